@@ -1,0 +1,248 @@
+"""The native REST API, ``/v1``, as a Flask application over a Runtime."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from api.guard import Guard
+from api.metrics import CONTENT_TYPE, Metrics
+from api.openapi import document as openapi_document
+from api.reading import read_body, read_bounds, read_infer, read_json, refuse_large_body
+from delen.engine.job import Job
+from delen.engine.runtime import Runtime
+from delen.errors import (
+    BudgetExhausted,
+    DelenError,
+    Draining,
+    InvalidInput,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+)
+from delen.result import Result
+from delen.wire import check_known, error_to_json, preview_to_json, result_to_json
+
+log = logging.getLogger("delen.api")
+
+DISCONNECTED = "delen.disconnected"
+"""In the WSGI environment: a function that tells whether the client has gone."""
+_LOOK_EVERY = 0.05
+
+
+class Power(Protocol):
+    """What ``GET /v1/power`` asks."""
+
+    def describe(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the views need."""
+
+    runtime: Runtime
+    power: Power
+    metrics: Metrics
+    guard: Guard
+    default_model: str
+    max_body: int
+    describe_device: Callable[[], dict[str, Any]]
+    version: str
+
+
+def create_app(service: Service) -> Flask:
+    """The WSGI application."""
+    app = Flask("delen", static_folder=None)
+    views = _Views(service)
+    app.before_request(views.refuse_large_body)
+    for rule, view, methods in views.routes():
+        app.add_url_rule(rule, view.__name__, view, methods=methods)
+    app.register_error_handler(DelenError, views.error)
+    app.register_error_handler(HTTPException, views.http_error)
+    app.register_error_handler(Exception, views.unexpected)
+    return app
+
+
+class _Views:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._runtime = service.runtime
+
+    def routes(self) -> list[tuple[str, Callable[..., Response], list[str]]]:
+        return [
+            ("/v1/infer", self.infer_default, ["POST"]),
+            ("/v1/models/<model>/infer", self.infer, ["POST"]),
+            ("/v1/plan", self.plan_default, ["POST"]),
+            ("/v1/models/<model>/plan", self.plan, ["POST"]),
+            ("/v1/models", self.models, ["GET"]),
+            ("/v1/models/<model>", self.model, ["GET"]),
+            ("/v1/models/<model>/load", self.load, ["POST"]),
+            ("/v1/models/<model>/unload", self.unload, ["POST"]),
+            ("/v1/power", self.power, ["GET"]),
+            ("/metrics", self.metrics, ["GET"]),
+            ("/healthz", self.healthz, ["GET"]),
+            ("/readyz", self.readyz, ["GET"]),
+            ("/openapi.json", self.openapi, ["GET"]),
+        ]
+
+    def refuse_large_body(self) -> None:
+        refuse_large_body(request, self._service.max_body)
+
+    def infer_default(self) -> Response:
+        return self.infer(self._service.default_model)
+
+    def infer(self, model: str) -> Response:
+        arrived = time.monotonic()
+        spec = self._runtime.store.ready(model).bundle.manifest.input
+        asked = read_infer(request, spec, self._service.max_body)
+        jobs: list[Job] = []
+        try:
+            for sample in asked.samples:
+                jobs.append(
+                    self._runtime.submit(model, sample, asked.bounds, asked.options, arrived)
+                )
+            results = [self._wait(job, jobs) for job in jobs]
+        except BaseException:
+            for job in jobs:
+                self._runtime.cancel(job)
+            raise
+        if asked.is_batch:
+            return _json({"results": [result_to_json(result) for result in results]})
+        return _json(result_to_json(results[0]))
+
+    def _wait(self, job: Job, jobs: list[Job]) -> Result:
+        """The job's result; all ``jobs`` are cancelled when the client has gone meanwhile."""
+        disconnected = request.environ.get(DISCONNECTED)
+        while True:
+            try:
+                return job.future.result(_LOOK_EVERY)
+            except FutureTimeout:
+                if disconnected is not None and disconnected():
+                    for each in jobs:
+                        self._runtime.cancel(each)
+                    disconnected = None
+
+    def plan_default(self) -> Response:
+        return self.plan(self._service.default_model)
+
+    def plan(self, model: str) -> Response:
+        bounds = read_bounds(request, self._service.max_body)
+        return _json(preview_to_json(self._runtime.preview(model, bounds)))
+
+    def models(self) -> Response:
+        store = self._runtime.store
+        return _json({"models": [self._describe(name) for name, _ in store.entries()]})
+
+    def model(self, model: str) -> Response:
+        return _json(self._describe(model))
+
+    def _describe(self, name: str) -> dict[str, Any]:
+        entry = self._runtime.store.entry(name)
+        manifest, loaded = entry.manifest, entry.model
+        image = manifest.input.image
+        description = {
+            "name": manifest.name,
+            "version": manifest.version,
+            "description": manifest.description,
+            "default": name == self._service.default_model,
+            "state": entry.state,
+            "problem": entry.problem,
+            "input": {
+                "dtype": manifest.input.dtype,
+                "shape": list(manifest.input.shape),
+                "image": None if image is None else {"mode": image.mode, "resize": image.resize},
+            },
+            "classes": manifest.classes,
+            "labels": None if manifest.labels is None else list(manifest.labels),
+            "max_batch": manifest.max_batch,
+            "exits": [
+                {"exit": index, "macs": exit.macs, "test_accuracy": exit.test_accuracy}
+                for index, exit in enumerate(manifest.exits)
+            ],
+        }
+        if loaded is not None:
+            profile = loaded.costs.profile
+            description["profile"] = {
+                "created": profile.created,
+                "quick": profile.quick,
+                "device": profile.device.key,
+                "slowdown": loaded.costs.slowdown.mean,
+            }
+        return description
+
+    def load(self, model: str) -> Response:
+        self._guarded()
+        self._runtime.load(model)
+        return _json(self._describe(model))
+
+    def unload(self, model: str) -> Response:
+        self._guarded()
+        self._runtime.unload(model)
+        return _json(self._describe(model))
+
+    def _guarded(self) -> None:
+        self._service.guard.check(request)
+        check_known(read_json(read_body(request, self._service.max_body)))
+        check_known(request.args)
+
+    def power(self) -> Response:
+        return _json(self._service.power.describe())
+
+    def metrics(self) -> Response:
+        models = [(name, entry.model) for name, entry in self._runtime.store.entries()]
+        exposition = self._service.metrics.exposition(
+            {name: model.costs.slowdown.mean for name, model in models if model is not None},
+            {name: self._runtime.jobs(name) for name, model in models if model is not None},
+        )
+        return Response(exposition, content_type=CONTENT_TYPE)
+
+    def healthz(self) -> Response:
+        return _json({"status": "ok", "version": self._service.version})
+
+    def readyz(self) -> Response:
+        """200 while requests are taken and every model that was asked for is loaded."""
+        if self._runtime.draining:
+            raise Draining("the daemon is stopping", retry_after=1.0)
+        self._runtime.store.ready(self._service.default_model)
+        return _json({"status": "ready", "device": self._service.describe_device()})
+
+    def openapi(self) -> Response:
+        return _json(openapi_document(self._service.version))
+
+    def error(self, error: DelenError) -> Response:
+        self._service.metrics.refused(error.code)
+        response = _json(error_to_json(error), error.status)
+        if isinstance(error, (BudgetExhausted, Overloaded)):
+            response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+        if error.status == 401:
+            response.headers["WWW-Authenticate"] = "Bearer"
+        if "HTTP_TRANSFER_ENCODING" in request.environ:
+            response.headers["Connection"] = "close"
+        return response
+
+    def http_error(self, error: HTTPException) -> Response:
+        """What Flask itself refuses, in the same form as all else."""
+        if error.code == 404:
+            return self.error(NotFound(f"there is nothing at {request.path}"))
+        if error.code == 405:
+            return self.error(
+                MethodNotAllowed(f"{request.method} is not offered at {request.path}")
+            )
+        return self.error(InvalidInput(error.description or error.name))
+
+    def unexpected(self, error: Exception) -> Response:
+        log.exception("%s %s failed", request.method, request.path)
+        return self.error(DelenError(f"the daemon failed: {type(error).__name__}; see its log"))
+
+
+def _json(document: dict[str, Any], status: int = 200) -> Response:
+    return Response(json.dumps(document), status, content_type="application/json")

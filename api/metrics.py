@@ -1,0 +1,126 @@
+"""Prometheus metrics of what the worker and the API did."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from delen.engine.job import Job
+from delen.errors import DelenError
+from delen.result import Result
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+MAX_TENANTS = 100
+"""Tenants beyond this many are counted together as ``_other``: labels must stay bounded."""
+
+
+class Metrics:
+    """Counts for ``GET /metrics``. An Observer of the worker."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._tenants: set[str] = set()
+        self._answers = Counter(
+            "delen_answers",
+            "Requests answered",
+            ["model", "tenant", "exit", "reason"],
+            registry=self._registry,
+        )
+        self._missed = Counter(
+            "delen_bounds_missed",
+            "Bounds set by a request and not kept by its answer",
+            ["model", "bound"],
+            registry=self._registry,
+        )
+        self._latency = Histogram(
+            "delen_latency_seconds",
+            "From a request's arrival to its answer",
+            ["model"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._queue = Histogram(
+            "delen_queue_seconds",
+            "From a request's arrival to its first segment",
+            ["model"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._energy = Counter(
+            "delen_energy_joules",
+            "Dynamic energy of answered requests, by how it is known",
+            ["model", "tenant", "kind"],
+            registry=self._registry,
+        )
+        self._errors = Counter(
+            "delen_errors", "Requests refused or failed", ["code"], registry=self._registry
+        )
+        self._segments = Counter(
+            "delen_segment_seconds",
+            "Time spent in segments",
+            ["model", "segment"],
+            registry=self._registry,
+        )
+        self._batches = Histogram(
+            "delen_batch_size",
+            "Jobs that ran a segment together",
+            ["model"],
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=self._registry,
+        )
+        self._policy_failures = Counter(
+            "delen_policy_failures",
+            "Decisions that the exit policy failed to make",
+            ["model"],
+            registry=self._registry,
+        )
+        self._slowdown = Gauge(
+            "delen_slowdown",
+            "Measured time over profiled time, recent mean",
+            ["model"],
+            registry=self._registry,
+        )
+        self._jobs = Gauge(
+            "delen_jobs", "Inputs queued or running", ["model"], registry=self._registry
+        )
+
+    def answered(self, result: Result) -> None:
+        receipt, model = result.receipt, result.model
+        tenant = self._tenant(result.tenant)
+        self._answers.labels(model, tenant, result.exit, result.reason).inc()
+        self._latency.labels(model).observe(receipt.latency.value)
+        self._queue.labels(model).observe(receipt.latency.queue)
+        if receipt.energy.value is not None:
+            self._energy.labels(model, tenant, receipt.energy.kind).inc(receipt.energy.value)
+        for bound in ("latency", "accuracy", "energy"):
+            if getattr(receipt, bound).met is False:
+                self._missed.labels(model, bound).inc()
+
+    def failed(self, job: Job, error: DelenError) -> None:
+        """Counted where the error leaves the API, with those that never became a job."""
+
+    def ran(self, model: str, segment: int, batch: int, seconds: float) -> None:
+        self._segments.labels(model, segment).inc(seconds)
+        self._batches.labels(model).observe(batch)
+
+    def policy_failed(self, model: str) -> None:
+        self._policy_failures.labels(model).inc()
+
+    def refused(self, code: str) -> None:
+        self._errors.labels(code).inc()
+
+    def exposition(self, slowdowns: dict[str, float], jobs: dict[str, int]) -> bytes:
+        """The metrics as Prometheus reads them, with the slowdown of each loaded model and its
+        jobs under way."""
+        for model, slowdown in slowdowns.items():
+            self._slowdown.labels(model).set(slowdown)
+        for model, count in jobs.items():
+            self._jobs.labels(model).set(count)
+        return generate_latest(self._registry)
+
+    def _tenant(self, tenant: str) -> str:
+        if tenant in self._tenants or len(self._tenants) < MAX_TENANTS:
+            self._tenants.add(tenant)
+            return tenant
+        return "_other"

@@ -1,0 +1,127 @@
+"""From an HTTP request to samples, bounds and options, everything checked before any is queued."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flask import Request
+from numpy.typing import NDArray
+
+from delen.bounds import Bounds, Options
+from delen.bundle import InputSpec
+from delen.engine import preprocess
+from delen.errors import InvalidInput, TooLarge, UnsupportedMediaType
+from delen.wire import (
+    BOUND_FIELDS,
+    OPTION_FIELDS,
+    check_known,
+    from_query,
+    parse_bounds,
+    parse_options,
+)
+
+JSON = "application/json"
+MEDIA_TYPES = (JSON, *preprocess.BODY_TYPES)
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    samples: list[NDArray[Any]]
+    is_batch: bool
+    bounds: Bounds
+    options: Options
+
+
+def refuse_large_body(request: Request, limit: int) -> None:
+    """TooLarge, before anything is read, for a body announced as larger than ``limit`` bytes."""
+    announced = request.content_length
+    if announced is not None and announced > limit:
+        raise TooLarge(f"the body has {announced} bytes; at most {limit} are taken")
+
+
+def read_body(request: Request, limit: int) -> bytes:
+    """The whole body. InvalidInput when it is cut short; TooLarge when it comes in chunks that
+    are more than ``limit`` bytes together."""
+    stream, announced = request.environ["wsgi.input"], request.content_length
+    chunked = "HTTP_TRANSFER_ENCODING" in request.environ
+    wanted = announced if announced is not None else (limit + 1 if chunked else 0)
+    try:
+        body: bytes = stream.read(wanted) if wanted else b""
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"the body could not be read to its end: {error}") from error
+    if announced is not None and len(body) < announced:
+        raise InvalidInput(f"the body ends after {len(body)} of {announced} bytes")
+    if len(body) > limit:
+        raise TooLarge(f"the body has more than the {limit} bytes that are taken")
+    return body
+
+
+def read_json(raw: bytes) -> dict[str, Any]:
+    """The JSON object in ``raw``; an empty body is an empty object."""
+    if not raw:
+        return {}
+    try:
+        document = json.loads(raw, object_pairs_hook=_object_once)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"the body is no JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidInput(f"the body must be a JSON object, not {type(document).__name__}")
+    return document
+
+
+def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidInput(f"{twice} is given {names.count(twice)} times", twice)
+    return fields
+
+
+def read_query(request: Request, *known: str) -> dict[str, Any]:
+    """The query string's fields, each given once and known."""
+    arguments = request.args
+    check_known(arguments, *known)
+    for name, values in arguments.lists():
+        if len(values) > 1:
+            raise InvalidInput(f"{name} is given {len(values)} times", name)
+    return from_query(arguments)
+
+
+def read_infer(request: Request, spec: InputSpec, limit: int) -> InferRequest:
+    """The samples and what is asked of them, from any of the content types."""
+    media_type = request.mimetype
+    if media_type not in MEDIA_TYPES:
+        given = repr(media_type) if media_type else "none"
+        raise UnsupportedMediaType(f"Content-Type is {given}; taken: {', '.join(MEDIA_TYPES)}")
+    fields = read_query(request, *BOUND_FIELDS, *OPTION_FIELDS)
+    body = read_body(request, limit)
+    if media_type == JSON:
+        document = read_json(body)
+        check_known(document, "input", *BOUND_FIELDS, *OPTION_FIELDS)
+        if "input" not in document:
+            raise InvalidInput("the body lacks 'input'", "input")
+        fields = _join(fields, document)
+        array = preprocess.decode_list(document["input"], spec)
+    else:
+        array = preprocess.decode_body(body, media_type, spec)
+    bounds, options = parse_bounds(fields), parse_options(fields)
+    samples, is_batch = preprocess.split_batch(np.asarray(array), spec)
+    return InferRequest(samples, is_batch, bounds, options)
+
+
+def read_bounds(request: Request, limit: int) -> Bounds:
+    """Bounds alone, from a JSON body or the query string."""
+    fields = read_query(request, *BOUND_FIELDS)
+    document = read_json(read_body(request, limit))
+    check_known(document, *BOUND_FIELDS)
+    return parse_bounds(_join(fields, document))
+
+
+def _join(query: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    if twice := sorted(query.keys() & document.keys()):
+        raise InvalidInput(f"{twice[0]} is given in the body and in the query string", twice[0])
+    return {**query, **document}

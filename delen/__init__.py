@@ -1,0 +1,66 @@
+"""delen: serve multi-exit networks under per-request latency, accuracy and energy bounds.
+
+The names here load when they are first used, so that importing delen costs an app next to
+nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from delen.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from delen.async_client import AsyncClient as AsyncClient
+    from delen.bounds import Bounds as Bounds
+    from delen.client import Client as Client
+    from delen.client import infer as infer
+    from delen.errors import BudgetExhausted as BudgetExhausted
+    from delen.errors import BundleError as BundleError
+    from delen.errors import DaemonUnreachable as DaemonUnreachable
+    from delen.errors import DelenError as DelenError
+    from delen.errors import InfeasibleBound as InfeasibleBound
+    from delen.errors import InvalidInput as InvalidInput
+    from delen.errors import MissingExtra as MissingExtra
+    from delen.errors import ModelNotFound as ModelNotFound
+    from delen.errors import Nearest as Nearest
+    from delen.errors import Overloaded as Overloaded
+    from delen.local import Engine as Engine
+    from delen.plan import Preview as Preview
+    from delen.result import Receipt as Receipt
+    from delen.result import Result as Result
+
+_HOMES = {
+    "delen.async_client": ("AsyncClient",),
+    "delen.bounds": ("Bounds",),
+    "delen.client": ("Client", "infer"),
+    "delen.errors": (
+        "BudgetExhausted",
+        "BundleError",
+        "DaemonUnreachable",
+        "DelenError",
+        "InfeasibleBound",
+        "InvalidInput",
+        "MissingExtra",
+        "ModelNotFound",
+        "Nearest",
+        "Overloaded",
+    ),
+    "delen.local": ("Engine",),
+    "delen.plan": ("Preview",),
+    "delen.result": ("Receipt", "Result"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME_OF)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'delen' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

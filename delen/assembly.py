@@ -1,0 +1,102 @@
+"""Puts a served model together: bundle, backend, profile, planner, policy. Part of the
+composition root; the daemon and the in-process engine both come through here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from delen.bundle import Bundle, load_bundle
+from delen.costs import Costs
+from delen.device import identify
+from delen.energy import EnergyAccount
+from delen.engine.backends.base import Backend, Network
+from delen.engine.model import Model
+from delen.errors import ProfileError
+from delen.plugins import EXIT_POLICIES, find_plugin
+from delen.profile import Device, Profile
+from delen.profiler import QUICK, measure_profile
+from delen.profiles import find_profile, save_profile, state_file
+from policies.exits import ExitPolicy
+from policies.planner import Planner, PlannerSettings
+
+log = logging.getLogger("delen")
+
+SHIPPED_BUNDLES = Path(__file__).resolve().parent.parent / "multiexit_models" / "bundles"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """The exit policy by name with its own options, and what planners are told.
+
+    ``quantile`` is the one at which latencies are predicted.
+    """
+
+    exit: str = "bounds"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    quantile: float = 0.99
+    planner: PlannerSettings = field(default_factory=PlannerSettings)
+
+
+class Assembler:
+    """Makes a Model of a bundle's folder, on one backend and device."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        account: EnergyAccount,
+        policies: PolicySettings,
+        state: Path,
+        root: Path,
+    ) -> None:
+        self._backend = backend
+        self._account = account
+        self._policies = policies
+        self._make_policy: Callable[..., Any] = find_plugin(EXIT_POLICIES, policies.exit)
+        self._state = state
+        self._root = root
+
+    def __call__(self, path: Path) -> Model:
+        """Load and verify the bundle, find or measure its profile, and put the model together."""
+        bundle = load_bundle(path)
+        network = self._backend.load(bundle)
+        profile = self._profile(bundle, network)
+        log.info(
+            "model %s %s: %d exits, on %s (%s), %d threads",
+            bundle.name,
+            bundle.manifest.version,
+            len(bundle.exits),
+            self._backend.provider,
+            profile.device.processor,
+            self._backend.threads,
+        )
+        policy: ExitPolicy = self._make_policy(len(bundle.exits), **dict(self._policies.options))
+        return Model(
+            bundle=bundle,
+            network=network,
+            planner=Planner(bundle.calibration, self._policies.planner, policy.by_threshold),
+            policy=policy,
+            costs=Costs(profile, self._account, self._policies.quantile),
+        )
+
+    def device(self) -> Device:
+        backend = self._backend
+        return identify(self._root, backend.provider, backend.threads)
+
+    def _profile(self, bundle: Bundle, network: Network) -> Profile:
+        device = self.device()
+        profile = find_profile(self._state, bundle, device)
+        if profile is not None:
+            return profile
+        log.info("no profile of %s for this device yet: measuring a quick one", bundle.name)
+        profile = measure_profile(bundle, network, device, QUICK)
+        file = state_file(self._state, bundle, device)
+        try:
+            save_profile(profile, file)
+            log.info("kept it as %s; `delen profile` measures a thorough one", file)
+        except ProfileError as error:
+            log.warning("it will be measured again at the next start: %s", error)
+        return profile

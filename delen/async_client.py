@@ -1,0 +1,114 @@
+"""The SDK for asyncio: ``AsyncClient``."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from delen.bounds import Bounds, OnInfeasible
+from delen.calls import RETRIES, Call, Calls, connection_settings, unix_path, unreachable
+from delen.encoding import Input
+from delen.plan import Preview
+from delen.wire import preview_from_json
+
+
+class AsyncClient:
+    """``Client`` for asyncio: the same methods, awaited."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        model: str | None = None,
+        tenant: str = "default",
+        timeout: float = 30.0,
+        token: str | None = None,
+    ) -> None:
+        self._calls = Calls(model, tenant)
+        self.url, settings = connection_settings(url, timeout, token)
+        transport = httpx.AsyncHTTPTransport(uds=unix_path(self.url), retries=RETRIES)
+        self._http = httpx.AsyncClient(transport=transport, **settings)
+
+    async def infer(
+        self,
+        x: Input,
+        *,
+        max_latency: float | None = None,
+        min_accuracy: float | None = None,
+        max_energy: float | None = None,
+        model: str | None = None,
+        stream: str | None = None,
+        priority: int = 5,
+        top_k: int = 1,
+        on_infeasible: OnInfeasible = "reject",
+        timeout: float | None = None,
+    ) -> Any:
+        """As ``Client.infer``."""
+        bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
+        call = self._calls.infer(
+            x,
+            model,
+            bounds,
+            timeout,
+            stream=stream,
+            priority=priority,
+            top_k=top_k,
+            on_infeasible=on_infeasible,
+        )
+        return self._calls.results(await self._send(call))
+
+    async def plan(
+        self,
+        *,
+        max_latency: float | None = None,
+        min_accuracy: float | None = None,
+        max_energy: float | None = None,
+        model: str | None = None,
+    ) -> Preview:
+        """As ``Client.plan``."""
+        bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
+        return preview_from_json(await self._send(self._calls.plan(model, bounds)))
+
+    async def models(self) -> list[dict[str, Any]]:
+        """As ``Client.models``."""
+        models: list[dict[str, Any]] = (await self._send(Call("GET", "/v1/models")))["models"]
+        return models
+
+    async def load(self, model: str) -> dict[str, Any]:
+        """As ``Client.load``."""
+        description: dict[str, Any] = await self._send(self._calls.change(model, "load"))
+        return description
+
+    async def unload(self, model: str) -> dict[str, Any]:
+        """As ``Client.unload``."""
+        description: dict[str, Any] = await self._send(self._calls.change(model, "unload"))
+        return description
+
+    async def power(self) -> dict[str, Any]:
+        """As ``Client.power``."""
+        description: dict[str, Any] = await self._send(Call("GET", "/v1/power"))
+        return description
+
+    async def _send(self, call: Call) -> Any:
+        try:
+            response = await self._http.request(**call.arguments())
+        except httpx.TransportError as error:
+            raise unreachable(self.url, error) from error
+        return self._calls.read(response)
+
+    async def close(self) -> None:
+        """Close the pooled connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()

@@ -1,0 +1,130 @@
+"""What a request asks: bounds and options, checked where they are made."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Literal, get_args
+
+from delen.errors import InvalidInput
+
+OnInfeasible = Literal["reject", "best_effort"]
+
+HIGHEST_PRIORITY = 1
+LOWEST_PRIORITY = 9
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
+
+
+def check_cap(value: object, field: str, unit: str) -> float:
+    """``value`` as a float; InvalidInput unless it is a finite number above 0."""
+    number = _number(value, field, f"a number of {unit}")
+    if number <= 0:
+        raise InvalidInput(f"{field} is {number:g}; it must be above 0 {unit}", field)
+    return number
+
+
+def check_fraction(value: object, field: str) -> float:
+    """``value`` as a float; InvalidInput unless it is from 0 to 1."""
+    number = _number(value, field, "a fraction from 0 to 1")
+    if 1 < number <= 100:
+        raise InvalidInput(
+            f"{field} is {number:g}; it is a fraction: write {number / 100:g} for {number:g} %",
+            field,
+        )
+    if not 0 <= number <= 1:
+        raise InvalidInput(f"{field} is {number:g}; it must be from 0 to 1", field)
+    return number
+
+
+def _number(value: object, field: str, wanted: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InvalidInput(f"{field} must be {wanted}, not {value!r}", field)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise InvalidInput(f"{field} is {number}; it must be finite", field)
+    return number
+
+
+def check_integer(value: object, field: str, low: int, high: int | None) -> int:
+    """``value`` as an int; InvalidInput unless it is a whole number from ``low`` to ``high``."""
+    allowed = f"of at least {low}" if high is None else f"from {low} to {high}"
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise InvalidInput(f"{field} must be a whole number {allowed}, not {value!r}", field)
+    number = int(value)
+    if number < low or (high is not None and number > high):
+        raise InvalidInput(f"{field} is {number}; it must be {allowed}", field)
+    return number
+
+
+def check_name(value: object, field: str) -> str:
+    """``value`` as it is; InvalidInput unless it is a name of 1 to 64 plain characters."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise InvalidInput(
+            f"{field} must be 1 to 64 letters, digits or ._:/- and start with a letter or digit, "
+            f"not {value!r}",
+            field,
+        )
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Caps on latency (seconds) and energy (joules) and a floor on accuracy (0 to 1).
+
+    None means not set. Raises InvalidInput naming the field that is wrong.
+    """
+
+    max_latency: float | None = None
+    min_accuracy: float | None = None
+    max_energy: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_latency is not None:
+            self._set("max_latency", check_cap(self.max_latency, "max_latency", "seconds"))
+        if self.min_accuracy is not None:
+            self._set("min_accuracy", check_fraction(self.min_accuracy, "min_accuracy"))
+        if self.max_energy is not None:
+            self._set("max_energy", check_cap(self.max_energy, "max_energy", "joules"))
+
+    def _set(self, field: str, value: float) -> None:
+        object.__setattr__(self, field, value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a request says of itself beside its bounds.
+
+    ``priority`` 1 is served first, 9 last. ``top_k`` is how many predictions the answer lists.
+    ``on_infeasible="best_effort"`` runs the nearest feasible plan where ``"reject"`` refuses.
+    ``probabilities`` asks for the probability of every class. ``tenant`` is counted in the
+    metrics; ``tenant`` and ``stream`` come back with the answer.
+    """
+
+    tenant: str = "default"
+    stream: str | None = None
+    priority: int = 5
+    top_k: int = 1
+    on_infeasible: OnInfeasible = "reject"
+    probabilities: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.tenant, "tenant")
+        if self.stream is not None:
+            check_name(self.stream, "stream")
+        check_integer(self.priority, "priority", HIGHEST_PRIORITY, LOWEST_PRIORITY)
+        check_integer(self.top_k, "top_k", 1, None)
+        if self.on_infeasible not in get_args(OnInfeasible):
+            raise InvalidInput(
+                f"on_infeasible must be one of {', '.join(get_args(OnInfeasible))}, "
+                f"not {self.on_infeasible!r}",
+                "on_infeasible",
+            )
+        if not isinstance(self.probabilities, bool):
+            raise InvalidInput(
+                f"probabilities must be true or false, not {self.probabilities!r}", "probabilities"
+            )

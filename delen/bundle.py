@@ -1,0 +1,297 @@
+"""A bundle: the folder that holds all that serving one network needs, verified when loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from delen.calibration import Calibration
+from delen.errors import BundleError
+from delen.fields import Fields
+
+FORMAT = "delen-bundle"
+SCHEMA = 1
+MANIFEST = "manifest.json"
+PROFILES = "profiles"
+DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePreprocessing:
+    """How an encoded image becomes the input: its colour mode and the filter that resizes it."""
+
+    mode: str
+    resize: str
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """One sample: ``dtype`` (a numpy name) and ``shape`` without the batch.
+
+    ``image`` is None for a model that takes no encoded images; with it, ``shape`` is
+    ``(height, width, channels)``.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    image: ImagePreprocessing | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExitSpec:
+    """A segment and the exit at its end.
+
+    ``features`` is the shape of the float32 features of one sample that the next segment takes,
+    None after the last. ``macs`` are the multiply-adds of a sample that ends here.
+    ``temperature`` has divided the logits where the graph computes the confidence.
+    ``test_accuracy`` was measured on images used for nothing else, None where there were none.
+    """
+
+    graph: str
+    features: tuple[int, ...] | None
+    macs: int
+    temperature: float
+    test_accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    name: str
+    version: str
+    description: str
+    input: InputSpec
+    classes: int
+    labels: tuple[str, ...] | None
+    max_batch: int
+    exits: tuple[ExitSpec, ...]
+    calibration: str
+    files: Mapping[str, FileEntry]
+    provenance: Mapping[str, Any]
+
+    def to_json(self) -> str:
+        """The text of ``manifest.json``."""
+        image = self.input.image
+        document = {
+            "format": FORMAT,
+            "schema": SCHEMA,
+            "name": self.name,
+            "version": self.version,
+            "description": self.description,
+            "input": {
+                "dtype": self.input.dtype,
+                "shape": list(self.input.shape),
+                "image": None if image is None else {"mode": image.mode, "resize": image.resize},
+            },
+            "classes": self.classes,
+            "labels": None if self.labels is None else list(self.labels),
+            "max_batch": self.max_batch,
+            "exits": [
+                {
+                    "graph": exit.graph,
+                    "features": None if exit.features is None else list(exit.features),
+                    "macs": exit.macs,
+                    "temperature": exit.temperature,
+                    "test_accuracy": exit.test_accuracy,
+                }
+                for exit in self.exits
+            ],
+            "calibration": self.calibration,
+            "files": {
+                name: {"sha256": entry.sha256, "size": entry.size}
+                for name, entry in self.files.items()
+            },
+            "provenance": dict(self.provenance),
+        }
+        return json.dumps(document, indent=1) + "\n"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A verified bundle. ``digest`` is the SHA-256 of its manifest and so of all its files."""
+
+    path: Path
+    manifest: Manifest
+    calibration: Calibration
+    digest: str
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def exits(self) -> tuple[ExitSpec, ...]:
+        return self.manifest.exits
+
+    def graph(self, segment: int) -> bytes:
+        """The ONNX graph of ``segment``, verified once more as it is read."""
+        return _read_verified(self.path, self.exits[segment].graph, self.manifest.files)
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Read and verify the bundle in the folder ``path``.
+
+    Raises BundleError naming the file and the reason when anything is missing, damaged, foreign
+    or newer than this delen understands.
+    """
+    folder = Path(path)
+    manifest, digest = read_manifest(folder)
+    contents = {name: _read_verified(folder, name, manifest.files) for name in manifest.files}
+    calibration_name = str(folder / manifest.calibration)
+    calibration = Calibration.from_npz(contents[manifest.calibration], calibration_name)
+    if calibration.exits != len(manifest.exits):
+        raise BundleError(
+            f"{calibration_name} is of {calibration.exits} exits; the manifest has "
+            f"{len(manifest.exits)}"
+        )
+    return Bundle(folder, manifest, calibration, digest)
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, str]:
+    """The manifest and its SHA-256, its own contents checked, the files it names not yet."""
+    file = folder / MANIFEST
+    if not folder.is_dir():
+        raise BundleError(f"{folder} is not a folder; a bundle is a folder with a {MANIFEST}")
+    try:
+        raw = file.read_bytes()
+        document = json.loads(raw)
+    except FileNotFoundError:
+        raise BundleError(f"{folder} is no bundle: it has no {MANIFEST}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{file} cannot be read as JSON: {error}") from error
+    return _parse_manifest(document, file), hashlib.sha256(raw).hexdigest()
+
+
+def _read_verified(folder: Path, name: str, files: Mapping[str, FileEntry]) -> bytes:
+    file, entry = folder / name, files[name]
+    try:
+        contents = file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{file} cannot be read: {error.strerror or error}") from error
+    if len(contents) != entry.size:
+        raise BundleError(f"{file} has {len(contents)} bytes; the manifest says {entry.size}")
+    if hashlib.sha256(contents).hexdigest() != entry.sha256:
+        raise BundleError(f"{file} is damaged: its SHA-256 is not the manifest's")
+    return contents
+
+
+def _parse_manifest(document: object, file: Path) -> Manifest:
+    def fail(sentence: str) -> BundleError:
+        return BundleError(f"{file}: {sentence}")
+
+    root = Fields(document, "the manifest", fail)
+    if (found := root.text("format", default="none")) != FORMAT:
+        raise fail(f"format is {found!r}, not {FORMAT!r}: this is no delen bundle")
+    schema = root.integer("schema")
+    if schema > SCHEMA:
+        raise fail(
+            f"schema {schema} is newer than {SCHEMA}, the newest this delen reads; upgrade it"
+        )
+    if schema < 1:
+        raise fail(f"schema {schema} does not exist")
+    labels = root.array("labels", default=None)
+    manifest = Manifest(
+        name=root.text("name"),
+        version=root.text("version"),
+        description=root.text("description"),
+        input=_parse_input(root.child("input"), fail),
+        classes=root.integer("classes"),
+        labels=None if labels is None else tuple(labels),
+        max_batch=root.integer("max_batch"),
+        exits=tuple(_parse_exit(fields, fail) for fields in root.children("exits")),
+        calibration=root.text("calibration"),
+        files={
+            name: _parse_file(Fields(entry, f"files[{name!r}]", fail), fail)
+            for name, entry in root.mapping("files").items()
+        },
+        provenance=root.mapping("provenance"),
+    )
+    root.finish()
+    _check_whole(manifest, fail)
+    return manifest
+
+
+def _parse_shape(values: list[Any], what: str, fail: Any) -> tuple[int, ...]:
+    if not values or any(type(size) is not int or size < 1 for size in values):
+        raise fail(f"{what} must be a list of whole numbers above 0, not {values!r}")
+    return tuple(values)
+
+
+def _parse_input(fields: Fields, fail: Any) -> InputSpec:
+    dtype = fields.text("dtype")
+    if dtype not in DTYPES:
+        raise fail(f"input.dtype {dtype!r} is none of {', '.join(DTYPES)}")
+    shape = _parse_shape(fields.array("shape"), "input.shape", fail)
+    image = None
+    if fields.mapping("image", default=None) is not None:
+        image_fields = fields.child("image")
+        image = ImagePreprocessing(image_fields.text("mode"), image_fields.text("resize"))
+        image_fields.finish()
+        if image.mode not in ("RGB", "L") or image.resize not in ("bilinear", "bicubic", "nearest"):
+            raise fail(
+                "input.image needs a mode of RGB or L and a resize of bilinear, bicubic or "
+                f"nearest, not {image.mode!r} and {image.resize!r}"
+            )
+        if len(shape) != 3 or shape[2] != len(image.mode) or dtype != "uint8":
+            raise fail(f"input.image {image.mode} needs uint8 [height, width, {len(image.mode)}]")
+    fields.finish()
+    return InputSpec(dtype, shape, image)
+
+
+def _parse_exit(fields: Fields, fail: Any) -> ExitSpec:
+    features = fields.array("features", default=None)
+    exit = ExitSpec(
+        graph=fields.text("graph"),
+        features=None if features is None else _parse_shape(features, "features", fail),
+        macs=fields.integer("macs"),
+        temperature=fields.number("temperature"),
+        test_accuracy=fields.number("test_accuracy", default=None),
+    )
+    fields.finish()
+    return exit
+
+
+def _parse_file(fields: Fields, fail: Any) -> FileEntry:
+    entry = FileEntry(fields.text("sha256"), fields.integer("size"))
+    fields.finish()
+    return entry
+
+
+def _check_whole(manifest: Manifest, fail: Any) -> None:
+    """What no single field can say: that the parts of the manifest fit each other."""
+    if not _FILE_NAME.fullmatch(manifest.name):
+        raise fail(f"name {manifest.name!r} must be letters, digits, '.', '_' and '-'")
+    if not manifest.exits:
+        raise fail("exits is empty")
+    if manifest.classes < 2 or manifest.max_batch < 1:
+        raise fail("classes must be at least 2 and max_batch at least 1")
+    if manifest.labels is not None and (
+        len(manifest.labels) != manifest.classes
+        or not all(isinstance(label, str) for label in manifest.labels)
+    ):
+        raise fail(f"labels must be {manifest.classes} strings, one a class")
+    for name in manifest.files:
+        if not _FILE_NAME.fullmatch(name):
+            raise fail(f"files names {name!r}, which is not a plain file name")
+    for needed in [exit.graph for exit in manifest.exits] + [manifest.calibration]:
+        if needed not in manifest.files:
+            raise fail(f"{needed!r} is used but not listed under files")
+    for index, exit in enumerate(manifest.exits):
+        is_last = index == len(manifest.exits) - 1
+        if (exit.features is None) != is_last:
+            raise fail(f"exits[{index}].features must be null for the last exit and only for it")
+        if exit.temperature <= 0 or (index and exit.macs <= manifest.exits[index - 1].macs):
+            raise fail(
+                f"exits[{index}] needs a temperature above 0 and more macs than the one before"
+            )

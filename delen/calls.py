@@ -1,0 +1,154 @@
+"""The calls that both clients make: how they are built, and how their answers are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from delen.bounds import Bounds, Options
+from delen.encoding import Input, encode
+from delen.errors import DaemonUnreachable, InvalidInput
+from delen.places import SYSTEM_SOCKET, TCP_URL, user_socket
+from delen.result import Result
+from delen.wire import error_from_json, request_fields, result_from_json
+
+URL_VARIABLE = "DELEN_URL"
+TOKEN_VARIABLE = "DELEN_TOKEN_FILE"
+RETRIES = 1
+
+
+def find_url() -> str:
+    """Where the daemon is: ``DELEN_URL``, else the system's socket, the user's, else TCP.
+
+    A socket of another user is passed over: anyone may put a file into the temp directory.
+    """
+    if url := os.environ.get(URL_VARIABLE):
+        return url
+    for path in (SYSTEM_SOCKET, user_socket()):
+        try:
+            status = Path(path).stat()
+        except OSError:
+            continue
+        if status.st_uid in (0, os.getuid()):
+            return f"unix://{path}"
+    return TCP_URL
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP request, not yet sent."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    media_type: str | None = None
+    timeout: float | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """What httpx's ``request`` takes."""
+        arguments: dict[str, Any] = {
+            "method": self.method,
+            "url": self.path,
+            "params": self.query,
+            "content": self.body,
+        }
+        if self.media_type is not None:
+            arguments["headers"] = {"Content-Type": self.media_type}
+        if self.timeout is not None:
+            arguments["timeout"] = self.timeout
+        return arguments
+
+
+class Calls:
+    """Builds calls and reads their answers; the same for both kinds of client."""
+
+    def __init__(self, model: str | None, tenant: str) -> None:
+        self._model = model
+        self._tenant = tenant
+
+    def infer(
+        self, x: Input, model: str | None, bounds: Bounds, timeout: float | None, **options: Any
+    ) -> Call:
+        encoded = encode(x)
+        asked = Options(tenant=self._tenant, probabilities=True, **options)
+        fields = request_fields(bounds, asked)
+        query = {name: _as_text(value) for name, value in fields.items()}
+        path = self._path(model, "infer")
+        return Call("POST", path, query, encoded.body, encoded.media_type, timeout)
+
+    def plan(self, model: str | None, bounds: Bounds) -> Call:
+        query = {name: _as_text(value) for name, value in request_fields(bounds).items()}
+        return Call("POST", self._path(model, "plan"), query)
+
+    def change(self, model: str, verb: str) -> Call:
+        return Call("POST", self._path(model, verb))
+
+    def _path(self, model: str | None, verb: str) -> str:
+        name = model or self._model
+        return f"/v1/{verb}" if name is None else f"/v1/models/{quote(name, safe='')}/{verb}"
+
+    @staticmethod
+    def read(response: httpx.Response) -> Any:
+        """The JSON of a good answer; the daemon's own exception for any other."""
+        try:
+            document = response.json()
+        except ValueError:
+            document = None
+        if response.status_code != 200 or not isinstance(document, dict):
+            raise error_from_json(document, response.status_code)
+        return document
+
+    @staticmethod
+    def results(document: Mapping[str, Any]) -> Result | list[Result]:
+        if "results" in document:
+            return [result_from_json(item) for item in document["results"]]
+        return result_from_json(document)
+
+
+def _as_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def connection_settings(
+    url: str | None, timeout: float, token: str | None
+) -> tuple[str, dict[str, Any]]:
+    """The address in words, and the arguments for httpx's clients."""
+    address = url or find_url()
+    if timeout <= 0:
+        raise InvalidInput(f"timeout is {timeout:g}; it must be above 0 seconds", "timeout")
+    if token is None and (file := os.environ.get(TOKEN_VARIABLE)):
+        token = Path(file).read_text().strip()
+    settings: dict[str, Any] = {
+        "timeout": timeout,
+        "headers": {} if token is None else {"Authorization": f"Bearer {token}"},
+        "trust_env": False,
+    }
+    if address.startswith("unix://"):
+        settings["base_url"] = "http://delen"
+    elif address.startswith(("http://", "https://")):
+        settings["base_url"] = address
+    else:
+        raise InvalidInput(
+            f"url is {address!r}; it must be http://HOST:PORT or unix:///PATH", "url"
+        )
+    return address, settings
+
+
+def unix_path(address: str) -> str | None:
+    return address.removeprefix("unix://") if address.startswith("unix://") else None
+
+
+def unreachable(address: str, error: httpx.TransportError) -> DaemonUnreachable:
+    if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+        return DaemonUnreachable(f"the daemon at {address} gave no answer in time: {error!r}")
+    return DaemonUnreachable(
+        f"no daemon answers at {address} ({error}); start one with delen-daemon, or say where it "
+        f"is with {URL_VARIABLE}"
+    )

@@ -1,0 +1,138 @@
+"""The SDK: ``infer`` and ``Client``, over TCP or a Unix socket."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from delen.bounds import Bounds, OnInfeasible
+from delen.calls import RETRIES, Call, Calls, connection_settings, find_url, unix_path, unreachable
+from delen.encoding import Input
+from delen.plan import Preview
+from delen.wire import preview_from_json
+
+
+class Client:
+    """A connection pool to one daemon. Safe to share between threads.
+
+    ``url`` is ``http://HOST:PORT`` or ``unix:///PATH``; by default ``DELEN_URL``, the daemon's
+    sockets, and TCP port 8000 are tried in this order. ``timeout`` is how many seconds to wait
+    for an answer, queueing included. ``token`` (by default from the file that
+    ``DELEN_TOKEN_FILE`` names) opens guarded addresses. Every method raises DaemonUnreachable
+    when there is no answer, and the daemon's own error when it refuses.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        model: str | None = None,
+        tenant: str = "default",
+        timeout: float = 30.0,
+        token: str | None = None,
+    ) -> None:
+        self._calls = Calls(model, tenant)
+        self.url, settings = connection_settings(url, timeout, token)
+        transport = httpx.HTTPTransport(uds=unix_path(self.url), retries=RETRIES)
+        self._http = httpx.Client(transport=transport, **settings)
+
+    def infer(
+        self,
+        x: Input,
+        *,
+        max_latency: float | None = None,
+        min_accuracy: float | None = None,
+        max_energy: float | None = None,
+        model: str | None = None,
+        stream: str | None = None,
+        priority: int = 5,
+        top_k: int = 1,
+        on_infeasible: OnInfeasible = "reject",
+        timeout: float | None = None,
+    ) -> Any:
+        """Answer ``x`` under its bounds: seconds, a fraction, joules.
+
+        ``x`` is a numpy array, a PIL image, a path, or encoded bytes. Returns a Result, or a list
+        of them when ``x`` is a batch. Raises InvalidInput, ModelNotFound, InfeasibleBound,
+        BudgetExhausted, Overloaded or DaemonUnreachable.
+        """
+        bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
+        call = self._calls.infer(
+            x,
+            model,
+            bounds,
+            timeout,
+            stream=stream,
+            priority=priority,
+            top_k=top_k,
+            on_infeasible=on_infeasible,
+        )
+        return self._calls.results(self._send(call))
+
+    def plan(
+        self,
+        *,
+        max_latency: float | None = None,
+        min_accuracy: float | None = None,
+        max_energy: float | None = None,
+        model: str | None = None,
+    ) -> Preview:
+        """What these bounds would buy now, without an input."""
+        bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
+        return preview_from_json(self._send(self._calls.plan(model, bounds)))
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models that the daemon knows, as ``GET /v1/models`` describes them."""
+        models: list[dict[str, Any]] = self._send(Call("GET", "/v1/models"))["models"]
+        return models
+
+    def load(self, model: str) -> dict[str, Any]:
+        """Load a model, and return its description once it is ready."""
+        description: dict[str, Any] = self._send(self._calls.change(model, "load"))
+        return description
+
+    def unload(self, model: str) -> dict[str, Any]:
+        """Unload a model that no request is using."""
+        description: dict[str, Any] = self._send(self._calls.change(model, "unload"))
+        return description
+
+    def power(self) -> dict[str, Any]:
+        """Watts now and where they are known from, as ``GET /v1/power`` describes them."""
+        description: dict[str, Any] = self._send(Call("GET", "/v1/power"))
+        return description
+
+    def _send(self, call: Call) -> Any:
+        try:
+            response = self._http.request(**call.arguments())
+        except httpx.TransportError as error:
+            raise unreachable(self.url, error) from error
+        return self._calls.read(response)
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def infer(x: Input, **arguments: Any) -> Any:
+    """``Client.infer`` on a client that is kept for this process."""
+    return _kept_client(find_url(), os.getpid()).infer(x, **arguments)
+
+
+@lru_cache(maxsize=8)
+def _kept_client(url: str, process: int) -> Client:
+    return Client(url)

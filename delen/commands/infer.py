@@ -1,0 +1,64 @@
+"""``delen infer``: answer a file through the daemon."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from delen.client import Client
+from delen.commands.common import add_bounds, add_connection, milli
+from delen.result import Result
+from delen.wire import result_to_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Answer an image or an .npy array under its bounds."
+    parser.epilog = "example: delen infer cat.png --max-latency 20ms --top-k 3"
+    parser.add_argument("file", metavar="FILE", help="a JPEG, PNG or .npy file")
+    add_bounds(parser)
+    parser.add_argument("--model", help="by default the daemon's default model")
+    parser.add_argument("--tenant", default="default")
+    parser.add_argument("--priority", type=int, default=5, help="1 (first) to 9, default 5")
+    parser.add_argument("--top-k", type=int, default=1, help="how many predictions to list")
+    parser.add_argument(
+        "--best-effort", action="store_true", help="answer even where the bounds cannot be kept"
+    )
+    add_connection(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    with Client(options.url, model=options.model, tenant=options.tenant) as client:
+        answer = client.infer(
+            options.file,
+            max_latency=options.max_latency,
+            min_accuracy=options.min_accuracy,
+            max_energy=options.max_energy,
+            priority=options.priority,
+            top_k=options.top_k,
+            on_infeasible="best_effort" if options.best_effort else "reject",
+        )
+    if options.json:
+        if isinstance(answer, list):
+            print(json.dumps([result_to_json(result) for result in answer]))
+        else:
+            print(json.dumps(result_to_json(answer)))
+    else:
+        print("\n".join(_describe(r) for r in (answer if isinstance(answer, list) else [answer])))
+    return 0
+
+
+def _describe(result: Result) -> str:
+    receipt = result.receipt
+    predictions = ", ".join(
+        f"{p.label if p.label is not None else p.index} {p.probability:.3f}"
+        for p in result.predictions
+    )
+    expected = receipt.accuracy.expected
+    return (
+        f"{predictions}\n"
+        f"  exit {result.exit} of 0-{result.exits - 1} ({result.reason}); "
+        f"{'bounds kept' if receipt.met else 'BOUNDS MISSED'}\n"
+        f"  latency {milli(receipt.latency.value, 's')}, "
+        f"energy {milli(receipt.energy.value, 'J')} ({receipt.energy.kind}), "
+        f"expected accuracy {'unknown' if expected is None else format(expected, '.3f')}"
+    )

@@ -1,0 +1,39 @@
+"""``delen models``: list, load and unload models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from delen.client import Client
+from delen.commands.common import add_connection
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "List the daemon's models, or load or unload one."
+    parser.epilog = "example: delen models --load cifar10-resnet"
+    change = parser.add_mutually_exclusive_group()
+    change.add_argument("--load", metavar="NAME")
+    change.add_argument("--unload", metavar="NAME")
+    add_connection(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    with Client(options.url) as client:
+        if options.load:
+            client.load(options.load)
+        elif options.unload:
+            client.unload(options.unload)
+        models = client.models()
+    if options.json:
+        print(json.dumps(models))
+        return 0
+    for model in models:
+        shape = "x".join(map(str, model["input"]["shape"]))
+        problem = f" ({model['problem']})" if model["problem"] else ""
+        print(
+            f"{model['name']} {model['version']}: {model['state']}{problem}, "
+            f"{len(model['exits'])} exits, {model['input']['dtype']} {shape}, "
+            f"{model['classes']} classes{', default' if model['default'] else ''}"
+        )
+    return 0

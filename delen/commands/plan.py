@@ -1,0 +1,52 @@
+"""``delen plan``: what bounds would buy now."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from delen.client import Client
+from delen.commands.common import add_bounds, add_connection, milli
+from delen.wire import preview_to_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Say what bounds would buy now, and list the exits."
+    parser.epilog = "example: delen plan --min-accuracy 0.85"
+    add_bounds(parser)
+    parser.add_argument("--model", help="by default the daemon's default model")
+    add_connection(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Status 1 when the bounds cannot be kept."""
+    with Client(options.url, model=options.model) as client:
+        preview = client.plan(
+            max_latency=options.max_latency,
+            min_accuracy=options.min_accuracy,
+            max_energy=options.max_energy,
+        )
+    if options.json:
+        print(json.dumps(preview_to_json(preview)))
+        return 0 if preview.feasible else 1
+    print(f"{'exit':>4} {'accuracy':>9} {'latency':>10} {'energy':>10}")
+    for point in preview.points:
+        mark = " <-" if point.exit == preview.exit else "  (dominated)" * point.dominated
+        print(
+            f"{point.exit:>4} {point.accuracy:>9.3f} {milli(point.latency, 's'):>10} "
+            f"{milli(point.energy, 'J'):>10}{mark}"
+        )
+    if not preview.feasible:
+        print(f"infeasible: {preview.problem}")
+        return 1
+    print(
+        f"runs to exit {preview.exit}"
+        + (f", stops earlier at confidence {preview.threshold:g}" if preview.threshold else "")
+        + f"; expected accuracy {_accuracy(preview.accuracy)}"
+        + (f", guaranteed at level {preview.guarantee:g}" if preview.guarantee else "")
+    )
+    return 0
+
+
+def _accuracy(value: float | None) -> str:
+    return "unknown" if value is None else format(value, ".3f")

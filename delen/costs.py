@@ -1,0 +1,105 @@
+"""What running costs from here on: the profile under today's slowdown, in seconds and joules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+from delen.energy import EnergyAccount
+from delen.profile import Profile, SegmentCost
+from delen.slowdown import Slowdown
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Prefix sums over the segments at one batch size, in seconds; index k is before segment k."""
+
+    median: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+class Costs:
+    """Predicted latency and energy of segments.
+
+    ``learn`` and ``relax`` move the slowdown that it predicts with.
+
+    ``level`` is the quantile at which latencies are predicted, 0.5 to 0.99.
+    """
+
+    def __init__(self, profile: Profile, energy: EnergyAccount, level: float) -> None:
+        self.profile = profile
+        self.energy = energy
+        self.level = level
+        self.slowdown = Slowdown()
+        self._relaxed_at: float | None = None
+        self._sums: dict[int, _Sums] = {}
+        self._costs: dict[tuple[int, int], SegmentCost] = {}
+        self._energies: tuple[float | None, ...] | None = None
+
+    @property
+    def segments(self) -> int:
+        return len(self.profile.segments)
+
+    def learn(self, segment: int, batch: int, measured: float) -> None:
+        """Take in that ``segment`` took ``measured`` seconds on a batch of this size."""
+        self.slowdown = self.slowdown.after(measured, self.cost(segment, batch).latency.p50)
+
+    def relax(self, now: float) -> None:
+        """Let the slowdown fade for the time since the last call; ``now`` in seconds."""
+        if self._relaxed_at is not None:
+            self.slowdown = self.slowdown.relaxed(max(0.0, now - self._relaxed_at))
+        self._relaxed_at = now
+
+    def latency(self, first: int, last: int, batch: int) -> float:
+        """Seconds for segments ``first`` to ``last``, both included, at quantile ``level``.
+
+        The larger of two bounds: the profile's own quantiles scaled by the mean slowdown (they
+        know these segments), and the medians scaled by the slowdown's quantile (it knows today).
+        The quantile of a sum is taken as the sum of quantiles, which is exact when slow moments
+        last and errs to the safe side when they do not.
+        """
+        sums = self._sums_at(batch)
+        median = sums.median[last + 1] - sums.median[first]
+        high = sums.high[last + 1] - sums.high[first]
+        return max(high * self.slowdown.mean, median * self.slowdown.high(self.level))
+
+    def typical(self, first: int, last: int, batch: int) -> float:
+        """Seconds for segments ``first`` to ``last`` at the median and the mean slowdown."""
+        median = self._sums_at(batch).median
+        return (median[last + 1] - median[first]) * self.slowdown.mean
+
+    def _sums_at(self, batch: int) -> _Sums:
+        if batch not in self._sums:
+            costs = [self.cost(k, batch).latency for k in range(self.segments)]
+            self._sums[batch] = _Sums(
+                tuple(accumulate((cost.p50 for cost in costs), initial=0.0)),
+                tuple(accumulate((cost.at(self.level) for cost in costs), initial=0.0)),
+            )
+        return self._sums[batch]
+
+    def answering(self) -> float:
+        """Seconds from the last segment's end to the answer, at the quantile plans use."""
+        return self.profile.answer.at(self.level)
+
+    def cost(self, segment: int, batch: int) -> SegmentCost:
+        """The profiled cost of ``segment`` at any batch size up to the largest profiled."""
+        key = (segment, batch)
+        if key not in self._costs:
+            self._costs[key] = self.profile.cost(segment, batch)
+        return self._costs[key]
+
+    def planned_energy(self, first: int, last: int, batch: int) -> float | None:
+        """Joules of one sample of a batch in segments ``first`` to ``last``; None if unknown."""
+        total = 0.0
+        for segment in range(first, last + 1):
+            joules = self.energy.planned(self.cost(segment, batch))
+            if joules is None:
+                return None
+            total += joules / batch
+        return total
+
+    def energies(self) -> tuple[float | None, ...]:
+        """Cumulative joules of one sample alone at each exit."""
+        if self._energies is None:
+            self._energies = tuple(self.planned_energy(0, k, 1) for k in range(self.segments))
+        return self._energies

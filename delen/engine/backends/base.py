@@ -1,0 +1,49 @@
+"""The protocol of a backend: it loads a bundle's segments and runs them on batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delen.bundle import Bundle
+
+Features: TypeAlias = Any
+"""One sample's features, in whatever form and place its backend keeps them. Before segment 0
+they are the input itself, an array of the bundle's dtype and shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRun:
+    """What a segment gave: float32 ``logits [batch, classes]`` and ``confidence [batch]``.
+
+    ``features`` holds one entry a sample, empty after the last segment. The arrays are valid
+    until the next run of the same network.
+    """
+
+    features: Sequence[Features]
+    logits: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+
+
+class Network(Protocol):
+    """A loaded network. Used by one thread at a time."""
+
+    def run(self, segment: int, samples: Sequence[Features]) -> SegmentRun: ...
+
+
+class Backend(Protocol):
+    """``name`` as in the configuration, ``provider`` what it really runs on."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def provider(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+
+    def load(self, bundle: Bundle) -> Network:
+        """Raises BackendError when a graph does not load or is not what the manifest says."""

@@ -1,0 +1,76 @@
+"""An admitted request on its way through the segments."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from math import inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delen.bounds import Bounds, Options
+from delen.engine.backends.base import Features
+from delen.engine.model import Model
+from delen.plan import Plan
+from delen.result import Result
+from delen.scheduler.queue import WaitingJob
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One input, its bounds and plan, and the best answer so far (``exit`` -1: none yet).
+
+    ``arrived`` is on the runtime's monotonic clock. ``future`` gets the Result, or the error of
+    a job that ends with no answer at all.
+    """
+
+    id: int
+    request_id: str
+    model: Model
+    bounds: Bounds
+    options: Options
+    plan: Plan
+    arrived: float
+    features: Features
+    future: Future[Result] = field(default_factory=Future)
+    started: float = inf
+    segment: int = 0
+    exit: int = -1
+    confidence: float = 0.0
+    logits: NDArray[np.float32] | None = None
+    energy: float | None = 0.0
+    cancelled: bool = False
+
+    @property
+    def deadline(self) -> float:
+        max_latency = self.bounds.max_latency
+        return inf if max_latency is None else self.arrived + max_latency
+
+    def waiting(self) -> WaitingJob:
+        """This job as the scheduler sees it."""
+        return WaitingJob(
+            id=self.id,
+            model=self.model.name,
+            segment=self.segment,
+            last=self.plan.exit,
+            priority=self.options.priority,
+            deadline=self.deadline,
+            arrived=self.arrived,
+        )
+
+    def reached(
+        self,
+        exit: int,
+        confidence: float,
+        logits: NDArray[np.float32],
+        joules: float | None,
+        features: Features | None,
+    ) -> None:
+        """Take the answer of ``exit`` as the best so far, and the energy that it took."""
+        self.exit = exit
+        self.confidence = confidence
+        self.logits = logits
+        self.energy = None if self.energy is None or joules is None else self.energy + joules
+        self.features = features
+        self.segment = exit + 1

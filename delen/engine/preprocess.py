@@ -1,0 +1,171 @@
+"""From what a request carries to the model's input: encoded images, .npy, raw bytes, lists."""
+
+from __future__ import annotations
+
+import re
+from io import BytesIO
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delen.bundle import InputSpec
+from delen.errors import InvalidInput, MissingExtra, TooLarge, UnsupportedMediaType
+
+MAX_PIXELS = 64_000_000
+"""An image with more pixels than this is refused before it is decoded."""
+
+NPY = "application/x-npy"
+RAW = "application/octet-stream"
+IMAGES = {"image/jpeg": "JPEG", "image/png": "PNG"}
+BODY_TYPES = (NPY, RAW, *IMAGES)
+_NPY_MAGIC = b"\x93NUMPY"
+_NPY_FIELDS = (
+    re.compile(rb"""['"]descr['"]\s*:\s*['"]([<>|=]?[A-Za-z][0-9]*)['"]"""),
+    re.compile(rb"""['"]fortran_order['"]\s*:\s*(True|False)"""),
+    re.compile(rb"""['"]shape['"]\s*:\s*\(([0-9,\s]*)\)"""),
+)
+
+
+def decode_image(encoded: bytes, media_type: str, spec: InputSpec) -> NDArray[np.uint8]:
+    """Decode and fit an image to the model: uint8 ``[height, width, channels]``.
+
+    Raises InvalidInput for what does not decode,
+    TooLarge for a decompression bomb, UnsupportedMediaType where the model takes no images.
+    """
+    if spec.image is None:
+        raise UnsupportedMediaType("this model takes no images; send .npy or raw bytes")
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ModuleNotFoundError as error:
+        raise MissingExtra("Pillow (to decode images)", "daemon") from error
+    form = IMAGES[media_type]
+    height, width = spec.shape[0], spec.shape[1]
+    try:
+        with Image.open(BytesIO(encoded), formats=[form]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise TooLarge(
+                    f"the image has {image.width} x {image.height} pixels; at most {MAX_PIXELS} "
+                    "are decoded",
+                    "input",
+                )
+            image.draft(spec.image.mode, (width, height))
+            pixels = image.convert(spec.image.mode)
+    except Image.DecompressionBombError:
+        raise TooLarge(f"the image has more than {MAX_PIXELS} pixels", "input") from None
+    except UnidentifiedImageError:
+        raise InvalidInput(f"the body is no {form} image", "input") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InvalidInput(f"the image does not decode: {error}", "input") from error
+    if pixels.size != (width, height):
+        pixels = pixels.resize((width, height), Image.Resampling[spec.image.resize.upper()])
+    array: NDArray[np.uint8] = np.asarray(pixels).reshape(spec.shape)
+    return array
+
+
+def decode_npy(raw: bytes) -> NDArray[Any]:
+    """The array of an .npy file, its length checked against its header first. Pickled objects and
+    records are refused.
+
+    numpy's own reader evaluates the header as Python, which CPython 3.11 cannot do in several
+    threads at once ("AST constructor recursion depth mismatch").
+    """
+    try:
+        header, contents = _split_npy(raw)
+        dtype, is_fortran, shape = _parse_npy_header(header)
+        size = dtype.itemsize * prod(shape)
+        if size != len(contents):
+            raise ValueError(
+                f"the header says {list(shape)} of {dtype}, which is {size} bytes, but "
+                f"{len(contents)} follow it"
+            )
+        order: Literal["F", "C"] = "F" if is_fortran else "C"
+        array: NDArray[Any] = np.ndarray(shape, dtype, contents, order=order)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidInput(f"the body is no .npy array: {error}", "input") from error
+    return array
+
+
+def _split_npy(raw: bytes) -> tuple[bytes, memoryview]:
+    """The header's text and what follows it."""
+    if len(raw) < 12 or not raw.startswith(_NPY_MAGIC):
+        raise ValueError("it does not begin like one")
+    width = 2 if raw[6] == 1 else 4
+    start = 8 + width
+    end = start + int.from_bytes(raw[8:start], "little")
+    if raw[6] not in (1, 2, 3) or end > len(raw):
+        raise ValueError("its header is cut off or of an unknown version")
+    return raw[start:end], memoryview(raw)[end:]
+
+
+def _parse_npy_header(header: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
+    found = [pattern.search(header) for pattern in _NPY_FIELDS]
+    if None in found:
+        raise ValueError("its header lacks a plain descr, fortran_order or shape")
+    descr, order, sizes = (match[1].decode() for match in found if match is not None)
+    dtype = np.dtype(descr)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects; it must hold numbers")
+    return dtype, order == "True", tuple(int(size) for size in sizes.split(",") if size.strip())
+
+
+def decode_raw(raw: bytes, spec: InputSpec) -> NDArray[Any]:
+    """The little-endian, row-major tensor of one sample, or of a batch of whole samples."""
+    dtype = np.dtype(spec.dtype).newbyteorder("<")
+    size = dtype.itemsize * prod(spec.shape)
+    if not raw or len(raw) % size:
+        raise InvalidInput(
+            f"the body has {len(raw)} bytes; one sample of {spec.dtype} {list(spec.shape)} has "
+            f"{size}",
+            "input",
+        )
+    array = np.frombuffer(raw, dtype)
+    return array.reshape(spec.shape if len(raw) == size else (-1, *spec.shape))
+
+
+def decode_list(value: object, spec: InputSpec) -> NDArray[Any]:
+    """A nested list of numbers in the model's dtype; a number that does not fit it is refused."""
+    if not isinstance(value, list):
+        raise InvalidInput(f"input must be a nested list, not {type(value).__name__}", "input")
+    dtype = np.dtype(spec.dtype)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise InvalidInput(
+            "input is ragged: lists of one level differ in length", "input"
+        ) from None
+    if array.dtype.kind not in "iuf" or (dtype.kind in "iu" and array.dtype.kind == "f"):
+        wanted = "whole numbers" if dtype.kind in "iu" else "numbers"
+        raise InvalidInput(f"input must hold {wanted} only ({spec.dtype})", "input")
+    if dtype.kind in "iu" and array.size:
+        limits = np.iinfo(dtype)
+        if array.min() < limits.min or array.max() > limits.max:
+            raise InvalidInput(
+                f"input holds numbers outside {limits.min} to {limits.max} ({spec.dtype})", "input"
+            )
+    elif not np.isfinite(array).all():
+        raise InvalidInput("input holds numbers that are not finite", "input")
+    return array.astype(dtype)
+
+
+def decode_body(body: bytes, media_type: str, spec: InputSpec) -> NDArray[Any]:
+    """The array that a body of one of the binary media types holds."""
+    if media_type == NPY:
+        return decode_npy(body)
+    if media_type == RAW:
+        return decode_raw(body, spec)
+    return decode_image(body, media_type, spec)
+
+
+def split_batch(array: NDArray[Any], spec: InputSpec) -> tuple[list[NDArray[Any]], bool]:
+    """The samples in ``array`` and whether it was a batch (one more dimension than a sample).
+
+    What is neither comes back whole, to be refused as a sample is: an empty shape or dtype could
+    claim any number of samples.
+    """
+    if array.shape[1:] != spec.shape or not array.itemsize:
+        return [array], False
+    if not len(array):
+        raise InvalidInput("the batch is empty", "input")
+    return list(array), True

@@ -1,0 +1,161 @@
+"""Serving as one object: models, plans, admission and the worker behind them."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delen.bounds import Bounds, Options
+from delen.engine.job import Job
+from delen.engine.model import Model
+from delen.engine.store import ModelStore
+from delen.engine.worker import Observer, Worker
+from delen.errors import Draining, InfeasibleBound, InvalidInput, Nearest, Overloaded
+from delen.plan import Plan, Preview
+
+
+class Runtime:
+    """One device's server without its HTTP. Safe to call from many threads.
+
+    ``find`` gives the folders of bundles and ``load`` makes a Model of one. ``max_backlog`` is
+    the predicted work in seconds beyond which requests are refused as Overloaded.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[], Iterable[Path]],
+        load: Callable[[Path], Model],
+        observer: Observer,
+        threads: int,
+        max_backlog: float,
+    ) -> None:
+        self.store = ModelStore(find, load)
+        self._worker = Worker(observer, threads)
+        self._max_backlog = max_backlog
+        self._ids = itertools.count(1)
+        self._id_prefix = secrets.token_hex(4)
+        self._draining = False
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    def load(self, name: str) -> Model:
+        model = self.store.load(name)
+        self._worker.add_model(model)
+        return model
+
+    def jobs(self, name: str) -> int:
+        """How many jobs of model ``name`` are queued or running."""
+        return self._worker.jobs_of(name)
+
+    def unload(self, name: str) -> None:
+        self.store.unload(name, self.jobs)
+
+    def submit(
+        self,
+        name: str,
+        sample: NDArray[np.generic],
+        bounds: Bounds,
+        options: Options,
+        arrived: float | None = None,
+    ) -> Job:
+        """Admit one input of the model's dtype and shape; the job's future gets the Result.
+
+        ``arrived`` is when the request came in (``time.monotonic``), now if not given. Raises
+        ModelNotFound, ModelLoading, InvalidInput, InfeasibleBound, Overloaded or Draining.
+        """
+        if self._draining:
+            raise Draining("the daemon is stopping", retry_after=1.0)
+        model = self.store.ready(name)
+        _check_options(model, options)
+        check_sample(model, sample)
+        now = time.monotonic()
+        model.costs.relax(now)
+        arrived = now if arrived is None else arrived
+        waiting = self._worker.backlog(options.priority)
+        if waiting > self._max_backlog:
+            raise Overloaded(
+                f"{waiting:.2f} s of work wait already, more than {self._max_backlog:g} s",
+                retry_after=waiting,
+            )
+        plan = self._admit(model, bounds, options, now - arrived, waiting)
+        number = next(self._ids)
+        job = Job(
+            id=number,
+            request_id=f"{self._id_prefix}-{number:x}",
+            model=model,
+            bounds=bounds,
+            options=options,
+            plan=plan,
+            arrived=arrived,
+            features=sample,
+        )
+        self._worker.submit(job)
+        return job
+
+    @staticmethod
+    def _admit(
+        model: Model, bounds: Bounds, options: Options, spent: float, waiting: float
+    ) -> Plan:
+        """A plan that counts what waits before it. What only the waiting forbids is overload."""
+        plan = model.planner.plan(bounds, model.costs, spent + waiting)
+        if plan.infeasible is None or options.on_infeasible == "best_effort":
+            return plan
+        alone = model.planner.plan(bounds, model.costs, spent)
+        if alone.infeasible is None:
+            raise Overloaded(
+                f"the bounds cannot be kept behind {1e3 * waiting:.3g} ms of waiting work",
+                retry_after=waiting,
+            )
+        raise InfeasibleBound(alone.infeasible, alone.nearest or Nearest())
+
+    def preview(self, name: str, bounds: Bounds) -> Preview:
+        """What ``bounds`` would buy of model ``name`` on an idle device, without running it."""
+        model = self.store.ready(name)
+        model.costs.relax(time.monotonic())
+        plan = model.planner.plan(bounds, model.costs)
+        return Preview.of(name, plan, model.planner.points(model.costs))
+
+    def cancel(self, job: Job) -> None:
+        self._worker.cancel(job)
+
+    def start_draining(self) -> None:
+        """Refuse new requests from now on."""
+        self._draining = True
+
+    def drain(self, timeout: float) -> bool:
+        """Let admitted jobs answer for at most ``timeout`` seconds; True if all did."""
+        self.start_draining()
+        return self._worker.drain(timeout)
+
+    def close(self) -> None:
+        """Stop. Jobs that still wait are refused with Draining, running ones answer early."""
+        self.start_draining()
+        self._worker.close()
+
+
+def check_sample(model: Model, sample: NDArray[np.generic]) -> None:
+    """InvalidInput unless ``sample`` has just the model's dtype and shape."""
+    spec = model.bundle.manifest.input
+    if sample.shape != spec.shape:
+        raise InvalidInput(
+            f"the input has shape {list(sample.shape)}; {model.name} takes {list(spec.shape)}",
+            "input",
+        )
+    if sample.dtype != np.dtype(spec.dtype):
+        raise InvalidInput(f"the input is {sample.dtype}; {model.name} takes {spec.dtype}", "input")
+    if sample.dtype.kind == "f" and not np.isfinite(sample).all():
+        raise InvalidInput("the input holds numbers that are not finite", "input")
+
+
+def _check_options(model: Model, options: Options) -> None:
+    classes = model.bundle.manifest.classes
+    if options.top_k > classes:
+        raise InvalidInput(f"top_k is {options.top_k}; {model.name} has {classes} classes", "top_k")

@@ -1,0 +1,171 @@
+"""The one tree of errors. ``code`` and ``status`` say how each looks over HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """The feasible bounds nearest to refused ones: seconds, a fraction, joules; None = no limit."""
+
+    max_latency: float | None = None
+    min_accuracy: float | None = None
+    max_energy: float | None = None
+
+
+class DelenError(Exception):
+    """Base of everything that delen raises on purpose."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+
+
+class InvalidInput(DelenError):
+    """The request itself is wrong. ``field`` names the part that is, where one can be named."""
+
+    code = "invalid_input"
+    status = 400
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnknownField(InvalidInput):
+    code = "unknown_field"
+
+
+class NotFound(InvalidInput):
+    """There is nothing at this address."""
+
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowed(InvalidInput):
+    code = "method_not_allowed"
+    status = 405
+
+
+class TooLarge(InvalidInput):
+    code = "too_large"
+    status = 413
+
+
+class UnsupportedMediaType(InvalidInput):
+    code = "unsupported_media_type"
+    status = 415
+
+
+class Unauthorized(DelenError):
+    """A guarded address was asked without a token."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class Forbidden(DelenError):
+    """A guarded address was asked with a wrong token, or from where it is not offered."""
+
+    code = "forbidden"
+    status = 403
+
+
+class ModelNotFound(DelenError):
+    code = "model_not_found"
+    status = 404
+
+
+class InfeasibleBound(DelenError):
+    """No plan keeps the bounds. ``nearest`` are bounds near them that can be kept."""
+
+    code = "infeasible_bound"
+    status = 422
+
+    def __init__(self, message: str, nearest: Nearest) -> None:
+        super().__init__(message)
+        self.nearest = nearest
+
+
+class _Retry(DelenError):
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class BudgetExhausted(_Retry):
+    """A tenant's energy budget is spent; ``retry_after`` seconds until it refills."""
+
+    code = "budget_exhausted"
+    status = 429
+
+
+class Overloaded(_Retry):
+    """The daemon cannot take this request now; ``retry_after`` is in seconds."""
+
+    code = "overloaded"
+    status = 503
+
+
+class Draining(Overloaded):
+    """The daemon is stopping."""
+
+    code = "draining"
+
+
+class ModelLoading(Overloaded):
+    """The model is known but not ready."""
+
+    code = "model_loading"
+
+
+class DaemonUnreachable(DelenError):
+    """No daemon answered at the client's address, or not within the client's timeout."""
+
+    code = "daemon_unreachable"
+    status = 503
+
+
+class BundleError(DelenError):
+    """A bundle is damaged, truncated, foreign or newer than this delen."""
+
+    code = "bundle_invalid"
+
+
+class ProfileError(DelenError):
+    """A profile is damaged, or a measurement was too unsteady to be accepted."""
+
+    code = "profile_invalid"
+
+
+class ConfigError(DelenError):
+    """The configuration names an unknown key, or a value of the wrong type or range."""
+
+    code = "config_invalid"
+
+
+class BackendError(DelenError):
+    """The backend could not load or run a segment."""
+
+    code = "backend_failed"
+
+
+class MissingExtra(DelenError, ImportError):
+    """An optional part of delen is not installed."""
+
+    code = "missing_extra"
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} is not installed; install it with: pip install 'delen[{extra}]'")
+        self.extra = extra
+
+
+def _tree(root: type[DelenError]) -> list[type[DelenError]]:
+    return [root, *(leaf for child in root.__subclasses__() for leaf in _tree(child))]
+
+
+ERRORS_BY_CODE: dict[str, type[DelenError]] = {
+    error.code: error for error in _tree(DelenError) if "code" in vars(error)
+}

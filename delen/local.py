@@ -1,0 +1,149 @@
+"""``delen.Engine``: the whole of delen in one process, with no daemon."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delen.bounds import Bounds, OnInfeasible, Options
+from delen.bundle import read_manifest
+from delen.encoding import Input, encode
+from delen.errors import DelenError
+from delen.plan import Preview
+
+if TYPE_CHECKING:
+    from delen.engine.job import Job
+    from delen.result import Result
+
+_SIBLINGS = ("policies", "power")
+_HOME = Path(__file__).resolve().parent.parent
+
+
+class Engine:
+    """Serves one bundle in this process: ``with Engine("path/to/bundle") as e: e.infer(x)``.
+
+    Without ``bundle`` it is the shipped one. ``backend`` is auto, cpu, cuda or tensorrt;
+    ``threads`` of the backend, by default all cores but one; ``power`` is auto, model or none;
+    ``state`` the folder where profiles are kept. A device without a profile of the bundle is
+    measured first, which takes a few seconds. Raises BundleError, BackendError, ConfigError or
+    MissingExtra.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | None = None,
+        *,
+        backend: str = "auto",
+        threads: int | None = None,
+        power: str = "auto",
+        state: str | Path | None = None,
+    ) -> None:
+        _check_siblings()
+        from delen.assembly import SHIPPED_BUNDLES
+        from delen.config import config_of
+        from delen.serving import open_runtime
+
+        given = {
+            "device.backend": backend,
+            "device.threads": threads,
+            "power.source": power,
+            "state.path": None if state is None else str(state),
+        }
+        config = config_of({name: value for name, value in given.items() if value is not None})
+        folder = SHIPPED_BUNDLES / config["models.default"] if bundle is None else Path(bundle)
+        self._name = read_manifest(folder)[0].name
+        self._opened = open_runtime(config, _Silent(), lambda: [folder])
+        self._runtime = self._opened.runtime
+        try:
+            self._spec = self._runtime.load(self._name).bundle.manifest.input
+        except BaseException:
+            self.close()
+            raise
+
+    def infer(
+        self,
+        x: Input,
+        *,
+        max_latency: float | None = None,
+        min_accuracy: float | None = None,
+        max_energy: float | None = None,
+        stream: str | None = None,
+        priority: int = 5,
+        top_k: int = 1,
+        on_infeasible: OnInfeasible = "reject",
+    ) -> Any:
+        """As ``Client.infer``: a Result, or a list of them when ``x`` is a batch."""
+        from delen.engine.preprocess import split_batch
+
+        bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
+        options = Options(
+            stream=stream,
+            priority=priority,
+            top_k=top_k,
+            on_infeasible=on_infeasible,
+            probabilities=True,
+        )
+        samples, is_batch = split_batch(self._decode(x), self._spec)
+        jobs = [self._runtime.submit(self._name, sample, bounds, options) for sample in samples]
+        results = [job.future.result() for job in jobs]
+        return results if is_batch else results[0]
+
+    def _decode(self, x: Input) -> NDArray[Any]:
+        if isinstance(x, np.ndarray):
+            return x
+        from delen.engine.preprocess import decode_body
+
+        encoded = encode(x)
+        return decode_body(encoded.body, encoded.media_type, self._spec)
+
+    def plan(
+        self,
+        *,
+        max_latency: float | None = None,
+        min_accuracy: float | None = None,
+        max_energy: float | None = None,
+    ) -> Preview:
+        """What these bounds would buy now, without an input."""
+        bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
+        return self._runtime.preview(self._name, bounds)
+
+    def close(self) -> None:
+        """Stop the worker; jobs under way answer early."""
+        self._runtime.close()
+        self._opened.power.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _Silent:
+    """An observer that keeps no counts."""
+
+    def answered(self, result: Result) -> None: ...
+    def failed(self, job: Job, error: DelenError) -> None: ...
+    def ran(self, model: str, segment: int, batch: int, seconds: float) -> None: ...
+    def policy_failed(self, model: str) -> None: ...
+
+
+def _check_siblings() -> None:
+    """The engine needs delen's own top-level packages; an app's of the same name hide them."""
+    for name in _SIBLINGS:
+        spec = find_spec(name)
+        if spec is None or spec.origin is None or Path(spec.origin).parents[1] != _HOME:
+            raise DelenError(
+                f"the engine needs delen's package {name!r}, but this app finds "
+                f"{spec.origin if spec else 'none'} under that name; use delen.Client and a daemon"
+            )

@@ -1,0 +1,1 @@
+"""Which jobs run which segment next. Pure: time and costs are arguments."""

@@ -1,0 +1,54 @@
+"""The belief that this device now runs slower (or faster) than its profile says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import sqrt
+from statistics import NormalDist
+
+_GAIN = 0.05
+_LARGEST_STEP = 2.0
+_HALF_LIFE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Slowdown:
+    """Mean and variance of measured time over the profile's median, over recent segments.
+
+    One factor for the whole device, as the xi of ALERT (Wan et al., ATC 2020, section 3.3), kept
+    by an exponentially weighted mean and variance instead of its Kalman filter: the gain is
+    fixed, so the belief never stops listening.
+    """
+
+    mean: float = 1.0
+    variance: float = 0.0
+
+    def after(self, measured: float, predicted: float) -> Slowdown:
+        """The belief after a segment of profiled median ``predicted`` took ``measured`` seconds.
+
+        One segment counts for at most twice, and at least half, of what was believed: a process
+        that was descheduled once is no law of the device, one that stays slow soon is.
+        """
+        ratio = measured / predicted
+        ratio = min(max(ratio, self.mean / _LARGEST_STEP), self.mean * _LARGEST_STEP)
+        surprise = ratio - self.mean
+        return Slowdown(
+            self.mean + _GAIN * surprise,
+            (1 - _GAIN) * (self.variance + _GAIN * surprise**2),
+        )
+
+    def relaxed(self, elapsed: float) -> Slowdown:
+        """The belief ``elapsed`` seconds later with nothing seen meanwhile: half-way back to the
+        profile every five seconds. Without it a belief that refuses every request would stay."""
+        kept: float = 0.5 ** (elapsed / _HALF_LIFE)
+        return Slowdown(1 + (self.mean - 1) * kept, self.variance * kept)
+
+    def high(self, level: float) -> float:
+        """The factor that is not passed with probability ``level``, if the ratios are normal."""
+        return self.mean + _z(level) * sqrt(self.variance)
+
+
+@lru_cache(maxsize=16)
+def _z(level: float) -> float:
+    return NormalDist().inv_cdf(level)

@@ -1,0 +1,69 @@
+"""Trained weights in a file, with the recipe that made them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import nn
+
+from delen.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class WeightsOrigin:
+    """Where weights come from; ``recipe`` and ``torch`` are None where the file does not say.
+
+    ``digest`` is the SHA-256 of names, shapes and bytes of all tensors, and so is the same for
+    the same weights in whatever file.
+    """
+
+    recipe: Mapping[str, Any] | None
+    torch: str | None
+    digest: str
+
+
+def digest(network: nn.Module) -> str:
+    """SHA-256 (hex) of the network's parameters and buffers."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        total.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
+        total.update(values.numpy().tobytes())
+    return total.hexdigest()
+
+
+def save_weights(network: nn.Module, origin: WeightsOrigin, file: Path) -> None:
+    """Write the network's weights and what is known of their training."""
+    contents = {
+        "weights": network.state_dict(),
+        "recipe": None if origin.recipe is None else dict(origin.recipe),
+        "torch": origin.torch,
+    }
+    torch.save(contents, file)
+
+
+def load_weights(network: nn.Module, file: Path) -> WeightsOrigin:
+    """Fill ``network`` from what ``save_weights`` wrote, or from a plain state dict of torch.
+
+    Raises InvalidInput naming the file when it is missing, damaged or of another network.
+    """
+    try:
+        contents = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        raise InvalidInput(f"{file} holds no weights: {error}", "weights") from error
+    if not isinstance(contents, dict):
+        raise InvalidInput(f"{file} holds a {type(contents).__name__}, not weights", "weights")
+    saved_here = "weights" in contents
+    try:
+        network.load_state_dict(contents["weights"] if saved_here else contents)
+    except (RuntimeError, TypeError) as error:
+        raise InvalidInput(f"{file} is of another network: {error}", "weights") from error
+    if not saved_here:
+        return WeightsOrigin(None, None, digest(network))
+    return WeightsOrigin(contents.get("recipe"), contents.get("torch"), digest(network))

@@ -1,0 +1,245 @@
+"""From bounds to an operating point: how deep, at which confidence, at what predicted cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from delen.bounds import Bounds
+from delen.calibration import Calibration
+from delen.costs import Costs
+from delen.errors import Nearest
+from delen.plan import UNKNOWN_CASE, Case, OperatingPoint, Plan
+from policies.thresholds import (
+    Threshold,
+    certified_threshold,
+    highest_floor,
+    lossless_threshold,
+)
+
+LATENCY_MARGIN = 1.25
+ENERGY_MARGIN = 1.05
+"""Nearest feasible caps are this much above the prediction, so that a retry with them succeeds."""
+
+NO_FLOORS = (
+    "min_accuracy cannot be guaranteed: the exit policy in force does not stop by confidence "
+    "thresholds"
+)
+
+LimitedBy = Literal["latency", "energy", "depth"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerSettings:
+    """``guarantee``: the level of floors. ``tolerance``: the loss of accuracy that a request
+    without bounds accepts against the deepest exit."""
+
+    guarantee: float = 0.95
+    tolerance: float = 0.005
+
+
+class Planner:
+    """Plans for one network. Holds the calibration; the costs of the moment are arguments.
+
+    ``by_threshold`` is the exit policy's: without it plans have no thresholds, their accuracies
+    are unknown, and floors are infeasible.
+    """
+
+    def __init__(
+        self, calibration: Calibration, settings: PlannerSettings, by_threshold: bool = True
+    ) -> None:
+        self.settings = settings
+        self._by_threshold = by_threshold
+        self._calibration = calibration
+        self.accuracies = tuple(calibration.accuracy(exit) for exit in range(calibration.exits))
+        self.useful = useful_exits(self.accuracies)
+        self._certified: dict[tuple[int, float], Threshold | None] = {}
+        self._lossless = lossless_threshold(
+            calibration, self.useful[-1], settings.tolerance, settings.guarantee
+        )
+
+    def next_useful(self, exit: int, deepest: int) -> int | None:
+        """The next exit after ``exit`` worth reaching, up to ``deepest``; None if there is none."""
+        return next((later for later in self.useful if exit < later <= deepest), None)
+
+    def points(self, costs: Costs) -> tuple[OperatingPoint, ...]:
+        """Every exit as a place to stop, at the costs of the moment."""
+        energies = costs.energies()
+        return tuple(
+            OperatingPoint(
+                exit=exit,
+                accuracy=accuracy,
+                latency=costs.latency(0, exit, 1) + costs.answering(),
+                energy=energies[exit],
+                dominated=exit not in self.useful,
+            )
+            for exit, accuracy in enumerate(self.accuracies)
+        )
+
+    def plan(self, bounds: Bounds, costs: Costs, delay: float = 0.0) -> Plan:
+        """The operating point for ``bounds`` when ``delay`` seconds pass before segment 0.
+
+        Caps alone: the deepest useful exit within them. A floor alone or with caps: the lowest
+        certified threshold of the network that ends at the deepest exit within the caps, which
+        has the least expected energy of the certified ones. No bound: the lowest threshold that
+        loses at most the tolerance. A plan that keeps not all bounds says so in ``infeasible``,
+        names the nearest feasible bounds, and is the best effort.
+        """
+        latencies = {
+            exit: delay + costs.latency(0, exit, 1) + costs.answering() for exit in self.useful
+        }
+        energies = costs.energies()
+        deepest, limited_by, problem, nearest = self._within_caps(bounds, latencies, energies)
+        threshold: Threshold | None = None
+        if not self._by_threshold:
+            if bounds.min_accuracy is not None:
+                problem = _join(problem, NO_FLOORS)
+                nearest = nearest or Nearest(bounds.max_latency, None, bounds.max_energy)
+        elif bounds.min_accuracy is not None:
+            threshold = self._certify(deepest, bounds.min_accuracy)
+            if threshold is None:
+                best = highest_floor(self._calibration, deepest, self.settings.guarantee)
+                problem = _join(problem, self._floor_problem(bounds, deepest, best, latencies))
+                nearest = replace(
+                    nearest or Nearest(bounds.max_latency, None, bounds.max_energy),
+                    min_accuracy=best,
+                )
+            elif nearest is not None:
+                nearest = replace(nearest, min_accuracy=bounds.min_accuracy)
+        elif bounds == Bounds():
+            threshold = self._lossless
+        return self._assemble(
+            bounds, deepest, limited_by, threshold, latencies, energies, problem, nearest
+        )
+
+    def _within_caps(
+        self,
+        bounds: Bounds,
+        latencies: dict[int, float],
+        energies: tuple[float | None, ...],
+    ) -> tuple[int, LimitedBy, str | None, Nearest | None]:
+        first, deepest = self.useful[0], self.useful[-1]
+        limited_by: LimitedBy = "depth"
+        problem: str | None = None
+        nearest: Nearest | None = None
+        if bounds.max_latency is not None:
+            reachable = [e for e in self.useful if latencies[e] <= bounds.max_latency]
+            if not reachable:
+                problem = (
+                    f"max_latency {1e3 * bounds.max_latency:.3g} ms is less than the "
+                    f"{1e3 * latencies[first]:.3g} ms that the first exit is predicted to take"
+                )
+                nearest = Nearest(LATENCY_MARGIN * latencies[first], None, bounds.max_energy)
+            limit = reachable[-1] if reachable else first
+            if limit < deepest:
+                deepest, limited_by = limit, "latency"
+        if bounds.max_energy is not None:
+            known = energies[first] is not None
+            cap = bounds.max_energy
+            affordable = [
+                e for e in self.useful if (joules := energies[e]) is not None and joules <= cap
+            ]
+            if not affordable:
+                problem = _join(problem, _energy_problem(cap, energies[first]))
+                nearest = Nearest(
+                    nearest.max_latency if nearest else bounds.max_latency,
+                    None,
+                    ENERGY_MARGIN * (energies[first] or 0.0) if known else None,
+                )
+            limit = affordable[-1] if affordable else first
+            if limit < deepest:
+                deepest, limited_by = limit, "energy"
+        return deepest, limited_by, problem, nearest
+
+    def _floor_problem(
+        self, bounds: Bounds, deepest: int, best: float, latencies: dict[int, float]
+    ) -> str:
+        level = self.settings.guarantee
+        sentence = (
+            f"min_accuracy {bounds.min_accuracy:g} cannot be guaranteed at level {level:g} by an "
+            f"exit up to {deepest}; the highest floor that can is {best:g}"
+        )
+        assert bounds.min_accuracy is not None
+        for exit in self.useful:
+            if exit > deepest and self._certify(exit, bounds.min_accuracy) is not None:
+                return f"{sentence} (exit {exit} could: it takes {1e3 * latencies[exit]:.3g} ms)"
+        return sentence
+
+    def _assemble(
+        self,
+        bounds: Bounds,
+        deepest: int,
+        limited_by: LimitedBy,
+        threshold: Threshold | None,
+        latencies: dict[int, float],
+        energies: tuple[float | None, ...],
+        problem: str | None,
+        nearest: Nearest | None,
+    ) -> Plan:
+        value = threshold.value if threshold else None
+        has_floor = bounds.min_accuracy is not None and threshold is not None
+        accuracy: float | None = None
+        cases: tuple[Case, ...] = (UNKNOWN_CASE,) * (deepest + 1)
+        if self._by_threshold:
+            accuracy = threshold.accuracy if threshold else self.accuracies[deepest]
+            cases = self._calibration.cases(value, deepest)
+        return Plan(
+            exit=deepest,
+            threshold=value,
+            latency=latencies[deepest],
+            energy=energies[deepest],
+            expected_energy=self._expected_energy(value, deepest, energies),
+            accuracy=accuracy,
+            guarantee=self.settings.guarantee if has_floor else None,
+            limited_by=limited_by,
+            cases=cases,
+            infeasible=problem,
+            nearest=nearest,
+        )
+
+    def _expected_energy(
+        self, threshold: float | None, deepest: int, energies: tuple[float | None, ...]
+    ) -> float | None:
+        if not self._by_threshold:
+            return None
+        if threshold is None:
+            return energies[deepest]
+        shares = self._calibration.exit_shares(threshold, deepest)
+        total = 0.0
+        for share, joules in zip(shares, energies[: deepest + 1], strict=True):
+            if joules is None:
+                return None
+            total += share * joules
+        return total
+
+    def _certify(self, deepest: int, floor: float) -> Threshold | None:
+        key = (deepest, floor)
+        if key not in self._certified:
+            if len(self._certified) > 4096:
+                self._certified.clear()
+            self._certified[key] = certified_threshold(
+                self._calibration, deepest, floor, self.settings.guarantee
+            )
+        return self._certified[key]
+
+
+def useful_exits(accuracies: tuple[float, ...]) -> tuple[int, ...]:
+    """The exits that are more accurate than every earlier one; the others are dominated."""
+    useful: list[int] = []
+    for exit, accuracy in enumerate(accuracies):
+        if not useful or accuracy > accuracies[useful[-1]]:
+            useful.append(exit)
+    return tuple(useful)
+
+
+def _energy_problem(cap: float, first: float | None) -> str:
+    if first is None:
+        return "max_energy cannot be kept: this machine has no energy source"
+    return (
+        f"max_energy {1e3 * cap:.3g} mJ is less than the {1e3 * first:.3g} mJ that the first exit "
+        "is predicted to take"
+    )
+
+
+def _join(first: str | None, second: str) -> str:
+    return second if first is None else f"{first}; {second}"

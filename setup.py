@@ -1,0 +1,73 @@
+from pathlib import Path
+
+from setuptools import setup
+
+version: dict[str, str] = {}
+exec(Path("delen/version.py").read_text(), version)
+
+setup(
+    name="delen",
+    version=version["VERSION"],
+    description="Model server for multi-exit networks under per-request latency, accuracy and "
+    "energy bounds",
+    long_description=Path("README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=[
+        "delen",
+        "delen.commands",
+        "delen.engine",
+        "delen.engine.backends",
+        "delen.scheduler",
+        "api",
+        "policies",
+        "power",
+        "multiexit_models",
+    ],
+    package_data={
+        "delen": ["py.typed"],
+        "multiexit_models": ["bundles/*/*"],
+    },
+    install_requires=["numpy>=1.24", "httpx>=0.27"],
+    extras_require={
+        "daemon": [
+            "flask>=3.0",
+            "cheroot>=10.0",
+            "onnxruntime>=1.17",
+            "pillow>=10.0",
+            "prometheus-client>=0.20",
+            "tomli>=2.0; python_version < '3.11'",
+        ],
+        "jetson": [
+            "flask>=3.0",
+            "cheroot>=10.0",
+            "onnxruntime-gpu>=1.17",
+            "pillow>=10.0",
+            "prometheus-client>=0.20",
+            "tomli>=2.0; python_version < '3.11'",
+            "jetson-stats>=4.2",
+        ],
+        "train": ["torch>=2.9", "torchvision", "onnx", "onnxscript", "pillow>=10.0", "tqdm"],
+        "plot": ["matplotlib>=3.8"],
+        "test": [
+            "pytest>=8.0",
+            "pytest-asyncio>=0.24",
+            "hypothesis>=6.100",
+            "openapi-spec-validator>=0.7",
+            "onnx",
+        ],
+        "check": ["ruff==0.14.*", "mypy>=1.11", "import-linter>=2.0"],
+    },
+    entry_points={
+        "console_scripts": [
+            "delen=delen.cli:main",
+            "delen-daemon=delen.daemon:main",
+        ],
+        "delen.exit_policies": [
+            "bounds=policies.exits:bounds_policy",
+            "conditions=policies.conditions:conditions_policy",
+        ],
+    },
+)

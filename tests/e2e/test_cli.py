@@ -1,0 +1,267 @@
+"""The commands of ``delen``, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Api, Daemon, Launcher
+
+Image8 = NDArray[np.uint8]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def delen(environment: Callable[..., dict[str, str]], tmp_path: Path, state: Path) -> Run:
+    """Runs a command that knows no daemon, and the tests' own state folder."""
+
+    def run(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(Path(sys.executable).parent / "delen"), *map(str, arguments)],
+            env=environment(DELEN_STATE__PATH=str(state), **variables),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run
+
+
+@pytest.fixture
+def told(delen: Run, daemon: Daemon) -> Run:
+    """Runs a command that finds the shared daemon by DELEN_URL."""
+    return lambda *arguments: delen(*arguments, DELEN_URL=daemon.url)
+
+
+@pytest.fixture
+def file(tmp_path: Path, image: Image8, png: Callable[[Image8], bytes]) -> Path:
+    file = tmp_path / "image.png"
+    file.write_bytes(png(image))
+    return file
+
+
+@pytest.mark.parametrize("command", [[], ["infer"], ["plan"], ["models"], ["profile"]])
+def test_help_has_an_example(delen: Run, command: list[str]) -> None:
+    ended = delen(*command, "--help")
+    assert ended.returncode == 0
+    assert "example: delen" in ended.stdout
+
+
+def test_infer_prints_the_answer(told: Run, api: Api, file: Path, image: Image8) -> None:
+    ended = told("infer", file)
+    assert ended.returncode == 0, ended.stderr
+    label = api.raw(image).json()["predictions"][0]["label"]
+    assert ended.stdout.startswith(label)
+    assert "(estimated)" in ended.stdout
+    assert "bounds kept" in ended.stdout
+
+
+def test_infer_json_is_the_contracts(told: Run, file: Path) -> None:
+    ended = told(
+        "infer", file, "--json", "--max-latency", "20s", "--min-accuracy", "0.8",
+        "--max-energy", "5J", "--top-k", "3", "--tenant", "shell", "--priority", "2",
+    )  # fmt: skip
+    answer = json.loads(ended.stdout)
+    assert answer["receipt"]["latency_ms"]["bound"] == pytest.approx(20_000)
+    assert answer["receipt"]["accuracy"]["bound"] == 0.8
+    assert answer["receipt"]["energy_mj"]["bound"] == pytest.approx(5000)
+    assert len(answer["predictions"]) == 3
+    assert answer["tenant"] == "shell"
+    assert ended.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "field", "milli"),
+    [
+        ("--max-latency", "20000ms", "latency_ms", 20_000),
+        ("--max-latency", "3e7 us", "latency_ms", 30_000),
+        ("--max-energy", "5e6uJ", "energy_mj", 5000),
+        ("--max-energy", "2500mJ", "energy_mj", 2500),
+    ],
+)
+def test_units_are_understood(
+    told: Run, file: Path, option: str, text: str, field: str, milli: float
+) -> None:
+    answer = json.loads(told("infer", file, option, text, "--json").stdout)
+    assert answer["receipt"][field]["bound"] == pytest.approx(milli)
+
+
+def test_infer_on_a_batch_prints_each(
+    told: Run, tmp_path: Path, images: Image8, npy: Callable[[Image8], bytes]
+) -> None:
+    file = tmp_path / "batch.npy"
+    file.write_bytes(npy(images[:3]))
+    assert told("infer", file).stdout.count("exit ") == 3
+    assert len(json.loads(told("infer", file, "--json").stdout)) == 3
+
+
+def test_infer_on_another_model_and_url(delen: Run, daemon: Daemon, file: Path) -> None:
+    answer = delen("infer", file, "--url", daemon.unix_url, "--model", "cifar10-resnet", "--json")
+    assert json.loads(answer.stdout)["model"] == "cifar10-resnet"
+    missing = delen("infer", file, "--url", daemon.url, "--model", "nothing")
+    assert missing.returncode == 1
+    assert "nothing" in missing.stderr
+
+
+def test_infer_refuses_or_does_its_best(told: Run, file: Path) -> None:
+    refused = told("infer", file, "--max-latency", "0.1us")
+    assert refused.returncode == 1
+    assert "max_latency" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    effort = told("infer", file, "--max-latency", "0.1us", "--best-effort")
+    assert effort.returncode == 0
+    assert "BOUNDS MISSED" in effort.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["infer"],
+        ["infer", "x.png", "--max-latency", "20"],
+        ["infer", "x.png", "--max-latency", "20kg"],
+        ["infer", "x.png", "--max-latency", "1.2.3ms"],
+        ["infer", "x.png", "--max-energy", "20ms"],
+        ["infer", "x.png", "--min-accuracy", "high"],
+        ["plan", "--top-k", "3"],
+        ["models", "--load", "a", "--unload", "b"],
+        ["profile", "--output", "a", "--beside-bundle"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_status_2(delen: Run, arguments: list[str]) -> None:
+    ended = delen(*arguments)
+    assert ended.returncode == 2
+    assert "usage:" in ended.stderr
+
+
+def test_an_accuracy_of_90_is_told_to_be_0_9(told: Run, file: Path) -> None:
+    ended = told("infer", file, "--min-accuracy", "90")
+    assert ended.returncode in (1, 2)
+    assert "0.9 " in ended.stderr
+
+
+def test_a_file_that_is_not_there_or_no_image_fails(told: Run, tmp_path: Path) -> None:
+    missing = told("infer", tmp_path / "none.png")
+    assert missing.returncode == 1
+    assert "none.png" in missing.stderr
+    text = tmp_path / "text.png"
+    text.write_text("hello")
+    assert told("infer", text).returncode == 1
+
+
+def test_no_daemon_fails_with_what_to_do(delen: Run, file: Path) -> None:
+    ended = delen("infer", file, "--url", "http://127.0.0.1:9")
+    assert ended.returncode == 1
+    assert "http://127.0.0.1:9" in ended.stderr
+    assert "delen-daemon" in ended.stderr
+
+
+def test_plan_lists_the_exits(told: Run) -> None:
+    ended = told("plan", "--min-accuracy", "0.85")
+    assert ended.returncode == 0
+    assert len([line for line in ended.stdout.splitlines() if line.strip()[:1].isdigit()]) == 5
+    assert "guaranteed at level 0.95" in ended.stdout
+    document = json.loads(told("plan", "--min-accuracy", "0.85", "--json").stdout)
+    assert document["feasible"] is True
+    assert len(document["pareto"]) == 5
+
+
+def test_an_infeasible_plan_is_status_1(told: Run) -> None:
+    for extra in ([], ["--json"]):
+        ended = told("plan", "--max-energy", "1uJ", *extra)
+        assert ended.returncode == 1
+        assert "max_energy" in ended.stdout
+
+
+def test_models_lists_loads_and_unloads(told: Run) -> None:
+    ended = told("models", "--load", "second")
+    assert "second 1: ready" in ended.stdout
+    assert "cifar10-resnet 1: ready, 5 exits, uint8 32x32x3, 10 classes, default" in ended.stdout
+    models = json.loads(told("models", "--unload", "second", "--json").stdout)
+    assert {model["name"]: model["state"] for model in models} == {
+        "cifar10-resnet": "ready",
+        "second": "unloaded",
+    }
+    assert told("models", "--load", "nothing").returncode == 1
+
+
+def test_profile_writes_where_it_is_told_and_shows_progress(delen: Run, tmp_path: Path) -> None:
+    from delen.profile import load_profile
+
+    file = tmp_path / "deep" / "profile.json"
+    ended = delen("profile", "--quick", "--output", file, "--json")
+    assert ended.returncode == 0, ended.stderr
+    profile = load_profile(file)
+    assert profile.model == "cifar10-resnet"
+    assert profile.quick
+    assert len(profile.segments) == 5
+    assert json.loads(ended.stdout) == json.loads(file.read_text())
+    assert "batch 1" in ended.stderr
+    assert "batch 32" in ended.stderr
+    assert str(file) in ended.stderr
+
+
+def test_profile_goes_to_the_state_folder_by_default(delen: Run, tmp_path: Path) -> None:
+    config = tmp_path / "delen.toml"
+    config.write_text('[device]\nthreads = 1\n[log]\nlevel = "error"\n')
+    ended = delen("profile", "--quick", "--config", config)
+    assert ended.returncode == 0, ended.stderr
+    written = Path(ended.stderr.rpartition("written to ")[2].strip())
+    assert written.is_file()
+    assert "segment" in ended.stdout
+
+
+def test_profile_is_not_written_into_the_installed_package(delen: Run) -> None:
+    ended = delen("profile", "--quick", "--beside-bundle")
+    assert ended.returncode == 2
+    assert "installed package" in ended.stderr
+
+
+def test_a_profile_beside_a_bundle_is_what_the_daemon_uses(
+    delen: Run,
+    launcher: Launcher,
+    make_bundle: Callable[..., Path],
+    tmp_path: Path,
+    image: Image8,
+) -> None:
+    folder = tmp_path / "bundles"
+    bundle = make_bundle(folder / "mine", name="mine")
+    ended = delen("profile", "--quick", "--beside-bundle", "--bundle", bundle)
+    assert ended.returncode == 0, ended.stderr
+    (file,) = (bundle / "profiles").glob("*.json")
+    daemon = launcher.start(
+        {
+            "models": {"path": str(folder), "default": "mine", "load": ["mine"]},
+            "state": {"path": str(tmp_path / "empty-state")},
+        }
+    )
+    assert "measuring" not in daemon.log()
+    profile = daemon.api.get("/v1/models/mine").json()["profile"]
+    assert profile["created"] == json.loads(file.read_text())["created"]
+    assert daemon.api.raw(image).json()["model"] == "mine"
+    launcher.stop(daemon)
+
+
+def test_profile_of_what_is_no_bundle_fails(delen: Run, tmp_path: Path) -> None:
+    ended = delen("profile", "--quick", "--bundle", tmp_path)
+    assert ended.returncode == 1
+    assert "manifest.json" in ended.stderr
+    assert delen("profile", "--quick", "--model", "nothing").returncode == 1
+
+
+def test_a_reader_that_goes_does_not_make_a_traceback(told: Any, daemon: Daemon) -> None:
+    command = f"{Path(sys.executable).parent / 'delen'} models --url {daemon.url} --json | true"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,152 @@
+"""The exit policy ``conditions``, on the shipped network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Launcher
+
+Image8 = NDArray[np.uint8]
+NEVER = {"metric": "exit", "op": "null", "threshold": 0}
+
+
+def _config(file: Path) -> dict[str, dict[str, Any]]:
+    return {"policies": {"exit": "conditions", "conditions": str(file)}}
+
+
+@pytest.mark.parametrize("milliseconds", [20, 40])
+def test_delens_own_condition_files_run_unchanged(
+    launcher: Launcher, images: Image8, data: Path, milliseconds: int
+) -> None:
+    file = data / "profiles" / f"delen_conditions_{milliseconds}ms.json"
+    if not file.is_file():
+        pytest.skip(f"{file} is not there")
+    daemon = launcher.start(_config(file))
+    deepest = daemon.api.deepest_useful()
+    for image in images[:10]:
+        answer = daemon.api.raw(image).json()
+        if answer["reason"] == "policy":
+            assert answer["receipt"]["latency_ms"]["value"] > milliseconds
+        else:
+            assert answer["exit"] == deepest
+    launcher.stop(daemon)
+
+
+def test_compound_conditions_stop_where_they_hold(
+    launcher: Launcher, images: Image8, tmp_path: Path
+) -> None:
+    def exit_is(number: int) -> dict[str, Any]:
+        return {"metric": "exit", "op": "equal", "threshold": number}
+
+    def confidence(op: str) -> dict[str, Any]:
+        return {"metric": "confidence", "op": op, "threshold": 0.9}
+
+    sure_here = {"op": "and", "conditions": [exit_is(1), confidence("greater_eq")]}
+    contradiction = {"op": "and", "conditions": [exit_is(0), exit_is(1)]}
+    always = {"op": "or", "conditions": [exit_is(9), confidence("less"), confidence("greater_eq")]}
+    file = tmp_path / "conditions.json"
+    file.write_text(json.dumps([contradiction, sure_here, always, NEVER, NEVER]))
+    daemon = launcher.start(_config(file))
+    exits = set()
+    for image in images:
+        answer = daemon.api.raw(image).json()
+        assert answer["reason"] == "policy"
+        exits.add(answer["exit"])
+        if answer["exit"] == 1:
+            assert answer["predictions"][0]["probability"] >= 0.9 - 1e-3
+    assert exits == {1, 2}
+    launcher.stop(daemon)
+
+
+def test_a_job_for_which_no_condition_holds_still_has_its_answer(
+    launcher: Launcher, images: Image8, tmp_path: Path
+) -> None:
+    file = tmp_path / "conditions.json"
+    file.write_text(json.dumps([NEVER] * 4))
+    daemon = launcher.start(_config(file))
+    answer = daemon.api.raw(images[0]).json()
+    assert answer["exit"] == daemon.api.deepest_useful()
+    assert answer["predictions"][0]["label"]
+    launcher.stop(daemon)
+
+
+def test_bounds_hold_under_conditions_too(
+    launcher: Launcher, images: Image8, tmp_path: Path
+) -> None:
+    file = tmp_path / "conditions.json"
+    file.write_text(json.dumps([NEVER] * 5))
+    daemon = launcher.start(_config(file))
+    first = daemon.api.plan()["pareto"][0]
+    answer = daemon.api.raw(images[0], max_energy_mj=1.02 * first["energy_mj"]).json()
+    assert answer["exit"] == 0
+    daemon.api.raw(images[0], max_latency_ms=1e-4).error(422, "infeasible_bound")
+    launcher.stop(daemon)
+
+
+def test_a_policy_without_thresholds_promises_no_accuracy(
+    launcher: Launcher, images: Image8, tmp_path: Path
+) -> None:
+    file = tmp_path / "conditions.json"
+    at_once = {"metric": "response_time", "op": "greater", "threshold": 0}
+    file.write_text(json.dumps([at_once] * 5))
+    daemon = launcher.start(_config(file))
+    error = daemon.api.raw(images[0], min_accuracy=0.8).error(422, "infeasible_bound")
+    assert "exit policy" in error["error"]
+    assert error["nearest"]["min_accuracy"] is None
+    effort = {"min_accuracy": 0.8, "on_infeasible": "best_effort"}
+    for asked in ({}, effort):
+        answer = daemon.api.raw(images[0], **asked).json()
+        assert (answer["exit"], answer["reason"]) == (0, "policy")
+        accuracy = answer["receipt"]["accuracy"]
+        assert (accuracy["guarantee"], accuracy["expected"]) == (None, None)
+        assert accuracy["met"] is (False if asked else None)
+    launcher.stop(daemon)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "said"),
+    [
+        ([NEVER] * 3, "5 exits"),
+        ([NEVER] * 6, "5 exits"),
+        ([{**NEVER, "metric": "mood"}] * 5, "mood"),
+        ([{**NEVER, "op": "about"}] * 5, "about"),
+        ([{**NEVER, "colour": 1}] * 5, "colour"),
+        ([{"op": "or", "conditions": []}] * 5, "or"),
+        ({"metric": "exit"}, "list"),
+        ("{", "conditions.json"),
+        (None, "conditions.json"),
+    ],
+)
+def test_a_wrong_condition_file_stops_the_daemon_with_the_reason(
+    launcher: Launcher, tmp_path: Path, conditions: Any, said: str
+) -> None:
+    file = tmp_path / "conditions.json"
+    if conditions is not None:
+        file.write_text(conditions if conditions == "{" else json.dumps(conditions))
+    ended = launcher.refused(_config(file))
+    assert ended.returncode in (1, 2)
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("policies", "said"),
+    [
+        ({"exit": "conditions"}, "policies.conditions"),
+        ({"conditions": "/some/file"}, "policies.exit"),
+        ({"exit": "dice"}, "bounds"),
+    ],
+)
+def test_settings_of_policies_that_do_not_fit_are_refused(
+    launcher: Launcher, policies: dict[str, Any], said: str
+) -> None:
+    ended = launcher.refused({"policies": policies})
+    assert ended.returncode == 2
+    assert said in ended.stderr

@@ -1,0 +1,286 @@
+"""The SDK against a real daemon, over TCP and the Unix socket, and with no daemon at all."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import delen
+from delen.errors import ModelLoading, TooLarge
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Daemon, Launcher
+
+Image8 = NDArray[np.uint8]
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def client(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[delen.Client]:
+    url = daemon.url if request.param == "tcp" else daemon.unix_url
+    with delen.Client(url) as client:
+        yield client
+
+
+def test_infer_finds_the_daemon_by_delen_url(
+    daemon: Daemon, image: Image8, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for url in (daemon.url, str(daemon.unix_url)):
+        monkeypatch.setenv("DELEN_URL", url)
+        result = delen.infer(image, max_energy=1000.0)
+        assert isinstance(result, delen.Result)
+        assert result.receipt.energy.bound == pytest.approx(1000.0)
+        with delen.Client() as client:
+            assert client.url == url
+            assert client.infer(image).label == result.label
+
+
+def test_a_result_has_what_the_contract_names(client: delen.Client, image: Image8) -> None:
+    result = client.infer(image, max_latency=20.0, min_accuracy=0.8, stream="front", top_k=3)
+    assert isinstance(result.label, str)
+    assert result.predictions[0].index == result.index == int(result.probabilities.argmax())
+    assert result.probability == pytest.approx(float(result.probabilities[result.index]), abs=1e-6)
+    assert result.probabilities.shape == (10,)
+    assert len(result.predictions) == 3
+    assert result.exits == 5
+    assert result.exit in range(5)
+    assert result.reason in ("confident", "planned_exit", "final")
+    assert result.stream == "front"
+    assert result.receipt.met is True
+    assert result.receipt.latency.bound == 20.0
+    assert 0 < result.receipt.latency.value < 20.0
+    assert result.receipt.accuracy.guarantee == 0.95
+
+
+def test_every_kind_of_input_gives_the_same_answer(
+    client: delen.Client,
+    image: Image8,
+    png: Callable[[Image8], bytes],
+    jpeg: Callable[[Image8], bytes],
+    npy: Callable[[Image8], bytes],
+    tmp_path: Path,
+) -> None:
+    png_file, npy_file = tmp_path / "image.png", tmp_path / "image.npy"
+    png_file.write_bytes(png(image))
+    npy_file.write_bytes(npy(image))
+    picture = Image.fromarray(image)
+    palette = picture.convert("CMYK").convert("RGB")
+    inputs = [
+        image, picture, png_file, str(png_file), npy_file, png(image), npy(image),
+        bytearray(png(image)), memoryview(npy(image)), palette,
+    ]  # fmt: skip
+    results = [client.infer(x) for x in inputs]
+    for result in results[:-1]:
+        assert result.probabilities == pytest.approx(results[0].probabilities, abs=1e-5)
+    assert client.infer(jpeg(image)).label == results[-1].label == results[0].label
+
+
+def test_a_batch_returns_a_list(client: delen.Client, images: Image8) -> None:
+    results = client.infer(images[:5])
+    assert isinstance(results, list)
+    assert [r.index for r in results] == [client.infer(image).index for image in images[:5]]
+
+
+def test_model_and_tenant_of_the_client(daemon: Daemon, image: Image8) -> None:
+    with delen.Client(daemon.url, model="cifar10-resnet", tenant="porch") as client:
+        result = client.infer(image)
+        assert (result.model, result.tenant) == ("cifar10-resnet", "porch")
+        with pytest.raises(delen.ModelNotFound):
+            client.infer(image, model="nothing")
+
+
+def test_plan_models_and_power(client: delen.Client) -> None:
+    plan = client.plan(min_accuracy=0.85)
+    assert isinstance(plan, delen.Preview)
+    assert plan.feasible
+    assert plan.accuracy >= 0.85
+    assert [point.exit for point in plan.points] == [0, 1, 2, 3, 4]
+    assert 0 < plan.points[0].latency < plan.points[-1].latency
+    refused = client.plan(max_latency=1e-7)
+    assert not refused.feasible
+    assert refused.nearest is not None
+    assert refused.nearest.max_latency is not None
+    assert client.plan(max_latency=refused.nearest.max_latency).feasible
+    assert {model["name"] for model in client.models()} == {"cifar10-resnet", "second"}
+    assert client.power()["kind"] == "estimated"
+
+
+def test_load_and_unload(client: delen.Client, image: Image8) -> None:
+    assert client.load("second")["state"] == "ready"
+    assert client.infer(image, model="second").model == "second"
+    assert client.unload("second")["state"] == "unloaded"
+    with pytest.raises(ModelLoading) as caught:
+        client.infer(image, model="second")
+    assert isinstance(caught.value, delen.Overloaded)
+    assert caught.value.retry_after > 0
+
+
+def test_errors_come_back_as_exceptions(client: delen.Client, image: Image8) -> None:
+    with pytest.raises(delen.InvalidInput) as shape:
+        client.infer(image[:16])
+    assert shape.value.field == "input"
+    with pytest.raises(delen.ModelNotFound, match="cifar10-resnet"):
+        client.infer(image, model="no/such model?")
+    with pytest.raises(TooLarge):
+        client.infer(np.zeros((2000, 32, 32, 3), np.uint8))
+    assert client.infer(image).label
+
+
+def test_an_infeasible_bound_names_the_nearest_in_si_units(
+    client: delen.Client, image: Image8
+) -> None:
+    with pytest.raises(delen.InfeasibleBound) as latency:
+        client.infer(image, max_latency=1e-7)
+    assert 1e-7 < latency.value.nearest.max_latency < 5
+    with pytest.raises(delen.InfeasibleBound) as energy:
+        client.infer(image, max_energy=1e-9)
+    joules = energy.value.nearest.max_energy
+    assert 1e-9 < joules < 5
+    assert client.infer(image, max_energy=joules).receipt.energy.predicted <= joules
+    with pytest.raises(delen.InfeasibleBound) as accuracy:
+        client.infer(image, min_accuracy=0.9999)
+    assert client.infer(image, min_accuracy=accuracy.value.nearest.min_accuracy).receipt.met
+    effort = client.infer(image, max_latency=1e-7, on_infeasible="best_effort")
+    assert effort.receipt.met is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"max_latency": -1}, "max_latency"),
+        ({"max_latency": float("nan")}, "max_latency"),
+        ({"min_accuracy": 90}, "min_accuracy"),
+        ({"max_energy": "50mJ"}, "max_energy"),
+        ({"priority": 10}, "priority"),
+        ({"top_k": 0}, "top_k"),
+        ({"on_infeasible": "never"}, "on_infeasible"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_sent(
+    image: Image8, arguments: dict[str, Any], field: str
+) -> None:
+    with delen.Client("http://127.0.0.1:9") as client, pytest.raises(delen.InvalidInput) as caught:
+        client.infer(image, **arguments)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("x", [None, 5, [[1, 2]], b"GIF89a", "/no/such/file", object()])
+def test_what_is_no_input_is_refused_before_anything_is_sent(x: Any) -> None:
+    with delen.Client("http://127.0.0.1:9") as client, pytest.raises(delen.InvalidInput):
+        client.infer(x)
+
+
+def test_overload_carries_when_to_come_back(launcher: Launcher, images: Image8) -> None:
+    daemon = launcher.start({"server": {"max_backlog_seconds": 0.001}})
+    with delen.Client(daemon.url) as client, pytest.raises(delen.Overloaded) as caught:
+        client.infer(np.concatenate([images] * 3))
+    assert caught.value.retry_after > 0
+    launcher.stop(daemon)
+
+
+def test_no_daemon_says_where_it_was_looked_for(image: Image8, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    for url in (closed, f"unix://{tmp_path}/none.sock"):
+        with delen.Client(url) as client, pytest.raises(delen.DaemonUnreachable) as caught:
+            client.infer(image)
+        assert url in str(caught.value)
+        assert "delen-daemon" in str(caught.value)
+
+
+def test_a_daemon_that_gives_no_answer_is_given_up_in_time(image: Image8) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with delen.Client(url, timeout=0.2) as client:
+            with pytest.raises(delen.DaemonUnreachable, match="in time") as caught:
+                client.infer(image)
+            assert url in str(caught.value)
+        with delen.Client(url) as patient, pytest.raises(delen.DaemonUnreachable):
+            patient.infer(image, timeout=0.2)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "unix:/x"])
+def test_an_address_of_another_form_is_refused(url: str) -> None:
+    with pytest.raises(delen.InvalidInput, match="unix:///"):
+        delen.Client(url)
+
+
+def test_something_else_at_the_address_is_no_surprise(image: Image8) -> None:
+    def answer(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        thread = threading.Thread(target=answer, args=[listener])
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with delen.Client(url) as client, pytest.raises(delen.DelenError):
+            client.infer(image)
+        thread.join()
+
+
+def test_threads_share_a_client_and_get_their_own_answers(
+    client: delen.Client, images: Image8
+) -> None:
+    expected = [client.infer(image).probabilities for image in images]
+
+    def ask(thread: int) -> None:
+        for number in range(20):
+            which = (7 * thread + number) % len(images)
+            result = client.infer(images[which], stream=f"s{thread}")
+            assert result.index == int(expected[which].argmax())
+            assert result.stream == f"s{thread}"
+
+    with ThreadPoolExecutor(16) as pool:
+        for done in [pool.submit(ask, thread) for thread in range(16)]:
+            done.result()
+
+
+async def test_the_async_client_gathers(daemon: Daemon, images: Image8) -> None:
+    with delen.Client(daemon.url) as client:
+        expected = [client.infer(image).index for image in images]
+    for url in (daemon.url, daemon.unix_url):
+        async with delen.AsyncClient(url, tenant="async") as client:
+            results = await asyncio.gather(*(client.infer(image) for image in images))
+            assert [result.index for result in results] == expected
+            assert results[0].tenant == "async"
+            assert len(await client.infer(images[:3])) == 3
+            assert (await client.plan(min_accuracy=0.8)).feasible
+            assert len(await client.models()) == 2
+            assert (await client.power())["source"] == "model"
+            assert (await client.load("second"))["state"] == "ready"
+            assert (await client.unload("second"))["state"] == "unloaded"
+            with pytest.raises(delen.InfeasibleBound):
+                await client.infer(images[0], max_latency=1e-7)
+
+
+async def test_the_async_client_says_where_no_daemon_is(image: Image8) -> None:
+    async with delen.AsyncClient("http://127.0.0.1:9", timeout=5) as client:
+        with pytest.raises(delen.DaemonUnreachable, match=r"127\.0\.0\.1:9"):
+            await client.infer(image)
+
+
+async def test_a_cancelled_request_leaves_the_client_usable(daemon: Daemon, images: Image8) -> None:
+    async with delen.AsyncClient(daemon.url) as client:
+        asked = [asyncio.create_task(client.infer(images)) for _ in range(8)]
+        await asyncio.sleep(0)
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        assert (await client.infer(images[0])).label

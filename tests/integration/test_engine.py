@@ -1,0 +1,412 @@
+"""The engine with a real bundle through ONNX Runtime, without HTTP."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from delen.bounds import Bounds, Options
+from delen.bundle import load_bundle
+from delen.costs import Costs
+from delen.engine.backends.onnx import OnnxBackend, OnnxNetwork
+from delen.engine.model import Model
+from delen.engine.runtime import Runtime
+from delen.errors import (
+    DelenError,
+    Draining,
+    InfeasibleBound,
+    InvalidInput,
+    ModelLoading,
+    ModelNotFound,
+    Overloaded,
+)
+from delen.result import Result
+from policies.exits import BoundsPolicy
+from policies.planner import Planner, PlannerSettings
+
+ort = pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
+
+PATIENCE = 60.0
+SEGMENT_SECONDS = 100.0
+"""So long, by its profile, that no test's machine is ever slower; runs then count as fast."""
+SEGMENT_JOULES = 0.04
+
+
+class Silent:
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def answered(self, result: Result) -> None: ...
+    def failed(self, job: Any, error: DelenError) -> None: ...
+    def policy_failed(self, model: str) -> None: ...
+
+    def ran(self, model: str, segment: int, batch: int, seconds: float) -> None:
+        self.batches.append(batch)
+
+
+@pytest.fixture(scope="module")
+def images() -> NDArray[np.uint8]:
+    return np.random.default_rng(5).integers(0, 256, (64, 4, 4, 1), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def direct(
+    tiny_bundle: Path, images: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Logits ``[exits, n, classes]`` and confidences of the chain, one sample at a time."""
+    sessions = [ort.InferenceSession(tiny_bundle / f"exit{exit}.onnx") for exit in range(3)]
+    logits = np.empty((3, len(images), 4), np.float32)
+    confidence = np.empty((3, len(images)), np.float32)
+    for index, image in enumerate(images):
+        features = image[None]
+        for exit, session in enumerate(sessions):
+            outputs = session.run(None, {session.get_inputs()[0].name: features})
+            logits[exit, index], confidence[exit, index] = outputs[0][0], outputs[1][0]
+            features = outputs[-1]
+    return logits, confidence
+
+
+@pytest.fixture(scope="module")
+def load_model(make_costs: Callable[..., Costs]) -> Callable[[Path], Model]:
+    """Makes the model of a bundle on the CPU, with costs of no interest."""
+
+    def load(path: Path) -> Model:
+        bundle = load_bundle(path)
+        return Model(
+            bundle,
+            OnnxBackend("cpu", 1).load(bundle),
+            Planner(bundle.calibration, PlannerSettings()),
+            BoundsPolicy(),
+            make_costs(*[SEGMENT_SECONDS] * 3, energy=(SEGMENT_JOULES,) * 3, growth=0.0),
+        )
+
+    return load
+
+
+@pytest.fixture
+def observer() -> Silent:
+    return Silent()
+
+
+@pytest.fixture
+def runtime(
+    tiny_bundle: Path, load_model: Callable[[Path], Model], observer: Silent
+) -> Iterator[Runtime]:
+    runtime = Runtime(lambda: [tiny_bundle], load_model, observer, 1, max_backlog=1e9)
+    runtime.load("tiny")
+    yield runtime
+    runtime.close()
+
+
+ALL = Options(probabilities=True)
+TO_EXIT = [Bounds(max_energy=SEGMENT_JOULES * (exit + 1.5)) for exit in range(3)]
+"""Bounds that are planned to end at just that exit, whatever the confidence."""
+
+
+def check(result: Result, direct: Any, index: int, bounds: Bounds, runtime: Runtime) -> None:
+    """The answer is that of the chain run alone, at the exit that its own bounds call for."""
+    logits, confidence = direct
+    model = runtime.store.ready("tiny")
+    plan = model.planner.plan(bounds, model.costs)
+    exit = next(
+        (
+            e
+            for e in range(plan.exit)
+            if plan.threshold is not None and confidence[e, index] >= plan.threshold
+        ),
+        plan.exit,
+    )
+    assert result.exit == exit
+    cooled = logits[exit, index].astype(np.float64) / 1.25
+    powers = np.exp(cooled - cooled.max())
+    np.testing.assert_allclose(result.probabilities, powers / powers.sum(), atol=1e-5)
+    assert result.index == logits[exit, index].argmax()
+    assert result.label == f"class {result.index}"
+    assert result.probability == pytest.approx(confidence[exit, index], abs=1e-5)
+
+
+@pytest.mark.parametrize("bounds", [*TO_EXIT, Bounds(), Bounds(min_accuracy=0.7)], ids=str)
+def test_answers_are_those_of_the_chain_run_alone(
+    runtime: Runtime, images: NDArray[np.uint8], direct: Any, bounds: Bounds
+) -> None:
+    for index, image in enumerate(images[:20]):
+        result = runtime.submit("tiny", image, bounds, ALL).future.result(PATIENCE)
+        check(result, direct, index, bounds, runtime)
+
+
+def test_bounds_lead_to_different_exits(runtime: Runtime, images: NDArray[np.uint8]) -> None:
+    def exits(bounds: Bounds) -> set[int]:
+        jobs = [runtime.submit("tiny", image, bounds, ALL) for image in images]
+        return {job.future.result(PATIENCE).exit for job in jobs}
+
+    assert [exits(bounds) for bounds in TO_EXIT] == [{0}, {1}, {2}]
+    assert exits(Bounds(min_accuracy=0.7)) == {0, 1, 2}
+
+
+every_bound = st.sampled_from([*TO_EXIT, Bounds(), Bounds(min_accuracy=0.7)])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 63), every_bound, st.integers(1, 9)), min_size=2, max_size=50)
+)
+def test_company_in_a_batch_changes_no_answer(
+    module_runtime: Runtime,
+    images: NDArray[np.uint8],
+    direct: Any,
+    asked: list[tuple[int, Bounds, int]],
+) -> None:
+    jobs = [
+        module_runtime.submit(
+            "tiny", images[index], bounds, Options(probabilities=True, priority=priority)
+        )
+        for index, bounds, priority in asked
+    ]
+    for job, (index, bounds, _) in zip(jobs, asked, strict=True):
+        check(job.future.result(PATIENCE), direct, index, bounds, module_runtime)
+
+
+@pytest.fixture(scope="module")
+def module_runtime(tiny_bundle: Path, load_model: Callable[[Path], Model]) -> Iterator[Runtime]:
+    runtime = Runtime(lambda: [tiny_bundle], load_model, Silent(), 1, max_backlog=1e9)
+    runtime.load("tiny")
+    yield runtime
+    runtime.close()
+
+
+def test_requests_from_many_threads_get_their_own_answers(
+    runtime: Runtime, observer: Silent, images: NDArray[np.uint8], direct: Any
+) -> None:
+    rng = np.random.default_rng(1)
+    choices = [*TO_EXIT, Bounds(), Bounds(min_accuracy=0.7)]
+    asked = [
+        (int(rng.integers(len(images))), choices[int(rng.integers(len(choices)))])
+        for _ in range(400)
+    ]
+    together = threading.Barrier(8)
+
+    def client(number: int) -> list[tuple[int, Bounds, Result]]:
+        together.wait(PATIENCE)
+        mine = asked[number::8]
+        jobs = [runtime.submit("tiny", images[index], bounds, ALL) for index, bounds in mine]
+        return [
+            (index, bounds, job.future.result(PATIENCE))
+            for job, (index, bounds) in zip(jobs, mine, strict=True)
+        ]
+
+    with ThreadPoolExecutor(8) as clients:
+        answers = [answer for part in clients.map(client, range(8)) for answer in part]
+    assert len(answers) == 400
+    assert len({result.request_id for _, _, result in answers}) == 400
+    for index, bounds, result in answers:
+        check(result, direct, index, bounds, runtime)
+    assert max(observer.batches) <= 8
+
+
+@given(st.data())
+def test_features_stay_with_their_sample(
+    network: OnnxNetwork, images: NDArray[np.uint8], direct: Any, data: st.DataObject
+) -> None:
+    """Any subset of any earlier batches, in any order, runs the next segment like each alone."""
+    logits, confidence = direct
+    suspended: list[tuple[int, Any]] = []
+    for _ in range(data.draw(st.integers(1, 3))):
+        drawn = data.draw(st.lists(st.integers(0, 63), min_size=1, max_size=8))
+        run = network.run(0, [images[index] for index in drawn])
+        np.testing.assert_allclose(run.logits, logits[0, drawn], atol=1e-4)
+        suspended += zip(drawn, run.features, strict=True)
+    for segment in (1, 2):
+        going_on = data.draw(st.permutations(suspended))[: data.draw(st.integers(1, 8))]
+        taken = [index for index, _ in going_on]
+        run = network.run(segment, [features for _, features in going_on])
+        np.testing.assert_allclose(run.logits, logits[segment, taken], atol=1e-4)
+        np.testing.assert_allclose(run.confidence, confidence[segment, taken], atol=1e-5)
+        suspended = list(zip(taken, run.features or [None] * len(taken), strict=True))
+
+
+@pytest.fixture(scope="module")
+def network(tiny_bundle: Path) -> OnnxNetwork:
+    return OnnxBackend("cpu", 1).load(load_bundle(tiny_bundle))
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        (np.zeros((4, 4, 3), np.uint8), r"shape \[4, 4, 3\]; tiny takes \[4, 4, 1\]"),
+        (np.zeros((2, 4, 4, 1), np.uint8), "shape"),
+        (np.zeros((4, 4, 1), np.float32), "is float32; tiny takes uint8"),
+        (np.zeros((4, 4, 1), np.int8), "is int8; tiny takes uint8"),
+    ],
+)
+def test_an_input_that_does_not_fit_is_refused(
+    runtime: Runtime, sample: NDArray[Any], message: str
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        runtime.submit("tiny", sample, Bounds(), Options())
+
+
+def test_more_predictions_than_classes_are_refused(
+    runtime: Runtime, images: NDArray[np.uint8]
+) -> None:
+    with pytest.raises(InvalidInput, match="top_k is 5; tiny has 4 classes"):
+        runtime.submit("tiny", images[0], Bounds(), Options(top_k=5))
+    result = runtime.submit("tiny", images[0], Bounds(), Options(top_k=4)).future.result(PATIENCE)
+    told = [prediction.probability for prediction in result.predictions]
+    assert told == sorted(told, reverse=True)
+    assert sum(told) == pytest.approx(1, abs=1e-5)
+    assert result.probabilities is None
+
+
+def test_infeasible_bounds_are_refused_before_running(
+    runtime: Runtime, observer: Silent, images: NDArray[np.uint8]
+) -> None:
+    for bounds in (
+        Bounds(max_latency=1.0),
+        Bounds(max_energy=0.001),
+        Bounds(min_accuracy=0.9999),
+    ):
+        with pytest.raises(InfeasibleBound) as caught:
+            runtime.submit("tiny", images[0], bounds, Options())
+        near = caught.value.nearest
+        nearest = Bounds(
+            max_latency=near.max_latency,
+            min_accuracy=near.min_accuracy,
+            max_energy=near.max_energy,
+        )
+        assert runtime.preview("tiny", nearest).feasible
+        assert not runtime.preview("tiny", bounds).feasible
+    assert observer.batches == []
+
+
+def test_best_effort_runs_what_is_infeasible_and_says_that_it_missed(
+    runtime: Runtime, images: NDArray[np.uint8]
+) -> None:
+    options = Options(on_infeasible="best_effort")
+    job = runtime.submit("tiny", images[0], Bounds(min_accuracy=0.9999), options)
+    result = job.future.result(PATIENCE)
+    assert (result.exit, result.reason) == (2, "final")
+    assert (result.receipt.met, result.receipt.accuracy.guarantee) == (False, None)
+    cheap = runtime.submit("tiny", images[0], Bounds(max_energy=0.001), options)
+    result = cheap.future.result(PATIENCE)
+    assert (result.exit, result.receipt.energy.met) == (0, False)
+
+
+def test_an_unknown_model_is_answered_with_those_known(
+    runtime: Runtime, images: NDArray[np.uint8]
+) -> None:
+    with pytest.raises(ModelNotFound, match="no model 'huge'; known: tiny"):
+        runtime.submit("huge", images[0], Bounds(), Options())
+
+
+def test_an_unloaded_model_is_refused_until_it_is_loaded(
+    runtime: Runtime, images: NDArray[np.uint8]
+) -> None:
+    runtime.unload("tiny")
+    with pytest.raises(ModelLoading, match="unloaded"):
+        runtime.submit("tiny", images[0], Bounds(), Options())
+    runtime.load("tiny")
+    assert runtime.submit("tiny", images[0], Bounds(), Options()).future.result(PATIENCE)
+
+
+class Gate:
+    """A network whose runs wait until they are let through."""
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+        self.running, self.open = threading.Event(), threading.Event()
+
+    def run(self, segment: int, samples: Any) -> Any:
+        self.running.set()
+        assert self.open.wait(PATIENCE)
+        return self._network.run(segment, samples)
+
+
+@pytest.fixture
+def gated(
+    tiny_bundle: Path, load_model: Callable[[Path], Model], observer: Silent
+) -> Iterator[tuple[Runtime, Gate]]:
+    """A runtime that takes a backlog of two whole requests beyond the one that runs."""
+    gates: list[Gate] = []
+
+    def load(path: Path) -> Model:
+        model = load_model(path)
+        gates.append(Gate(model.network))
+        return Model(model.bundle, gates[0], model.planner, model.policy, model.costs)
+
+    limit = 7.5 * SEGMENT_SECONDS
+    runtime = Runtime(lambda: [tiny_bundle], load, observer, 1, max_backlog=limit)
+    runtime.load("tiny")
+    yield runtime, gates[0]
+    gates[0].open.set()
+    runtime.close()
+
+
+def test_a_backlog_beyond_the_limit_is_overload(
+    gated: tuple[Runtime, Gate], images: NDArray[np.uint8]
+) -> None:
+    runtime, gate = gated
+    jobs = [runtime.submit("tiny", images[0], Bounds(), Options())]
+    assert gate.running.wait(PATIENCE)
+    jobs += [runtime.submit("tiny", images[k], Bounds(), Options()) for k in (1, 2, 3)]
+    with pytest.raises(Overloaded, match="s of work wait already") as caught:
+        runtime.submit("tiny", images[4], Bounds(), Options())
+    assert caught.value.retry_after == pytest.approx(10 * SEGMENT_SECONDS)
+    jobs.append(runtime.submit("tiny", images[4], Bounds(), Options(priority=1)))
+    gate.open.set()
+    assert len([job.future.result(PATIENCE) for job in jobs]) == 5
+
+
+def test_waiting_makes_plans_shallower_and_then_refuses(
+    gated: tuple[Runtime, Gate], images: NDArray[np.uint8]
+) -> None:
+    runtime, gate = gated
+    bounds = Bounds(max_latency=3.5 * SEGMENT_SECONDS)
+    alone = runtime.submit("tiny", images[0], bounds, Options())
+    assert gate.running.wait(PATIENCE)
+    behind_one = runtime.submit("tiny", images[1], bounds, Options())
+    assert (alone.plan.exit, behind_one.plan.exit) == (2, 1)
+    assert behind_one.plan.latency == pytest.approx(3 * SEGMENT_SECONDS, rel=0.01)
+    with pytest.raises(Overloaded, match="cannot be kept behind"):
+        runtime.submit("tiny", images[2], bounds, Options())
+    gate.open.set()
+    assert behind_one.future.result(PATIENCE).exit == 1
+
+
+def test_a_model_in_use_is_not_unloaded(
+    gated: tuple[Runtime, Gate], images: NDArray[np.uint8]
+) -> None:
+    runtime, gate = gated
+    job = runtime.submit("tiny", images[0], Bounds(), Options())
+    with pytest.raises(Overloaded, match="1 jobs under way"):
+        runtime.unload("tiny")
+    gate.open.set()
+    assert job.future.result(PATIENCE)
+
+
+def test_a_draining_runtime_answers_what_it_has_and_takes_no_more(
+    gated: tuple[Runtime, Gate], images: NDArray[np.uint8]
+) -> None:
+    runtime, gate = gated
+    jobs = [runtime.submit("tiny", image, Bounds(), Options()) for image in images[:3]]
+    assert not runtime.drain(0)
+    assert runtime.draining
+    with pytest.raises(Draining):
+        runtime.submit("tiny", images[0], Bounds(), Options())
+    gate.open.set()
+    assert runtime.drain(PATIENCE)
+    assert all(job.future.result(PATIENCE) for job in jobs)
+
+
+def test_a_closed_runtime_refuses(runtime: Runtime, images: NDArray[np.uint8]) -> None:
+    runtime.close()
+    with pytest.raises(Draining):
+        runtime.submit("tiny", images[0], Bounds(), Options())
+    runtime.close()

@@ -1,0 +1,131 @@
+"""``delen.Engine``: the whole in one process, from a bundle's folder to a receipt."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import delen
+from delen.errors import BundleError, ConfigError
+from delen.profiler import Effort
+
+pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
+
+IMAGES = np.random.default_rng(3).integers(0, 256, (5, 4, 4, 1), dtype=np.uint8)
+
+
+@pytest.fixture
+def open_engine(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., delen.Engine]:
+    """Opens the tiny bundle on one thread, its first profile measured as quickly as can be."""
+    least = Effort(seconds=0.0, least_runs=8, spread=0.25, tries=1, strict=False)
+    monkeypatch.setattr("delen.assembly.QUICK", least)
+
+    def make(**how: Any) -> delen.Engine:
+        how = {"state": tmp_path / "state", "backend": "cpu", "threads": 1, **how}
+        return delen.Engine(tiny_bundle, **how)
+
+    return make
+
+
+def test_a_sample_gives_a_result_and_a_batch_a_list(
+    open_engine: Callable[..., delen.Engine],
+) -> None:
+    with open_engine() as engine:
+        one, many = engine.infer(IMAGES[0]), engine.infer(IMAGES)
+    assert isinstance(one, delen.Result)
+    assert many[0].index == one.index
+    assert len(many) == 5
+    assert one.probabilities is not None
+    assert one.probabilities.sum() == pytest.approx(1, abs=1e-5)
+    energy = one.receipt.energy
+    assert (energy.kind, energy.source, energy.scope) == ("estimated", "model", "processor")
+
+
+def test_images_and_files_are_taken(
+    open_engine: Callable[..., delen.Engine], tmp_path: Path
+) -> None:
+    pil = pytest.importorskip("PIL.Image", reason="images need Pillow: delen[daemon]")
+    image = pil.fromarray(IMAGES[0][:, :, 0])
+    buffer, file = BytesIO(), tmp_path / "image.png"
+    image.save(buffer, format="PNG")
+    image.save(file)
+    with open_engine() as engine:
+        expected = engine.infer(IMAGES[0]).index
+        for x in (image, buffer.getvalue(), file, str(file)):
+            assert engine.infer(x).index == expected
+
+
+def test_without_a_power_source_energy_is_unknown(
+    open_engine: Callable[..., delen.Engine],
+) -> None:
+    with open_engine(power="none") as engine:
+        energy = engine.infer(IMAGES[0]).receipt.energy
+        assert (energy.kind, energy.value, energy.predicted) == ("unknown", None, None)
+        with pytest.raises(delen.InfeasibleBound, match="no energy source") as caught:
+            engine.infer(IMAGES[0], max_energy=1.0)
+        assert caught.value.nearest.max_energy is None
+        assert not engine.plan(max_energy=1.0).feasible
+
+
+def test_a_plan_says_what_bounds_would_buy(open_engine: Callable[..., delen.Engine]) -> None:
+    with open_engine() as engine:
+        plan = engine.plan(min_accuracy=0.6)
+    assert isinstance(plan, delen.Preview)
+    assert (plan.feasible, plan.guarantee, plan.model) == (True, 0.95, "tiny")
+    assert [point.exit for point in plan.points] == [0, 1, 2]
+
+
+def test_a_first_profile_is_announced_and_kept(
+    open_engine: Callable[..., delen.Engine],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO, "delen"), open_engine():
+        pass
+    (kept,) = (tmp_path / "state").rglob("*.json")
+    assert "measuring a quick one" in caplog.text
+    assert str(kept) in caplog.text
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("delen.assembly.measure_profile", refuse)
+    with open_engine() as engine:
+        assert engine.infer(IMAGES[0]).exits == 3
+
+
+def test_a_state_folder_that_cannot_be_written_does_not_stop_serving(
+    open_engine: Callable[..., delen.Engine], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    with caplog.at_level(logging.WARNING, "delen"), open_engine(state=tmp_path / "file") as engine:
+        assert engine.infer(IMAGES[0]).exits == 3
+    assert "measured again at the next start" in caplog.text
+
+
+def test_wrong_arguments_are_refused(
+    open_engine: Callable[..., delen.Engine], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"device\.backend is 'gpu'"):
+        open_engine(backend="gpu")
+    with pytest.raises(ConfigError, match=r"device\.threads"):
+        open_engine(threads=0)
+    with pytest.raises(BundleError, match="is not a folder"):
+        delen.Engine(tmp_path / "none")
+
+
+def test_a_closed_engine_refuses(open_engine: Callable[..., delen.Engine]) -> None:
+    engine = open_engine()
+    engine.close()
+    with pytest.raises(delen.Overloaded):
+        engine.infer(IMAGES[0])
+    engine.close()

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from delen.errors import MissingExtra
+from multiexit_models.command import add_arguments, run
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(("module", "package"), [("torch", "torch"), ("PIL", "pillow")])
+def test_missing_part_names_the_extra(monkeypatch, module: str, package: str) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    arguments = parser.parse_args(["--data", "d", "--output", "o"])
+    with pytest.raises(MissingExtra, match=rf"{package} is not installed.*delen\[train\]"):
+        run(arguments)
+
+
+def test_command_is_declared_without_torch() -> None:
+    program = (
+        "import argparse, sys\n"
+        "from multiexit_models.command import add_arguments\n"
+        "add_arguments(argparse.ArgumentParser())\n"
+        "print([name for name in ('torch', 'onnx', 'tqdm', 'PIL') if name in sys.modules])\n"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert printed.stdout.strip() == "[]"
+
+
+def test_help_says_how_the_shipped_bundle_was_made() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    text = parser.format_help()
+    assert "delen build --data cifar-10-batches-bin --output cifar10-resnet" in text
+    assert "--quick" in text

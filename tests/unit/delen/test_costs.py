@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from delen.costs import Costs
+
+MakeCosts = Callable[..., Costs]
+
+
+def test_latency_sums_the_segments_at_the_level(make_costs: MakeCosts) -> None:
+    costs = make_costs(0.01, 0.02, 0.03, spread=0.1)  # p99 is 1.3 times the median
+    assert costs.latency(0, 2, 1) == pytest.approx(0.06 * 1.3)
+    assert costs.latency(1, 1, 1) == pytest.approx(0.02 * 1.3)
+    assert costs.typical(0, 1, 1) == pytest.approx(0.03)
+    assert make_costs(0.01, spread=0.1, level=0.9).latency(0, 0, 1) == pytest.approx(0.011)
+
+
+def test_answering_is_at_the_level(make_costs: MakeCosts) -> None:
+    assert make_costs(0.01, answer=0.002).answering() == 0.002
+
+
+def test_a_slowdown_scales_what_is_predicted(make_costs: MakeCosts) -> None:
+    costs = make_costs(0.01, 0.02)
+    for _ in range(150):
+        costs.learn(0, 1, 0.02)
+    assert costs.typical(0, 1, 1) == pytest.approx(0.06, rel=0.02)
+    assert costs.latency(0, 1, 1) == pytest.approx(0.06, rel=0.1)
+
+
+def test_what_is_learnt_on_a_batch_is_compared_with_that_batch(make_costs: MakeCosts) -> None:
+    costs = make_costs(0.01, growth=0.5)
+    for _ in range(50):
+        costs.learn(0, 3, 0.02)  # just what the profile says of three
+    assert costs.slowdown.mean == pytest.approx(1)
+
+
+def test_unsteady_days_are_predicted_beyond_the_profile(make_costs: MakeCosts) -> None:
+    costs = make_costs(0.01)
+    for measured in [0.008, 0.012] * 50:
+        costs.learn(0, 1, measured)
+    assert costs.latency(0, 0, 1) > 1.2 * costs.typical(0, 0, 1)
+
+
+times = st.lists(st.floats(1e-4, 1), min_size=1, max_size=5)
+
+
+@given(times, st.floats(0, 1), st.floats(0, 1), st.lists(st.floats(1e-5, 5), max_size=20))
+def test_deeper_and_larger_is_never_faster(
+    make_costs: MakeCosts, medians: list[float], spread: float, growth: float, seen: list[float]
+) -> None:
+    costs = make_costs(*medians, spread=spread, growth=growth, answer=0.001)
+    for measured in seen:
+        costs.learn(0, 1, measured)
+    last = len(medians) - 1
+    for batch in range(1, 9):
+        by_depth = [costs.latency(0, exit, batch) for exit in range(last + 1)]
+        assert by_depth == sorted(by_depth)
+        assert costs.typical(0, last, batch) <= by_depth[-1] * (1 + 1e-9)
+        if batch > 1:
+            assert costs.latency(0, last, batch) >= costs.latency(0, last, batch - 1) * (1 - 1e-9)
+
+
+def test_energy_is_one_samples_share_of_its_batch(make_costs: MakeCosts) -> None:
+    costs = make_costs(0.01, 0.02, watts=4.0, growth=0.5)
+    assert costs.energies() == pytest.approx((0.04, 0.12))
+    assert costs.planned_energy(0, 1, 2) == pytest.approx(0.12 * 1.5 / 2)
+    assert costs.planned_energy(1, 1, 1) == pytest.approx(0.08)
+
+
+def test_energy_is_unknown_without_a_source(make_costs: MakeCosts) -> None:
+    costs = make_costs(0.01, 0.02)
+    assert costs.energies() == (None, None)
+    assert costs.planned_energy(0, 1, 4) is None

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from delen.errors import ProfileError
+from delen.profile import LEVELS, Device, Profile, Quantiles, load_profile
+
+MakeProfile = Callable[..., Profile]
+STEPS = Quantiles(1.0, 2.0, 3.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("level", "seconds"),
+    [(0.5, 1.0), (0.7, 1.5), (0.9, 2.0), (0.925, 2.5), (0.95, 3.0), (0.97, 4.0), (0.99, 5.0)],
+)
+def test_quantiles_are_linear_between_those_known(level: float, seconds: float) -> None:
+    assert STEPS.at(level) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.49, 0.991, 1.0])
+def test_a_level_that_was_not_measured_is_refused(level: float) -> None:
+    with pytest.raises(ValueError, match="level"):
+        STEPS.at(level)
+
+
+@given(st.floats(LEVELS[0], LEVELS[-1]), st.floats(LEVELS[0], LEVELS[-1]))
+def test_quantiles_never_fall(one: float, other: float) -> None:
+    assert STEPS.at(min(one, other)) <= STEPS.at(max(one, other))
+
+
+def test_costs_are_linear_between_batch_sizes(make_profile: MakeProfile) -> None:
+    profile = make_profile(0.010, growth=0.5, spread=0.2, batches=(1, 4, 8), energy=(0.002,))
+    cost = profile.cost(0, 6)
+    low, high = profile.cost(0, 4), profile.cost(0, 8)
+    for level in LEVELS:
+        middle = (low.latency.at(level) + high.latency.at(level)) / 2
+        assert cost.latency.at(level) == pytest.approx(middle)
+    assert cost.processor == pytest.approx((low.processor + high.processor) / 2)
+    assert cost.energy == pytest.approx(0.012)
+    assert profile.cost(0, 4) is profile.segments[0][4]
+
+
+def test_energy_between_sizes_is_unknown_where_one_side_is(make_profile: MakeProfile) -> None:
+    profile = make_profile(0.010, batches=(1, 4), energy=(0.002,))
+    known, unknown = profile.segments[0][1], replace(profile.segments[0][4], energy=None)
+    assert replace(profile, segments=({1: known, 4: unknown},)).cost(0, 2).energy is None
+
+
+def test_a_batch_beyond_the_largest_is_refused(make_profile: MakeProfile) -> None:
+    with pytest.raises(ProfileError, match="batch 9 is outside the profiled 1 to 8"):
+        make_profile(0.01).cost(0, 9)
+    with pytest.raises(ProfileError):
+        make_profile(0.01).cost(0, 0)
+
+
+def test_a_profile_comes_back_from_its_file(tmp_path: Path, make_profile: MakeProfile) -> None:
+    profile = make_profile(0.0125, 0.025, spread=0.25, answer=0.00025, energy=(0.5, 0.25))
+    file = tmp_path / "profile.json"
+    file.write_text(profile.to_json())
+    back = load_profile(file)
+    assert back.device == profile.device
+    assert back.to_json() == profile.to_json()
+    assert asdict(back.answer) == pytest.approx(asdict(profile.answer))
+
+
+def test_a_profile_file_speaks_milliseconds_and_millijoules(make_profile: MakeProfile) -> None:
+    document = json.loads(make_profile(0.010, energy=(0.002,), answer=0.001).to_json())
+    batch = document["segments"][0]["batches"]["1"]
+    assert batch["latency_ms"]["p50"] == pytest.approx(10)
+    assert batch["processor_ms"] == pytest.approx(10)
+    assert batch["energy_mj"] == pytest.approx(2)
+    assert document["answer_ms"]["p99"] == pytest.approx(1)
+
+
+def batch_one(document: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = document["segments"][0]["batches"]["1"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        (lambda d: d.update(format="other"), "no delen profile"),
+        (lambda d: d.pop("format"), "no delen profile"),
+        (lambda d: d.update(schema=2), "schema 2"),
+        (lambda d: d.update(colour="red"), "unknown key 'colour'"),
+        (lambda d: d["device"].update(colour="red"), "unknown key 'colour'"),
+        (lambda d: d["device"].pop("cores"), "lacks 'cores'"),
+        (lambda d: d["device"].update(cores=True), "'cores' must be a whole number"),
+        (lambda d: d.update(quick="no"), "'quick' must be true or false"),
+        (lambda d: d.update(segments=[]), "segments is empty"),
+        (lambda d: d["segments"].append({}), "lacks 'batches'"),
+        (lambda d: d["segments"].append({"batches": {}}), "batch size 1"),
+        (lambda d: d["segments"][0]["batches"].pop("1"), "batch size 1"),
+        (lambda d: d["segments"][0]["batches"].update({"0": {}}), "batch sizes"),
+        (lambda d: d["segments"][0]["batches"].update({"-2": {}}), "batch sizes"),
+        (lambda d: d["segments"][0]["batches"].update(two={}), "batch sizes"),
+        (lambda d: batch_one(d)["latency_ms"].update(p50=99), "ascend"),
+        (lambda d: batch_one(d)["latency_ms"].update(p50=-1), "at least 0"),
+        (lambda d: batch_one(d)["latency_ms"].update(p50=0), "latency above 0"),
+        (lambda d: batch_one(d)["latency_ms"].update(p99=float("nan")), "finite"),
+        (lambda d: batch_one(d)["latency_ms"].update(p99=float("inf")), "finite"),
+        (lambda d: batch_one(d)["latency_ms"].update(p100=1), "unknown key 'p100'"),
+        (lambda d: batch_one(d)["latency_ms"].pop("p95"), "lacks 'p95'"),
+        (lambda d: batch_one(d).update(processor_ms=-1), "below 0"),
+        (lambda d: batch_one(d).update(energy_mj=-1), "below 0"),
+        (lambda d: batch_one(d).update(energy_mj="5"), "'energy_mj' must be a number"),
+        (lambda d: batch_one(d).update(watts=5), "unknown key 'watts'"),
+    ],
+)
+def test_a_damaged_profile_is_refused_with_the_file_and_the_reason(
+    tmp_path: Path,
+    make_profile: MakeProfile,
+    how: Callable[[dict[str, Any]], None],
+    reason: str,
+) -> None:
+    document = json.loads(make_profile(0.01, spread=0.1).to_json())
+    how(document)
+    file = tmp_path / "profile.json"
+    file.write_text(json.dumps(document))
+    with pytest.raises(ProfileError) as caught:
+        load_profile(file)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("contents", [b"", b"{", b"\xff", b"[1]", b"[" * 100_000])
+def test_what_is_no_profile_is_refused(tmp_path: Path, contents: bytes) -> None:
+    file = tmp_path / "profile.json"
+    file.write_bytes(contents)
+    with pytest.raises(ProfileError, match=str(file)):
+        load_profile(file)
+    with pytest.raises(ProfileError, match="cannot be read"):
+        load_profile(tmp_path / "none.json")
+
+
+def test_a_device_has_a_plain_file_name() -> None:
+    device = Device("Intel(R) Xeon(R) @ 2.80GHz/x", 2, "onnxruntime", "cpu", 1, "../15W")
+    assert "/" not in device.key
+    assert " " not in device.key
+    assert device.key.startswith("Intel_R__Xeon_R____2.80GHz_x-2c-cpu-1t-")

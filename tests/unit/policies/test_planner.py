@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from delen.bounds import Bounds
+from delen.calibration import THRESHOLDS, Calibration
+from delen.costs import Costs
+from delen.errors import Nearest
+from policies.planner import Planner, PlannerSettings, useful_exits
+
+MakeCosts = Callable[..., Costs]
+
+NANO_ACCURACY = (0.4354, 0.6803, 0.7675, 0.7657)
+NANO_SEGMENT_SECONDS = (0.0117, 0.0136, 0.0197, 0.0170)
+NANO_SEGMENT_JOULES = (0.04599, 0.05332, 0.07744, 0.06680)
+"""ResNet-50 on a Jetson Nano (Dělen): exit 3 costs more than exit 2 and is no better."""
+
+
+@pytest.fixture(scope="module")
+def nano(make_calibration: Callable[..., Calibration]) -> Planner:
+    return Planner(make_calibration(*NANO_ACCURACY, samples=10_000), PlannerSettings())
+
+
+@pytest.fixture(scope="module")
+def costs(make_costs: MakeCosts) -> Costs:
+    return make_costs(*NANO_SEGMENT_SECONDS, energy=NANO_SEGMENT_JOULES, answer=0.0003)
+
+
+@pytest.fixture(scope="module")
+def unmetered(make_costs: MakeCosts) -> Costs:
+    """The same without an energy source."""
+    return make_costs(*NANO_SEGMENT_SECONDS, answer=0.0003)
+
+
+def test_exits_that_are_no_better_than_an_earlier_one_are_dominated() -> None:
+    assert useful_exits(NANO_ACCURACY) == (0, 1, 2)
+    assert useful_exits((0.5, 0.5, 0.6)) == (0, 2)
+    assert useful_exits((0.9, 0.1, 0.2)) == (0,)
+
+
+def test_the_next_useful_exit_is_within_the_plan(nano: Planner) -> None:
+    assert [nano.next_useful(exit, 2) for exit in range(4)] == [1, 2, None, None]
+    assert nano.next_useful(0, 0) is None
+
+
+def test_points_show_every_exit_and_which_are_dominated(nano: Planner, costs: Costs) -> None:
+    points = nano.points(costs)
+    assert [point.exit for point in points] == [0, 1, 2, 3]
+    assert [point.dominated for point in points] == [False, False, False, True]
+    assert [point.accuracy for point in points] == pytest.approx(NANO_ACCURACY, abs=1e-4)
+    assert points[2].latency == pytest.approx(0.0453)
+    assert points[3].energy == pytest.approx(0.24355, abs=1e-6)
+
+
+maybe_latency = st.none() | st.floats(0.001, 0.2)
+maybe_floor = st.none() | st.floats(0, 1)
+maybe_energy = st.none() | st.floats(0.001, 0.5)
+delays = st.sampled_from([0.0, 0.004, 0.05])
+
+
+@given(maybe_latency, maybe_floor, maybe_energy, delays)
+def test_a_feasible_plan_keeps_every_bound(
+    nano: Planner,
+    costs: Costs,
+    latency: float | None,
+    floor: float | None,
+    energy: float | None,
+    delay: float,
+) -> None:
+    plan = nano.plan(
+        Bounds(max_latency=latency, min_accuracy=floor, max_energy=energy), costs, delay
+    )
+    assert plan.exit in (0, 1, 2)
+    assert len(plan.cases) == plan.exit + 1
+    assert (plan.infeasible is None) == (plan.nearest is None)
+    if plan.infeasible is not None:
+        assert plan.guarantee is None or floor is not None
+        return
+    assert latency is None or plan.latency <= latency
+    assert energy is None or (plan.energy is not None and plan.energy <= energy)
+    if floor is not None:
+        assert plan.accuracy >= floor
+        assert plan.guarantee == 0.95
+        assert plan.threshold is not None
+    else:
+        assert plan.guarantee is None
+
+
+@given(maybe_latency, maybe_floor, maybe_energy, delays)
+def test_the_nearest_bounds_are_feasible(
+    nano: Planner,
+    costs: Costs,
+    latency: float | None,
+    floor: float | None,
+    energy: float | None,
+    delay: float,
+) -> None:
+    plan = nano.plan(
+        Bounds(max_latency=latency, min_accuracy=floor, max_energy=energy), costs, delay
+    )
+    if plan.nearest is None:
+        return
+    near = plan.nearest
+    retry = Bounds(
+        max_latency=near.max_latency, min_accuracy=near.min_accuracy, max_energy=near.max_energy
+    )
+    assert nano.plan(retry, costs, delay).infeasible is None
+    for asked, offered in ((latency, near.max_latency), (energy, near.max_energy)):
+        assert (asked is None) == (offered is None)
+        assert asked is None or offered is None or offered >= asked
+    assert (floor is None) == (near.min_accuracy is None)
+    assert floor is None or near.min_accuracy is None or near.min_accuracy <= floor
+
+
+@given(maybe_latency, maybe_energy)
+def test_a_best_effort_stays_within_the_caps_that_can_be_kept(
+    nano: Planner, costs: Costs, latency: float | None, energy: float | None
+) -> None:
+    plan = nano.plan(Bounds(max_latency=latency, min_accuracy=0.99, max_energy=energy), costs)
+    assert plan.infeasible is not None
+    assert plan.threshold is None
+    first = nano.points(costs)[0]
+    assert first.energy is not None
+    if latency is not None and latency >= first.latency:
+        assert plan.latency <= latency
+    if energy is not None and energy >= first.energy:
+        assert plan.energy is not None
+        assert plan.energy <= energy
+    if latency is not None and latency < first.latency:
+        assert plan.exit == 0
+
+
+@pytest.mark.parametrize(
+    ("latency", "energy", "exit", "limited_by"),
+    [
+        (0.012, None, 0, "latency"),
+        (0.026, None, 1, "latency"),
+        (0.046, None, 2, "depth"),
+        (0.900, None, 2, "depth"),
+        (None, 0.046, 0, "energy"),
+        (None, 0.100, 1, "energy"),
+        (None, 0.900, 2, "depth"),
+        (0.026, 0.900, 1, "latency"),
+        (0.900, 0.100, 1, "energy"),
+        (0.026, 0.046, 0, "energy"),
+        (0.012, 0.100, 0, "latency"),
+    ],
+)
+def test_caps_alone_buy_the_deepest_useful_exit_with_no_threshold(
+    nano: Planner,
+    costs: Costs,
+    latency: float | None,
+    energy: float | None,
+    exit: int,
+    limited_by: str,
+) -> None:
+    plan = nano.plan(Bounds(max_latency=latency, max_energy=energy), costs)
+    assert (plan.exit, plan.limited_by, plan.infeasible) == (exit, limited_by, None)
+    assert plan.threshold is None
+    assert plan.accuracy == pytest.approx(NANO_ACCURACY[exit], abs=1e-4)
+    assert plan.expected_energy == plan.energy
+
+
+def test_waiting_before_the_first_segment_costs_depth(nano: Planner, costs: Costs) -> None:
+    bounds = Bounds(max_latency=0.05)
+    assert nano.plan(bounds, costs).exit == 2
+    assert nano.plan(bounds, costs, 0.02).exit == 1
+    assert nano.plan(bounds, costs, 0.03).exit == 0
+    assert nano.plan(bounds, costs, 0.045).infeasible is not None
+    assert nano.plan(bounds, costs, 0.02).latency == pytest.approx(0.0456)
+
+
+def test_a_floor_alone_takes_the_least_energy_of_what_is_certified(
+    nano: Planner, costs: Costs
+) -> None:
+    plan = nano.plan(Bounds(min_accuracy=0.7), costs)
+    assert plan.threshold is not None
+    assert plan.expected_energy is not None
+    assert plan.energy is not None
+    assert plan.expected_energy < plan.energy
+    energies = [point.energy or 0.0 for point in nano.points(costs)][:3]
+    calibration = nano._calibration
+    safer = [value for value in THRESHOLDS.tolist() if value >= plan.threshold]
+    for threshold in safer:
+        shares = calibration.exit_shares(threshold, 2)
+        joules = sum(s * e for s, e in zip(shares, energies, strict=True))
+        assert plan.expected_energy <= joules + 1e-12
+
+
+def test_a_higher_floor_costs_more(nano: Planner, costs: Costs) -> None:
+    plans = [nano.plan(Bounds(min_accuracy=floor), costs) for floor in (0.5, 0.6, 0.7, 0.75)]
+    joules = [plan.expected_energy or 0.0 for plan in plans]
+    assert all(plan.infeasible is None for plan in plans)
+    assert joules == sorted(joules)
+    assert joules[0] < joules[-1]
+
+
+def test_a_floor_beyond_the_caps_names_what_could_keep_it(nano: Planner, costs: Costs) -> None:
+    plan = nano.plan(Bounds(min_accuracy=0.7, max_latency=0.026), costs)
+    assert plan.exit == 1
+    assert plan.infeasible is not None
+    assert "min_accuracy 0.7 cannot be guaranteed at level 0.95" in plan.infeasible
+    assert "exit 2 could: it takes 45.3 ms" in plan.infeasible
+    assert plan.nearest is not None
+    assert plan.nearest.max_latency == 0.026
+    assert plan.nearest.min_accuracy == pytest.approx(0.67, abs=0.01)
+
+
+def test_no_bounds_lose_no_accuracy_beyond_the_tolerance(nano: Planner, costs: Costs) -> None:
+    plan = nano.plan(Bounds(), costs)
+    assert (plan.exit, plan.limited_by, plan.guarantee) == (2, "depth", None)
+    assert plan.threshold is not None
+    assert plan.accuracy >= NANO_ACCURACY[2] - 0.005
+    assert plan.expected_energy is not None
+    assert plan.energy is not None
+    assert plan.expected_energy < plan.energy
+
+
+def test_every_refusal_names_its_bound_and_its_figures(nano: Planner, costs: Costs) -> None:
+    plan = nano.plan(Bounds(max_latency=0.005, max_energy=0.01), costs)
+    assert plan.infeasible is not None
+    assert "max_latency 5 ms is less than the 12 ms" in plan.infeasible
+    assert "max_energy 10 mJ is less than the 46 mJ" in plan.infeasible
+    assert plan.nearest == Nearest(
+        pytest.approx(0.0126, rel=0.01), None, pytest.approx(0.0483, rel=0.01)
+    )
+
+
+@pytest.mark.parametrize(
+    ("latency", "floor"), list(product((None, 0.03, 0.001), (None, 0.5, 0.99)))
+)
+def test_a_cap_on_energy_that_nobody_measures_is_infeasible(
+    nano: Planner, unmetered: Costs, latency: float | None, floor: float | None
+) -> None:
+    plan = nano.plan(Bounds(max_latency=latency, min_accuracy=floor, max_energy=1.0), unmetered)
+    assert plan.infeasible is not None
+    assert "no energy source" in plan.infeasible
+    assert plan.exit == 0
+    assert plan.nearest is not None
+    near = plan.nearest
+    assert near.max_energy is None
+    retry = Bounds(max_latency=near.max_latency, min_accuracy=near.min_accuracy)
+    assert nano.plan(retry, unmetered).infeasible is None
+
+
+def test_without_an_energy_source_other_bounds_are_planned_the_same(
+    nano: Planner, costs: Costs, unmetered: Costs
+) -> None:
+    for bounds in (Bounds(), Bounds(max_latency=0.03), Bounds(min_accuracy=0.7)):
+        known, unknown = nano.plan(bounds, costs), nano.plan(bounds, unmetered)
+        assert (known.exit, known.threshold) == (unknown.exit, unknown.threshold)
+        assert unknown.energy is unknown.expected_energy is None
