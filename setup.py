@@ -49,7 +49,15 @@ setup(
             "tomli>=2.0; python_version < '3.11'",
             "jetson-stats>=4.2",
         ],
-        "train": ["torch>=2.9", "torchvision", "onnx", "onnxscript", "pillow>=10.0", "tqdm"],
+        "train": [
+            "torch>=2.9",
+            "torchvision",
+            "onnx",
+            "onnxscript",
+            "onnxruntime>=1.17",
+            "pillow>=10.0",
+            "tqdm",
+        ],
         "plot": ["matplotlib>=3.8"],
         "test": [
             "pytest>=8.0",

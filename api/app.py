@@ -95,7 +95,7 @@ class _Views:
         ]
 
     def refuse_large_body(self) -> None:
-        refuse_large_body(request, self._service.max_body)
+        refuse_large_body(request.environ, self._service.max_body)
 
     def infer_default(self) -> Response:
         return self.infer(self._service.default_model)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics import MetricWrapperBase
 
-from delen.engine.job import Job
-from delen.errors import DelenError
 from delen.result import Result
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -21,53 +24,67 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._tenants: set[str] = set()
-        self._answers = Counter(
-            "delen_answers",
-            "Requests answered",
-            ["model", "tenant", "exit", "reason"],
-            registry=self._registry,
+        self._answers = _labelled(
+            Counter(
+                "delen_answers",
+                "Requests answered",
+                ["model", "tenant", "exit", "reason"],
+                registry=self._registry,
+            )
         )
-        self._missed = Counter(
-            "delen_bounds_missed",
-            "Bounds set by a request and not kept by its answer",
-            ["model", "bound"],
-            registry=self._registry,
+        self._missed = _labelled(
+            Counter(
+                "delen_bounds_missed",
+                "Bounds set by a request and not kept by its answer",
+                ["model", "bound"],
+                registry=self._registry,
+            )
         )
-        self._latency = Histogram(
-            "delen_latency_seconds",
-            "From a request's arrival to its answer",
-            ["model"],
-            buckets=_SECONDS,
-            registry=self._registry,
+        self._latency = _labelled(
+            Histogram(
+                "delen_latency_seconds",
+                "From a request's arrival to its answer",
+                ["model"],
+                buckets=_SECONDS,
+                registry=self._registry,
+            )
         )
-        self._queue = Histogram(
-            "delen_queue_seconds",
-            "From a request's arrival to its first segment",
-            ["model"],
-            buckets=_SECONDS,
-            registry=self._registry,
+        self._queue = _labelled(
+            Histogram(
+                "delen_queue_seconds",
+                "From a request's arrival to its first segment",
+                ["model"],
+                buckets=_SECONDS,
+                registry=self._registry,
+            )
         )
-        self._energy = Counter(
-            "delen_energy_joules",
-            "Dynamic energy of answered requests, by how it is known",
-            ["model", "tenant", "kind"],
-            registry=self._registry,
+        self._energy = _labelled(
+            Counter(
+                "delen_energy_joules",
+                "Dynamic energy of answered requests, by how it is known",
+                ["model", "tenant", "kind"],
+                registry=self._registry,
+            )
         )
         self._errors = Counter(
             "delen_errors", "Requests refused or failed", ["code"], registry=self._registry
         )
-        self._segments = Counter(
-            "delen_segment_seconds",
-            "Time spent in segments",
-            ["model", "segment"],
-            registry=self._registry,
+        self._segments = _labelled(
+            Counter(
+                "delen_segment_seconds",
+                "Time spent in segments",
+                ["model", "segment"],
+                registry=self._registry,
+            )
         )
-        self._batches = Histogram(
-            "delen_batch_size",
-            "Jobs that ran a segment together",
-            ["model"],
-            buckets=(1, 2, 4, 8, 16, 32, 64),
-            registry=self._registry,
+        self._batches = _labelled(
+            Histogram(
+                "delen_batch_size",
+                "Jobs that ran a segment together",
+                ["model"],
+                buckets=(1, 2, 4, 8, 16, 32, 64),
+                registry=self._registry,
+            )
         )
         self._policy_failures = Counter(
             "delen_policy_failures",
@@ -88,21 +105,18 @@ class Metrics:
     def answered(self, result: Result) -> None:
         receipt, model = result.receipt, result.model
         tenant = self._tenant(result.tenant)
-        self._answers.labels(model, tenant, result.exit, result.reason).inc()
-        self._latency.labels(model).observe(receipt.latency.value)
-        self._queue.labels(model).observe(receipt.latency.queue)
+        self._answers(model, tenant, result.exit, result.reason).inc()
+        self._latency(model).observe(receipt.latency.value)
+        self._queue(model).observe(receipt.latency.queue)
         if receipt.energy.value is not None:
-            self._energy.labels(model, tenant, receipt.energy.kind).inc(receipt.energy.value)
+            self._energy(model, tenant, receipt.energy.kind).inc(receipt.energy.value)
         for bound in ("latency", "accuracy", "energy"):
             if getattr(receipt, bound).met is False:
-                self._missed.labels(model, bound).inc()
-
-    def failed(self, job: Job, error: DelenError) -> None:
-        """Counted where the error leaves the API, with those that never became a job."""
+                self._missed(model, bound).inc()
 
     def ran(self, model: str, segment: int, batch: int, seconds: float) -> None:
-        self._segments.labels(model, segment).inc(seconds)
-        self._batches.labels(model).observe(batch)
+        self._segments(model, segment).inc(seconds)
+        self._batches(model).observe(batch)
 
     def policy_failed(self, model: str) -> None:
         self._policy_failures.labels(model).inc()
@@ -124,3 +138,8 @@ class Metrics:
             self._tenants.add(tenant)
             return tenant
         return "_other"
+
+
+def _labelled(metric: MetricWrapperBase) -> Callable[..., Any]:
+    """The metric's ``labels``, remembered: the worker asks several times a segment."""
+    return lru_cache(maxsize=4096)(metric.labels)

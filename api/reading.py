@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+from urllib.parse import parse_qsl
 
 import numpy as np
 from flask import Request
@@ -35,10 +38,10 @@ class InferRequest:
     options: Options
 
 
-def refuse_large_body(request: Request, limit: int) -> None:
+def refuse_large_body(environ: Mapping[str, Any], limit: int) -> None:
     """TooLarge, before anything is read, for a body announced as larger than ``limit`` bytes."""
-    announced = request.content_length
-    if announced is not None and announced > limit:
+    announced = int(environ.get("CONTENT_LENGTH") or 0)
+    if announced > limit:
         raise TooLarge(f"the body has {announced} bytes; at most {limit} are taken")
 
 
@@ -81,14 +84,24 @@ def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def read_query(request: Request, *known: str) -> dict[str, Any]:
-    """The query string's fields, each given once and known."""
-    arguments = request.args
-    check_known(arguments, *known)
-    for name, values in arguments.lists():
-        if len(values) > 1:
-            raise InvalidInput(f"{name} is given {len(values)} times", name)
-    return from_query(arguments)
+@lru_cache(maxsize=256)
+def read_query(text: str, *known: str) -> Mapping[str, Any]:
+    """The fields of a query string, each given once and known. Not to be changed: apps ask the
+    same thing again and again, so what was read is kept."""
+    pairs = parse_qsl(text, keep_blank_values=True)
+    fields = dict(pairs)
+    check_known(fields, *known)
+    names = [name for name, _ in pairs]
+    for name in fields:
+        if names.count(name) > 1:
+            raise InvalidInput(f"{name} is given {names.count(name)} times", name)
+    return from_query(fields)
+
+
+@lru_cache(maxsize=256)
+def _asked_in_query(text: str) -> tuple[Bounds, Options]:
+    fields = read_query(text, *BOUND_FIELDS, *OPTION_FIELDS)
+    return parse_bounds(fields), parse_options(fields)
 
 
 def read_infer(request: Request, spec: InputSpec, limit: int) -> InferRequest:
@@ -97,31 +110,32 @@ def read_infer(request: Request, spec: InputSpec, limit: int) -> InferRequest:
     if media_type not in MEDIA_TYPES:
         given = repr(media_type) if media_type else "none"
         raise UnsupportedMediaType(f"Content-Type is {given}; taken: {', '.join(MEDIA_TYPES)}")
-    fields = read_query(request, *BOUND_FIELDS, *OPTION_FIELDS)
+    query = request.environ["QUERY_STRING"]
     body = read_body(request, limit)
     if media_type == JSON:
         document = read_json(body)
         check_known(document, "input", *BOUND_FIELDS, *OPTION_FIELDS)
         if "input" not in document:
             raise InvalidInput("the body lacks 'input'", "input")
-        fields = _join(fields, document)
+        fields = _join(read_query(query, *BOUND_FIELDS, *OPTION_FIELDS), document)
         array = preprocess.decode_list(document["input"], spec)
+        bounds, options = parse_bounds(fields), parse_options(fields)
     else:
+        bounds, options = _asked_in_query(query)
         array = preprocess.decode_body(body, media_type, spec)
-    bounds, options = parse_bounds(fields), parse_options(fields)
     samples, is_batch = preprocess.split_batch(np.asarray(array), spec)
     return InferRequest(samples, is_batch, bounds, options)
 
 
 def read_bounds(request: Request, limit: int) -> Bounds:
     """Bounds alone, from a JSON body or the query string."""
-    fields = read_query(request, *BOUND_FIELDS)
+    fields = read_query(request.environ["QUERY_STRING"], *BOUND_FIELDS)
     document = read_json(read_body(request, limit))
     check_known(document, *BOUND_FIELDS)
     return parse_bounds(_join(fields, document))
 
 
-def _join(query: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+def _join(query: Mapping[str, Any], document: dict[str, Any]) -> dict[str, Any]:
     if twice := sorted(query.keys() & document.keys()):
         raise InvalidInput(f"{twice[0]} is given in the body and in the query string", twice[0])
     return {**query, **document}

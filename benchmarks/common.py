@@ -137,6 +137,27 @@ class Connection:
 
     def post(self, path: str, body: bytes) -> dict[str, Any]:
         """The JSON answer to a raw tensor. RuntimeError unless the status is 200."""
+        answer: dict[str, Any] = json.loads(self.post_raw(path, body))
+        return answer
+
+    def try_post(self, path: str, body: bytes) -> dict[str, Any] | None:
+        """As ``post``, but None when the daemon refuses the bounds or is too busy to keep them."""
+        status, answer = self._exchange(path, body)
+        if status in (422, 503):
+            return None
+        if status != 200:
+            raise RuntimeError(answer.decode())
+        document: dict[str, Any] = json.loads(answer)
+        return document
+
+    def post_raw(self, path: str, body: bytes) -> bytes:
+        """The body of the answer, as it came."""
+        status, answer = self._exchange(path, body)
+        if status != 200:
+            raise RuntimeError(answer.decode())
+        return answer
+
+    def _exchange(self, path: str, body: bytes) -> tuple[int, bytes]:
         head = (
             f"POST {path} HTTP/1.1\r\nHost: delen\r\nContent-Type: application/octet-stream\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
@@ -151,10 +172,7 @@ class Connection:
             raise RuntimeError(f"an answer without a length: {headers!r}")
         while len(rest) < int(match[1]):
             rest += self._receive()
-        if not headers.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(rest.decode())
-        answer: dict[str, Any] = json.loads(rest)
-        return answer
+        return int(headers[9:12]), rest
 
     def _receive(self) -> bytes:
         chunk = self._socket.recv(65536)

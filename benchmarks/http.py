@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,16 +28,16 @@ LOAD_SECONDS = 2.0
 def latency(server: Daemon, engine: Engine, images: np.ndarray) -> tuple[float, float]:
     """The median seconds of an answer over HTTP and in process, to the deepest exit."""
     connection = Connection(server.host, server.port)
-    over_http, in_process = [], []
-    for image, body in zip(images, bodies(images), strict=True):
-        began = time.perf_counter()
-        connection.post(DEEPEST, body)
-        over_http.append(time.perf_counter() - began)
-        began = time.perf_counter()
-        engine.infer(image, max_latency=60.0)
-        in_process.append(time.perf_counter() - began)
+    over_http = [_seconds(connection.post_raw, DEEPEST, body) for body in bodies(images)]
     connection.close()
+    in_process = [_seconds(engine.infer, image, max_latency=60.0) for image in images]
     return float(np.median(over_http)), float(np.median(in_process))
+
+
+def _seconds(call: Callable[..., Any], *arguments: Any, **named: Any) -> float:
+    began = time.perf_counter()
+    call(*arguments, **named)
+    return time.perf_counter() - began
 
 
 def throughput(server: Daemon, requests: Sequence[bytes]) -> float:

@@ -18,7 +18,7 @@ from delen.engine.model import Model
 from delen.errors import ProfileError
 from delen.plugins import EXIT_POLICIES, find_plugin
 from delen.profile import Device, Profile
-from delen.profiler import QUICK, measure_profile
+from delen.profiler import QUICK, measure_profile, warm_up
 from delen.profiles import find_profile, save_profile, state_file
 from policies.exits import ExitPolicy
 from policies.planner import Planner, PlannerSettings
@@ -64,6 +64,7 @@ class Assembler:
         bundle = load_bundle(path)
         network = self._backend.load(bundle)
         profile = self._profile(bundle, network)
+        warm_up(network, bundle)
         log.info(
             "model %s %s: %d exits, on %s (%s), %d threads",
             bundle.name,

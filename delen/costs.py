@@ -63,6 +63,11 @@ class Costs:
         high = sums.high[last + 1] - sums.high[first]
         return max(high * self.slowdown.mean, median * self.slowdown.high(self.level))
 
+    def usual(self, first: int, last: int, batch: int) -> float:
+        """As ``latency``, but without the spread of the slowdown: only its mean."""
+        high = self._sums_at(batch).high
+        return (high[last + 1] - high[first]) * self.slowdown.mean
+
     def typical(self, first: int, last: int, batch: int) -> float:
         """Seconds for segments ``first`` to ``last`` at the median and the mean slowdown."""
         median = self._sums_at(batch).median

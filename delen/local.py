@@ -17,7 +17,6 @@ from delen.errors import DelenError
 from delen.plan import Preview
 
 if TYPE_CHECKING:
-    from delen.engine.job import Job
     from delen.result import Result
 
 _SIBLINGS = ("policies", "power")
@@ -133,7 +132,6 @@ class _Silent:
     """An observer that keeps no counts."""
 
     def answered(self, result: Result) -> None: ...
-    def failed(self, job: Job, error: DelenError) -> None: ...
     def ran(self, model: str, segment: int, batch: int, seconds: float) -> None: ...
     def policy_failed(self, model: str) -> None: ...
 

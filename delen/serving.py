@@ -72,11 +72,17 @@ def _no_load(path: Path) -> Model:
 
 
 def find_bundles(folders: Sequence[Path]) -> list[Path]:
-    """Every folder in ``folders``; a later one of the same name comes later and so wins."""
+    """Every folder in ``folders`` whose name begins with no dot; of two bundles of one name the
+    later wins."""
     for folder in folders:
         if not folder.is_dir():
             raise ConfigError(f"models.path: {folder} is not a folder")
-    return [path for folder in folders for path in sorted(folder.iterdir()) if path.is_dir()]
+    return [
+        path
+        for folder in folders
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and not path.name.startswith(".")
+    ]
 
 
 def _policy_settings(config: Config) -> PolicySettings:

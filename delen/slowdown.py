@@ -9,7 +9,8 @@ from statistics import NormalDist
 
 _GAIN = 0.05
 _LARGEST_STEP = 2.0
-_HALF_LIFE = 5.0
+_HALF_LIFE = 2.0
+_SPREAD_HALF_LIFE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,15 @@ class Slowdown:
         )
 
     def relaxed(self, elapsed: float) -> Slowdown:
-        """The belief ``elapsed`` seconds later with nothing seen meanwhile: half-way back to the
-        profile every five seconds. Without it a belief that refuses every request would stay."""
-        kept: float = 0.5 ** (elapsed / _HALF_LIFE)
-        return Slowdown(1 + (self.mean - 1) * kept, self.variance * kept)
+        """The belief ``elapsed`` seconds later with nothing seen meanwhile.
+
+        The mean goes half-way back to the profile every two seconds, the variance every one:
+        a belief that refuses every request would else never be corrected, and it is single slow
+        moments that make the variance.
+        """
+        kept = 0.5 ** (elapsed / _HALF_LIFE)
+        kept_variance = 0.5 ** (elapsed / _SPREAD_HALF_LIFE)
+        return Slowdown(1 + (self.mean - 1) * kept, self.variance * kept_variance)
 
     def high(self, level: float) -> float:
         """The factor that is not passed with probability ``level``, if the ratios are normal."""

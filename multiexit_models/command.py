@@ -56,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--quick",
         action="store_true",
-        help=f"{QUICK_EPOCHS} epochs: a bundle to try things with, far less accurate",
+        help=f"{QUICK_EPOCHS} epochs, a bundle to try things with: 54 to 82 %% of the test images "
+        "right, from the first exit to the last, where the default reaches 70 to 91 %%",
     )
     how.add_argument(
         "--weights", type=Path, metavar="FILE", help="take these trained weights, train nothing"

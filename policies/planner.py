@@ -69,7 +69,7 @@ class Planner:
             OperatingPoint(
                 exit=exit,
                 accuracy=accuracy,
-                latency=costs.latency(0, exit, 1) + costs.answering(),
+                latency=self._latency(exit, costs),
                 energy=energies[exit],
                 dominated=exit not in self.useful,
             )
@@ -85,9 +85,7 @@ class Planner:
         loses at most the tolerance. A plan that keeps not all bounds says so in ``infeasible``,
         names the nearest feasible bounds, and is the best effort.
         """
-        latencies = {
-            exit: delay + costs.latency(0, exit, 1) + costs.answering() for exit in self.useful
-        }
+        latencies = {exit: delay + self._latency(exit, costs) for exit in self.useful}
         energies = costs.energies()
         deepest, limited_by, problem, nearest = self._within_caps(bounds, latencies, energies)
         threshold: Threshold | None = None
@@ -111,6 +109,15 @@ class Planner:
         return self._assemble(
             bounds, deepest, limited_by, threshold, latencies, energies, problem, nearest
         )
+
+    def _latency(self, exit: int, costs: Costs) -> float:
+        """Seconds to an answer from ``exit``, alone on the device.
+
+        That of the first exit leaves out the slowdown's spread: there is no shallower exit to be
+        careful with, and a belief that refuses everything is never corrected.
+        """
+        predict = costs.usual if exit == self.useful[0] else costs.latency
+        return predict(0, exit, 1) + costs.answering()
 
     def _within_caps(
         self,

@@ -25,7 +25,6 @@ class Observer(Protocol):
     """Told of what the worker did, on its thread or a canceller's; it has to be quick."""
 
     def answered(self, result: Result) -> None: ...
-    def failed(self, job: Job, error: DelenError) -> None: ...
     def ran(self, model: str, segment: int, batch: int, seconds: float) -> None: ...
     def policy_failed(self, model: str) -> None: ...
 
@@ -155,11 +154,11 @@ class Worker:
         processor = (time.thread_time() - processor) * self._threads
         now = time.monotonic()
         model.costs.learn(segment, size, now - began)
-        self._observer.ran(model.name, segment, size, now - began)
         joules = model.costs.energy.used(cost, processor)
         self._take_answers(jobs, segment, run, None if joules is None else joules / size)
         for job in jobs:
             self._decide(job, size, now)
+        self._observer.ran(model.name, segment, size, now - began)
 
     @staticmethod
     def _take_answers(
@@ -234,7 +233,6 @@ class Worker:
     def _fail(self, job: Job, error: DelenError) -> None:
         self._forget(job)
         job.future.set_exception(error)
-        self._observer.failed(job, error)
 
     def _forget(self, job: Job) -> None:
         job.features = None

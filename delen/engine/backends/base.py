@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,7 @@ Features: TypeAlias = Any
 they are the input itself, an array of the bundle's dtype and shape."""
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentRun:
+class SegmentRun(NamedTuple):
     """What a segment gave: float32 ``logits [batch, classes]`` and ``confidence [batch]``.
 
     ``features`` holds one entry a sample, empty after the last segment. The arrays are valid

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -62,7 +62,11 @@ class _Row(NamedTuple):
 
 
 class _Segment:
-    """One segment's session and the buffers bound to it."""
+    """One segment's session and the buffers bound to it.
+
+    What is bound stays bound: outputs until the batch changes, features until another buffer
+    holds them. This runs between any two segments of every request, so it does nothing twice.
+    """
 
     def __init__(
         self,
@@ -75,7 +79,6 @@ class _Segment:
     ) -> None:
         self._session = session
         self._binding = session.io_binding()
-        self._bound: dict[str, tuple[int, int]] = {}
         self._input_name = session.get_inputs()[0].name
         self._capacity = capacity
         self._output_shape = output_shape
@@ -83,40 +86,48 @@ class _Segment:
         self._logits = _Buffer(capacity, (classes,), _FLOAT)
         self._confidence = _Buffer(capacity, (), _FLOAT)
         self._spare: list[_Buffer] = []
+        self._batch = 0
+        self._bound_input: _Buffer | None = None
+        self._bound_output: _Buffer | None = None
+        self._answers = (self._logits.array, self._confidence.array)
 
     def run(self, samples: Sequence[Features], rows: bool) -> SegmentRun:
         """Run on ``samples``, which are ``rows`` of blocks or else arrays."""
         batch = len(samples)
-        block = _whole_block(samples) if rows else None
-        if block is None:
+        if batch != self._batch:
+            self._change_batch(batch)
+        source = _whole_buffer(samples) if rows else None
+        if source is None:
             source = self._inputs
             for index, sample in enumerate(samples):
                 source.array[index] = sample.block.buffer.array[sample.row] if rows else sample
-        else:
-            source = block.buffer
-        self._bind(self._input_name, source, batch)
-        self._bind("logits", self._logits, batch)
-        self._bind("confidence", self._confidence, batch)
+        if source is not self._bound_input:
+            self._bind(self._binding.bind_input, self._input_name, source)
+            self._bound_input = source
         features: list[_Row] = []
         if self._output_shape is not None:
             target = self._spare.pop() if self._spare else self._new_output(self._output_shape)
-            self._bind("features_out", target, batch)
+            if target is not self._bound_output:
+                self._bind(self._binding.bind_output, "features_out", target)
+                self._bound_output = target
             lent = _Block(target, batch, self._spare)
             features = [_Row(lent, index) for index in range(batch)]
         self._session.run_with_iobinding(self._binding)
-        return SegmentRun(features, self._logits.array[:batch], self._confidence.array[:batch])
+        return SegmentRun(features, *self._answers)
+
+    def _change_batch(self, batch: int) -> None:
+        self._batch = batch
+        self._bound_input = self._bound_output = None
+        self._bind(self._binding.bind_output, "logits", self._logits)
+        self._bind(self._binding.bind_output, "confidence", self._confidence)
+        self._answers = (self._logits.array[:batch], self._confidence.array[:batch])
 
     def _new_output(self, shape: tuple[int, ...]) -> _Buffer:
         return _Buffer(self._capacity, shape, _FLOAT)
 
-    def _bind(self, name: str, buffer: _Buffer, batch: int) -> None:
-        """Bind the first ``batch`` rows of ``buffer``, unless they are bound already."""
-        if self._bound.get(name) == (buffer.address, batch):
-            return
-        bind = self._binding.bind_input if name == self._input_name else self._binding.bind_output
+    def _bind(self, bind: Callable[..., None], name: str, buffer: _Buffer) -> None:
         array = buffer.array
-        bind(name, "cpu", 0, array.dtype, (batch, *array.shape[1:]), buffer.address)
-        self._bound[name] = (buffer.address, batch)
+        bind(name, "cpu", 0, array.dtype, (self._batch, *array.shape[1:]), buffer.address)
 
 
 class OnnxNetwork:
@@ -143,13 +154,15 @@ class OnnxNetwork:
             ) from error
 
 
-def _whole_block(samples: Sequence[_Row]) -> _Block | None:
-    """The block that holds just these samples in this order, or None."""
+def _whole_buffer(samples: Sequence[_Row]) -> _Buffer | None:
+    """The buffer that holds just these samples in this order, or None."""
     block = samples[0].block
     if len(samples) != block.length:
         return None
-    in_order = all(sample.block is block and sample.row == i for i, sample in enumerate(samples))
-    return block if in_order else None
+    for index, sample in enumerate(samples):
+        if sample.block is not block or sample.row != index:
+            return None
+    return block.buffer
 
 
 class OnnxBackend:
