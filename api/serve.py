@@ -8,10 +8,12 @@ import socket
 import stat
 import threading
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from cheroot import wsgi
+from cheroot.server import HTTPConnection
 
 from api.app import DISCONNECTED
 from api.chunks import ChunkedBody
@@ -22,6 +24,7 @@ log = logging.getLogger("delen.http")
 _REQUEST_TIMEOUT = 10.0
 _SHUTDOWN_TIMEOUT = 2.0
 _KEPT_CONNECTIONS = 1000
+_LINGER = 0.002
 _LARGEST_HEAD = 65_536
 
 
@@ -37,10 +40,31 @@ class _Gateway(wsgi.Gateway_10):
         return environ
 
     def respond(self) -> None:
-        super().respond()
+        """Answer in one write: cheroot sends the head on its own, which wakes the client twice."""
+        connection = self.req.conn
+        file, connection.wfile = connection.wfile, BytesIO()
+        try:
+            super().respond()
+        finally:
+            answer, connection.wfile = connection.wfile.getvalue(), file
+        if answer:
+            file.write(answer)
         body = self.req.rfile
         if isinstance(body, ChunkedBody) and not body.ended:
             self.req.close_connection = True  # what is left would be read as the next request
+
+
+class _Connection(HTTPConnection):
+    """A connection whose thread waits a moment for its next request, which an app in a loop sends
+    at once, before it hands the connection back to the thread that watches all of them."""
+
+    def communicate(self) -> bool:
+        while super().communicate():
+            if not self.server.ready:
+                return True
+            if not self.rfile.has_data() and not select.select([self.socket], [], [], _LINGER)[0]:
+                return True
+        return False
 
 
 def _has_gone(connection: socket.socket) -> bool:
@@ -100,6 +124,7 @@ class HttpServer:
             shutdown_timeout=_SHUTDOWN_TIMEOUT,
         )
         server.gateway = _Gateway
+        server.ConnectionClass = _Connection
         server.keep_alive_conn_limit = _KEPT_CONNECTIONS
         server.max_request_header_size = _LARGEST_HEAD
         server.error_log = _log_error
