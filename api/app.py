@@ -148,7 +148,6 @@ class _Views:
     def _describe(self, name: str) -> dict[str, Any]:
         entry = self._runtime.store.entry(name)
         manifest, loaded = entry.manifest, entry.model
-        image = manifest.input.image
         description = {
             "name": manifest.name,
             "version": manifest.version,
@@ -156,11 +155,7 @@ class _Views:
             "default": name == self._service.default_model,
             "state": entry.state,
             "problem": entry.problem,
-            "input": {
-                "dtype": manifest.input.dtype,
-                "shape": list(manifest.input.shape),
-                "image": None if image is None else {"mode": image.mode, "resize": image.resize},
-            },
+            "input": manifest.input.to_json(),
             "classes": manifest.classes,
             "labels": None if manifest.labels is None else list(manifest.labels),
             "max_batch": manifest.max_batch,

@@ -31,6 +31,7 @@ def main(file: Path) -> None:
         for exit, (x, y) in enumerate(zip(values, percent, strict=True)):
             axis.annotate(f"exit {exit}", (x, y), (6, -12), textcoords="offset points", fontsize=9)
         axis.set_xlabel(label)
+        axis.margins(0.14, 0.1)
         axis.set_xlim(left=0)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)

@@ -15,6 +15,7 @@ from delen.device import identify
 from delen.energy import EnergyAccount
 from delen.engine.backends.base import Backend, Network
 from delen.engine.model import Model
+from delen.engine.preprocess import prepare_decoding
 from delen.errors import ProfileError
 from delen.plugins import EXIT_POLICIES, find_plugin
 from delen.profile import Device, Profile
@@ -65,6 +66,7 @@ class Assembler:
         network = self._backend.load(bundle)
         profile = self._profile(bundle, network)
         warm_up(network, bundle)
+        prepare_decoding(bundle.manifest.input)
         log.info(
             "model %s %s: %d exits, on %s (%s), %d threads",
             bundle.name,

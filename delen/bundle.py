@@ -42,6 +42,14 @@ class InputSpec:
     shape: tuple[int, ...]
     image: ImagePreprocessing | None
 
+    def to_json(self) -> dict[str, Any]:
+        image = self.image
+        return {
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "image": None if image is None else {"mode": image.mode, "resize": image.resize},
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class ExitSpec:
@@ -82,18 +90,13 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of ``manifest.json``."""
-        image = self.input.image
         document = {
             "format": FORMAT,
             "schema": SCHEMA,
             "name": self.name,
             "version": self.version,
             "description": self.description,
-            "input": {
-                "dtype": self.input.dtype,
-                "shape": list(self.input.shape),
-                "image": None if image is None else {"mode": image.mode, "resize": image.resize},
-            },
+            "input": self.input.to_json(),
             "classes": self.classes,
             "labels": None if self.labels is None else list(self.labels),
             "max_batch": self.max_batch,
