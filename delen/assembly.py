@@ -16,7 +16,7 @@ from delen.energy import EnergyAccount
 from delen.engine.backends.base import Backend, Network
 from delen.engine.model import Model
 from delen.engine.preprocess import prepare_decoding
-from delen.errors import ProfileError
+from delen.errors import ConfigError, ProfileError
 from delen.plugins import EXIT_POLICIES, find_plugin
 from delen.profile import Device, Profile
 from delen.profiler import QUICK, measure_profile, warm_up
@@ -76,7 +76,7 @@ class Assembler:
             profile.device.processor,
             self._backend.threads,
         )
-        policy: ExitPolicy = self._make_policy(len(bundle.exits), **dict(self._policies.options))
+        policy = self._policy(len(bundle.exits))
         return Model(
             bundle=bundle,
             network=network,
@@ -84,6 +84,15 @@ class Assembler:
             policy=policy,
             costs=Costs(profile, self._account, self._policies.quantile),
         )
+
+    def _policy(self, exits: int) -> ExitPolicy:
+        policy: ExitPolicy = self._make_policy(exits, **dict(self._policies.options))
+        if not isinstance(getattr(policy, "by_threshold", None), bool):
+            raise ConfigError(
+                f"the exit policy {self._policies.exit!r} must say in by_threshold, true or false, "
+                "whether it stops where the plan's threshold does"
+            )
+        return policy
 
     def device(self) -> Device:
         backend = self._backend

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from delen import assembly
+from delen.assembly import Assembler, PolicySettings
+from delen.engine.backends.onnx import OnnxBackend
+from delen.errors import ConfigError
+from power.choose import account_of
+
+
+class Undecided:
+    """A policy that does not say whether it keeps to thresholds."""
+
+    def decide(self, view: object) -> None: ...
+
+
+def test_a_policy_has_to_say_whether_it_keeps_to_thresholds(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "find_plugin", lambda group, name: lambda exits: Undecided())
+    assemble = Assembler(
+        OnnxBackend("cpu", 1), account_of(None), PolicySettings("own"), tmp_path, Path("/")
+    )
+    with pytest.raises(ConfigError, match="'own' must say in by_threshold"):
+        assemble(tiny_bundle)
