@@ -62,16 +62,23 @@ class _Connection(HTTPConnection):
         while super().communicate():
             if not self.server.ready:
                 return True
-            if not self.rfile.has_data() and not select.select([self.socket], [], [], _LINGER)[0]:
+            if not self.rfile.has_data() and not _is_readable(self.socket, _LINGER):
                 return True
         return False
+
+
+def _is_readable(connection: socket.socket, seconds: float) -> bool:
+    """Whether something, or the end, can be read within ``seconds``. With poll: select takes no
+    file descriptor above 1,023, and there may be more connections than that."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(1e3 * seconds))
 
 
 def _has_gone(connection: socket.socket) -> bool:
     """True when the peer has closed: there is something to read, and it is the end."""
     try:
-        readable, _, _ = select.select([connection], [], [], 0)
-        return bool(readable) and connection.recv(1, socket.MSG_PEEK) == b""
+        return _is_readable(connection, 0.0) and connection.recv(1, socket.MSG_PEEK) == b""
     except (OSError, ValueError):
         return True
 

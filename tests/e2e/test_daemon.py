@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import subprocess
@@ -510,3 +511,27 @@ def test_models_that_are_not_there_stop_the_start(
     assert ended.returncode in (1, 2)
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_many_connections_are_kept_open(daemon: Daemon, image: Image8) -> None:
+    address = daemon.url.removeprefix("http://")
+    connections = [http.client.HTTPConnection(address, timeout=30) for _ in range(60)]
+    for _ in range(3):
+        for connection in connections:
+            connection.request(
+                "POST", "/v1/infer", image.tobytes(), {"Content-Type": "application/octet-stream"}
+            )
+            answer = connection.getresponse()
+            assert answer.status == 200
+            assert answer.getheader("Connection") != "close"
+            assert json.loads(answer.read())["exits"] == 5
+    for connection in connections:
+        connection.close()
+
+
+def test_the_ready_line_is_there_at_any_level(launcher: Launcher) -> None:
+    daemon = launcher.start({"log": {"level": "error"}})
+    assert [line for line in daemon.log().splitlines() if line.strip()][-1].endswith(
+        f"ready on {daemon.url} and {daemon.unix_url}"
+    )
+    launcher.stop(daemon)

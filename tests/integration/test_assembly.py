@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,3 +28,15 @@ def test_a_policy_has_to_say_whether_it_keeps_to_thresholds(
     )
     with pytest.raises(ConfigError, match="'own' must say in by_threshold"):
         assemble(tiny_bundle)
+
+
+def test_what_decodes_images_is_loaded_with_the_model(tmp_path: Path) -> None:
+    """Otherwise the first image pays for it, and a bound of 20 ms is refused."""
+    code = (
+        "import sys, delen\n"
+        f"engine = delen.Engine(state={str(tmp_path)!r})\n"
+        "loaded = {'PIL.PngImagePlugin', 'PIL.JpegImagePlugin'} <= set(sys.modules)\n"
+        "engine.close()\n"
+        "sys.exit(not loaded)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

@@ -75,3 +75,23 @@ def test_energy_is_unknown_without_a_source(make_costs: MakeCosts) -> None:
     costs = make_costs(0.01, 0.02)
     assert costs.energies() == (None, None)
     assert costs.planned_energy(0, 1, 4) is None
+
+
+def test_a_slowdown_fades_while_nothing_is_seen(make_costs: MakeCosts) -> None:
+    costs = make_costs(0.01)
+    for _ in range(150):
+        costs.learn(0, 1, 0.04)
+    costs.relax(100.0)
+    before = costs.slowdown.mean
+    costs.relax(102.0)
+    assert costs.slowdown.mean - 1 == pytest.approx((before - 1) / 2)
+    costs.relax(200.0)
+    assert costs.latency(0, 0, 1) == pytest.approx(0.01)
+
+
+def test_usual_leaves_out_the_spread_of_the_slowdown(make_costs: MakeCosts) -> None:
+    costs = make_costs(0.01)
+    for measured in [0.005, 0.015] * 50:
+        costs.learn(0, 1, measured)
+    assert costs.usual(0, 0, 1) == pytest.approx(0.01 * costs.slowdown.mean)
+    assert costs.latency(0, 0, 1) > 1.5 * costs.usual(0, 0, 1)

@@ -255,3 +255,30 @@ def test_without_an_energy_source_other_bounds_are_planned_the_same(
         known, unknown = nano.plan(bounds, costs), nano.plan(bounds, unmetered)
         assert (known.exit, known.threshold) == (unknown.exit, unknown.threshold)
         assert unknown.energy is unknown.expected_energy is None
+
+
+def test_single_slow_moments_do_not_refuse_the_first_exit(
+    nano: Planner, make_costs: MakeCosts
+) -> None:
+    """The belief is only corrected by what runs, so its spread must not refuse everything."""
+    costs = make_costs(*NANO_SEGMENT_SECONDS, answer=0.0003)
+    cap = Bounds(max_latency=1.2 * nano.points(costs)[0].latency)
+    for _ in range(2):
+        costs.learn(0, 1, 10 * NANO_SEGMENT_SECONDS[0])
+    assert costs.latency(0, 0, 1) > 1.5 * NANO_SEGMENT_SECONDS[0]
+    plan = nano.plan(cap, costs)
+    assert (plan.exit, plan.infeasible) == (0, None)
+
+
+def test_without_thresholds_floors_are_refused_and_accuracies_unknown(
+    make_calibration: Callable[..., Calibration], costs: Costs
+) -> None:
+    calibration = make_calibration(*NANO_ACCURACY, samples=1000)
+    planner = Planner(calibration, PlannerSettings(), by_threshold=False)
+    free = planner.plan(Bounds(), costs)
+    assert (free.exit, free.threshold, free.accuracy, free.infeasible) == (2, None, None, None)
+    assert free.cases[2].planned is None
+    floor = planner.plan(Bounds(min_accuracy=0.5), costs)
+    assert floor.infeasible is not None
+    assert "does not stop by confidence thresholds" in floor.infeasible
+    assert floor.nearest == Nearest()
