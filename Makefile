@@ -2,10 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
-# The tests of export and training run on any torch of this release; its CPU build is enough.
-TORCH ?= torch==2.13.0
-
-.PHONY: serve test check bench plot docs clean
+.PHONY: serve test zoo check bench plot clean
 .DELETE_ON_ERROR:
 
 serve: $(VENV)/.daemon ## install what serving needs and start the daemon
@@ -13,6 +10,9 @@ serve: $(VENV)/.daemon ## install what serving needs and start the daemon
 
 test: $(VENV)/.test check ## run all checks and tests
 	$(BIN)/pytest
+
+zoo: $(VENV)/.test ## export every network of the zoo and hold it against torch
+	$(BIN)/pytest tests/multiexit_models/test_export_zoo.py -m 'zoo or not zoo'
 
 check: $(VENV)/.test ## lint, types and layers
 	$(BIN)/ruff format --check .
@@ -34,8 +34,7 @@ $(VENV)/.daemon: setup.py delen/version.py | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.test: $(VENV)/.daemon
-	$(PIP) install -q '$(TORCH)'
-	$(PIP) install -q -e '.[daemon,test,check,plot]' onnx onnxscript tqdm
+	$(PIP) install -q -e '.[daemon,train,wav2vec2,plot,test,check]'
 	touch $@
 
 clean:

@@ -25,6 +25,8 @@ setup(
         "policies",
         "power",
         "multiexit_models",
+        "multiexit_models.data",
+        "multiexit_models.zoo",
     ],
     package_data={
         "delen": ["py.typed"],
@@ -49,6 +51,7 @@ setup(
             "tomli>=2.0; python_version < '3.11'",
             "jetson-stats>=4.2",
         ],
+        "torch": ["torch>=2.9"],
         "train": [
             "torch>=2.9",
             "torchvision",
@@ -56,8 +59,11 @@ setup(
             "onnxscript",
             "onnxruntime>=1.17",
             "pillow>=10.0",
+            "scipy>=1.10",
+            "matplotlib>=3.8",
             "tqdm",
         ],
+        "wav2vec2": ["transformers>=4.50"],
         "plot": ["matplotlib>=3.8"],
         "test": [
             "pytest>=8.0",
@@ -65,6 +71,8 @@ setup(
             "hypothesis>=6.100",
             "openapi-spec-validator>=0.7",
             "onnx",
+            "scikit-learn>=1.4",
+            "timm>=1.0",
         ],
         "check": ["ruff==0.14.*", "mypy>=1.11", "import-linter>=2.0"],
     },

@@ -17,7 +17,14 @@ from werkzeug.exceptions import HTTPException
 from api.guard import Guard
 from api.metrics import CONTENT_TYPE, Metrics
 from api.openapi import document as openapi_document
-from api.reading import read_body, read_bounds, read_infer, read_json, refuse_large_body
+from api.reading import (
+    read_body,
+    read_bounds,
+    read_feedback,
+    read_infer,
+    read_json,
+    refuse_large_body,
+)
 from delen.engine.job import Job
 from delen.engine.runtime import Runtime
 from delen.errors import (
@@ -30,7 +37,14 @@ from delen.errors import (
     Overloaded,
 )
 from delen.result import Result
-from delen.wire import check_known, error_to_json, preview_to_json, result_to_json
+from delen.wire import (
+    check_known,
+    error_to_json,
+    feedback_to_json,
+    guarantee_to_json,
+    preview_to_json,
+    result_to_json,
+)
 
 log = logging.getLogger("delen.api")
 
@@ -85,6 +99,8 @@ class _Views:
             ("/v1/models/<model>/plan", self.plan, ["POST"]),
             ("/v1/models", self.models, ["GET"]),
             ("/v1/models/<model>", self.model, ["GET"]),
+            ("/v1/feedback", self.feedback_default, ["POST"]),
+            ("/v1/models/<model>/feedback", self.feedback, ["POST"]),
             ("/v1/models/<model>/load", self.load, ["POST"]),
             ("/v1/models/<model>/unload", self.unload, ["POST"]),
             ("/v1/power", self.power, ["GET"]),
@@ -172,7 +188,16 @@ class _Views:
                 "device": profile.device.key,
                 "slowdown": loaded.costs.slowdown.mean,
             }
+            description["guarantee"] = guarantee_to_json(loaded.watch.status())
         return description
+
+    def feedback_default(self) -> Response:
+        return self.feedback(self._service.default_model)
+
+    def feedback(self, model: str) -> Response:
+        taken = self._runtime.feedback(model, read_feedback(request, self._service.max_body))
+        self._service.metrics.labelled(model, taken.accepted - taken.wrong, taken.wrong)
+        return _json(feedback_to_json(taken))
 
     def load(self, model: str) -> Response:
         self._guarded()
@@ -197,6 +222,7 @@ class _Views:
         exposition = self._service.metrics.exposition(
             {name: model.costs.slowdown.mean for name, model in models if model is not None},
             {name: self._runtime.jobs(name) for name, model in models if model is not None},
+            {name: model.watch.holds for name, model in models if model is not None},
         )
         return Response(exposition, content_type=CONTENT_TYPE)
 

@@ -92,6 +92,24 @@ class Metrics:
             ["model"],
             registry=self._registry,
         )
+        self._labelled = Counter(
+            "delen_labelled_answers",
+            "Answers whose label was posted back",
+            ["model", "outcome"],
+            registry=self._registry,
+        )
+        self._audited = Counter(
+            "delen_audited_answers",
+            "Early answers that were run on to the deepest exit",
+            ["model", "outcome"],
+            registry=self._registry,
+        )
+        self._holds = Gauge(
+            "delen_guarantee_holds",
+            "1 until outcomes show that the calibration no longer holds, then 0",
+            ["model"],
+            registry=self._registry,
+        )
         self._slowdown = Gauge(
             "delen_slowdown",
             "Measured time over profiled time, recent mean",
@@ -121,16 +139,27 @@ class Metrics:
     def policy_failed(self, model: str) -> None:
         self._policy_failures.labels(model).inc()
 
+    def audited(self, model: str, agreed: bool) -> None:
+        self._audited.labels(model, "agreed" if agreed else "disagreed").inc()
+
+    def labelled(self, model: str, right: int, wrong: int) -> None:
+        self._labelled.labels(model, "right").inc(right)
+        self._labelled.labels(model, "wrong").inc(wrong)
+
     def refused(self, code: str) -> None:
         self._errors.labels(code).inc()
 
-    def exposition(self, slowdowns: dict[str, float], jobs: dict[str, int]) -> bytes:
-        """The metrics as Prometheus reads them, with the slowdown of each loaded model and its
-        jobs under way."""
+    def exposition(
+        self, slowdowns: dict[str, float], jobs: dict[str, int], holds: dict[str, bool]
+    ) -> bytes:
+        """The metrics as Prometheus reads them, with the slowdown of each loaded model, its jobs
+        under way, and whether its guarantee holds."""
         for model, slowdown in slowdowns.items():
             self._slowdown.labels(model).set(slowdown)
         for model, count in jobs.items():
             self._jobs.labels(model).set(count)
+        for model, held in holds.items():
+            self._holds.labels(model).set(held)
         return generate_latest(self._registry)
 
     def _tenant(self, tenant: str) -> str:

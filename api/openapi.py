@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from delen.bounds import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from delen.engine.preprocess import BODY_TYPES, TEXT
 from delen.errors import ERRORS_BY_CODE
 
 _NUMBER_OR_NULL = {"type": ["number", "null"]}
@@ -123,21 +124,57 @@ _PLAN = _object(
 )
 
 
+_GUARANTEE = _object(
+    {
+        "holds": {"type": "boolean"},
+        "source": {"enum": ["labels", "agreement", None]},
+        "samples": {"type": "integer"},
+        "errors": {"type": "integer"},
+        "promised": _NUMBER_OR_NULL,
+        "evidence": {"type": "number"},
+        "delta": {"type": "number"},
+    }
+)
+_LABELS = _object(
+    {
+        "labels": {
+            "type": "object",
+            "description": "the class of each answer by its request_id, as an index or a name",
+            "additionalProperties": {"type": ["integer", "string"]},
+        }
+    },
+    "labels",
+    closed=True,
+)
+_FEEDBACK = _object(
+    {
+        "accepted": {"type": "integer"},
+        "wrong": {"type": "integer"},
+        "repeated": {"type": "integer"},
+        "unknown": {"type": "array", "items": {"type": "string"}},
+        "guarantee": _GUARANTEE,
+    },
+    "accepted", "unknown", "guarantee",
+)  # fmt: skip
+
+
 def document(version: str) -> dict[str, Any]:
     """The whole description, as ``GET /openapi.json`` gives it."""
     infer_body = {
         "application/json": {
             "schema": _object(
-                {"input": {"type": "array"}, **_BOUNDS, **_OPTIONS}, "input", closed=True
+                {"input": {"type": ["array", "string"]}, **_BOUNDS, **_OPTIONS},
+                "input",
+                closed=True,
             )
         },
         **{
             media_type: {"schema": {"type": "string", "format": "binary"}}
-            for media_type in (
-                "image/jpeg", "image/png", "application/x-npy", "application/octet-stream",
-            )
+            for media_type in BODY_TYPES
+            if media_type != TEXT
         },
-    }  # fmt: skip
+        TEXT: {"schema": {"type": "string"}},
+    }
     bounds_body = {"application/json": {"schema": _object(_BOUNDS, closed=True)}}
     query = [
         {"name": name, "in": "query", "schema": schema}
@@ -155,11 +192,19 @@ def document(version: str) -> dict[str, Any]:
         summary = "What bounds would buy now"
         return {"post": _operation(summary, plan, body=bounds_body, query=query[:3])}
 
+    def give_feedback() -> dict[str, Any]:
+        summary = "Post the labels of past answers"
+        feedback = {"$ref": "#/components/schemas/Feedback"}
+        body = {"application/json": {"schema": _LABELS}}
+        return {"post": _operation(summary, feedback, body=body)}
+
     paths: dict[str, Any] = {
         "/v1/infer": infer(),
         "/v1/models/{model}/infer": infer(),
         "/v1/plan": make_plan(),
         "/v1/models/{model}/plan": make_plan(),
+        "/v1/feedback": give_feedback(),
+        "/v1/models/{model}/feedback": give_feedback(),
         "/v1/models": {"get": _operation("The models", anything)},
         "/v1/models/{model}": {"get": _operation("One model", anything)},
         "/v1/models/{model}/load": {"post": _operation("Load a model", anything)},
@@ -181,7 +226,9 @@ def document(version: str) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "delen", "version": version, "license": {"name": "Apache-2.0"}},
         "paths": paths,
-        "components": {"schemas": {"Result": _RESULT, "Error": _ERROR, "Plan": _PLAN}},
+        "components": {
+            "schemas": {"Result": _RESULT, "Error": _ERROR, "Plan": _PLAN, "Feedback": _FEEDBACK}
+        },
     }
 
 

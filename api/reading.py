@@ -27,6 +27,7 @@ from delen.wire import (
 )
 
 JSON = "application/json"
+UTF_8 = "utf-8"
 MEDIA_TYPES = (JSON, *preprocess.BODY_TYPES)
 
 
@@ -118,13 +119,21 @@ def read_infer(request: Request, spec: InputSpec, limit: int) -> InferRequest:
         if "input" not in document:
             raise InvalidInput("the body lacks 'input'", "input")
         fields = _join(read_query(query, *BOUND_FIELDS, *OPTION_FIELDS), document)
-        array = preprocess.decode_list(document["input"], spec)
+        array = preprocess.decode_json(document["input"], spec)
         bounds, options = parse_bounds(fields), parse_options(fields)
     else:
+        _check_charset(request)
         bounds, options = _asked_in_query(query)
         array = preprocess.decode_body(body, media_type, spec)
     samples, is_batch = preprocess.split_batch(np.asarray(array), spec)
     return InferRequest(samples, is_batch, bounds, options)
+
+
+def _check_charset(request: Request) -> None:
+    """UnsupportedMediaType for a text in another encoding than UTF-8."""
+    charset = request.mimetype_params.get("charset", UTF_8)
+    if request.mimetype == preprocess.TEXT and charset.lower() != UTF_8:
+        raise UnsupportedMediaType(f"the text's charset is {charset!r}; texts are taken in {UTF_8}")
 
 
 def read_bounds(request: Request, limit: int) -> Bounds:
@@ -133,6 +142,20 @@ def read_bounds(request: Request, limit: int) -> Bounds:
     document = read_json(read_body(request, limit))
     check_known(document, *BOUND_FIELDS)
     return parse_bounds(_join(fields, document))
+
+
+def read_feedback(request: Request, limit: int) -> dict[str, Any]:
+    """The posted labels by request id, their classes not yet checked."""
+    check_known(request.args)
+    document = read_json(read_body(request, limit))
+    check_known(document, "labels")
+    labels = document.get("labels")
+    if not isinstance(labels, dict):
+        raise InvalidInput(
+            'the body must be {"labels": {"<request_id>": <class index or label name>, ...}}',
+            "labels",
+        )
+    return labels
 
 
 def _join(query: Mapping[str, Any], document: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import socket
 import stat
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ _REQUEST_TIMEOUT = 10.0
 _SHUTDOWN_TIMEOUT = 2.0
 _KEPT_CONNECTIONS = 1000
 _LINGER = 0.002
+_DISCARD_WAIT = 0.5
+_MOST_DISCARDED = 1 << 25
 _LARGEST_HEAD = 65_536
 
 
@@ -52,6 +55,8 @@ class _Gateway(wsgi.Gateway_10):
         body = self.req.rfile
         if isinstance(body, ChunkedBody) and not body.ended:
             self.req.close_connection = True  # what is left would be read as the next request
+        if self.req.close_connection and _is_unread(body):
+            _discard(connection.socket)
 
 
 class _Connection(HTTPConnection):
@@ -65,6 +70,22 @@ class _Connection(HTTPConnection):
             if not self.rfile.has_data() and not _is_readable(self.socket, _LINGER):
                 return True
         return False
+
+
+def _is_unread(body: Any) -> bool:
+    return not body.ended if isinstance(body, ChunkedBody) else getattr(body, "remaining", 0) > 0
+
+
+def _discard(connection: socket.socket) -> None:
+    """Take in what a refused client still sends. A connection that is closed over unread bytes is
+    reset, and a client that sends all before it reads never sees why."""
+    left = _MOST_DISCARDED
+    with suppress(OSError):
+        while left > 0 and _is_readable(connection, _DISCARD_WAIT):
+            piece = connection.recv(65_536)
+            if not piece:
+                return
+            left -= len(piece)
 
 
 def _is_readable(connection: socket.socket, seconds: float) -> bool:

@@ -6,12 +6,13 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import bounds, chain, footprint, http
+from benchmarks import bounds, chain, footprint, guarantee, http
 
 BENCHMARKS = {
     "chain": chain.main,
     "http": http.main,
     "bounds": bounds.main,
+    "guarantee": guarantee.main,
     "footprint": footprint.main,
 }
 

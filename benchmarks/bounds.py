@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import Connection, Daemon, Figure, bodies, daemon, report, test_images
-from multiexit_models.cifar import LabelledImages
+from multiexit_models.data.dataset import Labelled
 
 IMAGES = 2000
 LEVELS = 5
 
 
-def answers(server: Daemon, images: LabelledImages, query: str) -> list[dict[str, Any] | None]:
+def answers(server: Daemon, images: Labelled, query: str) -> list[dict[str, Any] | None]:
     """The answer to each image; None where the request was refused."""
     connection = Connection(server.host, server.port)
-    received = [connection.try_post(f"/v1/infer?{query}", body) for body in bodies(images.images)]
+    received = [connection.try_post(f"/v1/infer?{query}", body) for body in bodies(images.inputs)]
     connection.close()
     return received
 
 
-def accuracy(received: list[dict[str, Any] | None], images: LabelledImages) -> float:
+def accuracy(received: list[dict[str, Any] | None], images: Labelled) -> float:
     """The share of right answers among those given."""
     right = [
         answer["predictions"][0]["index"] == label
@@ -40,7 +40,7 @@ def exits(server: Daemon, query: str = "") -> dict[str, Any]:
     return preview
 
 
-def latency_figures(server: Daemon, images: LabelledImages) -> list[Figure]:
+def latency_figures(server: Daemon, images: Labelled) -> list[Figure]:
     """One level an exit, half as long again as the plan says for it."""
     figures, accuracies = [], []
     for point in exits(server)["pareto"]:
@@ -60,7 +60,7 @@ def latency_figures(server: Daemon, images: LabelledImages) -> list[Figure]:
     return figures
 
 
-def floor_figures(server: Daemon, images: LabelledImages) -> list[Figure]:
+def floor_figures(server: Daemon, images: Labelled) -> list[Figure]:
     """Five floors from the first exit's accuracy to the highest that can be guaranteed."""
     highest = exits(server, "min_accuracy=0.9999")["nearest"]["min_accuracy"]
     lowest = exits(server)["pareto"][0]["accuracy"]
@@ -81,7 +81,7 @@ def floor_figures(server: Daemon, images: LabelledImages) -> list[Figure]:
     return figures
 
 
-def energy_figures(server: Daemon, images: LabelledImages) -> list[Figure]:
+def energy_figures(server: Daemon, images: Labelled) -> list[Figure]:
     figures = []
     for point in exits(server)["pareto"]:
         cap = 1.1 * point["energy_mj"]

@@ -22,10 +22,12 @@ ROUND_SECONDS = 0.25
 
 
 def monolith(bundle: Bundle) -> bytes:
-    """All the segments and heads of ``bundle`` as one ONNX graph."""
+    """All the segments and heads of ``bundle`` as one ONNX graph, in which no rows are chosen."""
     merged: onnx.ModelProto | None = None
     for segment in range(len(bundle.exits)):
         graph = onnx.load_from_string(bundle.graph(segment))
+        if segment:
+            _take_all_rows(graph.graph)
         graph = compose.add_prefix(graph, f"s{segment}_")
         if merged is None:
             merged = graph
@@ -37,6 +39,18 @@ def monolith(bundle: Bundle) -> bytes:
     assert merged is not None
     contents: bytes = merged.SerializeToString()
     return contents
+
+
+def _take_all_rows(graph: onnx.GraphProto) -> None:
+    """Feed ``features`` as they are to what takes the rows that were chosen of them."""
+    choice = next(node for node in graph.node if "features" in node.input)
+    shaping = [node for node in graph.node if "rows" in node.input]
+    for node in {id(node): node for node in [choice, *shaping]}.values():
+        graph.node.remove(node)
+    graph.input.remove(next(value for value in graph.input if value.name == "rows"))
+    graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    for node in graph.node:
+        node.input[:] = ["features" if name == choice.output[0] else name for name in node.input]
 
 
 def bound_monolith(bundle: Bundle, images: Any, threads: int) -> Callable[[], None]:

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multiexit_models import cifar
+from multiexit_models.data import cifar
+from multiexit_models.data.dataset import Labelled
 
 DATA_VARIABLE = "DELEN_TEST_DATA"
 _DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -67,7 +68,7 @@ class Figure:
         }
 
 
-def test_images(count: int) -> cifar.LabelledImages:
+def test_images(count: int) -> Labelled:
     """``count`` of CIFAR-10's test images, chosen once; exits where the data are absent."""
     folder = Path(os.environ.get(DATA_VARIABLE, _DEFAULT_DATA))
     for path in (folder / "images" / "cifar10_32.zip", folder / "cifar-10-batches-bin"):

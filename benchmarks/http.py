@@ -75,7 +75,7 @@ def backend_alone(batch: int) -> float:
 
 
 def main() -> list[Figure]:
-    images = test_images(REQUESTS).images
+    images = test_images(REQUESTS).inputs
     added, served_ms, direct_ms, ratio, batched_ratio, rates = [], [], [], [], [], []
     with tempfile.TemporaryDirectory() as state, daemon(Path(state)) as server:
         with Engine(state=state) as engine:

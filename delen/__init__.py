@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from delen.bounds import Bounds as Bounds
     from delen.client import Client as Client
     from delen.client import infer as infer
+    from delen.encoding import Text as Text
     from delen.errors import BudgetExhausted as BudgetExhausted
     from delen.errors import BundleError as BundleError
     from delen.errors import DaemonUnreachable as DaemonUnreachable
@@ -35,6 +36,7 @@ _HOMES = {
     "delen.async_client": ("AsyncClient",),
     "delen.bounds": ("Bounds",),
     "delen.client": ("Client", "infer"),
+    "delen.encoding": ("Text",),
     "delen.errors": (
         "BudgetExhausted",
         "BundleError",

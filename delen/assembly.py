@@ -16,9 +16,10 @@ from delen.energy import EnergyAccount
 from delen.engine.backends.base import Backend, Network
 from delen.engine.model import Model
 from delen.engine.preprocess import prepare_decoding
+from delen.engine.watch import GuaranteeWatch, WatchSettings
 from delen.errors import ConfigError, ProfileError
 from delen.plugins import EXIT_POLICIES, find_plugin
-from delen.profile import Device, Profile
+from delen.profile import Profile
 from delen.profiler import QUICK, measure_profile, warm_up
 from delen.profiles import find_profile, save_profile, state_file
 from policies.exits import ExitPolicy
@@ -31,7 +32,7 @@ SHIPPED_BUNDLES = Path(__file__).resolve().parent.parent / "multiexit_models" / 
 
 @dataclass(frozen=True, slots=True)
 class PolicySettings:
-    """The exit policy by name with its own options, and what planners are told.
+    """The exit policy by name with its own options, and what planners and watches are told.
 
     ``quantile`` is the one at which latencies are predicted.
     """
@@ -40,6 +41,7 @@ class PolicySettings:
     options: Mapping[str, Any] = field(default_factory=dict)
     quantile: float = 0.99
     planner: PlannerSettings = field(default_factory=PlannerSettings)
+    watch: WatchSettings = field(default_factory=WatchSettings)
 
 
 class Assembler:
@@ -72,9 +74,9 @@ class Assembler:
             bundle.name,
             bundle.manifest.version,
             len(bundle.exits),
-            self._backend.provider,
+            network.placement.provider,
             profile.device.processor,
-            self._backend.threads,
+            network.placement.threads,
         )
         policy = self._policy(len(bundle.exits))
         return Model(
@@ -83,6 +85,7 @@ class Assembler:
             planner=Planner(bundle.calibration, self._policies.planner, policy.by_threshold),
             policy=policy,
             costs=Costs(profile, self._account, self._policies.quantile),
+            watch=GuaranteeWatch(bundle.name, self._policies.watch),
         )
 
     def _policy(self, exits: int) -> ExitPolicy:
@@ -94,12 +97,9 @@ class Assembler:
             )
         return policy
 
-    def device(self) -> Device:
-        backend = self._backend
-        return identify(self._root, backend.provider, backend.threads)
-
     def _profile(self, bundle: Bundle, network: Network) -> Profile:
-        device = self.device()
+        where = network.placement
+        device = identify(self._root, where.provider, where.threads, where.runtime)
         profile = find_profile(self._state, bundle, device)
         if profile is not None:
             return profile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -10,8 +11,9 @@ import httpx
 from delen.bounds import Bounds, OnInfeasible
 from delen.calls import RETRIES, Call, Calls, connection_settings, unix_path, unreachable
 from delen.encoding import Input
+from delen.guarantee import Feedback
 from delen.plan import Preview
-from delen.wire import preview_from_json
+from delen.wire import feedback_from_json, preview_from_json
 
 
 class AsyncClient:
@@ -70,6 +72,12 @@ class AsyncClient:
         """As ``Client.plan``."""
         bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
         return preview_from_json(await self._send(self._calls.plan(model, bounds)))
+
+    async def feedback(
+        self, labels: Mapping[str, int | str], *, model: str | None = None
+    ) -> Feedback:
+        """As ``Client.feedback``."""
+        return feedback_from_json(await self._send(self._calls.feedback(model, labels)))
 
     async def models(self) -> list[dict[str, Any]]:
         """As ``Client.models``."""

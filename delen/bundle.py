@@ -6,18 +6,21 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from delen.calibration import Calibration
+from delen.criteria import CRITERIA
 from delen.errors import BundleError
 from delen.fields import Fields
 
 FORMAT = "delen-bundle"
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "manifest.json"
 PROFILES = "profiles"
+RUNTIMES = ("onnx", "torch")
+PRECISIONS = ("fp32", "fp16", "int8")
 DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -31,23 +34,41 @@ class ImagePreprocessing:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioPreprocessing:
+    """How a recording becomes the input: mono 16-bit samples at ``sample_rate`` (Hz), cut or
+    padded with silence at the end."""
+
+    sample_rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextPreprocessing:
+    """How a text becomes the input: its bytes in ``encoding``, cut or padded with zeros."""
+
+    encoding: str
+
+
+@dataclass(frozen=True, slots=True)
 class InputSpec:
     """One sample: ``dtype`` (a numpy name) and ``shape`` without the batch.
 
-    ``image`` is None for a model that takes no encoded images; with it, ``shape`` is
-    ``(height, width, channels)``.
+    At most one of the three ways in which an app's file becomes a sample is given. With
+    ``image``, the input is uint8 ``(height, width, channels)``; with ``audio``, int16
+    ``(samples,)``; with ``text``, uint8 ``(bytes,)``.
     """
 
     dtype: str
     shape: tuple[int, ...]
-    image: ImagePreprocessing | None
+    image: ImagePreprocessing | None = None
+    audio: AudioPreprocessing | None = None
+    text: TextPreprocessing | None = None
 
     def to_json(self) -> dict[str, Any]:
-        image = self.image
+        ways = {"image": self.image, "audio": self.audio, "text": self.text}
         return {
             "dtype": self.dtype,
             "shape": list(self.shape),
-            "image": None if image is None else {"mode": image.mode, "resize": image.resize},
+            **{name: None if way is None else asdict(way) for name, way in ways.items()},
         }
 
 
@@ -55,8 +76,9 @@ class InputSpec:
 class ExitSpec:
     """A segment and the exit at its end.
 
-    ``features`` is the shape of the float32 features of one sample that the next segment takes,
-    None after the last. ``macs`` are the multiply-adds of a sample that ends here.
+    ``graph`` is its file: an ONNX graph, or an exported program of torch. ``features`` is the
+    shape of the float32 features of one sample that the next segment takes, None after the last.
+    ``macs`` are the multiply-adds of a sample that ends here.
     ``temperature`` has divided the logits where the graph computes the confidence.
     ``test_accuracy`` was measured on images used for nothing else, None where there were none.
     """
@@ -76,9 +98,18 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
+    """What a bundle says of itself.
+
+    ``runtime`` is what runs its graphs, ``precision`` that of their weights, from which its
+    calibration was measured too. ``criterion`` is the family of its confidences and thresholds.
+    """
+
     name: str
     version: str
     description: str
+    runtime: str
+    precision: str
+    criterion: str
     input: InputSpec
     classes: int
     labels: tuple[str, ...] | None
@@ -96,6 +127,9 @@ class Manifest:
             "name": self.name,
             "version": self.version,
             "description": self.description,
+            "runtime": self.runtime,
+            "precision": self.precision,
+            "criterion": self.criterion,
             "input": self.input.to_json(),
             "classes": self.classes,
             "labels": None if self.labels is None else list(self.labels),
@@ -138,7 +172,7 @@ class Bundle:
         return self.manifest.exits
 
     def graph(self, segment: int) -> bytes:
-        """The ONNX graph of ``segment``, verified once more as it is read."""
+        """The graph of ``segment``, verified once more as it is read."""
         return _read_verified(self.path, self.exits[segment].graph, self.manifest.files)
 
 
@@ -201,13 +235,16 @@ def _parse_manifest(document: object, file: Path) -> Manifest:
         raise fail(
             f"schema {schema} is newer than {SCHEMA}, the newest this delen reads; upgrade it"
         )
-    if schema < 1:
-        raise fail(f"schema {schema} does not exist")
+    if schema < SCHEMA:
+        raise fail(f"schema {schema} is of an older delen; build the bundle again")
     labels = root.array("labels", default=None)
     manifest = Manifest(
         name=root.text("name"),
         version=root.text("version"),
         description=root.text("description"),
+        runtime=_parse_choice(root, "runtime", RUNTIMES, fail),
+        precision=_parse_choice(root, "precision", PRECISIONS, fail),
+        criterion=_parse_choice(root, "criterion", CRITERIA, fail),
         input=_parse_input(root.child("input"), fail),
         classes=root.integer("classes"),
         labels=None if labels is None else tuple(labels),
@@ -225,6 +262,13 @@ def _parse_manifest(document: object, file: Path) -> Manifest:
     return manifest
 
 
+def _parse_choice(fields: Fields, name: str, choices: tuple[str, ...], fail: Any) -> str:
+    value: str = fields.text(name)
+    if value not in choices:
+        raise fail(f"{name} {value!r} is none of {', '.join(choices)}")
+    return value
+
+
 def _parse_shape(values: list[Any], what: str, fail: Any) -> tuple[int, ...]:
     if not values or any(type(size) is not int or size < 1 for size in values):
         raise fail(f"{what} must be a list of whole numbers above 0, not {values!r}")
@@ -236,20 +280,42 @@ def _parse_input(fields: Fields, fail: Any) -> InputSpec:
     if dtype not in DTYPES:
         raise fail(f"input.dtype {dtype!r} is none of {', '.join(DTYPES)}")
     shape = _parse_shape(fields.array("shape"), "input.shape", fail)
-    image = None
-    if fields.mapping("image", default=None) is not None:
-        image_fields = fields.child("image")
-        image = ImagePreprocessing(image_fields.text("mode"), image_fields.text("resize"))
-        image_fields.finish()
-        if image.mode not in ("RGB", "L") or image.resize not in ("bilinear", "bicubic", "nearest"):
-            raise fail(
-                "input.image needs a mode of RGB or L and a resize of bilinear, bicubic or "
-                f"nearest, not {image.mode!r} and {image.resize!r}"
-            )
-        if len(shape) != 3 or shape[2] != len(image.mode) or dtype != "uint8":
-            raise fail(f"input.image {image.mode} needs uint8 [height, width, {len(image.mode)}]")
+    image = _parse_image(fields, dtype, shape, fail)
+    audio = text = None
+    if fields.mapping("audio", default=None) is not None:
+        audio_fields = fields.child("audio")
+        audio = AudioPreprocessing(audio_fields.integer("sample_rate"))
+        audio_fields.finish()
+        if audio.sample_rate < 1 or dtype != "int16" or len(shape) != 1:
+            raise fail("input.audio needs a sample_rate above 0 and int16 [samples]")
+    if fields.mapping("text", default=None) is not None:
+        text_fields = fields.child("text")
+        text = TextPreprocessing(text_fields.text("encoding"))
+        text_fields.finish()
+        if text.encoding != "utf-8" or dtype != "uint8" or len(shape) != 1:
+            raise fail("input.text needs the encoding utf-8 and uint8 [bytes]")
     fields.finish()
-    return InputSpec(dtype, shape, image)
+    if sum(way is not None for way in (image, audio, text)) > 1:
+        raise fail("input can have only one of image, audio and text")
+    return InputSpec(dtype, shape, image, audio, text)
+
+
+def _parse_image(
+    fields: Fields, dtype: str, shape: tuple[int, ...], fail: Any
+) -> ImagePreprocessing | None:
+    if fields.mapping("image", default=None) is None:
+        return None
+    image_fields = fields.child("image")
+    image = ImagePreprocessing(image_fields.text("mode"), image_fields.text("resize"))
+    image_fields.finish()
+    if image.mode not in ("RGB", "L") or image.resize not in ("bilinear", "bicubic", "nearest"):
+        raise fail(
+            "input.image needs a mode of RGB or L and a resize of bilinear, bicubic or "
+            f"nearest, not {image.mode!r} and {image.resize!r}"
+        )
+    if len(shape) != 3 or shape[2] != len(image.mode) or dtype != "uint8":
+        raise fail(f"input.image {image.mode} needs uint8 [height, width, {len(image.mode)}]")
+    return image
 
 
 def _parse_exit(fields: Fields, fail: Any) -> ExitSpec:

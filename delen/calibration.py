@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
+from itertools import combinations
 from zipfile import BadZipFile
 from zlib import error as ZlibError
 
@@ -23,7 +24,10 @@ THRESHOLDS: NDArray[np.float64] = np.round(np.linspace(1.0, 0.0, 201), 3)
 
 @dataclass(frozen=True, slots=True)
 class ThresholdCurve:
-    """Right answers among ``samples`` at each threshold of the grid: int64 ``[thresholds]``."""
+    """Right answers among ``samples`` at each threshold of the grid: int64 ``[thresholds]``.
+
+    What is right depends on the curve: the label's class, or the deepest exit's.
+    """
 
     samples: int
     correct: NDArray[np.int64]
@@ -34,25 +38,37 @@ class ThresholdCurve:
 
 
 class Calibration:
-    """The table sample x exit from images that were neither trained on nor tested on.
+    """The table sample x exit from samples that were neither trained on nor tested on.
 
-    ``confidence``: float32 ``[samples, exits]``, the largest probability after temperature
-    scaling. ``correct``: bool ``[samples, exits]``. Raises ValueError where they do not fit.
+    All are ``[samples, exits]``. ``confidence``: float32, of the bundle's criterion after
+    temperature scaling. ``correct``: bool, whether the exit's answer is the label.
+    ``predictions``: int32, the class that the exit answers, which takes no label to know. Raises
+    ValueError where they do not fit.
     """
 
-    def __init__(self, confidence: NDArray[np.float32], correct: NDArray[np.bool_]) -> None:
-        if confidence.ndim != 2 or confidence.shape != correct.shape or not confidence.size:
+    def __init__(
+        self,
+        confidence: NDArray[np.float32],
+        correct: NDArray[np.bool_],
+        predictions: NDArray[np.int32],
+    ) -> None:
+        if confidence.ndim != 2 or not confidence.size:
+            raise ValueError(f"confidence {confidence.shape} must be [samples, exits], not empty")
+        if correct.shape != confidence.shape or predictions.shape != confidence.shape:
             raise ValueError(
-                f"confidence {confidence.shape} and correct {correct.shape} must both be "
-                "[samples, exits] and not empty"
+                f"confidence {confidence.shape}, correct {correct.shape} and predictions "
+                f"{predictions.shape} must all be [samples, exits]"
             )
         if not ((confidence >= 0) & (confidence <= 1)).all():
             raise ValueError("every confidence must be from 0 to 1")
+        _check_answers(correct, predictions)
         self.confidence = confidence
         self.correct = correct
+        self.predictions = predictions
         self._exact = confidence.astype(np.float64)
         self._best_confidence = np.maximum.accumulate(confidence, axis=1)
         self._curve = lru_cache(maxsize=None)(self._make_curve)
+        self._agreement = lru_cache(maxsize=None)(self._make_agreement)
         self._shares = lru_cache(maxsize=256)(self._make_shares)
         self._cases = lru_cache(maxsize=256)(self._make_cases)
 
@@ -93,10 +109,20 @@ class Calibration:
         """All of ``THRESHOLDS`` at once, for a network that ends at exit ``deepest``."""
         return self._curve(deepest)
 
+    def agreement(self, deepest: int) -> ThresholdCurve:
+        """As ``curve``, where an answer is right that is the one of exit ``deepest``."""
+        return self._agreement(deepest)
+
     def _make_curve(self, deepest: int) -> ThresholdCurve:
+        return self._count(self.correct, deepest)
+
+    def _make_agreement(self, deepest: int) -> ThresholdCurve:
+        return self._count(self.predictions == self.predictions[:, [deepest]], deepest)
+
+    def _count(self, right_at: NDArray[np.bool_], deepest: int) -> ThresholdCurve:
         correct = np.zeros(len(THRESHOLDS), np.int64)
         for exit in range(deepest + 1):
-            right = self.correct[:, exit]
+            right = right_at[:, exit]
             if exit:
                 correct -= _count_at_least(self._best_confidence[right, exit - 1])
             if exit < deepest:
@@ -132,7 +158,12 @@ class Calibration:
 
     def to_npz(self) -> bytes:
         buffer = BytesIO()
-        np.savez_compressed(buffer, confidence=self.confidence, correct=self.correct)
+        np.savez_compressed(
+            buffer,
+            confidence=self.confidence,
+            correct=self.correct,
+            predictions=self.predictions,
+        )
         return buffer.getvalue()
 
     @classmethod
@@ -140,14 +171,28 @@ class Calibration:
         """Read what ``to_npz`` wrote; BundleError naming the file ``name`` and what is wrong."""
         try:
             with np.load(BytesIO(raw), allow_pickle=False) as arrays:
-                confidence, correct = arrays["confidence"], arrays["correct"]
-            if confidence.dtype != np.float32 or correct.dtype != np.bool_:
-                raise ValueError("confidence must be float32 and correct bool")
-            return cls(confidence, correct)
+                confidence = arrays["confidence"]
+                correct, predictions = arrays["correct"], arrays["predictions"]
+            dtypes = (confidence.dtype, correct.dtype, predictions.dtype)
+            if dtypes != (np.dtype(np.float32), np.dtype(bool), np.dtype(np.int32)):
+                raise ValueError("confidence must be float32, correct bool and predictions int32")
+            return cls(confidence, correct, predictions)
         except (
             KeyError, ValueError, TypeError, EOFError, OSError, BadZipFile, ZlibError
         ) as error:  # fmt: skip
             raise BundleError(f"{name} is no calibration table: {error}") from error
+
+
+def _check_answers(correct: NDArray[np.bool_], predictions: NDArray[np.int32]) -> None:
+    """ValueError where no label could make these predictions right and wrong in this way."""
+    if (predictions < 0).any():
+        raise ValueError("every prediction must be a class from 0 on")
+    exits = correct.shape[1]
+    for one, other in combinations(range(exits), 2):
+        same = predictions[:, one] == predictions[:, other]
+        both_right = correct[:, one] & correct[:, other]
+        if (same & (correct[:, one] != correct[:, other])).any() or (both_right & ~same).any():
+            raise ValueError(f"correct and predictions of exits {one} and {other} contradict")
 
 
 def _mean(right: NDArray[np.bool_]) -> float | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -87,6 +89,11 @@ class Calls:
         query = {name: _as_text(value) for name, value in request_fields(bounds).items()}
         return Call("POST", self._path(model, "plan"), query)
 
+    def feedback(self, model: str | None, labels: Mapping[str, int | str]) -> Call:
+        posted = {name: _plain_label(label) for name, label in labels.items()}
+        body = json.dumps({"labels": posted}).encode()
+        return Call("POST", self._path(model, "feedback"), {}, body, "application/json")
+
     def change(self, model: str, verb: str) -> Call:
         return Call("POST", self._path(model, verb))
 
@@ -114,6 +121,17 @@ class Calls:
 
 def _as_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _plain_label(label: object) -> int | str:
+    """``label`` as JSON has it; InvalidInput unless it is a whole number (numpy's too) or text."""
+    if isinstance(label, str):
+        return label
+    if isinstance(label, bool) or not isinstance(label, Integral):
+        raise InvalidInput(
+            f"a label must be the index or the name of a class, not {label!r}", "labels"
+        )
+    return int(label)
 
 
 def connection_settings(

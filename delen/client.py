@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
@@ -12,8 +13,9 @@ import httpx
 from delen.bounds import Bounds, OnInfeasible
 from delen.calls import RETRIES, Call, Calls, connection_settings, find_url, unix_path, unreachable
 from delen.encoding import Input
+from delen.guarantee import Feedback
 from delen.plan import Preview
-from delen.wire import preview_from_json
+from delen.wire import feedback_from_json, preview_from_json
 
 
 class Client:
@@ -84,6 +86,14 @@ class Client:
         """What these bounds would buy now, without an input."""
         bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
         return preview_from_json(self._send(self._calls.plan(model, bounds)))
+
+    def feedback(self, labels: Mapping[str, int | str], *, model: str | None = None) -> Feedback:
+        """Post the right classes, as indices or names, of past answers by their request id.
+
+        They show the daemon whether what it promised still holds. They should be of all answers,
+        or of some chosen without looking at the answers.
+        """
+        return feedback_from_json(self._send(self._calls.feedback(model, labels)))
 
     def models(self) -> list[dict[str, Any]]:
         """The models that the daemon knows, as ``GET /v1/models`` describes them."""

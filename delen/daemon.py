@@ -120,7 +120,9 @@ class Daemon:
         self._http = HttpServer(create_app(service), config["server.threads"])
 
     def _describe_device(self) -> dict[str, Any]:
-        return asdict(self._opened.assembler.device())
+        """The device as the default model's profile names it; ModelLoading before there is one."""
+        default = self._runtime.store.ready(self._config["models.default"])
+        return asdict(default.costs.profile.device)
 
     def _listen(self) -> list[str]:
         host, port = self._config["server.host"], self._config["server.port"]

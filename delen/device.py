@@ -34,12 +34,12 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def identify(root: Path, provider: str, threads: int) -> Device:
-    """This device as profiles name it."""
+def identify(root: Path, provider: str, threads: int, runtime: str = "onnxruntime") -> Device:
+    """This device as profiles name it, for what ``provider`` of ``runtime`` runs on it."""
     return Device(
         processor=processor_name(root),
         cores=available_cores(),
-        backend="onnxruntime",
+        backend=runtime,
         provider=provider,
         threads=threads,
         power_mode="default",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from delen.bounds import Bounds, OnInfeasible, Options
 from delen.bundle import read_manifest
-from delen.encoding import Input, encode
+from delen.encoding import Input, encode, is_text_batch
 from delen.errors import DelenError
+from delen.guarantee import Feedback
 from delen.plan import Preview
 
 if TYPE_CHECKING:
@@ -95,8 +97,10 @@ class Engine:
     def _decode(self, x: Input) -> NDArray[Any]:
         if isinstance(x, np.ndarray):
             return x
-        from delen.engine.preprocess import decode_body
+        from delen.engine.preprocess import decode_body, decode_json
 
+        if is_text_batch(x):
+            return decode_json([text.content for text in x], self._spec)
         encoded = encode(x)
         return decode_body(encoded.body, encoded.media_type, self._spec)
 
@@ -110,6 +114,10 @@ class Engine:
         """What these bounds would buy now, without an input."""
         bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
         return self._runtime.preview(self._name, bounds)
+
+    def feedback(self, labels: Mapping[str, int | str]) -> Feedback:
+        """As ``Client.feedback``."""
+        return self._runtime.feedback(self._name, labels)
 
     def close(self) -> None:
         """Stop the worker; jobs under way answer early."""
@@ -134,6 +142,7 @@ class _Silent:
     def answered(self, result: Result) -> None: ...
     def ran(self, model: str, segment: int, batch: int, seconds: float) -> None: ...
     def policy_failed(self, model: str) -> None: ...
+    def audited(self, model: str, agreed: bool) -> None: ...
 
 
 def _check_siblings() -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 from delen.assembly import SHIPPED_BUNDLES, Assembler, PolicySettings
 from delen.config import Config
-from delen.engine.backends.onnx import OnnxBackend
+from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.engine.store import ModelStore
+from delen.engine.watch import WatchSettings
 from delen.engine.worker import Observer
 from delen.errors import BundleError, ConfigError
 from policies.planner import PlannerSettings
@@ -26,7 +27,6 @@ class Opened:
     """A runtime with what was opened for it."""
 
     runtime: Runtime
-    assembler: Assembler
     power: PowerMonitor
 
 
@@ -38,7 +38,7 @@ def open_runtime(
     ``find`` gives the bundles' folders where they are not the configuration's.
     """
     source = choose_source(config["power.source"], config["power.watts_per_core"])
-    backend = OnnxBackend(config["device.backend"], config["device.threads"])
+    backend = BundleBackends(config["device.backend"], config["device.threads"])
     assembler = Assembler(
         backend,
         account_of(source),
@@ -54,7 +54,7 @@ def open_runtime(
         backend.threads,
         config["server.max_backlog_seconds"],
     )
-    return Opened(runtime, assembler, PowerMonitor(source))
+    return Opened(runtime, PowerMonitor(source))
 
 
 def bundle_folders(config: Config) -> list[Path]:
@@ -101,5 +101,15 @@ def _policy_settings(config: Config) -> PolicySettings:
         exit=config["policies.exit"],
         options=options,
         quantile=config["policies.quantile"],
-        planner=PlannerSettings(config["policies.guarantee"], config["policies.tolerance"]),
+        planner=PlannerSettings(
+            guarantee=config["policies.guarantee"],
+            tolerance=config["policies.tolerance"],
+            procedure=config["policies.procedure"],
+            lossless=config["policies.lossless"],
+        ),
+        watch=WatchSettings(
+            delta=1 - config["policies.guarantee"],
+            window=config["policies.feedback_window"],
+            audit_fraction=config["policies.audit_fraction"],
+        ),
     )

@@ -4,6 +4,7 @@ seconds, joules and dataclasses inside. The API writes what the client reads her
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from delen.errors import (
     UnknownField,
 )
 from delen.fields import Fields
+from delen.guarantee import Feedback, GuaranteeStatus
 from delen.plan import OperatingPoint, Preview
 from delen.result import (
     AccuracyOutcome,
@@ -253,6 +255,34 @@ def preview_from_json(document: Mapping[str, Any]) -> Preview:
                 dominated=point["dominated"],
             )
             for point in document["pareto"]
+        ),
+    )
+
+
+def guarantee_to_json(status: GuaranteeStatus) -> dict[str, Any]:
+    return asdict(status)
+
+
+def feedback_to_json(feedback: Feedback) -> dict[str, Any]:
+    return {
+        "accepted": feedback.accepted,
+        "wrong": feedback.wrong,
+        "repeated": feedback.repeated,
+        "unknown": list(feedback.unknown),
+        "guarantee": guarantee_to_json(feedback.guarantee),
+    }
+
+
+def feedback_from_json(document: Mapping[str, Any]) -> Feedback:
+    """What ``feedback_to_json`` wrote. Fields that a newer daemon adds are let be."""
+    status = document["guarantee"]
+    return Feedback(
+        accepted=document["accepted"],
+        wrong=document["wrong"],
+        repeated=document["repeated"],
+        unknown=tuple(document["unknown"]),
+        guarantee=GuaranteeStatus(
+            **{field.name: status[field.name] for field in fields(GuaranteeStatus)}
         ),
     )
 

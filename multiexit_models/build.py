@@ -1,4 +1,4 @@
-"""From a trained network to a bundle, and from CIFAR-10 to the bundle that delen ships."""
+"""From a trained network and its data to a bundle."""
 
 from __future__ import annotations
 
@@ -9,33 +9,30 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from numpy.typing import NDArray
 
-from delen.bundle import (
-    MANIFEST,
-    Bundle,
-    ExitSpec,
-    FileEntry,
-    ImagePreprocessing,
-    InputSpec,
-    Manifest,
-    load_bundle,
-)
+from delen.bundle import MANIFEST, Bundle, ExitSpec, FileEntry, Manifest, load_bundle
+from delen.calibration import Calibration
 from delen.errors import InvalidInput
-from multiexit_models import cifar
-from multiexit_models.calibrate import fit_temperature, make_calibration
-from multiexit_models.export import OPSET, check_chain, export_segments
-from multiexit_models.folder import check_target, whole_folder
+from multiexit_models.calibrate import choose_criterion, fit_temperature, make_calibration
+from multiexit_models.data.dataset import Dataset, Labelled
+from multiexit_models.export import (
+    OPSET,
+    Exported,
+    chain_logits,
+    check_chain,
+    export_network,
+    finish,
+)
+from multiexit_models.folder import whole_folder
 from multiexit_models.network import MultiExitNetwork, cumulative_macs
 from multiexit_models.provenance import Evaluated, exit_provenance, software
-from multiexit_models.recipe import Recipe
-from multiexit_models.residual import residual_cifar
-from multiexit_models.train import predict, train
-from multiexit_models.weights import WeightsOrigin, digest, load_weights, save_weights
+from multiexit_models.report import LEVEL
+from multiexit_models.weights import digest
+from policies.thresholds import highest_floor, samples_needed
 
 CALIBRATION = "calibration.npz"
 CHECKED_INPUTS = 256
-SPLIT_SEED = 0
+QUANTISED_WITH = 500
 
 
 class Progress(Protocol):
@@ -57,90 +54,100 @@ class Silent:
 
 
 @dataclass(frozen=True)
-class Identity:
-    """What a manifest says of a network that neither its weights nor its data tell."""
+class Target:
+    """What the bundle is to be called and what it is to be made for."""
 
     name: str
     version: str
     description: str
-    input: InputSpec
-    classes: int
-    labels: tuple[str, ...] | None
-    max_batch: int
-
-
-CIFAR10 = Identity(
-    name="cifar10-resnet",
-    version="1",
-    description="Residual network with five exits for 32 x 32 colour images, trained on CIFAR-10",
-    input=InputSpec("uint8", (32, 32, 3), ImagePreprocessing("RGB", "bilinear")),
-    classes=len(cifar.LABELS),
-    labels=cifar.LABELS,
-    max_batch=32,
-)
+    max_batch: int = 32
+    runtime: str = "onnx"
+    precision: str = "fp32"
 
 
 def build_bundle(
     network: MultiExitNetwork,
-    identity: Identity,
-    calibration: Evaluated,
-    test: Evaluated | None,
-    check_inputs: NDArray[Any],
+    data: Dataset,
+    target: Target,
     folder: Path,
     *,
     training: Mapping[str, Any] | None = None,
+    floor: float | None = None,
     overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> Bundle:
     """Calibrate and export ``network``, write the bundle ``folder`` and load it.
 
-    ``check_inputs`` ``[n, ...]`` go through the exported chain, whose logits must be torch's.
-    ``training`` is recorded as provenance; it must be JSON. Raises InvalidInput when ``folder``
-    may not be written, BundleError when the export does not compute what the network does. A
-    failed build leaves ``folder`` as it was.
+    The criterion and the temperatures are fitted to the validation part; the table is of the
+    calibration part, and both come from the exported graphs themselves, in the precision that is
+    served. The chain's logits must be torch's (not for int8, whose accuracy is what the table
+    says). ``training`` is recorded as provenance; it must be JSON. Raises InvalidInput when
+    ``folder`` may not be written or ``floor`` cannot be guaranteed, BundleError when the export
+    does not compute what the network does. A failed build leaves ``folder`` as it was.
     """
+    watcher = progress or Silent()
     network.eval()
-    sample = torch.from_numpy(check_inputs[:1])
-    temperatures = [fit_temperature(logits, calibration.labels) for logits in calibration.logits]
+    sample = data.validation.inputs[:1]
+    macs = cumulative_macs(network, torch.from_numpy(sample))
     with whole_folder(folder, overwrite) as unfinished:
-        graph_name = f"{identity.name}-{identity.version}"
-        graphs, features = export_segments(
-            network, sample, temperatures, graph_name, identity.max_batch
+        watcher.stage("exporting")
+        exported = export_network(
+            network,
+            sample,
+            name=f"{target.name}-{target.version}",
+            max_batch=target.max_batch,
+            runtime=target.runtime,
+            precision=target.precision,
+            calibration_inputs=data.training.spread(QUANTISED_WITH).inputs,
         )
-        differences = check_chain(network, graphs, temperatures, check_inputs, identity.max_batch)
-        table = make_calibration(calibration.logits, calibration.labels, temperatures)
-        files = {f"segment{index}.onnx": graph for index, graph in enumerate(graphs)}
-        unknown: list[float | None] = [None] * len(graphs)
+        watcher.stage("calibrating")
+        validated, labels = chain_logits(exported, data.validation.inputs), data.validation.labels
+        temperatures = [fit_temperature(logits, labels) for logits in validated]
+        choice = choose_criterion(validated, labels, temperatures, macs)
+        calibrated, tested = _evaluate(exported, data.calibration), _evaluate(exported, data.test)
+        table = make_calibration(calibrated.logits, calibrated.labels, temperatures, choice.name)
+        if floor is not None:
+            _check_floor(table, floor)
+        watcher.stage("checking")
+        graphs = finish(exported, choice.name, temperatures)
+        checked = data.test.spread(CHECKED_INPUTS).inputs
+        differences = check_chain(network, graphs, exported, choice.name, temperatures, checked)
         exits = tuple(
-            ExitSpec(name, shape, macs, temperature, accuracy)
-            for name, shape, macs, temperature, accuracy in zip(
-                files,
-                [*features, None],
-                cumulative_macs(network, sample),
+            ExitSpec(name, shape, cost, temperature, accuracy)
+            for name, shape, cost, temperature, accuracy in zip(
+                graphs,
+                [*exported.features, None],
+                macs,
                 temperatures,
-                unknown if test is None else test.accuracy(),
+                tested.accuracy(),
                 strict=True,
             )
         )
-        files[CALIBRATION] = table.to_npz()
+        files = {**graphs, CALIBRATION: table.to_npz()}
         provenance = {
             **(training or {}),
+            "data": _describe_data(data),
             "weights_sha256": digest(network),
-            "exits": exit_provenance(network, sample, calibration, test, temperatures),
+            "exits": exit_provenance(network, sample, calibrated, tested, temperatures),
+            "criteria": {name: asdict(score) for name, score in choice.scores.items()},
             "export": {
-                "opset": OPSET,
-                "checked_inputs": len(check_inputs),
+                "opset": OPSET if target.runtime == "onnx" else None,
+                "checked_inputs": len(checked),
                 "max_logit_difference": differences,
             },
             "software": software(),
         }
         manifest = Manifest(
-            name=identity.name,
-            version=identity.version,
-            description=identity.description,
-            input=identity.input,
-            classes=identity.classes,
-            labels=identity.labels,
-            max_batch=identity.max_batch,
+            name=target.name,
+            version=target.version,
+            description=target.description,
+            runtime=target.runtime,
+            precision=target.precision,
+            criterion=choice.name,
+            input=data.input,
+            classes=len(data.classes),
+            labels=data.classes,
+            max_batch=target.max_batch,
             exits=exits,
             calibration=CALIBRATION,
             files={name: _entry(contents) for name, contents in files.items()},
@@ -153,85 +160,37 @@ def build_bundle(
     return load_bundle(folder)
 
 
+def _evaluate(exported: Exported, data: Labelled) -> Evaluated:
+    return Evaluated(chain_logits(exported, data.inputs), data.labels)
+
+
 def _entry(contents: bytes) -> FileEntry:
     return FileEntry(hashlib.sha256(contents).hexdigest(), len(contents))
 
 
-def build_cifar10(
-    data: Path,
-    output: Path,
-    *,
-    recipe: Recipe,
-    calibration_images: int = 5000,
-    weights: Path | None = None,
-    save_weights_to: Path | None = None,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-    identity: Identity = CIFAR10,
-) -> Bundle:
-    """Train the residual network on CIFAR-10 at ``data`` and write its bundle to ``output``.
+def _describe_data(data: Dataset) -> dict[str, Any]:
+    parts = {
+        part: len(getattr(data, part)) for part in ("training", "validation", "calibration", "test")
+    }
+    return {"name": data.name, **parts, "skipped": list(data.skipped)}
 
-    ``calibration_images`` of the training images are set aside: temperatures and the table come
-    from them alone, and the test images are used for nothing but the test accuracies. With
-    ``weights`` nothing is trained. Raises InvalidInput for unusable arguments or data,
-    BundleError for a failed export, FloatingPointError when training diverges.
-    """
-    watcher = progress or Silent()
-    check_target(output, overwrite)
-    if save_weights_to is not None and not save_weights_to.absolute().parent.is_dir():
-        raise InvalidInput(f"{save_weights_to.parent} is no folder", "save_weights")
-    watcher.stage("reading data")
-    try:
-        whole, test = cifar.load(data, "train"), cifar.load(data, "test")
-    except (FileNotFoundError, ValueError) as error:
-        raise InvalidInput(str(error), "data") from error
-    if not 1 <= calibration_images < len(whole):
-        raise InvalidInput(
-            f"{calibration_images} calibration images cannot be set aside of {len(whole)}",
-            "calibration_images",
+
+def _check_floor(table: Calibration, floor: float) -> None:
+    """InvalidInput where no exit can be certified for ``floor`` on this table."""
+    best = max(highest_floor(table, exit, LEVEL) for exit in range(table.exits))
+    if floor <= best:
+        return
+    needed = samples_needed(floor, LEVEL)
+    accuracy = max(table.accuracy(exit) for exit in range(table.exits))
+    if table.samples < needed:
+        why = (
+            f"{table.samples} calibration samples are too few: even without an error it takes "
+            f"{needed}"
         )
-    training, held_out = cifar.split_calibration(whole, calibration_images, SPLIT_SEED)
-    torch.manual_seed(recipe.seed)
-    network = residual_cifar(identity.classes)
-    if weights is None:
-        if len(training) < recipe.batch_size:
-            raise InvalidInput(
-                f"{len(training)} training images do not fill a batch of {recipe.batch_size}",
-                "data",
-            )
-        watcher.stage("training")
-        images, labels = torch.from_numpy(training.images), torch.from_numpy(training.labels)
-        train(network, images, labels, recipe, watcher.step)
-        origin = WeightsOrigin(asdict(recipe), str(torch.__version__), digest(network))
     else:
-        origin = load_weights(network, weights)
-    if save_weights_to is not None:
-        save_weights(network, origin, save_weights_to)
-    watcher.stage("predicting")
-    calibration = _evaluate(network, held_out)
-    tested = _evaluate(network, test)
-    watcher.stage("exporting and checking")
-    return build_bundle(
-        network,
-        identity,
-        calibration,
-        tested,
-        test.images[:CHECKED_INPUTS],
-        output,
-        training={
-            "recipe": origin.recipe,
-            "trained_with_torch": origin.torch,
-            "data": {
-                "name": "CIFAR-10 (Krizhevsky, 2009)",
-                "training": len(training),
-                "calibration": len(held_out),
-                "test": len(test),
-                "split_seed": SPLIT_SEED,
-            },
-        },
-        overwrite=overwrite,
+        why = f"the most accurate exit answers {accuracy:.2%} of {table.samples} samples rightly"
+    raise InvalidInput(
+        f"a floor of {floor:g} cannot be guaranteed at level {LEVEL:g}: {why}; the highest that "
+        f"can is {best:g}",
+        "floor",
     )
-
-
-def _evaluate(network: MultiExitNetwork, data: cifar.LabelledImages) -> Evaluated:
-    return Evaluated(predict(network, torch.from_numpy(data.images)).numpy(), data.labels)

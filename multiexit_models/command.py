@@ -1,4 +1,4 @@
-"""``delen build``: trains, calibrates and exports the image network on one's own machine."""
+"""``delen build``: from labelled data to a served bundle, on one's own machine."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import argparse
 import importlib
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from delen.errors import MissingExtra
-from multiexit_models.recipe import QUICK_EPOCHS, Recipe
+from delen.errors import InvalidInput, MissingExtra
+from multiexit_models.progress import Bar
+from multiexit_models.recipe import QUICK_EPOCHS
 
 if TYPE_CHECKING:
     from delen.bundle import Bundle
@@ -22,11 +21,17 @@ NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "PIL", "tqdm")
 _PACKAGES = {"PIL": "pillow"}
 
 DESCRIPTION = f"""\
-Train a residual network with five exits on CIFAR-10, set its temperatures on images that it was
-not trained on, export one ONNX graph a segment, check the graphs against torch and write the
-bundle. Needs: pip install 'delen[{EXTRA}]'.
+Train a multi-exit network on labelled data, or put exits on your own; choose its criterion and
+temperatures, calibrate it on samples that nothing was fitted to, export one graph a segment, check
+the graphs against torch, and write the bundle and a report. Needs: pip install 'delen[{EXTRA}]'.
 
-The bundle that ships with delen was made by
+Data: a folder with one folder of images (or .wav recordings) a class, perhaps under train/, val/,
+calibration/ and test/; a CSV of texts and labels; CIFAR-10; or a dataset of torchvision.
+Killed, it goes on from its last checkpoint when it is started again.
+
+examples:
+  delen build --data photos --output bundles/photos
+  delen build --data photos --output bundles/photos --backbone net.py:make --at layer2,layer3
   delen build --data cifar-10-batches-bin --output cifar10-resnet
 """
 
@@ -35,53 +40,160 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``delen build`` on ``parser``."""
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    default = Recipe()
-    parser.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        metavar="PATH",
-        help="CIFAR-10: the folder cifar-10-batches-bin of its binary version, or a zip of mosaics",
+    _add_data(parser.add_argument_group("data"))
+    _add_network(parser.add_argument_group("network"))
+    _add_training(parser.add_argument_group("training"))
+    _add_bundle(parser.add_argument_group("bundle"))
+
+
+def _add_data(group: Any) -> None:
+    group.add_argument("--data", type=Path, required=True, metavar="PATH", help="where it is")
+    group.add_argument(
+        "--kind",
+        metavar="KIND",
+        help="images, audio, texts, cifar10, fsdd or torchvision:NAME (default: by what is there)",
     )
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="the bundle's folder"
+    group.add_argument(
+        "--size",
+        metavar="SIZE",
+        help="of an input: HEIGHTxWIDTH of images, samples of audio, bytes of texts (default: the "
+        "network's)",
     )
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument(
-        "--epochs",
-        type=_at_least_one,
-        metavar="N",
-        help=f"passes over the training images (default: {default.epochs})",
+    group.add_argument(
+        "--sample-rate", type=_at_least_one, metavar="HZ", help="of audio (default: the network's)"
     )
+    group.add_argument("--text-column", default="text", metavar="NAME", help="of a CSV")
+    group.add_argument("--label-column", default="label", metavar="NAME", help="of a CSV")
+    group.add_argument("--split-column", metavar="NAME", help="of a CSV, with each text's part")
+    group.add_argument(
+        "--group-by",
+        metavar="REGEX",
+        help="files for whose names it finds the same text (a track, a speaker) stay in one part",
+    )
+    group.add_argument(
+        "--cache", type=Path, metavar="DIR", help="keep decoded files here, for data beyond memory"
+    )
+    group.add_argument(
+        "--max-unreadable",
+        type=_share,
+        default=0.01,
+        metavar="SHARE",
+        help="of the images that may be unreadable; they are named and left out (default: 0.01)",
+    )
+
+
+def _add_network(group: Any) -> None:
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
+        "--network", metavar="NAME", help="of the zoo; --network list shows them (default: a small "
+        "one for the kind of data)",
+    )  # fmt: skip
+    which.add_argument(
+        "--backbone",
+        metavar="PLACE",
+        help="your own: FILE.py:FUNCTION or MODULE:FUNCTION that gives a torch classifier",
+    )
+    where = group.add_mutually_exclusive_group()
+    where.add_argument(
+        "--at", metavar="LAYERS", help="of --backbone: exits after these layers, by commas"
+    )
+    where.add_argument(
+        "--exits", type=_at_least_one, metavar="N", help="of --backbone: so many exits"
+    )
+    group.add_argument(
+        "--place",
+        choices=("cost", "probe"),
+        help="where --exits go: by equal shares of the cost (the default), or by times and "
+        "accuracies measured on the validation part",
+    )
+    group.add_argument(
+        "--head",
+        choices=("pooled", "convolutional"),
+        help="of the early exits of --backbone: a mean over all places (the default), or a "
+        "convolution before it, which sees more in shallow features and costs more",
+    )
+    group.add_argument(
+        "--mean", type=_numbers, metavar="M,M,M", default=(0.485, 0.456, 0.406),
+        help="by which images are normalised for --backbone (default: ImageNet's)",
+    )  # fmt: skip
+    group.add_argument(
+        "--std", type=_numbers, metavar="S,S,S", default=(0.229, 0.224, 0.225), help="likewise"
+    )
+    group.add_argument(
+        "--pretrained", action="store_true", help="begin with the published weights of --network"
+    )
+
+
+def _add_training(group: Any) -> None:
+    how = group.add_mutually_exclusive_group()
+    how.add_argument("--epochs", type=_at_least_one, metavar="N", help="passes over the data")
     how.add_argument(
         "--quick",
         action="store_true",
-        help=f"{QUICK_EPOCHS} epochs, a bundle to try things with: 54 to 82 %% of the test images "
-        "right, from the first exit to the last, where the default reaches 70 to 91 %%",
+        help=f"{QUICK_EPOCHS} epochs: a bundle to try things with, several points less accurate",
     )
     how.add_argument(
         "--weights", type=Path, metavar="FILE", help="take these trained weights, train nothing"
     )
-    parser.add_argument(
-        "--seed", type=int, default=default.seed, help="of weights and order (default: %(default)s)"
+    group.add_argument("--batch-size", type=_at_least_one, metavar="N", help="of training")
+    group.add_argument(
+        "--frozen",
+        action="store_true",
+        help="train the heads alone and leave the backbone as it is",
     )
-    parser.add_argument(
+    group.add_argument(
+        "--no-mirror",
+        action="store_true",
+        help="images are never mirrored in training: for digits, text, signs",
+    )
+    group.add_argument("--seed", type=int, default=0, help="of weights, splits and order")
+    group.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="to train on"
+    )
+    group.add_argument(
         "--threads", type=_at_least_one, metavar="N", help="CPU threads (default: torch's choice)"
     )
-    parser.add_argument(
+    group.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="kept while training, to go on from (default: OUTPUT.checkpoint, removed at the end)",
+    )
+    group.add_argument(
         "--save-weights", type=Path, metavar="FILE", help="keep the trained weights for --weights"
     )
-    parser.add_argument(
-        "--calibration-images",
-        type=_at_least_one,
-        default=5000,
-        metavar="N",
-        help="training images set aside for calibration (default: %(default)s)",
+
+
+def _add_bundle(group: Any) -> None:
+    group.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="the bundle's folder"
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the bundle that is in --output"
+    group.add_argument("--name", help="of the model (default: the folder's)")
+    group.add_argument("--model-version", default="1", metavar="VERSION", help="(default: 1)")
+    group.add_argument("--description", metavar="TEXT", help="one sentence on the model")
+    group.add_argument(
+        "--precision",
+        default="fp32",
+        choices=("fp32", "fp16", "int8"),
+        help="of weights; the bundle is calibrated in it (default: fp32)",
     )
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    group.add_argument(
+        "--runtime",
+        default="onnx",
+        choices=("onnx", "torch"),
+        help="of the graphs; torch is for what does not export to ONNX (default: onnx)",
+    )
+    group.add_argument(
+        "--max-batch", type=_at_least_one, default=32, metavar="N", help="(default: 32)"
+    )
+    group.add_argument(
+        "--floor",
+        type=_share,
+        metavar="ACCURACY",
+        help="refuse a bundle that cannot guarantee this min_accuracy at level 0.95",
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace the bundle in --output")
+    group.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
 def _at_least_one(text: str) -> int:
@@ -91,40 +203,43 @@ def _at_least_one(text: str) -> int:
     return value
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError(text)
+    return value
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
 _at_least_one.__name__ = "whole number above 0"
+_share.__name__ = "share from 0 to 1"
+_numbers.__name__ = "list of numbers"
 
 
 def run(args: argparse.Namespace) -> int:
     """Build as ``args`` say and print a table of the exits; the command's exit status.
 
     Raises MissingExtra when torch or another part of the extra is not installed, InvalidInput
-    for data, weights or an output that cannot be used, BundleError when the export fails its check.
+    for data, a network, weights or an output that cannot be used, BundleError when the export
+    fails its check.
     """
     _need_extra()
-    import torch
+    from multiexit_models.orders import carry_out, list_networks
 
-    from multiexit_models.build import build_cifar10
-
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
-    epochs = QUICK_EPOCHS if args.quick else args.epochs or Recipe.epochs
+    if args.network == "list":
+        print(list_networks())
+        return 0
+    _check_together(args)
     try:
-        with _Bar() as bar:
-            bundle = build_cifar10(
-                args.data,
-                args.output,
-                recipe=replace(Recipe(), epochs=epochs, seed=args.seed),
-                calibration_images=args.calibration_images,
-                weights=args.weights,
-                save_weights_to=args.save_weights,
-                overwrite=args.overwrite,
-                progress=bar,
-            )
+        with Bar() as bar:
+            bundle = carry_out(args, bar)
     except FloatingPointError as error:
-        print(f"training failed: {error}; another --seed may help", file=sys.stderr)
+        print(f"delen: training failed: {error}; try another --seed", file=sys.stderr)
         return 1
-    figures = _figures(bundle)
-    print(json.dumps(figures, indent=1) if args.json else _table(figures))
+    _print(bundle, args.json)
     return 0
 
 
@@ -137,66 +252,42 @@ def _need_extra() -> None:
             raise MissingExtra(_PACKAGES.get(missing, missing), EXTRA) from error
 
 
-class _Bar:
-    """Progress on stderr, with the time left while training."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._close()
-
-    def stage(self, name: str) -> None:
-        self._close()
-        print(f"{name} ...", file=sys.stderr, flush=True)
-
-    def step(self, done: int, total: int, loss: float) -> None:
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=total, unit="step", file=sys.stderr)
-        self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        self._bar.update(done - self._bar.n)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+def _check_together(args: argparse.Namespace) -> None:
+    """InvalidInput where one argument makes another do nothing."""
+    if args.backbone is None and (args.at or args.exits):
+        raise InvalidInput("--at and --exits are for --backbone; the zoo's exits are placed", "at")
+    if args.backbone is not None and not (args.at or args.exits):
+        raise InvalidInput("--backbone needs --at LAYERS or --exits N", "backbone")
+    if args.backbone is None and args.head is not None:
+        raise InvalidInput("--head is for --backbone; the zoo has its own", "head")
+    if args.place is not None and args.exits is None:
+        raise InvalidInput("--place is for --exits N", "place")
+    if args.backbone is not None and args.pretrained:
+        raise InvalidInput("--pretrained is for --network; --backbone brings its own", "pretrained")
+    trains = args.frozen or args.batch_size or args.checkpoint or args.no_mirror
+    if args.weights is not None and trains:
+        raise InvalidInput(
+            "--weights trains nothing, so the training's options do nothing", "weights"
+        )
 
 
-def _figures(bundle: Bundle) -> dict[str, Any]:
+def _print(bundle: Bundle, as_json: bool) -> None:
+    from multiexit_models.report import REPORT, exit_table
+
+    if not as_json:
+        print(f"{bundle.name} {bundle.manifest.version} in {bundle.path}")
+        print(exit_table(bundle))
+        print(f"more in {bundle.path / REPORT}")
+        return
     manifest = bundle.manifest
     sizes = [manifest.files[exit.graph].size for exit in manifest.exits]
     exits = manifest.provenance["exits"]
-    return {
+    figures = {
         "bundle": str(bundle.path),
         "model": manifest.name,
         "version": manifest.version,
         "digest": bundle.digest,
+        "criterion": manifest.criterion,
         "exits": [{**exit, "bytes": size} for exit, size in zip(exits, sizes, strict=True)],
     }
-
-
-def _table(figures: dict[str, Any]) -> str:
-    heading = (
-        f"{'exit':>4} {'MMAC':>7} {'share':>7} {'calibration':>12} {'test':>8} "
-        f"{'temperature':>12} {'ECE before':>11} {'after':>7} {'MB':>6}"
-    )
-    lines = [f"{figures['model']} {figures['version']} in {figures['bundle']}", heading]
-    for index, exit in enumerate(figures["exits"]):
-        lines.append(
-            f"{index:>4} {exit['macs'] / 1e6:>7.2f} {exit['macs_share']:>7.1%} "
-            f"{exit['calibration_accuracy']:>12.2%} {exit['test_accuracy']:>8.2%} "
-            f"{exit['temperature']:>12.3f} {exit['calibration_error_before']:>11.4f} "
-            f"{exit['calibration_error_after']:>7.4f} {exit['bytes'] / 1e6:>6.2f}"
-        )
-    lines.append("MMAC and share are of all that runs for an answer from that exit, heads included")
-    return "\n".join(lines)
+    print(json.dumps(figures, indent=1))

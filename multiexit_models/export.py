@@ -1,225 +1,236 @@
-"""Segments to ONNX graphs, and the proof that their chain computes what the network computes."""
+"""From a network to the files that serve it, and the proof that they compute what it does."""
 
 from __future__ import annotations
 
-import copy
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import pairwise
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch.export import ExportedProgram
 
-from delen.errors import BundleError
-from multiexit_models.network import MultiExitNetwork, set_memory_format
+from delen.bundle import PRECISIONS, RUNTIMES
+from delen.criteria import MAX_PROBABILITY, PATIENCE, confidences
+from delen.errors import BundleError, InvalidInput
+from multiexit_models import graphs, programs
+from multiexit_models.calibrate import softmax
+from multiexit_models.chain import (
+    Segment,
+    all_rows,
+    batches,
+    every_second_row,
+    onnx_segment,
+    open_segment,
+    torch_segment,
+    walk,
+)
+from multiexit_models.graphs import OPSET
+from multiexit_models.network import MultiExitNetwork
+from multiexit_models.precision import convert
+from multiexit_models.stage import stages
 from multiexit_models.train import predict
 
-OPSET = 18
-BATCH = "batch"
-TOLERANCE = 1e-4
-"""Largest difference allowed between a logit of the chain and torch's."""
+__all__ = ["OPSET", "Exported", "chain_logits", "check_chain", "export_network", "finish"]
+
+TOLERANCES: Mapping[str, float] = {"fp32": 1e-4, "fp16": 0.2}
+"""Largest difference of a logit to torch's, as a share of the exit's largest where that is above
+1. For fp16 it only catches graphs that are wrong, and int8 has none: what their rounding costs is
+in the accuracies, which are measured on the converted chain."""
+
+CONFIDENCE_TOLERANCE = 1e-4
+_SIZES = (1, 3)
+"""Batches that ``check_chain`` runs beside the largest."""
 
 
-class GlobalMean(nn.Module):
-    """``AdaptiveAvgPool2d(1)`` that exports as one mean.
+class Stages(Protocol):
+    """A chain of exported stages, without confidences, of one runtime."""
 
-    torch's own exports an index computation that only restores strides.
+    def segments(self) -> list[Segment]:
+        """The stages ready to run: ``(input)`` or ``(features, rows)`` to ``[logits, ...]``."""
+
+    def finish(self, criterion: str, temperatures: Sequence[float]) -> dict[str, bytes]:
+        """The files of the stages, first to last, with confidences."""
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxStages:
+    models: tuple[onnx.ModelProto, ...]
+
+    def segments(self) -> list[Segment]:
+        return [onnx_segment(model.SerializeToString()) for model in self.models]
+
+    def finish(self, criterion: str, temperatures: Sequence[float]) -> dict[str, bytes]:
+        finished = graphs.with_confidence(self.models, criterion, temperatures)
+        return {
+            f"segment{index}.onnx": model.SerializeToString(deterministic=True)
+            for index, model in enumerate(finished)
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class ProgramStages:
+    stages: tuple[ExportedProgram, ...]
+    max_batch: int
+
+    def segments(self) -> list[Segment]:
+        return [torch_segment(stage.module()) for stage in self.stages]
+
+    def finish(self, criterion: str, temperatures: Sequence[float]) -> dict[str, bytes]:
+        files = {}
+        pairs = zip(self.stages, temperatures, strict=True)
+        for index, (stage, temperature) in enumerate(pairs):
+            name = f"segment{index}.pt2"
+            finished = programs.with_confidence(stage, criterion, temperature, name, self.max_batch)
+            files[name] = programs.program_bytes(finished)
+        return files
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """A chain of exported stages whose temperatures and criterion are not chosen yet.
+
+    ``features`` are the shapes, without the batch, of what all stages but the last pass on.
     """
 
-    def forward(self, features: Tensor) -> Tensor:
-        return features.mean((2, 3), keepdim=True)
+    name: str
+    runtime: str
+    precision: str
+    max_batch: int
+    features: tuple[tuple[int, ...], ...]
+    stages: Stages
 
 
-class ExportedSegment(nn.Module):
-    """What one graph computes: ``(logits, confidence[, features_out])`` of a segment's input."""
-
-    def __init__(
-        self, segment: nn.Module, head: nn.Module, temperature: float, is_last: bool
-    ) -> None:
-        super().__init__()
-        self.segment = segment
-        self.head = head
-        self.temperature = temperature
-        self.is_last = is_last
-
-    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        features = self.segment(inputs)
-        logits = self.head(features)
-        confidence = torch.softmax(logits / self.temperature, dim=1).amax(dim=1)
-        return (logits, confidence) if self.is_last else (logits, confidence, features)
-
-
-def export_segments(
+def export_network(
     network: MultiExitNetwork,
-    sample: Tensor,
-    temperatures: Sequence[float],
+    sample: NDArray[Any],
+    *,
     name: str,
     max_batch: int,
-) -> tuple[list[bytes], list[tuple[int, ...]]]:
-    """One serialised ONNX graph a segment, and the shape of the features after each but the last.
+    runtime: str = "onnx",
+    precision: str = "fp32",
+    calibration_inputs: NDArray[Any] | None = None,
+) -> Exported:
+    """One graph a segment: ONNX, or with the runtime ``torch`` an exported program.
 
-    ``sample`` is one input, ``[1, ...]``. Inputs are named ``images`` (the first segment's) or
-    ``features``; outputs ``logits`` float32 ``[batch, classes]``, ``confidence`` float32
-    ``[batch]`` and, but for the last segment, ``features_out``. The graph of segment k is named
-    ``<name>-segment<k>``. Raises BundleError where a graph is not as serving needs it.
+    ``sample`` is one input, ``[1, ...]``, of which only shape and dtype are looked at. int8 takes
+    its ranges from ``calibration_inputs`` ``[n, ...]``. Raises InvalidInput for a runtime or
+    precision that cannot be had or a network that is no chain, BundleError where torch cannot
+    export it. The graph of segment k is named ``<name>-segment<k>``.
     """
-    exportable = copy.deepcopy(network).eval()
-    set_memory_format(exportable, torch.contiguous_format)
-    _replace_global_pools(exportable)
-    last = len(network.segments) - 1
-    graphs, shapes = [], []
-    inputs = sample.repeat(2, *[1] * (sample.ndim - 1))
-    stages = zip(exportable.segments, exportable.heads, temperatures, strict=True)
-    for index, (segment, head, temperature) in enumerate(stages):
-        module = ExportedSegment(segment, head, temperature, index == last).eval()
-        input_name = "features" if index else "images"
-        graph = _export(module, inputs, input_name, max_batch)
-        graph.graph.name = f"{name}-segment{index}"
-        _strip(graph)
-        _check_graph(graph)
-        graphs.append(graph.SerializeToString(deterministic=True))
-        if index < last:
-            with torch.no_grad():
-                inputs = segment(inputs).contiguous()
-            shapes.append(tuple(inputs.shape[1:]))
-    return graphs, shapes
+    inputs = sample[:0] if calibration_inputs is None else calibration_inputs
+    _check_choices(runtime, precision, len(inputs))
+    examples = list(stages(network, torch.from_numpy(sample)))
+    features = tuple(example.features for example in examples if example.features is not None)
+    names = [f"{name}-segment{index}" for index in range(len(examples))]
+    pairs = zip(examples, names, strict=True)
+    exported: Stages
+    if runtime == "torch":
+        traced = [programs.stage_program(example, graph, max_batch) for example, graph in pairs]
+        exported = ProgramStages(tuple(traced), max_batch)
+    else:
+        models = [graphs.stage_graph(example, graph, max_batch) for example, graph in pairs]
+        fixed = dict(examples[0].stage.named_buffers())
+        exported = OnnxStages(tuple(convert(models, precision, fixed, inputs)))
+    return Exported(name, runtime, precision, max_batch, features, exported)
 
 
-def _replace_global_pools(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size in (1, (1, 1)):
-            setattr(module, name, GlobalMean())
-        else:
-            _replace_global_pools(child)
+def _check_choices(runtime: str, precision: str, inputs: int) -> None:
+    if runtime not in RUNTIMES:
+        raise InvalidInput(f"{runtime!r} is none of {', '.join(RUNTIMES)}", "runtime")
+    if precision not in PRECISIONS:
+        raise InvalidInput(f"{precision!r} is none of {', '.join(PRECISIONS)}", "precision")
+    if runtime == "torch" and precision != "fp32":
+        raise InvalidInput(f"the runtime torch takes fp32 alone, not {precision}", "precision")
+    if precision == "int8" and not inputs:
+        raise InvalidInput("int8 needs inputs that give it its ranges", "calibration_inputs")
 
 
-def _export(
-    module: ExportedSegment, inputs: Tensor, input_name: str, max_batch: int
-) -> onnx.ModelProto:
-    output_names = ["logits", "confidence"] + ([] if module.is_last else ["features_out"])
-    with _quiet_exporter():
-        program = torch.onnx.export(
-            module,
-            (inputs,),
-            dynamo=True,
-            opset_version=OPSET,
-            external_data=False,
-            input_names=[input_name],
-            output_names=output_names,
-            dynamic_shapes=({0: torch.export.Dim(BATCH, min=1, max=max(2, max_batch))},),
-            verbose=False,
-        )
-    if program is None:
-        raise BundleError("torch.onnx.export returned no program")
-    return program.model_proto
+def chain_logits(
+    exported: Exported, inputs: NDArray[Any], batch_size: int = 64
+) -> NDArray[np.float32]:
+    """Logits ``[exits, n, classes]`` of ``inputs`` ``[n, ...]`` as the exported chain gives them.
 
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Without the exporter's notes on torchvision and on its own deprecations."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def _strip(message: Any) -> None:
-    """Clear a protobuf's documentation and metadata, where the exporter writes local paths."""
-    for field, value in message.ListFields():
-        if field.name in ("doc_string", "metadata_props"):
-            message.ClearField(field.name)
-        elif field.message_type is not None:
-            for child in value if isinstance(value, Sequence) else [value]:
-                _strip(child)
-
-
-def _check_graph(model: onnx.ModelProto) -> None:
-    """The batch is dynamic by name in all inputs and outputs, and no normalisation is left."""
-    onnx.checker.check_model(model)
-    graph = model.graph
-    for value in [*graph.input, *graph.output]:
-        batch = value.type.tensor_type.shape.dim[0]
-        if batch.dim_param != BATCH:
-            raise BundleError(
-                f"{graph.name}: the first axis of {value.name!r} is "
-                f"{batch.dim_param or batch.dim_value!r}, not {BATCH!r}; the network fixes its "
-                "batch size somewhere, for example with int(x.shape[0])"
-            )
-    if any(node.op_type == "BatchNormalization" for node in graph.node):
-        raise BundleError(f"{graph.name}: a BatchNormalization was not folded into a convolution")
-
-
-def run_chain(
-    graphs: Sequence[bytes], inputs: NDArray[Any], batch_sizes: Sequence[int]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Logits ``[exits, n, classes]`` and confidences ``[exits, n]`` of the graphs in a chain.
-
-    Runs on ONNX Runtime's CPU provider, in batches of ``batch_sizes`` in turn, the last of them
-    again and again until ``inputs`` ``[n, ...]`` is used up.
+    Temperatures, criterion and table are to be made from these. Raises BundleError naming the
+    exit where one is not finite, as where float16 overflows.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    sessions = [
-        onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        for graph in graphs
+    segments = exported.stages.segments()
+    parts = [
+        np.stack([outputs[0] for _, outputs in walk(segments, batch, all_rows)])
+        for batch in batches(inputs, [min(batch_size, exported.max_batch)])
     ]
-    logits, confidences = [], []
-    for start, end in pairwise(_batch_edges(len(inputs), batch_sizes)):
-        features = inputs[start:end]
-        of_batch = []
-        for session in sessions:
-            outputs = session.run(None, {session.get_inputs()[0].name: features})
-            of_batch.append(outputs[:2])
-            features = outputs[-1]
-        logits.append(np.stack([exit_logits for exit_logits, _ in of_batch]))
-        confidences.append(np.stack([confidence for _, confidence in of_batch]))
-    return np.concatenate(logits, axis=1), np.concatenate(confidences, axis=1)
+    logits = np.concatenate(parts, axis=1)
+    for index, of_exit in enumerate(logits):
+        if not np.isfinite(of_exit).all():
+            raise BundleError(
+                f"exit {index} of {exported.name} in {exported.precision} gives logits that are "
+                "no finite numbers"
+            )
+    return logits
 
 
-def _batch_edges(count: int, sizes: Sequence[int]) -> list[int]:
-    edges = [0]
-    while edges[-1] < count:
-        size = sizes[min(len(edges) - 1, len(sizes) - 1)]
-        edges.append(min(count, edges[-1] + size))
-    return edges
+def finish(exported: Exported, criterion: str, temperatures: Sequence[float]) -> dict[str, bytes]:
+    """The files of the chain, first to last, with confidences by ``criterion``.
+
+    They are named ``segment<k>.onnx`` or ``segment<k>.pt2``. Raises InvalidInput for an unknown
+    criterion, ValueError where ``temperatures`` are not one a segment.
+    """
+    if len(temperatures) != len(exported.features) + 1:
+        raise ValueError(
+            f"{len(temperatures)} temperatures for {len(exported.features) + 1} segments"
+        )
+    return exported.stages.finish(criterion, temperatures)
 
 
 def check_chain(
     network: MultiExitNetwork,
-    graphs: Sequence[bytes],
+    files: Mapping[str, bytes],
+    exported: Exported,
+    criterion: str,
     temperatures: Sequence[float],
     inputs: NDArray[Any],
-    max_batch: int,
 ) -> list[float]:
     """The largest difference of a logit to torch's, per exit, over ``inputs`` ``[n, ...]``.
 
-    Runs batches of 1, 3 and ``max_batch``. Raises BundleError naming the exit when a logit or a
-    confidence differs by more than ``TOLERANCE``.
+    Runs batches of 1, 3 and ``max_batch``, once with all rows and once with every second row
+    going on, from the last. Raises BundleError naming the exit when a logit differs by more than
+    its precision allows, or a confidence is not the criterion's of the chain's own logits.
     """
-    sizes = sorted({1, min(3, max_batch), max_batch})
-    logits, confidences = run_chain(graphs, inputs, sizes)
-    expected = predict(network, torch.from_numpy(inputs))
-    divisors = torch.tensor(temperatures)[:, None, None]
-    expected_confidences = torch.softmax(expected / divisors, dim=2).amax(dim=2).numpy()
-    differences = np.abs(logits - expected.numpy()).max(axis=(1, 2))
-    of_confidences = np.abs(confidences - expected_confidences).max(axis=1)
-    for index, worst in enumerate(np.maximum(differences, of_confidences)):
-        if not worst <= TOLERANCE:
+    segments = [open_segment(raw, exported.runtime) for raw in files.values()]
+    expected = predict(network, inputs, device="cpu")
+    sizes = sorted({*(min(size, exported.max_batch) for size in _SIZES), exported.max_batch})
+    differences = np.zeros(len(expected))
+    for go_on in (all_rows, every_second_row):
+        start = 0
+        for batch in batches(inputs, sizes):
+            of_batch = expected[:, start : start + len(batch)]
+            for index, (arrived, outputs) in enumerate(walk(segments, batch, go_on)):
+                _check_confidence(index, outputs, criterion, temperatures[index])
+                difference = np.abs(outputs[0] - of_batch[index, arrived]).max()
+                differences[index] = max(differences[index], difference)
+            start += len(batch)
+    allowed = TOLERANCES.get(exported.precision, np.inf)
+    for index, (difference, wanted) in enumerate(zip(differences, expected, strict=True)):
+        most = allowed * max(1.0, float(np.abs(wanted).max()))
+        if not difference <= most:
             raise BundleError(
-                f"exit {index} of the exported chain differs from torch by {worst:.2g}, more "
-                f"than {TOLERANCE}"
+                f"exit {index} of the exported chain differs from torch by {difference:.2g}, "
+                f"more than {most:.2g}"
             )
     return [float(difference) for difference in differences]
+
+
+def _check_confidence(
+    index: int, outputs: Sequence[NDArray[np.float32]], criterion: str, temperature: float
+) -> None:
+    probabilities = softmax(outputs[0] / np.float32(temperature))
+    computed = MAX_PROBABILITY if criterion == PATIENCE else criterion
+    expected = confidences(computed, probabilities[None])[0]
+    difference = np.abs(outputs[1] - expected).max()
+    if not difference <= CONFIDENCE_TOLERANCE:
+        raise BundleError(
+            f"the confidence of exit {index} is not the {criterion} of its logits at the "
+            f"temperature {temperature:g}: it differs by {difference:.2g}"
+        )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 class MultiExitNetwork(nn.Module):
     """Segments in a chain, each followed by an exit.
 
-    ``segments[0]`` takes the bundle's input, a uint8 tensor with the batch first; every later
-    one takes the features of the one before. ``heads[k]`` turns the features after segment k
-    into logits of shape ``[batch, classes]``.
+    ``segments[0]`` takes the bundle's raw input, ``[batch, *shape]``: uint8 images with the
+    channels last, int16 sound, uint8 text. Every later one takes the features of the one before,
+    one float32 tensor ``[batch, ...]``. ``heads[k]`` turns the features after segment k into
+    logits, ``[batch, classes]``. Raises ValueError when a segment has no head.
     """
 
     def __init__(self, segments: Sequence[nn.Module], heads: Sequence[nn.Module]) -> None:
@@ -44,14 +47,33 @@ def set_memory_format(module: nn.Module, memory_format: torch.memory_format) -> 
             weight.data = weight.data.to(memory_format=memory_format)
 
 
+@contextmanager
+def unfused(module: nn.Module) -> Iterator[None]:
+    """torch's fused transformer layers and LSTMs are off: the counter does not see into them."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    has_lstm = any(isinstance(layer, nn.LSTM) for layer in module.modules())
+    switch: Any = torch.backends.mkldnn.set_flags
+    onednn = switch(_enabled=False) if has_lstm else None
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        if onednn is not None:
+            switch(_enabled=onednn[0])
+
+
 def _count_macs(module: nn.Module, inputs: Tensor) -> tuple[int, Tensor]:
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), unfused(module), FlopCounterMode(display=False) as counter:
         outputs = module(inputs)
     return counter.get_total_flops() // 2, outputs
 
 
 def macs_per_stage(network: MultiExitNetwork, sample: Tensor) -> tuple[list[int], list[int]]:
-    """Multiply-adds of each segment and of each head for one sample (``[1, ...]``)."""
+    """Multiply-adds of each segment and of each head for one sample (``[1, ...]``).
+
+    torch's own counter: those of convolutions, matrix products and attention.
+    """
     segment_macs, head_macs = [], []
     features = sample
     for segment, head in zip(network.segments, network.heads, strict=True):

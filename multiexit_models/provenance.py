@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-import onnx
-import onnxruntime
 import torch
+from numpy.typing import NDArray
 
 from multiexit_models.calibrate import Labels, Logits, calibration_error, make_calibration
 from multiexit_models.network import MultiExitNetwork, cumulative_macs, macs_per_stage
@@ -29,7 +29,7 @@ class Evaluated:
 
 def exit_provenance(
     network: MultiExitNetwork,
-    sample: torch.Tensor,
+    sample: NDArray[Any],
     calibration: Evaluated,
     test: Evaluated | None,
     temperatures: Sequence[float],
@@ -37,15 +37,16 @@ def exit_provenance(
     """Per exit the figures behind it, as JSON.
 
     ``macs_share`` and ``head_macs_share`` (of this exit's own head) are of all that a full run
-    computes; calibration errors are before and after division by ``temperatures``. ``sample``
-    is one input, ``[1, ...]``.
+    computes. Calibration errors are of the largest probability, which is what a probability
+    should be right about whatever the criterion, before and after division by
+    ``temperatures``. ``sample`` is one input, ``[1, ...]``.
     """
-    uncalibrated = make_calibration(
-        calibration.logits, calibration.labels, [1.0] * len(temperatures)
-    )
-    calibrated = make_calibration(calibration.logits, calibration.labels, temperatures)
-    macs = cumulative_macs(network, sample)
-    _, head_macs = macs_per_stage(network, sample)
+    logits, labels = calibration.logits, calibration.labels
+    uncalibrated = make_calibration(logits, labels, [1.0] * len(temperatures))
+    calibrated = make_calibration(logits, labels, temperatures)
+    tensor = torch.from_numpy(sample)
+    macs = cumulative_macs(network, tensor)
+    _, head_macs = macs_per_stage(network, tensor)
     test_accuracies = None if test is None else test.accuracy()
     figures = []
     for index, temperature in enumerate(temperatures):
@@ -66,12 +67,12 @@ def exit_provenance(
     return figures
 
 
+PACKAGES = (
+    "torch", "torchvision", "timm", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy",
+)  # fmt: skip
+
+
 def software() -> dict[str, str]:
-    """Versions of all that took part."""
-    return {
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "onnx": onnx.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "numpy": np.__version__,
-    }
+    """Versions of all that took part: of the packages imported by now."""
+    taking_part = {name: version(name) for name in PACKAGES if name in sys.modules}
+    return {"python": platform.python_version(), **taking_part}

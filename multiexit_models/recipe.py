@@ -11,14 +11,16 @@ QUICK_EPOCHS = 3
 class Recipe:
     """What training does. The same recipe, data, machine and torch give the same weights.
 
-    The first ``small_share`` of the epochs see images scaled to ``small_side`` pixels, which
-    costs about half (Tan and Le, EfficientNetV2, 2021). ``exit_weights`` weigh the exits' losses.
+    ``exit_weights`` weigh the exits' losses; None: exit k of n has (k + 1) / n. With
+    ``small_side``, the first ``small_share`` of the epochs see images scaled to that many pixels,
+    which costs less (Tan and Le, EfficientNetV2, 2021). ``frozen_backbone`` trains the heads
+    alone; the backbone stays as it is, batch norms included.
     """
 
-    exit_weights: tuple[float, ...] = (0.3, 0.4, 0.6, 0.8, 1.5)
     epochs: int = 30
-    batch_size: int = 256
-    small_side: int = 24
+    batch_size: int = 64
+    exit_weights: tuple[float, ...] | None = None
+    small_side: int | None = None
     small_share: float = 0.55
     muon_lr: float = 1e-2
     muon_weight_decay: float = 0.1
@@ -27,4 +29,6 @@ class Recipe:
     distil_temperature: float = 2.0
     label_smoothing: float = 0.05
     crop_padding: int = 4
+    mirror: bool = True
+    frozen_backbone: bool = False
     seed: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,27 @@ def digest(network: nn.Module) -> str:
     for name, tensor in sorted(network.state_dict().items()):
         values = tensor.detach().cpu().contiguous()
         total.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
-        total.update(values.numpy().tobytes())
+        total.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
+
+
+def write_whole(contents: Mapping[str, Any], file: Path) -> None:
+    """Write what torch.save can; whoever is stopped meanwhile leaves ``file`` as it was.
+
+    The contents go to ``file`` with ``.part`` after its name and take its place once they are on
+    the disk.
+    """
+    part = file.with_name(f"{file.name}.part")
+    with part.open("wb") as stream:
+        torch.save(dict(contents), stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def save_weights(network: nn.Module, origin: WeightsOrigin, file: Path) -> None:
@@ -45,11 +65,11 @@ def save_weights(network: nn.Module, origin: WeightsOrigin, file: Path) -> None:
         "recipe": None if origin.recipe is None else dict(origin.recipe),
         "torch": origin.torch,
     }
-    torch.save(contents, file)
+    write_whole(contents, file)
 
 
 def load_weights(network: nn.Module, file: Path) -> WeightsOrigin:
-    """Fill ``network`` from what ``save_weights`` wrote, or from a plain state dict of torch.
+    """Fill ``network`` from a file of ``save_weights``, a checkpoint, or torch's plain state dict.
 
     Raises InvalidInput naming the file when it is missing, damaged or of another network.
     """

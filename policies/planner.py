@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Literal
 
 from delen.bounds import Bounds
@@ -10,11 +11,15 @@ from delen.calibration import Calibration
 from delen.costs import Costs
 from delen.errors import Nearest
 from delen.plan import UNKNOWN_CASE, Case, OperatingPoint, Plan
+from policies.promises import Promises
 from policies.thresholds import (
+    LTT,
     Threshold,
+    agreement_threshold,
     certified_threshold,
     highest_floor,
     lossless_threshold,
+    samples_needed,
 )
 
 LATENCY_MARGIN = 1.25
@@ -26,16 +31,25 @@ NO_FLOORS = (
     "thresholds"
 )
 
+ACCURACY = "accuracy"
+AGREEMENT = "agreement"
+LOSSLESS = (ACCURACY, AGREEMENT)
+"""What a request without bounds may lose against the deepest exit: accuracy, by the labels of the
+calibration table, or agreement with its answers, which takes none."""
+
 LimitedBy = Literal["latency", "energy", "depth"]
 
 
 @dataclass(frozen=True, slots=True)
 class PlannerSettings:
-    """``guarantee``: the level of floors. ``tolerance``: the loss of accuracy that a request
-    without bounds accepts against the deepest exit."""
+    """``guarantee``: the level of floors. ``tolerance``: what a request without bounds accepts to
+    lose against the deepest exit, in the sense of ``lossless`` (one of LOSSLESS). ``procedure``:
+    how thresholds are certified, one of ``policies.thresholds.PROCEDURES``."""
 
     guarantee: float = 0.95
     tolerance: float = 0.005
+    procedure: str = LTT
+    lossless: str = ACCURACY
 
 
 class Planner:
@@ -54,9 +68,15 @@ class Planner:
         self.accuracies = tuple(calibration.accuracy(exit) for exit in range(calibration.exits))
         self.useful = useful_exits(self.accuracies)
         self._certified: dict[tuple[int, float], Threshold | None] = {}
-        self._lossless = lossless_threshold(
-            calibration, self.useful[-1], settings.tolerance, settings.guarantee
-        )
+        self.promises = Promises(calibration, 1 - settings.guarantee, self.useful[-1])
+        self._lossless = self._find_lossless()
+
+    def _find_lossless(self) -> Threshold | None:
+        table, settings, deepest = self._calibration, self.settings, self.useful[-1]
+        tolerance, level = settings.tolerance, settings.guarantee
+        if settings.lossless == AGREEMENT:
+            return agreement_threshold(table, deepest, tolerance, level, settings.procedure)
+        return lossless_threshold(table, deepest, tolerance, level)
 
     def next_useful(self, exit: int, deepest: int) -> int | None:
         """The next exit after ``exit`` worth reaching, up to ``deepest``; None if there is none."""
@@ -76,7 +96,9 @@ class Planner:
             for exit, accuracy in enumerate(self.accuracies)
         )
 
-    def plan(self, bounds: Bounds, costs: Costs, delay: float = 0.0) -> Plan:
+    def plan(
+        self, bounds: Bounds, costs: Costs, delay: float = 0.0, guaranteed: bool = True
+    ) -> Plan:
         """The operating point for ``bounds`` when ``delay`` seconds pass before segment 0.
 
         Caps alone: the deepest useful exit within them. A floor alone or with caps: the lowest
@@ -84,6 +106,9 @@ class Planner:
         has the least expected energy of the certified ones. No bound: the lowest threshold that
         loses at most the tolerance. A plan that keeps not all bounds says so in ``infeasible``,
         names the nearest feasible bounds, and is the best effort.
+
+        ``guaranteed`` is false once the calibration was found to hold no longer. Then no plan
+        stops early, and floors that could be kept before are tried without a guarantee.
         """
         latencies = {exit: delay + self._latency(exit, costs) for exit in self.useful}
         energies = costs.energies()
@@ -96,7 +121,9 @@ class Planner:
         elif bounds.min_accuracy is not None:
             threshold = self._certify(deepest, bounds.min_accuracy)
             if threshold is None:
-                best = highest_floor(self._calibration, deepest, self.settings.guarantee)
+                best = highest_floor(
+                    self._calibration, deepest, self.settings.guarantee, self.settings.procedure
+                )
                 problem = _join(problem, self._floor_problem(bounds, deepest, best, latencies))
                 nearest = replace(
                     nearest or Nearest(bounds.max_latency, None, bounds.max_energy),
@@ -106,6 +133,8 @@ class Planner:
                 nearest = replace(nearest, min_accuracy=bounds.min_accuracy)
         elif bounds == Bounds():
             threshold = self._lossless
+        if not guaranteed:
+            threshold = None
         return self._assemble(
             bounds, deepest, limited_by, threshold, latencies, energies, problem, nearest
         )
@@ -161,15 +190,27 @@ class Planner:
     def _floor_problem(
         self, bounds: Bounds, deepest: int, best: float, latencies: dict[int, float]
     ) -> str:
-        level = self.settings.guarantee
+        floor, level = bounds.min_accuracy, self.settings.guarantee
+        assert floor is not None
         sentence = (
-            f"min_accuracy {bounds.min_accuracy:g} cannot be guaranteed at level {level:g} by an "
+            f"min_accuracy {floor:g} cannot be guaranteed at level {level:g} by an "
             f"exit up to {deepest}; the highest floor that can is {best:g}"
         )
-        assert bounds.min_accuracy is not None
         for exit in self.useful:
-            if exit > deepest and self._certify(exit, bounds.min_accuracy) is not None:
+            if exit > deepest and self._certify(exit, floor) is not None:
                 return f"{sentence} (exit {exit} could: it takes {1e3 * latencies[exit]:.3g} ms)"
+        samples, accuracy = self._calibration.samples, self.accuracies[self.useful[-1]]
+        least = samples_needed(floor, level)
+        if samples < least < inf:
+            return (
+                f"{sentence} ({samples} calibration samples are too few: even without an error it "
+                f"takes {least})"
+            )
+        if accuracy > floor:
+            return (
+                f"{sentence} (exit {self.useful[-1]} is right on {accuracy:.2%} of the {samples} "
+                f"calibration samples: some {samples_needed(floor, level, accuracy)} would do)"
+            )
         return sentence
 
     def _assemble(
@@ -225,7 +266,11 @@ class Planner:
             if len(self._certified) > 4096:
                 self._certified.clear()
             self._certified[key] = certified_threshold(
-                self._calibration, deepest, floor, self.settings.guarantee
+                self._calibration,
+                deepest,
+                floor,
+                self.settings.guarantee,
+                self.settings.procedure,
             )
         return self._certified[key]
 

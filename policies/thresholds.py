@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from math import sqrt
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
-from delen.calibration import THRESHOLDS, Calibration
+from delen.calibration import THRESHOLDS, Calibration, ThresholdCurve
+from policies.risk import least_samples, most_errors, most_errors_bounded
+
+LTT = "ltt"
+UCB = "ucb"
+PROCEDURES: Mapping[str, Callable[[int, float, float], int]] = {
+    LTT: most_errors,
+    UCB: most_errors_bounded,
+}
+"""How a threshold is shown to be safe, as the most errors that its samples may have.
+
+``ltt``: Learn then Test (Angelopoulos et al., 2110.01052, section 3) with fixed-sequence testing:
+from the safest threshold down, each is tested for "the risk is above what is allowed" by the exact
+binomial tail of its errors, and the last one before the first that is not rejected is taken. The
+sequence is fixed in advance, so no correction for the many thresholds is due.
+
+``ucb``: upper confidence bounds (Bates et al., "Distribution-Free, Risk-Controlling Prediction
+Sets", J. ACM 68, 2021, section 2): the lowest threshold such that the bound of the risk is within
+what is allowed there and at all safer ones. The bound is that of Hoeffding and Bentkus, which
+holds for any bounded loss. It is within what is allowed just where its p-value there is at most
+delta, so that it need not be computed.
+
+Both control the risk even where it is not monotone: to end at a threshold that is not safe, one
+has to accept the first that is not, whose own test does that with probability delta at most.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,28 +45,32 @@ class Threshold:
 
 
 def certified_threshold(
-    calibration: Calibration, deepest: int, floor: float, level: float
+    calibration: Calibration, deepest: int, floor: float, level: float, procedure: str = LTT
 ) -> Threshold | None:
     """The lowest threshold whose accuracy keeps ``floor`` with probability ``level``.
 
-    Learn then Test (Angelopoulos et al., 2110.01052, section 3) with fixed-sequence testing:
-    from the safest threshold down, each is tested for "accuracy < floor" by the exact binomial
-    tail of its errors, and the last one before the first that is not rejected is taken. The
-    sequence is fixed in advance, so no correction for the many thresholds is due. None when the
-    safest already fails: the floor cannot be certified.
+    That is over the draw of the calibration samples. ``procedure`` is one of PROCEDURES. None
+    when the safest threshold already fails: the floor cannot be certified.
     """
-    curve = calibration.curve(deepest)
-    errors = curve.samples - curve.correct
-    allowed = most_errors(curve.samples, 1 - floor, 1 - level)
-    passed = errors <= allowed
-    accepted = len(passed) if passed.all() else int(np.argmin(passed))
-    if accepted == 0:
-        return None
-    last = accepted - 1
-    return Threshold(float(THRESHOLDS[last]), float(curve.accuracy[last]))
+    safe = _lowest_safe(calibration.curve(deepest), 1 - floor, level, procedure)
+    return None if safe is None else _threshold(calibration, deepest, safe)
 
 
-def highest_floor(calibration: Calibration, deepest: int, level: float) -> float:
+def agreement_threshold(
+    calibration: Calibration, deepest: int, tolerance: float, level: float, procedure: str = LTT
+) -> Threshold | None:
+    """The lowest threshold whose answers differ from those of ``deepest`` for at most the share
+    ``tolerance`` of inputs, with probability ``level``: certified without a label.
+
+    None when not even the safest is certified: only running all to ``deepest`` agrees then.
+    """
+    safe = _lowest_safe(calibration.agreement(deepest), tolerance, level, procedure)
+    return None if safe is None else _threshold(calibration, deepest, safe)
+
+
+def highest_floor(
+    calibration: Calibration, deepest: int, level: float, procedure: str = LTT
+) -> float:
     """The highest floor that ``certified_threshold`` certifies: the lower confidence bound.
 
     Rounded down to four decimals, so that a request for just this floor is feasible.
@@ -53,11 +80,20 @@ def highest_floor(calibration: Calibration, deepest: int, level: float) -> float
     low, high = 0, 10_000
     while high - low > 1:
         middle = (low + high) // 2
-        if errors <= most_errors(curve.samples, 1 - middle / 10_000, 1 - level):
+        if errors <= PROCEDURES[procedure](curve.samples, 1 - middle / 10_000, 1 - level):
             low = middle
         else:
             high = middle
     return low / 10_000
+
+
+def samples_needed(floor: float, level: float, accuracy: float = 1.0) -> float:
+    """How many calibration samples certify ``floor`` where ``accuracy`` of them are right.
+
+    Infinite for a floor that is not below the accuracy. Without an error it is the least number
+    that there can be: log(1 - level) / log(floor).
+    """
+    return least_samples(1 - accuracy, 1 - floor, 1 - level)
 
 
 def lossless_threshold(
@@ -65,7 +101,7 @@ def lossless_threshold(
 ) -> Threshold:
     """The lowest threshold that loses at most ``tolerance`` of accuracy against ``deepest``.
 
-    Paired on the calibration images: the upper confidence bound (normal approximation, at
+    Paired on the calibration samples: the upper confidence bound (normal approximation, at
     ``level``) of the mean loss is within the tolerance, at this threshold and all above it.
     """
     last_right = calibration.correct[:, deepest]
@@ -77,27 +113,16 @@ def lossless_threshold(
         if float(loss.mean()) + margin > tolerance:
             break
         chosen = index
-    return Threshold(float(THRESHOLDS[chosen]), float(calibration.curve(deepest).accuracy[chosen]))
+    return _threshold(calibration, deepest, chosen)
 
 
-@lru_cache(maxsize=4096)
-def most_errors(samples: int, error_rate: float, delta: float) -> int:
-    """The most errors among ``samples`` whose binomial tail at ``error_rate`` is at most ``delta``.
-
-    That is, the largest k with P(Binomial(samples, error_rate) <= k) <= delta; -1 if there is none.
-    """
-    tail = _binomial_cdf(samples, error_rate)
-    return int(np.searchsorted(tail, delta, side="right")) - 1
+def _lowest_safe(curve: ThresholdCurve, allowed: float, level: float, procedure: str) -> int | None:
+    """The index of the last threshold that is safe as all above it are; None if none is."""
+    errors = curve.samples - curve.correct
+    passed = errors <= PROCEDURES[procedure](curve.samples, allowed, 1 - level)
+    accepted = len(passed) if passed.all() else int(np.argmin(passed))
+    return accepted - 1 if accepted else None
 
 
-def _binomial_cdf(samples: int, rate: float) -> NDArray[np.float64]:
-    """P(Binomial(samples, rate) <= k) for k from 0 to ``samples``, summed in the log domain."""
-    if rate <= 0:
-        return np.ones(samples + 1)
-    if rate >= 1:
-        return np.append(np.zeros(samples), 1.0)
-    k = np.arange(samples)
-    log_ratio = np.log(samples - k) - np.log(k + 1) + np.log(rate) - np.log1p(-rate)
-    log_mass = samples * np.log1p(-rate) + np.concatenate(([0.0], np.cumsum(log_ratio)))
-    cdf: NDArray[np.float64] = np.minimum(np.cumsum(np.exp(log_mass)), 1.0)
-    return cdf
+def _threshold(calibration: Calibration, deepest: int, index: int) -> Threshold:
+    return Threshold(float(THRESHOLDS[index]), float(calibration.curve(deepest).accuracy[index]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +25,7 @@ from delen.bundle import (
 )
 from delen.calibration import Calibration
 from delen.costs import Costs
+from delen.criteria import confidences
 from delen.profile import Device, Profile, Quantiles, SegmentCost
 
 settings.register_profile("delen", deadline=None, derandomize=True, max_examples=60)
@@ -30,6 +33,9 @@ settings.load_profile("delen")
 
 PIXELS = 16
 TEMPERATURE = 1.25
+IMAGES = InputSpec("uint8", (4, 4, 1), ImagePreprocessing("L", "bilinear"))
+SCALES = {"uint8": (127.5, 1 / 64), "int16": (0.0, 1 / 16384)}
+"""What is subtracted from the tiny network's inputs, and what they are then multiplied with."""
 
 
 @pytest.fixture(scope="session")
@@ -42,72 +48,135 @@ def data_folder() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def write_bundle() -> Callable[..., Path]:
-    """Writes a bundle of a linear network over uint8 images [4, 4, 1] into a folder.
+@dataclass(frozen=True, slots=True)
+class TinySegment:
+    """What a segment of the tiny network multiplies with: ``turn`` [16, 16], ``head`` [16, k]."""
 
-    Its features are the centred pixels, turned by an orthogonal matrix in every segment; each
-    exit sees the true linear classes through less noise than the one before. ``edit`` may change
-    the graphs (by file name) before they are hashed.
-    """
+    turn: NDArray[np.float32]
+    head: NDArray[np.float32]
+    is_last: bool
+
+
+def onnx_segment(index: int, segment: TinySegment, input: InputSpec) -> bytes:
     onnx = pytest.importorskip("onnx", reason="bundles are made with onnx: delen[test]")
     from onnx import TensorProto, helper, numpy_helper
 
-    def graph(
-        segment: int, turn: NDArray[np.float32], head: NDArray[np.float32], is_last: bool
-    ) -> Any:
-        classes = head.shape[1]
-        nodes = []
-        if segment == 0:
-            source, shape, dtype = "images", ["batch", 4, 4, 1], TensorProto.UINT8
-            nodes += [
-                helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
-                helper.make_node("Flatten", ["float"], ["flat"], axis=1),
-                helper.make_node("Sub", ["flat", "half"], ["centred"]),
-                helper.make_node("Mul", ["centred", "scale"], ["x"]),
-            ]
-        else:
-            source, shape, dtype = "features", ["batch", PIXELS], TensorProto.FLOAT
-            nodes.append(helper.make_node("Identity", ["features"], ["x"]))
-        nodes += [
-            helper.make_node("MatMul", ["x", "turn"], ["turned"]),
-            helper.make_node("MatMul", ["turned", "head"], ["logits"]),
-            helper.make_node("Mul", ["logits", "cooling"], ["cooled"]),
-            helper.make_node("Softmax", ["cooled"], ["probabilities"], axis=1),
-            helper.make_node("ReduceMax", ["probabilities"], ["confidence"], axes=[1], keepdims=0),
+    classes = segment.head.shape[1]
+    middle, scale = SCALES[input.dtype]
+    if index == 0:
+        dtype = helper.np_dtype_to_tensor_dtype(np.dtype(input.dtype))
+        inputs = [helper.make_tensor_value_info("input", dtype, ["batch", *input.shape])]
+        nodes = [
+            helper.make_node("Cast", ["input"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Flatten", ["float"], ["flat"], axis=1),
+            helper.make_node("Sub", ["flat", "middle"], ["centred"]),
+            helper.make_node("Mul", ["centred", "scale"], ["x"]),
         ]
-        outputs = [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes]),
-            helper.make_tensor_value_info("confidence", TensorProto.FLOAT, ["batch"]),
+    else:
+        inputs = [
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["stored", PIXELS]),
+            helper.make_tensor_value_info("rows", TensorProto.INT64, ["batch"]),
         ]
-        if not is_last:
-            nodes.append(helper.make_node("Identity", ["turned"], ["features_out"]))
-            outputs.append(
-                helper.make_tensor_value_info("features_out", TensorProto.FLOAT, ["batch", PIXELS])
-            )
-        constants = {
-            "turn": turn,
-            "head": head,
-            "half": np.float32(127.5),
-            "scale": np.float32(1 / 64),
-            "cooling": np.float32(1 / TEMPERATURE),
-        }
-        used = {name for node in nodes for name in node.input}
-        return helper.make_model(
-            helper.make_graph(
-                nodes,
-                f"tiny_{segment}",
-                [helper.make_tensor_value_info(source, dtype, shape)],
-                outputs,
-                [
-                    numpy_helper.from_array(np.asarray(array), name)
-                    for name, array in constants.items()
-                    if name in used
-                ],
-            ),
-            opset_imports=[helper.make_opsetid("", 17)],
-            ir_version=8,
+        nodes = [helper.make_node("Gather", ["features", "rows"], ["x"], axis=0)]
+    nodes += [
+        helper.make_node("MatMul", ["x", "turn"], ["turned"]),
+        helper.make_node("MatMul", ["turned", "head"], ["logits"]),
+        helper.make_node("Div", ["logits", "temperature"], ["cooled"]),
+        helper.make_node("Softmax", ["cooled"], ["probabilities"], axis=1),
+        helper.make_node("ReduceMax", ["probabilities", "axes"], ["confidence"], keepdims=0),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes]),
+        helper.make_tensor_value_info("confidence", TensorProto.FLOAT, ["batch"]),
+    ]
+    if not segment.is_last:
+        nodes.append(helper.make_node("Identity", ["turned"], ["features_out"]))
+        outputs.append(
+            helper.make_tensor_value_info("features_out", TensorProto.FLOAT, ["batch", PIXELS])
         )
+    constants = {
+        "turn": segment.turn,
+        "head": segment.head,
+        "middle": np.float32(middle),
+        "scale": np.float32(scale),
+        "temperature": np.float32(TEMPERATURE),
+        "axes": np.array([1], np.int64),
+    }
+    used = {name for node in nodes for name in node.input}
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            f"tiny-1-segment{index}",
+            inputs,
+            outputs,
+            [
+                numpy_helper.from_array(np.asarray(array), name)
+                for name, array in constants.items()
+                if name in used
+            ],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=8,
+    )
+    onnx.checker.check_model(model)
+    contents: bytes = model.SerializeToString()
+    return contents
+
+
+def torch_segment(index: int, segment: TinySegment, input: InputSpec) -> bytes:
+    """The same as an exported program."""
+    torch = pytest.importorskip("torch", reason="exported programs need torch: delen[train]")
+    middle, scale = SCALES[input.dtype]
+
+    class Answers(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("turn", torch.from_numpy(segment.turn))
+            self.register_buffer("head", torch.from_numpy(segment.head))
+            self.register_buffer("temperature", torch.tensor(TEMPERATURE))
+
+        def forward(self, x: Any) -> Any:
+            turned = x @ self.turn
+            logits = turned @ self.head
+            confidence = torch.softmax(logits / self.temperature, 1).amax(1)
+            return (logits, confidence) if segment.is_last else (logits, confidence, turned)
+
+    class First(Answers):
+        def forward(self, input: Any) -> Any:
+            return super().forward((input.float().flatten(1) - middle) * scale)
+
+    class Later(Answers):
+        def forward(self, features: Any, rows: Any) -> Any:
+            return super().forward(features.index_select(0, rows))
+
+    batch, stored = torch.export.Dim("batch", min=1), torch.export.Dim("stored", min=1)
+    shapes: dict[str, Any]
+    if index == 0:
+        module = First()
+        sample = (torch.zeros((2, *input.shape), dtype=getattr(torch, input.dtype)),)
+        shapes = {"input": {0: batch}}
+    else:
+        module = Later()
+        sample = (torch.zeros(3, PIXELS), torch.zeros(2, dtype=torch.int64))
+        shapes = {"features": {0: stored}, "rows": {0: batch}}
+    buffer = BytesIO()
+    torch.export.save(torch.export.export(module.eval(), sample, dynamic_shapes=shapes), buffer)
+    return buffer.getvalue()
+
+
+MAKERS = {"onnx": (onnx_segment, ".onnx"), "torch": (torch_segment, ".pt2")}
+
+
+@pytest.fixture(scope="session")
+def write_bundle() -> Callable[..., Path]:
+    """Writes a bundle of a linear network over 16 numbers into a folder.
+
+    By default they are uint8 images [4, 4, 1]; ``input`` may be any other spec of 16 numbers of
+    uint8 or int16. The features are the numbers centred and scaled, turned by an orthogonal
+    matrix in every segment; each exit sees the true linear classes through less noise than the
+    one before. ``runtime`` is onnx or torch, ``criterion`` max_probability or patience. ``edit``
+    may change the files (by name) before they are hashed.
+    """
 
     def write(
         folder: Path,
@@ -119,32 +188,38 @@ def write_bundle() -> Callable[..., Path]:
         max_batch: int = 8,
         calibration_samples: int = 3000,
         seed: int = 0,
+        runtime: str = "onnx",
+        criterion: str = "max_probability",
+        input: InputSpec = IMAGES,
         edit: Callable[[dict[str, bytes]], None] = lambda files: None,
     ) -> Path:
         rng = np.random.default_rng(seed)
         true = rng.normal(size=(PIXELS, classes)).astype(np.float32)
-        images = rng.integers(0, 256, (calibration_samples, PIXELS)).astype(np.float32)
-        centred = (images - 127.5) / 64
-        answers = (centred @ true).argmax(axis=1)
+        limits = np.iinfo(input.dtype)
+        drawn = rng.integers(limits.min, limits.max + 1, (calibration_samples, PIXELS))
+        middle, scale = SCALES[input.dtype]
+        centred = (drawn.astype(np.float32) - np.float32(middle)) * np.float32(scale)
+        labelled = (centred @ true).argmax(axis=1)
         turned = np.eye(PIXELS, dtype=np.float32)
+        make_segment, suffix = MAKERS[runtime]
+        graphs = [f"segment{exit}{suffix}" for exit in range(exits)]
         files: dict[str, bytes] = {}
-        confidence, correct = [], []
-        for exit in range(exits):
+        probabilities = np.empty((exits, calibration_samples, classes), np.float32)
+        for exit, graph in enumerate(graphs):
             turn, _ = np.linalg.qr(rng.normal(size=(PIXELS, PIXELS)))
             turned = (turned @ turn).astype(np.float32)
             noise = 1.2 * (exits - 1 - exit) / exits + 0.05
             seen = true + noise * rng.normal(size=true.shape).astype(np.float32)
             head = (turned.T @ seen).astype(np.float32)
-            model = graph(exit, turn.astype(np.float32), head, exit == exits - 1)
-            onnx.checker.check_model(model)
-            files[f"exit{exit}.onnx"] = model.SerializeToString()
+            segment = TinySegment(turn.astype(np.float32), head, exit == exits - 1)
+            files[graph] = make_segment(exit, segment, input)
             powers = np.exp((centred @ turned @ head) / TEMPERATURE)
-            probabilities = powers / powers.sum(axis=1, keepdims=True)
-            confidence.append(probabilities.max(axis=1))
-            correct.append(probabilities.argmax(axis=1) == answers)
+            probabilities[exit] = powers / powers.sum(axis=1, keepdims=True)
+        answers = probabilities.argmax(axis=2)
         table = Calibration(
-            np.clip(np.stack(confidence, axis=1), 0, 1).astype(np.float32),
-            np.stack(correct, axis=1),
+            confidences(criterion, probabilities).T,
+            (answers == labelled).T,
+            answers.T.astype(np.int32),
         )
         files["calibration.npz"] = table.to_npz()
         edit(files)
@@ -152,19 +227,22 @@ def write_bundle() -> Callable[..., Path]:
             name=name,
             version="1",
             description="a linear network that tests made",
-            input=InputSpec("uint8", (4, 4, 1), ImagePreprocessing("L", "bilinear")),
+            runtime=runtime,
+            precision="fp32",
+            criterion=criterion,
+            input=input,
             classes=classes,
             labels=tuple(f"class {k}" for k in range(classes)) if labels else None,
             max_batch=max_batch,
             exits=tuple(
                 ExitSpec(
-                    graph=f"exit{exit}.onnx",
+                    graph=graph,
                     features=None if exit == exits - 1 else (PIXELS,),
                     macs=1000 * (exit + 1),
                     temperature=TEMPERATURE,
                     test_accuracy=None,
                 )
-                for exit in range(exits)
+                for exit, graph in enumerate(graphs)
             ),
             calibration="calibration.npz",
             files={
@@ -188,6 +266,22 @@ def tiny_bundle(
 ) -> Path:
     """Three exits, four classes, batches of up to eight. Not to be written to."""
     return write_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_torch_bundle(
+    write_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same network as exported programs of torch. Not to be written to."""
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "tiny", runtime="torch")
+
+
+@pytest.fixture(scope="session", params=["onnx", "torch"])
+def either_bundle(request: pytest.FixtureRequest) -> Path:
+    """``tiny_bundle``, then ``tiny_torch_bundle``: what uses it runs on both runtimes."""
+    name = "tiny_bundle" if request.param == "onnx" else "tiny_torch_bundle"
+    folder: Path = request.getfixturevalue(name)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -264,7 +358,7 @@ def make_calibration() -> Callable[..., Calibration]:
     """Makes the table of a network with the given accuracies, from a seed.
 
     A sample's difficulty is uniform and an exit is right up to its accuracy; its confidence is
-    high where the sample is easy for it, with noise.
+    high where the sample is easy for it, with noise. Exits that are wrong all give other classes.
     """
 
     def make(*accuracies: float, samples: int = 4000, seed: int = 0) -> Calibration:
@@ -274,6 +368,7 @@ def make_calibration() -> Callable[..., Calibration]:
         ease = np.asarray(accuracies) - difficulty[:, None]
         noisy = ease + rng.normal(scale=0.1, size=right.shape)
         confidence = 1 / (1 + np.exp(-6 * noisy))
-        return Calibration(confidence.astype(np.float32), right)
+        answers = np.where(right, 0, 1 + np.arange(len(accuracies)))
+        return Calibration(confidence.astype(np.float32), right, answers.astype(np.int32))
 
     return make

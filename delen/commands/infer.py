@@ -12,9 +12,9 @@ from delen.wire import result_to_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Answer an image or an .npy array under its bounds."
+    parser.description = "Answer an image, a recording, a text or an .npy array under its bounds."
     parser.epilog = "example: delen infer cat.png --max-latency 20ms --top-k 3"
-    parser.add_argument("file", metavar="FILE", help="a JPEG, PNG or .npy file")
+    parser.add_argument("file", metavar="FILE", help="a JPEG, PNG, .wav, .txt (UTF-8) or .npy file")
     add_bounds(parser)
     parser.add_argument("--model", help="by default the daemon's default model")
     parser.add_argument("--tenant", default="default")

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     from delen.bundle import load_bundle
     from delen.config import read_config
     from delen.device import identify
-    from delen.engine.backends.onnx import OnnxBackend
+    from delen.engine.backends.choose import BundleBackends
     from delen.profiler import QUICK, THOROUGH, measure_profile
     from delen.profiles import beside_file, save_profile, state_file
     from delen.serving import bundle_by_name
@@ -45,9 +45,9 @@ def run(options: argparse.Namespace) -> int:
     if options.beside_bundle and SHIPPED_BUNDLES in folder.resolve().parents:
         raise ConfigError(f"{folder} is part of the installed package; leave out --beside-bundle")
     bundle = load_bundle(folder)
-    backend = OnnxBackend(config["device.backend"], config["device.threads"])
-    network = backend.load(bundle)
-    device = identify(Path(config["power.root"]), backend.provider, backend.threads)
+    network = BundleBackends(config["device.backend"], config["device.threads"]).load(bundle)
+    where = network.placement
+    device = identify(Path(config["power.root"]), where.provider, where.threads, where.runtime)
     effort = QUICK if options.quick else THOROUGH
     profile = measure_profile(bundle, network, device, effort, _show_progress)
     if options.output is not None:

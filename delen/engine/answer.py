@@ -16,6 +16,7 @@ from delen.result import (
     Receipt,
     Result,
 )
+from policies.promises import Terms
 
 
 def write_result(job: Job, reason: Reason, now: float) -> Result:
@@ -69,11 +70,28 @@ def _is_confident(job: Job) -> bool:
     return threshold is not None and job.exit < job.plan.exit and job.confidence >= threshold
 
 
+def _ended_as_planned(job: Job, reason: Reason) -> bool:
+    return reason != "policy" and (job.exit == job.plan.exit or _is_confident(job))
+
+
+def terms_of(job: Job, reason: Reason) -> Terms | None:
+    """What is promised of the answer of ``job``, which ends for ``reason``.
+
+    None where that is nothing: it was cut off, or the exit policy keeps to no plan.
+    """
+    plan = job.plan
+    if plan.accuracy is None or not _ended_as_planned(job, reason):
+        return None
+    floor = job.bounds.min_accuracy if plan.guarantee is not None else None
+    return Terms(plan.threshold, plan.exit, floor)
+
+
 def _accuracy(job: Job, reason: Reason) -> AccuracyOutcome:
-    """The floor is kept, and its guarantee covers the answer, when the job ended as planned."""
+    """The floor is kept, and its guarantee covers the answer, when the job ended as planned and
+    the guarantee still holds."""
     bound = job.bounds.min_accuracy
-    as_planned = job.exit == job.plan.exit or _is_confident(job)
-    certified = as_planned and job.plan.guarantee is not None and reason != "policy"
+    is_given = job.plan.guarantee is not None and job.model.watch.holds
+    certified = is_given and _ended_as_planned(job, reason)
     return AccuracyOutcome(
         bound=bound,
         expected=_expected(job.plan.cases[job.exit], job, reason),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delen.bounds import Bounds, Options
+from delen.criteria import PATIENCE, patience
 from delen.engine.backends.base import Features
 from delen.engine.model import Model
 from delen.plan import Plan
@@ -20,6 +21,9 @@ from delen.scheduler.queue import WaitingJob
 @dataclass(slots=True, eq=False)
 class Job:
     """One input, its bounds and plan, and the best answer so far (``exit`` -1: none yet).
+
+    ``streak`` is how many exits before that one gave the same answer in a row, counted under the
+    criterion ``patience`` alone.
 
     ``arrived`` is on the runtime's monotonic clock. ``future`` gets the Result, or the error of
     a job that ends with no answer at all.
@@ -39,6 +43,7 @@ class Job:
     exit: int = -1
     confidence: float = 0.0
     logits: NDArray[np.float32] | None = None
+    streak: int = 0
     energy: float | None = 0.0
     cancelled: bool = False
 
@@ -67,7 +72,16 @@ class Job:
         joules: float | None,
         features: Features | None,
     ) -> None:
-        """Take the answer of ``exit`` as the best so far, and the energy that it took."""
+        """Take the answer of ``exit`` as the best so far, and the energy that it took.
+
+        Under the criterion ``patience`` the confidence is how many exits in a row gave the same
+        answer, whatever ``confidence`` the graph computed.
+        """
+        manifest = self.model.bundle.manifest
+        if manifest.criterion == PATIENCE:
+            same = self.logits is not None and self.logits.argmax() == logits.argmax()
+            self.streak = self.streak + 1 if same else 0
+            confidence = patience(self.streak, len(manifest.exits))
         self.exit = exit
         self.confidence = confidence
         self.logits = logits

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from delen.bundle import Bundle
 from delen.costs import Costs
 from delen.engine.backends.base import Network
+from delen.engine.watch import GuaranteeWatch
 from policies.exits import ExitPolicy
 from policies.planner import Planner
 
@@ -18,6 +19,7 @@ class Model:
     planner: Planner
     policy: ExitPolicy
     costs: Costs
+    watch: GuaranteeWatch = field(default_factory=GuaranteeWatch)
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""From what a request carries to the model's input: encoded images, .npy, raw bytes, lists."""
+"""From what a request carries to the model's input: images, recordings, texts, arrays, lists."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from delen.bundle import InputSpec
 from delen.errors import InvalidInput, MissingExtra, TooLarge, UnsupportedMediaType
+from delen.images import fit_image
+from delen.samples import pcm_to_samples, read_wav, text_to_bytes
 
 MAX_PIXELS = 64_000_000
 """An image with more pixels than this is refused before it is decoded."""
@@ -20,7 +22,9 @@ MAX_PIXELS = 64_000_000
 NPY = "application/x-npy"
 RAW = "application/octet-stream"
 IMAGES = {"image/jpeg": "JPEG", "image/png": "PNG"}
-BODY_TYPES = (NPY, RAW, *IMAGES)
+RECORDINGS = ("audio/wav", "audio/x-wav")
+TEXT = "text/plain"
+BODY_TYPES = (NPY, RAW, *IMAGES, *RECORDINGS, TEXT)
 _NPY_MAGIC = b"\x93NUMPY"
 _NPY_FIELDS = (
     re.compile(rb"""['"]descr['"]\s*:\s*['"]([<>|=]?[A-Za-z][0-9]*)['"]"""),
@@ -48,7 +52,7 @@ def decode_image(encoded: bytes, media_type: str, spec: InputSpec) -> NDArray[np
     TooLarge for a decompression bomb, UnsupportedMediaType where the model takes no images.
     """
     if spec.image is None:
-        raise UnsupportedMediaType("this model takes no images; send .npy or raw bytes")
+        raise _not_taken("images", spec)
     try:
         from PIL import Image, UnidentifiedImageError
     except ModuleNotFoundError as error:
@@ -63,18 +67,57 @@ def decode_image(encoded: bytes, media_type: str, spec: InputSpec) -> NDArray[np
                     "are decoded",
                     "input",
                 )
-            image.draft(spec.image.mode, (width, height))
-            pixels = image.convert(spec.image.mode)
+            return fit_image(image, spec.image.mode, (width, height), spec.image.resize)
     except Image.DecompressionBombError:
         raise TooLarge(f"the image has more than {MAX_PIXELS} pixels", "input") from None
     except UnidentifiedImageError:
         raise InvalidInput(f"the body is no {form} image", "input") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise InvalidInput(f"the image does not decode: {error}", "input") from error
-    if pixels.size != (width, height):
-        pixels = pixels.resize((width, height), Image.Resampling[spec.image.resize.upper()])
-    array: NDArray[np.uint8] = np.asarray(pixels).reshape(spec.shape)
-    return array
+
+
+def decode_wav(raw: bytes, spec: InputSpec) -> NDArray[np.int16]:
+    """Decode a WAV file and cut or pad it to the model's length: int16 ``[samples]``.
+
+    Raises InvalidInput for what does not decode or has another sample rate than the model's,
+    UnsupportedMediaType where the model takes no recordings.
+    """
+    if spec.audio is None:
+        raise _not_taken("recordings", spec)
+    try:
+        frames, rate = read_wav(raw)
+    except ValueError as error:
+        raise InvalidInput(f"the recording does not decode: {error}", "input") from error
+    if rate != spec.audio.sample_rate:
+        raise InvalidInput(
+            f"the recording has {rate} samples a second; this model takes "
+            f"{spec.audio.sample_rate}: convert it first",
+            "input",
+        )
+    return pcm_to_samples(frames, spec.shape[0])
+
+
+def decode_text(text: str | bytes, spec: InputSpec) -> NDArray[np.uint8]:
+    """The UTF-8 bytes of ``text``, cut or padded to the model's length: uint8 ``[bytes]``.
+
+    Raises InvalidInput for an empty text and what is no Unicode, UnsupportedMediaType where the
+    model takes no texts.
+    """
+    if spec.text is None:
+        raise _not_taken("texts", spec)
+    if not text:
+        raise InvalidInput("the text is empty", "input")
+    try:
+        whole = text.decode("utf-8") if isinstance(text, bytes) else text
+        return text_to_bytes(whole, spec.shape[0])
+    except ValueError as error:
+        raise InvalidInput(f"the text is no UTF-8: {error}", "input") from error
+
+
+def _not_taken(what: str, spec: InputSpec) -> UnsupportedMediaType:
+    own = {"images": spec.image, "WAV recordings": spec.audio, "texts": spec.text}
+    taken = [name for name, way in own.items() if way is not None] + [".npy arrays", "raw bytes"]
+    return UnsupportedMediaType(f"this model takes no {what}; it takes {', '.join(taken)}")
 
 
 def decode_npy(raw: bytes) -> NDArray[Any]:
@@ -137,6 +180,18 @@ def decode_raw(raw: bytes, spec: InputSpec) -> NDArray[Any]:
     return array.reshape(spec.shape if len(raw) == size else (-1, *spec.shape))
 
 
+def decode_json(value: object, spec: InputSpec) -> NDArray[Any]:
+    """What a JSON document has as its input: a nested list of numbers; for a model of texts also
+    a string, or a list of strings, which is a batch."""
+    if spec.text is not None and isinstance(value, str):
+        return decode_text(value, spec)
+    if spec.text is not None and isinstance(value, list):
+        texts = [text for text in value if isinstance(text, str)]
+        if texts and len(texts) == len(value):
+            return np.stack([decode_text(text, spec) for text in texts])
+    return decode_list(value, spec)
+
+
 def decode_list(value: object, spec: InputSpec) -> NDArray[Any]:
     """A nested list of numbers in the model's dtype; a number that does not fit it is refused."""
     if not isinstance(value, list):
@@ -168,6 +223,10 @@ def decode_body(body: bytes, media_type: str, spec: InputSpec) -> NDArray[Any]:
         return decode_npy(body)
     if media_type == RAW:
         return decode_raw(body, spec)
+    if media_type in RECORDINGS:
+        return decode_wav(body, spec)
+    if media_type == TEXT:
+        return decode_text(body, spec)
     return decode_image(body, media_type, spec)
 
 

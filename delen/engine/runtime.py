@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,10 @@ from delen.bounds import Bounds, Options
 from delen.engine.job import Job
 from delen.engine.model import Model
 from delen.engine.store import ModelStore
+from delen.engine.watch import read_labels
 from delen.engine.worker import Observer, Worker
 from delen.errors import Draining, InfeasibleBound, InvalidInput, Nearest, Overloaded
+from delen.guarantee import Feedback
 from delen.plan import Plan, Preview
 
 
@@ -105,10 +107,11 @@ class Runtime:
         model: Model, bounds: Bounds, options: Options, spent: float, waiting: float
     ) -> Plan:
         """A plan that counts what waits before it. What only the waiting forbids is overload."""
-        plan = model.planner.plan(bounds, model.costs, spent + waiting)
+        guaranteed = model.watch.holds
+        plan = model.planner.plan(bounds, model.costs, spent + waiting, guaranteed)
         if plan.infeasible is None or options.on_infeasible == "best_effort":
             return plan
-        alone = model.planner.plan(bounds, model.costs, spent)
+        alone = model.planner.plan(bounds, model.costs, spent, guaranteed)
         if alone.infeasible is None:
             raise Overloaded(
                 f"the bounds cannot be kept behind {1e3 * waiting:.3g} ms of waiting work",
@@ -120,8 +123,18 @@ class Runtime:
         """What ``bounds`` would buy of model ``name`` on an idle device, without running it."""
         model = self.store.ready(name)
         model.costs.relax(time.monotonic())
-        plan = model.planner.plan(bounds, model.costs)
+        plan = model.planner.plan(bounds, model.costs, guaranteed=model.watch.holds)
         return Preview.of(name, plan, model.planner.points(model.costs))
+
+    def feedback(self, name: str, labels: Mapping[str, object]) -> Feedback:
+        """Take the right classes, as indices or names, of answers of ``name`` by request id.
+
+        Raises ModelNotFound, ModelLoading, or InvalidInput naming what is no class; then none
+        of them is taken.
+        """
+        model = self.store.ready(name)
+        classes = read_labels(labels, model.bundle.manifest)
+        return model.watch.label(classes, model.planner.promises.error)
 
     def cancel(self, job: Job) -> None:
         self._worker.cancel(job)

@@ -8,7 +8,8 @@ import time
 from typing import Protocol, get_args
 
 from delen.costs import Costs
-from delen.engine.answer import write_result
+from delen.engine.answer import terms_of, write_result
+from delen.engine.audit import Audit, Audits
 from delen.engine.backends.base import SegmentRun
 from delen.engine.job import Job
 from delen.engine.model import Model
@@ -27,6 +28,7 @@ class Observer(Protocol):
     def answered(self, result: Result) -> None: ...
     def ran(self, model: str, segment: int, batch: int, seconds: float) -> None: ...
     def policy_failed(self, model: str) -> None: ...
+    def audited(self, model: str, agreed: bool) -> None: ...
 
 
 def _check_decision(decision: object, view: ExitView) -> None:
@@ -44,7 +46,9 @@ def _cancelled() -> Draining:
 class Worker:
     """Runs jobs to their answers, one batch of one segment at a time.
 
-    A job always ends: with the best answer it has, or, where it has none, with an error.
+    A job always ends: with the best answer it has, or, where it has none, with an error. Some
+    early answers are audited: once they are out, and while nothing else waits, they are run on
+    to the deepest exit. Nobody waits for that, but for the segment that runs.
     """
 
     def __init__(self, observer: Observer, threads: int) -> None:
@@ -52,6 +56,7 @@ class Worker:
         self._threads = threads
         self._scheduler = Scheduler()
         self._jobs: dict[int, Job] = {}
+        self._audits = Audits()
         self._running_work = 0.0
         self._costs: dict[str, Costs] = {}
         self._max_batch: dict[str, int] = {}
@@ -123,25 +128,40 @@ class Worker:
     def _loop(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping or len(self._scheduler) > 0)
-                batch = self._scheduler.next(time.monotonic(), self._costs, self._max_batch)
-                if batch is None:
-                    return
-                jobs = tuple(self._jobs[id] for id in batch.jobs)
-                self._running_work = self._costs[batch.model].typical(
-                    batch.segment, max(job.plan.exit for job in jobs), len(jobs)
+                self._changed.wait_for(
+                    lambda: self._stopping or len(self._scheduler) > 0 or len(self._audits) > 0
                 )
-            try:
-                self._run(batch, jobs)
-            except Exception as error:
-                log.exception("segment %d of %s failed", batch.segment, batch.model)
-                failure = BackendError(f"the engine failed in segment {batch.segment}: {error}")
-                for job in jobs:
-                    if job.id in self._jobs and job.id not in self._scheduler:
-                        self._end_early(job, failure)
-            finally:
-                with self._changed:
-                    self._running_work = 0.0
+                batch = self._scheduler.next(time.monotonic(), self._costs, self._max_batch)
+                if batch is None and self._stopping:
+                    return
+                audit = self._audits.next() if batch is None else None
+                jobs = () if batch is None else tuple(self._jobs[id] for id in batch.jobs)
+                self._running_work = self._predict(batch, jobs, audit)
+            if batch is not None:
+                self._run_or_fail(batch, jobs)
+            elif audit is not None:
+                self._run_audit(audit)
+            with self._changed:
+                self._running_work = 0.0
+
+    def _predict(self, batch: Batch | None, jobs: tuple[Job, ...], audit: Audit | None) -> float:
+        """Seconds that the device is typically busy with ``jobs``, or with the next segment of
+        ``audit``."""
+        if batch is not None:
+            last = max(job.plan.exit for job in jobs)
+            return self._costs[batch.model].typical(batch.segment, last, len(jobs))
+        assert audit is not None
+        return audit.model.costs.typical(audit.segment, audit.segment, 1)
+
+    def _run_or_fail(self, batch: Batch, jobs: tuple[Job, ...]) -> None:
+        try:
+            self._run(batch, jobs)
+        except Exception as error:
+            log.exception("segment %d of %s failed", batch.segment, batch.model)
+            failure = BackendError(f"the engine failed in segment {batch.segment}: {error}")
+            for job in jobs:
+                if job.id in self._jobs and job.id not in self._scheduler:
+                    self._end_early(job, failure)
 
     def _run(self, batch: Batch, jobs: tuple[Job, ...]) -> None:
         model, segment, size = jobs[0].model, batch.segment, len(jobs)
@@ -212,6 +232,27 @@ class Worker:
             plan=job.plan,
         )
 
+    def _run_audit(self, audit: Audit) -> None:
+        """Run the next segment of ``audit``; the last one tells whether its exit agrees."""
+        model, segment = audit.model, audit.segment
+        try:
+            began = time.monotonic()
+            run = model.network.run(segment, [audit.features])
+            seconds = time.monotonic() - began
+        except Exception:
+            log.exception("segment %d of %s failed in an audit", segment, model.name)
+            return
+        model.costs.learn(segment, 1, seconds)
+        self._observer.ran(model.name, segment, 1, seconds)
+        if segment < audit.last:
+            audit.features, audit.segment = run.features[0], segment + 1
+            with self._changed:
+                self._audits.put_back(audit)
+            return
+        agrees = int(run.logits[0].argmax()) == audit.index
+        model.watch.audited(agrees, audit.promised)
+        self._observer.audited(model.name, agrees)
+
     def _ask_policy(self, job: Job, view: ExitView) -> Decision:
         try:
             decision = job.model.policy.decide(view)
@@ -225,10 +266,15 @@ class Worker:
             return self._fallback.decide(view)
 
     def _answer(self, job: Job, reason: Reason) -> None:
-        result = write_result(job, reason, time.monotonic())
+        result, features = write_result(job, reason, time.monotonic()), job.features
+        job.model.watch.remember(job.request_id, result.index, terms_of(job, reason))
         self._forget(job)
         job.future.set_result(result)
         self._observer.answered(result)
+        audit = self._audits.of(job, reason, features)
+        if audit is not None:
+            with self._changed:
+                self._audits.add(audit)
 
     def _fail(self, job: Job, error: DelenError) -> None:
         self._forget(job)

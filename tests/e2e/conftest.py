@@ -336,9 +336,9 @@ def images() -> NDArray[np.uint8]:
     """40 images ``[40, 32, 32, 3]``: of the CIFAR-10 test set, 4 a class, or blurred noise."""
     file = _data_folder() / "images" / "cifar10_32.zip"
     if file.is_file():
-        from multiexit_models import cifar
+        from multiexit_models.data import cifar
 
-        return cifar.load(file, "test").images[::250]
+        return cifar.load(file, "test").inputs[::250]
     noise = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 3), dtype=np.uint8)
     enlarged = [Image.fromarray(tile).resize((32, 32), Image.Resampling.BICUBIC) for tile in noise]
     return np.stack([np.asarray(tile) for tile in enlarged])

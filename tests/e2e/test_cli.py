@@ -193,6 +193,7 @@ def test_models_lists_loads_and_unloads(told: Run) -> None:
     assert {model["name"]: model["state"] for model in models} == {
         "cifar10-resnet": "ready",
         "second": "unloaded",
+        "spoken-digits": "unloaded",
     }
     assert told("models", "--load", "nothing").returncode == 1
 

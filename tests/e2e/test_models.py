@@ -17,7 +17,7 @@ Image8 = NDArray[np.uint8]
 
 def test_the_models_are_listed(api: Api) -> None:
     models = {model["name"]: model for model in api.get("/v1/models").json()["models"]}
-    assert set(models) == {"cifar10-resnet", "second"}
+    assert set(models) == {"cifar10-resnet", "second", "spoken-digits"}
     assert models["cifar10-resnet"]["default"] is True
     assert models["second"]["default"] is False
     assert models["cifar10-resnet"]["state"] == "ready"

@@ -110,7 +110,11 @@ def test_plan_models_and_power(client: delen.Client) -> None:
     assert refused.nearest is not None
     assert refused.nearest.max_latency is not None
     assert client.plan(max_latency=refused.nearest.max_latency).feasible
-    assert {model["name"] for model in client.models()} == {"cifar10-resnet", "second"}
+    assert {model["name"] for model in client.models()} == {
+        "cifar10-resnet",
+        "second",
+        "spoken-digits",
+    }
     assert client.power()["kind"] == "estimated"
 
 
@@ -262,7 +266,7 @@ async def test_the_async_client_gathers(daemon: Daemon, images: Image8) -> None:
             assert results[0].tenant == "async"
             assert len(await client.infer(images[:3])) == 3
             assert (await client.plan(min_accuracy=0.8)).feasible
-            assert len(await client.models()) == 2
+            assert len(await client.models()) == 3
             assert (await client.power())["source"] == "model"
             assert (await client.load("second"))["state"] == "ready"
             assert (await client.unload("second"))["state"] == "unloaded"

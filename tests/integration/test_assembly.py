@@ -30,11 +30,11 @@ def test_a_policy_has_to_say_whether_it_keeps_to_thresholds(
         assemble(tiny_bundle)
 
 
-def test_what_decodes_images_is_loaded_with_the_model(tmp_path: Path) -> None:
+def test_what_decodes_images_is_loaded_with_the_model(tiny_bundle: Path, tmp_path: Path) -> None:
     """Otherwise the first image pays for it, and a bound of 20 ms is refused."""
     code = (
         "import sys, delen\n"
-        f"engine = delen.Engine(state={str(tmp_path)!r})\n"
+        f"engine = delen.Engine({str(tiny_bundle)!r}, state={str(tmp_path)!r})\n"
         "loaded = {'PIL.PngImagePlugin', 'PIL.JpegImagePlugin'} <= set(sys.modules)\n"
         "engine.close()\n"
         "sys.exit(not loaded)\n"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from delen.bundle import load_bundle
+from delen.engine.backends.base import Network, Placement
+from delen.engine.backends.bound import RowFeed
 from delen.engine.backends.onnx import PROVIDERS, OnnxBackend
 from delen.errors import BackendError, ConfigError
 
@@ -34,9 +37,9 @@ def test_a_provider_that_is_not_installed_is_refused_with_the_remedy(name: str) 
 
 def test_auto_says_what_it_runs_on(tiny_bundle: Path) -> None:
     backend = OnnxBackend("auto", 2)
-    backend.load(load_bundle(tiny_bundle))
-    assert (backend.name, backend.threads) == ("auto", 2)
-    assert PROVIDERS[backend.provider] in ort.get_available_providers()
+    placement = backend.load(load_bundle(tiny_bundle)).placement
+    assert placement == Placement("onnxruntime", backend.provider, 2)
+    assert PROVIDERS[placement.provider] in ort.get_available_providers()
 
 
 def test_batches_up_to_the_largest_run_alike(tiny_bundle: Path) -> None:
@@ -50,6 +53,70 @@ def test_batches_up_to_the_largest_run_alike(tiny_bundle: Path) -> None:
         assert run.logits.shape == (size, 4)
         np.testing.assert_allclose(run.logits, logits[:size], atol=1e-5)
         np.testing.assert_allclose(run.confidence, confidence[:size], atol=1e-6)
+
+
+IMAGES = np.random.default_rng(2).integers(0, 256, (8, 4, 4, 1), dtype=np.uint8)
+
+
+@pytest.fixture
+def network(tiny_bundle: Path) -> Network:
+    return OnnxBackend("cpu", 1).load(load_bundle(tiny_bundle))
+
+
+def run_alone(network: Network, segment: int, index: int) -> np.ndarray:
+    """The logits of ``segment`` for one image, that no other shared a batch with."""
+    samples: Sequence[Any] = [IMAGES[index]]
+    for earlier in range(segment):
+        samples = network.run(earlier, samples).features
+    return network.run(segment, samples).logits[0].copy()
+
+
+def test_the_graph_itself_takes_the_rows_that_go_on(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any of one batch, in any order and more than once, with no features on the host."""
+
+    def refuse(feed: RowFeed, samples: object) -> None:
+        raise AssertionError("gathered through the host")
+
+    monkeypatch.setattr(RowFeed, "_gather", refuse)
+    features = network.run(0, list(IMAGES)).features
+    for rows in ([0, 1, 2, 3, 4, 5, 6, 7], [6], [5, 2], [7, 0, 3], [2, 5], [4, 4]):
+        logits = network.run(1, [features[row] for row in rows]).logits.copy()
+        alone = [run_alone(network, 1, row) for row in rows]
+        np.testing.assert_allclose(logits, alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("on_host", [True, False], ids=["host", "device"])
+def test_samples_of_different_batches_are_gathered(network: Network, on_host: bool) -> None:
+    first, second = network.run(0, list(IMAGES[:5])), network.run(0, list(IMAGES[5:]))
+    if not on_host:  # as a buffer is that numpy cannot look into
+        for run in (first, second):
+            run.features[0].block.buffer._view = None
+    mixed = [first.features[3], second.features[0], first.features[1]]
+    for rows, samples in (([3, 5, 1], mixed), ([3], mixed[:1]), ([5, 6], second.features[:2])):
+        logits = network.run(1, samples).logits.copy()
+        alone = [run_alone(network, 1, row) for row in rows]
+        np.testing.assert_allclose(logits, alone, atol=1e-4)
+
+
+def test_a_block_is_used_again_once_all_its_samples_are_gone(network: Network) -> None:
+    run = network.run(0, list(IMAGES[:2]))
+    kept = run.features[1]
+    address = kept.block.buffer.address
+    del run
+    other = network.run(0, list(IMAGES[:2]))
+    assert other.features[0].block.buffer.address != address
+    del other, kept
+    addresses = {network.run(0, [image]).features[0].block.buffer.address for image in IMAGES}
+    assert len(addresses) == 1
+
+
+def test_a_run_that_fails_says_which_and_changes_nothing(network: Network) -> None:
+    expected = run_alone(network, 1, 0)
+    with pytest.raises(BackendError, match="segment 1 failed on a batch of 16"):
+        network.run(1, list(network.run(0, list(IMAGES)).features) * 2)
+    np.testing.assert_array_equal(run_alone(network, 1, 0), expected)
 
 
 def value(model: onnx.ModelProto, name: str) -> onnx.ValueInfoProto:
@@ -85,8 +152,17 @@ def widen(name: str) -> Edit:
     return edit
 
 
-def take_floats(model: onnx.ModelProto) -> None:
-    value(model, "images").type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+def take(name: str, type: int) -> Edit:
+    def edit(model: onnx.ModelProto) -> None:
+        value(model, name).type.tensor_type.elem_type = type
+
+    return edit
+
+
+def take_no_rows(model: onnx.ModelProto) -> None:
+    """The graph of a bundle of schema 1, which runs on all that it is given."""
+    del model.graph.input[1]
+    model.graph.node[0].CopyFrom(onnx.helper.make_node("Identity", ["features"], ["x"]))
 
 
 def add_class(model: onnx.ModelProto) -> None:
@@ -106,16 +182,31 @@ def shrink_features(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("file", "edit", "message"),
     [
-        ("exit0.onnx", rename("images", "pixels"), r"must take \['images'\]"),
-        ("exit1.onnx", rename("features", "x0"), r"must take \['features'\]"),
-        ("exit1.onnx", rename("confidence", "score"), "confidence"),
-        ("exit2.onnx", rename("logits", "scores"), "logits"),
-        ("exit0.onnx", fix_batch("images"), "after a free batch"),
-        ("exit1.onnx", fix_batch("features"), "after a free batch"),
-        ("exit1.onnx", widen("features"), r"the manifest says \[16\]"),
-        ("exit0.onnx", take_floats, "float32.*uint8"),
-        ("exit1.onnx", add_class, r"gives logits .* the manifest says \[4\]"),
-        ("exit1.onnx", shrink_features, r"gives features_out .* the manifest says \[16\]"),
+        ("segment0.onnx", rename("input", "pixels"), r"takes \['pixels'\].* must take \['input'\]"),
+        ("segment1.onnx", rename("features", "x0"), r"must take \['features', 'rows'\]"),
+        (
+            "segment1.onnx",
+            take_no_rows,
+            r"takes \['features'\] .* must take \['features', 'rows'\]",
+        ),
+        ("segment1.onnx", rename("confidence", "score"), "confidence"),
+        ("segment2.onnx", rename("logits", "scores"), "logits"),
+        ("segment0.onnx", fix_batch("input"), r"takes input \[1, 4.* must be free, for any batch"),
+        ("segment1.onnx", fix_batch("features"), "takes features .* must be free"),
+        ("segment1.onnx", fix_batch("rows"), r"takes rows \[1\]; its first size must be free"),
+        ("segment1.onnx", widen("features"), r"the manifest says \[16\]"),
+        (
+            "segment0.onnx",
+            take("input", onnx.TensorProto.FLOAT),
+            "takes input as float32; it must be uint8",
+        ),
+        (
+            "segment1.onnx",
+            take("rows", onnx.TensorProto.INT32),
+            "takes rows as int32; it must be int64",
+        ),
+        ("segment1.onnx", add_class, r"gives logits .* the manifest says \[4\]"),
+        ("segment1.onnx", shrink_features, r"gives features_out .* the manifest says \[16\]"),
     ],
 )
 def test_a_graph_that_is_not_what_the_manifest_says_is_refused(
@@ -137,10 +228,10 @@ def test_a_file_that_is_no_graph_is_refused(
 ) -> None:
     folder = write_bundle(
         tmp_path / "tiny",
-        edit=lambda files: files.update({"exit1.onnx": b"no graph"}),
+        edit=lambda files: files.update({"segment1.onnx": b"no graph"}),
         calibration_samples=50,
     )
-    with pytest.raises(BackendError, match=r"exit1\.onnx does not load"):
+    with pytest.raises(BackendError, match=r"segment1\.onnx does not load"):
         OnnxBackend("cpu", 1).load(load_bundle(folder))
 
 
@@ -148,8 +239,8 @@ def test_the_last_segment_gives_no_features(
     write_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
     def swap(files: dict[str, bytes]) -> None:
-        files["exit2.onnx"] = files["exit1.onnx"]
+        files["segment2.onnx"] = files["segment1.onnx"]
 
     folder = write_bundle(tmp_path / "tiny", edit=swap, calibration_samples=50)
-    with pytest.raises(BackendError, match=r"exit2\.onnx must take .* and give"):
+    with pytest.raises(BackendError, match=r"segment2\.onnx takes .* and give"):
         OnnxBackend("cpu", 1).load(load_bundle(folder))

@@ -1,4 +1,7 @@
-"""The engine with a real bundle through ONNX Runtime, without HTTP."""
+"""The engine with a real bundle through ONNX Runtime and through torch, without HTTP.
+
+Whatever runs it, the answers have to be those of the ONNX graphs run one sample at a time.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ from numpy.typing import NDArray
 from delen.bounds import Bounds, Options
 from delen.bundle import load_bundle
 from delen.costs import Costs
-from delen.engine.backends.onnx import OnnxBackend, OnnxNetwork
+from delen.engine.backends.base import Network
+from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.errors import (
@@ -46,6 +50,7 @@ class Silent:
 
     def answered(self, result: Result) -> None: ...
     def policy_failed(self, model: str) -> None: ...
+    def audited(self, model: str, agreed: bool) -> None: ...
 
     def ran(self, model: str, segment: int, batch: int, seconds: float) -> None:
         self.batches.append(batch)
@@ -61,15 +66,15 @@ def direct(
     tiny_bundle: Path, images: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Logits ``[exits, n, classes]`` and confidences of the chain, one sample at a time."""
-    sessions = [ort.InferenceSession(tiny_bundle / f"exit{exit}.onnx") for exit in range(3)]
+    sessions = [ort.InferenceSession(tiny_bundle / f"segment{exit}.onnx") for exit in range(3)]
     logits = np.empty((3, len(images), 4), np.float32)
     confidence = np.empty((3, len(images)), np.float32)
     for index, image in enumerate(images):
-        features = image[None]
+        feed = {"input": image[None]}
         for exit, session in enumerate(sessions):
-            outputs = session.run(None, {session.get_inputs()[0].name: features})
+            outputs = session.run(None, feed)
             logits[exit, index], confidence[exit, index] = outputs[0][0], outputs[1][0]
-            features = outputs[-1]
+            feed = {"features": outputs[-1], "rows": np.zeros(1, np.int64)}
     return logits, confidence
 
 
@@ -81,7 +86,7 @@ def load_model(make_costs: Callable[..., Costs]) -> Callable[[Path], Model]:
         bundle = load_bundle(path)
         return Model(
             bundle,
-            OnnxBackend("cpu", 1).load(bundle),
+            BundleBackends("cpu", 1).load(bundle),
             Planner(bundle.calibration, PlannerSettings()),
             BoundsPolicy(),
             make_costs(*[SEGMENT_SECONDS] * 3, energy=(SEGMENT_JOULES,) * 3, growth=0.0),
@@ -97,9 +102,9 @@ def observer() -> Silent:
 
 @pytest.fixture
 def runtime(
-    tiny_bundle: Path, load_model: Callable[[Path], Model], observer: Silent
+    either_bundle: Path, load_model: Callable[[Path], Model], observer: Silent
 ) -> Iterator[Runtime]:
-    runtime = Runtime(lambda: [tiny_bundle], load_model, observer, 1, max_backlog=1e9)
+    runtime = Runtime(lambda: [either_bundle], load_model, observer, 1, max_backlog=1e9)
     runtime.load("tiny")
     yield runtime
     runtime.close()
@@ -173,8 +178,8 @@ def test_company_in_a_batch_changes_no_answer(
 
 
 @pytest.fixture(scope="module")
-def module_runtime(tiny_bundle: Path, load_model: Callable[[Path], Model]) -> Iterator[Runtime]:
-    runtime = Runtime(lambda: [tiny_bundle], load_model, Silent(), 1, max_backlog=1e9)
+def module_runtime(either_bundle: Path, load_model: Callable[[Path], Model]) -> Iterator[Runtime]:
+    runtime = Runtime(lambda: [either_bundle], load_model, Silent(), 1, max_backlog=1e9)
     runtime.load("tiny")
     yield runtime
     runtime.close()
@@ -211,7 +216,7 @@ def test_requests_from_many_threads_get_their_own_answers(
 
 @given(st.data())
 def test_features_stay_with_their_sample(
-    network: OnnxNetwork, images: NDArray[np.uint8], direct: Any, data: st.DataObject
+    network: Network, images: NDArray[np.uint8], direct: Any, data: st.DataObject
 ) -> None:
     """Any subset of any earlier batches, in any order, runs the next segment like each alone."""
     logits, confidence = direct
@@ -231,8 +236,8 @@ def test_features_stay_with_their_sample(
 
 
 @pytest.fixture(scope="module")
-def network(tiny_bundle: Path) -> OnnxNetwork:
-    return OnnxBackend("cpu", 1).load(load_bundle(tiny_bundle))
+def network(either_bundle: Path) -> Network:
+    return BundleBackends("cpu", 1).load(load_bundle(either_bundle))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import wave
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 
 import delen
-from delen.errors import BundleError, ConfigError
+from delen.bundle import AudioPreprocessing, InputSpec, TextPreprocessing
+from delen.encoding import Input
+from delen.errors import BundleError, ConfigError, InvalidInput, UnsupportedMediaType
 from delen.profiler import Effort
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
@@ -21,18 +24,24 @@ IMAGES = np.random.default_rng(3).integers(0, 256, (5, 4, 4, 1), dtype=np.uint8)
 
 
 @pytest.fixture
-def open_engine(
-    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., delen.Engine]:
-    """Opens the tiny bundle on one thread, its first profile measured as quickly as can be."""
+def open_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., delen.Engine]:
+    """Opens a bundle on one thread, its first profile measured as quickly as can be."""
     least = Effort(seconds=0.0, least_runs=8, spread=0.25, tries=1, strict=False)
     monkeypatch.setattr("delen.assembly.QUICK", least)
 
-    def make(**how: Any) -> delen.Engine:
+    def make(folder: Path, **how: Any) -> delen.Engine:
         how = {"state": tmp_path / "state", "backend": "cpu", "threads": 1, **how}
-        return delen.Engine(tiny_bundle, **how)
+        return delen.Engine(folder, **how)
 
     return make
+
+
+@pytest.fixture
+def open_engine(
+    open_bundle: Callable[..., delen.Engine], either_bundle: Path
+) -> Callable[..., delen.Engine]:
+    """Opens the tiny bundle of one runtime and then of the other."""
+    return lambda **how: open_bundle(either_bundle, **how)
 
 
 def test_a_sample_gives_a_result_and_a_batch_a_list(
@@ -113,12 +122,12 @@ def test_a_state_folder_that_cannot_be_written_does_not_stop_serving(
 
 
 def test_wrong_arguments_are_refused(
-    open_engine: Callable[..., delen.Engine], tmp_path: Path
+    open_bundle: Callable[..., delen.Engine], tiny_bundle: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=r"device\.backend is 'gpu'"):
-        open_engine(backend="gpu")
+        open_bundle(tiny_bundle, backend="gpu")
     with pytest.raises(ConfigError, match=r"device\.threads"):
-        open_engine(threads=0)
+        open_bundle(tiny_bundle, threads=0)
     with pytest.raises(BundleError, match="is not a folder"):
         delen.Engine(tmp_path / "none")
 
@@ -129,3 +138,77 @@ def test_a_closed_engine_refuses(open_engine: Callable[..., delen.Engine]) -> No
     with pytest.raises(delen.Overloaded):
         engine.infer(IMAGES[0])
     engine.close()
+
+
+def test_the_runtimes_of_one_network_answer_alike_and_keep_their_own_profiles(
+    open_bundle: Callable[..., delen.Engine],
+    tiny_bundle: Path,
+    tiny_torch_bundle: Path,
+    tmp_path: Path,
+) -> None:
+    answers = []
+    for folder in (tiny_bundle, tiny_torch_bundle):
+        with open_bundle(folder) as engine:
+            answers.append(engine.infer(IMAGES))
+    for one, other in zip(*answers, strict=True):
+        assert (one.index, one.exit, one.reason) == (other.index, other.exit, other.reason)
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
+        assert one.receipt.accuracy == other.receipt.accuracy
+    kept = sorted(file.stem.split("c-")[-1] for file in (tmp_path / "state").rglob("*.json"))
+    assert kept == ["cpu-1t-default", "torch-cpu-1t-default"]
+
+
+def wav(samples: np.ndarray, rate: int = 8000) -> bytes:
+    buffer = BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(samples.astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def test_recordings_are_taken(
+    open_bundle: Callable[..., delen.Engine], write_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    spec = InputSpec("int16", (16,), audio=AudioPreprocessing(8000))
+    samples = np.random.default_rng(0).integers(-30000, 30000, 16).astype(np.int16)
+    file = tmp_path / "recording.wav"
+    file.write_bytes(wav(np.append(samples, [7, 7, 7])))
+    with open_bundle(write_bundle(tmp_path / "tiny", input=spec)) as engine:
+        expected = engine.infer(samples)
+        forms: list[Input] = [wav(samples), file, str(file)]
+        for x in forms:
+            np.testing.assert_array_equal(engine.infer(x).probabilities, expected.probabilities)
+        with pytest.raises(InvalidInput, match="has 16000 samples a second; this model takes 8000"):
+            engine.infer(wav(samples, 16000))
+        with pytest.raises(UnsupportedMediaType, match="no texts; it takes WAV recordings"):
+            engine.infer(delen.Text("hello"))
+
+
+def test_texts_are_taken(
+    open_bundle: Callable[..., delen.Engine], write_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    spec = InputSpec("uint8", (16,), text=TextPreprocessing("utf-8"))
+    file = tmp_path / "note.txt"
+    file.write_text("good morning\n")
+    padded = np.frombuffer(b"good morning".ljust(16, b"\0"), np.uint8)
+    with open_bundle(write_bundle(tmp_path / "tiny", input=spec)) as engine:
+        expected = engine.infer(padded)
+        forms: list[Input] = [delen.Text("good morning"), file, str(file)]
+        for x in forms:
+            np.testing.assert_array_equal(engine.infer(x).probabilities, expected.probabilities)
+        both = engine.infer([delen.Text("good morning"), delen.Text("good night")])
+        assert len(both) == 2
+        np.testing.assert_allclose(both[0].probabilities, expected.probabilities, atol=1e-6)
+        with pytest.raises(InvalidInput, match="the text is empty"):
+            engine.infer(delen.Text(""))
+        with pytest.raises(UnsupportedMediaType, match="no recordings; it takes texts"):
+            engine.infer(wav(np.zeros(16)))
+
+
+def test_labels_are_taken_in_process_too(open_engine: Callable[..., delen.Engine]) -> None:
+    with open_engine() as engine:
+        result = engine.infer(np.zeros((4, 4, 1), np.uint8))
+        feedback = engine.feedback({result.request_id: result.index, "nobody": 0})
+        assert (feedback.accepted, feedback.wrong, feedback.unknown) == (1, 0, ("nobody",))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +17,28 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch computes with one thread: tiny networks are fastest so, and the bits the same."""
+    torch = pytest.importorskip("torch", reason="training needs torch: delen[train]")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def tiny_network() -> Callable[[], MultiExitNetwork]:
     """Makes two exits over uint8 images [n, 8, 8, 3] of two classes; the same seed each time."""
     torch = pytest.importorskip("torch", reason="training needs torch: delen[train]")
     from multiexit_models.network import MultiExitNetwork
-    from multiexit_models.residual import Normalise, conv_bn
+    from multiexit_models.residual import Normalise
+
+    def halving(inputs: int, outputs: int) -> torch.nn.Sequential:
+        return torch.nn.Sequential(
+            torch.nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
+            torch.nn.BatchNorm2d(outputs),
+            torch.nn.ReLU(),
+        )
 
     def head(channels: int) -> torch.nn.Sequential:
         return torch.nn.Sequential(
@@ -30,11 +47,8 @@ def tiny_network() -> Callable[[], MultiExitNetwork]:
 
     def make() -> MultiExitNetwork:
         torch.manual_seed(3)
-        first = torch.nn.Sequential(
-            Normalise((0.5,) * 3, (0.25,) * 3), conv_bn(3, 8, 3, stride=2), torch.nn.ReLU()
-        )
-        second = torch.nn.Sequential(conv_bn(8, 12, 3, stride=2), torch.nn.ReLU())
-        return MultiExitNetwork([first, second], [head(8), head(12)])
+        first = torch.nn.Sequential(Normalise((0.5,) * 3, (0.25,) * 3), halving(3, 8))
+        return MultiExitNetwork([first, halving(8, 12)], [head(8), head(12)])
 
     return make
 

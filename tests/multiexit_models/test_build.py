@@ -1,171 +1,233 @@
+"""From a stranger's folder to a bundle, by the command that a user runs."""
+
 from __future__ import annotations
 
 import argparse
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="building needs torch: delen[train]")
-pytest.importorskip("onnx", reason="building needs onnx: delen[train]")
 pytest.importorskip("onnxscript", reason="building needs onnxscript: delen[train]")
 
-from delen.bundle import InputSpec, load_bundle  # noqa: E402
-from delen.errors import BundleError, InvalidInput  # noqa: E402
-from multiexit_models import export  # noqa: E402
-from multiexit_models.build import Identity, build_bundle, build_cifar10  # noqa: E402
-from multiexit_models.provenance import Evaluated  # noqa: E402
-from multiexit_models.recipe import Recipe  # noqa: E402
-from multiexit_models.train import predict  # noqa: E402
+from PIL import Image  # noqa: E402
 
-RECIPE = Recipe(epochs=1, batch_size=20, small_share=0.0)
+from delen.bundle import Bundle, load_bundle  # noqa: E402
+from delen.errors import InvalidInput  # noqa: E402
+from delen.local import Engine  # noqa: E402
+from multiexit_models.command import add_arguments, run  # noqa: E402
 
-
-class Watcher:
-    def __init__(self) -> None:
-        self.stages: list[str] = []
-        self.steps: list[tuple[int, int]] = []
-
-    def stage(self, name: str) -> None:
-        self.stages.append(name)
-
-    def step(self, done: int, total: int, loss: float) -> None:
-        self.steps.append((done, total))
+COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
+Build = Callable[..., Bundle]
 
 
 @pytest.fixture(scope="module")
-def built(cifar_folder: Path, tmp_path_factory: pytest.TempPathFactory):
-    """The bundle of a CIFAR-10 of 100 images, its trained weights and what the watcher saw."""
-    folder, watcher = tmp_path_factory.mktemp("built"), Watcher()
-    weights = folder / "weights.pt"
-    bundle = build_cifar10(
-        cifar_folder,
-        folder / "bundle",
-        recipe=RECIPE,
-        calibration_images=40,
-        save_weights_to=weights,
-        progress=watcher,
-    )
-    return bundle, weights, watcher
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of 40 noisy plain images of several sizes."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir()
+        for number in range(40):
+            side = int(rng.integers(20, 40))
+            noise = rng.normal(0, 30, (side, side, 3))
+            pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
 
 
-def test_bundle_is_whole_and_says_what_made_it(built) -> None:
-    bundle, _, watcher = built
-    again = load_bundle(bundle.path)
-    assert again.digest == bundle.digest
-    assert {entry.name for entry in bundle.path.iterdir()} == {
-        *(f"segment{index}.onnx" for index in range(5)),
-        "calibration.npz",
-        "manifest.json",
-    }
-    manifest = again.manifest
-    assert (manifest.name, manifest.version, manifest.max_batch) == ("cifar10-resnet", "1", 32)
-    assert (again.calibration.samples, again.calibration.exits) == (40, 5)
-    origin = manifest.provenance
-    assert origin["recipe"]["epochs"] == 1
-    assert origin["data"] | {"name": ""} == {
-        "name": "", "training": 60, "calibration": 40, "test": 40, "split_seed": 0,
-    }  # fmt: skip
-    assert len(origin["export"]["max_logit_difference"]) == 5
-    for spec, figures, index in zip(again.exits, origin["exits"], range(5), strict=True):
-        assert figures["macs"] == spec.macs
-        assert figures["test_accuracy"] == spec.test_accuracy
-        assert figures["calibration_accuracy"] == again.calibration.accuracy(index)
-    assert watcher.steps == [(1, 3), (2, 3), (3, 3)]
-    assert watcher.stages[:2] == ["reading data", "training"]
-
-
-def test_saved_weights_make_the_same_bundle_by_command(built, cifar_folder, tmp_path, capsys):
-    from multiexit_models.command import add_arguments, run
-
-    bundle, weights, _ = built
+def command(*arguments: str | Path) -> int:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    output = tmp_path / "again"
-    arguments = ["--data", str(cifar_folder), "--output", str(output), "--json"]
-    arguments += ["--weights", str(weights), "--calibration-images", "40"]
-    assert run(parser.parse_args(arguments)) == 0
+    return run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+@pytest.fixture(scope="module")
+def built(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle of the photos, and its weights beside it."""
+    folder = tmp_path_factory.mktemp("built")
+    arguments = ["--data", photos, "--output", folder / "photos", "--epochs", "2"]
+    arguments += ["--batch-size", "16", "--save-weights", folder / "weights.pt", "--threads", "1"]
+    assert command(*arguments) == 0
+    return load_bundle(folder / "photos")
+
+
+def test_bundle_is_whole_and_says_what_made_it(built: Bundle) -> None:
+    manifest = built.manifest
+    assert (manifest.name, manifest.labels) == ("photos", tuple(COLOURS))
+    assert (manifest.runtime, manifest.precision) == ("onnx", "fp32")
+    assert {entry.name for entry in built.path.iterdir()} == {
+        *(f"segment{index}.onnx" for index in range(5)),
+        *("calibration.npz", "manifest.json", "report.md", "report.png"),
+    }
+    origin = manifest.provenance
+    assert origin["network"] == "residual-small"
+    assert origin["recipe"]["epochs"] == 2
+    counts = [origin["data"][part] for part in ("training", "validation", "calibration", "test")]
+    assert sum(counts) == 120
+    assert built.calibration.samples == origin["data"]["calibration"]
+    for spec, figures, index in zip(built.exits, origin["exits"], range(5), strict=True):
+        assert figures["macs"] == spec.macs
+        assert figures["test_accuracy"] == spec.test_accuracy
+        assert figures["calibration_accuracy"] == built.calibration.accuracy(index)
+    assert not list(built.path.parent.glob("*.checkpoint"))
+
+
+def test_report_tells_of_exits_thresholds_and_floors(built: Bundle) -> None:
+    report = (built.path / "report.md").read_text()
+    for part in ("## Exits", "## Thresholds", "## Floors", "## Criteria", "(report.png)"):
+        assert part in report
+    assert Image.open(built.path / "report.png").width > 800
+
+
+def test_bundle_is_served(built: Bundle, photos: Path, tmp_path: Path) -> None:
+    with Engine(built.path, state=tmp_path) as engine:
+        result = engine.infer(photos / "red" / "0.png", max_latency=10.0)
+    assert result.label in COLOURS
+    assert result.receipt.met
+
+
+def test_saved_weights_make_the_same_calibration(
+    built: Bundle, photos: Path, tmp_path: Path, capsys: Any
+) -> None:
+    weights = built.path.parent / "weights.pt"
+    arguments = ["--data", photos, "--output", tmp_path / "again", "--weights", weights, "--json"]
+    assert command(*arguments) == 0
     printed = json.loads(capsys.readouterr().out)
-    again = load_bundle(output)
+    again = load_bundle(tmp_path / "again")
     assert printed["digest"] == again.digest
-    assert [exit["macs"] for exit in printed["exits"]] == [exit.macs for exit in bundle.exits]
-    before, after = bundle.manifest.provenance, again.manifest.provenance
-    assert after["weights_sha256"] == before["weights_sha256"]
-    assert after["recipe"] == before["recipe"]
-    assert np.array_equal(again.calibration.correct, bundle.calibration.correct)
+    assert [exit["macs"] for exit in printed["exits"]] == [exit.macs for exit in built.exits]
+    before, after = built.manifest.provenance, again.manifest.provenance
+    assert (after["weights_sha256"], after["recipe"]) == (
+        before["weights_sha256"],
+        before["recipe"],
+    )
+    assert np.array_equal(again.calibration.correct, built.calibration.correct)
 
 
-def test_existing_output_is_refused_before_any_work(built, cifar_folder: Path) -> None:
-    watcher = Watcher()
-    with pytest.raises(InvalidInput, match="exists"):
-        build_cifar10(cifar_folder, built[0].path, recipe=RECIPE, progress=watcher)
-    assert watcher.stages == []
+def test_int8_carries_its_own_calibration(built: Bundle, photos: Path, tmp_path: Path) -> None:
+    weights = built.path.parent / "weights.pt"
+    arguments = ["--data", photos, "--output", tmp_path / "int8", "--weights", weights]
+    assert command(*arguments, "--precision", "int8") == 0
+    quantised = load_bundle(tmp_path / "int8")
+    assert quantised.manifest.precision == "int8"
+    assert not np.array_equal(quantised.calibration.confidence, built.calibration.confidence)
+    before, after = (
+        sum(entry.size for name, entry in bundle.manifest.files.items() if "segment" in name)
+        for bundle in (built, quantised)
+    )
+    assert after < 0.4 * before
 
 
-@pytest.mark.parametrize("images", [0, 100])
-def test_too_many_calibration_images_are_refused(cifar_folder, tmp_path, images: int) -> None:
-    with pytest.raises(InvalidInput, match="set aside of 100"):
-        build_cifar10(cifar_folder, tmp_path / "b", recipe=RECIPE, calibration_images=images)
+OWN = """
+from torch import nn
 
+def make():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+    )
 
-def test_too_few_training_images_are_refused(cifar_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="10 training images"):
-        build_cifar10(cifar_folder, tmp_path / "b", recipe=RECIPE, calibration_images=90)
-
-
-def test_unusable_data_and_weights_are_refused(cifar_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="no CIFAR-10"):
-        build_cifar10(tmp_path / "absent", tmp_path / "b", recipe=RECIPE)
-    damaged, foreign = tmp_path / "damaged.pt", tmp_path / "foreign.pt"
-    damaged.write_bytes(b"no weights")
-    torch.save(torch.nn.Linear(2, 2).state_dict(), foreign)
-    for file, problem in [(damaged, "holds no weights"), (foreign, "of another network")]:
-        with pytest.raises(InvalidInput, match=problem):
-            build_cifar10(
-                cifar_folder, tmp_path / "b", recipe=RECIPE, calibration_images=40, weights=file
-            )
-    assert not (tmp_path / "b").exists()
+def no_network():
+    return 3
+"""
 
 
 @pytest.fixture
-def tiny_bundle(tiny_network):
-    """Builds the bundle of a network that is no image model, into a given folder."""
-    network = tiny_network().eval()
-    images = np.random.default_rng(1).integers(0, 256, (64, 8, 8, 3), dtype=np.uint8)
-    logits = predict(network, torch.from_numpy(images)).numpy()
-    identity = Identity("tiny", "7", "", InputSpec("uint8", (8, 8, 3), None), 2, None, 4)
-    evaluated = Evaluated(logits, np.arange(64) % 2)
-
-    def build(folder: Path, **options):
-        return build_bundle(network, identity, evaluated, None, images, folder, **options)
-
-    return build
+def own(tmp_path: Path) -> Path:
+    file = tmp_path / "own_net.py"
+    file.write_text(OWN)
+    return file
 
 
-def test_any_network_can_be_built_without_test_data(tiny_bundle, tmp_path: Path) -> None:
-    bundle = tiny_bundle(tmp_path / "tiny", training={"by": "hand"})
-    assert [exit.test_accuracy for exit in bundle.exits] == [None, None]
-    assert bundle.exits[0].features == (8, 4, 4)
-    assert bundle.manifest.provenance["by"] == "hand"
-    assert tiny_bundle(tmp_path / "tiny", overwrite=True).name == "tiny"
+@pytest.mark.parametrize(
+    ("runtime", "where"),
+    [("onnx", ["--at", "1"]), ("torch", ["--exits", "2", "--place", "probe"])],
+)
+def test_own_backbone_gets_exits(
+    photos: Path, tmp_path: Path, own: Path, runtime: str, where: list[str]
+) -> None:
+    output = tmp_path / "not" / "yet" / "own"
+    arguments = ["--data", photos, "--output", output, "--size", "32x32"]
+    arguments += ["--backbone", f"{own}:make", *where, "--epochs", "1", "--frozen"]
+    arguments += ["--batch-size", "16", "--runtime", runtime]
+    assert command(*arguments) == 0
+    bundle = load_bundle(output)
+    assert (len(bundle.exits), bundle.manifest.runtime) == (2, runtime)
+    with Engine(bundle.path, state=tmp_path / "state") as engine:
+        assert engine.infer(photos / "blue" / "1.png").label in COLOURS
 
 
-def test_failed_build_leaves_nothing(tiny_bundle, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(export, "TOLERANCE", -1.0)
-    with pytest.raises(BundleError, match="differs from torch"):
-        tiny_bundle(tmp_path / "tiny")
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--network", "resnet18x"], "residual-cifar"),
+        (["--network", "text-bytes"], "is for text"),
+        (["--at", "layer1"], "--at and --exits are for --backbone"),
+        (["--backbone", "{own}:make"], "needs --at LAYERS or --exits N"),
+        (["--backbone", "{own}:nothing", "--exits", "2"], "no function 'nothing'"),
+        (["--backbone", "{own}:no_network", "--exits", "2"], "gave a int"),
+        (["--backbone", "{own}", "--exits", "2"], "FILE.py:FUNCTION"),
+        (["--backbone", "absent.py:make", "--exits", "2"], "no Python file"),
+        (["--head", "convolutional"], "--head is for --backbone"),
+        (["--place", "cost"], "--place is for --exits"),
+        (["--size", "32"], "HEIGHTxWIDTH"),
+        (["--kind", "smells"], "none of"),
+        (["--batch-size", "1000"], "batch"),
+        (["--save-weights", "absent/weights.pt"], "absent is no folder"),
+    ],
+)
+def test_what_cannot_be_built_is_said(
+    photos: Path, tmp_path: Path, own: Path, options: list[str], problem: str
+) -> None:
+    given = [option.replace("{own}", str(own)) for option in options]
+    with pytest.raises(InvalidInput, match=problem):
+        command("--data", photos, "--output", tmp_path / "bundle", "--epochs", "1", *given)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_weights_of_another_network_are_refused(photos: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.pt"
+    torch.save(torch.nn.Linear(2, 2).state_dict(), foreign)
+    for file, problem in [(tmp_path / "no.pt", "holds no weights"), (foreign, "another network")]:
+        with pytest.raises(InvalidInput, match=problem):
+            command("--data", photos, "--output", tmp_path / "bundle", "--weights", file)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_floor_beyond_the_calibration_set_is_refused(
+    built: Bundle, photos: Path, tmp_path: Path
+) -> None:
+    arguments = ["--data", photos, "--output", tmp_path / "strict", "--floor", "0.99"]
+    with pytest.raises(InvalidInput, match="too few: even without an error it takes"):
+        command(*arguments, "--weights", built.path.parent / "weights.pt")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_output_is_refused_before_any_work(built: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="exists"):
+        command("--data", tmp_path / "absent", "--output", built.path)
+
+
+def test_data_of_no_kind_ask_for_it(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="--kind does: cifar10"):
+        command("--data", tmp_path, "--output", tmp_path / "bundle")
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--quick", "--epochs", "4"], ["--weights", "w", "--quick"], ["--epochs", "0"]],
+    [
+        ["--quick", "--epochs", "4"],
+        ["--weights", "w", "--quick"],
+        ["--epochs", "0"],
+        ["--at", "a", "--exits", "2"],
+    ],
 )
 def test_arguments_that_contradict_are_wrong_usage(arguments: list[str]) -> None:
-    from multiexit_models.command import add_arguments
-
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     with pytest.raises(SystemExit) as ended:
@@ -173,54 +235,21 @@ def test_arguments_that_contradict_are_wrong_usage(arguments: list[str]) -> None
     assert ended.value.code == 2
 
 
-def test_unwritable_places_are_refused_before_any_work(cifar_folder, tmp_path) -> None:
-    watcher = Watcher()
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InvalidInput, match="is no folder"):
-        build_cifar10(cifar_folder, tmp_path / "file" / "bundle", recipe=RECIPE, progress=watcher)
-    with pytest.raises(InvalidInput, match="absent is no folder"):
-        build_cifar10(
-            cifar_folder,
-            tmp_path / "bundle",
-            recipe=RECIPE,
-            save_weights_to=tmp_path / "absent" / "weights.pt",
-            progress=watcher,
-        )
-    assert watcher.stages == []
+def test_training_that_diverges_is_a_failure_and_no_traceback(
+    monkeypatch: Any, photos: Path, tmp_path: Path, capsys: Any
+) -> None:
+    from multiexit_models import orders
 
-
-def test_quick_trains_few_epochs(monkeypatch, built, capsys) -> None:
-    from multiexit_models import build
-    from multiexit_models.command import add_arguments, run
-
-    asked = []
-    monkeypatch.setattr(
-        build, "build_cifar10", lambda *_, **options: asked.append(options) or built[0]
-    )
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    for option in (["--quick"], ["--epochs", "7"], []):
-        assert run(parser.parse_args(["--data", "d", "--output", "o", "--seed", "5", *option])) == 0
-    assert [options["recipe"] for options in asked] == [
-        Recipe(epochs=3, seed=5),
-        Recipe(epochs=7, seed=5),
-        Recipe(seed=5),
-    ]
-    table = capsys.readouterr().out.splitlines()
-    assert table[1].split()[:4] == ["exit", "MMAC", "share", "calibration"]
-    assert table[6].split()[:3] == ["4", f"{built[0].exits[4].macs / 1e6:.2f}", "100.0%"]
-
-
-def test_training_that_diverges_is_a_failure_and_no_traceback(monkeypatch, capsys) -> None:
-    from multiexit_models import build
-    from multiexit_models.command import add_arguments, run
-
-    def diverge(*_args, **_options):
+    def diverge(*_args: Any, **_options: Any) -> None:
         raise FloatingPointError("the loss is nan at step 3 of 9")
 
-    monkeypatch.setattr(build, "build_cifar10", diverge)
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    assert run(parser.parse_args(["--data", "d", "--output", "o"])) == 1
+    monkeypatch.setattr(orders, "train", diverge)
+    assert command("--data", photos, "--output", tmp_path / "bundle") == 1
     assert "nan at step 3" in capsys.readouterr().err
-    assert "tqdm" in sys.modules
+
+
+def test_zoo_is_listed(capsys: Any) -> None:
+    assert command("--data", "d", "--output", "o", "--network", "list") == 0
+    listed = capsys.readouterr().out
+    for name in ("resnet50", "efficientnet-b0", "msdnet", "wav2vec2", "residual-cifar"):
+        assert name in listed

@@ -36,6 +36,30 @@ def test_macs_of_a_known_convolution() -> None:
     assert macs_per_stage(network, torch.zeros(1, 3, 10, 10)) == ([8 * 3 * 9 * 100], [8 * 5])
 
 
+def test_macs_of_fused_layers_are_seen() -> None:
+    transformer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+    network = MultiExitNetwork([transformer], [torch.nn.Flatten()])
+    projections, attention, feed_forward = 4 * 16 * 16, 2 * 10 * 16, 2 * 16 * 32
+    expected = 10 * (projections + attention + feed_forward)
+    assert macs_per_stage(network, torch.zeros(1, 10, 16)) == ([expected], [0])
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_macs_of_an_lstm_are_seen() -> None:
+    class LastState(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = torch.nn.LSTM(16, 8, batch_first=True)
+
+        def forward(self, features):
+            return self.lstm(features)[0][:, -1]
+
+    network = MultiExitNetwork([LastState().eval()], [torch.nn.Flatten()])
+    expected = 10 * 4 * 8 * (16 + 8)
+    assert macs_per_stage(network, torch.zeros(1, 10, 16)) == ([expected], [0])
+    assert torch.backends.mkldnn.enabled
+
+
 def test_cost_of_an_exit_includes_the_heads_on_the_way() -> None:
     network = residual_cifar().eval()
     segments, heads = macs_per_stage(network, SAMPLE)
@@ -63,6 +87,6 @@ def test_memory_format_changes_layout_and_no_value() -> None:
     network = residual_cifar()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     set_memory_format(network, torch.channels_last)
-    weight = network.segments[1].body[0][0].weight
+    weight = network.segments[1].body[0].weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -27,21 +28,30 @@ class SegmentRun(NamedTuple):
     confidence: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What a network runs on: ``runtime`` (onnxruntime or torch), the ``provider`` that it really
+    got, and its ``threads``."""
+
+    runtime: str
+    provider: str
+    threads: int
+
+
 class Network(Protocol):
     """A loaded network. Used by one thread at a time."""
 
+    @property
+    def placement(self) -> Placement: ...
     def run(self, segment: int, samples: Sequence[Features]) -> SegmentRun: ...
 
 
 class Backend(Protocol):
-    """``name`` as in the configuration, ``provider`` what it really runs on."""
+    """Loads bundles. ``threads`` is how many its networks run on."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def provider(self) -> str: ...
     @property
     def threads(self) -> int: ...
 
     def load(self, bundle: Bundle) -> Network:
-        """Raises BackendError when a graph does not load or is not what the manifest says."""
+        """Raises BackendError when a graph does not load or is not what the manifest says, and
+        MissingExtra where what runs it is not installed."""

@@ -1,16 +1,15 @@
-"""ONNX Runtime, on the CPU or an accelerator, with buffers bound before they are used."""
+"""ONNX Runtime, on the CPU or an accelerator."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from delen.bundle import DTYPES, Bundle
-from delen.engine.backends.base import Features, SegmentRun
+from delen.engine.backends.base import Features, Placement, SegmentRun
 from delen.errors import BackendError, ConfigError, MissingExtra
 
 try:
@@ -18,12 +17,13 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("onnxruntime", "daemon") from error
 
+from delen.engine.backends.bound import HOST, BoundSegment, Feed, InputFeed, RowFeed
+
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-_FLOAT = np.dtype(np.float32)
 _NUMPY_TYPES = {f"tensor({name})": name for name in DTYPES} | {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
@@ -32,137 +32,43 @@ AUTO_ORDER = ("cuda", "cpu")
 """TensorRT builds its engines for minutes at the first load, so it is only taken when asked for."""
 
 
-class _Buffer:
-    """An array with room for the largest batch, and where it lies."""
-
-    __slots__ = ("address", "array")
-
-    def __init__(self, capacity: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.array: NDArray[Any] = np.empty((capacity, *shape), dtype)
-        self.address = self.array.ctypes.data
-
-
-class _Block:
-    """A buffer with the features of one batch, lent to its samples until all have let go."""
-
-    __slots__ = ("buffer", "length", "owner")
-
-    def __init__(self, buffer: _Buffer, length: int, owner: list[_Buffer]) -> None:
-        self.buffer = buffer
-        self.length = length
-        self.owner = owner
-
-    def __del__(self) -> None:
-        self.owner.append(self.buffer)
-
-
-class _Row(NamedTuple):
-    block: _Block
-    row: int
-
-
-class _Segment:
-    """One segment's session and the buffers bound to it.
-
-    What is bound stays bound: outputs until the batch changes, features until another buffer
-    holds them. This runs between any two segments of every request, so it does nothing twice.
-    """
+class OnnxNetwork:
+    """The segments of one bundle as ONNX Runtime sessions, their features on ``device``."""
 
     def __init__(
-        self,
-        session: Any,
-        capacity: int,
-        input_shape: tuple[int, ...],
-        input_dtype: np.dtype[Any],
-        output_shape: tuple[int, ...] | None,
-        classes: int,
+        self, bundle: Bundle, sessions: Sequence[Any], placement: Placement, device: str
     ) -> None:
-        self._session = session
-        self._binding = session.io_binding()
-        self._input_name = session.get_inputs()[0].name
-        self._capacity = capacity
-        self._output_shape = output_shape
-        self._inputs = _Buffer(capacity, input_shape, input_dtype)
-        self._logits = _Buffer(capacity, (classes,), _FLOAT)
-        self._confidence = _Buffer(capacity, (), _FLOAT)
-        self._spare: list[_Buffer] = []
-        self._batch = 0
-        self._bound_input: _Buffer | None = None
-        self._bound_output: _Buffer | None = None
-        self._answers = (self._logits.array, self._confidence.array)
-
-    def run(self, samples: Sequence[Features], rows: bool) -> SegmentRun:
-        """Run on ``samples``, which are ``rows`` of blocks or else arrays."""
-        batch = len(samples)
-        if batch != self._batch:
-            self._change_batch(batch)
-        source = _whole_buffer(samples) if rows else None
-        if source is None:
-            source = self._inputs
-            for index, sample in enumerate(samples):
-                source.array[index] = sample.block.buffer.array[sample.row] if rows else sample
-        if source is not self._bound_input:
-            self._bind(self._binding.bind_input, self._input_name, source)
-            self._bound_input = source
-        features: list[_Row] = []
-        if self._output_shape is not None:
-            target = self._spare.pop() if self._spare else self._new_output(self._output_shape)
-            if target is not self._bound_output:
-                self._bind(self._binding.bind_output, "features_out", target)
-                self._bound_output = target
-            lent = _Block(target, batch, self._spare)
-            features = [_Row(lent, index) for index in range(batch)]
-        self._session.run_with_iobinding(self._binding)
-        return SegmentRun(features, *self._answers)
-
-    def _change_batch(self, batch: int) -> None:
-        self._batch = batch
-        self._bound_input = self._bound_output = None
-        self._bind(self._binding.bind_output, "logits", self._logits)
-        self._bind(self._binding.bind_output, "confidence", self._confidence)
-        self._answers = (self._logits.array[:batch], self._confidence.array[:batch])
-
-    def _new_output(self, shape: tuple[int, ...]) -> _Buffer:
-        return _Buffer(self._capacity, shape, _FLOAT)
-
-    def _bind(self, bind: Callable[..., None], name: str, buffer: _Buffer) -> None:
-        array = buffer.array
-        bind(name, "cpu", 0, array.dtype, (self._batch, *array.shape[1:]), buffer.address)
-
-
-class OnnxNetwork:
-    """The segments of one bundle as ONNX Runtime sessions."""
-
-    def __init__(self, bundle: Bundle, sessions: Sequence[Any]) -> None:
+        self.placement = placement
         manifest = bundle.manifest
-        shape, dtype = manifest.input.shape, np.dtype(manifest.input.dtype)
-        self._segments: list[_Segment] = []
+        capacity = manifest.max_batch
+        stored: tuple[int, ...] | None = None
+        self._segments: list[BoundSegment] = []
         for session, exit in zip(sessions, manifest.exits, strict=True):
-            self._segments.append(
-                _Segment(session, manifest.max_batch, shape, dtype, exit.features, manifest.classes)
+            binding = session.io_binding()
+            feed: Feed = (
+                InputFeed(binding, capacity, manifest.input.shape, np.dtype(manifest.input.dtype))
+                if stored is None
+                else RowFeed(binding, capacity, stored)
             )
-            shape, dtype = exit.features or (), _FLOAT
+            self._segments.append(
+                BoundSegment(
+                    session, binding, feed, capacity, manifest.classes, exit.features, device
+                )
+            )
+            stored = exit.features
 
     def run(self, segment: int, samples: Sequence[Features]) -> SegmentRun:
-        """Run ``segment``; features stay in their buffer where the samples lie in it in order,
-        and are gathered first where they do not."""
+        """Run ``segment`` on arrays, or on the features that the segment before it gave.
+
+        Features are copied through the host only where the samples come from different batches;
+        else they stay where they are, and the graph takes those of the samples that go on.
+        """
         try:
-            return self._segments[segment].run(samples, rows=segment > 0)
+            return self._segments[segment].run(samples)
         except Exception as error:
             raise BackendError(
                 f"segment {segment} failed on a batch of {len(samples)}: {error}"
             ) from error
-
-
-def _whole_buffer(samples: Sequence[_Row]) -> _Buffer | None:
-    """The buffer that holds just these samples in this order, or None."""
-    block = samples[0].block
-    if len(samples) != block.length:
-        return None
-    for index, sample in enumerate(samples):
-        if sample.block is not block or sample.row != index:
-            return None
-    return block.buffer
 
 
 class OnnxBackend:
@@ -189,7 +95,9 @@ class OnnxBackend:
 
     def load(self, bundle: Bundle) -> OnnxNetwork:
         sessions = [self._session(bundle, segment) for segment in range(len(bundle.exits))]
-        return OnnxNetwork(bundle, sessions)
+        device = HOST if self.provider == "cpu" else "cuda"
+        placement = Placement("onnxruntime", self.provider, self.threads)
+        return OnnxNetwork(bundle, sessions, placement, device)
 
     def _session(self, bundle: Bundle, segment: int) -> Any:
         options = ort.SessionOptions()
@@ -236,39 +144,57 @@ def _share_arena() -> None:
 
 def _check_interface(session: Any, bundle: Bundle, segment: int) -> None:
     """The graph's inputs and outputs are what the manifest says, with a free batch."""
-    is_last = segment + 1 == len(bundle.exits)
-    wanted_inputs = {"images" if segment == 0 else "features"}
-    wanted_outputs = {"logits", "confidence"} | (set() if is_last else {"features_out"})
-    inputs, outputs = session.get_inputs(), session.get_outputs()
+    wanted_inputs, wanted_outputs = _interface(bundle, segment)
+    inputs = {i.name: i for i in session.get_inputs()}
+    outputs = {o.name: o for o in session.get_outputs()}
     file = bundle.path / bundle.exits[segment].graph
-    if {i.name for i in inputs} != wanted_inputs or {o.name for o in outputs} != wanted_outputs:
+    if inputs.keys() != wanted_inputs.keys() or outputs.keys() != wanted_outputs.keys():
         raise BackendError(
-            f"{file} must take {sorted(wanted_inputs)} and give {sorted(wanted_outputs)}"
+            f"{file} takes {sorted(inputs)} and gives {sorted(outputs)}; it must take "
+            f"{sorted(wanted_inputs)} and give {sorted(wanted_outputs)}"
         )
-    shape = bundle.manifest.input.shape if segment == 0 else bundle.exits[segment - 1].features
-    if tuple(inputs[0].shape[1:]) != shape or isinstance(inputs[0].shape[0], int):
-        raise BackendError(
-            f"{file} takes {inputs[0].shape}; the manifest says {list(shape or ())} after a "
-            "free batch"
-        )
-    types = {i.name: _NUMPY_TYPES.get(i.type) for i in (*inputs, *outputs)}
-    wanted_types = dict.fromkeys(wanted_outputs | wanted_inputs, "float32")
-    if segment == 0:
-        wanted_types["images"] = bundle.manifest.input.dtype
-    if types != wanted_types:
-        raise BackendError(f"{file} has the types {types}; the manifest says {wanted_types}")
-    shapes = {"logits": (bundle.manifest.classes,), "confidence": ()}
-    shapes["features_out"] = bundle.exits[segment].features or ()
-    for output in outputs:
-        if not _fits(output.shape[1:], shapes[output.name]):
+    for name, (dtype, shape) in (wanted_inputs | wanted_outputs).items():
+        verb, found = ("takes", inputs[name]) if name in inputs else ("gives", outputs[name])
+        found_dtype = _NUMPY_TYPES.get(found.type, found.type)
+        if found_dtype != dtype:
+            raise BackendError(f"{file} {verb} {name} as {found_dtype}; it must be {dtype}")
+        if name in inputs and found.shape and isinstance(found.shape[0], int):
             raise BackendError(
-                f"{file} gives {output.name} {output.shape}; the manifest says "
-                f"{list(shapes[output.name])} after the batch"
+                f"{file} takes {name} {found.shape}; its first size must be free, for any batch"
+            )
+        if not _fits(found.shape, shape):
+            raise BackendError(
+                f"{file} {verb} {name} {found.shape}; the manifest says {list(shape)} after the "
+                "batch"
             )
 
 
+_Interface: TypeAlias = dict[str, tuple[str, tuple[int, ...]]]
+"""The dtype of each input or output by name, and its shape after the batch."""
+
+
+def _interface(bundle: Bundle, segment: int) -> tuple[_Interface, _Interface]:
+    """What the graph of ``segment`` must take, and give."""
+    manifest = bundle.manifest
+    inputs: _Interface = {"input": (manifest.input.dtype, manifest.input.shape)}
+    if segment > 0:
+        stored = bundle.exits[segment - 1].features or ()
+        inputs = {"features": ("float32", stored), "rows": ("int64", ())}
+    outputs: _Interface = {
+        "logits": ("float32", (manifest.classes,)),
+        "confidence": ("float32", ()),
+    }
+    features = bundle.exits[segment].features
+    if features is not None:
+        outputs["features_out"] = ("float32", features)
+    return inputs, outputs
+
+
 def _fits(found: Sequence[int | str | None], wanted: tuple[int, ...]) -> bool:
-    """Whether the sizes that a graph states are those wanted; one that it leaves open fits."""
-    return len(found) == len(wanted) and all(
-        size == right for size, right in zip(found, wanted, strict=True) if isinstance(size, int)
+    """Whether the sizes that a graph states after the batch are those wanted; one that it leaves
+    open fits."""
+    return len(found) == 1 + len(wanted) and all(
+        size == right
+        for size, right in zip(found[1:], wanted, strict=True)
+        if isinstance(size, int)
     )

@@ -101,19 +101,42 @@ def test_a_foreign_manifest_is_no_delen_bundle(copy: Path, document: object) -> 
 
 
 def test_a_newer_bundle_asks_for_an_upgrade(edit: Edit) -> None:
-    folder = edit(lambda document: document.update(schema=2, novelty="x"))
-    assert "schema 2 is newer than 1, the newest this delen reads; upgrade it" in refusal(folder)
+    folder = edit(lambda document: document.update(schema=3, novelty="x"))
+    assert "schema 3 is newer than 2, the newest this delen reads; upgrade it" in refusal(folder)
+
+
+SOUND = {"dtype": "int16", "shape": [16], "image": None, "audio": {"sample_rate": 8000}}
+WORDS = {"dtype": "uint8", "shape": [16], "image": None, "text": {"encoding": "utf-8"}}
+
+
+@pytest.mark.parametrize("input", [SOUND, WORDS], ids=["audio", "text"])
+def test_recordings_and_texts_are_inputs_too(edit: Edit, input: dict[str, Any]) -> None:
+    folder = edit(lambda document: document["input"].update(input))
+    read = load_bundle(folder).manifest.input
+    assert read.to_json() == {"audio": None, "text": None, **input}
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_a_bundle_says_what_runs_it(edit: Edit, runtime: str) -> None:
+    folder = edit(lambda document: document.update(runtime=runtime, precision="int8"))
+    manifest = load_bundle(folder).manifest
+    assert (manifest.runtime, manifest.precision) == (runtime, "int8")
+    assert json.loads(manifest.to_json()) == json.loads((folder / MANIFEST).read_text())
 
 
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
-        (lambda d: d.update(schema=0), "schema 0"),
+        (lambda d: d.update(schema=1), "schema 1 is of an older delen; build the bundle again"),
+        (lambda d: d.update(runtime="tvm"), "runtime 'tvm' is none of onnx, torch"),
+        (lambda d: d.update(precision="int4"), "precision 'int4' is none of fp32, fp16, int8"),
+        (lambda d: d.update(criterion="luck"), "criterion 'luck' is none of max_probability"),
+        (lambda d: d.pop("runtime"), "lacks 'runtime'"),
         (lambda d: d.update(colour="red"), "unknown key 'colour'"),
         (lambda d: d["input"].update(colour="red"), "input has the unknown key 'colour'"),
         (lambda d: d["input"]["image"].update(crop=1), "unknown key 'crop'"),
         (lambda d: d["exits"][1].update(depth=1), "exits[1] has the unknown key 'depth'"),
-        (lambda d: d["files"]["exit0.onnx"].update(md5="x"), "unknown key 'md5'"),
+        (lambda d: d["files"]["segment0.onnx"].update(md5="x"), "unknown key 'md5'"),
         (lambda d: d.pop("version"), "lacks 'version'"),
         (lambda d: d.update(name="a/b"), "name 'a/b'"),
         (lambda d: d.update(name=".."), "name '..'"),
@@ -130,6 +153,14 @@ def test_a_newer_bundle_asks_for_an_upgrade(edit: Edit) -> None:
         (lambda d: d["input"].update(shape=[4, 4, 3]), "input.image L needs"),
         (lambda d: d["input"]["image"].update(mode="CMYK"), "mode of RGB or L"),
         (lambda d: d["input"]["image"].update(resize="lanczos"), "resize of bilinear"),
+        (lambda d: d["input"].update(audio={"sample_rate": 8000}), "input.audio needs"),
+        (lambda d: d["input"].update(audio={"rate": 8000}), "sample_rate"),
+        (lambda d: d["input"].update(text={"encoding": "utf-8"}), "input.text needs"),
+        (lambda d: d["input"].update(SOUND, audio={"sample_rate": 0}), "input.audio needs"),
+        (lambda d: d["input"].update(SOUND, dtype="int32"), "input.audio needs"),
+        (lambda d: d["input"].update(WORDS, text={"encoding": "latin-1"}), "input.text needs"),
+        (lambda d: d["input"].update(WORDS, dtype="int8"), "input.text needs"),
+        (lambda d: d["input"].update(WORDS, shape=[4, 4]), "input.text needs"),
         (lambda d: d["exits"][1].update(macs=1000), "exits[1] needs"),
         (lambda d: d["exits"][2].update(macs=5), "exits[2] needs"),
         (lambda d: d["exits"][0].update(temperature=0), "exits[0] needs a temperature above 0"),
@@ -139,7 +170,7 @@ def test_a_newer_bundle_asks_for_an_upgrade(edit: Edit) -> None:
         (lambda d: d["exits"][0].update(features=[1.5]), "features"),
         (lambda d: d["exits"][0].update(graph="other.onnx"), "'other.onnx' is used but not listed"),
         (lambda d: d.update(calibration="other.npz"), "'other.npz' is used but not listed"),
-        (lambda d: d["files"].pop("exit1.onnx"), "'exit1.onnx' is used but not listed"),
+        (lambda d: d["files"].pop("segment1.onnx"), "'segment1.onnx' is used but not listed"),
     ],
 )  # fmt: skip
 def test_a_wrong_manifest_is_refused_with_the_file_and_the_reason(
@@ -152,11 +183,11 @@ def test_a_wrong_manifest_is_refused_with_the_file_and_the_reason(
 
 
 @pytest.mark.parametrize(
-    "name", ["../exit0.onnx", "/etc/passwd", "a/b", "..", ".hidden", "a\0b", ""]
+    "name", ["../segment0.onnx", "/etc/passwd", "a/b", "..", ".hidden", "a\0b", ""]
 )
 def test_a_file_outside_the_folder_is_refused_before_it_is_read(edit: Edit, name: str) -> None:
     def point_outside(document: dict[str, Any]) -> None:
-        document["files"][name] = document["files"].pop("exit0.onnx")
+        document["files"][name] = document["files"].pop("segment0.onnx")
         document["exits"][0]["graph"] = name
 
     message = refusal(edit(point_outside))
@@ -164,7 +195,7 @@ def test_a_file_outside_the_folder_is_refused_before_it_is_read(edit: Edit, name
     assert "not a plain file name" in message
 
 
-FILES = ("exit0.onnx", "exit1.onnx", "exit2.onnx", "calibration.npz")
+FILES = ("segment0.onnx", "segment1.onnx", "segment2.onnx", "calibration.npz")
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -200,8 +231,8 @@ def test_any_byte_of_the_manifest_changes_the_digest(copy: Path, tiny_bundle: Pa
 
 def test_a_graph_that_changes_after_loading_is_not_run(copy: Path) -> None:
     bundle = load_bundle(copy)
-    (copy / "exit1.onnx").write_bytes(b"something else")
-    with pytest.raises(BundleError, match=r"exit1\.onnx"):
+    (copy / "segment1.onnx").write_bytes(b"something else")
+    with pytest.raises(BundleError, match=r"segment1\.onnx"):
         bundle.graph(1)
 
 
@@ -222,7 +253,11 @@ def with_broken_stream(table: bytes) -> bytes:
     return table[:200] + b"\xff" * 40 + table[240:]
 
 
-GOOD = {"confidence": np.full((5, 3), 0.5, np.float32), "correct": np.ones((5, 3), bool)}
+GOOD = {
+    "confidence": np.full((5, 3), 0.5, np.float32),
+    "correct": np.ones((5, 3), bool),
+    "predictions": np.ones((5, 3), np.int32),
+}
 
 
 @pytest.mark.parametrize(
@@ -234,13 +269,17 @@ GOOD = {"confidence": np.full((5, 3), 0.5, np.float32), "correct": np.ones((5, 3
         pickle.dumps({"confidence": 1}),
         npy(GOOD["confidence"]),
         saved(confidence=GOOD["confidence"]),
+        saved(confidence=GOOD["confidence"], correct=GOOD["correct"]),
         saved(**{**GOOD, "correct": np.array([[object()] * 3] * 5)}),
         saved(**{**GOOD, "confidence": GOOD["confidence"].astype(np.float64)}),
         saved(**{**GOOD, "correct": GOOD["correct"].astype(np.uint8)}),
         saved(**{**GOOD, "confidence": GOOD["confidence"] + 1}),
         saved(**{**GOOD, "confidence": GOOD["confidence"] * np.float32("nan")}),
         saved(**{**GOOD, "correct": GOOD["correct"][:4]}),
-        saved(confidence=np.zeros((0, 3), np.float32), correct=np.zeros((0, 3), bool)),
+        saved(**{**GOOD, "predictions": GOOD["predictions"].astype(np.float32)}),
+        saved(**{**GOOD, "predictions": GOOD["predictions"][:4]}),
+        saved(**{**GOOD, "predictions": GOOD["predictions"] * np.int32([1, 2, 3])}),
+        saved(**{name: array[:0] for name, array in GOOD.items()}),
     ],
     ids=lambda contents: f"{len(contents)} bytes",
 )

@@ -14,13 +14,16 @@ from delen.plan import Case
 @st.composite
 def tables(draw: st.DrawFn) -> Calibration:
     """Small tables; many confidences lie just on a threshold, or are 0 or 1."""
-    shape = (draw(st.integers(1, 40)), draw(st.integers(1, 5)))
+    shape = (draw(st.integers(1, 12)), draw(st.integers(1, 4)))
     confidences = st.one_of(
         st.sampled_from(THRESHOLDS.tolist()).map(lambda value: float(np.float32(value))),
         st.floats(0, 1, width=32),
     )
     confidence = draw(arrays.arrays(np.float32, shape, elements=confidences))
-    return Calibration(confidence, draw(arrays.arrays(np.bool_, shape)))
+    classes = st.integers(0, 2)
+    predictions = draw(arrays.arrays(np.int32, shape, elements=classes))
+    labels = draw(arrays.arrays(np.int32, (shape[0], 1), elements=classes))
+    return Calibration(confidence, predictions == labels, predictions)
 
 
 def naive_exits(table: Calibration, threshold: float, deepest: int) -> list[int]:
@@ -49,6 +52,18 @@ def test_the_curve_is_what_one_finds_sample_by_sample(
         assert table.right_answers(threshold, deepest).tolist() == right
 
 
+@given(tables(), st.data())
+def test_agreement_is_with_the_deepest_exit(table: Calibration, data: st.DataObject) -> None:
+    deepest = data.draw(st.integers(0, table.exits - 1))
+    curve = table.agreement(deepest)
+    for threshold, agreeing in zip(THRESHOLDS.tolist(), curve.correct.tolist(), strict=True):
+        given = [
+            table.predictions[sample, exit]
+            for sample, exit in enumerate(naive_exits(table, threshold, deepest))
+        ]
+        assert agreeing == sum(given == table.predictions[:, deepest])
+
+
 @given(tables(), st.sampled_from(THRESHOLDS.tolist()), st.data())
 def test_shares_are_of_all_samples(
     table: Calibration, threshold: float, data: st.DataObject
@@ -67,6 +82,7 @@ def test_a_table_comes_back_from_its_file(table: Calibration) -> None:
     back = Calibration.from_npz(table.to_npz(), "table")
     np.testing.assert_array_equal(back.confidence, table.confidence)
     np.testing.assert_array_equal(back.correct, table.correct)
+    np.testing.assert_array_equal(back.predictions, table.predictions)
 
 
 def test_thresholds_go_from_the_safest_down() -> None:
@@ -94,7 +110,12 @@ def constructed(group: int = 100) -> Calibration:
     ]
     confidence = np.concatenate([np.stack(columns, axis=1) for columns, _ in blocks])
     correct = np.concatenate([np.stack(columns, axis=1) for _, columns in blocks])
-    return Calibration(confidence, correct)
+    return Calibration(confidence, correct, answers(correct))
+
+
+def answers(correct: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Predictions of label 0 where they are right, and of a class of the exit's own elsewhere."""
+    return np.where(correct, 0, 1 + np.arange(correct.shape[-1])).astype(np.int32)
 
 
 def approximately(*accuracies: float | None) -> Case:
@@ -138,6 +159,7 @@ def test_nobody_is_forced_where_all_are_confident() -> None:
     ("confidence", "correct"),
     [
         (np.zeros((2, 2), np.float32), np.zeros((2, 3), bool)),
+        (np.zeros((2, 3), np.float32), np.zeros((2, 2), bool)),
         (np.zeros(2, np.float32), np.zeros(2, bool)),
         (np.zeros((0, 2), np.float32), np.zeros((0, 2), bool)),
         (np.full((2, 2), 1.5, np.float32), np.zeros((2, 2), bool)),
@@ -148,4 +170,24 @@ def test_arrays_that_do_not_fit_are_refused(
     confidence: NDArray[np.float32], correct: NDArray[np.bool_]
 ) -> None:
     with pytest.raises(ValueError, match="confidence"):
-        Calibration(confidence, correct)
+        Calibration(confidence, correct, answers(correct))
+
+
+@pytest.mark.parametrize(
+    ("correct", "predictions", "problem"),
+    [
+        ([True, False], [1, 1], "exits 0 and 1 contradict"),
+        ([True, True], [1, 2], "exits 0 and 1 contradict"),
+        ([False, False], [1, -1], "from 0 on"),
+        ([False, False], [1, 2, 3], "predictions"),
+    ],
+)
+def test_predictions_that_no_label_explains_are_refused(
+    correct: list[bool], predictions: list[int], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        Calibration(
+            np.full((1, 2), 0.5, np.float32),
+            np.array([correct]),
+            np.array([predictions], np.int32),
+        )

@@ -26,3 +26,10 @@ def test_without_a_device_tree_the_processor_is_named(tmp_path: Path) -> None:
 
 def test_without_any_the_architecture_is_named(tmp_path: Path) -> None:
     assert processor_name(tmp_path) == platform.machine()
+
+
+def test_each_runtime_has_profiles_of_its_own(tmp_path: Path) -> None:
+    onnx = identify(tmp_path, "cpu", 3)
+    torch = identify(tmp_path, "torch-cpu", 3, "torch")
+    assert (onnx.backend, torch.backend) == ("onnxruntime", "torch")
+    assert onnx.key != torch.key

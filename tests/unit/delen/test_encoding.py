@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from delen.encoding import encode
+from delen.encoding import Text, encode
 from delen.errors import InvalidInput
 
 Image = pytest.importorskip("PIL.Image", reason="images need Pillow: delen[daemon]")
@@ -68,7 +69,7 @@ def test_a_pil_image_is_sent_as_png(mode: str) -> None:
     np.testing.assert_array_equal(np.asarray(back.convert("RGB")), np.asarray(image.convert("RGB")))
 
 
-@pytest.mark.parametrize("x", [None, 3, [[1, 2]], {"a": 1}, object()], ids=repr)
+@pytest.mark.parametrize("x", [None, 3, [], [[1, 2]], ["hi"], {"a": 1}, object()], ids=repr)
 def test_other_inputs_are_refused_with_what_is_taken(x: object) -> None:
     with pytest.raises(InvalidInput, match="it must be a numpy array, a PIL image") as caught:
         encode(x)
@@ -80,7 +81,7 @@ def test_other_inputs_are_refused_with_what_is_taken(x: object) -> None:
 def test_other_bytes_are_refused(contents: bytes, tmp_path: Path) -> None:
     file = tmp_path / "thing"
     file.write_bytes(contents)
-    with pytest.raises(InvalidInput, match=r"no JPEG, PNG or \.npy file"):
+    with pytest.raises(InvalidInput, match=r"no JPEG, PNG, \.npy or WAV file"):
         encode(contents)
     with pytest.raises(InvalidInput, match=str(file)):
         encode(file)
@@ -96,3 +97,34 @@ def test_a_path_that_cannot_be_read_is_named(path: str, tmp_path: Path) -> None:
 def test_a_folder_is_no_input(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read"):
         encode(tmp_path)
+
+
+def test_the_bytes_of_a_recording_are_recognised(tmp_path: Path) -> None:
+    contents = b"RIFF\x2c\0\0\0WAVEfmt " + b"\0" * 32
+    file = tmp_path / "recording"
+    file.write_bytes(contents)
+    for x in (contents, file):
+        sent = encode(x)
+        assert (sent.media_type, sent.body) == ("audio/wav", contents)
+    with pytest.raises(InvalidInput, match="WAV file"):
+        encode(b"RIFF\x2c\0\0\0AVI LIST")
+
+
+def test_a_text_is_sent_in_utf_8(tmp_path: Path) -> None:
+    file = tmp_path / "note.TXT"
+    file.write_bytes("Dělen\r\n".encode())
+    for x in (Text("Dělen"), file, str(file)):
+        sent = encode(x)
+        assert (sent.media_type, sent.body) == ("text/plain", "Dělen".encode())
+
+
+@pytest.mark.parametrize("form", [list, tuple])
+def test_texts_are_sent_as_a_batch(form: type) -> None:
+    sent = encode(form([Text("Dělen"), Text("")]))
+    assert sent.media_type == "application/json"
+    assert json.loads(sent.body) == {"input": ["Dělen", ""]}
+
+
+def test_half_a_character_is_no_text() -> None:
+    with pytest.raises(InvalidInput, match="cannot be written in UTF-8"):
+        encode(Text("\ud800"))

@@ -21,6 +21,7 @@ from delen.errors import (
     Overloaded,
     UnknownField,
 )
+from delen.guarantee import Feedback, GuaranteeStatus
 from delen.plan import OperatingPoint, Preview
 from delen.result import (
     AccuracyOutcome,
@@ -36,6 +37,8 @@ from delen.wire import (
     check_known,
     error_from_json,
     error_to_json,
+    feedback_from_json,
+    feedback_to_json,
     from_query,
     parse_bounds,
     parse_options,
@@ -339,3 +342,13 @@ def test_an_unknown_field_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(UnknownField, match=r"'c'.*known: a, b") as caught:
         check_known({"a": 1, "c": 2}, "a", "b")
     assert caught.value.field == "c"
+
+
+@pytest.mark.parametrize("source", ["labels", None])
+def test_feedback_comes_back_as_it_was_sent(source: Any) -> None:
+    status = GuaranteeStatus(True, source, 40, 3, 0.1, 1.5, 0.05)
+    feedback = Feedback(2, 1, 3, ("a", "b"), status)
+    sent = json.loads(json.dumps(feedback_to_json(feedback)))
+    assert feedback_from_json(sent) == feedback
+    sent["guarantee"]["newer"] = 1
+    assert feedback_from_json(sent) == feedback

@@ -282,3 +282,69 @@ def test_without_thresholds_floors_are_refused_and_accuracies_unknown(
     assert floor.infeasible is not None
     assert "does not stop by confidence thresholds" in floor.infeasible
     assert floor.nearest == Nearest()
+
+
+@pytest.mark.parametrize(
+    "bounds", [Bounds(), Bounds(min_accuracy=0.7), Bounds(min_accuracy=0.6, max_latency=0.03)]
+)
+def test_once_the_guarantee_is_lost_nothing_stops_early(
+    nano: Planner, costs: Costs, bounds: Bounds
+) -> None:
+    before, after = nano.plan(bounds, costs), nano.plan(bounds, costs, guaranteed=False)
+    assert before.threshold is not None
+    assert (after.threshold, after.guarantee, after.infeasible) == (None, None, None)
+    assert after.exit == before.exit
+    assert after.accuracy == nano.accuracies[after.exit]
+
+
+def test_what_could_never_be_kept_is_refused_without_a_guarantee_too(
+    nano: Planner, costs: Costs
+) -> None:
+    plan = nano.plan(Bounds(min_accuracy=0.99), costs, guaranteed=False)
+    assert plan.infeasible is not None
+
+
+def test_too_few_samples_for_a_floor_are_told_with_how_many_it_takes(
+    make_calibration: Callable[..., Calibration], costs: Costs
+) -> None:
+    small = Planner(make_calibration(0.8, 0.9, 0.97, 0.99, samples=50), PlannerSettings())
+    plan = small.plan(Bounds(min_accuracy=0.95), costs)
+    assert plan.infeasible is not None
+    assert (
+        "50 calibration samples are too few: even without an error it takes 59" in plan.infeasible
+    )
+    middling = Planner(make_calibration(0.8, 0.9, 0.93, 0.96, samples=200), PlannerSettings())
+    plan = middling.plan(Bounds(min_accuracy=0.95), costs)
+    assert plan.infeasible is not None
+    assert "exit 3 is right on 96.00% of the 200 calibration samples: some" in plan.infeasible
+    hopeless = middling.plan(Bounds(min_accuracy=0.97), costs)
+    assert hopeless.infeasible is not None
+    assert "samples" not in hopeless.infeasible
+
+
+def test_bounds_for_any_loss_promise_less(
+    make_calibration: Callable[..., Calibration], costs: Costs
+) -> None:
+    table = make_calibration(*NANO_ACCURACY, samples=1000)
+    exact, general = (Planner(table, PlannerSettings(procedure=p)) for p in ("ltt", "ucb"))
+    plans = [planner.plan(Bounds(min_accuracy=0.99), costs) for planner in (exact, general)]
+    highest = [plan.nearest.min_accuracy for plan in plans if plan.nearest is not None]
+    assert highest[0] is not None
+    assert highest[1] is not None
+    assert highest[1] < highest[0]
+    kept = general.plan(Bounds(min_accuracy=highest[1]), costs)
+    assert (kept.infeasible, kept.guarantee) == (None, 0.95)
+
+
+def test_requests_without_bounds_may_keep_to_agreement(
+    make_calibration: Callable[..., Calibration], costs: Costs
+) -> None:
+    table = make_calibration(*NANO_ACCURACY, samples=10_000)
+    settings = PlannerSettings(tolerance=0.02, lossless="agreement")
+    plan = Planner(table, settings).plan(Bounds(), costs)
+    assert plan.threshold is not None
+    taken = table.exits_taken(plan.threshold, 2)
+    given = table.predictions[range(table.samples), taken]
+    assert (given != table.predictions[:, 2]).mean() < 0.02
+    strict = PlannerSettings(tolerance=0.0, lossless="agreement")
+    assert Planner(table, strict).plan(Bounds(), costs).threshold is None

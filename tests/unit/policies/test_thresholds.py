@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
-from math import comb, sqrt
+from math import inf, sqrt
 
 import numpy as np
 import pytest
@@ -10,52 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delen.calibration import THRESHOLDS, Calibration
+from policies.risk import most_errors, upper_bound_bounded
 from policies.thresholds import (
+    LTT,
+    UCB,
+    agreement_threshold,
     certified_threshold,
     highest_floor,
     lossless_threshold,
-    most_errors,
+    samples_needed,
 )
 
 MakeCalibration = Callable[..., Calibration]
-
-
-def exact_cdf(samples: int, rate: Fraction, most: int) -> Fraction:
-    return sum(
-        (comb(samples, k) * rate**k * (1 - rate) ** (samples - k) for k in range(most + 1)),
-        Fraction(0),
-    )
-
-
-@given(st.integers(1, 60), st.integers(1, 99), st.sampled_from([0.05, 0.1, 0.01, 0.5]))
-def test_most_errors_is_the_exact_binomial_quantile(
-    samples: int, percent: int, delta: float
-) -> None:
-    found = most_errors(samples, percent / 100, delta)
-    rate = Fraction(percent, 100)
-    assert -1 <= found < samples
-    if found >= 0:
-        assert float(exact_cdf(samples, rate, found)) <= delta * (1 + 1e-9)
-    assert float(exact_cdf(samples, rate, found + 1)) > delta * (1 - 1e-9)
-
-
-def test_most_errors_at_the_ends() -> None:
-    assert most_errors(100, 0.0, 0.05) == -1
-    assert most_errors(100, 1.0, 0.05) == 99
-    assert most_errors(10, 0.1, 0.05) == -1  # 0.9^10 is 0.35: ten samples prove nothing
-
-
-def test_more_samples_allow_more_errors_but_never_the_rate_itself() -> None:
-    allowed = [most_errors(n, 0.1, 0.05) / n for n in (100, 1000, 10_000, 100_000)]
-    assert allowed == sorted(allowed)
-    assert allowed[-1] < 0.1
 
 
 def two_exits(blocks: list[tuple[float, bool, bool]], each: int) -> Calibration:
     """A table of blocks of ``each`` samples: confidence at exit 0, right there, right at exit 1."""
     confidence = np.repeat([[c, c] for c, _, _ in blocks], each, axis=0).astype(np.float32)
     correct = np.repeat([[first, last] for _, first, last in blocks], each, axis=0)
-    return Calibration(confidence, correct)
+    return Calibration(confidence, correct, np.where(correct, 0, [1, 2]).astype(np.int32))
 
 
 def test_the_first_threshold_that_fails_ends_the_sequence() -> None:
@@ -106,20 +78,85 @@ def test_what_is_certified_keeps_the_floor_on_the_table_and_is_lowest_so(
     assert chosen.accuracy == curve.accuracy[index] >= floor - 1e-9
 
 
+@given(st.floats(0.3, 0.95), st.sampled_from([0.5, 0.9, 0.95, 0.99]), st.integers(0, 2))
+def test_the_upper_bound_of_the_risk_is_within_the_floor_from_the_threshold_up(
+    make_calibration: MakeCalibration, floor: float, level: float, deepest: int
+) -> None:
+    table = make_calibration(0.6, 0.8, 0.9, samples=500)
+    curve = table.curve(deepest)
+    chosen = certified_threshold(table, deepest, floor, level, UCB)
+    index = -1 if chosen is None else THRESHOLDS.tolist().index(chosen.value)
+    bounds = [upper_bound_bounded(1 - a, 500, 1 - level) for a in curve.accuracy[: index + 2 : 7]]
+    assert all(bound <= 1 - floor + 1e-9 for bound in bounds[: index // 7 + 1])
+    if index + 1 < len(THRESHOLDS):
+        first_above = upper_bound_bounded(1 - curve.accuracy[index + 1], 500, 1 - level)
+        assert first_above > 1 - floor - 1e-9
+
+
+def test_bounds_for_any_loss_are_more_careful(make_calibration: MakeCalibration) -> None:
+    table = make_calibration(0.6, 0.8, 0.9, samples=1000)
+    exact = certified_threshold(table, 2, 0.8, 0.95, LTT)
+    general = certified_threshold(table, 2, 0.8, 0.95, UCB)
+    assert exact is not None
+    assert general is not None
+    assert general.value >= exact.value
+    assert highest_floor(table, 2, 0.95, UCB) < highest_floor(table, 2, 0.95, LTT)
+
+
+def test_so_many_samples_are_needed_and_no_fewer() -> None:
+    for floor, level in ((0.9, 0.95), (0.99, 0.95), (0.95, 0.9), (0.5, 0.99)):
+        needed = samples_needed(floor, level)
+        assert most_errors(needed, 1 - floor, 1 - level) >= 0
+        assert most_errors(needed - 1, 1 - floor, 1 - level) == -1
+    assert samples_needed(0.95, 0.95) == 59
+    assert samples_needed(0.9, 0.95, accuracy=0.9) == inf
+    some = samples_needed(0.9, 0.95, accuracy=0.92)
+    assert most_errors(some, 0.1, 0.05) >= 0.08 * some
+    assert most_errors(some // 4, 0.1, 0.05) < 0.08 * (some // 4)
+
+
+@pytest.mark.parametrize("procedure", [LTT, UCB])
+@pytest.mark.parametrize("deepest", [1, 2])
+def test_certified_agreement_takes_no_labels(
+    make_calibration: MakeCalibration, deepest: int, procedure: str
+) -> None:
+    table = make_calibration(0.6, 0.8, 0.9)
+    unlabelled = Calibration(table.confidence, np.zeros_like(table.correct), table.predictions + 1)
+    values = []
+    for tolerance in (0.02, 0.05, 0.2, 1.0):
+        chosen = agreement_threshold(table, deepest, tolerance, 0.95, procedure)
+        blind = agreement_threshold(unlabelled, deepest, tolerance, 0.95, procedure)
+        assert chosen is not None
+        assert blind is not None
+        assert blind.value == chosen.value
+        taken = table.exits_taken(chosen.value, deepest)
+        given = table.predictions[np.arange(table.samples), taken]
+        assert (given != table.predictions[:, deepest]).mean() < tolerance
+        values.append(chosen.value)
+    assert values == sorted(values, reverse=True)
+    assert values[0] > values[-1]
+
+
+def test_agreement_of_too_few_samples_is_not_certified(make_calibration: MakeCalibration) -> None:
+    assert agreement_threshold(make_calibration(0.6, 0.9, samples=50), 1, 0.01, 0.95) is None
+
+
+@pytest.mark.parametrize("procedure", [LTT, UCB])
 @pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
 @pytest.mark.parametrize("deepest", [0, 1, 2])
 def test_the_highest_floor_is_feasible_and_little_more_is_not(
-    make_calibration: MakeCalibration, deepest: int, level: float
+    make_calibration: MakeCalibration, deepest: int, level: float, procedure: str
 ) -> None:
     table = make_calibration(0.6, 0.8, 0.9, samples=1500)
-    best = highest_floor(table, deepest, level)
+    best = highest_floor(table, deepest, level, procedure)
     assert table.accuracy(deepest) - 0.05 < best < table.accuracy(deepest)
-    assert certified_threshold(table, deepest, best, level) is not None
-    assert certified_threshold(table, deepest, best + 0.002, level) is None
+    assert certified_threshold(table, deepest, best, level, procedure) is not None
+    assert certified_threshold(table, deepest, best + 0.002, level, procedure) is None
 
 
+@pytest.mark.parametrize("procedure", [LTT, UCB])
 def test_the_guarantee_holds_over_draws_of_the_calibration_images(
-    make_calibration: MakeCalibration,
+    make_calibration: MakeCalibration, procedure: str
 ) -> None:
     draws, floor, level = 300, 0.82, 0.95
     population = make_calibration(0.7, 0.85, 0.9, samples=40_000)
@@ -131,8 +168,10 @@ def test_the_guarantee_holds_over_draws_of_the_calibration_images(
     violations = certified = 0
     for _ in range(draws):
         drawn = rng.integers(0, population.samples, 500)
-        table = Calibration(population.confidence[drawn], population.correct[drawn])
-        chosen = certified_threshold(table, 2, floor, level)
+        table = Calibration(
+            population.confidence[drawn], population.correct[drawn], population.predictions[drawn]
+        )
+        chosen = certified_threshold(table, 2, floor, level, procedure)
         certified += chosen is not None
         violations += chosen is not None and true_accuracy[chosen.value] < floor
     delta = 1 - level

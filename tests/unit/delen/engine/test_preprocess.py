@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+import wave
 import zlib
 from typing import Any
 
@@ -11,17 +12,27 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from delen.bundle import ImagePreprocessing, InputSpec
+from delen.bundle import (
+    AudioPreprocessing,
+    ImagePreprocessing,
+    InputSpec,
+    TextPreprocessing,
+)
 from delen.engine import preprocess
 from delen.engine.preprocess import (
     IMAGES,
     NPY,
     RAW,
+    RECORDINGS,
+    TEXT,
     decode_body,
     decode_image,
+    decode_json,
     decode_list,
     decode_npy,
     decode_raw,
+    decode_text,
+    decode_wav,
     split_batch,
 )
 from delen.errors import InvalidInput, TooLarge, UnsupportedMediaType
@@ -31,6 +42,8 @@ Image = pytest.importorskip("PIL.Image", reason="images need Pillow: delen[daemo
 RGB = InputSpec("uint8", (6, 4, 3), ImagePreprocessing("RGB", "bilinear"))
 GREY = InputSpec("uint8", (6, 4, 1), ImagePreprocessing("L", "nearest"))
 FLOATS = InputSpec("float32", (2, 3), None)
+SOUND = InputSpec("int16", (6,), audio=AudioPreprocessing(8000))
+WORDS = InputSpec("uint8", (6,), text=TextPreprocessing("utf-8"))
 PNG, JPEG = "image/png", "image/jpeg"
 
 
@@ -47,6 +60,16 @@ def picture(width: int = 4, height: int = 6) -> np.ndarray:
 def npy(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+def wav(frames: np.ndarray, rate: int = 8000, channels: int = 1) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(frames.astype("<i2").tobytes())
     return buffer.getvalue()
 
 
@@ -116,7 +139,10 @@ GOOD_BODIES = {
     PNG: encoded(Image.fromarray(picture(20, 20))),
     JPEG: encoded(Image.fromarray(picture(20, 20)), "JPEG"),
     NPY: npy(picture()),
+    RECORDINGS[0]: wav(np.arange(8)),
+    TEXT: "Žluťoučký kůň".encode(),
 }
+TAKERS = {RECORDINGS[0]: SOUND, TEXT: WORDS}
 
 
 @pytest.mark.filterwarnings("ignore::Warning")
@@ -132,7 +158,8 @@ def test_a_damaged_body_is_decoded_or_refused_and_nothing_else(
     for place, value in changes:
         body[place % len(body)] = value
     try:
-        array = decode_body(bytes(body[: max(cut, 1)]), media_type, RGB)
+        spec = TAKERS.get(media_type, RGB)
+        array = decode_body(bytes(body[: max(cut, 1)]), media_type, spec)
     except (InvalidInput, TooLarge):
         return
     assert isinstance(array, np.ndarray)
@@ -274,3 +301,94 @@ def test_bodies_are_decoded_by_their_media_type(media_type: str) -> None:
     values = np.arange(6, dtype="<f4").reshape(2, 3)
     body = values.tobytes() if media_type == RAW else npy(values)
     np.testing.assert_array_equal(decode_body(body, media_type, FLOATS), values)
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [(4, [0, 1, 2, 3, 0, 0]), (6, [0, 1, 2, 3, 4, 5]), (9, [0, 1, 2, 3, 4, 5])],
+)
+def test_a_recording_is_cut_or_padded_to_the_models_length(
+    length: int, expected: list[int]
+) -> None:
+    decoded = decode_wav(wav(np.arange(length)), SOUND)
+    assert decoded.dtype == np.int16
+    assert decoded.tolist() == expected
+
+
+@pytest.mark.parametrize("media_type", RECORDINGS)
+def test_recordings_have_two_media_types(media_type: str) -> None:
+    stereo = wav(np.repeat(np.arange(6), 2), channels=2)
+    assert decode_body(stereo, media_type, SOUND).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_recording_of_another_sample_rate_is_refused_with_both() -> None:
+    with pytest.raises(InvalidInput, match="has 44100 samples a second; this model takes 8000"):
+        decode_wav(wav(np.arange(6), rate=44100), SOUND)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"RIFF", b"RIFF\x04\0\0\0WAVE", wav(np.arange(6))[:-3], wav(np.arange(0))]
+)
+def test_what_is_no_whole_recording_is_refused(raw: bytes) -> None:
+    with pytest.raises(InvalidInput, match="the recording does not decode") as caught:
+        decode_wav(raw, SOUND)
+    assert caught.value.field == "input"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("hi", b"hi\0\0\0\0"), ("abcdefgh", b"abcdef"), ("abcdeř", b"abcde\0"), ("\0", b"\0" * 6)],
+)
+def test_a_text_is_cut_or_padded_to_the_models_length(text: str, expected: bytes) -> None:
+    for form in (text, text.encode()):
+        decoded = decode_text(form, WORDS)
+        assert (decoded.dtype, decoded.tobytes()) == (np.uint8, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "the text is empty"),
+        ("", "the text is empty"),
+        (b"caf\xe9", "the text is no UTF-8"),
+        ("\ud800", "the text is no UTF-8"),
+    ],
+)
+def test_what_is_no_text_is_refused(text: str | bytes, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message) as caught:
+        decode_text(text, WORDS)
+    assert caught.value.field == "input"
+
+
+def test_texts_may_come_in_json() -> None:
+    assert decode_json("hi", WORDS).tobytes() == b"hi\0\0\0\0"
+    samples, is_batch = split_batch(decode_json(["hi", "you"], WORDS), WORDS)
+    assert is_batch
+    assert [sample.tobytes() for sample in samples] == [b"hi\0\0\0\0", b"you\0\0\0"]
+    assert decode_json([104, 105, 0, 0, 0, 0], WORDS).tobytes() == b"hi\0\0\0\0"
+
+
+@pytest.mark.parametrize("value", [["hi", 3], ["hi", ["you"]], [["hi"]], {"text": "hi"}, None])
+def test_other_json_is_no_text(value: object) -> None:
+    with pytest.raises(InvalidInput):
+        decode_json(value, WORDS)
+
+
+@pytest.mark.parametrize("value", ["hi", ["hi"]])
+def test_a_model_of_other_inputs_takes_no_text_in_json(value: object) -> None:
+    with pytest.raises(InvalidInput, match=r"must be a nested list|whole numbers only"):
+        decode_json(value, RGB)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "spec", "message"),
+    [
+        (PNG, SOUND, "takes no images; it takes WAV recordings, .npy arrays, raw bytes"),
+        (RECORDINGS[0], WORDS, "takes no recordings; it takes texts, .npy arrays, raw bytes"),
+        (TEXT, RGB, "takes no texts; it takes images, .npy arrays, raw bytes"),
+        (TEXT, FLOATS, "takes no texts; it takes .npy arrays, raw bytes"),
+    ],
+)
+def test_a_model_says_what_it_takes_instead(media_type: str, spec: InputSpec, message: str) -> None:
+    with pytest.raises(UnsupportedMediaType, match=message):
+        decode_body(GOOD_BODIES[media_type], media_type, spec)

@@ -79,6 +79,7 @@ class Counts:
         self.results: list[Result] = []
         self.runs: list[tuple[str, int, int]] = []
         self.policy_failures = 0
+        self.audits: list[bool] = []
 
     def answered(self, result: Result) -> None:
         self.results.append(result)
@@ -88,6 +89,9 @@ class Counts:
 
     def policy_failed(self, model: str) -> None:
         self.policy_failures += 1
+
+    def audited(self, model: str, agreed: bool) -> None:
+        self.audits.append(agreed)
 
 
 class House:

@@ -1,0 +1,33 @@
+"""Which backend loads a bundle: the one of the runtime that its manifest names."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from delen.bundle import Bundle
+from delen.engine.backends.base import Backend, Network
+from delen.engine.backends.onnx import OnnxBackend
+
+
+class BundleBackends:
+    """ONNX Runtime for graphs, torch for exported programs.
+
+    ``name`` is that of ``device.backend``. torch takes a second and 200 MB to import, and is not
+    part of what serving needs, so its backend is made when the first bundle asks for it. Raises
+    ConfigError for an unknown name, BackendError where ONNX Runtime lacks its provider.
+    """
+
+    def __init__(self, name: str, threads: int) -> None:
+        self.name = name
+        self.threads = threads
+        self._onnx = OnnxBackend(name, threads)
+
+    def load(self, bundle: Bundle) -> Network:
+        backend = self._torch if bundle.manifest.runtime == "torch" else self._onnx
+        return backend.load(bundle)
+
+    @cached_property
+    def _torch(self) -> Backend:
+        from delen.engine.backends.torch import TorchBackend
+
+        return TorchBackend(self.name, self.threads)

@@ -1,0 +1,31 @@
+"""The one way in which an image is fitted to a model, at training and at serving alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def fit_image(
+    image: Image.Image, mode: str, size: tuple[int, int], resize: str
+) -> NDArray[np.uint8]:
+    """``image``, open but perhaps not yet decoded, as uint8 ``[height, width, channels]``.
+
+    ``mode`` is RGB (3 channels) or L (1); ``size`` is ``(width, height)`` in pixels; ``resize``
+    is bilinear, bicubic or nearest. A JPEG much larger than ``size`` is decoded at a fraction of
+    its size. Raises what Pillow raises for an image that does not decode: OSError, SyntaxError
+    or ValueError.
+    """
+    from PIL import Image
+
+    image.draft(mode, size)
+    pixels = image.convert(mode)
+    if pixels.size != size:
+        pixels = pixels.resize(size, Image.Resampling[resize.upper()])
+    width, height = size
+    return np.asarray(pixels, np.uint8).reshape(height, width, len(mode))

@@ -1,0 +1,74 @@
+"""The one way in which a text or a recording becomes a sample, at training and at serving alike."""
+
+from __future__ import annotations
+
+import io
+import wave
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def text_to_bytes(text: str, length: int) -> NDArray[np.uint8]:
+    """The UTF-8 bytes of ``text``, uint8 ``[length]``: cut between two characters where there are
+    more, padded with zeros where there are fewer.
+
+    Raises ValueError for half a surrogate pair, which UTF-8 cannot hold.
+    """
+    encoded = text.encode("utf-8")
+    end = min(len(encoded), length)
+    while 0 < end < len(encoded) and encoded[end] & 0xC0 == 0x80:
+        end -= 1
+    padded = np.zeros(length, np.uint8)
+    padded[:end] = np.frombuffer(encoded, np.uint8, end)
+    return padded
+
+
+def pcm_to_samples(frames: NDArray[np.int16], samples: int) -> NDArray[np.int16]:
+    """``frames``, int16 ``[n]``, cut or padded with silence at the end: int16 ``[samples]``."""
+    padded = np.zeros(samples, np.int16)
+    kept = frames[:samples]
+    padded[: len(kept)] = kept
+    return padded
+
+
+def read_wav(raw: bytes) -> tuple[NDArray[np.int16], int]:
+    """A WAV file's recording, int16 ``[n]``, and its sample rate in Hz.
+
+    8- and 16-bit PCM is read; two channels are averaged. Raises ValueError that says why ``raw``
+    is none of that.
+    """
+    try:
+        with wave.open(io.BytesIO(raw)) as file:
+            parameters = file.getparams()
+            contents = file.readframes(parameters.nframes)
+    except (wave.Error, EOFError, RuntimeError) as error:
+        reason = str(error) or "it is cut off"
+        raise ValueError(f"it is no WAV file of PCM samples: {reason}") from None
+    channels, width, rate = parameters.nchannels, parameters.sampwidth, parameters.framerate
+    if channels > 2 or width > 2:
+        raise ValueError(
+            f"it has {channels} channels of {8 * width} bits; mono and stereo of 8 or 16 bits "
+            "are read"
+        )
+    if rate < 1:
+        raise ValueError(f"its sample rate is {rate} Hz")
+    present = len(contents) // (channels * width)
+    if present < parameters.nframes:
+        raise ValueError(
+            f"it is cut off: {parameters.nframes} samples are announced, {present} are there"
+        )
+    if not present:
+        raise ValueError("it has no samples")
+    return _mono(contents, channels, width), rate
+
+
+def _mono(contents: bytes, channels: int, width: int) -> NDArray[np.int16]:
+    if width == 1:  # WAV's 8-bit samples are unsigned, silence being 128
+        levels = (np.frombuffer(contents, np.uint8).astype(np.int32) - 128) * 256
+    else:
+        levels = np.frombuffer(contents, "<i2").astype(np.int32)
+    mono: NDArray[np.int16] = (levels.reshape(-1, channels).sum(axis=1) // channels).astype(
+        np.int16
+    )
+    return mono

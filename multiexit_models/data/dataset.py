@@ -1,0 +1,72 @@
+"""Labelled data split as a bundle needs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delen.bundle import InputSpec
+from delen.errors import InvalidInput
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """``inputs`` ``[n, *shape]`` in a bundle's dtype, perhaps memory-mapped; ``labels`` int64
+    ``[n]``."""
+
+    inputs: NDArray[Any]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: NDArray[np.int64]) -> Labelled:
+        return Labelled(self.inputs[indices], self.labels[indices])
+
+    def spread(self, count: int) -> Labelled:
+        """At most ``count`` samples, evenly spread: samples often lie in the order of classes."""
+        kept = min(count, len(self))
+        return self.take(np.arange(kept) * len(self) // max(1, kept))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Four disjoint parts and what they are of.
+
+    ``training`` fits weights; ``validation`` temperatures and the criterion; ``calibration`` the
+    table behind every guarantee, which holds because nothing was fitted to it; ``test`` is looked
+    at once, for the figures of the report. ``skipped`` names files that could not be read.
+    Raises InvalidInput where labels are no classes, or inputs not of ``input``.
+    """
+
+    name: str
+    input: InputSpec
+    classes: tuple[str, ...]
+    training: Labelled
+    validation: Labelled
+    calibration: Labelled
+    test: Labelled
+    skipped: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for part in ("training", "validation", "calibration", "test"):
+            data: Labelled = getattr(self, part)
+            if not len(data):
+                raise InvalidInput(f"{self.name} has no samples for {part}", "data")
+            wanted = (self.input.shape, np.dtype(self.input.dtype))
+            if (data.inputs.shape[1:], data.inputs.dtype) != wanted:
+                raise InvalidInput(
+                    f"{self.name}: the inputs for {part} are {data.inputs.dtype} "
+                    f"{list(data.inputs.shape[1:])}, not {wanted[1]} {list(wanted[0])}",
+                    "data",
+                )
+            if data.labels.min() < 0 or data.labels.max() >= len(self.classes):
+                raise InvalidInput(
+                    f"{self.name}: the labels for {part} are from {data.labels.min()} to "
+                    f"{data.labels.max()}; {len(self.classes)} classes are 0 to "
+                    f"{len(self.classes) - 1}",
+                    "data",
+                )

@@ -1,0 +1,233 @@
+"""Many files decoded into one array, part by part, perhaps on disk so that memory is no limit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delen.bundle import InputSpec
+from delen.errors import InvalidInput
+from multiexit_models.data.dataset import Labelled
+from multiexit_models.data.splits import PARTS, TRAINING, Indices, check_classes
+
+UNREADABLE_SHARE = 0.01
+ARRAY = "samples.npy"
+INDEX = "samples.json"
+_AT_ONCE = 128
+_NAMED = 5
+
+OnFile = Callable[[int, int], None]
+"""Told after each file how many are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One sample that is still to be decoded.
+
+    ``stamp`` changes when the file does. ``load`` gives the sample in the dtype and shape of the
+    input and may run in any thread; it raises ValueError or OSError with the reason where the
+    file cannot be read.
+    """
+
+    name: str
+    stamp: str
+    label: int
+    load: Callable[[], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """How files are read: at most ``unreadable_share`` of them may fail and are skipped.
+
+    With ``cache``, a folder for this data set alone, the array lies there and is mapped into
+    memory; it is made again only when the files, their order or the input change.
+    """
+
+    unreadable_share: float = UNREADABLE_SHARE
+    cache: Path | None = None
+    on_file: OnFile | None = None
+
+
+def stamp(file: Path) -> str:
+    """Size and time of change; of a file that is gone, something else."""
+    try:
+        status = file.stat()
+    except OSError:
+        return "absent"
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def read_file(file: Path) -> bytes:
+    """The contents of a plain file. Raises OSError or ValueError; a pipe would never end."""
+    if file.exists() and not file.is_file():
+        raise ValueError("it is no plain file")
+    return file.read_bytes()
+
+
+def gather(
+    sources: Sequence[Source],
+    parts: Mapping[str, Indices],
+    input: InputSpec,
+    classes: Sequence[str],
+    way: Gathering,
+) -> tuple[dict[str, Labelled], tuple[str, ...]]:
+    """Each part's samples, and the names of the files that could not be read, with the reasons.
+
+    ``parts`` are indices into ``sources``. Raises InvalidInput where too many files cannot be
+    read, naming the first, or where a class has none left to train on.
+    """
+    ordered = [sources[index] for part in PARTS for index in parts[part]]
+    array, unreadable = (
+        _gather_in_memory(ordered, input, way)
+        if way.cache is None
+        else _gather_on_disk(ordered, input, way, way.cache)
+    )
+    skipped = tuple(f"{ordered[index].name}: {reason}" for index, reason in unreadable.items())
+    _check_share(skipped, len(ordered), way.unreadable_share)
+    labelled = {}
+    place = row = 0
+    for part in PARTS:
+        indices = range(place, place + len(parts[part]))
+        labels = [ordered[index].label for index in indices if index not in unreadable]
+        labelled[part] = Labelled(array[row : row + len(labels)], np.array(labels, np.int64))
+        place, row = indices.stop, row + len(labels)
+    check_classes(labelled[TRAINING].labels, classes)
+    return labelled, skipped
+
+
+def _check_share(skipped: tuple[str, ...], total: int, allowed: float) -> None:
+    if len(skipped) <= allowed * total:
+        return
+    named = "; ".join(skipped[:_NAMED])
+    more = f"; and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+    raise InvalidInput(
+        f"{len(skipped)} of {total} files ({len(skipped) / total:.2%}) cannot be read; at most "
+        f"{allowed:.2%} may be skipped: {named}{more}",
+        "data",
+    )
+
+
+def _decode(
+    sources: Sequence[Source], on_file: OnFile | None
+) -> Iterator[tuple[int, NDArray[Any] | str]]:
+    """Each source's index with its sample, or with the reason why there is none."""
+
+    def load(source: Source) -> NDArray[Any] | str:
+        try:
+            return source.load()
+        except OSError as error:
+            return error.strerror or str(error) or type(error).__name__
+        except ValueError as error:
+            return str(error) or type(error).__name__
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(sources), _AT_ONCE):
+            loaded = pool.map(load, sources[start : start + _AT_ONCE])
+            for index, sample in enumerate(loaded, start):
+                yield index, sample
+                if on_file is not None:
+                    on_file(index + 1, len(sources))
+
+
+def _gather_in_memory(
+    sources: Sequence[Source], input: InputSpec, way: Gathering
+) -> tuple[NDArray[Any], dict[int, str]]:
+    array = np.empty((len(sources), *input.shape), input.dtype)
+    unreadable: dict[int, str] = {}
+    for index, sample in _decode(sources, way.on_file):
+        if isinstance(sample, str):
+            unreadable[index] = sample
+        else:
+            array[index - len(unreadable)] = sample
+    return array, unreadable
+
+
+def _gather_on_disk(
+    sources: Sequence[Source], input: InputSpec, way: Gathering, cache: Path
+) -> tuple[NDArray[Any], dict[int, str]]:
+    wanted = _fingerprint(sources, input)
+    try:
+        if (unreadable := _cached(cache, wanted)) is None:
+            unreadable = _write(sources, input, way, cache, wanted)
+        array: NDArray[Any] = np.load(cache / ARRAY, mmap_mode="r")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InvalidInput(f"the cache {cache} cannot be used: {reason}", "cache") from error
+    return array, unreadable
+
+
+def _fingerprint(sources: Sequence[Source], input: InputSpec) -> str:
+    digest = hashlib.sha256(json.dumps(input.to_json()).encode())
+    for source in sources:
+        digest.update(json.dumps([source.name, source.stamp, source.label]).encode())
+    return digest.hexdigest()
+
+
+def _cached(cache: Path, wanted: str) -> dict[int, str] | None:
+    """The files that were unreadable when the ``wanted`` array was made; None if it was not."""
+    try:
+        document = json.loads((cache / INDEX).read_text(encoding="utf-8"))
+        if document["fingerprint"] != wanted or not (cache / ARRAY).is_file():
+            return None
+        return {int(index): str(reason) for index, reason in document["unreadable"].items()}
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _write(
+    sources: Sequence[Source], input: InputSpec, way: Gathering, cache: Path, fingerprint: str
+) -> dict[int, str]:
+    """Make the array and then its index, which alone says that the array is whole."""
+    cache.mkdir(parents=True, exist_ok=True)
+    for leftover in cache.glob(".*.unfinished-*"):  # of a process that was killed
+        leftover.unlink(missing_ok=True)
+    unfinished = cache / f".{ARRAY}.unfinished-{os.getpid()}"
+    index_unfinished = cache / f".{INDEX}.unfinished-{os.getpid()}"
+    try:
+        with unfinished.open("wb") as file:
+            unreadable = _write_array(sources, input, way, file)
+        document = {"fingerprint": fingerprint, "unreadable": unreadable}
+        index_unfinished.write_text(json.dumps(document), encoding="utf-8")
+        (cache / INDEX).unlink(missing_ok=True)
+        unfinished.replace(cache / ARRAY)
+        index_unfinished.replace(cache / INDEX)
+    finally:
+        for leftover in (unfinished, index_unfinished):
+            with suppress(OSError):
+                leftover.unlink(missing_ok=True)
+    return unreadable
+
+
+def _write_array(
+    sources: Sequence[Source], input: InputSpec, way: Gathering, file: BinaryIO
+) -> dict[int, str]:
+    # Plain writes, no mapping: a full disk is then an error, not a killed process.
+    dtype = np.dtype(input.dtype)
+    header = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": (len(sources), *input.shape),
+    }
+    np.lib.format.write_array_header_1_0(file, header)
+    start = file.tell()
+    unreadable: dict[int, str] = {}
+    for index, sample in _decode(sources, way.on_file):
+        if isinstance(sample, str):
+            unreadable[index] = sample
+        else:
+            file.write(np.ascontiguousarray(sample, dtype).tobytes())
+    file.truncate(start + len(sources) * dtype.itemsize * prod(input.shape))
+    file.flush()
+    os.fsync(file.fileno())
+    return unreadable

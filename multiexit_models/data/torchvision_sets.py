@@ -1,0 +1,180 @@
+"""The labelled image sets that torchvision reads and can download."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delen.bundle import ImagePreprocessing, InputSpec
+from delen.errors import InvalidInput, MissingExtra
+from delen.images import fit_image
+from multiexit_models.data.dataset import Dataset
+from multiexit_models.data.gather import UNREADABLE_SHARE, Gathering, OnFile, Source, gather
+from multiexit_models.data.images import image_way, plain_errors
+from multiexit_models.data.splits import Indices, Shares, complete
+
+_Parts = Mapping[str, Mapping[str, object]]
+_BY_FLAG: _Parts = {"training": {"train": True}, "test": {"train": False}}
+_TRAIN_TEST: _Parts = {"training": {"split": "train"}, "test": {"split": "test"}}
+_TRAIN_VAL_TEST: _Parts = {**_TRAIN_TEST, "validation": {"split": "val"}}
+_WHOLE: _Parts = {"training": {}}
+
+
+def _named_classes(dataset: Any) -> tuple[str, ...]:
+    """The class names that the set itself knows; of several names for one, the first."""
+    names = getattr(dataset, "classes", None)
+    if names is None:
+        names = sorted(dataset.class_to_idx, key=dataset.class_to_idx.__getitem__)
+    return tuple(name if isinstance(name, str) else str(name[0]) for name in names)
+
+
+def _numbered(count: int) -> Callable[[Any], tuple[str, ...]]:
+    return lambda dataset: tuple(map(str, range(count)))
+
+
+def _traffic_tracks(dataset: Any) -> list[str]:
+    """The 30 pictures of one sign are named CLASS/TRACK_FRAME.ppm."""
+    paths = [Path(path) for path, _ in dataset._samples]
+    return [f"{path.parent.name}/{path.name.split('_')[0]}" for path in paths]
+
+
+@dataclass(frozen=True)
+class _Set:
+    """Which arguments of the set's class give which part, and what its classes are.
+
+    ``groups`` says of each training image to what it belongs that must stay in one part.
+    """
+
+    parts: _Parts
+    classes: Callable[[Any], tuple[str, ...]] = _named_classes
+    groups: Callable[[Any], list[str]] | None = None
+
+
+SETS: Mapping[str, _Set] = {
+    "CIFAR10": _Set(_BY_FLAG),
+    "CIFAR100": _Set(_BY_FLAG),
+    "Caltech101": _Set(_WHOLE, lambda dataset: tuple(dataset.categories)),
+    "Country211": _Set({**_TRAIN_TEST, "validation": {"split": "valid"}}),
+    "DTD": _Set(_TRAIN_VAL_TEST),
+    "EuroSAT": _Set(_WHOLE),
+    "FGVCAircraft": _Set(_TRAIN_VAL_TEST),
+    "FashionMNIST": _Set(_BY_FLAG),
+    "Flowers102": _Set(_TRAIN_VAL_TEST),
+    "Food101": _Set(_TRAIN_TEST),
+    "GTSRB": _Set(_TRAIN_TEST, _numbered(43), _traffic_tracks),
+    "Imagenette": _Set({"training": {"split": "train"}, "test": {"split": "val"}}),
+    "KMNIST": _Set(_BY_FLAG),
+    "MNIST": _Set(_BY_FLAG),
+    "OxfordIIITPet": _Set({"training": {"split": "trainval"}, "test": {"split": "test"}}),
+    "RenderedSST2": _Set(_TRAIN_VAL_TEST),
+    "STL10": _Set(_TRAIN_TEST),
+    "SUN397": _Set(_WHOLE),
+    "SVHN": _Set(_TRAIN_TEST, _numbered(10)),
+    "StanfordCars": _Set(_TRAIN_TEST),
+    "USPS": _Set(_BY_FLAG, _numbered(10)),
+}
+
+
+def read_torchvision(
+    name: str,
+    root: Path,
+    shape: tuple[int, ...],
+    *,
+    seed: int,
+    download: bool = False,
+    shares: Shares | None = None,
+    unreadable_share: float = UNREADABLE_SHARE,
+    cache: Path | None = None,
+    on_file: OnFile | None = None,
+) -> Dataset:
+    """The set ``name`` of torchvision.datasets (one of ``SETS``) below ``root``.
+
+    The parts it is published in are kept and the others taken out of its training images by
+    ``shares``, with ``seed``; of GTSRB the frames of one sign stay together. Images are fitted to
+    ``shape`` (height, width, channels), uint8. With ``download`` they are fetched where they are
+    absent. All else is as in ``images.read_image_folder``, but for one thing: torchvision decodes
+    a large JPEG whole, where the daemon decodes it at a fraction of its size.
+
+    Raises InvalidInput for an unknown name, or data that are neither there nor to be had;
+    MissingExtra without torchvision, or scipy where the set needs it.
+    """
+    if name not in SETS:
+        raise InvalidInput(f"no set {name!r}; known: {', '.join(SETS)}", "data")
+    way = image_way(shape)
+    form = SETS[name]
+    datasets = {
+        part: _open(name, root, download, arguments) for part, arguments in form.parts.items()
+    }
+    classes = form.classes(datasets["training"])
+    labels_by_part = {part: _labels(dataset) for part, dataset in datasets.items()}
+    labels = np.concatenate(list(labels_by_part.values()))
+    given: dict[str, Indices] = {}
+    sources: list[Source] = []
+    for part, dataset in datasets.items():
+        given[part] = np.arange(len(sources), len(sources) + len(dataset), dtype=np.int64)
+        for index, label in enumerate(labels_by_part[part].tolist()):
+            load = partial(_load, dataset, index, label, way, (shape[1], shape[0]))
+            sources.append(Source(f"{name} {part} {index}", "", label, load))
+    groups = _groups(form, datasets, sources)
+    parts = complete(given, labels, classes, shares or Shares(), seed, groups)
+    input = InputSpec("uint8", tuple(shape), image=way)
+    gathering = Gathering(unreadable_share, cache, on_file)
+    labelled, skipped = gather(sources, parts, input, classes, gathering)
+    return Dataset(name.lower(), input, classes, **labelled, skipped=skipped)
+
+
+def _open(name: str, root: Path, download: bool, arguments: Mapping[str, object]) -> Any:
+    try:
+        from torchvision import datasets
+    except ImportError as error:
+        raise MissingExtra("torchvision", "train") from error
+    try:
+        return getattr(datasets, name)(root, download=download, **arguments)
+    except ImportError as error:
+        raise MissingExtra(f"{error.name or error} (to read {name})", "train") from error
+    except (OSError, RuntimeError, ValueError, LookupError, EOFError) as error:
+        how = (
+            "it could not be downloaded"
+            if download
+            else "download it (download=True), or put its files there"
+        )
+        raise InvalidInput(f"{name} is not whole below {root} ({error}); {how}", "data") from error
+
+
+def _labels(dataset: Any) -> Indices:
+    """The label of each image, from whichever list the set keeps, else by reading each image."""
+    for attribute in ("targets", "labels", "_labels", "y"):
+        if (kept := getattr(dataset, attribute, None)) is not None and len(kept) == len(dataset):
+            return np.asarray(kept).astype(np.int64)
+    for attribute in ("_samples", "samples"):
+        if (kept := getattr(dataset, attribute, None)) is not None and len(kept) == len(dataset):
+            return np.array([label for _, label in kept], np.int64)
+    return np.array([dataset[index][1] for index in range(len(dataset))], np.int64)
+
+
+def _groups(form: _Set, datasets: Mapping[str, Any], sources: Sequence[Source]) -> list[str] | None:
+    if form.groups is None:
+        return None
+    names = [source.name for source in sources]  # an image of another part is its own group
+    start = 0
+    for part, dataset in datasets.items():
+        if part == "training":
+            names[start : start + len(dataset)] = form.groups(dataset)
+        start += len(dataset)
+    return names
+
+
+def _load(
+    dataset: Any, index: int, label: int, way: ImagePreprocessing, size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    with plain_errors():
+        image, found = dataset[index]
+        if int(found) != label:
+            raise InvalidInput(f"image {index} has the label {found} but is listed as {label}")
+        return fit_image(image, way.mode, size, way.resize)

@@ -1,0 +1,50 @@
+"""How far a build is, on standard error."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any
+
+
+class Bar:
+    """Names each stage, and shows a bar with the time left for those that count steps."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def stage(self, name: str) -> None:
+        self._close()
+        print(f"{name} ...", file=sys.stderr, flush=True)
+
+    def step(self, done: int, total: int, loss: float) -> None:
+        """Training has done ``done`` of ``total`` steps, the first of them perhaps long ago."""
+        self._show(done, total, "step", initial=done - 1)
+        self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+
+    def file(self, done: int, total: int) -> None:
+        """``done`` of ``total`` files are read."""
+        self._show(done, total, "file", initial=0)
+
+    def _show(self, done: int, total: int, unit: str, initial: int) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, unit=unit, initial=initial, file=sys.stderr)
+        self._bar.update(done - self._bar.n)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

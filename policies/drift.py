@@ -1,0 +1,60 @@
+"""Does a promised risk still hold? A test that may be looked at after every outcome."""
+
+from __future__ import annotations
+
+ODDS = (1.1, 1.2, 1.5, 2.0, 3.0, 6.0, 12.0)
+"""Alternatives to the promise: the odds of a wrong answer are this many times the promised ones."""
+
+_HALF_WEIGHT = 100
+"""Half of all weight is on changes that begin within this many outcomes."""
+
+
+class DriftTest:
+    """Evidence against "each outcome is wrong with at most its promised probability".
+
+    Testing by betting (Waudby-Smith and Ramdas, "Estimating means of bounded random variables by
+    betting", JRSS B 2023, section 4; for promised risks, Podkopaev and Ramdas, "Tracking the risk
+    of a deployed model and detecting harmful distribution shifts", ICLR 2022, section 3): each
+    outcome multiplies a stake by 1 + bet * (wrong - promised). While promises hold, the stake is
+    a supermartingale, and by Ville's inequality it ever reaches 1 / delta with probability delta
+    at most, however often one looks.
+
+    The bets are those that grow the stake fastest where the odds of being wrong are r times the
+    promised ones: bet = (r - 1) / (1 + promised * (r - 1)). The stake is spread over ODDS, and over
+    the moment at which the change begins, so that a long good time before does not hide it:
+    outcome t is the first of a share c / ((t + c - 1) (t + c)), c = 100.
+    """
+
+    def __init__(self, delta: float) -> None:
+        self.delta = delta
+        self.samples = 0
+        self.errors = 0
+        self.promised = 0.0
+        self._stakes = [0.0] * len(ODDS)
+        self._greatest = 1.0
+
+    @property
+    def evidence(self) -> float:
+        """The greatest stake so far, as a multiple of the first one."""
+        return self._greatest
+
+    @property
+    def holds(self) -> bool:
+        """False once the promise is refuted at level ``delta``; it stays so."""
+        return self._greatest < 1 / self.delta
+
+    def add(self, wrong: bool, promised: float) -> None:
+        """Take in one outcome and the greatest error rate that was promised for it (0 to 1)."""
+        self.samples += 1
+        self.errors += wrong
+        self.promised += promised
+        if not self.holds:
+            return
+        first, after = self.samples - 1 + _HALF_WEIGHT, self.samples + _HALF_WEIGHT
+        begins = _HALF_WEIGHT / (first * after)
+        self._stakes = [
+            (stake + begins) * (odds if wrong else 1.0) / (1 + promised * (odds - 1))
+            for stake, odds in zip(self._stakes, ODDS, strict=True)
+        ]
+        stake = sum(self._stakes) / len(ODDS) + _HALF_WEIGHT / after
+        self._greatest = max(self._greatest, stake)

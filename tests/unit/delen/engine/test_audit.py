@@ -1,0 +1,247 @@
+"""Audits and the fallback, on the worker with a network whose answers a test chooses."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from delen.bounds import Bounds, Options
+from delen.bundle import load_bundle
+from delen.calibration import Calibration
+from delen.costs import Costs
+from delen.engine.audit import MOST_AUDITS
+from delen.engine.backends.base import Placement, SegmentRun
+from delen.engine.model import Model
+from delen.engine.runtime import Runtime
+from delen.engine.watch import GuaranteeWatch, WatchSettings
+from delen.errors import InfeasibleBound, InvalidInput
+from delen.result import Result
+from policies.exits import BoundsPolicy
+from policies.planner import Planner, PlannerSettings
+
+PATIENCE = 30.0
+FLOOR = Bounds(min_accuracy=0.7)
+
+
+class FakeNetwork:
+    """Three exits over uint8 images whose first three pixels are the classes that they answer;
+    it is sure of all that it says. ``hold`` stops it before a segment while it is clear."""
+
+    placement = Placement("onnxruntime", "cpu", 1)
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[int, int]] = []
+        self.confidence = 0.999
+        self.hold: dict[int, threading.Event] = {}
+        self.entered = threading.Event()
+
+    def run(self, segment: int, samples: Sequence[Any]) -> SegmentRun:
+        if segment in self.hold:
+            self.entered.set()
+            assert self.hold[segment].wait(PATIENCE)
+        self.runs.append((segment, len(samples)))
+        logits = np.zeros((len(samples), 4), np.float32)
+        for row, sample in enumerate(samples):
+            logits[row, sample.reshape(-1)[segment]] = 9.0
+        confidence = np.full(len(samples), self.confidence, np.float32)
+        return SegmentRun(list(samples) if segment < 2 else [], logits, confidence)
+
+
+class Counts:
+    def __init__(self) -> None:
+        self.audits: list[bool] = []
+        self.audit_done = threading.Semaphore(0)
+
+    def answered(self, result: Result) -> None: ...
+    def ran(self, model: str, segment: int, batch: int, seconds: float) -> None: ...
+    def policy_failed(self, model: str) -> None: ...
+    def audited(self, model: str, agreed: bool) -> None:
+        self.audits.append(agreed)
+        self.audit_done.release()
+
+    def wait(self, audits: int) -> None:
+        for _ in range(audits):
+            assert self.audit_done.acquire(timeout=PATIENCE)
+
+
+class House:
+    """A runtime with one model that audits every ``1 / fraction`` th confident stop."""
+
+    def __init__(
+        self, bundle: Path, calibration: Calibration, make_costs: Callable[..., Costs]
+    ) -> None:
+        self.network, self.counts = FakeNetwork(), Counts()
+        self.fraction = 1.0
+
+        def load(path: Path) -> Model:
+            return Model(
+                load_bundle(path),
+                self.network,
+                Planner(calibration, PlannerSettings()),
+                BoundsPolicy(),
+                make_costs(100.0, 100.0, 100.0, watts=4.0),
+                GuaranteeWatch("tiny", WatchSettings(audit_fraction=self.fraction)),
+            )
+
+        self.runtime = Runtime(lambda: [bundle], load, self.counts, 1, 1e9)
+        self.runtime.load("tiny")
+
+    def infer(self, *classes: int, bounds: Bounds = FLOOR, **options: Any) -> Result:
+        return self.submit(*classes, bounds=bounds, **options).future.result(PATIENCE)
+
+    def submit(self, *classes: int, bounds: Bounds = FLOOR, **options: Any) -> Any:
+        image = np.zeros((4, 4, 1), np.uint8)
+        image.reshape(-1)[:3] = classes
+        return self.runtime.submit("tiny", image, bounds, Options(**options))
+
+    @property
+    def watch(self) -> GuaranteeWatch:
+        return self.runtime.store.ready("tiny").watch
+
+    def break_guarantee(self) -> None:
+        while self.watch.holds:
+            self.watch.audited(False, 0.01)
+
+
+@pytest.fixture
+def house(
+    tiny_bundle: Path,
+    make_calibration: Callable[..., Calibration],
+    make_costs: Callable[..., Costs],
+) -> Iterator[House]:
+    house = House(tiny_bundle, make_calibration(0.6, 0.8, 0.9), make_costs)
+    yield house
+    house.runtime.close()
+
+
+def test_a_confident_answer_is_run_on_after_it_left(house: House) -> None:
+    result = house.infer(1, 2, 1)
+    assert (result.exit, result.reason, result.index) == (0, "confident", 1)
+    house.counts.wait(1)
+    assert house.counts.audits == [True]
+    assert house.network.runs == [(0, 1), (1, 1), (2, 1)]
+    house.infer(1, 1, 3)
+    house.counts.wait(1)
+    assert house.counts.audits == [True, False]
+    status = house.watch.status()
+    assert (status.source, status.samples, status.errors) == ("agreement", 2, 1)
+
+
+def test_only_confident_stops_are_audited(house: House) -> None:
+    house.infer(1, 1, 1, bounds=Bounds(max_energy=1000.0))
+    house.network.confidence = 0.0
+    house.infer(1, 1, 1)
+    assert house.runtime.drain(PATIENCE)
+    assert house.counts.audits == []
+    assert house.watch.status().samples == 0
+
+
+def test_an_audit_waits_for_everything_else(house: House) -> None:
+    house.network.hold = {1: threading.Event()}
+    first = house.infer(1, 1, 1)
+    assert first.reason == "confident"
+    assert house.network.entered.wait(PATIENCE)  # the audit is inside segment 1
+    late = [house.submit(2, 2, 2, priority=9) for _ in range(3)]
+    house.network.hold[1].set()
+    for job in late:
+        assert job.future.result(PATIENCE).exit == 0
+    house.counts.wait(1)
+    after_audits_first = house.network.runs[2:]
+    assert after_audits_first[0] == (0, 3)  # all three before the audit's last segment
+
+
+def test_few_audits_wait_and_the_others_are_left_out(house: House) -> None:
+    house.network.hold = {1: threading.Event()}
+    house.infer(1, 1, 1)
+    assert house.network.entered.wait(PATIENCE)
+    jobs = [house.submit(1, 1, 1) for _ in range(3 * MOST_AUDITS)]
+    house.network.hold[1].set()
+    for job in jobs:
+        job.future.result(PATIENCE)
+    house.counts.wait(MOST_AUDITS)
+    house.infer(1, 1, 3)
+    house.counts.wait(1)
+    assert house.counts.audits == [True] * MOST_AUDITS + [False]
+
+
+def test_nobody_waits_for_audits_at_the_end(house: House) -> None:
+    house.network.hold = {1: threading.Event()}
+    house.infer(1, 1, 1)
+    assert house.network.entered.wait(PATIENCE)
+    assert house.runtime.jobs("tiny") == 0
+    assert house.runtime.drain(PATIENCE)
+    threading.Timer(0.05, house.network.hold[1].set).start()
+    house.runtime.close()
+    assert house.counts.audits == []
+    assert [segment for segment, _ in house.network.runs] == [0, 1]
+
+
+def test_a_network_that_fails_in_an_audit_still_answers(house: House) -> None:
+    house.infer(1, 1, 200)  # there is no class 200: its last segment raises
+    assert house.infer(1, 1, 1).exit == 0
+    house.counts.wait(1)
+    assert house.counts.audits == [True]
+
+
+def test_after_the_guarantee_broke_all_run_to_their_end(house: House) -> None:
+    before = house.infer(1, 1, 1)
+    assert (before.receipt.accuracy.guarantee, before.receipt.accuracy.met) == (0.95, True)
+    house.break_guarantee()
+    floor = house.infer(1, 1, 1)
+    assert (floor.exit, floor.reason) == (2, "final")
+    accuracy = floor.receipt.accuracy
+    assert (accuracy.bound, accuracy.guarantee, accuracy.met) == (0.7, None, False)
+    assert not floor.receipt.met
+    free = house.infer(1, 1, 1, bounds=Bounds())
+    assert (free.exit, free.reason, free.receipt.met) == (2, "final", True)
+    capped = house.infer(1, 1, 1, bounds=Bounds(min_accuracy=0.7, max_latency=290.0))
+    assert (capped.exit, capped.reason) == (1, "planned_exit")
+    assert capped.receipt.accuracy.met is False
+    preview = house.runtime.preview("tiny", FLOOR)
+    assert (preview.feasible, preview.guarantee, preview.threshold) == (True, None, None)
+    with pytest.raises(InfeasibleBound):
+        house.infer(1, 1, 1, bounds=Bounds(min_accuracy=0.99))
+
+
+def test_an_answer_on_its_way_when_it_broke_is_not_covered(house: House) -> None:
+    house.network.hold = {0: threading.Event()}
+    job = house.submit(1, 1, 1)
+    assert house.network.entered.wait(PATIENCE)
+    house.break_guarantee()
+    house.network.hold[0].set()
+    accuracy = job.future.result(PATIENCE).receipt.accuracy
+    assert (accuracy.guarantee, accuracy.met) == (None, False)
+
+
+def test_loading_the_model_again_starts_afresh(house: House) -> None:
+    house.break_guarantee()
+    house.runtime.drain(PATIENCE)
+    house.runtime.unload("tiny")
+    house.runtime.load("tiny")
+    assert house.watch.holds
+    assert house.watch.status().samples == 0
+
+
+def test_labels_of_answers_are_counted(house: House) -> None:
+    results = [house.infer(1, 1, 1) for _ in range(3)]
+    ids = [result.request_id for result in results]
+    feedback = house.runtime.feedback("tiny", {ids[0]: 1, ids[1]: "class 2", "nobody": 0})
+    assert (feedback.accepted, feedback.wrong, feedback.unknown) == (2, 1, ("nobody",))
+    with pytest.raises(InvalidInput, match="'class 9' is no class of tiny"):
+        house.runtime.feedback("tiny", {ids[2]: 1, ids[0]: "class 9"})
+    assert house.runtime.feedback("tiny", {ids[2]: 1}).accepted == 1
+
+
+def test_labels_show_a_shift_and_answers_fall_back(house: House) -> None:
+    house.fraction = 0.0
+    house.runtime.unload("tiny")
+    house.runtime.load("tiny")
+    labels = {house.infer(1, 1, 1).request_id: 0 for _ in range(40)}
+    feedback = house.runtime.feedback("tiny", labels)
+    assert (feedback.guarantee.holds, feedback.guarantee.source) == (False, "labels")
+    assert house.infer(1, 1, 1).reason == "final"
