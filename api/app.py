@@ -195,6 +195,7 @@ class _Views:
         return self.feedback(self._service.default_model)
 
     def feedback(self, model: str) -> Response:
+        self._service.guard.check(request)
         taken = self._runtime.feedback(model, read_feedback(request, self._service.max_body))
         self._service.metrics.labelled(model, taken.accepted - taken.wrong, taken.wrong)
         return _json(feedback_to_json(taken))

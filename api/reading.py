@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -79,9 +80,8 @@ def read_json(raw: bytes) -> dict[str, Any]:
 def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidInput(f"{twice} is given {names.count(twice)} times", twice)
+        twice, times = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise InvalidInput(f"{twice} is given {times} times", twice)
     return fields
 
 

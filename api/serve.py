@@ -7,6 +7,7 @@ import select
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
@@ -27,6 +28,7 @@ _SHUTDOWN_TIMEOUT = 2.0
 _KEPT_CONNECTIONS = 1000
 _LINGER = 0.002
 _DISCARD_WAIT = 0.5
+_DISCARD_SECONDS = 2.0
 _MOST_DISCARDED = 1 << 25
 _LARGEST_HEAD = 65_536
 
@@ -79,13 +81,13 @@ def _is_unread(body: Any) -> bool:
 def _discard(connection: socket.socket) -> None:
     """Take in what a refused client still sends. A connection that is closed over unread bytes is
     reset, and a client that sends all before it reads never sees why."""
-    left = _MOST_DISCARDED
+    left, end = _MOST_DISCARDED, time.monotonic() + _DISCARD_SECONDS
     with suppress(OSError):
-        while left > 0 and _is_readable(connection, _DISCARD_WAIT):
+        while left > 0 and _is_readable(connection, min(_DISCARD_WAIT, end - time.monotonic())):
             piece = connection.recv(65_536)
             if not piece:
                 return
-            left -= len(piece)
+            left = left - len(piece) if time.monotonic() < end else 0
 
 
 def _is_readable(connection: socket.socket, seconds: float) -> bool:
@@ -93,7 +95,7 @@ def _is_readable(connection: socket.socket, seconds: float) -> bool:
     file descriptor above 1,023, and there may be more connections than that."""
     poll = select.poll()
     poll.register(connection, select.POLLIN)
-    return bool(poll.poll(1e3 * seconds))
+    return bool(poll.poll(max(0.0, 1e3 * seconds)))
 
 
 def _has_gone(connection: socket.socket) -> bool:

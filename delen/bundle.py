@@ -22,7 +22,7 @@ PROFILES = "profiles"
 RUNTIMES = ("onnx", "torch")
 PRECISIONS = ("fp32", "fp16", "int8")
 DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +339,7 @@ def _parse_file(fields: Fields, fail: Any) -> FileEntry:
 
 def _check_whole(manifest: Manifest, fail: Any) -> None:
     """What no single field can say: that the parts of the manifest fit each other."""
-    if not _FILE_NAME.fullmatch(manifest.name):
+    if not FILE_NAME.fullmatch(manifest.name):
         raise fail(f"name {manifest.name!r} must be letters, digits, '.', '_' and '-'")
     if not manifest.exits:
         raise fail("exits is empty")
@@ -351,7 +351,7 @@ def _check_whole(manifest: Manifest, fail: Any) -> None:
     ):
         raise fail(f"labels must be {manifest.classes} strings, one a class")
     for name in manifest.files:
-        if not _FILE_NAME.fullmatch(name):
+        if not FILE_NAME.fullmatch(name):
             raise fail(f"files names {name!r}, which is not a plain file name")
     for needed in [exit.graph for exit in manifest.exits] + [manifest.calibration]:
         if needed not in manifest.files:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +36,13 @@ def own_network(
     std: tuple[float, ...],
     head: HeadFactory,
     probe: Labelled | None = None,
+    on_places: Callable[[tuple[str, ...]], None] = lambda names: None,
 ) -> MultiExitNetwork:
     """Exits on the classifier that ``place`` makes: ``file.py:function`` or ``module:function``.
 
     They go after the places ``at``, or there are ``exits`` of them: spread by cost, or with
     ``probe``, samples that the network was not trained on, where the features and the times
-    measured on them give the best curve of accuracy over time.
+    measured on them give the best curve of accuracy over time; ``on_places`` is told which.
 
     The function takes nothing and gives a torch module with its trained weights in it. A module
     for images takes float32 ``[batch, channels, height, width]``, normalised by ``mean`` and
@@ -62,6 +64,7 @@ def own_network(
         with torch.no_grad():
             inputs = preprocess(torch.from_numpy(np.array(samples.inputs)))
         at, exits = place_by_probe(module.eval(), inputs, samples.labels, exits), None
+        on_places(at)
     return attach_exits(
         module, sample, classes, at=at, exits=exits, preprocess=preprocess, head=head
     )
@@ -83,7 +86,12 @@ def _make(place: str) -> nn.Module:
     make = getattr(_import(source), name, None)
     if not callable(make):
         raise InvalidInput(f"{source} has no function {name!r}", "backbone")
-    module = make()
+    try:
+        module = make()
+    except Exception as error:
+        raise InvalidInput(
+            f"{place} failed: {type(error).__name__}: {error}", "backbone"
+        ) from error
     if not isinstance(module, nn.Module):
         raise InvalidInput(f"{place} gave a {type(module).__name__}, no torch module", "backbone")
     return module
@@ -100,6 +108,9 @@ def _import(source: str) -> object:
     if not file.is_file() or spec is None or spec.loader is None:
         raise InvalidInput(f"there is no Python file {file}", "backbone")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(file.parent.resolve()))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InvalidInput(f"{file} failed: {type(error).__name__}: {error}", "backbone") from error
     return module

@@ -26,7 +26,7 @@ from multiexit_models.export import (
 from multiexit_models.folder import whole_folder
 from multiexit_models.network import MultiExitNetwork, cumulative_macs
 from multiexit_models.provenance import Evaluated, exit_provenance, software
-from multiexit_models.report import LEVEL
+from multiexit_models.report import LEVEL, write_report
 from multiexit_models.weights import digest
 from policies.thresholds import highest_floor, samples_needed
 
@@ -156,7 +156,7 @@ def build_bundle(
         for name, contents in files.items():
             (unfinished / name).write_bytes(contents)
         (unfinished / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-        load_bundle(unfinished)
+        write_report(load_bundle(unfinished))
     return load_bundle(folder)
 
 

@@ -19,13 +19,21 @@ Segment: TypeAlias = Callable[..., Outputs]
 
 Rows: TypeAlias = NDArray[np.int64]
 
+CRASHING_OPTIMIZERS = ["FuseFp16InitializerToFp32NodeTransformer"]
+"""With it, ONNX Runtime 1.31 crashes as it opens some float16 graphs on the CPU."""
+
 
 def open_session(graph: bytes) -> onnxruntime.InferenceSession:
     """A session on ONNX Runtime's CPU provider, with as many threads as torch has."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        graph,
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=CRASHING_OPTIMIZERS,
+    )
 
 
 def open_segment(graph: bytes, runtime: str) -> Segment:

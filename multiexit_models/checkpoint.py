@@ -34,14 +34,14 @@ class Identity:
     """What a training is of. Only a training of the same may go on from a checkpoint.
 
     ``modules`` is the digest of how the network prints, ``tensors`` has the type and shape of
-    each of its weights, ``backbone`` is the digest of weights that stay frozen. ``data`` is the
-    digest of all inputs and labels.
+    each of its weights, ``start`` is the digest of the weights before the first step, pretrained
+    ones and constants of the preprocessing included. ``data`` is that of all inputs and labels.
     """
 
     recipe: Mapping[str, Any]
     modules: str
     tensors: Mapping[str, str]
-    backbone: str | None
+    start: str
     input: Mapping[str, Any]
     samples: int
     data: str
@@ -72,7 +72,7 @@ def identify(
             name: f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
             for name, tensor in network.state_dict().items()
         },
-        backbone=digest(network.segments) if recipe.frozen_backbone else None,
+        start=digest(network),
         input=input.to_json(),
         samples=len(data),
         data=_data_digest(data),
@@ -162,8 +162,8 @@ def _difference(there: Identity, here: Identity) -> str | None:
         return f"its network's {tensors}"
     if there.modules != here.modules:
         return "its network has the same weights in other modules"
-    if there.backbone != here.backbone:
-        return "its frozen backbone has other weights"
+    if there.start != here.start:
+        return "its network began with other weights"
     input = _first_difference(there.input, here.input)
     if input is not None:
         return f"its input's {input}"

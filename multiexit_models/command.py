@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from delen.bundle import Bundle
 
 EXTRA = "train"
-NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "PIL", "tqdm")
+NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "PIL", "matplotlib", "tqdm")
 _PACKAGES = {"PIL": "pillow"}
 
 DESCRIPTION = f"""\
@@ -31,7 +31,8 @@ Killed, it goes on from its last checkpoint when it is started again.
 
 examples:
   delen build --data photos --output bundles/photos
-  delen build --data photos --output bundles/photos --backbone net.py:make --at layer2,layer3
+  delen build --data photos --output bundles/photos --backbone net.py:make --at layer2,layer3 \\
+      --size 224x224
   delen build --data cifar-10-batches-bin --output cifar10-resnet
 """
 
@@ -62,8 +63,8 @@ def _add_data(group: Any) -> None:
     group.add_argument(
         "--sample-rate", type=_at_least_one, metavar="HZ", help="of audio (default: the network's)"
     )
-    group.add_argument("--text-column", default="text", metavar="NAME", help="of a CSV")
-    group.add_argument("--label-column", default="label", metavar="NAME", help="of a CSV")
+    group.add_argument("--text-column", metavar="NAME", help="of a CSV")
+    group.add_argument("--label-column", metavar="NAME", help="of a CSV")
     group.add_argument("--split-column", metavar="NAME", help="of a CSV, with each text's part")
     group.add_argument(
         "--group-by",
@@ -76,7 +77,6 @@ def _add_data(group: Any) -> None:
     group.add_argument(
         "--max-unreadable",
         type=_share,
-        default=0.01,
         metavar="SHARE",
         help="of the images that may be unreadable; they are named and left out (default: 0.01)",
     )
@@ -85,14 +85,14 @@ def _add_data(group: Any) -> None:
 def _add_network(group: Any) -> None:
     which = group.add_mutually_exclusive_group()
     which.add_argument(
-        "--network", metavar="NAME", help="of the zoo; --network list shows them (default: a small "
-        "one for the kind of data)",
+        "--network", metavar="NAME", help="of the zoo (default: a small one for the kind of data)",
     )  # fmt: skip
     which.add_argument(
         "--backbone",
         metavar="PLACE",
         help="your own: FILE.py:FUNCTION or MODULE:FUNCTION that gives a torch classifier",
     )
+    group.add_argument("--list-networks", action=_ListNetworks, nargs=0, help="show the zoo")
     where = group.add_mutually_exclusive_group()
     where.add_argument(
         "--at", metavar="LAYERS", help="of --backbone: exits after these layers, by commas"
@@ -113,12 +113,10 @@ def _add_network(group: Any) -> None:
         "convolution before it, which sees more in shallow features and costs more",
     )
     group.add_argument(
-        "--mean", type=_numbers, metavar="M,M,M", default=(0.485, 0.456, 0.406),
+        "--mean", type=_numbers, metavar="M,M,M",
         help="by which images are normalised for --backbone (default: ImageNet's)",
     )  # fmt: skip
-    group.add_argument(
-        "--std", type=_numbers, metavar="S,S,S", default=(0.229, 0.224, 0.225), help="likewise"
-    )
+    group.add_argument("--std", type=_numbers, metavar="S,S,S", help="likewise")
     group.add_argument(
         "--pretrained", action="store_true", help="begin with the published weights of --network"
     )
@@ -196,6 +194,17 @@ def _add_bundle(group: Any) -> None:
     group.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
+class _ListNetworks(argparse.Action):
+    """Prints the zoo and ends, as --version does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        _need_extra()
+        from multiexit_models.orders import list_networks
+
+        print(list_networks())
+        parser.exit()
+
+
 def _at_least_one(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -227,11 +236,8 @@ def run(args: argparse.Namespace) -> int:
     fails its check.
     """
     _need_extra()
-    from multiexit_models.orders import carry_out, list_networks
+    from multiexit_models.orders import carry_out
 
-    if args.network == "list":
-        print(list_networks())
-        return 0
     _check_together(args)
     try:
         with Bar() as bar:
@@ -262,9 +268,19 @@ def _check_together(args: argparse.Namespace) -> None:
         raise InvalidInput("--head is for --backbone; the zoo has its own", "head")
     if args.place is not None and args.exits is None:
         raise InvalidInput("--place is for --exits N", "place")
+    if args.backbone is not None and args.size is None:
+        raise InvalidInput("--backbone needs --size: what your network takes", "size")
+    if args.backbone is None and (args.mean or args.std):
+        raise InvalidInput("--mean and --std are for --backbone; the zoo has its own", "mean")
+    if args.batch_size == 1:
+        raise InvalidInput(
+            "--batch-size must be 2 or more: batch norms need a spread", "batch_size"
+        )
+    if args.runtime == "torch" and args.precision != "fp32":
+        raise InvalidInput(f"--runtime torch takes fp32, not {args.precision}", "precision")
     if args.backbone is not None and args.pretrained:
         raise InvalidInput("--pretrained is for --network; --backbone brings its own", "pretrained")
-    trains = args.frozen or args.batch_size or args.checkpoint or args.no_mirror
+    trains = args.frozen or args.batch_size or args.checkpoint or args.no_mirror or args.pretrained
     if args.weights is not None and trains:
         raise InvalidInput(
             "--weights trains nothing, so the training's options do nothing", "weights"

@@ -39,6 +39,7 @@ def whole_folder(target: Path, overwrite: bool) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.parent / f".{target.name}.unfinished-{os.getpid()}"
     replaced = target.parent / f".{target.name}.replaced-{os.getpid()}"
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a killed process of the same number
     unfinished.mkdir()
     try:
         yield unfinished

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import torch
 
-from delen.bundle import Bundle
+from delen.bundle import FILE_NAME, Bundle
 from delen.errors import InvalidInput
 from multiexit_models.backbone import own_network
 from multiexit_models.build import Target, build_bundle
@@ -17,11 +17,11 @@ from multiexit_models.heads import image_head, pooled_head
 from multiexit_models.network import MultiExitNetwork
 from multiexit_models.progress import Bar
 from multiexit_models.recipe import QUICK_EPOCHS, Recipe
-from multiexit_models.report import write_report
-from multiexit_models.source import Reading, find_kind, input_kind, read_data
+from multiexit_models.source import Reading, check_options, find_kind, input_kind, read_data
 from multiexit_models.train import train
 from multiexit_models.weights import WeightsOrigin, digest, load_weights, save_weights
 from multiexit_models.zoo.entry import ZooEntry
+from multiexit_models.zoo.images import IMAGENET_MEAN, IMAGENET_STD
 from multiexit_models.zoo.registry import ZOO, zoo_entry
 
 DEFAULT_NETWORKS = {"image": "residual-small", "audio": "audio-commands", "text": "text-bytes"}
@@ -41,11 +41,17 @@ def list_networks() -> str:
 def carry_out(args: argparse.Namespace, bar: Bar) -> Bundle:
     """Build the bundle that the command's arguments ask for, and its report."""
     check_target(args.output, args.overwrite)
+    if not FILE_NAME.fullmatch(name := args.name or args.output.name):
+        raise InvalidInput(
+            f"the name {name!r} must be letters, digits, '.', '_' and '-'; --name gives another",
+            "name",
+        )
     if args.save_weights is not None and not args.save_weights.absolute().parent.is_dir():
         raise InvalidInput(f"{args.save_weights.parent} is no folder", "save_weights")
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     kind = args.kind or find_kind(args.data)
+    check_options(kind, args)
     entry = zoo_entry(args.network or _default_network(kind))
     if entry.kind != input_kind(kind):
         raise InvalidInput(f"{entry.name} is for {entry.kind}; the data are {kind}", "network")
@@ -56,7 +62,7 @@ def carry_out(args: argparse.Namespace, bar: Bar) -> Bundle:
     for name in data.skipped:
         bar.stage(f"left out, unreadable: {name}")
     torch.manual_seed(args.seed)
-    network = _network(args, entry, data)
+    network = _network(args, entry, data, bar)
     recipe = _recipe(args, entry)
     if args.weights is None:
         bar.stage("training")
@@ -72,6 +78,7 @@ def carry_out(args: argparse.Namespace, bar: Bar) -> Bundle:
         origin = WeightsOrigin(asdict(recipe), str(torch.__version__), digest(network))
     else:
         origin = load_weights(network, args.weights)
+        _check_split(origin, args.seed)
     if args.save_weights is not None:
         save_weights(network, origin, args.save_weights)
     bundle = build_bundle(
@@ -89,11 +96,20 @@ def carry_out(args: argparse.Namespace, bar: Bar) -> Bundle:
         overwrite=args.overwrite,
         progress=bar,
     )
-    bar.stage("writing the report")
-    write_report(bundle)
-    if args.checkpoint is None:
+    if args.checkpoint is None and args.weights is None:
         checkpoint.unlink(missing_ok=True)
     return bundle
+
+
+def _check_split(origin: WeightsOrigin, seed: int) -> None:
+    """InvalidInput where another seed would calibrate on what the weights were trained on."""
+    trained_with = (origin.recipe or {}).get("seed", seed)
+    if trained_with != seed:
+        raise InvalidInput(
+            f"the weights were trained with --seed {trained_with}, which chose their training "
+            f"part; --seed {seed} would calibrate on some of it",
+            "seed",
+        )
 
 
 def _default_network(kind: str) -> str:
@@ -105,26 +121,29 @@ def _reading(args: argparse.Namespace, entry: ZooEntry) -> Reading:
         shape=entry.shape if args.size is None else parse_size(args.size, entry.shape),
         seed=args.seed,
         sample_rate=args.sample_rate or entry.sample_rate,
-        text_column=args.text_column,
-        label_column=args.label_column,
+        text_column=args.text_column or "text",
+        label_column=args.label_column or "label",
         split_column=args.split_column,
         group_by=args.group_by,
-        unreadable_share=args.max_unreadable,
+        unreadable_share=0.01 if args.max_unreadable is None else args.max_unreadable,
         cache=args.cache,
     )
 
 
 def parse_size(text: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    """``HEIGHTxWIDTH`` for images, one number for the rest, as an input's shape."""
+    """``HEIGHTxWIDTH`` for images (``x1``: grey), else one number, as an input's shape."""
     parts = text.lower().split("x")
-    wanted = 2 if len(default) == 3 else 1
-    if len(parts) != wanted or not all(part.isdigit() and int(part) for part in parts):
-        right = "HEIGHTxWIDTH, such as 64x64" if wanted == 2 else "one whole number above 0"
+    is_image = len(default) == 3
+    wanted = (2, 3) if is_image else (1,)
+    if len(parts) not in wanted or not all(part.isdigit() and int(part) for part in parts):
+        right = "HEIGHTxWIDTH, such as 64x64" if is_image else "one whole number above 0"
         raise InvalidInput(f"size {text!r} must be {right}", "size")
-    return (*map(int, parts), *default[2:])
+    return (*map(int, parts), *default[len(parts) :])
 
 
-def _network(args: argparse.Namespace, entry: ZooEntry, data: Dataset) -> MultiExitNetwork:
+def _network(
+    args: argparse.Namespace, entry: ZooEntry, data: Dataset, bar: Bar
+) -> MultiExitNetwork:
     if args.backbone is None:
         weights = "DEFAULT" if args.pretrained else None
         return entry.make(len(data.classes), data.input.shape, weights)
@@ -134,10 +153,11 @@ def _network(args: argparse.Namespace, entry: ZooEntry, data: Dataset) -> MultiE
         len(data.classes),
         at=tuple(args.at.split(",")) if args.at else None,
         exits=args.exits,
-        mean=args.mean,
-        std=args.std,
+        mean=args.mean or IMAGENET_MEAN,
+        std=args.std or IMAGENET_STD,
         head=image_head if args.head == "convolutional" else pooled_head,
         probe=data.validation if args.place == "probe" else None,
+        on_places=lambda names: bar.stage(f"exits after {', '.join(names)}"),
     )
 
 

@@ -48,7 +48,7 @@ def report_text(bundle: Bundle) -> str:
         "MMAC are the multiply-adds of all that runs for an answer from that exit, heads "
         "included. ECE is the expected calibration error of the largest probability, before and "
         "after the temperature. Guaranteed is the highest floor that can be promised at level "
-        f"{LEVEL:g} when everything runs to that exit.",
+        f"{LEVEL:g} by the network that ends there, leaving earlier only at confidence 1.",
         "## Thresholds",
         threshold_table(bundle),
         "An input leaves at the first exit whose confidence reaches the threshold. Cost is the "
@@ -110,8 +110,8 @@ def threshold_table(bundle: Bundle) -> str:
 
 def floor_table(bundle: Bundle) -> str:
     """Floors below the highest that can be guaranteed, and what keeping them costs."""
-    table, last = bundle.calibration, len(bundle.exits) - 1
-    highest, shares = highest_floor(table, last, LEVEL), cost_shares(bundle)
+    table, shares = bundle.calibration, cost_shares(bundle)
+    highest, last = max((highest_floor(table, exit, LEVEL), exit) for exit in range(table.exits))
     rows = []
     for floor in [highest, *(highest - step for step in (0.01, 0.02, 0.05, 0.1))]:
         threshold = certified_threshold(table, last, floor, LEVEL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from delen.errors import InvalidInput
 from multiexit_models.data.audio import read_audio_folder, read_fsdd
 from multiexit_models.data.cifar import read_cifar10
 from multiexit_models.data.dataset import Dataset
-from multiexit_models.data.images import read_image_folder
+from multiexit_models.data.images import IMAGES, read_image_folder
 from multiexit_models.data.text import read_text_csv, read_text_json
 from multiexit_models.data.torchvision_sets import read_torchvision
 
@@ -20,6 +21,7 @@ IMAGE_KINDS = ("cifar10", "images")
 AUDIO_KINDS = ("audio", "fsdd")
 KINDS = (*IMAGE_KINDS, *AUDIO_KINDS, "texts")
 _AUDIO_ENDINGS = (".wav",)
+_IMAGE_ENDINGS = IMAGES.suffixes
 _TEXT_ENDINGS = (".csv", ".tsv")
 _JSON = ".json"
 
@@ -42,6 +44,35 @@ class Reading:
     cache: Path | None = None
 
 
+_OPTIONS = {
+    "group_by": ("images", "audio"),
+    "cache": ("images", "audio", TORCHVISION),
+    "max_unreadable": ("images", "audio", "fsdd", TORCHVISION),
+    "sample_rate": AUDIO_KINDS,
+    "text_column": ("texts",),
+    "label_column": ("texts",),
+    "split_column": ("texts",),
+    "size": ("images", "audio", "fsdd", "texts", TORCHVISION),
+    "mean": ("images", "cifar10", TORCHVISION),
+    "std": ("images", "cifar10", TORCHVISION),
+    "no_mirror": ("images", "cifar10", TORCHVISION),
+}
+"""For which kinds of data an option does anything."""
+
+
+def check_options(kind: str, given: argparse.Namespace) -> None:
+    """InvalidInput for an unknown kind, or an option that would do nothing for it."""
+    family = TORCHVISION if kind.startswith(TORCHVISION) else kind
+    if family not in (*KINDS, TORCHVISION):
+        raise InvalidInput(
+            f"the kind {kind!r} is none of {', '.join(KINDS)} and {TORCHVISION}NAME", "kind"
+        )
+    for option, kinds in _OPTIONS.items():
+        if getattr(given, option) not in (None, False) and family not in kinds:
+            name = option.replace("_", "-")
+            raise InvalidInput(f"--{name} does nothing for the kind {kind}", option)
+
+
 def input_kind(kind: str) -> str:
     """``image``, ``audio`` or ``text``: what networks the kind of data ``kind`` is for."""
     if kind in IMAGE_KINDS or kind.startswith(TORCHVISION):
@@ -51,17 +82,18 @@ def input_kind(kind: str) -> str:
 
 def find_kind(path: Path) -> str:
     """The kind of the data at ``path`` by what lies there; InvalidInput where that is unclear."""
-    if path.suffix in (*_TEXT_ENDINGS, _JSON):
+    if path.suffix.lower() in (*_TEXT_ENDINGS, _JSON):
         return "texts"
     if path.name == "cifar-10-batches-bin":
         return "cifar10"
     if path.is_dir():
-        files = (file for file in path.rglob("*") if file.is_file() and file.name[0] != ".")
-        first = next(files, None)
-        if first is not None:
-            if first.suffix.lower() in _TEXT_ENDINGS:
-                return "texts"
-            return "audio" if first.suffix.lower() in _AUDIO_ENDINGS else "images"
+        found = {file.suffix.lower() for file in path.glob("*/**/*") if file.is_file()}
+        if found.intersection(_AUDIO_ENDINGS):
+            return "audio"
+        if found.intersection(_IMAGE_ENDINGS):
+            return "images"
+        if any(file.suffix.lower() in _TEXT_ENDINGS for file in path.iterdir()):
+            return "texts"
     raise InvalidInput(
         f"{path} does not say what kind of data it is; --kind does: {', '.join(KINDS)} or "
         f"{TORCHVISION}NAME",
@@ -97,11 +129,7 @@ def read_data(path: Path, kind: str, how: Reading, on_file: Callable[[int, int],
         )
     if kind in AUDIO_KINDS:
         return _read_audio(path, kind, how, on_file)
-    if kind == "texts":
-        return _read_texts(path, how)
-    raise InvalidInput(
-        f"the kind {kind!r} is none of {', '.join(KINDS)} and {TORCHVISION}NAME", "kind"
-    )
+    return _read_texts(path, how)
 
 
 def _read_audio(

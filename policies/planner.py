@@ -31,6 +31,8 @@ NO_FLOORS = (
     "thresholds"
 )
 
+NOT_GUARANTEED = "the calibration was found to hold no longer, so no floor is guaranteed now"
+
 ACCURACY = "accuracy"
 AGREEMENT = "agreement"
 LOSSLESS = (ACCURACY, AGREEMENT)
@@ -135,6 +137,9 @@ class Planner:
             threshold = self._lossless
         if not guaranteed:
             threshold = None
+            if problem is not None and bounds.min_accuracy is not None:
+                problem = _join(problem, NOT_GUARANTEED)
+            nearest = nearest and replace(nearest, min_accuracy=None)
         return self._assemble(
             bounds, deepest, limited_by, threshold, latencies, energies, problem, nearest
         )

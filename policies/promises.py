@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
-
 from delen.calibration import THRESHOLDS, Calibration
 from policies.risk import upper_bound
 
@@ -31,7 +29,9 @@ class Promises:
 
     def __init__(self, calibration: Calibration, delta: float, reference: int) -> None:
         self._calibration = calibration
-        self._delta = delta / (calibration.exits * len(THRESHOLDS))
+        errors = calibration.exits * (len(THRESHOLDS) + 1)
+        disagreements = calibration.exits**2 * len(THRESHOLDS)
+        self._delta = delta / (errors + disagreements)
         self.reference = reference
         self._error = lru_cache(maxsize=1024)(self._make_error)
         self._disagreement = lru_cache(maxsize=1024)(self._make_disagreement)
@@ -42,21 +42,20 @@ class Promises:
             return 1 - terms.floor
         return self._error(terms.threshold, terms.deepest)
 
-    def disagreement(self, threshold: float, deepest: int) -> float:
-        """The greatest share, among answers that stopped early, that the reference exit would
-        give otherwise."""
-        return self._disagreement(threshold, deepest)
+    def disagreement(self, threshold: float, deepest: int, exit: int) -> float:
+        """The greatest share, among answers that stopped early at ``exit``, that the reference
+        exit would give otherwise."""
+        return self._disagreement(threshold, deepest, exit)
 
     def _make_error(self, threshold: float | None, deepest: int) -> float:
         right = self._calibration.right_answers(threshold, deepest)
         return upper_bound(int((~right).sum()), len(right), self._delta)
 
-    def _make_disagreement(self, threshold: float, deepest: int) -> float:
-        taken = self._calibration.exits_taken(threshold, deepest)
-        early = taken < deepest
-        count = int(early.sum())
+    def _make_disagreement(self, threshold: float, deepest: int, exit: int) -> float:
+        here = self._calibration.exits_taken(threshold, deepest) == exit
+        count = int(here.sum())
         if count == 0:
             return 1.0
-        predictions = self._calibration.predictions[early]
-        given = predictions[np.arange(count), taken[early]]
-        return upper_bound(int((given != predictions[:, self.reference]).sum()), count, self._delta)
+        predictions = self._calibration.predictions[here]
+        differ = predictions[:, exit] != predictions[:, self.reference]
+        return upper_bound(int(differ.sum()), count, self._delta)

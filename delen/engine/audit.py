@@ -40,7 +40,8 @@ class Audits:
     def of(self, job: Job, reason: Reason, features: Features) -> Audit | None:
         """The audit of ``job``, which ended with these features, if it is one to be audited.
 
-        Which are depends on what came before, and never on their answers.
+        Where too many wait it is left out, and bursts reach shallow exits first: so what is
+        promised is promised of each exit apart.
         """
         model, terms = job.model, terms_of(job, reason)
         last = model.planner.promises.reference
@@ -55,7 +56,7 @@ class Audits:
             segment=job.segment,
             last=last,
             index=int(job.logits.argmax()),
-            promised=model.planner.promises.disagreement(terms.threshold, terms.deepest),
+            promised=model.planner.promises.disagreement(terms.threshold, terms.deepest, job.exit),
         )
 
     def add(self, audit: Audit) -> None:

@@ -163,6 +163,11 @@ def _read_class(label: object, manifest: Manifest) -> int:
                 f"{label!r} is no class of {manifest.name}; known: {', '.join(manifest.labels)}",
                 "labels",
             )
+        if manifest.labels.count(label) > 1:
+            raise InvalidInput(
+                f"{label!r} is the name of several classes of {manifest.name}; give the index",
+                "labels",
+            )
         return manifest.labels.index(label)
     if isinstance(label, bool) or not isinstance(label, Integral):
         raise InvalidInput(

@@ -141,6 +141,8 @@ class Worker:
                 self._run_or_fail(batch, jobs)
             elif audit is not None:
                 self._run_audit(audit)
+            batch = audit = None
+            jobs = ()  # nothing of a model that is unloaded meanwhile may be held here
             with self._changed:
                 self._running_work = 0.0
 

@@ -134,7 +134,11 @@ def make():
 
 def no_network():
     return 3
+
+def broken():
+    return 1 / 0
 """
+OF_OWN = ["--exits", "2", "--size", "32x32"]
 
 
 @pytest.fixture
@@ -169,13 +173,19 @@ def test_own_backbone_gets_exits(
         (["--network", "text-bytes"], "is for text"),
         (["--at", "layer1"], "--at and --exits are for --backbone"),
         (["--backbone", "{own}:make"], "needs --at LAYERS or --exits N"),
-        (["--backbone", "{own}:nothing", "--exits", "2"], "no function 'nothing'"),
-        (["--backbone", "{own}:no_network", "--exits", "2"], "gave a int"),
-        (["--backbone", "{own}", "--exits", "2"], "FILE.py:FUNCTION"),
-        (["--backbone", "absent.py:make", "--exits", "2"], "no Python file"),
+        (["--backbone", "{own}:nothing", *OF_OWN], "no function 'nothing'"),
+        (["--backbone", "{own}:no_network", *OF_OWN], "gave a int"),
+        (["--backbone", "{own}", *OF_OWN], "FILE.py:FUNCTION"),
+        (["--backbone", "absent.py:make", *OF_OWN], "no Python file"),
         (["--head", "convolutional"], "--head is for --backbone"),
         (["--place", "cost"], "--place is for --exits"),
         (["--size", "32"], "HEIGHTxWIDTH"),
+        (["--sample-rate", "8000"], "--sample-rate does nothing for the kind images"),
+        (["--name", "my photos"], "must be letters"),
+        (["--runtime", "torch", "--precision", "fp16"], "--runtime torch takes fp32"),
+        (["--mean", "0,0,0"], "--mean and --std are for --backbone"),
+        (["--backbone", "{own}:make", "--exits", "2"], "needs --size"),
+        (["--backbone", "{own}:broken", *OF_OWN], "broken failed: ZeroDivisionError"),
         (["--kind", "smells"], "none of"),
         (["--batch-size", "1000"], "batch"),
         (["--save-weights", "absent/weights.pt"], "absent is no folder"),
@@ -197,6 +207,15 @@ def test_weights_of_another_network_are_refused(photos: Path, tmp_path: Path) ->
         with pytest.raises(InvalidInput, match=problem):
             command("--data", photos, "--output", tmp_path / "bundle", "--weights", file)
     assert not (tmp_path / "bundle").exists()
+
+
+def test_weights_calibrated_on_another_split_are_refused(
+    built: Bundle, photos: Path, tmp_path: Path
+) -> None:
+    weights = built.path.parent / "weights.pt"
+    arguments = ["--data", photos, "--output", tmp_path / "bundle", "--weights", weights]
+    with pytest.raises(InvalidInput, match="trained with --seed 0"):
+        command(*arguments, "--seed", "7")
 
 
 def test_floor_beyond_the_calibration_set_is_refused(
@@ -249,7 +268,9 @@ def test_training_that_diverges_is_a_failure_and_no_traceback(
 
 
 def test_zoo_is_listed(capsys: Any) -> None:
-    assert command("--data", "d", "--output", "o", "--network", "list") == 0
+    with pytest.raises(SystemExit) as ended:
+        command("--list-networks")
+    assert ended.value.code == 0
     listed = capsys.readouterr().out
     for name in ("resnet50", "efficientnet-b0", "msdnet", "wav2vec2", "residual-cifar"):
         assert name in listed

@@ -175,7 +175,7 @@ def test_another_frozen_backbone_is_refused(training, tmp_path) -> None:
     other = training.make_network()
     with torch.no_grad():
         other.segments[1][1].weight += 0.1
-    with pytest.raises(InvalidInput, match="frozen backbone has other weights"):
+    with pytest.raises(InvalidInput, match="began with other weights"):
         train(other, training.make_data(), recipe, **given)
 
 

@@ -28,6 +28,8 @@ _NUMPY_TYPES = {f"tensor({name})": name for name in DTYPES} | {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
 }
+_CRASHING_OPTIMIZERS = ["FuseFp16InitializerToFp32NodeTransformer"]
+"""With it, ONNX Runtime 1.31 crashes as it opens some float16 graphs on the CPU."""
 AUTO_ORDER = ("cuda", "cpu")
 """TensorRT builds its engines for minutes at the first load, so it is only taken when asked for."""
 
@@ -109,7 +111,10 @@ class OnnxBackend:
         file = bundle.path / bundle.exits[segment].graph
         try:
             session = ort.InferenceSession(
-                bundle.graph(segment), options, providers=[PROVIDERS[self.provider]]
+                bundle.graph(segment),
+                options,
+                providers=[PROVIDERS[self.provider]],
+                disabled_optimizers=_CRASHING_OPTIMIZERS,
             )
         except Exception as error:
             raise BackendError(f"{file} does not load: {error}") from error
