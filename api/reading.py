@@ -29,6 +29,7 @@ from delen.wire import (
 
 JSON = "application/json"
 UTF_8 = "utf-8"
+MOST_LABELS = 100_000
 MEDIA_TYPES = (JSON, *preprocess.BODY_TYPES)
 
 
@@ -154,6 +155,10 @@ def read_feedback(request: Request, limit: int) -> dict[str, Any]:
         raise InvalidInput(
             'the body must be {"labels": {"<request_id>": <class index or label name>, ...}}',
             "labels",
+        )
+    if len(labels) > MOST_LABELS:
+        raise InvalidInput(
+            f"{len(labels)} labels are too many at once; post up to {MOST_LABELS}", "labels"
         )
     return labels
 

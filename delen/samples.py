@@ -8,6 +8,8 @@ import wave
 import numpy as np
 from numpy.typing import NDArray
 
+_MOST_CHUNKS = 1000
+
 
 def text_to_bytes(text: str, length: int) -> NDArray[np.uint8]:
     """The UTF-8 bytes of ``text``, uint8 ``[length]``: cut between two characters where there are
@@ -38,6 +40,7 @@ def read_wav(raw: bytes) -> tuple[NDArray[np.int16], int]:
     8- and 16-bit PCM is read; two channels are averaged. Raises ValueError that says why ``raw``
     is none of that.
     """
+    _refuse_many_chunks(raw)
     try:
         with wave.open(io.BytesIO(raw)) as file:
             parameters = file.getparams()
@@ -61,6 +64,17 @@ def read_wav(raw: bytes) -> tuple[NDArray[np.int16], int]:
     if not present:
         raise ValueError("it has no samples")
     return _mono(contents, channels, width), rate
+
+
+def _refuse_many_chunks(raw: bytes) -> None:
+    """ValueError for more chunks than recordings have: `wave` takes seconds for millions."""
+    position = 12
+    for _ in range(_MOST_CHUNKS):
+        if position + 8 > len(raw):
+            return
+        size = int.from_bytes(raw[position + 4 : position + 8], "little")
+        position += 8 + size + size % 2
+    raise ValueError(f"it is no WAV file of PCM samples: it has more than {_MOST_CHUNKS} chunks")
 
 
 def _mono(contents: bytes, channels: int, width: int) -> NDArray[np.int16]:

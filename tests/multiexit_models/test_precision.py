@@ -26,6 +26,7 @@ from multiexit_models.export import (  # noqa: E402
     finish,
 )
 from multiexit_models.network import MultiExitNetwork  # noqa: E402
+from multiexit_models.zoo.registry import zoo_entry  # noqa: E402
 
 TRAINED_ON = 1200
 RANGES_FROM = 300
@@ -118,6 +119,15 @@ def test_fewer_bits_keep_the_accuracy(exported, digits, precision: str) -> None:
     assert whole[1] > 0.93
     assert np.abs(accuracy(exported[precision]) - whole).max() <= 0.015
     assert exported[precision].features == exported["fp32"].features
+
+
+def test_a_text_network_opens_in_float16() -> None:
+    """One of ONNX Runtime's own optimisations crashed the process here."""
+    entry = zoo_entry("text-bytes")
+    texts = np.full((5, 64), ord("a"), np.uint8)
+    network = entry.make(3, (64,), None).eval()
+    one = export_network(network, texts[:1], name="t", max_batch=4, precision="fp16")
+    assert chain_logits(one, texts).shape == (entry.exits, 5, 3)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

@@ -79,6 +79,7 @@ GOOD = wav(np.arange(50, dtype=np.int16))
         (wav(np.zeros(0, np.int16)), "no samples"),
         (wav(np.zeros((4, 3), np.int16), channels=3), "3 channels of 16 bits"),
         (wav(np.zeros(4, np.int32)), "1 channels of 32 bits"),
+        (GOOD[:12] + b"junk\0\0\0\0" * 2000 + GOOD[12:], "more than 1000 chunks"),
         (GOOD[:20] + b"\x03\x00" + GOOD[22:], "unknown format: 3"),
         (GOOD[:24] + bytes(4) + GOOD[28:], "sample rate is 0 Hz"),
     ],
