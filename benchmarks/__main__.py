@@ -6,13 +6,14 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import bounds, chain, footprint, guarantee, http
+from benchmarks import bounds, chain, decisions, footprint, guarantee, http
 
 BENCHMARKS = {
     "chain": chain.main,
     "http": http.main,
     "bounds": bounds.main,
     "guarantee": guarantee.main,
+    "decisions": decisions.main,
     "footprint": footprint.main,
 }
 

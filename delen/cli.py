@@ -16,6 +16,7 @@ COMMANDS = {
     "plan": ("delen.commands.plan", "say what bounds would buy now"),
     "models": ("delen.commands.models", "list, load and unload models"),
     "profile": ("delen.commands.profile", "measure a bundle on this device"),
+    "simulate": ("delen.commands.simulate", "play a trace on a device that is not here"),
     "build": ("multiexit_models.command", "train, calibrate and export a bundle"),
 }
 

@@ -146,6 +146,12 @@ class ConfigError(DelenError):
     code = "config_invalid"
 
 
+class TraceError(DelenError):
+    """A trace of arrivals cannot be read, or holds what is no arrival."""
+
+    code = "trace_invalid"
+
+
 class BackendError(DelenError):
     """The backend could not load or run a segment."""
 

@@ -74,7 +74,8 @@ class Profile:
     """Measured costs of ``bundle`` (its digest) on ``device``.
 
     ``segments[k][batch]`` is the cost of segment k. ``answer`` is the time from a segment's end
-    to the answer in the caller's hands. ``quick`` marks a short first measurement.
+    to the answer in the caller's hands. ``quick`` marks a short first measurement. ``accuracies``
+    of the exits stand in a profile that is all that is known of a network, else they are None.
     """
 
     model: str
@@ -84,6 +85,7 @@ class Profile:
     quick: bool
     answer: Quantiles
     segments: tuple[Mapping[int, SegmentCost], ...]
+    accuracies: tuple[float, ...] | None = None
 
     def cost(self, segment: int, batch: int) -> SegmentCost:
         """The cost at ``batch``, linear between the batch sizes measured.
@@ -102,7 +104,7 @@ class Profile:
 
     def to_json(self) -> str:
         """The text of a profile file; times in ms and energies in mJ, as their keys say."""
-        document = {
+        document: dict[str, Any] = {
             "format": FORMAT,
             "schema": SCHEMA,
             "model": self.model,
@@ -125,6 +127,8 @@ class Profile:
                 for costs in self.segments
             ],
         }
+        if self.accuracies is not None:
+            document["accuracies"] = list(self.accuracies)
         return json.dumps(document, indent=1) + "\n"
 
 
@@ -177,12 +181,24 @@ def load_profile(file: Path) -> Profile:
         quick=root.boolean("quick"),
         answer=_parse_quantiles(root.child("answer_ms"), fail),
         segments=tuple(_parse_segment(fields, fail) for fields in root.children("segments")),
+        accuracies=_parse_accuracies(root.array("accuracies", None), fail),
     )
     device.finish()
     root.finish()
     if not profile.segments:
         raise fail("segments is empty")
+    if profile.accuracies is not None and len(profile.accuracies) != len(profile.segments):
+        raise fail(f"accuracies has {len(profile.accuracies)} exits, segments has another number")
     return profile
+
+
+def _parse_accuracies(values: list[Any] | None, fail: Any) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+            raise fail(f"accuracies must be numbers between 0 and 1, not {value!r}")
+    return tuple(map(float, values))
 
 
 def _parse_quantiles(fields: Fields, fail: Any) -> Quantiles:

@@ -42,7 +42,7 @@ def open_runtime(
     assembler = Assembler(
         backend,
         account_of(source),
-        _policy_settings(config),
+        policy_settings(config),
         Path(config["state.path"]),
         Path(config["power.root"]),
     )
@@ -85,7 +85,7 @@ def find_bundles(folders: Sequence[Path]) -> list[Path]:
     ]
 
 
-def _policy_settings(config: Config) -> PolicySettings:
+def policy_settings(config: Config) -> PolicySettings:
     options: dict[str, Any] = {}
     file = config["policies.conditions"]
     if file:

@@ -91,7 +91,7 @@ class Planner:
             OperatingPoint(
                 exit=exit,
                 accuracy=accuracy,
-                latency=self._latency(exit, costs),
+                latency=self.latency(exit, costs),
                 energy=energies[exit],
                 dominated=exit not in self.useful,
             )
@@ -112,7 +112,7 @@ class Planner:
         ``guaranteed`` is false once the calibration was found to hold no longer. Then no plan
         stops early, and floors that could be kept before are tried without a guarantee.
         """
-        latencies = {exit: delay + self._latency(exit, costs) for exit in self.useful}
+        latencies = {exit: delay + self.latency(exit, costs) for exit in self.useful}
         energies = costs.energies()
         deepest, limited_by, problem, nearest = self._within_caps(bounds, latencies, energies)
         threshold: Threshold | None = None
@@ -144,7 +144,7 @@ class Planner:
             bounds, deepest, limited_by, threshold, latencies, energies, problem, nearest
         )
 
-    def _latency(self, exit: int, costs: Costs) -> float:
+    def latency(self, exit: int, costs: Costs) -> float:
         """Seconds to an answer from ``exit``, alone on the device.
 
         That of the first exit leaves out the slowdown's spread: there is no shallower exit to be

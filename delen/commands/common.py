@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Callable
 
-_LATENCIES = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+LATENCIES = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _ENERGIES = {"uJ": 1e-6, "mJ": 1e-3, "J": 1.0}
 _QUANTITY = re.compile(r"\s*([+-]?[0-9.]+(?:e[+-]?[0-9]+)?)\s*([A-Za-z]+)\s*")
 
@@ -29,7 +29,7 @@ def quantity(units: dict[str, float]) -> Callable[[str], float]:
 
 def add_bounds(parser: argparse.ArgumentParser) -> None:
     bounds = parser.add_argument_group("bounds")
-    bounds.add_argument("--max-latency", type=quantity(_LATENCIES), metavar="20ms")
+    bounds.add_argument("--max-latency", type=quantity(LATENCIES), metavar="20ms")
     bounds.add_argument("--min-accuracy", type=float, metavar="0.9")
     bounds.add_argument("--max-energy", type=quantity(_ENERGIES), metavar="50mJ")
 

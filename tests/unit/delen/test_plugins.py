@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from delen.errors import ConfigError
-from delen.plugins import EXIT_POLICIES, find_plugin
+from delen.plugins import DISPATCH_POLICIES, EXIT_POLICIES, find_plugin, plugin_names
 from policies.conditions import conditions_policy
 from policies.exits import bounds_policy
 
@@ -19,3 +21,18 @@ def test_an_unknown_name_is_answered_with_those_installed() -> None:
     assert "bounds, conditions" in str(caught.value)
     with pytest.raises(ConfigError, match="installed: none"):
         find_plugin("delen.no_such_group", "x")
+
+
+def test_a_plugin_that_cannot_be_imported_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "broken-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text(
+        f"[{DISPATCH_POLICIES}]\nbroken = no_such_module:Policy\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "broken" in plugin_names(DISPATCH_POLICIES)
+    with pytest.raises(ConfigError, match=r"'broken' cannot be loaded: .*no_such_module"):
+        find_plugin(DISPATCH_POLICIES, "broken")

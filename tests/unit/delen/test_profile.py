@@ -147,3 +147,16 @@ def test_a_device_has_a_plain_file_name() -> None:
     assert "/" not in device.key
     assert " " not in device.key
     assert device.key.startswith("Intel_R__Xeon_R____2.80GHz_x-2c-cpu-1t-")
+
+
+def test_accuracies_are_read_back_and_checked(
+    make_profile: Callable[..., Profile], tmp_path: Path
+) -> None:
+    file = tmp_path / "profile.json"
+    made = replace(make_profile(0.01, 0.02), accuracies=(0.5, 0.75))
+    file.write_text(made.to_json())
+    assert load_profile(file) == made
+    for wrong, named in (([0.5], "accuracies has 1"), ([0.5, 1.5], "1.5"), (["a", 0.5], "'a'")):
+        file.write_text(json.dumps(json.loads(made.to_json()) | {"accuracies": wrong}))
+        with pytest.raises(ProfileError, match=named):
+            load_profile(file)

@@ -1,0 +1,133 @@
+"""What a decision costs, by how many tasks wait.
+
+A decision is ``Scheduler.next``: policy, check of its turn, and taking the batch out of the queue.
+As many tasks as it takes out are put back, at other ranks, before the next one, so that the queue
+stays as long as it is. Deadlines, priorities, tenants and exits are mixed.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from math import inf
+from statistics import median
+
+from benchmarks.common import Figure, report
+from delen.calibration import Calibration
+from delen.costs import Costs
+from delen.dispatch import DispatchPolicy, Task
+from delen.plugins import DISPATCH_POLICIES, find_plugin, plugin_names
+from delen.profile import Device, Profile, Quantiles, SegmentCost
+from delen.scheduler.core import Scheduler
+from delen.scheduler.figures import ModelFigures
+from delen.simulate.account import PaperAccount
+from delen.simulate.population import synthetic
+
+WAITING = (1, 10, 100, 1_000, 10_000)
+DECISIONS = 400
+ROUNDS = 5
+DEFAULT = "value"
+LIMIT = 20.0
+"""Microseconds at 100 waiting tasks; at 10,000 it may be twice as much."""
+
+_MODEL = "network"
+_EXITS = 5
+_MAX_BATCH = 8
+
+
+def _figures() -> ModelFigures:
+    def cost(batch: int) -> SegmentCost:
+        median = 1e-3 * (0.4 + 0.6 * batch)
+        quantiles = Quantiles(median, 1.1 * median, 1.2 * median, 1.4 * median)
+        return SegmentCost(quantiles, median, 1e-3 * median)
+
+    profile = Profile(
+        model=_MODEL,
+        bundle="none",
+        device=Device("none", 1, "none", "none", 1, "none"),
+        created="",
+        quick=False,
+        answer=Quantiles(1e-4, 1e-4, 1e-4, 1e-4),
+        segments=tuple({batch: cost(batch) for batch in (1, _MAX_BATCH)} for _ in range(_EXITS)),
+    )
+    calibration: Calibration = synthetic((0.7, 0.75, 0.8, 0.84, 0.86), 2000, 0).calibration()
+    return ModelFigures(Costs(profile, PaperAccount(None), 0.99), calibration, _MAX_BATCH)
+
+
+class _Queue:
+    """A scheduler in which ``waiting`` tasks wait, none of them so late that it is ended."""
+
+    def __init__(self, policy: DispatchPolicy, waiting: int) -> None:
+        self._random = random.Random(waiting)
+        self._ids = iter(range(1 << 40))
+        self._now = 0.0
+        self._scheduler = Scheduler(policy, policy)
+        self._scheduler.learn_model(_MODEL, _figures())
+        for _ in range(waiting):
+            self._add()
+
+    def _add(self) -> None:
+        number, draw = next(self._ids), self._random
+        task = Task(
+            id=number,
+            model=_MODEL,
+            tenant=f"app{number % 10}",
+            arrived=self._now,
+            segment=0,
+            last=_EXITS - 1,
+            deadline=inf if number % 5 == 0 else self._now + draw.uniform(1e3, 2e3),
+            priority=draw.choice((3, 5, 5, 5, 7)),
+            floor=number % 7 == 0,
+            threshold=0.9 if number % 3 else None,
+        )
+        reached = number % _EXITS
+        if reached:
+            task.segment = reached
+            task.exit, task.confidence = reached - 1, draw.random()
+        self._scheduler.add(self._now, task)
+
+    def decide(self) -> float:
+        """Seconds of one decision."""
+        began = time.perf_counter()
+        orders = self._scheduler.next(self._now)
+        seconds = time.perf_counter() - began
+        gone = len(orders.answer) + len(orders.late) + len(orders.refuse)
+        self._now += 1e-3
+        if orders.run is not None:
+            gone += len(orders.run.tasks)
+            self._scheduler.ran(self._now, orders.run, orders.run.predicted)
+            for task in orders.run.tasks:
+                self._scheduler.end(self._now, task)
+        for _ in range(gone):
+            self._add()
+        return seconds
+
+
+def costs(make: Callable[[], DispatchPolicy], waiting: int) -> tuple[float, ...]:
+    """Median microseconds of a decision with ``waiting`` tasks, in each of ROUNDS rounds."""
+    queue = _Queue(make(), waiting)
+    return tuple(1e6 * median(queue.decide() for _ in range(DECISIONS)) for _ in range(ROUNDS))
+
+
+def main() -> list[Figure]:
+    print(f"\n{'median us a decision, waiting:':<32}" + "".join(f"{n:>9}" for n in WAITING))
+    curves: dict[str, dict[int, tuple[float, ...]]] = {}
+    for name in plugin_names(DISPATCH_POLICIES):
+        make = find_plugin(DISPATCH_POLICIES, name)
+        curves[name] = {waiting: costs(make, waiting) for waiting in WAITING}
+        medians = "".join(f"{median(values):>9.1f}" for values in curves[name].values())
+        print(f"{name:<32}{medians}", flush=True)
+    few, many = curves[DEFAULT][100], curves[DEFAULT][10_000]
+    growth = tuple(b / a for a, b in zip(few, many, strict=True))
+    return report(
+        "A decision of the default policy",
+        [
+            Figure("at 100 waiting tasks", few, "us", LIMIT),
+            Figure("at 10,000 over at 100", growth, "x", 2.0),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""``delen simulate``: play a trace on a device that is not here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from delen.commands.common import LATENCIES, quantity
+from delen.errors import ConfigError, DelenError
+
+if TYPE_CHECKING:
+    from delen.config import Config
+    from delen.simulate.model import SimulatedModel
+    from delen.simulate.upper_bound import Slow
+
+DEFAULT_POLICY = "value"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Play a trace (a CSV file with the column time_s, and tenant, model, stream, priority,\n"
+        "max_latency_ms, min_accuracy, max_energy_mj as wanted) with the scheduler, planner and\n"
+        "policies of the daemon on a simulated device, and compare dispatch policies."
+    )
+    parser.epilog = (
+        "example: delen simulate --model cifar10-resnet --trace day.csv --policy value fifo \\\n"
+        "           --slowdown 60:120:2.0 --plots plots"
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        help="a shipped or configured model; may be given "
+        "several times, the first is for requests that name none",
+    )
+    parser.add_argument(
+        "--bundle", action="append", default=[], type=Path, help="folder of a bundle, likewise"
+    )
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        metavar="FILE",
+        help="the device: its profile of the bundle; or, "
+        "alone, a network of which only the profile with accuracies is known",
+    )
+    parser.add_argument("--trace", type=Path, required=True, metavar="FILE", help="who asks what")
+    parser.add_argument(
+        "--policy", nargs="+", metavar="NAME", help="dispatch policies (default: all there are)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of samples and noise (default: 0)")
+    parser.add_argument(
+        "--slowdown",
+        type=_span,
+        action="append",
+        default=[],
+        metavar="60:120:2.0",
+        help="from 60 to 120 s everything takes twice as long; may be given several times",
+    )
+    parser.add_argument(
+        "--weight",
+        type=_weight,
+        action="append",
+        default=[],
+        metavar="TENANT=2",
+        help="a tenant's weight (default: 1); may be given several times",
+    )
+    parser.add_argument("--lanes", type=int, default=1, help="batches at once (default: 1)")
+    parser.add_argument(
+        "--corun",
+        type=_factors,
+        default=(1.0,),
+        metavar="1.0,1.4",
+        help="how many times slower a batch is while no, one, ... others run",
+    )
+    parser.add_argument(
+        "--network", type=quantity(LATENCIES), default=0.0, metavar="5ms", help="delay each way"
+    )
+    parser.add_argument("--no-noise", action="store_true", help="all takes its median time")
+    parser.add_argument(
+        "--no-upper-bound", action="store_true", help="do not compute what a clairvoyant could do"
+    )
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="write plots here")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")
+    parser.add_argument("--json", action="store_true", help="print a JSON object a line and policy")
+
+
+def run(options: argparse.Namespace) -> int:
+    from delen.config import read_config
+    from delen.plugins import DISPATCH_POLICIES, find_plugin, plugin_names
+    from delen.simulate.bound import bound_of
+    from delen.simulate.device import DeviceSettings
+    from delen.simulate.plots import save_plots
+    from delen.simulate.run import RunSettings
+    from delen.simulate.run import run as play
+    from delen.simulate.summary import summarise
+    from delen.simulate.trace import read_trace
+
+    config = read_config(options.config, os.environ)
+    trace = read_trace(options.trace)
+    names = options.policy or _ours_first(plugin_names(DISPATCH_POLICIES))
+    makers = {name: find_plugin(DISPATCH_POLICIES, name) for name in names}
+    fallback = find_plugin(DISPATCH_POLICIES, DEFAULT_POLICY)
+    models = {model.name: model for model in _models(options, config)}
+    weights = dict(options.weight)
+    if unknown := sorted(set(weights) - set(trace.tenants)):
+        raise ConfigError(
+            f"--weight names {', '.join(unknown)}; tenants of the trace: {', '.join(trace.tenants)}"
+        )
+    try:
+        device = DeviceSettings(
+            lanes=options.lanes,
+            corun=options.corun,
+            slow=_spans(options.slowdown),
+            network=options.network,
+            noise=not options.no_noise,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    settings = RunSettings(device, weights, config["server.max_backlog_seconds"], options.seed)
+    bound = None if options.no_upper_bound else bound_of(trace, models, device, options.seed)
+    runs, summaries = [], []
+    for name, make in makers.items():
+        outcomes = play(trace, models, make(), fallback(), settings, _progress(name, options.json))
+        for failure in outcomes.failures:
+            print(f"delen: {failure}; another decided instead", file=sys.stderr)
+        runs.append(outcomes)
+        summaries.append(summarise(outcomes, bound, weights))
+        if options.json:
+            print(json.dumps(summaries[-1]), flush=True)
+    if not options.json:
+        print(_table(summaries), end="")
+    if options.plots is not None:
+        try:
+            files = save_plots(runs, summaries, options.plots)
+        except OSError as error:
+            raise DelenError(f"the plots cannot be written: {error}") from error
+        print(f"written: {', '.join(map(str, files))}", file=sys.stderr)
+    return 0
+
+
+def _ours_first(names: Sequence[str]) -> list[str]:
+    return sorted(names, key=lambda name: (name != DEFAULT_POLICY, name))
+
+
+def _models(options: argparse.Namespace, config: Config) -> list[SimulatedModel]:
+    from delen.bundle import load_bundle
+    from delen.plugins import EXIT_POLICIES, find_plugin
+    from delen.profile import load_profile
+    from delen.serving import bundle_by_name, policy_settings
+    from delen.simulate.load import of_bundle, of_profile, profile_of
+
+    settings = policy_settings(config)
+    make_policy = find_plugin(EXIT_POLICIES, settings.exit)
+    profile = None if options.profile is None else load_profile(options.profile)
+    folders = [*(bundle_by_name(config, name) for name in options.model), *options.bundle]
+    if profile is not None and not folders:
+        policy = make_policy(len(profile.segments), **dict(settings.options))
+        return [of_profile(profile, settings.planner, policy, settings.quantile, options.seed)]
+    if profile is not None and len(folders) > 1:
+        raise ConfigError("--profile goes with one bundle; give each of several its own folder")
+    models = []
+    for folder in folders or [bundle_by_name(config, config["models.default"])]:
+        bundle = load_bundle(folder)
+        models.append(
+            of_bundle(
+                bundle,
+                profile or profile_of(bundle, Path(config["state.path"])),
+                settings.planner,
+                make_policy(len(bundle.exits), **dict(settings.options)),
+                settings.quantile,
+                config["power.watts_per_core"],
+            )
+        )
+    return models
+
+
+def _span(text: str) -> Slow:
+    from delen.simulate.upper_bound import Slow
+
+    try:
+        start, end, factor = map(float, text.split(":"))
+        return Slow(start, end, factor)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be START:END:FACTOR in seconds, such as 60:120:2.0 ({error})"
+        ) from None
+
+
+def _spans(spans: Sequence[Slow]) -> tuple[Slow, ...]:
+    """In the order of their starts; ConfigError where they overlap."""
+    ordered = sorted(spans, key=lambda span: span.start)
+    for one, next_one in pairwise(ordered):
+        if next_one.start < one.end:
+            raise ConfigError(f"slowdowns overlap at {next_one.start:g} s")
+    return tuple(ordered)
+
+
+def _weight(text: str) -> tuple[str, float]:
+    tenant, _, number = text.rpartition("=")
+    try:
+        weight = float(number)
+        if not tenant or not 0 < weight < math.inf:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be TENANT=WEIGHT with a weight above 0, such as camera=2"
+        ) from None
+    return tenant, weight
+
+
+def _factors(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be factors with commas between, such as 1.0,1.4"
+        ) from None
+
+
+def _progress(policy: str, quiet: bool) -> Any:
+    """A bar on stderr while a person looks on; nothing else."""
+    if quiet or not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        bar = "#" * (30 * done // total)
+        print(f"\r[{bar:<30}] {policy:<12}", end="", file=sys.stderr, flush=True)
+        if done >= total - total // 100:
+            print(f"\r{'':<46}\r", end="", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _table(summaries: Sequence[dict[str, Any]]) -> str:
+    head = summaries[0]
+    bound = head["upper_bound"]
+    lines = [
+        f"{head['requests']} requests, {len(head['tenants'])} tenants; effective accuracy is that "
+        "of answers within all bounds",
+        f"{'policy':<12} {'effective':>9} {'of bound':>8} {'answered':>8} {'refused':>8} "
+        f"{'late':>7} {'floor':>6} {'energy':>6} {'p50 ms':>8} {'p99 ms':>8} {'joules':>8} "
+        f"{'us':>5}  exits",
+    ]
+    for row in summaries:
+        of_bound = row["effective_accuracy"] / bound if bound else None
+        missed, latency = row["missed"], row["latency_ms"]
+        lines.append(
+            f"{row['policy']:<12} {row['effective_accuracy']:>9.4f} {_figure(of_bound, '8.3f')} "
+            f"{row['answered']:>8} {row['refused']:>8} {missed['latency']:>7} "
+            f"{missed['accuracy']:>6} {missed['energy']:>6} {_figure(latency['p50'], '8.2f')} "
+            f"{_figure(latency['p99'], '8.2f')} {_figure(row['energy_j'], '8.4g')} "
+            f"{_figure(row['decision_us']['p50'], '5.0f')}  "
+            + " ".join(f"{share:.2f}" for share in row["exits"])
+        )
+    if bound is not None:
+        lines.append(f"{'upper bound':<12} {bound:>9.4f}")
+    return "\n".join(lines) + "\n"
+
+
+def _figure(value: float | None, form: str) -> str:
+    width = int(form.split(".")[0])
+    return f"{'-':>{width}}" if value is None else f"{value:>{form}}"

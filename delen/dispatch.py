@@ -1,0 +1,182 @@
+"""What a dispatch policy sees and says: waiting tasks by model and segment, and a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import NamedTuple, Protocol
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """What scheduling knows of a job. The scheduler alone changes it.
+
+    It waits for ``segment`` and runs to exit ``last`` at the deepest. ``exit`` is the best answer
+    it has so far (-1: none) with calibrated ``confidence``; ``threshold`` is the confidence at
+    which its plan stops earlier (None: none). ``floor`` says that an answer before its plan's end
+    breaks a bound. ``deadline`` (seconds, the caller's clock; inf if none) is when its answer has
+    to leave. ``joules_left`` of its energy cap (inf if none). ``weight`` is its tenant's;
+    ``behind`` is true while its tenant has used more than its share. ``priority`` 1 goes first.
+    """
+
+    id: int
+    model: str
+    tenant: str
+    arrived: float
+    segment: int
+    last: int
+    deadline: float = inf
+    priority: int = 5
+    weight: float = 1.0
+    behind: bool = False
+    floor: bool = False
+    threshold: float | None = None
+    exit: int = -1
+    confidence: float = 0.0
+    joules_left: float = inf
+    waiting_since: float = 0.0
+
+    @property
+    def mandatory(self) -> bool:
+        """Whether ending it now would leave it with no answer, or with a broken floor."""
+        return self.exit < 0 or self.floor
+
+    @property
+    def rank(self) -> tuple[int, bool, float, float, int]:
+        """The order in which tasks of a group are served: priority, share, deadline, arrival."""
+        return (self.priority, self.behind, self.deadline, self.arrived, self.id)
+
+
+class Key(NamedTuple):
+    """A group: the tasks that wait for one segment of one model."""
+
+    model: str
+    segment: int
+
+
+class Group(Protocol):
+    """The waiting tasks of one key, in order of rank. Reading the first few is cheap."""
+
+    @property
+    def key(self) -> Key: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Task]: ...
+    def first(self, count: int) -> Sequence[Task]: ...
+    @property
+    def oldest(self) -> Task:
+        """The task that arrived first."""
+
+    @property
+    def last(self) -> Task:
+        """The task that ranks last."""
+
+
+class Figures(Protocol):
+    """What is known of one model, at the costs of the moment. Times in seconds, joules a task."""
+
+    @property
+    def exits(self) -> int: ...
+    @property
+    def max_batch(self) -> int: ...
+    @property
+    def accuracies(self) -> Sequence[float]: ...
+
+    def typical(self, first: int, last: int, batch: int) -> float:
+        """The median time of segments ``first`` to ``last`` on a batch."""
+
+    def late(self, first: int, last: int, batch: int) -> float:
+        """Their time, and that of answering, at the quantile that plans use."""
+
+    def joules(self, first: int, last: int, batch: int) -> float | None:
+        """Predicted energy of one task of the batch; None if unknown."""
+
+    def accuracy_after(self, exit: int, confidence: float, target: int) -> float:
+        """Expected accuracy of exit ``target`` for a task that was ``confidence`` sure at
+        ``exit`` (-1: nothing is known of it yet)."""
+
+    def expected(self, task: Task) -> float:
+        """The time that a task takes alone up to its end, less where it may be confident before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What is to happen now.
+
+    ``run`` are tasks of one group to run as a batch (empty: nothing), ``answer`` tasks that end
+    now with the answer they have, ``refuse`` tasks without one that are given up. With nothing
+    to run, ``wake`` (seconds, the caller's clock) is when to ask again though nothing happened.
+    """
+
+    run: Sequence[Task] = ()
+    answer: Sequence[Task] = ()
+    refuse: Sequence[Task] = ()
+    wake: float = inf
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A batch of ``key`` that took ``seconds`` where ``predicted`` was typical."""
+
+    key: Key
+    batch: int
+    seconds: float
+    predicted: float
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """What a policy leaves to others, in its attribute ``manners`` (all of it, if it has none).
+
+    ``plans``: tasks stop by their plan and the exit policy. If not, they run to the deepest exit
+    unless the dispatch policy ends them before. ``admits``: requests that the load will not let
+    in time are refused at arrival. ``guards``: tasks that have an answer and cannot get a better
+    one in time are answered without asking.
+    """
+
+    plans: bool = True
+    admits: bool = True
+    guards: bool = True
+
+
+class DispatchPolicy(Protocol):
+    """Chooses which tasks run next. Pure: time and views are arguments.
+
+    It may keep state, learnt in ``ran`` and ``ended``. It must not change a task. It may say in
+    an attribute ``manners`` what it does not want to be done for it.
+    """
+
+    name: str
+
+    def choose(
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+    ) -> Turn: ...
+
+    def ran(self, now: float, ran: Ran) -> None: ...
+
+    def ended(self, now: float, task: Task) -> None: ...
+
+
+@dataclass(slots=True)
+class SortedGroup:
+    """A Group that holds its tasks in a list; the reference for tests of policies."""
+
+    key: Key
+    tasks: list[Task] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.first(len(self.tasks)))
+
+    def first(self, count: int) -> Sequence[Task]:
+        return sorted(self.tasks, key=lambda task: task.rank)[:count]
+
+    @property
+    def oldest(self) -> Task:
+        return min(self.tasks, key=lambda task: (task.arrived, task.id))
+
+    @property
+    def last(self) -> Task:
+        return max(self.tasks, key=lambda task: task.rank)

@@ -1,0 +1,50 @@
+"""Whether what a policy said can be followed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import inf, isnan
+
+from delen.dispatch import Figures, Task, Turn
+from delen.scheduler.groups import Groups
+
+
+def check_turn(
+    turn: object, now: float, groups: Groups, figures: Mapping[str, Figures], must_wake: bool
+) -> Turn:
+    """``turn``, if it can be followed; ValueError saying why it cannot.
+
+    ``must_wake`` is true where nothing else is going on that would lead to the next question.
+    """
+    if not isinstance(turn, Turn):
+        raise ValueError(f"{turn!r} is no Turn")
+    seen: set[int] = set()
+    for tasks in (turn.run, turn.answer, turn.refuse):
+        for task in tasks:
+            if not isinstance(task, Task) or task.id not in groups:
+                raise ValueError(f"it names {task!r}, which does not wait")
+            if task.id in seen:
+                raise ValueError(f"it names task {task.id} twice")
+            seen.add(task.id)
+    for task in turn.answer:
+        if task.exit < 0:
+            raise ValueError(f"it answers task {task.id}, which has no answer")
+    for task in turn.refuse:
+        if task.exit >= 0:
+            raise ValueError(f"it refuses task {task.id}, which has an answer")
+    if turn.run:
+        _check_run(turn, groups, figures)
+    elif not seen and must_wake and not now < turn.wake < inf:
+        raise ValueError(f"it runs nothing until {turn.wake}, and it is {now}")
+    if isnan(turn.wake):
+        raise ValueError("wake is not a number")
+    return turn
+
+
+def _check_run(turn: Turn, groups: Groups, figures: Mapping[str, Figures]) -> None:
+    key = groups.key_of(turn.run[0].id)
+    if any(groups.key_of(task.id) is not key for task in turn.run):
+        raise ValueError("it runs tasks of several groups")
+    limit = figures[key.model].max_batch
+    if len(turn.run) > limit:
+        raise ValueError(f"it runs {len(turn.run)} tasks; {key.model} takes {limit} at once")

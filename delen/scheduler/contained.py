@@ -1,0 +1,137 @@
+"""A dispatch policy that cannot harm: what it raises or gets wrong, another one decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from delen.dispatch import DispatchPolicy, Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.scheduler.check import check_turn
+from delen.scheduler.groups import Groups
+
+BUDGET = 0.005
+"""Seconds that one decision may take."""
+
+_STRIKES = 3.0
+_FORGIVEN = 0.99
+"""A policy is given up after so many slow decisions; each other one lets a hundredth of that be
+forgotten, so that a machine that was busy for a moment is no reason."""
+
+
+class InRank:
+    """The last resort: the group whose first task ranks first, as many as a batch takes."""
+
+    name = "in_rank"
+
+    def choose(
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+    ) -> Turn:
+        lead = min((group.first(1)[0] for group in waiting.values()), key=lambda task: task.rank)
+        group = waiting[Key(lead.model, lead.segment)]
+        return Turn(run=group.first(figures[lead.model].max_batch))
+
+    def ran(self, now: float, ran: Ran) -> None:
+        """It learns nothing."""
+
+    def ended(self, now: float, task: Task) -> None:
+        """Nor from this."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFailure:
+    """Which policy failed, in which call, and how: an exception, or a sentence."""
+
+    policy: str
+    call: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"the dispatch policy {self.policy!r} failed in {self.call}(): {self.problem}"
+
+
+class ContainedPolicy:
+    """Asks ``policy``, and ``default`` where that fails; where that fails too, ``InRank``.
+
+    ``failures`` counts every failure. The first one of each policy is kept in ``report`` until it
+    is fetched, so that it can be logged once.
+    """
+
+    def __init__(self, policy: DispatchPolicy, default: DispatchPolicy) -> None:
+        self.failures = 0
+        self._policies: list[DispatchPolicy] = [policy]
+        if default is not policy:
+            self._policies.append(default)
+        self._last_resort = InRank()
+        self._strikes = 0.0
+        self._asked = True
+        self._report: list[PolicyFailure] = []
+        self._reported: set[int] = set()
+        manners = getattr(policy, "manners", None)
+        self._manners = manners if isinstance(manners, Manners) else Manners()
+
+    @property
+    def name(self) -> str:
+        """Of the policy that is asked first."""
+        return str(getattr(self._policies[0], "name", type(self._policies[0]).__name__))
+
+    @property
+    def manners(self) -> Manners:
+        return self._manners
+
+    def fetch_report(self) -> list[PolicyFailure]:
+        """What failed for the first time since the last call."""
+        report, self._report = self._report, []
+        return report
+
+    def choose(
+        self, now: float, groups: Groups, figures: Mapping[str, Figures], must_wake: bool
+    ) -> Turn:
+        self._asked = True
+        for policy in self._policies:
+            try:
+                turn = policy.choose(now, groups.view, figures)
+                return check_turn(turn, now, groups, figures, must_wake)
+            except Exception as error:
+                self._failed(policy, "choose", error)
+                self._asked = False
+        return self._last_resort.choose(now, groups.view, figures)
+
+    def ran(self, now: float, ran: Ran) -> None:
+        for policy in self._policies:
+            try:
+                policy.ran(now, ran)
+            except Exception as error:
+                self._failed(policy, "ran", error)
+
+    def ended(self, now: float, task: Task) -> None:
+        for policy in self._policies:
+            try:
+                policy.ended(now, task)
+            except Exception as error:
+                self._failed(policy, "ended", error)
+
+    def took(self, seconds: float) -> None:
+        """The last ``choose`` took so long. After the third that was too long, the policy is
+        given up, and the default decides from then on."""
+        if seconds <= BUDGET:
+            self._strikes *= _FORGIVEN
+        elif self._asked and len(self._policies) > 1:
+            self._strikes += 1
+            slow = f"a decision took {1e3 * seconds:.3g} ms, more than {1e3 * BUDGET:g} ms"
+            if self._strikes < _STRIKES:
+                self.failures += 1
+                return
+            self._failed(self._policies[0], "choose", slow + " again; it is asked no more")
+            self._strikes = 0.0
+            self._manners = getattr(self._policies[1], "manners", Manners())
+            del self._policies[0]
+
+    def _failed(self, policy: DispatchPolicy, call: str, problem: Exception | str) -> None:
+        self.failures += 1
+        if id(policy) in self._reported:
+            return
+        self._reported.add(id(policy))
+        if isinstance(problem, Exception):
+            problem = f"{type(problem).__name__}: {problem}"
+        name = str(getattr(policy, "name", type(policy).__name__))
+        self._report.append(PolicyFailure(name, call, problem))

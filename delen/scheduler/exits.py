@@ -1,0 +1,56 @@
+"""What an exit policy sees of a task that has just reached an exit."""
+
+from __future__ import annotations
+
+from delen.bounds import Bounds
+from delen.costs import Costs
+from delen.plan import ExitView, Plan
+from policies.planner import Planner
+
+
+class ExitViews:
+    """Makes the views of one model. ``macs`` are cumulative multiply-adds of its exits."""
+
+    def __init__(self, planner: Planner, costs: Costs, macs: tuple[int, ...]) -> None:
+        self._accuracies = planner.accuracies
+        self._next_useful = [
+            [planner.next_useful(exit, deepest) for deepest in range(len(macs))]
+            for exit in range(len(macs))
+        ]
+        self._costs = costs
+        self._macs = macs
+
+    def at(
+        self,
+        exit: int,
+        confidence: float,
+        bounds: Bounds,
+        plan: Plan,
+        elapsed: float,
+        energy: float | None,
+        batch: int,
+    ) -> ExitView:
+        """At ``exit``, ``elapsed`` seconds and ``energy`` joules after the request's arrival,
+        having run in a ``batch`` of so many."""
+        costs = self._costs
+        next_exit = self._next_useful[exit][plan.exit]
+        time_to_next, energy_at_next = 0.0, energy
+        if next_exit is not None:
+            time_to_next = costs.latency(exit + 1, next_exit, batch) + costs.answering()
+            if energy is not None:
+                joules = costs.planned_energy(exit + 1, next_exit, batch)
+                energy_at_next = None if joules is None else energy + joules
+        return ExitView(
+            exit=exit,
+            exits=len(self._macs),
+            confidence=confidence,
+            accuracy=self._accuracies[exit],
+            macs=self._macs[exit],
+            elapsed=elapsed,
+            energy=energy,
+            next_exit=next_exit,
+            time_to_next=time_to_next,
+            energy_at_next=energy_at_next,
+            bounds=bounds,
+            plan=plan,
+        )

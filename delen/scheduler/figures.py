@@ -1,0 +1,111 @@
+"""What policies are told of one model: its costs of the moment and what its exits are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from delen.calibration import Calibration
+from delen.costs import Costs
+from delen.dispatch import Task
+from delen.scheduler.outlook import Outlook
+from policies.planner import useful_exits
+
+_KEPT = 16384
+
+
+class ModelFigures:
+    """The Figures of a model with these ``costs``, which go on learning, and ``calibration``."""
+
+    def __init__(self, costs: Costs, calibration: Calibration, max_batch: int) -> None:
+        self._costs = costs
+        self._calibration = calibration
+        self._outlook = Outlook(calibration)
+        self._profile = costs.profile
+        self._works: dict[tuple[int, int, float | None], float] = {}
+        self._discounts: dict[tuple[int, int], float] = {}
+        self.exits = calibration.exits
+        self.max_batch = max_batch
+        self.accuracies: Sequence[float] = tuple(
+            calibration.accuracy(exit) for exit in range(calibration.exits)
+        )
+        useful = useful_exits(self.accuracies)
+        self._useful_after = tuple(
+            next((later for later in useful if later > exit), None)
+            for exit in range(-1, self.exits)
+        )
+
+    def typical(self, first: int, last: int, batch: int) -> float:
+        """The median time of segments ``first`` to ``last`` on a batch, in seconds."""
+        return self._costs.typical(first, last, batch)
+
+    def late(self, first: int, last: int, batch: int) -> float:
+        """Their time, and that of answering, at the quantile that plans use, in seconds."""
+        return self._costs.latency(first, last, batch) + self._costs.answering()
+
+    def joules(self, first: int, last: int, batch: int) -> float | None:
+        """Predicted energy of one task of the batch; None if unknown."""
+        return self._costs.planned_energy(first, last, batch)
+
+    def accuracy_after(self, exit: int, confidence: float, target: int) -> float:
+        """Expected accuracy of exit ``target`` for a task that was ``confidence`` sure at
+        ``exit`` (-1: nothing is known of it yet)."""
+        return self._outlook.accuracy(exit, confidence, target)
+
+    def next_useful(self, task: Task) -> int:
+        """The exit that ``task`` runs on for: the next one that is better than all before."""
+        later = self._useful_after[task.exit + 1]
+        return task.last if later is None or later > task.last else later
+
+    def discount(self, segment: int, waiting: int) -> float:
+        """What ``segment`` takes a task if so many wait and run in batches, over what it takes
+        alone."""
+        self._follow_profile()
+        key = (segment, min(waiting, self.max_batch))
+        discount = self._discounts.get(key)
+        if discount is None:
+            typical, batch = self._costs.typical, key[1]
+            discount = typical(segment, segment, batch) / (batch * typical(segment, segment, 1))
+            self._discounts[key] = discount
+        return discount
+
+    def mandatory(self, task: Task, expected: float) -> float:
+        """Device seconds of what cannot be left out of ``task``, which is ``expected`` to take so
+        many: its first answer, or all of it if it keeps a floor."""
+        if task.floor:
+            return expected
+        if task.exit >= 0:
+            return 0.0
+        return self._costs.typical(task.segment, self.next_useful(task), 1)
+
+    def expected(self, task: Task) -> float:
+        """Device seconds that ``task`` takes alone up to its end, less where samples like it are
+        confident before."""
+        self._follow_profile()
+        key = (task.segment, task.last, task.threshold)
+        undisturbed = self._works.get(key)
+        slowdown = self._costs.slowdown.mean
+        if undisturbed is None:
+            if len(self._works) >= _KEPT:
+                self._works.clear()
+            undisturbed = self._works[key] = self._expected(*key) / slowdown
+        return undisturbed * slowdown
+
+    def _expected(self, segment: int, last: int, threshold: float | None) -> float:
+        typical = self._costs.typical
+        if threshold is None:
+            return typical(segment, last, 1)
+        shares = self._calibration.exit_shares(threshold, last)
+        reaching = [sum(shares[later:]) for later in range(segment, last + 1)]
+        if not reaching[0]:
+            return typical(segment, last, 1)
+        return sum(
+            reached / reaching[0] * typical(later, later, 1)
+            for later, reached in enumerate(reaching, start=segment)
+        )
+
+    def _follow_profile(self) -> None:
+        """Forget what was worked out from another profile than the one that now holds."""
+        if self._costs.profile is not self._profile:
+            self._profile = self._costs.profile
+            self._works.clear()
+            self._discounts.clear()

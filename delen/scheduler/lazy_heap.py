@@ -1,0 +1,41 @@
+"""Ids in ascending order of a value, from which those that left are dropped later."""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+
+_SPARE = 64
+"""As many dead entries may be kept beside as many as there are live ones."""
+
+
+class LazyHeap:
+    """The least value is found at once, adding and discarding cost O(log n) on average."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int]] = []
+        self._values: dict[int, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def add(self, id: int, value: float) -> None:
+        """Take ``id`` at ``value``; what it had before counts no longer."""
+        self._values[id] = value
+        heappush(self._heap, (value, id))
+        if len(self._heap) > 2 * len(self._values) + _SPARE:
+            self._heap = [(value, id) for id, value in self._values.items()]
+            heapify(self._heap)
+
+    def discard(self, id: int) -> None:
+        """Forget ``id`` if it is there."""
+        self._values.pop(id, None)
+
+    def first(self) -> tuple[float, int] | None:
+        """The least value and its id, the lowest of several; None if there is none."""
+        heap, values = self._heap, self._values
+        while heap:
+            value, id = heap[0]
+            if values.get(id) == value:
+                return heap[0]
+            heappop(heap)
+        return None

@@ -1,0 +1,38 @@
+"""The upper bound of a run: what a clairvoyant could reach on the same device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from delen.costs import Costs
+from delen.simulate.device import DeviceSettings, durations
+from delen.simulate.model import SimulatedModel
+from delen.simulate.run import draw_samples
+from delen.simulate.trace import Trace
+from delen.simulate.upper_bound import upper_bound
+from delen.simulate.work import Tasks, Work
+
+
+def bound_of(
+    trace: Trace, models: Mapping[str, SimulatedModel], device: DeviceSettings, seed: int
+) -> float:
+    """No schedule has more effective accuracy on average over the noise of ``device``."""
+    default = next(iter(models))
+    samples = np.array(draw_samples(trace, models, default, seed), np.int64)
+    names = np.array([arrival.model or default for arrival in trace])
+    longest, parts = 0.0, []
+    for name, model in models.items():
+        rows = np.flatnonzero(names == name)
+        part = Trace(tuple(trace.arrivals[row] for row in rows))
+        work = Work.from_costs(
+            Costs(model.profile, model.account, model.level),
+            model.max_batch,
+            durations if device.noise else None,
+            device.overhead,
+            device.network,
+        )
+        longest = max(longest, max(device.corun) * work.longest)
+        parts.append(Tasks.of(part, samples[rows], model.population, work))
+    return upper_bound(Tasks.join(parts), device.lanes, device.slow, longest).effective_accuracy

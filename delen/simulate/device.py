@@ -1,0 +1,111 @@
+"""A device as it is, which the scheduler does not know: noise, slow times and what lanes cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delen.profile import LEVELS, Profile, Quantiles
+from delen.simulate.upper_bound import Slow
+
+GRID = 1000
+"""Durations are drawn from so many quantiles."""
+
+_DRAWN = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSettings:
+    """``lanes`` batches run at once, each ``corun[k]`` times slower while k others run. ``slow``
+    are spans in which everything is slower, which must not overlap. ``network`` seconds pass from
+    a client to the device, and as many back. ``overhead`` seconds of the lane are taken by each
+    batch, beside what the profile says. Without ``noise`` all takes its median."""
+
+    lanes: int = 1
+    corun: tuple[float, ...] = (1.0,)
+    slow: tuple[Slow, ...] = ()
+    network: float = 0.0
+    overhead: float = 0.0
+    noise: bool = True
+
+    def __post_init__(self) -> None:
+        if self.lanes < 1:
+            raise ValueError(f"lanes is {self.lanes}; a device has at least one")
+        if not self.corun or any(not factor >= 1 for factor in self.corun):
+            raise ValueError(f"corun is {self.corun}; it needs factors of at least 1")
+        if not self.network >= 0 or not self.overhead >= 0:
+            raise ValueError("network and overhead must be at least 0 s")
+
+
+def durations(quantiles: Quantiles) -> NDArray[np.float64]:
+    """GRID equally likely durations with these ``quantiles``, ascending, in seconds.
+
+    Linear between the known quantiles and, at the slope of the last two, beyond them. Below the
+    median, of which profiles say nothing, the mirror image in the logarithm.
+    """
+    levels = (np.arange(GRID) + 0.5) / GRID
+    known = [quantiles.at(level) for level in LEVELS]
+    slope = (known[-1] - known[-2]) / (LEVELS[-1] - LEVELS[-2])
+    ends = known[-1] + slope * (1 - LEVELS[-1])
+    upper = np.interp(levels[GRID // 2 :], [*LEVELS, 1.0], [*known, ends])
+    if quantiles.p50 == 0:
+        return np.concatenate((np.zeros(GRID // 2), upper))
+    return np.concatenate((quantiles.p50**2 / upper[::-1], upper))
+
+
+class Noise:
+    """Draws of durations, the same for every run of one ``seed``."""
+
+    def __init__(self, seed: int, noise: bool) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._noise = noise
+        self._drawn: list[int] = []
+
+    def draw(self, table: Sequence[float]) -> float:
+        """One of the GRID values of ``table``, or its median."""
+        if not self._noise:
+            return table[GRID // 2]
+        if not self._drawn:
+            self._drawn = self._rng.integers(GRID, size=_DRAWN).tolist()
+        return table[self._drawn.pop()]
+
+
+class Device:
+    """Says how long each batch and each answer really takes."""
+
+    def __init__(
+        self, profiles: Mapping[str, Profile], settings: DeviceSettings, seed: int
+    ) -> None:
+        self._profiles = profiles
+        self._settings = settings
+        self._noise = Noise(seed, settings.noise)
+        self._slow = sorted(settings.slow, key=lambda span: span.start)
+        self._tables: dict[tuple[str, int, int], list[float]] = {}
+        self._answers = {
+            name: durations(profile.answer).tolist() for name, profile in profiles.items()
+        }
+
+    def takes(self, now: float, model: str, segment: int, batch: int, others: int) -> float:
+        """Seconds of ``segment`` on a ``batch`` that begins ``now`` while ``others`` run."""
+        key = (model, segment, batch)
+        table = self._tables.get(key)
+        if table is None:
+            cost = self._profiles[model].cost(segment, batch)
+            table = self._tables[key] = durations(cost.latency).tolist()
+        corun = self._settings.corun
+        factor = corun[min(others, len(corun) - 1)] * self._slowness(now)
+        return self._noise.draw(table) * factor + self._settings.overhead
+
+    def answering(self, model: str) -> float:
+        """Seconds from a segment's end to the answer."""
+        return self._noise.draw(self._answers[model])
+
+    def _slowness(self, now: float) -> float:
+        while self._slow and self._slow[0].end <= now:
+            self._slow.pop(0)
+        if self._slow and self._slow[0].start <= now:
+            return self._slow[0].factor
+        return 1.0

@@ -1,0 +1,106 @@
+"""Models to simulate: of a bundle with a profile of it, or of a profile alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from delen.bundle import PROFILES, Bundle
+from delen.errors import ConfigError, ProfileError
+from delen.profile import Profile, load_profile
+from delen.simulate.account import PaperAccount
+from delen.simulate.model import SimulatedModel
+from delen.simulate.population import Population, synthetic
+from policies.exits import ExitPolicy
+from policies.planner import Planner, PlannerSettings
+
+SAMPLES = 5000
+"""Of the population that is made up for a profile alone."""
+
+
+def of_bundle(
+    bundle: Bundle,
+    profile: Profile,
+    planner: PlannerSettings,
+    policy: ExitPolicy,
+    level: float,
+    watts_per_core: float | None,
+) -> SimulatedModel:
+    """``bundle`` on the device of ``profile``; requests are about samples of its calibration
+    table. ProfileError if the profile is of another bundle."""
+    if profile.bundle != bundle.digest:
+        raise ProfileError(
+            f"the profile is of another bundle ({profile.model}), not of {bundle.name}"
+        )
+    return SimulatedModel(
+        name=bundle.name,
+        profile=profile,
+        account=PaperAccount(watts_per_core),
+        level=level,
+        calibration=bundle.calibration,
+        planner=Planner(bundle.calibration, planner, policy.by_threshold),
+        policy=policy,
+        population=Population.of(bundle.calibration),
+        macs=tuple(exit.macs for exit in bundle.exits),
+        max_batch=min(bundle.manifest.max_batch, largest_batch(profile)),
+    )
+
+
+def of_profile(
+    profile: Profile,
+    planner: PlannerSettings,
+    policy: ExitPolicy,
+    level: float,
+    seed: int,
+) -> SimulatedModel:
+    """A network of which only ``profile`` is known; its samples are made up from ``seed``.
+
+    ProfileError if the profile does not say how accurate the exits are.
+    """
+    if profile.accuracies is None:
+        raise ProfileError(
+            f"the profile of {profile.model} has no accuracies: give its bundle with --bundle too"
+        )
+    population = synthetic(profile.accuracies, SAMPLES, seed)
+    calibration = population.calibration()
+    return SimulatedModel(
+        name=profile.model,
+        profile=profile,
+        account=PaperAccount(None),
+        level=level,
+        calibration=calibration,
+        planner=Planner(calibration, planner, policy.by_threshold),
+        policy=policy,
+        population=population,
+        macs=(0,) * population.exits,
+        max_batch=largest_batch(profile),
+    )
+
+
+def largest_batch(profile: Profile) -> int:
+    """The largest batch size that every segment was measured at."""
+    return min(max(costs) for costs in profile.segments)
+
+
+def profile_of(bundle: Bundle, state: Path) -> Profile:
+    """The one profile of ``bundle`` under the ``state`` folder or beside it.
+
+    ConfigError where there is none, or several.
+    """
+    folder = f"{bundle.name}-{bundle.digest[:12]}"
+    files = [
+        *sorted((state / PROFILES / folder).glob("*.json")),
+        *sorted((bundle.path / PROFILES).glob("*.json")),
+    ]
+    by_device = {file.name: file for file in reversed(files)}
+    if not by_device:
+        raise ConfigError(
+            f"there is no profile of {bundle.name}: make one with `delen profile`, or give one "
+            "with --profile"
+        )
+    if len(by_device) > 1:
+        listed = ", ".join(map(str, by_device.values()))
+        raise ConfigError(
+            f"there are profiles of {bundle.name} for several devices; give one with --profile: "
+            f"{listed}"
+        )
+    return load_profile(next(iter(by_device.values())))

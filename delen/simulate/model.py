@@ -1,0 +1,68 @@
+"""A model as it is simulated: what plans and decides for it, and what its exits really answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from delen.calibration import Calibration
+from delen.costs import Costs
+from delen.energy import EnergyAccount
+from delen.plan import Plan
+from delen.profile import Profile
+from delen.scheduler.exits import ExitViews
+from delen.scheduler.figures import ModelFigures
+from delen.scheduler.plans import Plans
+from delen.simulate.population import Population
+from policies.exits import ExitPolicy
+from policies.planner import Planner
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SimulatedModel:
+    """``calibration`` is what ``planner`` was made from; requests draw from ``population``.
+
+    ``level`` is the quantile at which latencies are predicted; ``macs`` are cumulative
+    multiply-adds of the exits, 0 where unknown.
+    """
+
+    name: str
+    profile: Profile
+    account: EnergyAccount
+    level: float
+    calibration: Calibration
+    planner: Planner
+    policy: ExitPolicy
+    population: Population
+    macs: tuple[int, ...]
+    max_batch: int
+
+
+class ModelInPlay:
+    """What one run knows and learns of a model. All of it starts afresh with every run."""
+
+    def __init__(self, model: SimulatedModel) -> None:
+        self.name = model.name
+        self.decide = model.policy.decide
+        self.costs = Costs(model.profile, model.account, model.level)
+        self.plans = Plans(model.planner, self.costs)
+        self.views = ExitViews(model.planner, self.costs, model.macs)
+        self.figures = ModelFigures(self.costs, model.calibration, model.max_batch)
+        self.exits = model.population.exits
+        self.confidence: list[list[float]] = model.population.confidence.tolist()
+        self.correct: list[list[bool]] = model.population.correct.tolist()
+        self._planner = model.planner
+
+    def unplanned(self) -> Plan:
+        """A plan for those who keep to none: to the deepest exit, whatever is sure before."""
+        costs, last = self.costs, self.exits - 1
+        return Plan(
+            exit=last,
+            threshold=None,
+            latency=self._planner.latency(last, costs),
+            energy=costs.energies()[last],
+            expected_energy=costs.energies()[last],
+            accuracy=self._planner.accuracies[last],
+            guarantee=None,
+            limited_by="depth",
+            cases=(),
+        )

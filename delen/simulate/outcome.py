@@ -1,0 +1,86 @@
+"""What became of each request of a run, as columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Fate(IntEnum):
+    """How a request ended: with an answer; refused for its bounds, or for the load, when it came;
+    or given up later, before it had an answer."""
+
+    ANSWERED = 0
+    INFEASIBLE = 1
+    OVERLOADED = 2
+    GIVEN_UP = 3
+
+
+_WHOLE = ("policy", "exits", "tenants", "decision_seconds", "policy_failures", "failures")
+"""What is of the whole run, and no column."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcomes:
+    """One row a request, in the order of the trace.
+
+    ``tenant`` are indices of ``tenants``, ``fate`` values of Fate. Only rows that were answered
+    say at which ``exit`` (else -1), after how many seconds of ``latency``, and whether ``correct``.
+    ``energy`` (joules, NaN where unknown) and ``seconds`` of the device are what was spent on it,
+    answered or not. ``missed_latency``, ``missed_accuracy`` and ``missed_energy``: an answer, but
+    not within that bound. ``ended`` is when it was answered or refused. The policy failed
+    ``policy_failures`` times; ``failures`` are the first ones, in words.
+    """
+
+    policy: str
+    exits: int
+    tenants: tuple[str, ...]
+    tenant: NDArray[np.int32]
+    arrived: NDArray[np.float64]
+    ended: NDArray[np.float64]
+    fate: NDArray[np.int8]
+    exit: NDArray[np.int8]
+    latency: NDArray[np.float64]
+    energy: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+    correct: NDArray[np.bool_]
+    missed_latency: NDArray[np.bool_]
+    missed_accuracy: NDArray[np.bool_]
+    missed_energy: NDArray[np.bool_]
+    decision_seconds: NDArray[np.float64]
+    policy_failures: int
+    failures: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.fate)
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        answered: NDArray[np.bool_] = self.fate == Fate.ANSWERED
+        return answered
+
+    @property
+    def missed(self) -> NDArray[np.bool_]:
+        """Answered, but with a bound not kept."""
+        return self.missed_latency | self.missed_accuracy | self.missed_energy
+
+    @property
+    def effective(self) -> NDArray[np.bool_]:
+        """Answered rightly with all bounds kept."""
+        return self.correct & ~self.missed
+
+    def __getitem__(self, rows: NDArray[np.bool_]) -> Outcomes:
+        """The requests of which ``rows`` (bool ``[requests]``) is true."""
+        columns = {name: getattr(self, name)[rows] for name in self.__slots__ if name not in _WHOLE}
+        return Outcomes(
+            policy=self.policy,
+            exits=self.exits,
+            tenants=self.tenants,
+            decision_seconds=self.decision_seconds,
+            policy_failures=self.policy_failures,
+            failures=self.failures,
+            **columns,
+        )

@@ -1,0 +1,250 @@
+"""Plays a trace on a device that is not there: the scheduler, planner and policies of the daemon,
+driven by events instead of a clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from math import inf
+
+from delen.dispatch import DispatchPolicy, Task
+from delen.errors import InfeasibleBound, ModelNotFound, Overloaded
+from delen.plan import Plan
+from delen.scheduler.core import Orders, Scheduler
+from delen.scheduler.lanes import Batch
+from delen.scheduler.shares import Shares
+from delen.simulate.device import Device, DeviceSettings
+from delen.simulate.ledger import Ledger
+from delen.simulate.model import ModelInPlay, SimulatedModel
+from delen.simulate.outcome import Fate, Outcomes
+from delen.simulate.population import Population
+from delen.simulate.trace import Arrival, Trace
+
+_STEPS = 100
+"""Progress is told so many times in a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """``weights`` are tenants' (1 where not named). ``max_backlog`` is the waiting work in seconds
+    beyond which requests are refused, in the proportion of the tenants' shares."""
+
+    device: DeviceSettings = field(default_factory=DeviceSettings)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    max_backlog: float = 10.0
+    seed: int = 0
+
+
+def draw_samples(
+    trace: Trace, models: Mapping[str, SimulatedModel], default: str, seed: int
+) -> list[int]:
+    """The sample that each request is about, the same in every run of one seed.
+
+    ModelNotFound naming a model that is not among ``models``.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, arrival in enumerate(trace.arrivals):
+        rows.setdefault(arrival.model or default, []).append(row)
+    samples = [0] * len(trace)
+    for name, of_model in rows.items():
+        if name not in models:
+            known = ", ".join(sorted(models))
+            raise ModelNotFound(f"the trace asks for the model {name!r}; simulated: {known}")
+        population: Population = models[name].population
+        drawn = population.draw(len(of_model), seed).tolist()
+        for row, sample in zip(of_model, drawn, strict=True):
+            samples[row] = sample
+    return samples
+
+
+def run(
+    trace: Trace,
+    models: Mapping[str, SimulatedModel],
+    policy: DispatchPolicy,
+    fallback: DispatchPolicy,
+    settings: RunSettings,
+    progress: Callable[[int, int], None] | None = None,
+) -> Outcomes:
+    """What becomes of every request of ``trace`` under ``policy``, which has to be new.
+
+    Requests that name no model go to the first of ``models``. ``fallback`` decides where
+    ``policy`` fails. ``progress`` is told how many requests of how many have arrived.
+    """
+    return _Run(trace, models, policy, fallback, settings).play(progress)
+
+
+class _Run:
+    def __init__(
+        self,
+        trace: Trace,
+        models: Mapping[str, SimulatedModel],
+        policy: DispatchPolicy,
+        fallback: DispatchPolicy,
+        settings: RunSettings,
+    ) -> None:
+        self._arrivals = trace.arrivals
+        self._default = next(iter(models))
+        self._samples = draw_samples(trace, models, self._default, settings.seed)
+        self._models = {name: ModelInPlay(model) for name, model in models.items()}
+        self._unplanned = {name: model.unplanned() for name, model in self._models.items()}
+        device = settings.device
+        self._network, self._lanes = device.network, device.lanes
+        profiles = {name: model.profile for name, model in models.items()}
+        self._device = Device(profiles, device, settings.seed)
+        self._scheduler = Scheduler(
+            policy,
+            fallback,
+            device.lanes,
+            Shares(settings.weights, device.lanes),
+            settings.max_backlog,
+        )
+        for name, model in self._models.items():
+            self._scheduler.learn_model(name, model.figures)
+        self._manners = self._scheduler.manners
+        exits = max(model.exits for model in self._models.values())
+        self._ledger = Ledger(trace, self._scheduler.policy, exits)
+        self._plans: dict[int, Plan] = {}
+        self._running: list[tuple[float, int, Batch]] = []
+        self._batches = 0
+        self._wake = inf
+
+    def play(self, progress: Callable[[int, int], None] | None) -> Outcomes:
+        arrivals, count, row = self._arrivals, len(self._arrivals), 0
+        running, network = self._running, self._network
+        step = max(1, count // _STEPS)
+        next_arrival = arrivals[0].time + network if count else inf
+        while True:
+            ended = running[0][0] if running else inf
+            now = min(next_arrival, ended, self._wake)
+            if now == inf:
+                break
+            if ended <= now:
+                self._finish(now, heappop(running)[2])
+            while next_arrival <= now:
+                self._arrive(now, row, arrivals[row])
+                row += 1
+                next_arrival = arrivals[row].time + network if row < count else inf
+                if progress is not None and row % step == 0:
+                    progress(row, count)
+            self._dispatch(now)
+        if len(self._scheduler):
+            raise RuntimeError(f"{len(self._scheduler)} tasks wait, and nothing will happen")
+        failures = tuple(map(str, self._scheduler.fetch_report()))
+        return self._ledger.outcomes(self._scheduler.failures, failures)
+
+    def _arrive(self, now: float, row: int, arrival: Arrival) -> None:
+        name, bounds = arrival.model or self._default, arrival.bounds
+        model, scheduler = self._models[name], self._scheduler
+        model.costs.relax(now)
+        cap = bounds.max_latency
+        # The answer has to leave the device a way back before the client's cap is passed.
+        deadline = inf if cap is None else arrival.time + cap - self._network
+        try:
+            scheduler.check_room(now, arrival.tenant)
+            plan = self._plan(now, model, arrival, deadline)
+        except InfeasibleBound:
+            self._ledger.refuse(row, now, Fate.INFEASIBLE)
+            return
+        except Overloaded:
+            self._ledger.refuse(row, now, Fate.OVERLOADED)
+            return
+        self._plans[row] = plan
+        task = Task(
+            id=row,
+            model=name,
+            tenant=arrival.tenant,
+            arrived=arrival.time,
+            segment=0,
+            last=plan.exit,
+            deadline=deadline,
+            priority=arrival.priority,
+            floor=plan.guarantee is not None,
+            threshold=plan.threshold,
+            joules_left=inf if bounds.max_energy is None else bounds.max_energy,
+        )
+        scheduler.add(now, task)
+
+    def _plan(self, now: float, model: ModelInPlay, arrival: Arrival, deadline: float) -> Plan:
+        manners = self._manners
+        if not manners.plans:
+            return self._unplanned[model.name]
+        spent = now - arrival.time + self._network
+        if not manners.admits:
+            return model.plans.admit(arrival.bounds, spent, best_effort=True)
+        ahead = self._scheduler.ahead(now, arrival.priority, arrival.tenant, deadline)
+        return model.plans.admit(arrival.bounds, spent, ahead)
+
+    def _dispatch(self, now: float) -> None:
+        if now < self._wake and len(self._running) == self._lanes:
+            return  # what has arrived can change nothing before a batch ends
+        scheduler = self._scheduler
+        again = True
+        while again:
+            began = time.perf_counter()
+            orders = scheduler.next(now)
+            self._ledger.decided(time.perf_counter() - began)
+            self._follow(now, orders)
+            again = orders.again
+        self._wake = orders.wake
+
+    def _follow(self, now: float, orders: Orders) -> None:
+        if orders.run is not None:
+            batch = orders.run
+            model, segment = batch.key
+            seconds = self._device.takes(now, model, segment, len(batch.tasks), len(self._running))
+            self._batches += 1
+            heappush(self._running, (now + seconds, self._batches, batch))
+        for task in orders.answer:
+            self._answer(now, task, task.exit)
+        for task in orders.late:
+            self._answer(now, task, task.exit)
+        for task in orders.refuse:
+            self._plans.pop(task.id)
+            self._ledger.refuse(task.id, now, Fate.GIVEN_UP)
+
+    def _finish(self, now: float, batch: Batch) -> None:
+        (name, segment), tasks = batch.key, batch.tasks
+        model, size, seconds = self._models[name], len(tasks), now - batch.began
+        model.costs.learn(segment, size, seconds)
+        self._scheduler.ran(now, batch, seconds)
+        joules = model.costs.planned_energy(segment, segment, size)
+        each = seconds / size
+        for task in tasks:
+            self._ledger.spend(task.id, each, joules)
+            self._decide(now, task, model, segment, size)
+
+    def _decide(self, now: float, task: Task, model: ModelInPlay, segment: int, size: int) -> None:
+        row = task.id
+        confidence = model.confidence[self._samples[row]][segment]
+        energy = self._ledger.energy[row]
+        plan = self._plans[row]
+        if self._manners.plans:
+            bounds = self._arrivals[row].bounds
+            elapsed = now - task.arrived + self._network
+            view = model.views.at(segment, confidence, bounds, plan, elapsed, energy, size)
+            stops = model.decide(view).stop
+        else:
+            stops = segment == plan.exit
+        if stops:
+            task.confidence = confidence
+            self._scheduler.end(now, task)
+            self._answer(now, task, segment)
+        else:
+            cap = self._arrivals[row].bounds.max_energy
+            left = inf if cap is None or energy is None else cap - energy
+            self._scheduler.resume(now, task, confidence, left)
+
+    def _answer(self, now: float, task: Task, exit: int) -> None:
+        row = task.id
+        model, plan = self._models[task.model], self._plans.pop(row)
+        confident = plan.threshold is not None and task.confidence >= plan.threshold
+        self._ledger.answer(
+            row,
+            now,
+            exit,
+            latency=now - task.arrived + self._network + self._device.answering(task.model),
+            correct=model.correct[self._samples[row]][exit],
+            as_planned=plan.guarantee is not None and (exit == plan.exit or confident),
+        )

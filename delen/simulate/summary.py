@@ -1,0 +1,87 @@
+"""The figures of the contract from the outcomes of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delen.simulate.outcome import Fate, Outcomes
+
+
+def summarise(
+    outcomes: Outcomes, upper_bound: float | None, weights: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """The JSON object of one policy; ``upper_bound`` None where none is known.
+
+    ``weights`` are the tenants' (1 where not named), by which what they got is compared.
+    """
+    parts = {
+        name: outcomes[outcomes.tenant == index] for index, name in enumerate(outcomes.tenants)
+    }
+    decisions = 1e6 * outcomes.decision_seconds
+    given = weights or {}
+    by_weight = np.array([given.get(name, 1.0) for name in parts])
+    seconds = np.array([part.seconds.sum() for part in parts.values()])
+    joules = np.array([part.energy.sum() for part in parts.values()])
+    return {
+        "policy": outcomes.policy,
+        **_figures(outcomes),
+        "upper_bound": upper_bound,
+        "tenants": {name: _figures(part) for name, part in parts.items()},
+        "fairness": {"time": jain(seconds / by_weight), "energy": jain(joules / by_weight)},
+        "decision_us": {"p50": _quantile(decisions, 0.5), "p99": _quantile(decisions, 0.99)},
+        "policy_failures": outcomes.policy_failures,
+    }
+
+
+def _figures(part: Outcomes) -> dict[str, Any]:
+    answered = part.answered
+    count, size = int(answered.sum()), len(part)
+    latencies = 1e3 * part.latency[answered]
+    energy = float(part.energy.sum())
+    shares = np.bincount(part.exit[answered], minlength=part.exits) / max(1, count)
+    return {
+        "requests": size,
+        "answered": count,
+        "refused": size - count,
+        "refused_why": {
+            "bounds": int((part.fate == Fate.INFEASIBLE).sum()),
+            "load": int((part.fate == Fate.OVERLOADED).sum()),
+            "given_up": int((part.fate == Fate.GIVEN_UP).sum()),
+        },
+        "missed": {
+            "latency": int(part.missed_latency.sum()),
+            "accuracy": int(part.missed_accuracy.sum()),
+            "energy": int(part.missed_energy.sum()),
+        },
+        "violations": _violations(part),
+        "accuracy": float(part.correct[answered].mean()) if count else None,
+        "effective_accuracy": float(part.effective.mean()) if size else 0.0,
+        "latency_ms": {f"p{100 * q:.0f}": _quantile(latencies, q) for q in (0.5, 0.95, 0.99)},
+        "energy_j": None if np.isnan(energy) else energy,
+        "exits": shares.tolist(),
+    }
+
+
+def _violations(part: Outcomes) -> float:
+    """The share, among the requests with bounds that can be kept, of those that the load left
+    without an answer or with one outside of its bounds."""
+    feasible = part.fate != Fate.INFEASIBLE
+    broken = part.missed | (feasible & ~part.answered)
+    return float(broken.sum() / max(1, feasible.sum()))
+
+
+def jain(values: NDArray[np.float64]) -> float | None:
+    """Jain's index of fairness (1984): 1 where all have the same, 1/n where one has it all; None
+    where nobody has anything, or it is unknown."""
+    total = float((values**2).sum())
+    if not total > 0:
+        return None
+    return float(values.sum() ** 2 / (len(values) * total))
+
+
+def _quantile(values: NDArray[np.float64], level: float) -> float | None:
+    return float(np.quantile(values, level)) if len(values) else None

@@ -1,0 +1,281 @@
+"""A trace: who asked what and when, in the CSV that ``delen simulate`` and ``delen bench`` read."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from itertools import pairwise
+from math import inf
+from operator import attrgetter
+from pathlib import Path
+
+from delen.bounds import (
+    HIGHEST_PRIORITY,
+    LOWEST_PRIORITY,
+    Bounds,
+    Options,
+    check_cap,
+    check_fraction,
+    check_integer,
+    check_name,
+)
+from delen.errors import InvalidInput, TraceError
+
+COLUMNS = (
+    "time_s",
+    "tenant",
+    "model",
+    "stream",
+    "priority",
+    "max_latency_ms",
+    "min_accuracy",
+    "max_energy_mj",
+)
+TIME = COLUMNS[0]
+
+_DEFAULTS = Options()
+_NO_BOUNDS = Bounds()
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One request: it arrives ``time`` seconds after the trace's start, and asks ``bounds``.
+
+    ``model`` None is the default model. Raises InvalidInput naming the field that is wrong.
+    """
+
+    time: float
+    tenant: str = _DEFAULTS.tenant
+    model: str | None = None
+    stream: str | None = None
+    priority: int = _DEFAULTS.priority
+    bounds: Bounds = _NO_BOUNDS
+
+    def __post_init__(self) -> None:
+        _check_time(self.time, "time")
+        _check_source(self.tenant, self.model, self.stream, self.priority)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Arrivals in the order of their times. Raises InvalidInput where they are not."""
+
+    arrivals: tuple[Arrival, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        times = map(attrgetter("time"), self.arrivals)
+        for index, (time, later) in enumerate(pairwise(times), start=1):
+            if later < time:
+                raise InvalidInput(
+                    f"arrival {index} is at {later} s, before the {time} s of the one that "
+                    "precedes it; times must ascend",
+                    "time",
+                )
+
+    def __len__(self) -> int:
+        return len(self.arrivals)
+
+    def __iter__(self) -> Iterator[Arrival]:
+        return iter(self.arrivals)
+
+    @property
+    def duration(self) -> float:
+        """Seconds until the last arrival; 0 without any."""
+        return self.arrivals[-1].time if self.arrivals else 0.0
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """All tenants in alphabetical order."""
+        return tuple(sorted({arrival.tenant for arrival in self.arrivals}))
+
+
+def _check_time(value: float, name: str) -> float:
+    if not 0 <= value < inf:
+        raise InvalidInput(f"{name} is {value}; it must be finite and at least 0 s", name)
+    return value
+
+
+@lru_cache(maxsize=65536)
+def _check_source(tenant: str, model: str | None, stream: str | None, priority: int) -> None:
+    check_name(tenant, "tenant")
+    if model is not None:
+        check_name(model, "model")
+    if stream is not None:
+        check_name(stream, "stream")
+    check_integer(priority, "priority", HIGHEST_PRIORITY, LOWEST_PRIORITY)
+
+
+def read_trace(path: str | Path) -> Trace:
+    """The trace in the CSV file ``path``.
+
+    The header names some of COLUMNS, ``time_s`` among them, in any order; an empty field is not
+    set, and an empty line is skipped. Raises TraceError naming the file, and the line and column
+    where one is wrong.
+    """
+    file = Path(path)
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            return Trace(tuple(_Reader(file, lines).arrivals()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise TraceError(f"{file}: it cannot be read: {error}") from error
+
+
+class _Reader:
+    """Reads one file. What repeats in other columns than the time is checked once and shared."""
+
+    def __init__(self, file: Path, lines: Iterable[str]) -> None:
+        self._file = file
+        self._rows = csv.reader(lines, strict=True)
+        self._asked: dict[tuple[str, ...], tuple[str, str | None, str | None, int, Bounds]] = {}
+
+    def arrivals(self) -> Iterator[Arrival]:
+        try:
+            yield from self._read()
+        except csv.Error as error:
+            raise self._fail(f"it is no CSV: {error}") from error
+
+    def _read(self) -> Iterator[Arrival]:
+        columns = self._header()
+        position, width = columns.index(TIME), len(columns)
+        others = columns[:position] + columns[position + 1 :]
+        previous = 0.0
+        for row in self._rows:
+            if not row:
+                continue
+            if len(row) != width:
+                raise self._fail(f"it has {len(row)} fields; the header has {width}")
+            text = row.pop(position)
+            time = self._time(text)
+            if time < previous:
+                raise self._fail(
+                    f"column {TIME}: {text} s is before the {previous} s of the row above; times "
+                    "must ascend"
+                )
+            previous = time
+            key = tuple(row)
+            if (asked := self._asked.get(key)) is None:
+                asked = self._asked[key] = self._read_asked(dict(zip(others, row, strict=True)))
+            yield Arrival(time, *asked)
+
+    def _header(self) -> tuple[str, ...]:
+        columns = tuple(next(self._rows, ()))
+        if not columns:
+            raise self._fail(f"it has no header; it must name {TIME}, and may name {_others()}")
+        for index, name in enumerate(columns):
+            if name not in COLUMNS:
+                raise self._fail(f"unknown column {name!r}; known: {', '.join(COLUMNS)}")
+            if name in columns[:index]:
+                raise self._fail(f"column {name} is there twice; each may be there once")
+        if TIME not in columns:
+            raise self._fail(f"the column {TIME} is missing; it is the one that every trace needs")
+        return columns
+
+    def _time(self, text: str) -> float:
+        if not text:
+            raise self._fail(f"column {TIME}: it is empty; every row needs a time in seconds")
+        try:
+            return _check_time(_number(text, TIME), TIME)
+        except InvalidInput as error:
+            raise self._fail(f"column {TIME}: {error}") from error
+
+    def _read_asked(
+        self, fields: dict[str, str]
+    ) -> tuple[str, str | None, str | None, int, Bounds]:
+        given = {name: text for name, text in fields.items() if text}
+        try:
+            tenant = given.get("tenant", _DEFAULTS.tenant)
+            model, stream = given.get("model"), given.get("stream")
+            priority = _DEFAULTS.priority
+            if (text := given.get("priority")) is not None:
+                priority = _whole_number(text, "priority")
+            _check_source(tenant, model, stream, priority)
+            floor = given.get("min_accuracy")
+            bounds = Bounds(
+                max_latency=_cap(given, "max_latency_ms", "milliseconds"),
+                min_accuracy=None
+                if floor is None
+                else check_fraction(_number(floor, "min_accuracy"), "min_accuracy"),
+                max_energy=_cap(given, "max_energy_mj", "millijoules"),
+            )
+        except InvalidInput as error:
+            column = next((name for name in fields if name.startswith(str(error.field))), "?")
+            raise self._fail(f"column {column}: {error}") from error
+        return tenant, model, stream, priority, bounds
+
+    def _fail(self, sentence: str) -> TraceError:
+        return TraceError(f"{self._file}, line {max(1, self._rows.line_num)}: {sentence}")
+
+
+def _others() -> str:
+    return ", ".join(COLUMNS[1:])
+
+
+def _number(text: str, column: str) -> float:
+    try:
+        if "_" in text:
+            raise ValueError("an underscore")
+        return float(text)
+    except ValueError:
+        raise InvalidInput(f"{column} must be a number, not {text!r}", column) from None
+
+
+def _whole_number(text: str, column: str) -> int:
+    try:
+        if "_" in text:
+            raise ValueError("an underscore")
+        return int(text)
+    except ValueError:
+        raise InvalidInput(f"{column} must be a whole number, not {text!r}", column) from None
+
+
+def _cap(given: dict[str, str], column: str, unit: str) -> float | None:
+    """A cap in seconds or joules, its decimal text shifted by three digits, so that what was
+    written is read back exactly: a division by 1000 may miss by a bit."""
+    if (text := given.get(column)) is None:
+        return None
+    check_cap(_number(text, column), column, unit)
+    try:
+        return float(Decimal(text.strip()).scaleb(-3))
+    except InvalidOperation:
+        raise InvalidInput(f"{column} has more digits than are read: {text!r}", column) from None
+
+
+def write_trace(trace: Trace, path: str | Path) -> None:
+    """Write ``trace`` so that ``read_trace`` gives it back exactly.
+
+    Columns in which nothing is set are left out. Raises OSError where the file cannot be written.
+    """
+    rows = [_fields(arrival) for arrival in trace]
+    used = [
+        index
+        for index, name in enumerate(COLUMNS)
+        if name == TIME or any(row[index] for row in rows)
+    ]
+    with Path(path).open("w", encoding="utf-8", newline="") as lines:
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow([COLUMNS[index] for index in used])
+        writer.writerows([row[index] for index in used] for row in rows)
+
+
+def _fields(arrival: Arrival) -> tuple[str, ...]:
+    bounds = arrival.bounds
+    return (
+        repr(float(arrival.time)),
+        "" if arrival.tenant == _DEFAULTS.tenant else arrival.tenant,
+        arrival.model or "",
+        arrival.stream or "",
+        "" if arrival.priority == _DEFAULTS.priority else str(arrival.priority),
+        _to_milli(bounds.max_latency),
+        "" if bounds.min_accuracy is None else repr(bounds.min_accuracy),
+        _to_milli(bounds.max_energy),
+    )
+
+
+def _to_milli(value: float | None) -> str:
+    if value is None:
+        return ""
+    shifted = Decimal(repr(value)).scaleb(3)
+    return format(shifted, "f") if 1e-9 < value < 1e9 else str(shifted)

@@ -1,0 +1,68 @@
+"""What dispatch policies share: who leads, who joins a batch, which batch sizes are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import inf
+
+from delen.dispatch import Figures, Group, Task
+
+
+def first_in_rank(groups: Iterable[Group]) -> Task:
+    """The task that ranks before all others of ``groups``, of which there must be one."""
+    return min((group.first(1)[0] for group in groups), key=lambda task: task.rank)
+
+
+def join(lead: Task, group: Group, now: float, figures: Figures) -> Sequence[Task]:
+    """``lead`` and those of its group that may run with it, in order of rank.
+
+    One more joins as long as every task of the batch that would keep its deadline alone, run to
+    the end of its plan, still does in the larger batch.
+    """
+    batch: list[Task] = []
+    earliest: dict[int, float] = {}
+    for task in (lead, *(mate for mate in group.first(figures.max_batch) if mate is not lead)):
+        deadline, last = task.deadline, task.last
+        if deadline < earliest.get(last, inf) and (
+            now + figures.late(task.segment, last, 1) <= deadline
+        ):
+            earliest[last] = deadline
+        size = len(batch) + 1
+        if size > figures.max_batch or any(
+            now + figures.late(task.segment, last, size) > deadline
+            for last, deadline in earliest.items()
+        ):
+            break
+        batch.append(task)
+    return batch
+
+
+def sizes(most: int) -> Sequence[int]:
+    """The batch sizes worth trying with ``most`` tasks: powers of two, and all of them."""
+    return [*(1 << power for power in range((most - 1).bit_length())), most]
+
+
+def most_in_time(now: float, batch: Sequence[Task], figures: Figures) -> int:
+    """How many of the first may run at once so that all reach their next exit in time, and those
+    with a floor the end of their plan if they would alone; at least 1."""
+    fits, misses, size = 1, len(batch) + 1, len(batch)
+    while misses - fits > 1:
+        if _in_time(now, batch[:size], figures):
+            fits = size
+        else:
+            misses = size
+        size = (fits + misses) // 2
+    return fits
+
+
+def _in_time(now: float, batch: Sequence[Task], figures: Figures) -> bool:
+    segment, size = batch[0].segment, len(batch)
+    if now + figures.late(segment, segment, size) > min([task.deadline for task in batch]):
+        return False
+    return not any(
+        now + figures.late(segment, task.last, 1)
+        <= task.deadline
+        < now + figures.late(segment, task.last, size)
+        for task in batch
+        if task.floor and task.deadline < inf
+    )

@@ -1,0 +1,48 @@
+"""Clockwork (Gujarati et al., OSDI 2020): predict, and refuse what would be late.
+
+Every request has a latest start, its deadline less the predicted time of its whole plan. One that
+is past it is refused. The one with the earliest deadline is served next, in the largest batch
+that still starts before the latest start of each. What has started runs to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from policies.dispatch.batching import first_in_rank, join
+
+_LOOK = 8
+"""This many are looked at for refusal at a time; the scheduler asks again for the next."""
+
+
+class Clockwork:
+    """Started batches first; else the new ones by deadline, those too late refused."""
+
+    name = "clockwork"
+    manners = Manners(admits=False, guards=False)
+
+    def choose(
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+    ) -> Turn:
+        started = [group for key, group in waiting.items() if key.segment > 0]
+        if started:
+            lead = first_in_rank(started)
+            known = figures[lead.model]
+            return Turn(run=waiting[Key(lead.model, lead.segment)].first(known.max_batch))
+        late = [
+            task
+            for group in waiting.values()
+            for task in group.first(_LOOK)
+            if now + figures[task.model].late(0, task.last, 1) > task.deadline
+        ]
+        if late:
+            return Turn(refuse=late)
+        lead = first_in_rank(waiting.values())
+        return Turn(run=join(lead, waiting[Key(lead.model, 0)], now, figures[lead.model]))
+
+    def ran(self, now: float, ran: Ran) -> None:
+        """Nothing to learn: predictions are the figures'."""
+
+    def ended(self, now: float, task: Task) -> None:
+        """Nothing to forget."""

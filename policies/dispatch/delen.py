@@ -1,0 +1,42 @@
+"""Dělen (Liang et al., IoTDI 2023): static conditions, one job at a time in order of arrival.
+
+A job runs alone, segment after segment, until the condition of an exit holds. The conditions are
+those that state its bounds: response time >= cap, or energy >= cap, and, where an application
+sets one, confidence >= threshold. They are looked at once an exit has been reached, not ahead:
+the exit that passes a cap is the one that stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+
+
+class StaticConditions:
+    """``confidence`` is the application's threshold; None: it has none."""
+
+    name = "delen"
+    manners = Manners(plans=False, admits=False, guards=False)
+
+    def __init__(self, confidence: float | None = None) -> None:
+        self._confidence = confidence
+
+    def choose(
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+    ) -> Turn:
+        oldest = (group.oldest for group in waiting.values())
+        job = min(oldest, key=lambda task: (task.exit < 0, task.arrived, task.id))
+        return Turn(answer=(job,)) if self._stops(job, now) else Turn(run=(job,))
+
+    def _stops(self, job: Task, now: float) -> bool:
+        if job.exit < 0:
+            return False
+        confident = self._confidence is not None and job.confidence >= self._confidence
+        return confident or now >= job.deadline or job.joules_left <= 0
+
+    def ran(self, now: float, ran: Ran) -> None:
+        """Nothing to learn: the conditions are static."""
+
+    def ended(self, now: float, task: Task) -> None:
+        """Nothing to forget."""

@@ -1,0 +1,62 @@
+"""Dysta (Fan et al., MICRO 2023): at each layer, the task with the least dynamic score.
+
+``score = γ * remaining + β * (max(0, slack - γ * remaining) + idle / isolated / n)``: remaining
+and isolated are profiled times, idle is how long the task has not run since it arrived, n tasks
+wait. γ corrects the profile by what has run (there by measured sparsity, here by time). Tasks run
+alone, as there. Not every task is scored, only the first few of each group and its oldest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from math import inf
+
+from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+
+_BETA = 0.01
+_SCORED = 8
+_FOREVER = 60.0
+"""The slack of a task without deadline, in seconds."""
+
+_WEIGHT = 0.1
+"""Of the latest segment in γ."""
+
+
+class Dysta:
+    """Keeps γ of each model, learnt from every segment that has run."""
+
+    name = "dysta"
+    manners = Manners(admits=False, guards=False)
+
+    def __init__(self) -> None:
+        self._gamma: dict[str, float] = {}
+
+    def choose(
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+    ) -> Turn:
+        count = sum(map(len, waiting.values()))
+        lead, least = None, inf
+        for task in _scored(waiting.values()):
+            known = figures[task.model]
+            remaining = known.typical(task.segment, task.last, 1)
+            remaining *= self._gamma.get(task.model, 1.0)
+            isolated = known.typical(0, task.last, 1)
+            idle = now - task.arrived - (isolated - known.typical(task.segment, task.last, 1))
+            slack = min(task.deadline - now, _FOREVER)
+            score = remaining + _BETA * (max(0.0, slack - remaining) + idle / isolated / count)
+            if score < least:
+                lead, least = task, score
+        return Turn(run=(lead,) if lead else ())
+
+    def ran(self, now: float, ran: Ran) -> None:
+        known = self._gamma.get(ran.key.model, 1.0)
+        self._gamma[ran.key.model] = known + _WEIGHT * (ran.seconds / ran.predicted - known)
+
+    def ended(self, now: float, task: Task) -> None:
+        """Nothing to forget."""
+
+
+def _scored(groups: Iterable[Group]) -> Iterator[Task]:
+    for group in groups:
+        yield from group.first(_SCORED)
+        yield group.oldest

@@ -1,0 +1,28 @@
+"""Earliest deadline first (Liu and Layland, JACM 1973), preempting at exits, with batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from policies.dispatch.batching import first_in_rank, join
+
+
+class Edf:
+    """Serves in order of rank: priority, share, deadline, arrival."""
+
+    name = "edf"
+    manners = Manners(admits=False, guards=False)
+
+    def choose(
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+    ) -> Turn:
+        lead = first_in_rank(waiting.values())
+        group = waiting[Key(lead.model, lead.segment)]
+        return Turn(run=join(lead, group, now, figures[lead.model]))
+
+    def ran(self, now: float, ran: Ran) -> None:
+        """Nothing to learn."""
+
+    def ended(self, now: float, task: Task) -> None:
+        """Nothing to forget."""

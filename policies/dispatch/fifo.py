@@ -1,0 +1,29 @@
+"""First in, first out: the task that arrived first runs its next segment, mates join it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from policies.dispatch.batching import join
+
+
+class Fifo:
+    """Serves in order of arrival, blind to deadlines but for the size of batches."""
+
+    name = "fifo"
+    manners = Manners(admits=False, guards=False)
+
+    def choose(
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+    ) -> Turn:
+        oldest = (group.oldest for group in waiting.values())
+        lead = min(oldest, key=lambda task: (task.arrived, task.id))
+        group = waiting[Key(lead.model, lead.segment)]
+        return Turn(run=join(lead, group, now, figures[lead.model]))
+
+    def ran(self, now: float, ran: Ran) -> None:
+        """Nothing to learn."""
+
+    def ended(self, now: float, task: Task) -> None:
+        """Nothing to forget."""

@@ -1,0 +1,61 @@
+"""SlackFit (Khare et al., SuperServe, NSDI 2025): depth and batch that fill the slack.
+
+Pairs (exit, batch) are put into evenly spaced buckets by their latency. With the slack of the
+request whose deadline is the earliest, the bucket of the highest latency below it is taken, in it
+the largest batch, of these the deepest exit. The batch then runs to that exit and is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from policies.dispatch.batching import first_in_rank, sizes
+
+
+class SlackFit:
+    """Keeps the exit chosen for each task that has started. A floor's plan is not shortened."""
+
+    name = "slackfit"
+    manners = Manners(admits=False, guards=False)
+
+    def __init__(self) -> None:
+        self._chosen: dict[int, int] = {}
+
+    def choose(
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+    ) -> Turn:
+        started = [group for key, group in waiting.items() if key.segment > 0]
+        if started:
+            lead = first_in_rank(started)
+            tasks = waiting[Key(lead.model, lead.segment)].first(figures[lead.model].max_batch)
+            done = [task for task in tasks if self._reached(task)]
+            return Turn(answer=done) if done else Turn(run=tasks)
+        lead = first_in_rank(waiting.values())
+        group, known = waiting[Key(lead.model, 0)], figures[lead.model]
+        exit, batch = self._fit(lead.deadline - now, lead.last, len(group), known)
+        run = group.first(batch)
+        self._chosen.update((task.id, exit) for task in run)
+        return Turn(run=run)
+
+    def _reached(self, task: Task) -> bool:
+        return not task.floor and task.exit >= self._chosen.get(task.id, task.last)
+
+    @staticmethod
+    def _fit(slack: float, last: int, queue: int, figures: Figures) -> tuple[int, int]:
+        width = figures.late(0, 0, 1)
+        best, chosen = (0, 0, 0), (0, 1)
+        for batch in sizes(min(queue, figures.max_batch)):
+            for exit in range(last + 1):
+                latency = figures.late(0, exit, batch)
+                if latency <= slack:
+                    found = (int(min(latency, 1e6 * width) / width), batch, exit)
+                    if found > best:
+                        best, chosen = found, (exit, batch)
+        return chosen
+
+    def ran(self, now: float, ran: Ran) -> None:
+        """Nothing to learn."""
+
+    def ended(self, now: float, task: Task) -> None:
+        self._chosen.pop(task.id, None)

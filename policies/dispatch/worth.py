@@ -1,0 +1,88 @@
+"""What a second of the device is worth to a task: expected accuracy gained, per second."""
+
+from __future__ import annotations
+
+from delen.dispatch import Figures, Task
+
+_STEPS = 1000
+"""Confidences are told apart in so many steps."""
+
+_KEPT = 256
+"""Plans of which the worths found are kept."""
+
+
+class Worth:
+    """The worth of the tasks of one model, and what its segments take one task alone.
+
+    ``seconds[k]`` is the typical time of segment k, ``late[k][l]`` that of k to l and of answering
+    at the quantile that plans use.
+
+    The worth of a task with floor is its plan's accuracy over the time that the plan is expected
+    to take from here, since nothing counts without its end. That of others is the steepest way on,
+    as in Gittins' index (1979): with confidence c at exit k
+
+        max over later exits t of (accuracy of t, given c at k - accuracy of k) / seconds to t.
+
+    It is kept per time of the whole network, ``full``, which follows the costs in ``renew``: a
+    slowdown changes all segments alike.
+    """
+
+    def __init__(self, figures: Figures) -> None:
+        self.figures = figures
+        self.last = figures.exits - 1
+        full, late = self._whole()
+        segments = range(figures.exits)
+        self._typical = [figures.typical(k, k, 1) / full for k in segments]
+        self._late = [
+            [figures.late(k, max(k, end), 1) / late for end in segments] for k in segments
+        ]
+        self._places: dict[tuple[int, int], float] = {}
+        self._found: dict[tuple[int, int, float | None], list[float | None]] = {}
+        self.renew()
+
+    def _whole(self) -> tuple[float, float]:
+        return self.figures.typical(0, self.last, 1), self.figures.late(0, self.last, 1)
+
+    def renew(self) -> None:
+        """Take in what the segments take now."""
+        self.full, late = self._whole()
+        self.seconds = [share * self.full for share in self._typical]
+        self.late = [[share * late for share in shares] for shares in self._late]
+
+    def place(self, segment: int, size: int) -> float:
+        """What one more place in a batch of ``size`` takes, over what one task takes alone."""
+        if size == 1:
+            return 1.0
+        place = self._places.get((segment, size))
+        if place is None:
+            alone = self.figures.typical(segment, segment, 1)
+            added = self.figures.typical(segment, segment, size) - alone
+            place = self._places[segment, size] = added / (size - 1) / alone
+        return place
+
+    def of(self, task: Task) -> float:
+        """The accuracy that ``task`` is expected to gain in the time of the whole network."""
+        key = (task.segment, task.last, task.threshold if task.floor else -1.0)
+        found = self._found.get(key)
+        if found is None:
+            if len(self._found) >= _KEPT:
+                self._found.clear()
+            found = self._found[key] = [None] * (_STEPS + 1)
+        step = 0 if task.floor else int(task.confidence * _STEPS)
+        worth = found[step]
+        if worth is None:
+            per_second = self._of_plan(task) if task.floor else self._of_way_on(task)
+            worth = found[step] = per_second * self._whole()[0]
+        return worth
+
+    def _of_plan(self, task: Task) -> float:
+        return self.figures.accuracies[task.last] / self.figures.expected(task)
+
+    def _of_way_on(self, task: Task) -> float:
+        known, exit, confidence = self.figures, task.exit, task.confidence
+        now = known.accuracy_after(exit, confidence, exit) if exit >= 0 else 0.0
+        return max(
+            (known.accuracy_after(exit, confidence, later) - now)
+            / known.typical(task.segment, later, 1)
+            for later in range(task.segment, task.last + 1)
+        )

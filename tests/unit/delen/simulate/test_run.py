@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from delen.bounds import Bounds
+from delen.dispatch import Manners, Turn
+from delen.errors import ModelNotFound
+from delen.scheduler.contained import InRank
+from delen.simulate.arrivals import Poisson
+from delen.simulate.bound import bound_of
+from delen.simulate.device import DeviceSettings
+from delen.simulate.model import SimulatedModel
+from delen.simulate.outcome import Fate, Outcomes
+from delen.simulate.run import RunSettings, run
+from delen.simulate.trace import Arrival, Trace
+from delen.simulate.upper_bound import Slow
+
+MakeModel = Callable[..., SimulatedModel]
+EXACT = DeviceSettings(noise=False)
+
+
+class Unplanned(InRank):
+    """All to the deepest exit, one by one, in the order of arrival."""
+
+    name = "unplanned"
+    manners = Manners(plans=False, admits=False, guards=False)
+
+    def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+        oldest = min((group.oldest for group in waiting.values()), key=lambda task: task.id)
+        return Turn(run=[oldest])
+
+
+def play(
+    model: SimulatedModel | Sequence[SimulatedModel],
+    arrivals: Sequence[Arrival],
+    policy: type[InRank] = InRank,
+    device: DeviceSettings = EXACT,
+    **settings: Any,
+) -> Outcomes:
+    models = [model] if isinstance(model, SimulatedModel) else model
+    return run(
+        Trace(tuple(arrivals)),
+        {one.name: one for one in models},
+        policy(),
+        InRank(),
+        RunSettings(device, **settings),
+    )
+
+
+def poisson(rate: float, seconds: float, **asked: Any) -> list[Arrival]:
+    times = Poisson(rate).times(seconds, np.random.default_rng(7))
+    return [Arrival(time, **asked) for time in times.tolist()]
+
+
+def test_a_request_alone_takes_what_its_segments_take(make_model: MakeModel) -> None:
+    done = play(make_model(watts=2.0), [Arrival(1.0, bounds=Bounds(max_latency=0.1))])
+    assert done.fate.tolist() == [Fate.ANSWERED]
+    assert done.exit.tolist() == [2]
+    assert done.latency == pytest.approx([0.03])
+    assert done.seconds == pytest.approx([0.03])
+    assert done.energy == pytest.approx([0.06])
+    assert done.ended == pytest.approx([1.03])
+    assert not done.missed.any()
+
+
+def test_a_cap_stops_where_it_is_still_kept(make_model: MakeModel) -> None:
+    done = play(make_model(), [Arrival(0.0, bounds=Bounds(max_latency=0.025))])
+    assert done.exit.tolist() == [1]
+    assert not done.missed_latency.any()
+
+
+def test_energy_caps_are_kept(make_model: MakeModel) -> None:
+    done = play(make_model(watts=1.0), [Arrival(0.0, bounds=Bounds(max_energy=0.025))])
+    assert done.exit.tolist() == [1]
+    assert not done.missed_energy.any()
+
+
+def test_without_load_exits_are_those_of_the_calibration(make_model: MakeModel) -> None:
+    model = make_model()
+    floor = Bounds(min_accuracy=0.7)
+    done = play(model, [Arrival(float(n), bounds=floor) for n in range(3000)])
+    threshold = model.planner.plan(floor, _costs(model)).threshold
+    assert threshold is not None
+    shares = np.bincount(done.exit, minlength=3) / len(done)
+    assert shares == pytest.approx(model.calibration.exit_shares(threshold, 2), abs=0.03)
+    assert done.correct.mean() >= 0.7 - 0.02
+    assert not done.missed_accuracy.any()
+
+
+def _costs(model: SimulatedModel) -> Any:
+    from delen.simulate.model import ModelInPlay
+
+    return ModelInPlay(model).costs
+
+
+def test_what_cannot_be_is_refused_for_its_bounds_and_what_cannot_be_now_for_the_load(
+    make_model: MakeModel,
+) -> None:
+    tight = Bounds(max_latency=0.015)
+    arrivals = [Arrival(0.0, bounds=Bounds(max_latency=0.001)), *[Arrival(0.0, bounds=tight)] * 20]
+    done = play(make_model(growth=1.0), arrivals)
+    assert done.fate[0] == Fate.INFEASIBLE
+    assert done.fate[1] == Fate.ANSWERED
+    assert (done.fate[2:] == Fate.OVERLOADED).all()
+    assert not done.missed.any()
+
+
+def test_a_backlog_that_is_too_long_refuses_what_has_no_bounds(make_model: MakeModel) -> None:
+    done = play(make_model(), [Arrival(0.0)] * 100, max_backlog=0.2)
+    refused = int((done.fate == Fate.OVERLOADED).sum())
+    assert 0 < refused < 100
+    assert (done.fate != Fate.OVERLOADED).sum() == 100 - refused
+
+
+def test_a_policy_can_give_up(make_model: MakeModel) -> None:
+    class Hopeless(InRank):
+        name = "hopeless"
+
+        def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+            return Turn(refuse=[task for group in waiting.values() for task in group])
+
+    done = play(make_model(), [Arrival(0.0), Arrival(1.0)], Hopeless)
+    assert (done.fate == Fate.GIVEN_UP).all()
+    assert not done.effective.any()
+
+
+def test_who_keeps_to_no_plan_runs_to_the_end_and_may_be_late(make_model: MakeModel) -> None:
+    arrivals = [Arrival(0.0, bounds=Bounds(max_latency=0.035))] * 3
+    done = play(make_model(), arrivals, Unplanned)
+    assert done.exit.tolist() == [2, 2, 2]
+    assert done.latency == pytest.approx([0.03, 0.06, 0.09])
+    assert done.missed_latency.tolist() == [False, True, True]
+
+
+def test_answers_of_the_policy_and_late_ones_have_the_exit_that_was_reached(
+    make_model: MakeModel,
+) -> None:
+    class First(InRank):
+        name = "first"
+
+        def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+            tasks = [task for group in waiting.values() for task in group]
+            return Turn(
+                run=[task for task in tasks if task.exit < 0][:1],
+                answer=[task for task in tasks if task.exit >= 0],
+            )
+
+    done = play(make_model(), [Arrival(0.0), Arrival(0.0)], First)
+    assert done.exit.tolist() == [0, 0]
+    assert done.latency == pytest.approx([0.01, 0.02])
+
+
+def test_a_floor_that_is_cut_off_is_missed(make_model: MakeModel) -> None:
+    class Cut(InRank):
+        name = "cut"
+
+        def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+            (group,) = waiting.values()
+            tasks = list(group)
+            return Turn(answer=tasks) if tasks[0].exit >= 0 else Turn(run=tasks)
+
+    done = play(
+        make_model(), [Arrival(float(n), bounds=Bounds(min_accuracy=0.7)) for n in range(99)], Cut
+    )
+    assert 0 < done.missed_accuracy.sum() < 99
+    assert (done.exit == 0).all()
+
+
+def test_a_slow_time_is_felt_and_over_again(make_model: MakeModel) -> None:
+    slow = DeviceSettings(slow=(Slow(10.0, 20.0, 2.0),), noise=False)
+    done = play(make_model(), [Arrival(float(n)) for n in range(60)], Unplanned, slow)
+    assert done.latency[:10] == pytest.approx([0.03] * 10)
+    assert done.latency[10:20] == pytest.approx([0.06] * 10)
+    assert done.latency[20:] == pytest.approx([0.03] * 40)
+
+
+def test_the_slowdown_is_learnt(make_model: MakeModel) -> None:
+    slow = DeviceSettings(slow=(Slow(0.0, 1e6, 2.0),), noise=False)
+    cap = Bounds(max_latency=0.045)
+    done = play(make_model(), [Arrival(0.1 * n, bounds=cap) for n in range(100)], InRank, slow)
+    assert done.exit[0] == 1, "the first exit took long, so the last one was not tried"
+    assert (done.exit[-20:] == 1).all()
+    assert not done.missed_latency[20:].any()
+
+
+def test_the_network_takes_its_part_of_the_latency(make_model: MakeModel) -> None:
+    far = DeviceSettings(network=0.004, noise=False)
+    asked = [Arrival(0.0, bounds=Bounds(max_latency=cap)) for cap in (0.1,)]
+    assert play(make_model(), asked, device=far).latency == pytest.approx([0.038])
+    done = play(make_model(), [Arrival(0.0, bounds=Bounds(max_latency=0.035))], device=far)
+    assert done.exit.tolist() == [1]
+    assert not done.missed_latency.any()
+
+
+def test_two_lanes_do_twice_as_much_unless_they_slow_each_other(make_model: MakeModel) -> None:
+    def longest(**how: Any) -> float:
+        device = DeviceSettings(noise=False, **how)
+        return float(play(make_model(), [Arrival(0.0)] * 2, Unplanned, device).latency.max())
+
+    assert longest() == pytest.approx(0.06)
+    assert longest(lanes=2) == pytest.approx(0.03)
+    assert 0.03 < longest(lanes=2, corun=(1.0, 1.5)) <= 0.045 + 1e-9
+
+
+def test_models_are_told_apart(make_model: MakeModel) -> None:
+    models = [make_model(), make_model("n", watts=1.0)]
+    done = play(models, [Arrival(0.0), Arrival(1.0, model="n"), Arrival(2.0, model="m")])
+    assert np.isnan(done.energy).tolist() == [True, False, True]
+    with pytest.raises(ModelNotFound, match="'other'; simulated: m, n"):
+        play(models, [Arrival(0.0, model="other")])
+
+
+def test_the_same_seed_is_the_same_run_and_another_is_not(make_model: MakeModel) -> None:
+    arrivals = poisson(60.0, 5.0, bounds=Bounds(max_latency=0.08))
+    model = make_model(spread=0.1)
+    one, same, other = (
+        play(model, arrivals, device=DeviceSettings(), seed=seed) for seed in (1, 1, 2)
+    )
+    assert one.latency.tolist() == same.latency.tolist() != other.latency.tolist()
+    assert one.exit.tolist() == same.exit.tolist()
+
+
+def test_nobody_is_above_the_upper_bound(make_model: MakeModel) -> None:
+    model = make_model(spread=0.1)
+    for rate in (20.0, 60.0, 150.0):
+        arrivals = poisson(rate, 10.0, bounds=Bounds(max_latency=0.06))
+        bound = bound_of(Trace(tuple(arrivals)), {"m": model}, DeviceSettings(), 0)
+        done = play(model, arrivals, device=DeviceSettings())
+        assert done.effective.mean() <= bound + 0.02
+
+
+def test_overload_makes_answers_shallower_before_it_refuses(make_model: MakeModel) -> None:
+    class FirstAnswersFirst(InRank):
+        name = "first_answers_first"
+
+        def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+            return Turn(run=waiting[min(waiting)].first(1))
+
+    cap = Bounds(max_latency=0.1)
+    model = make_model(growth=1.0)
+    calm = play(model, poisson(10.0, 20.0, bounds=cap), FirstAnswersFirst)
+    busy = play(model, poisson(70.0, 20.0, bounds=cap), FirstAnswersFirst)
+    assert busy.exit[busy.answered].mean() < calm.exit.mean() - 0.5
+    assert (busy.fate == Fate.OVERLOADED).mean() < 0.05
+    assert busy.missed_latency.mean() < 0.01
+
+
+def test_an_empty_trace_is_no_run(make_model: MakeModel) -> None:
+    done = play(make_model(), [])
+    assert len(done) == 0
+
+
+def test_a_policy_that_fails_is_told_of_and_harms_nothing(make_model: MakeModel) -> None:
+    class Broken(InRank):
+        name = "broken"
+
+        def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+            raise KeyError("no such thing")
+
+    arrivals = poisson(30.0, 5.0)
+    done = play(make_model(), arrivals, Broken)
+    assert done.policy_failures > len(arrivals)
+    assert done.failures == (
+        "the dispatch policy 'broken' failed in choose(): KeyError: 'no such thing'",
+    )
+    assert done.latency.tolist() == play(make_model(), arrivals).latency.tolist()
+
+
+def test_progress_is_told(make_model: MakeModel) -> None:
+    told: list[tuple[int, int]] = []
+    arrivals = tuple(Arrival(float(n)) for n in range(250))
+    model = make_model()
+    run(
+        Trace(arrivals),
+        {"m": model},
+        InRank(),
+        InRank(),
+        RunSettings(),
+        lambda *at: told.append(at),
+    )
+    assert told[0] == (2, 250)
+    assert told[-1] == (250, 250)

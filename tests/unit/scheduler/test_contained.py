@@ -1,0 +1,172 @@
+"""Policies that raise, return rubbish or take long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf, nan
+from typing import Any
+
+import pytest
+
+from delen.dispatch import Manners, Ran, Task, Turn
+from delen.scheduler.contained import BUDGET, InRank
+from delen.scheduler.core import Scheduler
+from delen.scheduler.figures import ModelFigures
+
+MakeTask = Callable[..., Task]
+Choose = Callable[[Any], object]
+
+
+class Scripted:
+    """Says what ``choose`` makes of the waiting groups."""
+
+    name = "scripted"
+    manners = Manners(guards=False)
+
+    def __init__(self, choose: Choose) -> None:
+        self._choose = choose
+        self.asked = 0
+        self.saw: list[object] = []
+
+    def choose(self, now: float, waiting: Any, figures: Any) -> Any:
+        self.asked += 1
+        return self._choose([list(group) for group in waiting.values()])
+
+    def ran(self, now: float, ran: Ran) -> None:
+        self.saw.append(ran)
+
+    def ended(self, now: float, task: Task) -> None:
+        self.saw.append(task)
+
+
+def scheduler_with(choose: Choose, figures: ModelFigures) -> tuple[Scheduler, Scripted]:
+    policy = Scripted(choose)
+    scheduler = Scheduler(policy, InRank())
+    scheduler.learn_model("m", figures)
+    return scheduler, policy
+
+
+def fail(groups: Any) -> object:
+    raise RuntimeError("the policy is broken")
+
+
+FOREIGN = Task(10_000, "m", "t", 0.0, 0, 2)
+RUBBISH: dict[str, Choose] = {
+    "it raises": fail,
+    "nothing": lambda groups: None,
+    "no turn": lambda groups: "run them all",
+    "a task that does not wait": lambda groups: Turn(run=[FOREIGN]),
+    "what is no task": lambda groups: Turn(run=[1]),  # type: ignore[list-item]
+    "no sequence": lambda groups: Turn(run=5),  # type: ignore[arg-type]
+    "one task twice": lambda groups: Turn(run=[groups[0][0], groups[0][0]]),
+    "run and answer": lambda groups: Turn(run=[groups[0][0]], refuse=[groups[0][0]]),
+    "two groups": lambda groups: Turn(run=[groups[0][0], groups[1][0]]),
+    "too many": lambda groups: Turn(run=groups[0]),
+    "an answer of none": lambda groups: Turn(answer=[groups[0][0]]),
+    "to refuse what has an answer": lambda groups: Turn(refuse=[groups[1][0]]),
+    "to wait for ever": lambda groups: Turn(),
+    "to wait for the past": lambda groups: Turn(wake=-1.0),
+    "to wait for no time": lambda groups: Turn(wake=nan),
+}
+
+
+@pytest.mark.parametrize("choose", RUBBISH.values(), ids=RUBBISH.keys())
+def test_rubbish_is_counted_and_the_default_decides(
+    choose: Choose, figures: ModelFigures, make_task: MakeTask
+) -> None:
+    scheduler, policy = scheduler_with(choose, figures)
+    tasks = [make_task() for _ in range(20)]
+    for task in [*tasks, make_task(segment=1, exit=0)]:
+        scheduler.add(0.0, task)
+    orders = scheduler.next(0.0)
+    assert orders.run is not None
+    assert orders.run.tasks == tuple(tasks[:8])
+    assert scheduler.failures == 1
+    (failure,) = scheduler.fetch_report()
+    assert failure.policy == "scripted"
+    assert failure.call == "choose"
+    assert failure.problem
+    scheduler.ran(0.1, orders.run, 0.1)
+    scheduler.next(0.1)
+    assert policy.asked == 2
+    assert scheduler.failures == 2
+    assert scheduler.fetch_report() == [], "it is reported once"
+
+
+def test_what_raises_when_told_is_contained_too(figures: ModelFigures, make_task: MakeTask) -> None:
+    class Deaf(InRank):
+        name = "deaf"
+
+        def ran(self, now: float, ran: Ran) -> None:
+            raise ValueError("not now")
+
+        def ended(self, now: float, task: Task) -> None:
+            raise ValueError("nor now")
+
+    scheduler = Scheduler(Deaf(), InRank())
+    scheduler.learn_model("m", figures)
+    task = make_task()
+    scheduler.add(0.0, task)
+    batch = scheduler.next(0.0).run
+    assert batch is not None
+    scheduler.ran(0.1, batch, 0.1)
+    scheduler.end(0.1, task)
+    assert scheduler.failures == 2
+    assert [failure.call for failure in scheduler.fetch_report()] == ["ran"]
+
+
+def test_a_default_that_fails_as_well_leaves_the_order_of_rank(
+    figures: ModelFigures, make_task: MakeTask
+) -> None:
+    scheduler = Scheduler(Scripted(fail), Scripted(fail))
+    scheduler.learn_model("m", figures)
+    late, early = make_task(deadline=2.0), make_task(deadline=1.0)
+    scheduler.add(0.0, late)
+    scheduler.add(0.0, early)
+    orders = scheduler.next(0.0)
+    assert orders.run is not None
+    assert orders.run.tasks == (early, late)
+    assert scheduler.failures == 2
+
+
+def test_a_policy_that_takes_50_ms_is_given_up(figures: ModelFigures, make_task: MakeTask) -> None:
+    scheduler, policy = scheduler_with(lambda groups: Turn(run=groups[0][:1]), figures)
+    assert scheduler.manners == Scripted.manners
+    for _ in range(5):
+        scheduler.add(0.0, make_task())
+        batch = scheduler.next(0.0).run
+        assert batch is not None
+        scheduler.decision_took(0.05)
+        scheduler.ran(0.0, batch, 0.01)
+        scheduler.end(0.0, batch.tasks[0])
+    assert policy.asked == 3
+    assert scheduler.failures == 3
+    assert scheduler.policy == "in_rank"
+    assert scheduler.manners == Manners()
+    (failure,) = scheduler.fetch_report()
+    assert "50 ms" in failure.problem
+
+
+def test_a_decision_that_was_slow_once_is_forgiven(
+    figures: ModelFigures, make_task: MakeTask
+) -> None:
+    scheduler, policy = scheduler_with(lambda groups: Turn(run=groups[0][:1]), figures)
+    for number in range(2000):
+        scheduler.add(0.0, make_task())
+        batch = scheduler.next(0.0).run
+        assert batch is not None
+        scheduler.decision_took(0.05 if number % 400 == 0 else BUDGET / 2)
+        scheduler.ran(0.0, batch, 0.01)
+        scheduler.end(0.0, batch.tasks[0])
+    assert policy.asked == 2000
+    assert scheduler.policy == "scripted"
+
+
+def test_a_policy_is_asked_again_though_it_wants_to_wait_for_an_hour(
+    figures: ModelFigures, make_task: MakeTask
+) -> None:
+    scheduler, _ = scheduler_with(lambda groups: Turn(wake=3600.0), figures)
+    scheduler.add(0.0, make_task(deadline=inf))
+    orders = scheduler.next(0.0)
+    assert orders.run is None
+    assert orders.wake == 1.0

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from delen.calibration import Calibration
+from delen.costs import Costs
+from delen.dispatch import Task
+from delen.scheduler.figures import ModelFigures
+from delen.scheduler.outlook import Outlook
+
+MakeTask = Callable[..., Task]
+
+
+def test_times_follow_the_slowdown_that_is_learnt(
+    make_costs: Callable[..., Costs], make_calibration: Callable[..., Calibration]
+) -> None:
+    costs = make_costs(0.01, 0.02, answer=0.005)
+    figures = ModelFigures(costs, make_calibration(0.6, 0.7), 8)
+    assert figures.typical(0, 1, 1) == pytest.approx(0.03)
+    assert figures.late(0, 1, 1) == pytest.approx(0.035)
+    for _ in range(200):
+        costs.learn(0, 1, 0.02)
+    assert figures.typical(0, 1, 1) == pytest.approx(0.06, rel=0.01)
+
+
+def test_energy_is_unknown_where_no_account_knows_it(figures: ModelFigures) -> None:
+    assert figures.joules(0, 1, 1) is None
+
+
+def test_a_task_needs_its_first_answer_or_all_that_its_floor_needs(
+    figures: ModelFigures, make_task: MakeTask
+) -> None:
+    plain, floor, begun = make_task(), make_task(floor=True), make_task(segment=1, exit=0)
+    assert figures.expected(plain) == pytest.approx(0.03)
+    assert figures.mandatory(plain, 0.03) == pytest.approx(0.01)
+    assert figures.mandatory(floor, 0.03) == pytest.approx(0.03)
+    assert figures.mandatory(begun, 0.02) == 0.0
+
+
+def test_samples_that_are_confident_early_make_the_expected_work_less(
+    figures: ModelFigures, make_task: MakeTask
+) -> None:
+    loose = figures.expected(make_task(threshold=0.5))
+    strict = figures.expected(make_task(threshold=0.95))
+    assert 0.01 < loose < strict < 0.03
+    assert figures.expected(make_task(threshold=0.5, segment=2)) == pytest.approx(0.01)
+
+
+def test_a_dominated_exit_is_nothing_to_run_on_for(
+    make_costs: Callable[..., Costs],
+    make_calibration: Callable[..., Calibration],
+    make_task: MakeTask,
+) -> None:
+    figures = ModelFigures(make_costs(1.0, 1.0, 1.0), make_calibration(0.7, 0.6, 0.8), 8)
+    assert figures.next_useful(make_task(segment=1, exit=0)) == 2
+    assert figures.next_useful(make_task()) == 0
+    assert figures.next_useful(make_task(segment=1, exit=0, last=1)) == 1
+
+
+def test_batches_make_waiting_work_less(figures: ModelFigures) -> None:
+    assert figures.discount(0, 1) == pytest.approx(1.0)
+    assert figures.discount(0, 3) == pytest.approx(2 / 3)
+    assert figures.discount(0, 1000) == figures.discount(0, 8) == pytest.approx(4.5 / 8)
+
+
+def test_the_outlook_is_the_accuracy_of_samples_that_are_as_confident(
+    make_calibration: Callable[..., Calibration],
+) -> None:
+    table = make_calibration(0.6, 0.8, samples=4000)
+    outlook = Outlook(table)
+    confident = table.confidence[:, 0]
+    for low, high in ((0.1, 0.3), (0.4, 0.6), (0.7, 0.9)):
+        here = (confident >= low) & (confident < high)
+        for target in (0, 1):
+            said = np.mean([outlook.accuracy(0, float(c), target) for c in confident[here]])
+            assert said == pytest.approx(table.correct[here, target].mean(), abs=0.06)
+    assert outlook.accuracy(-1, 0.0, 1) == pytest.approx(0.8, abs=0.001)
+
+
+def test_the_outlook_ascends_with_confidence_and_takes_all_of_it(
+    make_calibration: Callable[..., Calibration],
+) -> None:
+    outlook = Outlook(make_calibration(0.6, 0.8))
+    said = [outlook.accuracy(0, confidence, 1) for confidence in np.linspace(0, 1, 101)]
+    assert said == sorted(said)
+    assert 0 <= said[0] < said[-1] <= 1
+
+
+def test_an_exit_that_is_always_right_has_an_outlook() -> None:
+    confidence = np.linspace(0.5, 1, 40, dtype=np.float32)[:, None]
+    table = Calibration(confidence, np.ones((40, 1), bool), np.zeros((40, 1), np.int32))
+    assert Outlook(table).accuracy(0, 0.9, 0) > 0.9

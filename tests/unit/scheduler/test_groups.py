@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from delen.dispatch import Key, SortedGroup, Task
+from delen.scheduler.groups import Groups
+
+MakeTask = Callable[..., Task]
+KEY = Key("m", 0)
+
+
+def test_groups_are_by_model_and_segment_and_empty_ones_are_not_there(make_task: MakeTask) -> None:
+    groups = Groups()
+    tasks = [make_task(), make_task(segment=1), make_task(model="other"), make_task()]
+    for task in tasks:
+        groups.add(task, 1.0)
+    assert set(groups.view) == {KEY, Key("m", 1), Key("other", 0)}
+    assert len(groups) == 4
+    assert groups.key_of(tasks[1].id) == ("m", 1)
+    assert groups.remove(tasks[1].id) is tasks[1]
+    assert Key("m", 1) not in groups.view
+    assert tasks[1].id not in groups
+
+
+def test_a_task_waits_once(make_task: MakeTask) -> None:
+    groups, task = Groups(), make_task()
+    groups.add(task, 1.0)
+    with pytest.raises(ValueError, match="waits already"):
+        groups.add(task, 1.0)
+
+
+def test_what_does_not_wait_cannot_be_removed() -> None:
+    with pytest.raises(KeyError):
+        Groups().remove(3)
+
+
+ranks = st.tuples(
+    st.integers(1, 3), st.booleans(), st.sampled_from([1.0, 2.0, inf]), st.integers(0, 5)
+)
+
+
+@given(st.lists(ranks, min_size=1, max_size=60), st.randoms(use_true_random=False))
+def test_a_group_is_ordered_as_the_reference_whatever_leaves(
+    given_ranks: list[tuple[int, bool, float, int]], random: object
+) -> None:
+    groups, reference = Groups(), SortedGroup(KEY)
+    for id, (priority, behind, deadline, arrived) in enumerate(given_ranks):
+        task = Task(id, "m", "t", arrived, 0, 2, deadline, priority, behind=behind)
+        groups.add(task, 1.0)
+        reference.tasks.append(task)
+    while reference.tasks:
+        group = groups.view[KEY]
+        assert list(group) == list(reference)
+        assert group.first(3) == reference.first(3)
+        assert group.oldest is reference.oldest
+        assert len(group) == len(reference)
+        gone = random.choice(reference.tasks)  # type: ignore[attr-defined]
+        reference.tasks.remove(gone)
+        groups.remove(gone.id)
+    assert not groups.view
+
+
+def test_a_long_queue_that_is_served_from_the_front_keeps_no_places(make_task: MakeTask) -> None:
+    groups = Groups()
+    for _ in range(1000):
+        groups.add(make_task(), 1.0)
+    group = groups.view[KEY]
+    for _ in range(900):
+        groups.remove(group.first(1)[0].id)
+    assert len(group._ranked) <= 2 * len(group) + 64
+    assert [task.id for task in group] == list(range(900, 1000))
+
+
+def test_a_policy_that_changes_a_waiting_task_leaves_the_order_as_it_is(
+    make_task: MakeTask,
+) -> None:
+    groups = Groups()
+    first, second = make_task(deadline=1.0), make_task(deadline=2.0)
+    groups.add(first, 1.0)
+    groups.add(second, 1.0)
+    first.deadline, first.segment = 9.0, 7
+    assert groups.view[KEY].first(1) == [first]
+    assert groups.remove(first.id) is first
+    assert list(groups.view[KEY]) == [second]
+
+
+def test_the_seconds_before_a_task_are_those_of_what_ranks_before(make_task: MakeTask) -> None:
+    groups = Groups()
+    for deadline in (1.0, 2.0, 3.0, 4.0):
+        groups.add(make_task(deadline=deadline), 0.5)
+    group = groups.view[KEY]
+    assert group.seconds_before(5, False, 2.5) == pytest.approx(1.0)
+    assert group.seconds_before(4, False, inf) == 0.0
+    assert group.seconds_before(6, False, 0.0) == pytest.approx(2.0)
+    groups.remove(group.first(1)[0].id)
+    assert group.seconds_before(5, False, 2.5) == pytest.approx(0.5)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from delen.bounds import Bounds
+from delen.calibration import Calibration
+from delen.costs import Costs
+from delen.errors import InfeasibleBound, Overloaded
+from delen.scheduler.plans import Plans
+from policies.planner import Planner, PlannerSettings
+
+
+@pytest.fixture
+def costs(make_costs: Callable[..., Costs]) -> Costs:
+    """Exits at 10, 30 and 60 ms."""
+    return make_costs(0.01, 0.02, 0.03)
+
+
+@pytest.fixture
+def planner(make_calibration: Callable[..., Calibration]) -> Planner:
+    return Planner(make_calibration(0.6, 0.7, 0.8), PlannerSettings())
+
+
+BOUNDS = [
+    Bounds(),
+    Bounds(max_latency=0.065),
+    Bounds(max_latency=0.035),
+    Bounds(max_latency=0.015),
+    Bounds(max_latency=0.001),
+    Bounds(min_accuracy=0.65),
+    Bounds(min_accuracy=0.99),
+    Bounds(max_latency=0.035, min_accuracy=0.65),
+]
+
+
+def test_what_is_kept_is_what_would_be_planned_anew(planner: Planner, costs: Costs) -> None:
+    plans = Plans(planner, costs)
+    for measured in (0.01, 0.01, 0.016, 0.016, 0.016, 0.01):
+        costs.learn(0, 1, measured)
+        for delay in (0.0, 0.004, 0.03):
+            for bounds in BOUNDS:
+                for guaranteed in (True, False):
+                    planned = planner.plan(bounds, costs, delay, guaranteed)
+                    assert plans.plan(bounds, delay, guaranteed) == planned
+
+
+def test_work_ahead_makes_a_plan_shallower_before_it_is_refused(
+    planner: Planner, costs: Costs
+) -> None:
+    plans, bounds = Plans(planner, costs), Bounds(max_latency=0.065)
+    exits = [plans.admit(bounds, ahead=ahead).exit for ahead in (0.0, 0.02, 0.05)]
+    assert exits == [2, 1, 0]
+    with pytest.raises(Overloaded) as refused:
+        plans.admit(bounds, ahead=0.06)
+    assert refused.value.retry_after == 0.06
+
+
+def test_bounds_that_even_an_idle_device_cannot_keep_are_infeasible(
+    planner: Planner, costs: Costs
+) -> None:
+    plans = Plans(planner, costs)
+    with pytest.raises(InfeasibleBound) as refused:
+        plans.admit(Bounds(max_latency=0.005), ahead=1.0)
+    assert refused.value.nearest.max_latency == pytest.approx(0.0125)
+
+
+def test_the_best_effort_is_never_refused(planner: Planner, costs: Costs) -> None:
+    plan = Plans(planner, costs).admit(Bounds(max_latency=0.005), ahead=1.0, best_effort=True)
+    assert plan.exit == 0
+    assert plan.infeasible is not None
