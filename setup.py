@@ -51,6 +51,7 @@ setup(
             "tomli>=2.0; python_version < '3.11'",
             "jetson-stats>=4.2",
         ],
+        "nvml": ["nvidia-ml-py>=12.535"],
         "torch": ["torch>=2.9"],
         "train": [
             "torch>=2.9",
@@ -73,6 +74,8 @@ setup(
             "onnx",
             "scikit-learn>=1.4",
             "timm>=1.0",
+            "jetson-stats>=7.2",
+            "nvidia-ml-py>=12.535",
         ],
         "check": ["ruff==0.14.*", "mypy>=1.11", "import-linter>=2.0"],
     },
@@ -84,6 +87,10 @@ setup(
         "delen.exit_policies": [
             "bounds=policies.exits:bounds_policy",
             "conditions=policies.conditions:conditions_policy",
+        ],
+        "delen.energy_controllers": [
+            "price=policies.pricing:price_controller",
+            "least_energy=policies.least_energy:least_energy_controller",
         ],
     },
 )

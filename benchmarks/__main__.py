@@ -6,13 +6,27 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import bounds, chain, footprint, guarantee, http
+from benchmarks import (
+    attribution,
+    blocks,
+    bounds,
+    chain,
+    energy_control,
+    footprint,
+    guarantee,
+    http,
+    power_overhead,
+)
 
 BENCHMARKS = {
     "chain": chain.main,
     "http": http.main,
     "bounds": bounds.main,
     "guarantee": guarantee.main,
+    "blocks": blocks.main,
+    "attribution": attribution.main,
+    "energy_control": energy_control.main,
+    "power_overhead": power_overhead.main,
     "footprint": footprint.main,
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 from delen.errors import ConfigError
 
 EXIT_POLICIES = "delen.exit_policies"
+ENERGY_CONTROLLERS = "delen.energy_controllers"
 
 
 def find_plugin(group: str, name: str) -> Any:
