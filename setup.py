@@ -53,6 +53,7 @@ setup(
             "tomli>=2.0; python_version < '3.11'",
             "jetson-stats>=4.2",
         ],
+        "nvml": ["nvidia-ml-py>=12.535"],
         "torch": ["torch>=2.9"],
         "train": [
             "torch>=2.9",
@@ -75,6 +76,8 @@ setup(
             "onnx",
             "scikit-learn>=1.4",
             "timm>=1.0",
+            "jetson-stats>=7.2",
+            "nvidia-ml-py>=12.535",
         ],
         "check": ["ruff==0.14.*", "mypy>=1.11", "import-linter>=2.0"],
     },
@@ -99,6 +102,10 @@ setup(
             "fluid=policies.dispatch.fluid:FluidBatching",
             "drex=policies.dispatch.drex:Drex",
             "etf=policies.dispatch.etf:EnergyTimeFair",
+        ],
+        "delen.energy_controllers": [
+            "price=policies.pricing:price_controller",
+            "least_energy=policies.least_energy:least_energy_controller",
         ],
     },
 )

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from api.energy import EnergyViews
+from api.energy_metrics import EnergyCollector
 from api.guard import Guard
 from api.metrics import CONTENT_TYPE, Metrics
 from api.openapi import document as openapi_document
 from api.reading import (
     read_body,
-    read_bounds,
     read_feedback,
     read_infer,
     read_json,
+    read_plan,
     refuse_large_body,
+)
+from api.reply import reply
+from delen.answer_wire import (
+    feedback_to_json,
+    guarantee_to_json,
+    preview_to_json,
+    result_to_json,
 )
 from delen.engine.job import Job
 from delen.engine.runtime import Runtime
@@ -36,15 +44,10 @@ from delen.errors import (
     NotFound,
     Overloaded,
 )
+from delen.power_status import EnergyService
+from delen.profile import metering_to_json
 from delen.result import Result
-from delen.wire import (
-    check_known,
-    error_to_json,
-    feedback_to_json,
-    guarantee_to_json,
-    preview_to_json,
-    result_to_json,
-)
+from delen.wire import check_known, error_to_json
 
 log = logging.getLogger("delen.api")
 
@@ -53,18 +56,12 @@ DISCONNECTED = "delen.disconnected"
 _LOOK_EVERY = 0.05
 
 
-class Power(Protocol):
-    """What ``GET /v1/power`` asks."""
-
-    def describe(self) -> dict[str, Any]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Service:
     """What the views need."""
 
     runtime: Runtime
-    power: Power
+    energy: EnergyService
     metrics: Metrics
     guard: Guard
     default_model: str
@@ -77,8 +74,10 @@ def create_app(service: Service) -> Flask:
     """The WSGI application."""
     app = Flask("delen", static_folder=None)
     views = _Views(service)
+    energy = EnergyViews(service.energy, service.guard, service.max_body)
+    service.metrics.include(EnergyCollector(service.energy, service.metrics.tenant_label))
     app.before_request(views.refuse_large_body)
-    for rule, view, methods in views.routes():
+    for rule, view, methods in [*views.routes(), *energy.routes()]:
         app.add_url_rule(rule, view.__name__, view, methods=methods)
     app.register_error_handler(DelenError, views.error)
     app.register_error_handler(HTTPException, views.http_error)
@@ -103,7 +102,6 @@ class _Views:
             ("/v1/models/<model>/feedback", self.feedback, ["POST"]),
             ("/v1/models/<model>/load", self.load, ["POST"]),
             ("/v1/models/<model>/unload", self.unload, ["POST"]),
-            ("/v1/power", self.power, ["GET"]),
             ("/metrics", self.metrics, ["GET"]),
             ("/healthz", self.healthz, ["GET"]),
             ("/readyz", self.readyz, ["GET"]),
@@ -132,8 +130,8 @@ class _Views:
                 self._runtime.cancel(job)
             raise
         if asked.is_batch:
-            return _json({"results": [result_to_json(result) for result in results]})
-        return _json(result_to_json(results[0]))
+            return reply({"results": [result_to_json(result) for result in results]})
+        return reply(result_to_json(results[0]))
 
     def _wait(self, job: Job, jobs: list[Job]) -> Result:
         """The job's result; all ``jobs`` are cancelled when the client has gone meanwhile."""
@@ -151,15 +149,15 @@ class _Views:
         return self.plan(self._service.default_model)
 
     def plan(self, model: str) -> Response:
-        bounds = read_bounds(request, self._service.max_body)
-        return _json(preview_to_json(self._runtime.preview(model, bounds)))
+        bounds, tenant = read_plan(request, self._service.max_body)
+        return reply(preview_to_json(self._runtime.preview(model, bounds, tenant)))
 
     def models(self) -> Response:
         store = self._runtime.store
-        return _json({"models": [self._describe(name) for name, _ in store.entries()]})
+        return reply({"models": [self._describe(name) for name, _ in store.entries()]})
 
     def model(self, model: str) -> Response:
-        return _json(self._describe(model))
+        return reply(self._describe(model))
 
     def _describe(self, name: str) -> dict[str, Any]:
         entry = self._runtime.store.entry(name)
@@ -187,6 +185,8 @@ class _Views:
                 "quick": profile.quick,
                 "device": profile.device.key,
                 "slowdown": loaded.costs.slowdown.mean,
+                "energy": None if profile.energy is None else metering_to_json(profile.energy),
+                "stale": loaded.costs.stale,
             }
             description["guarantee"] = guarantee_to_json(loaded.watch.status())
         return description
@@ -198,25 +198,22 @@ class _Views:
         self._service.guard.check(request)
         taken = self._runtime.feedback(model, read_feedback(request, self._service.max_body))
         self._service.metrics.labelled(model, taken.accepted - taken.wrong, taken.wrong)
-        return _json(feedback_to_json(taken))
+        return reply(feedback_to_json(taken))
 
     def load(self, model: str) -> Response:
         self._guarded()
         self._runtime.load(model)
-        return _json(self._describe(model))
+        return reply(self._describe(model))
 
     def unload(self, model: str) -> Response:
         self._guarded()
         self._runtime.unload(model)
-        return _json(self._describe(model))
+        return reply(self._describe(model))
 
     def _guarded(self) -> None:
         self._service.guard.check(request)
         check_known(read_json(read_body(request, self._service.max_body)))
         check_known(request.args)
-
-    def power(self) -> Response:
-        return _json(self._service.power.describe())
 
     def metrics(self) -> Response:
         models = [(name, entry.model) for name, entry in self._runtime.store.entries()]
@@ -228,21 +225,21 @@ class _Views:
         return Response(exposition, content_type=CONTENT_TYPE)
 
     def healthz(self) -> Response:
-        return _json({"status": "ok", "version": self._service.version})
+        return reply({"status": "ok", "version": self._service.version})
 
     def readyz(self) -> Response:
         """200 while requests are taken and every model that was asked for is loaded."""
         if self._runtime.draining:
             raise Draining("the daemon is stopping", retry_after=1.0)
         self._runtime.store.ready(self._service.default_model)
-        return _json({"status": "ready", "device": self._service.describe_device()})
+        return reply({"status": "ready", "device": self._service.describe_device()})
 
     def openapi(self) -> Response:
-        return _json(openapi_document(self._service.version))
+        return reply(openapi_document(self._service.version))
 
     def error(self, error: DelenError) -> Response:
         self._service.metrics.refused(error.code)
-        response = _json(error_to_json(error), error.status)
+        response = reply(error_to_json(error), error.status)
         if isinstance(error, (BudgetExhausted, Overloaded)):
             response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
         if error.status == 401:
@@ -264,7 +261,3 @@ class _Views:
     def unexpected(self, error: Exception) -> Response:
         log.exception("%s %s failed", request.method, request.path)
         return self.error(DelenError(f"the daemon failed: {type(error).__name__}; see its log"))
-
-
-def _json(document: dict[str, Any], status: int = 200) -> Response:
-    return Response(json.dumps(document), status, content_type="application/json")

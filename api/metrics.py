@@ -9,7 +9,9 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
 
+from delen.energy import Work
 from delen.result import Result
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -55,14 +57,6 @@ class Metrics:
                 "From a request's arrival to its first segment",
                 ["model"],
                 buckets=_SECONDS,
-                registry=self._registry,
-            )
-        )
-        self._energy = _labelled(
-            Counter(
-                "delen_energy_joules",
-                "Dynamic energy of answered requests, by how it is known",
-                ["model", "tenant", "kind"],
                 registry=self._registry,
             )
         )
@@ -122,19 +116,17 @@ class Metrics:
 
     def answered(self, result: Result) -> None:
         receipt, model = result.receipt, result.model
-        tenant = self._tenant(result.tenant)
+        tenant = self.tenant_label(result.tenant)
         self._answers(model, tenant, result.exit, result.reason).inc()
         self._latency(model).observe(receipt.latency.value)
         self._queue(model).observe(receipt.latency.queue)
-        if receipt.energy.value is not None:
-            self._energy(model, tenant, receipt.energy.kind).inc(receipt.energy.value)
         for bound in ("latency", "accuracy", "energy"):
             if getattr(receipt, bound).met is False:
                 self._missed(model, bound).inc()
 
-    def ran(self, model: str, segment: int, batch: int, seconds: float) -> None:
-        self._segments(model, segment).inc(seconds)
-        self._batches(model).observe(batch)
+    def ran(self, work: Work) -> None:
+        self._segments(work.model, work.segment).inc(work.seconds)
+        self._batches(work.model).observe(work.batch)
 
     def policy_failed(self, model: str) -> None:
         self._policy_failures.labels(model).inc()
@@ -162,7 +154,12 @@ class Metrics:
             self._holds.labels(model).set(held)
         return generate_latest(self._registry)
 
-    def _tenant(self, tenant: str) -> str:
+    def include(self, collector: Collector) -> None:
+        """Expose what ``collector`` collects too."""
+        self._registry.register(collector)
+
+    def tenant_label(self, tenant: str) -> str:
+        """The name under which ``tenant`` is counted."""
         if tenant in self._tenants or len(self._tenants) < MAX_TENANTS:
             self._tenants.add(tenant)
             return tenant

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from api.openapi_power import POWER_SCHEMAS, PRICE, REASON, RECEIPT, power_paths
+from api.schemas import (
+    INTEGER,
+    NUMBER,
+    NUMBER_OR_NULL,
+    TEXT,
+    TEXT_OR_NULL,
+    TRUTH,
+    make_object,
+    operation,
+    reference,
+)
 from delen.bounds import HIGHEST_PRIORITY, LOWEST_PRIORITY
-from delen.engine.preprocess import BODY_TYPES, TEXT
+from delen.engine.preprocess import BODY_TYPES
+from delen.engine.preprocess import TEXT as PLAIN_TEXT
 from delen.errors import ERRORS_BY_CODE
 
-_NUMBER_OR_NULL = {"type": ["number", "null"]}
+_IN_PATH = re.compile(r"\{(\w+)\}")
 
 _BOUNDS: dict[str, Any] = {
     "max_latency_ms": {
@@ -24,118 +38,86 @@ _BOUNDS: dict[str, Any] = {
     },
 }
 _OPTIONS: dict[str, Any] = {
-    "tenant": {"type": "string"},
-    "stream": {"type": "string"},
+    "tenant": TEXT,
+    "stream": TEXT,
     "priority": {"type": "integer", "minimum": HIGHEST_PRIORITY, "maximum": LOWEST_PRIORITY},
     "top_k": {"type": "integer", "minimum": 1},
     "on_infeasible": {"enum": ["reject", "best_effort"]},
-    "probabilities": {"type": "boolean"},
+    "probabilities": TRUTH,
 }
 
 
-def _object(properties: dict[str, Any], *required: str, closed: bool = False) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "object", "properties": properties}
-    if required:
-        schema["required"] = list(required)
-    if closed:
-        schema["additionalProperties"] = False
-    return schema
-
-
-def _outcome(**extra: Any) -> dict[str, Any]:
-    return _object({"bound": _NUMBER_OR_NULL, "met": {"type": ["boolean", "null"]}, **extra})
-
-
-_RESULT = _object(
+_RESULT = make_object(
     {
-        "model": {"type": "string"},
-        "version": {"type": "string"},
-        "request_id": {"type": "string"},
-        "tenant": {"type": "string"},
-        "stream": {"type": ["string", "null"]},
+        "model": TEXT,
+        "version": TEXT,
+        "request_id": TEXT,
+        "tenant": TEXT,
+        "stream": TEXT_OR_NULL,
         "predictions": {
             "type": "array",
-            "items": _object(
+            "items": make_object(
                 {
-                    "index": {"type": "integer"},
-                    "label": {"type": ["string", "null"]},
-                    "probability": {"type": "number"},
+                    "index": INTEGER,
+                    "label": TEXT_OR_NULL,
+                    "probability": NUMBER,
                 }
             ),
         },
-        "probabilities": {"type": "array", "items": {"type": "number"}},
-        "exit": {"type": "integer"},
-        "exits": {"type": "integer"},
-        "reason": {
-            "enum": [
-                "confident", "planned_exit", "latency", "energy", "final", "cancelled", "policy",
-            ]
-        },
-        "receipt": _object(
-            {
-                "met": {"type": "boolean"},
-                "latency_ms": _outcome(
-                    value={"type": "number"}, queue={"type": "number"}, predicted={"type": "number"}
-                ),
-                "accuracy": _outcome(
-                    expected=_NUMBER_OR_NULL, overall=_NUMBER_OR_NULL, guarantee=_NUMBER_OR_NULL
-                ),
-                "energy_mj": _outcome(
-                    value=_NUMBER_OR_NULL,
-                    predicted=_NUMBER_OR_NULL,
-                    kind={"enum": ["attributed", "estimated", "unknown"]},
-                    source={"type": ["string", "null"]},
-                    scope={"type": ["string", "null"]},
-                ),
-            }
-        ),
+        "probabilities": {"type": "array", "items": NUMBER},
+        "exit": INTEGER,
+        "exits": INTEGER,
+        "reason": REASON,
+        "receipt": RECEIPT,
     },
     "model", "version", "request_id", "predictions", "exit", "exits", "reason", "receipt",
 )  # fmt: skip
 
-_ERROR = _object(
+_ERROR = make_object(
     {
-        "error": {"type": "string"},
+        "error": TEXT,
         "code": {"enum": sorted(ERRORS_BY_CODE)},
-        "field": {"type": "string"},
-        "nearest": _object(dict.fromkeys(_BOUNDS, _NUMBER_OR_NULL)),
-        "retry_after_s": {"type": "number"},
+        "field": TEXT,
+        "nearest": make_object(dict.fromkeys(_BOUNDS, NUMBER_OR_NULL)),
+        "retry_after_s": NUMBER,
+        "remedy": TEXT,
     },
     "error",
     "code",
 )
 
-_PLAN = _object(
+_PLAN = make_object(
     {
-        "model": {"type": "string"},
-        "feasible": {"type": "boolean"},
-        "problem": {"type": ["string", "null"]},
+        "model": TEXT,
+        "feasible": TRUTH,
+        "problem": TEXT_OR_NULL,
         "nearest": {"type": ["object", "null"]},
-        "exit": {"type": "integer"},
-        "threshold": _NUMBER_OR_NULL,
-        "limited_by": {"enum": ["latency", "energy", "depth"]},
-        "latency_ms": {"type": "number"},
-        "energy_mj": _NUMBER_OR_NULL,
-        "expected_energy_mj": _NUMBER_OR_NULL,
-        "accuracy": _NUMBER_OR_NULL,
-        "guarantee": _NUMBER_OR_NULL,
+        "exit": INTEGER,
+        "threshold": NUMBER_OR_NULL,
+        "limited_by": {"enum": ["latency", "energy", "depth", "price"]},
+        "latency_ms": NUMBER,
+        "energy_mj": NUMBER_OR_NULL,
+        "expected_energy_mj": NUMBER_OR_NULL,
+        "accuracy": NUMBER_OR_NULL,
+        "guarantee": NUMBER_OR_NULL,
+        "price_per_j": PRICE,
         "pareto": {"type": "array", "items": {"type": "object"}},
     }
 )
 
 
-_GUARANTEE = _object(
+_GUARANTEE = make_object(
     {
-        "holds": {"type": "boolean"},
+        "holds": TRUTH,
         "source": {"enum": ["labels", "agreement", None]},
-        "samples": {"type": "integer"},
-        "errors": {"type": "integer"},
-        "promised": _NUMBER_OR_NULL,
-        "evidence": {"type": "number"},
-        "delta": {"type": "number"},
+        "samples": INTEGER,
+        "errors": INTEGER,
+        "promised": NUMBER_OR_NULL,
+        "evidence": NUMBER,
+        "delta": NUMBER,
     }
 )
-_LABELS = _object(
+_LABELS = make_object(
     {
         "labels": {
             "type": "object",
@@ -146,12 +128,12 @@ _LABELS = _object(
     "labels",
     closed=True,
 )
-_FEEDBACK = _object(
+_FEEDBACK = make_object(
     {
-        "accepted": {"type": "integer"},
-        "wrong": {"type": "integer"},
-        "repeated": {"type": "integer"},
-        "unknown": {"type": "array", "items": {"type": "string"}},
+        "accepted": INTEGER,
+        "wrong": INTEGER,
+        "repeated": INTEGER,
+        "unknown": {"type": "array", "items": TEXT},
         "guarantee": _GUARANTEE,
     },
     "accepted", "unknown", "guarantee",
@@ -162,7 +144,7 @@ def document(version: str) -> dict[str, Any]:
     """The whole description, as ``GET /openapi.json`` gives it."""
     infer_body = {
         "application/json": {
-            "schema": _object(
+            "schema": make_object(
                 {"input": {"type": ["array", "string"]}, **_BOUNDS, **_OPTIONS},
                 "input",
                 closed=True,
@@ -171,32 +153,32 @@ def document(version: str) -> dict[str, Any]:
         **{
             media_type: {"schema": {"type": "string", "format": "binary"}}
             for media_type in BODY_TYPES
-            if media_type != TEXT
+            if media_type != PLAIN_TEXT
         },
-        TEXT: {"schema": {"type": "string"}},
+        PLAIN_TEXT: {"schema": TEXT},
     }
-    bounds_body = {"application/json": {"schema": _object(_BOUNDS, closed=True)}}
-    query = [
-        {"name": name, "in": "query", "schema": schema}
+    planned = {**_BOUNDS, "tenant": _OPTIONS["tenant"]}
+    plan_body = {"application/json": {"schema": make_object(planned, closed=True)}}
+    query = {
+        name: {"name": name, "in": "query", "schema": schema}
         for name, schema in {**_BOUNDS, **_OPTIONS}.items()
-    ]
-    result = {"$ref": "#/components/schemas/Result"}
-    plan = {"$ref": "#/components/schemas/Plan"}
+    }
+    result, plan = reference("Result"), reference("Plan")
     anything = {"type": "object"}
 
     def infer() -> dict[str, Any]:
         summary = "Answer an input under its bounds"
-        return {"post": _operation(summary, result, body=infer_body, query=query)}
+        return {"post": operation(summary, result, body=infer_body, query=list(query.values()))}
 
     def make_plan() -> dict[str, Any]:
         summary = "What bounds would buy now"
-        return {"post": _operation(summary, plan, body=bounds_body, query=query[:3])}
+        parameters = [query[name] for name in planned]
+        return {"post": operation(summary, plan, body=plan_body, query=parameters)}
 
     def give_feedback() -> dict[str, Any]:
         summary = "Post the labels of past answers"
-        feedback = {"$ref": "#/components/schemas/Feedback"}
         body = {"application/json": {"schema": _LABELS}}
-        return {"post": _operation(summary, feedback, body=body)}
+        return {"post": operation(summary, reference("Feedback"), body=body)}
 
     paths: dict[str, Any] = {
         "/v1/infer": infer(),
@@ -205,54 +187,34 @@ def document(version: str) -> dict[str, Any]:
         "/v1/models/{model}/plan": make_plan(),
         "/v1/feedback": give_feedback(),
         "/v1/models/{model}/feedback": give_feedback(),
-        "/v1/models": {"get": _operation("The models", anything)},
-        "/v1/models/{model}": {"get": _operation("One model", anything)},
-        "/v1/models/{model}/load": {"post": _operation("Load a model", anything)},
-        "/v1/models/{model}/unload": {"post": _operation("Unload a model", anything)},
-        "/v1/power": {"get": _operation("Power now, and its source", anything)},
-        "/healthz": {"get": _operation("The process lives", anything)},
-        "/readyz": {"get": _operation("Requests are taken", anything)},
-        "/metrics": {"get": _operation("Prometheus metrics", None)},
-        "/openapi.json": {"get": _operation("This description", anything)},
+        "/v1/models": {"get": operation("The models", anything)},
+        "/v1/models/{model}": {"get": operation("One model", anything)},
+        "/v1/models/{model}/load": {"post": operation("Load a model", anything)},
+        "/v1/models/{model}/unload": {"post": operation("Unload a model", anything)},
+        **power_paths(),
+        "/healthz": {"get": operation("The process lives", anything)},
+        "/readyz": {"get": operation("Requests are taken", anything)},
+        "/metrics": {"get": operation("Prometheus metrics", None)},
+        "/openapi.json": {"get": operation("This description", anything)},
     }
     for path, operations in paths.items():
-        if "{model}" in path:
-            for operation in operations.values():
-                operation["parameters"] = [
-                    {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}},
-                    *operation.get("parameters", []),
+        for name in _IN_PATH.findall(path):
+            for described in operations.values():
+                described["parameters"] = [
+                    {"name": name, "in": "path", "required": True, "schema": TEXT},
+                    *described.get("parameters", []),
                 ]
     return {
         "openapi": "3.1.0",
         "info": {"title": "delen", "version": version, "license": {"name": "Apache-2.0"}},
         "paths": paths,
         "components": {
-            "schemas": {"Result": _RESULT, "Error": _ERROR, "Plan": _PLAN, "Feedback": _FEEDBACK}
+            "schemas": {
+                "Result": _RESULT,
+                "Error": _ERROR,
+                "Plan": _PLAN,
+                "Feedback": _FEEDBACK,
+                **POWER_SCHEMAS,
+            }
         },
     }
-
-
-def _operation(
-    summary: str,
-    schema: dict[str, Any] | None,
-    body: dict[str, Any] | None = None,
-    query: list[dict[str, Any]] | None = None,
-) -> dict[str, Any]:
-    content = (
-        {"text/plain": {"schema": {"type": "string"}}}
-        if schema is None
-        else {"application/json": {"schema": schema}}
-    )
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    operation: dict[str, Any] = {
-        "summary": summary,
-        "responses": {
-            "200": {"description": "ok", "content": content},
-            "default": {"description": "an error, by its code", "content": error},
-        },
-    }
-    if body is not None:
-        operation["requestBody"] = {"content": body}
-    if query is not None:
-        operation["parameters"] = list(query)
-    return operation

@@ -137,12 +137,14 @@ def _check_charset(request: Request) -> None:
         raise UnsupportedMediaType(f"the text's charset is {charset!r}; texts are taken in {UTF_8}")
 
 
-def read_bounds(request: Request, limit: int) -> Bounds:
-    """Bounds alone, from a JSON body or the query string."""
-    fields = read_query(request.environ["QUERY_STRING"], *BOUND_FIELDS)
+def read_plan(request: Request, limit: int) -> tuple[Bounds, str]:
+    """Bounds and the tenant who would set them, from a JSON body or the query string."""
+    known = (*BOUND_FIELDS, "tenant")
+    fields = read_query(request.environ["QUERY_STRING"], *known)
     document = read_json(read_body(request, limit))
-    check_known(document, *BOUND_FIELDS)
-    return parse_bounds(_join(fields, document))
+    check_known(document, *known)
+    asked = _join(fields, document)
+    return parse_bounds(asked), parse_options(asked).tenant
 
 
 def read_feedback(request: Request, limit: int) -> dict[str, Any]:

@@ -6,7 +6,18 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import bounds, chain, decisions, footprint, guarantee, http
+from benchmarks import (
+    attribution,
+    blocks,
+    bounds,
+    chain,
+    decisions,
+    energy_control,
+    footprint,
+    guarantee,
+    http,
+    power_overhead,
+)
 
 BENCHMARKS = {
     "chain": chain.main,
@@ -14,6 +25,10 @@ BENCHMARKS = {
     "bounds": bounds.main,
     "guarantee": guarantee.main,
     "decisions": decisions.main,
+    "blocks": blocks.main,
+    "attribution": attribution.main,
+    "energy_control": energy_control.main,
+    "power_overhead": power_overhead.main,
     "footprint": footprint.main,
 }
 

@@ -26,9 +26,15 @@ if TYPE_CHECKING:
     from delen.errors import MissingExtra as MissingExtra
     from delen.errors import ModelNotFound as ModelNotFound
     from delen.errors import Nearest as Nearest
+    from delen.errors import NotFound as NotFound
+    from delen.errors import NotSettled as NotSettled
     from delen.errors import Overloaded as Overloaded
+    from delen.errors import PowerError as PowerError
     from delen.local import Engine as Engine
     from delen.plan import Preview as Preview
+    from delen.power_status import Battery as Battery
+    from delen.power_status import Settled as Settled
+    from delen.result import EnergyOutcome as EnergyOutcome
     from delen.result import Receipt as Receipt
     from delen.result import Result as Result
 
@@ -47,11 +53,15 @@ _HOMES = {
         "MissingExtra",
         "ModelNotFound",
         "Nearest",
+        "NotFound",
+        "NotSettled",
         "Overloaded",
+        "PowerError",
     ),
     "delen.local": ("Engine",),
     "delen.plan": ("Preview",),
-    "delen.result": ("Receipt", "Result"),
+    "delen.power_status": ("Battery", "Settled"),
+    "delen.result": ("EnergyOutcome", "Receipt", "Result"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

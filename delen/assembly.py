@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from delen.bundle import Bundle, load_bundle
 from delen.costs import Costs
@@ -19,7 +19,7 @@ from delen.engine.preprocess import prepare_decoding
 from delen.engine.watch import GuaranteeWatch, WatchSettings
 from delen.errors import ConfigError, ProfileError
 from delen.plugins import EXIT_POLICIES, find_plugin
-from delen.profile import Profile
+from delen.profile import Device, Profile
 from delen.profiler import QUICK, measure_profile, warm_up
 from delen.profiles import find_profile, save_profile, state_file
 from policies.exits import ExitPolicy
@@ -44,19 +44,28 @@ class PolicySettings:
     watch: WatchSettings = field(default_factory=WatchSettings)
 
 
+class ModelEnergy(Protocol):
+    """What a model is told of energy: the power mode that its profile has to be of, and the
+    account of that profile."""
+
+    @property
+    def mode(self) -> str: ...
+    def account(self, profile: Profile) -> EnergyAccount: ...
+
+
 class Assembler:
     """Makes a Model of a bundle's folder, on one backend and device."""
 
     def __init__(
         self,
         backend: Backend,
-        account: EnergyAccount,
+        energy: ModelEnergy,
         policies: PolicySettings,
         state: Path,
         root: Path,
     ) -> None:
         self._backend = backend
-        self._account = account
+        self._energy = energy
         self._policies = policies
         self._make_policy: Callable[..., Any] = find_plugin(EXIT_POLICIES, policies.exit)
         self._state = state
@@ -84,9 +93,32 @@ class Assembler:
             network=network,
             planner=Planner(bundle.calibration, self._policies.planner, policy.by_threshold),
             policy=policy,
-            costs=Costs(profile, self._account, self._policies.quantile),
+            costs=Costs(profile, self._energy.account(profile), self._policies.quantile),
             watch=GuaranteeWatch(bundle.name, self._policies.watch),
         )
+
+    def reprofile(self, model: Model) -> None:
+        """Give ``model`` the profile of the power mode that the device is in by now, or say that
+        there is none: then the old one goes on, marked as stale."""
+        costs, mode, device = model.costs, self._energy.mode, self._device(model.network)
+        if device == costs.profile.device:
+            costs.use(costs.profile, costs.energy)
+            return
+        profile = find_profile(self._state, model.bundle, device)
+        if profile is not None:
+            costs.use(profile, self._energy.account(profile))
+            log.info("model %s: the profile is now that of power mode %s", model.name, mode)
+            return
+        stale = (
+            f"measured in power mode {costs.profile.device.power_mode}, but the device is in "
+            f"{mode}, of which there is no profile: run delen profile"
+        )
+        costs.use(costs.profile, costs.energy, stale)
+        log.warning("model %s: its profile was %s", model.name, stale)
+
+    def _device(self, network: Network) -> Device:
+        where = network.placement
+        return identify(self._root, where.provider, where.threads, where.runtime, self._energy.mode)
 
     def _policy(self, exits: int) -> ExitPolicy:
         policy: ExitPolicy = self._make_policy(exits, **dict(self._policies.options))
@@ -98,8 +130,7 @@ class Assembler:
         return policy
 
     def _profile(self, bundle: Bundle, network: Network) -> Profile:
-        where = network.placement
-        device = identify(self._root, where.provider, where.threads, where.runtime)
+        device = self._device(network)
         profile = find_profile(self._state, bundle, device)
         if profile is not None:
             return profile

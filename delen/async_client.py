@@ -8,12 +8,24 @@ from typing import Any
 
 import httpx
 
+from delen.answer_wire import feedback_from_json, preview_from_json
 from delen.bounds import Bounds, OnInfeasible
-from delen.calls import RETRIES, Call, Calls, connection_settings, unix_path, unreachable
+from delen.calls import (
+    RETRIES,
+    Call,
+    Calls,
+    check_open,
+    connection_settings,
+    unix_path,
+    unreachable,
+)
 from delen.encoding import Input
 from delen.guarantee import Feedback
 from delen.plan import Preview
-from delen.wire import feedback_from_json, preview_from_json
+from delen.power_status import KEPT, Battery, Kept, Settled
+from delen.power_wire import settled_from_json
+from delen.result import EnergyOutcome
+from delen.settling import wait_settled_async
 
 
 class AsyncClient:
@@ -59,7 +71,7 @@ class AsyncClient:
             top_k=top_k,
             on_infeasible=on_infeasible,
         )
-        return self._calls.results(await self._send(call))
+        return self._calls.results(await self._send(call), self._settle)
 
     async def plan(
         self,
@@ -99,7 +111,46 @@ class AsyncClient:
         description: dict[str, Any] = await self._send(Call("GET", "/v1/power"))
         return description
 
+    async def power_history(self, seconds: float = 600.0) -> list[dict[str, Any]]:
+        """As ``Client.power_history``."""
+        call = self._calls.power_history(seconds)
+        windows: list[dict[str, Any]] = (await self._send(call))["windows"]
+        return windows
+
+    async def set_power(
+        self,
+        *,
+        watt_cap: float | Kept | None = KEPT,
+        battery: Battery | Kept | None = KEPT,
+        mode: str | Kept = KEPT,
+    ) -> dict[str, Any]:
+        """As ``Client.set_power``."""
+        call = self._calls.set_power(watt_cap, battery, mode)
+        description: dict[str, Any] = await self._send(call)
+        return description
+
+    async def request(self, request_id: str) -> Settled:
+        """As ``Client.request``."""
+        return settled_from_json(await self._send(self._calls.request(request_id)))
+
+    async def _settle(self, request_id: str, timeout: float) -> EnergyOutcome:
+        return await wait_settled_async(lambda: self.request(request_id), request_id, timeout)
+
+    async def tenants(self) -> dict[str, Any]:
+        """As ``Client.tenants``."""
+        tenants: dict[str, Any] = (await self._send(Call("GET", "/v1/tenants")))["tenants"]
+        return tenants
+
+    async def set_tenant(
+        self, name: str, *, energy: float | None, period: float | None
+    ) -> dict[str, Any]:
+        """As ``Client.set_tenant``."""
+        call = self._calls.set_tenant(name, energy, period)
+        description: dict[str, Any] = await self._send(call)
+        return description
+
     async def _send(self, call: Call) -> Any:
+        check_open(self._http.is_closed)
         try:
             response = await self._http.request(**call.arguments())
         except httpx.TransportError as error:

@@ -25,6 +25,14 @@ def check_cap(value: object, field: str, unit: str) -> float:
     return number
 
 
+def check_not_negative(value: object, field: str, unit: str) -> float:
+    """``value`` as a float; InvalidInput unless it is a finite number of at least 0."""
+    number = _number(value, field, f"a number of {unit}")
+    if number < 0:
+        raise InvalidInput(f"{field} is {number:g}; it must be at least 0 {unit}", field)
+    return number
+
+
 def check_fraction(value: object, field: str) -> float:
     """``value`` as a float; InvalidInput unless it is from 0 to 1."""
     number = _number(value, field, "a fraction from 0 to 1")
@@ -102,7 +110,7 @@ class Options:
     ``priority`` 1 is served first, 9 last. ``top_k`` is how many predictions the answer lists.
     ``on_infeasible="best_effort"`` runs the nearest feasible plan where ``"reject"`` refuses.
     ``probabilities`` asks for the probability of every class. ``tenant`` is counted in the
-    metrics; ``tenant`` and ``stream`` come back with the answer.
+    metrics, and its energy budget pays; ``tenant`` and ``stream`` come back with the answer.
     """
 
     tenant: str = "default"

@@ -68,6 +68,7 @@ class Calibration:
         self._exact = confidence.astype(np.float64)
         self._best_confidence = np.maximum.accumulate(confidence, axis=1)
         self._curve = lru_cache(maxsize=None)(self._make_curve)
+        self._share_curve = lru_cache(maxsize=None)(self._make_share_curve)
         self._agreement = lru_cache(maxsize=None)(self._make_agreement)
         self._shares = lru_cache(maxsize=256)(self._make_shares)
         self._cases = lru_cache(maxsize=256)(self._make_cases)
@@ -104,6 +105,18 @@ class Calibration:
     def _make_shares(self, threshold: float, deepest: int) -> tuple[float, ...]:
         taken = self.exits_taken(threshold, deepest)
         return tuple((np.bincount(taken, minlength=deepest + 1) / self.samples).tolist())
+
+    def share_curve(self, deepest: int) -> NDArray[np.float64]:
+        """``exit_shares`` at all of ``THRESHOLDS`` at once: ``[thresholds, deepest + 1]``."""
+        return self._share_curve(deepest)
+
+    def _make_share_curve(self, deepest: int) -> NDArray[np.float64]:
+        ended = np.zeros((len(THRESHOLDS), deepest + 2))
+        for exit in range(deepest):
+            ended[:, exit + 1] = _count_at_least(self._best_confidence[:, exit])
+        ended[:, -1] = self.samples
+        shares: NDArray[np.float64] = np.diff(ended, axis=1) / self.samples
+        return shares
 
     def curve(self, deepest: int) -> ThresholdCurve:
         """All of ``THRESHOLDS`` at once, for a network that ends at exit ``deepest``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
@@ -13,12 +13,16 @@ from urllib.parse import quote
 
 import httpx
 
-from delen.bounds import Bounds, Options
+from delen.answer_wire import result_from_json
+from delen.bounds import Bounds, Options, check_cap, check_name
 from delen.encoding import Input, encode
-from delen.errors import DaemonUnreachable, InvalidInput
+from delen.errors import DaemonUnreachable, DelenError, InvalidInput
 from delen.places import SYSTEM_SOCKET, TCP_URL, user_socket
+from delen.power_status import Battery, Budget, Kept, PowerChanges
+from delen.power_wire import budget_to_json, changes_to_json
 from delen.result import Result
-from delen.wire import error_from_json, request_fields, result_from_json
+from delen.settling import follow
+from delen.wire import error_from_json, request_fields
 
 URL_VARIABLE = "DELEN_URL"
 TOKEN_VARIABLE = "DELEN_TOKEN_FILE"
@@ -86,7 +90,8 @@ class Calls:
         return Call("POST", path, query, encoded.body, encoded.media_type, timeout)
 
     def plan(self, model: str | None, bounds: Bounds) -> Call:
-        query = {name: _as_text(value) for name, value in request_fields(bounds).items()}
+        asked = request_fields(bounds, Options(tenant=self._tenant))
+        query = {name: _as_text(value) for name, value in asked.items()}
         return Call("POST", self._path(model, "plan"), query)
 
     def feedback(self, model: str | None, labels: Mapping[str, int | str]) -> Call:
@@ -96,6 +101,28 @@ class Calls:
 
     def change(self, model: str, verb: str) -> Call:
         return Call("POST", self._path(model, verb))
+
+    @staticmethod
+    def request(request_id: str) -> Call:
+        return Call("GET", f"/v1/requests/{quote(request_id, safe='')}")
+
+    @staticmethod
+    def power_history(seconds: float) -> Call:
+        return Call("GET", "/v1/power/history", {"seconds": _as_text(seconds)})
+
+    @staticmethod
+    def set_tenant(name: str, energy: float | None, period: float | None) -> Call:
+        budget = None if energy is None and period is None else _budget(energy, period)
+        path = f"/v1/tenants/{quote(check_name(name, 'name'), safe='')}"
+        return _put(path, {"energy_budget": budget_to_json(budget)})
+
+    @staticmethod
+    def set_power(
+        watt_cap: float | Kept | None, battery: Battery | Kept | None, mode: str | Kept
+    ) -> Call:
+        if isinstance(watt_cap, (int, float)):
+            watt_cap = check_cap(watt_cap, "watt_cap", "watts")
+        return _put("/v1/power", changes_to_json(PowerChanges(watt_cap, battery, mode)))
 
     def _path(self, model: str | None, verb: str) -> str:
         name = model or self._model
@@ -113,10 +140,24 @@ class Calls:
         return document
 
     @staticmethod
-    def results(document: Mapping[str, Any]) -> Result | list[Result]:
+    def results(
+        document: Mapping[str, Any], settle: Callable[[str, float], Any]
+    ) -> Result | list[Result]:
+        """The answers, with ``settle(request_id, timeout)`` behind their ``energy.settled``."""
         if "results" in document:
-            return [result_from_json(item) for item in document["results"]]
-        return result_from_json(document)
+            return [follow(result_from_json(item), settle) for item in document["results"]]
+        return follow(result_from_json(document), settle)
+
+
+def _put(path: str, document: Mapping[str, Any]) -> Call:
+    return Call("PUT", path, {}, json.dumps(document).encode(), "application/json")
+
+
+def _budget(energy: float | None, period: float | None) -> Budget:
+    if energy is None or period is None:
+        missing = "energy" if energy is None else "period"
+        raise InvalidInput(f"a budget needs energy and period; {missing} is missing", missing)
+    return Budget(check_cap(energy, "energy", "joules"), period)
 
 
 def _as_text(value: Any) -> str:
@@ -161,6 +202,12 @@ def connection_settings(
 
 def unix_path(address: str) -> str | None:
     return address.removeprefix("unix://") if address.startswith("unix://") else None
+
+
+def check_open(is_closed: bool) -> None:
+    """DelenError where the client's connections are closed."""
+    if is_closed:
+        raise DelenError("this client is closed; ask before its `with` block ends")
 
 
 def unreachable(address: str, error: httpx.TransportError) -> DaemonUnreachable:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from delen.errors import ConfigError, DelenError
+from delen.errors import ConfigError, DelenError, PowerError
 from delen.version import VERSION
 
 COMMANDS = {
@@ -17,6 +17,8 @@ COMMANDS = {
     "models": ("delen.commands.models", "list, load and unload models"),
     "profile": ("delen.commands.profile", "measure a bundle on this device"),
     "simulate": ("delen.commands.simulate", "play a trace on a device that is not here"),
+    "doctor": ("delen.commands.doctor", "look at the device, its power sources and the daemon"),
+    "power": ("delen.commands.power", "show power and what limits it, or change the limits"),
     "build": ("multiexit_models.command", "train, calibrate and export a bundle"),
 }
 
@@ -33,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except DelenError as error:
         print(f"delen: {error}", file=sys.stderr)
+        if isinstance(error, PowerError) and error.remedy is not None:
+            print(f"what helps: {error.remedy}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

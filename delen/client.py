@@ -10,12 +10,25 @@ from typing import Any
 
 import httpx
 
+from delen.answer_wire import feedback_from_json, preview_from_json
 from delen.bounds import Bounds, OnInfeasible
-from delen.calls import RETRIES, Call, Calls, connection_settings, find_url, unix_path, unreachable
+from delen.calls import (
+    RETRIES,
+    Call,
+    Calls,
+    check_open,
+    connection_settings,
+    find_url,
+    unix_path,
+    unreachable,
+)
 from delen.encoding import Input
 from delen.guarantee import Feedback
 from delen.plan import Preview
-from delen.wire import feedback_from_json, preview_from_json
+from delen.power_status import KEPT, Battery, Kept, Settled
+from delen.power_wire import settled_from_json
+from delen.result import EnergyOutcome
+from delen.settling import wait_settled
 
 
 class Client:
@@ -59,7 +72,8 @@ class Client:
         """Answer ``x`` under its bounds: seconds, a fraction, joules.
 
         ``x`` is a numpy array, a PIL image, a path, or encoded bytes. Returns a Result, or a list
-        of them when ``x`` is a batch. Raises InvalidInput, ModelNotFound, InfeasibleBound,
+        of them when ``x`` is a batch; ``result.receipt.energy.settled()`` waits for its final
+        energy, through this client. Raises InvalidInput, ModelNotFound, InfeasibleBound,
         BudgetExhausted, Overloaded or DaemonUnreachable.
         """
         bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
@@ -73,7 +87,7 @@ class Client:
             top_k=top_k,
             on_infeasible=on_infeasible,
         )
-        return self._calls.results(self._send(call))
+        return self._calls.results(self._send(call), self._settle)
 
     def plan(
         self,
@@ -111,11 +125,60 @@ class Client:
         return description
 
     def power(self) -> dict[str, Any]:
-        """Watts now and where they are known from, as ``GET /v1/power`` describes them."""
+        """Watts now, how they are known and what limits them, as ``GET /v1/power`` tells."""
         description: dict[str, Any] = self._send(Call("GET", "/v1/power"))
         return description
 
+    def power_history(self, seconds: float = 600.0) -> list[dict[str, Any]]:
+        """The accounting windows of the last ``seconds`` (1 to 3600), oldest first, as
+        ``GET /v1/power/history`` describes them.
+        """
+        call = self._calls.power_history(seconds)
+        windows: list[dict[str, Any]] = (self._send(call))["windows"]
+        return windows
+
+    def set_power(
+        self,
+        *,
+        watt_cap: float | Kept | None = KEPT,
+        battery: Battery | Kept | None = KEPT,
+        mode: str | Kept = KEPT,
+    ) -> dict[str, Any]:
+        """Change what is given: a cap on the watts, a battery to make last (both may be None, for
+        none), or the power mode. Returns what ``power`` would. Raises InvalidInput, Forbidden, or
+        PowerError where the mode cannot be had.
+        """
+        call = self._calls.set_power(watt_cap, battery, mode)
+        description: dict[str, Any] = self._send(call)
+        return description
+
+    def request(self, request_id: str) -> Settled:
+        """A past request as it is known by now, its receipt once the energy is final.
+
+        NotFound when the daemon does not know it, or has forgotten it.
+        """
+        return settled_from_json(self._send(self._calls.request(request_id)))
+
+    def _settle(self, request_id: str, timeout: float) -> EnergyOutcome:
+        return wait_settled(lambda: self.request(request_id), request_id, timeout)
+
+    def tenants(self) -> dict[str, Any]:
+        """The tenants that were seen or have a budget, as ``GET /v1/tenants`` describes them."""
+        tenants: dict[str, Any] = (self._send(Call("GET", "/v1/tenants")))["tenants"]
+        return tenants
+
+    def set_tenant(
+        self, name: str, *, energy: float | None, period: float | None
+    ) -> dict[str, Any]:
+        """Let tenant ``name`` spend ``energy`` joules in every ``period`` seconds; None for both
+        takes its budget away. Returns its description.
+        """
+        call = self._calls.set_tenant(name, energy, period)
+        description: dict[str, Any] = self._send(call)
+        return description
+
     def _send(self, call: Call) -> Any:
+        check_open(self._http.is_closed)
         try:
             response = self._http.request(**call.arguments())
         except httpx.TransportError as error:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from delen.device import available_cores
 from delen.errors import ConfigError
-from delen.places import default_socket, default_state
+from delen.settings import PREFIX, SETTINGS, Setting
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,133 +19,6 @@ else:
 
 SYSTEM_FILE = Path("/etc/delen/delen.toml")
 FILE_VARIABLE = "DELEN_CONFIG"
-PREFIX = "DELEN_"
-
-Check = Callable[[Any], str | None]
-"""Says what is wrong with a value of the right type, or None."""
-
-
-def _one_of(*choices: str) -> Check:
-    return lambda value: None if value in choices else f"must be one of {', '.join(choices)}"
-
-
-def _between(low: float, high: float) -> Check:
-    return lambda value: None if low <= value <= high else f"must be from {low:g} to {high:g}"
-
-
-def _anything(value: Any) -> str | None:
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One key: its type is that of its default. ``reloads`` says whether SIGHUP changes it."""
-
-    section: str
-    key: str
-    default: Any
-    help: str
-    check: Check = _anything
-    reloads: bool = False
-
-    @property
-    def name(self) -> str:
-        return f"{self.section}.{self.key}"
-
-    @property
-    def variable(self) -> str:
-        return f"{PREFIX}{self.section}__{self.key}".upper()
-
-
-SETTINGS = (
-    Setting("server", "host", "127.0.0.1", "address of the TCP listener"),
-    Setting("server", "port", 8000, "its port; 0 takes a free one", _between(0, 65535)),
-    Setting("server", "socket", default_socket(), "Unix socket; empty for none"),
-    Setting("server", "token_file", "", "file with the token that guards load and unload"),
-    Setting("server", "threads", 16, "requests handled at once, per listener", _between(1, 1024)),
-    Setting("server", "max_body_mb", 32.0, "largest request body", _between(0.001, 2048)),
-    Setting(
-        "server",
-        "max_backlog_seconds",
-        2.0,
-        "predicted work beyond which requests are refused",
-        _between(0.001, 3600),
-    ),
-    Setting(
-        "server", "drain_seconds", 10.0, "time to answer after SIGTERM", _between(0, 3600), True
-    ),
-    Setting("models", "path", "", "folder of bundles, beside the shipped ones"),
-    Setting("models", "default", "cifar10-resnet", "the model of /v1/infer"),
-    Setting("models", "load", ["cifar10-resnet"], "models loaded at start"),
-    Setting(
-        "device",
-        "backend",
-        "auto",
-        "what segments run on",
-        _one_of("auto", "cpu", "cuda", "tensorrt"),
-    ),
-    Setting(
-        "device",
-        "threads",
-        max(1, available_cores() - 1),
-        "threads of the backend; by default one core is left to HTTP",
-        _between(1, 1024),
-    ),
-    Setting("power", "source", "auto", "where joules come from", _one_of("auto", "model", "none")),
-    Setting("power", "root", "/", "folder that stands for / where the device is looked up"),
-    Setting(
-        "power",
-        "watts_per_core",
-        4.0,
-        "dynamic watts of a busy core, for the model",
-        _between(0.001, 1000),
-    ),
-    Setting("policies", "exit", "bounds", "exit policy, by entry point"),
-    Setting("policies", "conditions", "", "condition file of the policy 'conditions'"),
-    Setting("policies", "quantile", 0.99, "at which latencies are predicted", _between(0.5, 0.99)),
-    Setting("policies", "guarantee", 0.95, "level at which floors hold", _between(0.5, 0.9999)),
-    Setting(
-        "policies",
-        "tolerance",
-        0.005,
-        "accuracy that a request without bounds may lose",
-        _between(0, 0.5),
-    ),
-    Setting(
-        "policies",
-        "procedure",
-        "ltt",
-        "certifies thresholds: Learn then Test, or upper confidence bounds",
-        _one_of("ltt", "ucb"),
-    ),
-    Setting(
-        "policies",
-        "lossless",
-        "accuracy",
-        "what a request without bounds keeps to within the tolerance",
-        _one_of("accuracy", "agreement"),
-    ),
-    Setting(
-        "policies",
-        "feedback_window",
-        10_000,
-        "answers that are remembered for labels posted back",
-        _between(0, 10_000_000),
-    ),
-    Setting(
-        "policies",
-        "audit_fraction",
-        0.01,
-        "share of confident stops that is run on to the deepest exit; 0 for none",
-        _between(0, 1),
-    ),
-    Setting("state", "path", default_state(), "folder for profiles"),
-    Setting(
-        "log", "level", "info", "least severe lines", _one_of("debug", "info", "warning", "error"),
-        True,
-    ),
-    Setting("log", "format", "text", "of log lines", _one_of("text", "json"), True),
-)  # fmt: skip
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 
@@ -246,6 +118,10 @@ def _setting_of(variable: str) -> Setting:
 def _parse_text(setting: Setting, text: str, where: str) -> Any:
     if isinstance(setting.default, str):
         return text
+    if isinstance(setting.default, bool):
+        if text.lower() not in ("true", "false"):
+            raise ConfigError(f"{where} must be {_kind(setting)}, not {text!r}")
+        return text.lower() == "true"
     if isinstance(setting.default, list):
         return [part.strip() for part in text.split(",") if part.strip()]
     try:
@@ -255,7 +131,13 @@ def _parse_text(setting: Setting, text: str, where: str) -> Any:
 
 
 def _kind(setting: Setting) -> str:
-    kinds = {str: "a string", int: "a whole number", float: "a number", list: "a list of strings"}
+    kinds = {
+        str: "a string",
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        list: "a list of strings",
+    }
     return kinds[type(setting.default)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 from delen.energy import EnergyAccount
@@ -18,27 +18,74 @@ class _Sums:
     high: tuple[float, ...]
 
 
+@dataclass(slots=True, eq=False)
+class _Tables:
+    """One profile and account, with what was looked up in them so far. They are swapped as one,
+    so that nobody mixes the figures of two power modes."""
+
+    profile: Profile
+    energy: EnergyAccount
+    stale: str | None
+    sums: dict[int, _Sums] = field(default_factory=dict)
+    costs: dict[tuple[int, int], SegmentCost] = field(default_factory=dict)
+    energies: tuple[int, tuple[float | None, ...]] | None = None
+
+    def cost(self, segment: int, batch: int) -> SegmentCost:
+        key = (segment, batch)
+        if key not in self.costs:
+            self.costs[key] = self.profile.cost(segment, batch)
+        return self.costs[key]
+
+    def planned_energy(self, first: int, last: int, batch: int) -> float | None:
+        total = 0.0
+        for segment in range(first, last + 1):
+            joules = self.energy.predict(self.cost(segment, batch))
+            if joules is None:
+                return None
+            total += joules * self.energy.factor(segment) / batch
+        return total
+
+
 class Costs:
     """Predicted latency and energy of segments.
 
-    ``learn`` and ``relax`` move the slowdown that it predicts with.
+    ``learn`` and ``relax`` move the slowdown that it predicts with; the account corrects itself.
 
-    ``level`` is the quantile at which latencies are predicted, 0.5 to 0.99.
+    ``level`` is the quantile at which latencies are predicted, 0.5 to 0.99. Safe to be asked by
+    many threads while one learns and another swaps the profile.
     """
 
     def __init__(self, profile: Profile, energy: EnergyAccount, level: float) -> None:
-        self.profile = profile
-        self.energy = energy
         self.level = level
         self.slowdown = Slowdown()
         self._relaxed_at: float | None = None
-        self._sums: dict[int, _Sums] = {}
-        self._costs: dict[tuple[int, int], SegmentCost] = {}
-        self._energies: tuple[float | None, ...] | None = None
+        self._tables = _Tables(profile, energy, None)
+
+    @property
+    def profile(self) -> Profile:
+        return self._tables.profile
+
+    @property
+    def energy(self) -> EnergyAccount:
+        return self._tables.energy
+
+    @property
+    def stale(self) -> str | None:
+        """Why the profile is not that of the device as it is now, None while it is."""
+        return self._tables.stale
 
     @property
     def segments(self) -> int:
         return len(self.profile.segments)
+
+    def use(self, profile: Profile, energy: EnergyAccount, stale: str | None = None) -> None:
+        """Predict by another profile from now on: the power mode is another one.
+
+        ``stale`` says why the profile is not really that of the device, where it is not. The
+        slowdown starts afresh.
+        """
+        self._tables = _Tables(profile, energy, stale)
+        self.slowdown = Slowdown()
 
     def learn(self, segment: int, batch: int, measured: float) -> None:
         """Take in that ``segment`` took ``measured`` seconds on a batch of this size."""
@@ -74,13 +121,14 @@ class Costs:
         return (median[last + 1] - median[first]) * self.slowdown.mean
 
     def _sums_at(self, batch: int) -> _Sums:
-        if batch not in self._sums:
-            costs = [self.cost(k, batch).latency for k in range(self.segments)]
-            self._sums[batch] = _Sums(
+        tables = self._tables
+        if batch not in tables.sums:
+            costs = [tables.cost(k, batch).latency for k in range(self.segments)]
+            tables.sums[batch] = _Sums(
                 tuple(accumulate((cost.p50 for cost in costs), initial=0.0)),
                 tuple(accumulate((cost.at(self.level) for cost in costs), initial=0.0)),
             )
-        return self._sums[batch]
+        return tables.sums[batch]
 
     def answering(self) -> float:
         """Seconds from the last segment's end to the answer, at the quantile plans use."""
@@ -88,23 +136,19 @@ class Costs:
 
     def cost(self, segment: int, batch: int) -> SegmentCost:
         """The profiled cost of ``segment`` at any batch size up to the largest profiled."""
-        key = (segment, batch)
-        if key not in self._costs:
-            self._costs[key] = self.profile.cost(segment, batch)
-        return self._costs[key]
+        return self._tables.cost(segment, batch)
 
     def planned_energy(self, first: int, last: int, batch: int) -> float | None:
-        """Joules of one sample of a batch in segments ``first`` to ``last``; None if unknown."""
-        total = 0.0
-        for segment in range(first, last + 1):
-            joules = self.energy.planned(self.cost(segment, batch))
-            if joules is None:
-                return None
-            total += joules / batch
-        return total
+        """Joules of one sample of a batch in segments ``first`` to ``last``, as measurements have
+        corrected them; None if unknown."""
+        return self._tables.planned_energy(first, last, batch)
 
     def energies(self) -> tuple[float | None, ...]:
         """Cumulative joules of one sample alone at each exit."""
-        if self._energies is None:
-            self._energies = tuple(self.planned_energy(0, k, 1) for k in range(self.segments))
-        return self._energies
+        tables = self._tables
+        revision, segments = tables.energy.revision, len(tables.profile.segments)
+        known = tables.energies
+        if known is None or known[0] != revision:
+            sums = tuple(tables.planned_energy(0, k, 1) for k in range(segments))
+            known = tables.energies = (revision, sums)
+        return known[1]

@@ -14,9 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from delen.config import SETTINGS, Config, read_config
+from delen.config import Config, read_config
 from delen.errors import ConfigError, DelenError, MissingExtra
 from delen.logs import configure_logs
+from delen.power_status import PowerChanges
+from delen.settings import SETTINGS
 from delen.version import VERSION
 
 log = logging.getLogger("delen")
@@ -109,7 +111,7 @@ class Daemon:
         self._guard = Guard(config["server.token_file"])
         service = Service(
             runtime=self._runtime,
-            power=self._opened.power,
+            energy=self._opened.energy,
             metrics=self._metrics,
             guard=self._guard,
             default_model=config["models.default"],
@@ -158,9 +160,10 @@ class Daemon:
         except DelenError as error:
             log.error("SIGHUP: nothing reloaded: %s", error)
             return
-        values = dict(self._config.values)
+        before = self._config.values
+        values = dict(before)
         for setting in SETTINGS:
-            old, now = values[setting.name], new[setting.name]
+            old, now = before[setting.name], new[setting.name]
             if old == now:
                 continue
             if setting.reloads:
@@ -169,6 +172,9 @@ class Daemon:
             else:
                 log.warning("SIGHUP: %s changes at a restart only", setting.name)
         self._config = Config(values, new.origins)
+        if values["energy.watt_cap_w"] != before["energy.watt_cap_w"]:
+            watts = values["energy.watt_cap_w"] or None
+            self._opened.energy.set_limits(PowerChanges(watt_cap=watts))
         configure_logs(values["log.level"], values["log.format"])
         log.info("SIGHUP: reloaded the configuration, the token and the list of bundles")
 
@@ -178,7 +184,7 @@ class Daemon:
             log.warning("the drain time is over: what still waits is refused")
         self._runtime.close()
         self._http.stop()
-        self._opened.power.close()
+        self._opened.energy.close()
         log.info("stopped")
 
 

@@ -10,6 +10,7 @@ from delen.profile import Device
 
 DEVICE_TREE_MODEL = "proc/device-tree/model"
 CPU_INFO = "proc/cpuinfo"
+DEFAULT_MODE = "default"
 
 
 def processor_name(root: Path) -> str:
@@ -34,13 +35,20 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def identify(root: Path, provider: str, threads: int, runtime: str = "onnxruntime") -> Device:
-    """This device as profiles name it, for what ``provider`` of ``runtime`` runs on it."""
+def identify(
+    root: Path,
+    provider: str,
+    threads: int,
+    runtime: str = "onnxruntime",
+    power_mode: str = DEFAULT_MODE,
+) -> Device:
+    """This device as profiles name it, for what ``provider`` of ``runtime`` runs on it in
+    ``power_mode`` (the key of power.modes.read_mode)."""
     return Device(
         processor=processor_name(root),
         cores=available_cores(),
         backend=runtime,
         provider=provider,
         threads=threads,
-        power_mode="default",
+        power_mode=power_mode,
     )

@@ -128,6 +128,13 @@ class DaemonUnreachable(DelenError):
     status = 503
 
 
+class NotSettled(DelenError, TimeoutError):
+    """The energy of a request is not final yet."""
+
+    code = "not_settled"
+    status = 503
+
+
 class BundleError(DelenError):
     """A bundle is damaged, truncated, foreign or newer than this delen."""
 
@@ -156,6 +163,35 @@ class BackendError(DelenError):
     """The backend could not load or run a segment."""
 
     code = "backend_failed"
+
+
+class PowerError(DelenError):
+    """A power source or power mode cannot be used. ``remedy`` says what would help, where known."""
+
+    code = "power_unavailable"
+    status = 503
+
+    def __init__(self, message: str, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class SensorAbsent(PowerError):
+    """There is no such sensor on this machine."""
+
+    code = "sensor_absent"
+
+
+class SensorDenied(PowerError):
+    """The sensor is there, but this user may not read it."""
+
+    code = "sensor_denied"
+
+
+class SensorFailed(PowerError):
+    """A reading failed, did not advance or was rubbish. The next one may succeed."""
+
+    code = "sensor_failed"
 
 
 class MissingExtra(DelenError, ImportError):

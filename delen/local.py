@@ -17,9 +17,11 @@ from delen.encoding import Input, encode, is_text_batch
 from delen.errors import DelenError
 from delen.guarantee import Feedback
 from delen.plan import Preview
+from delen.settling import follow, wait_settled
 
 if TYPE_CHECKING:
-    from delen.result import Result
+    from delen.energy import Work
+    from delen.result import EnergyOutcome, Result
 
 _SIBLINGS = ("policies", "power")
 _HOME = Path(__file__).resolve().parent.parent
@@ -29,10 +31,10 @@ class Engine:
     """Serves one bundle in this process: ``with Engine("path/to/bundle") as e: e.infer(x)``.
 
     Without ``bundle`` it is the shipped one. ``backend`` is auto, cpu, cuda or tensorrt;
-    ``threads`` of the backend, by default all cores but one; ``power`` is auto, model or none;
-    ``state`` the folder where profiles are kept. A device without a profile of the bundle is
-    measured first, which takes a few seconds. Raises BundleError, BackendError, ConfigError or
-    MissingExtra.
+    ``threads`` of the backend, by default all cores but one; ``power`` is as ``power.source`` of
+    the configuration; ``state`` the folder where profiles are kept. A device without a profile of
+    the bundle is measured first, which takes a few seconds. Raises BundleError, BackendError,
+    ConfigError or MissingExtra.
     """
 
     def __init__(
@@ -91,8 +93,11 @@ class Engine:
         )
         samples, is_batch = split_batch(self._decode(x), self._spec)
         jobs = [self._runtime.submit(self._name, sample, bounds, options) for sample in samples]
-        results = [job.future.result() for job in jobs]
+        results = [follow(job.future.result(), self._settle) for job in jobs]
         return results if is_batch else results[0]
+
+    def _settle(self, request_id: str, timeout: float) -> EnergyOutcome:
+        return wait_settled(lambda: self._opened.energy.receipt(request_id), request_id, timeout)
 
     def _decode(self, x: Input) -> NDArray[Any]:
         if isinstance(x, np.ndarray):
@@ -121,8 +126,7 @@ class Engine:
 
     def close(self) -> None:
         """Stop the worker; jobs under way answer early."""
-        self._runtime.close()
-        self._opened.power.close()
+        self._opened.close()
 
     def __enter__(self) -> Engine:
         return self
@@ -140,7 +144,7 @@ class _Silent:
     """An observer that keeps no counts."""
 
     def answered(self, result: Result) -> None: ...
-    def ran(self, model: str, segment: int, batch: int, seconds: float) -> None: ...
+    def ran(self, work: Work) -> None: ...
     def policy_failed(self, model: str) -> None: ...
     def audited(self, model: str, agreed: bool) -> None: ...
 

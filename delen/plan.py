@@ -7,7 +7,10 @@ from typing import Literal
 
 from delen.bounds import Bounds
 from delen.errors import Nearest
+from delen.frontier import Frontier
 from delen.result import Reason
+
+LimitedBy = Literal["latency", "energy", "depth", "price"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,10 @@ class Plan:
     early confident stops make smaller. ``accuracy`` is expected over all requests with this
     plan, None under an exit policy that does not keep to plans. ``guarantee`` is the level at
     which ``min_accuracy`` holds, None without a floor or where it cannot be kept. ``limited_by``
-    says what set the depth. ``infeasible`` says, for a plan made as best effort, what could not
-    be kept.
+    says what set the depth, ``price`` where the price of energy chose less than it allows.
+    ``frontier`` is what could have been chosen, one choice where the bounds leave no more, and
+    ``price`` what a joule cost in accuracy. ``infeasible`` says, for a plan made as best effort,
+    what could not be kept.
     """
 
     exit: int
@@ -60,10 +65,12 @@ class Plan:
     expected_energy: float | None
     accuracy: float | None
     guarantee: float | None
-    limited_by: Literal["latency", "energy", "depth"]
+    limited_by: LimitedBy
     cases: tuple[Case, ...]
+    frontier: Frontier
     infeasible: str | None = None
     nearest: Nearest | None = None
+    price: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,7 @@ class Preview:
 
     The figures are those of the plan, which is the best effort where it is not ``feasible``;
     then ``problem`` says why and ``nearest`` which bounds could be kept. ``points`` are all the
-    exits as places to stop.
+    exits as places to stop. ``price`` is that of energy for this tenant now, in accuracy per joule.
     """
 
     model: str
@@ -88,6 +95,7 @@ class Preview:
     accuracy: float | None
     guarantee: float | None
     points: tuple[OperatingPoint, ...]
+    price: float = 0.0
 
     @classmethod
     def of(cls, model: str, plan: Plan, points: tuple[OperatingPoint, ...]) -> Preview:
@@ -105,6 +113,7 @@ class Preview:
             accuracy=plan.accuracy,
             guarantee=plan.guarantee,
             points=points,
+            price=plan.price,
         )
 
 

@@ -9,6 +9,7 @@ from delen.errors import ConfigError
 
 EXIT_POLICIES = "delen.exit_policies"
 DISPATCH_POLICIES = "delen.dispatch_policies"
+ENERGY_CONTROLLERS = "delen.energy_controllers"
 
 
 def plugin_names(group: str) -> list[str]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from delen.errors import ProfileError
-from delen.fields import Fields
 
 FORMAT = "delen-profile"
-SCHEMA = 1
+SCHEMA = 2
+SCHEMAS = (1, SCHEMA)
 LEVELS = (0.5, 0.9, 0.95, 0.99)
 
 
@@ -42,13 +41,17 @@ class Quantiles:
 class SegmentCost:
     """One segment at one batch size, for the whole batch.
 
-    ``latency`` and ``processor`` (mean processor time) in seconds; ``energy`` in joules of
-    dynamic energy as measured by a sensor, None where none has measured it.
+    ``latency`` and ``processor`` (mean processor time) in seconds. ``energy`` is what it takes
+    beyond the idle device, ``gross`` what the whole device takes meanwhile, and
+    ``energy_interval`` has the energy with 95 %: joules as measured by a sensor, None where none
+    has measured them.
     """
 
     latency: Quantiles
     processor: float
     energy: float | None = None
+    gross: float | None = None
+    energy_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +73,26 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
+class Metering:
+    """How the energies of a profile were measured: by the source named ``source``, whose total
+    covers ``scope``, beside an idle device of ``idle_watts``, in ``blocks`` blocks of
+    ``block_seconds`` for each exit and batch size."""
+
+    source: str
+    scope: str
+    idle_watts: float
+    blocks: int
+    block_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """Measured costs of ``bundle`` (its digest) on ``device``.
 
     ``segments[k][batch]`` is the cost of segment k. ``answer`` is the time from a segment's end
-    to the answer in the caller's hands. ``quick`` marks a short first measurement. ``accuracies``
-    of the exits stand in a profile that is all that is known of a network, else they are None.
+    to the answer in the caller's hands. ``quick`` marks a short first measurement. ``energy`` is
+    None where no energies were measured. ``accuracies`` of the exits stand in a profile that is
+    all that is known of a network, else they are None.
     """
 
     model: str
@@ -85,22 +102,37 @@ class Profile:
     quick: bool
     answer: Quantiles
     segments: tuple[Mapping[int, SegmentCost], ...]
+    energy: Metering | None = None
     accuracies: tuple[float, ...] | None = None
 
-    def cost(self, segment: int, batch: int) -> SegmentCost:
-        """The cost at ``batch``, linear between the batch sizes measured.
+    @property
+    def largest_batch(self) -> int:
+        """The largest batch size that every segment was measured at."""
+        return min(max(costs) for costs in self.segments)
 
-        Raises ProfileError beyond the largest of them.
+    def cost(self, segment: int, batch: int) -> SegmentCost:
+        """The cost at ``batch``, linear between the batch sizes measured; its energies between
+        those whose energies were, None beyond them.
+
+        Raises ProfileError beyond the largest profiled.
         """
         costs = self.segments[segment]
-        if (exact := costs.get(batch)) is not None:
-            return exact
-        sizes = sorted(costs)
-        upper = bisect_left(sizes, batch)
-        if not 0 < upper < len(sizes):
-            raise ProfileError(f"batch {batch} is outside the profiled {sizes[0]} to {sizes[-1]}")
-        low, high = sizes[upper - 1], sizes[upper]
-        return _between(costs[low], costs[high], (batch - low) / (high - low))
+        cost = costs.get(batch) or _mix(costs, batch)
+        if cost is None:
+            low, high = min(costs), max(costs)
+            raise ProfileError(f"batch {batch} is outside the profiled {low} to {high}")
+        if cost.energy is not None:
+            return cost
+        metered = {size: cost for size, cost in costs.items() if cost.energy is not None}
+        joules = _mix(metered, batch)
+        if joules is None:
+            return cost
+        return replace(
+            cost,
+            energy=joules.energy,
+            gross=joules.gross,
+            energy_interval=joules.energy_interval,
+        )
 
     def to_json(self) -> str:
         """The text of a profile file; times in ms and energies in mJ, as their keys say."""
@@ -112,6 +144,7 @@ class Profile:
             "device": asdict(self.device),
             "created": self.created,
             "quick": self.quick,
+            "energy": None if self.energy is None else metering_to_json(self.energy),
             "answer_ms": _quantiles_to_ms(self.answer),
             "segments": [
                 {
@@ -119,7 +152,7 @@ class Profile:
                         str(batch): {
                             "latency_ms": _quantiles_to_ms(cost.latency),
                             "processor_ms": 1e3 * cost.processor,
-                            "energy_mj": None if cost.energy is None else 1e3 * cost.energy,
+                            "energy_mj": _energy_to_mj(cost),
                         }
                         for batch, cost in sorted(costs.items())
                     }
@@ -132,99 +165,53 @@ class Profile:
         return json.dumps(document, indent=1) + "\n"
 
 
-def _between(low: SegmentCost, high: SegmentCost, share: float) -> SegmentCost:
+def _mix(costs: Mapping[int, SegmentCost], batch: int) -> SegmentCost | None:
+    """Linear between the sizes around ``batch``; None where it is not between two."""
+    sizes = sorted(costs)
+    upper = bisect_left(sizes, batch)
+    if not 0 < upper < len(sizes):
+        return None
+    low, high = costs[sizes[upper - 1]], costs[sizes[upper]]
+    share = (batch - sizes[upper - 1]) / (sizes[upper] - sizes[upper - 1])
+
     def mix(a: float, b: float) -> float:
         return a + share * (b - a)
 
-    energy = None
-    if low.energy is not None and high.energy is not None:
-        energy = mix(low.energy, high.energy)
+    def mix_known(a: float | None, b: float | None) -> float | None:
+        return None if a is None or b is None else mix(a, b)
+
+    interval = None
+    if low.energy_interval is not None and high.energy_interval is not None:
+        ends = zip(low.energy_interval, high.energy_interval, strict=True)
+        lowest, highest = (mix(a, b) for a, b in ends)
+        interval = (lowest, highest)
     return SegmentCost(
         Quantiles(*(mix(low.latency.at(level), high.latency.at(level)) for level in LEVELS)),
         mix(low.processor, high.processor),
-        energy,
+        mix_known(low.energy, high.energy),
+        mix_known(low.gross, high.gross),
+        interval,
     )
+
+
+def metering_to_json(metering: Metering) -> dict[str, Any]:
+    """As profile files show it, watts and seconds."""
+    return {
+        "source": metering.source,
+        "scope": metering.scope,
+        "idle_w": metering.idle_watts,
+        "blocks": metering.blocks,
+        "block_s": metering.block_seconds,
+    }
+
+
+def _energy_to_mj(cost: SegmentCost) -> dict[str, float | None] | None:
+    if cost.energy is None:
+        return None
+    low, high = cost.energy_interval or (None, None)
+    joules = {"marginal": cost.energy, "gross": cost.gross, "low": low, "high": high}
+    return {name: None if value is None else 1e3 * value for name, value in joules.items()}
 
 
 def _quantiles_to_ms(quantiles: Quantiles) -> dict[str, float]:
     return {name: 1e3 * value for name, value in asdict(quantiles).items()}
-
-
-def load_profile(file: Path) -> Profile:
-    """Read a profile file; ProfileError naming the file and what is wrong with it."""
-
-    def fail(sentence: str) -> ProfileError:
-        return ProfileError(f"{file}: {sentence}")
-
-    try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise fail(f"cannot be read as JSON: {error}") from error
-    root = Fields(document, "the profile", fail)
-    if root.text("format", default="none") != FORMAT:
-        raise fail(f"format must be {FORMAT!r}: this is no delen profile")
-    if (schema := root.integer("schema")) != SCHEMA:
-        raise fail(f"schema {schema} is not {SCHEMA}, the one that this delen reads")
-    device = root.child("device")
-    profile = Profile(
-        model=root.text("model"),
-        bundle=root.text("bundle"),
-        device=Device(
-            processor=device.text("processor"),
-            cores=device.integer("cores"),
-            backend=device.text("backend"),
-            provider=device.text("provider"),
-            threads=device.integer("threads"),
-            power_mode=device.text("power_mode"),
-        ),
-        created=root.text("created"),
-        quick=root.boolean("quick"),
-        answer=_parse_quantiles(root.child("answer_ms"), fail),
-        segments=tuple(_parse_segment(fields, fail) for fields in root.children("segments")),
-        accuracies=_parse_accuracies(root.array("accuracies", None), fail),
-    )
-    device.finish()
-    root.finish()
-    if not profile.segments:
-        raise fail("segments is empty")
-    if profile.accuracies is not None and len(profile.accuracies) != len(profile.segments):
-        raise fail(f"accuracies has {len(profile.accuracies)} exits, segments has another number")
-    return profile
-
-
-def _parse_accuracies(values: list[Any] | None, fail: Any) -> tuple[float, ...] | None:
-    if values is None:
-        return None
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
-            raise fail(f"accuracies must be numbers between 0 and 1, not {value!r}")
-    return tuple(map(float, values))
-
-
-def _parse_quantiles(fields: Fields, fail: Any) -> Quantiles:
-    values = [fields.number(name) / 1e3 for name in ("p50", "p90", "p95", "p99")]
-    fields.finish()
-    if values != sorted(values) or values[0] < 0:
-        raise fail("latency quantiles must be at least 0 and ascend from p50 to p99")
-    return Quantiles(*values)
-
-
-def _parse_segment(fields: Fields, fail: Any) -> dict[int, SegmentCost]:
-    batches = fields.mapping("batches")
-    fields.finish()
-    costs = {}
-    for key, entry in batches.items():
-        if not str(key).isdecimal() or int(key) < 1:
-            raise fail(f"batch sizes must be whole numbers above 0, not {key!r}")
-        cost = Fields(entry, f"batches[{key}]", fail)
-        latency = _parse_quantiles(cost.child("latency_ms"), fail)
-        processor_ms, energy_mj = cost.number("processor_ms"), cost.number("energy_mj", None)
-        cost.finish()
-        if latency.p50 <= 0 or processor_ms < 0 or (energy_mj is not None and energy_mj < 0):
-            raise fail(f"batches[{key}] needs a latency above 0, and no cost below 0")
-        costs[int(key)] = SegmentCost(
-            latency, processor_ms / 1e3, None if energy_mj is None else energy_mj / 1e3
-        )
-    if 1 not in costs:
-        raise fail("every segment needs the cost of batch size 1")
-    return costs

@@ -57,6 +57,14 @@ def batch_sizes(largest: int) -> list[int]:
     return powers if powers[-1] == largest else [*powers, largest]
 
 
+def noise_inputs(bundle: Bundle) -> list[Features]:
+    """The largest batch of ``bundle``, of noise."""
+    spec = bundle.manifest.input
+    generator = np.random.default_rng(0)
+    samples = generator.integers(0, 256, (bundle.manifest.max_batch, *spec.shape))
+    return list(samples.astype(spec.dtype))
+
+
 def measure_profile(
     bundle: Bundle,
     network: Network,
@@ -68,10 +76,7 @@ def measure_profile(
 
     Raises ProfileError when ``effort`` is strict and a batch size stays too unsteady.
     """
-    spec = bundle.manifest.input
-    generator = np.random.default_rng(0)
-    samples = generator.integers(0, 256, (bundle.manifest.max_batch, *spec.shape))
-    inputs = list(samples.astype(spec.dtype))
+    inputs = noise_inputs(bundle)
     sizes = batch_sizes(bundle.manifest.max_batch)
     segments = len(bundle.exits)
     costs: list[dict[int, SegmentCost]] = [{} for _ in range(segments)]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from delen.bundle import PROFILES, Bundle
 from delen.errors import ProfileError
-from delen.profile import Device, Profile, load_profile
+from delen.profile import Device, Profile
+from delen.profile_file import load_profile
 
 log = logging.getLogger("delen.profiles")
 

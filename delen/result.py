@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,9 +53,20 @@ class AccuracyOutcome:
     met: bool | None
 
 
+class _Followed:
+    """Room for how to ask again, which is no part of the value: it is neither compared, shown nor
+    pickled."""
+
+    __slots__ = ("_ask",)
+
+
 @dataclass(frozen=True, slots=True)
-class EnergyOutcome:
-    """Dynamic energy of the request in joules. ``kind`` says how ``value`` was obtained."""
+class EnergyOutcome(_Followed):
+    """Dynamic energy of the request in joules. ``kind`` says how ``value`` was obtained.
+
+    An answer leaves before its share of the measured energy is known, with an estimate;
+    ``settled`` is the energy as it is known at last.
+    """
 
     bound: float | None
     value: float | None
@@ -63,6 +75,23 @@ class EnergyOutcome:
     source: str | None
     scope: str | None
     met: bool | None
+
+    def settled(self, timeout: float = 10.0) -> Any:
+        """The final EnergyOutcome: ``attributed``, or ``estimated`` where nothing was measured.
+
+        Waits for it for up to ``timeout`` seconds; of an AsyncClient's answer it is to be awaited.
+        An outcome that is final, or that came from no client or engine, is its own. Raises
+        NotSettled when the time is over, NotFound when the daemon has forgotten the request, and
+        what the client raises.
+        """
+        ask: Callable[[float], Any] | None = getattr(self, "_ask", None)
+        return self if ask is None else ask(timeout)
+
+    def followed_by(self, ask: Callable[[float], Any]) -> EnergyOutcome:
+        """This outcome, with ``ask`` as what ``settled`` calls with its time-out."""
+        followed = replace(self)
+        object.__setattr__(followed, "_ask", ask)
+        return followed
 
 
 @dataclass(frozen=True, slots=True)

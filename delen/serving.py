@@ -16,10 +16,14 @@ from delen.engine.runtime import Runtime
 from delen.engine.store import ModelStore
 from delen.engine.watch import WatchSettings
 from delen.engine.worker import Observer
-from delen.errors import BundleError, ConfigError
+from delen.errors import BundleError, ConfigError, PowerError
+from delen.plugins import ENERGY_CONTROLLERS, find_plugin
+from delen.power_status import Battery
+from delen.steward import EnergySteward, StewardSettings
+from delen.tenant_file import TenantFile
+from policies.controller import ControllerSettings
 from policies.planner import PlannerSettings
-from power.choose import account_of, choose_source
-from power.monitor import PowerMonitor
+from power.probe import open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,12 @@ class Opened:
     """A runtime with what was opened for it."""
 
     runtime: Runtime
-    power: PowerMonitor
+    energy: EnergySteward
+
+    def close(self) -> None:
+        """Stop the engine, then the energy accounting."""
+        self.runtime.close()
+        self.energy.close()
 
 
 def open_runtime(
@@ -37,24 +46,81 @@ def open_runtime(
 
     ``find`` gives the bundles' folders where they are not the configuration's.
     """
-    source = choose_source(config["power.source"], config["power.watts_per_core"])
     backend = BundleBackends(config["device.backend"], config["device.threads"])
-    assembler = Assembler(
-        backend,
-        account_of(source),
-        policy_settings(config),
-        Path(config["state.path"]),
-        Path(config["power.root"]),
+    policies = policy_settings(config)
+    steward = _open_steward(config, is_gpu=backend.provider != "cpu")
+    try:
+        assembler = Assembler(
+            backend, steward, policies, Path(config["state.path"]), Path(config["power.root"])
+        )
+        folders = bundle_folders(config)
+        runtime = Runtime(
+            find or (lambda: find_bundles(folders)),
+            assembler,
+            observer,
+            backend.threads,
+            config["server.max_backlog_seconds"],
+            steward.desk,
+        )
+    except BaseException:
+        steward.close()
+        raise
+    steward.start(runtime.store.models, assembler.reprofile)
+    return Opened(runtime, steward)
+
+
+def _open_steward(config: Config, is_gpu: bool) -> EnergySteward:
+    root, watts_per_core = Path(config["power.root"]), config["power.watts_per_core"]
+    make_controller = find_plugin(ENERGY_CONTROLLERS, config["energy.controller"])
+    settings = StewardSettings(
+        interval=config["power.interval_ms"] / 1e3,
+        window=config["power.window_seconds"],
+        receipts=config["power.receipts"],
+        watts_per_core=watts_per_core,
+        mode=config["power.mode"],
+        switch_modes=config["power.switch_modes"],
+        watt_cap=config["energy.watt_cap_w"] or None,
+        battery=_battery_of(config),
     )
-    folders = bundle_folders(config)
-    runtime = Runtime(
-        find or (lambda: find_bundles(folders)),
-        assembler,
-        observer,
-        backend.threads,
-        config["server.max_backlog_seconds"],
+    chosen = open_source(
+        config["power.source"],
+        root,
+        total_rails=config["power.total_rails"],
+        watts_per_core=watts_per_core,
+        gpu=is_gpu,
+        interval=settings.interval,
     )
-    return Opened(runtime, PowerMonitor(source))
+    try:
+        return EnergySteward(
+            chosen.source,
+            make_controller(ControllerSettings(thermal_margin=config["energy.thermal_margin_c"])),
+            root,
+            TenantFile(Path(config["state.path"]) / "tenants.json"),
+            settings,
+        )
+    except PowerError as error:
+        if chosen.source is not None:
+            chosen.source.close()
+        remedy = "" if error.remedy is None else f"; {error.remedy}"
+        raise ConfigError(f"power.mode is {settings.mode!r}: {error}{remedy}") from error
+
+
+def _battery_of(config: Config) -> Battery | None:
+    energy, reserve = config["energy.battery_wh"], config["energy.battery_reserve_wh"]
+    minutes = config["energy.battery_minutes"]
+    if not energy and not reserve and not minutes:
+        return None
+    if not energy or not minutes:
+        raise ConfigError(
+            "energy.battery_wh and energy.battery_minutes go together: what is in the battery, "
+            "and how long it is to last"
+        )
+    if reserve >= energy:
+        raise ConfigError(
+            f"energy.battery_reserve_wh is {reserve:g}; it must be below energy.battery_wh, "
+            f"which is {energy:g}"
+        )
+    return Battery(3600 * energy, 3600 * reserve, 60 * minutes)
 
 
 def bundle_folders(config: Config) -> list[Path]:
@@ -106,6 +172,7 @@ def policy_settings(config: Config) -> PolicySettings:
             tolerance=config["policies.tolerance"],
             procedure=config["policies.procedure"],
             lossless=config["policies.lossless"],
+            least_accuracy=config["energy.min_accuracy"],
         ),
         watch=WatchSettings(
             delta=1 - config["policies.guarantee"],

@@ -1,13 +1,11 @@
-"""The one place where values and units cross a process boundary: ms, mJ and JSON outside,
-seconds, joules and dataclasses inside. The API writes what the client reads here."""
+"""Where values and units cross a process boundary: ms, mJ and JSON outside, seconds, joules and
+dataclasses inside. Here what a request says, and errors; answers are in ``delen.answer_wire`` and
+power in ``delen.power_wire``. The API writes what the client reads there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
 from typing import Any
-
-import numpy as np
 
 from delen.bounds import Bounds, Options, check_cap, check_fraction
 from delen.errors import (
@@ -19,23 +17,14 @@ from delen.errors import (
     MissingExtra,
     Nearest,
     Overloaded,
+    PowerError,
     UnknownField,
 )
 from delen.fields import Fields
-from delen.guarantee import Feedback, GuaranteeStatus
-from delen.plan import OperatingPoint, Preview
-from delen.result import (
-    AccuracyOutcome,
-    EnergyOutcome,
-    LatencyOutcome,
-    Prediction,
-    Receipt,
-    Result,
-)
 
 BOUND_FIELDS = ("max_latency_ms", "min_accuracy", "max_energy_mj")
 OPTION_FIELDS = ("tenant", "stream", "priority", "top_k", "on_infeasible", "probabilities")
-_NUMBERS = frozenset((*BOUND_FIELDS, "priority", "top_k"))
+_NUMBERS = frozenset((*BOUND_FIELDS, "priority", "top_k", "seconds"))
 _DEFAULTS = Options()
 
 
@@ -109,184 +98,6 @@ def request_fields(bounds: Bounds, options: Options | None = None) -> dict[str, 
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def result_to_json(result: Result) -> dict[str, Any]:
-    receipt = result.receipt
-    latency, accuracy, energy = receipt.latency, receipt.accuracy, receipt.energy
-    document: dict[str, Any] = {
-        "model": result.model,
-        "version": result.version,
-        "request_id": result.request_id,
-        "tenant": result.tenant,
-        "stream": result.stream,
-        "predictions": [
-            {"index": p.index, "label": p.label, "probability": p.probability}
-            for p in result.predictions
-        ],
-        "exit": result.exit,
-        "exits": result.exits,
-        "reason": result.reason,
-        "receipt": {
-            "met": receipt.met,
-            "latency_ms": {
-                "bound": to_milli(latency.bound),
-                "value": 1e3 * latency.value,
-                "queue": 1e3 * latency.queue,
-                "predicted": 1e3 * latency.predicted,
-                "met": latency.met,
-            },
-            "accuracy": {
-                "bound": accuracy.bound,
-                "expected": accuracy.expected,
-                "overall": accuracy.overall,
-                "guarantee": accuracy.guarantee,
-                "met": accuracy.met,
-            },
-            "energy_mj": {
-                "bound": to_milli(energy.bound),
-                "value": to_milli(energy.value),
-                "predicted": to_milli(energy.predicted),
-                "kind": energy.kind,
-                "source": energy.source,
-                "scope": energy.scope,
-                "met": energy.met,
-            },
-        },
-    }
-    if result.probabilities is not None:
-        document["probabilities"] = result.probabilities.tolist()
-    return document
-
-
-def result_from_json(document: Mapping[str, Any]) -> Result:
-    """What ``result_to_json`` wrote. Fields that a newer daemon adds are let be."""
-    receipt = document["receipt"]
-    latency, accuracy, energy = receipt["latency_ms"], receipt["accuracy"], receipt["energy_mj"]
-    probabilities = document.get("probabilities")
-    return Result(
-        model=document["model"],
-        version=document["version"],
-        request_id=document["request_id"],
-        predictions=tuple(
-            Prediction(p["index"], p["label"], p["probability"]) for p in document["predictions"]
-        ),
-        probabilities=None if probabilities is None else np.asarray(probabilities, np.float32),
-        exit=document["exit"],
-        exits=document["exits"],
-        reason=document["reason"],
-        receipt=Receipt(
-            LatencyOutcome(
-                bound=from_milli(latency["bound"]),
-                value=latency["value"] / 1e3,
-                queue=latency["queue"] / 1e3,
-                predicted=latency["predicted"] / 1e3,
-                met=latency["met"],
-            ),
-            AccuracyOutcome(
-                bound=accuracy["bound"],
-                expected=accuracy["expected"],
-                overall=accuracy["overall"],
-                guarantee=accuracy["guarantee"],
-                met=accuracy["met"],
-            ),
-            EnergyOutcome(
-                bound=from_milli(energy["bound"]),
-                value=from_milli(energy["value"]),
-                predicted=from_milli(energy["predicted"]),
-                kind=energy["kind"],
-                source=energy["source"],
-                scope=energy["scope"],
-                met=energy["met"],
-            ),
-        ),
-        tenant=document["tenant"],
-        stream=document["stream"],
-    )
-
-
-def preview_to_json(preview: Preview) -> dict[str, Any]:
-    return {
-        "model": preview.model,
-        "feasible": preview.feasible,
-        "problem": preview.problem,
-        "nearest": None if preview.nearest is None else nearest_to_json(preview.nearest),
-        "exit": preview.exit,
-        "threshold": preview.threshold,
-        "limited_by": preview.limited_by,
-        "latency_ms": 1e3 * preview.latency,
-        "energy_mj": to_milli(preview.energy),
-        "expected_energy_mj": to_milli(preview.expected_energy),
-        "accuracy": preview.accuracy,
-        "guarantee": preview.guarantee,
-        "pareto": [
-            {
-                "exit": point.exit,
-                "accuracy": point.accuracy,
-                "latency_ms": 1e3 * point.latency,
-                "energy_mj": to_milli(point.energy),
-                "dominated": point.dominated,
-            }
-            for point in preview.points
-        ],
-    }
-
-
-def preview_from_json(document: Mapping[str, Any]) -> Preview:
-    """What ``preview_to_json`` wrote."""
-    nearest = document["nearest"]
-    return Preview(
-        model=document["model"],
-        feasible=document["feasible"],
-        problem=document["problem"],
-        nearest=None if nearest is None else nearest_from_json(nearest),
-        exit=document["exit"],
-        threshold=document["threshold"],
-        limited_by=document["limited_by"],
-        latency=document["latency_ms"] / 1e3,
-        energy=from_milli(document["energy_mj"]),
-        expected_energy=from_milli(document["expected_energy_mj"]),
-        accuracy=document["accuracy"],
-        guarantee=document["guarantee"],
-        points=tuple(
-            OperatingPoint(
-                exit=point["exit"],
-                accuracy=point["accuracy"],
-                latency=point["latency_ms"] / 1e3,
-                energy=from_milli(point["energy_mj"]),
-                dominated=point["dominated"],
-            )
-            for point in document["pareto"]
-        ),
-    )
-
-
-def guarantee_to_json(status: GuaranteeStatus) -> dict[str, Any]:
-    return asdict(status)
-
-
-def feedback_to_json(feedback: Feedback) -> dict[str, Any]:
-    return {
-        "accepted": feedback.accepted,
-        "wrong": feedback.wrong,
-        "repeated": feedback.repeated,
-        "unknown": list(feedback.unknown),
-        "guarantee": guarantee_to_json(feedback.guarantee),
-    }
-
-
-def feedback_from_json(document: Mapping[str, Any]) -> Feedback:
-    """What ``feedback_to_json`` wrote. Fields that a newer daemon adds are let be."""
-    status = document["guarantee"]
-    return Feedback(
-        accepted=document["accepted"],
-        wrong=document["wrong"],
-        repeated=document["repeated"],
-        unknown=tuple(document["unknown"]),
-        guarantee=GuaranteeStatus(
-            **{field.name: status[field.name] for field in fields(GuaranteeStatus)}
-        ),
-    )
-
-
 def nearest_to_json(nearest: Nearest) -> dict[str, float | None]:
     return {
         "max_latency_ms": to_milli(nearest.max_latency),
@@ -311,6 +122,8 @@ def error_to_json(error: DelenError) -> dict[str, Any]:
         document["nearest"] = nearest_to_json(error.nearest)
     if isinstance(error, (BudgetExhausted, Overloaded)):
         document["retry_after_s"] = error.retry_after
+    if isinstance(error, PowerError) and error.remedy is not None:
+        document["remedy"] = error.remedy
     return document
 
 
@@ -326,4 +139,6 @@ def error_from_json(document: object, status: int) -> DelenError:
         return kind(message, document.get("field"))
     if issubclass(kind, (BudgetExhausted, Overloaded)):
         return kind(message, Fields(document, "the error", DelenError).number("retry_after_s"))
+    if issubclass(kind, PowerError):
+        return kind(message, document.get("remedy"))
     return DelenError(message) if issubclass(kind, MissingExtra) else kind(message)

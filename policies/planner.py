@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Literal
 
 from delen.bounds import Bounds
 from delen.calibration import Calibration
 from delen.costs import Costs
 from delen.errors import Nearest
-from delen.plan import UNKNOWN_CASE, Case, OperatingPoint, Plan
+from delen.frontier import Choice
+from delen.plan import UNKNOWN_CASE, Case, LimitedBy, OperatingPoint, Plan
+from policies.frontier import Freedom, Frontiers
 from policies.promises import Promises
 from policies.thresholds import (
     LTT,
@@ -39,19 +40,19 @@ LOSSLESS = (ACCURACY, AGREEMENT)
 """What a request without bounds may lose against the deepest exit: accuracy, by the labels of the
 calibration table, or agreement with its answers, which takes none."""
 
-LimitedBy = Literal["latency", "energy", "depth"]
-
 
 @dataclass(frozen=True, slots=True)
 class PlannerSettings:
     """``guarantee``: the level of floors. ``tolerance``: what a request without bounds accepts to
     lose against the deepest exit, in the sense of ``lossless`` (one of LOSSLESS). ``procedure``:
-    how thresholds are certified, one of ``policies.thresholds.PROCEDURES``."""
+    how thresholds are certified, one of ``policies.thresholds.PROCEDURES``. ``least_accuracy``:
+    what has less expected accuracy is never taken to save energy."""
 
     guarantee: float = 0.95
     tolerance: float = 0.005
     procedure: str = LTT
     lossless: str = ACCURACY
+    least_accuracy: float = 0.0
 
 
 class Planner:
@@ -72,6 +73,7 @@ class Planner:
         self._certified: dict[tuple[int, float], Threshold | None] = {}
         self.promises = Promises(calibration, 1 - settings.guarantee, self.useful[-1])
         self._lossless = self._find_lossless()
+        self._frontiers = Frontiers(calibration, self.useful, settings.least_accuracy)
 
     def _find_lossless(self) -> Threshold | None:
         table, settings, deepest = self._calibration, self.settings, self.useful[-1]
@@ -99,7 +101,12 @@ class Planner:
         )
 
     def plan(
-        self, bounds: Bounds, costs: Costs, delay: float = 0.0, guaranteed: bool = True
+        self,
+        bounds: Bounds,
+        costs: Costs,
+        delay: float = 0.0,
+        guaranteed: bool = True,
+        price: float = 0.0,
     ) -> Plan:
         """The operating point for ``bounds`` when ``delay`` seconds pass before segment 0.
 
@@ -111,6 +118,10 @@ class Planner:
 
         ``guaranteed`` is false once the calibration was found to hold no longer. Then no plan
         stops early, and floors that could be kept before are tried without a guarantee.
+
+        ``price`` is what a joule costs in accuracy. Without a floor, a plan at a price above 0 is
+        the choice of the plan's frontier that is worth it: no deeper and no dearer than without a
+        price. Where plans must not stop early, the price limits their depth alone.
         """
         latencies = {exit: delay + self.latency(exit, costs) for exit in self.useful}
         energies = costs.energies()
@@ -140,8 +151,27 @@ class Planner:
             if problem is not None and bounds.min_accuracy is not None:
                 problem = _join(problem, NOT_GUARANTEED)
             nearest = nearest and replace(nearest, min_accuracy=None)
-        return self._assemble(
-            bounds, deepest, limited_by, threshold, latencies, energies, problem, nearest
+        freedom = Freedom.THRESHOLD if self._by_threshold and guaranteed else Freedom.DEPTH
+        if bounds.min_accuracy is not None:
+            freedom = Freedom.NONE
+        top = self._top(deepest, threshold, energies)
+        frontier = self._frontiers.up_to(top, energies, freedom)
+        choice = frontier.at(price)
+        has_floor = bounds.min_accuracy is not None and threshold is not None
+        return Plan(
+            exit=choice.exit,
+            threshold=choice.threshold,
+            latency=latencies[choice.exit],
+            energy=energies[choice.exit],
+            expected_energy=choice.energy if self._by_threshold else None,
+            accuracy=choice.accuracy if self._by_threshold else None,
+            guarantee=self.settings.guarantee if has_floor else None,
+            limited_by=limited_by if choice == top else "price",
+            cases=self._cases(choice),
+            infeasible=problem,
+            nearest=nearest,
+            frontier=frontier,
+            price=price,
         )
 
     def latency(self, exit: int, costs: Costs) -> float:
@@ -218,64 +248,30 @@ class Planner:
             )
         return sentence
 
-    def _assemble(
-        self,
-        bounds: Bounds,
-        deepest: int,
-        limited_by: LimitedBy,
-        threshold: Threshold | None,
-        latencies: dict[int, float],
-        energies: tuple[float | None, ...],
-        problem: str | None,
-        nearest: Nearest | None,
-    ) -> Plan:
-        value = threshold.value if threshold else None
-        has_floor = bounds.min_accuracy is not None and threshold is not None
-        accuracy: float | None = None
-        cases: tuple[Case, ...] = (UNKNOWN_CASE,) * (deepest + 1)
-        if self._by_threshold:
-            accuracy = threshold.accuracy if threshold else self.accuracies[deepest]
-            cases = self._calibration.cases(value, deepest)
-        return Plan(
-            exit=deepest,
-            threshold=value,
-            latency=latencies[deepest],
-            energy=energies[deepest],
-            expected_energy=self._expected_energy(value, deepest, energies),
-            accuracy=accuracy,
-            guarantee=self.settings.guarantee if has_floor else None,
-            limited_by=limited_by,
-            cases=cases,
-            infeasible=problem,
-            nearest=nearest,
-        )
-
-    def _expected_energy(
-        self, threshold: float | None, deepest: int, energies: tuple[float | None, ...]
-    ) -> float | None:
-        if not self._by_threshold:
-            return None
+    def _top(
+        self, deepest: int, threshold: Threshold | None, energies: tuple[float | None, ...]
+    ) -> Choice:
         if threshold is None:
-            return energies[deepest]
-        shares = self._calibration.exit_shares(threshold, deepest)
-        total = 0.0
-        for share, joules in zip(shares, energies[: deepest + 1], strict=True):
-            if joules is None:
-                return None
-            total += share * joules
-        return total
+            return Choice(deepest, None, energies[deepest], self.accuracies[deepest])
+        shares = self._calibration.exit_shares(threshold.value, deepest)
+        joules: float | None = 0.0
+        for share, cost in zip(shares, energies[: deepest + 1], strict=True):
+            joules = None if joules is None or cost is None else joules + share * cost
+        return Choice(deepest, threshold.value, joules, threshold.accuracy)
+
+    def _cases(self, choice: Choice) -> tuple[Case, ...]:
+        if not self._by_threshold:
+            return (UNKNOWN_CASE,) * (choice.exit + 1)
+        return self._calibration.cases(choice.threshold, choice.exit)
 
     def _certify(self, deepest: int, floor: float) -> Threshold | None:
         key = (deepest, floor)
         if key not in self._certified:
             if len(self._certified) > 4096:
                 self._certified.clear()
+            level, procedure = self.settings.guarantee, self.settings.procedure
             self._certified[key] = certified_threshold(
-                self._calibration,
-                deepest,
-                floor,
-                self.settings.guarantee,
-                self.settings.procedure,
+                self._calibration, deepest, floor, level, procedure
             )
         return self._certified[key]
 

@@ -1,4 +1,4 @@
-"""The protocol of a power source: what it reads, and how energy is accounted from it."""
+"""The protocol of a power source: what it reads."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from delen.energy import EnergyAccount
-
 
 @dataclass(frozen=True, slots=True)
 class PowerReading:
     """Watts at ``time`` (seconds, ``time.monotonic``): of each rail, and in total.
 
-    ``total`` is None where the source cannot tell it.
+    ``total`` is None where the source cannot tell it. ``joules`` is what a hardware energy
+    counter has counted since the source was opened, None where there is none.
     """
 
     time: float
     rails: Mapping[str, float]
     total: float | None
+    joules: float | None = None
 
 
 class PowerSource(Protocol):
     """Something that tells the device's power.
 
     ``kind`` is ``measured`` for a sensor and ``estimated`` for a model; ``scope`` names what the
-    total covers. ``read`` may block and raises DelenError when there is no reading, so it is kept
-    off the path of requests. ``account`` prices the work of segments from this source.
+    total covers. ``interval`` is the least time in seconds between readings that differ.
+    ``read`` may block and raises PowerError when there is no reading, so it is kept off the path
+    of requests. Opening a source (its constructor) raises PowerError where it cannot be used.
     """
 
     @property
@@ -36,7 +37,7 @@ class PowerSource(Protocol):
     @property
     def scope(self) -> str: ...
     @property
-    def account(self) -> EnergyAccount: ...
+    def interval(self) -> float: ...
 
     def read(self) -> PowerReading: ...
     def close(self) -> None: ...

@@ -26,7 +26,7 @@ from delen.bundle import (
 from delen.calibration import Calibration
 from delen.costs import Costs
 from delen.criteria import confidences
-from delen.profile import Device, Profile, Quantiles, SegmentCost
+from delen.profile import Device, Metering, Profile, Quantiles, SegmentCost
 
 settings.register_profile("delen", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("delen")
@@ -309,6 +309,8 @@ def make_profile() -> Callable[..., Profile]:
                 Quantiles(*(time * (1 + k * spread) for k in range(4))),
                 time,
                 None if joules is None else joules * batch,
+                None if joules is None else joules * batch + 3.0 * time,
+                None if joules is None else (0.99 * joules * batch, 1.01 * joules * batch),
             )
 
         energies: tuple[float | None, ...] = energy or (None,) * len(medians)
@@ -323,6 +325,7 @@ def make_profile() -> Callable[..., Profile]:
                 {batch: cost(median, batch, joules) for batch in batches}
                 for median, joules in zip(medians, energies, strict=True)
             ),
+            energy=energy and Metering("test", "module_input", 3.0, 5, 10.0),
         )
 
     return make
@@ -334,19 +337,17 @@ def make_costs(make_profile: Callable[..., Profile]) -> Callable[..., Costs]:
     energy is what the profile says, and unknown where it says nothing."""
 
     def make(*medians: float, watts: float | None = None, level: float = 0.99, **how: Any) -> Costs:
-        def planned(cost: SegmentCost) -> float | None:
+        def predict(cost: SegmentCost, processor: float | None = None) -> float | None:
             return cost.energy if watts is None else watts * cost.processor
-
-        def used(cost: SegmentCost, processor: float) -> float | None:
-            return planned(cost)
 
         known = watts is not None or "energy" in how
         account = SimpleNamespace(
             kind="estimated" if known else "unknown",
             source="test" if known else None,
             scope="processor" if known else None,
-            planned=planned,
-            used=used,
+            revision=0,
+            predict=predict,
+            factor=lambda segment: 1.0,
         )
         return Costs(make_profile(*medians, **how), account, level)
 

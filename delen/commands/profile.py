@@ -5,16 +5,29 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from delen.errors import ConfigError
-from delen.profile import Profile
+from delen.errors import ConfigError, PowerError
+from delen.profile import Metering, Profile
+
+if TYPE_CHECKING:
+    from delen.bundle import Bundle
+    from delen.config import Config
+    from delen.engine.backends.base import Network
+    from delen.profile import Device
+    from power.blocks import BlockPlan
+    from power.sampler import Sampler
+    from power.source import PowerSource
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Measure latency quantiles and processor time of each segment at each batch size. The\n"
-        "daemon takes the profile over at its next start. Stop it while measuring."
+        "Measure latency quantiles and processor time of each segment at each batch size, with\n"
+        "--energy also joules, by a power sensor. The daemon takes the profile over at its next\n"
+        "start. Stop it while measuring. Each power mode has a profile of its own."
     )
     parser.epilog = "example: delen profile --bundle ./my-bundle --beside-bundle"
     which = parser.add_mutually_exclusive_group()
@@ -28,6 +41,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")
     parser.add_argument("--quick", action="store_true", help="seconds, not half a minute")
     parser.add_argument("--json", action="store_true", help="print the profile")
+    energy = parser.add_argument_group(
+        "energy", "by blocks: idle, one exit over and over, idle; in random order"
+    )
+    energy.add_argument(
+        "--energy",
+        action="store_true",
+        help="measure joules, too; latencies of a thorough profile of this device are kept",
+    )
+    energy.add_argument("--blocks", type=int, metavar="N", help="blocks of each exit and batch: 5")
+    energy.add_argument(
+        "--block-seconds", type=float, metavar="S", help="length of a block: 10; idle is half of it"
+    )
+    energy.add_argument(
+        "--batches",
+        type=_batches,
+        metavar="1,8",
+        help="batch sizes, beside 1 and the largest; those between are interpolated",
+    )
+    energy.add_argument(
+        "--spread",
+        type=float,
+        metavar="0.05",
+        help="widest interval accepted, to either side, as a share of an exit's joules",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,11 +72,14 @@ def run(options: argparse.Namespace) -> int:
     from delen.bundle import load_bundle
     from delen.config import read_config
     from delen.device import identify
+    from delen.energy_profiler import POLL, retained
     from delen.engine.backends.choose import BundleBackends
-    from delen.profiler import QUICK, THOROUGH, measure_profile
     from delen.profiles import beside_file, save_profile, state_file
     from delen.serving import bundle_by_name
+    from power.modes import read_mode
+    from power.sampler import Sampler
 
+    plan = _block_plan(options)
     config = read_config(options.config, os.environ)
     folder = options.bundle or bundle_by_name(config, options.model or config["models.default"])
     if options.beside_bundle and SHIPPED_BUNDLES in folder.resolve().parents:
@@ -47,9 +87,15 @@ def run(options: argparse.Namespace) -> int:
     bundle = load_bundle(folder)
     network = BundleBackends(config["device.backend"], config["device.threads"]).load(bundle)
     where = network.placement
-    device = identify(Path(config["power.root"]), where.provider, where.threads, where.runtime)
-    effort = QUICK if options.quick else THOROUGH
-    profile = measure_profile(bundle, network, device, effort, _show_progress)
+    root = Path(config["power.root"])
+    device = identify(
+        root, where.provider, where.threads, where.runtime, power_mode=read_mode(root).key
+    )
+    source = None if plan is None else _open_sensor(config, where.provider)
+    profile = _latencies(options, config, bundle, network, device)
+    if plan is not None and source is not None:
+        sampler = Sampler(source, POLL, retained(plan))
+        profile = _with_energy(bundle, network, profile, sampler, root, plan, options.batches or ())
     if options.output is not None:
         file = options.output
     elif options.beside_bundle:
@@ -62,11 +108,121 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _block_plan(options: argparse.Namespace) -> BlockPlan | None:
+    """How energy is to be measured, None where it is not; ConfigError for wrong usage."""
+    from power.blocks import BlockPlan
+
+    given = {
+        "--blocks": options.blocks,
+        "--block-seconds": options.block_seconds,
+        "--batches": options.batches,
+        "--spread": options.spread,
+    }
+    if not options.energy:
+        for name, value in given.items():
+            if value is not None:
+                raise ConfigError(f"{name} says how to measure energy: it needs --energy")
+        return None
+    plan = BlockPlan()
+    if options.blocks is not None:
+        plan = replace(plan, rounds=options.blocks)
+    if options.block_seconds is not None:
+        plan = replace(plan, seconds=options.block_seconds)
+    if options.spread is not None:
+        plan = replace(plan, spread=options.spread)
+    return plan
+
+
+def _open_sensor(config: Config, provider: str) -> PowerSource:
+    """The configured source, which must measure: what is estimated is never called measured."""
+    from power.probe import open_source
+
+    chosen = open_source(
+        config["power.source"],
+        Path(config["power.root"]),
+        total_rails=config["power.total_rails"],
+        watts_per_core=config["power.watts_per_core"],
+        gpu=not provider.endswith("cpu"),
+        interval=config["power.interval_ms"] / 1e3,
+    )
+    if chosen.source is not None and chosen.source.kind == "measured":
+        return chosen.source
+    remedy = "`delen doctor` says what was tried and what would help"
+    if chosen.source is None:
+        raise PowerError(f"power.source is 'none', which measures nothing; {remedy}", remedy)
+    chosen.source.close()
+    raise PowerError(
+        f"no sensor measures the power here: {chosen.source.name!r} only estimates it; {remedy}",
+        remedy,
+    )
+
+
+def _latencies(
+    options: argparse.Namespace, config: Config, bundle: Bundle, network: Network, device: Device
+) -> Profile:
+    """A profile as it is known where only energy is wanted; else a new one, which keeps the
+    energies that are known."""
+    from delen.energy_profiler import keep_energies
+    from delen.profiler import QUICK, THOROUGH, measure_profile
+    from delen.profiles import find_profile
+
+    known = find_profile(Path(config["state.path"]), bundle, device)
+    if options.energy and known is not None and (options.quick or not known.quick):
+        print(f"the latencies measured on {known.created} are kept", file=sys.stderr)
+        return known
+    effort = QUICK if options.quick else THOROUGH
+    profile = measure_profile(bundle, network, device, effort, _show_progress)
+    if known is None or known.energy is None or options.energy:
+        return profile
+    print(f"the energies measured on {known.created} are kept", file=sys.stderr)
+    return keep_energies(profile, known)
+
+
+def _with_energy(
+    bundle: Bundle,
+    network: Network,
+    profile: Profile,
+    sampler: Sampler,
+    root: Path,
+    plan: BlockPlan,
+    batches: Sequence[int],
+) -> Profile:
+    from delen.energy_profiler import measure_energy
+    from power.modes import steady_key
+
+    sampler.start()
+    try:
+        metered, notes = measure_energy(
+            bundle,
+            network,
+            profile,
+            sampler,
+            lambda: steady_key(root),
+            plan,
+            batches,
+            _show_progress,
+        )
+    finally:
+        sampler.close()
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return metered
+
+
+def _batches(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be batch sizes with commas between, such as 1,8"
+        ) from None
+
+
 def _show_progress(done: int, total: int, what: str) -> None:
     if sys.stderr.isatty():
         bar = "#" * (30 * done // total)
         end = "\n" if done == total else ""
-        print(f"\r[{bar:<30}] {done}/{total} {what:<12}", end=end, file=sys.stderr, flush=True)
+        print(f"\r[{bar:<30}] {done}/{total} {what:<36}", end=end, file=sys.stderr, flush=True)
     else:
         print(f"{done}/{total} {what}", file=sys.stderr)
 
@@ -82,4 +238,24 @@ def _table(profile: Profile) -> str:
             figures = (latency.p50, latency.p90, latency.p99)
             columns = " ".join(f"{1e3 * value:8.3f}" for value in figures)
             lines.append(f"{segment:>7} {batch:>5} {columns} {1e3 * cost.processor:9.3f}")
+    if profile.energy is not None:
+        lines += _energy_table(profile, profile.energy)
     return "\n".join(lines) + "\n"
+
+
+def _energy_table(profile: Profile, metering: Metering) -> list[str]:
+    lines = [
+        f"millijoules a segment and batch by {metering.source} ({metering.scope}), of "
+        f"{metering.blocks} blocks of {metering.block_seconds:g} s; idle takes "
+        f"{metering.idle_watts:.2f} W",
+        f"{'segment':>7} {'batch':>5} {'marginal':>9} {'95 %':>20} {'gross':>9}",
+    ]
+    for segment, costs in enumerate(profile.segments):
+        for batch, cost in sorted(costs.items()):
+            if cost.energy is None:
+                continue
+            low, high = cost.energy_interval or (cost.energy, cost.energy)
+            interval = f"{1e3 * low:.3f} .. {1e3 * high:.3f}"
+            gross = "" if cost.gross is None else f"{1e3 * cost.gross:9.3f}"
+            lines.append(f"{segment:>7} {batch:>5} {1e3 * cost.energy:9.3f} {interval:>20} {gross}")
+    return lines

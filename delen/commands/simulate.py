@@ -152,7 +152,7 @@ def _ours_first(names: Sequence[str]) -> list[str]:
 def _models(options: argparse.Namespace, config: Config) -> list[SimulatedModel]:
     from delen.bundle import load_bundle
     from delen.plugins import EXIT_POLICIES, find_plugin
-    from delen.profile import load_profile
+    from delen.profile_file import load_profile
     from delen.serving import bundle_by_name, policy_settings
     from delen.simulate.load import of_bundle, of_profile, profile_of
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from delen.bounds import Bounds, Options
 from delen.criteria import PATIENCE, patience
+from delen.energy import Share
 from delen.engine.backends.base import Features
 from delen.engine.model import Model
 from delen.plan import Plan
@@ -24,6 +25,8 @@ class Job:
 
     ``streak`` is how many exits before that one gave the same answer in a row, counted under the
     criterion ``patience`` alone.
+
+    ``reserved`` are the joules that were set aside for it when it was admitted.
 
     ``arrived`` is on the runtime's monotonic clock. ``future`` gets the Result, or the error of
     a job that ends with no answer at all.
@@ -45,7 +48,13 @@ class Job:
     logits: NDArray[np.float32] | None = None
     streak: int = 0
     energy: float | None = 0.0
+    reserved: float = 0.0
     cancelled: bool = False
+
+    @property
+    def share(self) -> Share:
+        """Who bears what it costs."""
+        return Share(self.request_id, self.options.tenant)
 
     @property
     def deadline(self) -> float:

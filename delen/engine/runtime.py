@@ -6,12 +6,14 @@ import itertools
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delen.bounds import Bounds, Options
+from delen.engine.desk import EnergyDesk, IdleDesk
 from delen.engine.job import Job
 from delen.engine.model import Model
 from delen.engine.store import ModelStore
@@ -26,7 +28,8 @@ class Runtime:
     """One device's server without its HTTP. Safe to call from many threads.
 
     ``find`` gives the folders of bundles and ``load`` makes a Model of one. ``max_backlog`` is
-    the predicted work in seconds beyond which requests are refused as Overloaded.
+    the predicted work in seconds beyond which requests are refused as Overloaded. ``desk`` is
+    asked for the price of energy and for leave to spend it; by default nothing is controlled.
     """
 
     def __init__(
@@ -36,9 +39,11 @@ class Runtime:
         observer: Observer,
         threads: int,
         max_backlog: float,
+        desk: EnergyDesk | None = None,
     ) -> None:
         self.store = ModelStore(find, load)
-        self._worker = Worker(observer, threads)
+        self._desk = desk or IdleDesk()
+        self._worker = Worker(observer, threads, self._desk)
         self._max_backlog = max_backlog
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(4)
@@ -71,7 +76,8 @@ class Runtime:
         """Admit one input of the model's dtype and shape; the job's future gets the Result.
 
         ``arrived`` is when the request came in (``time.monotonic``), now if not given. Raises
-        ModelNotFound, ModelLoading, InvalidInput, InfeasibleBound, Overloaded or Draining.
+        ModelNotFound, ModelLoading, InvalidInput, InfeasibleBound, BudgetExhausted, Overloaded
+        or Draining.
         """
         if self._draining:
             raise Draining("the daemon is stopping", retry_after=1.0)
@@ -87,7 +93,9 @@ class Runtime:
                 f"{waiting:.2f} s of work wait already, more than {self._max_backlog:g} s",
                 retry_after=waiting,
             )
-        plan = self._admit(model, bounds, options, now - arrived, waiting)
+        plan_at = partial(self._plan_at, model, bounds, options, now - arrived, waiting)
+        plan = plan_at(self._desk.price(options.tenant))
+        plan, reserved = self._desk.admit(options.tenant, plan, plan_at)
         number = next(self._ids)
         job = Job(
             id=number,
@@ -98,20 +106,25 @@ class Runtime:
             plan=plan,
             arrived=arrived,
             features=sample,
+            reserved=reserved,
         )
-        self._worker.submit(job)
+        try:
+            self._worker.submit(job)
+        except Draining:
+            self._desk.ended(job.share, reserved, 0.0, None)
+            raise
         return job
 
     @staticmethod
-    def _admit(
-        model: Model, bounds: Bounds, options: Options, spent: float, waiting: float
+    def _plan_at(
+        model: Model, bounds: Bounds, options: Options, spent: float, waiting: float, price: float
     ) -> Plan:
         """A plan that counts what waits before it. What only the waiting forbids is overload."""
         guaranteed = model.watch.holds
-        plan = model.planner.plan(bounds, model.costs, spent + waiting, guaranteed)
+        plan = model.planner.plan(bounds, model.costs, spent + waiting, guaranteed, price)
         if plan.infeasible is None or options.on_infeasible == "best_effort":
             return plan
-        alone = model.planner.plan(bounds, model.costs, spent, guaranteed)
+        alone = model.planner.plan(bounds, model.costs, spent, guaranteed, price)
         if alone.infeasible is None:
             raise Overloaded(
                 f"the bounds cannot be kept behind {1e3 * waiting:.3g} ms of waiting work",
@@ -119,11 +132,13 @@ class Runtime:
             )
         raise InfeasibleBound(alone.infeasible, alone.nearest or Nearest())
 
-    def preview(self, name: str, bounds: Bounds) -> Preview:
-        """What ``bounds`` would buy of model ``name`` on an idle device, without running it."""
+    def preview(self, name: str, bounds: Bounds, tenant: str = "default") -> Preview:
+        """What ``bounds`` would buy of model ``name`` for ``tenant`` on an idle device, at the
+        present price of energy, without running it."""
         model = self.store.ready(name)
         model.costs.relax(time.monotonic())
-        plan = model.planner.plan(bounds, model.costs, guaranteed=model.watch.holds)
+        price, guaranteed = self._desk.price(tenant), model.watch.holds
+        plan = model.planner.plan(bounds, model.costs, 0.0, guaranteed, price)
         return Preview.of(name, plan, model.planner.points(model.costs))
 
     def feedback(self, name: str, labels: Mapping[str, object]) -> Feedback:

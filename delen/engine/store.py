@@ -61,6 +61,12 @@ class ModelStore:
         with self._lock:
             return sorted(self._entries.items())
 
+    def models(self) -> list[Model]:
+        """Those that are loaded."""
+        with self._lock:
+            entries = list(self._entries.values())
+        return [model for entry in entries if (model := entry.model) is not None]
+
     def entry(self, name: str) -> Entry:
         with self._lock:
             entry = self._entries.get(name)

@@ -8,9 +8,11 @@ import time
 from typing import Protocol, get_args
 
 from delen.costs import Costs
+from delen.energy import Work
 from delen.engine.answer import terms_of, write_result
 from delen.engine.audit import Audit, Audits
 from delen.engine.backends.base import SegmentRun
+from delen.engine.desk import EnergyDesk, IdleDesk
 from delen.engine.job import Job
 from delen.engine.model import Model
 from delen.errors import BackendError, DelenError, Draining
@@ -26,7 +28,7 @@ class Observer(Protocol):
     """Told of what the worker did, on its thread or a canceller's; it has to be quick."""
 
     def answered(self, result: Result) -> None: ...
-    def ran(self, model: str, segment: int, batch: int, seconds: float) -> None: ...
+    def ran(self, work: Work) -> None: ...
     def policy_failed(self, model: str) -> None: ...
     def audited(self, model: str, agreed: bool) -> None: ...
 
@@ -51,8 +53,9 @@ class Worker:
     to the deepest exit. Nobody waits for that, but for the segment that runs.
     """
 
-    def __init__(self, observer: Observer, threads: int) -> None:
+    def __init__(self, observer: Observer, threads: int, desk: EnergyDesk | None = None) -> None:
         self._observer = observer
+        self._desk = desk or IdleDesk()
         self._threads = threads
         self._scheduler = Scheduler()
         self._jobs: dict[int, Job] = {}
@@ -167,20 +170,23 @@ class Worker:
 
     def _run(self, batch: Batch, jobs: tuple[Job, ...]) -> None:
         model, segment, size = jobs[0].model, batch.segment, len(jobs)
-        samples = [job.features for job in jobs]
         cost = model.costs.cost(segment, size)
         began, processor = time.monotonic(), time.thread_time()
         for job in jobs:
             job.started = min(job.started, began)
-        run = model.network.run(segment, samples)
+        run = model.network.run(segment, [job.features for job in jobs])
         processor = (time.thread_time() - processor) * self._threads
         now = time.monotonic()
         model.costs.learn(segment, size, now - began)
-        joules = model.costs.energy.used(cost, processor)
-        self._take_answers(jobs, segment, run, None if joules is None else joules / size)
+        energy, shares = model.costs.energy, tuple(job.share for job in jobs)
+        joules = energy.predict(cost, processor)
+        work = Work(model.name, segment, size, began, now, joules, shares)
+        self._desk.ran(work)
+        each = None if joules is None else joules * energy.factor(segment) / size
+        self._take_answers(jobs, segment, run, each)
         for job in jobs:
             self._decide(job, size, now)
-        self._observer.ran(model.name, segment, size, now - began)
+        self._observer.ran(work)
 
     @staticmethod
     def _take_answers(
@@ -238,14 +244,17 @@ class Worker:
         """Run the next segment of ``audit``; the last one tells whether its exit agrees."""
         model, segment = audit.model, audit.segment
         try:
-            began = time.monotonic()
+            began, processor = time.monotonic(), time.thread_time()
             run = model.network.run(segment, [audit.features])
-            seconds = time.monotonic() - began
+            processor = (time.thread_time() - processor) * self._threads
+            ended = time.monotonic()
         except Exception:
             log.exception("segment %d of %s failed in an audit", segment, model.name)
             return
-        model.costs.learn(segment, 1, seconds)
-        self._observer.ran(model.name, segment, 1, seconds)
+        model.costs.learn(segment, 1, ended - began)
+        joules = model.costs.energy.predict(model.costs.cost(segment, 1), processor)
+        for told in (self._desk, self._observer):
+            told.ran(Work(model.name, segment, 1, began, ended, joules, ()))
         if segment < audit.last:
             audit.features, audit.segment = run.features[0], segment + 1
             with self._changed:
@@ -270,7 +279,7 @@ class Worker:
     def _answer(self, job: Job, reason: Reason) -> None:
         result, features = write_result(job, reason, time.monotonic()), job.features
         job.model.watch.remember(job.request_id, result.index, terms_of(job, reason))
-        self._forget(job)
+        self._forget(job, result)
         job.future.set_result(result)
         self._observer.answered(result)
         audit = self._audits.of(job, reason, features)
@@ -279,11 +288,12 @@ class Worker:
                 self._audits.add(audit)
 
     def _fail(self, job: Job, error: DelenError) -> None:
-        self._forget(job)
+        self._forget(job, None)
         job.future.set_exception(error)
 
-    def _forget(self, job: Job) -> None:
+    def _forget(self, job: Job, result: Result | None) -> None:
         job.features = None
+        self._desk.ended(job.share, job.reserved, job.energy, result)
         with self._changed:
             self._jobs.pop(job.id, None)
             if not self._jobs:

@@ -14,7 +14,11 @@ _KEPT = 16384
 
 
 class ModelFigures:
-    """The Figures of a model with these ``costs``, which go on learning, and ``calibration``."""
+    """The Figures of a model with these ``costs``, which go on learning, and ``calibration``.
+
+    The network takes ``max_batch`` samples at once; batches are no larger than the profile knows
+    either. Where another profile comes to hold, all follows it.
+    """
 
     def __init__(self, costs: Costs, calibration: Calibration, max_batch: int) -> None:
         self._costs = costs
@@ -24,7 +28,8 @@ class ModelFigures:
         self._works: dict[tuple[int, int, float | None], float] = {}
         self._discounts: dict[tuple[int, int], float] = {}
         self.exits = calibration.exits
-        self.max_batch = max_batch
+        self._network_batch = max_batch
+        self._max_batch = min(max_batch, self._profile.largest_batch)
         self.accuracies: Sequence[float] = tuple(
             calibration.accuracy(exit) for exit in range(calibration.exits)
         )
@@ -33,6 +38,11 @@ class ModelFigures:
             next((later for later in useful if later > exit), None)
             for exit in range(-1, self.exits)
         )
+
+    @property
+    def max_batch(self) -> int:
+        self._follow_profile()
+        return self._max_batch
 
     def typical(self, first: int, last: int, batch: int) -> float:
         """The median time of segments ``first`` to ``last`` on a batch, in seconds."""
@@ -60,7 +70,7 @@ class ModelFigures:
         """What ``segment`` takes a task if so many wait and run in batches, over what it takes
         alone."""
         self._follow_profile()
-        key = (segment, min(waiting, self.max_batch))
+        key = (segment, min(waiting, self._max_batch))
         discount = self._discounts.get(key)
         if discount is None:
             typical, batch = self._costs.typical, key[1]
@@ -107,5 +117,6 @@ class ModelFigures:
         """Forget what was worked out from another profile than the one that now holds."""
         if self._costs.profile is not self._profile:
             self._profile = self._costs.profile
+            self._max_batch = min(self._network_batch, self._profile.largest_batch)
             self._works.clear()
             self._discounts.clear()

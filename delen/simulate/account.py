@@ -27,9 +27,3 @@ class PaperAccount:
     def factor(self, segment: int) -> float:
         """Nothing is measured that could correct it."""
         return 1.0
-
-    def planned(self, cost: SegmentCost) -> float | None:
-        return self.predict(cost)
-
-    def used(self, cost: SegmentCost, processor: float) -> float | None:
-        return self.predict(cost, processor)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from delen.bundle import PROFILES, Bundle
 from delen.errors import ConfigError, ProfileError
-from delen.profile import Profile, load_profile
+from delen.profile import Profile
+from delen.profile_file import load_profile
 from delen.simulate.account import PaperAccount
 from delen.simulate.model import SimulatedModel
 from delen.simulate.population import Population, synthetic
@@ -41,7 +42,7 @@ def of_bundle(
         policy=policy,
         population=Population.of(bundle.calibration),
         macs=tuple(exit.macs for exit in bundle.exits),
-        max_batch=min(bundle.manifest.max_batch, largest_batch(profile)),
+        max_batch=bundle.manifest.max_batch,
     )
 
 
@@ -72,13 +73,8 @@ def of_profile(
         policy=policy,
         population=population,
         macs=(0,) * population.exits,
-        max_batch=largest_batch(profile),
+        max_batch=profile.largest_batch,
     )
-
-
-def largest_batch(profile: Profile) -> int:
-    """The largest batch size that every segment was measured at."""
-    return min(max(costs) for costs in profile.segments)
 
 
 def profile_of(bundle: Bundle, state: Path) -> Profile:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from delen.calibration import Calibration
 from delen.costs import Costs
 from delen.energy import EnergyAccount
-from delen.plan import Plan
 from delen.profile import Profile
 from delen.scheduler.exits import ExitViews
 from delen.scheduler.figures import ModelFigures
@@ -50,19 +49,3 @@ class ModelInPlay:
         self.exits = model.population.exits
         self.confidence: list[list[float]] = model.population.confidence.tolist()
         self.correct: list[list[bool]] = model.population.correct.tolist()
-        self._planner = model.planner
-
-    def unplanned(self) -> Plan:
-        """A plan for those who keep to none: to the deepest exit, whatever is sure before."""
-        costs, last = self.costs, self.exits - 1
-        return Plan(
-            exit=last,
-            threshold=None,
-            latency=self._planner.latency(last, costs),
-            energy=costs.energies()[last],
-            expected_energy=costs.energies()[last],
-            accuracy=self._planner.accuracies[last],
-            guarantee=None,
-            limited_by="depth",
-            cases=(),
-        )

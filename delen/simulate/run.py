@@ -88,7 +88,7 @@ class _Run:
         self._default = next(iter(models))
         self._samples = draw_samples(trace, models, self._default, settings.seed)
         self._models = {name: ModelInPlay(model) for name, model in models.items()}
-        self._unplanned = {name: model.unplanned() for name, model in self._models.items()}
+        self._unplanned = {name: model.plans.unplanned() for name, model in self._models.items()}
         device = settings.device
         self._network, self._lanes = device.network, device.lanes
         profiles = {name: model.profile for name, model in models.items()}

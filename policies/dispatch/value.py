@@ -144,10 +144,11 @@ class Value:
         ends: list[Task],
     ) -> Sequence[Task]:
         """The batch of ``lead``. Adds to ``ends`` those that it finds not to go on."""
-        worth, segment, known = lead.worth, lead.segment, lead.worth.figures
-        head = waiting[Key(lead.task.model, segment)].first(known.max_batch)
+        worth, segment = lead.worth, lead.segment
+        most = worth.most(segment)
+        head = waiting[Key(lead.task.model, segment)].first(most)
         if len(head) == 1:
-            return head
+            return (lead.task,)
         others = [one for one in leads if one.segment != segment or one.worth is not worth]
         bar: tuple[Rank, float] = _NO_BAR
         if others:
@@ -167,7 +168,7 @@ class Value:
                 ends.append(task)
             elif mate[:2] <= bar:
                 batch.append(task)
-        return batch if len(batch) == 1 else batch[: most_in_time(now, batch, known)]
+        return batch[: most_in_time(now, batch[:most], worth.figures)]
 
     def ran(self, now: float, ran: Ran) -> None:
         if ran.key.model in self._worths:

@@ -7,6 +7,9 @@ from delen.dispatch import Figures, Task
 _STEPS = 1000
 """Confidences are told apart in so many steps."""
 
+_MOVED = 0.01
+"""Costs that have changed by a smaller share than this are not taken in."""
+
 _KEPT = 256
 """Plans of which the worths found are kept."""
 
@@ -36,18 +39,35 @@ class Worth:
         self._late = [
             [figures.late(k, max(k, end), 1) / late for end in segments] for k in segments
         ]
+        self._most: list[int | None] = [None] * figures.exits
         self._places: dict[tuple[int, int], float] = {}
         self._found: dict[tuple[int, int, float | None], list[float | None]] = {}
-        self.renew()
+        self._take_in(full, late)
 
     def _whole(self) -> tuple[float, float]:
         return self.figures.typical(0, self.last, 1), self.figures.late(0, self.last, 1)
 
     def renew(self) -> None:
         """Take in what the segments take now."""
-        self.full, late = self._whole()
+        full, late = self._whole()
+        if abs(late - self.late[0][-1]) > _MOVED * late:
+            self._take_in(full, late)
+
+    def _take_in(self, full: float, late: float) -> None:
+        self.full = full
         self.seconds = [share * self.full for share in self._typical]
         self.late = [[share * late for share in shares] for shares in self._late]
+
+    def most(self, segment: int) -> int:
+        """The largest batch that takes no longer than the whole network takes one task."""
+        most = self._most[segment]
+        if most is None:
+            longest, typical = self._whole()[0], self.figures.typical
+            most = 1
+            while most < self.figures.max_batch and typical(segment, segment, most + 1) <= longest:
+                most += 1
+            self._most[segment] = most
+        return most
 
     def place(self, segment: int, size: int) -> float:
         """What one more place in a batch of ``size`` takes, over what one task takes alone."""

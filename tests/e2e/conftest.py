@@ -24,10 +24,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.sensors import SensorTree, make_tree
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHIPPED_BUNDLE = REPOSITORY / "multiexit_models" / "bundles" / "cifar10-resnet"
 DEADLINE = 30.0
 START_DEADLINE = 120.0
+METERED_WATTS = {"VDD_IN": 7.5, "VDD_CPU_GPU_CV": 2.0, "VDD_SOC": 1.5}
 _URL = re.compile(r"(?:http|unix)://[^\s\"]+")
 
 Config = Mapping[str, Mapping[str, Any]]
@@ -315,6 +318,28 @@ def daemon(launcher: Launcher, bundles: Path) -> Iterator[Daemon]:
 @pytest.fixture
 def api(daemon: Daemon) -> Api:
     return daemon.api
+
+
+@dataclass(frozen=True)
+class Metered:
+    """A daemon on an Orin NX whose sensors are files."""
+
+    daemon: Daemon
+    tree: SensorTree
+
+    @property
+    def api(self) -> Api:
+        return self.daemon.api
+
+
+@pytest.fixture(scope="session")
+def metered(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Metered]:
+    tree = make_tree(tmp_path_factory.mktemp("device"), "orin-nx", METERED_WATTS)
+    daemon = launcher.start({"power": {"root": str(tree.root)}})
+    yield Metered(daemon, tree)
+    assert daemon.process.poll() is None, f"the metered daemon died:\n{daemon.log()}"
+    assert daemon.terminate() == 0
+    assert "Traceback" not in daemon.log(), daemon.log()
 
 
 def _data_folder() -> Path:

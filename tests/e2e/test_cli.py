@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.sensors import make_tree, play
+
 if TYPE_CHECKING:
     from tests.e2e.conftest import Api, Daemon, Launcher
 
@@ -27,7 +29,7 @@ def delen(environment: Callable[..., dict[str, str]], tmp_path: Path, state: Pat
     def run(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(Path(sys.executable).parent / "delen"), *map(str, arguments)],
-            env=environment(DELEN_STATE__PATH=str(state), **variables),
+            env=environment(**{"DELEN_STATE__PATH": str(state), **variables}),
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -50,7 +52,7 @@ def file(tmp_path: Path, image: Image8, png: Callable[[Image8], bytes]) -> Path:
     return file
 
 
-@pytest.mark.parametrize("command", [[], ["infer"], ["plan"], ["models"], ["profile"]])
+@pytest.mark.parametrize("command", [[], ["infer"], ["plan"], ["models"], ["power"], ["profile"]])
 def test_help_has_an_example(delen: Run, command: list[str]) -> None:
     ended = delen(*command, "--help")
     assert ended.returncode == 0
@@ -137,6 +139,7 @@ def test_infer_refuses_or_does_its_best(told: Run, file: Path) -> None:
         ["plan", "--top-k", "3"],
         ["models", "--load", "a", "--unload", "b"],
         ["profile", "--output", "a", "--beside-bundle"],
+        ["profile", "--energy", "--batches", "1,two"],
     ],
     ids=" ".join,
 )
@@ -199,7 +202,7 @@ def test_models_lists_loads_and_unloads(told: Run) -> None:
 
 
 def test_profile_writes_where_it_is_told_and_shows_progress(delen: Run, tmp_path: Path) -> None:
-    from delen.profile import load_profile
+    from delen.profile_file import load_profile
 
     file = tmp_path / "deep" / "profile.json"
     ended = delen("profile", "--quick", "--output", file, "--json")
@@ -253,6 +256,85 @@ def test_a_profile_beside_a_bundle_is_what_the_daemon_uses(
     assert profile["created"] == json.loads(file.read_text())["created"]
     assert daemon.api.raw(image).json()["model"] == "mine"
     launcher.stop(daemon)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--blocks", "5"], "--blocks says how to measure energy: it needs --energy"),
+        (["--batches", "1"], "--batches says how"),
+        (["--energy", "--blocks", "4"], "4 blocks of each are too few; 5 are needed"),
+        (["--energy", "--block-seconds", "1"], "blocks of 1 s"),
+        (["--energy", "--spread", "5"], "a spread of 5 cannot be accepted"),
+    ],
+)
+def test_blocks_that_show_nothing_are_status_2(
+    delen: Run, arguments: list[str], reason: str
+) -> None:
+    ended = delen("profile", *arguments)
+    assert ended.returncode == 2
+    assert reason in ended.stderr
+
+
+@pytest.mark.parametrize("source", ["model", "none"])
+def test_an_estimate_is_never_called_measured(delen: Run, tmp_path: Path, source: str) -> None:
+    file = tmp_path / "profile.json"
+    ended = delen("profile", "--energy", "--output", file, DELEN_POWER__SOURCE=source)
+    assert ended.returncode == 1
+    assert f"'{source}'" in ended.stderr
+    assert "`delen doctor`" in ended.stderr
+    assert "batch 1" not in ended.stderr
+    assert not file.exists()
+
+
+def test_clocks_that_change_while_energy_is_measured_refuse_it(
+    delen: Run, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """Over a sensor's tree, in which the limit of a clock is lowered each second."""
+    tree = make_tree(tmp_path / "root", "orin-nx", {"VDD_IN": 5.0})
+    clock = tree.root / "sys" / "class" / "devfreq" / "17000000.gpu"
+    clock.mkdir(parents=True)
+    (clock / "min_freq").write_text("306000000")
+    (clock / "max_freq").write_text("918000000")
+
+    def play_on(elapsed: float) -> dict[str, float]:
+        (clock / "max_freq").write_text(f"{918 - 25 * int(elapsed)}000000")
+        return tree.spread(5.0 + elapsed % 0.1)
+
+    with play(tree, play_on):
+        ended = delen(
+            "profile", "--quick", "--energy", "--block-seconds", "2", "--bundle", tiny_bundle,
+            DELEN_POWER__ROOT=str(tree.root), DELEN_STATE__PATH=str(tmp_path / "state"),
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert "the device changed while exit" in ended.stderr
+    assert "default@gpu300-" in ended.stderr
+    assert "2:00 min left" in ended.stderr
+    assert not list((tmp_path / "state").rglob("*.json"))
+
+
+def test_new_latencies_keep_the_energies_that_were_measured(
+    delen: Run, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    here = {"DELEN_STATE__PATH": str(tmp_path / "state")}
+    command = ("profile", "--quick", "--bundle", tiny_bundle)
+    first = json.loads(delen(*command, "--json", **here).stdout)
+    (file,) = (tmp_path / "state").rglob("*.json")
+    metering = {"source": "rapl", "scope": "package", "idle_w": 9.0, "blocks": 5, "block_s": 10.0}
+    joules = {"marginal": 2.0, "gross": 5.0, "low": 1.9, "high": 2.1}
+    for segment in first["segments"]:
+        segment["batches"]["1"]["energy_mj"] = joules
+    file.write_text(json.dumps({**first, "energy": metering}))
+    ended = delen(*command, **here)
+    assert "the energies measured on" in ended.stderr
+    assert "by rapl (package), of 5 blocks of 10 s; idle takes 9.00 W" in ended.stdout
+    assert "1.900 .. 2.100" in ended.stdout
+    again = json.loads(file.read_text())
+    assert again["energy"] == metering
+    assert again["segments"][0]["batches"]["1"]["energy_mj"] == pytest.approx(joules)
+    assert again["segments"][0]["batches"]["1"]["latency_ms"] != pytest.approx(
+        first["segments"][0]["batches"]["1"]["latency_ms"], rel=1e-9
+    )
 
 
 def test_profile_of_what_is_no_bundle_fails(delen: Run, tmp_path: Path) -> None:

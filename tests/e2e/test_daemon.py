@@ -65,7 +65,16 @@ def test_print_config_is_toml_that_says_where_each_value_is_from(
     assert "DELEN_SERVER__PORT" in lines["port"]
     assert str(file) in lines["host"]
     assert "default" in lines["quantile"]
-    assert set(config) == {"server", "models", "device", "power", "policies", "state", "log"}
+    assert set(config) == {
+        "server",
+        "models",
+        "device",
+        "power",
+        "energy",
+        "policies",
+        "state",
+        "log",
+    }
 
 
 def test_what_print_config_prints_is_a_configuration(

@@ -190,12 +190,15 @@ def test_top_k_lists_the_most_probable_classes(api: Api, image: Image8, top_k: i
 
 
 def test_tenant_and_stream_come_back_and_the_tenant_is_counted(
-    api: Api, image: Image8, metric: Callable[..., float]
+    api: Api, image: Image8, metric: Callable[..., float], until: Callable[..., Any]
 ) -> None:
     answer = _ok(api.raw(image, tenant="camera-7", stream="front"))
     assert (answer["tenant"], answer["stream"]) == ("camera-7", "front")
     assert metric(api, "delen_answers_total", tenant="camera-7") == 1
-    assert metric(api, "delen_energy_joules_total", tenant="camera-7") > 0
+    until(
+        lambda: metric(api, "delen_energy_joules_total", tenant="camera-7") > 0,
+        "the tenant's settled joules",
+    )
     without = _ok(api.raw(image))
     assert (without["tenant"], without["stream"]) == ("default", None)
 

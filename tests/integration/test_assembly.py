@@ -10,7 +10,15 @@ from delen import assembly
 from delen.assembly import Assembler, PolicySettings
 from delen.engine.backends.onnx import OnnxBackend
 from delen.errors import ConfigError
-from power.choose import account_of
+from delen.profile import Profile
+from power.account import UnknownAccount
+
+
+class NoEnergy:
+    mode = "default"
+
+    def account(self, profile: Profile) -> UnknownAccount:
+        return UnknownAccount()
 
 
 class Undecided:
@@ -24,7 +32,7 @@ def test_a_policy_has_to_say_whether_it_keeps_to_thresholds(
 ) -> None:
     monkeypatch.setattr(assembly, "find_plugin", lambda group, name: lambda exits: Undecided())
     assemble = Assembler(
-        OnnxBackend("cpu", 1), account_of(None), PolicySettings("own"), tmp_path, Path("/")
+        OnnxBackend("cpu", 1), NoEnergy(), PolicySettings("own"), tmp_path, Path("/")
     )
     with pytest.raises(ConfigError, match="'own' must say in by_threshold"):
         assemble(tiny_bundle)

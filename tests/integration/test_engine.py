@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from delen.bounds import Bounds, Options
 from delen.bundle import load_bundle
 from delen.costs import Costs
+from delen.energy import Work
 from delen.engine.backends.base import Network
 from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model
@@ -52,8 +53,8 @@ class Silent:
     def policy_failed(self, model: str) -> None: ...
     def audited(self, model: str, agreed: bool) -> None: ...
 
-    def ran(self, model: str, segment: int, batch: int, seconds: float) -> None:
-        self.batches.append(batch)
+    def ran(self, work: Work) -> None:
+        self.batches.append(work.batch)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from delen.bundle import load_bundle
 from delen.calibration import Calibration
 from delen.costs import Costs
 from delen.criteria import confidences
+from delen.energy import Work
 from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
@@ -30,7 +31,7 @@ EXITS = 5
 
 class Silent:
     def answered(self, result: Result) -> None: ...
-    def ran(self, model: str, segment: int, batch: int, seconds: float) -> None: ...
+    def ran(self, work: Work) -> None: ...
     def policy_failed(self, model: str) -> None: ...
     def audited(self, model: str, agreed: bool) -> None: ...
 

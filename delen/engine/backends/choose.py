@@ -22,6 +22,11 @@ class BundleBackends:
         self.threads = threads
         self._onnx = OnnxBackend(name, threads)
 
+    @property
+    def provider(self) -> str:
+        """What ONNX graphs run on: cpu, cuda or tensorrt."""
+        return self._onnx.provider
+
     def load(self, bundle: Bundle) -> Network:
         backend = self._torch if bundle.manifest.runtime == "torch" else self._onnx
         return backend.load(bundle)

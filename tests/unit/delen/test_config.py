@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delen.config import SETTINGS, Config, Setting, config_of, read_config
+from delen.config import Config, config_of, read_config
 from delen.errors import ConfigError
+from delen.settings import SETTINGS, Setting
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,6 +19,7 @@ else:
 
 WRONG: dict[type, list[Any]] = {
     str: [3, True, ["a"]],
+    bool: ["true", 1, 0.0, ["a"]],
     int: ["3", 1.5, True, [1]],
     float: ["3", True, [1.5]],
     list: ["a", 3, [1]],
@@ -32,6 +34,15 @@ OUT_OF_RANGE = {
     "device.threads": [0, -1],
     "power.source": ["solar"],
     "power.watts_per_core": [0.0, 2000.0],
+    "power.interval_ms": [0.0, 20_000.0],
+    "power.window_seconds": [0.5, 61.0],
+    "power.receipts": [-1],
+    "energy.min_accuracy": [-0.1, 1.1],
+    "energy.watt_cap_w": [-1.0, float("nan")],
+    "energy.battery_wh": [-1.0],
+    "energy.battery_reserve_wh": [-1.0],
+    "energy.battery_minutes": [-1.0],
+    "energy.thermal_margin_c": [-1.0, 101.0],
     "policies.quantile": [0.4, 0.999],
     "policies.guarantee": [0.0, 1.0],
     "policies.tolerance": [-0.1, 0.6],
@@ -113,7 +124,7 @@ def test_a_file_that_is_asked_for_has_to_be_there(tmp_path: Path) -> None:
         ("[server]\nport = 1\nport = 2\n", "line 3"),
         ("port = 1\n", "unknown section [port]"),
         ("server = 3\n", "server must be a section"),
-        ("[sever]\nport = 1\n", "unknown section [sever]; known: device, log, models"),
+        ("[sever]\nport = 1\n", "unknown section [sever]; known: device, energy, log, models"),
         ("[server]\nprot = 1\n", "unknown key server.prot; known: host, port"),
     ],
 )
@@ -163,7 +174,7 @@ def test_a_wrong_value_in_the_environment_is_refused_with_the_variable(
 def test_text_in_the_environment_is_read_as_the_settings_type(setting: Setting) -> None:
     if isinstance(setting.default, (int, float)):
         message = refusal(None, {setting.variable: "many"})
-        assert message.startswith(f"{setting.variable} must be a")
+        assert message.startswith(f"{setting.variable} must be ")
     default = setting.default
     text = ",".join(default) if isinstance(default, list) else str(default)
     config = read_config(None, {setting.variable: text})

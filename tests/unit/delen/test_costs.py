@@ -7,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delen.costs import Costs
+from delen.profile import Profile
+from power.account import Accounts
 
 MakeCosts = Callable[..., Costs]
+MakeProfile = Callable[..., Profile]
 
 
 def test_latency_sums_the_segments_at_the_level(make_costs: MakeCosts) -> None:
@@ -95,3 +98,28 @@ def test_usual_leaves_out_the_spread_of_the_slowdown(make_costs: MakeCosts) -> N
         costs.learn(0, 1, measured)
     assert costs.usual(0, 0, 1) == pytest.approx(0.01 * costs.slowdown.mean)
     assert costs.latency(0, 0, 1) > 1.5 * costs.usual(0, 0, 1)
+
+
+def test_energy_follows_the_factors_that_are_published(make_profile: MakeProfile) -> None:
+    accounts = Accounts("ina3221", 4.0)
+    profile = make_profile(0.01, 0.02)
+    costs = Costs(profile, accounts.open(profile), 0.99)
+    assert costs.energies() == pytest.approx((0.04, 0.12))
+    accounts.factors.publish({"tiny": (0.5, 2.0)})
+    assert costs.energies() == pytest.approx((0.02, 0.18))
+    assert costs.planned_energy(1, 1, 2) == pytest.approx(2 * 0.08 * 1.5 / 2)
+
+
+def test_another_profile_takes_over_at_once(make_profile: MakeProfile) -> None:
+    accounts = Accounts("ina3221", 4.0)
+    slow, fast = make_profile(0.02, 0.02), make_profile(0.01, 0.01, energy=(0.3, 0.3))
+    costs = Costs(slow, accounts.open(slow), 0.99)
+    for _ in range(50):
+        costs.learn(0, 1, 0.04)
+    assert costs.latency(0, 1, 1) > 0.06
+    assert costs.stale is None
+    costs.use(fast, accounts.open(fast))
+    assert costs.latency(0, 1, 1) == pytest.approx(0.02)
+    assert costs.energies() == pytest.approx((0.3, 0.6))
+    costs.use(fast, accounts.open(fast), "measured in another mode")
+    assert costs.stale == "measured in another mode"

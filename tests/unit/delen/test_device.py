@@ -33,3 +33,10 @@ def test_each_runtime_has_profiles_of_its_own(tmp_path: Path) -> None:
     torch = identify(tmp_path, "torch-cpu", 3, "torch")
     assert (onnx.backend, torch.backend) == ("onnxruntime", "torch")
     assert onnx.key != torch.key
+
+
+def test_each_power_mode_has_profiles_of_its_own(tmp_path: Path) -> None:
+    default = identify(tmp_path, "cpu", 3)
+    fifteen = identify(tmp_path, "cpu", 3, power_mode="2-15W@gpu300-625")
+    assert (default.power_mode, fifteen.power_mode) == ("default", "2-15W@gpu300-625")
+    assert default.key != fifteen.key

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delen.errors import ProfileError
-from delen.profile import LEVELS, Device, Profile, Quantiles, load_profile
+from delen.profile import LEVELS, Device, Profile, Quantiles
+from delen.profile_file import load_profile
 
 MakeProfile = Callable[..., Profile]
 STEPS = Quantiles(1.0, 2.0, 3.0, 5.0)
@@ -54,6 +55,28 @@ def test_energy_between_sizes_is_unknown_where_one_side_is(make_profile: MakePro
     assert replace(profile, segments=({1: known, 4: unknown},)).cost(0, 2).energy is None
 
 
+def test_energies_are_linear_between_the_sizes_that_have_them(make_profile: MakeProfile) -> None:
+    profile = make_profile(0.010, batches=(1, 2, 4, 8), energy=(0.002,))
+    costs = profile.segments[0]
+    sparse = {
+        batch: cost
+        if batch in (1, 4)
+        else replace(cost, energy=None, gross=None, energy_interval=None)
+        for batch, cost in costs.items()
+    }
+    profile = replace(profile, segments=(sparse,))
+    for batch in (2, 3):
+        cost = profile.cost(0, batch)
+        gross = (costs[1].gross or 0) + (batch - 1) / 3 * ((costs[4].gross or 0) - 0.032)
+        assert cost.energy == pytest.approx(0.002 * batch)
+        assert cost.gross == pytest.approx(gross)
+        assert cost.energy_interval == pytest.approx((0.00198 * batch, 0.00202 * batch))
+    assert profile.cost(0, 2).latency == costs[2].latency
+    for batch in (6, 8):
+        assert profile.cost(0, batch).energy is None
+        assert profile.cost(0, batch).gross is None
+
+
 def test_a_batch_beyond_the_largest_is_refused(make_profile: MakeProfile) -> None:
     with pytest.raises(ProfileError, match="batch 9 is outside the profiled 1 to 8"):
         make_profile(0.01).cost(0, 9)
@@ -69,6 +92,46 @@ def test_a_profile_comes_back_from_its_file(tmp_path: Path, make_profile: MakePr
     assert back.device == profile.device
     assert back.to_json() == profile.to_json()
     assert asdict(back.answer) == pytest.approx(asdict(profile.answer))
+    assert back.energy == profile.energy
+    cost = back.cost(1, 4)
+    assert (cost.energy, cost.gross) == pytest.approx((1.0, 1.0 + 3.0 * cost.processor))
+    assert cost.energy_interval == pytest.approx((0.99, 1.01))
+
+
+def test_a_profile_without_energies_comes_back_so(
+    tmp_path: Path, make_profile: MakeProfile
+) -> None:
+    file = tmp_path / "profile.json"
+    file.write_text(make_profile(0.01).to_json())
+    assert json.loads(file.read_text())["energy"] is None
+    back = load_profile(file)
+    assert back.energy is None
+    assert back.cost(0, 1).energy is None
+
+
+def test_energies_without_a_spread_come_back(tmp_path: Path, make_profile: MakeProfile) -> None:
+    profile = make_profile(0.01, batches=(1,), energy=(0.5,))
+    bare = replace(profile.segments[0][1], gross=None, energy_interval=None)
+    file = tmp_path / "profile.json"
+    file.write_text(replace(profile, segments=({1: bare},)).to_json())
+    cost = load_profile(file).cost(0, 1)
+    assert (cost.energy, cost.gross, cost.energy_interval) == (0.5, None, None)
+
+
+@pytest.mark.parametrize("energy_mj", [None, 12.5])
+def test_a_file_of_the_first_schema_has_latencies_and_no_energies(
+    tmp_path: Path, make_profile: MakeProfile, energy_mj: float | None
+) -> None:
+    document = json.loads(make_profile(0.01, batches=(1,)).to_json())
+    document["schema"] = 1
+    del document["energy"]
+    batch_one(document)["energy_mj"] = energy_mj
+    file = tmp_path / "profile.json"
+    file.write_text(json.dumps(document))
+    profile = load_profile(file)
+    assert profile.cost(0, 1).latency.p50 == pytest.approx(0.01)
+    assert profile.cost(0, 1).energy is None
+    assert profile.energy is None
 
 
 def test_a_profile_file_speaks_milliseconds_and_millijoules(make_profile: MakeProfile) -> None:
@@ -76,7 +139,15 @@ def test_a_profile_file_speaks_milliseconds_and_millijoules(make_profile: MakePr
     batch = document["segments"][0]["batches"]["1"]
     assert batch["latency_ms"]["p50"] == pytest.approx(10)
     assert batch["processor_ms"] == pytest.approx(10)
-    assert batch["energy_mj"] == pytest.approx(2)
+    energies = {"marginal": 2, "gross": 32, "low": 1.98, "high": 2.02}
+    assert batch["energy_mj"] == pytest.approx(energies)
+    assert document["energy"] == {
+        "source": "test",
+        "scope": "module_input",
+        "idle_w": 3.0,
+        "blocks": 5,
+        "block_s": 10.0,
+    }
     assert document["answer_ms"]["p99"] == pytest.approx(1)
 
 
@@ -90,7 +161,8 @@ def batch_one(document: dict[str, Any]) -> dict[str, Any]:
     [
         (lambda d: d.update(format="other"), "no delen profile"),
         (lambda d: d.pop("format"), "no delen profile"),
-        (lambda d: d.update(schema=2), "schema 2"),
+        (lambda d: d.update(schema=3), "schema 3 is not 1 or 2"),
+        (lambda d: d.update(schema=1), "'energy_mj' must be a number"),
         (lambda d: d.update(colour="red"), "unknown key 'colour'"),
         (lambda d: d["device"].update(colour="red"), "unknown key 'colour'"),
         (lambda d: d["device"].pop("cores"), "lacks 'cores'"),
@@ -111,8 +183,21 @@ def batch_one(document: dict[str, Any]) -> dict[str, Any]:
         (lambda d: batch_one(d)["latency_ms"].update(p100=1), "unknown key 'p100'"),
         (lambda d: batch_one(d)["latency_ms"].pop("p95"), "lacks 'p95'"),
         (lambda d: batch_one(d).update(processor_ms=-1), "below 0"),
-        (lambda d: batch_one(d).update(energy_mj=-1), "below 0"),
-        (lambda d: batch_one(d).update(energy_mj="5"), "'energy_mj' must be a number"),
+        (lambda d: batch_one(d).update(energy_mj=5), "'energy_mj' must be an object"),
+        (lambda d: batch_one(d).update(energy_mj=None), "every segment at batch size 1"),
+        (lambda d: batch_one(d)["energy_mj"].update(marginal=-1), "below 0"),
+        (lambda d: batch_one(d)["energy_mj"].update(gross=-1), "below 0"),
+        (lambda d: batch_one(d)["energy_mj"].update(low=9), "low <= marginal"),
+        (lambda d: batch_one(d)["energy_mj"].update(high=0), "marginal <= high"),
+        (lambda d: batch_one(d)["energy_mj"].update(low=-1), "0 <= low"),
+        (lambda d: batch_one(d)["energy_mj"].update(watts=5), "unknown key 'watts'"),
+        (lambda d: batch_one(d)["energy_mj"].pop("marginal"), "lacks 'marginal'"),
+        (lambda d: d.update(energy=None), "does not say whose"),
+        (lambda d: d["energy"].update(blocks=0), "above 0"),
+        (lambda d: d["energy"].update(block_s=-1), "above 0"),
+        (lambda d: d["energy"].update(idle_w="3"), "'idle_w' must be a number"),
+        (lambda d: d["energy"].pop("scope"), "lacks 'scope'"),
+        (lambda d: d["energy"].update(colour="red"), "unknown key 'colour'"),
         (lambda d: batch_one(d).update(watts=5), "unknown key 'watts'"),
     ],
 )
@@ -122,7 +207,7 @@ def test_a_damaged_profile_is_refused_with_the_file_and_the_reason(
     how: Callable[[dict[str, Any]], None],
     reason: str,
 ) -> None:
-    document = json.loads(make_profile(0.01, spread=0.1).to_json())
+    document = json.loads(make_profile(0.01, spread=0.1, energy=(0.002,)).to_json())
     how(document)
     file = tmp_path / "profile.json"
     file.write_text(json.dumps(document))

@@ -9,7 +9,8 @@ import pytest
 
 from delen.bundle import Bundle, load_bundle
 from delen.errors import ProfileError
-from delen.profile import Device, Profile, load_profile
+from delen.profile import Device, Profile
+from delen.profile_file import load_profile
 from delen.profiles import beside_file, check_profile, find_profile, save_profile, state_file
 
 MakeProfile = Callable[..., Profile]

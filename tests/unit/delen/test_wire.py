@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delen.answer_wire import (
+    feedback_from_json,
+    feedback_to_json,
+    preview_from_json,
+    preview_to_json,
+    result_from_json,
+    result_to_json,
+)
 from delen.bounds import Bounds, Options
 from delen.errors import (
     ERRORS_BY_CODE,
@@ -19,6 +28,7 @@ from delen.errors import (
     MissingExtra,
     Nearest,
     Overloaded,
+    PowerError,
     UnknownField,
 )
 from delen.guarantee import Feedback, GuaranteeStatus
@@ -37,16 +47,10 @@ from delen.wire import (
     check_known,
     error_from_json,
     error_to_json,
-    feedback_from_json,
-    feedback_to_json,
     from_query,
     parse_bounds,
     parse_options,
-    preview_from_json,
-    preview_to_json,
     request_fields,
-    result_from_json,
-    result_to_json,
 )
 
 amounts = st.integers(0, 10**9).map(lambda quarters: quarters / 4096)
@@ -193,7 +197,7 @@ previews = st.builds(
     nearest=st.none() | st.builds(Nearest, maybe_amounts, st.none() | fractions, maybe_amounts),
     exit=st.integers(0, 4),
     threshold=st.none() | fractions,
-    limited_by=st.sampled_from(["latency", "energy", "depth"]),
+    limited_by=st.sampled_from(["latency", "energy", "depth", "price"]),
     latency=amounts,
     energy=maybe_amounts,
     expected_energy=maybe_amounts,
@@ -205,6 +209,7 @@ previews = st.builds(
         ),
         max_size=3,
     ).map(tuple),
+    price=fractions | st.just(math.inf),
 )
 
 
@@ -221,6 +226,8 @@ def example_of(kind: type[DelenError]) -> DelenError:
         return kind("Pillow", "daemon")
     if issubclass(kind, (BudgetExhausted, Overloaded)):
         return kind("later", 1.5)
+    if issubclass(kind, PowerError):
+        return kind("no reading", "join the group i2c")
     return kind("wrong", "top_k") if issubclass(kind, InvalidInput) else kind("wrong")
 
 

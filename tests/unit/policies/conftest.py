@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from delen.bounds import Bounds
+from delen.frontier import Choice, Frontier
 from delen.plan import ExitView, Plan
 
 
@@ -24,7 +25,8 @@ def make_view() -> Callable[..., ExitView]:
         last: int = 3,
         **seen: Any,
     ) -> ExitView:
-        plan = Plan(last, threshold, 0.04, 0.2, 0.2, 0.7, None, "depth", ())
+        frontier = Frontier((Choice(last, threshold, 0.2, 0.7),))
+        plan = Plan(last, threshold, 0.04, 0.2, 0.2, 0.7, None, "depth", (), frontier)
         view: dict[str, Any] = {
             "exit": 1,
             "exits": 4,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -348,3 +349,80 @@ def test_requests_without_bounds_may_keep_to_agreement(
     assert (given != table.predictions[:, 2]).mean() < 0.02
     strict = PlannerSettings(tolerance=0.0, lossless="agreement")
     assert Planner(table, strict).plan(Bounds(), costs).threshold is None
+
+
+prices = st.floats(0.0, 50.0) | st.just(inf)
+
+
+@given(maybe_latency, maybe_energy, prices, prices)
+def test_a_higher_price_never_buys_more_energy_and_never_breaks_a_cap(
+    nano: Planner,
+    costs: Costs,
+    latency: float | None,
+    energy: float | None,
+    price: float,
+    higher: float,
+) -> None:
+    bounds = Bounds(max_latency=latency, max_energy=energy)
+    free, low, high = (
+        nano.plan(bounds, costs, price=each) for each in (0.0, *sorted((price, higher)))
+    )
+    assert high.expected_energy <= low.expected_energy <= free.expected_energy
+    assert high.accuracy <= low.accuracy <= free.accuracy
+    assert max(high.exit, low.exit) <= free.exit
+    assert high.infeasible == free.infeasible
+    for plan in (low, high):
+        assert plan.frontier is free.frontier
+        assert plan.frontier.most.energy == pytest.approx(free.expected_energy)
+        chosen = (plan.exit, plan.threshold) != (free.exit, free.threshold)
+        assert (plan.limited_by == "price") is chosen
+
+
+def test_the_least_energy_stops_at_the_first_exit(nano: Planner, costs: Costs) -> None:
+    plan = nano.plan(Bounds(), costs, price=inf)
+    assert (plan.exit, plan.threshold, plan.limited_by) == (0, None, "price")
+    assert plan.expected_energy == plan.energy == pytest.approx(NANO_SEGMENT_JOULES[0])
+    assert plan.latency == pytest.approx(NANO_SEGMENT_SECONDS[0] + 0.0003)
+    assert plan.accuracy == plan.cases[0].planned
+    assert plan.price == inf
+
+
+def test_a_price_leaves_floors_alone(nano: Planner, costs: Costs) -> None:
+    bounds = Bounds(min_accuracy=0.7)
+    free, dear = nano.plan(bounds, costs), nano.plan(bounds, costs, price=inf)
+    assert (dear.exit, dear.threshold, dear.limited_by) == (free.exit, free.threshold, "depth")
+    assert len(dear.frontier.choices) == 1
+    assert dear.frontier.most.energy == dear.expected_energy
+
+
+def test_what_answers_may_never_be_is_not_taken_to_save(
+    make_calibration: Callable[..., Calibration], costs: Costs
+) -> None:
+    table = make_calibration(*NANO_ACCURACY, samples=10_000)
+    careful = Planner(table, PlannerSettings(least_accuracy=0.7))
+    plan = careful.plan(Bounds(), costs, price=inf)
+    assert plan.accuracy is not None
+    assert 0.7 <= plan.accuracy < 0.72
+    capped = careful.plan(Bounds(max_latency=0.012), costs, price=inf)
+    assert (capped.exit, capped.limited_by) == (0, "latency")
+
+
+def test_a_price_limits_depth_alone_where_nothing_may_stop_early(
+    make_calibration: Callable[..., Calibration], nano: Planner, costs: Costs
+) -> None:
+    table = make_calibration(*NANO_ACCURACY, samples=10_000)
+    unwatched = Planner(table, PlannerSettings(), by_threshold=False)
+    for plan in (
+        unwatched.plan(Bounds(), costs, price=1.0),
+        nano.plan(Bounds(), costs, guaranteed=False, price=1.0),
+    ):
+        assert (plan.exit, plan.threshold, plan.limited_by) == (2, None, "depth")
+        assert [choice.threshold for choice in plan.frontier.choices] == [None, None, None]
+    assert unwatched.plan(Bounds(), costs, price=2.0).exit == 1
+    assert unwatched.plan(Bounds(), costs, price=inf).expected_energy is None
+
+
+def test_without_energies_a_price_changes_nothing(nano: Planner, unmetered: Costs) -> None:
+    free, dear = nano.plan(Bounds(), unmetered), nano.plan(Bounds(), unmetered, price=inf)
+    assert (dear.exit, dear.threshold, dear.limited_by) == (free.exit, free.threshold, "depth")
+    assert dear.frontier.most.energy is None

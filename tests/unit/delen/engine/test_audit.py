@@ -14,6 +14,7 @@ from delen.bounds import Bounds, Options
 from delen.bundle import load_bundle
 from delen.calibration import Calibration
 from delen.costs import Costs
+from delen.energy import Work
 from delen.engine.audit import MOST_AUDITS
 from delen.engine.backends.base import Placement, SegmentRun
 from delen.engine.model import Model
@@ -58,7 +59,7 @@ class Counts:
         self.audit_done = threading.Semaphore(0)
 
     def answered(self, result: Result) -> None: ...
-    def ran(self, model: str, segment: int, batch: int, seconds: float) -> None: ...
+    def ran(self, work: Work) -> None: ...
     def policy_failed(self, model: str) -> None: ...
     def audited(self, model: str, agreed: bool) -> None:
         self.audits.append(agreed)

@@ -16,6 +16,7 @@ from delen.bounds import Bounds, Options
 from delen.bundle import Bundle, load_bundle
 from delen.calibration import Calibration
 from delen.costs import Costs
+from delen.energy import Work
 from delen.engine.backends.base import SegmentRun
 from delen.engine.job import Job
 from delen.engine.model import Model
@@ -84,8 +85,8 @@ class Counts:
     def answered(self, result: Result) -> None:
         self.results.append(result)
 
-    def ran(self, model: str, segment: int, batch: int, seconds: float) -> None:
-        self.runs.append((model, segment, batch))
+    def ran(self, work: Work) -> None:
+        self.runs.append((work.model, work.segment, work.batch))
 
     def policy_failed(self, model: str) -> None:
         self.policy_failures += 1

@@ -49,6 +49,12 @@ def test_mates_join_while_no_deadline_is_at_risk(world):
     assert list(world.ask(Value()).run) == tasks[:3]
 
 
+def test_a_batch_takes_no_longer_than_the_whole_network_takes_one(world):
+    """Who arrives meanwhile waits no longer: 5 places of 5 ms fill 30 ms."""
+    tasks = [world.wait(0) for _ in range(9)]
+    assert list(world.ask(Value()).run) == tasks[:5]
+
+
 def test_a_floor_is_mandatory_to_the_end_of_its_plan(world):
     floor = world.wait(1, floor=True, deadline=0.023, confidence=0.99)
     mates = [world.wait(1, deadline=1.0, confidence=0.1) for _ in range(3)]
@@ -132,7 +138,7 @@ def test_those_of_lower_rank_come_last_and_do_not_press(world, last):
     turn = world.ask(Value())
     assert list(turn.run) == [polite] and not turn.answer
     world.leave(polite)
-    assert list(world.ask(Value()).run) == flood[:8]
+    assert list(world.ask(Value()).run) == flood[:5]
 
 
 @pytest.mark.parametrize("last", [{"behind": True}, {"priority": 7}])

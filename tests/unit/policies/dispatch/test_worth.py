@@ -45,6 +45,22 @@ def test_a_slowdown_changes_times_and_not_worths(world, figures):
     assert worth.of(world.wait(1, confidence=0.25)) == pytest.approx(3 * 0.3 * 0.75)
 
 
+def test_a_small_change_is_not_worth_taking_in(figures):
+    worth = Worth(figures)
+    figures.slowdown = 1.009
+    worth.renew()
+    assert worth.full == pytest.approx(0.03)
+    figures.slowdown = 1.02
+    worth.renew()
+    assert worth.full == pytest.approx(0.0306)
+
+
+def test_the_largest_batch_takes_as_long_as_the_whole_network_takes_one(make_world):
+    assert Worth(make_world().figures["m"]).most(0) == 5
+    assert Worth(make_world(place=0.01).figures["m"]).most(0) == 8
+    assert Worth(make_world(seconds=(0.03, 0.001, 0.001)).figures["m"]).most(0) == 1
+
+
 def test_a_place_in_a_batch_costs_its_share_of_a_task_alone(figures):
     worth = Worth(figures)
     assert worth.place(0, 1) == 1.0

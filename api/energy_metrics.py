@@ -1,0 +1,123 @@
+"""Prometheus metrics of power, read from the energy accounting when they are asked for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import get_args
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from delen.power_status import EnergyService, PowerStatus, SourceHealth
+
+
+class EnergyCollector(Collector):
+    """Metrics of ``service``. ``tenant_label`` bounds the tenants that are told apart."""
+
+    def __init__(self, service: EnergyService, tenant_label: Callable[[str], str]) -> None:
+        self._service = service
+        self._tenant_label = tenant_label
+
+    def describe(self) -> list[Metric]:
+        """Nothing: what there is to tell is found out at each collection."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._service.describe()
+        yield from _power(status)
+        yield from _accounting(status)
+        yield from _control(status)
+        yield self._requests()
+        yield from self._budgets()
+
+    def _requests(self) -> Metric:
+        joules: defaultdict[tuple[str, ...], float] = defaultdict(float)
+        for total in self._service.totals():
+            tenant = self._tenant_label(total.tenant)
+            joules[total.model, tenant, str(total.exit), total.kind] += total.joules
+        family = CounterMetricFamily(
+            "delen_energy_joules",
+            "Dynamic energy of answered requests once it is final, by how it is known",
+            labels=["model", "tenant", "exit", "kind"],
+        )
+        for labels, value in joules.items():
+            family.add_metric(labels, value)
+        return family
+
+    def _budgets(self) -> Iterator[Metric]:
+        balance = GaugeMetricFamily(
+            "delen_budget_balance_joules", "Joules a tenant may spend now", labels=["tenant"]
+        )
+        price = GaugeMetricFamily(
+            "delen_budget_price",
+            "Accuracy per joule asked of a tenant with a budget",
+            labels=["tenant"],
+        )
+        for name, tenant in self._service.tenants().items():
+            if tenant.budget is not None and tenant.balance is not None:
+                balance.add_metric([name], tenant.balance)
+                price.add_metric([name], tenant.price)
+        yield balance
+        yield price
+
+
+def _power(status: PowerStatus) -> Iterator[Metric]:
+    watts = GaugeMetricFamily(
+        "delen_power_watts", "Latest reading in total", labels=["source", "scope"]
+    )
+    if status.watts is not None:
+        watts.add_metric([status.source or "", status.scope or ""], status.watts)
+    yield watts
+    rails = GaugeMetricFamily("delen_power_rail_watts", "Latest reading of a rail", labels=["rail"])
+    for rail, value in status.rails.items():
+        rails.add_metric([rail], value)
+    yield rails
+    parts = GaugeMetricFamily(
+        "delen_power_part_watts", "What the total is made of, as accounted", labels=["part"]
+    )
+    for part in ("static", "dynamic", "other"):
+        if (value := getattr(status, part)) is not None:
+            parts.add_metric([part], value)
+    yield parts
+    state = GaugeMetricFamily(
+        "delen_power_source_state", "1 for the state that the source is in", labels=["state"]
+    )
+    for name in get_args(SourceHealth):
+        state.add_metric([name], float(name == status.state))
+    yield state
+
+
+def _accounting(status: PowerStatus) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "delen_power_reading_errors", "Readings that failed", value=status.errors
+    )
+    yield CounterMetricFamily(
+        "delen_power_windows", "Accounting windows closed", value=status.windows
+    )
+    energy = GaugeMetricFamily(
+        "delen_board_energy_joules",
+        "Measured energy since the start by where it went; noise makes other shrink at times",
+        labels=["part"],
+    )
+    for part in ("attributed", "idle", "other"):
+        energy.add_metric([part], getattr(status.board_energy, part))
+    yield energy
+
+
+def _control(status: PowerStatus) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "delen_energy_price", "Accuracy per joule; +Inf for the least energy", value=status.price
+    )
+    price = GaugeMetricFamily(
+        "delen_constraint_price", "Accuracy per joule that it asks for", labels=["constraint"]
+    )
+    headroom = GaugeMetricFamily(
+        "delen_constraint_headroom", "What is left of its limit", labels=["constraint", "unit"]
+    )
+    for constraint in status.constraints:
+        price.add_metric([constraint.name], constraint.price)
+        if constraint.headroom is not None:
+            headroom.add_metric([constraint.name, constraint.unit], constraint.headroom)
+    yield price
+    yield headroom

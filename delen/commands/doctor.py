@@ -1,0 +1,241 @@
+"""``delen doctor``: what this device is, and which power source can serve it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from delen.errors import DelenError
+
+if TYPE_CHECKING:
+    from delen.config import Config
+    from power.probe import Probe
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Look at the device: its board, power mode and throttling, every power source with its\n"
+        "reading or what is wrong with it, the default model's profile, and the daemon. Status 1\n"
+        "when the configured power source gives no reading."
+    )
+    parser.epilog = "example: delen doctor --config /etc/delen/delen.toml"
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")
+    parser.add_argument("--url", help="the daemon's address; by default the configuration's")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    from delen.config import read_config
+
+    config = read_config(options.config, os.environ)
+    found = examine(config, options.url)
+    print(json.dumps(found) if options.json else "\n".join(_lines(found)))
+    return 0 if found["energy"]["problem"] is None else 1
+
+
+def examine(config: Config, url: str | None = None) -> dict[str, Any]:
+    """Everything that the command prints, for the machine under ``power.root``: ``device``,
+    ``board``, ``power_mode``, ``thermal``, ``model``, ``sources``, ``energy`` and ``daemon``."""
+    from delen.device import available_cores, processor_name
+    from power.boards import identify_board
+    from power.probe import probe_sources
+
+    root = Path(config["power.root"])
+    board = identify_board(root)
+    mode = _power_mode(root)
+    model = _model(config, root, mode["key"])
+    probes = probe_sources(
+        root,
+        total_rails=config["power.total_rails"],
+        watts_per_core=config["power.watts_per_core"],
+        gpu=model["provider"] not in (None, "cpu"),
+        interval=config["power.interval_ms"] / 1e3,
+    )
+    return {
+        "device": {"processor": processor_name(root), "cores": available_cores()},
+        "board": board
+        and {"family": board.family, "rails": [*board.rails], "total": [*board.total]},
+        "power_mode": mode,
+        "thermal": _thermal(root),
+        "model": model,
+        "sources": [_source(probe) for probe in probes],
+        "energy": _energy(config["power.source"], {probe.source: probe for probe in probes}),
+        "daemon": _daemon(config, url),
+    }
+
+
+def _power_mode(root: Path) -> dict[str, Any]:
+    from power.modes import read_mode, throttling
+
+    mode = read_mode(root)
+    return {
+        "id": mode.id,
+        "name": mode.name,
+        "clocks": mode.clocks,
+        "jetson_clocks": mode.jetson_clocks,
+        "key": mode.key,
+        "throttling": [*throttling(root).now],
+    }
+
+
+def _thermal(root: Path) -> dict[str, Any] | None:
+    from power.thermal import headroom, read_zones
+
+    nearest = headroom(read_zones(root))
+    if nearest is None:
+        return None
+    return {"zone": nearest.zone, "headroom_c": nearest.celsius, "trip": nearest.trip.kind}
+
+
+def _model(config: Config, root: Path, power_mode: str) -> dict[str, Any]:
+    """The default model, what it runs on, and its profile on this device in this power mode."""
+    found: dict[str, Any] = {
+        "name": config["models.default"],
+        "provider": None,
+        "threads": None,
+        "profile": None,
+        "problem": None,
+    }
+    try:
+        from delen.bundle import load_bundle
+        from delen.device import identify
+        from delen.engine.backends.choose import BundleBackends
+        from delen.profiles import find_profile
+        from delen.serving import bundle_by_name
+
+        bundle = load_bundle(bundle_by_name(config, config["models.default"]))
+        backends = BundleBackends(config["device.backend"], config["device.threads"])
+        where = backends.load(bundle).placement
+        found |= {"provider": where.provider, "threads": where.threads}
+        device = identify(root, where.provider, where.threads, where.runtime, power_mode)
+        profile = find_profile(Path(config["state.path"]), bundle, device)
+    except DelenError as error:
+        return found | {"problem": str(error)}
+    if profile is not None:
+        energy = profile.energy and profile.energy.source
+        found["profile"] = {"created": profile.created, "quick": profile.quick, "energy": energy}
+    return found
+
+
+def _source(probe: Probe) -> dict[str, Any]:
+    reading = probe.reading
+    return {
+        "source": probe.source,
+        "watts": reading and reading.total,
+        "rails": dict(reading.rails) if reading else {},
+        "serves": probe.serves,
+        "problem": probe.problem,
+        "remedy": probe.remedy,
+    }
+
+
+def _energy(choice: str, probes: Mapping[str, Probe]) -> dict[str, Any]:
+    """Which source would serve, and why none does although one is configured."""
+    if choice == "none":
+        return {"configured": choice, "source": None, "problem": None}
+    if choice == "auto":
+        source = next(name for name, probe in probes.items() if probe.serves)
+        return {"configured": choice, "source": source, "problem": None}
+    named = probes[choice]
+    problem = named.problem if named.reading is None else None
+    return {"configured": choice, "source": None if problem else choice, "problem": problem}
+
+
+def _daemon(config: Config, url: str | None) -> dict[str, Any]:
+    from delen.client import Client
+
+    try:
+        with Client(url or _address(config), timeout=2.0) as client:
+            address = client.url
+            models = client.models()
+    except DelenError as error:
+        return {"answers": False, "url": url or _address(config), "problem": str(error)}
+    ready = [model["name"] for model in models if model["state"] == "ready"]
+    return {"answers": True, "url": address, "problem": None, "ready": ready}
+
+
+def _address(config: Config) -> str:
+    """Where the environment, or else the configuration, says that the daemon listens."""
+    from delen.calls import URL_VARIABLE
+
+    if url := os.environ.get(URL_VARIABLE):
+        return url
+    path = config["server.socket"]
+    if path and Path(path).exists():
+        return f"unix://{path}"
+    return f"http://{config['server.host']}:{config['server.port']}"
+
+
+def _lines(found: Mapping[str, Any]) -> list[str]:
+    device, board, mode = found["device"], found["board"], found["power_mode"]
+    thermal, model, daemon = found["thermal"], found["model"], found["daemon"]
+    rails = " + ".join(board["total"]) if board and board["total"] else "no sensor"
+    slowed = "; ".join(mode["throttling"])
+    return [
+        f"device      {device['processor']}, {_count(device['cores'], 'core')}",
+        f"board       {board['family'] + ': total is ' + rails if board else 'no known Jetson'}",
+        f"power mode  {mode['key']}{', jetson_clocks' if mode['jetson_clocks'] else ''}",
+        *([f"            SLOWED DOWN: {slowed}"] if slowed else []),
+        "thermal     "
+        + (
+            f"{thermal['headroom_c']:.1f} degrees below {thermal['zone']}'s trip point "
+            f"({thermal['trip']})"
+            if thermal
+            else "no trip points"
+        ),
+        f"model       {_model_line(model)}",
+        f"daemon      {_daemon_line(daemon)}",
+        "",
+        "power sources, in the order in which 'auto' tries them:",
+        *(line for source in found["sources"] for line in _source_lines(source, found["energy"])),
+        *_energy_lines(found["energy"]),
+    ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _model_line(model: Mapping[str, Any]) -> str:
+    if model["problem"]:
+        return f"{model['name']}: {model['problem']}"
+    line = f"{model['name']} on {model['provider']}, {_count(model['threads'], 'thread')}; "
+    profile = model["profile"]
+    if profile is None:
+        return f"{line}no profile of this device in this power mode: delen profile measures one"
+    line += f"{'quick ' * profile['quick']}profile of {profile['created']}, "
+    if profile["energy"] is None:
+        return f"{line}without energy: delen profile --energy measures it"
+    return f"{line}with energy by {profile['energy']}"
+
+
+def _daemon_line(daemon: Mapping[str, Any]) -> str:
+    if not daemon["answers"]:
+        return str(daemon["problem"])
+    return f"answers at {daemon['url']}; ready: {', '.join(daemon['ready']) or 'no model'}"
+
+
+def _source_lines(source: Mapping[str, Any], energy: Mapping[str, Any]) -> list[str]:
+    mark = "->" if source["source"] == energy["source"] else "  "
+    head = f"{mark} {source['source']:<9}"
+    lines = []
+    if source["watts"] is not None:
+        rails = ", ".join(f"{rail} {watts:.2f}" for rail, watts in source["rails"].items())
+        lines.append(f"{source['watts']:.2f} W ({rails})")
+    if source["problem"]:
+        lines.append(source["problem"])
+    if source["remedy"]:
+        lines.append(f"remedy: {source['remedy']}")
+    return [f"{head if nth == 0 else ' ' * len(head)} {line}" for nth, line in enumerate(lines)]
+
+
+def _energy_lines(energy: Mapping[str, Any]) -> list[str]:
+    if energy["configured"] == "none":
+        return ["power.source is 'none': energy is unknown"]
+    if energy["problem"]:
+        return [f"power.source is {energy['configured']!r}, which gives no reading"]
+    return []

@@ -1,0 +1,158 @@
+"""``delen power``: watts, where they go, what limits them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from delen.client import Client
+from delen.commands.common import add_connection, quantity
+from delen.errors import ConfigError
+from delen.power_status import KEPT, Battery, Kept
+from delen.power_wire import JOULES_PER_WH
+
+_WATTS = {"mW": 1e-3, "W": 1.0}
+_STORED = {"J": 1.0, "kJ": 1e3, "Wh": JOULES_PER_WH}
+_TIMES = {"s": 1.0, "min": 60.0, "h": 3600.0}
+_DEFAULT_HISTORY = 60.0
+
+Read = TypeVar("Read")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Show the device's power, what it is made of and what limits it; or change the limits.\n"
+        "A limit of none takes it away. Changes last until the daemon ends."
+    )
+    parser.epilog = (
+        "example: delen power --watt-cap 12W\n"
+        "         delen power --battery 8Wh --reserve 1Wh --last 40min"
+    )
+    parser.add_argument(
+        "--watt-cap", type=_or_none(quantity(_WATTS)), default=KEPT, metavar="12W|none"
+    )
+    battery = parser.add_argument_group("battery")
+    battery.add_argument(
+        "--battery",
+        type=_or_none(quantity(_STORED)),
+        default=KEPT,
+        metavar="8Wh|none",
+        help="what is in it now",
+    )
+    battery.add_argument(
+        "--reserve", type=quantity(_STORED), metavar="1Wh", help="what is to be left; by default 0"
+    )
+    battery.add_argument(
+        "--last", type=quantity(_TIMES), metavar="40min", help="how long it has to last"
+    )
+    parser.add_argument("--mode", default=KEPT, metavar="NAME", help="switch the power mode")
+    parser.add_argument(
+        "--history",
+        type=quantity(_TIMES),
+        nargs="?",
+        const=_DEFAULT_HISTORY,
+        metavar="60s",
+        help="show the last accounting windows instead",
+    )
+    add_connection(parser)
+
+
+def _or_none(read: Callable[[str], Read]) -> Callable[[str], Read | None]:
+    return lambda text: None if text == "none" else read(text)
+
+
+def run(options: argparse.Namespace) -> int:
+    battery = _battery(options)
+    changes = {"watt_cap": options.watt_cap, "battery": battery, "mode": options.mode}
+    given = {name: value for name, value in changes.items() if value is not KEPT}
+    with Client(options.url) as client:
+        description = client.set_power(**given) if given else None
+        if options.history is not None:
+            windows = client.power_history(options.history)
+            print(json.dumps(windows) if options.json else _table(windows))
+            return 0
+        description = description or client.power()
+    print(json.dumps(description) if options.json else _describe(description))
+    return 0
+
+
+def _battery(options: argparse.Namespace) -> Battery | Kept | None:
+    """ConfigError where the options say half of it."""
+    if options.battery is KEPT or options.battery is None:
+        if options.reserve is not None or options.last is not None:
+            raise ConfigError("--reserve and --last need --battery with what is in it")
+        battery: Kept | None = options.battery
+        return battery
+    if options.last is None:
+        raise ConfigError("--battery needs --last, the time it has to last")
+    return Battery(options.battery, options.reserve or 0.0, options.last)
+
+
+def _describe(power: dict[str, Any]) -> str:
+    return "\n".join([*_source(power), *_parts(power), *_control(power)])
+
+
+def _source(power: dict[str, Any]) -> list[str]:
+    if power["source"] is None:
+        return ["no power source: every energy is unknown"]
+    mode = power["mode"]
+    number = "" if mode["id"] is None else f"{mode['id']} "
+    clocks = f", {mode['clocks']}" if mode["clocks"] else ""
+    rails = ", ".join(f"{name} {_watts(watts)}" for name, watts in power["rails"].items())
+    board = f" on {power['board']}" if power["board"] else ""
+    problem = f": {power['problem']}" if power["problem"] else ""
+    return [
+        f"{power['source']} ({power['scope']}, {power['kind']}){board}: "
+        f"{power['state']} for {power['since_s']:.0f} s{problem}",
+        f"power {_watts(power['watts'])}{f' ({rails})' if rails else ''}",
+        f"mode {number}{mode['name']}{clocks}",
+        *(f"throttled: {sentence}" for sentence in mode["throttling"]),
+    ]
+
+
+def _parts(power: dict[str, Any]) -> list[str]:
+    if power["windows"] == 0:
+        return []
+    parts = (("without requests", "static_w"), ("requests", "dynamic_w"), ("other", "other_w"))
+    return [", ".join(f"{name} {_watts(power[key])}" for name, key in parts)]
+
+
+def _control(power: dict[str, Any]) -> list[str]:
+    lines = [f"price {_price(power['price_per_j'])} (controller {power['controller']})"]
+    for constraint in power["constraints"]:
+        mark = " <-" if constraint["binding"] else ""
+        lines.append(
+            f"  {constraint['name']}: {constraint['explanation']}; "
+            f"asks {_price(constraint['price_per_j'])}{mark}"
+        )
+    battery = power["battery"]
+    if battery is not None:
+        lasts = battery["lasts_s"]
+        reach = "" if lasts is None else f", at this draw for {lasts / 60:.1f} min"
+        lines.append(
+            f"  battery: {battery['left_wh']:.3g} Wh left, {battery['reserve_wh']:.3g} Wh kept, "
+            f"to last {battery['last_s'] / 60:.1f} min{reach}"
+        )
+    return lines
+
+
+def _price(price: float | None) -> str:
+    return "without limit" if price is None else f"{price:.4g} accuracy/J"
+
+
+def _watts(watts: float | None) -> str:
+    return "unknown" if watts is None else f"{watts:.2f} W"
+
+
+def _table(windows: list[dict[str, Any]]) -> str:
+    lines = [f"{'ended':>8} {'watts':>7} {'requests':>9} {'idle':>9} {'other':>9}  kind"]
+    for window in windows:
+        ended = time.strftime("%H:%M:%S", time.localtime(window["time"]))
+        watts = "-" if window["watts"] is None else format(window["watts"], ".2f")
+        joules = (window["attributed_j"], window["idle_j"], window["other_j"])
+        columns = " ".join(f"{'-':>9}" if j is None else f"{j:>7.3f} J" for j in joules)
+        lines.append(f"{ended:>8} {watts:>7} {columns}  {window['kind']}")
+    return "\n".join(lines)

@@ -1,0 +1,76 @@
+"""The desk of a running daemon: it asks the energy controller, and keeps what the books need."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from math import inf
+
+from delen.energy import Share, Work
+from delen.engine.desk import Admitted
+from delen.plan import Plan
+from delen.result import Result
+from policies.controller import EnergyController
+
+Event = Work | tuple[Share, Result | None] | str
+"""A batch that ran; the end of a request; the tenant of a refused one."""
+
+
+class ControllerDesk:
+    """Admits requests by an energy controller, each in a few microseconds under one lock.
+
+    What happened is only noted; ``drain`` hands it to whoever keeps the books.
+    """
+
+    def __init__(
+        self, controller: EnergyController, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.lock = threading.Lock()
+        """Held whenever the controller is asked or told something."""
+        self.controller = controller
+        self._clock = clock
+        self._events: deque[Event] = deque()
+
+    def price(self, tenant: str) -> float:
+        with self.lock:
+            return self.controller.price(tenant)
+
+    def admit(self, tenant: str, plan: Plan, replan: Callable[[float], Plan]) -> Admitted:
+        controller, now, joules = self.controller, self._clock(), _needed(plan)
+        with self.lock:
+            controller.arrived(now, tenant, plan.frontier)
+            if joules <= controller.allowance(tenant, now):
+                controller.reserve(tenant, joules)
+                return Admitted(plan, joules)
+        plan = replan(inf)
+        joules = _needed(plan)
+        with self.lock:
+            if joules <= controller.allowance(tenant, now):
+                controller.reserve(tenant, joules)
+                return Admitted(plan, joules)
+            refusal = controller.refuse(tenant, joules, now)
+        self._events.append(tenant)
+        raise refusal
+
+    def ran(self, work: Work) -> None:
+        self._events.append(work)
+
+    def ended(
+        self, share: Share, reserved: float, used: float | None, result: Result | None
+    ) -> None:
+        with self.lock:
+            self.controller.spent(share.tenant, reserved, used or 0.0)
+        self._events.append((share, result))
+
+    def drain(self) -> list[Event]:
+        """What happened since the last call, in order."""
+        count = len(self._events)
+        return [self._events.popleft() for _ in range(count)]
+
+
+def _needed(plan: Plan) -> float:
+    """Joules that ``plan`` is expected to take; 0 where nothing is known."""
+    expected = plan.energy if plan.expected_energy is None else plan.expected_energy
+    return 0.0 if expected is None else expected

@@ -1,0 +1,57 @@
+"""What the sampler shows, as the energy controller is to see it."""
+
+from __future__ import annotations
+
+from delen.power_status import SourceHealth
+from policies.constraint import PowerView
+from power.attribution import Attributor
+from power.sampler import Sampler, SourceState
+
+
+class Gauge:
+    """Reads off a sampler, None where there is no source, what happened since the last time."""
+
+    def __init__(self, sampler: Sampler | None, now: float) -> None:
+        self._sampler = sampler
+        self._seen = now
+        self._joules = 0.0
+
+    @property
+    def is_measured(self) -> bool:
+        return self._sampler is not None and self._sampler.source.kind == "measured"
+
+    def state(self) -> SourceState | None:
+        return None if self._sampler is None else self._sampler.state()
+
+    def health(self) -> SourceHealth:
+        return "none" if self._sampler is None else self._sampler.state().status
+
+    def view(self, now: float, attributor: Attributor, headroom: float | None) -> PowerView:
+        """The power of the moment, unknown while there are no good readings. A source that only
+        estimates knows of requests alone."""
+        state = self.state()
+        if self._sampler is None or state is None or state.status == "degraded":
+            return PowerView(now, headroom=headroom)
+        watts = self._mean(self._sampler)
+        if watts is None and state.reading is not None:
+            watts = state.reading.total
+        static, lag = attributor.static_watts, attributor.time_constant
+        beside, other = attributor.beside_watts, None
+        if static is not None and beside is not None:
+            other = beside - static
+        if not self.is_measured:
+            static, other, lag = 0.0, 0.0, None
+        return PowerView(now, watts, static, other, self._joules, headroom, lag)
+
+    def _mean(self, sampler: Sampler) -> float | None:
+        """Watts since the last call, which are added to the joules; None over a gap."""
+        began, ended = self._seen, sampler.covered()
+        if ended is None or ended <= began:
+            return None
+        self._seen = ended
+        samples = sampler.window(began, ended)
+        if samples is None:
+            return None
+        joules = samples.energy(began, ended)
+        self._joules += joules
+        return joules / (ended - began)

@@ -1,0 +1,151 @@
+"""The choices worth their joules: the hull of expected accuracy over expected energy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delen.calibration import THRESHOLDS, Calibration
+from delen.frontier import Choice, Frontier
+
+
+class Freedom(Enum):
+    """What may be chosen to save: thresholds and depth, depth alone, or nothing."""
+
+    THRESHOLD = "threshold"
+    DEPTH = "depth"
+    NONE = "none"
+
+
+_KEPT = 256
+"""Frontiers kept for energies that have not changed since."""
+
+Energies = tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cloud:
+    """All that could be chosen up to some exit: ``shares`` [choices, exits] of where inputs end."""
+
+    exits: NDArray[np.int64]
+    thresholds: NDArray[np.float64]
+    shares: NDArray[np.float64]
+    accuracies: NDArray[np.float64]
+
+
+class Frontiers:
+    """Frontiers of one network at the energies of the moment.
+
+    ``useful`` are the exits that are worth reaching. Choices whose expected accuracy is below
+    ``least_accuracy`` are never taken to save.
+    """
+
+    def __init__(
+        self, calibration: Calibration, useful: Sequence[int], least_accuracy: float
+    ) -> None:
+        self._calibration = calibration
+        self._useful = tuple(useful)
+        self._least_accuracy = least_accuracy
+        self._clouds: dict[tuple[int, Freedom], _Cloud] = {}
+        self._made: dict[tuple[Choice, Energies, Freedom], Frontier] = {}
+
+    def up_to(self, top: Choice, energies: Energies, freedom: Freedom) -> Frontier:
+        """The frontier whose most accurate choice is ``top``, what is taken at no price.
+
+        ``energies`` are the joules up to each exit. Others go no deeper than ``top``, and are
+        cheaper and less accurate than it.
+        """
+        known = energies[: top.exit + 1]
+        if top.energy is None or None in known:
+            freedom = Freedom.NONE
+        key = (top, known, freedom)
+        if key not in self._made:
+            if len(self._made) >= _KEPT:
+                self._made.clear()
+            self._made[key] = self._make(top, known, freedom)
+        return self._made[key]
+
+    def _make(self, top: Choice, energies: Energies, freedom: Freedom) -> Frontier:
+        if freedom is Freedom.NONE:
+            return Frontier((top,))
+        cloud = self._cloud(top.exit, freedom)
+        joules = cloud.shares @ np.array(energies, np.float64)
+        assert top.energy is not None
+        worth = (
+            (joules < top.energy)
+            & (cloud.accuracies < top.accuracy)
+            & (cloud.accuracies >= self._least_accuracy)
+        )
+        found = np.flatnonzero(worth)
+        found = found[np.lexsort((-cloud.accuracies[found], joules[found]))]
+        best = np.maximum.accumulate(cloud.accuracies[found])
+        rises = np.ones(len(found), bool)
+        rises[1:] = best[1:] > best[:-1]
+        choices = [
+            Choice(
+                exit=int(cloud.exits[index]),
+                threshold=_none_if_nan(float(cloud.thresholds[index])),
+                energy=float(joules[index]),
+                accuracy=float(cloud.accuracies[index]),
+            )
+            for index in found[rises]
+        ]
+        return Frontier(tuple(hull([*choices, top])))
+
+    def _cloud(self, deepest: int, freedom: Freedom) -> _Cloud:
+        key = (deepest, freedom)
+        if key not in self._clouds:
+            parts = list(self._parts(deepest, freedom))
+            self._clouds[key] = _Cloud(
+                *(np.concatenate(column) for column in zip(*parts, strict=True))
+            )
+        return self._clouds[key]
+
+    def _parts(
+        self, deepest: int, freedom: Freedom
+    ) -> Iterator[
+        tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+    ]:
+        """Each depth run without a threshold, and with every threshold where they may be chosen."""
+        table = self._calibration
+        for exit in (exit for exit in self._useful if exit <= deepest):
+            straight = np.zeros((1, deepest + 1))
+            straight[0, exit] = 1.0
+            yield (
+                np.array([exit]),
+                np.array([np.nan]),
+                straight,
+                np.array([table.accuracy(exit)]),
+            )
+            if freedom is Freedom.THRESHOLD and exit > 0:
+                count = len(THRESHOLDS)
+                shares = np.zeros((count, deepest + 1))
+                shares[:, : exit + 1] = table.share_curve(exit)
+                yield np.full(count, exit), THRESHOLDS, shares, table.curve(exit).accuracy
+
+
+def hull(choices: Sequence[Choice]) -> list[Choice]:
+    """Those of ``choices`` that a line of some slope above 0 touches from above.
+
+    ``choices`` must ascend strictly in energy and accuracy; energies must be known. (Andrew's
+    monotone chain, "Another efficient algorithm for convex hulls in two dimensions", 1979.)
+    """
+    kept: list[Choice] = []
+    for choice in choices:
+        while len(kept) > 1 and _slope(kept[-2], kept[-1]) <= _slope(kept[-1], choice):
+            kept.pop()
+        kept.append(choice)
+    return kept
+
+
+def _slope(first: Choice, second: Choice) -> float:
+    assert first.energy is not None and second.energy is not None
+    return (second.accuracy - first.accuracy) / (second.energy - first.energy)
+
+
+def _none_if_nan(value: float) -> float | None:
+    return None if np.isnan(value) else value

@@ -1,0 +1,151 @@
+"""A made-up energy accounting, and the application over it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from api.app import Service, create_app
+from api.guard import Guard
+from api.metrics import Metrics
+from delen.errors import PowerError
+from delen.power_status import (
+    KEPT,
+    Battery,
+    BatteryStatus,
+    BoardEnergy,
+    Budget,
+    ConstraintStatus,
+    EnergyTotal,
+    ModeStatus,
+    PowerChanges,
+    PowerStatus,
+    Settled,
+    TenantStatus,
+    WindowStatus,
+)
+from delen.result import AccuracyOutcome, EnergyOutcome, LatencyOutcome, Receipt
+
+STATUS = PowerStatus(
+    source="ina3221",
+    scope="module_input",
+    kind="measured",
+    watts=7.5,
+    rails={"VDD_IN": 7.5, "VDD_SOC": -0.02},
+    state="ok",
+    since=12.0,
+    problem=None,
+    age=0.03,
+    board="Orin NX",
+    mode=ModeStatus(2, "15W", "gpu612", False, ()),
+    static=5.0,
+    dynamic=2.0,
+    other=None,
+    time_constant=0.0066,
+    price=0.0,
+    controller="price",
+    constraints=(),
+    battery=None,
+    window=None,
+    errors=3,
+    windows=40,
+    board_energy=BoardEnergy(80.0, 200.0, -1.0),
+)
+RECEIPT = Receipt(
+    LatencyOutcome(None, 0.01, 0.001, 0.01, None),
+    AccuracyOutcome(None, 0.9, 0.9, None, None),
+    EnergyOutcome(None, 0.04, 0.03, "attributed", "ina3221", "module_input", None),
+)
+
+
+class MadeUpEnergy:
+    """Fulfils EnergyService with what the test puts into it."""
+
+    def __init__(self) -> None:
+        self.status = STATUS
+        self.windows = [
+            WindowStatus(t, 1.0, 7.5, {"VDD_IN": 7.5}, 2.0, 5.0, 0.5, "attributed", 0.0, "ok")
+            for t in (100.0, 101.0)
+        ]
+        self.receipts = {"a-1": Settled("a-1", "m", "cam/1", 2, "confident", RECEIPT, True)}
+        self.budgets: dict[str, Budget | None] = {"cam/1": None}
+        self.sums = [EnergyTotal("cam/1", "m", 2, "attributed", 0.04)]
+        self.asked: list[float] = []
+
+    def describe(self) -> PowerStatus:
+        return self.status
+
+    def history(self, seconds: float) -> list[WindowStatus]:
+        self.asked.append(seconds)
+        return self.windows
+
+    def receipt(self, request_id: str) -> Settled | None:
+        return self.receipts.get(request_id)
+
+    def tenants(self) -> dict[str, TenantStatus]:
+        return {name: self._tenant(name) for name in self.budgets}
+
+    def _tenant(self, name: str) -> TenantStatus:
+        budget = self.budgets[name]
+        balance = None if budget is None else budget.joules
+        return TenantStatus(budget, balance, 0.04, 0.0, 1, 0, 0.0)
+
+    def totals(self) -> list[EnergyTotal]:
+        return self.sums
+
+    def set_tenant(self, name: str, budget: Budget | None) -> TenantStatus:
+        self.budgets[name] = budget
+        return self._tenant(name)
+
+    def set_limits(self, changes: PowerChanges) -> None:
+        if changes.mode is not KEPT:
+            raise PowerError("modes are not switched", "set power.switch_modes = true")
+        if changes.watt_cap is not KEPT:
+            cap = changes.watt_cap
+            self.status = replace(self.status, constraints=() if cap is None else (_cap(cap),))
+        if changes.battery is not KEPT:
+            battery = changes.battery
+            self.status = replace(self.status, battery=battery and _battery(battery))
+
+
+def _cap(watts: Any) -> ConstraintStatus:
+    return ConstraintStatus("watt_cap", "W", watts, 7.5, watts - 7.5, math.inf, True, "too much")
+
+
+def _battery(battery: Any) -> BatteryStatus:
+    assert isinstance(battery, Battery)
+    return BatteryStatus(battery.joules, battery.reserve, battery.last, None, None)
+
+
+@pytest.fixture
+def energy() -> MadeUpEnergy:
+    return MadeUpEnergy()
+
+
+@pytest.fixture
+def make_client(energy: MadeUpEnergy) -> Callable[..., FlaskClient]:
+    def make(token_file: Path | str = "") -> FlaskClient:
+        service = Service(
+            runtime=None,  # type: ignore[arg-type]
+            energy=energy,
+            metrics=Metrics(),
+            guard=Guard(str(token_file)),
+            default_model="m",
+            max_body=10_000,
+            describe_device=dict,
+            version="1",
+        )
+        return create_app(service).test_client()
+
+    return make
+
+
+@pytest.fixture
+def client(make_client: Callable[..., FlaskClient]) -> FlaskClient:
+    return make_client()

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from delen.commands.power import _describe, _table
+from delen.power_status import (
+    BatteryStatus,
+    ConstraintStatus,
+    ModeStatus,
+    PowerStatus,
+    WindowStatus,
+)
+from delen.power_wire import power_to_json, window_to_json
+
+STATUS = PowerStatus(
+    source="ina3221x",
+    scope="module_input",
+    kind="measured",
+    watts=None,
+    rails={},
+    state="degraded",
+    since=12.0,
+    problem="VDD_IN: Input/output error",
+    age=None,
+    board=None,
+    mode=ModeStatus(2, "15W", "gpu612", True, ("the GPU is held back by its temperature",)),
+    static=5.0,
+    dynamic=2.0,
+    other=None,
+    time_constant=None,
+    price=math.inf,
+    controller="price",
+    constraints=(
+        ConstraintStatus("battery", "s", 60.0, 30.0, -30.0, math.inf, True, "it is used up"),
+        ConstraintStatus("watt_cap", "W", 9.0, 7.0, 2.0, 0.25, False, "7 W of 9 W"),
+    ),
+    battery=BatteryStatus(3600.0, 1800.0, 60.0, None, None),
+    window=None,
+    windows=4,
+)
+
+
+def test_a_degraded_source_is_described_with_its_problem() -> None:
+    lines = _describe(power_to_json(STATUS)).splitlines()
+    assert lines == [
+        "ina3221x (module_input, measured): degraded for 12 s: VDD_IN: Input/output error",
+        "power unknown",
+        "mode 2 15W, gpu612",
+        "throttled: the GPU is held back by its temperature",
+        "without requests 5.00 W, requests 2.00 W, other unknown",
+        "price without limit (controller price)",
+        "  battery: it is used up; asks without limit <-",
+        "  watt_cap: 7 W of 9 W; asks 0.25 accuracy/J",
+        "  battery: 1 Wh left, 0.5 Wh kept, to last 1.0 min",
+    ]
+
+
+def test_no_source_is_said_in_one_line() -> None:
+    nothing = replace(
+        STATUS, source=None, constraints=(), battery=None, windows=0, price=0.0, state="none"
+    )
+    assert _describe(power_to_json(nothing)).splitlines() == [
+        "no power source: every energy is unknown",
+        "price 0 accuracy/J (controller price)",
+    ]
+
+
+@pytest.mark.parametrize(("idle", "shown"), [(None, "-"), (4.5, "4.500 J")])
+def test_a_window_that_was_not_measured_has_gaps(idle: float | None, shown: str) -> None:
+    window = WindowStatus(0.0, 1.0, None, {}, 0.25, idle, None, "estimated", 0.0, "degraded")
+    row = _table([window_to_json(window)]).splitlines()[1]
+    assert "0.250 J" in row
+    assert shown in row
+    assert row.endswith("estimated")
