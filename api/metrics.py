@@ -86,6 +86,11 @@ class Metrics:
             ["model"],
             registry=self._registry,
         )
+        self._dispatch_failures = Counter(
+            "delen_dispatch_failures",
+            "Calls in which the dispatch policy failed, or took too long",
+            registry=self._registry,
+        )
         self._labelled = Counter(
             "delen_labelled_answers",
             "Answers whose label was posted back",
@@ -130,6 +135,9 @@ class Metrics:
 
     def policy_failed(self, model: str) -> None:
         self._policy_failures.labels(model).inc()
+
+    def dispatch_failed(self, times: int) -> None:
+        self._dispatch_failures.inc(times)
 
     def audited(self, model: str, agreed: bool) -> None:
         self._audited.labels(model, "agreed" if agreed else "disagreed").inc()

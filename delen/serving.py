@@ -10,15 +10,18 @@ from typing import Any
 
 from delen.assembly import SHIPPED_BUNDLES, Assembler, PolicySettings
 from delen.config import Config
+from delen.dispatch import DispatchPolicy
 from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model
+from delen.engine.observer import Observer
 from delen.engine.runtime import Runtime
 from delen.engine.store import ModelStore
 from delen.engine.watch import WatchSettings
-from delen.engine.worker import Observer
 from delen.errors import BundleError, ConfigError, PowerError
-from delen.plugins import ENERGY_CONTROLLERS, find_plugin
+from delen.plugins import DISPATCH_POLICIES, ENERGY_CONTROLLERS, find_plugin
 from delen.power_status import Battery
+from delen.scheduler.core import Scheduler
+from delen.settings import DEFAULT_DISPATCH
 from delen.steward import EnergySteward, StewardSettings
 from delen.tenant_file import TenantFile
 from policies.controller import ControllerSettings
@@ -47,7 +50,7 @@ def open_runtime(
     ``find`` gives the bundles' folders where they are not the configuration's.
     """
     backend = BundleBackends(config["device.backend"], config["device.threads"])
-    policies = policy_settings(config)
+    policies, scheduler = policy_settings(config), _make_scheduler(config)
     steward = _open_steward(config, is_gpu=backend.provider != "cpu")
     try:
         assembler = Assembler(
@@ -59,14 +62,33 @@ def open_runtime(
             assembler,
             observer,
             backend.threads,
-            config["server.max_backlog_seconds"],
+            scheduler,
             steward.desk,
         )
     except BaseException:
         steward.close()
         raise
-    steward.start(runtime.store.models, assembler.reprofile)
+    steward.start(runtime.store.models, lambda model: runtime.change(model, assembler.reprofile))
     return Opened(runtime, steward)
+
+
+def _make_scheduler(config: Config) -> Scheduler:
+    name = config["policies.dispatch"]
+    policy = _make_dispatch(name)
+    default = policy if name == DEFAULT_DISPATCH else _make_dispatch(DEFAULT_DISPATCH)
+    return Scheduler(policy, default, max_backlog=config["server.max_backlog_seconds"])
+
+
+def _make_dispatch(name: str) -> DispatchPolicy:
+    make = find_plugin(DISPATCH_POLICIES, name)
+    try:
+        policy: DispatchPolicy = make()
+    except Exception as error:
+        raise ConfigError(f"the dispatch policy {name!r} cannot be made: {error}") from error
+    for call in ("choose", "ran", "ended"):
+        if not callable(getattr(policy, call, None)):
+            raise ConfigError(f"the dispatch policy {name!r} has no {call}()")
+    return policy
 
 
 def _open_steward(config: Config, is_gpu: bool) -> EnergySteward:

@@ -12,6 +12,9 @@ from delen.places import default_socket, default_state
 PREFIX = "DELEN_"
 """Of the variables that override keys."""
 
+DEFAULT_DISPATCH = "value"
+"""The dispatch policy that decides where none is named, or where another one fails."""
+
 POWER_SOURCES = (
     "auto", "ina3221", "ina3221x", "ina238", "jtop", "nvml", "rapl", "model", "none",
 )  # fmt: skip
@@ -63,7 +66,7 @@ SETTINGS = (
         "server",
         "max_backlog_seconds",
         2.0,
-        "predicted work beyond which requests are refused",
+        "predicted work that may wait, by tenants' shares",
         _between(0.001, 3600),
     ),
     Setting(
@@ -140,6 +143,7 @@ SETTINGS = (
         _between(0, 100),
     ),
     Setting("policies", "exit", "bounds", "exit policy, by entry point"),
+    Setting("policies", "dispatch", DEFAULT_DISPATCH, "dispatch policy, by entry point"),
     Setting("policies", "conditions", "", "condition file of the policy 'conditions'"),
     Setting("policies", "quantile", 0.99, "at which latencies are predicted", _between(0.5, 0.99)),
     Setting("policies", "guarantee", 0.95, "level at which floors hold", _between(0.5, 0.9999)),

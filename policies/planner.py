@@ -67,7 +67,7 @@ class Planner:
     ) -> None:
         self.settings = settings
         self._by_threshold = by_threshold
-        self._calibration = calibration
+        self.calibration = calibration
         self.accuracies = tuple(calibration.accuracy(exit) for exit in range(calibration.exits))
         self.useful = useful_exits(self.accuracies)
         self._certified: dict[tuple[int, float], Threshold | None] = {}
@@ -76,7 +76,7 @@ class Planner:
         self._frontiers = Frontiers(calibration, self.useful, settings.least_accuracy)
 
     def _find_lossless(self) -> Threshold | None:
-        table, settings, deepest = self._calibration, self.settings, self.useful[-1]
+        table, settings, deepest = self.calibration, self.settings, self.useful[-1]
         tolerance, level = settings.tolerance, settings.guarantee
         if settings.lossless == AGREEMENT:
             return agreement_threshold(table, deepest, tolerance, level, settings.procedure)
@@ -135,7 +135,7 @@ class Planner:
             threshold = self._certify(deepest, bounds.min_accuracy)
             if threshold is None:
                 best = highest_floor(
-                    self._calibration, deepest, self.settings.guarantee, self.settings.procedure
+                    self.calibration, deepest, self.settings.guarantee, self.settings.procedure
                 )
                 problem = _join(problem, self._floor_problem(bounds, deepest, best, latencies))
                 nearest = replace(
@@ -234,7 +234,7 @@ class Planner:
         for exit in self.useful:
             if exit > deepest and self._certify(exit, floor) is not None:
                 return f"{sentence} (exit {exit} could: it takes {1e3 * latencies[exit]:.3g} ms)"
-        samples, accuracy = self._calibration.samples, self.accuracies[self.useful[-1]]
+        samples, accuracy = self.calibration.samples, self.accuracies[self.useful[-1]]
         least = samples_needed(floor, level)
         if samples < least < inf:
             return (
@@ -253,7 +253,7 @@ class Planner:
     ) -> Choice:
         if threshold is None:
             return Choice(deepest, None, energies[deepest], self.accuracies[deepest])
-        shares = self._calibration.exit_shares(threshold.value, deepest)
+        shares = self.calibration.exit_shares(threshold.value, deepest)
         joules: float | None = 0.0
         for share, cost in zip(shares, energies[: deepest + 1], strict=True):
             joules = None if joules is None or cost is None else joules + share * cost
@@ -262,7 +262,7 @@ class Planner:
     def _cases(self, choice: Choice) -> tuple[Case, ...]:
         if not self._by_threshold:
             return (UNKNOWN_CASE,) * (choice.exit + 1)
-        return self._calibration.cases(choice.threshold, choice.exit)
+        return self.calibration.cases(choice.threshold, choice.exit)
 
     def _certify(self, deepest: int, floor: float) -> Threshold | None:
         key = (deepest, floor)
@@ -271,7 +271,7 @@ class Planner:
                 self._certified.clear()
             level, procedure = self.settings.guarantee, self.settings.procedure
             self._certified[key] = certified_threshold(
-                self._calibration, deepest, floor, level, procedure
+                self.calibration, deepest, floor, level, procedure
             )
         return self._certified[key]
 

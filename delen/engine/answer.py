@@ -102,8 +102,12 @@ def _accuracy(job: Job, reason: Reason) -> AccuracyOutcome:
 
 
 def _expected(case: Case, job: Job, reason: Reason) -> float | None:
+    """Where the dispatch policy cut it off, which it does by what it knows of the confidence, that
+    of answers as sure as this one."""
     if reason == "policy":
-        return None
+        if not job.cut_off or job.plan.accuracy is None:
+            return None
+        return job.model.figures.accuracy_after(job.exit, job.confidence, job.exit)
     if _is_confident(job):
         return case.confident
     return case.planned if job.exit == job.plan.exit else case.forced

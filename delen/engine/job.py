@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from delen.bounds import Bounds, Options
 from delen.criteria import PATIENCE, patience
+from delen.dispatch import Task
 from delen.energy import Share
 from delen.engine.backends.base import Features
 from delen.engine.model import Model
 from delen.plan import Plan
 from delen.result import Result
-from delen.scheduler.queue import WaitingJob
 
 
 @dataclass(slots=True, eq=False)
@@ -26,7 +26,8 @@ class Job:
     ``streak`` is how many exits before that one gave the same answer in a row, counted under the
     criterion ``patience`` alone.
 
-    ``reserved`` are the joules that were set aside for it when it was admitted.
+    ``reserved`` are the joules that were set aside for it when it was admitted. ``cut_off`` is true
+    where the dispatch policy ended it with the answer that it had.
 
     ``arrived`` is on the runtime's monotonic clock. ``future`` gets the Result, or the error of
     a job that ends with no answer at all.
@@ -50,6 +51,7 @@ class Job:
     energy: float | None = 0.0
     reserved: float = 0.0
     cancelled: bool = False
+    cut_off: bool = False
 
     @property
     def share(self) -> Share:
@@ -61,16 +63,30 @@ class Job:
         max_latency = self.bounds.max_latency
         return inf if max_latency is None else self.arrived + max_latency
 
-    def waiting(self) -> WaitingJob:
-        """This job as the scheduler sees it."""
-        return WaitingJob(
+    @property
+    def joules_left(self) -> float:
+        """Of the cap on its energy; inf without one, or where what it took is unknown."""
+        cap = self.bounds.max_energy
+        return inf if cap is None or self.energy is None else cap - self.energy
+
+    @property
+    def takes_best_effort(self) -> bool:
+        return self.options.on_infeasible == "best_effort"
+
+    def task(self) -> Task:
+        """This job as the scheduler sees it, before its first segment."""
+        return Task(
             id=self.id,
             model=self.model.name,
-            segment=self.segment,
-            last=self.plan.exit,
-            priority=self.options.priority,
-            deadline=self.deadline,
+            tenant=self.options.tenant,
             arrived=self.arrived,
+            segment=0,
+            last=self.plan.exit,
+            deadline=self.deadline,
+            priority=self.options.priority,
+            floor=self.plan.guarantee is not None,
+            threshold=self.plan.threshold,
+            joules_left=self.joules_left,
         )
 
     def reached(

@@ -8,18 +8,35 @@ from delen.bundle import Bundle
 from delen.costs import Costs
 from delen.engine.backends.base import Network
 from delen.engine.watch import GuaranteeWatch
+from delen.scheduler.exits import ExitViews
+from delen.scheduler.figures import ModelFigures
+from delen.scheduler.plans import Plans
 from policies.exits import ExitPolicy
 from policies.planner import Planner
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
+    """``plans``, ``views`` and ``figures`` are what requests, exit policies and dispatch policies
+    are given of it; all follow ``costs``."""
+
     bundle: Bundle
     network: Network
     planner: Planner
     policy: ExitPolicy
     costs: Costs
     watch: GuaranteeWatch = field(default_factory=GuaranteeWatch)
+    plans: Plans = field(init=False)
+    views: ExitViews = field(init=False)
+    figures: ModelFigures = field(init=False)
+
+    def __post_init__(self) -> None:
+        planner, costs, bundle = self.planner, self.costs, self.bundle
+        macs = tuple(exit.macs for exit in bundle.exits)
+        figures = ModelFigures(costs, planner.calibration, bundle.manifest.max_batch)
+        object.__setattr__(self, "plans", Plans(planner, costs))
+        object.__setattr__(self, "views", ExitViews(planner, costs, macs))
+        object.__setattr__(self, "figures", figures)
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +17,22 @@ from delen.bounds import Bounds, Options
 from delen.engine.desk import EnergyDesk, IdleDesk
 from delen.engine.job import Job
 from delen.engine.model import Model
+from delen.engine.observer import Observer
 from delen.engine.store import ModelStore
 from delen.engine.watch import read_labels
-from delen.engine.worker import Observer, Worker
-from delen.errors import Draining, InfeasibleBound, InvalidInput, Nearest, Overloaded
+from delen.engine.worker import Worker
+from delen.errors import Draining, InvalidInput
 from delen.guarantee import Feedback
 from delen.plan import Plan, Preview
+from delen.scheduler.core import Scheduler
 
 
 class Runtime:
     """One device's server without its HTTP. Safe to call from many threads.
 
-    ``find`` gives the folders of bundles and ``load`` makes a Model of one. ``max_backlog`` is
-    the predicted work in seconds beyond which requests are refused as Overloaded. ``desk`` is
-    asked for the price of energy and for leave to spend it; by default nothing is controlled.
+    ``find`` gives the folders of bundles and ``load`` makes a Model of one. ``scheduler`` is
+    a new one. ``desk`` is asked for the price of energy and for leave to spend it; by default
+    nothing is controlled.
     """
 
     def __init__(
@@ -38,13 +41,12 @@ class Runtime:
         load: Callable[[Path], Model],
         observer: Observer,
         threads: int,
-        max_backlog: float,
+        scheduler: Scheduler,
         desk: EnergyDesk | None = None,
     ) -> None:
         self.store = ModelStore(find, load)
         self._desk = desk or IdleDesk()
-        self._worker = Worker(observer, threads, self._desk)
-        self._max_backlog = max_backlog
+        self._worker = Worker(observer, threads, scheduler, self._desk)
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(4)
         self._draining = False
@@ -63,7 +65,11 @@ class Runtime:
         return self._worker.jobs_of(name)
 
     def unload(self, name: str) -> None:
-        self.store.unload(name, self.jobs)
+        self.store.unload(name, self._worker.remove_model)
+
+    def change(self, model: Model, change: Callable[[Model], None]) -> None:
+        """Let ``change`` give ``model`` other costs while nothing is decided by them."""
+        self._worker.change_model(partial(change, model))
 
     def submit(
         self,
@@ -87,13 +93,9 @@ class Runtime:
         now = time.monotonic()
         model.costs.relax(now)
         arrived = now if arrived is None else arrived
-        waiting = self._worker.backlog(options.priority)
-        if waiting > self._max_backlog:
-            raise Overloaded(
-                f"{waiting:.2f} s of work wait already, more than {self._max_backlog:g} s",
-                retry_after=waiting,
-            )
-        plan_at = partial(self._plan_at, model, bounds, options, now - arrived, waiting)
+        deadline = inf if bounds.max_latency is None else arrived + bounds.max_latency
+        ahead = self._worker.seconds_ahead(options.priority, options.tenant, deadline)
+        plan_at = partial(self._plan_at, model, bounds, options, now - arrived, ahead)
         plan = plan_at(self._desk.price(options.tenant))
         plan, reserved = self._desk.admit(options.tenant, plan, plan_at)
         number = next(self._ids)
@@ -115,30 +117,27 @@ class Runtime:
             raise
         return job
 
-    @staticmethod
     def _plan_at(
-        model: Model, bounds: Bounds, options: Options, spent: float, waiting: float, price: float
+        self,
+        model: Model,
+        bounds: Bounds,
+        options: Options,
+        spent: float,
+        ahead: float,
+        price: float,
     ) -> Plan:
-        """A plan that counts what waits before it. What only the waiting forbids is overload."""
-        guaranteed = model.watch.holds
-        plan = model.planner.plan(bounds, model.costs, spent + waiting, guaranteed, price)
-        if plan.infeasible is None or options.on_infeasible == "best_effort":
-            return plan
-        alone = model.planner.plan(bounds, model.costs, spent, guaranteed, price)
-        if alone.infeasible is None:
-            raise Overloaded(
-                f"the bounds cannot be kept behind {1e3 * waiting:.3g} ms of waiting work",
-                retry_after=waiting,
-            )
-        raise InfeasibleBound(alone.infeasible, alone.nearest or Nearest())
+        """A plan that counts what is ahead of it."""
+        if not self._worker.manners.plans:
+            return model.plans.unplanned()
+        best_effort = options.on_infeasible == "best_effort"
+        return model.plans.admit(bounds, spent, ahead, model.watch.holds, best_effort, price)
 
     def preview(self, name: str, bounds: Bounds, tenant: str = "default") -> Preview:
         """What ``bounds`` would buy of model ``name`` for ``tenant`` on an idle device, at the
         present price of energy, without running it."""
         model = self.store.ready(name)
         model.costs.relax(time.monotonic())
-        price, guaranteed = self._desk.price(tenant), model.watch.holds
-        plan = model.planner.plan(bounds, model.costs, 0.0, guaranteed, price)
+        plan = model.plans.plan(bounds, 0.0, model.watch.holds, self._desk.price(tenant))
         return Preview.of(name, plan, model.planner.points(model.costs))
 
     def feedback(self, name: str, labels: Mapping[str, object]) -> Feedback:

@@ -1,44 +1,33 @@
-"""The thread that owns the device: it runs segments and asks the exit policy after each."""
+"""The thread that owns the device: it does what the scheduler says, and answers jobs."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from typing import Protocol, get_args
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf
 
-from delen.costs import Costs
+from delen.dispatch import Manners, Task
 from delen.energy import Work
 from delen.engine.answer import terms_of, write_result
 from delen.engine.audit import Audit, Audits
-from delen.engine.backends.base import SegmentRun
-from delen.engine.desk import EnergyDesk, IdleDesk
+from delen.engine.desk import EnergyDesk
 from delen.engine.job import Job
+from delen.engine.judge import Judge
 from delen.engine.model import Model
-from delen.errors import BackendError, DelenError, Draining
-from delen.plan import Decision, ExitView
+from delen.engine.observer import Observer
+from delen.engine.segments import Segments
+from delen.errors import BackendError, DelenError, Draining, ModelLoading, Overloaded
 from delen.result import Reason, Result
-from delen.scheduler.queue import Batch, Scheduler
-from policies.exits import BoundsPolicy
+from delen.scheduler.core import Orders, Scheduler
+from delen.scheduler.lanes import Batch
 
 log = logging.getLogger("delen.engine")
 
-
-class Observer(Protocol):
-    """Told of what the worker did, on its thread or a canceller's; it has to be quick."""
-
-    def answered(self, result: Result) -> None: ...
-    def ran(self, work: Work) -> None: ...
-    def policy_failed(self, model: str) -> None: ...
-    def audited(self, model: str, agreed: bool) -> None: ...
-
-
-def _check_decision(decision: object, view: ExitView) -> None:
-    """ValueError unless ``decision``, from a plug-in, can be followed."""
-    if not isinstance(decision, Decision) or decision.reason not in (None, *get_args(Reason)):
-        raise ValueError(f"the policy gave {decision!r}, which is no decision")
-    if view.next_exit is None and not decision.stop:
-        raise ValueError(f"the policy went on at exit {view.exit}, where the plan ends")
+_LONGEST_WAIT = 3600.0
+"""Seconds after which the scheduler is asked again, whatever it said; locks take no infinity."""
 
 
 def _cancelled() -> Draining:
@@ -53,36 +42,69 @@ class Worker:
     to the deepest exit. Nobody waits for that, but for the segment that runs.
     """
 
-    def __init__(self, observer: Observer, threads: int, desk: EnergyDesk | None = None) -> None:
+    def __init__(
+        self, observer: Observer, threads: int, scheduler: Scheduler, desk: EnergyDesk
+    ) -> None:
         self._observer = observer
-        self._desk = desk or IdleDesk()
-        self._threads = threads
-        self._scheduler = Scheduler()
+        self._desk = desk
+        self._scheduler = scheduler
+        self._segments = Segments(desk, threads)
+        self._judge = Judge(observer)
         self._jobs: dict[int, Job] = {}
+        self._models: set[str] = set()
         self._audits = Audits()
-        self._running_work = 0.0
-        self._costs: dict[str, Costs] = {}
-        self._max_batch: dict[str, int] = {}
-        self._fallback = BoundsPolicy()
-        self._policies_reported: set[str] = set()
+        self._audited_until = 0.0
+        self._failures = 0
         self._changed = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="delen-worker", daemon=True)
         self._thread.start()
 
+    @property
+    def manners(self) -> Manners:
+        """Of the dispatch policy in force."""
+        return self._scheduler.manners
+
     def add_model(self, model: Model) -> None:
         with self._changed:
-            self._costs[model.name] = model.costs
-            self._max_batch[model.name] = model.bundle.manifest.max_batch
+            self._models.add(model.name)
+            self._scheduler.learn_model(model.name, model.figures)
+
+    def remove_model(self, name: str) -> int:
+        """Take no more jobs of model ``name``, unless some are queued or running: how many."""
+        with self._changed:
+            jobs = self.jobs_of(name)
+            if not jobs and name in self._models:
+                self._models.remove(name)
+                self._scheduler.forget_model(name)
+            return jobs
+
+    def change_model(self, change: Callable[[], None]) -> None:
+        """Let ``change`` give a model other costs while no decision is made."""
+        with self._changed:
+            change()
+
+    def seconds_ahead(self, priority: int, tenant: str, deadline: float) -> float:
+        """Seconds until a new job with these properties would start; 0 for a dispatch policy that
+        does not want to know. Overloaded where too much work of ``tenant`` waits already."""
+        with self._changed:
+            now = time.monotonic()
+            self._scheduler.check_room(now, tenant)
+            if not self.manners.admits:
+                return 0.0
+            ahead = self._scheduler.ahead(now, priority, tenant, deadline)
+            return ahead + max(0.0, self._audited_until - now)
 
     def submit(self, job: Job) -> None:
         """Queue a job; its future gets the answer."""
         with self._changed:
             if self._stopping:
                 raise Draining("the engine is closed", retry_after=1.0)
+            if job.model.name not in self._models:
+                raise ModelLoading(f"model {job.model.name!r} was unloaded", retry_after=1.0)
             job.future.set_running_or_notify_cancel()
             self._jobs[job.id] = job
-            self._scheduler.add(job.waiting())
+            self._scheduler.add(time.monotonic(), job.task())
             self._changed.notify_all()
 
     def cancel(self, job: Job) -> None:
@@ -90,14 +112,8 @@ class Worker:
         with self._changed:
             job.cancelled = True
             if job.id in self._scheduler:
-                self._scheduler.remove(job.id)
+                self._scheduler.remove(time.monotonic(), job.id)
                 self._end_early(job, _cancelled())
-
-    def backlog(self, priority: int) -> float:
-        """Predicted seconds of work that a new job of this priority waits for."""
-        with self._changed:
-            waiting = self._scheduler.backlog(self._costs, priority)
-            return waiting + self._running_work
 
     def jobs_of(self, model: str) -> int:
         """How many jobs of ``model`` are queued or running."""
@@ -114,12 +130,120 @@ class Worker:
         with self._changed:
             self._stopping = True
             for job in list(self._jobs.values()):
-                job.cancelled = True
-                if job.id in self._scheduler:
-                    self._scheduler.remove(job.id)
-                    self._end_early(job, _cancelled())
+                self.cancel(job)
             self._changed.notify_all()
         self._thread.join()
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                orders = self._ask()
+                while orders.idle and not self._stopping and not self._may_audit():
+                    self._changed.wait(min(_LONGEST_WAIT, max(0.0, orders.wake - time.monotonic())))
+                    orders = self._ask()
+                if orders.idle and self._stopping:
+                    return
+                audit = self._next_audit() if orders.idle else None
+            if audit is None:
+                self._follow(orders)
+            else:
+                self._run_audit(audit)
+            audit = None  # nothing of a model that is unloaded meanwhile may be held here
+
+    def _ask(self) -> Orders:
+        began = time.monotonic()
+        orders = self._scheduler.next(began)
+        self._scheduler.decision_took(time.monotonic() - began)
+        for failure in self._scheduler.fetch_report():
+            log.error("%s; the default decides where it fails", failure)
+        if self._scheduler.failures > self._failures:
+            self._observer.dispatch_failed(self._scheduler.failures - self._failures)
+            self._failures = self._scheduler.failures
+        return orders
+
+    def _follow(self, orders: Orders) -> None:
+        for task in orders.late:
+            self._answer(self._jobs[task.id], "latency")
+        for task in orders.answer:
+            job = self._jobs[task.id]
+            job.cut_off = True
+            self._answer(job, "policy")
+        for task in orders.refuse:
+            self._give_up(task)
+        if orders.run is not None:
+            self._run(orders.run)
+
+    def _run(self, batch: Batch) -> None:
+        jobs = [self._jobs[task.id] for task in batch.tasks]
+        work: Work | None = None
+        failure: BackendError | None = None
+        reasons: list[Reason | None] = [None] * len(jobs)
+        try:
+            work = self._segments.run(jobs)
+            reasons = [self._reason_to_stop(job, len(jobs), work.ended) for job in jobs]
+        except Exception as error:
+            log.exception("segment %d of %s failed", batch.key.segment, batch.key.model)
+            failure = BackendError(f"the engine failed in segment {batch.key.segment}: {error}")
+        now = time.monotonic()
+        with self._changed:
+            self._scheduler.ran(now, batch, now - batch.began)
+        for task, job, reason in zip(batch.tasks, jobs, reasons, strict=True):
+            with self._changed:
+                if failure is None and job.cancelled:
+                    reason = "cancelled"
+                if failure is None and reason is None:
+                    self._scheduler.resume(now, task, job.confidence, job.joules_left)
+                    continue
+                self._scheduler.end(now, task)
+            if reason is not None:
+                self._answer(job, reason)
+            elif failure is not None:
+                self._end_early(job, failure)
+        if work is not None:
+            self._observer.ran(work)
+
+    def _reason_to_stop(self, job: Job, batch: int, now: float) -> Reason | None:
+        if self.manners.plans:
+            return self._judge.reason_to_stop(job, batch, now)
+        return "final" if job.exit == job.plan.exit else None
+
+    def _give_up(self, task: Task) -> None:
+        """Refuse ``task``, which has no answer; one that takes the best effort gets more time."""
+        job = self._jobs[task.id]
+        with self._changed:
+            now = time.monotonic()
+            if job.takes_best_effort and task.deadline < inf and not job.cancelled:
+                self._scheduler.add(now, replace(task, deadline=inf))
+                return
+            deadline = now + job.deadline - job.arrived
+            wait = self._scheduler.ahead(now, task.priority, task.tenant, deadline)
+        self._fail(job, Overloaded("other work left no time for it", retry_after=wait))
+
+    def _may_audit(self) -> bool:
+        return len(self._audits) > 0 and len(self._scheduler) == 0
+
+    def _next_audit(self) -> Audit:
+        audit = self._audits.next()
+        takes = audit.model.costs.typical(audit.segment, audit.segment, 1)
+        self._audited_until = time.monotonic() + takes
+        return audit
+
+    def _run_audit(self, audit: Audit) -> None:
+        segment, model = audit.segment, audit.model
+        try:
+            work, agrees = self._segments.run_audit(audit)
+        except Exception:
+            log.exception("segment %d of %s failed in an audit", segment, model.name)
+            return
+        finally:
+            self._audited_until = 0.0
+        self._observer.ran(work)
+        if agrees is None:
+            with self._changed:
+                self._audits.put_back(audit)
+            return
+        model.watch.audited(agrees, audit.promised)
+        self._observer.audited(model.name, agrees)
 
     def _end_early(self, job: Job, error: DelenError) -> None:
         """End ``job`` with its best answer so far, with ``error`` only where it has none."""
@@ -127,154 +251,6 @@ class Worker:
             self._answer(job, "cancelled")
         else:
             self._fail(job, error)
-
-    def _loop(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(
-                    lambda: self._stopping or len(self._scheduler) > 0 or len(self._audits) > 0
-                )
-                batch = self._scheduler.next(time.monotonic(), self._costs, self._max_batch)
-                if batch is None and self._stopping:
-                    return
-                audit = self._audits.next() if batch is None else None
-                jobs = () if batch is None else tuple(self._jobs[id] for id in batch.jobs)
-                self._running_work = self._predict(batch, jobs, audit)
-            if batch is not None:
-                self._run_or_fail(batch, jobs)
-            elif audit is not None:
-                self._run_audit(audit)
-            batch = audit = None
-            jobs = ()  # nothing of a model that is unloaded meanwhile may be held here
-            with self._changed:
-                self._running_work = 0.0
-
-    def _predict(self, batch: Batch | None, jobs: tuple[Job, ...], audit: Audit | None) -> float:
-        """Seconds that the device is typically busy with ``jobs``, or with the next segment of
-        ``audit``."""
-        if batch is not None:
-            last = max(job.plan.exit for job in jobs)
-            return self._costs[batch.model].typical(batch.segment, last, len(jobs))
-        assert audit is not None
-        return audit.model.costs.typical(audit.segment, audit.segment, 1)
-
-    def _run_or_fail(self, batch: Batch, jobs: tuple[Job, ...]) -> None:
-        try:
-            self._run(batch, jobs)
-        except Exception as error:
-            log.exception("segment %d of %s failed", batch.segment, batch.model)
-            failure = BackendError(f"the engine failed in segment {batch.segment}: {error}")
-            for job in jobs:
-                if job.id in self._jobs and job.id not in self._scheduler:
-                    self._end_early(job, failure)
-
-    def _run(self, batch: Batch, jobs: tuple[Job, ...]) -> None:
-        model, segment, size = jobs[0].model, batch.segment, len(jobs)
-        cost = model.costs.cost(segment, size)
-        began, processor = time.monotonic(), time.thread_time()
-        for job in jobs:
-            job.started = min(job.started, began)
-        run = model.network.run(segment, [job.features for job in jobs])
-        processor = (time.thread_time() - processor) * self._threads
-        now = time.monotonic()
-        model.costs.learn(segment, size, now - began)
-        energy, shares = model.costs.energy, tuple(job.share for job in jobs)
-        joules = energy.predict(cost, processor)
-        work = Work(model.name, segment, size, began, now, joules, shares)
-        self._desk.ran(work)
-        each = None if joules is None else joules * energy.factor(segment) / size
-        self._take_answers(jobs, segment, run, each)
-        for job in jobs:
-            self._decide(job, size, now)
-        self._observer.ran(work)
-
-    @staticmethod
-    def _take_answers(
-        jobs: tuple[Job, ...], segment: int, run: SegmentRun, joules: float | None
-    ) -> None:
-        features = run.features or [None] * len(jobs)
-        for index, job in enumerate(jobs):
-            job.reached(
-                segment,
-                float(run.confidence[index]),
-                run.logits[index].copy(),
-                joules,
-                features[index],
-            )
-
-    def _decide(self, job: Job, batch: int, now: float) -> None:
-        if job.cancelled:
-            self._answer(job, "cancelled")
-            return
-        decision = self._ask_policy(job, self._view(job, batch, now))
-        if decision.reason is not None:
-            self._answer(job, decision.reason)
-            return
-        with self._changed:
-            if job.cancelled:
-                self._answer(job, "cancelled")
-            else:
-                self._scheduler.add(job.waiting())
-
-    def _view(self, job: Job, batch: int, now: float) -> ExitView:
-        model = job.model
-        next_exit = model.planner.next_useful(job.exit, job.plan.exit)
-        time_to_next, energy_at_next = 0.0, job.energy
-        if next_exit is not None:
-            time_to_next = model.costs.latency(job.exit + 1, next_exit, batch)
-            time_to_next += model.costs.answering()
-            joules = model.costs.planned_energy(job.exit + 1, next_exit, batch)
-            energy_at_next = None if job.energy is None or joules is None else job.energy + joules
-        return ExitView(
-            exit=job.exit,
-            exits=model.exits,
-            confidence=job.confidence,
-            accuracy=model.planner.accuracies[job.exit],
-            macs=model.bundle.exits[job.exit].macs,
-            elapsed=now - job.arrived,
-            energy=job.energy,
-            next_exit=next_exit,
-            time_to_next=time_to_next,
-            energy_at_next=energy_at_next,
-            bounds=job.bounds,
-            plan=job.plan,
-        )
-
-    def _run_audit(self, audit: Audit) -> None:
-        """Run the next segment of ``audit``; the last one tells whether its exit agrees."""
-        model, segment = audit.model, audit.segment
-        try:
-            began, processor = time.monotonic(), time.thread_time()
-            run = model.network.run(segment, [audit.features])
-            processor = (time.thread_time() - processor) * self._threads
-            ended = time.monotonic()
-        except Exception:
-            log.exception("segment %d of %s failed in an audit", segment, model.name)
-            return
-        model.costs.learn(segment, 1, ended - began)
-        joules = model.costs.energy.predict(model.costs.cost(segment, 1), processor)
-        for told in (self._desk, self._observer):
-            told.ran(Work(model.name, segment, 1, began, ended, joules, ()))
-        if segment < audit.last:
-            audit.features, audit.segment = run.features[0], segment + 1
-            with self._changed:
-                self._audits.put_back(audit)
-            return
-        agrees = int(run.logits[0].argmax()) == audit.index
-        model.watch.audited(agrees, audit.promised)
-        self._observer.audited(model.name, agrees)
-
-    def _ask_policy(self, job: Job, view: ExitView) -> Decision:
-        try:
-            decision = job.model.policy.decide(view)
-            _check_decision(decision, view)
-            return decision
-        except Exception:
-            if job.model.name not in self._policies_reported:
-                self._policies_reported.add(job.model.name)
-                log.exception("the exit policy of %s failed; the default decides", job.model.name)
-            self._observer.policy_failed(job.model.name)
-            return self._fallback.decide(view)
 
     def _answer(self, job: Job, reason: Reason) -> None:
         result, features = write_result(job, reason, time.monotonic()), job.features

@@ -37,6 +37,11 @@ class Orders(NamedTuple):
     wake: float = inf
     again: bool = False
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.run is None and not (self.answer or self.late or self.refuse)
+
 
 NOTHING = Orders()
 

@@ -11,7 +11,7 @@ floor), what makes its answer better is optional. Every task has a worth, accura
 2. Time has a price, ``(0.05 * pressure - 0.005) / full``: the pressure is the sum over the other
    waiting tasks of seconds of their next segment over seconds to their deadlines, full the time of
    the whole network. A task with an answer whose way on is worth less is answered. So nothing is
-   cut while nothing waits, and queues stay short when much does.
+   cut while the price is not above 0, as little waits, and queues stay short when much does.
 3. A task that cannot reach its next exit in time even alone is answered, or refused if it has
    nothing to answer with, before it takes time from others.
 
@@ -189,7 +189,7 @@ def _prices(pressure: Mapping[Rank, float]) -> Mapping[Rank, float]:
 
 def _pays(candidate: _Candidate, price: float) -> bool:
     """Whether going on is worth ``price``, and inside the task's cap of energy."""
-    if candidate.gain <= price:
+    if price > 0 and candidate.gain <= price:
         return False
     left = candidate.task.joules_left
     if left == inf:

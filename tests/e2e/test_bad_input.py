@@ -567,5 +567,6 @@ def test_clients_that_leave_at_once_leave_nothing_behind(
         "the second model unloaded, which it is only when no job of it is left",
     )
     assert metric(api, "delen_policy_failures_total") == 0
+    assert metric(api, "delen_dispatch_failures_total") == 0
     assert metric(api, "delen_errors_total", code="internal") == 0
     assert metric(api, "delen_errors_total", code="backend_failed") == 0

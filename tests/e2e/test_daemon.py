@@ -65,6 +65,8 @@ def test_print_config_is_toml_that_says_where_each_value_is_from(
     assert "DELEN_SERVER__PORT" in lines["port"]
     assert str(file) in lines["host"]
     assert "default" in lines["quantile"]
+    assert config["policies"]["dispatch"] == "value"
+    assert "default" in lines["dispatch"]
     assert set(config) == {
         "server",
         "models",

@@ -1,8 +1,12 @@
-"""The exit policy ``conditions``, on the shipped network."""
+"""Exit and dispatch policies by name, on the shipped network."""
 
 from __future__ import annotations
 
 import json
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +146,7 @@ def test_a_wrong_condition_file_stops_the_daemon_with_the_reason(
         ({"exit": "conditions"}, "policies.conditions"),
         ({"conditions": "/some/file"}, "policies.exit"),
         ({"exit": "dice"}, "bounds"),
+        ({"dispatch": "dice"}, "value"),
     ],
 )
 def test_settings_of_policies_that_do_not_fit_are_refused(
@@ -150,3 +155,124 @@ def test_settings_of_policies_that_do_not_fit_are_refused(
     ended = launcher.refused({"policies": policies})
     assert ended.returncode == 2
     assert said in ended.stderr
+
+
+# --- dispatch policies
+
+
+def test_another_dispatch_policy_takes_effect(launcher: Launcher, images: Image8) -> None:
+    daemon = launcher.start({"policies": {"dispatch": "delen"}})
+    for asked in ({}, {"min_accuracy": 0.8}):
+        answer = daemon.api.raw(images[0], **asked).json()
+        assert (answer["exit"], answer["reason"]) == (answer["exits"] - 1, "final")
+        assert answer["receipt"]["accuracy"]["met"] is (False if asked else None)
+    launcher.stop(daemon)
+
+
+PLUGIN = """
+import time
+
+class Broken:
+    name = "broken"
+
+    def __init__(self):
+        self.calls = 0
+
+    def choose(self, now, waiting, figures):
+        self.calls += 1
+        if self.calls % 2:
+            raise RuntimeError("no idea")
+        return "whatever"
+
+    def ran(self, now, ran):
+        raise KeyError(ran.key)
+
+    def ended(self, now, task):
+        pass
+
+class Lazy(Broken):
+    name = "lazy"
+
+    def choose(self, now, waiting, figures):
+        time.sleep(0.05)
+        return None
+
+    def ran(self, now, ran):
+        pass
+
+class Useless:
+    name = "useless"
+
+def unmade():
+    raise OSError("no such device")
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installs a distribution with dispatch policies for the daemons that a test starts."""
+    info = tmp_path / "strange_dispatch-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: strange-dispatch\nVersion: 1.0\n")
+    names = {"broken": "Broken", "lazy": "Lazy", "useless": "Useless", "unmade": "unmade"}
+    lines = [f"{name} = strange_dispatch:{made}" for name, made in names.items()]
+    (info / "entry_points.txt").write_text("\n".join(["[delen.dispatch_policies]", *lines]) + "\n")
+    (tmp_path / "strange_dispatch.py").write_text(PLUGIN)
+    before = os.environ.get("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [before, str(tmp_path)])))
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(("name", "logged"), [("broken", 2), ("lazy", 2)])
+def test_a_dispatch_policy_that_fails_is_contained(
+    launcher: Launcher, images: Image8, metric: Callable[..., float], name: str, logged: int
+) -> None:
+    daemon = launcher.start({"policies": {"dispatch": name}})
+    assert metric(daemon.api, "delen_dispatch_failures_total") == 0
+    answers = [daemon.api.raw(image, max_energy_mj=1e6).json() for image in images[:10]]
+    assert {answer["exit"] for answer in answers} == {daemon.api.deepest_useful()}
+    assert metric(daemon.api, "delen_dispatch_failures_total") >= 3
+    assert 1 <= daemon.log().count(f"the dispatch policy '{name}' failed") <= logged
+    assert "Traceback" not in daemon.log()
+    assert daemon.terminate() == 0
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(
+    ("name", "said"), [("useless", "has no choose()"), ("unmade", "no such device")]
+)
+def test_a_dispatch_policy_that_cannot_be_one_is_refused(
+    launcher: Launcher, name: str, said: str
+) -> None:
+    ended = launcher.refused({"policies": {"dispatch": name}})
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_overload_makes_answers_shallower_before_it_refuses(
+    launcher: Launcher, images: Image8
+) -> None:
+    daemon = launcher.start({"server": {"threads": 64}})
+    last = daemon.api.plan()["pareto"][-1]
+    asked = {"max_latency_ms": 8 * last["latency_ms"]}
+    alone = [daemon.api.raw(image, **asked).json()["exit"] for image in images[:10]]
+    assert min(alone) == daemon.api.deepest_useful()
+    together = threading.Barrier(48)
+
+    def burst(number: int) -> list[Any]:
+        together.wait(30.0)
+        tenant = f"app{number % 3}"
+        return [daemon.api.raw(images[number % 40], tenant=tenant, **asked) for _ in range(10)]
+
+    with ThreadPoolExecutor(48) as clients:
+        answers = [answer for part in clients.map(burst, range(48)) for answer in part]
+    assert {answer.status for answer in answers} <= {200, 503}
+    answered = [answer.json() for answer in answers if answer.status == 200]
+    assert len(answered) >= len(answers) / 4
+    assert min(answer["exit"] for answer in answered) < min(alone)
+    for answer in answers:
+        if answer.status == 503:
+            answer.error(503, "overloaded")
+            assert int(answer.headers["Retry-After"]) >= 1
+    assert daemon.terminate() == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ from delen.errors import (
     Overloaded,
 )
 from delen.result import Result
+from delen.scheduler.core import Scheduler
+from policies.dispatch.edf import Edf
+from policies.dispatch.value import Value
 from policies.exits import BoundsPolicy
 from policies.planner import Planner, PlannerSettings
 
@@ -45,12 +49,19 @@ SEGMENT_SECONDS = 100.0
 SEGMENT_JOULES = 0.04
 
 
+def by_deadline() -> Scheduler:
+    """One that cuts nothing off, so that every job ends as it was planned to."""
+    policy = Edf()
+    return Scheduler(policy, policy)
+
+
 class Silent:
     def __init__(self) -> None:
         self.batches: list[int] = []
 
     def answered(self, result: Result) -> None: ...
     def policy_failed(self, model: str) -> None: ...
+    def dispatch_failed(self, times: int) -> None: ...
     def audited(self, model: str, agreed: bool) -> None: ...
 
     def ran(self, work: Work) -> None:
@@ -105,7 +116,7 @@ def observer() -> Silent:
 def runtime(
     either_bundle: Path, load_model: Callable[[Path], Model], observer: Silent
 ) -> Iterator[Runtime]:
-    runtime = Runtime(lambda: [either_bundle], load_model, observer, 1, max_backlog=1e9)
+    runtime = Runtime(lambda: [either_bundle], load_model, observer, 1, by_deadline())
     runtime.load("tiny")
     yield runtime
     runtime.close()
@@ -180,7 +191,7 @@ def test_company_in_a_batch_changes_no_answer(
 
 @pytest.fixture(scope="module")
 def module_runtime(either_bundle: Path, load_model: Callable[[Path], Model]) -> Iterator[Runtime]:
-    runtime = Runtime(lambda: [either_bundle], load_model, Silent(), 1, max_backlog=1e9)
+    runtime = Runtime(lambda: [either_bundle], load_model, Silent(), 1, by_deadline())
     runtime.load("tiny")
     yield runtime
     runtime.close()
@@ -334,38 +345,54 @@ class Gate:
 
 
 @pytest.fixture
-def gated(
-    tiny_bundle: Path, load_model: Callable[[Path], Model], observer: Silent
-) -> Iterator[tuple[Runtime, Gate]]:
-    """A runtime that lets two whole requests wait beyond the one that runs."""
+def make_gated(
+    tiny_bundle: Path,
+    load_model: Callable[[Path], Model],
+    make_costs: Callable[..., Costs],
+    observer: Silent,
+) -> Iterator[Callable[..., tuple[Runtime, Gate]]]:
+    """Makes runtimes where a batch takes as long as its samples one by one."""
     gates: list[Gate] = []
+    runtimes: list[Runtime] = []
 
     def load(path: Path) -> Model:
         model = load_model(path)
         gates.append(Gate(model.network))
-        return Model(model.bundle, gates[0], model.planner, model.policy, model.costs)
+        costs = make_costs(*[SEGMENT_SECONDS] * 3, growth=1.0)
+        return Model(model.bundle, gates[-1], model.planner, model.policy, costs)
 
-    limit = 7.5 * SEGMENT_SECONDS
-    runtime = Runtime(lambda: [tiny_bundle], load, observer, 1, max_backlog=limit)
-    runtime.load("tiny")
-    yield runtime, gates[0]
-    gates[0].open.set()
-    runtime.close()
+    def make(max_backlog: float = inf) -> tuple[Runtime, Gate]:
+        policy = Value()
+        scheduler = Scheduler(policy, policy, max_backlog=max_backlog)
+        runtimes.append(Runtime(lambda: [tiny_bundle], load, observer, 1, scheduler))
+        runtimes[-1].load("tiny")
+        return runtimes[-1], gates[-1]
+
+    yield make
+    for gate in gates:
+        gate.open.set()
+    for runtime in runtimes:
+        runtime.close()
 
 
-def test_a_backlog_beyond_the_limit_is_overload(
-    gated: tuple[Runtime, Gate], images: NDArray[np.uint8]
+@pytest.fixture
+def gated(make_gated: Callable[..., tuple[Runtime, Gate]]) -> tuple[Runtime, Gate]:
+    return make_gated()
+
+
+def test_a_backlog_beyond_the_limit_is_overload_for_its_tenant(
+    make_gated: Callable[..., tuple[Runtime, Gate]], images: NDArray[np.uint8]
 ) -> None:
-    runtime, gate = gated
+    runtime, gate = make_gated(8.5 * SEGMENT_SECONDS)
     jobs = [runtime.submit("tiny", images[0], Bounds(), Options())]
     assert gate.running.wait(PATIENCE)
-    jobs += [runtime.submit("tiny", images[k], Bounds(), Options()) for k in (1, 2)]
+    jobs += [runtime.submit("tiny", images[k], Bounds(), Options()) for k in (1, 2, 3)]
     with pytest.raises(Overloaded, match="s of work wait already") as caught:
         runtime.submit("tiny", images[4], Bounds(), Options())
-    assert caught.value.retry_after == pytest.approx(9 * SEGMENT_SECONDS)
-    jobs.append(runtime.submit("tiny", images[4], Bounds(), Options(priority=1)))
+    assert caught.value.retry_after == pytest.approx(0.5 * SEGMENT_SECONDS, rel=0.02)
+    jobs.append(runtime.submit("tiny", images[4], Bounds(), Options(tenant="other")))
     gate.open.set()
-    assert len([job.future.result(PATIENCE) for job in jobs]) == 4
+    assert len([job.future.result(PATIENCE) for job in jobs]) == 5
 
 
 def test_waiting_makes_plans_shallower_and_then_refuses(
@@ -373,15 +400,39 @@ def test_waiting_makes_plans_shallower_and_then_refuses(
 ) -> None:
     runtime, gate = gated
     bounds = Bounds(max_latency=5.5 * SEGMENT_SECONDS)
-    alone = runtime.submit("tiny", images[0], bounds, Options())
+    jobs = [runtime.submit("tiny", images[0], bounds, Options())]
     assert gate.running.wait(PATIENCE)
-    behind_one = runtime.submit("tiny", images[1], bounds, Options())
-    assert (alone.plan.exit, behind_one.plan.exit) == (2, 1)
-    assert behind_one.plan.latency == pytest.approx(5 * SEGMENT_SECONDS, rel=0.01)
-    with pytest.raises(Overloaded, match="cannot be kept behind"):
-        runtime.submit("tiny", images[2], bounds, Options())
+    jobs += [runtime.submit("tiny", images[k], bounds, Options()) for k in range(1, 5)]
+    assert [job.plan.exit for job in jobs] == [2, 2, 2, 1, 0]
+    assert jobs[4].plan.latency == pytest.approx(5 * SEGMENT_SECONDS, rel=0.01)
+    with pytest.raises(Overloaded, match="cannot be kept behind") as caught:
+        runtime.submit("tiny", images[5], bounds, Options())
+    assert caught.value.retry_after == pytest.approx(5 * SEGMENT_SECONDS, rel=0.01)
     gate.open.set()
-    assert behind_one.future.result(PATIENCE).exit == 1
+    assert [job.future.result(PATIENCE).exit for job in jobs][3:] == [1, 0]
+
+
+BEST_EFFORT = Options(on_infeasible="best_effort")
+
+
+def test_an_overloaded_device_answers_from_shallower_exits_than_planned(
+    gated: tuple[Runtime, Gate], images: NDArray[np.uint8]
+) -> None:
+    runtime, gate = gated
+    tight = Bounds(max_latency=5.5 * SEGMENT_SECONDS)
+    jobs = [runtime.submit("tiny", images[0], Bounds(max_energy=1.0), BEST_EFFORT)]
+    assert gate.running.wait(PATIENCE)
+    jobs += [runtime.submit("tiny", images[k], tight, BEST_EFFORT) for k in range(1, 25)]
+    gate.open.set()
+    results = [job.future.result(PATIENCE) for job in jobs]
+    assert {result.reason for result in results} >= {"policy"}
+    for job, result in zip(jobs, results, strict=True):
+        if result.reason == "policy":
+            accuracy = result.receipt.accuracy
+            figures = runtime.store.ready("tiny").figures
+            own = figures.accuracy_after(job.exit, job.confidence, job.exit)
+            assert result.exit < job.plan.exit
+            assert (accuracy.expected, accuracy.guarantee) == (own, None)
 
 
 def test_a_model_in_use_is_not_unloaded(

@@ -20,6 +20,8 @@ from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.result import Result
+from delen.scheduler.core import Scheduler
+from policies.dispatch.value import Value
 from policies.exits import BoundsPolicy
 from policies.planner import Planner, PlannerSettings
 
@@ -33,6 +35,7 @@ class Silent:
     def answered(self, result: Result) -> None: ...
     def ran(self, work: Work) -> None: ...
     def policy_failed(self, model: str) -> None: ...
+    def dispatch_failed(self, times: int) -> None: ...
     def audited(self, model: str, agreed: bool) -> None: ...
 
 
@@ -54,7 +57,7 @@ def runtime(patient: Path, make_costs: Callable[..., Costs]) -> Iterator[Runtime
             make_costs(*[100.0] * EXITS, growth=0.0),
         )
 
-    runtime = Runtime(lambda: [patient], load, Silent(), 1, max_backlog=1e9)
+    runtime = Runtime(lambda: [patient], load, Silent(), 1, Scheduler(Value(), Value()))
     runtime.load("tiny")
     yield runtime
     runtime.close()

@@ -185,7 +185,7 @@ def test_a_floor_alone_takes_the_least_energy_of_what_is_certified(
     assert plan.energy is not None
     assert plan.expected_energy < plan.energy
     energies = [point.energy or 0.0 for point in nano.points(costs)][:3]
-    calibration = nano._calibration
+    calibration = nano.calibration
     safer = [value for value in THRESHOLDS.tolist() if value >= plan.threshold]
     for threshold in safer:
         shares = calibration.exit_shares(threshold, 2)

@@ -8,6 +8,7 @@ import pytest
 from delen.calibration import Calibration
 from delen.costs import Costs
 from delen.dispatch import Task
+from delen.profile import Profile
 from delen.scheduler.figures import ModelFigures
 from delen.scheduler.outlook import Outlook
 
@@ -93,3 +94,22 @@ def test_an_exit_that_is_always_right_has_an_outlook() -> None:
     confidence = np.linspace(0.5, 1, 40, dtype=np.float32)[:, None]
     table = Calibration(confidence, np.ones((40, 1), bool), np.zeros((40, 1), np.int32))
     assert Outlook(table).accuracy(0, 0.9, 0) > 0.9
+
+
+def test_another_profile_is_followed(
+    make_costs: Callable[..., Costs],
+    make_profile: Callable[..., Profile],
+    make_calibration: Callable[..., Calibration],
+    make_task: MakeTask,
+) -> None:
+    costs = make_costs(0.01, 0.01)
+    figures = ModelFigures(costs, make_calibration(0.6, 0.7), 6)
+    task = make_task(last=1)
+    assert figures.max_batch == 6
+    assert figures.expected(task) == pytest.approx(0.02)
+    assert figures.discount(0, 8) == pytest.approx(3.5 / 6)
+    costs.use(make_profile(0.02, 0.02, batches=(1, 2, 4), growth=0.0), costs.energy)
+    assert figures.max_batch == 4
+    assert figures.typical(0, 1, 4) == pytest.approx(0.04)
+    assert figures.expected(task) == pytest.approx(0.04)
+    assert figures.discount(0, 8) == pytest.approx(0.25)

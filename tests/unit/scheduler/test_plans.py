@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from math import inf
 
 import pytest
 
@@ -8,6 +10,7 @@ from delen.bounds import Bounds
 from delen.calibration import Calibration
 from delen.costs import Costs
 from delen.errors import InfeasibleBound, Overloaded
+from delen.plan import Plan
 from delen.scheduler.plans import Plans
 from policies.planner import Planner, PlannerSettings
 
@@ -15,7 +18,7 @@ from policies.planner import Planner, PlannerSettings
 @pytest.fixture
 def costs(make_costs: Callable[..., Costs]) -> Costs:
     """Exits at 10, 30 and 60 ms."""
-    return make_costs(0.01, 0.02, 0.03)
+    return make_costs(0.01, 0.02, 0.03, energy=(0.01, 0.02, 0.03))
 
 
 @pytest.fixture
@@ -35,6 +38,11 @@ BOUNDS = [
 ]
 
 
+def _told(plan: Plan) -> Plan:
+    """``plan`` with frontiers compared by what can be chosen."""
+    return replace(plan, frontier=plan.frontier.choices)  # type: ignore[arg-type]
+
+
 def test_what_is_kept_is_what_would_be_planned_anew(planner: Planner, costs: Costs) -> None:
     plans = Plans(planner, costs)
     for measured in (0.01, 0.01, 0.016, 0.016, 0.016, 0.01):
@@ -42,8 +50,9 @@ def test_what_is_kept_is_what_would_be_planned_anew(planner: Planner, costs: Cos
         for delay in (0.0, 0.004, 0.03):
             for bounds in BOUNDS:
                 for guaranteed in (True, False):
-                    planned = planner.plan(bounds, costs, delay, guaranteed)
-                    assert plans.plan(bounds, delay, guaranteed) == planned
+                    for price in (0.0, 2.0, inf):
+                        planned = planner.plan(bounds, costs, delay, guaranteed, price)
+                        assert _told(plans.plan(bounds, delay, guaranteed, price)) == _told(planned)
 
 
 def test_work_ahead_makes_a_plan_shallower_before_it_is_refused(
@@ -70,3 +79,10 @@ def test_the_best_effort_is_never_refused(planner: Planner, costs: Costs) -> Non
     plan = Plans(planner, costs).admit(Bounds(max_latency=0.005), ahead=1.0, best_effort=True)
     assert plan.exit == 0
     assert plan.infeasible is not None
+
+
+def test_who_keeps_to_no_plan_runs_to_the_deepest_exit(planner: Planner, costs: Costs) -> None:
+    plan = Plans(planner, costs).unplanned()
+    assert (plan.exit, plan.threshold, plan.guarantee, plan.infeasible) == (2, None, None, None)
+    assert plan.energy == pytest.approx(0.06)
+    assert [case.forced for case in plan.cases] == list(planner.accuracies)

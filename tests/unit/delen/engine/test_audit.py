@@ -22,6 +22,8 @@ from delen.engine.runtime import Runtime
 from delen.engine.watch import GuaranteeWatch, WatchSettings
 from delen.errors import InfeasibleBound, InvalidInput
 from delen.result import Result
+from delen.scheduler.core import Scheduler
+from policies.dispatch.value import Value
 from policies.exits import BoundsPolicy
 from policies.planner import Planner, PlannerSettings
 
@@ -61,6 +63,7 @@ class Counts:
     def answered(self, result: Result) -> None: ...
     def ran(self, work: Work) -> None: ...
     def policy_failed(self, model: str) -> None: ...
+    def dispatch_failed(self, times: int) -> None: ...
     def audited(self, model: str, agreed: bool) -> None:
         self.audits.append(agreed)
         self.audit_done.release()
@@ -89,7 +92,7 @@ class House:
                 GuaranteeWatch("tiny", WatchSettings(audit_fraction=self.fraction)),
             )
 
-        self.runtime = Runtime(lambda: [bundle], load, self.counts, 1, 1e9)
+        self.runtime = Runtime(lambda: [bundle], load, self.counts, 1, Scheduler(Value(), Value()))
         self.runtime.load("tiny")
 
     def infer(self, *classes: int, bounds: Bounds = FLOOR, **options: Any) -> Result:

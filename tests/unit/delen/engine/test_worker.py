@@ -4,197 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from itertools import count
-from pathlib import Path
+from collections.abc import Callable
+from math import inf
 from typing import Any
 
-import numpy as np
 import pytest
 
-from delen.bounds import Bounds, Options
-from delen.bundle import Bundle, load_bundle
-from delen.calibration import Calibration
-from delen.costs import Costs
-from delen.energy import Work
-from delen.engine.backends.base import SegmentRun
-from delen.engine.job import Job
-from delen.engine.model import Model
-from delen.engine.worker import Worker
+from delen.bounds import Bounds
 from delen.errors import BackendError, Draining
 from delen.plan import GO_ON, Decision, ExitView
-from delen.result import Result
 from policies.exits import BoundsPolicy
-from policies.planner import Planner, PlannerSettings
-
-MakeCosts = Callable[..., Costs]
-PATIENCE = 30.0
-"""How long a test waits for what has to happen before it fails; nothing is timed by it."""
-
-
-class Clock:
-    """Stands in for the worker's module ``time``; networks move it."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.processor = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def thread_time(self) -> float:
-        return self.processor
-
-
-class FakeNetwork:
-    """Three exits over samples that are lists of their three confidences.
-
-    The features after a segment are the sample and the segments that it went through, so that a
-    mix-up of samples or segments is seen. ``seconds`` is what each segment takes on ``clock``.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.seconds = [0.01, 0.01, 0.01]
-        self.batches: list[tuple[int, int]] = []
-        self.before: Callable[[int], None] = lambda segment: None
-
-    def run(self, segment: int, samples: Sequence[Any]) -> SegmentRun:
-        self.batches.append((segment, len(samples)))
-        self.before(segment)
-        self.clock.now += self.seconds[segment]
-        self.clock.processor += self.seconds[segment] / 2
-        reached = [(s, ()) for s in samples] if segment == 0 else list(samples)
-        assert all(path == tuple(range(segment)) for _, path in reached)
-        confidence = np.array([confidences[segment] for confidences, _ in reached], np.float32)
-        logits = np.zeros((len(samples), 4), np.float32)
-        logits[:, segment] = 5.0
-        features = [(s, (*path, segment)) for s, path in reached] if segment < 2 else []
-        return SegmentRun(features, logits, confidence)
-
-
-class Counts:
-    """An observer that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.results: list[Result] = []
-        self.runs: list[tuple[str, int, int]] = []
-        self.policy_failures = 0
-        self.audits: list[bool] = []
-
-    def answered(self, result: Result) -> None:
-        self.results.append(result)
-
-    def ran(self, work: Work) -> None:
-        self.runs.append((work.model, work.segment, work.batch))
-
-    def policy_failed(self, model: str) -> None:
-        self.policy_failures += 1
-
-    def audited(self, model: str, agreed: bool) -> None:
-        self.audits.append(agreed)
-
-
-class House:
-    """A worker with one model, and what is needed to give it jobs."""
-
-    def __init__(
-        self, bundle: Bundle, calibration: Calibration, costs: Costs, clock: Clock
-    ) -> None:
-        self.clock = clock
-        self.network = FakeNetwork(clock)
-        self.counts = Counts()
-        self.worker = Worker(self.counts, threads=2)
-        self.planner = Planner(calibration, PlannerSettings())
-        self._bundle, self._costs = bundle, costs
-        self._ids = count(1)
-        self.use(BoundsPolicy())
-
-    def use(self, policy: Any) -> None:
-        self.model = Model(self._bundle, self.network, self.planner, policy, self._costs)
-        self.worker.add_model(self.model)
-
-    def job(
-        self,
-        confidences: tuple[float, float, float] = (0.3, 0.3, 0.3),
-        bounds: Bounds | None = None,
-        **options: Any,
-    ) -> Job:
-        bounds = bounds or Bounds()
-        number = next(self._ids)
-        return Job(
-            id=number,
-            request_id=f"r{number}",
-            model=self.model,
-            bounds=bounds,
-            options=Options(**options),
-            plan=self.planner.plan(bounds, self._costs),
-            arrived=self.clock.now,
-            features=list(confidences),
-        )
-
-    def submit(self, *args: Any, **options: Any) -> Job:
-        job = self.job(*args, **options)
-        self.worker.submit(job)
-        return job
-
-    def infer(self, *args: Any, **options: Any) -> Result:
-        return self.submit(*args, **options).future.result(PATIENCE)
-
-    def held(self, segment: int) -> Held:
-        return Held(self.network, segment)
-
-
-class Held:
-    """While it is entered, the next run of ``segment`` waits inside the network."""
-
-    def __init__(self, network: FakeNetwork, segment: int) -> None:
-        self._network, self._segment = network, segment
-        self._inside, self._go = threading.Event(), threading.Event()
-
-    def __enter__(self) -> Held:
-        self._network.before = self._wait
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._network.before = lambda segment: None
-        self.release()
-
-    def release(self) -> None:
-        self._go.set()
-
-    def _wait(self, segment: int) -> None:
-        if segment == self._segment:
-            self._inside.set()
-            assert self._go.wait(PATIENCE)
-
-    def wait_until_running(self) -> None:
-        assert self._inside.wait(PATIENCE)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("delen.engine.worker.time", clock)
-    return clock
-
-
-@pytest.fixture
-def house(
-    tiny_bundle: Path,
-    make_calibration: Callable[..., Calibration],
-    make_costs: MakeCosts,
-    clock: Clock,
-) -> Iterator[House]:
-    """Exits of 10 ms and 40 mJ each, right in 60, 80 and 90 of 100 cases."""
-    costs = make_costs(0.01, 0.01, 0.01, watts=4.0, growth=0.0)
-    house = House(load_bundle(tiny_bundle), make_calibration(0.6, 0.8, 0.9), costs, clock)
-    yield house
-    house.worker.close()
-
-
-SURE = (0.999, 0.999, 0.999)
-UNSURE = (0.1, 0.1, 0.1)
+from tests.unit.delen.engine.house import PATIENCE, SURE, UNSURE, House
 
 
 def test_a_confident_answer_leaves_at_once(house: House) -> None:
@@ -453,29 +273,32 @@ def test_a_policy_sees_the_job_as_it_is(house: House) -> None:
     assert [view.macs for view in views] == [1000, 2000, 3000]
 
 
-def test_the_backlog_counts_what_runs_and_what_waits(house: House) -> None:
-    assert house.worker.backlog(9) == 0
+def test_what_is_ahead_is_what_runs_and_what_cannot_be_left_out_before(house: House) -> None:
+    def ahead(priority: int) -> float:
+        return house.worker.seconds_ahead(priority, "default", inf)
+
+    assert ahead(9) == 0
     with house.held(0) as held:
         house.submit(UNSURE)
         held.wait_until_running()
-        assert house.worker.backlog(1) == pytest.approx(0.03)
+        assert ahead(1) == pytest.approx(0.01)
         house.submit(UNSURE, priority=3)
-        assert house.worker.backlog(1) == pytest.approx(0.03)
-        assert house.worker.backlog(3) == pytest.approx(0.06)
+        assert ahead(1) == pytest.approx(0.01)
+        assert ahead(3) == pytest.approx(0.02)
         assert house.worker.jobs_of("tiny") == 2
         assert house.worker.jobs_of("other") == 0
 
 
-def test_the_backlog_can_be_asked_while_answers_are_written(house: House) -> None:
+def test_what_is_ahead_can_be_asked_while_exits_are_judged(house: House) -> None:
     seen: list[float] = []
 
     def look(view: ExitView) -> Decision:
-        seen.append(house.worker.backlog(9))
+        seen.append(house.worker.seconds_ahead(9, "default", inf))
         return BoundsPolicy().decide(view)
 
     house.use(Policy(look))
     assert house.infer(UNSURE).reason == "final"
-    assert seen == pytest.approx([0.03, 0.02, 0.01])
+    assert seen == [0.0, 0.0, 0.0]
     assert house.counts.policy_failures == 0
 
 
