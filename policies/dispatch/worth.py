@@ -10,6 +10,9 @@ _STEPS = 1000
 _MOVED = 0.01
 """Costs that have changed by a smaller share than this are not taken in."""
 
+_SAME = 1e-6
+"""The first segment's share of all changes by less than this under one profile."""
+
 _KEPT = 256
 """Plans of which the worths found are kept."""
 
@@ -27,18 +30,24 @@ class Worth:
         max over later exits t of (accuracy of t, given c at k - accuracy of k) / seconds to t.
 
     It is kept per time of the whole network, ``full``, which follows the costs in ``renew``: a
-    slowdown changes all segments alike.
+    slowdown changes all segments alike. Another profile, of another power mode, changes them apart:
+    then all is worked out anew.
     """
 
     def __init__(self, figures: Figures) -> None:
         self.figures = figures
         self.last = figures.exits - 1
+        self._work_out()
+
+    def _work_out(self) -> None:
+        figures = self.figures
         full, late = self._whole()
         segments = range(figures.exits)
         self._typical = [figures.typical(k, k, 1) / full for k in segments]
         self._late = [
             [figures.late(k, max(k, end), 1) / late for end in segments] for k in segments
         ]
+        self._limit = figures.max_batch
         self._most: list[int | None] = [None] * figures.exits
         self._places: dict[tuple[int, int], float] = {}
         self._found: dict[tuple[int, int, float | None], list[float | None]] = {}
@@ -50,6 +59,10 @@ class Worth:
     def renew(self) -> None:
         """Take in what the segments take now."""
         full, late = self._whole()
+        first, known = self.figures.typical(0, 0, 1), self._typical[0] * full
+        if self.figures.max_batch != self._limit or abs(first - known) > _SAME * full:
+            self._work_out()
+            return
         if abs(late - self.late[0][-1]) > _MOVED * late:
             self._take_in(full, late)
 

@@ -16,6 +16,14 @@ def test_alone_a_task_runs_to_the_end_of_its_plan(world):
     assert not any(turn.answer for turn in turns)
 
 
+def test_alone_it_runs_on_even_where_later_exits_seem_worse(world, figures, monkeypatch):
+    monkeypatch.setattr(
+        figures, "accuracy_after", lambda exit, confidence, target: 0.9 - target / 5
+    )
+    task = world.wait(1, confidence=0.99, deadline=1.0)
+    assert list(world.ask(Value()).run) == [task]
+
+
 def test_first_answers_go_before_better_ones(world):
     world.wait(1, deadline=1.0, confidence=0.4)
     new = world.wait(0, deadline=2.0)

@@ -65,3 +65,15 @@ def test_a_place_in_a_batch_costs_its_share_of_a_task_alone(figures):
     worth = Worth(figures)
     assert worth.place(0, 1) == 1.0
     assert worth.place(0, 4) == pytest.approx(0.5)
+
+
+def test_another_profile_is_worked_out_anew(world, figures):
+    worth = Worth(figures)
+    assert worth.most(0) == 5
+    before = worth.of(world.wait(1))
+    figures.seconds, figures.max_batch = (0.03, 0.001, 0.02), 2
+    worth.renew()
+    assert worth.full == pytest.approx(0.051)
+    assert worth.seconds == pytest.approx([0.03, 0.001, 0.02])
+    assert worth.most(1) == 2
+    assert worth.of(world.wait(1)) != before
