@@ -101,7 +101,7 @@ class Worker:
             if self._stopping:
                 raise Draining("the engine is closed", retry_after=1.0)
             if job.model.name not in self._models:
-                raise ModelLoading(f"model {job.model.name!r} was unloaded", retry_after=1.0)
+                raise ModelLoading(f"model {job.model.name!r} is not loaded", retry_after=1.0)
             job.future.set_running_or_notify_cancel()
             self._jobs[job.id] = job
             self._scheduler.add(time.monotonic(), job.task())

@@ -269,7 +269,7 @@ def test_a_model_is_removed_only_where_no_job_needs_it(house: House) -> None:
     assert house.worker.drain(PATIENCE)
     assert house.worker.remove_model("tiny") == 0
     assert house.worker.remove_model("tiny") == 0
-    with pytest.raises(ModelLoading, match="was unloaded"):
+    with pytest.raises(ModelLoading, match="is not loaded"):
         house.submit(UNSURE)
     house.worker.add_model(house.model)
     assert house.infer(UNSURE).reason == "final"
