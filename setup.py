@@ -20,6 +20,7 @@ setup(
         "delen.commands",
         "delen.engine",
         "delen.engine.backends",
+        "delen.replay",
         "delen.scheduler",
         "delen.simulate",
         "api",

@@ -17,6 +17,7 @@ COMMANDS = {
     "models": ("delen.commands.models", "list, load and unload models"),
     "profile": ("delen.commands.profile", "measure a bundle on this device"),
     "simulate": ("delen.commands.simulate", "play a trace on a device that is not here"),
+    "bench": ("delen.commands.bench", "replay a trace against a daemon or an engine"),
     "doctor": ("delen.commands.doctor", "look at the device, its power sources and the daemon"),
     "power": ("delen.commands.power", "show power and what limits it, or change the limits"),
     "build": ("multiexit_models.command", "train, calibrate and export a bundle"),

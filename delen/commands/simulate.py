@@ -10,17 +10,17 @@ import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from delen.commands.common import LATENCIES, quantity
+from delen.commands.table import progress_bar, table
 from delen.errors import ConfigError, DelenError
+from delen.settings import DEFAULT_DISPATCH
 
 if TYPE_CHECKING:
     from delen.config import Config
     from delen.simulate.model import SimulatedModel
     from delen.simulate.upper_bound import Slow
-
-DEFAULT_POLICY = "value"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     trace = read_trace(options.trace)
     names = options.policy or _ours_first(plugin_names(DISPATCH_POLICIES))
     makers = {name: find_plugin(DISPATCH_POLICIES, name) for name in names}
-    fallback = find_plugin(DISPATCH_POLICIES, DEFAULT_POLICY)
+    fallback = find_plugin(DISPATCH_POLICIES, DEFAULT_DISPATCH)
     models = {model.name: model for model in _models(options, config)}
     weights = dict(options.weight)
     if unknown := sorted(set(weights) - set(trace.tenants)):
@@ -127,7 +127,9 @@ def run(options: argparse.Namespace) -> int:
     bound = None if options.no_upper_bound else bound_of(trace, models, device, options.seed)
     runs, summaries = [], []
     for name, make in makers.items():
-        outcomes = play(trace, models, make(), fallback(), settings, _progress(name, options.json))
+        outcomes = play(
+            trace, models, make(), fallback(), settings, progress_bar(name, options.json)
+        )
         for failure in outcomes.failures:
             print(f"delen: {failure}; another decided instead", file=sys.stderr)
         runs.append(outcomes)
@@ -135,7 +137,7 @@ def run(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(summaries[-1]), flush=True)
     if not options.json:
-        print(_table(summaries), end="")
+        print(table(summaries), end="")
     if options.plots is not None:
         try:
             files = save_plots(runs, summaries, options.plots)
@@ -146,7 +148,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _ours_first(names: Sequence[str]) -> list[str]:
-    return sorted(names, key=lambda name: (name != DEFAULT_POLICY, name))
+    return sorted(names, key=lambda name: (name != DEFAULT_DISPATCH, name))
 
 
 def _models(options: argparse.Namespace, config: Config) -> list[SimulatedModel]:
@@ -222,48 +224,3 @@ def _factors(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(
             f"{text!r} must be factors with commas between, such as 1.0,1.4"
         ) from None
-
-
-def _progress(policy: str, quiet: bool) -> Any:
-    """A bar on stderr while a person looks on; nothing else."""
-    if quiet or not sys.stderr.isatty():
-        return None
-
-    def show(done: int, total: int) -> None:
-        bar = "#" * (30 * done // total)
-        print(f"\r[{bar:<30}] {policy:<12}", end="", file=sys.stderr, flush=True)
-        if done >= total - total // 100:
-            print(f"\r{'':<46}\r", end="", file=sys.stderr, flush=True)
-
-    return show
-
-
-def _table(summaries: Sequence[dict[str, Any]]) -> str:
-    head = summaries[0]
-    bound = head["upper_bound"]
-    lines = [
-        f"{head['requests']} requests, {len(head['tenants'])} tenants; effective accuracy is that "
-        "of answers within all bounds",
-        f"{'policy':<12} {'effective':>9} {'of bound':>8} {'answered':>8} {'refused':>8} "
-        f"{'late':>7} {'floor':>6} {'energy':>6} {'p50 ms':>8} {'p99 ms':>8} {'joules':>8} "
-        f"{'us':>5}  exits",
-    ]
-    for row in summaries:
-        of_bound = row["effective_accuracy"] / bound if bound else None
-        missed, latency = row["missed"], row["latency_ms"]
-        lines.append(
-            f"{row['policy']:<12} {row['effective_accuracy']:>9.4f} {_figure(of_bound, '8.3f')} "
-            f"{row['answered']:>8} {row['refused']:>8} {missed['latency']:>7} "
-            f"{missed['accuracy']:>6} {missed['energy']:>6} {_figure(latency['p50'], '8.2f')} "
-            f"{_figure(latency['p99'], '8.2f')} {_figure(row['energy_j'], '8.4g')} "
-            f"{_figure(row['decision_us']['p50'], '5.0f')}  "
-            + " ".join(f"{share:.2f}" for share in row["exits"])
-        )
-    if bound is not None:
-        lines.append(f"{'upper bound':<12} {bound:>9.4f}")
-    return "\n".join(lines) + "\n"
-
-
-def _figure(value: float | None, form: str) -> str:
-    width = int(form.split(".")[0])
-    return f"{'-':>{width}}" if value is None else f"{value:>{form}}"

@@ -79,7 +79,7 @@ class Ledger:
             latency=latency,
             energy=energy,
             seconds=np.array(self._seconds, np.float64),
-            correct=np.array(self._correct, bool),
+            correct=np.array(self._correct, np.float64),
             missed_latency=answered & (latency > caps),
             missed_accuracy=answered & has_floor & ~np.array(self._as_planned, bool),
             missed_energy=answered & np.isfinite(joules) & ~within_joules,

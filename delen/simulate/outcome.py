@@ -28,7 +28,9 @@ class Outcomes:
     """One row a request, in the order of the trace.
 
     ``tenant`` are indices of ``tenants``, ``fate`` values of Fate. Only rows that were answered
-    say at which ``exit`` (else -1), after how many seconds of ``latency``, and whether ``correct``.
+    say at which ``exit`` (else -1) and after how many seconds of ``latency``. ``correct`` is 1 for
+    a right answer and 0 for a wrong one or none; between them where only its chance is known, and
+    NaN where it cannot be judged.
     ``energy`` (joules, NaN where unknown) and ``seconds`` of the device are what was spent on it,
     answered or not. ``missed_latency``, ``missed_accuracy`` and ``missed_energy``: an answer, but
     not within that bound. ``ended`` is when it was answered or refused. The policy failed
@@ -46,7 +48,7 @@ class Outcomes:
     latency: NDArray[np.float64]
     energy: NDArray[np.float64]
     seconds: NDArray[np.float64]
-    correct: NDArray[np.bool_]
+    correct: NDArray[np.float64]
     missed_latency: NDArray[np.bool_]
     missed_accuracy: NDArray[np.bool_]
     missed_energy: NDArray[np.bool_]
@@ -68,9 +70,10 @@ class Outcomes:
         return self.missed_latency | self.missed_accuracy | self.missed_energy
 
     @property
-    def effective(self) -> NDArray[np.bool_]:
-        """Answered rightly with all bounds kept."""
-        return self.correct & ~self.missed
+    def effective(self) -> NDArray[np.float64]:
+        """``correct`` where all bounds were kept, else 0; NaN where it cannot be judged."""
+        effective: NDArray[np.float64] = self.correct * ~self.missed
+        return effective
 
     def __getitem__(self, rows: NDArray[np.bool_]) -> Outcomes:
         """The requests of which ``rows`` (bool ``[requests]``) is true."""

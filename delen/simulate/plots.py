@@ -81,7 +81,7 @@ def _timelines(run: Outcomes, file: Path) -> Path:
     for index, tenant in enumerate(run.tenants):
         rows = run.tenant == index
         counts, _ = np.histogram(run.arrived[rows], edges)
-        good, _ = np.histogram(run.arrived[rows & run.effective], edges)
+        good, _ = np.histogram(run.arrived[rows], edges, weights=run.effective[rows])
         above.plot(middles, counts / np.diff(edges), label=tenant)
         below.plot(middles, 100 * good / np.where(counts, counts, np.nan), label=tenant)
     above.set_ylabel("requests a second")

@@ -32,7 +32,7 @@ def summarise(
         "upper_bound": upper_bound,
         "tenants": {name: _figures(part) for name, part in parts.items()},
         "fairness": {"time": jain(seconds / by_weight), "energy": jain(joules / by_weight)},
-        "decision_us": {"p50": _quantile(decisions, 0.5), "p99": _quantile(decisions, 0.99)},
+        "decision_us": {"p50": quantile(decisions, 0.5), "p99": quantile(decisions, 0.99)},
         "policy_failures": outcomes.policy_failures,
     }
 
@@ -58,9 +58,9 @@ def _figures(part: Outcomes) -> dict[str, Any]:
             "energy": int(part.missed_energy.sum()),
         },
         "violations": _violations(part),
-        "accuracy": float(part.correct[answered].mean()) if count else None,
-        "effective_accuracy": float(part.effective.mean()) if size else 0.0,
-        "latency_ms": {f"p{100 * q:.0f}": _quantile(latencies, q) for q in (0.5, 0.95, 0.99)},
+        "accuracy": _mean(part.correct[answered]),
+        "effective_accuracy": _mean(part.effective) if size else 0.0,
+        "latency_ms": {f"p{100 * q:.0f}": quantile(latencies, q) for q in (0.5, 0.95, 0.99)},
         "energy_j": None if np.isnan(energy) else energy,
         "exits": shares.tolist(),
     }
@@ -83,5 +83,12 @@ def jain(values: NDArray[np.float64]) -> float | None:
     return float(values.sum() ** 2 / (len(values) * total))
 
 
-def _quantile(values: NDArray[np.float64], level: float) -> float | None:
+def _mean(values: NDArray[np.float64]) -> float | None:
+    """Of those that are known; None where none is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def quantile(values: NDArray[np.float64], level: float) -> float | None:
+    """None where there are no values."""
     return float(np.quantile(values, level)) if len(values) else None

@@ -27,7 +27,7 @@ def outcomes() -> Outcomes:
         latency=np.array([0.1, 0.2, 0.3, 0.0, 0.0, 0.4]),
         energy=np.array([1.0, 2.0, 2.0, 0.0, 0.0, 1.0]),
         seconds=np.array([1.0, 1.0, 1.0, 0.0, 0.0, 1.0]),
-        correct=np.array([True, False, True, False, False, True]),
+        correct=np.array([1.0, 0.0, 1.0, 0.0, 0.0, 1.0]),
         missed_latency=np.array([False, False, True, False, False, False]),
         missed_accuracy=np.array([False, False, False, False, False, True]),
         missed_energy=yes_no,
@@ -68,6 +68,16 @@ def test_energy_that_is_unknown_is_not_0(outcomes: Outcomes) -> None:
     summary = summarise(outcomes, None)
     assert summary["energy_j"] is None
     assert summary["fairness"]["energy"] is None
+
+
+def test_answers_that_cannot_be_judged_are_left_out(outcomes: Outcomes) -> None:
+    outcomes.correct[1] = np.nan
+    summary = summarise(outcomes, None)
+    assert summary["accuracy"] == 1.0
+    assert summary["effective_accuracy"] == pytest.approx(1 / 5)
+    outcomes.correct[:] = np.nan
+    unknown = summarise(outcomes, None)
+    assert (unknown["accuracy"], unknown["effective_accuracy"]) == (None, None)
 
 
 def test_nothing_asked_is_nothing_wrong(outcomes: Outcomes) -> None:

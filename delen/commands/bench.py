@@ -1,0 +1,244 @@
+"""``delen bench``: replay a trace against what runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from delen.commands.common import LATENCIES, quantity
+from delen.commands.table import figure, progress_bar, table
+from delen.errors import ConfigError
+
+if TYPE_CHECKING:
+    from delen.bounds import OnInfeasible
+    from delen.replay.play import Manner, Plan, Played
+    from delen.replay.served import Served
+    from delen.simulate.trace import Trace
+
+_INTERRUPTED = 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Replay a trace (a CSV file as delen simulate reads it) against a daemon, or against an\n"
+        "engine in this process, and print the simulator's table. Every request is sent at its\n"
+        "time, however late answers come."
+    )
+    parser.epilog = (
+        "example: delen bench --url http://127.0.0.1:8000 --trace day.csv --inputs test.npz --json"
+    )
+    parser.add_argument("--url", help="http://HOST:PORT or unix:///PATH; by default it is found")
+    parser.add_argument(
+        "--bundle",
+        action="append",
+        default=[],
+        type=Path,
+        help="folder of a bundle to serve in this process, with no daemon; may be given several "
+        "times, the first is for requests that name no model",
+    )
+    parser.add_argument(
+        "--policy",
+        nargs="+",
+        metavar="NAME",
+        help="dispatch policies, one after another; with --bundle only",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration for --bundle")
+    parser.add_argument("--trace", type=Path, required=True, metavar="FILE", help="who asks what")
+    parser.add_argument(
+        "--inputs",
+        action="append",
+        default=[],
+        metavar="[MODEL=]PATH",
+        help="what to send: .npy; .npz with inputs and labels; a CSV file with the columns file "
+        "and label; or a folder with a labels.csv, with a folder for each class, or of files "
+        "(default: random inputs)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the inputs' order (default: 0)")
+    parser.add_argument(
+        "--speed", type=_factor, default=1.0, metavar="2", help="ask so many times faster"
+    )
+    parser.add_argument(
+        "--clock",
+        choices=("daemon", "client"),
+        default="daemon",
+        help="whose latencies count: the receipts', which the bounds are about, or those seen here",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=quantity(LATENCIES),
+        default=30.0,
+        metavar="30s",
+        help="how long an answer is waited for (default: 30s)",
+    )
+    parser.add_argument(
+        "--in-flight",
+        type=_count,
+        default=512,
+        metavar="N",
+        help="what is due while N requests are under way is not sent (default: 512)",
+    )
+    parser.add_argument(
+        "--best-effort", action="store_true", help="answer even where the bounds cannot be kept"
+    )
+    parser.add_argument("--label", help="what the table calls the daemon (default: daemon)")
+    parser.add_argument("--json", action="store_true", help="print a JSON object a line and policy")
+
+
+def run(options: argparse.Namespace) -> int:
+    from delen.simulate.trace import read_trace
+
+    if options.bundle and options.url:
+        raise ConfigError("give --url or --bundle, not both")
+    if (options.policy or options.config) and not options.bundle:
+        raise ConfigError("--policy and --config go with --bundle; a daemon has its own")
+    if not options.timeout > 0:
+        raise ConfigError("--timeout must be above 0")
+    trace = read_trace(options.trace)
+    summaries: list[dict[str, Any]] = []
+    try:
+        with closing((_in_process if options.bundle else _over_http)(options, trace)) as replays:
+            for played in replays:
+                summaries.append(played.summary)
+                _warn(played.summary)
+                if options.json:
+                    print(json.dumps(played.summary), flush=True)
+                if played.interrupted:
+                    return _INTERRUPTED
+                if played.problem is not None:
+                    raise played.problem
+    finally:
+        if summaries and not options.json:
+            print(table(summaries) + "".join(map(_footer, summaries)), end="")
+    return 0
+
+
+def _over_http(options: argparse.Namespace, trace: Trace) -> Generator[Played, None, None]:
+    from delen.client import Client
+    from delen.replay.http import HttpTarget
+    from delen.replay.play import play
+    from delen.replay.served import Served, default_of
+
+    with Client(options.url, timeout=options.timeout) as client:
+        url, models = client.url, client.models()
+    default = default_of(models)
+    plan = _plan(options, trace, [Served.from_json(model) for model in models], default)
+    target = HttpTarget(url, plan.inputs, default, _on_infeasible(options))
+    name = options.label or "daemon"
+    bar = progress_bar(name, options.json)
+    yield play(plan, target, name, _manner(options), progress=bar)
+
+
+def _in_process(options: argparse.Namespace, trace: Trace) -> Generator[Played, None, None]:
+    from delen.bundle import read_manifest
+    from delen.config import read_config
+    from delen.replay.in_process import EngineTarget, FailureCount
+    from delen.replay.play import play
+    from delen.replay.served import Served
+    from delen.serving import open_runtime
+
+    manifests = [read_manifest(folder)[0] for folder in options.bundle]
+    default, specs = manifests[0].name, {each.name: each.input for each in manifests}
+    plan = _plan(options, trace, [Served.of_manifest(each) for each in manifests], default)
+    config = read_config(options.config, os.environ)
+    for policy in options.policy or [config["policies.dispatch"]]:
+        own = replace(config, values={**config.values, "policies.dispatch": policy})
+        failures = FailureCount()
+        opened = open_runtime(own, failures, lambda: options.bundle)
+        try:
+            for name in plan.inputs:
+                opened.runtime.load(name)
+            how = _on_infeasible(options)
+            target = EngineTarget(opened.runtime, specs, plan.inputs, default, how)
+            bar = progress_bar(policy, options.json)
+            yield play(plan, target, policy, _manner(options), failures.count, bar)
+        finally:
+            opened.close()
+
+
+def _plan(
+    options: argparse.Namespace, trace: Trace, served: Sequence[Served], default: str
+) -> Plan:
+    from delen.replay.play import make_plan
+
+    names = {model.name for model in served}
+    files: dict[str | None, Path] = {}
+    for given in options.inputs:
+        name, _, path = given.partition("=")
+        if name in names and path:
+            files[name] = Path(path)
+        else:
+            files[None] = Path(given)
+    plan = make_plan(trace, served, default, files, options.seed)
+    if random := [name for name, given in plan.inputs.items() if given.kind == "random"]:
+        print(
+            f"delen: {', '.join(random)} gets random inputs: real ones end at other exits and are "
+            "right more often or less; give --inputs",
+            file=sys.stderr,
+        )
+    return plan
+
+
+def _manner(options: argparse.Namespace) -> Manner:
+    from delen.replay.play import Manner
+
+    return Manner(options.speed, options.timeout, options.in_flight, options.clock)
+
+
+def _on_infeasible(options: argparse.Namespace) -> OnInfeasible:
+    return "best_effort" if options.best_effort else "reject"
+
+
+def _factor(text: str) -> float:
+    try:
+        factor = float(text)
+        if not 0 < factor < math.inf:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0") from None
+    return factor
+
+
+def _count(text: str) -> int:
+    try:
+        count = int(text)
+        if count < 1:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0") from None
+    return count
+
+
+def _warn(summary: Mapping[str, Any]) -> None:
+    """Say so where receipts hide what the client saw."""
+    seen, kept = summary["client"]["missed_latency"], summary["missed"]["latency"]
+    if summary["clock"] == "daemon" and seen - kept > max(5, summary["answered"] // 100):
+        late = figure(summary["client"]["sent_late_ms"]["p99"], ".1f")
+        print(
+            f"delen: {kept} answers were late by their receipts, {seen} by the client's clock: "
+            "receipts begin when a thread of the daemon takes a request in (server.threads), or "
+            f"this client is short of processor time (it sent late by {late} ms at p99)",
+            file=sys.stderr,
+        )
+
+
+def _footer(summary: Mapping[str, Any]) -> str:
+    """How the figures of one row are known, and what the client saw."""
+    seen, late = summary["client"]["latency_ms"], summary["client"]["sent_late_ms"]
+    ended = ", ".join(f"{count} {how}" for how, count in summary["client"]["ended"].items())
+    milliseconds = " ".join(f"{name} {figure(value, '.2f')}" for name, value in seen.items())
+    return (
+        f"{summary['policy']}: accuracy {summary['accuracy_kind']}, energy "
+        f"{summary['energy_kind'] or 'unknown'}, latencies by the {summary['clock']}'s clock\n"
+        f"  the client saw {milliseconds} ms, {summary['client']['missed_latency']} late; it sent "
+        f"late by p50 {figure(late['p50'], '.2f')} p99 {figure(late['p99'], '.2f')} max "
+        f"{figure(late['max'], '.2f')} ms\n"
+        f"  {ended or 'nothing ended'}{'' if summary['complete'] else '; the rest was left out'}\n"
+    )

@@ -1,0 +1,55 @@
+"""The figures of runs as a table, and the bar while they go on: ``simulate`` and ``bench``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def progress_bar(name: str, quiet: bool) -> Callable[[int, int], None] | None:
+    """A bar on stderr while a person looks on; nothing else."""
+    if quiet or not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        bar = "#" * (30 * done // total)
+        print(f"\r[{bar:<30}] {name:<12}", end="", file=sys.stderr, flush=True)
+        if done >= total - total // 100:
+            print(f"\r{'':<46}\r", end="", file=sys.stderr, flush=True)
+
+    return show
+
+
+def table(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """A line a summary, and what nobody could beat, where that is known."""
+    head = summaries[0]
+    bound = head["upper_bound"]
+    lines = [
+        f"{head['requests']} requests, {len(head['tenants'])} tenants; effective accuracy is that "
+        "of answers within all bounds",
+        f"{'policy':<12} {'effective':>9} {'of bound':>8} {'answered':>8} {'refused':>8} "
+        f"{'late':>7} {'floor':>6} {'energy':>6} {'p50 ms':>8} {'p99 ms':>8} {'joules':>8} "
+        f"{'us':>5}  exits",
+    ]
+    for row in summaries:
+        effective = row["effective_accuracy"]
+        of_bound = effective / bound if bound and effective is not None else None
+        missed, latency = row["missed"], row["latency_ms"]
+        lines.append(
+            f"{row['policy']:<12} {figure(effective, '9.4f')} {figure(of_bound, '8.3f')} "
+            f"{row['answered']:>8} {row['refused']:>8} {missed['latency']:>7} "
+            f"{missed['accuracy']:>6} {missed['energy']:>6} {figure(latency['p50'], '8.2f')} "
+            f"{figure(latency['p99'], '8.2f')} {figure(row['energy_j'], '8.4g')} "
+            f"{figure(row['decision_us']['p50'], '5.0f')}  "
+            + " ".join(f"{share:.2f}" for share in row["exits"])
+        )
+    if bound is not None:
+        lines.append(f"{'upper bound':<12} {bound:>9.4f}")
+    return "\n".join(lines) + "\n"
+
+
+def figure(value: float | None, form: str) -> str:
+    """``value`` in the format ``form``, or a dash in its width where it is unknown."""
+    width = int(form.split(".")[0] or 0)
+    return f"{'-':>{width}}" if value is None else f"{value:>{form}}"
