@@ -68,9 +68,14 @@ class Figure:
         }
 
 
+def data_folder() -> Path:
+    """Where the public data are, or would be."""
+    return Path(os.environ.get(DATA_VARIABLE, _DEFAULT_DATA))
+
+
 def test_images(count: int) -> Labelled:
     """``count`` of CIFAR-10's test images, chosen once; exits where the data are absent."""
-    folder = Path(os.environ.get(DATA_VARIABLE, _DEFAULT_DATA))
+    folder = data_folder()
     for path in (folder / "images" / "cifar10_32.zip", folder / "cifar-10-batches-bin"):
         if path.exists():
             images = cifar.load(path, "test")

@@ -1,0 +1,186 @@
+"""One cell of ``benchmarks.dispatch``: a device, a kind of arrivals, tenants and a load; its
+requests played under every dispatch policy, beside what a clairvoyant could do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.common import data_folder
+from benchmarks.profile_files import NANO, TX2_RESNET50
+from delen.assembly import SHIPPED_BUNDLES
+from delen.bundle import load_bundle
+from delen.costs import Costs
+from delen.errors import ConfigError
+from delen.places import default_state
+from delen.plugins import DISPATCH_POLICIES, EXIT_POLICIES, find_plugin
+from delen.profile_file import load_profile
+from delen.scheduler.plans import Plans
+from delen.simulate.apps import KINDS, App, make_trace, standard_apps
+from delen.simulate.arrivals import Recorded
+from delen.simulate.bound import bound_of
+from delen.simulate.device import DeviceSettings
+from delen.simulate.load import of_bundle, of_profile, profile_of
+from delen.simulate.model import SimulatedModel
+from delen.simulate.run import RunSettings, draw_samples, run
+from delen.simulate.summary import summarise
+from delen.simulate.trace import Trace
+from policies.planner import PlannerSettings
+
+DEFAULT = "value"
+BUNDLE = "cifar10-resnet"
+HERE, NANO_NAME, TX2_NAME = "this machine", "nano", "tx2"
+DEVICES = (HERE, NANO_NAME, TX2_NAME)
+RECORDED = "recorded"
+ALL_KINDS = (*KINDS, RECORDED)
+RECORD = Path("traces") / "jellyfish_lte_upload_trace.txt"
+"""Upload bandwidth of a client, one value a second (Jellyfish, RTSS 2022): the shape of a rate."""
+
+WATTS_PER_CORE = 4.0
+"""Energies of this machine, which has no sensor, are processor time by so many watts."""
+
+_LEVEL = 0.99
+_IDLE = 100.0
+"""Times of the whole network between two requests that shall not meet."""
+
+
+class Cell(NamedTuple):
+    """``load`` is the rate of requests over what the device runs a second, to the deepest exit and
+    one at a time."""
+
+    device: str
+    kind: str
+    tenants: int
+    load: float
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A trace lasts ``seconds`` at least, and until ``requests`` are expected."""
+
+    requests: int
+    seconds: float
+
+
+@lru_cache
+def model_of(device: str) -> SimulatedModel:
+    """The network of ``device``, one of DEVICES, with its profile; that of this machine is measured
+    (quickly) where there is none yet."""
+    make_policy = find_plugin(EXIT_POLICIES, "bounds")
+    if device != HERE:
+        profile = load_profile({NANO_NAME: NANO, TX2_NAME: TX2_RESNET50}[device])
+        policy = make_policy(len(profile.segments))
+        return of_profile(profile, PlannerSettings(), policy, _LEVEL, seed=0)
+    bundle = load_bundle(SHIPPED_BUNDLES / BUNDLE)
+    try:
+        profile = profile_of(bundle, Path(default_state()))
+    except ConfigError:
+        command = [sys.executable, "-m", "delen.cli", "profile", "--model", BUNDLE, "--quick"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        profile = profile_of(bundle, Path(default_state()))
+    policy = make_policy(len(bundle.exits))
+    return of_bundle(bundle, profile, PlannerSettings(), policy, _LEVEL, WATTS_PER_CORE)
+
+
+def record_of(file: Path) -> tuple[float, ...]:
+    """The recorded values; FileNotFoundError where they are not."""
+    return tuple(map(float, file.read_text().split()))
+
+
+def kinds_here() -> tuple[str, ...]:
+    """The kinds of arrivals for which there is all that they need."""
+    return ALL_KINDS if (data_folder() / RECORD).is_file() else KINDS
+
+
+def apps_of(cell: Cell, model: SimulatedModel, duration: float) -> tuple[App, ...]:
+    """The tenants of ``cell``. A recording is gone through once in ``duration`` seconds, by all
+    tenants together."""
+    costs = Costs(model.profile, model.account, model.level)
+    rate, points = cell.load / _full(costs), model.planner.points(costs)
+    for kind in KINDS:
+        if cell.kind == kind:
+            return standard_apps(cell.tenants, rate, kind, points)
+    record = record_of(data_folder() / RECORD)
+    step = duration / len(record)
+    return tuple(
+        replace(app, arrivals=Recorded(app.rate, record, step))
+        for app in standard_apps(cell.tenants, rate, "poisson", points)
+    )
+
+
+def trace_of(cell: Cell, model: SimulatedModel, size: Size, seed: int) -> Trace:
+    """The requests of ``cell``, the same for every policy."""
+    full = _full(Costs(model.profile, model.account, model.level))
+    duration = max(size.seconds, size.requests * full / cell.load)
+    return make_trace(apps_of(cell, model, duration), duration, seed)
+
+
+def spread_out(trace: Trace, gap: float) -> Trace:
+    """The same requests ``gap`` seconds apart."""
+    return Trace(
+        tuple(replace(arrival, time=gap * row) for row, arrival in enumerate(trace.arrivals))
+    )
+
+
+def play(cell: Cell, seed: int, size: Size, policies: Sequence[str]) -> dict[str, Any]:
+    """What comes of the requests of ``cell`` under each policy: a line of the results.
+
+    ``bound`` is the upper bound. Two more figures divide the default's distance from it: ``deep``
+    is the accuracy of the deepest exit that each request's caps allow on an idle device, ``alone``
+    the effective accuracy of the default when no two of the requests meet.
+    """
+    model = model_of(cell.device)
+    models = {model.name: model}
+    trace, settings = trace_of(cell, model, size, seed), RunSettings(seed=seed)
+    idle = spread_out(trace, _IDLE * _full(Costs(model.profile, model.account, model.level)))
+    return {
+        **cell._asdict(),
+        "seed": seed,
+        "requests": len(trace),
+        "bound": bound_of(trace, models, DeviceSettings(), seed),
+        "deep": deepest_accuracy(trace, model, seed),
+        "alone": _play(DEFAULT, idle, models, settings)["effective"],
+        "policies": {name: _play(name, trace, models, settings) for name in policies},
+    }
+
+
+def deepest_accuracy(trace: Trace, model: SimulatedModel, seed: int) -> float:
+    """Of ``trace`` if nobody waits, floors are not looked at, and no time or energy is saved."""
+    plans = Plans(model.planner, Costs(model.profile, model.account, model.level))
+    right = []
+    for arrival, sample in zip(
+        trace, draw_samples(trace, {model.name: model}, model.name, seed), strict=True
+    ):
+        plan = plans.plan(replace(arrival.bounds, min_accuracy=None))
+        exit = plan.exit if plan.limited_by != "depth" else model.planner.useful[-1]
+        right.append(plan.infeasible is None and bool(model.population.correct[sample, exit]))
+    return sum(right) / len(right)
+
+
+def _play(
+    name: str, trace: Trace, models: dict[str, SimulatedModel], settings: RunSettings
+) -> dict[str, Any]:
+    policy, fallback = (find_plugin(DISPATCH_POLICIES, each)() for each in (name, DEFAULT))
+    outcomes = run(trace, models, policy, fallback, settings)
+    if outcomes.policy_failures:
+        raise RuntimeError(f"{name} failed {outcomes.policy_failures} times: {outcomes.failures}")
+    summary = summarise(outcomes, None)
+    return {
+        "effective": summary["effective_accuracy"],
+        "accuracy": summary["accuracy"],
+        "violations": summary["violations"],
+        "refused": summary["refused_why"],
+        "missed": summary["missed"],
+        "p95_ms": summary["latency_ms"]["p95"],
+        "energy_j": summary["energy_j"],
+    }
+
+
+def _full(costs: Costs) -> float:
+    """Seconds of the whole network on one sample."""
+    return costs.typical(0, costs.segments - 1, 1)

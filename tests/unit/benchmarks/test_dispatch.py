@@ -1,0 +1,134 @@
+"""The grid of dispatch policies: its cells, its lines that can be taken up again, its claims."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import dispatch_grid
+from benchmarks.dispatch_cells import DEFAULT, NANO_NAME, Cell, Size, model_of, spread_out, trace_of
+from benchmarks.dispatch_grid import Grid, Job, fill, jobs_of, read_lines
+from benchmarks.dispatch_report import behind, by_cell, cells_table, claims, interval
+from delen.simulate.trace import Trace
+
+CELL = Cell(NANO_NAME, "poisson", 3, 0.9)
+SIZE = Size(40, 1.0)
+GRID = Grid(SIZE, (NANO_NAME,), ("poisson",), (1,), (0.5, 1.5), seeds=2)
+
+
+def _line(cell: Cell, seed: int, ours: float, theirs: float, broken: float = 0.0) -> dict:
+    figures = {DEFAULT: ours, "fifo": theirs}
+    return {
+        **cell._asdict(),
+        "seed": seed,
+        "bound": 1.0,
+        "deep": 0.98,
+        "alone": 0.97,
+        "policies": {
+            name: {"effective": value, "violations": broken} for name, value in figures.items()
+        },
+    }
+
+
+def test_the_interval_leaves_out_what_order_statistics_allow() -> None:
+    assert interval([3.0, 1.0, 2.0]) == (1, 3)
+    assert interval(list(range(6))) == (0, 5)
+    assert interval(list(range(8))) == (0, 7)
+    assert interval(list(range(9))) == (1, 7)
+    assert interval(list(range(20))) == (5, 14)
+
+
+def test_a_trace_has_the_load_and_is_the_same_for_a_seed() -> None:
+    model = model_of(NANO_NAME)
+    size = Size(4000, 1.0)
+    trace = trace_of(CELL, model, size, 1)
+    assert trace == trace_of(CELL, model, size, 1)
+    assert trace != trace_of(CELL, model, size, 2)
+    full = sum(costs[1].latency.p50 for costs in model.profile.segments)
+    assert len(trace) * full / trace.duration == pytest.approx(0.9, rel=0.05)
+    assert trace.tenants == ("app0", "app1", "app2")
+
+
+def test_a_recording_gives_the_rate_its_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "traces").mkdir()
+    (tmp_path / "traces" / "jellyfish_lte_upload_trace.txt").write_text("1\n3\n")
+    monkeypatch.setenv("DELEN_TEST_DATA", str(tmp_path))
+    trace = trace_of(CELL._replace(kind="recorded"), model_of(NANO_NAME), Size(4000, 1.0), 0)
+    late = sum(arrival.time > trace.duration / 2 for arrival in trace)
+    assert late / len(trace) == pytest.approx(0.75, abs=0.03)
+
+
+def test_spread_out_changes_the_times_alone() -> None:
+    trace = trace_of(CELL, model_of(NANO_NAME), SIZE, 0)
+    idle = spread_out(trace, 5.0)
+    assert [arrival.time for arrival in idle] == [5.0 * row for row in range(len(trace))]
+    assert [arrival.bounds for arrival in idle] == [arrival.bounds for arrival in trace]
+    assert isinstance(idle, Trace)
+
+
+def test_jobs_go_seed_by_seed_and_keys_tell_them_apart() -> None:
+    jobs = jobs_of(GRID, (DEFAULT,))
+    assert [(job.seed, job.cell.load) for job in jobs] == [(0, 0.5), (0, 1.5), (1, 0.5), (1, 1.5)]
+    assert len({job.key for job in jobs}) == len(jobs)
+    assert jobs[0]._replace(policies=("fifo",)).key != jobs[0].key
+
+
+def test_what_is_played_is_not_played_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played: list[Job] = []
+
+    def play(jobs, processes, until):  # type: ignore[no-untyped-def]
+        for job, key in jobs:
+            played.append(job)
+            yield {"key": key}
+
+    monkeypatch.setattr(dispatch_grid, "_play", play)
+    file = tmp_path / "results" / "lines.jsonl"
+    jobs = jobs_of(GRID, (DEFAULT,))
+    assert len(fill(jobs[:3], file, 1, 60)) == 3
+    with file.open("a") as out:
+        out.write('{"key": "cut sh')
+    assert len(fill(jobs, file, 1, 60)) == 4
+    assert played == jobs
+    assert set(read_lines(file)) == {job.key for job in jobs}
+
+
+def test_a_line_has_all_that_the_report_takes(tmp_path: Path) -> None:
+    grid = Grid(SIZE, (NANO_NAME,), ("cameras",), (10,), (1.5,), seeds=1)
+    lines = fill(jobs_of(grid, (DEFAULT, "delen")), tmp_path / "lines.jsonl", 1, 60)
+    assert json.loads(json.dumps(lines)) == lines
+    (result,) = by_cell(lines)
+    assert result.share()[0] <= 1.05
+    assert result.deep[0] <= 1
+    assert result.rival == "delen"
+    assert "cameras" in cells_table([result])
+
+
+def test_time_that_is_over_leaves_jobs_for_the_next_run(tmp_path: Path) -> None:
+    lines = fill(jobs_of(GRID, (DEFAULT,)), tmp_path / "lines.jsonl", 1, 0.0)
+    assert len(lines) == 1
+
+
+def test_a_claim_is_that_of_the_worst_cell() -> None:
+    calm, full, beyond = (Cell("d", "poisson", 1, load) for load in (0.5, 1.0, 1.5))
+    lines = [
+        line
+        for seed in range(2)
+        for line in (
+            _line(calm, seed, 0.97, 0.96, broken=0.02),
+            _line(full, seed, 0.94, 0.95),
+            _line(beyond, seed, 0.92, 0.5, broken=0.2),
+        )
+    ]
+    low, high, broken, ahead = claims(by_cell(lines))
+    assert (low.median, low.holds) == (0.94, False)
+    assert (high.median, high.holds) == (0.92, True)
+    assert (broken.median, broken.holds) == (0.02, False)
+    assert (round(ahead.median, 6), ahead.holds) == (-0.01, False)
+    assert "1 of 3 cells" in behind(by_cell(lines))
+    assert "d, poisson, 1 apps, load 1: fifo by 1.00 points" in behind(by_cell(lines))
