@@ -22,7 +22,7 @@ each cell again, so that equal policies would look up to some tenths of a point 
   may lose half a point, so they stop early by contract. The bound asks nothing for floors and gains
   from depth. 0.96 to 0.98 here, 0.91 to 0.97 on the Jetsons.
 - *load*: what the default has of its own effective accuracy on an idle device. Here alone the
-  scheduler can gain or lose: it has 0.99 or more of it here at every load, and 0.92 to 1 on the
+  scheduler can gain or lose: it has 0.985 or more of it here at every load, and 0.92 to 1 on the
   Jetsons.
 
 So 0.95 of the bound is out of reach on these bounds even when no two requests meet: knowing and
