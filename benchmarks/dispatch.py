@@ -25,8 +25,9 @@ each cell again, so that equal policies would look up to some tenths of a point 
   scheduler can gain or lose: it has 0.985 or more of it here at every load, and 0.92 to 1 on the
   Jetsons.
 
-So 0.95 of the bound is out of reach on these bounds even when no two requests meet: knowing and
-floors leave 0.91 to 0.94 here and 0.85 to 0.90 on the Jetsons. On the Jetsons, where a request
+So the default is below 0.95 of the bound even when no two requests meet: knowing and floors leave
+it 0.91 to 0.94 here and 0.85 to 0.90 on the Jetsons. (Neither factor is a limit that is proved: the
+answer of the most confident exit is right a little more often.) On the Jetsons, where a request
 takes tens of milliseconds and nothing is gained by batching, the rest has two causes:
 
 - Shares are dealt out in device time with a burst (``shares.BURST``) that is less than one request
