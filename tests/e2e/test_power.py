@@ -289,3 +289,9 @@ def test_what_cannot_be_kept_is_no_configuration(
     ended = launcher.refused({"energy": energy})
     assert ended.returncode == 2
     assert message in ended.stderr
+
+
+def test_a_cap_without_a_source_is_no_configuration(launcher: Any) -> None:
+    ended = launcher.refused({"energy": {"watt_cap_w": 5.0}, "power": {"source": "none"}})
+    assert ended.returncode == 2
+    assert "energy.watt_cap_w is 5, which power.source none cannot keep" in ended.stderr
