@@ -66,11 +66,11 @@ def _power(status: PowerStatus) -> Iterator[Metric]:
     watts = GaugeMetricFamily(
         "delen_power_watts", "Latest reading in total", labels=["source", "scope"]
     )
-    if status.watts is not None:
+    if status.state == "ok" and status.watts is not None:
         watts.add_metric([status.source or "", status.scope or ""], status.watts)
     yield watts
     rails = GaugeMetricFamily("delen_power_rail_watts", "Latest reading of a rail", labels=["rail"])
-    for rail, value in status.rails.items():
+    for rail, value in status.rails.items() if status.state == "ok" else ():
         rails.add_metric([rail], value)
     yield rails
     parts = GaugeMetricFamily(

@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.common import Figure, report
 from benchmarks.plant import Floats, Network, Sensor, Served, serve
 from delen.energy import Share, Work
-from power.attribution import Attributor
+from power.attribution import LONGEST_WORK, Attributor
 from power.series import Samples
 
 SEEDS = 5
@@ -128,7 +128,7 @@ def run(scene: Scene, sensor: Sensor, seed: int) -> Outcome:
         first = added
         while added < len(served.works) and served.works[added].ended <= ended + LATE:
             added += 1
-        chosen = samples.between(began, ended)
+        chosen = samples.between(began - LONGEST_WORK, ended)
         clock = time.process_time()
         for work in served.works[first:added]:
             attributor.add(work)
@@ -160,7 +160,7 @@ def busy_seconds(works_per_second: int, windows: int = 180) -> float:
             )
             for i in range(works_per_second)
         ]
-        chosen = samples.between(window, window + 1)
+        chosen = samples.between(window - LONGEST_WORK, window + 1)
         clock = time.process_time()
         for work in works:
             attributor.add(work)

@@ -36,6 +36,7 @@ from tests.sensors import make_tree
 _ROUNDS = 7
 _POLLING_SECONDS = 4.0
 _REQUESTS = 2000
+_TURN = 50
 _PERIOD = 0.01
 """Seconds from one request to the next."""
 _TENANT = "camera"
@@ -84,11 +85,11 @@ class _Served:
             _plan(self.planner, self.costs, 0.0)
         return (time.thread_time() - began) / count
 
-    def serve(self, desk: EnergyDesk, count: int) -> float:
+    def serve(self, desk: EnergyDesk, numbers: range) -> float:
         """Processor seconds of a request's plan and all that the engine does for its energy."""
         costs, energy = self.costs, self.costs.energy
         began = time.thread_time()
-        for number in range(count):
+        for number in numbers:
             plan_at = partial(_plan, self.planner, costs)
             _, reserved = desk.admit(_TENANT, plan_at(desk.price(_TENANT)), plan_at)
             result = self.results[number]
@@ -99,7 +100,13 @@ class _Served:
                 start = number * _PERIOD + segment * 0.002
                 desk.ran(Work("bench", segment, 1, start, start + 0.002, predicted, (share,)))
             desk.ended(share, reserved, joules, result)
-        return (time.thread_time() - began) / count
+        return (time.thread_time() - began) / len(numbers)
+
+    def added(self, desk: EnergyDesk) -> float:
+        """Processor seconds that energy adds to a request: the median over turns of some
+        requests with it and as many without."""
+        turns = [range(first, first + _TURN) for first in range(0, _REQUESTS, _TURN)]
+        return float(np.median([self.serve(desk, turn) - self.plan(_TURN) for turn in turns]))
 
 
 def _plan(planner: Planner, costs: Costs, price: float) -> Plan:
@@ -121,7 +128,7 @@ def _serving(sampler: Sampler) -> tuple[Figure, Figure]:
         desk = ControllerDesk(_controller())
         books = Books(sampler, accounts, 1.0, 10_000)
         books.add_model(profile)
-        added.append(1e6 * (served.serve(desk, _REQUESTS) - served.plan(_REQUESTS)))
+        added.append(1e6 * served.added(desk))
         began = time.thread_time()
         books.enter(desk.drain())
         list(books.ledger.settle(books.attributor.close(0.0, seconds, samples)))

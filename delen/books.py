@@ -13,9 +13,10 @@ from delen.ledger import Correction, Ledger, Meter
 from delen.power_status import SourceHealth, WindowStatus
 from delen.profile import Profile
 from power.account import TRUSTED, Accounts
-from power.attribution import Attributor
+from power.attribution import LONGEST_WORK, Attributor
 from power.history import History
 from power.sampler import Sampler
+from power.series import Samples
 
 log = logging.getLogger("delen.energy")
 
@@ -66,8 +67,9 @@ class Books:
         return split.other / (split.ended - split.began)
 
     def add_model(self, profile: Profile) -> None:
-        """Expect work of the model of ``profile``, whose account is a new one. The first one says
-        what the device draws idle, where nothing has been measured yet."""
+        """Expect work of the model of ``profile``, whose account is a new one: what was learnt of
+        an earlier one corrects it no more. The first one says what the device draws idle, where
+        nothing has been measured yet."""
         spread, metering = self._accounts.spread(profile), profile.energy
         is_first = not self._profiles and self.attributor.static_watts is None
         if is_first and metering is not None and spread == TRUSTED:
@@ -75,6 +77,7 @@ class Books:
         self._profiles[profile.model] = profile
         self.attributor.forget(profile.model)
         self.attributor.trust(profile.model, spread)
+        self._publish()
 
     def invalidate(self, why: str) -> None:
         """The device is another one from now on: its mode, clocks or throttling changed."""
@@ -120,7 +123,7 @@ class Books:
     def _close(self, price: float, state: SourceHealth) -> list[Correction]:
         began, ended = self._began, self._began + self._seconds
         self._began = ended
-        samples = None if self._sampler is None else self._sampler.window(began, ended)
+        samples = None if self._sampler is None else _samples(self._sampler, began, ended)
         measured = samples if self._is_measured else None
         try:
             split = self.attributor.close(began, ended, measured)
@@ -165,7 +168,14 @@ class Books:
         self._failures += 1
         if self._failures == 1:
             log.exception("a window could not be shared out; its requests stay estimated")
-        self.attributor = Attributor()
+        self.attributor, self._published = Attributor(), -1
         for profile in self._profiles.values():
             self.add_model(profile)
         return self.ledger.write_off()
+
+
+def _samples(sampler: Sampler, began: float, ended: float) -> Samples | None:
+    """The samples of a window, and where there is no gap those of some seconds before it, which
+    may have waited for works that were still running."""
+    longer = sampler.window(began - LONGEST_WORK, ended)
+    return sampler.window(began, ended) if longer is None else longer

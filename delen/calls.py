@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
+from types import NoneType
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +17,7 @@ import httpx
 from delen.answer_wire import result_from_json
 from delen.bounds import Bounds, Options, check_cap, check_name
 from delen.encoding import Input, encode
-from delen.errors import DaemonUnreachable, DelenError, InvalidInput
+from delen.errors import ConfigError, DaemonUnreachable, DelenError, InvalidInput
 from delen.places import SYSTEM_SOCKET, TCP_URL, user_socket
 from delen.power_status import Battery, Budget, Kept, PowerChanges
 from delen.power_wire import budget_to_json, changes_to_json
@@ -122,6 +123,8 @@ class Calls:
     ) -> Call:
         if isinstance(watt_cap, (int, float)):
             watt_cap = check_cap(watt_cap, "watt_cap", "watts")
+        if not isinstance(battery, (Battery, Kept, NoneType)):
+            raise InvalidInput(f"battery must be a Battery or None, not {battery!r}", "battery")
         return _put("/v1/power", changes_to_json(PowerChanges(watt_cap, battery, mode)))
 
     def _path(self, model: str | None, verb: str) -> str:
@@ -175,6 +178,13 @@ def _plain_label(label: object) -> int | str:
     return int(label)
 
 
+def _read_token(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{TOKEN_VARIABLE}: {file} cannot be read: {error}") from error
+
+
 def connection_settings(
     url: str | None, timeout: float, token: str | None
 ) -> tuple[str, dict[str, Any]]:
@@ -183,7 +193,7 @@ def connection_settings(
     if timeout <= 0:
         raise InvalidInput(f"timeout is {timeout:g}; it must be above 0 seconds", "timeout")
     if token is None and (file := os.environ.get(TOKEN_VARIABLE)):
-        token = Path(file).read_text().strip()
+        token = _read_token(Path(file))
     settings: dict[str, Any] = {
         "timeout": timeout,
         "headers": {} if token is None else {"Authorization": f"Bearer {token}"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -14,6 +15,11 @@ from delen.plan import Plan
 from delen.result import Result
 from policies.controller import EnergyController
 
+log = logging.getLogger("delen.energy")
+
+MOST_EVENTS = 100_000
+"""Some minutes of a busy daemon. Beyond these, where nobody keeps the books, the oldest go."""
+
 Event = Work | tuple[Share, Result | None] | str
 """A batch that ran; the end of a request; the tenant of a refused one."""
 
@@ -21,7 +27,8 @@ Event = Work | tuple[Share, Result | None] | str
 class ControllerDesk:
     """Admits requests by an energy controller, each in a few microseconds under one lock.
 
-    What happened is only noted; ``drain`` hands it to whoever keeps the books.
+    What happened is only noted; ``drain`` hands it to whoever keeps the books. A controller that
+    fails at the end of a request does not take the answer with it.
     """
 
     def __init__(
@@ -31,7 +38,8 @@ class ControllerDesk:
         """Held whenever the controller is asked or told something."""
         self.controller = controller
         self._clock = clock
-        self._events: deque[Event] = deque()
+        self._events: deque[Event] = deque(maxlen=MOST_EVENTS)
+        self._failures = 0
 
     def price(self, tenant: str) -> float:
         with self.lock:
@@ -60,8 +68,13 @@ class ControllerDesk:
     def ended(
         self, share: Share, reserved: float, used: float | None, result: Result | None
     ) -> None:
-        with self.lock:
-            self.controller.spent(share.tenant, reserved, used or 0.0)
+        try:
+            with self.lock:
+                self.controller.spent(share.tenant, reserved, used or 0.0)
+        except Exception:  # a controller of someone else's must not end the engine's thread
+            self._failures += 1
+            if self._failures == 1:
+                log.exception("the energy controller failed; its figures are off from now on")
         self._events.append((share, result))
 
     def drain(self) -> list[Event]:

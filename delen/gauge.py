@@ -32,9 +32,8 @@ class Gauge:
         state = self.state()
         if self._sampler is None or state is None or state.status == "degraded":
             return PowerView(now, headroom=headroom)
-        watts = self._mean(self._sampler)
-        if watts is None and state.reading is not None:
-            watts = state.reading.total
+        watts = None if state.reading is None else state.reading.total
+        watts = self._mean(self._sampler, watts)
         static, lag = attributor.static_watts, attributor.time_constant
         beside, other = attributor.beside_watts, None
         if static is not None and beside is not None:
@@ -43,15 +42,17 @@ class Gauge:
             static, other, lag = 0.0, 0.0, None
         return PowerView(now, watts, static, other, self._joules, headroom, lag)
 
-    def _mean(self, sampler: Sampler) -> float | None:
-        """Watts since the last call, which are added to the joules; None over a gap."""
+    def _mean(self, sampler: Sampler, latest: float | None) -> float | None:
+        """Watts since the last call, which are added to the joules. Over a gap, and where there is
+        nothing new, they are those of the ``latest`` reading."""
         began, ended = self._seen, sampler.covered()
         if ended is None or ended <= began:
-            return None
+            return latest
         self._seen = ended
         samples = sampler.window(began, ended)
         if samples is None:
-            return None
+            self._joules += (latest or 0.0) * (ended - began)
+            return latest
         joules = samples.energy(began, ended)
         self._joules += joules
         return joules / (ended - began)

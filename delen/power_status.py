@@ -31,17 +31,33 @@ class Kept(enum.Enum):
 KEPT: Final = Kept.KEPT
 
 
+SHORTEST_PERIOD, LONGEST_PERIOD = 5.0, 31_622_400.0
+"""Seconds. In less, what requests took is not known yet when it counts no more; a leap year."""
+
+
+def check_period(value: object, field: str) -> float:
+    """``value`` as the seconds of a budget's period; InvalidInput unless it can be one."""
+    seconds = check_cap(value, field, "seconds")
+    if not SHORTEST_PERIOD <= seconds <= LONGEST_PERIOD:
+        raise InvalidInput(
+            f"{field} is {seconds:g}; it must be from {SHORTEST_PERIOD:g} to {LONGEST_PERIOD:.0f} "
+            "seconds",
+            field,
+        )
+    return seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Joules that a tenant may spend in every ``period`` seconds. InvalidInput unless both are
-    above 0."""
+    """Joules that a tenant may spend in every ``period`` seconds. InvalidInput unless the joules
+    are above 0 and the period is from 5 s to a year."""
 
     joules: float
     period: float
 
     def __post_init__(self) -> None:
         check_cap(self.joules, "joules", "joules")
-        check_cap(self.period, "period", "seconds")
+        check_period(self.period, "period")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from delen.power_status import (
     Settled,
     TenantStatus,
     WindowStatus,
+    check_period,
 )
 from delen.wire import check_known, to_milli
 
@@ -182,7 +183,7 @@ def parse_budget(document: Mapping[str, Any]) -> Budget | None:
     _require(fields, "energy_j", "period_s")
     return Budget(
         check_cap(fields["energy_j"], "energy_j", "joules"),
-        check_cap(fields["period_s"], "period_s", "seconds"),
+        check_period(fields["period_s"], "period_s"),
     )
 
 

@@ -17,7 +17,7 @@ from delen.engine.observer import Observer
 from delen.engine.runtime import Runtime
 from delen.engine.store import ModelStore
 from delen.engine.watch import WatchSettings
-from delen.errors import BundleError, ConfigError, PowerError
+from delen.errors import BundleError, ConfigError, InvalidInput, PowerError
 from delen.plugins import DISPATCH_POLICIES, ENERGY_CONTROLLERS, find_plugin
 from delen.power_status import Battery
 from delen.scheduler.core import Scheduler
@@ -104,6 +104,9 @@ def _open_steward(config: Config, is_gpu: bool) -> EnergySteward:
         watt_cap=config["energy.watt_cap_w"] or None,
         battery=_battery_of(config),
     )
+    for key in ("energy.watt_cap_w", "energy.battery_wh"):
+        if config[key] and config["power.source"] == "none":
+            raise ConfigError(f"{key} is {config[key]:g}, which power.source none cannot keep")
     chosen = open_source(
         config["power.source"],
         root,
@@ -120,10 +123,10 @@ def _open_steward(config: Config, is_gpu: bool) -> EnergySteward:
             TenantFile(Path(config["state.path"]) / "tenants.json"),
             settings,
         )
-    except PowerError as error:
+    except (PowerError, InvalidInput) as error:
         if chosen.source is not None:
             chosen.source.close()
-        remedy = "" if error.remedy is None else f"; {error.remedy}"
+        remedy = f"; {error.remedy}" if isinstance(error, PowerError) and error.remedy else ""
         raise ConfigError(f"power.mode is {settings.mode!r}: {error}{remedy}") from error
 
 

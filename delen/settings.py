@@ -31,6 +31,10 @@ def _between(low: float, high: float) -> Check:
     return lambda value: None if low <= value <= high else f"must be from {low:g} to {high:g}"
 
 
+def _distinct(names: list[str]) -> str | None:
+    return None if len(set(names)) == len(names) else "must name each one once"
+
+
 def _anything(value: Any) -> str | None:
     return None
 
@@ -98,7 +102,13 @@ SETTINGS = (
         "dynamic watts of a busy core, for the model",
         _between(0.001, 1000),
     ),
-    Setting("power", "total_rails", [], "rails that sum to the total, on an unknown board"),
+    Setting(
+        "power",
+        "total_rails",
+        [],
+        "rails that sum to the total, on an unknown board",
+        _distinct,
+    ),
     Setting("power", "interval_ms", 50.0, "between two readings", _between(5, 10_000)),
     Setting(
         "power",

@@ -98,6 +98,7 @@ class EnergySteward:
         self._gauge = Gauge(self._sampler, self._started)
         self._look_at = self._save_at = self._started
         self._failures = 0
+        self._looking = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="delen-energy", daemon=True)
         controller.set_watt_cap(settings.watt_cap)
@@ -152,7 +153,7 @@ class EnergySteward:
             self._look_at = now + _LOOK
             self._look()
         self._settle()
-        view = self._view(now)
+        view = self._view(time.monotonic())
         with self.desk.lock:
             self._controller.tick(view)
         if now >= self._save_at:
@@ -160,16 +161,20 @@ class EnergySteward:
             self._tenants.save()
 
     def _look(self) -> None:
-        """Look at the device; where its mode is another one, so are the profiles."""
-        changed, throttled = self._watch.look()
-        for sentence in (changed, throttled):
-            if sentence is not None:
-                log.warning("%s", sentence)
-                with self._books_lock:
-                    self._books.invalidate(sentence)
-        if changed is not None:
+        """Look at the device; where its mode is another one, so are the profiles. A model that was
+        being loaded while it changed has that of the mode before."""
+        with self._looking:
+            changed, throttled = self._watch.look()
+            for sentence in (changed, throttled):
+                if sentence is not None:
+                    log.warning("%s", sentence)
+                    with self._books_lock:
+                        self._books.invalidate(sentence)
             for model in self._models():
-                self._reprofile(model)
+                costs = model.costs
+                is_other = costs.profile.device.power_mode != self.mode and costs.stale is None
+                if changed is not None or is_other:
+                    self._reprofile(model)
 
     def _settle(self) -> None:
         """Bring the books up to date, and the budgets with them."""
@@ -264,16 +269,28 @@ class EnergySteward:
         return self._tenants.status(booked)
 
     def set_tenant(self, name: str, budget: Budget | None) -> TenantStatus:
+        if budget is not None:
+            self._check_known()
         self._tenants.set(name, budget)
         nothing = TenantStatus(None, None, 0.0, 0.0, 0, 0, self.desk.price(name))
         return self.tenants().get(name, nothing)
 
     def set_limits(self, changes: PowerChanges) -> None:
+        if changes.watt_cap not in (KEPT, None) or changes.battery not in (KEPT, None):
+            self._check_known()
         if changes.mode is not KEPT:
             self._switcher.switch(changes.mode)
-            self._look_at = time.monotonic()
+            self._look()
         with self.desk.lock:
             if changes.watt_cap is not KEPT:
                 self._controller.set_watt_cap(changes.watt_cap)
             if changes.battery is not KEPT:
                 self._controller.set_battery(changes.battery, time.monotonic())
+
+    def _check_known(self) -> None:
+        """PowerError where no joule is known, so that no limit on them can be kept."""
+        if self._sampler is None:
+            raise PowerError(
+                "no limit on energy can be kept: power.source is none",
+                "choose another power.source",
+            )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from delen.bounds import check_name
-from delen.errors import DelenError
+from delen.errors import DelenError, InvalidInput
 from delen.fields import Fields
 from delen.power_status import Budget
 
@@ -94,7 +94,10 @@ def _parse(document: object, now: float) -> dict[str, Kept]:
     kept = {}
     for name, entry in tenants.items():
         fields = Fields(entry, f"tenants[{name}]", TenantsError)
-        budget = Budget(fields.number("energy_j"), fields.number("period_s"))
+        try:
+            budget = Budget(fields.number("energy_j"), fields.number("period_s"))
+        except InvalidInput as error:
+            raise TenantsError(f"tenants[{name}]: {error}") from error
         refilled = budget.joules / budget.period * elapsed
         kept[check_name(name, "tenant")] = Kept(
             budget, max(0.0, fields.number("spent_j") - refilled)

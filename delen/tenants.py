@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -32,6 +33,7 @@ class Tenants:
         self._file = file
         self._clock = clock
         self._wall = wall
+        self._saving = threading.Lock()
         self._saved = file.load(wall())
         for name, kept in self._saved.items():
             desk.controller.set_budget(name, kept.budget, clock(), kept.spent)
@@ -66,16 +68,17 @@ class Tenants:
     def save(self) -> None:
         """Keep the budgets as they stand, if they stand differently. What cannot be written is
         logged."""
-        with self._desk.lock:
-            states = self._desk.controller.budgets(self._clock())
-        kept = {
-            name: Kept(state.budget, max(0.0, state.budget.joules - state.balance))
-            for name, state in states.items()
-        }
-        if kept == self._saved:
-            return
-        try:
-            self._file.save(kept, self._wall())
-            self._saved = kept
-        except DelenError as error:
-            log.error("the budgets are not kept: %s", error)
+        with self._saving:  # two at once would write into one another's file
+            with self._desk.lock:
+                states = self._desk.controller.budgets(self._clock())
+            kept = {
+                name: Kept(state.budget, max(0.0, state.budget.joules - state.balance))
+                for name, state in states.items()
+            }
+            if kept == self._saved:
+                return
+            try:
+                self._file.save(kept, self._wall())
+                self._saved = kept
+            except DelenError as error:
+                log.error("the budgets are not kept: %s", error)

@@ -61,7 +61,8 @@ def check_known(fields: Mapping[str, Any], *known: str) -> None:
     """UnknownField, with the list of those that are known, for any other key."""
     for name in fields:
         if name not in known:
-            raise UnknownField(f"unknown field {name!r}; known: {', '.join(known)}", name)
+            listed = ", ".join(known) or "none"
+            raise UnknownField(f"unknown field {name!r}; known: {listed}", name)
 
 
 def from_query(arguments: Mapping[str, str]) -> dict[str, Any]:

@@ -33,11 +33,12 @@ class BatteryHorizon:
         self.price = 0.0
         self.used = 0.0
         self._began = now
-        self._time = now
+        self._time = self._counted = now
+        self._unseen = 0.0
         self._joules: float | None = None
         self._pace = Pace()
         self._watts = 0.0
-        self._measured = False
+        self._measured: bool | None = None
         self._baseline = 0.0
         self._remaining = battery.last
         self._allowed: float | None = None
@@ -97,7 +98,7 @@ class BatteryHorizon:
                 f"; at the {self._watts:.3g} W of now they last {lasts - elapsed:.4g} s, and are "
                 f"to last {max(0.0, self._remaining):.4g} s"
             )
-        if not self._measured:
+        if self._measured is False:
             explanation += " (by predicted energy: no sensor answers now)"
         return ConstraintStatus(
             name="battery",
@@ -122,11 +123,16 @@ class BatteryHorizon:
         )
 
     def _count(self, view: PowerView, market: Market) -> None:
-        if view.joules is not None and self._joules is not None:
+        """Measured joules as they advance. Where they stop, all since they last did is predicted:
+        that a sensor stalls is noticed late."""
+        self._unseen += market.used
+        if view.joules is None or self._joules is None:
+            elapsed = max(0.0, view.now - self._counted)
+            self.used += (market.baseline or 0.0) * elapsed + self._unseen
+            self._counted, self._unseen = view.now, 0.0
+        elif view.joules != self._joules:
             self.used += max(0.0, view.joules - self._joules)
-        else:
-            elapsed = max(0.0, view.now - self._time)
-            self.used += (market.baseline or 0.0) * elapsed + market.used
+            self._counted, self._unseen = view.now, 0.0
         self._measured = view.joules is not None
         self._joules = view.joules
         self._time = view.now

@@ -78,10 +78,13 @@ class TenantBudget:
         self._slot_spent += joules
 
     def adopt(self, earlier: TenantBudget) -> None:
-        """Count what was spent under an ``earlier`` budget of the same tenant."""
+        """Count what was spent under an ``earlier`` budget of the same tenant.
+
+        Its last slot is cut off now: it may be longer than all of this one's period.
+        """
         for end, joules in earlier._all_slots():
             if end > self._now - self.budget.period:
-                self._slots.append((end, joules))
+                self._slots.append((min(end, self._now), joules))
                 self._spent += joules
 
     def refuse(self, least: float, now: float) -> BudgetExhausted:

@@ -53,7 +53,7 @@ class Demand:
         if not self._rates:
             self._began = None
             return ()
-        listened = now - self._began + min(_FIRST, self._memory / 2)
+        listened = max(0.0, now - self._began) + min(_FIRST, self._memory / 2)
         whole = 1 - exp(-listened / self._memory)
         return tuple(
             (rate * exp((since - now) / self._memory) / whole, frontier)

@@ -41,7 +41,7 @@ class Frontiers:
     """Frontiers of one network at the energies of the moment.
 
     ``useful`` are the exits that are worth reaching. Choices whose expected accuracy is below
-    ``least_accuracy`` are never taken to save.
+    ``least_accuracy`` are never taken to save. Safe to be asked by many threads.
     """
 
     def __init__(
@@ -63,11 +63,13 @@ class Frontiers:
         if top.energy is None or None in known:
             freedom = Freedom.NONE
         key = (top, known, freedom)
-        if key not in self._made:
+        frontier = self._made.get(key)  # another thread may clear what is kept at any moment
+        if frontier is None:
+            frontier = self._make(top, known, freedom)
             if len(self._made) >= _KEPT:
                 self._made.clear()
-            self._made[key] = self._make(top, known, freedom)
-        return self._made[key]
+            self._made[key] = frontier
+        return frontier
 
     def _make(self, top: Choice, energies: Energies, freedom: Freedom) -> Frontier:
         if freedom is Freedom.NONE:

@@ -265,15 +265,16 @@ class Planner:
         return self.calibration.cases(choice.threshold, choice.exit)
 
     def _certify(self, deepest: int, floor: float) -> Threshold | None:
-        key = (deepest, floor)
-        if key not in self._certified:
-            if len(self._certified) > 4096:
-                self._certified.clear()
+        key, certified = (deepest, floor), self._certified
+        try:
+            return certified[key]
+        except KeyError:
             level, procedure = self.settings.guarantee, self.settings.procedure
-            self._certified[key] = certified_threshold(
-                self.calibration, deepest, floor, level, procedure
-            )
-        return self._certified[key]
+            found = certified_threshold(self.calibration, deepest, floor, level, procedure)
+            if len(certified) > 4096:
+                certified.clear()
+            certified[key] = found
+            return found
 
 
 def useful_exits(accuracies: tuple[float, ...]) -> tuple[int, ...]:

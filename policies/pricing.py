@@ -25,6 +25,9 @@ _PERIOD_SHARE = 0.25
 _LONGEST_MEMORY = 300.0
 """A budget looks at its tenant's demand over this share of its period, but not for longer."""
 
+_ANYBODY = ""
+"""Stands for all tenants without a budget, who pay one price and may be very many."""
+
 _WATT_CAP = "watt_cap"
 _BATTERY = "battery"
 _THERMAL = "thermal"
@@ -66,9 +69,10 @@ class PriceController:
         return self._price if budget is None else max(self._price, budget.price)
 
     def arrived(self, now: float, tenant: str, frontier: Frontier) -> None:
-        if tenant not in self._demands:
-            self._demands[tenant] = Demand(_MEMORY)
-        self._demands[tenant].arrived(now, frontier)
+        payer = tenant if tenant in self._budgets else _ANYBODY
+        if payer not in self._demands:
+            self._demands[payer] = Demand(_MEMORY)
+        self._demands[payer].arrived(now, frontier)
         if tenant in self._budget_demands:
             self._budget_demands[tenant].arrived(now, frontier)
 

@@ -98,7 +98,7 @@ class WattCap:
     def _explain(self) -> str:
         market = self._market
         if market is None:
-            return "no power was read yet"
+            return "it was set a moment ago"
         if market.baseline is None:
             return (
                 "the power beside requests is unknown, so requests are held to "

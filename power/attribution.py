@@ -28,8 +28,10 @@ from power.series import Floats, Samples
 NOMINAL_WATTS = 5.0
 """What works that come without joules are taken to draw before readings tell."""
 
+LONGEST_WORK = 2.0
+"""Seconds for which readings wait for works that are still running."""
+
 _LEAST_SECONDS = 1e-6  # that a work lasts
-_LONGEST_WORK = 2.0  # seconds for which readings wait for works that are still running
 _FORGETS_LONGEST = 0.95  # a second
 _ALL = 1 - 1e-9  # of a work's energy, from which on all of it has shown
 _SURE = 0.25  # relative sd up to which a window's split is called attributed
@@ -89,6 +91,7 @@ class Attributor:
         self._pending: dict[Segment, _Pending] = {}
         self._longest = 0.0
         self._valid = True
+        self._learns_from = -np.inf
         self._factors: dict[tuple[str, int], float] = {}
         self.revision = 0
 
@@ -138,12 +141,16 @@ class Attributor:
     def close(self, began: float, ended: float, samples: Samples | None) -> Split:
         """The split of the window from ``began`` to ``ended``, which follows on the last one.
 
-        ``samples`` cover it without a gap, or are None where nothing was measured.
+        ``samples`` cover it without a gap, or are None where nothing was measured. They should
+        begin LONGEST_WORK before it: readings that waited for works are only then learnt from.
         """
         self._take(ended)
         measured = None if samples is None else _energy(samples, began, ended)
-        if samples is not None and self._valid:
-            self._learner.learn(samples, ended - self._longest, ended - began)
+        if not self._valid:
+            self._learns_from = ended
+        elif samples is not None:
+            fresh = samples.between(self._learns_from, ended)
+            self._learner.learn(fresh, ended - self._longest, ended - began)
             self._publish()
         belief = self._learner.belief
         factors = {segment: belief.factor(segment) for segment in self._pending}
@@ -180,7 +187,7 @@ class Attributor:
                     before = self._pending.get(segment)
                     self._pending[segment] = some if before is None else before.joined(some)
         longest = max((float((b - a).max()) for a, b, _ in blocks.values()), default=0.0)
-        self._longest = min(max(longest, self._longest * _FORGETS_LONGEST), _LONGEST_WORK)
+        self._longest = min(max(longest, self._longest * _FORGETS_LONGEST), LONGEST_WORK)
         latest = max((float(ended.max()) for _, ended, _ in blocks.values()), default=now)
         self._learner.ran(blocks, latest)
 

@@ -36,6 +36,7 @@ CONVERSION = Response(window=0.0066)
 """What a sensor is taken to be until its readings tell: one conversion of an INA3221."""
 
 _KEPT_SECONDS = 30.0  # of lessons, which are repeated when the response turns out to be another
+_LATE = 60.0  # seconds by which readings may be behind works; without readings these are dropped
 _FITS = frozenset({2, 3, 5, 8, 12, 20, 30, 45})  # loaded windows after which the response is sought
 _FIT_EVERY = 60  # loaded windows, after those
 _FIT_WORKS, _FIT_SECONDS = 20_000, 8.0  # beyond so many works only the last seconds are looked at
@@ -100,6 +101,7 @@ class Learner:
         predicted for them."""
         if blocks:
             self._ran.append((until, dict(blocks)))
+        self._let_go(until - _KEPT_SECONDS - _LATE)
 
     def learn(self, samples: Samples, until: float, seconds: float) -> None:
         """Take in the new readings up to ``until``, after ``seconds`` more of drift."""
@@ -134,6 +136,10 @@ class Learner:
     def _drop(self, before: float) -> None:
         while self._lessons[0].readings.times[-1] < before:
             self._lessons.popleft()
+        self._let_go(before)
+
+    def _let_go(self, before: float) -> None:
+        """Drop the works that no reading from ``before`` on can look at."""
         while self._ran and self._ran[0][0] < before - 2 * LONGEST:
             self._ran.popleft()
 

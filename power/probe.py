@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from delen.errors import ConfigError, MissingExtra, PowerError, SensorAbsent, SensorFailed
 from power.hwmon import INA238, INA3221
@@ -26,6 +29,10 @@ CHOICES = ("auto", *SOURCES, "none")
 _ATTEMPTS = 3
 _PAUSE = 0.2
 """Seconds between two attempts: a sensor that failed once may only have been busy."""
+_PATIENCE = 10.0
+"""Seconds that a source may take to open, or to read: one that blocks must not hold up a start."""
+
+T = TypeVar("T")
 
 log = logging.getLogger("delen.power")
 
@@ -149,7 +156,7 @@ def _first_that_serves(openers: dict[str, Callable[[], PowerSource]], gpu: bool)
 
 def _named(name: str, opener: Callable[[], PowerSource]) -> Chosen:
     try:
-        source = opener()
+        source = _in_time(opener)
     except (PowerError, MissingExtra) as error:
         remedy = getattr(error, "remedy", None)
         raise ConfigError(
@@ -163,7 +170,7 @@ def _named(name: str, opener: Callable[[], PowerSource]) -> Chosen:
 def _try(name: str, opener: Callable[[], PowerSource]) -> tuple[PowerSource | None, Probe]:
     """The open source, if it opens, and what its first reading is."""
     try:
-        source = opener()
+        source = _in_time(opener)
     except (PowerError, MissingExtra) as error:
         return None, _problem(name, error)
     return source, _read(name, source)
@@ -172,16 +179,38 @@ def _try(name: str, opener: Callable[[], PowerSource]) -> tuple[PowerSource | No
 def _read(name: str, source: PowerSource) -> Probe:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            reading = source.read()
+            reading = _in_time(source.read)
             if reading.total is None or not math.isfinite(reading.total):
                 raise PowerError(f"its total is {reading.total}")
         except PowerError as error:
-            if attempt == _ATTEMPTS or not isinstance(error, SensorFailed):
+            is_hopeless = isinstance(error, _Blocked) or not isinstance(error, SensorFailed)
+            if attempt == _ATTEMPTS or is_hopeless:
                 return _problem(name, error)
             time.sleep(_PAUSE)
         else:
             return Probe(name, reading)
     raise AssertionError("unreachable")
+
+
+class _Blocked(SensorFailed):
+    """The source has not come back."""
+
+
+def _in_time(call: Callable[[], T]) -> T:
+    """What ``call`` returns or raises. One that blocks is left to itself, on its own thread, and
+    _Blocked is raised."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="delen-probe", daemon=True).start()
+    if not wait([done], _PATIENCE).done:
+        raise _Blocked(f"it has not answered for {_PATIENCE:g} s")
+    return done.result()
 
 
 def _problem(name: str, error: PowerError | MissingExtra) -> Probe:
@@ -211,7 +240,7 @@ def _why(source: PowerSource, probe: Probe, tried: Sequence[Probe]) -> str:
     why = f"energy is {source.kind} by {source.name} ({source.scope}), {now}"
     absent = [other.source for other in tried if other.absent]
     failed = [
-        f"{other.source} ({other.problem})"
+        f"{other.source} ({other.problem}{f'; {other.remedy}' if other.remedy else ''})"
         for other in tried
         if not other.serves and not other.absent
     ]

@@ -108,6 +108,7 @@ class Sampler:
             unnoticed = self._state.status == "ok" or not self._state.errors
             if unnoticed and waited > self.stalled_after:
                 self._degrade(self._overdue(waited), since=self._advanced)
+            self._complain()
             return self._state
 
     def covered(self) -> float | None:
@@ -210,16 +211,23 @@ class Sampler:
         return f"a reading has not come back for {waited:.1f} s"
 
     def _degrade(self, problem: str, since: float) -> None:
-        """Note a failure. A change is logged, though at most once a minute."""
-        state, now = self._state, self._clock()
-        changed = state.status == "ok" or not state.errors
-        if changed and now - self._complained >= _QUIET:
-            log.warning(
-                "%s is degraded, energy is estimated meanwhile: %s", self.source.name, problem
-            )
-            self._complained, self._announced = now, True
+        """Note a failure."""
+        state = self._state
         since = since if state.status == "ok" else state.since
         self._state = SourceState("degraded", since, problem, state.reading, state.errors + 1)
+        self._complain()
+
+    def _complain(self) -> None:
+        """Log once that the source is degraded, where it is. One that comes and goes is logged
+        at most once a minute: the last time that it goes, then."""
+        state, now = self._state, self._clock()
+        if self._announced or not state.errors or state.status == "ok":
+            return
+        if now - self._complained >= _QUIET:
+            log.warning(
+                "%s is degraded, energy is estimated meanwhile: %s", self.source.name, state.problem
+            )
+            self._complained, self._announced = now, True
 
 
 def _rubbish(reading: PowerReading) -> str | None:

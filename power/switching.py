@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from delen.errors import PowerError
+from delen.errors import InvalidInput, PowerError
 from power.modes import PowerMode, read_mode
 from power.nvpmodel import Conf, Model, not_in_force, read_conf
 
@@ -42,8 +42,8 @@ class ModeSwitcher:
     def switch(self, wanted: str | int) -> PowerMode:
         """Switch to the mode of this name (its case and a leading ``MODE_`` do not matter) or id.
 
-        PowerError where that is not allowed, unknown, takes a reboot, or did not come about; the
-        mode is then what it was, except in the last case.
+        InvalidInput where there is no such mode; PowerError where that is not allowed, takes a
+        reboot, or did not come about: the mode is then what it was, except in the last case.
         """
         if not self._allowed:
             raise PowerError(
@@ -167,7 +167,7 @@ def _find(conf: Conf, wanted: str | int) -> Model:
         ):
             return model
     known = ", ".join(f"{model.name} ({model.id})" for model in conf.models)
-    raise PowerError(f"power mode {wanted!r} is none of this device's: {known}")
+    raise InvalidInput(f"power mode {wanted!r} is none of this device's: {known}", "mode")
 
 
 def _plain(name: str | int) -> str:

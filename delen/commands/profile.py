@@ -210,12 +210,12 @@ def _with_energy(
 
 
 def _batches(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise argparse.ArgumentTypeError(
-            f"{text!r} must be batch sizes with commas between, such as 1,8"
-        ) from None
+            f"{text!r} must be batch sizes above 0 with commas between, such as 1,8"
+        )
+    return [int(part) for part in parts]
 
 
 def _show_progress(done: int, total: int, what: str) -> None:

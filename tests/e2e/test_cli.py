@@ -140,6 +140,7 @@ def test_infer_refuses_or_does_its_best(told: Run, file: Path) -> None:
         ["models", "--load", "a", "--unload", "b"],
         ["profile", "--output", "a", "--beside-bundle"],
         ["profile", "--energy", "--batches", "1,two"],
+        ["profile", "--energy", "--batches", "0"],
     ],
     ids=" ".join,
 )

@@ -157,7 +157,7 @@ def test_a_token_guards_load_and_unload_alone(
     launcher: Launcher, image: Image8, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import delen
-    from delen.errors import Forbidden, Unauthorized
+    from delen.errors import ConfigError, Forbidden, Unauthorized
 
     token = tmp_path / "token"
     token.write_text("open sesame\n")
@@ -179,6 +179,9 @@ def test_a_token_guards_load_and_unload_alone(
         without.load("cifar10-resnet")
     with delen.Client(daemon.url, token="wrong") as wrong_client, pytest.raises(Forbidden):
         wrong_client.unload("cifar10-resnet")
+    monkeypatch.setenv("DELEN_TOKEN_FILE", str(tmp_path / "gone"))
+    with pytest.raises(ConfigError, match=r"DELEN_TOKEN_FILE: .*gone cannot be read"):
+        delen.Client(daemon.url)
     monkeypatch.setenv("DELEN_TOKEN_FILE", str(token))
     with delen.Client(daemon.url) as client:
         assert client.load("cifar10-resnet")["state"] == "ready"

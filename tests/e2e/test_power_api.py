@@ -243,4 +243,10 @@ def test_a_daemon_without_a_source_says_so(
     )
     assert settled["settled"] is True
     assert settled["receipt"]["energy_mj"]["kind"] == "unknown"
+    for path, limit in (
+        ("/v1/power", {"watt_cap_w": 5}),
+        ("/v1/tenants/camera", {"energy_budget": {"energy_j": 5, "period_s": 60}}),
+    ):
+        refused = daemon.api.request("PUT", path, json.dumps(limit).encode(), "application/json")
+        assert "power.source is none" in refused.error(503, "power_unavailable")["error"]
     launcher.stop(daemon)

@@ -142,6 +142,8 @@ def test_a_wrong_limit_is_refused_before_anything_is_sent() -> None:
         for watts in (0.0, -1.0, float("nan")):
             with pytest.raises(delen.InvalidInput, match="watt_cap"):
                 client.set_power(watt_cap=watts)
+        with pytest.raises(delen.InvalidInput, match="battery must be a Battery"):
+            client.set_power(battery=8.0)  # type: ignore[arg-type]
     with pytest.raises(delen.InvalidInput, match="reserve"):
         delen.Battery(joules=100.0, reserve=100.0, last=60.0)
 

@@ -88,6 +88,34 @@ def test_a_mode_that_was_profiled_before_brings_its_profile(
         assert opened.energy.describe().mode.name == "MODE_7W"
 
 
+def test_a_model_that_is_loaded_while_the_mode_changes_gets_the_new_modes_profile(
+    opening: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tree(tmp_path / "root", "orin-nx")
+    modes = ModeTree(tmp_path / "root", mode=2)
+    with opening() as opened:
+        slow = opened.runtime.load("tiny").costs.profile.device
+    modes.set(1)
+    with opening() as opened:
+        before = opened.energy.mode
+
+        def change(spec: object) -> None:
+            modes.set(2)
+            until(lambda: opened.energy.mode != before)
+
+        monkeypatch.setattr("delen.assembly.prepare_decoding", change)
+        costs = opened.runtime.load("tiny").costs
+        until(lambda: costs.profile.device == slow)
+
+
+def test_a_switched_mode_shows_at_once(opening: Callable[..., Any], tmp_path: Path) -> None:
+    make_tree(tmp_path / "root", "orin-nx")
+    ModeTree(tmp_path / "root", mode=1)
+    with opening(power__switch_modes=True) as opened:
+        opened.energy.set_limits(PowerChanges(mode="7W"))
+        assert opened.energy.describe().mode.name == "MODE_7W"
+
+
 def test_budgets_outlive_the_daemon(opening: Callable[..., Any], tmp_path: Path) -> None:
     make_tree(tmp_path / "root", "nano")
     with opening() as opened:

@@ -51,6 +51,14 @@ def test_what_is_unknown_is_left_out(energy: MadeUpEnergy) -> None:
     assert "delen_power_rail_watts" not in names
 
 
+def test_a_reading_that_is_no_longer_good_is_left_out(energy: MadeUpEnergy) -> None:
+    assert energy.status.watts is not None
+    energy.status = replace(energy.status, state="degraded")
+    told = dict(samples(energy))
+    assert not any(name.startswith("delen_power_watts") for name, _ in told)
+    assert told["delen_power_source_state", (("state", "degraded"),)] == 1.0
+
+
 def test_joules_are_told_by_model_tenant_exit_and_kind(energy: MadeUpEnergy) -> None:
     energy.sums = [
         EnergyTotal("a", "m", 2, "attributed", 0.04),

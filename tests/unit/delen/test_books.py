@@ -50,8 +50,8 @@ class House:
         self.clock = Clock()
         self.dial = Dial(self.clock, kind)
         self.sampler = Sampler(self.dial, 0.1, clock=self.clock)
-        accounts = Accounts("dial", 4.0)
-        self.books = Books(self.sampler, accounts, 1.0, 100, clock=self.clock)
+        self.accounts = Accounts("dial", 4.0)
+        self.books = Books(self.sampler, self.accounts, 1.0, 100, clock=self.clock)
         self.books.add_model(profile)
         self.gauge = Gauge(self.sampler, self.clock.now)
         self.sampler._poll(self.clock.now)
@@ -141,6 +141,18 @@ def test_the_gauge_shows_the_mean_since_it_was_last_read(house: House) -> None:
     assert again.joules == pytest.approx(21.0, abs=0.6)
 
 
+def test_the_gauge_counts_over_a_gap_by_the_reading_at_its_end(house: House) -> None:
+    attributor = Attributor(static=5.0)
+    house.wait(1.0)
+    before = house.gauge.view(house.clock.now, attributor, None)
+    house.clock.now += 0.8  # too long to interpolate over, too short to be called a stall
+    house.sampler._poll(house.clock.now)
+    after = house.gauge.view(house.clock.now, attributor, None)
+    assert before.joules is not None
+    assert after.joules == pytest.approx(before.joules + 0.8 * 6.0)
+    assert after.watts == pytest.approx(6.0)
+
+
 def test_the_gauge_knows_nothing_of_a_degraded_source(house: House) -> None:
     attributor = Attributor(static=5.0)
     house.wait(1.0)
@@ -168,3 +180,47 @@ def test_a_profile_of_this_sensor_says_what_the_device_draws_idle(
     own = replace(metered, energy=replace(metered.energy, source="dial"))
     assert House(own, "measured").books.attributor.static_watts == own.energy.idle_watts
     assert House(metered, "measured").books.attributor.static_watts is None  # another sensor's
+
+
+def test_works_that_outlast_a_window_are_learnt_from(house: House) -> None:
+    """Readings wait for works that still run, which here takes them into a later window."""
+    for _ in range(20):
+        house.wait(0.5)
+        house.dial.watts = 10.0
+        house.wait(1.5)
+        house.dial.watts = 6.0
+        house.books.enter([house.work(1.5, 3.0)])
+        house.books.close_due(0.0, "ok")
+    assert house.books.attributor.factor("tiny", 0) == pytest.approx(2.0, rel=0.1)
+
+
+def test_readings_of_a_window_that_a_change_falls_in_are_never_learnt_from(house: House) -> None:
+    for _ in range(10):
+        house.wait(1.0)
+        house.books.close_due(0.0, "ok")
+    house.dial.watts = 60.0
+    house.wait(1.0)
+    house.books.invalidate("the power mode changed")
+    house.dial.watts = 6.0
+    for _ in range(5):
+        house.wait(1.0)
+        house.books.close_due(0.0, "ok")
+    assert house.books.attributor.beside_watts == pytest.approx(6.0, rel=0.05)
+
+
+def test_a_new_profile_is_not_corrected_by_what_the_old_one_taught(
+    make_profile: Callable[..., Profile],
+) -> None:
+    profile = make_profile(0.01)
+    house = House(profile, "measured")
+    account = house.accounts.open(profile)
+    for _ in range(20):
+        house.wait(0.8)
+        house.dial.watts = 10.0
+        house.wait(0.2)
+        house.dial.watts = 6.0
+        house.books.enter([house.work(0.2, 0.4)])
+        house.books.close_due(0.0, "ok")
+    assert account.factor(0) > 1.5
+    house.books.add_model(profile)
+    assert account.factor(0) == 1.0

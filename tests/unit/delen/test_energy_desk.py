@@ -11,7 +11,7 @@ from delen.bounds import Bounds
 from delen.calibration import Calibration
 from delen.costs import Costs
 from delen.energy import Share, Work
-from delen.energy_desk import ControllerDesk
+from delen.energy_desk import MOST_EVENTS, ControllerDesk
 from delen.errors import BudgetExhausted
 from delen.plan import Plan
 from policies.controller import ControllerSettings
@@ -99,3 +99,30 @@ def test_what_happened_is_handed_on_once_and_in_order() -> None:
     desk.ended(Share("r", "cam"), 0.0, None, None)
     assert desk.drain() == [work, (Share("r", "cam"), None)]
     assert desk.drain() == []
+
+
+class Broken(Limited):
+    def spent(self, tenant: str, reserved: float, used: float) -> None:
+        raise ArithmeticError("no account of it")
+
+
+def test_a_controller_that_fails_at_the_end_is_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = ControllerDesk(Broken(1.0))
+    share = Share("r", "cam")
+    desk.ended(share, 0.1, 0.1, None)
+    desk.ended(share, 0.1, 0.1, None)
+    assert desk.drain() == [(share, None)] * 2
+    assert caplog.text.count("the energy controller failed") == 1
+
+
+def test_where_nobody_keeps_the_books_the_latest_events_are_kept() -> None:
+    desk = ControllerDesk(Limited(1.0))
+    work = Work("tiny", 0, 1, 0.0, 1.0, None, ())
+    for _ in range(MOST_EVENTS):
+        desk.ran(work)
+    desk.ended(Share("r", "cam"), 0.0, None, None)
+    events = desk.drain()
+    assert len(events) == MOST_EVENTS
+    assert events[-1] == (Share("r", "cam"), None)

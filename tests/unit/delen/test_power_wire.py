@@ -135,7 +135,7 @@ def test_a_settled_request_comes_back_as_it_was_sent() -> None:
     assert settled_from_json({**document, "weather": "fine"}) == settled
 
 
-@given(st.none() | st.builds(Budget, amounts, amounts))
+@given(st.none() | st.builds(Budget, amounts, st.floats(5.0, 1e6)))
 def test_a_budget_comes_back_as_it_was_sent(budget: Budget | None) -> None:
     assert parse_budget(plain({"energy_budget": budget_to_json(budget)})) == budget
 
@@ -149,6 +149,8 @@ def test_a_budget_comes_back_as_it_was_sent(budget: Budget | None) -> None:
         ({"energy_budget": {"energy_j": 5}}, "period_s"),
         ({"energy_budget": {"energy_j": 0, "period_s": 60}}, "energy_j"),
         ({"energy_budget": {"energy_j": 5, "period_s": "60"}}, "period_s"),
+        ({"energy_budget": {"energy_j": 5, "period_s": 4.9}}, "period_s"),
+        ({"energy_budget": {"energy_j": 5, "period_s": 1e9}}, "period_s"),
     ],
 )
 def test_a_wrong_budget_is_refused_by_name(document: dict[str, Any], field: str) -> None:

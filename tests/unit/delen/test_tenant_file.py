@@ -21,7 +21,7 @@ def test_budgets_survive_and_refill_meanwhile(tmp_path: Path) -> None:
 
 def test_a_save_replaces_all(tmp_path: Path) -> None:
     file = TenantFile(tmp_path / "tenants.json")
-    file.save({"a": Kept(Budget(1.0, 1.0), 0.0)}, 0.0)
+    file.save({"a": Kept(Budget(1.0, 60.0), 0.0)}, 0.0)
     file.save({}, 0.0)
     assert file.load(0.0) == {}
     assert [path.name for path in tmp_path.iterdir()] == ["tenants.json"]
@@ -36,9 +36,9 @@ def test_a_save_replaces_all(tmp_path: Path) -> None:
         '{"format": "delen-tenants", "schema": 2, "saved_s": 0, "tenants": {}}',
         '{"format": "delen-tenants", "schema": 1, "saved_s": 0, "tenants": {"a": 3}}',
         '{"format": "delen-tenants", "schema": 1, "saved_s": 0, "tenants": {"a b": '
-        '{"energy_j": 1, "period_s": 1, "spent_j": 0}}}',
+        '{"energy_j": 1, "period_s": 60, "spent_j": 0}}}',
         '{"format": "delen-tenants", "schema": 1, "saved_s": 0, "tenants": {"a": '
-        '{"energy_j": -1, "period_s": 1, "spent_j": 0}}}',
+        '{"energy_j": -1, "period_s": 60, "spent_j": 0}}}',
     ],
 )
 def test_a_damaged_file_is_named_and_passed_over(

@@ -349,6 +349,8 @@ def test_an_unknown_field_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(UnknownField, match=r"'c'.*known: a, b") as caught:
         check_known({"a": 1, "c": 2}, "a", "b")
     assert caught.value.field == "c"
+    with pytest.raises(UnknownField, match="'a'; known: none"):
+        check_known({"a": 1})
 
 
 @pytest.mark.parametrize("source", ["labels", None])

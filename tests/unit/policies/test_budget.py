@@ -143,3 +143,15 @@ def test_a_new_budget_remembers_what_was_spent_under_the_old_one() -> None:
     shorter = TenantBudget("cam", Budget(10.0, 10.0), 31.0)
     shorter.adopt(old)
     assert shorter.balance == pytest.approx(8.0)
+
+
+def test_what_a_longer_budget_took_comes_back_within_the_new_period() -> None:
+    """A slot of a day's budget, 864 s, reaches far beyond the next minute."""
+    old = TenantBudget("cam", Budget(10.0, 86_400.0), 0.0)
+    old.tick(1.0, IDLE)
+    old.charge(4.0)
+    own = TenantBudget("cam", Budget(5.0, 60.0), 2.0)
+    own.adopt(old)
+    assert own.balance == pytest.approx(1.0)
+    own.tick(62.1, IDLE)
+    assert own.balance == pytest.approx(5.0)

@@ -107,6 +107,12 @@ def test_a_battery_is_spent_evenly_over_what_is_left_of_its_time() -> None:
     assert "600 J are left above the reserve; at the 9 W of now they last" in status.explanation
 
 
+def test_limits_that_were_just_set_do_not_say_that_there_is_no_sensor() -> None:
+    limits = (BatteryHorizon(Battery(1000.0, 200.0, 100.0), 0.0), WattCap(8.0))
+    said = [limit.status().explanation for limit in limits]
+    assert said == ["800 J are left above the reserve", "it was set a moment ago"]
+
+
 def test_a_battery_without_a_sensor_counts_what_is_predicted() -> None:
     horizon = BatteryHorizon(Battery(1000.0, 200.0, 100.0), 0.0)
     horizon.tick(PowerView(0.0, joules=50.0), market(60.0))
@@ -116,6 +122,18 @@ def test_a_battery_without_a_sensor_counts_what_is_predicted() -> None:
     assert "by predicted energy" in horizon.status().explanation
     horizon.tick(PowerView(21.0, joules=900.0), market(60.0))
     assert horizon.used == pytest.approx(150 + 3)
+
+
+def test_a_battery_counts_what_passed_before_a_stall_was_noticed() -> None:
+    horizon = BatteryHorizon(Battery(1000.0, 200.0, 100.0), 0.0)
+    horizon.tick(PowerView(0.0, joules=50.0), market(60.0))
+    horizon.tick(PowerView(1.0, joules=58.0), market(60.0, used=5.0))
+    horizon.tick(PowerView(2.0, joules=58.0), market(60.0, used=5.0))
+    horizon.tick(PowerView(3.0), market(60.0, measured=False, used=5.0))
+    assert horizon.used == pytest.approx(8 + 2 * 3 + 10)
+    horizon.tick(PowerView(4.0, joules=58.0), market(60.0, used=5.0))
+    horizon.tick(PowerView(5.0, joules=66.0), market(60.0, used=5.0))
+    assert horizon.used == pytest.approx(24 + 3 + 5 + 8)
 
 
 def test_the_reserve_is_kept_even_after_the_time_is_over() -> None:

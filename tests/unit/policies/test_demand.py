@@ -69,3 +69,11 @@ def test_where_there_is_nothing_to_choose_only_a_refusal_saves() -> None:
     assert price_range(rates) is None
     assert least_price(lambda price: watts(rates, price), 0.5, None) == inf
     assert least_price(lambda price: watts(rates, price), 1.5, None) == 0.0
+
+
+def test_a_rate_asked_for_as_of_before_the_first_arrival_is_not_negative() -> None:
+    """A controller's tick may have begun seconds before a request that it then hears of."""
+    for late in (0.5, 1.0, 3.0):
+        demand = Demand(2.0)
+        demand.arrived(10.0, frontier())
+        assert 0 < watts(demand.rates(10.0 - late), 0.0) < 10

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from math import inf
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from delen.calibration import THRESHOLDS, Calibration
 from delen.frontier import Choice, Frontier
+from policies import frontier as module
 from policies.frontier import Freedom, Frontiers, hull
 
 ENERGIES = (0.04, 0.10, 0.17, 0.30)
@@ -113,3 +116,23 @@ def test_a_frontier_is_made_anew_only_for_other_energies(table: Calibration) -> 
     dearer = frontiers.up_to(top, (0.05, *ENERGIES[1:]), Freedom.THRESHOLD)
     assert dearer is not first
     assert dearer.least.energy == pytest.approx(0.05)
+
+
+def test_many_threads_may_ask_while_what_is_kept_is_cleared(
+    table: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_KEPT", 1)
+    frontiers = Frontiers(table, USEFUL, 0.0)
+    tops = [Choice(exit, None, ENERGIES[exit], table.accuracy(exit)) for exit in USEFUL]
+
+    def ask(first: int) -> bool:
+        turns = [tops[(first + turn) % 3] for turn in range(2000)]
+        return all(frontiers.up_to(top, ENERGIES, Freedom.NONE).most == top for top in turns)
+
+    pause = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(ask, range(4)))
+    finally:
+        sys.setswitchinterval(pause)

@@ -149,6 +149,19 @@ def test_the_controllers_that_ship_are_found_by_name() -> None:
         find_plugin(ENERGY_CONTROLLERS, "magic")
 
 
+def test_those_without_a_budget_are_one_demand_however_many_they_are(
+    controller: PriceController,
+) -> None:
+    controller.set_watt_cap(16.0)
+    controller.set_budget("cam", Budget(600.0, 60.0), 0.0)
+    for index in range(1000):
+        controller.arrived(index / 100, f"visitor-{index}", FRONTIER)
+        controller.arrived(index / 100, "cam", FRONTIER)
+    assert len(controller._demands) == 2
+    controller.tick(view(10.0))
+    assert 0 < controller.price("visitor-7") < inf
+
+
 def test_a_margin_must_not_be_negative() -> None:
     with pytest.raises(ValueError, match="thermal_margin"):
         ControllerSettings(-1.0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
@@ -215,6 +216,26 @@ def test_factors_and_the_sensors_delay_are_learnt(window: float, delay: float) -
     assert attributor.static_watts == pytest.approx(3, abs=0.15)
     assert attributor.revision > 0
     assert splits[-2].kind == "attributed"
+
+
+def test_without_readings_works_of_long_ago_are_let_go() -> None:
+    """Without a sensor nothing ever looks back at them: they must not pile up."""
+    attributor = Attributor()
+
+    def held(windows: range) -> int:
+        tracemalloc.start()
+        for window in windows:
+            for nth in range(20):
+                began = window + nth / 20
+                share = Share(f"{window}-{nth}", "t")
+                attributor.add(work(began, began + 0.01, 0.1, share))
+            attributor.close(window, window + 1, None)
+        size = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        return size
+
+    held(range(200))
+    assert held(range(200, 800)) < 200_000
 
 
 def test_what_is_forgotten_is_predicted_as_at_first() -> None:

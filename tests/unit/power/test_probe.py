@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,22 @@ def test_a_sensor_that_fails_once_is_asked_again(
     assert chosen.source is not None and chosen.source.name == "ina3221"
 
 
+def test_a_sensor_that_blocks_does_not_hold_up_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("power.probe._PATIENCE", 0.2)
+    tree = make_tree(tmp_path / "root", "orin-nx")
+    pipe = tree.path("VDD_IN", "current")
+    pipe.unlink()
+    os.mkfifo(pipe)  # opening it to read blocks until somebody writes
+    chosen = choose("auto", tree.root)
+    assert chosen.source is not None and chosen.source.name == "model"
+    assert "ina3221 (it has not answered for 0.2 s)" in chosen.why
+    named = choose("ina3221", tree.root)
+    assert named.source is not None and named.source.name == "ina3221"
+    assert "it has not answered for 0.2 s" in named.why
+
+
 def test_auto_does_not_guess_an_unknown_boards_total(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -86,6 +103,7 @@ def test_auto_does_not_guess_an_unknown_boards_total(
     chosen = choose("auto", tree.root)
     assert chosen.source is not None and chosen.source.name == "model"
     assert "MAIN_IN" in caplog.records[-1].getMessage()
+    assert "name the rails that do in power.total_rails" in caplog.records[-1].getMessage()
     assert caplog.records[-1].levelno == logging.WARNING
     chosen = choose("auto", tree.root, total_rails=["MAIN_IN"])
     assert chosen.source is not None and chosen.source.name == "ina3221"

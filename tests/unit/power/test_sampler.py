@@ -379,3 +379,26 @@ def test_a_sensor_that_flaps_is_not_logged_each_time(caplog: pytest.LogCaptureFi
         assert warnings() == 1
         clock.ahead = 61.0
         until(lambda: warnings() == 2, "the next minute's warning")
+
+
+def test_a_sensor_that_comes_back_and_goes_for_good_is_logged_in_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = Clock()
+
+    def going(number: int) -> PowerReading | Exception:
+        return reading(number) if number == 2 else SensorFailed("loose wire")
+
+    def warnings() -> int:
+        return sum(record.levelno == logging.WARNING for record in caplog.records)
+
+    with (
+        caplog.at_level(logging.INFO, "delen.power"),
+        running(Script(going), clock=clock) as sampler,
+    ):
+        until(lambda: sampler.state().errors >= 3, "the second time it goes")
+        assert warnings() == 1
+        clock.ahead = 61.0
+        until(lambda: warnings() == 2, "the warning that it is gone")
+        sampler.state()
+        assert warnings() == 2

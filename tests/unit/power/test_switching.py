@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from delen.errors import PowerError
+from delen.errors import InvalidInput, PowerError
 from power.modes import read_mode
 from power.switching import ModeSwitcher
 from tests.nvpmodel import ModeTree
@@ -76,7 +76,11 @@ def test_switching_must_be_allowed(tree: ModeTree) -> None:
 
 
 def test_an_unknown_mode_is_refused_with_those_there_are(tree: ModeTree) -> None:
-    refused(ModeSwitcher(tree.root, allowed=True), "50W", r"'50W' .* MODE_15W \(1\)")
+    switcher, before = ModeSwitcher(tree.root, allowed=True), read_mode(tree.root)
+    with pytest.raises(InvalidInput, match=r"'50W' .* MODE_15W \(1\)") as refusal:
+        switcher.switch("50W")
+    assert refusal.value.field == "mode"
+    assert read_mode(tree.root) == before
 
 
 def test_a_device_without_modes_is_told(tmp_path: Path) -> None:
