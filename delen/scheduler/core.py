@@ -211,6 +211,12 @@ class Scheduler:
         )
         return before / self._lanes.count + self._lanes.wait(now)
 
+    def backlog(self, now: float) -> float:
+        """Seconds until all that waits is done, if nothing more came."""
+        now = self._clock(now)
+        seconds = sum(queue.seconds for queue in self._queues.values())
+        return seconds * self._mean_discount() / self._lanes.count + self._lanes.wait(now)
+
     def check_room(self, now: float, tenant: str) -> None:
         """Overloaded if ``tenant`` has more work waiting than its share of the largest backlog,
         with the time after which it has not."""
@@ -220,8 +226,7 @@ class Scheduler:
         share = self.shares.share(tenant)
         limit = self._max_backlog * share
         if queue.seconds > limit:
-            groups = self._groups.view.values()
-            discount = sum(len(group) * self._discount(group) for group in groups) / len(self)
+            discount = self._mean_discount()
             raise Overloaded(
                 f"{queue.seconds:.2f} s of work wait already for {tenant}, more than {limit:.3g} s",
                 retry_after=(queue.seconds - limit) * discount / (share * self._lanes.count),
@@ -231,6 +236,11 @@ class Scheduler:
         """How many tasks of ``model`` wait or run."""
         waiting = sum(len(group) for key, group in self._groups.view.items() if key.model == model)
         return waiting + self._lanes.running(model)
+
+    def _mean_discount(self) -> float:
+        """``_discount``, over the tasks that wait."""
+        groups = self._groups.view.values()
+        return sum(len(group) * self._discount(group) for group in groups) / (len(self) or 1)
 
     def _discount(self, group: WaitingGroup) -> float:
         """What the tasks of ``group`` take in batches, over what they take one by one."""

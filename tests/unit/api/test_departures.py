@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from api.serve import _has_gone, _is_readable
+from api.departures import has_gone, is_readable
 
 HIGH = 1500
 
@@ -31,14 +31,14 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 def test_a_client_that_waits_has_not_gone(pair: tuple[socket.socket, socket.socket]) -> None:
     near, far = pair
     assert near.fileno() >= HIGH
-    assert not _is_readable(near, 0.0)
-    assert not _has_gone(near)
+    assert not is_readable(near, 0.0)
+    assert not has_gone(near)
     far.sendall(b"GET")
-    assert _is_readable(near, 0.0)
-    assert not _has_gone(near)
+    assert is_readable(near, 0.0)
+    assert not has_gone(near)
 
 
-def test_a_client_that_has_closed_has_gone(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_a_client_that_has_closedhas_gone(pair: tuple[socket.socket, socket.socket]) -> None:
     near, far = pair
     far.close()
-    assert _has_gone(near)
+    assert has_gone(near)
