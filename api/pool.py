@@ -79,19 +79,22 @@ class Pool:
         self._hand(connection, self._answers)
 
     def stop(self, timeout: float) -> None:
-        """Let the threads do what is there, for at most ``timeout`` seconds, and end."""
+        """Let the threads do what is there, and end. Those that still read after ``timeout``
+        seconds read no further."""
         with self._lock:
             self._stopping = True
             idle, self._idle = self._idle, []
         for box in idle:
             box.put(None)
+        self._join(timeout)
+        for connection in list(self._served.values()):
+            connection.hang_up()
+        self._join(timeout)
+
+    def _join(self, timeout: float) -> None:
         end = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
-        for connection in list(self._served.values()):
-            connection.hang_up()
-        for thread in self._threads:
-            thread.join(timeout)
 
     def _hand(self, connection: Connection, queue: deque[Connection]) -> None:
         with self._lock:
