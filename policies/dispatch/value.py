@@ -165,9 +165,8 @@ class Value:
             worth = self._worth(model, figures[model])
             late, through = worth.late[segment], worth.through[segment]
             for task in group:
-                if task.joules_left < inf and not task.mandatory:
-                    if not _is_affordable(task, worth.figures):
-                        return None
+                if not task.mandatory and not _is_affordable(task, worth.figures):
+                    return None
                 order = (task.priority, task.deadline, task.arrived, task.id)
                 rows.append((*order, late[task.last], through[task.last], task))
         rows.sort()

@@ -23,9 +23,10 @@ _KEPT = 256
 class Worth:
     """The worth of the tasks of one model, and what its segments take one task alone.
 
-    ``seconds[k]`` is the typical time of segment k, ``through[k][l]`` that of k to l, ``late[k][l]``
-    that and answering at the quantile that plans use. ``slowest`` is ``late`` of all of them,
-    ``largest`` the largest batch, and ``horizon`` the time to the deadline of a task without one.
+    ``seconds[k]`` is the typical time of segment k, ``through[k][l]`` that of k to l, and
+    ``late[k][l]`` that with answering, at the quantile that plans use. ``slowest`` is ``late`` of
+    all of them, ``largest`` the largest batch, and ``horizon`` the time to the deadline of a task
+    without one.
 
     The worth of a task with floor is its plan's accuracy over the time that the plan is expected
     to take from here, since nothing counts without its end. That of others is the steepest way on,
