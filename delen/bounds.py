@@ -14,6 +14,7 @@ OnInfeasible = Literal["reject", "best_effort"]
 
 HIGHEST_PRIORITY = 1
 LOWEST_PRIORITY = 9
+DEFAULT_PRIORITY = 5
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
 
 

@@ -40,10 +40,10 @@ _HORIZON = 100.0
 _USUAL = 8
 """The batch that others wait for is taken for no larger than this."""
 
-Rank = tuple[int, bool]
-"""Priority, and whether the tenant has used more than its share."""
+Rank = tuple[bool, int]
+"""Whether the tenant has used more than its share, and the priority."""
 
-_NO_BAR: tuple[Rank, float] = ((1 << 30, True), inf)
+_NO_BAR: tuple[Rank, float] = ((True, 1 << 30), inf)
 
 
 class _Candidate(NamedTuple):
@@ -100,7 +100,7 @@ class Value:
             beyond = len(group) - _LOOK
             if beyond > 0:
                 last = group.last
-                rank = (last.priority, last.behind)
+                rank = (last.behind, last.priority)
                 pressure[rank] = pressure.get(rank, 0.0) + share * beyond
         prices = _prices(pressure)
         for candidate, share in optional:
@@ -123,7 +123,7 @@ class Value:
     def _candidate(self, task: Task, worth: Worth) -> _Candidate:
         gain = worth.of(task)
         candidate = self._known[task.id] = _Candidate(
-            rank=(task.priority, task.behind),
+            rank=(task.behind, task.priority),
             minus_worth=-gain / worth.full,
             deadline=task.deadline,
             id=task.id,
