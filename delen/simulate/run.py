@@ -161,7 +161,7 @@ class _Run:
             segment=0,
             last=plan.exit,
             deadline=deadline,
-            priority=arrival.priority,
+            priority=scheduler.shares.priority(arrival.tenant, arrival.priority),
             floor=plan.guarantee is not None,
             threshold=plan.threshold,
             joules_left=inf if bounds.max_energy is None else bounds.max_energy,
