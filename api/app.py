@@ -27,6 +27,7 @@ from api.reading import (
     refuse_large_body,
 )
 from api.reply import reply
+from api.tenant_metrics import TenantCollector
 from delen.answer_wire import (
     feedback_to_json,
     guarantee_to_json,
@@ -73,7 +74,9 @@ def create_app(service: Service) -> Flask:
     app = Flask("delen", static_folder=None)
     views = _Views(service)
     energy = EnergyViews(service.energy, service.guard, service.max_body)
-    service.metrics.include(EnergyCollector(service.energy, service.metrics.tenant_label))
+    label = service.metrics.tenant_label
+    service.metrics.include(EnergyCollector(service.energy, label))
+    service.metrics.include(TenantCollector(service.energy, label))
     app.before_request(views.refuse_surplus)
     app.before_request(views.refuse_large_body)
     for rule, view, methods in [*views.routes(), *energy.routes()]:

@@ -13,13 +13,12 @@ from delen.bounds import check_name
 from delen.errors import InvalidInput, NotFound
 from delen.power_status import LONGEST_HISTORY, SHORTEST_HISTORY, EnergyService
 from delen.power_wire import (
-    parse_budget,
     parse_changes,
     power_to_json,
     settled_to_json,
-    tenant_to_json,
     window_to_json,
 )
+from delen.tenant_wire import fairness_to_json, parse_tenant_changes, tenant_to_json
 from delen.wire import check_known
 
 _DEFAULT_HISTORY = 600.0
@@ -76,12 +75,18 @@ class EnergyViews:
     def tenants(self) -> Response:
         read_query(request.environ["QUERY_STRING"])
         tenants = self._service.tenants()
-        return reply({"tenants": {name: tenant_to_json(each) for name, each in tenants.items()}})
+        return reply(
+            {
+                "tenants": {name: tenant_to_json(each) for name, each in tenants.items()},
+                "fairness": fairness_to_json(self._service.fairness()),
+            }
+        )
 
     def set_tenant(self, tenant: str) -> Response:
+        """Change what is named, and answer as ``tenants`` does of this one."""
         check_name(tenant, "tenant")
-        budget = parse_budget(self._read_change())
-        return reply(tenant_to_json(self._service.set_tenant(tenant, budget)))
+        changes = parse_tenant_changes(self._read_change())
+        return reply(tenant_to_json(self._service.set_tenant(tenant, changes)))
 
     def _read_change(self) -> dict[str, object]:
         self._guard.check(request)

@@ -40,7 +40,12 @@ _BOUNDS: dict[str, Any] = {
 _OPTIONS: dict[str, Any] = {
     "tenant": TEXT,
     "stream": TEXT,
-    "priority": {"type": "integer", "minimum": HIGHEST_PRIORITY, "maximum": LOWEST_PRIORITY},
+    "priority": {
+        "type": "integer",
+        "minimum": HIGHEST_PRIORITY,
+        "maximum": LOWEST_PRIORITY,
+        "description": "1 is served first; beside other tenants no more urgent than its tenant's",
+    },
     "top_k": {"type": "integer", "minimum": 1},
     "on_infeasible": {"enum": ["reject", "best_effort"]},
     "probabilities": TRUTH,

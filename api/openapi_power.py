@@ -17,8 +17,10 @@ from api.schemas import (
     reference,
     whole_object,
 )
+from delen.bounds import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from delen.power_status import LONGEST_HISTORY, SHORTEST_HISTORY, SourceHealth
 from delen.result import EnergyKind, Reason
+from delen.standing import LEAST_WEIGHT, MOST_WEIGHT
 
 _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
 _RAILS = {"type": "object", "additionalProperties": NUMBER_OR_NULL}
@@ -158,24 +160,57 @@ _TENANT = whole_object(
             whole_object({"energy_j": NUMBER, "period_s": NUMBER, "balance_j": NUMBER_OR_NULL})
         ),
         "energy_j": whole_object({"attributed": NUMBER, "estimated": NUMBER}),
+        "weight": {
+            "type": ["number", "null"],
+            "description": "its part of the device against others'; null counts 1",
+        },
+        "priority": {
+            "type": ["integer", "null"],
+            "description": "of its requests that name none, and the most urgent they may have",
+        },
+        "requests": INTEGER,
         "answers": INTEGER,
         "refused": INTEGER,
+        "refused_why": {
+            "type": "object",
+            "description": "by the error's code",
+            "additionalProperties": INTEGER,
+        },
+        "missed": whole_object({"latency": INTEGER, "accuracy": INTEGER, "energy": INTEGER}),
         "price_per_j": PRICE,
+        "device": whole_object(
+            {
+                "seconds": NUMBER,
+                "share": {
+                    "type": ["number", "null"],
+                    "description": "its part of what all used in the last minute",
+                },
+                "behind": {"type": "boolean", "description": "it has used more than its share"},
+            }
+        ),
     }
 )
 _TENANTS = whole_object(
-    {"tenants": {"type": "object", "additionalProperties": reference("Tenant")}}
+    {
+        "tenants": {"type": "object", "additionalProperties": reference("Tenant")},
+        "fairness": whole_object({"time": NUMBER_OR_NULL, "energy": NUMBER_OR_NULL}),
+    }
 )
 _HISTORY = whole_object({"windows": {"type": "array", "items": _WINDOW}})
-_BUDGET = make_object(
+_TENANT_CHANGES = make_object(
     {
         "energy_budget": or_null(
             make_object(
                 {"energy_j": _POSITIVE, "period_s": _POSITIVE}, "energy_j", "period_s", closed=True
             )
-        )
+        ),
+        "weight": {"type": ["number", "null"], "minimum": LEAST_WEIGHT, "maximum": MOST_WEIGHT},
+        "priority": {
+            "type": ["integer", "null"],
+            "minimum": HIGHEST_PRIORITY,
+            "maximum": LOWEST_PRIORITY,
+        },
     },
-    "energy_budget",
     closed=True,
 )
 
@@ -196,7 +231,7 @@ def power_paths() -> dict[str, Any]:
         "schema": {"type": "number", "minimum": SHORTEST_HISTORY, "maximum": LONGEST_HISTORY},
     }
     changes = {"application/json": {"schema": _CHANGES}}
-    budget = {"application/json": {"schema": _BUDGET}}
+    tenant = {"application/json": {"schema": _TENANT_CHANGES}}
     power = reference("Power")
     return {
         "/v1/power": {
@@ -211,8 +246,8 @@ def power_paths() -> dict[str, Any]:
         "/v1/requests/{request_id}": {
             "get": operation("A past request, its energy settled", reference("SettledRequest"))
         },
-        "/v1/tenants": {"get": operation("Tenants and their energy", reference("Tenants"))},
+        "/v1/tenants": {"get": operation("Tenants and what they got", reference("Tenants"))},
         "/v1/tenants/{tenant}": {
-            "put": operation("Set a tenant's energy budget", reference("Tenant"), body=budget)
+            "put": operation("Change a tenant", reference("Tenant"), body=tenant)
         },
     }

@@ -18,6 +18,7 @@ from benchmarks import (
     footprint,
     guarantee,
     http,
+    isolation,
     power_overhead,
 )
 
@@ -29,6 +30,7 @@ BENCHMARKS = {
     "decisions": decisions.main,
     "delen_conditions": delen_conditions.main,
     "dispatch": dispatch.main,
+    "isolation": isolation.main,
     "blocks": blocks.main,
     "attribution": attribution.main,
     "energy_control": energy_control.main,

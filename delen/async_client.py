@@ -54,7 +54,7 @@ class AsyncClient:
         max_energy: float | None = None,
         model: str | None = None,
         stream: str | None = None,
-        priority: int = 5,
+        priority: int | None = None,
         top_k: int = 1,
         on_infeasible: OnInfeasible = "reject",
         timeout: float | None = None,
@@ -142,10 +142,16 @@ class AsyncClient:
         return tenants
 
     async def set_tenant(
-        self, name: str, *, energy: float | None, period: float | None
+        self,
+        name: str,
+        *,
+        energy: float | Kept | None = KEPT,
+        period: float | Kept | None = KEPT,
+        weight: float | Kept | None = KEPT,
+        priority: int | Kept | None = KEPT,
     ) -> dict[str, Any]:
         """As ``Client.set_tenant``."""
-        call = self._calls.set_tenant(name, energy, period)
+        call = self._calls.set_tenant(name, energy, period, weight, priority)
         description: dict[str, Any] = await self._send(call)
         return description
 

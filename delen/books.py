@@ -8,10 +8,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 from delen.energy import Split, Work
-from delen.energy_desk import Event
+from delen.energy_desk import Event, Refused
+from delen.errors import Overloaded
 from delen.ledger import Correction, Ledger, Meter
 from delen.power_status import SourceHealth, WindowStatus
 from delen.profile import Profile
+from delen.recent_use import RecentUse
 from power.account import TRUSTED, Accounts
 from power.attribution import LONGEST_WORK, Attributor
 from power.history import History
@@ -53,6 +55,7 @@ class Books:
         if sampler is not None and self._is_measured:
             meter = Meter(sampler.source.name, sampler.source.scope)
         self.ledger = Ledger(receipts, meter)
+        self.recent = RecentUse()
         self.history = History()
         self.attributor = Attributor()
         self.latest: Split | None = None
@@ -86,16 +89,23 @@ class Books:
     def enter(self, events: Iterable[Event]) -> list[Correction]:
         """Take in what happened; the corrections of answers that are settled at once."""
         corrections: list[Correction | None] = []
+        now, recent, name = self._clock(), self.recent, self.ledger.name
         for event in events:
             if isinstance(event, Work):
                 self.attributor.add(event)
                 self.ledger.ran(event)
-            elif isinstance(event, str):
-                self.ledger.refused(event)
+                for share in event.shares:
+                    recent.ran(now, name(share.tenant), event.seconds / event.batch)
+            elif isinstance(event, Refused):
+                self.ledger.refused(*event)
+                if event.code == Overloaded.code:
+                    recent.turned_away(now, name(event.tenant))
             elif event[1] is None:
                 self.ledger.failed(event[0].request_id)
             else:
-                corrections.append(self.ledger.answered(event[1]))
+                result = event[1]
+                corrections.append(self.ledger.answered(result))
+                recent.answered(now, name(result.tenant), result.receipt.energy.value)
         return [correction for correction in corrections if correction is not None]
 
     def note(self, rails: Mapping[str, float]) -> None:

@@ -14,6 +14,7 @@ OnInfeasible = Literal["reject", "best_effort"]
 
 HIGHEST_PRIORITY = 1
 LOWEST_PRIORITY = 9
+DEFAULT_PRIORITY = 5
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
 
 
@@ -107,7 +108,8 @@ class Bounds:
 class Options:
     """What a request says of itself beside its bounds.
 
-    ``priority`` 1 is served first, 9 last. ``top_k`` is how many predictions the answer lists.
+    ``priority`` 1 is served first, 9 last; None is the tenant's, and 5 where it has none.
+    ``top_k`` is how many predictions the answer lists.
     ``on_infeasible="best_effort"`` runs the nearest feasible plan where ``"reject"`` refuses.
     ``probabilities`` asks for the probability of every class. ``tenant`` is counted in the
     metrics, and its energy budget pays; ``tenant`` and ``stream`` come back with the answer.
@@ -115,7 +117,7 @@ class Options:
 
     tenant: str = "default"
     stream: str | None = None
-    priority: int = 5
+    priority: int | None = None
     top_k: int = 1
     on_infeasible: OnInfeasible = "reject"
     probabilities: bool = False
@@ -124,7 +126,8 @@ class Options:
         check_name(self.tenant, "tenant")
         if self.stream is not None:
             check_name(self.stream, "stream")
-        check_integer(self.priority, "priority", HIGHEST_PRIORITY, LOWEST_PRIORITY)
+        if self.priority is not None:
+            check_integer(self.priority, "priority", HIGHEST_PRIORITY, LOWEST_PRIORITY)
         check_integer(self.top_k, "top_k", 1, None)
         if self.on_infeasible not in get_args(OnInfeasible):
             raise InvalidInput(

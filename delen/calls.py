@@ -15,14 +15,24 @@ from urllib.parse import quote
 import httpx
 
 from delen.answer_wire import result_from_json
-from delen.bounds import Bounds, Options, check_cap, check_name
+from delen.bounds import (
+    HIGHEST_PRIORITY,
+    LOWEST_PRIORITY,
+    Bounds,
+    Options,
+    check_cap,
+    check_integer,
+    check_name,
+)
 from delen.encoding import Input, encode
 from delen.errors import ConfigError, DaemonUnreachable, DelenError, InvalidInput
 from delen.places import SYSTEM_SOCKET, TCP_URL, user_socket
-from delen.power_status import Battery, Budget, Kept, PowerChanges
-from delen.power_wire import budget_to_json, changes_to_json
+from delen.power_status import KEPT, Battery, Budget, Kept, PowerChanges, TenantChanges
+from delen.power_wire import changes_to_json
 from delen.result import Result
 from delen.settling import follow
+from delen.standing import check_weight
+from delen.tenant_wire import tenant_changes_to_json
 from delen.wire import error_from_json, request_fields
 
 URL_VARIABLE = "DELEN_URL"
@@ -112,10 +122,22 @@ class Calls:
         return Call("GET", "/v1/power/history", {"seconds": _as_text(seconds)})
 
     @staticmethod
-    def set_tenant(name: str, energy: float | None, period: float | None) -> Call:
-        budget = None if energy is None and period is None else _budget(energy, period)
+    def set_tenant(
+        name: str,
+        energy: float | Kept | None,
+        period: float | Kept | None,
+        weight: float | Kept | None,
+        priority: int | Kept | None,
+    ) -> Call:
         path = f"/v1/tenants/{quote(check_name(name, 'name'), safe='')}"
-        return _put(path, {"energy_budget": budget_to_json(budget)})
+        if weight is not None and weight is not KEPT:
+            weight = check_weight(weight, "weight")
+        if priority is not None and priority is not KEPT:
+            priority = check_integer(priority, "priority", HIGHEST_PRIORITY, LOWEST_PRIORITY)
+        changes = TenantChanges(_budget(energy, period), weight, priority)
+        if changes == TenantChanges():
+            raise InvalidInput("name what to change: energy and period, weight or priority")
+        return _put(path, tenant_changes_to_json(changes))
 
     @staticmethod
     def set_power(
@@ -156,9 +178,13 @@ def _put(path: str, document: Mapping[str, Any]) -> Call:
     return Call("PUT", path, {}, json.dumps(document).encode(), "application/json")
 
 
-def _budget(energy: float | None, period: float | None) -> Budget:
-    if energy is None or period is None:
-        missing = "energy" if energy is None else "period"
+def _budget(energy: float | Kept | None, period: float | Kept | None) -> Budget | Kept | None:
+    if energy is None and period is None:
+        return None
+    if energy is KEPT and period is KEPT:
+        return KEPT
+    if energy is None or period is None or energy is KEPT or period is KEPT:
+        missing = "energy" if energy is None or energy is KEPT else "period"
         raise InvalidInput(f"a budget needs energy and period; {missing} is missing", missing)
     return Budget(check_cap(energy, "energy", "joules"), period)
 

@@ -64,7 +64,7 @@ class Client:
         max_energy: float | None = None,
         model: str | None = None,
         stream: str | None = None,
-        priority: int = 5,
+        priority: int | None = None,
         top_k: int = 1,
         on_infeasible: OnInfeasible = "reject",
         timeout: float | None = None,
@@ -163,17 +163,26 @@ class Client:
         return wait_settled(lambda: self.request(request_id), request_id, timeout)
 
     def tenants(self) -> dict[str, Any]:
-        """The tenants that were seen or have a budget, as ``GET /v1/tenants`` describes them."""
+        """The tenants that were seen or of which something is set, as ``GET /v1/tenants``
+        describes them."""
         tenants: dict[str, Any] = (self._send(Call("GET", "/v1/tenants")))["tenants"]
         return tenants
 
     def set_tenant(
-        self, name: str, *, energy: float | None, period: float | None
+        self,
+        name: str,
+        *,
+        energy: float | Kept | None = KEPT,
+        period: float | Kept | None = KEPT,
+        weight: float | Kept | None = KEPT,
+        priority: int | Kept | None = KEPT,
     ) -> dict[str, Any]:
-        """Let tenant ``name`` spend ``energy`` joules in every ``period`` seconds; None for both
-        takes its budget away. Returns its description.
+        """Change what is given of tenant ``name``: a budget of ``energy`` joules in every
+        ``period`` seconds, its ``weight`` against others, the ``priority`` of its requests that
+        name none, which is also the most urgent they may have. None takes it away; a budget's two
+        go together. Returns its description. Raises InvalidInput or Forbidden.
         """
-        call = self._calls.set_tenant(name, energy, period)
+        call = self._calls.set_tenant(name, energy, period, weight, priority)
         description: dict[str, Any] = self._send(call)
         return description
 

@@ -43,9 +43,9 @@ class Task:
         return self.exit < 0 or self.floor
 
     @property
-    def rank(self) -> tuple[int, bool, float, float, int]:
-        """The order in which tasks of a group are served: priority, share, deadline, arrival."""
-        return (self.priority, self.behind, self.deadline, self.arrived, self.id)
+    def rank(self) -> tuple[bool, int, float, float, int]:
+        """The order in which tasks of a group are served: share, priority, deadline, arrival."""
+        return (self.behind, self.priority, self.deadline, self.arrived, self.id)
 
 
 class Key(NamedTuple):

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from math import inf
+from typing import NamedTuple
 
 from delen.energy import Share, Work
 from delen.engine.desk import Admitted
@@ -20,8 +21,16 @@ log = logging.getLogger("delen.energy")
 MOST_EVENTS = 100_000
 """Some minutes of a busy daemon. Beyond these, where nobody keeps the books, the oldest go."""
 
-Event = Work | tuple[Share, Result | None] | str
-"""A batch that ran; the end of a request; the tenant of a refused one."""
+
+class Refused(NamedTuple):
+    """A request of ``tenant`` that got no answer but an error of that ``code``."""
+
+    tenant: str
+    code: str
+
+
+Event = Work | tuple[Share, Result | None] | Refused
+"""A batch that ran; the end of a request that was admitted; one without an answer."""
 
 
 class ControllerDesk:
@@ -58,9 +67,7 @@ class ControllerDesk:
             if joules <= controller.allowance(tenant, now):
                 controller.reserve(tenant, joules)
                 return Admitted(plan, joules)
-            refusal = controller.refuse(tenant, joules, now)
-        self._events.append(tenant)
-        raise refusal
+            raise controller.refuse(tenant, joules, now)
 
     def ran(self, work: Work) -> None:
         self._events.append(work)
@@ -76,6 +83,9 @@ class ControllerDesk:
             if self._failures == 1:
                 log.exception("the energy controller failed; its figures are off from now on")
         self._events.append((share, result))
+
+    def refused(self, tenant: str, code: str) -> None:
+        self._events.append(Refused(tenant, code))
 
     def drain(self) -> list[Event]:
         """What happened since the last call, in order."""

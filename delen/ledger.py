@@ -1,10 +1,11 @@
-"""Who got which joules: receipts that follow the answers, and totals by tenant, model and exit."""
+"""Who got which joules: receipts that follow the answers, and totals by tenant, model and exit;
+and what else is counted of each tenant."""
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from delen.energy import Split, Work
@@ -46,13 +47,16 @@ class _Account:
 
 @dataclass(slots=True)
 class Booked:
-    """Joules of a tenant's settled answers by how they are known, and how many requests were
-    answered, and refused for want of energy."""
+    """Joules of a tenant's settled answers by how they are known, how many requests were answered,
+    how many refused or failed by the error's code, how many answers broke which bound, and device
+    seconds: of a batch each of its requests bears the same part."""
 
     attributed: float = 0.0
     estimated: float = 0.0
     answers: int = 0
-    refused: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    missed: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
 
 
 class Ledger:
@@ -73,6 +77,8 @@ class Ledger:
 
     def ran(self, work: Work) -> None:
         """A batch ran: the windows that it ran in are still to come."""
+        for share in work.shares:
+            self._tenant(share.tenant).seconds += work.seconds / work.batch
         if self._meter is None:
             return
         for share in work.shares:
@@ -83,7 +89,10 @@ class Ledger:
 
     def answered(self, result: Result) -> Correction | None:
         """Take in an answer; its correction where nothing is left to wait for."""
-        self._tenant(result.tenant).answers += 1
+        own, receipt = self._tenant(result.tenant), result.receipt
+        own.answers += 1
+        own.missed["latency"] += receipt.latency.met is False
+        own.missed["accuracy"] += receipt.accuracy.met is False
         self._receipts[result.request_id] = _settled(result, result.receipt, False)
         while len(self._receipts) > self._keep:
             self._receipts.popitem(last=False)
@@ -98,9 +107,9 @@ class Ledger:
         """A request ended without an answer; nobody will ask for its receipt."""
         self._accounts.pop(request_id, None)
 
-    def refused(self, tenant: str) -> None:
-        """A request of ``tenant`` was refused for want of energy."""
-        self._tenant(tenant).refused += 1
+    def refused(self, tenant: str, code: str) -> None:
+        """A request of ``tenant`` was refused, or failed, with an error of that ``code``."""
+        self._tenant(tenant).refused[code] += 1
 
     def settle(self, split: Split) -> Iterator[Correction]:
         """Book a window: the corrections of those answers that are settled by it."""
@@ -139,7 +148,10 @@ class Ledger:
         return [EnergyTotal(*key, joules) for key, joules in sorted(self._totals.items())]
 
     def tenants(self) -> dict[str, Booked]:
-        return {name: replace(own) for name, own in self._tenants.items()}
+        return {
+            name: replace(own, refused=Counter(own.refused), missed=+own.missed)
+            for name, own in self._tenants.items()
+        }
 
     def _settle(self, request_id: str, account: _Account) -> Correction:
         del self._accounts[request_id]
@@ -164,22 +176,28 @@ class Ledger:
             if energy is not receipt.energy:
                 receipt = replace(receipt, energy=energy)
             self._receipts[result.request_id] = _settled(result, receipt, True)
+        own = self._tenant(result.tenant)
+        own.missed["energy"] += energy.met is False
         if energy.value is None:
             return
         kind: Kind = "attributed" if energy.kind == "attributed" else "estimated"
-        own = self._tenant(result.tenant)
         if kind == "attributed":
             own.attributed += energy.value
         else:
             own.estimated += energy.value
-        tenant = self._name(result.tenant)
+        tenant = self.name(result.tenant)
         self._totals[tenant, result.model, result.exit, kind] += energy.value
 
-    def _name(self, tenant: str) -> str:
+    def know(self, tenant: str) -> None:
+        """Count ``tenant`` under its own name, however many there are."""
+        self._tenants.setdefault(tenant, Booked())
+
+    def name(self, tenant: str) -> str:
+        """That under which ``tenant`` is counted."""
         return tenant if tenant in self._tenants or len(self._tenants) < MAX_TENANTS else OTHERS
 
     def _tenant(self, tenant: str) -> Booked:
-        name = self._name(tenant)
+        name = self.name(tenant)
         own = self._tenants.get(name)
         if own is None:
             own = self._tenants[name] = Booked()

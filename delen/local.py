@@ -76,7 +76,7 @@ class Engine:
         min_accuracy: float | None = None,
         max_energy: float | None = None,
         stream: str | None = None,
-        priority: int = 5,
+        priority: int | None = None,
         top_k: int = 1,
         on_infeasible: OnInfeasible = "reject",
     ) -> Any:

@@ -12,7 +12,9 @@ from typing import Final, Literal, Protocol
 
 from delen.bounds import check_cap, check_not_negative
 from delen.errors import InvalidInput
+from delen.fairness import Fairness
 from delen.result import Reason, Receipt
+from delen.standing import Standing
 
 SourceHealth = Literal["ok", "degraded", "none"]
 """``none`` where there is no source; ``degraded`` while one gives no good readings."""
@@ -90,6 +92,22 @@ class PowerChanges:
     watt_cap: float | Kept | None = KEPT
     battery: Battery | Kept | None = KEPT
     mode: str | Kept = KEPT
+
+
+@dataclass(frozen=True, slots=True)
+class TenantChanges:
+    """What is to be another way with a tenant. What is ``KEPT`` stays; None takes it away."""
+
+    budget: Budget | Kept | None = KEPT
+    weight: float | Kept | None = KEPT
+    priority: int | Kept | None = KEPT
+
+    def applied(self, standing: Standing) -> Standing:
+        """``standing`` after them."""
+        return Standing(
+            standing.weight if isinstance(self.weight, Kept) else self.weight,
+            standing.priority if isinstance(self.priority, Kept) else self.priority,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,15 +225,32 @@ class PowerStatus:
 @dataclass(frozen=True, slots=True)
 class TenantStatus:
     """A tenant's budget, its ``balance`` in joules (negative after an overrun), the joules of its
-    answers by how they came to be known at last, and how many were answered and refused."""
+    answers by how they came to be known at last, how many requests were answered, and how many
+    refused or failed, by the error's code.
+
+    ``weight`` and ``priority`` are None where they are not set. ``missed`` are answers that broke a
+    bound, by the bound. ``seconds`` of the device were used; ``share`` is its part of what all used
+    in the last minute, None where it asked for nothing. It ``is_behind`` while it has used more
+    than its share."""
 
     budget: Budget | None
     balance: float | None
     attributed: float
     estimated: float
     answers: int
-    refused: int
+    refused: Mapping[str, int]
     price: float
+    weight: float | None = None
+    priority: int | None = None
+    missed: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    share: float | None = None
+    is_behind: bool = False
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything of it was set."""
+        return not (self.budget is None and self.weight is None and self.priority is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +278,7 @@ class Settled:
 
 
 class EnergyService(Protocol):
-    """What the API asks of the energy accounting. Safe to call from many threads."""
+    """What the API asks of the accounting of energy and tenants. Safe for many threads."""
 
     def describe(self) -> PowerStatus: ...
 
@@ -258,7 +293,10 @@ class EnergyService(Protocol):
     def totals(self) -> list[EnergyTotal]:
         """Joules of all settled answers since the start."""
 
-    def set_tenant(self, name: str, budget: Budget | None) -> TenantStatus: ...
+    def fairness(self) -> Fairness:
+        """How evenly the device was shared out in the last minute."""
+
+    def set_tenant(self, name: str, changes: TenantChanges) -> TenantStatus: ...
 
     def set_limits(self, changes: PowerChanges) -> None:
         """Raises PowerError where the mode cannot be had; then nothing has changed."""

@@ -1,4 +1,4 @@
-"""Power, tenants and settled requests on the wire: joules, watts, watt-hours, seconds, ms."""
+"""Power and settled requests on the wire: joules, watts, watt-hours, seconds, ms."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ from delen.power_status import (
     Battery,
     BatteryStatus,
     BoardEnergy,
-    Budget,
     ConstraintStatus,
     ModeStatus,
     PowerChanges,
     PowerStatus,
     Settled,
-    TenantStatus,
     WindowStatus,
-    check_period,
 )
 from delen.wire import check_known, to_milli
 
@@ -36,7 +33,7 @@ def power_to_json(status: PowerStatus) -> dict[str, Any]:
         "source": status.source,
         "scope": status.scope,
         "kind": status.kind,
-        "watts": _finite(status.watts),
+        "watts": finite(status.watts),
         "rails": _finite_rails(status.rails),
         "state": status.state,
         "since_s": status.since,
@@ -44,9 +41,9 @@ def power_to_json(status: PowerStatus) -> dict[str, Any]:
         "age_ms": to_milli(status.age),
         "board": status.board,
         "mode": _mode_to_json(status.mode),
-        "static_w": _finite(status.static),
-        "dynamic_w": _finite(status.dynamic),
-        "other_w": _finite(status.other),
+        "static_w": finite(status.static),
+        "dynamic_w": finite(status.dynamic),
+        "other_w": finite(status.other),
         "time_constant_ms": to_milli(status.time_constant),
         "price_per_j": price_to_json(status.price),
         "controller": status.controller,
@@ -59,13 +56,13 @@ def power_to_json(status: PowerStatus) -> dict[str, Any]:
     }
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
     """JSON has no infinity and no NaN: what is neither a number nor known is null."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def _finite_rails(rails: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: _finite(watts) for name, watts in rails.items()}
+    return {name: finite(watts) for name, watts in rails.items()}
 
 
 def _mode_to_json(mode: ModeStatus) -> dict[str, Any]:
@@ -82,9 +79,9 @@ def _constraint_to_json(constraint: ConstraintStatus) -> dict[str, Any]:
     return {
         "name": constraint.name,
         "unit": constraint.unit,
-        "limit": _finite(constraint.limit),
-        "value": _finite(constraint.value),
-        "headroom": _finite(constraint.headroom),
+        "limit": finite(constraint.limit),
+        "value": finite(constraint.value),
+        "headroom": finite(constraint.headroom),
         "price_per_j": price_to_json(constraint.price),
         "binding": constraint.binding,
         "explanation": constraint.explanation,
@@ -96,8 +93,8 @@ def _battery_to_json(battery: BatteryStatus) -> dict[str, Any]:
         "left_wh": battery.left / JOULES_PER_WH,
         "reserve_wh": battery.reserve / JOULES_PER_WH,
         "last_s": battery.last,
-        "allowed_w": _finite(battery.allowed),
-        "lasts_s": _finite(battery.lasts),
+        "allowed_w": finite(battery.allowed),
+        "lasts_s": finite(battery.lasts),
     }
 
 
@@ -110,32 +107,14 @@ def window_to_json(window: WindowStatus) -> dict[str, Any]:
     return {
         "time": window.time,
         "seconds": window.seconds,
-        "watts": _finite(window.watts),
+        "watts": finite(window.watts),
         "rails": _finite_rails(window.rails),
         "attributed_j": window.attributed,
-        "idle_j": _finite(window.idle),
-        "other_j": _finite(window.other),
+        "idle_j": finite(window.idle),
+        "other_j": finite(window.other),
         "kind": window.kind,
         "price_per_j": price_to_json(window.price),
         "state": window.state,
-    }
-
-
-def tenant_to_json(tenant: TenantStatus) -> dict[str, Any]:
-    """One tenant of ``GET /v1/tenants``."""
-    budget = tenant.budget
-    return {
-        "budget": None
-        if budget is None
-        else {
-            "energy_j": budget.joules,
-            "period_s": budget.period,
-            "balance_j": _finite(tenant.balance),
-        },
-        "energy_j": {"attributed": tenant.attributed, "estimated": tenant.estimated},
-        "answers": tenant.answers,
-        "refused": tenant.refused,
-        "price_per_j": price_to_json(tenant.price),
     }
 
 
@@ -162,28 +141,6 @@ def settled_from_json(document: Mapping[str, Any]) -> Settled:
         reason=document["reason"],
         receipt=receipt_from_json(document["receipt"]),
         settled=document["settled"],
-    )
-
-
-def budget_to_json(budget: Budget | None) -> dict[str, float] | None:
-    return None if budget is None else {"energy_j": budget.joules, "period_s": budget.period}
-
-
-def parse_budget(document: Mapping[str, Any]) -> Budget | None:
-    """The budget in ``{"energy_budget": {"energy_j", "period_s"} | null}``; None takes it away.
-
-    InvalidInput names the field that is wrong or missing.
-    """
-    check_known(document, "energy_budget")
-    _require(document, "energy_budget")
-    given = document["energy_budget"]
-    if given is None:
-        return None
-    fields = _object(given, "energy_budget", "energy_j", "period_s")
-    _require(fields, "energy_j", "period_s")
-    return Budget(
-        check_cap(fields["energy_j"], "energy_j", "joules"),
-        check_period(fields["period_s"], "period_s"),
     )
 
 
@@ -219,8 +176,8 @@ def parse_changes(document: Mapping[str, Any]) -> PowerChanges:
 
 
 def _parse_battery(given: object) -> Battery:
-    fields = _object(given, "battery", "energy_wh", "reserve_wh", "last_s")
-    _require(fields, "energy_wh", "last_s")
+    fields = read_object(given, "battery", "energy_wh", "reserve_wh", "last_s")
+    require(fields, "energy_wh", "last_s")
     energy = check_cap(fields["energy_wh"], "energy_wh", "watt-hours")
     reserve = check_not_negative(fields.get("reserve_wh", 0.0), "reserve_wh", "watt-hours")
     if reserve >= energy:
@@ -232,7 +189,8 @@ def _parse_battery(given: object) -> Battery:
     return Battery(energy * JOULES_PER_WH, reserve * JOULES_PER_WH, last)
 
 
-def _object(given: object, name: str, *known: str) -> Mapping[str, Any]:
+def read_object(given: object, name: str, *known: str) -> Mapping[str, Any]:
+    """``given`` with no other keys than ``known``; InvalidInput naming ``name`` if it is none."""
     if not isinstance(given, Mapping):
         raise InvalidInput(
             f"{name} must be null or an object with {', '.join(known)}, not {given!r}", name
@@ -241,7 +199,8 @@ def _object(given: object, name: str, *known: str) -> Mapping[str, Any]:
     return given
 
 
-def _require(fields: Mapping[str, Any], *names: str) -> None:
+def require(fields: Mapping[str, Any], *names: str) -> None:
+    """InvalidInput for the first of ``names`` that is not there."""
     for name in names:
         if name not in fields:
             raise InvalidInput(f"the body lacks {name!r}", name)

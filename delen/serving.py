@@ -68,7 +68,9 @@ def open_runtime(
     except BaseException:
         steward.close()
         raise
-    steward.start(runtime.store.models, lambda model: runtime.change(model, assembler.reprofile))
+    steward.start(
+        runtime.store.models, lambda model: runtime.change(model, assembler.reprofile), runtime
+    )
     return Opened(runtime, steward)
 
 

@@ -14,23 +14,25 @@ from delen.energy import EnergyAccount
 from delen.energy_desk import ControllerDesk
 from delen.engine.model import Model
 from delen.errors import PowerError
+from delen.fairness import Fairness
 from delen.gauge import Gauge
 from delen.ledger import Correction
 from delen.mode_watch import ModeWatch
 from delen.power_status import (
     KEPT,
     Battery,
-    Budget,
     EnergyTotal,
     PowerChanges,
     PowerStatus,
     Settled,
+    TenantChanges,
     TenantStatus,
     WindowStatus,
 )
 from delen.profile import Profile
+from delen.recent_use import fairness_of
 from delen.tenant_file import TenantFile
-from delen.tenants import Tenants
+from delen.tenants import House, Tenants
 from policies.constraint import PowerView
 from policies.controller import EnergyController
 from power.account import Accounts
@@ -104,6 +106,8 @@ class EnergySteward:
         controller.set_watt_cap(settings.watt_cap)
         controller.set_battery(settings.battery, self._started)
         self._tenants = Tenants(self.desk, tenants)
+        for name in self._tenants.are_set():
+            self._books.ledger.know(name)
 
     def account(self, profile: Profile) -> EnergyAccount:
         """The account of a model whose profile this is from now on."""
@@ -117,11 +121,16 @@ class EnergySteward:
         return self._watch.mode.key
 
     def start(
-        self, models: Callable[[], Iterable[Model]], reprofile: Callable[[Model], None]
+        self,
+        models: Callable[[], Iterable[Model]],
+        reprofile: Callable[[Model], None],
+        house: House,
     ) -> None:
         """Begin to sample and to control. ``models`` are those that are loaded; ``reprofile``
-        gives one the profile of the power mode that is in force by then."""
+        gives one the profile of the power mode that is in force by then; tenants are served in
+        ``house``."""
         self._models, self._reprofile = models, reprofile
+        self._tenants.move_in(house)
         if self._sampler is not None:
             self._sampler.start()
         self._thread.start()
@@ -265,14 +274,23 @@ class EnergySteward:
         with self._books_lock:
             corrections = self._enter()
             booked = self._books.ledger.tenants()
+            recent = self._books.recent.totals(time.monotonic())
         self._correct(corrections)
-        return self._tenants.status(booked)
+        return self._tenants.status(booked, recent)
 
-    def set_tenant(self, name: str, budget: Budget | None) -> TenantStatus:
-        if budget is not None:
+    def fairness(self) -> Fairness:
+        with self._books_lock:
+            recent = self._books.recent.totals(time.monotonic())
+        return fairness_of(recent, self._tenants.weight)
+
+    def set_tenant(self, name: str, changes: TenantChanges) -> TenantStatus:
+        if changes.budget not in (KEPT, None):
             self._check_known()
-        self._tenants.set(name, budget)
-        nothing = TenantStatus(None, None, 0.0, 0.0, 0, 0, self.desk.price(name))
+        self._tenants.change(name, changes)
+        if name in self._tenants.are_set():
+            with self._books_lock:
+                self._books.ledger.know(name)
+        nothing = TenantStatus(None, None, 0.0, 0.0, 0, {}, self.desk.price(name))
         return self.tenants().get(name, nothing)
 
     def set_limits(self, changes: PowerChanges) -> None:

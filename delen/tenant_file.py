@@ -1,4 +1,4 @@
-"""Tenants' energy budgets on disk, so that a restart neither forgets nor refills them."""
+"""What is set of tenants on disk, so that a restart neither forgets it nor refills budgets."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from delen.bounds import check_name
 from delen.errors import DelenError, InvalidInput
 from delen.fields import Fields
 from delen.power_status import Budget
+from delen.standing import UNSET, Standing
 
 log = logging.getLogger("delen.energy")
 
@@ -21,27 +22,30 @@ SCHEMA = 1
 
 
 class TenantsError(DelenError):
-    """The file of the tenants' budgets is damaged or cannot be written."""
+    """The file of the tenants is damaged or cannot be written."""
 
     code = "tenants_invalid"
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A tenant's budget, and the joules that were spent and not refilled by then."""
+    """A tenant's budget, if it has one, the joules that were spent and not refilled by then, and
+    its standing."""
 
-    budget: Budget
-    spent: float
+    budget: Budget | None = None
+    spent: float = 0.0
+    standing: Standing = UNSET
 
 
 class TenantFile:
-    """The file ``path``, with the budgets as of the moment it was written."""
+    """The file ``path``, with the tenants as of the moment it was written."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def load(self, now: float) -> dict[str, Kept]:
-        """The budgets, refilled up to ``now`` (seconds since 1970); none where there is no file.
+        """The tenants, their budgets refilled up to ``now`` (seconds since 1970); none where
+        there is no file.
 
         A file that is damaged is logged and passed over.
         """
@@ -50,12 +54,12 @@ class TenantFile:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError) as error:
-            log.error("budgets are forgotten: %s cannot be read as JSON: %s", self._path, error)
+            log.error("tenants are forgotten: %s cannot be read as JSON: %s", self._path, error)
             return {}
         try:
             return _parse(document, now)
         except DelenError as error:
-            log.error("budgets are forgotten: %s: %s", self._path, error)
+            log.error("tenants are forgotten: %s: %s", self._path, error)
             return {}
 
     def save(self, kept: Mapping[str, Kept], now: float) -> None:
@@ -64,14 +68,7 @@ class TenantFile:
             "format": FORMAT,
             "schema": SCHEMA,
             "saved_s": now,
-            "tenants": {
-                name: {
-                    "energy_j": own.budget.joules,
-                    "period_s": own.budget.period,
-                    "spent_j": own.spent,
-                }
-                for name, own in sorted(kept.items())
-            },
+            "tenants": {name: _to_json(own) for name, own in sorted(kept.items())},
         }
         temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
         try:
@@ -82,6 +79,19 @@ class TenantFile:
             raise TenantsError(
                 f"{self._path} cannot be written: {error.strerror or error}"
             ) from error
+
+
+def _to_json(kept: Kept) -> dict[str, float]:
+    document: dict[str, float] = {}
+    if kept.budget is not None:
+        document["energy_j"] = kept.budget.joules
+        document["period_s"] = kept.budget.period
+        document["spent_j"] = kept.spent
+    if kept.standing.weight is not None:
+        document["weight"] = kept.standing.weight
+    if kept.standing.priority is not None:
+        document["priority"] = kept.standing.priority
+    return document
 
 
 def _parse(document: object, now: float) -> dict[str, Kept]:
@@ -95,12 +105,21 @@ def _parse(document: object, now: float) -> dict[str, Kept]:
     for name, entry in tenants.items():
         fields = Fields(entry, f"tenants[{name}]", TenantsError)
         try:
-            budget = Budget(fields.number("energy_j"), fields.number("period_s"))
+            check_name(name, "tenant")
+            kept[name] = _parse_tenant(fields, elapsed)
         except InvalidInput as error:
             raise TenantsError(f"tenants[{name}]: {error}") from error
-        refilled = budget.joules / budget.period * elapsed
-        kept[check_name(name, "tenant")] = Kept(
-            budget, max(0.0, fields.number("spent_j") - refilled)
-        )
         fields.finish()
     return kept
+
+
+def _parse_tenant(fields: Fields, elapsed: float) -> Kept:
+    standing = Standing(
+        fields.number("weight", default=None), fields.integer("priority", default=None)
+    )
+    joules = fields.number("energy_j", default=None)
+    if joules is None:
+        return Kept(standing=standing)
+    budget = Budget(joules, fields.number("period_s"))
+    refilled = budget.joules / budget.period * elapsed
+    return Kept(budget, max(0.0, fields.number("spent_j") - refilled), standing)

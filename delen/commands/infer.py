@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_bounds(parser)
     parser.add_argument("--model", help="by default the daemon's default model")
     parser.add_argument("--tenant", default="default")
-    parser.add_argument("--priority", type=int, default=5, help="1 (first) to 9, default 5")
+    parser.add_argument("--priority", type=int, help="1 (first) to 9 (default: the tenant's, or 5)")
     parser.add_argument("--top-k", type=int, default=1, help="how many predictions to list")
     parser.add_argument(
         "--best-effort", action="store_true", help="answer even where the bounds cannot be kept"

@@ -13,9 +13,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from delen.bounds import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY, check_integer
 from delen.commands.common import LATENCIES, quantity
 from delen.commands.table import progress_bar, table
-from delen.errors import ConfigError, DelenError
+from delen.errors import ConfigError, DelenError, InvalidInput
 from delen.settings import DEFAULT_DISPATCH
 
 if TYPE_CHECKING:
@@ -72,6 +73,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TENANT=2",
         help="a tenant's weight (default: 1); may be given several times",
     )
+    parser.add_argument(
+        "--priority",
+        type=_priority,
+        action="append",
+        default=[],
+        metavar="TENANT=1",
+        help="the most urgent priority that a tenant's requests may have beside others' "
+        f"(default: {DEFAULT_PRIORITY}); may be given several times",
+    )
     parser.add_argument("--lanes", type=int, default=1, help="batches at once (default: 1)")
     parser.add_argument(
         "--corun",
@@ -109,11 +119,11 @@ def run(options: argparse.Namespace) -> int:
     makers = {name: find_plugin(DISPATCH_POLICIES, name) for name in names}
     fallback = find_plugin(DISPATCH_POLICIES, DEFAULT_DISPATCH)
     models = {model.name: model for model in _models(options, config)}
-    weights = dict(options.weight)
-    if unknown := sorted(set(weights) - set(trace.tenants)):
-        raise ConfigError(
-            f"--weight names {', '.join(unknown)}; tenants of the trace: {', '.join(trace.tenants)}"
-        )
+    weights, priorities = dict(options.weight), dict(options.priority)
+    for option, given in (("--weight", weights), ("--priority", priorities)):
+        if unknown := sorted(set(given) - set(trace.tenants)):
+            known = ", ".join(trace.tenants)
+            raise ConfigError(f"{option} names {', '.join(unknown)}; tenants of the trace: {known}")
     try:
         device = DeviceSettings(
             lanes=options.lanes,
@@ -124,7 +134,13 @@ def run(options: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    settings = RunSettings(device, weights, config["server.max_backlog_seconds"], options.seed)
+    settings = RunSettings(
+        device=device,
+        weights=weights,
+        priorities=priorities,
+        max_backlog=config["server.max_backlog_seconds"],
+        seed=options.seed,
+    )
     gc.freeze()  # a long trace stays to the end, and would be searched for garbage again and again
     bound = None if options.no_upper_bound else bound_of(trace, models, device, options.seed)
     runs, summaries = [], []
@@ -217,6 +233,19 @@ def _weight(text: str) -> tuple[str, float]:
             f"{text!r} must be TENANT=WEIGHT with a weight above 0, such as camera=2"
         ) from None
     return tenant, weight
+
+
+def _priority(text: str) -> tuple[str, int]:
+    tenant, _, number = text.rpartition("=")
+    try:
+        if not tenant:
+            raise ValueError
+        return tenant, check_integer(int(number), "priority", HIGHEST_PRIORITY, LOWEST_PRIORITY)
+    except (ValueError, InvalidInput):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be TENANT=PRIORITY from {HIGHEST_PRIORITY} to {LOWEST_PRIORITY}, such "
+            "as camera=1"
+        ) from None
 
 
 def _factors(text: str) -> tuple[float, ...]:

@@ -25,7 +25,8 @@ class EnergyDesk(Protocol):
     where that is too much now; it raises BudgetExhausted or Overloaded where not even the least
     is left. ``ran`` is told of every batch before its answers leave, ``ended`` of every admitted
     request just before its answer, or its failure (``result`` None), is known to the caller;
-    ``used`` are its joules as far as they are known by then.
+    ``used`` are its joules as far as they are known by then. ``refused`` is told of every request
+    that gets no answer but an error of that ``code``, admitted or not.
     """
 
     def price(self, tenant: str) -> float: ...
@@ -34,6 +35,7 @@ class EnergyDesk(Protocol):
     def ended(
         self, share: Share, reserved: float, used: float | None, result: Result | None
     ) -> None: ...
+    def refused(self, tenant: str, code: str) -> None: ...
 
 
 class IdleDesk:
@@ -52,3 +54,6 @@ class IdleDesk:
         self, share: Share, reserved: float, used: float | None, result: Result | None
     ) -> None:
         """Nothing was set aside."""
+
+    def refused(self, tenant: str, code: str) -> None:
+        """Nobody counts."""

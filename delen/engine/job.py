@@ -73,8 +73,8 @@ class Job:
     def takes_best_effort(self) -> bool:
         return self.options.on_infeasible == "best_effort"
 
-    def task(self) -> Task:
-        """This job as the scheduler sees it, before its first segment."""
+    def task(self, priority: int) -> Task:
+        """This job as the scheduler sees it, before its first segment, with ``priority``."""
         return Task(
             id=self.id,
             model=self.model.name,
@@ -83,7 +83,7 @@ class Job:
             segment=0,
             last=self.plan.exit,
             deadline=self.deadline,
-            priority=self.options.priority,
+            priority=priority,
             floor=self.plan.guarantee is not None,
             threshold=self.plan.threshold,
             joules_left=self.joules_left,

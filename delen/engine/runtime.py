@@ -21,10 +21,11 @@ from delen.engine.observer import Observer
 from delen.engine.store import ModelStore
 from delen.engine.watch import read_labels
 from delen.engine.worker import Worker
-from delen.errors import Draining, InvalidInput
+from delen.errors import DelenError, Draining, InvalidInput
 from delen.guarantee import Feedback
 from delen.plan import Plan, Preview
 from delen.scheduler.core import Scheduler
+from delen.standing import Standing
 
 
 class Runtime:
@@ -71,6 +72,14 @@ class Runtime:
         """Let ``change`` give ``model`` other costs while nothing is decided by them."""
         self._worker.change_model(partial(change, model))
 
+    def stand(self, tenant: str, standing: Standing) -> None:
+        """From now on requests of ``tenant`` are served as its ``standing`` says."""
+        self._worker.stand(tenant, standing)
+
+    def behind(self, tenants: Iterable[str]) -> set[str]:
+        """Those of ``tenants`` that have used more than their share of the device."""
+        return self._worker.behind(tenants)
+
     def submit(
         self,
         name: str,
@@ -89,6 +98,21 @@ class Runtime:
         """
         if self._draining:
             raise Draining("the daemon is stopping", retry_after=1.0)
+        try:
+            return self._submit(name, sample, bounds, options, arrived, waited)
+        except DelenError as error:
+            self._desk.refused(options.tenant, error.code)
+            raise
+
+    def _submit(
+        self,
+        name: str,
+        sample: NDArray[np.generic],
+        bounds: Bounds,
+        options: Options,
+        arrived: float | None,
+        waited: float,
+    ) -> Job:
         model = self.store.ready(name)
         _check_options(model, options)
         check_sample(model, sample)
@@ -115,7 +139,7 @@ class Runtime:
         )
         try:
             self._worker.submit(job)
-        except Draining:
+        except BaseException:
             self._desk.ended(job.share, reserved, 0.0, None)
             raise
         return job

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from math import inf
 
@@ -23,6 +23,7 @@ from delen.errors import BackendError, DelenError, Draining, ModelLoading, Overl
 from delen.result import Reason, Result
 from delen.scheduler.core import Orders, Scheduler
 from delen.scheduler.lanes import Batch
+from delen.standing import Standing
 
 log = logging.getLogger("delen.engine")
 
@@ -84,7 +85,19 @@ class Worker:
         with self._changed:
             change()
 
-    def seconds_ahead(self, priority: int, tenant: str, deadline: float) -> float:
+    def stand(self, tenant: str, standing: Standing) -> None:
+        """From now on requests of ``tenant`` are served as its ``standing`` says."""
+        with self._changed:
+            self._scheduler.shares.set_weight(tenant, standing.weight)
+            self._scheduler.shares.set_priority(tenant, standing.priority)
+
+    def behind(self, tenants: Iterable[str]) -> set[str]:
+        """Those of ``tenants`` that have used more than their share."""
+        with self._changed:
+            now, shares = time.monotonic(), self._scheduler.shares
+            return {tenant for tenant in tenants if shares.is_behind(now, tenant)}
+
+    def seconds_ahead(self, priority: int | None, tenant: str, deadline: float) -> float:
         """Seconds until a new job with these properties would start; 0 for a dispatch policy that
         does not want to know. Overloaded where too much work of ``tenant`` waits already."""
         with self._changed:
@@ -109,7 +122,8 @@ class Worker:
                 raise ModelLoading(f"model {job.model.name!r} is not loaded", retry_after=1.0)
             job.future.set_running_or_notify_cancel()
             self._jobs[job.id] = job
-            self._scheduler.add(time.monotonic(), job.task())
+            priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)
+            self._scheduler.add(time.monotonic(), job.task(priority))
             self._changed.notify_all()
 
     def cancel(self, job: Job) -> None:
@@ -270,6 +284,7 @@ class Worker:
 
     def _fail(self, job: Job, error: DelenError) -> None:
         self._forget(job, None)
+        self._desk.refused(job.options.tenant, error.code)
         job.future.set_exception(error)
 
     def _forget(self, job: Job, result: Result | None) -> None:

@@ -57,9 +57,10 @@ NOTHING = Orders()
 
 @dataclass(slots=True, eq=False)
 class _Account:
-    """Device seconds of one task: expected when it came, booked on its tenant, used until now,
+    """Device seconds of one task: expected when it came and booked on ``bucket``, used until now,
     and still expected while it waits."""
 
+    bucket: str
     booked: float
     used: float = 0.0
     waiting: float = 0.0
@@ -67,7 +68,7 @@ class _Account:
 
 @dataclass(slots=True, eq=False)
 class _Queue:
-    """How many tasks of one tenant wait, and the device seconds that they need alone.
+    """How many tasks of one bucket wait, and the device seconds that they need alone.
 
     The room that gets free before ``promised`` is for tasks that were refused before, and told when
     to come back."""
@@ -156,10 +157,11 @@ class Scheduler:
         """Take a new task, which waits for its first segment."""
         now = self._clock(now)
         work = self._figures[task.model].expected(task)
-        within = self.shares.take(now, task.tenant, work)
+        bucket, within = self.shares.take(now, task.tenant, work)
         task.behind = not within
         task.weight = self.shares.weight(task.tenant)
-        self._accounts[task.id] = _Account(work if within else 0.0)
+        task.priority = self.shares.priority(task.tenant, task.priority)
+        self._accounts[task.id] = _Account(bucket, work if within else 0.0)
         self._queue(now, task, work)
 
     def resume(self, now: float, task: Task, confidence: float, joules_left: float = inf) -> None:
@@ -181,7 +183,7 @@ class Scheduler:
         """Forget ``task``, which does not wait: it was answered, or failed."""
         account = self._accounts.pop(task.id)
         if account.booked:
-            self.shares.settle(task.tenant, account.booked, account.used)
+            self.shares.settle(account.bucket, account.booked, account.used)
         self._policy.ended(self._clock(now), task)
 
     def next(self, now: float) -> Orders:
@@ -218,11 +220,12 @@ class Scheduler:
         ran = Ran(batch.key, len(batch.tasks), seconds, batch.predicted)
         self._policy.ran(self._clock(now), ran)
 
-    def ahead(self, now: float, priority: int, tenant: str, deadline: float) -> float:
+    def ahead(self, now: float, priority: int | None, tenant: str, deadline: float) -> float:
         """Seconds until a new task with these properties can start, if no work is done before
         that could be left out."""
         now = self._clock(now)
         behind = self.shares.is_behind(now, tenant)
+        priority = self.shares.priority(tenant, priority)
         before = sum(
             group.seconds_before(priority, behind, deadline) * self._discount(group)
             for group in self._groups.view.values()
@@ -236,12 +239,13 @@ class Scheduler:
         return seconds * self._pace() + self._lanes.wait(now)
 
     def check_room(self, now: float, tenant: str) -> None:
-        """Overloaded if ``tenant`` has more work waiting than its share of the largest backlog,
-        with the time after which it has not."""
-        queue = self._queues.get(tenant)
+        """Overloaded if ``tenant``, or the names that share a bucket with it, have more work
+        waiting than their share of the largest backlog, with the time after which they have not."""
+        bucket = self.shares.bucket_of(tenant)
+        queue = self._queues.get(bucket)
         if queue is None:
             return
-        share = self.shares.share(tenant)
+        share = self.shares.share_of_bucket(bucket)
         limit = self._max_backlog * share
         if queue.seconds > limit:
             pace = self._pace() / share
@@ -281,10 +285,11 @@ class Scheduler:
         task.waiting_since = now
         figures = self._figures[task.model]
         self._groups.add(task, figures.mandatory(task, work))
-        self._accounts[task.id].waiting = work
-        queue = self._queues.get(task.tenant)
+        account = self._accounts[task.id]
+        account.waiting = work
+        queue = self._queues.get(account.bucket)
         if queue is None:
-            queue = self._queues[task.tenant] = _Queue()
+            queue = self._queues[account.bucket] = _Queue()
         queue.tasks += 1
         queue.seconds += work
         if task.exit >= 0 and task.deadline < inf and self.manners.guards:
@@ -294,11 +299,12 @@ class Scheduler:
     def _unqueue(self, id: int) -> Task:
         task = self._groups.remove(id)
         self._start_by.discard(id)
-        queue = self._queues[task.tenant]
+        account = self._accounts[id]
+        queue = self._queues[account.bucket]
         queue.tasks -= 1
-        queue.seconds -= self._accounts[id].waiting
+        queue.seconds -= account.waiting
         if not queue.tasks:
-            del self._queues[task.tenant]
+            del self._queues[account.bucket]
         return task
 
     def _start(self, now: float, chosen: Sequence[Task]) -> Batch:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from delen.dispatch import Key, Task
 from delen.scheduler.lazy_heap import LazyHeap
 
-Entry = tuple[int, bool, float, float, int, Task]
+Entry = tuple[bool, int, float, float, int, Task]
 """A task behind the rank that it had when it was added: nothing that happens to the task while
 it waits can put the order in disorder."""
 
@@ -65,7 +65,7 @@ class WaitingGroup:
 
     def seconds_before(self, priority: int, behind: bool, deadline: float) -> float:
         """Device time that the tasks need which rank before a new one with these properties."""
-        rank = (priority, behind, deadline, inf)
+        rank = (behind, priority, deadline, inf)
         place = bisect_right(self._ranked, rank, lo=self._gone)
         return self.seconds * ((place - self._gone) / len(self))
 

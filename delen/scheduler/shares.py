@@ -1,21 +1,30 @@
-"""What each tenant may have of the device: token buckets of device seconds, by weight."""
+"""What each tenant may have of the device: token buckets of device seconds, by weight, and how
+urgent its requests may be."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from delen.bounds import DEFAULT_PRIORITY
 
 MEMORY = 10.0
 """A tenant counts for so many seconds after its last request; then the others share its part."""
 
-BURST = 0.1
-REQUESTS = 32
-"""A tenant may use so many seconds of its own share at once, or so many requests where these take
-longer: on a slow device two requests sent close together are no flood."""
+BURST = 3.0
+"""Seconds of its own share that a tenant may use at once: some requests even on a device where one
+takes a tenth of a second, else whoever sends two close together is behind."""
 
-_FORGOTTEN = 0.98
-"""The longest of the latest requests counts for this much less with every other one."""
+MOST_UNSET = 10
+"""So many tenants that nobody gave a weight have a share of their own at once."""
+
+NEWCOMERS = 1000
+"""So many names on REST are known again at their next request."""
+
+REST = ""
+"""The bucket of all other tenants, by a name that none can have."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +37,13 @@ class _Bucket:
     seen: float
 
 
+class Booking(NamedTuple):
+    """Where the work of a request was booked, and whether: if not ``within``, nothing was."""
+
+    bucket: str
+    within: bool
+
+
 class Shares:
     """Who is within its share.
 
@@ -35,82 +51,160 @@ class Shares:
     something lately. What one tenant does not use is not kept from others, who may use it but are
     then ``behind`` those within their shares. An only tenant is never behind.
 
-    ``weights`` are above 0, 1 for tenants not named; ``lanes`` are the seconds of work that the
-    device does a second. Times are on the caller's clock and may not fall.
+    Names cost nothing, so that one app could have as many shares as it invents names. Therefore
+    only tenants in ``weights`` have theirs whatever happens. Of the others, which weigh 1,
+    ``MOST_UNSET`` have their own at once, and of those that sent a single request one; the rest
+    together have one.
+
+    Nor does an app come before others by asking to: ``priorities`` are the most urgent ones that
+    tenants may have beside others, ``DEFAULT_PRIORITY`` where none is set.
+
+    ``weights`` are above 0; ``lanes`` are the seconds of work that the device does a second. Times
+    are on the caller's clock and may not fall.
     """
 
-    def __init__(self, weights: Mapping[str, float] | None = None, lanes: int = 1) -> None:
+    def __init__(
+        self,
+        weights: Mapping[str, float] | None = None,
+        lanes: int = 1,
+        priorities: Mapping[str, int] | None = None,
+    ) -> None:
         self._weights = dict(weights or {})
+        self._priorities = dict(priorities or {})
         self._lanes = lanes
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._newcomers: OrderedDict[str, None] = OrderedDict()
+        self._unconfirmed: str | None = None
         self._sum = 0.0
         self._dealt = 0.0
         self._now = 0.0
-        self._longest = 0.0
         if any(not weight > 0 for weight in self._weights.values()):
             raise ValueError(f"weights are {self._weights}; all must be above 0")
 
     def weight(self, tenant: str) -> float:
         return self._weights.get(tenant, 1.0)
 
-    def set_weight(self, tenant: str, weight: float) -> None:
-        """From now on ``tenant`` has ``weight``, above 0 (else ValueError)."""
-        if not weight > 0:
+    def set_weight(self, tenant: str, weight: float | None) -> None:
+        """From now on ``tenant`` has ``weight``, above 0 (else ValueError), or, with None, is as
+        one that nobody gave a weight."""
+        if weight is None:
+            self._weights.pop(tenant, None)
+        elif weight > 0:
+            self._weights[tenant] = weight
+        else:
             raise ValueError(f"the weight of {tenant} is {weight}; it must be above 0")
-        self._weights[tenant] = weight
         bucket = self._buckets.get(tenant)
         if bucket is not None:
             self._fill(bucket)
-            self._sum += weight - bucket.weight
-            bucket.weight = weight
+            self._sum += self.weight(tenant) - bucket.weight
+            bucket.weight = self.weight(tenant)
+
+    def set_priority(self, tenant: str, priority: int | None) -> None:
+        """From now on requests of ``tenant`` have ``priority`` if they name none, and no more
+        urgent one; None for a tenant of which nothing is said."""
+        if priority is None:
+            self._priorities.pop(tenant, None)
+        else:
+            self._priorities[tenant] = priority
+
+    def priority(self, tenant: str, asked: int | None) -> int:
+        """That of a request of ``tenant`` which names ``asked``. An only tenant that was given none
+        has what it asks: it puts its own requests in order."""
+        given = self._priorities.get(tenant)
+        if asked is None:
+            return DEFAULT_PRIORITY if given is None else given
+        if given is None and not self._has_others(tenant):
+            return asked
+        return max(asked, DEFAULT_PRIORITY if given is None else given)
+
+    def bucket_of(self, tenant: str) -> str:
+        """The name of the bucket that the requests of ``tenant`` are booked on: its own or REST."""
+        if tenant in self._weights or tenant in self._buckets:
+            return tenant
+        if self._unconfirmed is not None and tenant not in self._newcomers:
+            return REST
+        unset = sum(name not in self._weights for name in self._buckets if name != REST)
+        return tenant if unset < MOST_UNSET else REST
 
     def share(self, tenant: str) -> float:
         """The part of the device that is dealt to ``tenant``, 0 to 1."""
-        weight = self.weight(tenant)
-        total = self._sum if tenant in self._buckets else self._sum + weight
+        return self.share_of_bucket(self.bucket_of(tenant))
+
+    def share_of_bucket(self, name: str) -> float:
+        """The part of the device that is dealt to all whose requests are booked on ``name``."""
+        weight = self.weight(name)
+        total = self._sum if name in self._buckets else self._sum + weight
         return weight / total
 
-    def take(self, now: float, tenant: str, seconds: float) -> bool:
-        """Book ``seconds`` of work for a request of ``tenant`` if that is within its share.
-
-        False if it is not: then the request is behind, and nothing is booked.
-        """
+    def take(self, now: float, tenant: str, seconds: float) -> Booking:
+        """Book ``seconds`` of work for a request of ``tenant`` if that is within its share; if it
+        is not, the request is behind."""
         self._advance(now)
-        self._longest = max(seconds, _FORGOTTEN * self._longest)
-        bucket = self._buckets.get(tenant)
+        name = self.bucket_of(tenant)
+        self._meet(tenant, name)
+        bucket = self._buckets.get(name)
         if bucket is None:
-            weight = self.weight(tenant)
+            weight = self.weight(name)
             self._sum += weight
             bucket = _Bucket(weight, 0.0, self._dealt, now)
             bucket.tokens = self._depth(bucket)
-            self._buckets[tenant] = bucket
+            self._buckets[name] = bucket
         else:
             bucket.seen = now
-            self._buckets.move_to_end(tenant)
+            self._buckets.move_to_end(name)
             self._fill(bucket)
         if bucket.tokens <= 0 and len(self._buckets) > 1:
-            return False  # excess costs nothing, so that it is not paid for when it has gone
+            return Booking(name, False)  # excess costs nothing: nobody pays when it has gone
         bucket.tokens -= seconds
-        return True
+        return Booking(name, True)
 
     def is_behind(self, now: float, tenant: str) -> bool:
         """Whether a request of ``tenant`` would be."""
         self._advance(now)
-        bucket = self._buckets.get(tenant)
+        bucket = self._buckets.get(self.bucket_of(tenant))
         if bucket is None or len(self._buckets) == 1:
             return False
         self._fill(bucket)
         return bucket.tokens <= 0
 
-    def settle(self, tenant: str, booked: float, used: float) -> None:
-        """A request for which ``booked`` seconds were taken has ended and took ``used``."""
-        bucket = self._buckets.get(tenant)
+    def settle(self, name: str, booked: float, used: float) -> None:
+        """A request for which ``booked`` seconds were taken from the bucket ``name`` has ended and
+        took ``used``."""
+        bucket = self._buckets.get(name)
         if bucket is not None:
             bucket.tokens += booked - used
 
+    def _has_others(self, tenant: str) -> bool:
+        if tenant in self._buckets:
+            return len(self._buckets) > 1
+        own = len(self._buckets) - (REST in self._buckets)
+        return own > 0 or any(name != tenant for name in self._newcomers)
+
+    def _meet(self, tenant: str, name: str) -> None:
+        """Keep who is booked on REST, and which name has its own share at its first request."""
+        if name == REST:
+            self._newcomers[tenant] = None
+            if len(self._newcomers) > NEWCOMERS:
+                self._newcomers.popitem(last=False)
+        elif tenant in self._newcomers:
+            del self._newcomers[tenant]
+            if not self._newcomers:
+                self._forget(REST)
+        elif tenant == self._unconfirmed:
+            self._unconfirmed = None
+        elif tenant not in self._buckets and tenant not in self._weights:
+            self._unconfirmed = tenant
+
+    def _forget(self, name: str) -> None:
+        bucket = self._buckets.pop(name)
+        self._sum = self._sum - bucket.weight if self._buckets else 0.0
+        if name == REST:
+            self._newcomers.clear()
+        elif name == self._unconfirmed:
+            self._unconfirmed = None
+
     def _depth(self, bucket: _Bucket) -> float:
-        share = self._lanes * bucket.weight / self._sum
-        return max(BURST * share, REQUESTS * self._longest)
+        return BURST * self._lanes * bucket.weight / self._sum
 
     def _fill(self, bucket: _Bucket) -> None:
         """Debts are limited as savings are: nobody pays for long for the time when it was alone."""
@@ -126,8 +220,7 @@ class Shares:
             self._dealt += (now - self._now) * self._lanes / self._sum
         self._now = now
         while self._buckets:
-            tenant, bucket = next(iter(self._buckets.items()))
+            name, bucket = next(iter(self._buckets.items()))
             if now - bucket.seen <= MEMORY:
                 break
-            del self._buckets[tenant]
-            self._sum = self._sum - bucket.weight if self._buckets else 0.0
+            self._forget(name)

@@ -40,7 +40,7 @@ class App:
     arrivals: Arrivals
     mix: tuple[Mixed, ...] = (Mixed(1.0, Bounds()),)
     model: str | None = None
-    priority: int = 5
+    priority: int | None = None
     streams: int | None = None
 
     def __post_init__(self) -> None:

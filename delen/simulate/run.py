@@ -28,11 +28,13 @@ _STEPS = 100
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """``weights`` are tenants' (1 where not named). ``max_backlog`` is the waiting work in seconds
+    """``weights`` are tenants' (1 where not named), ``priorities`` the most urgent ones that they
+    may have beside others. ``max_backlog`` is the waiting work in seconds
     beyond which requests are refused, in the proportion of the tenants' shares."""
 
     device: DeviceSettings = field(default_factory=DeviceSettings)
     weights: Mapping[str, float] = field(default_factory=dict)
+    priorities: Mapping[str, int] = field(default_factory=dict)
     max_backlog: float = 10.0
     seed: int = 0
 
@@ -97,7 +99,7 @@ class _Run:
             policy,
             fallback,
             device.lanes,
-            Shares(settings.weights, device.lanes),
+            Shares(settings.weights, device.lanes, settings.priorities),
             settings.max_backlog,
         )
         for name, model in self._models.items():
@@ -159,7 +161,7 @@ class _Run:
             segment=0,
             last=plan.exit,
             deadline=deadline,
-            priority=arrival.priority,
+            priority=scheduler.shares.priority(arrival.tenant, arrival.priority),
             floor=plan.guarantee is not None,
             threshold=plan.threshold,
             joules_left=inf if bounds.max_energy is None else bounds.max_energy,

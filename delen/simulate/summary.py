@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from delen.fairness import Use, fairness
 from delen.simulate.outcome import Fate, Outcomes
 
 
@@ -16,25 +17,39 @@ def summarise(
 ) -> dict[str, Any]:
     """The JSON object of one policy; ``upper_bound`` None where none is known.
 
-    ``weights`` are the tenants' (1 where not named), by which what they got is compared.
+    ``weights`` are the tenants' (1 where not named), by which is judged how evenly the device was
+    shared out (``delen.fairness``).
     """
     parts = {
         name: outcomes[outcomes.tenant == index] for index, name in enumerate(outcomes.tenants)
     }
     decisions = 1e6 * outcomes.decision_seconds
-    given = weights or {}
-    by_weight = np.array([given.get(name, 1.0) for name in parts])
-    seconds = np.array([part.seconds.sum() for part in parts.values()])
-    joules = np.array([part.energy.sum() for part in parts.values()])
     return {
         "policy": outcomes.policy,
         **_figures(outcomes),
         "upper_bound": upper_bound,
         "tenants": {name: _figures(part) for name, part in parts.items()},
-        "fairness": {"time": jain(seconds / by_weight), "energy": jain(joules / by_weight)},
+        "fairness": {
+            "time": _fairness(parts, weights or {}, "seconds"),
+            "energy": _fairness(parts, weights or {}, "energy"),
+        },
         "decision_us": {"p50": quantile(decisions, 0.5), "p99": quantile(decisions, 0.99)},
         "policy_failures": outcomes.policy_failures,
     }
+
+
+def _fairness(
+    parts: Mapping[str, Outcomes], weights: Mapping[str, float], used: Literal["seconds", "energy"]
+) -> float | None:
+    return fairness(
+        Use(
+            weights.get(name, 1.0),
+            float(getattr(part, used).sum()),
+            int(part.answered.sum()),
+            int(np.isin(part.fate, (Fate.OVERLOADED, Fate.GIVEN_UP)).sum()),
+        )
+        for name, part in parts.items()
+    )
 
 
 def _figures(part: Outcomes) -> dict[str, Any]:
@@ -72,15 +87,6 @@ def _violations(part: Outcomes) -> float:
     feasible = part.fate != Fate.INFEASIBLE
     broken = part.missed | (feasible & ~part.answered)
     return float(broken.sum() / max(1, feasible.sum()))
-
-
-def jain(values: NDArray[np.float64]) -> float | None:
-    """Jain's index of fairness (1984): 1 where all have the same, 1/n where one has it all; None
-    where nobody has anything, or it is unknown."""
-    total = float((values**2).sum())
-    if not total > 0:
-        return None
-    return float(values.sum() ** 2 / (len(values) * total))
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

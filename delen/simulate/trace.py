@@ -51,7 +51,7 @@ class Arrival:
     tenant: str = _DEFAULTS.tenant
     model: str | None = None
     stream: str | None = None
-    priority: int = _DEFAULTS.priority
+    priority: int | None = _DEFAULTS.priority
     bounds: Bounds = _NO_BOUNDS
 
     def __post_init__(self) -> None:
@@ -98,14 +98,19 @@ def _check_time(value: float, name: str) -> float:
     return value
 
 
+_Asked = tuple[str, str | None, str | None, int | None, Bounds]
+"""Tenant, model, stream, priority and bounds of a request."""
+
+
 @lru_cache(maxsize=65536)
-def _check_source(tenant: str, model: str | None, stream: str | None, priority: int) -> None:
+def _check_source(tenant: str, model: str | None, stream: str | None, priority: int | None) -> None:
     check_name(tenant, "tenant")
     if model is not None:
         check_name(model, "model")
     if stream is not None:
         check_name(stream, "stream")
-    check_integer(priority, "priority", HIGHEST_PRIORITY, LOWEST_PRIORITY)
+    if priority is not None:
+        check_integer(priority, "priority", HIGHEST_PRIORITY, LOWEST_PRIORITY)
 
 
 def read_trace(path: str | Path) -> Trace:
@@ -129,7 +134,7 @@ class _Reader:
     def __init__(self, file: Path, lines: Iterable[str]) -> None:
         self._file = file
         self._rows = csv.reader(lines, strict=True)
-        self._asked: dict[tuple[str, ...], tuple[str, str | None, str | None, int, Bounds]] = {}
+        self._asked: dict[tuple[str, ...], _Asked] = {}
 
     def arrivals(self) -> Iterator[Arrival]:
         try:
@@ -181,9 +186,7 @@ class _Reader:
         except InvalidInput as error:
             raise self._fail(f"column {TIME}: {error}") from error
 
-    def _read_asked(
-        self, fields: dict[str, str]
-    ) -> tuple[str, str | None, str | None, int, Bounds]:
+    def _read_asked(self, fields: dict[str, str]) -> _Asked:
         given = {name: text for name, text in fields.items() if text}
         try:
             tenant = given.get("tenant", _DEFAULTS.tenant)
@@ -267,7 +270,7 @@ def _fields(arrival: Arrival) -> tuple[str, ...]:
         "" if arrival.tenant == _DEFAULTS.tenant else arrival.tenant,
         arrival.model or "",
         arrival.stream or "",
-        "" if arrival.priority == _DEFAULTS.priority else str(arrival.priority),
+        "" if arrival.priority is None else str(arrival.priority),
         _to_milli(bounds.max_latency),
         "" if bounds.min_accuracy is None else repr(bounds.min_accuracy),
         _to_milli(bounds.max_energy),

@@ -9,7 +9,7 @@ from policies.dispatch.batching import first_in_rank, join
 
 
 class Edf:
-    """Serves in order of rank: priority, share, deadline, arrival."""
+    """Serves in order of rank: share, priority, deadline, arrival."""
 
     name = "edf"
     manners = Manners(admits=False, guards=False)

@@ -18,7 +18,7 @@ floor), what makes its answer better is optional. Every task has a worth, accura
 3. A task that cannot reach its next exit in time even alone is answered, or refused if it has
    nothing to answer with, before it takes time from others.
 
-Tasks of a lower priority, and of tenants that have used more than their share, come after all
+Tasks of tenants that have used more than their share, and of a lower priority, come after all
 others and put no pressure on them. No task with an answer goes on beyond its cap of energy.
 """
 
@@ -43,8 +43,10 @@ _LOOK = 2
 _USUAL = 8
 """The batch that others wait for is taken for no larger than this."""
 
+_BEHIND = 1000
+
 Rank = int
-"""Twice the priority, and one more if the tenant has used more than its share."""
+"""The priority, and so much more if the tenant has used more than its share."""
 
 _NO_BAR: tuple[Rank, float] = (1 << 30, inf)
 
@@ -188,7 +190,7 @@ class Value:
     def _look(self, key: Key, group: Group, figures: Figures) -> _Front:
         worth, last = self._worth(key.model, figures), group.last
         first = [self._candidate(task, group, worth) for task in group.first(_LOOK)]
-        rank = 2 * last.priority + last.behind
+        rank = _BEHIND * last.behind + last.priority
         front = (group.changes, group, worth, first, len(group) - len(first), rank)
         self._fronts[key] = front
         return front
@@ -199,7 +201,7 @@ class Value:
             return known
         gain = worth.of(task)
         candidate = self._known[task.id] = _Candidate(
-            2 * task.priority + task.behind,
+            _BEHIND * task.behind + task.priority,
             -gain / worth.full,
             task.deadline,
             task.id,

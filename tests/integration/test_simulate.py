@@ -144,7 +144,8 @@ def test_bad_traces_are_named(
     ("arguments", "named"),
     [
         (["--policy", "none"], "no 'none'; installed:"),
-        (["--weight", "stranger=2"], "stranger"),
+        (["--weight", "stranger=2"], "--weight names stranger"),
+        (["--priority", "stranger=2"], "--priority names stranger"),
         (["--slowdown", "0:10:2", "--slowdown", "5:20:2"], "overlap"),
         (["--lanes", "0"], "lanes is 0"),
         (["--corun", "0.5"], "corun"),
@@ -165,6 +166,9 @@ def test_wrong_usage_ends_2(
         ["--slowdown", "a:b:c"],
         ["--weight", "camera"],
         ["--weight", "camera=0"],
+        ["--priority", "camera"],
+        ["--priority", "camera=0"],
+        ["--priority", "camera=first"],
         ["--network", "5"],
         ["--corun", "fast"],
     ],
@@ -194,3 +198,24 @@ def test_a_profile_of_another_bundle_is_refused(
     profile.write_text(make_profile(0.1, 0.1, 0.1).to_json())
     assert simulate("--policy", "fifo") == 1
     assert "another bundle" in capsys.readouterr().err
+
+
+def test_weights_and_priorities_have_their_effect(
+    simulate: Simulate, trace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two tenants alike send far more than the device can do, and both as the most urgent."""
+    rows = [f"{0.0004 * row},{('camera', 'phone')[row % 2]},1" for row in range(2000)]
+    trace.write_text("time_s,tenant,priority\n" + "\n".join(rows) + "\n")
+
+    def camera_and_phone(*arguments: str) -> list[dict[str, Any]]:
+        assert simulate("--policy", "edf", "--json", "--no-upper-bound", *arguments) == 0
+        tenants = objects(capsys)[0]["tenants"]
+        return [tenants["camera"], tenants["phone"]]
+
+    camera, phone = camera_and_phone()
+    assert camera["latency_ms"]["p50"] == pytest.approx(phone["latency_ms"]["p50"], rel=0.1)
+    assert camera["answered"] == pytest.approx(phone["answered"], rel=0.1)
+    camera, phone = camera_and_phone("--priority", "camera=1")
+    assert camera["latency_ms"]["p50"] < 0.5 * phone["latency_ms"]["p50"]
+    camera, phone = camera_and_phone("--weight", "camera=20")
+    assert camera["answered"] > 2 * phone["answered"]

@@ -17,7 +17,7 @@ from delen.config import config_of
 from delen.energy import Work
 from delen.errors import BudgetExhausted
 from delen.local import _Silent
-from delen.power_status import KEPT, Battery, Budget, PowerChanges
+from delen.power_status import KEPT, Battery, Budget, PowerChanges, TenantChanges
 from delen.result import Result
 from delen.serving import Opened, open_runtime
 from delen.steward import EnergySteward
@@ -120,17 +120,17 @@ def test_budgets_outlive_the_daemon(opening: Callable[..., Any], tmp_path: Path)
     make_tree(tmp_path / "root", "nano")
     with opening() as opened:
         opened.runtime.load("tiny")
-        opened.energy.set_tenant("cam", Budget(1e-9, 1e6))
+        opened.energy.set_tenant("cam", TenantChanges(Budget(1e-9, 1e6)))
         with pytest.raises(BudgetExhausted):
             infer(opened, "cam")
-        opened.energy.set_tenant("cam", Budget(50.0, 1e6))
+        opened.energy.set_tenant("cam", TenantChanges(Budget(50.0, 1e6)))
         infer(opened, "cam")
         until(lambda: opened.energy.tenants()["cam"].balance < 50)
     with opening() as opened:
         cam = opened.energy.tenants()["cam"]
         assert cam.budget == Budget(50.0, 1e6)
         assert cam.balance < 50
-        assert opened.energy.set_tenant("cam", None).budget is None
+        assert opened.energy.set_tenant("cam", TenantChanges(None)).budget is None
     with opening() as opened:
         assert "cam" not in opened.energy.tenants()
 

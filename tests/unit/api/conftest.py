@@ -15,6 +15,7 @@ from api.app import Service, create_app
 from api.guard import Guard
 from api.metrics import Metrics
 from delen.errors import PowerError
+from delen.fairness import Fairness
 from delen.power_status import (
     KEPT,
     Battery,
@@ -27,10 +28,12 @@ from delen.power_status import (
     PowerChanges,
     PowerStatus,
     Settled,
+    TenantChanges,
     TenantStatus,
     WindowStatus,
 )
 from delen.result import AccuracyOutcome, EnergyOutcome, LatencyOutcome, Receipt
+from delen.standing import Standing
 
 STATUS = PowerStatus(
     source="ina3221",
@@ -64,6 +67,9 @@ RECEIPT = Receipt(
 )
 
 
+NOBODY = TenantStatus(None, None, 0.04, 0.0, 1, {}, 0.0)
+
+
 class MadeUpEnergy:
     """Fulfils EnergyService with what the test puts into it."""
 
@@ -74,7 +80,8 @@ class MadeUpEnergy:
             for t in (100.0, 101.0)
         ]
         self.receipts = {"a-1": Settled("a-1", "m", "cam/1", 2, "confident", RECEIPT, True)}
-        self.budgets: dict[str, Budget | None] = {"cam/1": None}
+        self.set: dict[str, TenantStatus] = {"cam/1": NOBODY}
+        self.shared = Fairness(0.9, None)
         self.sums = [EnergyTotal("cam/1", "m", 2, "attributed", 0.04)]
         self.asked: list[float] = []
 
@@ -89,19 +96,24 @@ class MadeUpEnergy:
         return self.receipts.get(request_id)
 
     def tenants(self) -> dict[str, TenantStatus]:
-        return {name: self._tenant(name) for name in self.budgets}
+        return self.set
 
-    def _tenant(self, name: str) -> TenantStatus:
-        budget = self.budgets[name]
-        balance = None if budget is None else budget.joules
-        return TenantStatus(budget, balance, 0.04, 0.0, 1, 0, 0.0)
+    def fairness(self) -> Fairness:
+        return self.shared
 
     def totals(self) -> list[EnergyTotal]:
         return self.sums
 
-    def set_tenant(self, name: str, budget: Budget | None) -> TenantStatus:
-        self.budgets[name] = budget
-        return self._tenant(name)
+    def set_tenant(self, name: str, changes: TenantChanges) -> TenantStatus:
+        tenant = self.set.get(name, NOBODY)
+        standing = changes.applied(Standing(tenant.weight, tenant.priority))
+        tenant = replace(tenant, weight=standing.weight, priority=standing.priority)
+        if changes.budget is None:
+            tenant = replace(tenant, budget=None, balance=None)
+        elif isinstance(changes.budget, Budget):
+            tenant = replace(tenant, budget=changes.budget, balance=changes.budget.joules)
+        self.set[name] = tenant
+        return tenant
 
     def set_limits(self, changes: PowerChanges) -> None:
         if changes.mode is not KEPT:

@@ -78,7 +78,9 @@ def test_a_mode_that_cannot_be_had_says_what_would_help(client: FlaskClient) -> 
         ("/v1/power", {"battery": {**BATTERY, "wh": 1}}, "unknown_field", "wh"),
         ("/v1/power?mode=15W", {}, "unknown_field", "mode"),
         ("/v1/tenants/a", {}, "invalid_input", "energy_budget"),
-        ("/v1/tenants/a", {"weight": 1}, "unknown_field", "weight"),
+        ("/v1/tenants/a", {"weights": 1}, "unknown_field", "weights"),
+        ("/v1/tenants/a", {"weight": 0}, "invalid_input", "weight"),
+        ("/v1/tenants/a", {"weight": 2, "priority": 10}, "invalid_input", "priority"),
         ("/v1/tenants/a b", {"energy_budget": None}, "invalid_input", "tenant"),
     ],
 )
@@ -87,7 +89,8 @@ def test_a_wrong_change_is_refused(
 ) -> None:
     assert refused(client.put(path, json=body), 400, code)["field"] == field
     assert energy.status.battery is None
-    assert energy.budgets == {"cam/1": None}
+    assert set(energy.set) == {"cam/1"}
+    assert not energy.set["cam/1"].is_set
 
 
 def test_changes_are_guarded_and_looks_are_not(
@@ -98,13 +101,13 @@ def test_changes_are_guarded_and_looks_are_not(
     client = make_client(token)
     for path in ("/v1/power", "/v1/tenants/a"):
         refused(client.put(path, json={}), 401, "unauthorized")
-    assert "a" not in energy.budgets
+    assert "a" not in energy.set
     for path in ("/v1/power", "/v1/power/history", "/v1/tenants", "/v1/requests/a-1"):
         assert client.get(path).status_code == 200
     right = {"Authorization": "Bearer open"}
     body = {"energy_budget": {"energy_j": 50, "period_s": 60}}
     described(client.put("/v1/tenants/a", json=body, headers=right), "/v1/tenants/{tenant}", "put")
-    assert energy.budgets["a"] == Budget(50.0, 60.0)
+    assert energy.set["a"].budget == Budget(50.0, 60.0)
 
 
 def test_the_history_is_asked_for_in_seconds(client: FlaskClient, energy: MadeUpEnergy) -> None:
@@ -138,4 +141,17 @@ def test_tenants_are_as_described(client: FlaskClient, energy: MadeUpEnergy) -> 
     assert listed["cam/1"]["budget"]["energy_j"] == 50.0
     told = described(client.put("/v1/tenants/cam/1", json={"energy_budget": None}), path, "put")
     assert told["budget"] is None
-    assert energy.budgets == {"cam/1": None}
+    assert not energy.set["cam/1"].is_set
+
+
+def test_a_put_changes_only_what_it_names_of_a_tenant(client: FlaskClient) -> None:
+    path, body = "/v1/tenants/{tenant}", {"weight": 2.5, "priority": 3}
+    told = described(client.put("/v1/tenants/a", json=body), path, "put")
+    assert (told["weight"], told["priority"], told["budget"]) == (2.5, 3, None)
+    told = described(client.put("/v1/tenants/a", json={"weight": None}), path, "put")
+    assert (told["weight"], told["priority"]) == (None, 3)
+
+
+def test_fairness_is_told_beside_the_tenants(client: FlaskClient) -> None:
+    told = described(client.get("/v1/tenants"), "/v1/tenants")
+    assert told["fairness"] == {"time": 0.9, "energy": None}

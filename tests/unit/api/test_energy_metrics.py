@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.energy_metrics import EnergyCollector
 from api.metrics import MAX_TENANTS, Metrics
-from delen.power_status import Budget, ConstraintStatus, EnergyTotal
+from delen.power_status import Budget, ConstraintStatus, EnergyTotal, TenantChanges
 
 if TYPE_CHECKING:
     from tests.unit.api.conftest import MadeUpEnergy
@@ -80,7 +80,8 @@ def test_joules_are_told_by_model_tenant_exit_and_kind(energy: MadeUpEnergy) -> 
 def test_control_is_told_by_constraint_and_budget(energy: MadeUpEnergy) -> None:
     cap = ConstraintStatus("watt_cap", "W", 8.0, 7.5, 0.5, math.inf, True, "close")
     energy.status = replace(energy.status, constraints=(cap,), price=math.inf)
-    energy.budgets = {"a": Budget(50.0, 60.0), "b": None}
+    energy.set_tenant("a", TenantChanges(Budget(50.0, 60.0)))
+    energy.set_tenant("b", TenantChanges(weight=2.0))
     told = samples(energy)
     assert told["delen_energy_price", ()] == math.inf
     assert told["delen_constraint_price", (("constraint", "watt_cap"),)] == math.inf

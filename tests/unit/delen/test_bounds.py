@@ -111,7 +111,7 @@ def test_bounds_and_options_do_not_change() -> None:
         {"tenant": None},
         {"tenant": "-starts-with-a-dash"},
         {"tenant": "line\n"},
-        *({"priority": value} for value in (0, 10, 5.0, "5", True, None)),
+        *({"priority": value} for value in (0, 10, 5.0, "5", True)),
         *({"top_k": value} for value in (0, -1, 1.5, True, None)),
         *({"on_infeasible": value} for value in ("retry", None, [], 1)),
         *({"probabilities": value} for value in ("true", 1, None)),

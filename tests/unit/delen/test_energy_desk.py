@@ -11,7 +11,7 @@ from delen.bounds import Bounds
 from delen.calibration import Calibration
 from delen.costs import Costs
 from delen.energy import Share, Work
-from delen.energy_desk import MOST_EVENTS, ControllerDesk
+from delen.energy_desk import MOST_EVENTS, ControllerDesk, Refused
 from delen.errors import BudgetExhausted
 from delen.plan import Plan
 from policies.controller import ControllerSettings
@@ -73,11 +73,12 @@ def test_what_does_not_fit_is_planned_as_cheaply_as_it_goes(
     assert (controller.left, controller.arrivals) == (0, 1)
 
 
-def test_what_even_so_does_not_fit_is_refused_and_noted(plan_at: Callable[[float], Plan]) -> None:
+def test_what_even_so_does_not_fit_is_refused(plan_at: Callable[[float], Plan]) -> None:
     desk = ControllerDesk(Limited(0.001))
     with pytest.raises(BudgetExhausted, match="cam lacks"):
         desk.admit("cam", plan_at(0.0), plan_at)
-    assert desk.drain() == ["cam"]
+    desk.refused("cam", BudgetExhausted.code)
+    assert desk.drain() == [Refused("cam", "budget_exhausted")]
 
 
 def test_energy_that_is_unknown_costs_nothing(plan_at: Callable[[float], Plan]) -> None:

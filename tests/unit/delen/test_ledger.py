@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 
 from delen.energy import Share, Split, Work
@@ -100,7 +103,7 @@ def test_a_window_that_nobody_measured_leaves_the_answer_estimated() -> None:
     energy = settled.receipt.energy
     assert (energy.value, energy.kind) == (pytest.approx(0.6), "estimated")
     assert (energy.source, energy.scope) == ("model", "processor")
-    assert ledger.tenants() == {"default": Booked(0.0, pytest.approx(0.6), 1, 0)}
+    assert ledger.tenants() == {"default": Booked(0.0, pytest.approx(0.6), 1, seconds=0.1)}
 
 
 def test_an_answer_waits_for_work_that_came_after_a_window() -> None:
@@ -147,7 +150,8 @@ def test_the_oldest_receipts_are_forgotten_but_counted() -> None:
     list(ledger.settle(window(dict.fromkeys("abc", 0.2), *"abc")))
     assert ledger.receipt("a") is None
     assert ledger.receipt("c") is not None
-    assert ledger.tenants()["default"] == Booked(pytest.approx(0.6), 0.0, 3, 0)
+    booked = Booked(pytest.approx(0.6), 0.0, 3, seconds=pytest.approx(0.3))
+    assert ledger.tenants()["default"] == booked
 
 
 def test_a_failed_request_leaves_nothing_behind() -> None:
@@ -176,8 +180,33 @@ def test_tenants_beyond_the_limit_are_counted_together() -> None:
         ledger.answered(answer(f"r{number}", tenant=f"t{number}"))
     ledger.answered(answer("x", tenant="late"))
     ledger.answered(answer("y", tenant="later"))
-    ledger.refused("later")
+    ledger.refused("later", "overloaded")
     tenants = ledger.tenants()
     assert len(tenants) == MAX_TENANTS + 1
-    assert tenants[OTHERS] == Booked(0.0, 1.0, 2, 1)
+    assert tenants[OTHERS] == Booked(0.0, 1.0, 2, Counter(overloaded=1))
     assert ledger.receipt("x").tenant == "late"  # type: ignore[union-attr]
+
+
+def test_of_each_tenant_is_counted_what_was_refused_and_which_bounds_were_broken() -> None:
+    ledger = Ledger(10, METER)
+    for code in ("overloaded", "overloaded", "infeasible_bound"):
+        ledger.refused("default", code)
+    late = answer("a", bound=0.4)
+    receipt = replace(late.receipt, latency=LatencyOutcome(0.005, 0.01, 0.0, 0.01, False))
+    ledger.ran(work("a"))
+    ledger.answered(replace(late, receipt=receipt))
+    assert ledger.tenants()["default"].missed == {"latency": 1}
+    list(ledger.settle(window({"a": 0.5}, "a")))
+    booked = ledger.tenants()["default"]
+    assert booked.missed == {"latency": 1, "energy": 1}, "by its final energy"
+    assert booked.refused == {"overloaded": 2, "infeasible_bound": 1}
+
+
+def test_a_tenant_that_is_known_keeps_its_name() -> None:
+    ledger = Ledger(10, None)
+    for number in range(MAX_TENANTS):
+        ledger.refused(f"t{number}", "overloaded")
+    ledger.know("set")
+    ledger.refused("set", "overloaded")
+    assert ledger.tenants()["set"].refused == {"overloaded": 1}
+    assert OTHERS not in ledger.tenants()

@@ -15,24 +15,19 @@ from delen.power_status import (
     Battery,
     BatteryStatus,
     BoardEnergy,
-    Budget,
     ConstraintStatus,
     ModeStatus,
     PowerChanges,
     PowerStatus,
     Settled,
-    TenantStatus,
     WindowStatus,
 )
 from delen.power_wire import (
-    budget_to_json,
     changes_to_json,
-    parse_budget,
     parse_changes,
     power_to_json,
     settled_from_json,
     settled_to_json,
-    tenant_to_json,
     window_to_json,
 )
 from delen.result import AccuracyOutcome, EnergyOutcome, LatencyOutcome, Receipt
@@ -111,18 +106,6 @@ def test_an_unknown_power_is_all_null() -> None:
         assert power[name] is None
 
 
-def test_a_tenant_shows_its_budget_and_what_it_used() -> None:
-    tenant = TenantStatus(Budget(50.0, 60.0), -0.5, 30.0, 2.0, 400, 7, 0.1)
-    assert plain(tenant_to_json(tenant)) == {
-        "budget": {"energy_j": 50.0, "period_s": 60.0, "balance_j": -0.5},
-        "energy_j": {"attributed": 30.0, "estimated": 2.0},
-        "answers": 400,
-        "refused": 7,
-        "price_per_j": 0.1,
-    }
-    assert tenant_to_json(dataclasses.replace(tenant, budget=None, balance=None))["budget"] is None
-
-
 def test_a_settled_request_comes_back_as_it_was_sent() -> None:
     receipt = Receipt(
         LatencyOutcome(None, 0.5, 0.25, 0.5, None),
@@ -133,30 +116,6 @@ def test_a_settled_request_comes_back_as_it_was_sent() -> None:
     document = plain(settled_to_json(settled))
     assert document["receipt"]["energy_mj"]["value"] == 250.0
     assert settled_from_json({**document, "weather": "fine"}) == settled
-
-
-@given(st.none() | st.builds(Budget, amounts, st.floats(5.0, 1e6)))
-def test_a_budget_comes_back_as_it_was_sent(budget: Budget | None) -> None:
-    assert parse_budget(plain({"energy_budget": budget_to_json(budget)})) == budget
-
-
-@pytest.mark.parametrize(
-    ("document", "field"),
-    [
-        ({}, "energy_budget"),
-        ({"energy_budget": 5}, "energy_budget"),
-        ({"energy_budget": {}}, "energy_j"),
-        ({"energy_budget": {"energy_j": 5}}, "period_s"),
-        ({"energy_budget": {"energy_j": 0, "period_s": 60}}, "energy_j"),
-        ({"energy_budget": {"energy_j": 5, "period_s": "60"}}, "period_s"),
-        ({"energy_budget": {"energy_j": 5, "period_s": 4.9}}, "period_s"),
-        ({"energy_budget": {"energy_j": 5, "period_s": 1e9}}, "period_s"),
-    ],
-)
-def test_a_wrong_budget_is_refused_by_name(document: dict[str, Any], field: str) -> None:
-    with pytest.raises(InvalidInput, match=field) as caught:
-        parse_budget(document)
-    assert caught.value.field == field
 
 
 @given(
@@ -207,10 +166,3 @@ def test_a_wrong_change_is_refused_by_name(document: dict[str, Any], field: str)
 def test_a_change_that_is_not_known_is_refused(document: dict[str, Any]) -> None:
     with pytest.raises(UnknownField, match="known: "):
         parse_changes(document)
-
-
-def test_a_budget_takes_no_other_fields() -> None:
-    with pytest.raises(UnknownField):
-        parse_budget({"energy_budget": {"energy_j": 5, "period_s": 60, "burst_j": 5}})
-    with pytest.raises(UnknownField):
-        parse_budget({"energy_budget": None, "weight": 2})

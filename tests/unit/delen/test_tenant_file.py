@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from delen.power_status import Budget
+from delen.standing import Standing
 from delen.tenant_file import Kept, TenantFile, TenantsError
 
 
@@ -12,6 +13,8 @@ def test_budgets_survive_and_refill_meanwhile(tmp_path: Path) -> None:
     file = TenantFile(tmp_path / "state" / "tenants.json")
     assert file.load(now=1000.0) == {}
     kept = {"cam/1": Kept(Budget(60.0, 60.0), 20.0), "b": Kept(Budget(1.0, 3600.0), 0.25)}
+    kept["c"] = Kept(standing=Standing(2.5, 3))
+    kept["d"] = Kept(Budget(1.0, 3600.0), 0.25, Standing(priority=9))
     file.save(kept, now=1000.0)
     assert file.load(now=1000.0) == kept
     assert file.load(now=1005.0)["cam/1"].spent == pytest.approx(15.0)
@@ -39,6 +42,8 @@ def test_a_save_replaces_all(tmp_path: Path) -> None:
         '{"energy_j": 1, "period_s": 60, "spent_j": 0}}}',
         '{"format": "delen-tenants", "schema": 1, "saved_s": 0, "tenants": {"a": '
         '{"energy_j": -1, "period_s": 60, "spent_j": 0}}}',
+        '{"format": "delen-tenants", "schema": 1, "saved_s": 0, "tenants": {"a": {"weight": 0}}}',
+        '{"format": "delen-tenants", "schema": 1, "saved_s": 0, "tenants": {"a": {"rank": 1}}}',
     ],
 )
 def test_a_damaged_file_is_named_and_passed_over(

@@ -406,3 +406,35 @@ def test_every_task_ends_once_and_nothing_is_left(
     assert not scheduler._accounts
     assert not scheduler._queues
     assert len(scheduler._start_by) == 0
+
+
+def test_who_is_over_its_share_waits_for_the_others_whatever_its_priority(
+    make_scheduler: MakeScheduler, make_task: MakeTask
+) -> None:
+    scheduler = make_scheduler(InRank())
+    for tenant in ("flood", "calm", "flood", "calm"):
+        scheduler.add(0.0, make_task(tenant=tenant))
+    scheduler.shares.set_priority("flood", 1)
+    flood = [make_task(tenant="flood", priority=1) for _ in range(200)]
+    for task in flood:
+        scheduler.add(0.0, task)
+    calm = make_task(tenant="calm")
+    scheduler.add(0.0, calm)
+    assert not flood[0].behind
+    assert flood[-1].behind
+    assert flood[0].rank < calm.rank < flood[-1].rank
+
+
+def test_requests_under_ever_new_names_fill_no_more_than_one_backlog(
+    make_scheduler: MakeScheduler, make_task: MakeTask
+) -> None:
+    scheduler, taken = make_scheduler(max_backlog=0.3), 0
+    for number in range(200):
+        try:
+            scheduler.check_room(0.0, f"flood-{number}")
+        except Overloaded:
+            continue
+        scheduler.add(0.0, make_task(tenant=f"flood-{number}"))
+        taken += 1
+    assert taken < 15
+    scheduler.check_room(0.0, "flood-0")

@@ -2,7 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from delen.scheduler.shares import BURST, MEMORY, REQUESTS, Shares
+from delen.scheduler.shares import BURST, MEMORY, MOST_UNSET, NEWCOMERS, Shares
+
+WARM = 8.0
+"""Seconds until what tenants may use at once is used up."""
+
+
+def known(shares: Shares, *tenants: str) -> Shares:
+    """``shares`` after two small requests of each of ``tenants``: then none is a newcomer."""
+    for tenant in (*tenants, *tenants):
+        shares.take(0.0, tenant, 1e-9)
+    return shares
 
 
 def granted(shares: Shares, rates: dict[str, float], seconds: float) -> dict[str, float]:
@@ -13,15 +23,15 @@ def granted(shares: Shares, rates: dict[str, float], seconds: float) -> dict[str
         tenant = min(due, key=due.__getitem__)
         now = due[tenant]
         if now > seconds:
-            return {name: total / seconds for name, total in taken.items()}
-        if shares.take(now, tenant, 0.001):
+            return {name: total / (seconds - WARM) for name, total in taken.items()}
+        if shares.take(now, tenant, 0.001).within and now > WARM:
             taken[tenant] += 0.001
         due[tenant] = now + 1 / rates[tenant]
 
 
 def test_an_only_tenant_is_never_behind() -> None:
     shares = Shares()
-    assert all(shares.take(0.001 * n, "alone", 1.0) for n in range(1000))
+    assert all(shares.take(0.001 * n, "alone", 1.0).within for n in range(1000))
     assert not shares.is_behind(1.0, "alone")
 
 
@@ -47,44 +57,23 @@ def test_two_lanes_have_twice_as_much_to_share() -> None:
 
 
 def test_a_burst_within_the_savings_is_not_behind() -> None:
-    shares = Shares()
-    shares.take(0.0, "other", 0.001)
-    burst = [shares.take(0.0, "burst", 0.001) for _ in range(200)]
-    assert sum(burst) == pytest.approx(1000 * BURST / 2, abs=1)
-
-
-def test_where_requests_take_long_some_of_them_are_no_flood() -> None:
-    shares = Shares()
-    shares.take(0.0, "other", 0.04)
-    burst = [shares.take(0.0, "burst", 0.04) for _ in range(3 * REQUESTS)]
-    assert sum(burst) == REQUESTS
-
-
-def test_one_request_that_took_long_is_forgotten() -> None:
-    shares = Shares()
-    shares.take(0.0, "other", 10.0)
-    for _ in range(1000):
-        shares.take(0.0, "other", 0.001)
-    burst = [shares.take(0.0, "burst", 0.001) for _ in range(200)]
-    assert sum(burst) == pytest.approx(1000 * BURST / 2, abs=1)
+    shares = known(Shares(), "other", "burst")
+    burst = [shares.take(0.0, "burst", 0.01).within for _ in range(1000)]
+    assert sum(burst) == pytest.approx(100 * BURST / 2, abs=1)
 
 
 def test_a_tenant_that_is_gone_leaves_its_share_to_the_others() -> None:
-    shares = Shares()
-    shares.take(0.0, "gone", 0.001)
-    shares.take(0.0, "here", 0.001)
+    shares = known(Shares(), "gone", "here")
     assert shares.share("here") == pytest.approx(0.5)
     shares.take(MEMORY + 1, "here", 0.001)
     assert shares.share("here") == 1.0
 
 
 def test_work_that_ended_early_is_given_back() -> None:
-    shares = Shares()
-    shares.take(0.0, "other", 0.001)
-    while shares.take(0.0, "a", 0.001):
-        pass
+    shares = known(Shares(), "other", "a")
+    assert shares.take(0.0, "a", 10.0).within
     assert shares.is_behind(0.0, "a")
-    shares.settle("a", 0.001, 0.0)
+    shares.settle("a", 10.0, 0.001)
     assert not shares.is_behind(0.0, "a")
     shares.settle("unknown", 1.0, 1.0)
 
@@ -92,8 +81,8 @@ def test_work_that_ended_early_is_given_back() -> None:
 def test_a_clock_that_steps_back_deals_nothing_out_twice() -> None:
     shares = Shares()
     for _ in range(100):
-        shares.take(10.0, "a", 0.01)
-        shares.take(0.0, "b", 0.01)
+        shares.take(10.0, "a", 0.1)
+        shares.take(0.0, "b", 0.1)
     assert shares.is_behind(10.0, "a")
 
 
@@ -103,3 +92,50 @@ def test_weights_are_above_0(weight: float) -> None:
         Shares({"a": weight})
     with pytest.raises(ValueError, match="above 0"):
         Shares().set_weight("a", weight)
+
+
+def test_a_name_for_each_request_is_one_share_for_all() -> None:
+    shares, behind = known(Shares(), "calm"), 0
+    for number in range(3 * NEWCOMERS):
+        assert shares.take(0.01 * number, "calm", 0.002).within
+        behind += not shares.take(0.01 * number, f"flood-{number}", 0.02).within
+    assert shares.share("calm") >= 1 / 3, "beside the rest, and one that is new"
+    assert behind > 2 * NEWCOMERS
+
+
+def test_names_that_stay_have_so_many_shares_and_a_weight_is_worth_more() -> None:
+    shares, names = Shares({"calm": 1.0}), [f"flood-{n}" for n in range(5 * MOST_UNSET)]
+    known(known(shares, "calm"), *names)
+    assert shares.share("calm") == pytest.approx(1 / (MOST_UNSET + 2))
+    assert shares.bucket_of(names[-1]) == shares.bucket_of(names[-2])
+    shares.set_weight("calm", 12.0)
+    assert shares.share("calm") > 0.5
+    shares.set_weight(names[-1], 2.0)
+    assert shares.bucket_of(names[-1]) == names[-1]
+    shares.set_weight(names[-1], None)
+    assert shares.weight(names[-1]) == 1.0
+
+
+def test_an_only_tenant_has_the_priorities_that_it_asks() -> None:
+    shares = Shares()
+    assert [shares.priority("alone", asked) for asked in (None, 1, 9)] == [5, 1, 9]
+    known(shares, "alone")
+    assert shares.priority("alone", 1) == 1
+
+
+@pytest.mark.parametrize("given", [None, 2, 7])
+def test_beside_others_no_request_is_more_urgent_than_its_tenant_may_be(given: int | None) -> None:
+    shares = known(Shares(), "a", "b")
+    shares.set_priority("a", given)
+    limit = given or 5
+    assert shares.priority("a", None) == limit
+    assert [shares.priority("a", asked) for asked in range(1, 10)] == [
+        max(limit, asked) for asked in range(1, 10)
+    ]
+
+
+def test_a_tenant_with_a_priority_keeps_to_it_alone() -> None:
+    shares = Shares(priorities={"a": 3})
+    assert shares.priority("a", 1) == 3
+    shares.set_priority("a", None)
+    assert shares.priority("a", 1) == 1

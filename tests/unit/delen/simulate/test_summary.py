@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from delen.simulate.outcome import Fate, Outcomes
-from delen.simulate.summary import jain, summarise
+from delen.simulate.summary import summarise
 
 
 @pytest.fixture
@@ -58,9 +58,12 @@ def test_tenants_have_the_same_figures_and_are_compared(outcomes: Outcomes) -> N
     assert set(summary["tenants"]) == {"a", "b"}
     assert summary["tenants"]["a"]["effective_accuracy"] == pytest.approx(1 / 3)
     assert summary["tenants"]["b"]["refused"] == 2
-    assert summary["fairness"]["time"] == pytest.approx(16 / (2 * 10))
+    # Of 4 s each should have had 2; b asked for that in two requests, of which one was refused.
+    assert summary["fairness"]["time"] == pytest.approx((1.5 + 0.5) ** 2 / (2 * (1.5**2 + 0.5**2)))
     fair = summarise(outcomes, None, {"a": 3.0})
     assert fair["fairness"]["time"] == pytest.approx(1.0)
+    a, b = 5 / 4.5, 1 / 1.5
+    assert fair["fairness"]["energy"] == pytest.approx((a + b) ** 2 / (2 * (a**2 + b**2)))
 
 
 def test_energy_that_is_unknown_is_not_0(outcomes: Outcomes) -> None:
@@ -86,10 +89,3 @@ def test_nothing_asked_is_nothing_wrong(outcomes: Outcomes) -> None:
     assert nothing["latency_ms"]["p50"] is None
     assert nothing["violations"] == 0.0
     json.dumps(nothing)
-
-
-def test_jains_index() -> None:
-    assert jain(np.array([2.0, 2.0, 2.0])) == pytest.approx(1.0)
-    assert jain(np.array([3.0, 0.0, 0.0])) == pytest.approx(1 / 3)
-    assert jain(np.array([0.0, 0.0])) is None
-    assert jain(np.array([])) is None

@@ -55,7 +55,7 @@ def test_room_is_looked_for_only_where_few_wait(world):
 
 def _hurry(world):
     """A task of another model and the last rank that leaves no room for all to run their plans."""
-    world.wait(0, model="n", priority=9, deadline=0.015)
+    world.wait(0, model="n", priority=9, behind=True, deadline=0.015)
 
 
 def test_first_answers_go_before_better_ones(world):
