@@ -17,6 +17,11 @@ BURST = 3.0
 """Seconds of its own share that a tenant may use at once: some requests even on a device where one
 takes a tenth of a second, else whoever sends two close together is behind."""
 
+START = 0.1
+FEW = 4
+"""Of that a tenant has so much when it comes, or what a few requests like its first take; the rest
+it saves up. So a flood does not begin with a rush within its share."""
+
 MOST_UNSET = 10
 """So many tenants that nobody gave a weight have a share of their own at once."""
 
@@ -147,7 +152,8 @@ class Shares:
             weight = self.weight(name)
             self._sum += weight
             bucket = _Bucket(weight, 0.0, self._dealt, now)
-            bucket.tokens = self._depth(bucket)
+            depth = self._depth(bucket)
+            bucket.tokens = min(depth, max(START * depth, FEW * seconds))
             self._buckets[name] = bucket
         else:
             bucket.seen = now
