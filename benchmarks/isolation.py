@@ -123,11 +123,29 @@ def violations(
     return 100 * float((calm.missed | ~calm.answered).mean())
 
 
+def violations_beside(
+    model: SimulatedModel, calm: App, flood: Flood, duration: float, seed: int
+) -> float:
+    """Those of the calm app with ``flood`` beside it."""
+    weights = {} if flood.weight is None else {CALM: flood.weight}
+    trace = renamed(make_trace([calm, flood.app], duration, seed), flood.names)
+    return violations(model, trace, weights, seed)
+
+
+def points_of(model: SimulatedModel) -> Sequence[OperatingPoint]:
+    return model.planner.points(Costs(model.profile, model.account, model.level))
+
+
+def full_of(model: SimulatedModel) -> float:
+    """Seconds of the whole network on one sample."""
+    costs = Costs(model.profile, model.account, model.level)
+    return costs.typical(0, costs.segments - 1, 1)
+
+
 def rises(device: str, seeds: int) -> list[Figure]:
     """By how many points the calm app's violations rise beside each flood, in ``seeds`` runs."""
     model = model_of(device)
-    costs = Costs(model.profile, model.account, model.level)
-    points, full = model.planner.points(costs), costs.typical(0, costs.segments - 1, 1)
+    points, full = points_of(model), full_of(model)
     calm = calm_app(points, CALM_LOAD / full)
     duration = max(SECONDS, REQUESTS * full / CALM_LOAD)
     alone = [
@@ -135,11 +153,10 @@ def rises(device: str, seeds: int) -> list[Figure]:
     ]
     figures = [Figure(f"{device}, calm alone: violations", tuple(alone), "%")]
     for flood in floods(points, FLOOD_LOAD / full):
-        weights = {} if flood.weight is None else {CALM: flood.weight}
-        beside = []
-        for seed in range(seeds):
-            trace = renamed(make_trace([calm, flood.app], duration, seed), flood.names)
-            beside.append(violations(model, trace, weights, seed) - alone[seed])
+        beside = [
+            violations_beside(model, calm, flood, duration, seed) - alone[seed]
+            for seed in range(seeds)
+        ]
         limit = MOST if flood.claimed else None
         figures.append(Figure(f"{device}, {flood.title}", tuple(beside), "points", limit))
     return figures

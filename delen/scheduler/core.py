@@ -157,6 +157,8 @@ class Scheduler:
         """Take a new task, which waits for its first segment."""
         now = self._clock(now)
         work = self._figures[task.model].expected(task)
+        if self.shares.enter(now, task.tenant):
+            self._take_back_priorities(now)
         bucket, within = self.shares.take(now, task.tenant, work)
         task.behind = not within
         task.weight = self.shares.weight(task.tenant)
@@ -224,6 +226,8 @@ class Scheduler:
         """Seconds until a new task with these properties can start, if no work is done before
         that could be left out."""
         now = self._clock(now)
+        if self.shares.enter(now, tenant):
+            self._take_back_priorities(now)
         behind = self.shares.is_behind(now, tenant)
         priority = self.shares.priority(tenant, priority)
         before = sum(
@@ -280,6 +284,13 @@ class Scheduler:
         """``wake``, or before it when the next task has to be answered."""
         first = self._start_by.first()
         return wake if first is None else min(wake, first[0])
+
+    def _take_back_priorities(self, now: float) -> None:
+        """An only tenant may have any priority, but not go on with it before others that came."""
+        for group in list(self._groups.view.values()):
+            for task in list(group):
+                if self.shares.priority(task.tenant, task.priority) != task.priority:
+                    self.change(now, task.id, task.priority, task.deadline)
 
     def _queue(self, now: float, task: Task, work: float) -> None:
         task.waiting_since = now

@@ -17,6 +17,11 @@ BURST = 3.0
 """Seconds of its own share that a tenant may use at once: some requests even on a device where one
 takes a tenth of a second, else whoever sends two close together is behind."""
 
+START = 0.1
+FEW = 4
+"""Of that a tenant has so much when it comes, or what a few requests like its first take; the rest
+it saves up. So a flood does not begin with a rush within its share."""
+
 MOST_UNSET = 10
 """So many tenants that nobody gave a weight have a share of their own at once."""
 
@@ -29,12 +34,14 @@ REST = ""
 
 @dataclass(slots=True, eq=False)
 class _Bucket:
-    """``tokens`` are device seconds at the moment when the device's clock said ``filled``."""
+    """``tokens`` are device seconds at the moment when the device's clock said ``filled``. It
+    ``is_new`` until a request is booked on it."""
 
     weight: float
     tokens: float
     filled: float
     seen: float
+    is_new: bool = True
 
 
 class Booking(NamedTuple):
@@ -136,23 +143,24 @@ class Shares:
         total = self._sum if name in self._buckets else self._sum + weight
         return weight / total
 
+    def enter(self, now: float, tenant: str) -> bool:
+        """``tenant`` asks for something, whatever comes of it: from now on it has a share. True if
+        it is the first beside an only other one."""
+        self._advance(now)
+        alone = len(self._buckets) == 1
+        self._open(now, self.bucket_of(tenant))
+        return alone and len(self._buckets) > 1
+
     def take(self, now: float, tenant: str, seconds: float) -> Booking:
         """Book ``seconds`` of work for a request of ``tenant`` if that is within its share; if it
         is not, the request is behind."""
         self._advance(now)
         name = self.bucket_of(tenant)
+        bucket = self._open(now, name)
         self._meet(tenant, name)
-        bucket = self._buckets.get(name)
-        if bucket is None:
-            weight = self.weight(name)
-            self._sum += weight
-            bucket = _Bucket(weight, 0.0, self._dealt, now)
-            bucket.tokens = self._depth(bucket)
-            self._buckets[name] = bucket
-        else:
-            bucket.seen = now
-            self._buckets.move_to_end(name)
-            self._fill(bucket)
+        if bucket.is_new:
+            bucket.is_new = False
+            bucket.tokens = max(bucket.tokens, min(self._depth(bucket), FEW * seconds))
         if bucket.tokens <= 0 and len(self._buckets) > 1:
             return Booking(name, False)  # excess costs nothing: nobody pays when it has gone
         bucket.tokens -= seconds
@@ -181,7 +189,7 @@ class Shares:
         return own > 0 or any(name != tenant for name in self._newcomers)
 
     def _meet(self, tenant: str, name: str) -> None:
-        """Keep who is booked on REST, and which name has its own share at its first request."""
+        """Keep who is booked on REST, and whose first request was its last so far."""
         if name == REST:
             self._newcomers[tenant] = None
             if len(self._newcomers) > NEWCOMERS:
@@ -191,9 +199,24 @@ class Shares:
             if not self._newcomers:
                 self._forget(REST)
         elif tenant == self._unconfirmed:
-            self._unconfirmed = None
-        elif tenant not in self._buckets and tenant not in self._weights:
-            self._unconfirmed = tenant
+            if not self._buckets[tenant].is_new:
+                self._unconfirmed = None
+
+    def _open(self, now: float, name: str) -> _Bucket:
+        """The bucket ``name``, filled up to now."""
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            weight = self.weight(name)
+            self._sum += weight
+            bucket = self._buckets[name] = _Bucket(weight, 0.0, self._dealt, now)
+            bucket.tokens = START * self._depth(bucket)
+            if name != REST and name not in self._weights and name not in self._newcomers:
+                self._unconfirmed = name
+        else:
+            bucket.seen = now
+            self._buckets.move_to_end(name)
+            self._fill(bucket)
+        return bucket
 
     def _forget(self, name: str) -> None:
         bucket = self._buckets.pop(name)

@@ -438,3 +438,19 @@ def test_requests_under_ever_new_names_fill_no_more_than_one_backlog(
         taken += 1
     assert taken < 15
     scheduler.check_room(0.0, "flood-0")
+
+
+def test_who_was_alone_does_not_stay_before_who_comes(
+    make_scheduler: MakeScheduler, make_task: MakeTask
+) -> None:
+    """Nor if all that comes is refused because so much is ahead of it."""
+    scheduler = make_scheduler(InRank())
+    flood = [make_task(tenant="flood", priority=1, floor=True) for _ in range(50)]
+    for task in flood:
+        scheduler.add(0.0, task)
+    assert {task.priority for task in flood} == {1}
+    assert scheduler.ahead(0.0, None, "calm", 0.1) == 0.0
+    assert {task.priority for task in flood} == {5}
+    calm = make_task(tenant="calm", deadline=0.1)
+    scheduler.add(0.0, calm)
+    assert run_next(scheduler, 0.0).tasks[0] is calm

@@ -58,8 +58,18 @@ def test_two_lanes_have_twice_as_much_to_share() -> None:
 
 def test_a_burst_within_the_savings_is_not_behind() -> None:
     shares = known(Shares(), "other", "burst")
-    burst = [shares.take(0.0, "burst", 0.01).within for _ in range(1000)]
+    for now in (5.0, 10.0, 15.0):
+        shares.take(now, "other", 1e-9)
+        shares.take(now, "burst", 1e-9)
+    burst = [shares.take(15.0, "burst", 0.01).within for _ in range(1000)]
     assert sum(burst) == pytest.approx(100 * BURST / 2, abs=1)
+
+
+def test_who_comes_has_room_for_a_few_requests_and_not_for_a_rush() -> None:
+    shares = known(Shares(), "other")
+    rush = [shares.take(0.0, "new", 0.1).within for _ in range(100)]
+    assert 2 <= sum(rush) <= 10
+    assert sum(rush) * 0.1 < BURST / 2
 
 
 def test_a_tenant_that_is_gone_leaves_its_share_to_the_others() -> None:
