@@ -214,7 +214,7 @@ def test_cancellations_take_no_more_memory_each_time(
         after = [rush() for _ in range(4)]
     finally:
         tracemalloc.stop()
-    assert after[-1] - after[1] < 20_000, f"{after}: a task takes some hundred bytes"
+    assert after[-1] - after[1] < 10_000, f"{after}: a task takes some hundred bytes"
 
 
 def test_a_clock_that_steps_back_stands_still(
