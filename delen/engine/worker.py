@@ -18,6 +18,7 @@ from delen.engine.job import Job
 from delen.engine.judge import Judge
 from delen.engine.model import Model
 from delen.engine.observer import Observer
+from delen.engine.residence import still_loading
 from delen.engine.segments import Segments
 from delen.errors import BackendError, DelenError, Draining, ModelLoading, Overloaded
 from delen.result import Reason, Result
@@ -78,6 +79,20 @@ class Worker:
                 self._models.remove(name)
                 self._scheduler.forget_model(name)
             return jobs
+
+    def keep_resident(self, name: str, depth: int) -> None:
+        """Only the first ``depth`` segments of model ``name`` are in memory from now on; jobs that
+        need others wait for them, as long as their bounds let them."""
+        with self._changed:
+            self._scheduler.keep_resident(name, depth)
+            self._changed.notify_all()
+
+    def give_up_on(self, name: str, error: DelenError) -> None:
+        """End the jobs of model ``name`` that wait for a segment which is not in memory."""
+        with self._changed:
+            for task in self._scheduler.parked(name):
+                self._scheduler.remove(time.monotonic(), task.id)
+                self._end_early(self._jobs[task.id], error)
 
     def change_model(self, change: Callable[[], None]) -> None:
         """Let ``change`` give a model other costs while no decision is made."""
@@ -163,7 +178,10 @@ class Worker:
 
     def _follow(self, orders: Orders) -> None:
         for task in orders.late:
-            self._answer(self._jobs[task.id], "latency")
+            if task.exit >= 0:
+                self._answer(self._jobs[task.id], "latency")
+            else:
+                self._give_up(task)
         for task in orders.answer:
             job = self._jobs[task.id]
             job.cut_off = True
@@ -217,6 +235,10 @@ class Worker:
                 return
             deadline = now + job.deadline - job.arrived
             wait = self._scheduler.ahead(now, task.priority, task.tenant, deadline)
+        waits = job.model.residence.waits()
+        if waits is not None and waits[task.segment] > 0:
+            self._fail(job, still_loading(job.model.name, waits[task.segment]))
+            return
         self._fail(job, Overloaded("other work left no time for it", retry_after=wait))
 
     def _may_audit(self) -> bool:
@@ -229,13 +251,19 @@ class Worker:
         return audit
 
     def _run_audit(self, audit: Audit) -> None:
+        """Run its next segment; one that is not in memory is not loaded for it."""
         segment, model = audit.segment, audit.model
+        lease = model.residence.borrow(segment)
+        if lease is None:
+            self._audited_until = 0.0
+            return
         try:
             work, agrees = self._segments.run_audit(audit)
         except Exception:
             log.exception("segment %d of %s failed in an audit", segment, model.name)
             return
         finally:
+            lease.end()
             self._audited_until = 0.0
         self._observer.ran(work)
         if agrees is None:
@@ -269,6 +297,7 @@ class Worker:
 
     def _forget(self, job: Job, result: Result | None) -> None:
         job.features = None
+        job.lease.end()
         self._desk.ended(job.share, job.reserved, job.energy, result)
         with self._changed:
             self._jobs.pop(job.id, None)
