@@ -27,6 +27,7 @@ from api.reading import (
     refuse_large_body,
 )
 from api.reply import reply
+from api.residency import ResidencyCollector, memory_to_json
 from delen.answer_wire import (
     feedback_to_json,
     guarantee_to_json,
@@ -76,6 +77,8 @@ def create_app(service: Service) -> Flask:
     views = _Views(service)
     energy = EnergyViews(service.energy, service.guard, service.max_body)
     service.metrics.include(EnergyCollector(service.energy, service.metrics.tenant_label))
+    if service.runtime.memory() is not None:
+        service.metrics.include(ResidencyCollector(service.runtime))
     app.before_request(views.refuse_large_body)
     for rule, view, methods in [*views.routes(), *energy.routes()]:
         app.add_url_rule(rule, view.__name__, view, methods=methods)
@@ -116,7 +119,7 @@ class _Views:
 
     def infer(self, model: str) -> Response:
         arrived = time.monotonic()
-        spec = self._runtime.store.ready(model).bundle.manifest.input
+        spec = self._runtime.input_of(model)
         asked = read_infer(request, spec, self._service.max_body)
         jobs: list[Job] = []
         try:
@@ -189,6 +192,9 @@ class _Views:
                 "stale": loaded.costs.stale,
             }
             description["guarantee"] = guarantee_to_json(loaded.watch.status())
+        segments, memory = self._runtime.segments(name), self._runtime.memory()
+        if segments is not None and memory is not None:
+            description["memory"] = memory_to_json(segments, memory)
         return description
 
     def feedback_default(self) -> Response:

@@ -132,9 +132,7 @@ class Groups:
 
     def parked(self, model: str) -> list[Task]:
         """The tasks of ``model`` whose segment is not in memory."""
-        return [
-            task for key, group in self._parked.items() if key.model == model for task in group
-        ]
+        return [task for key, group in self._parked.items() if key.model == model for task in group]
 
     def is_parked(self, key: Key) -> bool:
         """Whether the segment of ``key`` is not in memory."""

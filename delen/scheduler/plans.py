@@ -18,8 +18,8 @@ _KEPT = 4096
 
 class Plans:
     """The plans of one model. Those that keep their bounds are made once and then kept, since
-    of the moment they depend on the deepest exits in time and in memory, the energies, the guarantee
-    and the price of energy alone.
+    of the moment they depend on the deepest exits in time and in memory, the energies, the
+    guarantee and the price of energy alone.
     """
 
     def __init__(self, planner: Planner, costs: Costs) -> None:

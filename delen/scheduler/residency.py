@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from typing import Literal
 
 from delen.scheduler.load_times import LoadTimes
 from delen.scheduler.uses import Uses
+
+SegmentState = Literal["resident", "loading", "leaving", "absent", "failed"]
 
 _WORTH = 1.5
 """So many times the worth of what has to leave must a segment have that nobody waits for."""
@@ -65,7 +68,7 @@ class _Shelf:
     def wanted(self, now: float) -> int:
         """How many segments something waits for."""
         needed = [k + 1 for k, count in enumerate(self.references) if count]
-        return max(needed[-1] if needed else 0, 1 if now < self.called_until else 0)
+        return max(needed[-1] if needed else 0, self.least(now))
 
     def worth(self, segment: int, now: float) -> float:
         """What it brings to have ``segment`` in memory: accuracy a byte and second."""
@@ -135,7 +138,7 @@ class Residency:
         shelf = self._shelves[name]
         shelf.called_until = max(shelf.called_until, until)
 
-    def hold(self, name: str, now: float, first: int, last: int) -> bool:
+    def hold(self, name: str, first: int, last: int) -> bool:
         """A job needs segments ``first`` to ``last``. False, and nothing is held, while one of
         them is about to leave."""
         shelf = self._shelves[name]
@@ -143,26 +146,28 @@ class Residency:
             return False
         for segment in range(first, last + 1):
             shelf.references[segment] += 1
-        if last >= shelf.depth:
-            shelf.asked_since = min(shelf.asked_since, now)
         return True
 
     def release(self, name: str, segment: int) -> None:
         """A job that needed ``segment`` needs it no more."""
         self._shelves[name].references[segment] -= 1
 
-    def loaded(self, name: str, now: float) -> float:
-        """What ``next`` said to load is in memory. Returns the seconds that it took."""
+    def loaded(self, name: str, seconds: float) -> None:
+        """What ``next`` said to load is in memory after ``seconds``."""
         shelf = self._shelves[name]
-        assert shelf.loading_since is not None
-        seconds = now - shelf.loading_since
         self.times.add(name, shelf.depth, shelf.sizes[shelf.depth], seconds)
         self.loads += 1
         self.load_seconds += seconds
         shelf.loading_since = None
         shelf.depth += 1
         shelf.closed = shelf.depth
-        return seconds
+
+    def empty(self, name: str) -> None:
+        """All that was loaded of ``name``, or being loaded, is freed, and nobody needs it."""
+        shelf = self._shelves[name]
+        self._shelves[name] = _Shelf(
+            name, shelf.sizes, shelf.densities, [0] * len(shelf.sizes), shelf.uses
+        )
 
     def failed(self, name: str) -> None:
         """It could not be loaded. Nothing from that segment on is tried again."""
@@ -187,8 +192,8 @@ class Residency:
             return None
         for shelf in shelves:
             shelf.closed = shelf.depth
-            if shelf.wanted(now) <= shelf.depth:
-                shelf.asked_since = inf
+            is_asked = shelf.wanted(now) > shelf.depth
+            shelf.asked_since = min(shelf.asked_since, now) if is_asked else inf
         asked = [s for s in shelves if self._can_grow(s) and s.wanted(now) > s.depth]
         for shelf in sorted(asked, key=lambda shelf: shelf.asked_since):
             victims = self._victims(shelf, now, inf)
@@ -232,13 +237,16 @@ class Residency:
         return sum(s.sizes[0] for s in self._shelves.values() if s.kept and s.name != name)
 
     def open(self, name: str) -> int:
+        """How many segments of ``name`` are in memory and not about to leave it."""
         return self._shelves[name].open
 
     def depth(self, name: str) -> int:
         return self._shelves[name].depth
 
-    def is_loading(self, name: str) -> bool:
-        return self._shelves[name].loading_since is not None
+    def states(self, name: str) -> tuple[SegmentState, ...]:
+        """Where each segment is."""
+        shelf = self._shelves[name]
+        return tuple(_state(shelf, segment) for segment in range(len(shelf.sizes)))
 
     def size(self, name: str, segment: int) -> int:
         """Bytes."""
@@ -313,6 +321,16 @@ class Residency:
             until = int(min(until, other.broken, self.reach(other.name)))
             seconds += sum(self._seconds_left(other, k, now) for k in range(other.depth, until))
         return seconds
+
+
+def _state(shelf: _Shelf, segment: int) -> SegmentState:
+    if segment < shelf.open:
+        return "resident"
+    if segment < shelf.depth:
+        return "leaving"
+    if segment >= shelf.broken:
+        return "failed"
+    return "loading" if segment == shelf.depth and shelf.loading_since is not None else "absent"
 
 
 def _densities(accuracies: Sequence[float], sizes: Sequence[int]) -> tuple[float, ...]:

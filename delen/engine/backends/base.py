@@ -65,5 +65,5 @@ class Backend(Protocol):
         """A network without any segment yet. Raises MissingExtra as ``load`` does."""
 
     def load(self, bundle: Bundle) -> Network:
-        """A network with all its segments. Raises BackendError when a graph does not load or is not what the manifest says, and
-        MissingExtra where what runs it is not installed."""
+        """A network with all its segments. Raises BackendError when a graph does not load or is
+        not what the manifest says, and MissingExtra where what runs it is not installed."""
