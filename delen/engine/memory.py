@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -53,7 +52,6 @@ def segment_bytes(manifest: Manifest, segment: int) -> int:
 
 def give_back() -> None:
     """Return freed memory to the system, where the C library keeps it otherwise."""
-    gc.collect()
     trim = _trim()
     if trim is not None:
         trim(0)

@@ -38,8 +38,8 @@ class _Shelf:
     ``loading_since`` is set. Those from ``closed`` on leave as soon as no job needs them.
 
     ``references`` counts the jobs that need each. ``broken`` is the first that cannot be loaded.
-    ``kept``: the first segment never leaves. ``called_until``: nor before that time.
-    ``asked_since`` orders those for which something waits.
+    ``kept``: the first segment never leaves. ``called``: it is to be loaded, and then to stay until
+    ``stays_until`` unless something else waits for its memory. ``asked_since`` orders those for which something waits.
     """
 
     name: str
@@ -52,7 +52,8 @@ class _Shelf:
     loading_since: float | None = None
     broken: float = inf
     kept: bool = False
-    called_until: float = -inf
+    called: bool = False
+    stays_until: float = -inf
     asked_since: float = inf
 
     @property
@@ -65,18 +66,18 @@ class _Shelf:
         """Bytes in memory, with those that are set aside for what is being loaded."""
         return sum(self.sizes[: self.depth + (self.loading_since is not None)])
 
-    def wanted(self, now: float) -> int:
+    def wanted(self) -> int:
         """How many segments something waits for."""
         needed = [k + 1 for k, count in enumerate(self.references) if count]
-        return max(needed[-1] if needed else 0, self.least(now))
+        return max(needed[-1] if needed else 0, 1 if self.kept or self.called else 0)
 
     def worth(self, segment: int, now: float) -> float:
         """What it brings to have ``segment`` in memory: accuracy a byte and second."""
         return self.densities[segment] / self.uses.gap(now)
 
-    def least(self, now: float) -> int:
-        """How many segments may not be taken away."""
-        return 1 if self.kept or now < self.called_until else 0
+    def least(self, now: float, is_asked: bool) -> int:
+        """How many segments may not be taken away for one that is asked for, or is not."""
+        return 1 if self.kept or (not is_asked and now < self.stays_until) else 0
 
 
 class Residency:
@@ -134,9 +135,11 @@ class Residency:
         self._shelves[name].uses.add(now, depth)
 
     def call(self, name: str, until: float) -> None:
-        """Have the first segment of ``name`` in memory, and keep it there for a while."""
+        """Load the first segment of ``name`` if it is not in memory, and leave it there until then
+        unless something waits for its room."""
         shelf = self._shelves[name]
-        shelf.called_until = max(shelf.called_until, until)
+        shelf.called = shelf.depth == 0
+        shelf.stays_until = max(shelf.stays_until, until)
 
     def hold(self, name: str, first: int, last: int) -> bool:
         """A job needs segments ``first`` to ``last``. False, and nothing is held, while one of
@@ -159,6 +162,7 @@ class Residency:
         self.loads += 1
         self.load_seconds += seconds
         shelf.loading_since = None
+        shelf.called = False
         shelf.depth += 1
         shelf.closed = shelf.depth
 
@@ -192,9 +196,9 @@ class Residency:
             return None
         for shelf in shelves:
             shelf.closed = shelf.depth
-            is_asked = shelf.wanted(now) > shelf.depth
+            is_asked = shelf.wanted() > shelf.depth
             shelf.asked_since = min(shelf.asked_since, now) if is_asked else inf
-        asked = [s for s in shelves if self._can_grow(s) and s.wanted(now) > s.depth]
+        asked = [s for s in shelves if self._can_grow(s) and s.wanted() > s.depth]
         for shelf in sorted(asked, key=lambda shelf: shelf.asked_since):
             victims = self._victims(shelf, now, inf)
             if victims is not None:
@@ -270,7 +274,7 @@ class Residency:
             tails = [
                 other
                 for other in self._others(shelf)
-                if depths[other.name] > other.least(now)
+                if depths[other.name] > other.least(now, limit == inf)
                 and (limit == inf or not other.references[depths[other.name] - 1])
             ]
             worths = [(s.worth(depths[s.name] - 1, now), s.name) for s in tails]
@@ -317,7 +321,7 @@ class Residency:
             if other.loading_since is not None:
                 until += 1
             if shelf.loading_since is None and other.asked_since <= shelf.asked_since:
-                until = max(until, other.wanted(now) if other.asked_since < inf else 0)
+                until = max(until, other.wanted() if other.asked_since < inf else 0)
             until = int(min(until, other.broken, self.reach(other.name)))
             seconds += sum(self._seconds_left(other, k, now) for k in range(other.depth, until))
         return seconds
