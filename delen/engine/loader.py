@@ -317,7 +317,7 @@ class Loader:
             self._room.tell()
         give_back()
         if entry.model is not None:
-            self._worker.give_up_on(name, error)
+            self._worker.give_up_on(name, segment, error)
 
 
 def _failed(lodger: _Lodger) -> ModelLoading:

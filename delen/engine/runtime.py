@@ -24,7 +24,7 @@ from delen.engine.observer import Observer
 from delen.engine.store import ModelStore
 from delen.engine.watch import read_labels
 from delen.engine.worker import Worker
-from delen.errors import Draining, InvalidInput, Overloaded
+from delen.errors import DelenError, Draining, InvalidInput
 from delen.guarantee import Feedback
 from delen.plan import Plan, Preview
 from delen.scheduler.core import Scheduler
@@ -154,7 +154,7 @@ class Runtime:
         try:
             job.lease = model.residence.hold(plan.exit, min(_LONGEST_DRAIN, deadline - now))
             self._worker.submit(job)
-        except Overloaded:
+        except DelenError:
             job.lease.end()
             self._desk.ended(job.share, reserved, 0.0, None)
             raise

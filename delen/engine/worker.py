@@ -53,6 +53,7 @@ class Worker:
         self._judge = Judge(observer)
         self._jobs: dict[int, Job] = {}
         self._models: set[str] = set()
+        self._lost: dict[str, tuple[int, DelenError]] = {}
         self._audits = Audits()
         self._audited_until = 0.0
         self._failures = 0
@@ -77,6 +78,7 @@ class Worker:
             jobs = self.jobs_of(name)
             if not jobs and name in self._models:
                 self._models.remove(name)
+                self._lost.pop(name, None)
                 self._scheduler.forget_model(name)
             return jobs
 
@@ -85,11 +87,15 @@ class Worker:
         need others wait for them, as long as their bounds let them."""
         with self._changed:
             self._scheduler.keep_resident(name, depth)
+            if depth > self._lost.get(name, (0, None))[0]:
+                self._lost.pop(name, None)
             self._changed.notify_all()
 
-    def give_up_on(self, name: str, error: DelenError) -> None:
-        """End the jobs of model ``name`` that wait for a segment which is not in memory."""
+    def give_up_on(self, name: str, segment: int, error: DelenError) -> None:
+        """End the jobs of model ``name`` that wait for ``segment``, which cannot be loaded, and all
+        that come to wait for it until it can."""
         with self._changed:
+            self._lost[name] = (segment, error)
             for task in self._scheduler.parked(name):
                 self._scheduler.remove(time.monotonic(), task.id)
                 self._end_early(self._jobs[task.id], error)
@@ -117,6 +123,8 @@ class Worker:
                 raise Draining("the engine is closed", retry_after=1.0)
             if job.model.name not in self._models:
                 raise ModelLoading(f"model {job.model.name!r} is not loaded", retry_after=1.0)
+            if (error := self._loss(job)) is not None:
+                raise error
             job.future.set_running_or_notify_cancel()
             self._jobs[job.id] = job
             self._scheduler.add(time.monotonic(), job.task())
@@ -209,14 +217,15 @@ class Worker:
             with self._changed:
                 if failure is None and job.cancelled:
                     reason = "cancelled"
-                if failure is None and reason is None:
+                problem = failure or (self._loss(job) if reason is None else None)
+                if problem is None and reason is None:
                     self._scheduler.resume(now, task, job.confidence, job.joules_left)
                     continue
                 self._scheduler.end(now, task)
             if reason is not None:
                 self._answer(job, reason)
-            elif failure is not None:
-                self._end_early(job, failure)
+            elif problem is not None:
+                self._end_early(job, problem)
         if work is not None:
             self._observer.ran(work)
 
@@ -225,12 +234,18 @@ class Worker:
             return self._judge.reason_to_stop(job, batch, now)
         return "final" if job.exit == job.plan.exit else None
 
+    def _loss(self, job: Job) -> DelenError | None:
+        """Why the next segment of ``job`` can never run, None if it can."""
+        segment, error = self._lost.get(job.model.name, (inf, None))
+        return error if job.segment >= segment else None
+
     def _give_up(self, task: Task) -> None:
         """Refuse ``task``, which has no answer; one that takes the best effort gets more time."""
         job = self._jobs[task.id]
         with self._changed:
             now = time.monotonic()
-            if job.takes_best_effort and task.deadline < inf and not job.cancelled:
+            has_time = task.deadline < inf and not job.cancelled and self._loss(job) is None
+            if job.takes_best_effort and has_time:
                 self._scheduler.add(now, replace(task, deadline=inf))
                 return
             deadline = now + job.deadline - job.arrived

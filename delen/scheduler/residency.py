@@ -39,7 +39,8 @@ class _Shelf:
 
     ``references`` counts the jobs that need each. ``broken`` is the first that cannot be loaded.
     ``kept``: the first segment never leaves. ``called``: it is to be loaded, and then to stay until
-    ``stays_until`` unless something else waits for its memory. ``asked_since`` orders those for which something waits.
+    ``stays_until`` unless something else waits for its memory. ``asked_since`` orders those for
+    which something waits.
     """
 
     name: str
