@@ -25,6 +25,8 @@ log = logging.getLogger("delen.engine")
 _WARM_UP_RUNS = 3
 _OPENING = 0.5
 """Seconds that opening a bundle is predicted to take before one was opened."""
+_MEASURING = 5.0
+"""Seconds that measuring a profile is predicted to take, once it is known that there is none."""
 
 
 class Opener(Protocol):
@@ -180,7 +182,8 @@ class Loader:
 
     def _seconds_to_open(self, lodger: _Lodger) -> float:
         waits = self._residency.waits(lodger.name, time.monotonic())
-        return self._opening + (waits[0] if waits else 0.0)
+        measuring = _MEASURING if lodger.is_held else 0.0
+        return self._opening + measuring + (waits[0] if waits else 0.0)
 
     def _wait_for(self, lodger: _Lodger, seconds: float | None) -> Model:
         """The model once it is opened and has a segment in memory. With ``_changed`` held."""
