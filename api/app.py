@@ -77,8 +77,7 @@ def create_app(service: Service) -> Flask:
     views = _Views(service)
     energy = EnergyViews(service.energy, service.guard, service.max_body)
     service.metrics.include(EnergyCollector(service.energy, service.metrics.tenant_label))
-    if service.runtime.memory() is not None:
-        service.metrics.include(ResidencyCollector(service.runtime))
+    service.metrics.include(ResidencyCollector(service.runtime))
     app.before_request(views.refuse_large_body)
     for rule, view, methods in [*views.routes(), *energy.routes()]:
         app.add_url_rule(rule, view.__name__, view, methods=methods)
