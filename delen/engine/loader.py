@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from delen.bundle import Bundle, Manifest
+from delen.bundle import Bundle
 from delen.engine.backends.base import Network
 from delen.engine.memory import MemoryStatus, SegmentStatus, give_back, segment_bytes
 from delen.engine.model import Model
@@ -25,6 +25,8 @@ log = logging.getLogger("delen.engine")
 _WARM_UP_RUNS = 3
 _OPENING = 0.5
 """Seconds that opening a bundle is predicted to take before one was opened."""
+_MOST_WAITING = 8
+"""Requests that may wait for bundles to be opened, each on a thread that others need, too."""
 _MEASURING = 5.0
 """Seconds that measuring a profile is predicted to take, once it is known that there is none."""
 
@@ -43,8 +45,7 @@ class _Lodger:
     """A model under the cap. ``network`` is None until its bundle is opened. ``is_held`` while all
     of it is kept for its profile to be measured. ``error`` says why it cannot answer."""
 
-    name: str
-    manifest: Manifest
+    entry: Entry
     residence: Guest
     bundle: Bundle | None = None
     network: Network | None = None
@@ -52,8 +53,12 @@ class _Lodger:
     is_held: bool = False
 
     @property
+    def name(self) -> str:
+        return self.entry.manifest.name
+
+    @property
     def segments(self) -> int:
-        return len(self.manifest.exits)
+        return len(self.entry.manifest.exits)
 
 
 class Loader:
@@ -73,6 +78,7 @@ class Loader:
         self._opening = _OPENING
         self._changed = self._room.changed
         self._moving = threading.Lock()
+        self._waiting = 0
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="delen-loader", daemon=True)
         self._thread.start()
@@ -84,7 +90,7 @@ class Loader:
         entry = self._store.entry(name)
         with self._changed:
             lodger = self._invite(name, entry)
-            self._check_room(lodger, kept=True)
+            self._check_room(lodger)
             lodger.error, entry.problem = None, None
             self._residency.keep(name)
             self._residency.use(name, time.monotonic(), lodger.segments)
@@ -99,7 +105,9 @@ class Loader:
             lodger = self._invite(name, entry)
             if lodger.error is not None:
                 raise _failed(lodger)
-            self._check_room(lodger, kept=False)
+            if entry.model is not None and self._residency.depth(name) > 0:
+                return entry.model
+            self._check_room(lodger)
             if entry.model is not None:
                 return entry.model
             wait = self._seconds_to_open(lodger)
@@ -107,7 +115,8 @@ class Loader:
             self._residency.use(name, now, lodger.segments)
             self._residency.call(name, now + wait + KEPT_FOR)
             self._room.tell()
-            if seconds is not None and wait > seconds:
+            is_late = seconds is not None and wait > seconds
+            if is_late or self._waiting >= _MOST_WAITING:
                 raise still_loading(name, wait)
             return self._wait_for(lodger, seconds)
 
@@ -119,14 +128,11 @@ class Loader:
             if (jobs := self._worker.remove_model(name)) > 0:
                 raise Overloaded(f"model {name!r} has {jobs} jobs under way", retry_after=0.1)
             with self._changed:
-                lodger = self._lodgers.pop(name, None)
+                lodger = self._lodgers.get(name)
                 if lodger is None:
                     return
-                lodger.residence.leave()
-                self._residency.forget(name)
+                self._dismiss(lodger)
                 entry.state, entry.problem, entry.model = "unloaded", None, None
-                lodger.network = None
-                self._room.tell()
             give_back()
 
     def segments(self, name: str) -> list[SegmentStatus]:
@@ -158,14 +164,26 @@ class Loader:
 
     def _invite(self, name: str, entry: Entry) -> _Lodger:
         lodger = self._lodgers.get(name)
+        if lodger is not None and lodger.entry is not entry:  # its folder was looked at anew
+            self._dismiss(lodger)
+            lodger = None
         if lodger is None:
-            manifest = entry.manifest
-            lodger = self._lodgers[name] = _Lodger(name, manifest, Guest(self._room, name))
-            sizes = [segment_bytes(manifest, k) for k in range(lodger.segments)]
+            lodger = self._lodgers[name] = _Lodger(entry, Guest(self._room, name))
+            sizes = [segment_bytes(entry.manifest, k) for k in range(lodger.segments)]
             self._residency.add(name, sizes)
         return lodger
 
-    def _check_room(self, lodger: _Lodger, kept: bool) -> None:
+    def _dismiss(self, lodger: _Lodger) -> None:
+        """Free what there is of a model that no job needs. With ``_changed`` held."""
+        if lodger.network is not None:
+            for segment in range(lodger.segments):
+                lodger.network.drop(segment)
+        lodger.residence.leave()
+        del self._lodgers[lodger.name]
+        self._residency.forget(lodger.name)
+        self._room.tell()
+
+    def _check_room(self, lodger: _Lodger) -> None:
         """ConfigError unless the first segment has room beside those that are kept."""
         known = self._residency
         needed, beside = known.size(lodger.name, 0), known.kept_beside(lodger.name)
@@ -173,8 +191,7 @@ class Loader:
             return
         others = f", beside {beside / 1e6:.3g} MB that loaded models keep" if beside else ""
         if lodger.network is None:
-            del self._lodgers[lodger.name]
-            known.forget(lodger.name)
+            self._dismiss(lodger)
         raise ConfigError(
             f"models.memory_mb is {known.cap / 1e6:g}: the first segment of {lodger.name} takes "
             f"{needed / 1e6:.3g} MB{others}"
@@ -187,17 +204,25 @@ class Loader:
 
     def _wait_for(self, lodger: _Lodger, seconds: float | None) -> Model:
         """The model once it is opened and has a segment in memory. With ``_changed`` held."""
-        entry = self._store.entry(lodger.name)
+        entry, name = lodger.entry, lodger.name
 
         def is_settled() -> bool:
-            is_there = entry.model is not None and self._residency.depth(lodger.name) > 0
-            return is_there or lodger.error is not None or self._stopping
+            if self._lodgers.get(name) is not lodger or self._stopping:
+                return True
+            is_there = entry.model is not None and self._residency.depth(name) > 0
+            return is_there or lodger.error is not None
 
-        self._changed.wait_for(is_settled, seconds)
+        self._waiting += 1
+        try:
+            self._changed.wait_for(is_settled, seconds)
+        finally:
+            self._waiting -= 1
+        if self._lodgers.get(name) is not lodger:
+            raise ModelLoading(f"model {name!r} was unloaded meanwhile", retry_after=1.0)
         if lodger.error is not None:
             raise lodger.error
         if entry.model is None:
-            raise still_loading(lodger.name, self._seconds_to_open(lodger))
+            raise still_loading(name, self._seconds_to_open(lodger))
         return entry.model
 
     def _loop(self) -> None:
@@ -232,7 +257,7 @@ class Loader:
         with self._changed:
             is_free = self._residency.evict(evict)
             if is_free and evict.segment == 0:
-                self._store.entry(lodger.name).state = "unloaded"
+                lodger.entry.state = "unloaded"
         if is_free:
             lodger.network.drop(evict.segment)
             give_back()
@@ -243,7 +268,7 @@ class Loader:
             self._room.tell()
 
     def _load(self, lodger: _Lodger, segment: int) -> None:
-        entry = self._store.entry(lodger.name)
+        entry = lodger.entry
         if segment == 0:
             entry.state = "loading"
         began = time.monotonic()
@@ -259,8 +284,10 @@ class Loader:
         with self._changed:
             self._residency.loaded(lodger.name, seconds)
         if entry.model is None:
-            self._complete(lodger, entry, segment + 1)
-            self._opening = max(_OPENING, time.monotonic() - began - seconds)
+            is_measured = lodger.is_held
+            self._complete(lodger, segment + 1)
+            if not is_measured:
+                self._opening = max(_OPENING, time.monotonic() - began - seconds)
         else:
             self._worker.keep_resident(lodger.name, segment + 1)
         with self._changed:
@@ -268,7 +295,7 @@ class Loader:
                 entry.state = "ready"
             self._room.tell()
 
-    def _complete(self, lodger: _Lodger, entry: Entry, depth: int) -> None:
+    def _complete(self, lodger: _Lodger, depth: int) -> None:
         """Make the model, of which ``depth`` segments are loaded. Without a profile, all of them
         are loaded for one to be measured."""
         assert lodger.bundle is not None and lodger.network is not None
@@ -284,7 +311,7 @@ class Loader:
             self._residency.weigh(lodger.name, model.planner.accuracies)
         self._worker.keep_resident(lodger.name, depth)
         self._worker.add_model(model)
-        entry.model = model
+        lodger.entry.model = model
 
     def _hold_whole(self, lodger: _Lodger) -> None:
         if lodger.is_held:
@@ -294,7 +321,8 @@ class Loader:
             raise ConfigError(
                 f"{lodger.name} has no profile of this device, and measuring one takes all its "
                 f"{sum(sizes) / 1e6:.3g} MB at once, for which models.memory_mb "
-                f"{self._residency.cap / 1e6:g} leaves no room: run delen profile {lodger.name}"
+                f"{self._residency.cap / 1e6:g} leaves no room: run "
+                f"delen profile --model {lodger.name}"
             )
         self._residency.hold(lodger.name, 0, lodger.segments - 1)
         lodger.is_held = True
@@ -307,7 +335,7 @@ class Loader:
     def _give_up(self, lodger: _Lodger, segment: int, error: DelenError) -> None:
         """What was to be loaded cannot be. Of a model that serves already, what is there stays."""
         log.error("model %s: segment %d cannot be loaded: %s", lodger.name, segment, error)
-        entry, name = self._store.entry(lodger.name), lodger.name
+        entry, name = lodger.entry, lodger.name
         with self._changed:
             entry.problem = str(error)
             if segment == 0 or entry.model is None:

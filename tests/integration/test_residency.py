@@ -206,6 +206,8 @@ def test_many_at_once_all_get_their_answers(
     house: Callable[[float], Runtime], sizes: list[int], images: NDArray[np.uint8]
 ) -> None:
     runtime = house(1.2 * sum(sizes))
+    for name in NAMES:
+        infer(runtime, name, images[0])
     names = [NAMES[k % 3] for k in range(24)]
     with watched_cap(runtime):
         jobs: list[Any] = [None] * len(names)
@@ -294,6 +296,32 @@ def test_a_request_in_a_hurry_is_told_when_to_come_back(
     assert 0 < refused.value.retry_after < 5
     wait_until(lambda: states(runtime, "a")[0] == "resident")
     assert infer(runtime, "a", images[0], Bounds(max_latency=1.0)).receipt.met
+
+
+def test_few_wait_for_a_model_to_be_opened_and_the_others_come_back(
+    house: Callable[[float], Runtime],
+    opener: Opener,
+    sizes: list[int],
+    images: NDArray[np.uint8],
+) -> None:
+    opener.held = {("a", 0)}
+    runtime = house(2 * sum(sizes))
+    exits: list[int] = []
+
+    def ask() -> None:
+        try:
+            exits.append(infer(runtime, "a", images[0]).exit)
+        except ModelLoading:
+            exits.append(-1)
+
+    threads = [threading.Thread(target=ask) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(exits) == 4)
+    opener.held.clear()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert exits == [-1] * 4 + [2] * 8
 
 
 def test_a_cap_below_the_first_segment_is_an_error_that_says_what_is_needed(
