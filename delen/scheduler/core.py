@@ -8,7 +8,7 @@ from math import inf, nextafter
 from types import MappingProxyType
 from typing import NamedTuple
 
-from delen.dispatch import DispatchPolicy, Key, Manners, Ran, Task
+from delen.dispatch import DispatchPolicy, Manners, Ran, Task
 from delen.errors import Overloaded
 from delen.scheduler.contained import ContainedPolicy, PolicyFailure
 from delen.scheduler.figures import ModelFigures
@@ -268,9 +268,10 @@ class Scheduler:
             queue = self._queues[task.tenant] = _Queue()
         queue.tasks += 1
         queue.seconds += work
-        is_parked = self._groups.is_parked(Key(task.model, task.segment))
-        is_guarded = task.exit >= 0 and self.manners.guards
-        if task.deadline < inf and (is_guarded or is_parked):
+        if task.deadline < inf and (
+            (task.exit >= 0 and self.manners.guards)
+            or self._groups.is_parked(task.model, task.segment)
+        ):
             needed = figures.late(task.segment, figures.next_useful(task), 1)
             self._start_by.add(task.id, task.deadline - needed)
 

@@ -134,12 +134,12 @@ class Groups:
         """The tasks of ``model`` whose segment is not in memory."""
         return [task for key, group in self._parked.items() if key.model == model for task in group]
 
-    def is_parked(self, key: Key) -> bool:
-        """Whether the segment of ``key`` is not in memory."""
-        return key.segment >= self._depths.get(key.model, inf)
+    def is_parked(self, model: str, segment: int) -> bool:
+        """Whether ``segment`` of ``model`` is not in memory."""
+        return segment >= self._depths.get(model, inf)
 
     def _home(self, key: Key) -> dict[Key, WaitingGroup]:
-        return self._parked if self.is_parked(key) else self._groups
+        return self._parked if self.is_parked(*key) else self._groups
 
     def add(self, task: Task, seconds: float) -> None:
         """Queue ``task``, which needs ``seconds`` of device time. ValueError if it waits."""
