@@ -17,9 +17,10 @@ from delen.bounds import Bounds, Options
 from delen.bundle import InputSpec
 from delen.engine.desk import EnergyDesk, IdleDesk
 from delen.engine.job import Job
-from delen.engine.loader import Loader, Opener
+from delen.engine.loader import Loader
 from delen.engine.memory import MemoryStatus, SegmentStatus
 from delen.engine.model import Model
+from delen.engine.mover import Opener
 from delen.engine.observer import Observer
 from delen.engine.store import ModelStore
 from delen.engine.watch import read_labels
