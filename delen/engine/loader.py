@@ -113,14 +113,17 @@ class Loader:
 
     def _invite(self, name: str, entry: Entry) -> Lodger:
         lodger = self._lodgers.get(name)
-        if lodger is not None and lodger.entry is not entry:  # its folder was looked at anew
-            self._dismiss(lodger)
+        if lodger is not None and lodger.entry is not entry and not self._is_loading(name):
+            self._dismiss(lodger)  # its folder was looked at anew
             lodger = None
         if lodger is None:
             lodger = self._lodgers[name] = Lodger(entry, Guest(self._room, name))
             sizes = [segment_bytes(entry.manifest, k) for k in range(lodger.segments)]
             self._residency.add(name, sizes)
         return lodger
+
+    def _is_loading(self, name: str) -> bool:
+        return "loading" in self._residency.states(name)
 
     def _dismiss(self, lodger: Lodger) -> None:
         """Free what there is of a model that no job needs. With ``_changed`` held."""
@@ -139,7 +142,7 @@ class Loader:
         if needed + beside <= known.cap:
             return
         others = f", beside {beside / 1e6:.3g} MB that loaded models keep" if beside else ""
-        if lodger.network is None:
+        if lodger.network is None and not self._is_loading(lodger.name):
             self._dismiss(lodger)
         raise ConfigError(
             f"models.memory_mb is {known.cap / 1e6:g}: the first segment of {lodger.name} takes "
