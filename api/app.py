@@ -27,6 +27,7 @@ from api.reading import (
     refuse_large_body,
 )
 from api.reply import reply
+from api.residency import ResidencyCollector, memory_to_json
 from api.tenant_metrics import TenantCollector
 from delen.answer_wire import (
     feedback_to_json,
@@ -77,6 +78,7 @@ def create_app(service: Service) -> Flask:
     label = service.metrics.tenant_label
     service.metrics.include(EnergyCollector(service.energy, label))
     service.metrics.include(TenantCollector(service.energy, label))
+    service.metrics.include(ResidencyCollector(service.runtime))
     app.before_request(views.refuse_surplus)
     app.before_request(views.refuse_large_body)
     for rule, view, methods in [*views.routes(), *energy.routes()]:
@@ -128,7 +130,7 @@ class _Views:
         environ = request.environ
         arrived = environ.get(ARRIVED, time.monotonic())
         processor = environ.get(PROCESSOR, time.thread_time())
-        spec = self._runtime.store.ready(model).bundle.manifest.input
+        spec = self._runtime.input_of(model)
         asked = read_infer(request, spec, self._service.max_body)
         own = asked.sending + time.thread_time() - processor
         waited = max(0.0, time.monotonic() - arrived - own)
@@ -211,6 +213,9 @@ class _Views:
                 "stale": loaded.costs.stale,
             }
             description["guarantee"] = guarantee_to_json(loaded.watch.status())
+        segments, memory = self._runtime.segments(name), self._runtime.memory()
+        if segments is not None and memory is not None:
+            description["memory"] = memory_to_json(segments, memory)
         return description
 
     def feedback_default(self) -> Response:

@@ -99,7 +99,7 @@ _PLAN = make_object(
         "nearest": {"type": ["object", "null"]},
         "exit": INTEGER,
         "threshold": NUMBER_OR_NULL,
-        "limited_by": {"enum": ["latency", "energy", "depth", "price"]},
+        "limited_by": {"enum": ["latency", "energy", "memory", "depth", "price"]},
         "latency_ms": NUMBER,
         "energy_mj": NUMBER_OR_NULL,
         "expected_energy_mj": NUMBER_OR_NULL,

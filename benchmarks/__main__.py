@@ -20,6 +20,7 @@ from benchmarks import (
     http,
     isolation,
     power_overhead,
+    residency,
 )
 
 BENCHMARKS = {
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "delen_conditions": delen_conditions.main,
     "dispatch": dispatch.main,
     "isolation": isolation.main,
+    "residency": residency.main,
     "blocks": blocks.main,
     "attribution": attribution.main,
     "energy_control": energy_control.main,

@@ -16,6 +16,7 @@ from delen.energy import EnergyAccount
 from delen.engine.backends.base import Backend, Network
 from delen.engine.model import Model
 from delen.engine.preprocess import prepare_decoding
+from delen.engine.residence import WHOLE, Residence
 from delen.engine.watch import GuaranteeWatch, WatchSettings
 from delen.errors import ConfigError, ProfileError
 from delen.plugins import EXIT_POLICIES, find_plugin
@@ -75,8 +76,28 @@ class Assembler:
         """Load and verify the bundle, find or measure its profile, and put the model together."""
         bundle = load_bundle(path)
         network = self._backend.load(bundle)
-        profile = self._profile(bundle, network)
+        profile = self._find_profile(bundle, network) or self._measure_profile(bundle, network)
         warm_up(network, bundle)
+        return self._model(bundle, network, profile, WHOLE)
+
+    def open(self, path: Path) -> tuple[Bundle, Network]:
+        """Load and verify the bundle; none of its segments is loaded yet."""
+        bundle = load_bundle(path)
+        return bundle, self._backend.open(bundle)
+
+    def complete(
+        self, bundle: Bundle, network: Network, residence: Residence, is_whole: bool
+    ) -> Model | None:
+        """The model of ``network``. Where it has no profile yet, one is measured if all its
+        segments are there, else it is None."""
+        profile = self._find_profile(bundle, network)
+        if profile is None and is_whole:
+            profile = self._measure_profile(bundle, network)
+        return None if profile is None else self._model(bundle, network, profile, residence)
+
+    def _model(
+        self, bundle: Bundle, network: Network, profile: Profile, residence: Residence
+    ) -> Model:
         prepare_decoding(bundle.manifest.input)
         log.info(
             "model %s %s: %d exits, on %s (%s), %d threads",
@@ -95,6 +116,7 @@ class Assembler:
             policy=policy,
             costs=Costs(profile, self._energy.account(profile), self._policies.quantile),
             watch=GuaranteeWatch(bundle.name, self._policies.watch),
+            residence=residence,
         )
 
     def reprofile(self, model: Model) -> None:
@@ -129,11 +151,11 @@ class Assembler:
             )
         return policy
 
-    def _profile(self, bundle: Bundle, network: Network) -> Profile:
+    def _find_profile(self, bundle: Bundle, network: Network) -> Profile | None:
+        return find_profile(self._state, bundle, self._device(network))
+
+    def _measure_profile(self, bundle: Bundle, network: Network) -> Profile:
         device = self._device(network)
-        profile = find_profile(self._state, bundle, device)
-        if profile is not None:
-            return profile
         log.info("no profile of %s for this device yet: measuring a quick one", bundle.name)
         profile = measure_profile(bundle, network, device, QUICK)
         file = state_file(self._state, bundle, device)

@@ -184,9 +184,11 @@ def load_bundle(path: str | Path) -> Bundle:
     """
     folder = Path(path)
     manifest, digest = read_manifest(folder)
-    contents = {name: _read_verified(folder, name, manifest.files) for name in manifest.files}
+    for name in manifest.files:
+        _read_verified(folder, name, manifest.files)
     calibration_name = str(folder / manifest.calibration)
-    calibration = Calibration.from_npz(contents[manifest.calibration], calibration_name)
+    contents = _read_verified(folder, manifest.calibration, manifest.files)
+    calibration = Calibration.from_npz(contents, calibration_name)
     if calibration.exits != len(manifest.exits):
         raise BundleError(
             f"{calibration_name} is of {calibration.exits} exits; the manifest has "

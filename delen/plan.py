@@ -10,7 +10,7 @@ from delen.errors import Nearest
 from delen.frontier import Frontier
 from delen.result import Reason
 
-LimitedBy = Literal["latency", "energy", "depth", "price"]
+LimitedBy = Literal["latency", "energy", "memory", "depth", "price"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ def open_runtime(
             backend, steward, policies, Path(config["state.path"]), Path(config["power.root"])
         )
         folders = bundle_folders(config)
+        memory = int(config["models.memory_mb"] * 1e6)
         runtime = Runtime(
             find or (lambda: find_bundles(folders)),
             assembler,
@@ -64,6 +65,8 @@ def open_runtime(
             backend.threads,
             scheduler,
             steward.desk,
+            assembler if memory else None,
+            memory,
         )
     except BaseException:
         steward.close()

@@ -93,6 +93,13 @@ SETTINGS = (
     Setting("models", "default", "cifar10-resnet", "the model of /v1/infer"),
     Setting("models", "load", ["cifar10-resnet"], "models loaded at start"),
     Setting(
+        "models",
+        "memory_mb",
+        0.0,
+        "for the segments in memory; with it, models are loaded on demand; 0 for no limit",
+        _between(0, 1e6),
+    ),
+    Setting(
         "device",
         "backend",
         "auto",

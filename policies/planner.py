@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -107,8 +108,13 @@ class Planner:
         delay: float = 0.0,
         guaranteed: bool = True,
         price: float = 0.0,
+        waits: Sequence[float] | None = None,
     ) -> Plan:
         """The operating point for ``bounds`` when ``delay`` seconds pass before segment 0.
+
+        ``waits`` are the seconds until each segment is in memory: inf where there is no room for
+        it, None where all are there. They pass beside the delay, and no plan goes beyond what
+        there is room for.
 
         Caps alone: the deepest useful exit within them. A floor alone or with caps: the lowest
         certified threshold of the network that ends at the deepest exit within the caps, which
@@ -123,7 +129,7 @@ class Planner:
         the choice of the plan's frontier that is worth it: no deeper and no dearer than without a
         price. Where plans must not stop early, the price limits their depth alone.
         """
-        latencies = {exit: delay + self.latency(exit, costs) for exit in self.useful}
+        latencies = {exit: self.arrival(exit, costs, delay, waits) for exit in self.useful}
         energies = costs.energies()
         deepest, limited_by, problem, nearest = self._within_caps(bounds, latencies, energies)
         threshold: Threshold | None = None
@@ -174,6 +180,14 @@ class Planner:
             price=price,
         )
 
+    def arrival(
+        self, exit: int, costs: Costs, delay: float, waits: Sequence[float] | None
+    ) -> float:
+        """Seconds to an answer from ``exit``, after a ``delay``, beside which the ``waits`` for
+        the segments pass."""
+        start = delay if waits is None else max(delay, waits[exit])
+        return start + self.latency(exit, costs)
+
     def latency(self, exit: int, costs: Costs) -> float:
         """Seconds to an answer from ``exit``, alone on the device.
 
@@ -193,6 +207,9 @@ class Planner:
         limited_by: LimitedBy = "depth"
         problem: str | None = None
         nearest: Nearest | None = None
+        loadable = [exit for exit in self.useful if latencies[exit] < inf]
+        if loadable and loadable[-1] < deepest:
+            deepest, limited_by = loadable[-1], "memory"
         if bounds.max_latency is not None:
             reachable = [e for e in self.useful if latencies[e] <= bounds.max_latency]
             if not reachable:
@@ -233,6 +250,8 @@ class Planner:
         )
         for exit in self.useful:
             if exit > deepest and self._certify(exit, floor) is not None:
+                if latencies[exit] == inf:
+                    return f"{sentence} (exit {exit} could, but there is no memory for it)"
                 return f"{sentence} (exit {exit} could: it takes {1e3 * latencies[exit]:.3g} ms)"
         samples, accuracy = self.calibration.samples, self.accuracies[self.useful[-1]]
         least = samples_needed(floor, level)

@@ -15,6 +15,7 @@ from delen.dispatch import Task
 from delen.energy import Share
 from delen.engine.backends.base import Features
 from delen.engine.model import Model
+from delen.engine.residence import NO_LEASE, Lease
 from delen.plan import Plan
 from delen.result import Result
 
@@ -27,7 +28,8 @@ class Job:
     criterion ``patience`` alone.
 
     ``reserved`` are the joules that were set aside for it when it was admitted. ``cut_off`` is true
-    where the dispatch policy ended it with the answer that it had.
+    where the dispatch policy ended it with the answer that it had. ``lease`` keeps the segments
+    that it still needs in memory.
 
     ``arrived`` is on the runtime's monotonic clock. ``future`` gets the Result, or the error of
     a job that ends with no answer at all.
@@ -52,6 +54,7 @@ class Job:
     reserved: float = 0.0
     cancelled: bool = False
     cut_off: bool = False
+    lease: Lease = NO_LEASE
 
     @property
     def share(self) -> Share:
@@ -113,3 +116,4 @@ class Job:
         self.energy = None if self.energy is None or joules is None else self.energy + joules
         self.features = features
         self.segment = exit + 1
+        self.lease.passed(exit)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from delen.bundle import Bundle
 from delen.costs import Costs
 from delen.engine.backends.base import Network
+from delen.engine.residence import WHOLE, Residence
 from delen.engine.watch import GuaranteeWatch
 from delen.scheduler.exits import ExitViews
 from delen.scheduler.figures import ModelFigures
@@ -18,7 +19,7 @@ from policies.planner import Planner
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
     """``plans``, ``views`` and ``figures`` are what requests, exit policies and dispatch policies
-    are given of it; all follow ``costs``."""
+    are given of it; all follow ``costs``. ``residence`` knows which segments are in memory."""
 
     bundle: Bundle
     network: Network
@@ -26,6 +27,7 @@ class Model:
     policy: ExitPolicy
     costs: Costs
     watch: GuaranteeWatch = field(default_factory=GuaranteeWatch)
+    residence: Residence = WHOLE
     plans: Plans = field(init=False)
     views: ExitViews = field(init=False)
     figures: ModelFigures = field(init=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -14,9 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delen.bounds import Bounds, Options
+from delen.bundle import InputSpec
 from delen.engine.desk import EnergyDesk, IdleDesk
 from delen.engine.job import Job
+from delen.engine.loader import Loader
+from delen.engine.memory import MemoryStatus, SegmentStatus
 from delen.engine.model import Model
+from delen.engine.mover import Opener
 from delen.engine.observer import Observer
 from delen.engine.store import ModelStore
 from delen.engine.watch import read_labels
@@ -27,13 +31,17 @@ from delen.plan import Plan, Preview
 from delen.scheduler.core import Scheduler
 from delen.standing import Standing
 
+_LONGEST_DRAIN = 10.0
+"""Seconds that a job without a deadline waits for segments to leave that it needs again."""
+
 
 class Runtime:
     """One device's server without its HTTP. Safe to call from many threads.
 
     ``find`` gives the folders of bundles and ``load`` makes a Model of one. ``scheduler`` is
     a new one. ``desk`` is asked for the price of energy and for leave to spend it; by default
-    nothing is controlled.
+    nothing is controlled. With an ``opener``, which then takes the place of ``load``, models are
+    loaded on demand, and their segments take at most ``memory`` bytes.
     """
 
     def __init__(
@@ -44,10 +52,15 @@ class Runtime:
         threads: int,
         scheduler: Scheduler,
         desk: EnergyDesk | None = None,
+        opener: Opener | None = None,
+        memory: int = 0,
     ) -> None:
         self.store = ModelStore(find, load)
         self._desk = desk or IdleDesk()
         self._worker = Worker(observer, threads, scheduler, self._desk)
+        self._loader: Loader | None = None
+        if opener is not None:
+            self._loader = Loader(self.store, opener, self._worker, memory)
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(4)
         self._draining = False
@@ -57,6 +70,9 @@ class Runtime:
         return self._draining
 
     def load(self, name: str) -> Model:
+        """Have ``name`` ready; with a cap on memory, its first segment."""
+        if self._loader is not None:
+            return self._loader.load(name)
         model = self.store.load(name)
         self._worker.add_model(model)
         return model
@@ -66,7 +82,30 @@ class Runtime:
         return self._worker.jobs_of(name)
 
     def unload(self, name: str) -> None:
+        if self._loader is not None:
+            self._loader.unload(name)
+            return
         self.store.unload(name, self._worker.remove_model)
+
+    def input_of(self, name: str) -> InputSpec:
+        """What ``name`` takes. ModelLoading if it is not loaded, and not on demand either."""
+        if self._loader is not None:
+            return self.store.entry(name).manifest.input
+        return self.store.ready(name).bundle.manifest.input
+
+    def segments(self, name: str) -> list[SegmentStatus] | None:
+        """Where the segments of ``name`` are; None without a cap on memory."""
+        return None if self._loader is None else self._loader.segments(name)
+
+    def memory(self) -> MemoryStatus | None:
+        """What all segments take; None without a cap on memory."""
+        return None if self._loader is None else self._loader.status()
+
+    def _find(self, name: str, seconds: float | None) -> Model:
+        """The model ``name``; loaded on demand, if that takes at most ``seconds``."""
+        if self._loader is not None:
+            return self._loader.find(name, seconds)
+        return self.store.ready(name)
 
     def change(self, model: Model, change: Callable[[Model], None]) -> None:
         """Let ``change`` give ``model`` other costs while nothing is decided by them."""
@@ -113,18 +152,21 @@ class Runtime:
         arrived: float | None,
         waited: float,
     ) -> Job:
-        model = self.store.ready(name)
+        arrived = time.monotonic() if arrived is None else arrived
+        deadline = inf if bounds.max_latency is None else arrived + bounds.max_latency
+        left = None if deadline == inf else deadline - time.monotonic()
+        model = self._find(name, None if options.on_infeasible == "best_effort" else left)
         _check_options(model, options)
         check_sample(model, sample)
         now = time.monotonic()
         model.costs.relax(now)
-        arrived = now if arrived is None else arrived
-        deadline = inf if bounds.max_latency is None else arrived + bounds.max_latency
         ahead = self._worker.seconds_ahead(options.priority, options.tenant, deadline)
+        waits, price = model.residence.waits(), self._desk.price(options.tenant)
+        if self._loader is not None:
+            model.residence.use(model.plans.plan(bounds, 0.0, model.watch.holds, price).exit)
         spent = now - arrived - waited
-        plan_at = partial(self._plan_at, model, bounds, options, spent, waited + ahead)
-        plan = plan_at(self._desk.price(options.tenant))
-        plan, reserved = self._desk.admit(options.tenant, plan, plan_at)
+        plan_at = partial(self._plan_at, model, bounds, options, spent, waited + ahead, waits)
+        plan, reserved = self._desk.admit(options.tenant, plan_at(price), plan_at)
         number = next(self._ids)
         job = Job(
             id=number,
@@ -138,8 +180,10 @@ class Runtime:
             reserved=reserved,
         )
         try:
+            job.lease = model.residence.hold(plan.exit, min(_LONGEST_DRAIN, deadline - now))
             self._worker.submit(job)
         except BaseException:
+            job.lease.end()
             self._desk.ended(job.share, reserved, 0.0, None)
             raise
         return job
@@ -151,13 +195,14 @@ class Runtime:
         options: Options,
         spent: float,
         ahead: float,
+        waits: Sequence[float] | None,
         price: float,
     ) -> Plan:
         """A plan that counts what is ahead of it."""
         if not self._worker.manners.plans:
-            return model.plans.unplanned()
+            return model.plans.unplanned(waits)
         best_effort = options.on_infeasible == "best_effort"
-        return model.plans.admit(bounds, spent, ahead, model.watch.holds, best_effort, price)
+        return model.plans.admit(bounds, spent, ahead, model.watch.holds, best_effort, price, waits)
 
     def backlog_seconds(self) -> float:
         """Seconds until all that waits now is done."""
@@ -166,9 +211,10 @@ class Runtime:
     def preview(self, name: str, bounds: Bounds, tenant: str = "default") -> Preview:
         """What ``bounds`` would buy of model ``name`` for ``tenant`` on an idle device, at the
         present price of energy, without running it."""
-        model = self.store.ready(name)
+        model = self._find(name, None)
         model.costs.relax(time.monotonic())
-        plan = model.plans.plan(bounds, 0.0, model.watch.holds, self._desk.price(tenant))
+        price, waits = self._desk.price(tenant), model.residence.waits()
+        plan = model.plans.plan(bounds, 0.0, model.watch.holds, price, waits)
         return Preview.of(name, plan, model.planner.points(model.costs))
 
     def feedback(self, name: str, labels: Mapping[str, object]) -> Feedback:
@@ -197,6 +243,8 @@ class Runtime:
         """Stop. Jobs that still wait are refused with Draining, running ones answer early."""
         self.start_draining()
         self._worker.close()
+        if self._loader is not None:
+            self._loader.close()
 
 
 def check_sample(model: Model, sample: NDArray[np.generic]) -> None:

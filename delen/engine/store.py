@@ -54,7 +54,11 @@ class ModelStore:
                 continue
             found[manifest.name] = Entry(path, manifest)
         with self._lock:
-            kept = {name: entry for name, entry in self._entries.items() if entry.model}
+            kept = {
+                name: entry
+                for name, entry in self._entries.items()
+                if entry.model is not None or entry.state == "loading"
+            }
             self._entries = {**found, **kept}
 
     def entries(self) -> list[tuple[str, Entry]]:

@@ -18,6 +18,7 @@ from delen.engine.job import Job
 from delen.engine.judge import Judge
 from delen.engine.model import Model
 from delen.engine.observer import Observer
+from delen.engine.residence import still_loading
 from delen.engine.segments import Segments
 from delen.errors import BackendError, DelenError, Draining, ModelLoading, Overloaded
 from delen.result import Reason, Result
@@ -53,6 +54,7 @@ class Worker:
         self._judge = Judge(observer)
         self._jobs: dict[int, Job] = {}
         self._models: set[str] = set()
+        self._lost: dict[str, tuple[int, DelenError]] = {}
         self._audits = Audits()
         self._audited_until = 0.0
         self._failures = 0
@@ -77,8 +79,27 @@ class Worker:
             jobs = self.jobs_of(name)
             if not jobs and name in self._models:
                 self._models.remove(name)
+                self._lost.pop(name, None)
                 self._scheduler.forget_model(name)
             return jobs
+
+    def keep_resident(self, name: str, depth: int) -> None:
+        """Only the first ``depth`` segments of model ``name`` are in memory from now on; jobs that
+        need others wait for them, as long as their bounds let them."""
+        with self._changed:
+            self._scheduler.keep_resident(name, depth)
+            if depth > self._lost.get(name, (0, None))[0]:
+                self._lost.pop(name, None)
+            self._changed.notify_all()
+
+    def give_up_on(self, name: str, segment: int, error: DelenError) -> None:
+        """End the jobs of model ``name`` that wait for ``segment``, which cannot be loaded, and all
+        that come to wait for it until it can."""
+        with self._changed:
+            self._lost[name] = (segment, error)
+            for task in self._scheduler.parked(name):
+                self._scheduler.remove(time.monotonic(), task.id)
+                self._end_early(self._jobs[task.id], error)
 
     def change_model(self, change: Callable[[], None]) -> None:
         """Let ``change`` give a model other costs while no decision is made."""
@@ -120,6 +141,8 @@ class Worker:
                 raise Draining("the engine is closed", retry_after=1.0)
             if job.model.name not in self._models:
                 raise ModelLoading(f"model {job.model.name!r} is not loaded", retry_after=1.0)
+            if (error := self._loss(job)) is not None:
+                raise error
             job.future.set_running_or_notify_cancel()
             self._jobs[job.id] = job
             priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)
@@ -182,7 +205,10 @@ class Worker:
 
     def _follow(self, orders: Orders) -> None:
         for task in orders.late:
-            self._answer(self._jobs[task.id], "latency")
+            if task.exit >= 0:
+                self._answer(self._jobs[task.id], "latency")
+            else:
+                self._give_up(task)
         for task in orders.answer:
             job = self._jobs[task.id]
             job.cut_off = True
@@ -210,14 +236,15 @@ class Worker:
             with self._changed:
                 if failure is None and job.cancelled:
                     reason = "cancelled"
-                if failure is None and reason is None:
+                problem = failure or (self._loss(job) if reason is None else None)
+                if problem is None and reason is None:
                     self._scheduler.resume(now, task, job.confidence, job.joules_left)
                     continue
                 self._scheduler.end(now, task)
             if reason is not None:
                 self._answer(job, reason)
-            elif failure is not None:
-                self._end_early(job, failure)
+            elif problem is not None:
+                self._end_early(job, problem)
         if work is not None:
             self._observer.ran(work)
 
@@ -226,16 +253,26 @@ class Worker:
             return self._judge.reason_to_stop(job, batch, now)
         return "final" if job.exit == job.plan.exit else None
 
+    def _loss(self, job: Job) -> DelenError | None:
+        """Why the next segment of ``job`` can never run, None if it can."""
+        segment, error = self._lost.get(job.model.name, (inf, None))
+        return error if job.segment >= segment else None
+
     def _give_up(self, task: Task) -> None:
         """Refuse ``task``, which has no answer; one that takes the best effort gets more time."""
         job = self._jobs[task.id]
         with self._changed:
             now = time.monotonic()
-            if job.takes_best_effort and task.deadline < inf and not job.cancelled:
+            has_time = task.deadline < inf and not job.cancelled and self._loss(job) is None
+            if job.takes_best_effort and has_time:
                 self._scheduler.add(now, replace(task, deadline=inf))
                 return
             deadline = now + job.deadline - job.arrived
             wait = self._scheduler.ahead(now, task.priority, task.tenant, deadline)
+        waits = job.model.residence.waits()
+        if waits is not None and waits[task.segment] > 0:
+            self._fail(job, still_loading(job.model.name, waits[task.segment]))
+            return
         self._fail(job, Overloaded("other work left no time for it", retry_after=wait))
 
     def _may_audit(self) -> bool:
@@ -248,13 +285,19 @@ class Worker:
         return audit
 
     def _run_audit(self, audit: Audit) -> None:
+        """Run its next segment; one that is not in memory is not loaded for it."""
         segment, model = audit.segment, audit.model
+        lease = model.residence.borrow(segment)
+        if lease is None:
+            self._audited_until = 0.0
+            return
         try:
             work, agrees = self._segments.run_audit(audit)
         except Exception:
             log.exception("segment %d of %s failed in an audit", segment, model.name)
             return
         finally:
+            lease.end()
             self._audited_until = 0.0
         self._observer.ran(work)
         if agrees is None:
@@ -289,6 +332,7 @@ class Worker:
 
     def _forget(self, job: Job, result: Result | None) -> None:
         job.features = None
+        job.lease.end()
         self._desk.ended(job.share, job.reserved, job.energy, result)
         with self._changed:
             self._jobs.pop(job.id, None)

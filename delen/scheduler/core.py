@@ -35,7 +35,8 @@ class Orders(NamedTuple):
 
     Run ``run`` and tell ``Scheduler.ran`` when it ended. Send out the answers that ``answer``
     (the policy wants it) and ``late`` (no better one could be had in time) have. Fail ``refuse``,
-    which have none. All but ``run`` have ended for the scheduler. Ask again at once if ``again``,
+    which have none, and those ``late`` ones that have none because their segment did not come into
+    memory in time. All but ``run`` have ended for the scheduler. Ask again at once if ``again``,
     else at ``wake`` (seconds, the caller's clock) if nothing happened until then.
     """
 
@@ -152,6 +153,16 @@ class Scheduler:
     def forget_model(self, name: str) -> None:
         """Take no more tasks of model ``name``, of which none may be left."""
         del self._figures[name]
+        self._groups.forget(name)
+
+    def keep_resident(self, name: str, depth: int) -> None:
+        """Only the first ``depth`` segments of model ``name`` are in memory from now on. Tasks
+        that wait for others are kept from the policy, and hold nobody up."""
+        self._groups.keep(name, depth)
+
+    def parked(self, model: str) -> list[Task]:
+        """The tasks of ``model`` that wait for a segment which is not in memory."""
+        return self._groups.parked(model)
 
     def add(self, now: float, task: Task) -> None:
         """Take a new task, which waits for its first segment."""
@@ -197,14 +208,14 @@ class Scheduler:
             late = self._too_late(now, self._lanes.next_free(now))
             return Orders(late=late, wake=self._wake(inf))
         late = self._too_late(now, nextafter(now, -inf))
-        if not self._groups:
-            return Orders(late=late)
+        if not self._groups.view:
+            return Orders(late=late, wake=self._wake(inf))
         turn = self._policy.choose(now, self._groups, self._figures_view, self._lanes.idle)
         run = self._start(now, turn.run) if turn.run else None
         answer = tuple([self.remove(now, task.id) for task in turn.answer])
         refuse = tuple([self.remove(now, task.id) for task in turn.refuse])
         acted = run is not None or bool(answer or refuse)
-        if acted and self._lanes.free and self._groups:
+        if acted and self._lanes.free and self._groups.view:
             return Orders(run, answer, late, refuse, now, again=True)
         late += self._too_late(now, self._lanes.next_free(now))
         wake = inf if acted else min(turn.wake, now + LONGEST_HOLD)
@@ -268,7 +279,8 @@ class Scheduler:
         """Seconds in which a second of waiting work is done at the latest: by the largest batches,
         or by those of late where a policy runs smaller ones."""
         groups = self._groups.view.values()
-        best = sum(len(group) * self._discount(group) for group in groups) / (len(self) or 1)
+        waiting = sum(map(len, groups)) or 1
+        best = sum(len(group) * self._discount(group) for group in groups) / waiting
         return _MARGIN * max(best, self._batched) / self._lanes.count
 
     def _discount(self, group: WaitingGroup) -> float:
@@ -289,8 +301,11 @@ class Scheduler:
         """An only tenant may have any priority, but not go on with it before others that came."""
         for group in list(self._groups.view.values()):
             for task in list(group):
-                if self.shares.priority(task.tenant, task.priority) != task.priority:
-                    self.change(now, task.id, task.priority, task.deadline)
+                priority = self.shares.priority(task.tenant, task.priority)
+                if priority != task.priority:
+                    self._unqueue(task.id)
+                    task.priority = priority
+                    self._queue(now, task, self._figures[task.model].expected(task))
 
     def _queue(self, now: float, task: Task, work: float) -> None:
         task.waiting_since = now
@@ -303,7 +318,10 @@ class Scheduler:
             queue = self._queues[account.bucket] = _Queue()
         queue.tasks += 1
         queue.seconds += work
-        if task.exit >= 0 and task.deadline < inf and self.manners.guards:
+        if task.deadline < inf and (
+            (task.exit >= 0 and self.manners.guards)
+            or self._groups.is_parked(task.model, task.segment)
+        ):
             needed = figures.late(task.segment, figures.next_useful(task), 1)
             self._start_by.add(task.id, task.deadline - needed)
 
@@ -326,7 +344,7 @@ class Scheduler:
         return batch
 
     def _too_late(self, now: float, start: float) -> tuple[Task, ...]:
-        """End the tasks with an answer that get no better one in time if they start after
+        """End the tasks that get no answer, or no better one, in time if they start after
         ``start``."""
         first = self._start_by.first()
         if first is None or first[0] > start:

@@ -100,10 +100,15 @@ class _Place(NamedTuple):
 
 
 class Groups:
-    """All groups that are not empty, and where each task is. ``view`` is the policies'."""
+    """All groups that are not empty, and where each task is.
+
+    ``view`` is the policies': it leaves out the groups whose segment is not in memory now.
+    """
 
     def __init__(self) -> None:
         self._groups: dict[Key, WaitingGroup] = {}
+        self._parked: dict[Key, WaitingGroup] = {}
+        self._depths: dict[str, int] = {}
         self._places: dict[int, _Place] = {}
         self.view: Mapping[Key, WaitingGroup] = MappingProxyType(self._groups)
 
@@ -117,14 +122,37 @@ class Groups:
         """The group in which task ``id`` waits; KeyError if it does not."""
         return self._places[id].group.key
 
+    def keep(self, model: str, depth: int) -> None:
+        """Of ``model``, only the first ``depth`` segments can run from now on."""
+        self._depths[model] = depth
+        for groups in (self._groups, self._parked):
+            for key in [key for key in groups if key.model == model]:
+                self._home(key)[key] = groups.pop(key)
+
+    def forget(self, model: str) -> None:
+        """Whatever is in memory of ``model``, all its segments can run."""
+        self._depths.pop(model, None)
+
+    def parked(self, model: str) -> list[Task]:
+        """The tasks of ``model`` whose segment is not in memory."""
+        return [task for key, group in self._parked.items() if key.model == model for task in group]
+
+    def is_parked(self, model: str, segment: int) -> bool:
+        """Whether ``segment`` of ``model`` is not in memory."""
+        return segment >= self._depths.get(model, inf)
+
+    def _home(self, key: Key) -> dict[Key, WaitingGroup]:
+        return self._parked if self.is_parked(*key) else self._groups
+
     def add(self, task: Task, seconds: float) -> None:
         """Queue ``task``, which needs ``seconds`` of device time. ValueError if it waits."""
         if task.id in self._places:
             raise ValueError(f"task {task.id} waits already")
         key = Key(task.model, task.segment)
-        group = self._groups.get(key)
+        groups = self._home(key)
+        group = groups.get(key)
         if group is None:
-            group = self._groups[key] = WaitingGroup(key)
+            group = groups[key] = WaitingGroup(key)
         entry = (*task.rank, task)
         group.add(entry, seconds)
         self._places[task.id] = _Place(group, entry, seconds)
@@ -134,5 +162,5 @@ class Groups:
         group, entry, seconds = self._places.pop(id)
         group.remove(entry, seconds)
         if not len(group):
-            del self._groups[group.key]
+            del self._home(group.key)[group.key]
         return entry[5]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
 from delen.bounds import Bounds
 from delen.costs import Costs
-from delen.errors import InfeasibleBound, Nearest, Overloaded
+from delen.errors import InfeasibleBound, ModelLoading, Nearest, Overloaded
 from delen.frontier import Choice, Frontier
 from delen.plan import Case, Plan
 from policies.planner import Planner
@@ -16,8 +18,8 @@ _KEPT = 4096
 
 class Plans:
     """The plans of one model. Those that keep their bounds are made once and then kept, since
-    of the moment they depend on the deepest exit in time, the energies, the guarantee and the price
-    of energy alone.
+    of the moment they depend on the deepest exits in time and in memory, the energies, the
+    guarantee and the price of energy alone.
     """
 
     def __init__(self, planner: Planner, costs: Costs) -> None:
@@ -26,16 +28,22 @@ class Plans:
         self._kept: dict[tuple[object, ...], Plan] = {}
 
     def plan(
-        self, bounds: Bounds, delay: float = 0.0, guaranteed: bool = True, price: float = 0.0
+        self,
+        bounds: Bounds,
+        delay: float = 0.0,
+        guaranteed: bool = True,
+        price: float = 0.0,
+        waits: Sequence[float] | None = None,
     ) -> Plan:
         """As ``Planner.plan`` at the costs of the moment."""
-        deepest = self._deepest(bounds.max_latency, delay)
-        key = (bounds, deepest, self._costs.energies(), guaranteed, price)
+        deepest = self._deepest(bounds.max_latency, delay, waits)
+        loadable = None if waits is None else sum(wait < inf for wait in waits)
+        key = (bounds, deepest, loadable, self._costs.energies(), guaranteed, price)
         kept = self._kept.get(key)
         if kept is not None:
-            latency = delay + self._planner.latency(kept.exit, self._costs)
+            latency = self._planner.arrival(kept.exit, self._costs, delay, waits)
             return replace(kept, latency=latency)
-        plan = self._planner.plan(bounds, self._costs, delay, guaranteed, price)
+        plan = self._planner.plan(bounds, self._costs, delay, guaranteed, price, waits)
         if plan.infeasible is None:
             if len(self._kept) >= _KEPT:
                 self._kept.clear()
@@ -50,49 +58,65 @@ class Plans:
         guaranteed: bool = True,
         best_effort: bool = False,
         price: float = 0.0,
+        waits: Sequence[float] | None = None,
     ) -> Plan:
-        """A plan for a request that has ``spent`` seconds and has ``ahead`` seconds of others'
-        work before it. That makes it shallower within its bounds before it is refused.
+        """A plan for a request that has ``spent`` seconds, has ``ahead`` seconds of others' work
+        before it, and has to wait for segments as ``waits`` says. That makes it shallower within
+        its bounds before it is refused.
 
         Overloaded, with the time after which it is worth another try, where it is only the work
-        ahead that forbids it; InfeasibleBound where it is the bounds. Neither for a request that
-        takes the ``best_effort``.
+        ahead that forbids it; ModelLoading where it is only that nothing is in memory yet;
+        InfeasibleBound where it is the bounds. None of them for a request that takes the
+        ``best_effort``.
         """
-        plan = self.plan(bounds, spent + ahead, guaranteed, price)
+        since = None if waits is None else [spent + wait if wait else 0.0 for wait in waits]
+        plan = self.plan(bounds, spent + ahead, guaranteed, price, since)
         if plan.infeasible is None or best_effort:
             return plan
-        alone = self.plan(bounds, spent, guaranteed, price)
+        alone = self.plan(bounds, spent, guaranteed, price, since)
         if alone.infeasible is None:
             raise Overloaded(
                 f"the bounds cannot be kept behind {1e3 * ahead:.3g} ms of waiting work",
                 retry_after=ahead,
             )
+        if waits is not None and waits[0] > 0:
+            loaded = [0.0 if wait < inf else inf for wait in waits]
+            if self.plan(bounds, spent, guaranteed, price, loaded).infeasible is None:
+                raise ModelLoading(
+                    f"nothing of the model is in memory yet: that takes another {waits[0]:.2g} s",
+                    retry_after=waits[0],
+                )
         raise InfeasibleBound(alone.infeasible, alone.nearest or Nearest())
 
-    def unplanned(self) -> Plan:
-        """To the deepest exit, however sure an earlier one is: for requests that no plan binds."""
+    def unplanned(self, waits: Sequence[float] | None = None) -> Plan:
+        """To the deepest exit that there is room for in memory, however sure an earlier one is:
+        for requests that no plan binds."""
         accuracies, costs = self._planner.accuracies, self._costs
         last = len(accuracies) - 1
+        while waits is not None and waits[last] == inf and last > 0:
+            last -= 1
         energy = costs.energies()[last]
         return Plan(
             exit=last,
             threshold=None,
-            latency=self._planner.latency(last, costs),
+            latency=self._planner.arrival(last, costs, 0.0, waits),
             energy=energy,
             expected_energy=energy,
             accuracy=accuracies[last],
             guarantee=None,
-            limited_by="depth",
+            limited_by="depth" if last == len(accuracies) - 1 else "memory",
             cases=tuple(Case(None, accuracy, accuracy) for accuracy in accuracies),
             frontier=Frontier((Choice(last, None, energy, accuracies[last]),)),
         )
 
-    def _deepest(self, cap: float | None, delay: float) -> int | None:
+    def _deepest(
+        self, cap: float | None, delay: float, waits: Sequence[float] | None
+    ) -> int | None:
         """The deepest useful exit within the cap on latency; None if there is none."""
         useful = self._planner.useful
         if cap is None:
             return useful[-1]
         for exit in reversed(useful):
-            if delay + self._planner.latency(exit, self._costs) <= cap:
+            if self._planner.arrival(exit, self._costs, delay, waits) <= cap:
                 return exit
         return None

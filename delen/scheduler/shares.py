@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 from delen.bounds import DEFAULT_PRIORITY
@@ -13,9 +14,13 @@ from delen.bounds import DEFAULT_PRIORITY
 MEMORY = 10.0
 """A tenant counts for so many seconds after its last request; then the others share its part."""
 
-BURST = 3.0
-"""Seconds of its own share that a tenant may use at once: some requests even on a device where one
-takes a tenth of a second, else whoever sends two close together is behind."""
+BURST = 0.1
+REQUESTS = 32
+"""A tenant may use so many seconds of its own share at once, or so many requests where these take
+longer: on a slow device two requests sent close together are no flood."""
+
+_FORGOTTEN = 0.98
+"""The longest of the latest requests counts for this much less with every other one."""
 
 START = 0.1
 FEW = 4
@@ -85,8 +90,9 @@ class Shares:
         self._sum = 0.0
         self._dealt = 0.0
         self._now = 0.0
-        if any(not weight > 0 for weight in self._weights.values()):
-            raise ValueError(f"weights are {self._weights}; all must be above 0")
+        self._longest = 0.0
+        if any(not 0 < weight < inf for weight in self._weights.values()):
+            raise ValueError(f"weights are {self._weights}; all must be above 0 and finite")
 
     def weight(self, tenant: str) -> float:
         return self._weights.get(tenant, 1.0)
@@ -96,10 +102,10 @@ class Shares:
         one that nobody gave a weight."""
         if weight is None:
             self._weights.pop(tenant, None)
-        elif weight > 0:
+        elif 0 < weight < inf:
             self._weights[tenant] = weight
         else:
-            raise ValueError(f"the weight of {tenant} is {weight}; it must be above 0")
+            raise ValueError(f"the weight of {tenant} is {weight}; it must be above 0 and finite")
         bucket = self._buckets.get(tenant)
         if bucket is not None:
             self._fill(bucket)
@@ -155,6 +161,7 @@ class Shares:
         """Book ``seconds`` of work for a request of ``tenant`` if that is within its share; if it
         is not, the request is behind."""
         self._advance(now)
+        self._longest = max(seconds, _FORGOTTEN * self._longest)
         name = self.bucket_of(tenant)
         bucket = self._open(now, name)
         self._meet(tenant, name)
@@ -219,15 +226,16 @@ class Shares:
         return bucket
 
     def _forget(self, name: str) -> None:
-        bucket = self._buckets.pop(name)
-        self._sum = self._sum - bucket.weight if self._buckets else 0.0
+        del self._buckets[name]
+        self._sum = sum(bucket.weight for bucket in self._buckets.values())
         if name == REST:
             self._newcomers.clear()
         elif name == self._unconfirmed:
             self._unconfirmed = None
 
     def _depth(self, bucket: _Bucket) -> float:
-        return BURST * self._lanes * bucket.weight / self._sum
+        share = self._lanes * bucket.weight / self._sum
+        return max(BURST * share, REQUESTS * self._longest)
 
     def _fill(self, bucket: _Bucket) -> None:
         """Debts are limited as savings are: nobody pays for long for the time when it was alone."""

@@ -39,10 +39,19 @@ class Placement:
 
 
 class Network(Protocol):
-    """A loaded network. Used by one thread at a time."""
+    """A network whose segments are loaded and dropped one by one.
+
+    Each segment is used by one thread at a time. ``blank`` is a sample of zeros for ``segment``,
+    to run it once before it is needed.
+    """
 
     @property
     def placement(self) -> Placement: ...
+    def load(self, segment: int) -> None:
+        """Raises as ``Backend.load`` does."""
+
+    def drop(self, segment: int) -> None: ...
+    def blank(self, segment: int) -> Features: ...
     def run(self, segment: int, samples: Sequence[Features]) -> SegmentRun: ...
 
 
@@ -52,6 +61,9 @@ class Backend(Protocol):
     @property
     def threads(self) -> int: ...
 
+    def open(self, bundle: Bundle) -> Network:
+        """A network without any segment yet. Raises MissingExtra as ``load`` does."""
+
     def load(self, bundle: Bundle) -> Network:
-        """Raises BackendError when a graph does not load or is not what the manifest says, and
-        MissingExtra where what runs it is not installed."""
+        """A network with all its segments. Raises BackendError when a graph does not load or is
+        not what the manifest says, and MissingExtra where what runs it is not installed."""

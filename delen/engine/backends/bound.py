@@ -57,6 +57,9 @@ class FeatureBuffer:
         self.address: int = self._value.data_ptr()
         self._view = _array_at(self.address, self.shape) if device == HOST else None
 
+    def clear(self) -> None:
+        self._value.update_inplace(np.zeros(self.shape, np.float32))
+
     def read(self) -> NDArray[np.float32]:
         """All of it ``[capacity, ...]``: where it lies on the host, else a copy of it."""
         if self._view is not None:
@@ -89,6 +92,13 @@ class Row(NamedTuple):
 
     block: Block
     row: int
+
+
+def blank_row(shape: tuple[int, ...], device: str) -> Row:
+    """One sample's features of zeros."""
+    buffer = FeatureBuffer(1, shape, device)
+    buffer.clear()
+    return Row(Block(buffer, 1, []), 0)
 
 
 Buffer: TypeAlias = HostBuffer | FeatureBuffer

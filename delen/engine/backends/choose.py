@@ -27,9 +27,14 @@ class BundleBackends:
         """What ONNX graphs run on: cpu, cuda or tensorrt."""
         return self._onnx.provider
 
+    def open(self, bundle: Bundle) -> Network:
+        return self._of(bundle).open(bundle)
+
     def load(self, bundle: Bundle) -> Network:
-        backend = self._torch if bundle.manifest.runtime == "torch" else self._onnx
-        return backend.load(bundle)
+        return self._of(bundle).load(bundle)
+
+    def _of(self, bundle: Bundle) -> Backend:
+        return self._torch if bundle.manifest.runtime == "torch" else self._onnx
 
     @cached_property
     def _torch(self) -> Backend:

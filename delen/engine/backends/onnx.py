@@ -17,7 +17,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("onnxruntime", "daemon") from error
 
-from delen.engine.backends.bound import HOST, BoundSegment, Feed, InputFeed, RowFeed
+from delen.engine.backends.bound import HOST, BoundSegment, Feed, InputFeed, RowFeed, blank_row
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -35,29 +35,43 @@ AUTO_ORDER = ("cuda", "cpu")
 
 
 class OnnxNetwork:
-    """The segments of one bundle as ONNX Runtime sessions, their features on ``device``."""
+    """The segments of one bundle as ONNX Runtime sessions of ``backend``."""
 
-    def __init__(
-        self, bundle: Bundle, sessions: Sequence[Any], placement: Placement, device: str
-    ) -> None:
-        self.placement = placement
-        manifest = bundle.manifest
-        capacity = manifest.max_batch
-        stored: tuple[int, ...] | None = None
-        self._segments: list[BoundSegment] = []
-        for session, exit in zip(sessions, manifest.exits, strict=True):
-            binding = session.io_binding()
-            feed: Feed = (
-                InputFeed(binding, capacity, manifest.input.shape, np.dtype(manifest.input.dtype))
-                if stored is None
-                else RowFeed(binding, capacity, stored)
-            )
-            self._segments.append(
-                BoundSegment(
-                    session, binding, feed, capacity, manifest.classes, exit.features, device
-                )
-            )
-            stored = exit.features
+    def __init__(self, bundle: Bundle, backend: OnnxBackend) -> None:
+        self._bundle = bundle
+        self._backend = backend
+        self._segments: list[BoundSegment | None] = [None] * len(bundle.exits)
+
+    @property
+    def placement(self) -> Placement:
+        return Placement("onnxruntime", self._backend.provider, self._backend.threads)
+
+    def load(self, segment: int) -> None:
+        session = self._backend.session(self._bundle, segment)
+        manifest = self._bundle.manifest
+        binding, capacity = session.io_binding(), manifest.max_batch
+        feed: Feed = (
+            RowFeed(binding, capacity, self._stored(segment))
+            if segment
+            else InputFeed(binding, capacity, manifest.input.shape, np.dtype(manifest.input.dtype))
+        )
+        features = manifest.exits[segment].features
+        self._segments[segment] = BoundSegment(
+            session, binding, feed, capacity, manifest.classes, features, self._backend.memory
+        )
+
+    def drop(self, segment: int) -> None:
+        self._segments[segment] = None
+
+    def blank(self, segment: int) -> Features:
+        spec = self._bundle.manifest.input
+        if segment == 0:
+            return np.zeros(spec.shape, spec.dtype)
+        return blank_row(self._stored(segment), self._backend.memory)
+
+    def _stored(self, segment: int) -> tuple[int, ...]:
+        """The shape of the features that ``segment``, which is not the first, reads."""
+        return self._bundle.exits[segment - 1].features or ()
 
     def run(self, segment: int, samples: Sequence[Features]) -> SegmentRun:
         """Run ``segment`` on arrays, or on the features that the segment before it gave.
@@ -65,8 +79,11 @@ class OnnxNetwork:
         Features are copied through the host only where the samples come from different batches;
         else they stay where they are, and the graph takes those of the samples that go on.
         """
+        loaded = self._segments[segment]
+        if loaded is None:
+            raise BackendError(f"segment {segment} of {self._bundle.name} is not loaded")
         try:
-            return self._segments[segment].run(samples)
+            return loaded.run(samples)
         except Exception as error:
             raise BackendError(
                 f"segment {segment} failed on a batch of {len(samples)}: {error}"
@@ -95,13 +112,23 @@ class OnnxBackend:
         self._strict = name != "auto"
         _share_arena()
 
-    def load(self, bundle: Bundle) -> OnnxNetwork:
-        sessions = [self._session(bundle, segment) for segment in range(len(bundle.exits))]
-        device = HOST if self.provider == "cpu" else "cuda"
-        placement = Placement("onnxruntime", self.provider, self.threads)
-        return OnnxNetwork(bundle, sessions, placement, device)
+    @property
+    def memory(self) -> str:
+        """Where features are kept."""
+        return HOST if self.provider == "cpu" else "cuda"
 
-    def _session(self, bundle: Bundle, segment: int) -> Any:
+    def open(self, bundle: Bundle) -> OnnxNetwork:
+        return OnnxNetwork(bundle, self)
+
+    def load(self, bundle: Bundle) -> OnnxNetwork:
+        network = self.open(bundle)
+        for segment in range(len(bundle.exits)):
+            network.load(segment)
+        return network
+
+    def session(self, bundle: Bundle, segment: int) -> Any:
+        """A session of one graph. It is verified, and then read once more from its file: a session
+        that is given the bytes keeps them beside the weights that it made of them."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
@@ -109,9 +136,10 @@ class OnnxBackend:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.use_env_allocators", "1")
         file = bundle.path / bundle.exits[segment].graph
+        bundle.graph(segment)
         try:
             session = ort.InferenceSession(
-                bundle.graph(segment),
+                str(file),
                 options,
                 providers=[PROVIDERS[self.provider]],
                 disabled_optimizers=_CRASHING_OPTIMIZERS,

@@ -33,10 +33,28 @@ class _Row(NamedTuple):
 class TorchNetwork:
     """The segments of one bundle as programs on one device, where their features stay."""
 
-    def __init__(self, programs: Sequence[Any], device: torch.device, placement: Placement) -> None:
-        self.placement = placement
-        self._programs = programs
-        self._device = device
+    def __init__(self, bundle: Bundle, backend: TorchBackend) -> None:
+        self._bundle = bundle
+        self._backend = backend
+        self._device = backend.device
+        self._programs: list[Any] = [None] * len(bundle.exits)
+
+    @property
+    def placement(self) -> Placement:
+        return Placement("torch", f"torch-{self._device.type}", self._backend.threads)
+
+    def load(self, segment: int) -> None:
+        self._programs[segment] = self._backend.program(self._bundle, segment)
+
+    def drop(self, segment: int) -> None:
+        self._programs[segment] = None
+
+    def blank(self, segment: int) -> Features:
+        spec = self._bundle.manifest.input
+        if segment == 0:
+            return np.zeros(spec.shape, spec.dtype)
+        stored = self._bundle.exits[segment - 1].features or ()
+        return _Row(torch.zeros((1, *stored), device=self._device), 0)
 
     def run(self, segment: int, samples: Sequence[Features]) -> SegmentRun:
         """Run ``segment`` on arrays, or on the features that the segment before it gave.
@@ -44,6 +62,8 @@ class TorchNetwork:
         The program takes a whole block of features and the rows that go on. Only where the
         samples come from different batches are their rows first joined, on the device.
         """
+        if self._programs[segment] is None:
+            raise BackendError(f"segment {segment} of {self._bundle.name} is not loaded")
         try:
             with torch.inference_mode():
                 arguments = self._rows(samples) if segment else (self._stack(samples),)
@@ -84,20 +104,25 @@ class TorchBackend:
                 f"{torch.__version__} finds none"
             )
         self.threads = threads
-        self._device = torch.device(chosen[0])
+        self.device = torch.device(chosen[0])
         torch.set_num_threads(threads)
 
-    def load(self, bundle: Bundle) -> TorchNetwork:
-        programs = [self._program(bundle, segment) for segment in range(len(bundle.exits))]
-        placement = Placement("torch", f"torch-{self._device.type}", self.threads)
-        return TorchNetwork(programs, self._device, placement)
+    def open(self, bundle: Bundle) -> TorchNetwork:
+        return TorchNetwork(bundle, self)
 
-    def _program(self, bundle: Bundle, segment: int) -> Any:
+    def load(self, bundle: Bundle) -> TorchNetwork:
+        network = self.open(bundle)
+        for segment in range(len(bundle.exits)):
+            network.load(segment)
+        return network
+
+    def program(self, bundle: Bundle, segment: int) -> Any:
+        """The exported program of one segment, on the device."""
         file = bundle.path / bundle.exits[segment].graph
         try:
             program = torch.export.load(BytesIO(bundle.graph(segment)))
-            if self._device.type != "cpu":
-                program = move_to_device_pass(program, str(self._device))
+            if self.device.type != "cpu":
+                program = move_to_device_pass(program, str(self.device))
             module = program.module()
         except Exception as error:
             raise BackendError(f"{file} does not load: {error}") from error

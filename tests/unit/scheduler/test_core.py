@@ -130,7 +130,7 @@ def test_a_lane_that_is_free_and_not_used_is_no_reason_to_be_late(
     orders = scheduler.next(0.0)
     assert orders.late == ()
     assert orders.wake == pytest.approx(0.1 - SEGMENT)
-    assert scheduler.next(orders.wake).late == (task,)
+    assert scheduler.next(orders.wake + 1e-6).late == (task,)
 
 
 def test_a_policy_without_guards_keeps_its_late_tasks(
@@ -452,3 +452,64 @@ def test_who_was_alone_does_not_stay_before_who_comes(
     calm = make_task(tenant="calm", deadline=0.1)
     scheduler.add(0.0, calm)
     assert run_next(scheduler, 0.0).tasks[0] is calm
+
+
+def test_a_task_whose_segment_is_not_in_memory_holds_nobody_up(
+    make_scheduler: MakeScheduler, make_task: MakeTask, figures: ModelFigures
+) -> None:
+    scheduler = make_scheduler()
+    scheduler.learn_model("n", figures)
+    scheduler.keep_resident("m", 0)
+    absent, present = make_task(id=1), make_task(id=2, model="n")
+    scheduler.add(0.0, absent)
+    assert scheduler.next(0.0).idle
+    scheduler.add(0.0, present)
+    assert run_next(scheduler, 0.0).tasks == (present,)
+    assert scheduler.parked("m") == [absent]
+    scheduler.keep_resident("m", 1)
+    assert scheduler.parked("m") == []
+
+
+def test_a_task_is_parked_at_the_first_segment_that_is_not_in_memory(
+    make_scheduler: MakeScheduler, make_task: MakeTask
+) -> None:
+    scheduler = make_scheduler()
+    scheduler.keep_resident("m", 1)
+    task = make_task(id=1)
+    scheduler.add(0.0, task)
+    batch = run_next(scheduler, 0.0)
+    scheduler.ran(SEGMENT, batch, SEGMENT)
+    scheduler.resume(SEGMENT, task, 0.5)
+    assert scheduler.next(SEGMENT).idle
+    scheduler.keep_resident("m", 2)
+    assert run_next(scheduler, SEGMENT).tasks == (task,)
+
+
+@pytest.mark.parametrize("segment", [0, 1])
+def test_a_parked_task_ends_when_its_deadline_nears(
+    make_scheduler: MakeScheduler, make_task: MakeTask, segment: int
+) -> None:
+    scheduler = make_scheduler()
+    scheduler.keep_resident("m", segment)
+    task = make_task(id=1, deadline=1.0)
+    scheduler.add(0.0, task)
+    if segment:
+        scheduler.ran(SEGMENT, run_next(scheduler, 0.0), SEGMENT)
+        scheduler.resume(SEGMENT, task, 0.5)
+    orders = scheduler.next(SEGMENT)
+    assert orders.idle and 0.9 < orders.wake < 1.0
+    assert scheduler.next(orders.wake + 1e-6).late == (task,)
+    assert len(scheduler) == 0
+
+
+def test_a_removed_task_leaves_no_parked_group(
+    make_scheduler: MakeScheduler, make_task: MakeTask
+) -> None:
+    scheduler = make_scheduler()
+    scheduler.keep_resident("m", 0)
+    scheduler.add(0.0, make_task(id=1))
+    scheduler.remove(0.0, 1)
+    assert scheduler.parked("m") == []
+    scheduler.keep_resident("m", 3)
+    scheduler.add(0.0, make_task(id=2))
+    assert run_next(scheduler, 0.0).tasks[0].id == 2

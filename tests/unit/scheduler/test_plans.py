@@ -9,7 +9,7 @@ import pytest
 from delen.bounds import Bounds
 from delen.calibration import Calibration
 from delen.costs import Costs
-from delen.errors import InfeasibleBound, Overloaded
+from delen.errors import InfeasibleBound, ModelLoading, Overloaded
 from delen.plan import Plan
 from delen.scheduler.plans import Plans
 from policies.planner import Planner, PlannerSettings
@@ -86,3 +86,39 @@ def test_who_keeps_to_no_plan_runs_to_the_deepest_exit(planner: Planner, costs: 
     assert (plan.exit, plan.threshold, plan.guarantee, plan.infeasible) == (2, None, None, None)
     assert plan.energy == pytest.approx(0.06)
     assert [case.forced for case in plan.cases] == list(planner.accuracies)
+
+
+def test_a_plan_waits_for_segments_as_its_cap_allows(planner: Planner, costs: Costs) -> None:
+    plans = Plans(planner, costs)
+    waits = (0.0, 0.0, 0.5)
+    for _ in range(2):  # the second time they are kept ones
+        assert plans.plan(Bounds(max_latency=0.1), waits=waits).exit == 1
+        waited = plans.plan(Bounds(max_latency=0.6), waits=waits)
+        assert (waited.exit, waited.latency) == (2, pytest.approx(0.56))
+        assert plans.plan(Bounds(max_energy=1.0), waits=waits).exit == 2
+        assert plans.plan(Bounds(max_latency=0.1)).exit == 2
+
+
+def test_no_plan_goes_beyond_what_there_is_room_for(planner: Planner, costs: Costs) -> None:
+    plans = Plans(planner, costs)
+    waits = (0.0, 0.0, inf)
+    for bounds in (Bounds(), Bounds(max_latency=9.0), Bounds(max_energy=1.0)):
+        plan = plans.plan(bounds, waits=waits)
+        assert (plan.exit, plan.limited_by) == (1, "memory")
+    assert plans.unplanned(waits).exit == 1
+    with pytest.raises(InfeasibleBound, match="there is no memory") as refused:
+        plans.admit(Bounds(min_accuracy=0.75), waits=waits)
+    assert refused.value.nearest.min_accuracy == pytest.approx(0.68, abs=0.02)
+
+
+def test_a_request_that_only_waits_for_memory_is_told_how_long(
+    planner: Planner, costs: Costs
+) -> None:
+    plans = Plans(planner, costs)
+    waits = (0.4, 0.5, 0.6)
+    with pytest.raises(ModelLoading) as refused:
+        plans.admit(Bounds(max_latency=0.1), waits=waits)
+    assert refused.value.retry_after == 0.4
+    with pytest.raises(InfeasibleBound):
+        plans.admit(Bounds(max_latency=0.001), waits=waits)
+    assert plans.admit(Bounds(max_latency=0.45), spent=0.01, waits=waits).exit == 0

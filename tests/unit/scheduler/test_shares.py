@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from delen.scheduler.shares import BURST, MEMORY, MOST_UNSET, NEWCOMERS, Shares
+from delen.scheduler.shares import BURST, MEMORY, MOST_UNSET, NEWCOMERS, REQUESTS, Shares
 
 WARM = 8.0
 """Seconds until what tenants may use at once is used up."""
@@ -69,7 +69,7 @@ def test_who_comes_has_room_for_a_few_requests_and_not_for_a_rush() -> None:
     shares = known(Shares(), "other")
     rush = [shares.take(0.0, "new", 0.1).within for _ in range(100)]
     assert 2 <= sum(rush) <= 10
-    assert sum(rush) * 0.1 < BURST / 2
+    assert sum(rush) < REQUESTS / 2
 
 
 def test_a_tenant_that_is_gone_leaves_its_share_to_the_others() -> None:

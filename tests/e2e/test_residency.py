@@ -1,0 +1,106 @@
+"""Daemons whose memory does not hold all that they serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Api, Daemon, Launcher
+
+Image8 = NDArray[np.uint8]
+
+SECOND = "/v1/models/second"
+TO_THE_LAST = {"max_latency_ms": 20_000}
+
+
+@pytest.fixture(scope="module")
+def shared(launcher: Launcher, bundles: Path, daemon: Daemon) -> Iterator[Daemon]:
+    """Both copies of the shipped model take 47 MB; this one has 35. The daemon that all tests share
+    measures the profiles."""
+    for verb in ("load", "unload"):
+        assert daemon.api.post(f"{SECOND}/{verb}").status == 200
+    shared = launcher.start({"models": {"path": str(bundles), "memory_mb": 35}})
+    yield shared
+    assert shared.terminate() == 0
+    assert "Traceback" not in shared.log(), shared.log()
+
+
+@pytest.fixture(scope="module")
+def small(launcher: Launcher, daemon: Daemon) -> Iterator[Daemon]:
+    """A cap that holds four of the five segments of the shipped model."""
+    small = launcher.start({"models": {"memory_mb": 16}})
+    yield small
+    assert small.terminate() == 0
+    assert "Traceback" not in small.log(), small.log()
+
+
+def states(api: Api, path: str) -> list[str]:
+    return [segment["state"] for segment in api.get(path).json()["memory"]["segments"]]
+
+
+def test_models_take_turns_in_memory_and_answer_as_before(
+    shared: Daemon, image: Image8, metric: Callable[..., float]
+) -> None:
+    api = shared.api
+    answers: list[Any] = []
+    for _ in range(3):
+        for path in ("/v1/infer", f"{SECOND}/infer"):
+            answer = api.raw(image, path, **TO_THE_LAST)
+            assert answer.status == 200, answer.body
+            answers.append(answer.json())
+            memory = api.get(SECOND).json()["memory"]
+            assert memory["all_models_mb"] <= memory["cap_mb"] == 35
+    assert {answer["exit"] for answer in answers} == {4}
+    assert len({answer["predictions"][0]["probability"] for answer in answers}) == 1
+    assert metric(api, "delen_segment_evictions_total") > 0
+    assert metric(api, "delen_segment_loads_total") > 10
+    assert metric(api, "delen_segment_load_seconds_total") > 0
+    assert metric(api, "delen_memory_taken_bytes") <= metric(api, "delen_memory_cap_bytes") == 35e6
+    resident = metric(api, "delen_resident_bytes", model="second")
+    assert resident == pytest.approx(1e6 * api.get(SECOND).json()["memory"]["resident_mb"])
+
+
+def test_an_unloaded_model_is_loaded_by_the_next_request(shared: Daemon, image: Image8) -> None:
+    api = shared.api
+    assert api.post(f"{SECOND}/unload").json()["state"] == "unloaded"
+    assert states(api, SECOND) == ["absent"] * 5
+    hurried = api.raw(image, f"{SECOND}/infer", max_latency_ms=1)
+    error = hurried.error(503, "model_loading")
+    assert int(hurried.headers["Retry-After"]) >= error["retry_after_s"] > 0
+    assert api.raw(image, f"{SECOND}/infer").status == 200
+    assert api.get(SECOND).json()["state"] == "ready"
+
+
+def test_a_small_cap_serves_the_first_exits_and_says_so(small: Daemon, image: Image8) -> None:
+    api = small.api
+    answer = api.raw(image, **TO_THE_LAST).json()
+    assert (answer["exit"], answer["receipt"]["met"]) == (3, True)
+    assert api.plan()["limited_by"] == "memory"
+    path = "/v1/models/cifar10-resnet"
+    assert states(api, path) == ["resident"] * 4 + ["absent"]
+    assert api.get(path).json()["state"] == "ready"
+    floor = 0.9
+    refused = api.raw(image, min_accuracy=floor).error(422, "infeasible_bound")
+    assert "no memory" in refused["error"]
+    nearest = refused["nearest"]["min_accuracy"]
+    kept = api.raw(image, min_accuracy=nearest).json()
+    assert kept["exit"] <= 3 and kept["receipt"]["accuracy"]["met"]
+
+
+def test_a_cap_below_the_first_segment_is_refused_at_start(
+    launcher: Launcher, daemon: Daemon
+) -> None:
+    ended = launcher.refused({"models": {"memory_mb": 1}})
+    assert ended.returncode == 2
+    assert "models.memory_mb is 1: the first segment of cifar10-resnet takes 2.4" in ended.stderr
+
+
+def test_without_a_cap_nothing_is_said_of_memory(api: Api, metric: Callable[..., float]) -> None:
+    assert "memory" not in api.get("/v1/models/cifar10-resnet").json()
+    assert metric(api, "delen_memory_cap_bytes") == 0

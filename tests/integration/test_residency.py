@@ -1,0 +1,397 @@
+"""Models that share a cap on memory which does not hold them all, through ONNX Runtime."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from delen.bounds import Bounds, Options
+from delen.bundle import Bundle, load_bundle, read_manifest
+from delen.costs import Costs
+from delen.energy import Work
+from delen.engine.backends.base import Network
+from delen.engine.backends.choose import BundleBackends
+from delen.engine.memory import segment_bytes
+from delen.engine.model import Model
+from delen.engine.residence import Residence
+from delen.engine.runtime import Runtime
+from delen.errors import ConfigError, InfeasibleBound, ModelLoading
+from delen.result import Result
+from delen.scheduler.core import Scheduler
+from policies.dispatch.edf import Edf
+from policies.exits import BoundsPolicy
+from policies.planner import Planner, PlannerSettings
+
+pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
+
+PATIENCE = 30.0
+NAMES = ("a", "b", "c")
+LAST = Bounds(max_energy=100.0)
+"""Met by every exit, so that each request runs to the last one."""
+
+
+class Silent:
+    def answered(self, result: Result) -> None: ...
+    def ran(self, work: Work) -> None: ...
+    def policy_failed(self, model: str) -> None: ...
+    def dispatch_failed(self, times: int) -> None: ...
+    def audited(self, model: str, agreed: bool) -> None: ...
+
+
+class Opener:
+    """Opens bundles with costs of a test's choice. Loads of (model, segment) in ``held`` wait
+    until they are taken out, and those in ``broken`` fail."""
+
+    def __init__(self, make_costs: Callable[..., Costs]) -> None:
+        self._make_costs = make_costs
+        self.held: set[tuple[str, int]] = set()
+        self.broken: set[tuple[str, int]] = set()
+        self.has_profiles = True
+        self.loads: list[tuple[str, int]] = []
+
+    def open(self, path: Path) -> tuple[Bundle, Network]:
+        bundle = load_bundle(path)
+        network = BundleBackends("cpu", 1).open(bundle)
+        load = network.load
+
+        def watched(segment: int) -> None:
+            key = (bundle.name, segment)
+            self.loads.append(key)
+            end = time.monotonic() + PATIENCE
+            while key in self.held and time.monotonic() < end:
+                time.sleep(0.002)
+            if key in self.broken:
+                raise OSError("the card has gone")
+            load(segment)
+
+        network.load = watched  # type: ignore[method-assign]
+        return bundle, network
+
+    def complete(
+        self, bundle: Bundle, network: Network, residence: Residence, is_whole: bool
+    ) -> Model | None:
+        if not self.has_profiles and not is_whole:
+            return None
+        return Model(
+            bundle,
+            network,
+            Planner(bundle.calibration, PlannerSettings()),
+            BoundsPolicy(),
+            self._make_costs(*[0.02] * 3, energy=(0.04,) * 3),
+            residence=residence,
+        )
+
+
+@pytest.fixture
+def opener(make_costs: Callable[..., Costs]) -> Opener:
+    return Opener(make_costs)
+
+
+@pytest.fixture(scope="module")
+def bundles(
+    write_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    folder = tmp_path_factory.mktemp("three")
+    return [write_bundle(folder / name, name=name, seed=seed) for seed, name in enumerate(NAMES)]
+
+
+@pytest.fixture(scope="module")
+def sizes(bundles: list[Path]) -> list[int]:
+    """Bytes of the three segments, which are nearly the same in each bundle."""
+    manifest, _ = read_manifest(bundles[0])
+    return [segment_bytes(manifest, segment) for segment in range(3)]
+
+
+@pytest.fixture(scope="module")
+def images() -> NDArray[np.uint8]:
+    return np.random.default_rng(5).integers(0, 256, (4, 4, 4, 1), dtype=np.uint8)
+
+
+@pytest.fixture
+def house(bundles: list[Path], opener: Opener) -> Iterator[Callable[[float], Runtime]]:
+    """Makes a runtime with a cap, in bytes."""
+    made: list[Runtime] = []
+
+    def make(cap: float) -> Runtime:
+        policy = Edf()
+        runtime = Runtime(
+            lambda: bundles, _never, Silent(), 1, Scheduler(policy, policy), None, opener, int(cap)
+        )
+        made.append(runtime)
+        return runtime
+
+    yield make
+    opener.held.clear()
+    for runtime in made:
+        runtime.close()
+
+
+def _never(path: Path) -> Model:
+    raise AssertionError("under a cap, models are opened")
+
+
+def infer(runtime: Runtime, name: str, image: Any, bounds: Bounds = LAST, **how: Any) -> Result:
+    return runtime.submit(name, image, bounds, Options(probabilities=True, **how)).future.result(
+        PATIENCE
+    )
+
+
+def probabilities(result: Result) -> list[float]:
+    assert result.probabilities is not None
+    return [float(probability) for probability in result.probabilities]
+
+
+def states(runtime: Runtime, name: str) -> list[str]:
+    segments = runtime.segments(name)
+    assert segments is not None
+    return [segment.state for segment in segments]
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@contextmanager
+def watched_cap(runtime: Runtime) -> Iterator[None]:
+    """Looks again and again whether the cap is kept."""
+    over, ended = [], threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            memory = runtime.memory()
+            assert memory is not None
+            if memory.taken > memory.cap:
+                over.append(memory.taken)
+            time.sleep(0.0005)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    assert not over
+
+
+def test_models_are_loaded_on_demand_and_come_back_with_the_same_answers(
+    house: Callable[[float], Runtime], sizes: list[int], images: NDArray[np.uint8]
+) -> None:
+    runtime = house(1.5 * sum(sizes))
+    with watched_cap(runtime):
+        answers = [
+            [infer(runtime, name, image) for name in NAMES for image in images] for _ in range(3)
+        ]
+    assert {result.exit for each in answers for result in each} == {2}
+    for again in answers[1:]:
+        for result, first in zip(again, answers[0], strict=True):
+            assert probabilities(result) == probabilities(first)
+    memory = runtime.memory()
+    assert memory is not None and memory.evictions > 0
+    assert memory.loads > len(NAMES) * len(sizes)
+
+
+def test_many_at_once_all_get_their_answers(
+    house: Callable[[float], Runtime], sizes: list[int], images: NDArray[np.uint8]
+) -> None:
+    runtime = house(1.2 * sum(sizes))
+    for name in NAMES:
+        infer(runtime, name, images[0])
+    names = [NAMES[k % 3] for k in range(24)]
+    with watched_cap(runtime):
+        jobs: list[Any] = [None] * len(names)
+
+        def ask(k: int) -> None:
+            jobs[k] = infer(runtime, names[k], images[k % 4])
+
+        threads = [threading.Thread(target=ask, args=(k,)) for k in range(len(names))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+    assert [(result.model, result.exit) for result in jobs] == [(name, 2) for name in names]
+
+
+def test_early_exits_answer_while_late_segments_load(
+    house: Callable[[float], Runtime],
+    opener: Opener,
+    sizes: list[int],
+    images: NDArray[np.uint8],
+) -> None:
+    opener.held = {("a", 1)}
+    runtime = house(2 * sum(sizes))
+    runtime.load("a")
+    wait_until(lambda: opener.loads == [("a", 0), ("a", 1)])
+    assert states(runtime, "a") == ["resident", "loading", "absent"]
+    early = infer(runtime, "a", images[0], Bounds(max_latency=0.1), on_infeasible="best_effort")
+    assert early.exit == 0
+    waiting = runtime.submit("a", images[0], LAST, Options())
+    assert infer(runtime, "a", images[1], Bounds(max_energy=0.05)).exit == 0
+    assert not waiting.future.done()
+    opener.held.clear()
+    assert waiting.future.result(PATIENCE).exit == 2
+    assert infer(runtime, "a", images[0], Bounds(max_latency=5.0)).exit == 2
+
+
+def test_a_job_whose_segment_loads_too_slowly_is_answered_with_what_it_has(
+    house: Callable[[float], Runtime],
+    opener: Opener,
+    sizes: list[int],
+    images: NDArray[np.uint8],
+) -> None:
+    opener.held = {("a", 2)}
+    runtime = house(2 * sum(sizes))
+    runtime.load("a")
+    result = infer(runtime, "a", images[0], Bounds(max_latency=0.5))
+    assert (result.exit, result.reason) == (1, "latency")
+
+
+def test_a_floor_waits_for_a_late_segment_or_hears_what_can_be_kept(
+    house: Callable[[float], Runtime],
+    opener: Opener,
+    sizes: list[int],
+    images: NDArray[np.uint8],
+) -> None:
+    runtime = house(sizes[0] + sizes[1])
+    runtime.load("a")
+    wait_until(lambda: states(runtime, "a") == ["resident", "resident", "absent"])
+    floor = Bounds(min_accuracy=0.9)
+    with pytest.raises(InfeasibleBound, match="exit 2 could, but there is no memory") as refused:
+        infer(runtime, "a", images[0], floor)
+    nearest = refused.value.nearest.min_accuracy
+    assert nearest is not None and nearest < 0.9
+    kept = infer(runtime, "a", images[0], Bounds(min_accuracy=nearest))
+    assert kept.receipt.met and kept.exit <= 1
+    preview = runtime.preview("a", Bounds())
+    assert (preview.exit, preview.limited_by) == (1, "memory")
+
+
+def test_a_floor_waits_where_there_is_room(
+    house: Callable[[float], Runtime], sizes: list[int], images: NDArray[np.uint8]
+) -> None:
+    runtime = house(1.4 * sum(sizes))
+    infer(runtime, "b", images[0])
+    runtime.load("a")
+    result = infer(runtime, "a", images[0], Bounds(min_accuracy=0.9))
+    assert result.receipt.met
+
+
+def test_a_request_in_a_hurry_is_told_when_to_come_back(
+    house: Callable[[float], Runtime], sizes: list[int], images: NDArray[np.uint8]
+) -> None:
+    runtime = house(1.5 * sum(sizes))
+    with pytest.raises(ModelLoading) as refused:
+        infer(runtime, "a", images[0], Bounds(max_latency=0.005))
+    assert 0 < refused.value.retry_after < 5
+    wait_until(lambda: states(runtime, "a")[0] == "resident")
+    assert infer(runtime, "a", images[0], Bounds(max_latency=1.0)).receipt.met
+
+
+def test_few_wait_for_a_model_to_be_opened_and_the_others_come_back(
+    house: Callable[[float], Runtime],
+    opener: Opener,
+    sizes: list[int],
+    images: NDArray[np.uint8],
+) -> None:
+    opener.held = {("a", 0)}
+    runtime = house(2 * sum(sizes))
+    exits: list[int] = []
+
+    def ask() -> None:
+        try:
+            exits.append(infer(runtime, "a", images[0]).exit)
+        except ModelLoading:
+            exits.append(-1)
+
+    threads = [threading.Thread(target=ask) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(exits) == 4)
+    opener.held.clear()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert exits == [-1] * 4 + [2] * 8
+
+
+def test_a_cap_below_the_first_segment_is_an_error_that_says_what_is_needed(
+    house: Callable[[float], Runtime], sizes: list[int], images: NDArray[np.uint8]
+) -> None:
+    runtime = house(sizes[0] - 1)
+    for attempt in (lambda: runtime.load("a"), lambda: infer(runtime, "a", images[0])):
+        with pytest.raises(ConfigError, match=r"models\.memory_mb is .*first segment of a takes"):
+            attempt()
+
+
+def test_what_was_loaded_by_name_keeps_its_first_exit(
+    house: Callable[[float], Runtime], sizes: list[int], images: NDArray[np.uint8]
+) -> None:
+    runtime = house(sizes[0] + sum(sizes))
+    runtime.load("a")
+    assert infer(runtime, "b", images[0]).exit == 2
+    assert infer(runtime, "c", images[0]).exit == 2
+    assert states(runtime, "a")[0] == "resident"
+    tight = house(1.5 * sizes[0])
+    tight.load("a")
+    with pytest.raises(ConfigError, match=r"beside .* MB that loaded models keep"):
+        tight.load("b")
+    assert infer(tight, "a", images[0]).exit == 0
+
+
+def test_a_segment_that_fails_to_load_leaves_the_rest_serving(
+    house: Callable[[float], Runtime],
+    opener: Opener,
+    sizes: list[int],
+    images: NDArray[np.uint8],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    opener.broken = {("a", 2), ("b", 0)}
+    runtime = house(3 * sum(sizes))
+    results = [infer(runtime, "a", images[0]) for _ in range(2)]
+    assert [result.exit for result in results] == [1, 1]
+    assert states(runtime, "a") == ["resident", "resident", "failed"]
+    assert "the card has gone" in str(runtime.store.entry("a").problem)
+    for _ in range(2):
+        with pytest.raises(Exception, match="the card has gone"):
+            infer(runtime, "b", images[0])
+    assert runtime.store.entry("b").state == "failed"
+    assert infer(runtime, "c", images[0]).exit == 2
+    failures = [record for record in caplog.records if "cannot be loaded" in record.message]
+    assert len(failures) == 2
+    opener.broken.clear()
+    runtime.load("b")
+    assert infer(runtime, "b", images[0]).exit == 2
+
+
+def test_an_unloaded_model_frees_all_and_comes_back_on_demand(
+    house: Callable[[float], Runtime], sizes: list[int], images: NDArray[np.uint8]
+) -> None:
+    runtime = house(2 * sum(sizes))
+    before = infer(runtime, "a", images[0])
+    runtime.unload("a")
+    memory = runtime.memory()
+    assert memory is not None and memory.taken == 0
+    assert (states(runtime, "a"), runtime.store.entry("a").state) == (["absent"] * 3, "unloaded")
+    assert probabilities(infer(runtime, "a", images[0])) == probabilities(before)
+
+
+def test_a_model_without_a_profile_is_loaded_whole_to_be_measured(
+    house: Callable[[float], Runtime],
+    opener: Opener,
+    sizes: list[int],
+    images: NDArray[np.uint8],
+) -> None:
+    opener.has_profiles = False
+    assert infer(house(1.5 * sum(sizes)), "a", images[0]).exit == 2
+    with pytest.raises(ConfigError, match=r"a has no profile of this device.*delen profile"):
+        house(sum(sizes) - 1).load("a")
