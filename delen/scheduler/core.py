@@ -8,7 +8,7 @@ from math import inf, nextafter
 from types import MappingProxyType
 from typing import NamedTuple
 
-from delen.dispatch import DispatchPolicy, Manners, Ran, Task
+from delen.dispatch import DispatchPolicy, Key, Manners, Ran, Task
 from delen.errors import Overloaded
 from delen.scheduler.contained import ContainedPolicy, PolicyFailure
 from delen.scheduler.figures import ModelFigures
@@ -24,9 +24,9 @@ LONGEST_HOLD = 1.0
 class Orders(NamedTuple):
     """What the driver is to do now.
 
-    Run ``run`` and tell ``Scheduler.ran`` when it ended. Send out the answers that ``answer``
-    (the policy wants it) and ``late`` (no better one could be had in time) have. Fail ``refuse``,
-    which have none. All but ``run`` have ended for the scheduler. Ask again at once if ``again``,
+    Run ``run`` on a free lane and tell ``Scheduler.ran`` when it ended. Send out the answers that
+    ``answer`` (the policy wants it) and ``late`` (no better one could be had in time) have. Fail
+    ``refuse``, which have none. All but ``run`` have ended for the scheduler. Ask again at once if ``again``,
     else at ``wake`` (seconds, the caller's clock) if nothing happened until then.
     """
 
@@ -68,7 +68,9 @@ class Scheduler:
     """The tasks of one device from their admission to their end.
 
     A task is added once; then it waits (``add``, ``resume``) or runs (``next``, ``ran``) until
-    it ends: in ``next``, or by ``end`` or ``remove``. ``lanes`` batches run at once. ``default``
+    it ends: in ``next``, or by ``end`` or ``remove``. At most ``lanes`` batches run at once; one
+    starts beside others only where that lets the device do more, and breaks no deadline of theirs
+    (Lanes.opens). While lanes are busy all figures are those of running beside them. ``default``
     decides where ``policy`` fails. Times are in seconds on the caller's clock; one that falls is
     taken to stand still.
     """
@@ -100,6 +102,16 @@ class Scheduler:
     def __contains__(self, id: int) -> bool:
         """Whether task ``id`` waits."""
         return id in self._groups
+
+    @property
+    def lanes(self) -> int:
+        """How many batches may run at once."""
+        return self._lanes.count
+
+    @property
+    def busy(self) -> int:
+        """How many run."""
+        return self._lanes.busy
 
     @property
     def manners(self) -> Manners:
@@ -174,31 +186,40 @@ class Scheduler:
         now = self._clock(now)
         if not self._groups:
             return NOTHING
-        if not self._lanes.free:
-            late = self._too_late(now, self._lanes.next_free(now))
+        if not self._lanes.opens(now):
+            late = self._too_late(now, self._lanes.next_start(now))
             return Orders(late=late, wake=self._wake(inf))
         late = self._too_late(now, nextafter(now, -inf))
         if not self._groups:
             return Orders(late=late)
         turn = self._policy.choose(now, self._groups, self._figures_view, self._lanes.idle)
-        run = self._start(now, turn.run) if turn.run else None
+        run = self._start_tasks(now, turn.run) if turn.run else None
         answer = tuple([self.remove(now, task.id) for task in turn.answer])
         refuse = tuple([self.remove(now, task.id) for task in turn.refuse])
         acted = run is not None or bool(answer or refuse)
-        if acted and self._lanes.free and self._groups:
+        if acted and self._groups and self._lanes.opens(now):
             return Orders(run, answer, late, refuse, now, again=True)
-        late += self._too_late(now, self._lanes.next_free(now))
+        late += self._too_late(now, self._lanes.next_start(now))
         wake = inf if acted else min(turn.wake, now + LONGEST_HOLD)
         return Orders(run, answer, late, refuse, self._wake(wake))
 
-    def ran(self, now: float, batch: Batch, seconds: float) -> None:
-        """``batch`` ended after ``seconds``; its tasks are to be resumed or ended one by one."""
-        self._lanes.end(batch)
-        each = seconds / len(batch.tasks)
+    def start_own(self, now: float, key: Key, figures: ModelFigures) -> Batch:
+        """The driver runs the segment of ``key`` for itself, on one sample and one lane."""
+        return self._start(self._clock(now), key, (), figures)
+
+    def ran(self, now: float, batch: Batch, seconds: float, measured: float | None = None) -> None:
+        """``batch`` took a lane for ``seconds``, in which the segment itself took ``measured``
+        (None: that says nothing of it). Its tasks are to be resumed or ended one by one."""
+        now = self._clock(now)
+        self._lanes.end(now, batch)
+        (model, segment), size = batch.key, len(batch.tasks)
+        if measured is not None and model in self._figures:
+            self._figures[model].learn(segment, max(1, size), measured, batch.spent)
+        self._tell_busy()
         for task in batch.tasks:
-            self._accounts[task.id].used += each
-        ran = Ran(batch.key, len(batch.tasks), seconds, batch.predicted)
-        self._policy.ran(self._clock(now), ran)
+            self._accounts[task.id].used += seconds / size
+        if size:
+            self._policy.ran(now, Ran(batch.key, size, seconds, batch.predicted))
 
     def ahead(self, now: float, priority: int, tenant: str, deadline: float) -> float:
         """Seconds until a new task with these properties can start, if no work is done before
@@ -209,7 +230,7 @@ class Scheduler:
             group.seconds_before(priority, behind, deadline) * self._discount(group)
             for group in self._groups.view.values()
         )
-        return before / self._lanes.count + self._lanes.wait(now)
+        return before + self._lanes.wait(now)
 
     def check_room(self, now: float, tenant: str) -> None:
         """Overloaded if ``tenant`` has more work waiting than its share of the largest backlog,
@@ -224,7 +245,7 @@ class Scheduler:
             discount = sum(len(group) * self._discount(group) for group in groups) / len(self)
             raise Overloaded(
                 f"{queue.seconds:.2f} s of work wait already for {tenant}, more than {limit:.3g} s",
-                retry_after=(queue.seconds - limit) * discount / (share * self._lanes.count),
+                retry_after=(queue.seconds - limit) * discount / share,
             )
 
     def waiting_of(self, model: str) -> int:
@@ -233,8 +254,10 @@ class Scheduler:
         return waiting + self._lanes.running(model)
 
     def _discount(self, group: WaitingGroup) -> float:
-        """What the tasks of ``group`` take in batches, over what they take one by one."""
-        return self._figures[group.key.model].discount(group.key.segment, len(group))
+        """What the tasks of ``group`` take in batches on all lanes, over what they take one by
+        one alone."""
+        figures = self._figures[group.key.model]
+        return figures.discount(group.key.segment, len(group)) / figures.corun.gain
 
     def _clock(self, now: float) -> float:
         if now > self._now:
@@ -270,12 +293,22 @@ class Scheduler:
             del self._queues[task.tenant]
         return task
 
-    def _start(self, now: float, chosen: Sequence[Task]) -> Batch:
-        model, segment = key = self._groups.key_of(chosen[0].id)
+    def _start_tasks(self, now: float, chosen: Sequence[Task]) -> Batch:
+        key = self._groups.key_of(chosen[0].id)
         tasks = tuple([self._unqueue(task.id) for task in chosen])
-        batch = Batch(key, tasks, now, self._figures[model].typical(segment, segment, len(tasks)))
-        self._lanes.start(batch)
+        return self._start(now, key, tasks, self._figures[key.model])
+
+    def _start(self, now: float, key: Key, tasks: tuple[Task, ...], figures: ModelFigures) -> Batch:
+        batch = self._lanes.start(now, key, tasks, figures)
+        self._tell_busy()
         return batch
+
+    def _tell_busy(self) -> None:
+        """Let figures be of what starts now, beside what runs."""
+        if self._lanes.count > 1:
+            others = min(self._lanes.busy, self._lanes.count - 1)
+            for figures in self._figures.values():
+                figures.run_beside(others)
 
     def _too_late(self, now: float, start: float) -> tuple[Task, ...]:
         """End the tasks with an answer that get no better one in time if they start after

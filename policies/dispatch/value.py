@@ -81,6 +81,8 @@ class Value:
             worth = self._worths.get(model)
             if worth is None or worth.figures is not figures[model]:
                 worth = self._worths[model] = Worth(figures[model])
+            elif worth.pace != worth.figures.pace:
+                worth.renew()
             seconds, late = worth.seconds[segment], worth.late[segment][segment]
             longest, share = _HORIZON * worth.full, 0.0
             slowest = max(slowest, worth.late[segment][-1])

@@ -30,12 +30,13 @@ class Worth:
         max over later exits t of (accuracy of t, given c at k - accuracy of k) / seconds to t.
 
     It is kept per time of the whole network, ``full``, which follows the costs in ``renew``: a
-    slowdown changes all segments alike. Another profile, of another power mode, changes them apart:
-    then all is worked out anew.
+    slowdown changes all segments alike, and so do busy lanes (``pace``). Another profile, of
+    another power mode, changes them apart: then all is worked out anew.
     """
 
     def __init__(self, figures: Figures) -> None:
         self.figures = figures
+        self.pace = figures.pace
         self.last = figures.exits - 1
         self._work_out()
 
@@ -58,6 +59,7 @@ class Worth:
 
     def renew(self) -> None:
         """Take in what the segments take now."""
+        self.pace = self.figures.pace
         full, late = self._whole()
         first, known = self.figures.typical(0, 0, 1), self._typical[0] * full
         if self.figures.max_batch != self._limit or abs(first - known) > _SAME * full:

@@ -41,32 +41,39 @@ class OnnxNetwork:
         self, bundle: Bundle, sessions: Sequence[Any], placement: Placement, device: str
     ) -> None:
         self.placement = placement
-        manifest = bundle.manifest
+        self._bundle, self._sessions, self._device = bundle, sessions, device
+        self._lanes = {0: self._bind()}
+
+    def _bind(self) -> list[BoundSegment]:
+        """The sessions with buffers of their own, for one more lane."""
+        manifest = self._bundle.manifest
         capacity = manifest.max_batch
         stored: tuple[int, ...] | None = None
-        self._segments: list[BoundSegment] = []
-        for session, exit in zip(sessions, manifest.exits, strict=True):
+        bound: list[BoundSegment] = []
+        for session, exit in zip(self._sessions, manifest.exits, strict=True):
             binding = session.io_binding()
             feed: Feed = (
                 InputFeed(binding, capacity, manifest.input.shape, np.dtype(manifest.input.dtype))
                 if stored is None
                 else RowFeed(binding, capacity, stored)
             )
-            self._segments.append(
-                BoundSegment(
-                    session, binding, feed, capacity, manifest.classes, exit.features, device
-                )
+            classes, device = manifest.classes, self._device
+            bound.append(
+                BoundSegment(session, binding, feed, capacity, classes, exit.features, device)
             )
             stored = exit.features
+        return bound
 
-    def run(self, segment: int, samples: Sequence[Features]) -> SegmentRun:
+    def run(self, segment: int, samples: Sequence[Features], lane: int = 0) -> SegmentRun:
         """Run ``segment`` on arrays, or on the features that the segment before it gave.
 
         Features are copied through the host only where the samples come from different batches;
         else they stay where they are, and the graph takes those of the samples that go on.
         """
         try:
-            return self._segments[segment].run(samples)
+            if lane not in self._lanes:
+                self._lanes[lane] = self._bind()
+            return self._lanes[lane][segment].run(samples)
         except Exception as error:
             raise BackendError(
                 f"segment {segment} failed on a batch of {len(samples)}: {error}"

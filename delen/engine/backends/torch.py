@@ -38,7 +38,7 @@ class TorchNetwork:
         self._programs = programs
         self._device = device
 
-    def run(self, segment: int, samples: Sequence[Features]) -> SegmentRun:
+    def run(self, segment: int, samples: Sequence[Features], lane: int = 0) -> SegmentRun:
         """Run ``segment`` on arrays, or on the features that the segment before it gave.
 
         The program takes a whole block of features and the rows that go on. Only where the

@@ -59,7 +59,7 @@ class FakeNetwork:
         self.batches: list[tuple[int, int]] = []
         self.before: Callable[[int], None] = lambda segment: None
 
-    def run(self, segment: int, samples: Sequence[Any]) -> SegmentRun:
+    def run(self, segment: int, samples: Sequence[Any], lane: int = 0) -> SegmentRun:
         self.batches.append((segment, len(samples)))
         self.before(segment)
         self.clock.now += self.seconds[segment]

@@ -43,7 +43,7 @@ class FakeNetwork:
         self.hold: dict[int, threading.Event] = {}
         self.entered = threading.Event()
 
-    def run(self, segment: int, samples: Sequence[Any]) -> SegmentRun:
+    def run(self, segment: int, samples: Sequence[Any], lane: int = 0) -> SegmentRun:
         if segment in self.hold:
             self.entered.set()
             assert self.hold[segment].wait(PATIENCE)
