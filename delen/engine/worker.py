@@ -122,6 +122,11 @@ class Worker:
                 self._scheduler.remove(time.monotonic(), job.id)
                 self._end_early(job, _cancelled())
 
+    def lanes(self) -> tuple[int, int]:
+        """How many batches may run at once, and how many do."""
+        with self._lock:
+            return self._scheduler.lanes, self._scheduler.busy
+
     def jobs_of(self, model: str) -> int:
         """How many jobs of ``model`` are queued or running."""
         with self._lock:

@@ -26,8 +26,8 @@ class Orders(NamedTuple):
 
     Run ``run`` on a free lane and tell ``Scheduler.ran`` when it ended. Send out the answers that
     ``answer`` (the policy wants it) and ``late`` (no better one could be had in time) have. Fail
-    ``refuse``, which have none. All but ``run`` have ended for the scheduler. Ask again at once if ``again``,
-    else at ``wake`` (seconds, the caller's clock) if nothing happened until then.
+    ``refuse``, which have none. All but ``run`` have ended for the scheduler. Ask again at once if
+    ``again``, else at ``wake`` (seconds, the caller's clock) if nothing happened until then.
     """
 
     run: Batch | None = None
