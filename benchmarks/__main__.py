@@ -18,12 +18,14 @@ from benchmarks import (
     footprint,
     guarantee,
     http,
+    instances,
     power_overhead,
 )
 
 BENCHMARKS = {
     "chain": chain.main,
     "http": http.main,
+    "instances": instances.main,
     "bounds": bounds.main,
     "guarantee": guarantee.main,
     "decisions": decisions.main,

@@ -187,7 +187,7 @@ class Scheduler:
         if not self._groups:
             return NOTHING
         if not self._lanes.opens(now):
-            late = self._too_late(now, self._lanes.next_start(now))
+            late = self._too_late(now, self._lanes.next_end(now))
             return Orders(late=late, wake=self._wake(inf))
         late = self._too_late(now, nextafter(now, -inf))
         if not self._groups:
@@ -197,9 +197,10 @@ class Scheduler:
         answer = tuple([self.remove(now, task.id) for task in turn.answer])
         refuse = tuple([self.remove(now, task.id) for task in turn.refuse])
         acted = run is not None or bool(answer or refuse)
-        if acted and self._groups and self._lanes.opens(now):
+        opens = self._lanes.opens(now)
+        if acted and self._groups and opens:
             return Orders(run, answer, late, refuse, now, again=True)
-        late += self._too_late(now, self._lanes.next_start(now))
+        late += self._too_late(now, now if opens else self._lanes.next_end(now))
         wake = inf if acted else min(turn.wake, now + LONGEST_HOLD)
         return Orders(run, answer, late, refuse, self._wake(wake))
 

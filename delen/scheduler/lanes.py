@@ -98,19 +98,16 @@ class Lanes:
                     return False
         return True
 
-    def next_start(self, now: float) -> float:
-        """When a batch may start: ``now``, or at the earliest predicted end of one."""
-        return now if self.opens(now) else self._next_end(now)
-
     def wait(self, now: float) -> float:
         """Seconds until a batch may start."""
-        return self.next_start(now) - now
+        return 0.0 if self.opens(now) else self.next_end(now) - now
 
     def running(self, model: str) -> int:
         """How many tasks of ``model`` run."""
         return sum(len(batch.tasks) for batch in self._running if batch.key.model == model)
 
-    def _next_end(self, now: float) -> float:
+    def next_end(self, now: float) -> float:
+        """When the first of those that run is predicted to end, ``now`` if it should have."""
         self._advance(now)
         others = len(self._running) - 1
         left = min(batch.alone * batch.corun.at(others) for batch in self._running)
@@ -119,6 +116,8 @@ class Lanes:
     def _advance(self, now: float) -> None:
         """Take in that the batches that run went on until ``now``."""
         seconds, self._at = now - self._at, now
+        if not seconds:
+            return
         others = len(self._running) - 1
         for batch in self._running:
             batch.spent[others] += seconds
