@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import threading
 import time
@@ -122,6 +123,7 @@ Load = Callable[[Runtime, Sequence[tuple[str, NDArray[np.generic]]]], Served]
 
 
 def main() -> list[Figure]:
+    sys.setswitchinterval(0.0005)  # as the daemon does
     both = [(name, noise(name)) for name in MODELS]
     loads: dict[str, tuple[Load, list[tuple[str, NDArray[np.generic]]]]] = {
         "one request at a time": (alone, both[:1]),
