@@ -40,11 +40,13 @@ class Advice(NamedTuple):
 
 
 def advise(rows: Sequence[Measured]) -> Advice:
-    """The fewest instances that do about as much as any, and the least p95 of batch size 1."""
+    """The fewest instances that do about as much as any, and the threads with the least p95 of one
+    instance at batch size 1: a request alone has no use for more."""
     best = max(row.rate for row in rows)
     enough = [row for row in rows if row.rate >= _AS_GOOD * best]
     throughput = min(enough, key=lambda row: (row.instances, -row.rate))
-    latency = min((row for row in rows if row.batch == 1), key=lambda row: (row.p95, row.threads))
+    alone = [row for row in rows if row.instances == 1 and row.batch == 1]
+    latency = min(alone, key=lambda row: (row.p95, row.threads))
     return Advice(throughput, latency)
 
 

@@ -44,8 +44,8 @@ ALL = Options(probabilities=True)
 TO_THE_END = Bounds(max_energy=1.0)
 
 
-class Overlaps:
-    """An observer that knows how many works ran at once."""
+class Works:
+    """An observer that keeps what ran."""
 
     def __init__(self) -> None:
         self.works: list[Work] = []
@@ -60,19 +60,30 @@ class Overlaps:
 
 
 class Meeting:
-    """A network whose first runs on two lanes wait for each other, so that they do overlap."""
+    """Where the first runs of two lanes wait for each other, so that they do overlap."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self) -> None:
+        self._meets = threading.Barrier(2)
+        self.took_place = False
+
+    def wait(self) -> None:
+        if not self.took_place:
+            self._meets.wait(PATIENCE)
+            self.took_place = True
+
+
+class Watched:
+    """A network that may be made to fail in segment 1, and to wait for a ``meeting`` first."""
+
+    def __init__(self, network: Network, meeting: Meeting | None = None) -> None:
         self._network = network
+        self._meeting = meeting
         self.placement = network.placement
-        self.meets = threading.Barrier(2)
-        self._met = False
         self.fails = False
 
     def run(self, segment: int, samples: Sequence[Any], lane: int = 0) -> Any:
-        if not self._met:
-            self.meets.wait(PATIENCE)
-            self._met = True
+        if self._meeting is not None:
+            self._meeting.wait()
         if self.fails and segment == 1:
             raise RuntimeError("out of memory")
         return self._network.run(segment, samples, lane)
@@ -95,7 +106,7 @@ def open_runtime(
     """Opens runtimes with both models loaded, and whatever ``wrap`` makes of their networks."""
     opened: list[Runtime] = []
 
-    def make(lanes: int, observer: Overlaps, wrap: Callable[[Network], Any]) -> Runtime:
+    def make(lanes: int, observer: Works, wrap: Callable[[Network], Any]) -> Runtime:
         def load(path: Path) -> Model:
             bundle = load_bundle(path)
             return Model(
@@ -132,15 +143,11 @@ def infer_all(runtime: Runtime) -> list[Result]:
 
 
 def test_two_models_on_two_lanes_answer_as_on_one(open_runtime: Callable[..., Runtime]) -> None:
-    seen = Overlaps()
-    expected = infer_all(open_runtime(1, Overlaps(), lambda network: network))
-    meeting: list[Meeting] = []
-
-    def wrap(network: Network) -> Meeting:
-        meeting.append(Meeting(network))
-        return meeting[-1]
-
-    got = infer_all(open_runtime(2, seen, wrap))
+    seen = Works()
+    expected = infer_all(open_runtime(1, Works(), lambda network: network))
+    meeting = Meeting()
+    got = infer_all(open_runtime(2, seen, lambda network: Watched(network, meeting)))
+    assert meeting.took_place
     for mine, right in zip(got, expected, strict=True):
         assert (mine.model, mine.exit, mine.index) == (right.model, right.exit, right.index)
         np.testing.assert_allclose(mine.probabilities, right.probabilities, atol=1e-5)
@@ -151,14 +158,13 @@ def test_two_models_on_two_lanes_answer_as_on_one(open_runtime: Callable[..., Ru
 def test_lanes_that_fail_fail_their_jobs_alone_and_close_under_load(
     open_runtime: Callable[..., Runtime],
 ) -> None:
-    networks: list[Meeting] = []
+    networks: list[Watched] = []
 
-    def wrap(network: Network) -> Meeting:
-        networks.append(Meeting(network))
-        networks[-1]._met = True
+    def wrap(network: Network) -> Watched:
+        networks.append(Watched(network))
         return networks[-1]
 
-    runtime = open_runtime(2, Overlaps(), wrap)
+    runtime = open_runtime(2, Works(), wrap)
     networks[0].fails = True
     broken = [runtime.submit("tiny", image, TO_THE_END, ALL) for image in IMAGES]
     whole = [runtime.submit("other", image, TO_THE_END, ALL) for image in IMAGES]
@@ -261,7 +267,7 @@ def test_the_default_policy_serves_two_lanes(
         )
 
     scheduler = Scheduler(Value(), Value(), 2)
-    runtime = Runtime(lambda: [tiny_bundle], load, Overlaps(), 1, scheduler)
+    runtime = Runtime(lambda: [tiny_bundle], load, Works(), 1, scheduler)
     runtime.load("tiny")
     jobs = [runtime.submit("tiny", image, Bounds(), ALL) for image in list(IMAGES) * 5]
     assert {job.future.result(PATIENCE).model for job in jobs} == {"tiny"}

@@ -38,7 +38,7 @@ def test_more_instances_are_advised_where_they_do_more() -> None:
     rows = [
         row(1, 1, 1, 100.0, 0.010),
         row(1, 2, 1, 140.0, 0.007),
-        row(2, 1, 1, 180.0, 0.011),
+        row(2, 1, 1, 180.0, 0.006),
         row(1, 2, 8, 170.0, 0.050),
         row(2, 1, 8, 200.0, 0.090),
     ]
