@@ -28,6 +28,7 @@ class _Tables:
     profile: Profile
     energy: EnergyAccount
     stale: str | None
+    answer: float
     sums: dict[int, _Sums] = field(default_factory=dict)
     costs: dict[tuple[int, int], SegmentCost] = field(default_factory=dict)
     energies: tuple[int, tuple[float | None, ...]] | None = None
@@ -51,7 +52,8 @@ class _Tables:
 class Costs:
     """Predicted latency and energy of segments.
 
-    ``learn`` and ``relax`` move the slowdown that it predicts with; the account corrects itself.
+    ``learn`` and ``relax`` move the slowdown that it predicts with, and ``dearness``, the same for
+    joules: what batches took over what was said before they ran. The account corrects itself.
     Of the device's ``lanes`` others may be busy: ``run_beside`` says how many, and all latencies
     are those beside them.
 
@@ -65,12 +67,13 @@ class Costs:
         self.level = level
         self.lanes = lanes
         self.slowdown = Slowdown()
+        self.dearness = Slowdown()
         self.corun = CoRun.of(profile.corun, lanes)
         self.pace = 1.0
         """How many times longer what starts now takes than alone."""
         self._others = 0
         self._relaxed_at: float | None = None
-        self._tables = _Tables(profile, energy, None)
+        self._tables = _Tables(profile, energy, None, profile.answer.at(level))
 
     @property
     def profile(self) -> Profile:
@@ -95,8 +98,9 @@ class Costs:
         ``stale`` says why the profile is not really that of the device, where it is not. The
         slowdown and what is known of lanes start afresh.
         """
-        self._tables = _Tables(profile, energy, stale)
+        self._tables = _Tables(profile, energy, stale, profile.answer.at(self.level))
         self.slowdown = Slowdown()
+        self.dearness = Slowdown()
         self._take_in(CoRun.of(profile.corun, self.lanes))
 
     def run_beside(self, others: int) -> None:
@@ -105,22 +109,33 @@ class Costs:
         self.pace = self.corun.at(others)
 
     def learn(
-        self, segment: int, batch: int, measured: float, spent: Sequence[float] = (1.0,)
+        self,
+        segment: int,
+        batch: int,
+        measured: float,
+        joules: float | None = None,
+        spent: Sequence[float] = (1.0,),
     ) -> None:
-        """Take in that ``segment`` took ``measured`` seconds on a batch of this size, of which
-        the parts ``spent[k]``, in any unit, passed while k other lanes were busy."""
-        usual, total = self.cost(segment, batch).latency.p50, sum(spent)
+        """Take in that ``segment`` took ``measured`` seconds on a batch of this size, and so many
+        ``joules`` by the account (before its own correction), if that knows. The parts
+        ``spent[k]`` of its time, in any unit, passed while k other lanes were busy."""
+        cost, total = self.cost(segment, batch), sum(spent)
+        usual = cost.latency.p50
         if total > spent[0]:
             alone = measured * self.corun.alone(spent) / total
             self._take_in(self.corun.after(spent, alone / (usual * self.slowdown.mean)))
             measured *= self.corun.alone(spent) / total
         self.slowdown = self.slowdown.after(measured, usual)
+        said = None if joules is None else self.energy.predict(cost)
+        if joules is not None and said:
+            self.dearness = self.dearness.after(joules, said)
 
     def relax(self, now: float) -> None:
         """Let what was learnt fade for the time since the last call; ``now`` in seconds."""
         if self._relaxed_at is not None:
             elapsed = max(0.0, now - self._relaxed_at)
             self.slowdown = self.slowdown.relaxed(elapsed)
+            self.dearness = self.dearness.relaxed(elapsed)
             self._take_in(self.corun.relaxed(elapsed))
         self._relaxed_at = now
 
@@ -165,7 +180,7 @@ class Costs:
 
     def answering(self) -> float:
         """Seconds from the last segment's end to the answer, at the quantile plans use."""
-        return self.profile.answer.at(self.level)
+        return self._tables.answer
 
     def cost(self, segment: int, batch: int) -> SegmentCost:
         """The profiled cost of ``segment`` at any batch size up to the largest profiled."""
@@ -175,6 +190,15 @@ class Costs:
         """Joules of one sample of a batch in segments ``first`` to ``last``, as measurements have
         corrected them; None if unknown."""
         return self._tables.planned_energy(first, last, batch)
+
+    def energy_at_most(self, first: int, last: int, batch: int) -> float | None:
+        """Joules of one sample at quantile ``level`` of what batches have taken lately, alone or
+        in a batch of this size, whichever is more; None if unknown."""
+        alone = self.planned_energy(first, last, 1)
+        together = alone if batch == 1 else self.planned_energy(first, last, batch)
+        if alone is None or together is None:
+            return None
+        return max(alone, together) * self.dearness.high(self.level)
 
     def energies(self) -> tuple[float | None, ...]:
         """Cumulative joules of one sample alone at each exit."""

@@ -102,6 +102,11 @@ class Worker:
                 return 0.0
             return self._scheduler.ahead(now, priority, tenant, deadline)
 
+    def backlog_seconds(self) -> float:
+        """Seconds until all that waits now is done."""
+        with self._lock:
+            return self._scheduler.backlog(time.monotonic())
+
     def submit(self, job: Job) -> None:
         """Queue a job; its future gets the answer."""
         with self._lock:
@@ -231,8 +236,11 @@ class Worker:
         failed, or if it ran in the power mode before."""
         now = time.monotonic()
         with self._lock:
-            measured = None if work is None else work.seconds
-            self._scheduler.ran(now, batch, now - batch.began, measured)
+            if work is None:
+                self._scheduler.ran(now, batch, now - batch.began)
+            else:
+                taken = now - batch.began
+                self._scheduler.ran(now, batch, taken, work.seconds, work.joules)
         return now
 
     def _failed(self, batch: Batch, error: Exception) -> BackendError:

@@ -59,9 +59,16 @@ class ModelFigures:
         """What starts from now on runs while ``others`` lanes are busy."""
         self._costs.run_beside(others)
 
-    def learn(self, segment: int, batch: int, measured: float, spent: Sequence[float]) -> None:
+    def learn(
+        self,
+        segment: int,
+        batch: int,
+        measured: float,
+        joules: float | None,
+        spent: Sequence[float],
+    ) -> None:
         """As ``Costs.learn``."""
-        self._costs.learn(segment, batch, measured, spent)
+        self._costs.learn(segment, batch, measured, joules, spent)
 
     def typical(self, first: int, last: int, batch: int) -> float:
         """The median time of segments ``first`` to ``last`` on a batch, in seconds."""

@@ -11,6 +11,7 @@ from delen.profile import Profile
 from delen.scheduler.exits import ExitViews
 from delen.scheduler.figures import ModelFigures
 from delen.scheduler.plans import Plans
+from delen.simulate.device import durations
 from delen.simulate.population import Population
 from policies.exits import ExitPolicy
 from policies.planner import Planner
@@ -42,6 +43,8 @@ class ModelInPlay:
 
     def __init__(self, model: SimulatedModel, lanes: int = 1) -> None:
         self.name = model.name
+        self._account = model.account
+        self._means: dict[tuple[int, int], float] = {}
         self.decide = model.policy.decide
         self.costs = Costs(model.profile, model.account, model.level, lanes)
         self.plans = Plans(model.planner, self.costs)
@@ -50,3 +53,13 @@ class ModelInPlay:
         self.exits = model.population.exits
         self.confidence: list[list[float]] = model.population.confidence.tolist()
         self.correct: list[list[bool]] = model.population.correct.tolist()
+
+    def spent(self, segment: int, batch: int, seconds: float) -> float | None:
+        """Joules of one sample of a ``batch`` that took ``seconds`` in ``segment``; None if
+        unknown. Where they are made of processor time, a slow run takes more of them."""
+        cost = self.costs.cost(segment, batch)
+        mean = self._means.get((segment, batch))
+        if mean is None:
+            mean = self._means[segment, batch] = float(durations(cost.latency).mean())
+        joules = self._account.predict(cost, cost.processor * seconds / mean)
+        return None if joules is None else joules * self._account.factor(segment) / batch

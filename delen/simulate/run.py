@@ -206,8 +206,9 @@ class _Run:
     def _finish(self, now: float, batch: Batch) -> None:
         (name, segment), tasks = batch.key, batch.tasks
         model, size, seconds = self._models[name], len(tasks), now - batch.began
-        self._scheduler.ran(now, batch, seconds, seconds)
-        joules = model.costs.planned_energy(segment, segment, size)
+        joules = model.spent(segment, size, seconds)
+        spent = None if joules is None else size * joules
+        self._scheduler.ran(now, batch, seconds, seconds, spent)
         each = seconds / size
         for task in tasks:
             self._ledger.spend(task.id, each, joules)

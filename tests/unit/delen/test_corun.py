@@ -61,8 +61,8 @@ def test_costs_learn_lanes_and_slowdown_apart(make_costs: Callable[..., Costs]) 
     """Beside another everything takes 1.7 times as long, and the profile does not say so."""
     costs = make_costs(0.01, lanes=2)
     for _ in range(200):
-        costs.learn(0, 1, 0.01, (1.0, 0.0))
-        costs.learn(0, 1, 0.017, (0.0, 1.0))
+        costs.learn(0, 1, 0.01, spent=(1.0, 0.0))
+        costs.learn(0, 1, 0.017, spent=(0.0, 1.0))
     assert costs.slowdown.mean == pytest.approx(1.0, rel=0.02)
     assert costs.corun.factors[1] == pytest.approx(1.7, rel=0.03)
 
@@ -70,8 +70,8 @@ def test_costs_learn_lanes_and_slowdown_apart(make_costs: Callable[..., Costs]) 
 def test_a_device_that_slows_down_is_no_matter_of_lanes(make_costs: Callable[..., Costs]) -> None:
     costs = make_costs(0.01, lanes=2, corun=(1.0, 1.5))
     for _ in range(300):
-        costs.learn(0, 1, 0.02, (1.0, 0.0))
-        costs.learn(0, 1, 0.03, (0.0, 1.0))
+        costs.learn(0, 1, 0.02, spent=(1.0, 0.0))
+        costs.learn(0, 1, 0.03, spent=(0.0, 1.0))
     assert costs.slowdown.mean == pytest.approx(2.0, rel=0.02)
     assert costs.corun.factors[1] == pytest.approx(1.5, rel=0.05)
 
