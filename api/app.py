@@ -244,6 +244,8 @@ class _Views:
 
     def metrics(self) -> Response:
         models = [(name, entry.model) for name, entry in self._runtime.store.entries()]
+        corun = {name: model.costs.corun.factors for name, model in models if model is not None}
+        self._service.metrics.lanes(*self._runtime.lanes(), corun)
         exposition = self._service.metrics.exposition(
             {name: model.costs.slowdown.mean for name, model in models if model is not None},
             {name: self._runtime.jobs(name) for name, model in models if model is not None},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -119,6 +119,15 @@ class Metrics:
             "delen_jobs", "Inputs queued or running", ["model"], registry=self._registry
         )
 
+        self._lanes = Gauge("delen_lanes", "Batches that may run at once", registry=self._registry)
+        self._lanes_busy = Gauge("delen_lanes_busy", "Batches that run", registry=self._registry)
+        self._corun = Gauge(
+            "delen_corun_slowdown",
+            "Time of a segment while so many other lanes are busy, over its time alone",
+            ["model", "others"],
+            registry=self._registry,
+        )
+
     def answered(self, result: Result) -> None:
         receipt, model = result.receipt, result.model
         tenant = self.tenant_label(result.tenant)
@@ -161,6 +170,14 @@ class Metrics:
         for model, held in holds.items():
             self._holds.labels(model).set(held)
         return generate_latest(self._registry)
+
+    def lanes(self, count: int, busy: int, corun: Mapping[str, Sequence[float]]) -> None:
+        """``busy`` of ``count`` lanes run a batch; the factors of each loaded model."""
+        self._lanes.set(count)
+        self._lanes_busy.set(busy)
+        for model, factors in corun.items():
+            for others, factor in enumerate(factors):
+                self._corun.labels(model, others).set(factor)
 
     def include(self, collector: Collector) -> None:
         """Expose what ``collector`` collects too."""

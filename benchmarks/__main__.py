@@ -18,6 +18,7 @@ from benchmarks import (
     footprint,
     guarantee,
     http,
+    instances,
     isolation,
     power_overhead,
     residency,
@@ -26,6 +27,7 @@ from benchmarks import (
 BENCHMARKS = {
     "chain": chain.main,
     "http": http.main,
+    "instances": instances.main,
     "bounds": bounds.main,
     "guarantee": guarantee.main,
     "decisions": decisions.main,

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from delen.bundle import Bundle, load_bundle
+from delen.corun_profiler import QUICK_ROUNDS, measure_corun
 from delen.costs import Costs
 from delen.device import identify
 from delen.energy import EnergyAccount
@@ -55,7 +56,7 @@ class ModelEnergy(Protocol):
 
 
 class Assembler:
-    """Makes a Model of a bundle's folder, on one backend and device."""
+    """Makes a Model of a bundle's folder, on one backend and a device with ``lanes``."""
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class Assembler:
         policies: PolicySettings,
         state: Path,
         root: Path,
+        lanes: int = 1,
     ) -> None:
         self._backend = backend
         self._energy = energy
@@ -71,6 +73,7 @@ class Assembler:
         self._make_policy: Callable[..., Any] = find_plugin(EXIT_POLICIES, policies.exit)
         self._state = state
         self._root = root
+        self._lanes = lanes
 
     def __call__(self, path: Path) -> Model:
         """Load and verify the bundle, find or measure its profile, and put the model together."""
@@ -100,12 +103,13 @@ class Assembler:
     ) -> Model:
         prepare_decoding(bundle.manifest.input)
         log.info(
-            "model %s %s: %d exits, on %s (%s), %d threads",
+            "model %s %s: %d exits, on %s (%s), %d x %d threads",
             bundle.name,
             bundle.manifest.version,
             len(bundle.exits),
             network.placement.provider,
             profile.device.processor,
+            self._lanes,
             network.placement.threads,
         )
         policy = self._policy(len(bundle.exits))
@@ -114,7 +118,9 @@ class Assembler:
             network=network,
             planner=Planner(bundle.calibration, self._policies.planner, policy.by_threshold),
             policy=policy,
-            costs=Costs(profile, self._energy.account(profile), self._policies.quantile),
+            costs=Costs(
+                profile, self._energy.account(profile), self._policies.quantile, self._lanes
+            ),
             watch=GuaranteeWatch(bundle.name, self._policies.watch),
             residence=residence,
         )
@@ -152,12 +158,23 @@ class Assembler:
         return policy
 
     def _find_profile(self, bundle: Bundle, network: Network) -> Profile | None:
-        return find_profile(self._state, bundle, self._device(network))
+        profile = find_profile(self._state, bundle, self._device(network))
+        if profile is not None and len(profile.corun or (1.0,)) < self._lanes:
+            log.info(
+                "the profile of %s does not say how much %d instances slow each other down: "
+                "that is learnt while they serve; `delen profile` measures it",
+                bundle.name,
+                self._lanes,
+            )
+        return profile
 
     def _measure_profile(self, bundle: Bundle, network: Network) -> Profile:
         device = self._device(network)
         log.info("no profile of %s for this device yet: measuring a quick one", bundle.name)
         profile = measure_profile(bundle, network, device, QUICK)
+        if self._lanes > 1:
+            corun = measure_corun(bundle, network, self._lanes, QUICK_ROUNDS)
+            profile = replace(profile, corun=corun)
         file = state_file(self._state, bundle, device)
         try:
             save_profile(profile, file)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from delen.corun import CoRun
 from delen.energy import EnergyAccount
 from delen.profile import Profile, SegmentCost
 from delen.slowdown import Slowdown
@@ -52,15 +54,24 @@ class Costs:
 
     ``learn`` and ``relax`` move the slowdown that it predicts with, and ``dearness``, the same for
     joules: what batches took over what was said before they ran. The account corrects itself.
+    Of the device's ``lanes`` others may be busy: ``run_beside`` says how many, and all latencies
+    are those beside them.
 
     ``level`` is the quantile at which latencies are predicted, 0.5 to 0.99. Safe to be asked by
     many threads while one learns and another swaps the profile.
     """
 
-    def __init__(self, profile: Profile, energy: EnergyAccount, level: float) -> None:
+    def __init__(
+        self, profile: Profile, energy: EnergyAccount, level: float, lanes: int = 1
+    ) -> None:
         self.level = level
+        self.lanes = lanes
         self.slowdown = Slowdown()
         self.dearness = Slowdown()
+        self.corun = CoRun.of(profile.corun, lanes)
+        self.pace = 1.0
+        """How many times longer what starts now takes than alone."""
+        self._others = 0
         self._relaxed_at: float | None = None
         self._tables = _Tables(profile, energy, None, profile.answer.at(level))
 
@@ -85,28 +96,53 @@ class Costs:
         """Predict by another profile from now on: the power mode is another one.
 
         ``stale`` says why the profile is not really that of the device, where it is not. The
-        slowdown starts afresh.
+        slowdown and what is known of lanes start afresh.
         """
         self._tables = _Tables(profile, energy, stale, profile.answer.at(self.level))
         self.slowdown = Slowdown()
         self.dearness = Slowdown()
+        self._take_in(CoRun.of(profile.corun, self.lanes))
 
-    def learn(self, segment: int, batch: int, measured: float, joules: float | None = None) -> None:
+    def run_beside(self, others: int) -> None:
+        """What starts from now on runs while ``others`` lanes are busy."""
+        self._others = others
+        self.pace = self.corun.at(others)
+
+    def learn(
+        self,
+        segment: int,
+        batch: int,
+        measured: float,
+        joules: float | None = None,
+        spent: Sequence[float] = (1.0,),
+    ) -> None:
         """Take in that ``segment`` took ``measured`` seconds on a batch of this size, and so many
-        ``joules`` by the account (before its own correction), if that knows."""
-        cost = self.cost(segment, batch)
-        self.slowdown = self.slowdown.after(measured, cost.latency.p50)
+        ``joules`` by the account (before its own correction), if that knows. The parts
+        ``spent[k]`` of its time, in any unit, passed while k other lanes were busy."""
+        cost, total = self.cost(segment, batch), sum(spent)
+        usual = cost.latency.p50
+        if total > spent[0]:
+            alone = measured * self.corun.alone(spent) / total
+            self._take_in(self.corun.after(spent, alone / (usual * self.slowdown.mean)))
+            measured *= self.corun.alone(spent) / total
+        self.slowdown = self.slowdown.after(measured, usual)
         said = None if joules is None else self.energy.predict(cost)
         if joules is not None and said:
             self.dearness = self.dearness.after(joules, said)
 
     def relax(self, now: float) -> None:
-        """Let the slowdown fade for the time since the last call; ``now`` in seconds."""
+        """Let what was learnt fade for the time since the last call; ``now`` in seconds."""
         if self._relaxed_at is not None:
             elapsed = max(0.0, now - self._relaxed_at)
             self.slowdown = self.slowdown.relaxed(elapsed)
             self.dearness = self.dearness.relaxed(elapsed)
+            self._take_in(self.corun.relaxed(elapsed))
         self._relaxed_at = now
+
+    def _take_in(self, corun: CoRun) -> None:
+        if corun is not self.corun:
+            self.corun = corun
+            self.pace = corun.at(self._others)
 
     def latency(self, first: int, last: int, batch: int) -> float:
         """Seconds for segments ``first`` to ``last``, both included, at quantile ``level``.
@@ -119,17 +155,18 @@ class Costs:
         sums = self._sums_at(batch)
         median = sums.median[last + 1] - sums.median[first]
         high = sums.high[last + 1] - sums.high[first]
-        return max(high * self.slowdown.mean, median * self.slowdown.high(self.level))
+        slowdown = self.slowdown
+        return self.pace * max(high * slowdown.mean, median * slowdown.high(self.level))
 
     def usual(self, first: int, last: int, batch: int) -> float:
         """As ``latency``, but without the spread of the slowdown: only its mean."""
         high = self._sums_at(batch).high
-        return (high[last + 1] - high[first]) * self.slowdown.mean
+        return (high[last + 1] - high[first]) * self.slowdown.mean * self.pace
 
     def typical(self, first: int, last: int, batch: int) -> float:
         """Seconds for segments ``first`` to ``last`` at the median and the mean slowdown."""
         median = self._sums_at(batch).median
-        return (median[last + 1] - median[first]) * self.slowdown.mean
+        return (median[last + 1] - median[first]) * self.slowdown.mean * self.pace
 
     def _sums_at(self, batch: int) -> _Sums:
         tables = self._tables

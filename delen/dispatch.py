@@ -85,6 +85,10 @@ class Figures(Protocol):
     def max_batch(self) -> int: ...
     @property
     def accuracies(self) -> Sequence[float]: ...
+    @property
+    def pace(self) -> float:
+        """How many times longer all takes now than on an idle device, for the lanes that are
+        busy; in all times but ``expected``."""
 
     def typical(self, first: int, last: int, batch: int) -> float:
         """The median time of segments ``first`` to ``last`` on a batch."""

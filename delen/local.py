@@ -31,7 +31,8 @@ class Engine:
     """Serves one bundle in this process: ``with Engine("path/to/bundle") as e: e.infer(x)``.
 
     Without ``bundle`` it is the shipped one. ``backend`` is auto, cpu, cuda or tensorrt;
-    ``threads`` of the backend, by default all cores but one; ``power`` is as ``power.source`` of
+    ``instances`` batches run at once (0: as many as there are cores for), each on ``threads``, by
+    default all cores but one; ``power`` is as ``power.source`` of
     the configuration; ``state`` the folder where profiles are kept. A device without a profile of
     the bundle is measured first, which takes a few seconds. Raises BundleError, BackendError,
     ConfigError or MissingExtra.
@@ -43,6 +44,7 @@ class Engine:
         *,
         backend: str = "auto",
         threads: int | None = None,
+        instances: int = 1,
         power: str = "auto",
         state: str | Path | None = None,
     ) -> None:
@@ -54,6 +56,7 @@ class Engine:
         given = {
             "device.backend": backend,
             "device.threads": threads,
+            "device.instances": instances,
             "power.source": power,
             "state.path": None if state is None else str(state),
         }

@@ -91,8 +91,9 @@ class Profile:
 
     ``segments[k][batch]`` is the cost of segment k. ``answer`` is the time from a segment's end
     to the answer in the caller's hands. ``quick`` marks a short first measurement. ``energy`` is
-    None where no energies were measured. ``accuracies`` of the exits stand in a profile that is
-    all that is known of a network, else they are None.
+    None where no energies were measured. ``corun[k]`` is how many times longer segments take while
+    k other instances run, None where that was not measured. ``accuracies`` of the exits stand in a
+    profile that is all that is known of a network, else they are None.
     """
 
     model: str
@@ -104,6 +105,7 @@ class Profile:
     segments: tuple[Mapping[int, SegmentCost], ...]
     energy: Metering | None = None
     accuracies: tuple[float, ...] | None = None
+    corun: tuple[float, ...] | None = None
 
     @property
     def largest_batch(self) -> int:
@@ -162,6 +164,8 @@ class Profile:
         }
         if self.accuracies is not None:
             document["accuracies"] = list(self.accuracies)
+        if self.corun is not None:
+            document["corun"] = list(self.corun)
         return json.dumps(document, indent=1) + "\n"
 
 

@@ -52,6 +52,7 @@ def load_profile(file: Path) -> Profile:
         ),
         energy=None if energies is None else _parse_metering(energies, fail),
         accuracies=_parse_accuracies(root.array("accuracies", None), fail),
+        corun=_parse_corun(root.array("corun", None), fail),
     )
     device.finish()
     root.finish()
@@ -68,6 +69,17 @@ def _parse_accuracies(values: list[Any] | None, fail: Fail) -> tuple[float, ...]
     for value in values:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
             raise fail(f"accuracies must be numbers between 0 and 1, not {value!r}")
+    return tuple(map(float, values))
+
+
+def _parse_corun(values: list[Any] | None, fail: Fail) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value < 1e6:
+            raise fail(f"corun must be factors of at least 1, not {value!r}")
+    if not values or values[0] != 1:
+        raise fail(f"corun must begin with 1, for an instance that runs alone, not be {values!r}")
     return tuple(map(float, values))
 
 

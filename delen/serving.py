@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from delen.assembly import SHIPPED_BUNDLES, Assembler, PolicySettings
 from delen.config import Config
+from delen.device import available_cores
 from delen.dispatch import DispatchPolicy
 from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model
@@ -18,6 +20,7 @@ from delen.engine.runtime import Runtime
 from delen.engine.store import ModelStore
 from delen.engine.watch import WatchSettings
 from delen.errors import BundleError, ConfigError, InvalidInput, PowerError
+from delen.instances import lanes_of
 from delen.plugins import DISPATCH_POLICIES, ENERGY_CONTROLLERS, find_plugin
 from delen.power_status import Battery
 from delen.scheduler.core import Scheduler
@@ -27,6 +30,8 @@ from delen.tenant_file import TenantFile
 from policies.controller import ControllerSettings
 from policies.planner import PlannerSettings
 from power.probe import open_source
+
+log = logging.getLogger("delen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +55,17 @@ def open_runtime(
     ``find`` gives the bundles' folders where they are not the configuration's.
     """
     backend = BundleBackends(config["device.backend"], config["device.threads"])
-    policies, scheduler = policy_settings(config), _make_scheduler(config)
+    lanes = configured_lanes(config, backend.provider)
+    policies, scheduler = policy_settings(config), _make_scheduler(config, lanes)
     steward = _open_steward(config, is_gpu=backend.provider != "cpu")
     try:
         assembler = Assembler(
-            backend, steward, policies, Path(config["state.path"]), Path(config["power.root"])
+            backend,
+            steward,
+            policies,
+            Path(config["state.path"]),
+            Path(config["power.root"]),
+            lanes,
         )
         folders = bundle_folders(config)
         memory = int(config["models.memory_mb"] * 1e6)
@@ -77,11 +88,26 @@ def open_runtime(
     return Opened(runtime, steward)
 
 
-def _make_scheduler(config: Config) -> Scheduler:
+def configured_lanes(config: Config, provider: str) -> int:
+    """How many batches may run at once on ``provider``; says so where they outnumber the cores."""
+    threads, cores = config["device.threads"], available_cores()
+    lanes = lanes_of(config["device.instances"], threads, cores, provider != "cpu")
+    if provider == "cpu" and lanes > 1 and lanes * threads > cores:
+        log.warning(
+            "device.instances %d with device.threads %d each are %d threads for %d cores",
+            lanes,
+            threads,
+            lanes * threads,
+            cores,
+        )
+    return lanes
+
+
+def _make_scheduler(config: Config, lanes: int) -> Scheduler:
     name = config["policies.dispatch"]
     policy = _make_dispatch(name)
     default = policy if name == DEFAULT_DISPATCH else _make_dispatch(DEFAULT_DISPATCH)
-    return Scheduler(policy, default, max_backlog=config["server.max_backlog_seconds"])
+    return Scheduler(policy, default, lanes, max_backlog=config["server.max_backlog_seconds"])
 
 
 def _make_dispatch(name: str) -> DispatchPolicy:

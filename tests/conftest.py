@@ -302,6 +302,7 @@ def make_profile() -> Callable[..., Profile]:
         bundle: str = "0" * 64,
         model: str = "tiny",
         device: Device | None = None,
+        corun: tuple[float, ...] | None = None,
     ) -> Profile:
         def cost(median: float, batch: int, joules: float | None) -> SegmentCost:
             time = median * (1 + (batch - 1) * growth)
@@ -326,6 +327,7 @@ def make_profile() -> Callable[..., Profile]:
                 for median, joules in zip(medians, energies, strict=True)
             ),
             energy=energy and Metering("test", "module_input", 3.0, 5, 10.0),
+            corun=corun,
         )
 
     return make
@@ -336,7 +338,9 @@ def make_costs(make_profile: Callable[..., Profile]) -> Callable[..., Costs]:
     """Costs over ``make_profile``. With ``watts`` a busy second costs so many joules; without,
     energy is what the profile says, and unknown where it says nothing."""
 
-    def make(*medians: float, watts: float | None = None, level: float = 0.99, **how: Any) -> Costs:
+    def make(
+        *medians: float, watts: float | None = None, level: float = 0.99, lanes: int = 1, **how: Any
+    ) -> Costs:
         def predict(cost: SegmentCost, processor: float | None = None) -> float | None:
             return cost.energy if watts is None else watts * cost.processor
 
@@ -349,7 +353,7 @@ def make_costs(make_profile: Callable[..., Profile]) -> Callable[..., Costs]:
             predict=predict,
             factor=lambda segment: 1.0,
         )
-        return Costs(make_profile(*medians, **how), account, level)
+        return Costs(make_profile(*medians, **how), account, level, lanes)
 
     return make
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from power.sampler import Sampler
     from power.source import PowerSource
 
+_MOST_LANES = 8
+"""So many instances are measured beside each other, if there are cores for more."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -41,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")
     parser.add_argument("--quick", action="store_true", help="seconds, not half a minute")
     parser.add_argument("--json", action="store_true", help="print the profile")
+    parser.add_argument(
+        "--instances",
+        action="store_true",
+        help="also how much several instances slow each other down, and which number of instances "
+        "and threads is best",
+    )
     energy = parser.add_argument_group(
         "energy", "by blocks: idle, one exit over and over, idle; in random order"
     )
@@ -71,11 +80,11 @@ def run(options: argparse.Namespace) -> int:
     from delen.assembly import SHIPPED_BUNDLES
     from delen.bundle import load_bundle
     from delen.config import read_config
-    from delen.device import identify
+    from delen.device import available_cores, identify
     from delen.energy_profiler import POLL, retained
     from delen.engine.backends.choose import BundleBackends
     from delen.profiles import beside_file, save_profile, state_file
-    from delen.serving import bundle_by_name
+    from delen.serving import bundle_by_name, configured_lanes
     from power.modes import read_mode
     from power.sampler import Sampler
 
@@ -85,7 +94,8 @@ def run(options: argparse.Namespace) -> int:
     if options.beside_bundle and SHIPPED_BUNDLES in folder.resolve().parents:
         raise ConfigError(f"{folder} is part of the installed package; leave out --beside-bundle")
     bundle = load_bundle(folder)
-    network = BundleBackends(config["device.backend"], config["device.threads"]).load(bundle)
+    backend = BundleBackends(config["device.backend"], config["device.threads"])
+    network = backend.load(bundle)
     where = network.placement
     root = Path(config["power.root"])
     device = identify(
@@ -93,6 +103,11 @@ def run(options: argparse.Namespace) -> int:
     )
     source = None if plan is None else _open_sensor(config, where.provider)
     profile = _latencies(options, config, bundle, network, device)
+    lanes = configured_lanes(config, backend.provider)
+    if options.instances:
+        lanes = max(lanes, min(_MOST_LANES, available_cores() // config["device.threads"]))
+    if lanes > 1:
+        profile = _with_corun(options, bundle, network, profile, lanes)
     if plan is not None and source is not None:
         sampler = Sampler(source, POLL, retained(plan))
         profile = _with_energy(bundle, network, profile, sampler, root, plan, options.batches or ())
@@ -104,8 +119,53 @@ def run(options: argparse.Namespace) -> int:
         file = state_file(Path(config["state.path"]), bundle, device)
     save_profile(profile, file)
     print(profile.to_json() if options.json else _table(profile), end="")
+    if options.instances:
+        table = _compare_instances(options, config, bundle)
+        print(table, end="", file=sys.stderr if options.json else sys.stdout)
     print(f"written to {file}", file=sys.stderr)
     return 0
+
+
+def _with_corun(
+    options: argparse.Namespace, bundle: Bundle, network: Network, profile: Profile, lanes: int
+) -> Profile:
+    from delen.corun_profiler import QUICK_ROUNDS, THOROUGH_ROUNDS, measure_corun
+
+    rounds = QUICK_ROUNDS if options.quick else THOROUGH_ROUNDS
+    print(f"measuring how much 2 to {lanes} instances slow each other down", file=sys.stderr)
+    return replace(profile, corun=measure_corun(bundle, network, lanes, rounds))
+
+
+def _compare_instances(options: argparse.Namespace, config: Config, bundle: Bundle) -> str:
+    """A table of what instances and threads do, and what is best."""
+    from delen.corun_profiler import QUICK_ROUNDS, THOROUGH_ROUNDS, measure_instances
+    from delen.device import available_cores
+    from delen.engine.backends.choose import BundleBackends
+    from delen.instances import advise, splits
+
+    tried = splits(available_cores())
+    print(f"comparing {len(tried)} numbers of instances and threads", file=sys.stderr)
+    networks = {
+        threads: BundleBackends(config["device.backend"], threads).load(bundle)
+        for threads in sorted({threads for _, threads in tried})
+    }
+    rounds = QUICK_ROUNDS if options.quick else THOROUGH_ROUNDS
+    rows = measure_instances(bundle, networks, tried, rounds)
+    lines = [
+        "the whole network on all instances at once, milliseconds",
+        f"{'instances':>9} {'threads':>7} {'batch':>5} {'samples/s':>9} {'p50':>8} {'p95':>8}",
+        *(
+            f"{row.instances:>9} {row.threads:>7} {row.batch:>5} {row.rate:9.0f} "
+            f"{1e3 * row.p50:8.3f} {1e3 * row.p95:8.3f}"
+            for row in rows
+        ),
+    ]
+    for purpose, row in zip(("the most work", "a single request"), advise(rows), strict=True):
+        lines.append(
+            f"best for {purpose}: device.instances = {row.instances}, "
+            f"device.threads = {row.threads}"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _block_plan(options: argparse.Namespace) -> BlockPlan | None:
@@ -238,6 +298,9 @@ def _table(profile: Profile) -> str:
             figures = (latency.p50, latency.p90, latency.p99)
             columns = " ".join(f"{1e3 * value:8.3f}" for value in figures)
             lines.append(f"{segment:>7} {batch:>5} {columns} {1e3 * cost.processor:9.3f}")
+    if profile.corun is not None:
+        factors = ", ".join(f"{factor:.2f}" for factor in profile.corun)
+        lines.append(f"times longer while 0, 1, ... other instances run: {factors}")
     if profile.energy is not None:
         lines += _energy_table(profile, profile.energy)
     return "\n".join(lines) + "\n"

@@ -86,9 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--corun",
         type=_factors,
-        default=(1.0,),
         metavar="1.0,1.4",
-        help="how many times slower a batch is while no, one, ... others run",
+        help="how many times slower a batch is while no, one, ... others run (default: as the "
+        "profiles have it)",
     )
     parser.add_argument(
         "--network", type=quantity(LATENCIES), default=0.0, metavar="5ms", help="delay each way"
@@ -127,7 +127,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         device = DeviceSettings(
             lanes=options.lanes,
-            corun=options.corun,
+            corun=options.corun or _measured_corun(options.lanes, list(models.values())),
             slow=_spans(options.slowdown),
             network=options.network,
             noise=not options.no_noise,
@@ -163,6 +163,20 @@ def run(options: argparse.Namespace) -> int:
             raise DelenError(f"the plots cannot be written: {error}") from error
         print(f"written: {', '.join(map(str, files))}", file=sys.stderr)
     return 0
+
+
+def _measured_corun(lanes: int, models: Sequence[SimulatedModel]) -> tuple[float, ...]:
+    """The factors of the model that suffers most; ConfigError if ``lanes`` need some that nobody
+    has measured."""
+    known = [model.profile.corun or (1.0,) for model in models]
+    for model, factors in zip(models, known, strict=True):
+        if len(factors) < lanes:
+            raise ConfigError(
+                f"--lanes is {lanes}, and the profile of {model.name} does not say how much "
+                f"{lanes} instances slow each other down: give --corun, or measure it with "
+                "`delen profile --instances`"
+            )
+    return tuple(max(factors) for factors in zip(*known, strict=False))
 
 
 def _ours_first(names: Sequence[str]) -> list[str]:

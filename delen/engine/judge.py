@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import get_args
 
 from delen.engine.job import Job
@@ -15,12 +16,14 @@ log = logging.getLogger("delen.engine")
 
 
 class Judge:
-    """Says of jobs that reached an exit whether they stop there."""
+    """Says of jobs that reached an exit whether they stop there. Exit policies are asked by one
+    lane at a time, since they may keep state."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._fallback = BoundsPolicy()
         self._reported: set[str] = set()
+        self._asking = threading.Lock()
 
     def reason_to_stop(self, job: Job, batch: int, now: float) -> Reason | None:
         """Why ``job``, which has just left a batch of so many, ends here; None if it goes on."""
@@ -35,7 +38,8 @@ class Judge:
             min(batch, model.figures.max_batch),
         )
         try:
-            decision = model.policy.decide(view)
+            with self._asking:
+                decision = model.policy.decide(view)
             _check(decision, view)
         except Exception:
             if model.name not in self._reported:

@@ -77,6 +77,10 @@ class Runtime:
         self._worker.add_model(model)
         return model
 
+    def lanes(self) -> tuple[int, int]:
+        """How many batches may run at once, and how many do."""
+        return self._worker.lanes()
+
     def jobs(self, name: str) -> int:
         """How many jobs of model ``name`` are queued or running."""
         return self._worker.jobs_of(name)

@@ -1,9 +1,12 @@
-"""Runs segments on the device, and tells costs and energy accounts what they took."""
+"""Runs segments on the device, and tells energy accounts what they took."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from math import isfinite
+
+import numpy as np
 
 from delen.energy import Share, Work
 from delen.engine.audit import Audit
@@ -14,52 +17,58 @@ from delen.engine.model import Model
 
 
 class Segments:
-    """Used by the one thread that owns the device. ``threads`` are those that backends run on."""
+    """Used by the threads of all lanes. ``threads`` are those that each run takes."""
 
     def __init__(self, desk: EnergyDesk, threads: int) -> None:
         self._desk = desk
         self._threads = threads
 
-    def run(self, jobs: Sequence[Job]) -> Work:
+    def run(self, jobs: Sequence[Job], lane: int) -> Work:
         """Take ``jobs``, all of one model, through the segment that they wait for: then each has
-        the answer of its exit."""
+        the answer of its exit, but for those whose numbers are not finite."""
         model, segment, size = jobs[0].model, jobs[0].segment, len(jobs)
         shares = tuple(job.share for job in jobs)
-        run, work = self._run(model, segment, [job.features for job in jobs], shares)
+        run, work = self._run(model, segment, [job.features for job in jobs], shares, lane)
         for job in jobs:
             job.started = min(job.started, work.began)
         each = None if work.joules is None else work.joules * model.costs.energy.factor(segment)
         features = run.features or [None] * size
         for row, job in enumerate(jobs):
+            confidence, logits = float(run.confidence[row]), run.logits[row].copy()
+            if not (isfinite(confidence) and np.isfinite(logits).all()):
+                continue
             job.reached(
                 segment,
-                float(run.confidence[row]),
-                run.logits[row].copy(),
+                confidence,
+                logits,
                 None if each is None else each / size,
                 features[row],
             )
         return work
 
-    def run_audit(self, audit: Audit) -> tuple[Work, bool | None]:
+    def run_audit(self, audit: Audit, lane: int) -> tuple[Work, bool | None]:
         """Take ``audit`` through its next segment. After the last one, whether its exit agrees."""
-        run, work = self._run(audit.model, audit.segment, [audit.features], ())
+        run, work = self._run(audit.model, audit.segment, [audit.features], (), lane)
         if audit.segment == audit.last:
             return work, int(run.logits[0].argmax()) == audit.index
         audit.features, audit.segment = run.features[0], audit.segment + 1
         return work, None
 
     def _run(
-        self, model: Model, segment: int, samples: list[Features], shares: tuple[Share, ...]
+        self,
+        model: Model,
+        segment: int,
+        samples: list[Features],
+        shares: tuple[Share, ...],
+        lane: int,
     ) -> tuple[SegmentRun, Work]:
         costs, size = model.costs, len(samples)
-        profile, cost = costs.profile, costs.cost(segment, size)
+        cost = costs.cost(segment, size)
         began, processor = time.monotonic(), time.thread_time()
-        run = model.network.run(segment, samples)
+        run = model.network.run(segment, samples, lane)
         processor = (time.thread_time() - processor) * self._threads
         ended = time.monotonic()
         joules = costs.energy.predict(cost, processor)
-        if costs.profile is profile:  # else this was still the power mode before
-            costs.learn(segment, size, ended - began, joules)
         work = Work(model.name, segment, size, began, ended, joules, shares)
         self._desk.ran(work)
         return run, work

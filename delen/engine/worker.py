@@ -1,4 +1,4 @@
-"""The thread that owns the device: it does what the scheduler says, and answers jobs."""
+"""The threads that own the device: they do what the scheduler says, and answer jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from math import inf
 
-from delen.dispatch import Manners, Task
+from delen.dispatch import Key, Manners, Task
 from delen.energy import Work
 from delen.engine.answer import terms_of, write_result
 from delen.engine.audit import Audit, Audits
@@ -32,16 +32,25 @@ _LONGEST_WAIT = 3600.0
 """Seconds after which the scheduler is asked again, whatever it said; locks take no infinity."""
 
 
+def _no_answer(job: Job, batch: Batch) -> BackendError | None:
+    """What is wrong if ``job`` has no answer of the segment that ran."""
+    segment = batch.key.segment
+    if job.exit == segment:
+        return None
+    return BackendError(f"exit {segment} of {batch.key.model} gave no finite numbers for the input")
+
+
 def _cancelled() -> Draining:
     return Draining("cancelled before its first exit", retry_after=1.0)
 
 
 class Worker:
-    """Runs jobs to their answers, one batch of one segment at a time.
+    """Runs jobs to their answers, one batch of one segment at a time on each of the scheduler's
+    lanes, which have a thread each.
 
     A job always ends: with the best answer it has, or, where it has none, with an error. Some
-    early answers are audited: once they are out, and while nothing else waits, they are run on
-    to the deepest exit. Nobody waits for that, but for the segment that runs.
+    early answers are audited: once they are out, and while nothing else waits or runs, they are
+    run on to the deepest exit. Nobody waits for that, but for the segment that runs.
     """
 
     def __init__(
@@ -56,12 +65,19 @@ class Worker:
         self._models: set[str] = set()
         self._lost: dict[str, tuple[int, DelenError]] = {}
         self._audits = Audits()
-        self._audited_until = 0.0
         self._failures = 0
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._work_waits = threading.Condition(self._lock)
+        self._all_ended = threading.Condition(self._lock)
         self._stopping = False
-        self._thread = threading.Thread(target=self._loop, name="delen-worker", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(
+                target=self._loop, args=(lane,), name=f"delen-lane-{lane}", daemon=True
+            )
+            for lane in range(scheduler.lanes)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def manners(self) -> Manners:
@@ -69,13 +85,13 @@ class Worker:
         return self._scheduler.manners
 
     def add_model(self, model: Model) -> None:
-        with self._changed:
+        with self._lock:
             self._models.add(model.name)
             self._scheduler.learn_model(model.name, model.figures)
 
     def remove_model(self, name: str) -> int:
         """Take no more jobs of model ``name``, unless some are queued or running: how many."""
-        with self._changed:
+        with self._lock:
             jobs = self.jobs_of(name)
             if not jobs and name in self._models:
                 self._models.remove(name)
@@ -86,16 +102,16 @@ class Worker:
     def keep_resident(self, name: str, depth: int) -> None:
         """Only the first ``depth`` segments of model ``name`` are in memory from now on; jobs that
         need others wait for them, as long as their bounds let them."""
-        with self._changed:
+        with self._lock:
             self._scheduler.keep_resident(name, depth)
             if depth > self._lost.get(name, (0, None))[0]:
                 self._lost.pop(name, None)
-            self._changed.notify_all()
+            self._work_waits.notify_all()
 
     def give_up_on(self, name: str, segment: int, error: DelenError) -> None:
         """End the jobs of model ``name`` that wait for ``segment``, which cannot be loaded, and all
         that come to wait for it until it can."""
-        with self._changed:
+        with self._lock:
             self._lost[name] = (segment, error)
             for task in self._scheduler.parked(name):
                 self._scheduler.remove(time.monotonic(), task.id)
@@ -103,40 +119,39 @@ class Worker:
 
     def change_model(self, change: Callable[[], None]) -> None:
         """Let ``change`` give a model other costs while no decision is made."""
-        with self._changed:
+        with self._lock:
             change()
 
     def stand(self, tenant: str, standing: Standing) -> None:
         """From now on requests of ``tenant`` are served as its ``standing`` says."""
-        with self._changed:
+        with self._lock:
             self._scheduler.shares.set_weight(tenant, standing.weight)
             self._scheduler.shares.set_priority(tenant, standing.priority)
 
     def behind(self, tenants: Iterable[str]) -> set[str]:
         """Those of ``tenants`` that have used more than their share."""
-        with self._changed:
+        with self._lock:
             now, shares = time.monotonic(), self._scheduler.shares
             return {tenant for tenant in tenants if shares.is_behind(now, tenant)}
 
     def seconds_ahead(self, priority: int | None, tenant: str, deadline: float) -> float:
         """Seconds until a new job with these properties would start; 0 for a dispatch policy that
         does not want to know. Overloaded where too much work of ``tenant`` waits already."""
-        with self._changed:
+        with self._lock:
             now = time.monotonic()
             self._scheduler.check_room(now, tenant)
             if not self.manners.admits:
                 return 0.0
-            ahead = self._scheduler.ahead(now, priority, tenant, deadline)
-            return ahead + max(0.0, self._audited_until - now)
+            return self._scheduler.ahead(now, priority, tenant, deadline)
 
     def backlog_seconds(self) -> float:
         """Seconds until all that waits now is done."""
-        with self._changed:
+        with self._lock:
             return self._scheduler.backlog(time.monotonic())
 
     def submit(self, job: Job) -> None:
         """Queue a job; its future gets the answer."""
-        with self._changed:
+        with self._lock:
             if self._stopping:
                 raise Draining("the engine is closed", retry_after=1.0)
             if job.model.name not in self._models:
@@ -147,49 +162,62 @@ class Worker:
             self._jobs[job.id] = job
             priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)
             self._scheduler.add(time.monotonic(), job.task(priority))
-            self._changed.notify_all()
+            self._work_waits.notify()
 
     def cancel(self, job: Job) -> None:
         """End ``job`` at its next segment's end, or now if it waits."""
-        with self._changed:
+        with self._lock:
             job.cancelled = True
             if job.id in self._scheduler:
                 self._scheduler.remove(time.monotonic(), job.id)
                 self._end_early(job, _cancelled())
 
+    def lanes(self) -> tuple[int, int]:
+        """How many batches may run at once, and how many do."""
+        with self._lock:
+            return self._scheduler.lanes, self._scheduler.busy
+
     def jobs_of(self, model: str) -> int:
         """How many jobs of ``model`` are queued or running."""
-        with self._changed:
+        with self._lock:
             return sum(job.model.name == model for job in self._jobs.values())
 
     def drain(self, timeout: float) -> bool:
         """Wait until no job is left, at most ``timeout`` seconds; True if none is."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._jobs, timeout)
+        with self._lock:
+            return self._all_ended.wait_for(lambda: not self._jobs, timeout)
 
     def close(self) -> None:
-        """Refuse what waits, let the running segment end, and stop the thread."""
-        with self._changed:
+        """Refuse what waits, let the running segments end, and stop the threads."""
+        with self._lock:
             self._stopping = True
             for job in list(self._jobs.values()):
                 self.cancel(job)
-            self._changed.notify_all()
-        self._thread.join()
+            self._work_waits.notify_all()
+        for thread in self._threads:
+            thread.join()
 
-    def _loop(self) -> None:
+    def _loop(self, lane: int) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 orders = self._ask()
                 while orders.idle and not self._stopping and not self._may_audit():
-                    self._changed.wait(min(_LONGEST_WAIT, max(0.0, orders.wake - time.monotonic())))
+                    wait = min(_LONGEST_WAIT, max(0.0, orders.wake - time.monotonic()))
+                    self._work_waits.wait(wait)
                     orders = self._ask()
                 if orders.idle and self._stopping:
                     return
-                audit = self._next_audit() if orders.idle else None
-            if audit is None:
-                self._follow(orders)
-            else:
-                self._run_audit(audit)
+                audit = self._start_audit() if orders.idle else None
+                if len(self._scheduler):
+                    self._work_waits.notify()  # a lane that is idle looks after what waits on
+            try:
+                if audit is None:
+                    self._follow(orders, lane)
+                else:
+                    self._run_audit(*audit, lane)
+            except Exception as error:
+                log.exception("lane %d failed; it goes on with what waits", lane)
+                self._abandon(orders, error)
             audit = None  # nothing of a model that is unloaded meanwhile may be held here
 
     def _ask(self) -> Orders:
@@ -203,7 +231,7 @@ class Worker:
             self._failures = self._scheduler.failures
         return orders
 
-    def _follow(self, orders: Orders) -> None:
+    def _follow(self, orders: Orders, lane: int) -> None:
         for task in orders.late:
             if task.exit >= 0:
                 self._answer(self._jobs[task.id], "latency")
@@ -216,37 +244,77 @@ class Worker:
         for task in orders.refuse:
             self._give_up(task)
         if orders.run is not None:
-            self._run(orders.run)
+            self._run(orders.run, lane)
 
-    def _run(self, batch: Batch) -> None:
+    def _abandon(self, orders: Orders, error: Exception) -> None:
+        """End the jobs of ``orders`` that neither ended nor wait again."""
+        failure = BackendError(f"the engine failed: {type(error).__name__}; see its log")
+        run = () if orders.run is None else orders.run.tasks
+        for task in (*orders.late, *orders.answer, *orders.refuse, *run):
+            with self._lock:
+                job = None if task.id in self._scheduler else self._jobs.pop(task.id, None)
+                if not self._jobs:
+                    self._all_ended.notify_all()
+            if job is not None and not job.future.done():
+                job.future.set_exception(failure)
+
+    def _run(self, batch: Batch, lane: int) -> None:
         jobs = [self._jobs[task.id] for task in batch.tasks]
+        costs = jobs[0].model.costs
+        profile = costs.profile
         work: Work | None = None
         failure: BackendError | None = None
         reasons: list[Reason | None] = [None] * len(jobs)
         try:
-            work = self._segments.run(jobs)
-            reasons = [self._reason_to_stop(job, len(jobs), work.ended) for job in jobs]
+            work = self._segments.run(jobs, lane)
         except Exception as error:
-            log.exception("segment %d of %s failed", batch.key.segment, batch.key.model)
-            failure = BackendError(f"the engine failed in segment {batch.key.segment}: {error}")
-        now = time.monotonic()
-        with self._changed:
-            self._scheduler.ran(now, batch, now - batch.began)
-        for task, job, reason in zip(batch.tasks, jobs, reasons, strict=True):
-            with self._changed:
-                if failure is None and job.cancelled:
+            failure = self._failed(batch, error)
+        now = self._tell_end(batch, work if costs.profile is profile else None)
+        try:
+            if work is not None:
+                reasons = [self._reason_to_stop(job, len(jobs), work.ended) for job in jobs]
+        except Exception as error:
+            failure = self._failed(batch, error)
+        ended: list[tuple[Job, Reason | None, DelenError | None]] = []
+        with self._lock:
+            for task, job, reason in zip(batch.tasks, jobs, reasons, strict=True):
+                problem: DelenError | None = failure or _no_answer(job, batch)
+                if problem is not None:
+                    reason = None
+                elif job.cancelled:
                     reason = "cancelled"
-                problem = failure or (self._loss(job) if reason is None else None)
+                elif reason is None:
+                    problem = self._loss(job)
                 if problem is None and reason is None:
                     self._scheduler.resume(now, task, job.confidence, job.joules_left)
-                    continue
-                self._scheduler.end(now, task)
+                else:
+                    self._scheduler.end(now, task)
+                    ended.append((job, reason, problem))
+            if ended and len(self._scheduler):
+                self._work_waits.notify()  # this lane has answers to write first
+        for job, reason, problem in ended:
             if reason is not None:
                 self._answer(job, reason)
             elif problem is not None:
                 self._end_early(job, problem)
         if work is not None:
             self._observer.ran(work)
+
+    def _tell_end(self, batch: Batch, work: Work | None) -> float:
+        """Free the lane of ``batch`` and return when. There is no ``work`` to learn from if it
+        failed, or if it ran in the power mode before."""
+        now = time.monotonic()
+        with self._lock:
+            if work is None:
+                self._scheduler.ran(now, batch, now - batch.began)
+            else:
+                taken = now - batch.began
+                self._scheduler.ran(now, batch, taken, work.seconds, work.joules)
+        return now
+
+    def _failed(self, batch: Batch, error: Exception) -> BackendError:
+        log.exception("segment %d of %s failed", batch.key.segment, batch.key.model)
+        return BackendError(f"the engine failed in segment {batch.key.segment}: {error}")
 
     def _reason_to_stop(self, job: Job, batch: int, now: float) -> Reason | None:
         if self.manners.plans:
@@ -261,7 +329,7 @@ class Worker:
     def _give_up(self, task: Task) -> None:
         """Refuse ``task``, which has no answer; one that takes the best effort gets more time."""
         job = self._jobs[task.id]
-        with self._changed:
+        with self._lock:
             now = time.monotonic()
             has_time = task.deadline < inf and not job.cancelled and self._loss(job) is None
             if job.takes_best_effort and has_time:
@@ -276,32 +344,34 @@ class Worker:
         self._fail(job, Overloaded("other work left no time for it", retry_after=wait))
 
     def _may_audit(self) -> bool:
-        return len(self._audits) > 0 and len(self._scheduler) == 0
+        scheduler = self._scheduler
+        return len(self._audits) > 0 and len(scheduler) == 0 and scheduler.busy == 0
 
-    def _next_audit(self) -> Audit:
+    def _start_audit(self) -> tuple[Audit, Batch]:
         audit = self._audits.next()
-        takes = audit.model.costs.typical(audit.segment, audit.segment, 1)
-        self._audited_until = time.monotonic() + takes
-        return audit
+        key = Key(audit.model.name, audit.segment)
+        return audit, self._scheduler.start_own(time.monotonic(), key, audit.model.figures)
 
-    def _run_audit(self, audit: Audit) -> None:
+    def _run_audit(self, audit: Audit, batch: Batch, lane: int) -> None:
         """Run its next segment; one that is not in memory is not loaded for it."""
         segment, model = audit.segment, audit.model
+        profile, work, agrees = model.costs.profile, None, None
         lease = model.residence.borrow(segment)
         if lease is None:
-            self._audited_until = 0.0
+            self._tell_end(batch, None)
             return
         try:
-            work, agrees = self._segments.run_audit(audit)
+            work, agrees = self._segments.run_audit(audit, lane)
         except Exception:
             log.exception("segment %d of %s failed in an audit", segment, model.name)
-            return
         finally:
             lease.end()
-            self._audited_until = 0.0
+        self._tell_end(batch, work if model.costs.profile is profile else None)
+        if work is None:
+            return
         self._observer.ran(work)
         if agrees is None:
-            with self._changed:
+            with self._lock:
                 self._audits.put_back(audit)
             return
         model.watch.audited(agrees, audit.promised)
@@ -320,9 +390,9 @@ class Worker:
         self._forget(job, result)
         job.future.set_result(result)
         self._observer.answered(result)
-        audit = self._audits.of(job, reason, features)
-        if audit is not None:
-            with self._changed:
+        with self._lock:
+            audit = self._audits.of(job, reason, features)
+            if audit is not None:
                 self._audits.add(audit)
 
     def _fail(self, job: Job, error: DelenError) -> None:
@@ -334,7 +404,7 @@ class Worker:
         job.features = None
         job.lease.end()
         self._desk.ended(job.share, job.reserved, job.energy, result)
-        with self._changed:
+        with self._lock:
             self._jobs.pop(job.id, None)
             if not self._jobs:
-                self._changed.notify_all()
+                self._all_ended.notify_all()

@@ -8,7 +8,7 @@ from math import inf, nextafter
 from types import MappingProxyType
 from typing import NamedTuple
 
-from delen.dispatch import DispatchPolicy, Manners, Ran, Task
+from delen.dispatch import DispatchPolicy, Key, Manners, Ran, Task
 from delen.errors import Overloaded
 from delen.scheduler.contained import ContainedPolicy, PolicyFailure
 from delen.scheduler.figures import ModelFigures
@@ -33,11 +33,11 @@ _MARGIN = 1.25
 class Orders(NamedTuple):
     """What the driver is to do now.
 
-    Run ``run`` and tell ``Scheduler.ran`` when it ended. Send out the answers that ``answer``
-    (the policy wants it) and ``late`` (no better one could be had in time) have. Fail ``refuse``,
-    which have none, and those ``late`` ones that have none because their segment did not come into
-    memory in time. All but ``run`` have ended for the scheduler. Ask again at once if ``again``,
-    else at ``wake`` (seconds, the caller's clock) if nothing happened until then.
+    Run ``run`` on a free lane and tell ``Scheduler.ran`` when it ended. Send out the answers that
+    ``answer`` (the policy wants it) and ``late`` (no better one could be had in time) have. Fail
+    ``refuse``, which have none, and those ``late`` ones that have none because their segment did
+    not come into memory in time. All but ``run`` have ended for the scheduler. Ask again at once if
+    ``again``, else at ``wake`` (seconds, the caller's clock) if nothing happened until then.
     """
 
     run: Batch | None = None
@@ -90,7 +90,9 @@ class Scheduler:
     """The tasks of one device from their admission to their end.
 
     A task is added once; then it waits (``add``, ``resume``) or runs (``next``, ``ran``) until
-    it ends: in ``next``, or by ``end`` or ``remove``. ``lanes`` batches run at once. ``default``
+    it ends: in ``next``, or by ``end`` or ``remove``. At most ``lanes`` batches run at once; one
+    starts beside others only where that lets the device do more, and breaks no deadline of theirs
+    (Lanes.opens). While lanes are busy all figures are those of running beside them. ``default``
     decides where ``policy`` fails. Times are in seconds on the caller's clock; one that falls is
     taken to stand still.
     """
@@ -123,6 +125,16 @@ class Scheduler:
     def __contains__(self, id: int) -> bool:
         """Whether task ``id`` waits."""
         return id in self._groups
+
+    @property
+    def lanes(self) -> int:
+        """How many batches may run at once."""
+        return self._lanes.count
+
+    @property
+    def busy(self) -> int:
+        """How many run."""
+        return self._lanes.busy
 
     @property
     def manners(self) -> Manners:
@@ -204,34 +216,54 @@ class Scheduler:
         now = self._clock(now)
         if not self._groups:
             return NOTHING
-        if not self._lanes.free:
-            late = self._too_late(now, self._lanes.next_free(now))
+        if not self._lanes.opens(now):
+            late = self._too_late(now, self._lanes.next_end(now))
             return Orders(late=late, wake=self._wake(inf))
         late = self._too_late(now, nextafter(now, -inf))
         if not self._groups.view:
             return Orders(late=late, wake=self._wake(inf))
         turn = self._policy.choose(now, self._groups, self._figures_view, self._lanes.idle)
-        run = self._start(now, turn.run) if turn.run else None
+        run = self._start_tasks(now, turn.run) if turn.run else None
         answer = tuple([self.remove(now, task.id) for task in turn.answer])
         refuse = tuple([self.remove(now, task.id) for task in turn.refuse])
         acted = run is not None or bool(answer or refuse)
-        if acted and self._lanes.free and self._groups.view:
+        opens = self._lanes.opens(now)
+        if acted and self._groups.view and opens:
             return Orders(run, answer, late, refuse, now, again=True)
-        late += self._too_late(now, self._lanes.next_free(now))
+        late += self._too_late(now, now if opens else self._lanes.next_end(now))
         wake = inf if acted else min(turn.wake, now + LONGEST_HOLD)
         return Orders(run, answer, late, refuse, self._wake(wake))
 
-    def ran(self, now: float, batch: Batch, seconds: float) -> None:
-        """``batch`` ended after ``seconds``; its tasks are to be resumed or ended one by one."""
-        self._lanes.end(batch)
-        each = seconds / len(batch.tasks)
-        model, segment = batch.key
-        alone = self._figures[model].typical(segment, segment, 1)
+    def start_own(self, now: float, key: Key, figures: ModelFigures) -> Batch:
+        """The driver runs the segment of ``key`` for itself, on one sample and one lane."""
+        return self._start(self._clock(now), key, (), figures)
+
+    def ran(
+        self,
+        now: float,
+        batch: Batch,
+        seconds: float,
+        measured: float | None = None,
+        joules: float | None = None,
+    ) -> None:
+        """``batch`` took a lane for ``seconds``, in which the segment itself took ``measured``
+        (None: that says nothing of it) and ``joules`` by the account (None: unknown). Its tasks
+        are to be resumed or ended one by one."""
+        now = self._clock(now)
+        self._lanes.end(now, batch)
+        (model, segment), size = batch.key, len(batch.tasks)
+        figures = self._figures.get(model)
+        if measured is not None and figures is not None:
+            figures.learn(segment, max(1, size), measured, joules, batch.spent)
+        self._tell_busy()
+        if figures is None or not size:
+            return
+        each = seconds / size
+        alone = figures.typical(segment, segment, 1) / figures.pace * figures.corun.gain
         self._batched += _BATCHED_GAIN * (each / alone - self._batched)
         for task in batch.tasks:
             self._accounts[task.id].used += each
-        ran = Ran(batch.key, len(batch.tasks), seconds, batch.predicted)
-        self._policy.ran(self._clock(now), ran)
+        self._policy.ran(now, Ran(batch.key, size, seconds, batch.predicted))
 
     def ahead(self, now: float, priority: int | None, tenant: str, deadline: float) -> float:
         """Seconds until a new task with these properties can start, if no work is done before
@@ -245,7 +277,7 @@ class Scheduler:
             group.seconds_before(priority, behind, deadline) * self._discount(group)
             for group in self._groups.view.values()
         )
-        return before / self._lanes.count + self._lanes.wait(now)
+        return before + self._lanes.wait(now)
 
     def backlog(self, now: float) -> float:
         """Seconds until all that waits is done, if nothing more came."""
@@ -281,11 +313,13 @@ class Scheduler:
         groups = self._groups.view.values()
         waiting = sum(map(len, groups)) or 1
         best = sum(len(group) * self._discount(group) for group in groups) / waiting
-        return _MARGIN * max(best, self._batched) / self._lanes.count
+        return _MARGIN * max(best, self._batched)
 
     def _discount(self, group: WaitingGroup) -> float:
-        """What the tasks of ``group`` take in batches, over what they take one by one."""
-        return self._figures[group.key.model].discount(group.key.segment, len(group))
+        """What the tasks of ``group`` take in batches on all lanes, over what they take one by
+        one alone."""
+        figures = self._figures[group.key.model]
+        return figures.discount(group.key.segment, len(group)) / figures.corun.gain
 
     def _clock(self, now: float) -> float:
         if now > self._now:
@@ -336,12 +370,22 @@ class Scheduler:
             del self._queues[account.bucket]
         return task
 
-    def _start(self, now: float, chosen: Sequence[Task]) -> Batch:
-        model, segment = key = self._groups.key_of(chosen[0].id)
+    def _start_tasks(self, now: float, chosen: Sequence[Task]) -> Batch:
+        key = self._groups.key_of(chosen[0].id)
         tasks = tuple([self._unqueue(task.id) for task in chosen])
-        batch = Batch(key, tasks, now, self._figures[model].typical(segment, segment, len(tasks)))
-        self._lanes.start(batch)
+        return self._start(now, key, tasks, self._figures[key.model])
+
+    def _start(self, now: float, key: Key, tasks: tuple[Task, ...], figures: ModelFigures) -> Batch:
+        batch = self._lanes.start(now, key, tasks, figures)
+        self._tell_busy()
         return batch
+
+    def _tell_busy(self) -> None:
+        """Let figures be of what starts now, beside what runs."""
+        if self._lanes.count > 1:
+            others = min(self._lanes.busy, self._lanes.count - 1)
+            for figures in self._figures.values():
+                figures.run_beside(others)
 
     def _too_late(self, now: float, start: float) -> tuple[Task, ...]:
         """End the tasks that get no answer, or no better one, in time if they start after

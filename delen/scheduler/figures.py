@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from delen.calibration import Calibration
+from delen.corun import CoRun
 from delen.costs import Costs
 from delen.dispatch import Task
 from delen.scheduler.outlook import Outlook
@@ -44,6 +45,31 @@ class ModelFigures:
         self._follow_profile()
         return self._max_batch
 
+    @property
+    def pace(self) -> float:
+        """How many times longer all takes now than on an idle device, for the lanes that are
+        busy."""
+        return self._costs.pace
+
+    @property
+    def corun(self) -> CoRun:
+        return self._costs.corun
+
+    def run_beside(self, others: int) -> None:
+        """What starts from now on runs while ``others`` lanes are busy."""
+        self._costs.run_beside(others)
+
+    def learn(
+        self,
+        segment: int,
+        batch: int,
+        measured: float,
+        joules: float | None,
+        spent: Sequence[float],
+    ) -> None:
+        """As ``Costs.learn``."""
+        self._costs.learn(segment, batch, measured, joules, spent)
+
     def typical(self, first: int, last: int, batch: int) -> float:
         """The median time of segments ``first`` to ``last`` on a batch, in seconds."""
         return self._costs.typical(first, last, batch)
@@ -80,12 +106,12 @@ class ModelFigures:
 
     def mandatory(self, task: Task, expected: float) -> float:
         """Device seconds of what cannot be left out of ``task``, which is ``expected`` to take so
-        many: its first answer, or all of it if it keeps a floor."""
+        many alone: its first answer, or all of it if it keeps a floor."""
         if task.floor:
             return expected
         if task.exit >= 0:
             return 0.0
-        return self._costs.typical(task.segment, self.next_useful(task), 1)
+        return self._costs.typical(task.segment, self.next_useful(task), 1) / self._costs.pace
 
     def expected(self, task: Task) -> float:
         """Device seconds that ``task`` takes alone up to its end, less where samples like it are
@@ -97,7 +123,8 @@ class ModelFigures:
         if undisturbed is None:
             if len(self._works) >= _KEPT:
                 self._works.clear()
-            undisturbed = self._works[key] = self._expected(*key) / slowdown
+            taken = self._expected(*key) / self._costs.pace
+            undisturbed = self._works[key] = taken / slowdown
         return undisturbed * slowdown
 
     def _expected(self, segment: int, last: int, threshold: float | None) -> float:

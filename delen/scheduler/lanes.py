@@ -1,24 +1,44 @@
-"""The batches that run now, at most one a lane, and when a lane is predicted to get free."""
+"""The batches that run now, at most one a lane: how far they are, and whether one more pays."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import inf
 
+from delen.corun import ALONE, CoRun
 from delen.dispatch import Key, Task
+from delen.scheduler.figures import ModelFigures
+
+_LEAST_GAIN = 1.05
+"""One more lane has to raise the work that is done by this factor."""
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Tasks that run one segment together from ``began``; ``predicted`` seconds are typical."""
+    """Tasks that run one segment together from ``began``; ``predicted`` seconds are typical.
+
+    It has no tasks where the driver runs the segment for itself. ``alone`` are the typical seconds
+    that are left of it if no other lane is busy, ``late`` how many times as long they are at the
+    quantile that plans use, and ``corun`` says how much longer they take beside others. ``due`` are
+    the times at which it has to end for its tasks, ascending; ``spent[k]`` the seconds that it ran
+    while k others did.
+    """
 
     key: Key
     tasks: tuple[Task, ...]
     began: float
     predicted: float
+    alone: float = 0.0
+    late: float = 1.0
+    corun: CoRun = ALONE
+    due: tuple[float, ...] = ()
+    spent: list[float] = field(default_factory=lambda: [0.0])
 
 
 class Lanes:
-    """``count`` batches can run at once."""
+    """``count`` batches can run at once. The times that it is told may not fall."""
 
     def __init__(self, count: int) -> None:
         if count < 1:
@@ -26,30 +46,92 @@ class Lanes:
         self.count = count
         self.free = count
         self._running: list[Batch] = []
+        self._at = -inf
 
-    def start(self, batch: Batch) -> None:
+    @property
+    def busy(self) -> int:
+        return len(self._running)
+
+    @property
+    def idle(self) -> bool:
+        return not self._running
+
+    def start(self, now: float, key: Key, tasks: tuple[Task, ...], figures: ModelFigures) -> Batch:
+        """Take a lane for ``tasks``; without any for one sample of the driver's own."""
+        segment, size = key.segment, max(1, len(tasks))
+        typical = figures.typical(segment, segment, size)
+        batch = Batch(key, tasks, now, typical, typical / figures.pace)
+        if self.count > 1:
+            batch.late = figures.late(segment, segment, size) / typical
+            batch.corun = figures.corun
+            batch.due = _due(tasks, figures)
+            batch.spent = [0.0] * self.count
+        self._advance(now)
         self._running.append(batch)
         self.free -= 1
+        return batch
 
-    def end(self, batch: Batch) -> None:
+    def end(self, now: float, batch: Batch) -> None:
         """Free the lane of ``batch``; ValueError if it does not run."""
+        self._advance(now)
         self._running.remove(batch)
         self.free += 1
 
-    def next_free(self, now: float) -> float:
-        """When a lane is free: ``now`` if one is, else at the earliest predicted end."""
-        if self.free:
-            return now
-        return max(now, min(batch.began + batch.predicted for batch in self._running))
+    def opens(self, now: float) -> bool:
+        """Whether a batch may start now: a lane is free, and either none is busy, or one more
+        lets the device do more and no running batch miss what it would keep without."""
+        running = self._running
+        if not running:
+            return True
+        if not self.free:
+            return False
+        self._advance(now)
+        others = len(running)
+        for batch in running:
+            before, beside = batch.corun.at(others - 1), batch.corun.at(others)
+            if (others + 1) / beside < _LEAST_GAIN * others / before:
+                return False
+            if batch.due:
+                left = max(0.0, batch.alone) * batch.late
+                first_kept = bisect_left(batch.due, now + left * before)
+                if first_kept < len(batch.due) and batch.due[first_kept] < now + left * beside:
+                    return False
+        return True
 
     def wait(self, now: float) -> float:
-        """Seconds until a lane is free."""
-        return self.next_free(now) - now if self._running else 0.0
+        """Seconds until a batch may start."""
+        return 0.0 if self.opens(now) else self.next_end(now) - now
 
     def running(self, model: str) -> int:
         """How many tasks of ``model`` run."""
         return sum(len(batch.tasks) for batch in self._running if batch.key.model == model)
 
-    @property
-    def idle(self) -> bool:
-        return not self._running
+    def next_end(self, now: float) -> float:
+        """When the first of those that run is predicted to end, ``now`` if it should have."""
+        self._advance(now)
+        others = len(self._running) - 1
+        left = min(batch.alone * batch.corun.at(others) for batch in self._running)
+        return now + max(0.0, left)
+
+    def _advance(self, now: float) -> None:
+        """Take in that the batches that run went on until ``now``."""
+        seconds, self._at = now - self._at, now
+        if not seconds:
+            return
+        others = len(self._running) - 1
+        for batch in self._running:
+            batch.spent[others] += seconds
+            batch.alone -= seconds / batch.corun.at(others)
+
+
+def _due(tasks: Iterable[Task], figures: ModelFigures) -> tuple[float, ...]:
+    """By when a batch of ``tasks`` has to end for each that has a deadline, ascending; for one
+    with a floor early enough for the rest of its plan."""
+    due = []
+    for task in tasks:
+        if task.deadline < inf:
+            rest = 0.0
+            if task.floor and task.segment < task.last:
+                rest = figures.late(task.segment + 1, task.last, 1)
+            due.append(task.deadline - rest)
+    return tuple(sorted(due))

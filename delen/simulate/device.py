@@ -1,4 +1,4 @@
-"""A device as it is, which the scheduler does not know: noise, slow times and what lanes cost."""
+"""A device as it is, which the scheduler does not know: noise and slow times."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _DRAWN = 65536
 
 @dataclass(frozen=True, slots=True)
 class DeviceSettings:
-    """``lanes`` batches run at once, each ``corun[k]`` times slower while k others run. ``slow``
+    """``lanes`` batches run at once, each ``corun[k]`` times slower while k others run (for
+    more than are named, the last factor holds). ``slow``
     are spans in which everything is slower, which must not overlap. ``network`` seconds pass from
     a client to the device, and as many back. ``overhead`` seconds of the lane are taken by each
     batch, beside what the profile says. Without ``noise`` all takes its median."""
@@ -88,16 +89,14 @@ class Device:
             name: durations(profile.answer).tolist() for name, profile in profiles.items()
         }
 
-    def takes(self, now: float, model: str, segment: int, batch: int, others: int) -> float:
-        """Seconds of ``segment`` on a ``batch`` that begins ``now`` while ``others`` run."""
+    def takes(self, now: float, model: str, segment: int, batch: int) -> float:
+        """Seconds of ``segment`` on a ``batch`` that begins ``now``, if nothing runs beside it."""
         key = (model, segment, batch)
         table = self._tables.get(key)
         if table is None:
             cost = self._profiles[model].cost(segment, batch)
             table = self._tables[key] = durations(cost.latency).tolist()
-        corun = self._settings.corun
-        factor = corun[min(others, len(corun) - 1)] * self._slowness(now)
-        return self._noise.draw(table) * factor + self._settings.overhead
+        return self._noise.draw(table) * self._slowness(now) + self._settings.overhead
 
     def answering(self, model: str) -> float:
         """Seconds from a segment's end to the answer."""

@@ -38,14 +38,15 @@ class SimulatedModel:
 
 
 class ModelInPlay:
-    """What one run knows and learns of a model. All of it starts afresh with every run."""
+    """What one run on a device with ``lanes`` knows and learns of a model. All of it starts afresh
+    with every run."""
 
-    def __init__(self, model: SimulatedModel) -> None:
+    def __init__(self, model: SimulatedModel, lanes: int = 1) -> None:
         self.name = model.name
         self._account = model.account
         self._means: dict[tuple[int, int], float] = {}
         self.decide = model.policy.decide
-        self.costs = Costs(model.profile, model.account, model.level)
+        self.costs = Costs(model.profile, model.account, model.level, lanes)
         self.plans = Plans(model.planner, self.costs)
         self.views = ExitViews(model.planner, self.costs, model.macs)
         self.figures = ModelFigures(self.costs, model.calibration, model.max_batch)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 from math import inf
 
 from delen.dispatch import DispatchPolicy, Task
@@ -16,6 +15,7 @@ from delen.scheduler.core import Orders, Scheduler
 from delen.scheduler.lanes import Batch
 from delen.scheduler.shares import Shares
 from delen.simulate.device import Device, DeviceSettings
+from delen.simulate.in_flight import InFlight
 from delen.simulate.ledger import Ledger
 from delen.simulate.model import ModelInPlay, SimulatedModel
 from delen.simulate.outcome import Fate, Outcomes
@@ -89,7 +89,8 @@ class _Run:
         self._arrivals = trace.arrivals
         self._default = next(iter(models))
         self._samples = draw_samples(trace, models, self._default, settings.seed)
-        self._models = {name: ModelInPlay(model) for name, model in models.items()}
+        lanes = settings.device.lanes
+        self._models = {name: ModelInPlay(model, lanes) for name, model in models.items()}
         self._unplanned = {name: model.plans.unplanned() for name, model in self._models.items()}
         device = settings.device
         self._network, self._lanes = device.network, device.lanes
@@ -108,8 +109,7 @@ class _Run:
         exits = max(model.exits for model in self._models.values())
         self._ledger = Ledger(trace, self._scheduler.policy, exits)
         self._plans: dict[int, Plan] = {}
-        self._running: list[tuple[float, int, Batch]] = []
-        self._batches = 0
+        self._running = InFlight(device.corun)
         self._wake = inf
 
     def play(self, progress: Callable[[int, int], None] | None) -> Outcomes:
@@ -118,12 +118,12 @@ class _Run:
         step = max(1, count // _STEPS)
         next_arrival = arrivals[0].time + network if count else inf
         while True:
-            ended = running[0][0] if running else inf
+            ended = running.next_end
             now = min(next_arrival, ended, self._wake)
             if now == inf:
                 break
             if ended <= now:
-                self._finish(now, heappop(running)[2])
+                self._finish(now, running.end())
             while next_arrival <= now:
                 self._arrive(now, row, arrivals[row])
                 row += 1
@@ -195,9 +195,8 @@ class _Run:
         if orders.run is not None:
             batch = orders.run
             model, segment = batch.key
-            seconds = self._device.takes(now, model, segment, len(batch.tasks), len(self._running))
-            self._batches += 1
-            heappush(self._running, (now + seconds, self._batches, batch))
+            seconds = self._device.takes(now, model, segment, len(batch.tasks))
+            self._running.start(now, batch, seconds)
         for task in orders.answer:
             self._answer(now, task, task.exit)
         for task in orders.late:
@@ -210,8 +209,8 @@ class _Run:
         (name, segment), tasks = batch.key, batch.tasks
         model, size, seconds = self._models[name], len(tasks), now - batch.began
         joules = model.spent(segment, size, seconds)
-        model.costs.learn(segment, size, seconds, None if joules is None else size * joules)
-        self._scheduler.ran(now, batch, seconds)
+        spent = None if joules is None else size * joules
+        self._scheduler.ran(now, batch, seconds, seconds, spent)
         each = seconds / size
         for task in tasks:
             self._ledger.spend(task.id, each, joules)

@@ -102,6 +102,9 @@ class Value:
     def choose(
         self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
     ) -> Turn:
+        for worth in self._worths.values():
+            if worth.pace != worth.figures.pace:
+                worth.renew()
         calm = self._while_all_can_be_kept(now, waiting, figures)
         if calm is not None:
             return calm

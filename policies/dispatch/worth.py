@@ -35,12 +35,13 @@ class Worth:
         max over later exits t of (accuracy of t, given c at k - accuracy of k) / seconds to t.
 
     It is kept per time of the whole network, ``full``, which follows the costs in ``renew``: a
-    slowdown changes all segments alike. Another profile, of another power mode, changes them apart:
-    then all is worked out anew.
+    slowdown changes all segments alike, and so do busy lanes (``pace``). Another profile, of
+    another power mode, changes them apart: then all is worked out anew.
     """
 
     def __init__(self, figures: Figures) -> None:
         self.figures = figures
+        self.pace = figures.pace
         self.last = figures.exits - 1
         self._work_out()
 
@@ -68,6 +69,7 @@ class Worth:
         """Take in what the segments take now.
 
         Another profile under which the whole takes as long as before is seen when that moves."""
+        self.pace = self.figures.pace
         late = self.figures.late(0, self.last, 1)
         same = self.figures.max_batch == self.largest
         if same and abs(late - self.slowest) <= _MOVED * late:

@@ -339,10 +339,10 @@ class Gate:
         self._network = network
         self.running, self.open = threading.Event(), threading.Event()
 
-    def run(self, segment: int, samples: Any) -> Any:
+    def run(self, segment: int, samples: Any, lane: int = 0) -> Any:
         self.running.set()
         assert self.open.wait(PATIENCE)
-        return self._network.run(segment, samples)
+        return self._network.run(segment, samples, lane)
 
 
 @pytest.fixture

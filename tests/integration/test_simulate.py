@@ -140,6 +140,25 @@ def test_bad_traces_are_named(
     assert named in capsys.readouterr().err
 
 
+def test_lanes_need_factors_that_somebody_has_measured(
+    simulate: Simulate, profile: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_lanes = ["--policy", "fifo", "--lanes", "2", "--json"]
+    assert simulate(*two_lanes) == 2
+    assert "the profile of tiny does not say" in capsys.readouterr().err
+    known = json.loads(profile.read_text())
+
+    def p95(*more: str) -> float:
+        assert simulate(*two_lanes, *more) == 0
+        (figures,) = objects(capsys)
+        return float(figures["latency_ms"]["p95"])
+
+    given = p95("--corun", "1.0,1.5")
+    profile.write_text(json.dumps({**known, "corun": [1.0, 1.5, 1.7]}))
+    assert p95() == pytest.approx(given, rel=0.05)
+    assert p95("--corun", "1.0,1.0") < given
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -20,7 +20,7 @@ class SegmentRun(NamedTuple):
     """What a segment gave: float32 ``logits [batch, classes]`` and ``confidence [batch]``.
 
     ``features`` holds one entry a sample, empty after the last segment. The arrays are valid
-    until the next run of the same network.
+    until the next run of the same network on the same lane.
     """
 
     features: Sequence[Features]
@@ -31,7 +31,7 @@ class SegmentRun(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Placement:
     """What a network runs on: ``runtime`` (onnxruntime or torch), the ``provider`` that it really
-    got, and its ``threads``."""
+    got, and the ``threads`` of each of its runs."""
 
     runtime: str
     provider: str
@@ -41,8 +41,9 @@ class Placement:
 class Network(Protocol):
     """A network whose segments are loaded and dropped one by one.
 
-    Each segment is used by one thread at a time. ``blank`` is a sample of zeros for ``segment``,
-    to run it once before it is needed.
+    Several threads may run it at once, each on another ``lane`` (0, 1, ...); what one lane gave may
+    go on on another. No segment is dropped while it runs. ``blank`` is a sample of zeros for
+    ``segment``, to run it once before it is needed.
     """
 
     @property
@@ -52,11 +53,11 @@ class Network(Protocol):
 
     def drop(self, segment: int) -> None: ...
     def blank(self, segment: int) -> Features: ...
-    def run(self, segment: int, samples: Sequence[Features]) -> SegmentRun: ...
+    def run(self, segment: int, samples: Sequence[Features], lane: int = 0) -> SegmentRun: ...
 
 
 class Backend(Protocol):
-    """Loads bundles. ``threads`` is how many its networks run on."""
+    """Loads bundles. ``threads`` is how many each run of a network takes."""
 
     @property
     def threads(self) -> int: ...

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,13 +34,26 @@ AUTO_ORDER = ("cuda", "cpu")
 """TensorRT builds its engines for minutes at the first load, so it is only taken when asked for."""
 
 
+class _LoadedSegment:
+    """A session, with buffers of their own for each lane that has run it."""
+
+    def __init__(self, bind: Callable[[], BoundSegment]) -> None:
+        self._bind = bind
+        self._lanes = {0: bind()}
+
+    def on(self, lane: int) -> BoundSegment:
+        if lane not in self._lanes:
+            self._lanes[lane] = self._bind()
+        return self._lanes[lane]
+
+
 class OnnxNetwork:
     """The segments of one bundle as ONNX Runtime sessions of ``backend``."""
 
     def __init__(self, bundle: Bundle, backend: OnnxBackend) -> None:
         self._bundle = bundle
         self._backend = backend
-        self._segments: list[BoundSegment | None] = [None] * len(bundle.exits)
+        self._segments: list[_LoadedSegment | None] = [None] * len(bundle.exits)
 
     @property
     def placement(self) -> Placement:
@@ -48,6 +61,9 @@ class OnnxNetwork:
 
     def load(self, segment: int) -> None:
         session = self._backend.session(self._bundle, segment)
+        self._segments[segment] = _LoadedSegment(partial(self._bind, session, segment))
+
+    def _bind(self, session: Any, segment: int) -> BoundSegment:
         manifest = self._bundle.manifest
         binding, capacity = session.io_binding(), manifest.max_batch
         feed: Feed = (
@@ -56,7 +72,7 @@ class OnnxNetwork:
             else InputFeed(binding, capacity, manifest.input.shape, np.dtype(manifest.input.dtype))
         )
         features = manifest.exits[segment].features
-        self._segments[segment] = BoundSegment(
+        return BoundSegment(
             session, binding, feed, capacity, manifest.classes, features, self._backend.memory
         )
 
@@ -73,7 +89,7 @@ class OnnxNetwork:
         """The shape of the features that ``segment``, which is not the first, reads."""
         return self._bundle.exits[segment - 1].features or ()
 
-    def run(self, segment: int, samples: Sequence[Features]) -> SegmentRun:
+    def run(self, segment: int, samples: Sequence[Features], lane: int = 0) -> SegmentRun:
         """Run ``segment`` on arrays, or on the features that the segment before it gave.
 
         Features are copied through the host only where the samples come from different batches;
@@ -83,7 +99,7 @@ class OnnxNetwork:
         if loaded is None:
             raise BackendError(f"segment {segment} of {self._bundle.name} is not loaded")
         try:
-            return loaded.run(samples)
+            return loaded.on(lane).run(samples)
         except Exception as error:
             raise BackendError(
                 f"segment {segment} failed on a batch of {len(samples)}: {error}"

@@ -56,7 +56,7 @@ class TorchNetwork:
         stored = self._bundle.exits[segment - 1].features or ()
         return _Row(torch.zeros((1, *stored), device=self._device), 0)
 
-    def run(self, segment: int, samples: Sequence[Features]) -> SegmentRun:
+    def run(self, segment: int, samples: Sequence[Features], lane: int = 0) -> SegmentRun:
         """Run ``segment`` on arrays, or on the features that the segment before it gave.
 
         The program takes a whole block of features and the rows that go on. Only where the

@@ -32,6 +32,7 @@ OUT_OF_RANGE = {
     "server.drain_seconds": [-1.0, 3601.0],
     "device.backend": ["gpu", ""],
     "device.threads": [0, -1],
+    "device.instances": [-1, 65],
     "power.source": ["solar"],
     "power.watts_per_core": [0.0, 2000.0],
     "power.total_rails": [["VDD_IN", "VDD_IN"]],

@@ -31,7 +31,7 @@ class Board(Bench):
         self.source: Any = SimpleNamespace(name="ina3221", scope="module_input")
         self.ran: list[tuple[int, int]] = []
 
-    def run(self, segment: int, samples: Sequence[Any]) -> SegmentRun:
+    def run(self, segment: int, samples: Sequence[Any], lane: int = 0) -> SegmentRun:
         count = len(samples)
         self.ran.append((segment, count))
         self.draw(0.004 * (segment + 1) * count, 0.040 * (segment + 1) * count)

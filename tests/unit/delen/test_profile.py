@@ -234,6 +234,26 @@ def test_a_device_has_a_plain_file_name() -> None:
     assert device.key.startswith("Intel_R__Xeon_R____2.80GHz_x-2c-cpu-1t-")
 
 
+def test_corun_is_read_back_and_checked(
+    make_profile: Callable[..., Profile], tmp_path: Path
+) -> None:
+    file = tmp_path / "profile.json"
+    made = make_profile(0.01, corun=(1.0, 1.5))
+    file.write_text(made.to_json())
+    assert load_profile(file) == made
+    assert "corun" not in make_profile(0.01).to_json()
+    for wrong, named in (
+        ([], "begin with 1"),
+        ([1.5], "begin with 1"),
+        ([1.0, 0.5], "0.5"),
+        ([1.0, "x"], "'x'"),
+        (1.5, "a list"),
+    ):
+        file.write_text(json.dumps(json.loads(made.to_json()) | {"corun": wrong}))
+        with pytest.raises(ProfileError, match=named):
+            load_profile(file)
+
+
 def test_accuracies_are_read_back_and_checked(
     make_profile: Callable[..., Profile], tmp_path: Path
 ) -> None:

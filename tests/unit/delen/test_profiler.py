@@ -42,7 +42,7 @@ class FakeNetwork:
         self.factor = 1.0
         self.seen: list[tuple[int, int]] = []
 
-    def run(self, segment: int, samples: Sequence[Any]) -> SegmentRun:
+    def run(self, segment: int, samples: Sequence[Any], lane: int = 0) -> SegmentRun:
         if segment == 0:
             self.factor = next(self.factors)
             assert all(sample.shape == (4, 4, 1) for sample in samples)

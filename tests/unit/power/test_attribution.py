@@ -98,6 +98,24 @@ def test_in_every_window_the_parts_sum_to_what_was_measured(
             assert abs(total - split.measured) <= 1e-9 * size
 
 
+def test_what_runs_at_once_on_two_lanes_shares_what_both_took() -> None:
+    """Each of two draws 3 W for half a second, one of them beside the other for half of that."""
+    times = np.arange(0.0, 20.0, 0.01)
+    phase = times % 1.0
+    watts = 2.0 + 3.0 * ((phase >= 0.1) & (phase < 0.6)) + 3.0 * ((phase >= 0.35) & (phase < 0.85))
+    one, other = Share("a", "camera"), Share("b", "phone")
+    works = [
+        work(window + began, window + began + 0.5, 1.5, share, segment=segment)
+        for window in range(20)
+        for began, share, segment in ((0.1, one, 0), (0.35, other, 1))
+    ]
+    splits = windows(Attributor(), works, Samples(times, watts), 20)
+    last = splits[-2]
+    assert last.kind == "attributed"
+    assert last.by_share[one] == pytest.approx(1.5, rel=0.1)
+    assert last.by_share[other] == pytest.approx(1.5, rel=0.1)
+
+
 def test_without_a_measurement_requests_get_the_prediction_shared_alike() -> None:
     attributor = Attributor()
     attributor.add(work(0.1, 0.2, 0.6, ME, Share("r2", "camera")))

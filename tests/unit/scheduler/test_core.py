@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delen.corun import CoRun
 from delen.dispatch import DispatchPolicy, Manners, Task, Turn
 from delen.errors import Overloaded
 from delen.scheduler.contained import InRank
@@ -363,6 +364,9 @@ def test_every_task_ends_once_and_nothing_is_left(
         mandatory=lambda task, expected: expected,
         next_useful=lambda task: task.segment,
         discount=lambda segment, waiting: 1.0,
+        pace=1.0,
+        corun=CoRun.of((1.0, 1.2, 1.4), lanes),
+        run_beside=lambda others: None,
     )
     policy = Wild(random)
     scheduler = Scheduler(policy, InRank(), lanes=lanes)

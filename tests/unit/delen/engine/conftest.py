@@ -28,13 +28,14 @@ def make_house(
     clock: Clock,
 ) -> Iterator[Callable[..., House]]:
     """Makes houses with exits of 10 ms and 40 mJ each, right in 60, 80 and 90 of 100 cases, and
-    the dispatch policy that is given."""
+    the dispatch policy that is given; ``how`` is as for ``make_profile``."""
     houses: list[House] = []
 
-    def make(dispatch: Any = None) -> House:
-        costs = make_costs(0.01, 0.01, 0.01, watts=4.0, growth=0.0)
+    def make(dispatch: Any = None, lanes: int = 1, **how: Any) -> House:
+        costs = make_costs(0.01, 0.01, 0.01, watts=4.0, growth=0.0, lanes=lanes, **how)
         calibration = make_calibration(0.6, 0.8, 0.9)
-        houses.append(House(load_bundle(tiny_bundle), calibration, costs, clock, dispatch))
+        house = House(load_bundle(tiny_bundle), calibration, costs, clock, dispatch, lanes)
+        houses.append(house)
         return houses[-1]
 
     yield make

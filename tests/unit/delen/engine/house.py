@@ -59,7 +59,7 @@ class FakeNetwork:
         self.batches: list[tuple[int, int]] = []
         self.before: Callable[[int], None] = lambda segment: None
 
-    def run(self, segment: int, samples: Sequence[Any]) -> SegmentRun:
+    def run(self, segment: int, samples: Sequence[Any], lane: int = 0) -> SegmentRun:
         self.batches.append((segment, len(samples)))
         self.before(segment)
         self.clock.now += self.seconds[segment]
@@ -109,12 +109,13 @@ class House:
         costs: Costs,
         clock: Clock,
         dispatch: Any = None,
+        lanes: int = 1,
     ) -> None:
         self.clock = clock
         self.network = FakeNetwork(clock)
         self.counts = Counts()
         default = Value()
-        self.scheduler = Scheduler(dispatch or default, default)
+        self.scheduler = Scheduler(dispatch or default, default, lanes)
         self.worker = Worker(self.counts, 2, self.scheduler, IdleDesk())
         self.planner = Planner(calibration, PlannerSettings())
         self._bundle, self._costs = bundle, costs

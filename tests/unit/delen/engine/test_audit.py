@@ -43,7 +43,7 @@ class FakeNetwork:
         self.hold: dict[int, threading.Event] = {}
         self.entered = threading.Event()
 
-    def run(self, segment: int, samples: Sequence[Any]) -> SegmentRun:
+    def run(self, segment: int, samples: Sequence[Any], lane: int = 0) -> SegmentRun:
         if segment in self.hold:
             self.entered.set()
             assert self.hold[segment].wait(PATIENCE)
@@ -77,7 +77,7 @@ class House:
     """A runtime with one model that audits every ``1 / fraction`` th confident stop."""
 
     def __init__(
-        self, bundle: Path, calibration: Calibration, make_costs: Callable[..., Costs]
+        self, bundle: Path, calibration: Calibration, make_costs: Callable[..., Costs], lanes: int
     ) -> None:
         self.network, self.counts = FakeNetwork(), Counts()
         self.fraction = 1.0
@@ -88,11 +88,12 @@ class House:
                 self.network,
                 Planner(calibration, PlannerSettings()),
                 BoundsPolicy(),
-                make_costs(100.0, 100.0, 100.0, watts=4.0),
+                make_costs(100.0, 100.0, 100.0, watts=4.0, lanes=lanes),
                 GuaranteeWatch("tiny", WatchSettings(audit_fraction=self.fraction)),
             )
 
-        self.runtime = Runtime(lambda: [bundle], load, self.counts, 1, Scheduler(Value(), Value()))
+        scheduler = Scheduler(Value(), Value(), lanes)
+        self.runtime = Runtime(lambda: [bundle], load, self.counts, 1, scheduler)
         self.runtime.load("tiny")
 
     def infer(self, *classes: int, bounds: Bounds = FLOOR, **options: Any) -> Result:
@@ -112,13 +113,14 @@ class House:
             self.watch.audited(False, 0.01)
 
 
-@pytest.fixture
+@pytest.fixture(params=[1, 2], ids=["one lane", "two lanes"])
 def house(
+    request: pytest.FixtureRequest,
     tiny_bundle: Path,
     make_calibration: Callable[..., Calibration],
     make_costs: Callable[..., Costs],
 ) -> Iterator[House]:
-    house = House(tiny_bundle, make_calibration(0.6, 0.8, 0.9), make_costs)
+    house = House(tiny_bundle, make_calibration(0.6, 0.8, 0.9), make_costs, request.param)
     yield house
     house.runtime.close()
 
@@ -145,6 +147,19 @@ def test_only_confident_stops_are_audited(house: House) -> None:
     assert house.watch.status().samples == 0
 
 
+@pytest.mark.parametrize("house", [2], indirect=True)
+def test_on_another_lane_nobody_waits_for_an_audit(house: House) -> None:
+    house.network.hold = {1: threading.Event()}
+    house.infer(1, 1, 1)
+    assert house.network.entered.wait(PATIENCE)
+    assert house.runtime.lanes() == (2, 1)
+    assert house.infer(2, 2, 2).exit == 0, "while the audit is still inside"
+    house.network.hold[1].set()
+    house.counts.wait(2)
+    assert house.counts.audits == [True, True]
+
+
+@pytest.mark.parametrize("house", [1], indirect=True)
 def test_an_audit_waits_for_everything_else(house: House) -> None:
     house.network.hold = {1: threading.Event()}
     first = house.infer(1, 1, 1)
@@ -159,6 +174,7 @@ def test_an_audit_waits_for_everything_else(house: House) -> None:
     assert after_audits_first[0] == (0, 3)  # all three before the audit's last segment
 
 
+@pytest.mark.parametrize("house", [1], indirect=True)
 def test_few_audits_wait_and_the_others_are_left_out(house: House) -> None:
     house.network.hold = {1: threading.Event()}
     house.infer(1, 1, 1)

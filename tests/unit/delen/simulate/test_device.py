@@ -27,7 +27,7 @@ def test_durations_that_are_always_0_stay_0() -> None:
 
 def test_without_noise_everything_takes_its_median(make_profile: MakeProfile) -> None:
     device = Device({"m": make_profile(0.01)}, DeviceSettings(noise=False), seed=0)
-    assert {device.takes(0.0, "m", 0, 1, 0) for _ in range(10)} == {0.01}
+    assert {device.takes(0.0, "m", 0, 1) for _ in range(10)} == {0.01}
 
 
 def test_noise_is_the_same_for_the_same_seed(make_profile: MakeProfile) -> None:
@@ -35,24 +35,20 @@ def test_noise_is_the_same_for_the_same_seed(make_profile: MakeProfile) -> None:
 
     def drawn(seed: int) -> list[float]:
         device = Device(profiles, DeviceSettings(), seed)
-        return [device.takes(0.0, "m", 0, 1, 0) for _ in range(50)]
+        return [device.takes(0.0, "m", 0, 1) for _ in range(50)]
 
     assert drawn(1) == drawn(1) != drawn(2)
     assert np.median(drawn(1)) == pytest.approx(0.01, rel=0.1)
     assert len(set(drawn(1))) > 20
 
 
-def test_slow_spans_others_and_overhead_make_a_batch_longer(make_profile: MakeProfile) -> None:
-    settings = DeviceSettings(
-        lanes=2, corun=(1.0, 1.5), slow=(Slow(1.0, 2.0, 3.0),), overhead=0.001, noise=False
-    )
+def test_slow_spans_and_overhead_make_a_batch_longer(make_profile: MakeProfile) -> None:
+    settings = DeviceSettings(slow=(Slow(1.0, 2.0, 3.0),), overhead=0.001, noise=False)
     device = Device({"m": make_profile(0.01, growth=0.5)}, settings, seed=0)
-    assert device.takes(0.0, "m", 0, 1, 0) == pytest.approx(0.011)
-    assert device.takes(0.0, "m", 0, 3, 0) == pytest.approx(0.021)
-    assert device.takes(0.0, "m", 0, 1, 1) == pytest.approx(0.016)
-    assert device.takes(0.0, "m", 0, 1, 7) == pytest.approx(0.016)
-    assert device.takes(1.0, "m", 0, 1, 0) == pytest.approx(0.031)
-    assert device.takes(2.0, "m", 0, 1, 0) == pytest.approx(0.011)
+    assert device.takes(0.0, "m", 0, 1) == pytest.approx(0.011)
+    assert device.takes(0.0, "m", 0, 3) == pytest.approx(0.021)
+    assert device.takes(1.0, "m", 0, 1) == pytest.approx(0.031)
+    assert device.takes(2.0, "m", 0, 1) == pytest.approx(0.011)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ class Unplanned(InRank):
 def play(
     model: SimulatedModel | Sequence[SimulatedModel],
     arrivals: Sequence[Arrival],
-    policy: type[DispatchPolicy] = InRank,
+    policy: Callable[[], DispatchPolicy] = InRank,
     device: DeviceSettings = EXACT,
     **settings: Any,
 ) -> Outcomes:
@@ -221,6 +221,24 @@ def test_two_lanes_do_twice_as_much_unless_they_slow_each_other(make_model: Make
     assert longest() == pytest.approx(0.06)
     assert longest(lanes=2) == pytest.approx(0.03)
     assert 0.03 < longest(lanes=2, corun=(1.0, 1.5)) <= 0.045 + 1e-9
+
+
+def test_a_second_lane_helps_as_far_as_it_gains(make_model: MakeModel) -> None:
+    """Under 1.5 times the load that one lane can answer at all."""
+
+    def effective(lanes: int, corun: float, knows: bool = True) -> float:
+        model = make_model(corun=(1.0, corun) if knows else None, spread=0.1, growth=1.0)
+        device = DeviceSettings(lanes=lanes, corun=(1.0, corun))
+        arrivals = poisson(150.0, 10.0, bounds=Bounds(max_latency=0.1))
+        done = play(model, arrivals, Value, device)
+        assert not done.failures
+        return float(done.effective.mean())
+
+    alone, none = effective(1, 1.0), effective(2, 2.1)
+    useful, free = effective(2, 1.3), effective(2, 1.0)
+    assert alone + 0.05 < useful < free
+    assert none == pytest.approx(alone, abs=0.02), "a lane that gains nothing is left alone"
+    assert effective(2, 1.3, knows=False) == pytest.approx(useful, abs=0.03), "it is learnt"
 
 
 def test_models_are_told_apart(make_model: MakeModel) -> None:

@@ -28,11 +28,12 @@ class ExactFigures:
     watts: float | None = 2.0
     seconds: tuple[float, ...] = (0.01, 0.01, 0.01)
     slowdown: float = 1.0
+    pace: float = 1.0
     asked: list[int] = field(default_factory=list)
 
     def typical(self, first: int, last: int, batch: int) -> float:
         self.asked.append(batch)
-        alone = sum(self.seconds[first : last + 1]) * self.slowdown
+        alone = sum(self.seconds[first : last + 1]) * self.slowdown * self.pace
         return alone * (1 + (batch - 1) * self.place)
 
     def late(self, first: int, last: int, batch: int) -> float:
@@ -47,7 +48,7 @@ class ExactFigures:
         return confidence + (1 - confidence) * (0.0, 0.3, 0.5)[target - exit]
 
     def expected(self, task: Task) -> float:
-        return self.typical(task.segment, task.last, 1)
+        return self.typical(task.segment, task.last, 1) / self.pace
 
 
 class World:

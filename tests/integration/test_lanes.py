@@ -1,0 +1,274 @@
+"""Real networks on two lanes at once: every answer is that of the network alone."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import delen
+from delen.bounds import Bounds, Options
+from delen.bundle import load_bundle
+from delen.cli import main
+from delen.config import config_of
+from delen.corun_profiler import Rounds, measure_corun
+from delen.costs import Costs
+from delen.energy import Work
+from delen.engine.backends.base import Network
+from delen.engine.backends.choose import BundleBackends
+from delen.engine.model import Model
+from delen.engine.runtime import Runtime
+from delen.errors import BackendError, DelenError
+from delen.profile_file import load_profile
+from delen.result import Result
+from delen.scheduler.core import Scheduler
+from delen.serving import configured_lanes
+from policies.dispatch.edf import Edf
+from policies.dispatch.value import Value
+from policies.exits import BoundsPolicy
+from policies.planner import Planner, PlannerSettings
+
+pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
+
+PATIENCE = 60.0
+IMAGES = np.random.default_rng(9).integers(0, 256, (64, 4, 4, 1), dtype=np.uint8)
+ALL = Options(probabilities=True)
+TO_THE_END = Bounds(max_energy=1.0)
+
+
+class Works:
+    """An observer that keeps what ran."""
+
+    def __init__(self) -> None:
+        self.works: list[Work] = []
+
+    def answered(self, result: Result) -> None: ...
+    def policy_failed(self, model: str) -> None: ...
+    def dispatch_failed(self, times: int) -> None: ...
+    def audited(self, model: str, agreed: bool) -> None: ...
+
+    def ran(self, work: Work) -> None:
+        self.works.append(work)
+
+
+class Meeting:
+    """Where the first runs of two lanes wait for each other, so that they do overlap."""
+
+    def __init__(self) -> None:
+        self._meets = threading.Barrier(2)
+        self.took_place = False
+
+    def wait(self) -> None:
+        if not self.took_place:
+            self._meets.wait(PATIENCE)
+            self.took_place = True
+
+
+class Watched:
+    """A network that may be made to fail in segment 1, and to wait for a ``meeting`` first."""
+
+    def __init__(self, network: Network, meeting: Meeting | None = None) -> None:
+        self._network = network
+        self._meeting = meeting
+        self.placement = network.placement
+        self.fails = False
+
+    def run(self, segment: int, samples: Sequence[Any], lane: int = 0) -> Any:
+        if self._meeting is not None:
+            self._meeting.wait()
+        if self.fails and segment == 1:
+            raise RuntimeError("out of memory")
+        return self._network.run(segment, samples, lane)
+
+
+@pytest.fixture(scope="module")
+def two_bundles(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The tiny bundle, and the same under the name ``other``."""
+    other = tmp_path_factory.mktemp("bundles") / "other"
+    shutil.copytree(tiny_bundle, other)
+    manifest = other / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "name": "other"}))
+    return [tiny_bundle, other]
+
+
+@pytest.fixture
+def open_runtime(
+    two_bundles: list[Path], make_costs: Callable[..., Costs]
+) -> Iterator[Callable[..., Runtime]]:
+    """Opens runtimes with both models loaded, and whatever ``wrap`` makes of their networks."""
+    opened: list[Runtime] = []
+
+    def make(lanes: int, observer: Works, wrap: Callable[[Network], Any]) -> Runtime:
+        def load(path: Path) -> Model:
+            bundle = load_bundle(path)
+            return Model(
+                bundle,
+                wrap(BundleBackends("cpu", 1).load(bundle)),
+                Planner(bundle.calibration, PlannerSettings()),
+                BoundsPolicy(),
+                make_costs(100.0, 100.0, 100.0, energy=(0.01,) * 3, growth=0.0, lanes=lanes),
+            )
+
+        policy = Edf()
+        scheduler = Scheduler(policy, policy, lanes)
+        opened.append(Runtime(lambda: two_bundles, load, observer, 1, scheduler))
+        for name in ("tiny", "other"):
+            opened[-1].load(name)
+        return opened[-1]
+
+    yield make
+    for runtime in opened:
+        runtime.close()
+
+
+def infer_all(runtime: Runtime) -> list[Result]:
+    """All images by each model in turn, from several threads."""
+    asked = [(("tiny", "other")[n % 2], IMAGES[n % 64]) for n in range(200)]
+
+    def ask(number: int) -> list[Result]:
+        jobs = [runtime.submit(*one, TO_THE_END, ALL) for one in asked[number::4]]
+        return [job.future.result(PATIENCE) for job in jobs]
+
+    with ThreadPoolExecutor(4) as clients:
+        parts = list(clients.map(ask, range(4)))
+    return [parts[n % 4][n // 4] for n in range(200)]
+
+
+def test_two_models_on_two_lanes_answer_as_on_one(open_runtime: Callable[..., Runtime]) -> None:
+    seen = Works()
+    expected = infer_all(open_runtime(1, Works(), lambda network: network))
+    meeting = Meeting()
+    got = infer_all(open_runtime(2, seen, lambda network: Watched(network, meeting)))
+    assert meeting.took_place
+    for mine, right in zip(got, expected, strict=True):
+        assert (mine.model, mine.exit, mine.index) == (right.model, right.exit, right.index)
+        np.testing.assert_allclose(mine.probabilities, right.probabilities, atol=1e-5)
+    assert len({result.request_id for result in got}) == 200
+    assert {work.model for work in seen.works} == {"tiny", "other"}
+
+
+def test_lanes_that_fail_fail_their_jobs_alone_and_close_under_load(
+    open_runtime: Callable[..., Runtime],
+) -> None:
+    networks: list[Watched] = []
+
+    def wrap(network: Network) -> Watched:
+        networks.append(Watched(network))
+        return networks[-1]
+
+    runtime = open_runtime(2, Works(), wrap)
+    networks[0].fails = True
+    broken = [runtime.submit("tiny", image, TO_THE_END, ALL) for image in IMAGES]
+    whole = [runtime.submit("other", image, TO_THE_END, ALL) for image in IMAGES]
+    assert {job.future.result(PATIENCE).reason for job in whole} == {"final"}
+    assert {(r.exit, r.reason) for r in (job.future.result(PATIENCE) for job in broken)} == {
+        (0, "cancelled")
+    }, "each has the answer of the exit before"
+    networks[0].fails = False
+    late = [runtime.submit("other", image, TO_THE_END, ALL) for image in list(IMAGES) * 4]
+    runtime.close()
+    for job in late:
+        assert job.future.done()
+        error = job.future.exception()
+        assert error is None or isinstance(error, DelenError)
+
+
+def test_a_lane_has_buffers_of_its_own_and_takes_what_another_gave(tiny_bundle: Path) -> None:
+    network = BundleBackends("cpu", 1).load(load_bundle(tiny_bundle))
+    first = network.run(0, list(IMAGES[:2]))
+    kept = first.logits.copy()
+    other = network.run(0, list(IMAGES[2:4]), lane=1)
+    np.testing.assert_array_equal(first.logits, kept)
+    mixed = network.run(1, [other.features[1], first.features[0]], lane=1).logits.copy()
+    for row, image in enumerate((IMAGES[3], IMAGES[0])):
+        alone = network.run(1, network.run(0, [image]).features).logits[0]
+        np.testing.assert_allclose(mixed[row], alone, atol=1e-4)
+
+
+def test_corun_is_measured_and_a_network_that_fails_says_so(tiny_bundle: Path) -> None:
+    bundle = load_bundle(tiny_bundle)
+    network = BundleBackends("cpu", 1).load(bundle)
+    corun = measure_corun(bundle, network, 3, Rounds(1, 0.005))
+    assert len(corun) == 3
+    assert corun[0] == 1
+    assert min(corun) >= 1
+
+    class Broken:
+        placement = network.placement
+
+        def run(self, segment: int, samples: Sequence[Any], lane: int = 0) -> Any:
+            if lane == 1:
+                raise BackendError("out of memory")
+            return network.run(segment, samples, lane)
+
+    with pytest.raises(BackendError, match="out of memory"):
+        measure_corun(bundle, Broken(), 2, Rounds(1, 0.005))
+
+
+def test_the_engine_measures_what_its_lanes_cost_and_serves_on_them(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    with delen.Engine(tiny_bundle, state=tmp_path, threads=1, instances=2) as engine:
+        results = engine.infer(IMAGES)
+    assert [result.model for result in results] == ["tiny"] * 64
+    (file,) = tmp_path.rglob("profiles/**/*.json")
+    profile = load_profile(file)
+    assert profile.corun is not None
+    assert len(profile.corun) == 2
+
+
+def test_the_command_compares_instances(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DELEN_DEVICE__THREADS", "1")
+    monkeypatch.setenv("DELEN_STATE__PATH", str(tmp_path))
+    monkeypatch.setattr("delen.device.available_cores", lambda: 2)
+    assert main(["profile", "--bundle", str(tiny_bundle), "--quick", "--instances"]) == 0
+    told = capsys.readouterr().out
+    assert "times longer while 0, 1, ... other instances run: 1.00, " in told
+    assert "best for the most work: device.instances = " in told
+    assert "best for a single request: device.instances = 1, device.threads = " in told
+
+
+def test_more_threads_than_cores_are_allowed_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    config = config_of({"device.instances": 64, "device.threads": 4})
+    with caplog.at_level(logging.WARNING, "delen"):
+        assert configured_lanes(config, "cpu") == 64
+    assert "device.instances 64 with device.threads 4 each are 256 threads for" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "delen"):
+        assert configured_lanes(config_of({"device.threads": 1}), "cpu") == 1
+        assert configured_lanes(config, "cuda") == 64
+    assert not caplog.text
+
+
+def test_the_default_policy_serves_two_lanes(
+    tiny_bundle: Path, make_costs: Callable[..., Costs]
+) -> None:
+    def load(path: Path) -> Model:
+        bundle = load_bundle(path)
+        return Model(
+            bundle,
+            BundleBackends("cpu", 1).load(bundle),
+            Planner(bundle.calibration, PlannerSettings()),
+            BoundsPolicy(),
+            make_costs(0.001, 0.001, 0.001, lanes=2, corun=(1.0, 1.2)),
+        )
+
+    scheduler = Scheduler(Value(), Value(), 2)
+    runtime = Runtime(lambda: [tiny_bundle], load, Works(), 1, scheduler)
+    runtime.load("tiny")
+    jobs = [runtime.submit("tiny", image, Bounds(), ALL) for image in list(IMAGES) * 5]
+    assert {job.future.result(PATIENCE).model for job in jobs} == {"tiny"}
+    runtime.close()
