@@ -222,7 +222,7 @@ def _percent(name: str, shares: Sequence[float]) -> Figure:
 def main() -> list[Figure]:
     bundle = load_bundle(SHIPPED_BUNDLES / "cifar10-resnet")
     table, count = bundle.calibration, len(bundle.exits)
-    sizes = [segment_bytes(bundle.manifest, segment) for segment in range(count)]
+    sizes = [segment_bytes(bundle.manifest, segment, 1) for segment in range(count)]
     accuracies = [table.accuracy(exit) for exit in range(count)]
     figures: list[Figure] = []
     for share in MEMORY:

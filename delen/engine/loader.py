@@ -25,6 +25,7 @@ class Loader:
     def __init__(self, store: ModelStore, opener: Opener, worker: Worker, cap: int) -> None:
         self._store = store
         self._worker = worker
+        self._lanes, _ = worker.lanes()
         self._room = Room(cap)
         self._residency = self._room.residency
         self._changed = self._room.changed
@@ -88,7 +89,7 @@ class Loader:
     def segments(self, name: str) -> list[SegmentStatus]:
         """Where the segments of model ``name`` are."""
         manifest = self._store.entry(name).manifest
-        sizes = [segment_bytes(manifest, k) for k in range(len(manifest.exits))]
+        sizes = [segment_bytes(manifest, k, self._lanes) for k in range(len(manifest.exits))]
         with self._changed:
             if name not in self._residency:
                 return [SegmentStatus("absent", size, 0) for size in sizes]
@@ -118,7 +119,7 @@ class Loader:
             lodger = None
         if lodger is None:
             lodger = self._lodgers[name] = Lodger(entry, Guest(self._room, name))
-            sizes = [segment_bytes(entry.manifest, k) for k in range(lodger.segments)]
+            sizes = [segment_bytes(entry.manifest, k, self._lanes) for k in range(lodger.segments)]
             self._residency.add(name, sizes)
         return lodger
 

@@ -34,11 +34,11 @@ class MemoryStatus:
     load_seconds: float
 
 
-def segment_bytes(manifest: Manifest, segment: int) -> int:
+def segment_bytes(manifest: Manifest, segment: int, lanes: int) -> int:
     """What ``segment`` takes in memory, estimated before it is loaded.
 
     Its weights take as much as its file (measured: 1.00 times; docs/decisions.md); beside them are
-    the buffers for its inputs and outputs, with room for the largest batch. What it computes in
+    the buffers for its inputs and outputs, with room for the largest batch on each lane. What it computes in
     between, and the features of suspended jobs, come from a pool that all segments share.
     """
     exit, input = manifest.exits[segment], manifest.input
@@ -47,7 +47,8 @@ def segment_bytes(manifest: Manifest, segment: int) -> int:
         sample = np.dtype(input.dtype).itemsize * prod(input.shape)
     else:
         sample = 8 + 4 * prod(manifest.exits[segment - 1].features or (0,))
-    return manifest.files[exit.graph].size + manifest.max_batch * (sample + 4 * floats)
+    buffers = lanes * manifest.max_batch * (sample + 4 * floats)
+    return manifest.files[exit.graph].size + buffers
 
 
 def give_back() -> None:

@@ -107,7 +107,7 @@ def bundles(
 def sizes(bundles: list[Path]) -> list[int]:
     """Bytes of the three segments, which are nearly the same in each bundle."""
     manifest, _ = read_manifest(bundles[0])
-    return [segment_bytes(manifest, segment) for segment in range(3)]
+    return [segment_bytes(manifest, segment, 1) for segment in range(3)]
 
 
 @pytest.fixture(scope="module")

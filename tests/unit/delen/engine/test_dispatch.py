@@ -56,7 +56,7 @@ def test_tenants_at_different_exits_join_one_batch(house: House) -> None:
     with house.held(0) as held:
         suspended = house.submit(UNSURE, tenant="a")
         held.wait_until_running()
-        late = house.submit(UNSURE, tenant="b", priority=1)
+        late = house.submit(UNSURE, Bounds(max_latency=PATIENCE), tenant="b")
         with house.held(0) as held_again:
             held.release()
             held_again.wait_until_running()
