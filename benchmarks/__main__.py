@@ -19,6 +19,7 @@ from benchmarks import (
     guarantee,
     http,
     power_overhead,
+    reality,
 )
 
 BENCHMARKS = {
@@ -29,6 +30,7 @@ BENCHMARKS = {
     "decisions": decisions.main,
     "delen_conditions": delen_conditions.main,
     "dispatch": dispatch.main,
+    "reality": reality.main,
     "blocks": blocks.main,
     "attribution": attribution.main,
     "energy_control": energy_control.main,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from delen.commands.common import LATENCIES, quantity
 from delen.commands.table import figure, progress_bar, table
 from delen.errors import ConfigError
+from delen.settings import SWITCH_INTERVAL
 
 if TYPE_CHECKING:
     from delen.bounds import OnInfeasible
@@ -148,6 +149,7 @@ def _in_process(options: argparse.Namespace, trace: Trace) -> Generator[Played, 
     default, specs = manifests[0].name, {each.name: each.input for each in manifests}
     plan = _plan(options, trace, [Served.of_manifest(each) for each in manifests], default)
     config = read_config(options.config, os.environ)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     for policy in options.policy or [config["policies.dispatch"]]:
         own = replace(config, values={**config.values, "policies.dispatch": policy})
         failures = FailureCount()

@@ -8,6 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,6 +83,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network", type=quantity(LATENCIES), default=0.0, metavar="5ms", help="delay each way"
     )
+    parser.add_argument(
+        "--front",
+        type=_front,
+        default=(0.0, 0.0),
+        metavar="0.4ms,0.6ms",
+        help="what the host takes to read a request, and to send its answer (HTTP), beside what "
+        "the profile says",
+    )
+    parser.add_argument(
+        "--actual",
+        type=Path,
+        metavar="FILE",
+        help="a profile of what the device has become: it behaves so, and all is planned by the "
+        "other (drift)",
+    )
     parser.add_argument("--no-noise", action="store_true", help="all takes its median time")
     parser.add_argument(
         "--no-upper-bound", action="store_true", help="do not compute what a clairvoyant could do"
@@ -107,7 +123,7 @@ def run(options: argparse.Namespace) -> int:
     names = options.policy or _ours_first(plugin_names(DISPATCH_POLICIES))
     makers = {name: find_plugin(DISPATCH_POLICIES, name) for name in names}
     fallback = find_plugin(DISPATCH_POLICIES, DEFAULT_DISPATCH)
-    models = {model.name: model for model in _models(options, config)}
+    models = {model.name: model for model in _drifted(_models(options, config), options.actual)}
     weights = dict(options.weight)
     if unknown := sorted(set(weights) - set(trace.tenants)):
         raise ConfigError(
@@ -119,6 +135,7 @@ def run(options: argparse.Namespace) -> int:
             corun=options.corun,
             slow=_spans(options.slowdown),
             network=options.network,
+            front=options.front,
             noise=not options.no_noise,
         )
     except ValueError as error:
@@ -202,6 +219,32 @@ def _spans(spans: Sequence[Slow]) -> tuple[Slow, ...]:
         if next_one.start < one.end:
             raise ConfigError(f"slowdowns overlap at {next_one.start:g} s")
     return tuple(ordered)
+
+
+def _drifted(models: list[SimulatedModel], file: Path | None) -> list[SimulatedModel]:
+    """With the device as the profile in ``file`` says that it has become."""
+    from delen.profile_file import load_profile
+
+    if file is None:
+        return models
+    if len(models) > 1:
+        raise ConfigError("--actual is a profile of one model; simulate one")
+    model, become = models[0], load_profile(file)
+    if become.bundle != model.profile.bundle or len(become.segments) != len(model.profile.segments):
+        raise ConfigError(f"--actual {file} is a profile of {become.model}, not of {model.name}")
+    if become.largest_batch < min(model.max_batch, model.profile.largest_batch):
+        raise ConfigError(f"--actual {file} ends at batch {become.largest_batch}, too early")
+    return [replace(model, become=become)]
+
+
+def _front(text: str) -> tuple[float, float]:
+    read = quantity(LATENCIES)
+    before, comma, after = text.partition(",")
+    if not comma:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be two times with a comma between, such as 0.4ms,0.6ms"
+        )
+    return read(before), read(after)
 
 
 def _weight(text: str) -> tuple[str, float]:

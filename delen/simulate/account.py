@@ -22,7 +22,7 @@ class PaperAccount:
     def predict(self, cost: SegmentCost, processor: float | None = None) -> float | None:
         if cost.energy is not None or self.watts_per_core is None:
             return cost.energy
-        return cost.processor * self.watts_per_core
+        return (cost.processor if processor is None else processor) * self.watts_per_core
 
     def factor(self, segment: int) -> float:
         """Nothing is measured that could correct it."""

@@ -21,14 +21,15 @@ _DRAWN = 65536
 class DeviceSettings:
     """``lanes`` batches run at once, each ``corun[k]`` times slower while k others run. ``slow``
     are spans in which everything is slower, which must not overlap. ``network`` seconds pass from
-    a client to the device, and as many back. ``overhead`` seconds of the lane are taken by each
-    batch, beside what the profile says. Without ``noise`` all takes its median."""
+    a client to the device, and as many back. ``front`` are the seconds that the host takes to read
+    a request, and to send its answer, beside what profiles say. Without ``noise`` all takes its
+    median."""
 
     lanes: int = 1
     corun: tuple[float, ...] = (1.0,)
     slow: tuple[Slow, ...] = ()
     network: float = 0.0
-    overhead: float = 0.0
+    front: tuple[float, float] = (0.0, 0.0)
     noise: bool = True
 
     def __post_init__(self) -> None:
@@ -36,8 +37,8 @@ class DeviceSettings:
             raise ValueError(f"lanes is {self.lanes}; a device has at least one")
         if not self.corun or any(not factor >= 1 for factor in self.corun):
             raise ValueError(f"corun is {self.corun}; it needs factors of at least 1")
-        if not self.network >= 0 or not self.overhead >= 0:
-            raise ValueError("network and overhead must be at least 0 s")
+        if not min(self.network, *self.front) >= 0:
+            raise ValueError("network and front must be at least 0 s")
 
 
 def durations(quantiles: Quantiles) -> NDArray[np.float64]:
@@ -96,14 +97,15 @@ class Device:
             cost = self._profiles[model].cost(segment, batch)
             table = self._tables[key] = durations(cost.latency).tolist()
         corun = self._settings.corun
-        factor = corun[min(others, len(corun) - 1)] * self._slowness(now)
-        return self._noise.draw(table) * factor + self._settings.overhead
+        factor = corun[min(others, len(corun) - 1)] * self.slowness(now)
+        return self._noise.draw(table) * factor
 
     def answering(self, model: str) -> float:
         """Seconds from a segment's end to the answer."""
         return self._noise.draw(self._answers[model])
 
-    def _slowness(self, now: float) -> float:
+    def slowness(self, now: float) -> float:
+        """How many times slower everything is; ``now`` may not fall."""
         while self._slow and self._slow[0].end <= now:
             self._slow.pop(0)
         if self._slow and self._slow[0].start <= now:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from delen.calibration import Calibration
 from delen.costs import Costs
 from delen.energy import EnergyAccount
-from delen.profile import Profile
+from delen.profile import HostCosts, Profile
 from delen.scheduler.exits import ExitViews
 from delen.scheduler.figures import ModelFigures
 from delen.scheduler.plans import Plans
+from delen.simulate.device import durations
 from delen.simulate.population import Population
 from policies.exits import ExitPolicy
 from policies.planner import Planner
@@ -21,7 +22,8 @@ class SimulatedModel:
     """``calibration`` is what ``planner`` was made from; requests draw from ``population``.
 
     ``level`` is the quantile at which latencies are predicted; ``macs`` are cumulative
-    multiply-adds of the exits, 0 where unknown.
+    multiply-adds of the exits, 0 where unknown. ``become`` is the profile that is
+    right now, where the device has drifted away from ``profile``, by which everything is planned.
     """
 
     name: str
@@ -34,6 +36,17 @@ class SimulatedModel:
     population: Population
     macs: tuple[int, ...]
     max_batch: int
+    become: Profile | None = None
+
+    @property
+    def host(self) -> HostCosts:
+        """What serving takes beside the segments; nothing where the profile does not know it."""
+        return (self.become or self.profile).host or HostCosts()
+
+    @property
+    def actual(self) -> Profile:
+        """What segments really take while requests come and go."""
+        return (self.become or self.profile).as_served()
 
 
 class ModelInPlay:
@@ -41,6 +54,9 @@ class ModelInPlay:
 
     def __init__(self, model: SimulatedModel) -> None:
         self.name = model.name
+        self.host = model.host
+        self._account = model.account
+        self._means: dict[tuple[int, int], float] = {}
         self.decide = model.policy.decide
         self.costs = Costs(model.profile, model.account, model.level)
         self.plans = Plans(model.planner, self.costs)
@@ -49,3 +65,13 @@ class ModelInPlay:
         self.exits = model.population.exits
         self.confidence: list[list[float]] = model.population.confidence.tolist()
         self.correct: list[list[bool]] = model.population.correct.tolist()
+
+    def spent(self, segment: int, batch: int, seconds: float) -> float | None:
+        """Joules of one sample of a ``batch`` that took ``seconds`` in ``segment``; None if
+        unknown. Where they are made of processor time, a slow run takes more of them."""
+        cost = self.costs.cost(segment, batch)
+        mean = self._means.get((segment, batch))
+        if mean is None:
+            mean = self._means[segment, batch] = float(durations(cost.latency).mean())
+        joules = self._account.predict(cost, cost.processor * seconds / mean)
+        return None if joules is None else joules * self._account.factor(segment) / batch

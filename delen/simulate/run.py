@@ -4,6 +4,7 @@ driven by events instead of a clock."""
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -69,6 +70,9 @@ def run(
 ) -> Outcomes:
     """What becomes of every request of ``trace`` under ``policy``, which has to be new.
 
+    The host takes its time for requests, batches and answers (``HostCosts`` of the profiles), one
+    after the other as they come; meanwhile the lanes run on.
+
     Requests that name no model go to the first of ``models``. ``fallback`` decides where
     ``policy`` fails. ``progress`` is told how many requests of how many have arrived.
     """
@@ -91,7 +95,8 @@ class _Run:
         self._unplanned = {name: model.plans.unplanned() for name, model in self._models.items()}
         device = settings.device
         self._network, self._lanes = device.network, device.lanes
-        profiles = {name: model.profile for name, model in models.items()}
+        self._coming, self._leaving = device.front
+        profiles = {name: model.actual for name, model in models.items()}
         self._device = Device(profiles, device, settings.seed)
         self._scheduler = Scheduler(
             policy,
@@ -106,37 +111,53 @@ class _Run:
         exits = max(model.exits for model in self._models.values())
         self._ledger = Ledger(trace, self._scheduler.policy, exits)
         self._plans: dict[int, Plan] = {}
-        self._running: list[tuple[float, int, Batch]] = []
+        self._running: list[tuple[float, int, float, Batch]] = []
         self._batches = 0
+        self._slowdown = 0.0
+        self._replies: deque[float] = deque()
+        self._host_free = 0.0
         self._wake = inf
 
     def play(self, progress: Callable[[int, int], None] | None) -> Outcomes:
         arrivals, count, row = self._arrivals, len(self._arrivals), 0
-        running, network = self._running, self._network
+        running, replies, network = self._running, self._replies, self._network
         step = max(1, count // _STEPS)
         next_arrival = arrivals[0].time + network if count else inf
         while True:
             ended = running[0][0] if running else inf
-            now = min(next_arrival, ended, self._wake)
-            if now == inf:
+            ready = min(next_arrival, ended, self._wake)
+            if replies and replies[0] < ready:
+                self._occupy(replies.popleft(), self._leaving)
+                continue
+            if ready == inf:
                 break
-            if ended <= now:
-                self._finish(now, heappop(running)[2])
-            while next_arrival <= now:
-                self._arrive(now, row, arrivals[row])
+            if ended <= ready:
+                self._finish(ended, *heappop(running)[2:])
+            while next_arrival <= ready:
+                self._arrive(next_arrival, row, arrivals[row])
                 row += 1
                 next_arrival = arrivals[row].time + network if row < count else inf
                 if progress is not None and row % step == 0:
                     progress(row, count)
-            self._dispatch(now)
+                if self._host_free > ready:
+                    break
+            self._dispatch(max(ready, self._host_free))
         if len(self._scheduler):
             raise RuntimeError(f"{len(self._scheduler)} tasks wait, and nothing will happen")
         failures = tuple(map(str, self._scheduler.fetch_report()))
-        return self._ledger.outcomes(self._scheduler.failures, failures)
+        slowdown = self._slowdown / self._batches if self._batches else None
+        return self._ledger.outcomes(self._scheduler.failures, failures, slowdown)
 
-    def _arrive(self, now: float, row: int, arrival: Arrival) -> None:
+    def _occupy(self, ready: float, seconds: float) -> float:
+        """When the host, which takes ``seconds`` for what is ``ready`` then, is done with it."""
+        began = max(ready, self._host_free)
+        self._host_free = began + seconds * self._device.slowness(began) if seconds else began
+        return self._host_free
+
+    def _arrive(self, ready: float, row: int, arrival: Arrival) -> None:
         name, bounds = arrival.model or self._default, arrival.bounds
         model, scheduler = self._models[name], self._scheduler
+        now = self._occupy(ready, self._coming + model.host.request)
         model.costs.relax(now)
         cap = bounds.max_latency
         # The answer has to leave the device a way back before the client's cap is passed.
@@ -186,6 +207,7 @@ class _Run:
             orders = scheduler.next(now)
             self._ledger.decided(time.perf_counter() - began)
             self._follow(now, orders)
+            now = max(now, self._host_free)
             again = orders.again
         self._wake = orders.wake
 
@@ -193,9 +215,11 @@ class _Run:
         if orders.run is not None:
             batch = orders.run
             model, segment = batch.key
-            seconds = self._device.takes(now, model, segment, len(batch.tasks), len(self._running))
+            began = self._occupy(now, self._models[model].host.batch)
+            size, others = len(batch.tasks), len(self._running)
+            ends = began + self._device.takes(began, model, segment, size, others)
             self._batches += 1
-            heappush(self._running, (now + seconds, self._batches, batch))
+            heappush(self._running, (ends, self._batches, began, batch))
         for task in orders.answer:
             self._answer(now, task, task.exit)
         for task in orders.late:
@@ -204,12 +228,15 @@ class _Run:
             self._plans.pop(task.id)
             self._ledger.refuse(task.id, now, Fate.GIVEN_UP)
 
-    def _finish(self, now: float, batch: Batch) -> None:
+    def _finish(self, ended: float, began: float, batch: Batch) -> None:
         (name, segment), tasks = batch.key, batch.tasks
-        model, size, seconds = self._models[name], len(tasks), now - batch.began
-        model.costs.learn(segment, size, seconds)
-        self._scheduler.ran(now, batch, seconds)
-        joules = model.costs.planned_energy(segment, segment, size)
+        model, size, seconds = self._models[name], len(tasks), ended - began
+        # The engine's clock stops when its own code goes on, which may have to wait.
+        model.costs.learn(segment, size, max(ended, self._host_free) - began)
+        self._slowdown += model.costs.slowdown.mean
+        now = self._occupy(ended, size * model.host.task)
+        self._scheduler.ran(now, batch, now - batch.began)
+        joules = model.spent(segment, size, seconds)
         each = seconds / size
         for task in tasks:
             self._ledger.spend(task.id, each, joules)
@@ -238,6 +265,7 @@ class _Run:
 
     def _answer(self, now: float, task: Task, exit: int) -> None:
         row = task.id
+        now = max(now, self._host_free)
         model, plan = self._models[task.model], self._plans.pop(row)
         confident = plan.threshold is not None and task.confidence >= plan.threshold
         self._ledger.answer(
@@ -248,3 +276,6 @@ class _Run:
             correct=model.correct[self._samples[row]][exit],
             as_planned=plan.guarantee is not None and (exit == plan.exit or confident),
         )
+        left = self._occupy(now, model.host.answer)
+        if self._leaving:
+            self._replies.append(left)

@@ -33,6 +33,7 @@ def summarise(
         "tenants": {name: _figures(part) for name, part in parts.items()},
         "fairness": {"time": jain(seconds / by_weight), "energy": jain(joules / by_weight)},
         "decision_us": {"p50": quantile(decisions, 0.5), "p99": quantile(decisions, 0.99)},
+        "slowdown": outcomes.slowdown,
         "policy_failures": outcomes.policy_failures,
     }
 
