@@ -6,9 +6,8 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
@@ -16,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from api.energy import EnergyViews
 from api.energy_metrics import EnergyCollector
 from api.guard import Guard
+from api.later import ARRIVED, PROCESSOR, SURPLUS, Later
 from api.metrics import CONTENT_TYPE, Metrics
 from api.openapi import document as openapi_document
 from api.reading import (
@@ -46,14 +46,12 @@ from delen.errors import (
 )
 from delen.power_status import EnergyService
 from delen.profile import metering_to_json
-from delen.result import Result
 from delen.wire import check_known, error_to_json
 
-log = logging.getLogger("delen.api")
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
-DISCONNECTED = "delen.disconnected"
-"""In the WSGI environment: a function that tells whether the client has gone."""
-_LOOK_EVERY = 0.05
+log = logging.getLogger("delen.api")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +74,7 @@ def create_app(service: Service) -> Flask:
     views = _Views(service)
     energy = EnergyViews(service.energy, service.guard, service.max_body)
     service.metrics.include(EnergyCollector(service.energy, service.metrics.tenant_label))
+    app.before_request(views.refuse_surplus)
     app.before_request(views.refuse_large_body)
     for rule, view, methods in [*views.routes(), *energy.routes()]:
         app.add_url_rule(rule, view.__name__, view, methods=methods)
@@ -108,6 +107,14 @@ class _Views:
             ("/openapi.json", self.openapi, ["GET"]),
         ]
 
+    def refuse_surplus(self) -> None:
+        """Overloaded for a client that there is no room for."""
+        if request.environ.get(SURPLUS):
+            raise Overloaded(
+                "as many connections are open as server.connections allows",
+                retry_after=max(1.0, self._runtime.backlog_seconds()),
+            )
+
     def refuse_large_body(self) -> None:
         refuse_large_body(request.environ, self._service.max_body)
 
@@ -115,35 +122,47 @@ class _Views:
         return self.infer(self._service.default_model)
 
     def infer(self, model: str) -> Response:
-        arrived = time.monotonic()
+        environ = request.environ
+        arrived = environ.get(ARRIVED, time.monotonic())
+        processor = environ.get(PROCESSOR, time.thread_time())
         spec = self._runtime.store.ready(model).bundle.manifest.input
         asked = read_infer(request, spec, self._service.max_body)
+        own = asked.sending + time.thread_time() - processor
+        waited = max(0.0, time.monotonic() - arrived - own)
         jobs: list[Job] = []
         try:
             for sample in asked.samples:
                 jobs.append(
-                    self._runtime.submit(model, sample, asked.bounds, asked.options, arrived)
+                    self._runtime.submit(
+                        model, sample, asked.bounds, asked.options, arrived, waited
+                    )
                 )
-            results = [self._wait(job, jobs) for job in jobs]
         except BaseException:
-            for job in jobs:
-                self._runtime.cancel(job)
+            self._cancel(jobs)
             raise
-        if asked.is_batch:
-            return reply({"results": [result_to_json(result) for result in results]})
-        return reply(result_to_json(results[0]))
+        return Later(
+            [job.future for job in jobs],
+            lambda: self._answer(jobs, asked.is_batch, environ),
+            lambda: self._cancel(jobs),
+        )
 
-    def _wait(self, job: Job, jobs: list[Job]) -> Result:
-        """The job's result; all ``jobs`` are cancelled when the client has gone meanwhile."""
-        disconnected = request.environ.get(DISCONNECTED)
-        while True:
-            try:
-                return job.future.result(_LOOK_EVERY)
-            except FutureTimeout:
-                if disconnected is not None and disconnected():
-                    for each in jobs:
-                        self._runtime.cancel(each)
-                    disconnected = None
+    def _answer(self, jobs: list[Job], is_batch: bool, environ: WSGIEnvironment) -> Response:
+        """The answer of ``jobs``, which have ended; the others are cancelled if one failed."""
+        try:
+            for job in jobs:
+                if job.future.done():
+                    job.future.result()
+            results = [result_to_json(job.future.result()) for job in jobs]
+        except Exception as error:
+            self._cancel(jobs)
+            if isinstance(error, DelenError):
+                return self._refusal(error, environ)
+            return self._failure(error, environ)
+        return reply({"results": results} if is_batch else results[0])
+
+    def _cancel(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            self._runtime.cancel(job)
 
     def plan_default(self) -> Response:
         return self.plan(self._service.default_model)
@@ -238,13 +257,16 @@ class _Views:
         return reply(openapi_document(self._service.version))
 
     def error(self, error: DelenError) -> Response:
+        return self._refusal(error, request.environ)
+
+    def _refusal(self, error: DelenError, environ: WSGIEnvironment) -> Response:
         self._service.metrics.refused(error.code)
         response = reply(error_to_json(error), error.status)
         if isinstance(error, (BudgetExhausted, Overloaded)):
             response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
         if error.status == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
-        if "HTTP_TRANSFER_ENCODING" in request.environ:
+        if "HTTP_TRANSFER_ENCODING" in environ:
             response.headers["Connection"] = "close"
         return response
 
@@ -259,5 +281,9 @@ class _Views:
         return self.error(InvalidInput(error.description or error.name))
 
     def unexpected(self, error: Exception) -> Response:
-        log.exception("%s %s failed", request.method, request.path)
-        return self.error(DelenError(f"the daemon failed: {type(error).__name__}; see its log"))
+        return self._failure(error, request.environ)
+
+    def _failure(self, error: Exception, environ: WSGIEnvironment) -> Response:
+        log.error("%s %s failed", environ["REQUEST_METHOD"], environ["PATH_INFO"], exc_info=error)
+        failed = DelenError(f"the daemon failed: {type(error).__name__}; see its log")
+        return self._refusal(failed, environ)

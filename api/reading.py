@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,10 +36,13 @@ MEDIA_TYPES = (JSON, *preprocess.BODY_TYPES)
 
 @dataclass(frozen=True, slots=True)
 class InferRequest:
+    """``sending`` are the seconds in which the body was read."""
+
     samples: list[NDArray[Any]]
     is_batch: bool
     bounds: Bounds
     options: Options
+    sending: float
 
 
 def refuse_large_body(environ: Mapping[str, Any], limit: int) -> None:
@@ -113,7 +117,9 @@ def read_infer(request: Request, spec: InputSpec, limit: int) -> InferRequest:
         given = repr(media_type) if media_type else "none"
         raise UnsupportedMediaType(f"Content-Type is {given}; taken: {', '.join(MEDIA_TYPES)}")
     query = request.environ["QUERY_STRING"]
+    began = time.monotonic()
     body = read_body(request, limit)
+    sending = time.monotonic() - began
     if media_type == JSON:
         document = read_json(body)
         check_known(document, "input", *BOUND_FIELDS, *OPTION_FIELDS)
@@ -127,7 +133,7 @@ def read_infer(request: Request, spec: InputSpec, limit: int) -> InferRequest:
         bounds, options = _asked_in_query(query)
         array = preprocess.decode_body(body, media_type, spec)
     samples, is_batch = preprocess.split_batch(np.asarray(array), spec)
-    return InferRequest(samples, is_batch, bounds, options)
+    return InferRequest(samples, is_batch, bounds, options, sending)
 
 
 def _check_charset(request: Request) -> None:

@@ -3,115 +3,49 @@
 from __future__ import annotations
 
 import logging
-import select
+import resource
 import socket
 import stat
 import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
-from io import BytesIO
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cheroot import wsgi
-from cheroot.server import HTTPConnection
 
-from api.app import DISCONNECTED
-from api.chunks import ChunkedBody
+from api.connection import Connection, Gateway, Places
+from api.departures import Departures
+from api.pool import Pool
 from delen.errors import ConfigError
 
 log = logging.getLogger("delen.http")
 
 _REQUEST_TIMEOUT = 10.0
 _SHUTDOWN_TIMEOUT = 2.0
-_KEPT_CONNECTIONS = 1000
-_LINGER = 0.002
-_DISCARD_WAIT = 0.5
-_DISCARD_SECONDS = 2.0
-_MOST_DISCARDED = 1 << 25
 _LARGEST_HEAD = 65_536
-
-
-class _Gateway(wsgi.Gateway_10):
-    """WSGI 1.0 with a way to ask whether the client has gone, and its own reader of chunks."""
-
-    def get_environ(self) -> dict[str, Any]:
-        if self.req.chunked_read:
-            self.req.rfile = ChunkedBody(self.req.conn.rfile)
-        environ: dict[str, Any] = super().get_environ()
-        connection: socket.socket = self.req.conn.socket
-        environ[DISCONNECTED] = lambda: _has_gone(connection)
-        return environ
-
-    def respond(self) -> None:
-        """Answer in one write: cheroot sends the head on its own, which wakes the client twice."""
-        connection = self.req.conn
-        file, connection.wfile = connection.wfile, BytesIO()
-        try:
-            super().respond()
-        finally:
-            answer, connection.wfile = connection.wfile.getvalue(), file
-        if answer:
-            file.write(answer)
-        body = self.req.rfile
-        if isinstance(body, ChunkedBody) and not body.ended:
-            self.req.close_connection = True  # what is left would be read as the next request
-        if self.req.close_connection and _is_unread(body):
-            _discard(connection.socket)
-
-
-class _Connection(HTTPConnection):
-    """A connection whose thread waits a moment for its next request, which an app in a loop sends
-    at once, before it hands the connection back to the thread that watches all of them."""
-
-    def communicate(self) -> bool:
-        while super().communicate():
-            if not self.server.ready:
-                return True
-            if not self.rfile.has_data() and not _is_readable(self.socket, _LINGER):
-                return True
-        return False
-
-
-def _is_unread(body: Any) -> bool:
-    return not body.ended if isinstance(body, ChunkedBody) else getattr(body, "remaining", 0) > 0
-
-
-def _discard(connection: socket.socket) -> None:
-    """Take in what a refused client still sends. A connection that is closed over unread bytes is
-    reset, and a client that sends all before it reads never sees why."""
-    left, end = _MOST_DISCARDED, time.monotonic() + _DISCARD_SECONDS
-    with suppress(OSError):
-        while left > 0 and _is_readable(connection, min(_DISCARD_WAIT, end - time.monotonic())):
-            piece = connection.recv(65_536)
-            if not piece:
-                return
-            left = left - len(piece) if time.monotonic() < end else 0
-
-
-def _is_readable(connection: socket.socket, seconds: float) -> bool:
-    """Whether something, or the end, can be read within ``seconds``. With poll: select takes no
-    file descriptor above 1,023, and there may be more connections than that."""
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    return bool(poll.poll(max(0.0, 1e3 * seconds)))
-
-
-def _has_gone(connection: socket.socket) -> bool:
-    """True when the peer has closed: there is something to read, and it is the end."""
-    try:
-        return _is_readable(connection, 0.0) and connection.recv(1, socket.MSG_PEEK) == b""
-    except (OSError, ValueError):
-        return True
+_NOT_YET_ACCEPTED = 1024
+"""Connections that may wait in the kernel. Where they are too many, TCP tries again after a second,
+and a Unix socket refuses."""
+_SURPLUS = 256
+"""So many connections beyond ``server.connections`` are told that they are too many."""
+_OTHER_FILES = 256
+"""So many files may be open beside connections."""
 
 
 class HttpServer:
-    """Serves one WSGI application at one or two addresses until it is stopped."""
+    """Serves one WSGI application at one or two addresses until it is stopped.
 
-    def __init__(self, app: Callable[..., Any], threads: int) -> None:
+    ``threads`` read requests and write answers at each address, ``connections`` are served at all
+    of them. ConfigError if this process may not have so many open.
+    """
+
+    def __init__(self, app: Callable[..., Any], threads: int, connections: int) -> None:
+        _allow_files(connections + _SURPLUS + _OTHER_FILES)
         self._app = app
         self._threads = threads
+        self._kept = max(1, connections // 3)  # two addresses leave room for those that work
+        self._make_connection = partial(Connection, Places(connections, _SURPLUS), Departures())
         self._servers: list[wsgi.Server] = []
         self._runners: list[threading.Thread] = []
         self._socket_file: Path | None = None
@@ -148,14 +82,14 @@ class HttpServer:
         server = wsgi.Server(
             address,
             self._app,
-            numthreads=self._threads,
-            request_queue_size=128,
+            request_queue_size=_NOT_YET_ACCEPTED,
             timeout=_REQUEST_TIMEOUT,
             shutdown_timeout=_SHUTDOWN_TIMEOUT,
         )
-        server.gateway = _Gateway
-        server.ConnectionClass = _Connection
-        server.keep_alive_conn_limit = _KEPT_CONNECTIONS
+        server.requests = Pool(self._threads)
+        server.gateway = Gateway
+        server.ConnectionClass = self._make_connection
+        server.keep_alive_conn_limit = self._kept
         server.max_request_header_size = _LARGEST_HEAD
         server.error_log = _log_error
         try:
@@ -180,6 +114,18 @@ class HttpServer:
             runner.join(_SHUTDOWN_TIMEOUT)
         if self._socket_file is not None:
             self._socket_file.unlink(missing_ok=True)
+
+
+def _allow_files(count: int) -> None:
+    """ConfigError unless this process may have ``count`` files open, after what can be done."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise ConfigError(
+            f"server.connections needs {count} open files, but this process may have {hard}: set "
+            f"it to at most {max(0, hard - _SURPLUS - _OTHER_FILES)}, or raise the limit"
+        )
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 def _answers(path: str) -> bool:

@@ -115,7 +115,9 @@ class Daemon:
             describe_device=self._describe_device,
             version=VERSION,
         )
-        self._http = HttpServer(create_app(service), config["server.threads"])
+        self._http = HttpServer(
+            create_app(service), config["server.threads"], config["server.connections"]
+        )
 
     def _describe_device(self) -> dict[str, Any]:
         """The device as the default model's profile names it; ModelLoading before there is one."""

@@ -69,7 +69,20 @@ SETTINGS = (
     Setting("server", "port", 8000, "its port; 0 takes a free one", _between(0, 65535)),
     Setting("server", "socket", default_socket(), "Unix socket; empty for none"),
     Setting("server", "token_file", "", "file with the token that guards load and unload"),
-    Setting("server", "threads", 16, "requests handled at once, per listener", _between(1, 1024)),
+    Setting(
+        "server",
+        "threads",
+        16,
+        "requests read or answered at once, per listener",
+        _between(1, 1024),
+    ),
+    Setting(
+        "server",
+        "connections",
+        2000,
+        "open at once; further ones are answered 503",
+        _between(1, 100_000),
+    ),
     Setting("server", "max_body_mb", 32.0, "largest request body", _between(0.001, 2048)),
     Setting(
         "server",

@@ -78,10 +78,12 @@ class Runtime:
         bounds: Bounds,
         options: Options,
         arrived: float | None = None,
+        waited: float = 0.0,
     ) -> Job:
         """Admit one input of the model's dtype and shape; the job's future gets the Result.
 
-        ``arrived`` is when the request came in (``time.monotonic``), now if not given. Raises
+        ``arrived`` is when the request came in (``time.monotonic``), now if not given. For
+        ``waited`` seconds since then it waited for others, which counts as their work does. Raises
         ModelNotFound, ModelLoading, InvalidInput, InfeasibleBound, BudgetExhausted, Overloaded
         or Draining.
         """
@@ -95,7 +97,8 @@ class Runtime:
         arrived = now if arrived is None else arrived
         deadline = inf if bounds.max_latency is None else arrived + bounds.max_latency
         ahead = self._worker.seconds_ahead(options.priority, options.tenant, deadline)
-        plan_at = partial(self._plan_at, model, bounds, options, now - arrived, ahead)
+        spent = now - arrived - waited
+        plan_at = partial(self._plan_at, model, bounds, options, spent, waited + ahead)
         plan = plan_at(self._desk.price(options.tenant))
         plan, reserved = self._desk.admit(options.tenant, plan, plan_at)
         number = next(self._ids)
@@ -131,6 +134,10 @@ class Runtime:
             return model.plans.unplanned()
         best_effort = options.on_infeasible == "best_effort"
         return model.plans.admit(bounds, spent, ahead, model.watch.holds, best_effort, price)
+
+    def backlog_seconds(self) -> float:
+        """Seconds until all that waits now is done."""
+        return self._worker.backlog_seconds()
 
     def preview(self, name: str, bounds: Bounds, tenant: str = "default") -> Preview:
         """What ``bounds`` would buy of model ``name`` for ``tenant`` on an idle device, at the

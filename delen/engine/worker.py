@@ -95,6 +95,11 @@ class Worker:
             ahead = self._scheduler.ahead(now, priority, tenant, deadline)
             return ahead + max(0.0, self._audited_until - now)
 
+    def backlog_seconds(self) -> float:
+        """Seconds until all that waits now is done."""
+        with self._changed:
+            return self._scheduler.backlog(time.monotonic())
+
     def submit(self, job: Job) -> None:
         """Queue a job; its future gets the answer."""
         with self._changed:

@@ -20,6 +20,15 @@ from delen.scheduler.shares import Shares
 LONGEST_HOLD = 1.0
 """Seconds after which a policy that holds everything back is asked again."""
 
+LONGEST_PROMISE = 60.0
+"""Seconds for which room is given away ahead. Who does not come back when told to, but at once, is
+given more and more of it; all others wait no longer for that."""
+
+
+_BATCHED_GAIN = 0.05
+_MARGIN = 1.25
+"""By which a client is rather told to come late than in vain: batches are not always full."""
+
 
 class Orders(NamedTuple):
     """What the driver is to do now.
@@ -58,10 +67,21 @@ class _Account:
 
 @dataclass(slots=True, eq=False)
 class _Queue:
-    """How many tasks of one tenant wait, and the device seconds that they need alone."""
+    """How many tasks of one tenant wait, and the device seconds that they need alone.
+
+    The room that gets free before ``promised`` is for tasks that were refused before, and told when
+    to come back."""
 
     tasks: int = 0
     seconds: float = 0.0
+    promised: float = -inf
+
+    def promise(self, now: float, earliest: float, each: float) -> float:
+        """Seconds after which one more task may come, ``earliest`` ones at least; the next one
+        ``each`` seconds later."""
+        at = max(now + earliest, self.promised)
+        self.promised = min(at + each, now + earliest + LONGEST_PROMISE)
+        return at - now
 
 
 class Scheduler:
@@ -91,6 +111,7 @@ class Scheduler:
         self._start_by = LazyHeap()
         self._accounts: dict[int, _Account] = {}
         self._queues: dict[str, _Queue] = {}
+        self._batched = 0.0  # what a task took in the last batches, over what it takes alone
         self._now = -inf
 
     def __len__(self) -> int:
@@ -195,6 +216,9 @@ class Scheduler:
         """``batch`` ended after ``seconds``; its tasks are to be resumed or ended one by one."""
         self._lanes.end(batch)
         each = seconds / len(batch.tasks)
+        model, segment = batch.key
+        alone = self._figures[model].typical(segment, segment, 1)
+        self._batched += _BATCHED_GAIN * (each / alone - self._batched)
         for task in batch.tasks:
             self._accounts[task.id].used += each
         ran = Ran(batch.key, len(batch.tasks), seconds, batch.predicted)
@@ -211,6 +235,12 @@ class Scheduler:
         )
         return before / self._lanes.count + self._lanes.wait(now)
 
+    def backlog(self, now: float) -> float:
+        """Seconds until all that waits is done, if nothing more came."""
+        now = self._clock(now)
+        seconds = sum(queue.seconds for queue in self._queues.values())
+        return seconds * self._pace() + self._lanes.wait(now)
+
     def check_room(self, now: float, tenant: str) -> None:
         """Overloaded if ``tenant`` has more work waiting than its share of the largest backlog,
         with the time after which it has not."""
@@ -220,17 +250,24 @@ class Scheduler:
         share = self.shares.share(tenant)
         limit = self._max_backlog * share
         if queue.seconds > limit:
-            groups = self._groups.view.values()
-            discount = sum(len(group) * self._discount(group) for group in groups) / len(self)
+            pace = self._pace() / share
+            earliest, each = (queue.seconds - limit) * pace, queue.seconds / queue.tasks * pace
             raise Overloaded(
                 f"{queue.seconds:.2f} s of work wait already for {tenant}, more than {limit:.3g} s",
-                retry_after=(queue.seconds - limit) * discount / (share * self._lanes.count),
+                retry_after=queue.promise(now, earliest, each),
             )
 
     def waiting_of(self, model: str) -> int:
         """How many tasks of ``model`` wait or run."""
         waiting = sum(len(group) for key, group in self._groups.view.items() if key.model == model)
         return waiting + self._lanes.running(model)
+
+    def _pace(self) -> float:
+        """Seconds in which a second of waiting work is done at the latest: by the largest batches,
+        or by those of late where a policy runs smaller ones."""
+        groups = self._groups.view.values()
+        best = sum(len(group) * self._discount(group) for group in groups) / (len(self) or 1)
+        return _MARGIN * max(best, self._batched) / self._lanes.count
 
     def _discount(self, group: WaitingGroup) -> float:
         """What the tasks of ``group`` take in batches, over what they take one by one."""

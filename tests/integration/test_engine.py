@@ -6,6 +6,7 @@ Whatever runs it, the answers have to be those of the ONNX graphs run one sample
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
@@ -389,7 +390,7 @@ def test_a_backlog_beyond_the_limit_is_overload_for_its_tenant(
     jobs += [runtime.submit("tiny", images[k], Bounds(), Options()) for k in (1, 2, 3)]
     with pytest.raises(Overloaded, match="s of work wait already") as caught:
         runtime.submit("tiny", images[4], Bounds(), Options())
-    assert caught.value.retry_after == pytest.approx(0.5 * SEGMENT_SECONDS, rel=0.02)
+    assert caught.value.retry_after == pytest.approx(1.25 * 0.5 * SEGMENT_SECONDS, rel=0.02)
     jobs.append(runtime.submit("tiny", images[4], Bounds(), Options(tenant="other")))
     gate.open.set()
     assert len([job.future.result(PATIENCE) for job in jobs]) == 5
@@ -410,6 +411,20 @@ def test_waiting_makes_plans_shallower_and_then_refuses(
     assert caught.value.retry_after == pytest.approx(5 * SEGMENT_SECONDS, rel=0.01)
     gate.open.set()
     assert [job.future.result(PATIENCE).exit for job in jobs][3:] == [1, 0]
+
+
+def test_what_waited_for_others_too_long_is_overload_and_never_runs(
+    gated: tuple[Runtime, Gate], images: NDArray[np.uint8]
+) -> None:
+    runtime, gate = gated
+    bounds, waited = Bounds(max_latency=5 * SEGMENT_SECONDS), 20 * SEGMENT_SECONDS
+    arrived = time.monotonic() - waited
+    with pytest.raises(Overloaded, match="cannot be kept behind") as caught:
+        runtime.submit("tiny", images[0], bounds, Options(), arrived, waited)
+    assert caught.value.retry_after == pytest.approx(waited, rel=0.01)
+    with pytest.raises(InfeasibleBound):
+        runtime.submit("tiny", images[0], bounds, Options(), arrived)  # it was its own time
+    assert not gate.running.is_set()
 
 
 BEST_EFFORT = Options(on_infeasible="best_effort")

@@ -1,44 +1,16 @@
 from __future__ import annotations
 
-import fcntl
 import resource
-import socket
-from collections.abc import Iterator
 
 import pytest
 
-from api.serve import _has_gone, _is_readable
-
-HIGH = 1500
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A connection whose near end has a descriptor that select does not take."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 0 <= hard <= HIGH:
-        pytest.skip(f"at most {hard} files may be open here")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, HIGH + 10), hard))
-    near, far = socket.socketpair()
-    high = socket.socket(fileno=fcntl.fcntl(near.fileno(), fcntl.F_DUPFD, HIGH))
-    near.close()
-    yield high, far
-    high.close()
-    far.close()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+from api.serve import HttpServer
+from delen.errors import ConfigError
 
 
-def test_a_client_that_waits_has_not_gone(pair: tuple[socket.socket, socket.socket]) -> None:
-    near, far = pair
-    assert near.fileno() >= HIGH
-    assert not _is_readable(near, 0.0)
-    assert not _has_gone(near)
-    far.sendall(b"GET")
-    assert _is_readable(near, 0.0)
-    assert not _has_gone(near)
-
-
-def test_a_client_that_has_closed_has_gone(pair: tuple[socket.socket, socket.socket]) -> None:
-    near, far = pair
-    far.close()
-    assert _has_gone(near)
+def test_more_connections_than_files_may_be_open_are_refused() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard == resource.RLIM_INFINITY:
+        pytest.skip("any number of files may be open here")
+    with pytest.raises(ConfigError, match=f"server.connections needs .* may have {hard}"):
+        HttpServer(lambda environ, start_response: [], 1, hard)

@@ -1,0 +1,202 @@
+"""One connection and its requests: cheroot's, that give their thread back while they wait."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from io import BytesIO
+from typing import Any
+
+from cheroot import wsgi
+from cheroot.server import HTTPConnection
+
+from api.chunks import ChunkedBody
+from api.departures import Departures, is_readable
+from api.later import ARRIVED, PROCESSOR, SURPLUS, SUSPENDS, Later
+
+log = logging.getLogger("delen.http")
+
+_LINGER = 0.002
+_DISCARD_WAIT = 0.5
+_DISCARD_SECONDS = 2.0
+_MOST_DISCARDED = 1 << 25
+
+
+class Places:
+    """How many connections are open, at all addresses together.
+
+    Those beyond ``most`` are told so; those beyond ``most`` and ``surplus`` are closed.
+    """
+
+    def __init__(self, most: int, surplus: int) -> None:
+        self._most = most
+        self._surplus = surplus
+        self._open = 0
+        self._lock = threading.Lock()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no room even to tell a client that there is none."""
+        return self._open > self._most + self._surplus
+
+    def enter(self) -> bool:
+        """One more; true if it is beyond ``most``."""
+        with self._lock:
+            self._open += 1
+            return self._open > self._most
+
+    def leave(self) -> None:
+        with self._lock:
+            self._open -= 1
+
+
+class Gateway(wsgi.Gateway_10):
+    """WSGI 1.0 with a reader of chunks, the time of arrival, and answers that come later."""
+
+    def get_environ(self) -> dict[str, Any]:
+        connection = self.req.conn
+        if self.req.chunked_read:
+            self.req.rfile = ChunkedBody(connection.rfile)
+        environ: dict[str, Any] = super().get_environ()
+        environ[ARRIVED] = connection.arrived
+        environ[PROCESSOR] = connection.processor
+        environ[SURPLUS] = connection.is_surplus
+        environ[SUSPENDS] = True
+        return environ
+
+    def respond(self) -> None:
+        answer = self.req.server.wsgi_app(self.env, self.start_response)
+        if isinstance(answer, Later):
+            self.req.sent_headers = True  # else cheroot would send a head now
+            self.req.conn.suspend(self, answer)
+        else:
+            self._send(answer)
+
+    def resume(self, later: Later) -> bool:
+        """Send the answer that is there by now; whether the connection can be kept."""
+        self.req.sent_headers = False
+        self._send(later.make()(self.env, self.start_response))
+        return not self.req.close_connection
+
+    def _send(self, answer: Iterable[bytes]) -> None:
+        """Send ``answer`` in one write: cheroot sends the head on its own, which wakes the client
+        twice."""
+        connection = self.req.conn
+        if connection.is_surplus:
+            self.req.close_connection = True
+        file, connection.wfile = connection.wfile, BytesIO()
+        try:
+            for piece in answer:
+                self.write(piece)
+            self.req.ensure_headers_sent()
+        finally:
+            whole, connection.wfile = connection.wfile.getvalue(), file
+            if hasattr(answer, "close"):
+                answer.close()
+        if whole:
+            file.write(whole)
+        body = self.req.rfile
+        if isinstance(body, ChunkedBody) and not body.ended:
+            self.req.close_connection = True  # what is left would be read as the next request
+        if self.req.close_connection and _is_unread(body):
+            _discard(connection.socket)
+
+
+class Connection(HTTPConnection):
+    """A connection that knows when its request came, and holds no thread while it waits.
+
+    A thread that has written an answer waits a moment for the next request, which an app in a loop
+    sends at once, before it hands the connection back to the thread that watches all of them.
+
+    ``arrived`` is when the present request could be read (``time.monotonic``), ``processor`` the
+    processor time of its thread when that began to. ``is_surplus`` is true beyond the connections
+    that are served.
+    """
+
+    def __init__(self, places: Places, departures: Departures, *given: Any) -> None:
+        super().__init__(*given)
+        self._places = places
+        self._departures = departures
+        self.arrived = self.processor = 0.0
+        self._is_new = True
+        self._is_open = True
+        self._suspended: tuple[Gateway, Later] | None = None
+        self.is_surplus = self._places.enter()
+
+    def arrives(self) -> bool:
+        self.arrived = time.monotonic()
+        if not self._is_new:
+            return True
+        self._is_new = False
+        if self._places.is_over:
+            self.close()
+            return False
+        if not is_readable(self.socket, 0.0):
+            self.server.put_conn(self)  # a client that only connects holds no thread
+            return False
+        return True
+
+    def suspend(self, gateway: Gateway, later: Later) -> None:
+        """The answer comes later."""
+        self._suspended = gateway, later
+
+    def communicate(self) -> bool:
+        self.processor = time.thread_time()
+        keep = self._resume() if self._suspended else super().communicate()
+        while keep and self._suspended is None and self.server.ready:
+            if not self.rfile.has_data():
+                wait = 0.0 if self.server.requests.is_crowded else _LINGER
+                if not is_readable(self.socket, wait):
+                    break
+            self.arrived, self.processor = time.monotonic(), time.thread_time()
+            keep = super().communicate()
+        return keep
+
+    def _resume(self) -> bool:
+        assert self._suspended is not None
+        (gateway, later), self._suspended = self._suspended, None
+        self._departures.let_go(self.socket)
+        try:
+            return gateway.resume(later)
+        except OSError:
+            return False  # the client has gone
+
+    def leave(self, keep: bool) -> None:
+        if not keep:
+            self.close()
+        elif self._suspended is not None:
+            _, later = self._suspended
+            self._departures.watch(self.socket, later.give_up)
+            later.when_ended(lambda: self.server.requests.put_answer(self))
+        else:
+            self.server.put_conn(self)
+
+    def hang_up(self) -> None:
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RD)
+
+    def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._places.leave()
+        super().close()
+
+
+def _is_unread(body: Any) -> bool:
+    return not body.ended if isinstance(body, ChunkedBody) else getattr(body, "remaining", 0) > 0
+
+
+def _discard(connection: socket.socket) -> None:
+    """Take in what a refused client still sends. A connection that is closed over unread bytes is
+    reset, and a client that sends all before it reads never sees why."""
+    left, end = _MOST_DISCARDED, time.monotonic() + _DISCARD_SECONDS
+    with suppress(OSError):
+        while left > 0 and is_readable(connection, min(_DISCARD_WAIT, end - time.monotonic())):
+            piece = connection.recv(65_536)
+            if not piece:
+                return
+            left = left - len(piece) if time.monotonic() < end else 0

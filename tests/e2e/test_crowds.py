@@ -1,0 +1,180 @@
+"""More clients at once than the daemon has threads, room or connections for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Daemon, Launcher
+
+Image8 = NDArray[np.uint8]
+CROWD = 300
+DEEPEST = "max_latency_ms=60000"
+SECONDS = 1.5
+MOST_GROWTH = 40e6
+
+
+class Told(NamedTuple):
+    status: int
+    retry_after: int
+    document: dict[str, Any]
+
+
+def request(image: Image8, query: str = "") -> bytes:
+    body = image.tobytes()
+    head = (
+        f"POST /v1/infer?{query} HTTP/1.1\r\nHost: delen\r\n"
+        f"Content-Type: application/octet-stream\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def tell(reader: asyncio.StreamReader) -> Told:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
+    fields = dict(line.split(": ", 1) for line in head[1:] if line)
+    document = json.loads(await reader.readexactly(int(fields["content-length"])))
+    return Told(int(head[0].split()[1]), int(fields.get("retry-after", 0)), document)
+
+
+async def connect(daemon: Daemon) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, port = daemon.url.removeprefix("http://").split(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+def check(told: Told) -> None:
+    """200, or a refusal that says when to come back."""
+    if told.status != 200:
+        assert (told.status, told.document["code"]) == (503, "overloaded"), told
+        assert told.retry_after >= max(1, told.document["retry_after_s"])
+
+
+def resident(daemon: Daemon) -> int:
+    """Bytes of memory that the daemon has."""
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text().splitlines()
+    return 1024 * int(next(line for line in status if line.startswith("VmRSS")).split()[1])
+
+
+@pytest.fixture(scope="module")
+def small(launcher: Launcher) -> Iterator[Daemon]:
+    """A daemon with room for a second of work."""
+    daemon = launcher.start({"server": {"max_backlog_seconds": 1.0}})
+    yield daemon
+    assert daemon.terminate() == 0
+    assert "Traceback" not in daemon.log(), daemon.log()
+
+
+def test_a_flood_is_answered_or_refused_and_takes_no_memory(small: Daemon, images: Image8) -> None:
+    async def ask(message: bytes, end: float, all_told: list[Told]) -> None:
+        reader, writer = await connect(small)
+        while time.monotonic() < end:
+            writer.write(message)
+            all_told.append(await tell(reader))
+        writer.close()
+
+    async def flood() -> list[Told]:
+        all_told: list[Told] = []
+        messages = [request(images[k % len(images)], DEEPEST) for k in range(CROWD)]
+        end = time.monotonic() + SECONDS
+        await asyncio.gather(*[ask(message, end, all_told) for message in messages])
+        return all_told
+
+    all_told = asyncio.run(flood())
+    before = resident(small)
+    all_told += asyncio.run(flood())
+    assert resident(small) - before < MOST_GROWTH
+    for told in all_told:
+        check(told)
+    assert {told.status for told in all_told} == {200, 503}
+    assert len(all_told) > 2 * CROWD
+
+
+def test_clients_that_come_back_when_told_to_get_in(small: Daemon, images: Image8) -> None:
+    async def ask(message: bytes) -> int:
+        for tries in range(5):
+            reader, writer = await connect(small)
+            writer.write(message)
+            told = await tell(reader)
+            writer.close()
+            if told.status == 200:
+                return tries
+            check(told)
+            await asyncio.sleep(told.retry_after)
+        raise AssertionError("refused five times")
+
+    async def crowd() -> list[int]:
+        return await asyncio.gather(*[ask(request(images[0], DEEPEST)) for _ in range(CROWD)])
+
+    tries = asyncio.run(crowd())
+    assert max(tries) > 0
+
+
+@pytest.fixture(scope="module")
+def narrow(launcher: Launcher) -> Iterator[Daemon]:
+    """A daemon that has one thread an address and serves four connections."""
+    daemon = launcher.start({"server": {"threads": 1, "connections": 4}})
+    yield daemon
+    assert daemon.terminate() == 0
+    assert "Traceback" not in daemon.log(), daemon.log()
+
+
+def read(connection: socket.socket) -> Told:
+    received = b""
+    while not received.endswith(b"}"):
+        piece = connection.recv(65536)
+        assert piece, received
+        received += piece
+    head, _, body = received.partition(b"\r\n\r\n")
+    fields = dict(line.split(": ", 1) for line in head.decode().lower().split("\r\n")[1:])
+    return Told(int(head.split()[1]), int(fields.get("retry-after", 0)), json.loads(body))
+
+
+@pytest.mark.parametrize("cap", [None, 250])
+def test_the_wait_for_a_thread_counts(narrow: Daemon, images: Image8, cap: int | None) -> None:
+    """The one thread reads what a slow client sends, while another has sent all."""
+    message = request(images[0])
+    waits = request(images[0], "" if cap is None else f"max_latency_ms={cap}")
+    with narrow.api.socket() as slow, narrow.api.socket() as other:
+        slow.sendall(message[:-100])
+        time.sleep(0.1)
+        other.sendall(waits)
+        time.sleep(0.5)
+        slow.sendall(message[-100:])
+        assert read(slow).status == 200
+        told = read(other)
+    check(told)
+    if cap is None:
+        latency = told.document["receipt"]["latency_ms"]
+        assert latency["value"] > latency["queue"] > 400
+    else:
+        assert told.status == 503
+        assert "waiting work" in told.document["error"]
+
+
+def test_who_only_connects_holds_no_thread(narrow: Daemon, images: Image8) -> None:
+    with narrow.api.socket(), narrow.api.socket(), narrow.api.socket() as third:
+        third.sendall(request(images[0]))
+        assert read(third).status == 200
+
+
+def test_connections_beyond_those_served_are_told_so(
+    narrow: Daemon, images: Image8, until: Callable[..., Any]
+) -> None:
+    with ExitStack() as opened:
+        for _ in range(4):
+            opened.enter_context(narrow.api.socket())
+        answer = narrow.api.raw(images[0])
+        assert "server.connections" in answer.error(503, "overloaded")["error"]
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert answer.headers["Connection"] == "close"
+    until(lambda: narrow.api.raw(images[0]).status == 200, "room after they have closed")
