@@ -65,11 +65,12 @@ class Setting:
 class Seen:
     """``summary`` as ``delen bench`` has it. ``slowdown``: how many times its profile the device
     took, by time. ``front``: seconds of the host that a request took before it was admitted and
-    after it was answered, beside what the profile says."""
+    after it was answered, beside what the profile says, done by so many ``readers``."""
 
     summary: dict[str, Any]
     slowdown: tuple[tuple[float, float], ...]
     front: tuple[float, float]
+    readers: int
 
 
 class Site(Protocol):
@@ -95,7 +96,7 @@ class InProcess:
             summary = _replay(plan, target)
         # Receipts begin where a request is submitted: what the client does is all after it.
         client = (time.thread_time() - began) / len(plan.trace) - self._setting.host.request
-        return Seen(summary, tuple(slowdown), (0.0, max(0.0, client)))
+        return Seen(summary, tuple(slowdown), (0.0, max(0.0, client)), readers=1)
 
     def close(self) -> None:
         self._opened.close()
@@ -141,7 +142,9 @@ class OverHttp:
         known = self._engine_seconds({name: after[name] - before[name] for name in after})
         front = max(0.0, used - known - self._idle * elapsed) / len(plan.trace)
         first = min(front, self._before)
-        return Seen(summary, tuple(slowdown), (first, front - first))
+        return Seen(
+            summary, tuple(slowdown), (first, front - first), config_of({})["server.threads"]
+        )
 
     def _engine_seconds(self, counted: dict[str, float]) -> float:
         """What the engine took of the processor, by its counters and the profile."""
@@ -216,7 +219,7 @@ def simulate(trace: Trace, setting: Setting, seen: Seen, seed: int) -> dict[str,
     speed, summary = 1.0, {}
     for _ in range(_TRIES):
         become, slow = as_it_was(setting.model.profile, seen.slowdown, speed)
-        device = DeviceSettings(slow=slow, front=seen.front)
+        device = DeviceSettings(slow=slow, front=seen.front, readers=seen.readers)
         summary = _simulate(trace, replace(setting.model, become=become), device, seed)
         speed *= believed / summary["slowdown"]
     return summary
@@ -224,7 +227,8 @@ def simulate(trace: Trace, setting: Setting, seen: Seen, seed: int) -> dict[str,
 
 def simulate_as_profiled(trace: Trace, setting: Setting, seen: Seen, seed: int) -> dict[str, Any]:
     """The same trace on the device as its profile says, whatever it was since."""
-    return _simulate(trace, setting.model, DeviceSettings(front=seen.front), seed)
+    device = DeviceSettings(front=seen.front, readers=seen.readers)
+    return _simulate(trace, setting.model, device, seed)
 
 
 def as_it_was(

@@ -136,6 +136,7 @@ def run(options: argparse.Namespace) -> int:
             slow=_spans(options.slowdown),
             network=options.network,
             front=options.front,
+            readers=config["server.threads"],
             noise=not options.no_noise,
         )
     except ValueError as error:

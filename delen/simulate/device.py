@@ -22,14 +22,15 @@ class DeviceSettings:
     """``lanes`` batches run at once, each ``corun[k]`` times slower while k others run. ``slow``
     are spans in which everything is slower, which must not overlap. ``network`` seconds pass from
     a client to the device, and as many back. ``front`` are the seconds that the host takes to read
-    a request, and to send its answer, beside what profiles say. Without ``noise`` all takes its
-    median."""
+    a request, and to send its answer, beside what profiles say; so many ``readers`` do that.
+    Without ``noise`` all takes its median."""
 
     lanes: int = 1
     corun: tuple[float, ...] = (1.0,)
     slow: tuple[Slow, ...] = ()
     network: float = 0.0
     front: tuple[float, float] = (0.0, 0.0)
+    readers: int = 1
     noise: bool = True
 
     def __post_init__(self) -> None:
@@ -37,6 +38,8 @@ class DeviceSettings:
             raise ValueError(f"lanes is {self.lanes}; a device has at least one")
         if not self.corun or any(not factor >= 1 for factor in self.corun):
             raise ValueError(f"corun is {self.corun}; it needs factors of at least 1")
+        if self.readers < 1:
+            raise ValueError(f"readers is {self.readers}; it must be at least 1")
         if not min(self.network, *self.front) >= 0:
             raise ValueError("network and front must be at least 0 s")
 

@@ -71,7 +71,8 @@ def run(
     """What becomes of every request of ``trace`` under ``policy``, which has to be new.
 
     The host takes its time for requests, batches and answers (``HostCosts`` of the profiles), one
-    after the other as they come; meanwhile the lanes run on.
+    after the other as they come, but that a batch which has ended waits for no more of what came
+    before than there are ``readers``; meanwhile the lanes run on.
 
     Requests that name no model go to the first of ``models``. ``fallback`` decides where
     ``policy`` fails. ``progress`` is told how many requests of how many have arrived.
@@ -96,6 +97,7 @@ class _Run:
         device = settings.device
         self._network, self._lanes = device.network, device.lanes
         self._coming, self._leaving = device.front
+        self._readers = device.readers
         profiles = {name: model.actual for name, model in models.items()}
         self._device = Device(profiles, device, settings.seed)
         self._scheduler = Scheduler(
@@ -123,17 +125,24 @@ class _Run:
         running, replies, network = self._running, self._replies, self._network
         step = max(1, count // _STEPS)
         next_arrival = arrivals[0].time + network if count else inf
+        passed, readers = 0, self._readers
         while True:
             ended = running[0][0] if running else inf
-            ready = min(next_arrival, ended, self._wake)
-            if replies and replies[0] < ready:
-                self._occupy(replies.popleft(), self._leaving)
-                continue
+            if ended <= self._host_free and passed >= readers:
+                ready = ended
+            else:
+                ready = min(next_arrival, ended, self._wake)
+                if replies and replies[0] < ready:
+                    passed += ended <= self._host_free
+                    self._occupy(replies.popleft(), self._leaving)
+                    continue
             if ready == inf:
                 break
             if ended <= ready:
+                passed = 0
                 self._finish(ended, *heappop(running)[2:])
             while next_arrival <= ready:
+                passed += ended <= self._host_free
                 self._arrive(next_arrival, row, arrivals[row])
                 row += 1
                 next_arrival = arrivals[row].time + network if row < count else inf
@@ -157,6 +166,7 @@ class _Run:
     def _arrive(self, ready: float, row: int, arrival: Arrival) -> None:
         name, bounds = arrival.model or self._default, arrival.bounds
         model, scheduler = self._models[name], self._scheduler
+        waited = max(0.0, self._host_free - ready)
         now = self._occupy(ready, self._coming + model.host.request)
         model.costs.relax(now)
         cap = bounds.max_latency
@@ -164,7 +174,7 @@ class _Run:
         deadline = inf if cap is None else arrival.time + cap - self._network
         try:
             scheduler.check_room(now, arrival.tenant)
-            plan = self._plan(now, model, arrival, deadline)
+            plan = self._plan(now, model, arrival, deadline, waited)
         except InfeasibleBound:
             self._ledger.refuse(row, now, Fate.INFEASIBLE)
             return
@@ -187,7 +197,10 @@ class _Run:
         )
         scheduler.add(now, task)
 
-    def _plan(self, now: float, model: ModelInPlay, arrival: Arrival, deadline: float) -> Plan:
+    def _plan(
+        self, now: float, model: ModelInPlay, arrival: Arrival, deadline: float, waited: float
+    ) -> Plan:
+        """That it ``waited`` for the host is others' work, as what is ahead."""
         manners = self._manners
         if not manners.plans:
             return self._unplanned[model.name]
@@ -195,7 +208,7 @@ class _Run:
         if not manners.admits:
             return model.plans.admit(arrival.bounds, spent, best_effort=True)
         ahead = self._scheduler.ahead(now, arrival.priority, arrival.tenant, deadline)
-        return model.plans.admit(arrival.bounds, spent, ahead)
+        return model.plans.admit(arrival.bounds, spent - waited, waited + ahead)
 
     def _dispatch(self, now: float) -> None:
         if now < self._wake and len(self._running) == self._lanes:

@@ -97,6 +97,26 @@ def test_a_slowdown_network_and_seed_have_their_effect(
     assert p50("--seed", "1", "--network", "5ms") > usual + 9
 
 
+def test_the_front_end_and_drift_have_their_effect(
+    simulate: Simulate, profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def figures(*arguments: str | Path) -> dict[str, Any]:
+        assert simulate("--policy", "value", "--json", "--no-upper-bound", *arguments) == 0
+        return objects(capsys)[0]
+
+    usual = figures()
+    assert figures("--front", "2ms,0ms")["latency_ms"]["p50"] > usual["latency_ms"]["p50"] + 1.9
+    document = json.loads(profile.read_text())
+    for segment in document["segments"]:
+        for batch in segment["batches"].values():
+            batch["latency_ms"] = {name: 1.5 * ms for name, ms in batch["latency_ms"].items()}
+    become = tmp_path / "become.json"
+    become.write_text(json.dumps(document))
+    drifted = figures("--actual", become)
+    assert drifted["slowdown"] > usual["slowdown"] + 0.3
+    assert drifted["latency_ms"]["p50"] > usual["latency_ms"]["p50"]
+
+
 def test_plots_are_written(simulate: Simulate, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="plots take delen[plot]")
     folder = tmp_path / "new" / "plots"
@@ -148,6 +168,7 @@ def test_bad_traces_are_named(
         (["--slowdown", "0:10:2", "--slowdown", "5:20:2"], "overlap"),
         (["--lanes", "0"], "lanes is 0"),
         (["--corun", "0.5"], "corun"),
+        (["--front=-1ms,0ms"], "front must be at least 0"),
     ],
 )
 def test_wrong_usage_ends_2(
@@ -167,6 +188,8 @@ def test_wrong_usage_ends_2(
         ["--weight", "camera=0"],
         ["--network", "5"],
         ["--corun", "fast"],
+        ["--front", "1ms"],
+        ["--front", "1,2"],
     ],
 )
 def test_what_is_no_figure_is_refused_by_the_parser(
@@ -183,6 +206,18 @@ def test_a_profile_without_accuracies_needs_its_bundle(
 ) -> None:
     assert main(["simulate", "--profile", str(profile), "--trace", str(trace)]) == 1
     assert "no accuracies" in capsys.readouterr().err
+
+
+def test_drift_to_another_network_is_refused(
+    simulate: Simulate,
+    tmp_path: Path,
+    make_profile: Callable[..., Profile],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(make_profile(0.1, 0.1, 0.1, model="other").to_json())
+    assert simulate("--actual", other) == 2
+    assert "a profile of other, not of tiny" in capsys.readouterr().err
 
 
 def test_a_profile_of_another_bundle_is_refused(

@@ -55,7 +55,14 @@ def test_slow_spans_and_others_make_a_batch_longer(make_profile: MakeProfile) ->
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"lanes": 0}, {"corun": ()}, {"corun": (0.5,)}, {"network": -1.0}, {"front": (0.0, -1.0)}],
+    [
+        {"lanes": 0},
+        {"corun": ()},
+        {"corun": (0.5,)},
+        {"network": -1.0},
+        {"front": (0.0, -1.0)},
+        {"readers": 0},
+    ],
 )
 def test_devices_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
