@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delen.commands.common import LATENCIES, quantity
+from delen.commands.common import LATENCIES, quantity, read_requests, seed
 from delen.commands.table import progress_bar, table
 from delen.errors import ConfigError, DelenError
 from delen.settings import DEFAULT_DISPATCH
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy", nargs="+", metavar="NAME", help="dispatch policies (default: all there are)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of samples and noise (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of samples and noise (default: 0)")
     parser.add_argument(
         "--slowdown",
         type=_span,
@@ -116,14 +116,16 @@ def run(options: argparse.Namespace) -> int:
     from delen.simulate.run import RunSettings
     from delen.simulate.run import run as play
     from delen.simulate.summary import summarise
-    from delen.simulate.trace import read_trace
 
     config = read_config(options.config, os.environ)
-    trace = read_trace(options.trace)
+    trace = read_requests(options.trace)
     names = options.policy or _ours_first(plugin_names(DISPATCH_POLICIES))
+    _check_once(names, "--policy")
     makers = {name: find_plugin(DISPATCH_POLICIES, name) for name in names}
     fallback = find_plugin(DISPATCH_POLICIES, DEFAULT_DISPATCH)
-    models = {model.name: model for model in _drifted(_models(options, config), options.actual)}
+    played = _drifted(_models(options, config), options.actual)
+    _check_once([model.name for model in played], "--model or --bundle")
+    models = {model.name: model for model in played}
     weights = dict(options.weight)
     if unknown := sorted(set(weights) - set(trace.tenants)):
         raise ConfigError(
@@ -163,6 +165,11 @@ def run(options: argparse.Namespace) -> int:
             raise DelenError(f"the plots cannot be written: {error}") from error
         print(f"written: {', '.join(map(str, files))}", file=sys.stderr)
     return 0
+
+
+def _check_once(names: Sequence[str], option: str) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"{twice[0]} is given twice with {option}")
 
 
 def _ours_first(names: Sequence[str]) -> list[str]:

@@ -150,6 +150,12 @@ def test_a_profile_alone_is_a_device_that_is_not_here(
         ("time_s\n-1\n", "time_s"),
         ("time_s,model\n1,other\n", "'other'"),
         ("tenant\na\n", "time_s is missing"),
+        ("time_s\n1\nnan\n", "line 3: column time_s: time_s is nan"),
+        ("time_s,max_latency_ms\n1,nan\n", "line 2: column max_latency_ms"),
+        ("time_s,colour\n1,red\n", "unknown column 'colour'"),
+        ("time_s,tenant\n1,two words\n", "line 2: column tenant"),
+        ("", "no header"),
+        ("time_s\n", "it has a header and no requests"),
     ],
 )
 def test_bad_traces_are_named(
@@ -167,6 +173,7 @@ def test_bad_traces_are_named(
         (["--weight", "stranger=2"], "stranger"),
         (["--slowdown", "0:10:2", "--slowdown", "5:20:2"], "overlap"),
         (["--lanes", "0"], "lanes is 0"),
+        (["--policy", "fifo", "edf", "fifo"], "fifo is given twice"),
         (["--corun", "0.5"], "corun"),
         (["--front=-1ms,0ms"], "front must be at least 0"),
     ],
@@ -189,6 +196,8 @@ def test_wrong_usage_ends_2(
         ["--network", "5"],
         ["--corun", "fast"],
         ["--front", "1ms"],
+        ["--seed", "-1"],
+        ["--seed", "1.5"],
         ["--front", "1,2"],
     ],
 )
