@@ -166,14 +166,14 @@ class Connection(HTTPConnection):
             return False  # the client has gone
 
     def leave(self, keep: bool) -> None:
-        if not keep:
-            self.close()
-        elif self._suspended is not None:
+        if self._suspended is not None:
             _, later = self._suspended
             self._departures.watch(self.socket, later.give_up)
             later.when_ended(lambda: self.server.requests.put_answer(self))
-        else:
+        elif keep:
             self.server.put_conn(self)
+        else:
+            self.close()
 
     def hang_up(self) -> None:
         with suppress(OSError):

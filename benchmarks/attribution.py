@@ -41,7 +41,9 @@ NETWORK = Network(
     joules=(0.0180, 0.0125, 0.0300, 0.0270, 0.0175),
     leaves=(0.35, 0.20, 0.20, 0.10, 0.15),
 )
+CAMERA = Network("net", seconds=(0.04,) * 5, joules=(0.24,) * 5, leaves=(0.0, 0.0, 0.0, 0.0, 1.0))
 FAST, SLOW = Sensor(window=0.0066), Sensor(window=0.42)
+COARSE = Sensor(window=0.0066, quantum=0.5)
 LAG = 1e-4
 Arrivals = Callable[[int], Floats]
 
@@ -79,12 +81,15 @@ def _poisson(rng: np.random.Generator, rate: float, began: float, ended: float) 
 @dataclass(frozen=True)
 class Scene:
     """What the device goes through. ``factor`` is by how much its true energies exceed the
-    model's; ``others`` are other programs' blocks of power (began, ended, watts)."""
+    model's; ``others`` are other programs' blocks of power (began, ended, watts). ``spread`` is by
+    how much of themselves the seconds and joules of a work scatter."""
 
     name: str
     arrivals: Arrivals
     factor: float = 1.0
     others: tuple[tuple[float, float, float], ...] = ()
+    network: Network = NETWORK
+    spread: float = 0.05
 
 
 @dataclass
@@ -118,9 +123,10 @@ def _error(told: Mapping[str, float], true: Mapping[str, float], requests: Seque
 
 def run(scene: Scene, sensor: Sensor, seed: int) -> Outcome:
     rng = np.random.default_rng([seed, 9])
-    off = scene.factor * (1 + WRONG * rng.choice([-1.0, 1.0], len(NETWORK.joules)))
-    predicted = tuple(float(value) for value in np.asarray(NETWORK.joules) / off)
-    served = serve(NETWORK, scene.arrivals(seed), predicted, seed)
+    network = scene.network
+    off = scene.factor * (1 + WRONG * rng.choice([-1.0, 1.0], len(network.joules)))
+    predicted = tuple(float(value) for value in np.asarray(network.joules) / off)
+    served = serve(network, scene.arrivals(seed), predicted, seed, spread=scene.spread)
     samples = sensor.poll(served.power(STATIC, scene.others), 0, SECONDS + 1, seed)
     outcome, attributor, added = Outcome(served), Attributor(), 0
     for window in range(SECONDS):
@@ -199,6 +205,7 @@ SCENES = (
     Scene("busy from the start", varying(RATE, began=0.0)),
 )
 LAGGED = 3
+RHYTHM = Scene("a load in rhythm", steady(2.5), network=CAMERA, spread=0.0)
 LOW = Scene("5 requests a second", poisson(5.0))
 
 
@@ -208,6 +215,8 @@ def main() -> list[Figure]:
         sensors = {**SENSORS, **LAGS} if scene in SCENES[:LAGGED] else SENSORS
         for name, sensor in sensors.items():
             made += figures(name, scene, sensor)
+    for name, sensor in {"0.42 s": SLOW, "6.6 ms in steps of 0.5 W": COARSE}.items():
+        made += figures(name, RHYTHM, sensor)
     made += figures("0.42 s", LOW, SLOW)
     made += figures("6.6 ms", LOW, FAST, None, None)
     costs = tuple(100 * busy_seconds(2000) for _ in range(3))

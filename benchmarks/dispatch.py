@@ -27,16 +27,7 @@ each cell again, so that equal policies would look up to some tenths of a point 
 
 So the default is below 0.95 of the bound even when no two requests meet: knowing and floors leave
 it 0.91 to 0.94 here and 0.85 to 0.90 on the Jetsons. (Neither factor is a limit that is proved: the
-answer of the most confident exit is right a little more often.) On the Jetsons, where a request
-takes tens of milliseconds and nothing is gained by batching, the rest has two causes:
-
-- Shares are dealt out in device time with a burst (``shares.BURST``) that is less than one request
-  there. Where it is 0.1 s, an app that sends two requests close together counts as behind, and its
-  deadlines pass while others' floors, which have time, go first. Most violations are of this kind,
-  and Dysta, which knows no shares, is ahead with 3 and 10 apps.
-- By worth, a new request's first exit goes before an older one's way on, which then is no longer in
-  time. Earliest deadline first loses neither as long as the device has room for both, and is ahead
-  by some tenths of a point with one app. Where it has not, that order falls far behind.
+answer of the most confident exit is right a little more often.)
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ class _Tables:
     profile: Profile
     energy: EnergyAccount
     stale: str | None
+    answer: float
     sums: dict[int, _Sums] = field(default_factory=dict)
     costs: dict[tuple[int, int], SegmentCost] = field(default_factory=dict)
     energies: tuple[int, tuple[float | None, ...]] | None = None
@@ -49,7 +50,8 @@ class _Tables:
 class Costs:
     """Predicted latency and energy of segments.
 
-    ``learn`` and ``relax`` move the slowdown that it predicts with; the account corrects itself.
+    ``learn`` and ``relax`` move the slowdown that it predicts with, and ``dearness``, the same for
+    joules: what batches took over what was said before they ran. The account corrects itself.
 
     ``level`` is the quantile at which latencies are predicted, 0.5 to 0.99. Safe to be asked by
     many threads while one learns and another swaps the profile.
@@ -58,8 +60,9 @@ class Costs:
     def __init__(self, profile: Profile, energy: EnergyAccount, level: float) -> None:
         self.level = level
         self.slowdown = Slowdown()
+        self.dearness = Slowdown()
         self._relaxed_at: float | None = None
-        self._tables = _Tables(profile, energy, None)
+        self._tables = _Tables(profile, energy, None, profile.answer.at(level))
 
     @property
     def profile(self) -> Profile:
@@ -84,17 +87,25 @@ class Costs:
         ``stale`` says why the profile is not really that of the device, where it is not. The
         slowdown starts afresh.
         """
-        self._tables = _Tables(profile, energy, stale)
+        self._tables = _Tables(profile, energy, stale, profile.answer.at(self.level))
         self.slowdown = Slowdown()
+        self.dearness = Slowdown()
 
-    def learn(self, segment: int, batch: int, measured: float) -> None:
-        """Take in that ``segment`` took ``measured`` seconds on a batch of this size."""
-        self.slowdown = self.slowdown.after(measured, self.cost(segment, batch).latency.p50)
+    def learn(self, segment: int, batch: int, measured: float, joules: float | None = None) -> None:
+        """Take in that ``segment`` took ``measured`` seconds on a batch of this size, and so many
+        ``joules`` by the account (before its own correction), if that knows."""
+        cost = self.cost(segment, batch)
+        self.slowdown = self.slowdown.after(measured, cost.latency.p50)
+        said = None if joules is None else self.energy.predict(cost)
+        if joules is not None and said:
+            self.dearness = self.dearness.after(joules, said)
 
     def relax(self, now: float) -> None:
         """Let the slowdown fade for the time since the last call; ``now`` in seconds."""
         if self._relaxed_at is not None:
-            self.slowdown = self.slowdown.relaxed(max(0.0, now - self._relaxed_at))
+            elapsed = max(0.0, now - self._relaxed_at)
+            self.slowdown = self.slowdown.relaxed(elapsed)
+            self.dearness = self.dearness.relaxed(elapsed)
         self._relaxed_at = now
 
     def latency(self, first: int, last: int, batch: int) -> float:
@@ -132,7 +143,7 @@ class Costs:
 
     def answering(self) -> float:
         """Seconds from the last segment's end to the answer, at the quantile plans use."""
-        return self.profile.answer.at(self.level)
+        return self._tables.answer
 
     def cost(self, segment: int, batch: int) -> SegmentCost:
         """The profiled cost of ``segment`` at any batch size up to the largest profiled."""
@@ -142,6 +153,15 @@ class Costs:
         """Joules of one sample of a batch in segments ``first`` to ``last``, as measurements have
         corrected them; None if unknown."""
         return self._tables.planned_energy(first, last, batch)
+
+    def energy_at_most(self, first: int, last: int, batch: int) -> float | None:
+        """Joules of one sample at quantile ``level`` of what batches have taken lately, alone or
+        in a batch of this size, whichever is more; None if unknown."""
+        alone = self.planned_energy(first, last, 1)
+        together = alone if batch == 1 else self.planned_energy(first, last, batch)
+        if alone is None or together is None:
+            return None
+        return max(alone, together) * self.dearness.high(self.level)
 
     def energies(self) -> tuple[float | None, ...]:
         """Cumulative joules of one sample alone at each exit."""

@@ -60,6 +60,10 @@ class Group(Protocol):
 
     @property
     def key(self) -> Key: ...
+    @property
+    def changes(self) -> int:
+        """How many tasks have come and gone: what was seen holds while this stands."""
+
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Task]: ...
     def first(self, count: int) -> Sequence[Task]: ...
@@ -163,6 +167,15 @@ class SortedGroup:
 
     key: Key
     tasks: list[Task] = field(default_factory=list)
+    changes: int = 0
+
+    def add(self, task: Task) -> None:
+        self.tasks.append(task)
+        self.changes += 1
+
+    def remove(self, task: Task) -> None:
+        self.tasks.remove(task)
+        self.changes += 1
 
     def __len__(self) -> int:
         return len(self.tasks)

@@ -1,4 +1,5 @@
-"""The belief that this device now runs slower (or faster) than its profile says."""
+"""The belief that this device now runs slower (or faster) than its profile says, or that its
+batches take more (or fewer) joules."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from power.response import (
     Views,
     fit_response,
     join_blocks,
+    unexplained,
 )
 from power.series import Floats, Samples
 
@@ -46,6 +47,7 @@ _MISTIMED, _MISTIMED_PART = (
     0.05,
 )  # seconds, or a part of what it averages, a reading may be off
 _STALE_SECONDS = 60.0  # without its rhythm, after which a sensor is taken to have lost it
+_CLEARLY = 0.7  # of what one leaves unexplained: who leaves less than that is better
 _LIKE = 1.25  # responses that differ by less are the same
 
 
@@ -164,29 +166,49 @@ class Learner:
 
     def _listen(self, now: float) -> None:
         """See whether the readings kept tell more of the sensor's response."""
-        readings = Readings.join([lesson.readings for lesson in self._lessons])
-        if readings.widths is None:
-            period = None if self._hold is None else self._hold.period
-            hold = find_hold(readings, period)
-            if hold is not None:
-                self._hold, self._hold_seen = hold, now
-            elif now - self._hold_seen > _STALE_SECONDS:
-                self._hold = None
+        readings = kept = Readings.join([lesson.readings for lesson in self._lessons])
         calm = [lesson.readings for lesson in self._lessons if not self._near_disturbance(lesson)]
         if self.response is not None and 2 * len(calm) > len(self._lessons):
             readings = Readings.join(calm)
         lately = self._lessons[-1].readings.times
         self._loaded += bool(self._blocks(float(lately[0]), float(lately[-1])))
+        hold = self._rhythm(kept, now)
         if self._loaded not in _FITS and self._loaded % _FIT_EVERY:
             return
+        blocks = self._blocks_seen(readings)
+        if sum(len(began) for began, _, _ in blocks.values()) > _FIT_WORKS:
+            readings = readings.after(now - _FIT_SECONDS)
+            blocks = self._blocks_seen(readings)
+        works = list(blocks.values())
+        if hold is not None and works:
+            believed = hold if self._explains(hold, readings, works) else None
+            if (believed is None) != (self._hold is None):
+                self.response = None
+            self._hold = believed
         if self._hold is not None:
             readings = self._hold.means(readings)
-        if len(readings):
-            blocks = self._blocks_seen(readings)
-            if sum(len(began) for began, _, _ in blocks.values()) > _FIT_WORKS:
-                readings = readings.after(now - _FIT_SECONDS)
-                blocks = self._blocks_seen(readings)
-            self.response = fit_response(readings, list(blocks.values()), self.response)
+        self.response = fit_response(readings, works, self.response)
+
+    def _rhythm(self, readings: Readings, now: float) -> Hold | None:
+        """The rhythm that ``readings`` seem to have, or had lately. What is not known from before
+        any load has to be better than none at explaining it: a load may have a rhythm too."""
+        if readings.widths is not None:
+            return None
+        found = find_hold(readings, None if self._hold is None else self._hold.period)
+        if found is None:
+            if now - self._hold_seen > _STALE_SECONDS:
+                self._hold = None
+            return self._hold
+        self._hold_seen = now
+        if self._hold is not None or not self._loaded:
+            self._hold = found
+        return found
+
+    def _explains(self, hold: Hold, readings: Readings, works: list[Blocks]) -> bool:
+        """Whether ``readings`` follow what ran better with ``hold`` than without it; of one that
+        is believed, whether they do not follow it worse."""
+        held, free = unexplained(hold.means(readings), works), unexplained(readings, works)
+        return held < _CLEARLY * free or (self._hold is not None and _CLEARLY * held < free)
 
     def _near_disturbance(self, lesson: _Lesson) -> bool:
         """Whether another program started or stopped in a window, or in the one before."""

@@ -220,38 +220,29 @@ def fit_response(
     it also comes back where the load varied too little to tell. None where it varied, and
     readings did not vary with it: their moments are not to be trusted.
     """
-    readings = readings.since(max(0, len(readings) - _MOST_READINGS))
+    readings = _latest(readings)
     if len(readings) < _LEAST_READINGS or not blocks:
         return known
-    spans = ((readings.times - readings.times[0]) // _LEVEL_SECONDS).astype(np.intp)
-    varied = _levelled(readings.watts, spans)
-
-    def misfit(response: Response, spent: Sequence[Spending]) -> float:
-        views = readings.views(response)
-        shown = np.stack([_levelled(views.watts(each), spans) for each in spent], axis=1)
-        return _unexplained(varied, shown)
-
-    steps = int(np.log(LONGEST / SHORTEST) / np.log(_RATIO)) + 1
-    grid = [float(SHORTEST * _RATIO**step) for step in range(steps)]
-    candidates = [Response(), *(Response(lag=seconds) for seconds in grid)]
-    if readings.widths is None:
-        candidates += [Response(window=seconds) for seconds in grid]
-    together = [Spending(*join_blocks(blocks))]
-    rough = {each: misfit(each, together) for each in candidates}
+    rough = _rough(readings, blocks)
     best = min(rough, key=lambda each: rough[each])
-    nothing = _unexplained(varied, np.zeros((len(varied), 1)))
-    if rough[best] > (1 - _LEAST_EXPLAINED) * nothing:
-        if known is None or rough[best] < (1 - _REFUTED) * nothing:
+    spans, varied = _varied(readings)
+    if rough[best] > 1 - _LEAST_EXPLAINED:
+        if known is None or rough[best] < 1 - _REFUTED:
             return known
-        shown = _levelled(readings.views(known).watts(together[0]), spans)
+        shown = _levelled(readings.views(known).watts(Spending(*join_blocks(blocks))), spans)
         return None if np.std(shown) > _REFUTED * np.std(varied) else known
     apart = [Spending(*block) for block in blocks]
     scores: dict[Response, float] = {}
 
+    def misfit(response: Response) -> float:
+        views = readings.views(response)
+        shown = np.stack([_levelled(views.watts(each), spans) for each in apart], axis=1)
+        return _unexplained(varied, shown)
+
     def better(*others: Response) -> Response:
         for each in others:
             if each not in scores:
-                scores[each] = misfit(each, apart)
+                scores[each] = misfit(each)
         return min(scores, key=lambda each: scores[each])
 
     best = better(best)
@@ -269,6 +260,42 @@ def fit_response(
         return best
     better(known)
     return best if scores[best] < _BETTER * scores[known] else known
+
+
+def unexplained(readings: Readings, blocks: Sequence[Blocks]) -> float:
+    """The part of what ``readings`` vary by that no response explains from the ``blocks``, all of
+    one factor; 1 of readings that do not vary, or not with what ran."""
+    readings = _latest(readings)
+    return min(_rough(readings, blocks).values()) if len(readings) and blocks else 1.0
+
+
+def _latest(readings: Readings) -> Readings:
+    return readings.since(max(0, len(readings) - _MOST_READINGS))
+
+
+def _varied(readings: Readings) -> tuple[NDArray[np.intp], Floats]:
+    """Spans over which the level is one, and the watts of the readings above it."""
+    spans = ((readings.times - readings.times[0]) // _LEVEL_SECONDS).astype(np.intp)
+    return spans, _levelled(readings.watts, spans)
+
+
+def _rough(readings: Readings, blocks: Sequence[Blocks]) -> dict[Response, float]:
+    """What each response of the coarse grid leaves unexplained, as a part of what there is. One
+    by which watts would fall with what runs explains nothing."""
+    spans, varied = _varied(readings)
+    steps = int(np.log(LONGEST / SHORTEST) / np.log(_RATIO)) + 1
+    grid = [float(SHORTEST * _RATIO**step) for step in range(steps)]
+    candidates = [Response(), *(Response(lag=seconds) for seconds in grid)]
+    if readings.widths is None:
+        candidates += [Response(window=seconds) for seconds in grid]
+    nothing = _unexplained(varied, np.zeros((len(varied), 1)))
+    together = Spending(*join_blocks(blocks))
+    left = dict.fromkeys(candidates, 1.0)
+    for each in candidates:
+        shown = _levelled(readings.views(each).watts(together), spans)
+        if nothing > 0 and shown @ varied > 0:
+            left[each] = _unexplained(varied, shown[:, None]) / nothing
+    return left
 
 
 def _mixed(response: Response, share: float) -> Response:

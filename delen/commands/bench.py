@@ -223,8 +223,9 @@ def _warn(summary: Mapping[str, Any]) -> None:
         late = figure(summary["client"]["sent_late_ms"]["p99"], ".1f")
         print(
             f"delen: {kept} answers were late by their receipts, {seen} by the client's clock: "
-            "receipts begin when a thread of the daemon takes a request in (server.threads), or "
-            f"this client is short of processor time (it sent late by {late} ms at p99)",
+            "receipts begin when the daemon sees that a request is there; before that it waits in "
+            "the kernel where the daemon is short of processor time, or here where this client is "
+            f"(it sent late by {late} ms at p99)",
             file=sys.stderr,
         )
 

@@ -57,9 +57,9 @@ class Segments:
         run = model.network.run(segment, samples)
         processor = (time.thread_time() - processor) * self._threads
         ended = time.monotonic()
-        if costs.profile is profile:  # else this was still the power mode before
-            costs.learn(segment, size, ended - began)
         joules = costs.energy.predict(cost, processor)
+        if costs.profile is profile:  # else this was still the power mode before
+            costs.learn(segment, size, ended - began, joules)
         work = Work(model.name, segment, size, began, ended, joules, shares)
         self._desk.ran(work)
         return run, work

@@ -171,12 +171,6 @@ class Scheduler:
         task.joules_left = joules_left
         self._queue(now, task, self._figures[task.model].expected(task))
 
-    def change(self, now: float, id: int, priority: int, deadline: float) -> None:
-        """Give a waiting task another priority and deadline; KeyError if it does not wait."""
-        task = self._unqueue(id)
-        task.priority, task.deadline = priority, deadline
-        self._queue(self._clock(now), task, self._figures[task.model].expected(task))
-
     def remove(self, now: float, id: int) -> Task:
         """End a waiting task: it was cancelled. KeyError if it does not wait."""
         task = self._unqueue(id)

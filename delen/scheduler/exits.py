@@ -38,7 +38,7 @@ class ExitViews:
         if next_exit is not None:
             time_to_next = costs.latency(exit + 1, next_exit, batch) + costs.answering()
             if energy is not None:
-                joules = costs.planned_energy(exit + 1, next_exit, batch)
+                joules = costs.energy_at_most(exit + 1, next_exit, batch)
                 energy_at_next = None if joules is None else energy + joules
         return ExitView(
             exit=exit,

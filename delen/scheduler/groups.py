@@ -29,6 +29,7 @@ class WaitingGroup:
 
     def __init__(self, key: Key) -> None:
         self.key = key
+        self.changes = 0
         self.seconds = 0.0
         self._ranked: list[Entry] = []
         self._gone = 0
@@ -69,6 +70,7 @@ class WaitingGroup:
         return self.seconds * ((place - self._gone) / len(self))
 
     def add(self, entry: Entry, seconds: float) -> None:
+        self.changes += 1
         insort(self._ranked, entry, lo=self._gone)
         self.seconds += seconds
         if self._by_age is not None:
@@ -76,6 +78,7 @@ class WaitingGroup:
             self._aged[entry[4]] = entry[5]
 
     def remove(self, entry: Entry, seconds: float) -> None:
+        self.changes += 1
         ranked, gone = self._ranked, self._gone
         if ranked[gone] is entry:  # most leave in order
             self._gone = gone = gone + 1

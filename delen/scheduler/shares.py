@@ -10,7 +10,12 @@ MEMORY = 10.0
 """A tenant counts for so many seconds after its last request; then the others share its part."""
 
 BURST = 0.1
-"""Seconds of its own share that a tenant may use at once."""
+REQUESTS = 32
+"""A tenant may use so many seconds of its own share at once, or so many requests where these take
+longer: on a slow device two requests sent close together are no flood."""
+
+_FORGOTTEN = 0.98
+"""The longest of the latest requests counts for this much less with every other one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +46,7 @@ class Shares:
         self._sum = 0.0
         self._dealt = 0.0
         self._now = 0.0
+        self._longest = 0.0
         if any(not weight > 0 for weight in self._weights.values()):
             raise ValueError(f"weights are {self._weights}; all must be above 0")
 
@@ -70,6 +76,7 @@ class Shares:
         False if it is not: then the request is behind, and nothing is booked.
         """
         self._advance(now)
+        self._longest = max(seconds, _FORGOTTEN * self._longest)
         bucket = self._buckets.get(tenant)
         if bucket is None:
             weight = self.weight(tenant)
@@ -102,7 +109,8 @@ class Shares:
             bucket.tokens += booked - used
 
     def _depth(self, bucket: _Bucket) -> float:
-        return BURST * self._lanes * bucket.weight / self._sum
+        share = self._lanes * bucket.weight / self._sum
+        return max(BURST * share, REQUESTS * self._longest)
 
     def _fill(self, bucket: _Bucket) -> None:
         """Debts are limited as savings are: nobody pays for long for the time when it was alone."""

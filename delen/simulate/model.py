@@ -22,8 +22,8 @@ class SimulatedModel:
     """``calibration`` is what ``planner`` was made from; requests draw from ``population``.
 
     ``level`` is the quantile at which latencies are predicted; ``macs`` are cumulative
-    multiply-adds of the exits, 0 where unknown. ``become`` is the profile that is
-    right now, where the device has drifted away from ``profile``, by which everything is planned.
+    multiply-adds of the exits, 0 where unknown. ``become`` is the profile that is right now, where
+    the device has drifted away from ``profile``, by which everything is planned.
     """
 
     name: str

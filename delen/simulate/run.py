@@ -244,12 +244,13 @@ class _Run:
     def _finish(self, ended: float, began: float, batch: Batch) -> None:
         (name, segment), tasks = batch.key, batch.tasks
         model, size, seconds = self._models[name], len(tasks), ended - began
+        joules = model.spent(segment, size, seconds)
         # The engine's clock stops when its own code goes on, which may have to wait.
-        model.costs.learn(segment, size, max(ended, self._host_free) - began)
+        measured = max(ended, self._host_free) - began
+        model.costs.learn(segment, size, measured, None if joules is None else size * joules)
         self._slowdown += model.costs.slowdown.mean
         now = self._occupy(ended, size * model.host.task)
         self._scheduler.ran(now, batch, now - batch.began)
-        joules = model.spent(segment, size, seconds)
         each = seconds / size
         for task in tasks:
             self._ledger.spend(task.id, each, joules)

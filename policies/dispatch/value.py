@@ -1,5 +1,8 @@
 """The default: the most expected accuracy for the time there is, and no bound broken for it.
 
+While all that waits can run its whole plan in time, nothing has to be left out, and the earliest
+deadline goes first. This is found out where no more than a few tasks wait. Else:
+
 Imprecise computation (Liu et al., "Algorithms for scheduling imprecise computations", 1991): what
 a task cannot be answered without is mandatory (its first exit, or the whole plan that keeps its
 floor), what makes its answer better is optional. Every task has a worth, accuracy per second
@@ -16,7 +19,7 @@ floor), what makes its answer better is optional. Every task has a worth, accura
    nothing to answer with, before it takes time from others.
 
 Tasks of a lower priority, and of tenants that have used more than their share, come after all
-others and put no pressure on them.
+others and put no pressure on them. No task with an answer goes on beyond its cap of energy.
 """
 
 from __future__ import annotations
@@ -26,24 +29,24 @@ from math import inf
 from typing import NamedTuple
 
 from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
-from policies.dispatch.batching import most_in_time
+from policies.dispatch.batching import join, most_in_time
 from policies.dispatch.worth import Worth
 
 _PER_PRESSURE = 0.05
 _FREE = 0.005
+_FEW = 8
+"""Up to so many waiting tasks it is found out whether all can run their whole plans."""
+
 _LOOK = 2
 """So many of each group may lead a batch, and stand for the pressure of all."""
-
-_HORIZON = 100.0
-"""The time to the deadline of a task without one, in times of the whole network."""
 
 _USUAL = 8
 """The batch that others wait for is taken for no larger than this."""
 
-Rank = tuple[int, bool]
-"""Priority, and whether the tenant has used more than its share."""
+Rank = int
+"""Twice the priority, and one more if the tenant has used more than its share."""
 
-_NO_BAR: tuple[Rank, float] = ((1 << 30, True), inf)
+_NO_BAR: tuple[Rank, float] = (1 << 30, inf)
 
 
 class _Candidate(NamedTuple):
@@ -53,65 +56,94 @@ class _Candidate(NamedTuple):
     minus_worth: float
     deadline: float
     id: int
+    group: Group
     segment: int
     gain: float
     worth: Worth
+    capped: bool
     task: Task
+
+    def pays(self, price: float) -> bool:
+        """Whether going on is worth ``price``, and inside the task's cap of energy."""
+        if 0 < price >= self.gain:
+            return False
+        return not self.capped or _is_affordable(self.task, self.worth.figures)
+
+    def needs(self) -> float:
+        """Seconds until it has what it cannot be answered without, or until its next exit."""
+        task = self.task
+        return self.worth.late[self.segment][task.last if task.floor else self.segment]
+
+    def presses(self, now: float) -> float:
+        """Seconds of its next segment over seconds to its deadline, at most 1."""
+        seconds, left = self.worth.seconds[self.segment], self.deadline - now
+        return seconds / max(seconds, min(left, self.worth.horizon))
+
+
+_Front = tuple[int, Group, Worth, Sequence[_Candidate], int, Rank]
+"""What is known of a group until its ``changes`` differ: the model's worth, its first tasks, how
+many come beyond these, and the rank of the last of them."""
 
 
 class Value:
-    """Keeps what is known of each model, and of the tasks looked at while they wait."""
+    """Keeps what is known of each model, of the first tasks of each group, and of the tasks that
+    were looked at while they wait."""
 
     name = "value"
     manners = Manners()
 
     def __init__(self) -> None:
         self._worths: dict[str, Worth] = {}
+        self._fronts: dict[Key, _Front] = {}
         self._known: dict[int, _Candidate] = {}
 
     def choose(
         self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
     ) -> Turn:
+        calm = self._while_all_can_be_kept(now, waiting, figures)
+        if calm is not None:
+            return calm
         pressure: dict[Rank, float] = {}
         leads: list[_Candidate] = []
-        optional: list[tuple[_Candidate, float]] = []
+        optional: list[_Candidate] = []
         ends: list[Task] = []
-        slowest = 0.0
-        for (model, segment), group in waiting.items():
-            worth = self._worths.get(model)
-            if worth is None or worth.figures is not figures[model]:
-                worth = self._worths[model] = Worth(figures[model])
-            seconds, late = worth.seconds[segment], worth.late[segment][segment]
-            longest, share = _HORIZON * worth.full, 0.0
-            slowest = max(slowest, worth.late[segment][-1])
-            for task in group.first(_LOOK):
-                candidate = self._known.get(task.id)
-                if candidate is None or candidate.task is not task or candidate.segment != segment:
-                    candidate = self._candidate(task, worth)
-                left, rank = candidate.deadline - now, candidate.rank
+        for key, group in waiting.items():
+            model, segment = key
+            front = self._fronts.get(key)
+            if front is None or front[0] != group.changes or front[1] is not group:
+                front = self._look(key, group, figures[model])
+            _, _, worth, first, beyond, last = front
+            if worth.figures is not figures[model]:
+                _, _, worth, first, beyond, last = self._look(key, group, figures[model])
+            seconds, longest = worth.seconds[segment], worth.horizon
+            late = now + worth.late[segment][segment]
+            share = 0.0
+            for one in first:
+                left, rank = one.deadline - now, one.rank
                 share = 1.0 if left < seconds else seconds / (left if left < longest else longest)
                 pressure[rank] = pressure.get(rank, 0.0) + share
-                if left < late:
-                    ends.append(task)
-                elif candidate.gain == inf:
-                    leads.append(candidate)
+                if one.deadline < late:
+                    ends.append(one.task)
+                elif one.gain == inf:
+                    leads.append(one)
                 else:
-                    optional.append((candidate, share))
-            beyond = len(group) - _LOOK
-            if beyond > 0:
-                last = group.last
-                rank = (last.priority, last.behind)
-                pressure[rank] = pressure.get(rank, 0.0) + share * beyond
+                    optional.append(one)
+            if beyond:
+                pressure[last] = pressure.get(last, 0.0) + share * beyond
         prices = _prices(pressure)
-        for candidate, share in optional:
-            if _pays(candidate, prices[candidate.rank] - _PER_PRESSURE * share):
-                leads.append(candidate)
+        for one in optional:
+            price = prices[one.rank]
+            if 0 < price >= one.gain:
+                price -= _PER_PRESSURE * one.presses(now)
+            if one.pays(price):
+                leads.append(one)
             else:
-                ends.append(candidate.task)
+                ends.append(one.task)
         run: Sequence[Task] = ()
         if leads:
-            lead = _first(now, leads, waiting, slowest)
-            run = self._batch(now, lead, leads, waiting, prices, ends)
+            leads.sort()
+            lead = _first(now, leads, max([worth.slowest for worth in self._worths.values()]))
+            run = self._batch(now, lead, leads, prices, ends)
         if not ends:
             return Turn(run)
         return Turn(
@@ -120,17 +152,63 @@ class Value:
             refuse=[task for task in ends if task.exit < 0],
         )
 
-    def _candidate(self, task: Task, worth: Worth) -> _Candidate:
+    def _while_all_can_be_kept(
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+    ) -> Turn | None:
+        """The task of the earliest deadline and who may join it, if few wait and all can run their
+        whole plans in time, one by one; else None. It does not matter then who has used more than
+        its share."""
+        rows: list[tuple[int, float, float, int, float, float, Task]] = []
+        for (model, segment), group in waiting.items():
+            if len(rows) + len(group) > _FEW:
+                return None
+            worth = self._worth(model, figures[model])
+            late, through = worth.late[segment], worth.through[segment]
+            for task in group:
+                if not task.mandatory and not _is_affordable(task, worth.figures):
+                    return None
+                order = (task.priority, task.deadline, task.arrived, task.id)
+                rows.append((*order, late[task.last], through[task.last], task))
+        rows.sort()
+        start = now
+        for _, deadline, _, _, needs, takes, _ in rows:
+            if start + needs > deadline:
+                return None
+            start += takes
+        lead = rows[0][-1]
+        group = waiting[Key(lead.model, lead.segment)]
+        return Turn(join(lead, group, now, figures[lead.model]) if len(group) > 1 else (lead,))
+
+    def _worth(self, model: str, figures: Figures) -> Worth:
+        worth = self._worths.get(model)
+        if worth is None or worth.figures is not figures:
+            worth = self._worths[model] = Worth(figures)
+        return worth
+
+    def _look(self, key: Key, group: Group, figures: Figures) -> _Front:
+        worth, last = self._worth(key.model, figures), group.last
+        first = [self._candidate(task, group, worth) for task in group.first(_LOOK)]
+        rank = 2 * last.priority + last.behind
+        front = (group.changes, group, worth, first, len(group) - len(first), rank)
+        self._fronts[key] = front
+        return front
+
+    def _candidate(self, task: Task, group: Group, worth: Worth) -> _Candidate:
+        known = self._known.get(task.id)
+        if known is not None and known.group is group and known.task is task:
+            return known
         gain = worth.of(task)
         candidate = self._known[task.id] = _Candidate(
-            rank=(task.priority, task.behind),
-            minus_worth=-gain / worth.full,
-            deadline=task.deadline,
-            id=task.id,
-            segment=task.segment,
-            gain=inf if task.exit < 0 or task.floor else gain,
-            worth=worth,
-            task=task,
+            2 * task.priority + task.behind,
+            -gain / worth.full,
+            task.deadline,
+            task.id,
+            group,
+            task.segment,
+            inf if task.exit < 0 or task.floor else gain,
+            worth,
+            task.joules_left < inf,
+            task,
         )
         return candidate
 
@@ -139,34 +217,34 @@ class Value:
         now: float,
         lead: _Candidate,
         leads: Sequence[_Candidate],
-        waiting: Mapping[Key, Group],
         prices: Mapping[Rank, float],
         ends: list[Task],
     ) -> Sequence[Task]:
-        """The batch of ``lead``. Adds to ``ends`` those that it finds not to go on."""
-        worth, segment = lead.worth, lead.segment
+        """The batch of ``lead``, one of the sorted ``leads``. Adds to ``ends`` those that it finds
+        not to go on."""
+        group, worth, segment = lead.group, lead.worth, lead.segment
         most = worth.most(segment)
-        head = waiting[Key(lead.task.model, segment)].first(most)
+        head = group.first(most)
         if len(head) == 1:
             return (lead.task,)
-        others = [one for one in leads if one.segment != segment or one.worth is not worth]
-        bar: tuple[Rank, float] = _NO_BAR
-        if others:
-            other = min(others)
-            bar = (other.rank, other.minus_worth * worth.place(segment, len(head)))
+        lowest, bar = _NO_BAR
+        for other in leads:
+            if other.group is not group:
+                lowest, bar = other.rank, other.minus_worth * worth.place(segment, len(head))
+                break
         batch = [lead.task]
         soonest = now + worth.late[segment][segment]
         for task in head:
             if task is lead.task or task in ends:
                 continue
-            mate = self._known.get(task.id)
-            if mate is None or mate.task is not task or mate.segment != segment:
-                mate = self._candidate(task, worth)
+            mate = self._candidate(task, group, worth)
+            if mate.rank > lowest:
+                break
             if mate.deadline < soonest or (
-                mate.gain != inf and not _pays(mate, prices.get(mate.rank, prices[lead.rank]))
+                mate.gain < inf and not mate.pays(prices.get(mate.rank, prices[lead.rank]))
             ):
                 ends.append(task)
-            elif mate[:2] <= bar:
+            elif mate.rank < lowest or mate.minus_worth <= bar:
                 batch.append(task)
         return batch[: most_in_time(now, batch[:most], worth.figures)]
 
@@ -178,6 +256,15 @@ class Value:
         self._known.pop(task.id, None)
 
 
+def _is_affordable(task: Task, figures: Figures) -> bool:
+    """Whether the next segment is inside the task's cap of energy."""
+    left = task.joules_left
+    if left == inf:
+        return True
+    joules = figures.joules(task.segment, task.segment, 1)
+    return joules is not None and joules <= left
+
+
 def _prices(pressure: Mapping[Rank, float]) -> Mapping[Rank, float]:
     """Of the time of the whole network, by rank: each is pressed by its own and those before."""
     total, prices = 0.0, {}
@@ -187,31 +274,19 @@ def _prices(pressure: Mapping[Rank, float]) -> Mapping[Rank, float]:
     return prices
 
 
-def _pays(candidate: _Candidate, price: float) -> bool:
-    """Whether going on is worth ``price``, and inside the task's cap of energy."""
-    if price > 0 and candidate.gain <= price:
-        return False
-    left = candidate.task.joules_left
-    if left == inf:
-        return True
-    joules = candidate.worth.figures.joules(candidate.segment, candidate.segment, 1)
-    return joules is not None and joules <= left
-
-
-def _first(
-    now: float, leads: Sequence[_Candidate], waiting: Mapping[Key, Group], slowest: float
-) -> _Candidate:
-    """The worthiest, or one that would be lost if it waited for it where all its group can wait.
+def _first(now: float, leads: Sequence[_Candidate], slowest: float) -> _Candidate:
+    """The first, or one that would be lost if it waited for it where all its group can wait.
 
     No task needs more than ``slowest`` seconds alone.
     """
-    first = min(leads)
-    worth, segment, known = first.worth, first.segment, first.worth.figures
-    size = min(len(waiting[Key(first.task.model, segment)]), known.max_batch)
+    first = leads[0]
+    worth, segment = first.worth, first.segment
+    size = min(len(first.group), worth.largest)
     free = now + size * worth.seconds[segment] + slowest
     hurried = [one for one in leads if one.deadline < free]
     if not hurried:
         return first
+    known = worth.figures
     until = now + known.typical(segment, segment, min(size, _USUAL))
     end = first.task.last if first.task.floor else segment
     spare = first.deadline - now - known.late(segment, end, size)
@@ -219,14 +294,8 @@ def _first(
         one
         for one in hurried
         if one.rank == first.rank
-        and (one.segment != segment or one.worth is not worth)
-        and now + _needs(one) <= one.deadline < until + _needs(one)
+        and one.group is not first.group
+        and now + one.needs() <= one.deadline < until + one.needs()
         and one.worth.seconds[one.segment] <= spare
     ]
-    return min(lost) if lost else first
-
-
-def _needs(candidate: _Candidate) -> float:
-    """Seconds until a task has what it cannot be answered without, or until its next exit."""
-    segment, task = candidate.segment, candidate.task
-    return candidate.worth.late[segment][task.last if task.floor else segment]
+    return lost[0] if lost else first

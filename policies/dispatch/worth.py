@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from delen.dispatch import Figures, Task
 
-_STEPS = 1000
+_STEPS = 200
 """Confidences are told apart in so many steps."""
 
 _MOVED = 0.01
@@ -13,6 +13,9 @@ _MOVED = 0.01
 _SAME = 1e-6
 """The first segment's share of all changes by less than this under one profile."""
 
+_HORIZON = 100.0
+"""The time to the deadline of a task without one, in times of the whole network."""
+
 _KEPT = 256
 """Plans of which the worths found are kept."""
 
@@ -20,8 +23,10 @@ _KEPT = 256
 class Worth:
     """The worth of the tasks of one model, and what its segments take one task alone.
 
-    ``seconds[k]`` is the typical time of segment k, ``late[k][l]`` that of k to l and of answering
-    at the quantile that plans use.
+    ``seconds[k]`` is the typical time of segment k, ``through[k][l]`` that of k to l, and
+    ``late[k][l]`` that with answering, at the quantile that plans use. ``slowest`` is ``late`` of
+    all of them, ``largest`` the largest batch, and ``horizon`` the time to the deadline of a task
+    without one.
 
     The worth of a task with floor is its plan's accuracy over the time that the plan is expected
     to take from here, since nothing counts without its end. That of others is the steepest way on,
@@ -47,7 +52,10 @@ class Worth:
         self._late = [
             [figures.late(k, max(k, end), 1) / late for end in segments] for k in segments
         ]
-        self._limit = figures.max_batch
+        self._through = [
+            [figures.typical(k, max(k, end), 1) / full for end in segments] for k in segments
+        ]
+        self.largest = figures.max_batch
         self._most: list[int | None] = [None] * figures.exits
         self._places: dict[tuple[int, int], float] = {}
         self._found: dict[tuple[int, int, float | None], list[float | None]] = {}
@@ -57,19 +65,27 @@ class Worth:
         return self.figures.typical(0, self.last, 1), self.figures.late(0, self.last, 1)
 
     def renew(self) -> None:
-        """Take in what the segments take now."""
-        full, late = self._whole()
-        first, known = self.figures.typical(0, 0, 1), self._typical[0] * full
-        if self.figures.max_batch != self._limit or abs(first - known) > _SAME * full:
-            self._work_out()
+        """Take in what the segments take now.
+
+        Another profile under which the whole takes as long as before is seen when that moves."""
+        late = self.figures.late(0, self.last, 1)
+        same = self.figures.max_batch == self.largest
+        if same and abs(late - self.slowest) <= _MOVED * late:
             return
-        if abs(late - self.late[0][-1]) > _MOVED * late:
+        full = self.figures.typical(0, self.last, 1)
+        first, known = self.figures.typical(0, 0, 1), self._typical[0] * full
+        if same and abs(first - known) <= _SAME * full:
             self._take_in(full, late)
+        else:
+            self._work_out()
 
     def _take_in(self, full: float, late: float) -> None:
         self.full = full
+        self.slowest = late
+        self.horizon = _HORIZON * full
         self.seconds = [share * self.full for share in self._typical]
         self.late = [[share * late for share in shares] for shares in self._late]
+        self.through = [[share * full for share in shares] for shares in self._through]
 
     def most(self, segment: int) -> int:
         """The largest batch that takes no longer than the whole network takes one task."""
@@ -101,18 +117,18 @@ class Worth:
             if len(self._found) >= _KEPT:
                 self._found.clear()
             found = self._found[key] = [None] * (_STEPS + 1)
-        step = 0 if task.floor else int(task.confidence * _STEPS)
+        step = 0 if task.floor else round(task.confidence * _STEPS)
         worth = found[step]
         if worth is None:
-            per_second = self._of_plan(task) if task.floor else self._of_way_on(task)
+            per_second = self._of_plan(task) if task.floor else self._of_way_on(task, step / _STEPS)
             worth = found[step] = per_second * self._whole()[0]
         return worth
 
     def _of_plan(self, task: Task) -> float:
         return self.figures.accuracies[task.last] / self.figures.expected(task)
 
-    def _of_way_on(self, task: Task) -> float:
-        known, exit, confidence = self.figures, task.exit, task.confidence
+    def _of_way_on(self, task: Task, confidence: float) -> float:
+        known, exit = self.figures, task.exit
         now = known.accuracy_after(exit, confidence, exit) if exit >= 0 else 0.0
         return max(
             (known.accuracy_after(exit, confidence, later) - now)

@@ -273,6 +273,9 @@ class Launcher:
 
     def stop_all(self) -> None:
         for daemon in self._started:
+            if daemon.process.poll() is None:
+                daemon.process.terminate()
+        for daemon in self._started:
             self.stop(daemon)
 
 

@@ -240,12 +240,11 @@ def test_profile_is_not_written_into_the_installed_package(delen: Run) -> None:
 def test_a_profile_beside_a_bundle_is_what_the_daemon_uses(
     delen: Run,
     launcher: Launcher,
-    make_bundle: Callable[..., Path],
+    write_bundle: Callable[..., Path],
     tmp_path: Path,
-    image: Image8,
 ) -> None:
     folder = tmp_path / "bundles"
-    bundle = make_bundle(folder / "mine", name="mine")
+    bundle = write_bundle(folder / "mine", name="mine")
     ended = delen("profile", "--quick", "--beside-bundle", "--bundle", bundle)
     assert ended.returncode == 0, ended.stderr
     (file,) = (bundle / "profiles").glob("*.json")
@@ -258,7 +257,7 @@ def test_a_profile_beside_a_bundle_is_what_the_daemon_uses(
     assert "measuring" not in daemon.log()
     profile = daemon.api.get("/v1/models/mine").json()["profile"]
     assert profile["created"] == json.loads(file.read_text())["created"]
-    assert daemon.api.raw(image).json()["model"] == "mine"
+    assert daemon.api.raw(np.zeros((4, 4, 1), np.uint8)).json()["model"] == "mine"
     launcher.stop(daemon)
 
 

@@ -161,6 +161,28 @@ def test_the_wait_for_a_thread_counts(narrow: Daemon, images: Image8, cap: int |
         assert "waiting work" in told.document["error"]
 
 
+@pytest.mark.parametrize("changed", ["HTTP/1.0\r\n", "HTTP/1.1\r\nConnection: close\r\n"])
+def test_who_wants_no_more_is_answered_and_closed(
+    narrow: Daemon, images: Image8, changed: str
+) -> None:
+    with narrow.api.socket() as connection:
+        connection.sendall(request(images[0]).replace(b"HTTP/1.1\r\n", changed.encode(), 1))
+        assert read(connection).status == 200
+        assert connection.recv(1) == b""
+
+
+def test_requests_sent_ahead_are_answered_one_by_one(narrow: Daemon, images: Image8) -> None:
+    with narrow.api.socket() as connection:
+        connection.sendall(request(images[0]) + request(images[1]) + request(images[0], "top_k=0"))
+        file = connection.makefile("rb")
+        statuses = []
+        for _ in range(3):
+            head = b"".join(iter(file.readline, b"\r\n")).decode().lower()
+            file.read(int(head.partition("content-length: ")[2].split()[0]))
+            statuses.append(int(head.split()[1]))
+        assert statuses == [200, 200, 400]
+
+
 def test_who_only_connects_holds_no_thread(narrow: Daemon, images: Image8) -> None:
     with narrow.api.socket(), narrow.api.socket(), narrow.api.socket() as third:
         third.sendall(request(images[0]))

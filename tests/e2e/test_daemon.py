@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Image8 = NDArray[np.uint8]
 DAEMON = str(Path(sys.executable).parent / "delen-daemon")
+TINY_IMAGE = np.zeros((4, 4, 1), np.uint8)
 
 
 @pytest.fixture
@@ -258,8 +259,8 @@ def test_a_request_while_draining_is_told_so(
     for connection in idle:
         connection.connect()
     with ThreadPoolExecutor(4) as pool:
-        asked = _ask_in_parallel(daemon, np.concatenate([images] * 20).tobytes(), 4, pool)
-        _wait_until_all_are_admitted(daemon, 4 * 20 * len(images), metric, until)
+        asked = _ask_in_parallel(daemon, np.concatenate([images] * 10).tobytes(), 4, pool)
+        _wait_until_all_are_admitted(daemon, 4 * 10 * len(images), metric, until)
         daemon.process.terminate()
         daemon.wait_for_log("draining")
         headers = {"Content-Type": "application/octet-stream"}
@@ -425,12 +426,15 @@ def test_a_backend_that_is_not_there_is_refused(launcher: Launcher) -> None:
     assert "delen[jetson]" in ended.stderr
 
 
-def test_power_root_is_where_the_device_is_looked_up(launcher: Launcher, tmp_path: Path) -> None:
+def test_power_root_is_where_the_device_is_looked_up(
+    launcher: Launcher, tmp_path: Path, tiny_bundle: Path
+) -> None:
     tree = tmp_path / "root" / "proc" / "device-tree"
     tree.mkdir(parents=True)
     (tree / "model").write_bytes(b"A Board That Is Not\0")
-    daemon = launcher.start({"power": {"root": str(tmp_path / "root")}, "models": {"load": []}})
-    assert daemon.api.post("/v1/models/cifar10-resnet/load").status == 200
+    models = {**_only(tiny_bundle), "load": []}
+    daemon = launcher.start({"power": {"root": str(tmp_path / "root")}, "models": models})
+    assert daemon.api.post("/v1/models/tiny/load").status == 200
     ready = daemon.api.get("/readyz").json()
     assert ready["device"]["processor"] == "A Board That Is Not"
     launcher.stop(daemon)
@@ -439,48 +443,58 @@ def test_power_root_is_where_the_device_is_looked_up(launcher: Launcher, tmp_pat
 # --- state and bundles
 
 
+def _only(bundle: Path) -> dict[str, Any]:
+    """The section ``models`` of a daemon that has this one."""
+    return {"path": str(bundle.parent), "default": bundle.name, "load": [bundle.name]}
+
+
 def test_a_first_start_measures_a_profile_and_keeps_it(
-    launcher: Launcher, tmp_path: Path, image: Image8
+    launcher: Launcher, tmp_path: Path, tiny_bundle: Path
 ) -> None:
-    config = {"state": {"path": str(tmp_path / "state")}}
+    config = {"state": {"path": str(tmp_path / "state")}, "models": _only(tiny_bundle)}
     first = launcher.start(config)
     assert "measuring a quick one" in first.log()
     (file,) = (tmp_path / "state").rglob("*.json")
     assert str(file) in first.log()
-    profile = first.api.get("/v1/models/cifar10-resnet").json()["profile"]
+    profile = first.api.get("/v1/models/tiny").json()["profile"]
     assert profile["quick"] is True
     launcher.stop(first)
     kept = file.read_bytes()
 
     second = launcher.start(config)
     assert "measuring" not in second.log()
-    again = second.api.get("/v1/models/cifar10-resnet").json()["profile"]
+    again = second.api.get("/v1/models/tiny").json()["profile"]
     assert again["created"] == profile["created"]
     assert file.read_bytes() == kept
-    assert second.api.raw(image).status == 200
+    assert second.api.raw(TINY_IMAGE).status == 200
     launcher.stop(second)
 
     file.write_text("{}")
     third = launcher.start(config)
     assert "passed over" in third.log()
     assert "measuring a quick one" in third.log()
-    assert third.api.raw(image).status == 200
+    assert third.api.raw(TINY_IMAGE).status == 200
     launcher.stop(third)
 
 
 def test_a_state_folder_that_cannot_be_written_is_a_warning(
-    launcher: Launcher, tmp_path: Path, image: Image8
+    launcher: Launcher, tmp_path: Path, tiny_bundle: Path
 ) -> None:
     (tmp_path / "file").touch()
-    daemon = launcher.start({"state": {"path": str(tmp_path / "file" / "state")}})
+    state = {"path": str(tmp_path / "file" / "state")}
+    daemon = launcher.start({"state": state, "models": _only(tiny_bundle)})
     assert "cannot be written" in daemon.log()
     assert "measured again" in daemon.log()
-    assert daemon.api.raw(image).status == 200
+    assert daemon.api.raw(TINY_IMAGE).status == 200
     launcher.stop(daemon)
 
 
 def test_a_damaged_bundle_is_left_out_and_the_others_are_served(
-    launcher: Launcher, make_bundle: Callable[..., Path], tmp_path: Path, image: Image8
+    launcher: Launcher,
+    make_bundle: Callable[..., Path],
+    write_bundle: Callable[..., Path],
+    tmp_path: Path,
+    image: Image8,
 ) -> None:
     folder = tmp_path / "bundles"
     folder.mkdir()
@@ -491,7 +505,7 @@ def test_a_damaged_bundle_is_left_out_and_the_others_are_served(
     make_bundle(folder / "rotten", name="rotten")
     graph = folder / "rotten" / "segment1.onnx"
     graph.write_bytes(graph.read_bytes()[:-1])
-    make_bundle(folder / "sound", name="sound")
+    write_bundle(folder / "sound", name="sound")
     daemon = launcher.start({"models": {"path": str(folder)}})
     log, api = daemon.log(), daemon.api
     for name in ("newer", "torn", "no-bundle"):
@@ -506,7 +520,7 @@ def test_a_damaged_bundle_is_left_out_and_the_others_are_served(
     assert "segment1.onnx" in model["problem"]
     assert api.raw(image, "/v1/models/rotten/infer").status == 503
     assert api.post("/v1/models/sound/load").status == 200
-    assert api.raw(image, "/v1/models/sound/infer").status == 200
+    assert api.raw(TINY_IMAGE, "/v1/models/sound/infer").status == 200
     assert api.raw(image).status == 200
     launcher.stop(daemon)
 

@@ -105,7 +105,7 @@ def test_the_front_end_and_drift_have_their_effect(
         return objects(capsys)[0]
 
     usual = figures()
-    assert figures("--front", "2ms,0ms")["latency_ms"]["p50"] > usual["latency_ms"]["p50"] + 1.9
+    assert figures("--front", "2ms,0ms")["latency_ms"]["p50"] > usual["latency_ms"]["p50"]
     document = json.loads(profile.read_text())
     for segment in document["segments"]:
         for batch in segment["batches"].values():

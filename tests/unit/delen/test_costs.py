@@ -41,6 +41,39 @@ def test_what_is_learnt_on_a_batch_is_compared_with_that_batch(make_costs: MakeC
     assert costs.slowdown.mean == pytest.approx(1)
 
 
+def test_joules_that_were_more_than_was_said_are_expected_again(make_costs: MakeCosts) -> None:
+    costs = make_costs(0.01, 0.02, watts=2.0)
+    assert costs.energy_at_most(0, 1, 1) == pytest.approx(0.06)
+    for _ in range(150):
+        costs.learn(0, 1, 0.01, joules=0.03)
+    assert costs.energy_at_most(0, 1, 1) == pytest.approx(0.09, rel=0.05)
+    assert costs.planned_energy(0, 1, 1) == pytest.approx(0.06), "plans are by the account"
+    assert costs.typical(0, 1, 1) == pytest.approx(0.03), "nor is it any slower"
+    costs.relax(0.0)
+    costs.relax(100.0)
+    assert costs.energy_at_most(0, 1, 1) == pytest.approx(0.06)
+
+
+def test_the_unsteadier_joules_are_the_more_may_be_taken(make_costs: MakeCosts) -> None:
+    costs = make_costs(0.01, watts=2.0)
+    for joules in [0.016, 0.024] * 50:
+        costs.learn(0, 1, 0.01, joules)
+    most = costs.energy_at_most(0, 0, 1)
+    assert most is not None and most > 0.024
+
+
+def test_who_leaves_a_batch_may_go_on_alone(make_costs: MakeCosts) -> None:
+    costs = make_costs(0.01, growth=0.5, watts=2.0)
+    assert costs.planned_energy(0, 0, 8) == pytest.approx(0.02 * 4.5 / 8)
+    assert costs.energy_at_most(0, 0, 8) == pytest.approx(0.02)
+
+
+def test_unknown_joules_stay_unknown(make_costs: MakeCosts) -> None:
+    costs = make_costs(0.01)
+    costs.learn(0, 1, 0.01, None)
+    assert costs.energy_at_most(0, 0, 1) is None
+
+
 def test_unsteady_days_are_predicted_beyond_the_profile(make_costs: MakeCosts) -> None:
     costs = make_costs(0.01)
     for measured in [0.008, 0.012] * 50:

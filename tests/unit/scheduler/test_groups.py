@@ -52,7 +52,7 @@ def test_a_group_is_ordered_as_the_reference_whatever_leaves(
     for id, (priority, behind, deadline, arrived) in enumerate(given_ranks):
         task = Task(id, "m", "t", arrived, 0, 2, deadline, priority, behind=behind)
         groups.add(task, 1.0)
-        reference.tasks.append(task)
+        reference.add(task)
     while reference.tasks:
         group = groups.view[KEY]
         assert list(group) == list(reference)
@@ -60,7 +60,7 @@ def test_a_group_is_ordered_as_the_reference_whatever_leaves(
         assert group.oldest is reference.oldest
         assert len(group) == len(reference)
         gone = random.choice(reference.tasks)  # type: ignore[attr-defined]
-        reference.tasks.remove(gone)
+        reference.remove(gone)
         groups.remove(gone.id)
     assert not groups.view
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from delen.bounds import Bounds
-from delen.dispatch import Manners, Turn
+from delen.dispatch import DispatchPolicy, Manners, Turn
 from delen.errors import ModelNotFound
 from delen.profile import HostCosts, Quantiles
 from delen.scheduler.contained import InRank
@@ -20,6 +20,7 @@ from delen.simulate.outcome import Fate, Outcomes
 from delen.simulate.run import RunSettings, run
 from delen.simulate.trace import Arrival, Trace
 from delen.simulate.upper_bound import Slow
+from policies.dispatch.value import Value
 
 MakeModel = Callable[..., SimulatedModel]
 EXACT = DeviceSettings(noise=False)
@@ -39,7 +40,7 @@ class Unplanned(InRank):
 def play(
     model: SimulatedModel | Sequence[SimulatedModel],
     arrivals: Sequence[Arrival],
-    policy: type[InRank] = InRank,
+    policy: type[DispatchPolicy] = InRank,
     device: DeviceSettings = EXACT,
     **settings: Any,
 ) -> Outcomes:
@@ -79,6 +80,22 @@ def test_energy_caps_are_kept(make_model: MakeModel) -> None:
     done = play(make_model(watts=1.0), [Arrival(0.0, bounds=Bounds(max_energy=0.025))])
     assert done.exit.tolist() == [1]
     assert not done.missed_energy.any()
+
+
+@pytest.mark.parametrize("policy", [InRank, Value])
+def test_energy_caps_are_kept_on_a_device_that_takes_more_than_its_profile_says(
+    make_model: MakeModel, policy: type[DispatchPolicy]
+) -> None:
+    """20 mJ are said to two exits and 30 % more is taken, in more or less noise."""
+    model = make_model(watts=1.0, spread=0.04)
+    asked = poisson(40.0, 20.0, bounds=Bounds(max_energy=0.022))
+    slow = DeviceSettings(slow=(Slow(0.0, 100.0, 1.3),))
+    done = play(model, asked, policy, slow)
+    assert done.missed_energy.sum() <= 4, "before it is seen how much is taken"
+    assert np.bincount(done.exit, minlength=3).argmax() == 0
+    done = play(model, asked, policy, DeviceSettings())
+    assert done.missed_energy.mean() <= 0.02
+    assert np.bincount(done.exit, minlength=3).argmax() == 1
 
 
 def test_without_load_exits_are_those_of_the_calibration(make_model: MakeModel) -> None:

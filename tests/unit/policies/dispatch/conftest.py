@@ -71,12 +71,12 @@ class World:
         }
         task = Task(segment=segment, **{**known, **given})
         key = Key(task.model, segment)
-        self.groups.setdefault(key, SortedGroup(key)).tasks.append(task)
+        self.groups.setdefault(key, SortedGroup(key)).add(task)
         return task
 
     def leave(self, task: Task) -> None:
         key = Key(task.model, task.segment)
-        self.groups[key].tasks.remove(task)
+        self.groups[key].remove(task)
         if not self.groups[key].tasks:
             del self.groups[key]
 
@@ -101,7 +101,7 @@ class World:
                     continue
                 task.exit, task.segment = task.segment, task.segment + 1
                 key = Key(task.model, task.segment)
-                self.groups.setdefault(key, SortedGroup(key)).tasks.append(task)
+                self.groups.setdefault(key, SortedGroup(key)).add(task)
             if turn.run:
                 now += 0.01
         return turns

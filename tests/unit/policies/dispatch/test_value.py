@@ -24,7 +24,42 @@ def test_alone_it_runs_on_even_where_later_exits_seem_worse(world, figures, monk
     assert list(world.ask(Value()).run) == [task]
 
 
+def test_with_room_for_all_the_earliest_deadline_goes_first(world):
+    """By worth the new one's first answer would go before the older one's better one."""
+    older = world.wait(1, deadline=1.0, confidence=0.4)
+    world.wait(0, deadline=2.0)
+    assert list(world.ask(Value()).run) == [older]
+
+
+def test_room_is_what_whole_plans_take_one_by_one(world):
+    older = world.wait(1, deadline=0.02, confidence=0.4)
+    new = world.wait(0, deadline=0.051)
+    assert list(world.ask(Value()).run) == [older]
+    new.deadline = 0.049
+    assert list(world.ask(Value()).run) == [new]
+
+
+def test_with_room_for_all_only_priority_goes_before_deadlines(world):
+    behind = world.wait(1, deadline=1.0, behind=True)
+    polite = world.wait(0, deadline=2.0)
+    assert list(world.ask(Value()).run) == [behind]
+    polite.priority = 4
+    assert list(world.ask(Value()).run) == [polite]
+
+
+def test_room_is_looked_for_only_where_few_wait(world):
+    world.wait(1, deadline=100.0, confidence=0.4)
+    new = [world.wait(0, deadline=200.0) for _ in range(8)]
+    assert world.ask(Value()).run[0] is new[0]
+
+
+def _hurry(world):
+    """A task of another model and the last rank that leaves no room for all to run their plans."""
+    world.wait(0, model="n", priority=9, deadline=0.015)
+
+
 def test_first_answers_go_before_better_ones(world):
+    _hurry(world)
     world.wait(1, deadline=1.0, confidence=0.4)
     new = world.wait(0, deadline=2.0)
     assert list(world.ask(Value()).run) == [new]
@@ -47,6 +82,7 @@ def test_it_is_all_of_the_first_answers_that_must_be_able_to_wait(world):
 
 
 def test_the_answer_that_is_mended_most_a_second_goes_first(world):
+    _hurry(world)
     world.wait(1, confidence=0.6)
     unsure = world.wait(2, confidence=0.3)
     assert list(world.ask(Value()).run) == [unsure]
@@ -157,6 +193,7 @@ def test_a_deadline_of_lower_rank_is_no_reason_to_wait(world, last):
 
 
 def test_lower_ranks_join_a_batch_only_if_no_higher_one_waits_elsewhere(world):
+    _hurry(world)
     lead, behind = world.wait(0), world.wait(0, behind=True)
     assert list(world.ask(Value()).run) == [lead, behind]
     world.wait(1)
@@ -165,6 +202,7 @@ def test_lower_ranks_join_a_batch_only_if_no_higher_one_waits_elsewhere(world):
 
 def test_a_place_is_not_given_to_one_worth_less_than_what_waits_elsewhere(world):
     """A place takes 5 ms: it costs half of what a first answer elsewhere is worth."""
+    _hurry(world)
     unsure, sure = world.wait(1, confidence=0.0), world.wait(1, confidence=0.9)
     assert list(world.ask(Value()).run) == [unsure, sure]
     world.wait(2, confidence=0.1)
@@ -172,6 +210,7 @@ def test_a_place_is_not_given_to_one_worth_less_than_what_waits_elsewhere(world)
 
 
 def test_models_are_told_apart(world):
+    _hurry(world)
     world.wait(1, model="m", confidence=0.8)
     better = world.wait(1, model="n", confidence=0.2)
     assert list(world.ask(Value()).run) == [better]
