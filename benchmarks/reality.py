@@ -8,8 +8,10 @@ time. The device takes one thread (``device.threads``), so that the client has a
 Latencies are those of receipts. The simulator is told two things of the run beside it, which are
 measured and no fit: how fast the device was by and by (the daemon's ``delen_slowdown``), since this
 machine's speed changes from minute to minute; and the host's time for a request beside the engine's
-own (``front``: HTTP or the client in this process, by the processor time of their threads). "As
-profiled" is without the first.
+own (``front``: the client in this process, by the processor time of its thread; or HTTP, by that of
+the daemon before the run, alone and in a crowd). "As profiled" is without the first.
+
+Each round takes ten traces and a quarter of a minute: ``--seeds 5 --seconds 20`` some 20 minutes.
 
 Nobody asks for joules. Without a sensor a daemon makes them of processor time, which differs by a
 fifth from one request to the next; whether a cap a little above an exit's energy is kept is then a
@@ -264,7 +266,8 @@ def _line(site: str, scene: Scene, seed: int, pair: Pair, seen: Seen) -> str:
     speeds = [factor for _, factor in seen.slowdown] or [1.0]
     return (
         f"{site:<10} {scene!s:<12} {seed} slowdown {np.mean(speeds):.2f} front "
-        f"{1e3 * seen.front[0]:.2f}+{1e3 * seen.front[1]:.2f} ms\n  real {part(pair.real)}\n  "
+        f"{1e3 * seen.front[0]:.2f}+{1e3 * seen.front[1]:.2f} ms, crowded "
+        f"{1e3 * sum(seen.crowded):.2f} ms\n  real {part(pair.real)}\n  "
         f"sim. {part(pair.simulated)}\n  prof {part(pair.profiled)}"
     )
 

@@ -7,9 +7,11 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.request import urlopen
@@ -36,8 +38,9 @@ from delen.simulate.upper_bound import Slow
 _LOOK = 0.5
 """Seconds between two looks at the slowdown."""
 
-_ALONE = 150
-"""Requests one after the other, by which the front end's part before admission is measured."""
+_ALONE, _PAUSE, _CROWD = 200, 0.004, 16
+"""What HTTP takes is measured by so many requests one after the other, with pauses of so many
+seconds, and by a crowd of so many connections."""
 
 _TRIES = 3
 _AS_PROFILED = Quantiles(1.0, 1.0, 1.0, 1.0)
@@ -64,12 +67,14 @@ class Setting:
 @dataclass(frozen=True, slots=True)
 class Seen:
     """``summary`` as ``delen bench`` has it. ``slowdown``: how many times its profile the device
-    took, by time. ``front``: seconds of the host that a request took before it was admitted and
-    after it was answered, beside what the profile says, done by so many ``readers``."""
+    took, by time. ``front``: seconds of the host that a request takes before it is admitted and
+    after it is answered, beside what the profile says, and ``crowded`` those where others come at
+    the same time; so many ``readers`` do that."""
 
     summary: dict[str, Any]
     slowdown: tuple[tuple[float, float], ...]
     front: tuple[float, float]
+    crowded: tuple[float, float]
     readers: int
 
 
@@ -96,7 +101,8 @@ class InProcess:
             summary = _replay(plan, target)
         # Receipts begin where a request is submitted: what the client does is all after it.
         client = (time.thread_time() - began) / len(plan.trace) - self._setting.host.request
-        return Seen(summary, tuple(slowdown), (0.0, max(0.0, client)), readers=1)
+        front = 0.0, max(0.0, client)
+        return Seen(summary, tuple(slowdown), front, front, readers=1)
 
     def close(self) -> None:
         self._opened.close()
@@ -121,7 +127,11 @@ class OverHttp:
         self._setting = setting
         self._server = server
         self._idle = self._idle_processor()
-        self._before = self._before_admission(tensor)
+        before, self._alone = self._measure(partial(self._one_by_one, tensor))
+        crowded = min(self._alone, self._measure(partial(self._at_once, tensor))[1])
+        share = min(1.0, before / self._alone) if self._alone else 1.0
+        self._front = share * self._alone, (1 - share) * self._alone
+        self._crowded = share * crowded, (1 - share) * crowded
 
     @property
     def resident(self) -> int:
@@ -134,17 +144,47 @@ class OverHttp:
     def play(self, plan: Plan) -> Seen:
         url = f"http://{self._server.host}:{self._server.port}"
         target = HttpTarget(url, plan.inputs, self._setting.model.name)
-        before, used, began = self._counters(), self._processor(), time.monotonic()
         with _watch(lambda: self._counters()["delen_slowdown"]) as slowdown:
             summary = _replay(plan, target)
+        threads = config_of({})["server.threads"]
+        return Seen(summary, tuple(slowdown), self._front, self._crowded, threads)
+
+    def _measure(self, ask: Callable[[], list[float]]) -> tuple[float, float]:
+        """Seconds from a request's arrival until the engine has it, and of the processor, of HTTP
+        alone, for each of the requests that ``ask`` sends and gives the queueing times of."""
+        before, used, began = self._counters(), self._processor(), time.monotonic()
+        queued = ask()
         elapsed = time.monotonic() - began
         used, after = self._processor() - used, self._counters()
         known = self._engine_seconds({name: after[name] - before[name] for name in after})
-        front = max(0.0, used - known - self._idle * elapsed) / len(plan.trace)
-        first = min(front, self._before)
-        return Seen(
-            summary, tuple(slowdown), (first, front - first), config_of({})["server.threads"]
-        )
+        host = self._setting.host
+        waiting = max(0.0, float(np.median(queued)) - host.request - host.batch)
+        return waiting, max(0.0, used - known - self._idle * elapsed) / len(queued)
+
+    def _one_by_one(self, tensor: bytes) -> list[float]:
+        connection = Connection(self._server.host, self._server.port)
+        queued = [self._ask(connection, tensor, _PAUSE) for _ in range(_ALONE)]
+        connection.close()
+        return queued
+
+    def _at_once(self, tensor: bytes) -> list[float]:
+        """By many connections, each of which asks again when it is answered."""
+
+        def ask(count: int) -> list[float]:
+            connection = Connection(self._server.host, self._server.port)
+            queued = [self._ask(connection, tensor) for _ in range(count)]
+            connection.close()
+            return queued
+
+        with ThreadPoolExecutor(_CROWD) as pool:
+            parts = list(pool.map(ask, [_ALONE // 4] * _CROWD))
+        return [seconds for part in parts for seconds in part]
+
+    def _ask(self, connection: Connection, tensor: bytes, pause: float = 0.0) -> float:
+        """Seconds that a request was queued."""
+        time.sleep(pause)
+        answer = connection.post("/v1/infer?max_latency_ms=60000", tensor)
+        return float(answer["receipt"]["latency_ms"]["queue"]) / 1e3
 
     def _engine_seconds(self, counted: dict[str, float]) -> float:
         """What the engine took of the processor, by its counters and the profile."""
@@ -189,18 +229,6 @@ class OverHttp:
         time.sleep(1.0)
         return (self._processor() - used) / (time.monotonic() - began)
 
-    def _before_admission(self, tensor: bytes) -> float:
-        """Seconds from a request's arrival until the engine has it, with nothing else to do."""
-        connection = Connection(self._server.host, self._server.port)
-        queued = []
-        for _ in range(_ALONE):
-            answer = connection.post("/v1/infer?max_latency_ms=60000", tensor)
-            queued.append(answer["receipt"]["latency_ms"]["queue"] / 1e3)
-            time.sleep(0.002)
-        connection.close()
-        host = self._setting.host
-        return max(0.0, float(np.median(queued)) - host.request - host.batch)
-
 
 @contextmanager
 def over_http(setting: Setting, tensor: bytes) -> Iterator[OverHttp]:
@@ -219,7 +247,9 @@ def simulate(trace: Trace, setting: Setting, seen: Seen, seed: int) -> dict[str,
     speed, summary = 1.0, {}
     for _ in range(_TRIES):
         become, slow = as_it_was(setting.model.profile, seen.slowdown, speed)
-        device = DeviceSettings(slow=slow, front=seen.front, readers=seen.readers)
+        device = DeviceSettings(
+            slow=slow, front=seen.front, crowded=seen.crowded, readers=seen.readers
+        )
         summary = _simulate(trace, replace(setting.model, become=become), device, seed)
         speed *= believed / summary["slowdown"]
     return summary
@@ -227,7 +257,7 @@ def simulate(trace: Trace, setting: Setting, seen: Seen, seed: int) -> dict[str,
 
 def simulate_as_profiled(trace: Trace, setting: Setting, seen: Seen, seed: int) -> dict[str, Any]:
     """The same trace on the device as its profile says, whatever it was since."""
-    device = DeviceSettings(front=seen.front, readers=seen.readers)
+    device = DeviceSettings(front=seen.front, crowded=seen.crowded, readers=seen.readers)
     return _simulate(trace, setting.model, device, seed)
 
 

@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(0.0, 0.0),
         metavar="0.4ms,0.6ms",
         help="what the host takes to read a request, and to send its answer (HTTP), beside what "
-        "the profile says",
+        "the profile says; two more times are those where it has other things to do already",
     )
     parser.add_argument(
         "--actual",
@@ -138,7 +138,8 @@ def run(options: argparse.Namespace) -> int:
             corun=options.corun,
             slow=_spans(options.slowdown),
             network=options.network,
-            front=options.front,
+            front=options.front[:2],
+            crowded=options.front[-2:],
             readers=config["server.threads"],
             noise=not options.no_noise,
         )
@@ -247,14 +248,13 @@ def _drifted(models: list[SimulatedModel], file: Path | None) -> list[SimulatedM
     return [replace(model, become=become)]
 
 
-def _front(text: str) -> tuple[float, float]:
-    read = quantity(LATENCIES)
-    before, comma, after = text.partition(",")
-    if not comma:
+def _front(text: str) -> tuple[float, ...]:
+    parts = text.split(",")
+    if len(parts) not in (2, 4):
         raise argparse.ArgumentTypeError(
-            f"{text!r} must be two times with a comma between, such as 0.4ms,0.6ms"
+            f"{text!r} must be two or four times with commas between, such as 0.4ms,0.6ms"
         )
-    return read(before), read(after)
+    return tuple(map(quantity(LATENCIES), parts))
 
 
 def _weight(text: str) -> tuple[str, float]:

@@ -22,14 +22,16 @@ class DeviceSettings:
     """``lanes`` batches run at once, each ``corun[k]`` times slower while k others run. ``slow``
     are spans in which everything is slower, which must not overlap. ``network`` seconds pass from
     a client to the device, and as many back. ``front`` are the seconds that the host takes to read
-    a request, and to send its answer, beside what profiles say; so many ``readers`` do that.
-    Without ``noise`` all takes its median."""
+    a request, and to send its answer, beside what profiles say, where it has nothing else to do;
+    ``crowded`` where it has (None: as many). So many ``readers`` do that. Without ``noise`` all
+    takes its median."""
 
     lanes: int = 1
     corun: tuple[float, ...] = (1.0,)
     slow: tuple[Slow, ...] = ()
     network: float = 0.0
     front: tuple[float, float] = (0.0, 0.0)
+    crowded: tuple[float, float] | None = None
     readers: int = 1
     noise: bool = True
 
@@ -40,7 +42,7 @@ class DeviceSettings:
             raise ValueError(f"corun is {self.corun}; it needs factors of at least 1")
         if self.readers < 1:
             raise ValueError(f"readers is {self.readers}; it must be at least 1")
-        if not min(self.network, *self.front) >= 0:
+        if not min(self.network, *self.front, *(self.crowded or ())) >= 0:
             raise ValueError("network and front must be at least 0 s")
 
 

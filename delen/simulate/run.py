@@ -97,6 +97,7 @@ class _Run:
         device = settings.device
         self._network, self._lanes = device.network, device.lanes
         self._coming, self._leaving = device.front
+        self._coming_crowded, self._leaving_crowded = device.crowded or device.front
         self._readers = device.readers
         profiles = {name: model.actual for name, model in models.items()}
         self._device = Device(profiles, device, settings.seed)
@@ -134,7 +135,9 @@ class _Run:
                 ready = min(next_arrival, ended, self._wake)
                 if replies and replies[0] < ready:
                     passed += ended <= self._host_free
-                    self._occupy(replies.popleft(), self._leaving)
+                    left = replies.popleft()
+                    crowded = self._host_free > left
+                    self._occupy(left, self._leaving_crowded if crowded else self._leaving)
                     continue
             if ready == inf:
                 break
@@ -167,7 +170,8 @@ class _Run:
         name, bounds = arrival.model or self._default, arrival.bounds
         model, scheduler = self._models[name], self._scheduler
         waited = max(0.0, self._host_free - ready)
-        now = self._occupy(ready, self._coming + model.host.request)
+        coming = self._coming_crowded if waited else self._coming
+        now = self._occupy(ready, coming + model.host.request)
         model.costs.relax(now)
         cap = bounds.max_latency
         # The answer has to leave the device a way back before the client's cap is passed.

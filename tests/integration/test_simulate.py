@@ -199,6 +199,7 @@ def test_wrong_usage_ends_2(
         ["--seed", "-1"],
         ["--seed", "1.5"],
         ["--front", "1,2"],
+        ["--front", "1ms,2ms,3ms"],
     ],
 )
 def test_what_is_no_figure_is_refused_by_the_parser(

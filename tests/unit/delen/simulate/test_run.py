@@ -251,6 +251,15 @@ def test_a_front_end_takes_the_host_and_after_answers_delays_only_others(
     assert both.latency == pytest.approx([0.035, 0.019 + 0.035])
 
 
+def test_a_front_end_in_a_crowd_takes_less(make_model: MakeModel) -> None:
+    def slowest(crowded: tuple[float, float] | None) -> float:
+        device = DeviceSettings(noise=False, front=(0.005, 0.0), crowded=crowded)
+        arrivals = [Arrival(0.0, bounds=Bounds(max_latency=1.0))] * 40
+        return float(max(play(make_model(growth=0.0), arrivals, device=device).latency))
+
+    assert slowest(None) == slowest((0.005, 0.0)) > slowest((0.001, 0.0))
+
+
 def test_a_device_that_has_drifted_surprises_its_scheduler(make_model: MakeModel) -> None:
     model = make_model()
     slower = HostCosts(stretch=Quantiles(1.5, 1.5, 1.5, 1.5))
