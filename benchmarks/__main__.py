@@ -21,6 +21,7 @@ from benchmarks import (
     instances,
     isolation,
     power_overhead,
+    reality,
     residency,
 )
 
@@ -35,6 +36,7 @@ BENCHMARKS = {
     "dispatch": dispatch.main,
     "isolation": isolation.main,
     "residency": residency.main,
+    "reality": reality.main,
     "blocks": blocks.main,
     "attribution": attribution.main,
     "energy_control": energy_control.main,

@@ -4,8 +4,8 @@ Every policy plays the same requests: on the shipped network by this machine's p
 ResNet-50 on a Jetson Nano and ETF's on a Jetson TX2 (``benchmarks/profiles``); Poisson, in bursts,
 from cameras, and at a recorded rate; of 1, 3 and 10 apps with mixed bounds (``simulate.apps``); at
 loads of what the device runs a second to the deepest exit, one at a time. Six seeds, whose least
-and greatest values enclose the median with 97 %. The full grid takes hours and can be played in
-parts (``--minutes``); the quick one is a coarse part of it.
+and greatest values enclose the median with 97 %. The full grid takes about an hour of one core
+and can be played in parts (``--minutes``); the quick one is a coarse part of it.
 
 Claimed of the default: 0.95 of the upper bound up to load 1 and 0.90 above, 1 % violations up to
 load 0.9, and no policy ahead in any cell. Each is judged in the cell where it holds least, and the
@@ -77,7 +77,7 @@ def _command() -> int:
         prog="python -m benchmarks.dispatch",
         description="Play the full grid; what FILE has already is not played again.",
     )
-    parser.add_argument("--quick", action="store_true", help="some minutes in place of hours")
+    parser.add_argument("--quick", action="store_true", help="some minutes in place of an hour")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
     parser.add_argument("--processes", type=int, default=2, metavar="N")
     parser.add_argument("--minutes", type=float, default=inf, metavar="M", help="stop after them")

@@ -83,6 +83,7 @@ def model_of(device: str) -> SimulatedModel:
         command = [sys.executable, "-m", "delen.cli", "profile", "--model", BUNDLE, "--quick"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         profile = profile_of(bundle, Path(default_state()))
+    profile = replace(profile, host=None)  # as of the other devices: segments, and nothing else
     policy = make_policy(len(bundle.exits))
     return of_bundle(bundle, profile, PlannerSettings(), policy, _LEVEL, WATTS_PER_CORE)
 

@@ -18,16 +18,12 @@ from delen.config import Config, read_config
 from delen.errors import ConfigError, DelenError, MissingExtra
 from delen.logs import configure_logs
 from delen.power_status import PowerChanges
-from delen.settings import SETTINGS
+from delen.settings import SETTINGS, SWITCH_INTERVAL
 from delen.version import VERSION
 
 log = logging.getLogger("delen")
 ready_log = logging.getLogger("delen.ready")
 ready_log.setLevel(logging.INFO)  # whoever starts the daemon waits for this line at any log.level
-
-_SWITCH_INTERVAL = 0.0005
-"""Seconds after which a thread that computes in Python lets another run. The interpreter's own
-5 ms would be several networks' worth of waiting for the worker (docs/decisions.md)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,7 +73,7 @@ class Daemon:
         """Serve until SIGTERM or SIGINT, then drain. Returns the exit status."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._note_signal)
-        sys.setswitchinterval(_SWITCH_INTERVAL)
+        sys.setswitchinterval(SWITCH_INTERVAL)
         self._assemble()
         try:
             for name in self._config["models.load"]:

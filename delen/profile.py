@@ -18,7 +18,7 @@ LEVELS = (0.5, 0.9, 0.95, 0.99)
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """A duration's quantiles in seconds."""
+    """Quantiles of a duration, in seconds, or of a ratio."""
 
     p50: float
     p90: float
@@ -35,6 +35,9 @@ class Quantiles:
             return values[upper]
         share = (level - LEVELS[upper - 1]) / (LEVELS[upper] - LEVELS[upper - 1])
         return values[upper - 1] + share * (values[upper] - values[upper - 1])
+
+    def times(self, factor: float) -> Quantiles:
+        return Quantiles(*(factor * self.at(level) for level in LEVELS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,23 @@ class Metering:
 
 
 @dataclass(frozen=True, slots=True)
+class HostCosts:
+    """What serving takes beside the segments, and what it does to them.
+
+    Seconds of the engine's own code, of which no two are done at once: ``request`` from a request's
+    coming until it waits, ``batch`` to choose and gather a batch, ``task`` to judge each of its
+    samples, and ``answer`` to write an answer. ``stretch``: how many times its profiled median a
+    segment takes while requests come and go, which finds caches cold; None as profiled.
+    """
+
+    request: float = 0.0
+    batch: float = 0.0
+    task: float = 0.0
+    answer: float = 0.0
+    stretch: Quantiles | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """Measured costs of ``bundle`` (its digest) on ``device``.
 
@@ -93,7 +113,8 @@ class Profile:
     to the answer in the caller's hands. ``quick`` marks a short first measurement. ``energy`` is
     None where no energies were measured. ``corun[k]`` is how many times longer segments take while
     k other instances run, None where that was not measured. ``accuracies`` of the exits stand in a
-    profile that is all that is known of a network, else they are None.
+    profile that is all that is known of a network, else they are None. ``host`` is None
+    where it was not measured.
     """
 
     model: str
@@ -106,6 +127,7 @@ class Profile:
     energy: Metering | None = None
     accuracies: tuple[float, ...] | None = None
     corun: tuple[float, ...] | None = None
+    host: HostCosts | None = None
 
     @property
     def largest_batch(self) -> int:
@@ -136,6 +158,22 @@ class Profile:
             energy_interval=joules.energy_interval,
         )
 
+    def as_served(self) -> Profile:
+        """What segments take while requests come and go, where that was measured."""
+        stretch = None if self.host is None else self.host.stretch
+        return self if stretch is None else self.stretched(stretch)
+
+    def stretched(self, by: Quantiles) -> Profile:
+        """With the latencies of segments that are ``by`` times their medians."""
+        segments = tuple(
+            {
+                size: replace(cost, latency=by.times(cost.latency.p50))
+                for size, cost in costs.items()
+            }
+            for costs in self.segments
+        )
+        return replace(self, segments=segments)
+
     def to_json(self) -> str:
         """The text of a profile file; times in ms and energies in mJ, as their keys say."""
         document: dict[str, Any] = {
@@ -162,6 +200,8 @@ class Profile:
                 for costs in self.segments
             ],
         }
+        if self.host is not None:
+            document["host"] = _host_to_json(self.host)
         if self.accuracies is not None:
             document["accuracies"] = list(self.accuracies)
         if self.corun is not None:
@@ -215,6 +255,16 @@ def _energy_to_mj(cost: SegmentCost) -> dict[str, float | None] | None:
     low, high = cost.energy_interval or (None, None)
     joules = {"marginal": cost.energy, "gross": cost.gross, "low": low, "high": high}
     return {name: None if value is None else 1e3 * value for name, value in joules.items()}
+
+
+def _host_to_json(host: HostCosts) -> dict[str, Any]:
+    return {
+        "request_ms": 1e3 * host.request,
+        "batch_ms": 1e3 * host.batch,
+        "task_ms": 1e3 * host.task,
+        "answer_ms": 1e3 * host.answer,
+        "stretch": None if host.stretch is None else asdict(host.stretch),
+    }
 
 
 def _quantiles_to_ms(quantiles: Quantiles) -> dict[str, float]:

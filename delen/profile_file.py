@@ -9,7 +9,16 @@ from typing import Any
 
 from delen.errors import ProfileError
 from delen.fields import Fields
-from delen.profile import FORMAT, SCHEMAS, Device, Metering, Profile, Quantiles, SegmentCost
+from delen.profile import (
+    FORMAT,
+    SCHEMAS,
+    Device,
+    HostCosts,
+    Metering,
+    Profile,
+    Quantiles,
+    SegmentCost,
+)
 
 Fail = Callable[[str], ProfileError]
 
@@ -53,6 +62,7 @@ def load_profile(file: Path) -> Profile:
         energy=None if energies is None else _parse_metering(energies, fail),
         accuracies=_parse_accuracies(root.array("accuracies", None), fail),
         corun=_parse_corun(root.array("corun", None), fail),
+        host=_parse_host(root.mapping("host", None), fail),
     )
     device.finish()
     root.finish()
@@ -81,6 +91,26 @@ def _parse_corun(values: list[Any] | None, fail: Fail) -> tuple[float, ...] | No
     if not values or values[0] != 1:
         raise fail(f"corun must begin with 1, for an instance that runs alone, not be {values!r}")
     return tuple(map(float, values))
+
+
+def _parse_host(entry: Any, fail: Fail) -> HostCosts | None:
+    if entry is None:
+        return None
+    fields = Fields(entry, "the profile.host", fail)
+    names = ("request", "batch", "task", "answer")
+    values = {name: fields.number(f"{name}_ms") / 1e3 for name in names}
+    entry = fields.mapping("stretch", None)
+    fields.finish()
+    if min(values.values()) < 0:
+        raise fail("host must have nothing below 0")
+    if entry is None:
+        return HostCosts(**values)
+    fields = Fields(entry, "the profile.host.stretch", fail)
+    levels = [fields.number(name) for name in ("p50", "p90", "p95", "p99")]
+    fields.finish()
+    if levels != sorted(levels) or levels[0] <= 0:
+        raise fail("host.stretch must be above 0 and ascend from p50 to p99")
+    return HostCosts(**values, stretch=Quantiles(*levels))
 
 
 def _parse_quantiles(fields: Fields, fail: Fail) -> Quantiles:

@@ -15,6 +15,11 @@ PREFIX = "DELEN_"
 DEFAULT_DISPATCH = "value"
 """The dispatch policy that decides where none is named, or where another one fails."""
 
+SWITCH_INTERVAL = 0.0005
+"""Seconds after which a thread that computes in Python lets another run, where the engine serves.
+The interpreter's own 5 ms would be several networks' worth of waiting for the worker
+(docs/decisions.md)."""
+
 POWER_SOURCES = (
     "auto", "ina3221", "ina3221x", "ina238", "jtop", "nvml", "rapl", "model", "none",
 )  # fmt: skip

@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delen.commands.common import LATENCIES, quantity
+from delen.commands.common import LATENCIES, quantity, read_requests, seed
 from delen.commands.table import figure, progress_bar, table
 from delen.errors import ConfigError
+from delen.settings import SWITCH_INTERVAL
 
 if TYPE_CHECKING:
     from delen.bounds import OnInfeasible
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "and label; or a folder with a labels.csv, with a folder for each class, or of files "
         "(default: random inputs)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the inputs' order (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the inputs' order (default: 0)")
     parser.add_argument(
         "--speed", type=_factor, default=1.0, metavar="2", help="ask so many times faster"
     )
@@ -93,15 +94,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from delen.simulate.trace import read_trace
-
     if options.bundle and options.url:
         raise ConfigError("give --url or --bundle, not both")
     if (options.policy or options.config) and not options.bundle:
         raise ConfigError("--policy and --config go with --bundle; a daemon has its own")
     if not options.timeout > 0:
         raise ConfigError("--timeout must be above 0")
-    trace = read_trace(options.trace)
+    trace = read_requests(options.trace)
     summaries: list[dict[str, Any]] = []
     try:
         with closing((_in_process if options.bundle else _over_http)(options, trace)) as replays:
@@ -148,6 +147,7 @@ def _in_process(options: argparse.Namespace, trace: Trace) -> Generator[Played, 
     default, specs = manifests[0].name, {each.name: each.input for each in manifests}
     plan = _plan(options, trace, [Served.of_manifest(each) for each in manifests], default)
     config = read_config(options.config, os.environ)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     for policy in options.policy or [config["policies.dispatch"]]:
         own = replace(config, values={**config.values, "policies.dispatch": policy})
         failures = FailureCount()

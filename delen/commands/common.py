@@ -5,6 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from delen.errors import TraceError
+
+if TYPE_CHECKING:
+    from delen.simulate.trace import Trace
 
 LATENCIES = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _ENERGIES = {"uJ": 1e-6, "mJ": 1e-3, "J": 1.0}
@@ -25,6 +32,23 @@ def quantity(units: dict[str, float]) -> Callable[[str], float]:
             raise argparse.ArgumentTypeError(f"{match[1]!r} is no number") from None
 
     return read
+
+
+def seed(text: str) -> int:
+    """A reader of seeds of random numbers."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 0")
+    return int(text)
+
+
+def read_requests(file: Path) -> Trace:
+    """The trace in ``file``; TraceError, too, where it has no requests."""
+    from delen.simulate.trace import read_trace
+
+    trace = read_trace(file)
+    if not len(trace):
+        raise TraceError(f"{file}: it has a header and no requests")
+    return trace
 
 
 def add_bounds(parser: argparse.ArgumentParser) -> None:

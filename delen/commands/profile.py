@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delen.errors import ConfigError, PowerError
-from delen.profile import Metering, Profile
+from delen.profile import HostCosts, Metering, Profile
 
 if TYPE_CHECKING:
     from delen.bundle import Bundle
@@ -28,9 +28,10 @@ _MOST_LANES = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Measure latency quantiles and processor time of each segment at each batch size, with\n"
-        "--energy also joules, by a power sensor. The daemon takes the profile over at its next\n"
-        "start. Stop it while measuring. Each power mode has a profile of its own."
+        "Measure latency quantiles and processor time of each segment at each batch size, and\n"
+        "what serving takes beside them; with --energy also joules, by a power sensor. The\n"
+        "daemon takes the profile over at its next start. Stop it while measuring. Each power\n"
+        "mode has a profile of its own."
     )
     parser.epilog = "example: delen profile --bundle ./my-bundle --beside-bundle"
     which = parser.add_mutually_exclusive_group()
@@ -108,6 +109,8 @@ def run(options: argparse.Namespace) -> int:
         lanes = max(lanes, min(_MOST_LANES, available_cores() // config["device.threads"]))
     if lanes > 1:
         profile = _with_corun(options, bundle, network, profile, lanes)
+    if profile.host is None:
+        profile = _with_host(config, bundle, profile)
     if plan is not None and source is not None:
         sampler = Sampler(source, POLL, retained(plan))
         profile = _with_energy(bundle, network, profile, sampler, root, plan, options.batches or ())
@@ -238,6 +241,16 @@ def _latencies(
     return keep_energies(profile, known)
 
 
+def _with_host(config: Config, bundle: Bundle, profile: Profile) -> Profile:
+    from delen.host_profiler import QUICK_ROUNDS, THOROUGH_ROUNDS, measure_host
+
+    rounds = QUICK_ROUNDS if profile.quick else THOROUGH_ROUNDS
+    host = measure_host(config, bundle, profile, rounds)
+    if host is None:
+        print("note: what serving takes beside the segments was not found out", file=sys.stderr)
+    return replace(profile, host=host)
+
+
 def _with_energy(
     bundle: Bundle,
     network: Network,
@@ -301,9 +314,25 @@ def _table(profile: Profile) -> str:
     if profile.corun is not None:
         factors = ", ".join(f"{factor:.2f}" for factor in profile.corun)
         lines.append(f"times longer while 0, 1, ... other instances run: {factors}")
+    if profile.host is not None:
+        lines += _host_table(profile.host)
     if profile.energy is not None:
         lines += _energy_table(profile, profile.energy)
     return "\n".join(lines) + "\n"
+
+
+def _host_table(host: HostCosts) -> list[str]:
+    lines = [
+        "milliseconds of the engine's own code: "
+        f"a request {1e3 * host.request:.3f}, a batch {1e3 * host.batch:.3f}, each of its samples "
+        f"{1e3 * host.task:.3f}, an answer {1e3 * host.answer:.3f}"
+    ]
+    if (stretch := host.stretch) is not None:
+        lines.append(
+            f"while serving, segments take {stretch.p50:.2f} times their p50 (p90 "
+            f"{stretch.p90:.2f}, p99 {stretch.p99:.2f})"
+        )
+    return lines
 
 
 def _energy_table(profile: Profile, metering: Metering) -> list[str]:

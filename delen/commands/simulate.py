@@ -9,12 +9,13 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delen.bounds import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY, check_integer
-from delen.commands.common import LATENCIES, quantity
+from delen.commands.common import LATENCIES, quantity, read_requests, seed
 from delen.commands.table import progress_bar, table
 from delen.errors import ConfigError, DelenError, InvalidInput
 from delen.settings import DEFAULT_DISPATCH
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy", nargs="+", metavar="NAME", help="dispatch policies (default: all there are)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of samples and noise (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of samples and noise (default: 0)")
     parser.add_argument(
         "--slowdown",
         type=_span,
@@ -93,6 +94,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network", type=quantity(LATENCIES), default=0.0, metavar="5ms", help="delay each way"
     )
+    parser.add_argument(
+        "--front",
+        type=_front,
+        default=(0.0, 0.0),
+        metavar="0.4ms,0.6ms",
+        help="what the host takes to read a request, and to send its answer (HTTP), beside what "
+        "the profile says; two more times are those where it has other things to do already",
+    )
+    parser.add_argument(
+        "--actual",
+        type=Path,
+        metavar="FILE",
+        help="a profile of what the device has become: it behaves so, and all is planned by the "
+        "other (drift)",
+    )
     parser.add_argument("--no-noise", action="store_true", help="all takes its median time")
     parser.add_argument(
         "--no-upper-bound", action="store_true", help="do not compute what a clairvoyant could do"
@@ -111,14 +127,16 @@ def run(options: argparse.Namespace) -> int:
     from delen.simulate.run import RunSettings
     from delen.simulate.run import run as play
     from delen.simulate.summary import summarise
-    from delen.simulate.trace import read_trace
 
     config = read_config(options.config, os.environ)
-    trace = read_trace(options.trace)
+    trace = read_requests(options.trace)
     names = options.policy or _ours_first(plugin_names(DISPATCH_POLICIES))
+    _check_once(names, "--policy")
     makers = {name: find_plugin(DISPATCH_POLICIES, name) for name in names}
     fallback = find_plugin(DISPATCH_POLICIES, DEFAULT_DISPATCH)
-    models = {model.name: model for model in _models(options, config)}
+    played = _drifted(_models(options, config), options.actual)
+    _check_once([model.name for model in played], "--model or --bundle")
+    models = {model.name: model for model in played}
     weights, priorities = dict(options.weight), dict(options.priority)
     for option, given in (("--weight", weights), ("--priority", priorities)):
         if unknown := sorted(set(given) - set(trace.tenants)):
@@ -130,6 +148,9 @@ def run(options: argparse.Namespace) -> int:
             corun=options.corun or _measured_corun(options.lanes, list(models.values())),
             slow=_spans(options.slowdown),
             network=options.network,
+            front=options.front[:2],
+            crowded=options.front[-2:],
+            readers=config["server.threads"],
             noise=not options.no_noise,
         )
     except ValueError as error:
@@ -177,6 +198,11 @@ def _measured_corun(lanes: int, models: Sequence[SimulatedModel]) -> tuple[float
                 "`delen profile --instances`"
             )
     return tuple(max(factors) for factors in zip(*known, strict=False))
+
+
+def _check_once(names: Sequence[str], option: str) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"{twice[0]} is given twice with {option}")
 
 
 def _ours_first(names: Sequence[str]) -> list[str]:
@@ -234,6 +260,31 @@ def _spans(spans: Sequence[Slow]) -> tuple[Slow, ...]:
         if next_one.start < one.end:
             raise ConfigError(f"slowdowns overlap at {next_one.start:g} s")
     return tuple(ordered)
+
+
+def _drifted(models: list[SimulatedModel], file: Path | None) -> list[SimulatedModel]:
+    """With the device as the profile in ``file`` says that it has become."""
+    from delen.profile_file import load_profile
+
+    if file is None:
+        return models
+    if len(models) > 1:
+        raise ConfigError("--actual is a profile of one model; simulate one")
+    model, become = models[0], load_profile(file)
+    if become.bundle != model.profile.bundle or len(become.segments) != len(model.profile.segments):
+        raise ConfigError(f"--actual {file} is a profile of {become.model}, not of {model.name}")
+    if become.largest_batch < min(model.max_batch, model.profile.largest_batch):
+        raise ConfigError(f"--actual {file} ends at batch {become.largest_batch}, too early")
+    return [replace(model, become=become)]
+
+
+def _front(text: str) -> tuple[float, ...]:
+    parts = text.split(",")
+    if len(parts) not in (2, 4):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be two or four times with commas between, such as 0.4ms,0.6ms"
+        )
+    return tuple(map(quantity(LATENCIES), parts))
 
 
 def _weight(text: str) -> tuple[str, float]:

@@ -27,10 +27,10 @@ def bound_of(
         rows = np.flatnonzero(names == name)
         part = Trace(tuple(trace.arrivals[row] for row in rows))
         work = Work.from_costs(
-            Costs(model.profile, model.account, model.level),
+            Costs(model.actual, model.account, model.level),
             model.max_batch,
             durations if device.noise else None,
-            device.overhead,
+            model.host.batch if device.lanes == 1 else 0.0,
             device.network,
         )
         longest = max(longest, max(device.corun) * work.longest)

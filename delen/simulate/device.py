@@ -22,14 +22,18 @@ class DeviceSettings:
     """``lanes`` batches run at once, each ``corun[k]`` times slower while k others run (for
     more than are named, the last factor holds). ``slow``
     are spans in which everything is slower, which must not overlap. ``network`` seconds pass from
-    a client to the device, and as many back. ``overhead`` seconds of the lane are taken by each
-    batch, beside what the profile says. Without ``noise`` all takes its median."""
+    a client to the device, and as many back. ``front`` are the seconds that the host takes to read
+    a request, and to send its answer, beside what profiles say, where it has nothing else to do;
+    ``crowded`` where it has (None: as many). So many ``readers`` do that. Without ``noise`` all
+    takes its median."""
 
     lanes: int = 1
     corun: tuple[float, ...] = (1.0,)
     slow: tuple[Slow, ...] = ()
     network: float = 0.0
-    overhead: float = 0.0
+    front: tuple[float, float] = (0.0, 0.0)
+    crowded: tuple[float, float] | None = None
+    readers: int = 1
     noise: bool = True
 
     def __post_init__(self) -> None:
@@ -37,8 +41,10 @@ class DeviceSettings:
             raise ValueError(f"lanes is {self.lanes}; a device has at least one")
         if not self.corun or any(not factor >= 1 for factor in self.corun):
             raise ValueError(f"corun is {self.corun}; it needs factors of at least 1")
-        if not self.network >= 0 or not self.overhead >= 0:
-            raise ValueError("network and overhead must be at least 0 s")
+        if self.readers < 1:
+            raise ValueError(f"readers is {self.readers}; it must be at least 1")
+        if not min(self.network, *self.front, *(self.crowded or ())) >= 0:
+            raise ValueError("network and front must be at least 0 s")
 
 
 def durations(quantiles: Quantiles) -> NDArray[np.float64]:
@@ -96,13 +102,14 @@ class Device:
         if table is None:
             cost = self._profiles[model].cost(segment, batch)
             table = self._tables[key] = durations(cost.latency).tolist()
-        return self._noise.draw(table) * self._slowness(now) + self._settings.overhead
+        return self._noise.draw(table) * self.slowness(now)
 
     def answering(self, model: str) -> float:
         """Seconds from a segment's end to the answer."""
         return self._noise.draw(self._answers[model])
 
-    def _slowness(self, now: float) -> float:
+    def slowness(self, now: float) -> float:
+        """How many times slower everything is; ``now`` may not fall."""
         while self._slow and self._slow[0].end <= now:
             self._slow.pop(0)
         if self._slow and self._slow[0].start <= now:

@@ -15,7 +15,7 @@ class InFlight:
     def __init__(self, corun: Sequence[float]) -> None:
         self._corun = tuple(corun)
         self._left: list[float] = []
-        self._batches: list[Batch] = []
+        self._batches: list[tuple[float, Batch]] = []
         self._at = 0.0
         self.next_end = inf
         """When the first of them ends, if no other starts before."""
@@ -27,17 +27,17 @@ class InFlight:
         """``batch`` takes ``seconds`` alone."""
         self._advance(now)
         self._left.append(seconds)
-        self._batches.append(batch)
+        self._batches.append((now, batch))
         self._look_ahead()
 
-    def end(self) -> Batch:
-        """Take out the one that ends at ``next_end``."""
+    def end(self) -> tuple[float, Batch]:
+        """Take out the one that ends at ``next_end``, and when it started."""
         self._advance(self.next_end)
         first = self._left.index(min(self._left))
         del self._left[first]
-        batch = self._batches.pop(first)
+        started = self._batches.pop(first)
         self._look_ahead()
-        return batch
+        return started
 
     def _advance(self, now: float) -> None:
         done = (now - self._at) / self._factor()

@@ -54,7 +54,9 @@ class Ledger:
         self._correct[row] = correct
         self._as_planned[row] = as_planned
 
-    def outcomes(self, policy_failures: int, failures: tuple[str, ...]) -> Outcomes:
+    def outcomes(
+        self, policy_failures: int, failures: tuple[str, ...], slowdown: float | None
+    ) -> Outcomes:
         """All rows as columns. A bound that was not asked is never missed."""
         trace = self._trace
         tenants = trace.tenants
@@ -86,4 +88,5 @@ class Ledger:
             decision_seconds=np.array(self._decisions, np.float64),
             policy_failures=policy_failures,
             failures=failures,
+            slowdown=slowdown,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from delen.calibration import Calibration
 from delen.costs import Costs
 from delen.energy import EnergyAccount
-from delen.profile import Profile
+from delen.profile import HostCosts, Profile
 from delen.scheduler.exits import ExitViews
 from delen.scheduler.figures import ModelFigures
 from delen.scheduler.plans import Plans
@@ -22,7 +22,8 @@ class SimulatedModel:
     """``calibration`` is what ``planner`` was made from; requests draw from ``population``.
 
     ``level`` is the quantile at which latencies are predicted; ``macs`` are cumulative
-    multiply-adds of the exits, 0 where unknown.
+    multiply-adds of the exits, 0 where unknown. ``become`` is the profile that is right now, where
+    the device has drifted away from ``profile``, by which everything is planned.
     """
 
     name: str
@@ -35,6 +36,17 @@ class SimulatedModel:
     population: Population
     macs: tuple[int, ...]
     max_batch: int
+    become: Profile | None = None
+
+    @property
+    def host(self) -> HostCosts:
+        """What serving takes beside the segments; nothing where the profile does not know it."""
+        return (self.become or self.profile).host or HostCosts()
+
+    @property
+    def actual(self) -> Profile:
+        """What segments really take while requests come and go."""
+        return (self.become or self.profile).as_served()
 
 
 class ModelInPlay:
@@ -43,6 +55,7 @@ class ModelInPlay:
 
     def __init__(self, model: SimulatedModel, lanes: int = 1) -> None:
         self.name = model.name
+        self.host = model.host
         self._account = model.account
         self._means: dict[tuple[int, int], float] = {}
         self.decide = model.policy.decide

@@ -19,7 +19,9 @@ class Fate(IntEnum):
     GIVEN_UP = 3
 
 
-_WHOLE = ("policy", "exits", "tenants", "decision_seconds", "policy_failures", "failures")
+_WHOLE = (
+    "policy", "exits", "tenants", "decision_seconds", "policy_failures", "failures", "slowdown"
+)  # fmt: skip
 """What is of the whole run, and no column."""
 
 
@@ -34,7 +36,9 @@ class Outcomes:
     ``energy`` (joules, NaN where unknown) and ``seconds`` of the device are what was spent on it,
     answered or not. ``missed_latency``, ``missed_accuracy`` and ``missed_energy``: an answer, but
     not within that bound. ``ended`` is when it was answered or refused. The policy failed
-    ``policy_failures`` times; ``failures`` are the first ones, in words.
+    ``policy_failures`` times; ``failures`` are the first ones, in words. ``slowdown`` is how many
+    times longer than profiled segments were believed to take, on average over batches; None if
+    unknown.
     """
 
     policy: str
@@ -55,6 +59,7 @@ class Outcomes:
     decision_seconds: NDArray[np.float64]
     policy_failures: int
     failures: tuple[str, ...]
+    slowdown: float | None = None
 
     def __len__(self) -> int:
         return len(self.fate)
@@ -85,5 +90,6 @@ class Outcomes:
             decision_seconds=self.decision_seconds,
             policy_failures=self.policy_failures,
             failures=self.failures,
+            slowdown=self.slowdown,
             **columns,
         )

@@ -4,6 +4,7 @@ driven by events instead of a clock."""
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
@@ -71,6 +72,10 @@ def run(
 ) -> Outcomes:
     """What becomes of every request of ``trace`` under ``policy``, which has to be new.
 
+    The host takes its time for requests, batches and answers (``HostCosts`` of the profiles), one
+    after the other as they come, but that a batch which has ended waits for no more of what came
+    before than there are ``readers``; meanwhile the lanes run on.
+
     Requests that name no model go to the first of ``models``. ``fallback`` decides where
     ``policy`` fails. ``progress`` is told how many requests of how many have arrived.
     """
@@ -94,7 +99,10 @@ class _Run:
         self._unplanned = {name: model.plans.unplanned() for name, model in self._models.items()}
         device = settings.device
         self._network, self._lanes = device.network, device.lanes
-        profiles = {name: model.profile for name, model in models.items()}
+        self._coming, self._leaving = device.front
+        self._coming_crowded, self._leaving_crowded = device.crowded or device.front
+        self._readers = device.readers
+        profiles = {name: model.actual for name, model in models.items()}
         self._device = Device(profiles, device, settings.seed)
         self._scheduler = Scheduler(
             policy,
@@ -110,42 +118,70 @@ class _Run:
         self._ledger = Ledger(trace, self._scheduler.policy, exits)
         self._plans: dict[int, Plan] = {}
         self._running = InFlight(device.corun)
+        self._batches = 0
+        self._slowdown = 0.0
+        self._replies: deque[float] = deque()
+        self._host_free = 0.0
         self._wake = inf
 
     def play(self, progress: Callable[[int, int], None] | None) -> Outcomes:
         arrivals, count, row = self._arrivals, len(self._arrivals), 0
-        running, network = self._running, self._network
+        running, replies, network = self._running, self._replies, self._network
         step = max(1, count // _STEPS)
         next_arrival = arrivals[0].time + network if count else inf
+        passed, readers = 0, self._readers
         while True:
             ended = running.next_end
-            now = min(next_arrival, ended, self._wake)
-            if now == inf:
+            if ended <= self._host_free and passed >= readers:
+                ready = ended
+            else:
+                ready = min(next_arrival, ended, self._wake)
+                if replies and replies[0] < ready:
+                    passed += ended <= self._host_free
+                    left = replies.popleft()
+                    crowded = self._host_free > left
+                    self._occupy(left, self._leaving_crowded if crowded else self._leaving)
+                    continue
+            if ready == inf:
                 break
-            if ended <= now:
-                self._finish(now, running.end())
-            while next_arrival <= now:
-                self._arrive(now, row, arrivals[row])
+            if ended <= ready:
+                passed = 0
+                self._finish(ended, *running.end())
+            while next_arrival <= ready:
+                passed += ended <= self._host_free
+                self._arrive(next_arrival, row, arrivals[row])
                 row += 1
                 next_arrival = arrivals[row].time + network if row < count else inf
                 if progress is not None and row % step == 0:
                     progress(row, count)
-            self._dispatch(now)
+                if self._host_free > ready:
+                    break
+            self._dispatch(max(ready, self._host_free))
         if len(self._scheduler):
             raise RuntimeError(f"{len(self._scheduler)} tasks wait, and nothing will happen")
         failures = tuple(map(str, self._scheduler.fetch_report()))
-        return self._ledger.outcomes(self._scheduler.failures, failures)
+        slowdown = self._slowdown / self._batches if self._batches else None
+        return self._ledger.outcomes(self._scheduler.failures, failures, slowdown)
 
-    def _arrive(self, now: float, row: int, arrival: Arrival) -> None:
+    def _occupy(self, ready: float, seconds: float) -> float:
+        """When the host, which takes ``seconds`` for what is ``ready`` then, is done with it."""
+        began = max(ready, self._host_free)
+        self._host_free = began + seconds * self._device.slowness(began) if seconds else began
+        return self._host_free
+
+    def _arrive(self, ready: float, row: int, arrival: Arrival) -> None:
         name, bounds = arrival.model or self._default, arrival.bounds
         model, scheduler = self._models[name], self._scheduler
+        waited = max(0.0, self._host_free - ready)
+        coming = self._coming_crowded if waited else self._coming
+        now = self._occupy(ready, coming + model.host.request)
         model.costs.relax(now)
         cap = bounds.max_latency
         # The answer has to leave the device a way back before the client's cap is passed.
         deadline = inf if cap is None else arrival.time + cap - self._network
         try:
             scheduler.check_room(now, arrival.tenant)
-            plan = self._plan(now, model, arrival, deadline)
+            plan = self._plan(now, model, arrival, deadline, waited)
         except InfeasibleBound:
             self._ledger.refuse(row, now, Fate.INFEASIBLE)
             return
@@ -168,7 +204,10 @@ class _Run:
         )
         scheduler.add(now, task)
 
-    def _plan(self, now: float, model: ModelInPlay, arrival: Arrival, deadline: float) -> Plan:
+    def _plan(
+        self, now: float, model: ModelInPlay, arrival: Arrival, deadline: float, waited: float
+    ) -> Plan:
+        """That it ``waited`` for the host is others' work, as what is ahead."""
         manners = self._manners
         if not manners.plans:
             return self._unplanned[model.name]
@@ -176,7 +215,7 @@ class _Run:
         if not manners.admits:
             return model.plans.admit(arrival.bounds, spent, best_effort=True)
         ahead = self._scheduler.ahead(now, arrival.priority, arrival.tenant, deadline)
-        return model.plans.admit(arrival.bounds, spent, ahead)
+        return model.plans.admit(arrival.bounds, spent - waited, waited + ahead)
 
     def _dispatch(self, now: float) -> None:
         if now < self._wake and len(self._running) == self._lanes:
@@ -188,6 +227,7 @@ class _Run:
             orders = scheduler.next(now)
             self._ledger.decided(time.perf_counter() - began)
             self._follow(now, orders)
+            now = max(now, self._host_free)
             again = orders.again
         self._wake = orders.wake
 
@@ -195,8 +235,11 @@ class _Run:
         if orders.run is not None:
             batch = orders.run
             model, segment = batch.key
-            seconds = self._device.takes(now, model, segment, len(batch.tasks))
-            self._running.start(now, batch, seconds)
+            began = self._occupy(now, self._models[model].host.batch)
+            self._running.start(
+                began, batch, self._device.takes(began, model, segment, len(batch.tasks))
+            )
+            self._batches += 1
         for task in orders.answer:
             self._answer(now, task, task.exit)
         for task in orders.late:
@@ -205,12 +248,16 @@ class _Run:
             self._plans.pop(task.id)
             self._ledger.refuse(task.id, now, Fate.GIVEN_UP)
 
-    def _finish(self, now: float, batch: Batch) -> None:
+    def _finish(self, ended: float, began: float, batch: Batch) -> None:
         (name, segment), tasks = batch.key, batch.tasks
-        model, size, seconds = self._models[name], len(tasks), now - batch.began
+        model, size, seconds = self._models[name], len(tasks), ended - began
         joules = model.spent(segment, size, seconds)
+        # The engine's clock stops when its own code goes on, which may have to wait.
+        measured = max(ended, self._host_free) - began
+        now = self._occupy(ended, size * model.host.task)
         spent = None if joules is None else size * joules
-        self._scheduler.ran(now, batch, seconds, seconds, spent)
+        self._scheduler.ran(now, batch, now - batch.began, measured, spent)
+        self._slowdown += model.costs.slowdown.mean
         each = seconds / size
         for task in tasks:
             self._ledger.spend(task.id, each, joules)
@@ -239,6 +286,7 @@ class _Run:
 
     def _answer(self, now: float, task: Task, exit: int) -> None:
         row = task.id
+        now = max(now, self._host_free)
         model, plan = self._models[task.model], self._plans.pop(row)
         confident = plan.threshold is not None and task.confidence >= plan.threshold
         self._ledger.answer(
@@ -249,3 +297,6 @@ class _Run:
             correct=model.correct[self._samples[row]][exit],
             as_planned=plan.guarantee is not None and (exit == plan.exit or confident),
         )
+        left = self._occupy(now, model.host.answer)
+        if self._leaving:
+            self._replies.append(left)

@@ -34,6 +34,7 @@ def summarise(
             "energy": _fairness(parts, weights or {}, "energy"),
         },
         "decision_us": {"p50": quantile(decisions, 0.5), "p99": quantile(decisions, 0.99)},
+        "slowdown": outcomes.slowdown,
         "policy_failures": outcomes.policy_failures,
     }
 

@@ -209,6 +209,9 @@ def test_profile_writes_where_it_is_told_and_shows_progress(delen: Run, tmp_path
     ended = delen("profile", "--quick", "--output", file, "--json")
     assert ended.returncode == 0, ended.stderr
     profile = load_profile(file)
+    assert profile.host is not None and profile.host.stretch is not None
+    assert profile.host.request > 0
+    assert profile.host.batch + profile.host.task + profile.host.answer > 0
     assert profile.model == "cifar10-resnet"
     assert profile.quick
     assert len(profile.segments) == 5

@@ -97,6 +97,26 @@ def test_a_slowdown_network_and_seed_have_their_effect(
     assert p50("--seed", "1", "--network", "5ms") > usual + 9
 
 
+def test_the_front_end_and_drift_have_their_effect(
+    simulate: Simulate, profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def figures(*arguments: str | Path) -> dict[str, Any]:
+        assert simulate("--policy", "value", "--json", "--no-upper-bound", *arguments) == 0
+        return objects(capsys)[0]
+
+    usual = figures()
+    assert figures("--front", "2ms,0ms")["latency_ms"]["p50"] > usual["latency_ms"]["p50"]
+    document = json.loads(profile.read_text())
+    for segment in document["segments"]:
+        for batch in segment["batches"].values():
+            batch["latency_ms"] = {name: 1.5 * ms for name, ms in batch["latency_ms"].items()}
+    become = tmp_path / "become.json"
+    become.write_text(json.dumps(document))
+    drifted = figures("--actual", become)
+    assert drifted["slowdown"] > usual["slowdown"] + 0.3
+    assert drifted["latency_ms"]["p50"] > usual["latency_ms"]["p50"]
+
+
 def test_plots_are_written(simulate: Simulate, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="plots take delen[plot]")
     folder = tmp_path / "new" / "plots"
@@ -130,6 +150,12 @@ def test_a_profile_alone_is_a_device_that_is_not_here(
         ("time_s\n-1\n", "time_s"),
         ("time_s,model\n1,other\n", "'other'"),
         ("tenant\na\n", "time_s is missing"),
+        ("time_s\n1\nnan\n", "line 3: column time_s: time_s is nan"),
+        ("time_s,max_latency_ms\n1,nan\n", "line 2: column max_latency_ms"),
+        ("time_s,colour\n1,red\n", "unknown column 'colour'"),
+        ("time_s,tenant\n1,two words\n", "line 2: column tenant"),
+        ("", "no header"),
+        ("time_s\n", "it has a header and no requests"),
     ],
 )
 def test_bad_traces_are_named(
@@ -167,7 +193,9 @@ def test_lanes_need_factors_that_somebody_has_measured(
         (["--priority", "stranger=2"], "--priority names stranger"),
         (["--slowdown", "0:10:2", "--slowdown", "5:20:2"], "overlap"),
         (["--lanes", "0"], "lanes is 0"),
+        (["--policy", "fifo", "edf", "fifo"], "fifo is given twice"),
         (["--corun", "0.5"], "corun"),
+        (["--front=-1ms,0ms"], "front must be at least 0"),
     ],
 )
 def test_wrong_usage_ends_2(
@@ -190,6 +218,11 @@ def test_wrong_usage_ends_2(
         ["--priority", "camera=first"],
         ["--network", "5"],
         ["--corun", "fast"],
+        ["--front", "1ms"],
+        ["--seed", "-1"],
+        ["--seed", "1.5"],
+        ["--front", "1,2"],
+        ["--front", "1ms,2ms,3ms"],
     ],
 )
 def test_what_is_no_figure_is_refused_by_the_parser(
@@ -206,6 +239,18 @@ def test_a_profile_without_accuracies_needs_its_bundle(
 ) -> None:
     assert main(["simulate", "--profile", str(profile), "--trace", str(trace)]) == 1
     assert "no accuracies" in capsys.readouterr().err
+
+
+def test_drift_to_another_network_is_refused(
+    simulate: Simulate,
+    tmp_path: Path,
+    make_profile: Callable[..., Profile],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(make_profile(0.1, 0.1, 0.1, model="other").to_json())
+    assert simulate("--actual", other) == 2
+    assert "a profile of other, not of tiny" in capsys.readouterr().err
 
 
 def test_a_profile_of_another_bundle_is_refused(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delen.errors import ProfileError
-from delen.profile import LEVELS, Device, Profile, Quantiles
+from delen.profile import LEVELS, Device, HostCosts, Profile, Quantiles
 from delen.profile_file import load_profile
 
 MakeProfile = Callable[..., Profile]
@@ -151,6 +151,40 @@ def test_a_profile_file_speaks_milliseconds_and_millijoules(make_profile: MakePr
     assert document["answer_ms"]["p99"] == pytest.approx(1)
 
 
+HOST = HostCosts(0.0001, 0.0002, 0.00003, 0.00004, Quantiles(1.1, 1.2, 1.3, 1.5))
+
+
+@pytest.mark.parametrize("host", [HOST, replace(HOST, stretch=None), None])
+def test_what_serving_takes_comes_back(
+    tmp_path: Path, make_profile: MakeProfile, host: HostCosts | None
+) -> None:
+    file = tmp_path / "profile.json"
+    file.write_text(replace(make_profile(0.01), host=host).to_json())
+    back = load_profile(file).host
+    assert (back is None) == (host is None)
+    if back is not None and host is not None:
+        assert back.batch == pytest.approx(host.batch)
+        assert back.answer == pytest.approx(host.answer)
+        assert back.stretch == host.stretch
+
+
+def test_segments_are_stretched_while_serving(make_profile: MakeProfile) -> None:
+    profile = make_profile(0.01, spread=0.5)
+    assert profile.as_served() is profile
+    served = replace(profile, host=HOST).as_served()
+    assert served.cost(0, 1).latency.p50 == pytest.approx(0.011)
+    assert served.cost(0, 1).latency.p99 == pytest.approx(0.015)
+    assert served.cost(0, 2).latency.p50 == pytest.approx(1.1 * profile.cost(0, 2).latency.p50)
+    assert served.answer == profile.answer
+
+
+def with_host(**changes: Any) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "request_ms": 0.1, "batch_ms": 0.1, "task_ms": 0.1, "answer_ms": 0.1, "stretch": None
+    }  # fmt: skip
+    return {**document, **changes}
+
+
 def batch_one(document: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = document["segments"][0]["batches"]["1"]
     return found
@@ -161,6 +195,16 @@ def batch_one(document: dict[str, Any]) -> dict[str, Any]:
     [
         (lambda d: d.update(format="other"), "no delen profile"),
         (lambda d: d.pop("format"), "no delen profile"),
+        (lambda d: d.update(host=3), "'host' must be an object"),
+        (lambda d: d.update(host=with_host(batch_ms=-0.1)), "host must have nothing below 0"),
+        (lambda d: d.update(host=with_host(colour=1)), "unknown key 'colour'"),
+        (lambda d: d.update(host={"request_ms": 0.1}), "lacks 'batch_ms'"),
+        (
+            lambda d: d.update(
+                host=with_host(stretch={"p50": 2.0, "p90": 1.0, "p95": 3.0, "p99": 3.0})
+            ),
+            "host.stretch must be above 0 and ascend",
+        ),
         (lambda d: d.update(schema=3), "schema 3 is not 1 or 2"),
         (lambda d: d.update(schema=1), "'energy_mj' must be a number"),
         (lambda d: d.update(colour="red"), "unknown key 'colour'"),

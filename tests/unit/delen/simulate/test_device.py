@@ -42,18 +42,25 @@ def test_noise_is_the_same_for_the_same_seed(make_profile: MakeProfile) -> None:
     assert len(set(drawn(1))) > 20
 
 
-def test_slow_spans_and_overhead_make_a_batch_longer(make_profile: MakeProfile) -> None:
-    settings = DeviceSettings(slow=(Slow(1.0, 2.0, 3.0),), overhead=0.001, noise=False)
+def test_slow_spans_make_a_batch_longer(make_profile: MakeProfile) -> None:
+    settings = DeviceSettings(slow=(Slow(1.0, 2.0, 3.0),), noise=False)
     device = Device({"m": make_profile(0.01, growth=0.5)}, settings, seed=0)
-    assert device.takes(0.0, "m", 0, 1) == pytest.approx(0.011)
-    assert device.takes(0.0, "m", 0, 3) == pytest.approx(0.021)
-    assert device.takes(1.0, "m", 0, 1) == pytest.approx(0.031)
-    assert device.takes(2.0, "m", 0, 1) == pytest.approx(0.011)
+    assert device.takes(0.0, "m", 0, 1) == pytest.approx(0.01)
+    assert device.takes(0.0, "m", 0, 3) == pytest.approx(0.02)
+    assert device.takes(1.0, "m", 0, 1) == pytest.approx(0.03)
+    assert device.takes(2.0, "m", 0, 1) == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"lanes": 0}, {"corun": ()}, {"corun": (0.5,)}, {"network": -1.0}, {"overhead": -1.0}],
+    [
+        {"lanes": 0},
+        {"corun": ()},
+        {"corun": (0.5,)},
+        {"network": -1.0},
+        {"front": (0.0, -1.0)},
+        {"readers": 0},
+    ],
 )
 def test_devices_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

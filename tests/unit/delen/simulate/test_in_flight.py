@@ -18,7 +18,7 @@ def test_one_alone_takes_its_time() -> None:
     assert running.next_end == inf
     running.start(2.0, one, 0.5)
     assert (running.next_end, len(running)) == (2.5, 1)
-    assert running.end() is one
+    assert running.end()[1] is one
     assert (running.next_end, len(running)) == (inf, 0)
 
 
@@ -29,9 +29,9 @@ def test_those_that_run_slow_each_other_while_they_do() -> None:
     running.start(0.0, first, 2.0)
     running.start(1.0, second, 2.0)
     assert running.next_end == pytest.approx(2.5)
-    assert running.end() is first
+    assert running.end()[1] is first
     assert running.next_end == pytest.approx(3.5)
-    assert running.end() is second
+    assert running.end()[1] is second
 
 
 def test_for_more_than_are_known_the_last_factor_holds() -> None:

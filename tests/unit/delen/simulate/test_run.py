@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from delen.bounds import Bounds
 from delen.dispatch import DispatchPolicy, Manners, Turn
 from delen.errors import ModelNotFound
+from delen.profile import HostCosts, Quantiles
 from delen.scheduler.contained import InRank
 from delen.simulate.arrivals import Poisson
 from delen.simulate.bound import bound_of
@@ -211,6 +213,73 @@ def test_the_network_takes_its_part_of_the_latency(make_model: MakeModel) -> Non
     done = play(make_model(), [Arrival(0.0, bounds=Bounds(max_latency=0.035))], device=far)
     assert done.exit.tolist() == [1]
     assert not done.missed_latency.any()
+
+
+HOST = HostCosts(request=0.001, batch=0.002, task=0.0005, answer=0.004)
+
+
+def with_host(model: SimulatedModel, host: HostCosts = HOST) -> SimulatedModel:
+    return replace(model, profile=replace(model.profile, host=host))
+
+
+def test_serving_takes_its_time_beside_the_segments(make_model: MakeModel) -> None:
+    loose = Bounds(max_latency=1.0)
+    done = play(with_host(make_model()), [Arrival(1.0, bounds=loose)])
+    assert done.latency == pytest.approx([0.03 + 0.001 + 3 * (0.002 + 0.0005)])
+    assert done.seconds == pytest.approx([0.03])
+
+
+def test_the_host_does_one_thing_after_the_other(make_model: MakeModel) -> None:
+    """The second request is read when the first is waiting, and answered when it is written."""
+    loose = Bounds(max_latency=1.0)
+    host = HostCosts(request=0.004, answer=0.003)
+    done = play(with_host(make_model(growth=0.0), host), [Arrival(0.0, bounds=loose)] * 2)
+    first, second = sorted(done.latency.tolist())
+    assert first >= 0.034
+    assert second - first >= 0.003
+
+
+def test_a_front_end_takes_the_host_and_after_answers_delays_only_others(
+    make_model: MakeModel,
+) -> None:
+    device = DeviceSettings(noise=False, front=(0.005, 0.02))
+    loose = Bounds(max_latency=1.0)
+    alone = play(make_model(), [Arrival(0.0, bounds=loose)], device=device)
+    assert alone.latency == pytest.approx([0.035])
+    second = Arrival(0.036, bounds=loose)
+    both = play(make_model(), [Arrival(0.0, bounds=loose), second], device=device)
+    assert both.latency == pytest.approx([0.035, 0.019 + 0.035])
+
+
+def test_a_front_end_in_a_crowd_takes_less(make_model: MakeModel) -> None:
+    def slowest(crowded: tuple[float, float] | None) -> float:
+        device = DeviceSettings(noise=False, front=(0.005, 0.0), crowded=crowded)
+        arrivals = [Arrival(0.0, bounds=Bounds(max_latency=1.0))] * 40
+        return float(max(play(make_model(growth=0.0), arrivals, device=device).latency))
+
+    assert slowest(None) == slowest((0.005, 0.0)) > slowest((0.001, 0.0))
+
+
+def test_a_device_that_has_drifted_surprises_its_scheduler(make_model: MakeModel) -> None:
+    model = make_model()
+    slower = HostCosts(stretch=Quantiles(1.5, 1.5, 1.5, 1.5))
+    drifted = replace(model, become=replace(model.profile, host=slower))
+    cap = Bounds(max_latency=0.032)
+    as_profiled = play(model, [Arrival(0.0, bounds=cap)])
+    done = play(drifted, [Arrival(0.0, bounds=cap)])
+    assert (as_profiled.exit.tolist(), done.exit.tolist()) == ([2], [1])
+    assert done.latency == pytest.approx([0.03])
+    many = play(drifted, [Arrival(0.05 * n) for n in range(200)])
+    assert as_profiled.slowdown == pytest.approx(1.0)
+    assert many.slowdown is not None and 1.3 < many.slowdown < 1.5
+
+
+def test_a_slow_run_takes_more_of_the_joules_that_processor_time_costs(
+    make_model: MakeModel,
+) -> None:
+    slow = DeviceSettings(noise=False, slow=(Slow(0.0, 9.0, 2.0),))
+    done = play(make_model(watts=2.0), [Arrival(1.0, bounds=Bounds(max_latency=1.0))], device=slow)
+    assert done.energy == pytest.approx([0.12])
 
 
 def test_two_lanes_do_twice_as_much_unless_they_slow_each_other(make_model: MakeModel) -> None:
