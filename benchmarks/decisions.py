@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 from statistics import median
 
@@ -83,8 +84,7 @@ class _Queue:
         )
         reached = number % _EXITS
         if reached:
-            task.segment = reached
-            task.exit, task.confidence = reached - 1, draw.random()
+            task = replace(task, segment=reached, exit=reached - 1, confidence=draw.random())
         self._scheduler.add(self._now, task)
 
     def decide(self) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
 
@@ -112,7 +113,8 @@ class Worker:
         with self._changed:
             job.cancelled = True
             if job.id in self._scheduler:
-                self._scheduler.remove(time.monotonic(), job.id)
+                with self._telling():
+                    self._scheduler.remove(time.monotonic(), job.id)
                 self._end_early(job, _cancelled())
 
     def jobs_of(self, model: str) -> int:
@@ -161,6 +163,13 @@ class Worker:
             self._failures = self._scheduler.failures
         return orders
 
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What is done inside tells the dispatch policy of an end, which must not take long."""
+        began = time.monotonic()
+        yield
+        self._scheduler.telling_took(time.monotonic() - began)
+
     def _follow(self, orders: Orders) -> None:
         for task in orders.late:
             self._answer(self._jobs[task.id], "latency")
@@ -185,10 +194,10 @@ class Worker:
             log.exception("segment %d of %s failed", batch.key.segment, batch.key.model)
             failure = BackendError(f"the engine failed in segment {batch.key.segment}: {error}")
         now = time.monotonic()
-        with self._changed:
+        with self._changed, self._telling():
             self._scheduler.ran(now, batch, now - batch.began)
         for task, job, reason in zip(batch.tasks, jobs, reasons, strict=True):
-            with self._changed:
+            with self._changed, self._telling():
                 if failure is None and job.cancelled:
                     reason = "cancelled"
                 if failure is None and reason is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import inf, isnan
 
 from delen.dispatch import Figures, Task, Turn
@@ -10,41 +10,66 @@ from delen.scheduler.groups import Groups
 
 
 def check_turn(
-    turn: object, now: float, groups: Groups, figures: Mapping[str, Figures], must_wake: bool
+    turn: object,
+    now: float,
+    groups: Groups,
+    figures: Mapping[str, Figures],
+    must_wake: bool,
+    hold_until: Callable[[], float],
 ) -> Turn:
     """``turn``, if it can be followed; ValueError saying why it cannot.
 
     ``must_wake`` is true where nothing else is going on that would lead to the next question.
+    ``hold_until`` says when something has to run.
     """
     if not isinstance(turn, Turn):
         raise ValueError(f"{turn!r} is no Turn")
+    checked = Turn(
+        run=_tuple("run", turn.run),
+        answer=_tuple("answer", turn.answer),
+        refuse=_tuple("refuse", turn.refuse),
+        wake=turn.wake,
+    )
     seen: set[int] = set()
-    for tasks in (turn.run, turn.answer, turn.refuse):
+    for tasks in (checked.run, checked.answer, checked.refuse):
         for task in tasks:
             if not isinstance(task, Task) or task.id not in groups:
                 raise ValueError(f"it names {task!r}, which does not wait")
             if task.id in seen:
                 raise ValueError(f"it names task {task.id} twice")
             seen.add(task.id)
-    for task in turn.answer:
+    for task in checked.answer:
         if task.exit < 0:
             raise ValueError(f"it answers task {task.id}, which has no answer")
-    for task in turn.refuse:
+    for task in checked.refuse:
         if task.exit >= 0:
             raise ValueError(f"it refuses task {task.id}, which has an answer")
-    if turn.run:
-        _check_run(turn, groups, figures)
-    elif not seen and must_wake and not now < turn.wake < inf:
-        raise ValueError(f"it runs nothing until {turn.wake}, and it is {now}")
-    if isnan(turn.wake):
+    if isnan(checked.wake):
         raise ValueError("wake is not a number")
-    return turn
+    if checked.run:
+        _check_run(checked.run, groups, figures)
+    elif not seen:
+        _check_hold(checked.wake, now, must_wake, hold_until)
+    return checked
 
 
-def _check_run(turn: Turn, groups: Groups, figures: Mapping[str, Figures]) -> None:
-    key = groups.key_of(turn.run[0].id)
-    if any(groups.key_of(task.id) is not key for task in turn.run):
+def _tuple(name: str, tasks: object) -> tuple[Task, ...]:
+    if not isinstance(tasks, Sequence):
+        raise ValueError(f"{name} is a {type(tasks).__name__}, not a list or tuple of tasks")
+    return tuple(tasks)
+
+
+def _check_run(run: Sequence[Task], groups: Groups, figures: Mapping[str, Figures]) -> None:
+    key = groups.key_of(run[0].id)
+    if any(groups.key_of(task.id) is not key for task in run):
         raise ValueError("it runs tasks of several groups")
     limit = figures[key.model].max_batch
-    if len(turn.run) > limit:
-        raise ValueError(f"it runs {len(turn.run)} tasks; {key.model} takes {limit} at once")
+    if len(run) > limit:
+        raise ValueError(f"it runs {len(run)} tasks; {key.model} takes {limit} at once")
+
+
+def _check_hold(wake: float, now: float, must_wake: bool, hold_until: Callable[[], float]) -> None:
+    if wake <= now or (must_wake and wake == inf):
+        raise ValueError(f"it runs nothing until {wake}, and it is {now}")
+    if hold_until() <= now:
+        raise ValueError("it holds everything back though a task has to start or has waited long")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf, nextafter
 from types import MappingProxyType
 from typing import NamedTuple
@@ -13,12 +14,10 @@ from delen.errors import Overloaded
 from delen.scheduler.contained import ContainedPolicy, PolicyFailure
 from delen.scheduler.figures import ModelFigures
 from delen.scheduler.groups import Groups, WaitingGroup
+from delen.scheduler.hold import Hold
 from delen.scheduler.lanes import Batch, Lanes
 from delen.scheduler.lazy_heap import LazyHeap
 from delen.scheduler.shares import Shares
-
-LONGEST_HOLD = 1.0
-"""Seconds after which a policy that holds everything back is asked again."""
 
 
 class Orders(NamedTuple):
@@ -89,6 +88,7 @@ class Scheduler:
         self._figures_view: Mapping[str, ModelFigures] = MappingProxyType(self._figures)
         self._groups = Groups()
         self._start_by = LazyHeap()
+        self._hold = Hold(self._latest_start)
         self._accounts: dict[int, _Account] = {}
         self._queues: dict[str, _Queue] = {}
         self._now = -inf
@@ -121,7 +121,11 @@ class Scheduler:
 
     def decision_took(self, seconds: float) -> None:
         """The last ``next`` took so long by a clock."""
-        self._policy.took(seconds)
+        self._policy.decision_took(seconds)
+
+    def telling_took(self, seconds: float) -> None:
+        """The last ``ran``, ``end`` or ``remove`` took so long by a clock."""
+        self._policy.telling_took(seconds)
 
     def learn_model(self, name: str, figures: ModelFigures) -> None:
         """Take tasks of model ``name`` from now on."""
@@ -136,25 +140,21 @@ class Scheduler:
         now = self._clock(now)
         work = self._figures[task.model].expected(task)
         within = self.shares.take(now, task.tenant, work)
-        task.behind = not within
-        task.weight = self.shares.weight(task.tenant)
+        _change(task, behind=not within, weight=self.shares.weight(task.tenant))
         self._accounts[task.id] = _Account(work if within else 0.0)
         self._queue(now, task, work)
 
     def resume(self, now: float, task: Task, confidence: float, joules_left: float = inf) -> None:
         """``task`` reached the exit of its segment, ``confidence`` sure, and goes on."""
         now = self._clock(now)
-        task.exit = task.segment
-        task.segment += 1
-        task.confidence = confidence
-        task.joules_left = joules_left
+        _change(
+            task,
+            exit=task.segment,
+            segment=task.segment + 1,
+            confidence=confidence,
+            joules_left=joules_left,
+        )
         self._queue(now, task, self._figures[task.model].expected(task))
-
-    def change(self, now: float, id: int, priority: int, deadline: float) -> None:
-        """Give a waiting task another priority and deadline; KeyError if it does not wait."""
-        task = self._unqueue(id)
-        task.priority, task.deadline = priority, deadline
-        self._queue(self._clock(now), task, self._figures[task.model].expected(task))
 
     def remove(self, now: float, id: int) -> Task:
         """End a waiting task: it was cancelled. KeyError if it does not wait."""
@@ -180,15 +180,19 @@ class Scheduler:
         late = self._too_late(now, nextafter(now, -inf))
         if not self._groups:
             return Orders(late=late)
-        turn = self._policy.choose(now, self._groups, self._figures_view, self._lanes.idle)
+        turn = self._policy.choose(
+            now, self._groups, self._figures_view, self._lanes.idle, partial(self._hold_until, now)
+        )
         run = self._start(now, turn.run) if turn.run else None
         answer = tuple([self.remove(now, task.id) for task in turn.answer])
         refuse = tuple([self.remove(now, task.id) for task in turn.refuse])
         acted = run is not None or bool(answer or refuse)
+        if acted:
+            self._hold.end()
         if acted and self._lanes.free and self._groups:
             return Orders(run, answer, late, refuse, now, again=True)
+        wake = inf if acted else min(turn.wake, self._hold_until(now))
         late += self._too_late(now, self._lanes.next_free(now))
-        wake = inf if acted else min(turn.wake, now + LONGEST_HOLD)
         return Orders(run, answer, late, refuse, self._wake(wake))
 
     def ran(self, now: float, batch: Batch, seconds: float) -> None:
@@ -227,11 +231,6 @@ class Scheduler:
                 retry_after=(queue.seconds - limit) * discount / (share * self._lanes.count),
             )
 
-    def waiting_of(self, model: str) -> int:
-        """How many tasks of ``model`` wait or run."""
-        waiting = sum(len(group) for key, group in self._groups.view.items() if key.model == model)
-        return waiting + self._lanes.running(model)
-
     def _discount(self, group: WaitingGroup) -> float:
         """What the tasks of ``group`` take in batches, over what they take one by one."""
         return self._figures[group.key.model].discount(group.key.segment, len(group))
@@ -247,7 +246,7 @@ class Scheduler:
         return wake if first is None else min(wake, first[0])
 
     def _queue(self, now: float, task: Task, work: float) -> None:
-        task.waiting_since = now
+        _change(task, waiting_since=now)
         figures = self._figures[task.model]
         self._groups.add(task, figures.mandatory(task, work))
         self._accounts[task.id].waiting = work
@@ -256,19 +255,30 @@ class Scheduler:
             queue = self._queues[task.tenant] = _Queue()
         queue.tasks += 1
         queue.seconds += work
+        self._hold.add(task)
         if task.exit >= 0 and task.deadline < inf and self.manners.guards:
-            needed = figures.late(task.segment, figures.next_useful(task), 1)
-            self._start_by.add(task.id, task.deadline - needed)
+            self._start_by.add(task.id, self._latest_start(task))
 
     def _unqueue(self, id: int) -> Task:
         task = self._groups.remove(id)
         self._start_by.discard(id)
+        self._hold.discard(id)
+        if not self._groups:
+            self._hold.end()
         queue = self._queues[task.tenant]
         queue.tasks -= 1
         queue.seconds -= self._accounts[id].waiting
         if not queue.tasks:
             del self._queues[task.tenant]
         return task
+
+    def _latest_start(self, task: Task) -> float:
+        """When ``task`` has to start to get its next answer by its deadline."""
+        figures = self._figures[task.model]
+        return task.deadline - figures.late(task.segment, figures.next_useful(task), 1)
+
+    def _hold_until(self, now: float) -> float:
+        return self._hold.until(now, self._groups.view.values())
 
     def _start(self, now: float, chosen: Sequence[Task]) -> Batch:
         model, segment = key = self._groups.key_of(chosen[0].id)
@@ -288,3 +298,9 @@ class Scheduler:
             late.append(self.remove(now, first[1]))
             first = self._start_by.first()
         return tuple(late)
+
+
+def _change(task: Task, **values: object) -> None:
+    """Give ``task`` other values, which policies cannot."""
+    for name, value in values.items():
+        object.__setattr__(task, name, value)

@@ -46,10 +46,6 @@ class Lanes:
         """Seconds until a lane is free."""
         return self.next_free(now) - now if self._running else 0.0
 
-    def running(self, model: str) -> int:
-        """How many tasks of ``model`` run."""
-        return sum(len(batch.tasks) for batch in self._running if batch.key.model == model)
-
     @property
     def idle(self) -> bool:
         return not self._running

@@ -197,9 +197,9 @@ class _Run:
             self._batches += 1
             heappush(self._running, (now + seconds, self._batches, batch))
         for task in orders.answer:
-            self._answer(now, task, task.exit)
+            self._answer(now, task, task.exit, task.confidence)
         for task in orders.late:
-            self._answer(now, task, task.exit)
+            self._answer(now, task, task.exit, task.confidence)
         for task in orders.refuse:
             self._plans.pop(task.id)
             self._ledger.refuse(task.id, now, Fate.GIVEN_UP)
@@ -228,18 +228,17 @@ class _Run:
         else:
             stops = segment == plan.exit
         if stops:
-            task.confidence = confidence
             self._scheduler.end(now, task)
-            self._answer(now, task, segment)
+            self._answer(now, task, segment, confidence)
         else:
             cap = self._arrivals[row].bounds.max_energy
             left = inf if cap is None or energy is None else cap - energy
             self._scheduler.resume(now, task, confidence, left)
 
-    def _answer(self, now: float, task: Task, exit: int) -> None:
+    def _answer(self, now: float, task: Task, exit: int, confidence: float) -> None:
         row = task.id
         model, plan = self._models[task.model], self._plans.pop(row)
-        confident = plan.threshold is not None and task.confidence >= plan.threshold
+        confident = plan.threshold is not None and confidence >= plan.threshold
         self._ledger.answer(
             row,
             now,
