@@ -96,8 +96,8 @@ class Device:
             cost = self._profiles[model].cost(segment, batch)
             table = self._tables[key] = durations(cost.latency).tolist()
         corun = self._settings.corun
-        factor = corun[min(others, len(corun) - 1)] * self._slowness(now)
-        return self._noise.draw(table) * factor + self._settings.overhead
+        seconds = self._noise.draw(table) * corun[min(others, len(corun) - 1)]
+        return (seconds + self._settings.overhead) * self._slowness(now)
 
     def answering(self, model: str) -> float:
         """Seconds from a segment's end to the answer."""

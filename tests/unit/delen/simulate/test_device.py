@@ -51,7 +51,7 @@ def test_slow_spans_others_and_overhead_make_a_batch_longer(make_profile: MakePr
     assert device.takes(0.0, "m", 0, 3, 0) == pytest.approx(0.021)
     assert device.takes(0.0, "m", 0, 1, 1) == pytest.approx(0.016)
     assert device.takes(0.0, "m", 0, 1, 7) == pytest.approx(0.016)
-    assert device.takes(1.0, "m", 0, 1, 0) == pytest.approx(0.031)
+    assert device.takes(1.0, "m", 0, 1, 0) == pytest.approx(0.033)
     assert device.takes(2.0, "m", 0, 1, 0) == pytest.approx(0.011)
 
 
