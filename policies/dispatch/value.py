@@ -100,6 +100,9 @@ class Value:
     def choose(
         self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
     ) -> Turn:
+        if len(self._worths) > len(figures):  # a model was unloaded
+            self._worths = {name: self._worths[name] for name in self._worths if name in figures}
+            self._fronts.clear()
         calm = self._while_all_can_be_kept(now, waiting, figures)
         if calm is not None:
             return calm

@@ -248,3 +248,15 @@ def test_a_decision_looks_at_few_of_many(world):
     fresh = Value()
     world.ask(fresh)
     assert len(fresh._known) <= looked <= 3 * 2 + 8
+
+
+def test_nothing_is_kept_of_a_model_that_was_unloaded(world):
+    policy = Value()
+    for model in ("m", "n"):
+        world.wait(0, model=model, deadline=0.001)
+        world.ask(policy)
+        world.groups.clear()
+    del world.figures["n"]
+    world.wait(0)
+    world.ask(policy)
+    assert set(policy._worths) == {key.model for key in policy._fronts} | {"m"} == {"m"}
