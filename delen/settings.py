@@ -15,6 +15,9 @@ PREFIX = "DELEN_"
 DEFAULT_DISPATCH = "value"
 """The dispatch policy that decides where none is named, or where another one fails."""
 
+DEFAULT_BACKLOG = 2.0
+"""Seconds of waiting work beyond which requests are refused."""
+
 POWER_SOURCES = (
     "auto", "ina3221", "ina3221x", "ina238", "jtop", "nvml", "rapl", "model", "none",
 )  # fmt: skip
@@ -69,7 +72,7 @@ SETTINGS = (
     Setting(
         "server",
         "max_backlog_seconds",
-        2.0,
+        DEFAULT_BACKLOG,
         "predicted work that may wait, by tenants' shares",
         _between(0.001, 3600),
     ),

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delen.commands.common import LATENCIES, quantity
+from delen.commands.common import LATENCIES, quantity, seed
 from delen.commands.table import figure, progress_bar, table
 from delen.errors import ConfigError
 
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "and label; or a folder with a labels.csv, with a folder for each class, or of files "
         "(default: random inputs)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the inputs' order (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the inputs' order (default: 0)")
     parser.add_argument(
         "--speed", type=_factor, default=1.0, metavar="2", help="ask so many times faster"
     )

@@ -27,6 +27,17 @@ def quantity(units: dict[str, float]) -> Callable[[str], float]:
     return read
 
 
+def seed(text: str) -> int:
+    """A whole number of at least 0, as the argument of ``--seed``."""
+    try:
+        number = int(text)
+        if number < 0:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 0") from None
+    return number
+
+
 def add_bounds(parser: argparse.ArgumentParser) -> None:
     bounds = parser.add_argument_group("bounds")
     bounds.add_argument("--max-latency", type=quantity(LATENCIES), metavar="20ms")

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delen.commands.common import LATENCIES, quantity
+from delen.commands.common import LATENCIES, quantity, seed
 from delen.commands.table import progress_bar, table
 from delen.errors import ConfigError, DelenError
 from delen.settings import DEFAULT_DISPATCH
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy", nargs="+", metavar="NAME", help="dispatch policies (default: all there are)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of samples and noise (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of samples and noise (default: 0)")
     parser.add_argument(
         "--slowdown",
         type=_span,

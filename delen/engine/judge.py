@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import get_args
 
 from delen.engine.job import Job
 from delen.engine.observer import Observer
-from delen.plan import Decision, ExitView
 from delen.result import Reason
-from policies.exits import BoundsPolicy
+from delen.scheduler.judging import judge
 
 log = logging.getLogger("delen.engine")
 
@@ -19,7 +17,6 @@ class Judge:
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self._fallback = BoundsPolicy()
         self._reported: set[str] = set()
 
     def reason_to_stop(self, job: Job, batch: int, now: float) -> Reason | None:
@@ -34,21 +31,11 @@ class Judge:
             job.energy,
             min(batch, model.figures.max_batch),
         )
-        try:
-            decision = model.policy.decide(view)
-            _check(decision, view)
-        except Exception:
+        decision, error = judge(model.policy, view)
+        if error is not None:
             if model.name not in self._reported:
                 self._reported.add(model.name)
-                log.exception("the exit policy of %s failed; the default decides", model.name)
+                message = "the exit policy of %s failed; the default decides"
+                log.error(message, model.name, exc_info=error)
             self._observer.policy_failed(model.name)
-            decision = self._fallback.decide(view)
         return decision.reason
-
-
-def _check(decision: object, view: ExitView) -> None:
-    """ValueError unless ``decision``, from a plug-in, can be followed."""
-    if not isinstance(decision, Decision) or decision.reason not in (None, *get_args(Reason)):
-        raise ValueError(f"the policy gave {decision!r}, which is no decision")
-    if view.next_exit is None and not decision.stop:
-        raise ValueError(f"the policy went on at exit {view.exit}, where the plan ends")

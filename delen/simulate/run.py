@@ -13,8 +13,10 @@ from delen.dispatch import DispatchPolicy, Task
 from delen.errors import InfeasibleBound, ModelNotFound, Overloaded
 from delen.plan import Plan
 from delen.scheduler.core import Orders, Scheduler
+from delen.scheduler.judging import judge
 from delen.scheduler.lanes import Batch
 from delen.scheduler.shares import Shares
+from delen.settings import DEFAULT_BACKLOG
 from delen.simulate.device import Device, DeviceSettings
 from delen.simulate.ledger import Ledger
 from delen.simulate.model import ModelInPlay, SimulatedModel
@@ -33,7 +35,7 @@ class RunSettings:
 
     device: DeviceSettings = field(default_factory=DeviceSettings)
     weights: Mapping[str, float] = field(default_factory=dict)
-    max_backlog: float = 10.0
+    max_backlog: float = DEFAULT_BACKLOG
     seed: int = 0
 
 
@@ -105,6 +107,8 @@ class _Run:
         self._manners = self._scheduler.manners
         exits = max(model.exits for model in self._models.values())
         self._ledger = Ledger(trace, self._scheduler.policy, exits)
+        self._exit_failures = 0
+        self._failed_exits: dict[str, BaseException] = {}
         self._plans: dict[int, Plan] = {}
         self._running: list[tuple[float, int, Batch]] = []
         self._batches = 0
@@ -131,8 +135,12 @@ class _Run:
             self._dispatch(now)
         if len(self._scheduler):
             raise RuntimeError(f"{len(self._scheduler)} tasks wait, and nothing will happen")
-        failures = tuple(map(str, self._scheduler.fetch_report()))
-        return self._ledger.outcomes(self._scheduler.failures, failures)
+        failures = [str(failure) for failure in self._scheduler.fetch_report()]
+        for name, error in self._failed_exits.items():
+            problem = f"{type(error).__name__}: {error}"
+            failures.append(f"the exit policy of {name!r} failed: {problem}")
+        count = self._scheduler.failures + self._exit_failures
+        return self._ledger.outcomes(count, tuple(failures))
 
     def _arrive(self, now: float, row: int, arrival: Arrival) -> None:
         name, bounds = arrival.model or self._default, arrival.bounds
@@ -171,9 +179,9 @@ class _Run:
         if not manners.plans:
             return self._unplanned[model.name]
         spent = now - arrival.time + self._network
-        if not manners.admits:
-            return model.plans.admit(arrival.bounds, spent, best_effort=True)
-        ahead = self._scheduler.ahead(now, arrival.priority, arrival.tenant, deadline)
+        ahead = 0.0
+        if manners.admits:
+            ahead = self._scheduler.ahead(now, arrival.priority, arrival.tenant, deadline)
         return model.plans.admit(arrival.bounds, spent, ahead)
 
     def _dispatch(self, now: float) -> None:
@@ -202,7 +210,7 @@ class _Run:
             self._answer(now, task, task.exit, task.confidence)
         for task in orders.refuse:
             self._plans.pop(task.id)
-            self._ledger.refuse(task.id, now, Fate.GIVEN_UP)
+            self._ledger.refuse(task.id, now, Fate.OVERLOADED)
 
     def _finish(self, now: float, batch: Batch) -> None:
         (name, segment), tasks = batch.key, batch.tasks
@@ -224,7 +232,11 @@ class _Run:
             bounds = self._arrivals[row].bounds
             elapsed = now - task.arrived + self._network
             view = model.views.at(segment, confidence, bounds, plan, elapsed, energy, size)
-            stops = model.decide(view).stop
+            decision, error = judge(model.policy, view)
+            if error is not None:
+                self._exit_failures += 1
+                self._failed_exits.setdefault(model.name, error)
+            stops = decision.stop
         else:
             stops = segment == plan.exit
         if stops:

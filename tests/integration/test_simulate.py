@@ -194,3 +194,29 @@ def test_a_profile_of_another_bundle_is_refused(
     profile.write_text(make_profile(0.1, 0.1, 0.1).to_json())
     assert simulate("--policy", "fifo") == 1
     assert "another bundle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (("--seed", "-1"), "a whole number of at least 0"),
+        (("--seed", "1.5"), "a whole number of at least 0"),
+        (("--slowdown", "0:10:inf"), "finite"),
+        (("--slowdown", "0:inf:2"), "finite"),
+        (("--slowdown", "0:10:nan"), "finite"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    simulate: Simulate, wrong: tuple[str, str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        simulate(*wrong)
+    assert left.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_bench_refuses_a_seed_below_0(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["bench", "--trace", str(trace), "--seed", "-1"])
+    assert left.value.code == 2
+    assert "--seed" in capsys.readouterr().err
