@@ -16,8 +16,9 @@ class Task:
     it has so far (-1: none) with calibrated ``confidence``; ``threshold`` is the confidence at
     which its plan stops earlier (None: none). ``floor`` says that an answer before its plan's end
     breaks a bound. ``deadline`` (seconds, the caller's clock; inf if none) is when its answer has
-    to leave. ``joules_left`` of its energy cap (inf if none). ``weight`` is its tenant's;
-    ``behind`` is true while its tenant has used more than its share. ``priority`` 1 goes first.
+    to leave; without one it has ``patience`` (seconds) before it goes first. ``joules_left`` of its
+    energy cap (inf if none). ``weight`` is its tenant's; ``behind`` is true while its tenant has
+    used more than its share. ``priority`` 1 goes first.
     """
 
     id: int
@@ -36,6 +37,7 @@ class Task:
     confidence: float = 0.0
     joules_left: float = inf
     waiting_since: float = 0.0
+    patience: float = inf
 
     @property
     def mandatory(self) -> bool:
@@ -43,9 +45,15 @@ class Task:
         return self.exit < 0 or self.floor
 
     @property
+    def due(self) -> float:
+        """Its deadline; without one, when it has waited long enough to go before those that have
+        later ones. Nothing is late that is done after it."""
+        return self.deadline if self.deadline < inf else self.arrived + self.patience
+
+    @property
     def rank(self) -> tuple[int, bool, float, float, int]:
-        """The order in which tasks of a group are served: priority, share, deadline, arrival."""
-        return (self.priority, self.behind, self.deadline, self.arrived, self.id)
+        """The order in which tasks of a group are served: priority, share, when due, arrival."""
+        return (self.priority, self.behind, self.due, self.arrived, self.id)
 
 
 class Key(NamedTuple):

@@ -45,6 +45,11 @@ class Orders(NamedTuple):
 NOTHING = Orders()
 
 
+_PATIENCE = 5.0
+"""A task without a deadline waits for so many times the largest backlog. So what of it has waited
+that long takes no more than a fifth of the device from those that have one."""
+
+
 @dataclass(slots=True, eq=False)
 class _Account:
     """Device seconds of one task: expected when it came, booked on its tenant, used until now,
@@ -84,6 +89,7 @@ class Scheduler:
         self._policy = ContainedPolicy(policy, default)
         self._lanes = Lanes(lanes)
         self._max_backlog = max_backlog
+        self._patience = _PATIENCE * max_backlog
         self._figures: dict[str, ModelFigures] = {}
         self._figures_view: Mapping[str, ModelFigures] = MappingProxyType(self._figures)
         self._groups = Groups()
@@ -140,7 +146,8 @@ class Scheduler:
         now = self._clock(now)
         work = self._figures[task.model].expected(task)
         within = self.shares.take(now, task.tenant, work)
-        _change(task, behind=not within, weight=self.shares.weight(task.tenant))
+        weight = self.shares.weight(task.tenant)
+        _change(task, behind=not within, weight=weight, patience=self._patience)
         self._accounts[task.id] = _Account(work if within else 0.0)
         self._queue(now, task, work)
 
@@ -209,8 +216,9 @@ class Scheduler:
         that could be left out."""
         now = self._clock(now)
         behind = self.shares.is_behind(now, tenant)
+        due = deadline if deadline < inf else now + self._patience
         before = sum(
-            group.seconds_before(priority, behind, deadline) * self._discount(group)
+            group.seconds_before(priority, behind, due) * self._discount(group)
             for group in self._groups.view.values()
         )
         return before / self._lanes.count + self._lanes.wait(now)

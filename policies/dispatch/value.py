@@ -19,7 +19,8 @@ floor), what makes its answer better is optional. Every task has a worth, accura
    nothing to answer with, before it takes time from others.
 
 Tasks of a lower priority, and of tenants that have used more than their share, come after all
-others and put no pressure on them. No task with an answer goes on beyond its cap of energy.
+others and put no pressure on them. No task with an answer goes on beyond its cap of energy, or,
+without a deadline, when it has waited for as long as it may.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class _Candidate(NamedTuple):
     worth: Worth
     capped: bool
     task: Task
+    due: float
 
     def pays(self, price: float) -> bool:
         """Whether going on is worth ``price``, and inside the task's cap of energy."""
@@ -166,7 +168,7 @@ class Value:
             if len(tasks) + len(group) > _FEW:
                 return None
             tasks += group
-        tasks.sort(key=lambda task: (task.priority, task.deadline, task.arrived))
+        tasks.sort(key=lambda task: (task.priority, task.due, task.arrived))
         start = now
         for task in tasks:
             worth = self._worth(task.model, figures[task.model])
@@ -196,18 +198,19 @@ class Value:
         known = self._known.get(task.id)
         if known is not None and known.group is group and known.task is task:
             return known
-        gain = worth.of(task)
+        gain, is_optional = worth.of(task), task.exit >= 0 and not task.floor
         candidate = self._known[task.id] = _Candidate(
             2 * task.priority + task.behind,
             -gain / worth.full,
-            task.deadline,
+            task.due if is_optional else task.deadline,
             task.id,
             group,
             task.segment,
-            inf if task.exit < 0 or task.floor else gain,
+            gain if is_optional else inf,
             worth,
             task.joules_left < inf,
             task,
+            task.due,
         )
         return candidate
 
@@ -274,11 +277,15 @@ def _prices(pressure: Mapping[Rank, float]) -> Mapping[Rank, float]:
 
 
 def _first(now: float, leads: Sequence[_Candidate], slowest: float) -> _Candidate:
-    """The first, or one that would be lost if it waited for it where all its group can wait.
+    """The first, or one that has waited for as long as it may, or one that would be lost if it
+    waited for it where all its group can wait.
 
     No task needs more than ``slowest`` seconds alone.
     """
     first = leads[0]
+    overdue = [one for one in leads if one.due <= now and one.rank == first.rank]
+    if overdue:
+        return min(overdue, key=lambda one: one.due)
     worth, segment = first.worth, first.segment
     size = min(len(first.group), worth.largest)
     free = now + size * worth.seconds[segment] + slowest

@@ -195,6 +195,26 @@ def test_the_work_ahead_is_what_ranks_before_and_cannot_be_left_out(
     assert scheduler.ahead(0.0, 5, "t", 2.0) == pytest.approx(SEGMENT + 0.75 * 2 * SEGMENT)
 
 
+def test_what_has_no_deadline_goes_first_when_it_has_waited_for_five_backlogs(
+    make_scheduler: MakeScheduler, make_task: MakeTask
+) -> None:
+    scheduler = make_scheduler(max_backlog=1.0)
+    free = make_task(arrived=0.0)
+    earlier, later = make_task(arrived=4.0, deadline=4.9), make_task(arrived=4.0, deadline=5.1)
+    for task in (later, free, earlier):
+        scheduler.add(4.0, task)
+    order = []
+    while len(scheduler):
+        batch = run_next(scheduler, 4.0)
+        order += batch.tasks
+        scheduler.ran(4.0, batch, SEGMENT)
+        scheduler.end(4.0, batch.tasks[0])
+    assert order == [earlier, free, later]
+    scheduler.add(4.0, make_task(arrived=4.0, deadline=9.5))
+    assert scheduler.ahead(4.0, 5, "t", inf) == 0.0, "that is due at 9"
+    assert scheduler.ahead(4.6, 5, "t", inf) == pytest.approx(SEGMENT)
+
+
 def test_the_rest_of_what_runs_is_ahead_of_everybody(
     make_scheduler: MakeScheduler, make_task: MakeTask
 ) -> None:

@@ -42,18 +42,6 @@ def test_what_comes_after_a_slow_time_only_for_the_way_is_not_slow(make_model: M
     assert 0.5 < reached <= bound
 
 
-@pytest.mark.parametrize("cap", [0.12, 0.25, 0.65])
-def test_what_the_host_takes_for_a_batch_is_as_slow_as_the_device(
-    make_model: MakeModel, cap: float
-) -> None:
-    """A segment takes 150 ms: 10 of the device and 20 of the host, all five times as slow."""
-    device = DeviceSettings(slow=(Slow(0.0, 1e3, 5.0),), overhead=0.02, noise=False)
-    asked = [Arrival(1.0 * n, bounds=Bounds(max_latency=cap)) for n in range(100)]
-    reached, bound = reached_and_bound(make_model(), asked, device, Fifo)
-    assert reached <= bound
-    assert (reached > 0) == (cap > 0.15)
-
-
 @pytest.mark.parametrize("seed", (*range(7), 25, 42, 51))
 def test_no_schedule_is_above_the_bound(make_model: MakeModel, seed: int) -> None:
     """Effective accuracies are means of several draws of the noise; so much they may be above."""

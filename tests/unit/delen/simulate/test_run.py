@@ -149,6 +149,26 @@ def test_what_no_exit_can_do_is_refused_whatever_the_policy_admits(
     assert (done.fate[1::2] == Fate.ANSWERED).all()
 
 
+@pytest.mark.parametrize("policy", [Value, Edf])
+def test_nobody_waits_as_long_as_an_overload_lasts(
+    make_model: MakeModel, policy: type[DispatchPolicy]
+) -> None:
+    """20 s of three times what the device can do, all of it in a hurry but one request a second
+    without bounds and one with a floor."""
+    model = make_model(growth=1.0)
+    hurried = poisson(100.0, 20.0, bounds=Bounds(max_latency=0.2))
+    others = [
+        Arrival(0.5 * n, bounds=Bounds(min_accuracy=0.7) if n % 2 else Bounds()) for n in range(40)
+    ]
+    arrivals = sorted([*hurried, *others], key=lambda arrival: arrival.time)
+    done = play(model, arrivals, policy, max_backlog=0.4)
+    other = done[np.array([arrival.bounds.max_latency is None for arrival in arrivals])]
+    assert other.answered.sum() >= 10
+    assert (other.fate[~other.answered] == Fate.OVERLOADED).all()
+    assert other.latency.max() <= 5 * 0.4 + 0.2
+    assert not other.missed.any()
+
+
 def test_a_policy_can_give_up(make_model: MakeModel) -> None:
     class Hopeless(InRank):
         name = "hopeless"

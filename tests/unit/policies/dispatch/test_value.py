@@ -260,3 +260,14 @@ def test_nothing_is_kept_of_a_model_that_was_unloaded(world):
     world.wait(0)
     world.ask(policy)
     assert set(policy._worths) == {key.model for key in policy._fronts} | {"m"} == {"m"}
+
+
+def test_what_has_waited_long_is_answered_with_what_it_has(world):
+    kept = [world.wait(0, deadline=9.0) for _ in range(9)]
+    waited = world.wait(1, confidence=0.1, patience=1.0)
+    patient = world.wait(1, confidence=0.1, patience=2.0)
+    floor = world.wait(1, confidence=0.1, patience=1.0, floor=True)
+    turn = world.ask(Value(), now=1.01)
+    assert list(turn.answer) == [waited]
+    assert not turn.refuse
+    assert not {waited, patient, floor, *kept}.isdisjoint(turn.run)
