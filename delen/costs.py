@@ -26,6 +26,7 @@ class _Tables:
     profile: Profile
     energy: EnergyAccount
     stale: str | None
+    answer: float
     sums: dict[int, _Sums] = field(default_factory=dict)
     costs: dict[tuple[int, int], SegmentCost] = field(default_factory=dict)
     energies: tuple[int, tuple[float | None, ...]] | None = None
@@ -61,7 +62,7 @@ class Costs:
         self.slowdown = Slowdown()
         self.dearness = Slowdown()
         self._relaxed_at: float | None = None
-        self._tables = _Tables(profile, energy, None)
+        self._tables = _Tables(profile, energy, None, profile.answer.at(level))
 
     @property
     def profile(self) -> Profile:
@@ -86,7 +87,7 @@ class Costs:
         ``stale`` says why the profile is not really that of the device, where it is not. The
         slowdown starts afresh.
         """
-        self._tables = _Tables(profile, energy, stale)
+        self._tables = _Tables(profile, energy, stale, profile.answer.at(self.level))
         self.slowdown = Slowdown()
         self.dearness = Slowdown()
 
@@ -142,7 +143,7 @@ class Costs:
 
     def answering(self) -> float:
         """Seconds from the last segment's end to the answer, at the quantile plans use."""
-        return self.profile.answer.at(self.level)
+        return self._tables.answer
 
     def cost(self, segment: int, batch: int) -> SegmentCost:
         """The profiled cost of ``segment`` at any batch size up to the largest profiled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -124,6 +125,7 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     settings = RunSettings(device, weights, config["server.max_backlog_seconds"], options.seed)
+    gc.freeze()  # a long trace stays to the end, and would be searched for garbage again and again
     bound = None if options.no_upper_bound else bound_of(trace, models, device, options.seed)
     runs, summaries = [], []
     for name, make in makers.items():

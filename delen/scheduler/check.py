@@ -61,8 +61,9 @@ def _tuple(name: str, tasks: object) -> tuple[Task, ...]:
 
 def _check_run(run: Sequence[Task], groups: Groups, figures: Mapping[str, Figures]) -> None:
     key = groups.key_of(run[0].id)
-    if any(groups.key_of(task.id) is not key for task in run):
-        raise ValueError("it runs tasks of several groups")
+    for task in run[1:]:
+        if groups.key_of(task.id) is not key:
+            raise ValueError("it runs tasks of several groups")
     limit = figures[key.model].max_batch
     if len(run) > limit:
         raise ValueError(f"it runs {len(run)} tasks; {key.model} takes {limit} at once")

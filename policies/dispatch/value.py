@@ -163,20 +163,24 @@ class Value:
         """The task of the earliest deadline and who may join it, if few wait and all can run their
         whole plans in time, one by one; else None. It does not matter then who has used more than
         its share."""
-        tasks: list[Task] = []
-        for group in waiting.values():
-            if len(tasks) + len(group) > _FEW:
+        rows: list[tuple[int, float, float, int, float, float, Task]] = []
+        for (model, segment), group in waiting.items():
+            if len(rows) + len(group) > _FEW:
                 return None
-            tasks += group
-        tasks.sort(key=lambda task: (task.priority, task.due, task.arrived))
+            worth = self._worth(model, figures[model])
+            late, through = worth.late[segment], worth.through[segment]
+            for task in group:
+                if not task.mandatory and not _is_affordable(task, worth.figures):
+                    return None
+                order = (task.priority, task.due, task.arrived, task.id)
+                rows.append((*order, late[task.last], through[task.last], task))
+        rows.sort()
         start = now
-        for task in tasks:
-            worth = self._worth(task.model, figures[task.model])
-            late = start + worth.late[task.segment][task.last]
-            if late > task.deadline or not (task.mandatory or _is_affordable(task, worth.figures)):
+        for _, _, _, _, needs, takes, task in rows:
+            if start + needs > task.deadline:
                 return None
-            start += sum(worth.seconds[task.segment : task.last + 1])
-        lead = tasks[0]
+            start += takes
+        lead = rows[0][-1]
         group = waiting[Key(lead.model, lead.segment)]
         return Turn(join(lead, group, now, figures[lead.model]) if len(group) > 1 else (lead,))
 

@@ -23,9 +23,10 @@ _KEPT = 256
 class Worth:
     """The worth of the tasks of one model, and what its segments take one task alone.
 
-    ``seconds[k]`` is the typical time of segment k, ``late[k][l]`` that of k to l and of answering
-    at the quantile that plans use. ``slowest`` is ``late`` of all of them,
-    ``largest`` the largest batch, and ``horizon`` the time to the deadline of a task without one.
+    ``seconds[k]`` is the typical time of segment k, ``through[k][l]`` that of k to l, and
+    ``late[k][l]`` that with answering, at the quantile that plans use. ``slowest`` is ``late`` of
+    all of them, ``largest`` the largest batch, and ``horizon`` the time to the deadline of a task
+    without one.
 
     The worth of a task with floor is its plan's accuracy over the time that the plan is expected
     to take from here, since nothing counts without its end. That of others is the steepest way on,
@@ -51,6 +52,9 @@ class Worth:
         self._late = [
             [figures.late(k, max(k, end), 1) / late for end in segments] for k in segments
         ]
+        self._through = [
+            [figures.typical(k, max(k, end), 1) / full for end in segments] for k in segments
+        ]
         self.largest = figures.max_batch
         self._most: list[int | None] = [None] * figures.exits
         self._places: dict[tuple[int, int], float] = {}
@@ -61,14 +65,19 @@ class Worth:
         return self.figures.typical(0, self.last, 1), self.figures.late(0, self.last, 1)
 
     def renew(self) -> None:
-        """Take in what the segments take now."""
-        full, late = self._whole()
-        first, known = self.figures.typical(0, 0, 1), self._typical[0] * full
-        if self.figures.max_batch != self.largest or abs(first - known) > _SAME * full:
-            self._work_out()
+        """Take in what the segments take now.
+
+        Another profile under which the whole takes as long as before is seen when that moves."""
+        late = self.figures.late(0, self.last, 1)
+        same = self.figures.max_batch == self.largest
+        if same and abs(late - self.slowest) <= _MOVED * late:
             return
-        if abs(late - self.late[0][-1]) > _MOVED * late:
+        full = self.figures.typical(0, self.last, 1)
+        first, known = self.figures.typical(0, 0, 1), self._typical[0] * full
+        if same and abs(first - known) <= _SAME * full:
             self._take_in(full, late)
+        else:
+            self._work_out()
 
     def _take_in(self, full: float, late: float) -> None:
         self.full = full
@@ -76,6 +85,7 @@ class Worth:
         self.horizon = _HORIZON * full
         self.seconds = [share * self.full for share in self._typical]
         self.late = [[share * late for share in shares] for shares in self._late]
+        self.through = [[share * full for share in shares] for shares in self._through]
 
     def most(self, segment: int) -> int:
         """The largest batch that takes no longer than the whole network takes one task."""

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 from random import Random
 from types import SimpleNamespace
@@ -10,13 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delen.dispatch import Manners, Task, Turn
+from delen.dispatch import DispatchPolicy, Manners, Task, Turn
 from delen.errors import Overloaded
 from delen.scheduler.contained import InRank
 from delen.scheduler.core import Scheduler
 from delen.scheduler.figures import ModelFigures
 from delen.scheduler.lanes import Batch
 from delen.scheduler.shares import Shares
+from policies.dispatch.value import Value
 
 MakeTask = Callable[..., Task]
 SEGMENT = 0.01
@@ -42,7 +46,7 @@ class Idle(InRank):
 
 @pytest.fixture
 def make_scheduler(figures: ModelFigures) -> Callable[..., Scheduler]:
-    def make(policy: InRank | None = None, **how: Any) -> Scheduler:
+    def make(policy: DispatchPolicy | None = None, **how: Any) -> Scheduler:
         chosen = policy or OneByOne()
         scheduler = Scheduler(chosen, chosen, **how)
         scheduler.learn_model("m", figures)
@@ -150,6 +154,21 @@ def test_a_task_without_an_answer_is_not_answered(
     assert run_next(scheduler, 5.0).tasks == (task,)
 
 
+def test_other_bounds_for_a_waiting_task_are_a_task_that_is_taken_out_and_added_again(
+    make_scheduler: MakeScheduler, make_task: MakeTask
+) -> None:
+    scheduler = make_scheduler()
+    first, second = make_task(deadline=1.0), make_task(deadline=2.0)
+    scheduler.add(0.0, first)
+    scheduler.add(0.0, second)
+    assert scheduler.remove(0.0, second.id) is second
+    hurried = replace(second, deadline=0.5)
+    scheduler.add(0.0, hurried)
+    assert run_next(scheduler, 0.0).tasks == (hurried,)
+    with pytest.raises(KeyError):
+        scheduler.remove(0.0, second.id)
+
+
 def test_ten_thousand_cancellations_leave_nothing(
     make_scheduler: MakeScheduler, make_task: MakeTask
 ) -> None:
@@ -167,6 +186,35 @@ def test_ten_thousand_cancellations_leave_nothing(
     assert scheduler.next(0.0).wake == inf
     with pytest.raises(KeyError):
         scheduler.remove(0.0, tasks[0].id)
+
+
+def test_cancellations_take_no_more_memory_each_time(
+    make_scheduler: MakeScheduler, make_task: MakeTask
+) -> None:
+    """Tables keep the size that they once had; nothing else may stay."""
+    scheduler = make_scheduler(Value())
+
+    def rush() -> int:
+        tasks = [make_task(deadline=1.0 + n % 7, segment=n % 3, exit=n % 3 - 1) for n in range(300)]
+        for task in tasks:
+            scheduler.add(0.0, task)
+        batch = run_next(scheduler, 0.0)
+        scheduler.ran(0.01, batch, SEGMENT)
+        for task in batch.tasks:
+            scheduler.end(0.01, task)
+        for task in tasks:
+            if task.id in scheduler:
+                scheduler.remove(0.02, task.id)
+        del tasks, batch
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        after = [rush() for _ in range(4)]
+    finally:
+        tracemalloc.stop()
+    assert after[-1] - after[1] < 10_000, f"{after}: a task takes some hundred bytes"
 
 
 def test_a_clock_that_steps_back_stands_still(
