@@ -113,7 +113,7 @@ class Figures(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What is to happen now.
+    """What is to happen now, in lists or tuples of tasks.
 
     ``run`` are tasks of one group to run as a batch (empty: nothing), ``answer`` tasks that end
     now with the answer they have, ``refuse`` tasks without one that are given up. With nothing

@@ -24,39 +24,29 @@ def check_turn(
     """
     if not isinstance(turn, Turn):
         raise ValueError(f"{turn!r} is no Turn")
-    checked = Turn(
-        run=_tuple("run", turn.run),
-        answer=_tuple("answer", turn.answer),
-        refuse=_tuple("refuse", turn.refuse),
-        wake=turn.wake,
-    )
     seen: set[int] = set()
-    for tasks in (checked.run, checked.answer, checked.refuse):
+    for tasks in (turn.run, turn.answer, turn.refuse):
+        if not isinstance(tasks, (tuple, list)):
+            raise ValueError(f"it names tasks in a {type(tasks).__name__}, not in a list or tuple")
         for task in tasks:
             if not isinstance(task, Task) or task.id not in groups:
                 raise ValueError(f"it names {task!r}, which does not wait")
             if task.id in seen:
                 raise ValueError(f"it names task {task.id} twice")
             seen.add(task.id)
-    for task in checked.answer:
+    for task in turn.answer:
         if task.exit < 0:
             raise ValueError(f"it answers task {task.id}, which has no answer")
-    for task in checked.refuse:
+    for task in turn.refuse:
         if task.exit >= 0:
             raise ValueError(f"it refuses task {task.id}, which has an answer")
-    if isnan(checked.wake):
-        raise ValueError("wake is not a number")
-    if checked.run:
-        _check_run(checked.run, groups, figures)
+    if turn.run:
+        _check_run(turn.run, groups, figures)
     elif not seen:
-        _check_hold(checked.wake, now, must_wake, hold_until)
-    return checked
-
-
-def _tuple(name: str, tasks: object) -> tuple[Task, ...]:
-    if not isinstance(tasks, Sequence):
-        raise ValueError(f"{name} is a {type(tasks).__name__}, not a list or tuple of tasks")
-    return tuple(tasks)
+        _check_hold(turn.wake, now, must_wake, hold_until)
+    if isnan(turn.wake):
+        raise ValueError("wake is not a number")
+    return turn
 
 
 def _check_run(run: Sequence[Task], groups: Groups, figures: Mapping[str, Figures]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from math import inf, nextafter
 from types import MappingProxyType
 from typing import NamedTuple
@@ -94,7 +95,7 @@ class Scheduler:
         self._figures_view: Mapping[str, ModelFigures] = MappingProxyType(self._figures)
         self._groups = Groups()
         self._start_by = LazyHeap()
-        self._hold = Hold(self._latest_start)
+        self._hold: Hold | None = None
         self._accounts: dict[int, _Account] = {}
         self._queues: dict[str, _Queue] = {}
         self._now = -inf
@@ -191,10 +192,10 @@ class Scheduler:
             now, self._groups, self._figures_view, self._lanes.idle, partial(self._hold_until, now)
         )
         run = self._start(now, turn.run) if turn.run else None
-        answer = tuple([self.remove(now, task.id) for task in turn.answer])
-        refuse = tuple([self.remove(now, task.id) for task in turn.refuse])
+        answer = tuple([self.remove(now, task.id) for task in tuple(turn.answer)])
+        refuse = tuple([self.remove(now, task.id) for task in tuple(turn.refuse)])
         acted = run is not None or bool(answer or refuse)
-        if acted:
+        if acted and self._hold is not None:
             self._hold.end()
         if acted and self._lanes.free and self._groups:
             return Orders(run, answer, late, refuse, now, again=True)
@@ -263,16 +264,16 @@ class Scheduler:
             queue = self._queues[task.tenant] = _Queue()
         queue.tasks += 1
         queue.seconds += work
-        self._hold.add(task)
+        if self._hold is not None:
+            self._hold.add(task)
         if task.exit >= 0 and task.deadline < inf and self.manners.guards:
             self._start_by.add(task.id, self._latest_start(task))
 
     def _unqueue(self, id: int) -> Task:
         task = self._groups.remove(id)
         self._start_by.discard(id)
-        self._hold.discard(id)
-        if not self._groups:
-            self._hold.end()
+        if self._hold is not None:
+            self._hold.discard(id)
         queue = self._queues[task.tenant]
         queue.tasks -= 1
         queue.seconds -= self._accounts[id].waiting
@@ -286,7 +287,11 @@ class Scheduler:
         return task.deadline - figures.late(task.segment, figures.next_useful(task), 1)
 
     def _hold_until(self, now: float) -> float:
-        return self._hold.until(now, self._groups.view.values())
+        """When something has to run. Kept from the first hold on: most policies hold nothing."""
+        if self._hold is None:
+            waiting = chain.from_iterable(self._groups.view.values())
+            self._hold = Hold(self._latest_start, waiting)
+        return self._hold.until(now)
 
     def _start(self, now: float, chosen: Sequence[Task]) -> Batch:
         model, segment = key = self._groups.key_of(chosen[0].id)
