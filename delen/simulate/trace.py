@@ -82,11 +82,6 @@ class Trace:
         return iter(self.arrivals)
 
     @property
-    def duration(self) -> float:
-        """Seconds until the last arrival; 0 without any."""
-        return self.arrivals[-1].time if self.arrivals else 0.0
-
-    @property
     def tenants(self) -> tuple[str, ...]:
         """All tenants in alphabetical order."""
         return tuple(sorted({arrival.tenant for arrival in self.arrivals}))

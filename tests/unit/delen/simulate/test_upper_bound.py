@@ -284,7 +284,7 @@ def test_twenty_thousand_requests_of_apps_with_their_bounds() -> None:
     for rate in (20.0, 100.0, 200.0):
         trace = make_trace([App("a", Bursts(rate), mix)], 20_000 / rate, seed=0)
         samples = population.draw(len(trace), seed=0)
-        tasks = Tasks.of(trace, samples, population, work, horizon=trace.duration + 1)
+        tasks = Tasks.of(trace, samples, population, work, horizon=trace.arrivals[-1].time + 1)
         shares.append(upper_bound(tasks).effective_accuracy)
         assert shares[-1] <= len(tasks.release) / len(trace)
     oracle = population.correct.any(axis=1).mean()
@@ -296,6 +296,9 @@ def test_what_makes_no_sense_is_refused() -> None:
     for lanes, classes in ((0, 1), (1, 0)):
         with pytest.raises(ValueError, match="at least 1"):
             upper_bound(tasks, lanes, classes=classes)
+    for span in ((0.0, np.inf, 2.0), (0.0, 1.0, np.inf), (0.0, np.nan, 2.0), (1.0, 1.0, 2.0)):
+        with pytest.raises(ValueError, match="finite"):
+            Slow(*span)
     with pytest.raises(ValueError, match="overlap at 2"):
         upper_bound(tasks, slow=[Slow(0.0, 3.0, 2.0), Slow(2.0, 4.0, 2.0)])
     for start, end, factor in ((-1.0, 1.0, 2.0), (2.0, 1.0, 2.0), (0.0, 1.0, 0.5)):
