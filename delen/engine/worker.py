@@ -17,6 +17,7 @@ from delen.engine.audit import Audit, Audits
 from delen.engine.desk import EnergyDesk
 from delen.engine.job import Job
 from delen.engine.judge import Judge
+from delen.engine.lost import LostSegments
 from delen.engine.model import Model
 from delen.engine.observer import Observer
 from delen.engine.residence import still_loading
@@ -64,7 +65,7 @@ class Worker:
         self._judge = Judge(observer)
         self._jobs: dict[int, Job] = {}
         self._models: set[str] = set()
-        self._lost: dict[str, tuple[int, DelenError]] = {}
+        self._lost = LostSegments()
         self._audits = Audits()
         self._failures = 0
         self._lock = threading.RLock()
@@ -96,7 +97,7 @@ class Worker:
             jobs = self.jobs_of(name)
             if not jobs and name in self._models:
                 self._models.remove(name)
-                self._lost.pop(name, None)
+                self._lost.forget(name)
                 self._scheduler.forget_model(name)
             return jobs
 
@@ -105,15 +106,14 @@ class Worker:
         need others wait for them, as long as their bounds let them."""
         with self._lock:
             self._scheduler.keep_resident(name, depth)
-            if depth > self._lost.get(name, (0, None))[0]:
-                self._lost.pop(name, None)
+            self._lost.find(name, depth)
             self._work_waits.notify_all()
 
     def give_up_on(self, name: str, segment: int, error: DelenError) -> None:
         """End the jobs of model ``name`` that wait for ``segment``, which cannot be loaded, and all
         that come to wait for it until it can."""
         with self._lock:
-            self._lost[name] = (segment, error)
+            self._lost.lose(name, segment, error)
             for task in self._scheduler.parked(name):
                 self._scheduler.remove(time.monotonic(), task.id)
                 self._end_early(self._jobs[task.id], error)
@@ -157,7 +157,7 @@ class Worker:
                 raise Draining("the engine is closed", retry_after=1.0)
             if job.model.name not in self._models:
                 raise ModelLoading(f"model {job.model.name!r} is not loaded", retry_after=1.0)
-            if (error := self._loss(job)) is not None:
+            if (error := self._lost.stops(job)) is not None:
                 raise error
             priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)
             self._scheduler.add(time.monotonic(), job.task(priority))
@@ -261,10 +261,15 @@ class Worker:
         run = () if orders.run is None else orders.run.tasks
         for task in (*orders.late, *orders.answer, *orders.refuse, *run):
             with self._lock:
-                job = None if task.id in self._scheduler else self._jobs.pop(task.id, None)
-                if not self._jobs:
-                    self._all_ended.notify_all()
-            if job is not None and not job.future.done():
+                job = None if task.id in self._scheduler else self._jobs.get(task.id)
+            if job is None:
+                continue
+            try:
+                self._fail(job, failure)
+            except Exception:
+                log.exception("request %s could not be ended in order", job.request_id)
+                with self._lock:
+                    self._jobs.pop(job.id, None)
                 job.future.set_exception(failure)
 
     def _run(self, batch: Batch, lane: int) -> None:
@@ -293,7 +298,7 @@ class Worker:
                 elif job.cancelled:
                     reason = "cancelled"
                 elif reason is None:
-                    problem = self._loss(job)
+                    problem = self._lost.stops(job)
                 if problem is None and reason is None:
                     self._scheduler.resume(now, task, job.confidence, job.joules_left)
                 else:
@@ -330,17 +335,12 @@ class Worker:
             return self._judge.reason_to_stop(job, batch, now)
         return "final" if job.exit == job.plan.exit else None
 
-    def _loss(self, job: Job) -> DelenError | None:
-        """Why the next segment of ``job`` can never run, None if it can."""
-        segment, error = self._lost.get(job.model.name, (inf, None))
-        return error if job.segment >= segment else None
-
     def _give_up(self, task: Task) -> None:
         """Refuse ``task``, which has no answer; one that takes the best effort gets more time."""
         job = self._jobs[task.id]
         with self._lock:
             now = time.monotonic()
-            has_time = task.deadline < inf and not job.cancelled and self._loss(job) is None
+            has_time = task.deadline < inf and not job.cancelled and self._lost.stops(job) is None
             if job.takes_best_effort and has_time:
                 self._scheduler.add(now, replace(task, deadline=inf))
                 return

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from delen.dispatch import DispatchPolicy, Key, Manners, Ran, Task
-from delen.errors import Overloaded
+from delen.scheduler.backlog import Backlog
 from delen.scheduler.contained import ContainedPolicy, PolicyFailure
 from delen.scheduler.figures import ModelFigures
 from delen.scheduler.groups import Groups, WaitingGroup
@@ -19,15 +19,6 @@ from delen.scheduler.hold import Hold
 from delen.scheduler.lanes import Batch, Lanes
 from delen.scheduler.lazy_heap import LazyHeap
 from delen.scheduler.shares import Shares
-
-LONGEST_PROMISE = 60.0
-"""Seconds for which room is given away ahead. Who does not come back when told to, but at once, is
-given more and more of it; all others wait no longer for that."""
-
-
-_BATCHED_GAIN = 0.05
-_MARGIN = 1.25
-"""By which a client is rather told to come late than in vain: batches are not always full."""
 
 
 class Orders(NamedTuple):
@@ -72,25 +63,6 @@ class _Account:
     waiting: float = 0.0
 
 
-@dataclass(slots=True, eq=False)
-class _Queue:
-    """How many tasks of one bucket wait, and the device seconds that they need alone.
-
-    The room that gets free before ``promised`` is for tasks that were refused before, and told when
-    to come back."""
-
-    tasks: int = 0
-    seconds: float = 0.0
-    promised: float = -inf
-
-    def promise(self, now: float, earliest: float, each: float) -> float:
-        """Seconds after which one more task may come, ``earliest`` ones at least; the next one
-        ``each`` seconds later."""
-        at = max(now + earliest, self.promised)
-        self.promised = min(at + each, now + earliest + LONGEST_PROMISE)
-        return at - now
-
-
 class Scheduler:
     """The tasks of one device from their admission to their end.
 
@@ -113,7 +85,7 @@ class Scheduler:
         self.shares = shares or Shares(lanes=lanes)
         self._policy = ContainedPolicy(policy, default)
         self._lanes = Lanes(lanes)
-        self._max_backlog = max_backlog
+        self._backlog = Backlog(max_backlog)
         self._patience = _PATIENCE * max_backlog
         self._figures: dict[str, ModelFigures] = {}
         self._figures_view: Mapping[str, ModelFigures] = MappingProxyType(self._figures)
@@ -121,8 +93,6 @@ class Scheduler:
         self._start_by = LazyHeap()
         self._hold: Hold | None = None
         self._accounts: dict[int, _Account] = {}
-        self._queues: dict[str, _Queue] = {}
-        self._batched = 0.0  # what a task took in the last batches, over what it takes alone
         self._now = -inf
 
     def __len__(self) -> int:
@@ -282,7 +252,7 @@ class Scheduler:
             return
         each = seconds / size
         alone = figures.typical(segment, segment, 1) / figures.pace * figures.corun.gain
-        self._batched += _BATCHED_GAIN * (each / alone - self._batched)
+        self._backlog.ran(each / alone)
         for task in batch.tasks:
             self._accounts[task.id].used += each
         self._policy.ran(now, Ran(batch.key, size, seconds, batch.predicted))
@@ -305,33 +275,21 @@ class Scheduler:
     def backlog(self, now: float) -> float:
         """Seconds until all that waits is done, if nothing more came."""
         now = self._clock(now)
-        seconds = sum(queue.seconds for queue in self._queues.values())
-        return seconds * self._pace() + self._lanes.wait(now)
+        return self._backlog.seconds * self._backlog.pace(self._best_pace()) + self._lanes.wait(now)
 
     def check_room(self, now: float, tenant: str) -> None:
         """Overloaded if ``tenant``, or the names that share a bucket with it, have more work
         waiting than their share of the largest backlog, with the time after which they have not."""
         bucket = self.shares.bucket_of(tenant)
-        queue = self._queues.get(bucket)
-        if queue is None:
-            return
         share = self.shares.share_of_bucket(bucket)
-        limit = self._max_backlog * share
-        if queue.seconds > limit:
-            pace = self._pace() / share
-            earliest, each = (queue.seconds - limit) * pace, queue.seconds / queue.tasks * pace
-            raise Overloaded(
-                f"{queue.seconds:.2f} s of work wait already for {tenant}, more than {limit:.3g} s",
-                retry_after=queue.promise(now, earliest, each),
-            )
+        if self._backlog.is_over(bucket, share):
+            raise self._backlog.refusal(now, tenant, bucket, share, self._best_pace())
 
-    def _pace(self) -> float:
-        """Seconds in which a second of waiting work is done at the latest: by the largest batches,
-        or by those of late where a policy runs smaller ones."""
+    def _best_pace(self) -> float:
+        """Seconds in which a second of waiting work is done by the largest batches."""
         groups = self._groups.view.values()
         waiting = sum(map(len, groups)) or 1
-        best = sum(len(group) * self._discount(group) for group in groups) / waiting
-        return _MARGIN * max(best, self._batched)
+        return sum(len(group) * self._discount(group) for group in groups) / waiting
 
     def _discount(self, group: WaitingGroup) -> float:
         """What the tasks of ``group`` take in batches on all lanes, over what they take one by
@@ -365,11 +323,7 @@ class Scheduler:
         self._groups.add(task, figures.mandatory(task, work))
         account = self._accounts[task.id]
         account.waiting = work
-        queue = self._queues.get(account.bucket)
-        if queue is None:
-            queue = self._queues[account.bucket] = _Queue()
-        queue.tasks += 1
-        queue.seconds += work
+        self._backlog.add(account.bucket, work)
         if self._hold is not None:
             self._hold.add(task)
         if task.deadline < inf and (
@@ -384,11 +338,7 @@ class Scheduler:
         if self._hold is not None:
             self._hold.discard(id)
         account = self._accounts[id]
-        queue = self._queues[account.bucket]
-        queue.tasks -= 1
-        queue.seconds -= account.waiting
-        if not queue.tasks:
-            del self._queues[account.bucket]
+        self._backlog.remove(account.bucket, account.waiting)
         return task
 
     def _latest_start(self, task: Task) -> float:

@@ -428,7 +428,7 @@ def test_every_task_ends_once_and_nothing_is_left(
     assert sorted(policy.told) == [task.id for task in tasks]
     assert scheduler.failures == 0
     assert not scheduler._accounts
-    assert not scheduler._queues
+    assert scheduler._backlog.seconds == 0.0
     assert len(scheduler._start_by) == 0
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from delen.dispatch import DispatchPolicy, Task
 from delen.errors import Overloaded
+from delen.scheduler.backlog import LONGEST_PROMISE
 from delen.scheduler.contained import InRank
-from delen.scheduler.core import LONGEST_PROMISE, Scheduler
+from delen.scheduler.core import Scheduler
 from delen.scheduler.figures import ModelFigures
 from policies.dispatch.edf import Edf
 from policies.dispatch.value import Value

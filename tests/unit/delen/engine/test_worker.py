@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from math import inf
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -347,3 +347,40 @@ def test_every_answer_is_told_of_once(house: House) -> None:
         failed.future.result(PATIENCE)
     house.worker.close()
     assert [result.request_id for result in house.counts.results] == ["r1", "r2", "r3"]
+
+
+def test_numbers_that_are_not_finite_are_no_answer(house: House) -> None:
+    with pytest.raises(BackendError, match=r"exit 0 of .* no finite numbers"):
+        house.infer((nan, nan, nan))
+    later = house.infer((0.3, nan, nan))
+    assert (later.exit, later.reason) == (0, "cancelled")
+    assert house.infer(SURE).reason == "confident"
+
+
+def test_others_of_the_batch_keep_their_answers(house: House) -> None:
+    with house.held(0) as held:
+        house.submit(SURE)
+        held.wait_until_running()
+        jobs = [house.submit(confidences) for confidences in (SURE, (nan, nan, nan), SURE)]
+        held.release()
+    assert jobs[0].future.result(PATIENCE).reason == "confident"
+    with pytest.raises(BackendError):
+        jobs[1].future.result(PATIENCE)
+    assert jobs[2].future.result(PATIENCE).reason == "confident"
+    assert (0, 3) in house.network.batches
+
+
+def test_the_engine_outlives_what_goes_wrong_beside_an_answer(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("delen.engine.worker.write_result", raises)
+        with pytest.raises(BackendError, match="ZeroDivisionError"):
+            house.infer(SURE)
+    assert house.infer(SURE).reason == "confident"
+    assert house.worker.drain(PATIENCE)
+    assert "lane 0 failed" in caplog.text
+
+
+def raises(*_: Any) -> None:
+    raise ZeroDivisionError
