@@ -82,11 +82,6 @@ class Trace:
         return iter(self.arrivals)
 
     @property
-    def duration(self) -> float:
-        """Seconds until the last arrival; 0 without any."""
-        return self.arrivals[-1].time if self.arrivals else 0.0
-
-    @property
     def tenants(self) -> tuple[str, ...]:
         """All tenants in alphabetical order."""
         return tuple(sorted({arrival.tenant for arrival in self.arrivals}))
@@ -244,41 +239,3 @@ def _cap(given: dict[str, str], column: str, unit: str) -> float | None:
         return float(Decimal(text.strip()).scaleb(-3))
     except InvalidOperation:
         raise InvalidInput(f"{column} has more digits than are read: {text!r}", column) from None
-
-
-def write_trace(trace: Trace, path: str | Path) -> None:
-    """Write ``trace`` so that ``read_trace`` gives it back exactly.
-
-    Columns in which nothing is set are left out. Raises OSError where the file cannot be written.
-    """
-    rows = [_fields(arrival) for arrival in trace]
-    used = [
-        index
-        for index, name in enumerate(COLUMNS)
-        if name == TIME or any(row[index] for row in rows)
-    ]
-    with Path(path).open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow([COLUMNS[index] for index in used])
-        writer.writerows([row[index] for index in used] for row in rows)
-
-
-def _fields(arrival: Arrival) -> tuple[str, ...]:
-    bounds = arrival.bounds
-    return (
-        repr(float(arrival.time)),
-        "" if arrival.tenant == _DEFAULTS.tenant else arrival.tenant,
-        arrival.model or "",
-        arrival.stream or "",
-        "" if arrival.priority is None else str(arrival.priority),
-        _to_milli(bounds.max_latency),
-        "" if bounds.min_accuracy is None else repr(bounds.min_accuracy),
-        _to_milli(bounds.max_energy),
-    )
-
-
-def _to_milli(value: float | None) -> str:
-    if value is None:
-        return ""
-    shifted = Decimal(repr(value)).scaleb(3)
-    return format(shifted, "f") if 1e-9 < value < 1e9 else str(shifted)

@@ -47,7 +47,7 @@ def test_a_trace_has_the_load_and_is_the_same_for_a_seed() -> None:
     assert trace == trace_of(CELL, model, size, 1)
     assert trace != trace_of(CELL, model, size, 2)
     full = sum(costs[1].latency.p50 for costs in model.profile.segments)
-    assert len(trace) * full / trace.duration == pytest.approx(0.9, rel=0.05)
+    assert len(trace) * full / trace.arrivals[-1].time == pytest.approx(0.9, rel=0.05)
     assert trace.tenants == ("app0", "app1", "app2")
 
 
@@ -58,7 +58,7 @@ def test_a_recording_gives_the_rate_its_shape(
     (tmp_path / "traces" / "jellyfish_lte_upload_trace.txt").write_text("1\n3\n")
     monkeypatch.setenv("DELEN_TEST_DATA", str(tmp_path))
     trace = trace_of(CELL._replace(kind="recorded"), model_of(NANO_NAME), Size(4000, 1.0), 0)
-    late = sum(arrival.time > trace.duration / 2 for arrival in trace)
+    late = sum(arrival.time > trace.arrivals[-1].time / 2 for arrival in trace)
     assert late / len(trace) == pytest.approx(0.75, abs=0.03)
 
 

@@ -284,7 +284,7 @@ def test_twenty_thousand_requests_of_apps_with_their_bounds() -> None:
     for rate in (20.0, 100.0, 200.0):
         trace = make_trace([App("a", Bursts(rate), mix)], 20_000 / rate, seed=0)
         samples = population.draw(len(trace), seed=0)
-        tasks = Tasks.of(trace, samples, population, work, horizon=trace.duration + 1)
+        tasks = Tasks.of(trace, samples, population, work, horizon=trace.arrivals[-1].time + 1)
         shares.append(upper_bound(tasks).effective_accuracy)
         assert shares[-1] <= len(tasks.release) / len(trace)
     oracle = population.correct.any(axis=1).mean()
