@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,17 @@ def test_apps_ask_as_they_are_described(write: Write, file: Path) -> None:
     robot = [arrival for arrival in trace if arrival.tenant == "robot"]
     assert 20 < len(robot) < 60
     assert all(4 <= a.time < 6 and (a.priority, a.model) == (2, "resnet") for a in robot)
+
+
+def test_the_example_of_the_help_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["trace", "--help"])
+    example = capsys.readouterr().out.partition("example: delen ")[2].replace("\\\n", "")
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(example)) == 0
+    assert read_trace(tmp_path / "day.csv").tenants == ("doorbell", "robot", "search")
 
 
 def test_a_seed_gives_the_same_file_and_another_gives_another(write: Write, file: Path) -> None:
