@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 from statistics import median
 
@@ -21,13 +22,14 @@ from delen.plugins import DISPATCH_POLICIES, find_plugin, plugin_names
 from delen.profile import Device, Profile, Quantiles, SegmentCost
 from delen.scheduler.core import Scheduler
 from delen.scheduler.figures import ModelFigures
+from delen.settings import DEFAULT_DISPATCH
 from delen.simulate.account import PaperAccount
 from delen.simulate.population import synthetic
 
 WAITING = (1, 10, 100, 1_000, 10_000)
 DECISIONS = 400
 ROUNDS = 5
-DEFAULT = "value"
+DEFAULT = DEFAULT_DISPATCH
 LIMIT = 20.0
 """Microseconds at 100 waiting tasks; at 10,000 it may be twice as much."""
 
@@ -83,8 +85,7 @@ class _Queue:
         )
         reached = number % _EXITS
         if reached:
-            task.segment = reached
-            task.exit, task.confidence = reached - 1, draw.random()
+            task = replace(task, segment=reached, exit=reached - 1, confidence=draw.random())
         self._scheduler.add(self._now, task)
 
     def decide(self) -> float:

@@ -21,6 +21,7 @@ from delen.places import default_state
 from delen.plugins import DISPATCH_POLICIES, EXIT_POLICIES, find_plugin
 from delen.profile_file import load_profile
 from delen.scheduler.plans import Plans
+from delen.settings import DEFAULT_DISPATCH
 from delen.simulate.apps import KINDS, App, make_trace, standard_apps
 from delen.simulate.arrivals import Recorded
 from delen.simulate.bound import bound_of
@@ -32,7 +33,7 @@ from delen.simulate.summary import summarise
 from delen.simulate.trace import Trace
 from policies.planner import PlannerSettings
 
-DEFAULT = "value"
+DEFAULT = DEFAULT_DISPATCH
 BUNDLE = "cifar10-resnet"
 HERE, NANO_NAME, TX2_NAME = "this machine", "nano", "tx2"
 DEVICES = (HERE, NANO_NAME, TX2_NAME)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple, Protocol
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """What scheduling knows of a job. The scheduler alone changes it.
+    """What scheduling knows of a job. The scheduler alone changes it, while it does not wait.
 
     It waits for ``segment`` and runs to exit ``last`` at the deepest. ``exit`` is the best answer
     it has so far (-1: none) with calibrated ``confidence``; ``threshold`` is the confidence at
     which its plan stops earlier (None: none). ``floor`` says that an answer before its plan's end
     breaks a bound. ``deadline`` (seconds, the caller's clock; inf if none) is when its answer has
-    to leave. ``joules_left`` of its energy cap (inf if none). ``weight`` is its tenant's;
-    ``behind`` is true while its tenant has used more than its share. ``priority`` 1 goes first.
+    to leave; without one it has ``patience`` (seconds) before it goes first. ``joules_left`` of its
+    energy cap (inf if none). ``weight`` is its tenant's; ``behind`` is true while its tenant has
+    used more than its share. ``priority`` 1 goes first.
     """
 
     id: int
@@ -36,6 +37,7 @@ class Task:
     confidence: float = 0.0
     joules_left: float = inf
     waiting_since: float = 0.0
+    patience: float = inf
 
     @property
     def mandatory(self) -> bool:
@@ -43,9 +45,15 @@ class Task:
         return self.exit < 0 or self.floor
 
     @property
+    def due(self) -> float:
+        """Its deadline; without one, when it has waited long enough to go before those that have
+        later ones. Nothing is late that is done after it."""
+        return self.deadline if self.deadline < inf else self.arrived + self.patience
+
+    @property
     def rank(self) -> tuple[bool, int, float, float, int]:
-        """The order in which tasks of a group are served: share, priority, deadline, arrival."""
-        return (self.behind, self.priority, self.deadline, self.arrived, self.id)
+        """The order in which tasks of a group are served: share, priority, when due, arrival."""
+        return (self.behind, self.priority, self.due, self.arrived, self.id)
 
 
 class Key(NamedTuple):
@@ -109,11 +117,12 @@ class Figures(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What is to happen now.
+    """What is to happen now, in lists or tuples of tasks.
 
     ``run`` are tasks of one group to run as a batch (empty: nothing), ``answer`` tasks that end
     now with the answer they have, ``refuse`` tasks without one that are given up. With nothing
     to run, ``wake`` (seconds, the caller's clock) is when to ask again though nothing happened.
+    All may be held back for a second on end, but not beyond the time when some task has to start.
     """
 
     run: Sequence[Task] = ()
@@ -150,7 +159,7 @@ class Manners:
 class DispatchPolicy(Protocol):
     """Chooses which tasks run next. Pure: time and views are arguments.
 
-    It may keep state, learnt in ``ran`` and ``ended``. It must not change a task. It may say in
+    It may keep state, learnt in ``ran`` and ``ended``. It cannot change a task. It may say in
     an attribute ``manners`` what it does not want to be done for it.
     """
 
@@ -163,37 +172,3 @@ class DispatchPolicy(Protocol):
     def ran(self, now: float, ran: Ran) -> None: ...
 
     def ended(self, now: float, task: Task) -> None: ...
-
-
-@dataclass(slots=True)
-class SortedGroup:
-    """A Group that holds its tasks in a list; the reference for tests of policies."""
-
-    key: Key
-    tasks: list[Task] = field(default_factory=list)
-    changes: int = 0
-
-    def add(self, task: Task) -> None:
-        self.tasks.append(task)
-        self.changes += 1
-
-    def remove(self, task: Task) -> None:
-        self.tasks.remove(task)
-        self.changes += 1
-
-    def __len__(self) -> int:
-        return len(self.tasks)
-
-    def __iter__(self) -> Iterator[Task]:
-        return iter(self.first(len(self.tasks)))
-
-    def first(self, count: int) -> Sequence[Task]:
-        return sorted(self.tasks, key=lambda task: task.rank)[:count]
-
-    @property
-    def oldest(self) -> Task:
-        return min(self.tasks, key=lambda task: (task.arrived, task.id))
-
-    @property
-    def last(self) -> Task:
-        return max(self.tasks, key=lambda task: task.rank)

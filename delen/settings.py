@@ -20,6 +20,9 @@ SWITCH_INTERVAL = 0.0005
 The interpreter's own 5 ms would be several networks' worth of waiting for the worker
 (docs/decisions.md)."""
 
+DEFAULT_BACKLOG = 2.0
+"""Seconds of waiting work beyond which requests are refused."""
+
 POWER_SOURCES = (
     "auto", "ina3221", "ina3221x", "ina238", "jtop", "nvml", "rapl", "model", "none",
 )  # fmt: skip
@@ -87,7 +90,7 @@ SETTINGS = (
     Setting(
         "server",
         "max_backlog_seconds",
-        2.0,
+        DEFAULT_BACKLOG,
         "predicted work that may wait, by tenants' shares",
         _between(0.001, 3600),
     ),

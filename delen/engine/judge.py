@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import get_args
 
 from delen.engine.job import Job
 from delen.engine.observer import Observer
-from delen.plan import Decision, ExitView
 from delen.result import Reason
-from policies.exits import BoundsPolicy
+from delen.scheduler.judging import judge
 
 log = logging.getLogger("delen.engine")
 
@@ -21,7 +19,6 @@ class Judge:
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self._fallback = BoundsPolicy()
         self._reported: set[str] = set()
         self._asking = threading.Lock()
 
@@ -37,22 +34,12 @@ class Judge:
             job.energy,
             min(batch, model.figures.max_batch),
         )
-        try:
-            with self._asking:
-                decision = model.policy.decide(view)
-            _check(decision, view)
-        except Exception:
+        with self._asking:
+            decision, error = judge(model.policy, view)
+        if error is not None:
             if model.name not in self._reported:
                 self._reported.add(model.name)
-                log.exception("the exit policy of %s failed; the default decides", model.name)
+                message = "the exit policy of %s failed; the default decides"
+                log.error(message, model.name, exc_info=error)
             self._observer.policy_failed(model.name)
-            decision = self._fallback.decide(view)
         return decision.reason
-
-
-def _check(decision: object, view: ExitView) -> None:
-    """ValueError unless ``decision``, from a plug-in, can be followed."""
-    if not isinstance(decision, Decision) or decision.reason not in (None, *get_args(Reason)):
-        raise ValueError(f"the policy gave {decision!r}, which is no decision")
-    if view.next_exit is None and not decision.stop:
-        raise ValueError(f"the policy went on at exit {view.exit}, where the plan ends")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
 
@@ -158,10 +159,10 @@ class Worker:
                 raise ModelLoading(f"model {job.model.name!r} is not loaded", retry_after=1.0)
             if (error := self._loss(job)) is not None:
                 raise error
-            job.future.set_running_or_notify_cancel()
-            self._jobs[job.id] = job
             priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)
             self._scheduler.add(time.monotonic(), job.task(priority))
+            job.future.set_running_or_notify_cancel()
+            self._jobs[job.id] = job
             self._work_waits.notify()
 
     def cancel(self, job: Job) -> None:
@@ -169,7 +170,8 @@ class Worker:
         with self._lock:
             job.cancelled = True
             if job.id in self._scheduler:
-                self._scheduler.remove(time.monotonic(), job.id)
+                with self._telling():
+                    self._scheduler.remove(time.monotonic(), job.id)
                 self._end_early(job, _cancelled())
 
     def lanes(self) -> tuple[int, int]:
@@ -231,6 +233,13 @@ class Worker:
             self._failures = self._scheduler.failures
         return orders
 
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What is done inside tells the dispatch policy of an end, which must not take long."""
+        began = time.monotonic()
+        yield
+        self._scheduler.telling_took(time.monotonic() - began)
+
     def _follow(self, orders: Orders, lane: int) -> None:
         for task in orders.late:
             if task.exit >= 0:
@@ -276,7 +285,7 @@ class Worker:
         except Exception as error:
             failure = self._failed(batch, error)
         ended: list[tuple[Job, Reason | None, DelenError | None]] = []
-        with self._lock:
+        with self._lock, self._telling():
             for task, job, reason in zip(batch.tasks, jobs, reasons, strict=True):
                 problem: DelenError | None = failure or _no_answer(job, batch)
                 if problem is not None:
@@ -304,7 +313,7 @@ class Worker:
         """Free the lane of ``batch`` and return when. There is no ``work`` to learn from if it
         failed, or if it ran in the power mode before."""
         now = time.monotonic()
-        with self._lock:
+        with self._lock, self._telling():
             if work is None:
                 self._scheduler.ran(now, batch, now - batch.began)
             else:

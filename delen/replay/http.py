@@ -29,6 +29,10 @@ _TURNED_AWAY = 0.002
 _GONE = (ConnectionRefusedError, ConnectionResetError, FileNotFoundError)
 
 
+class _Unanswered(ConnectionError):
+    """The connection ended before the first byte of an answer."""
+
+
 class HttpTarget:
     """The daemon at ``url``; requests that name no model are about ``default``'s inputs.
 
@@ -82,7 +86,7 @@ class HttpTarget:
 
     async def _post(self, address: str, body: EncodedInput) -> tuple[int, bytes]:
         """Status and body of the answer. A kept connection may have been closed meanwhile; then
-        it is tried once more with a new one."""
+        it is tried once more with a new one, but not once an answer has begun."""
         head = (
             f"POST {self._prefix}{address} HTTP/1.1\r\nHost: {self._netloc}\r\n"
             f"Content-Type: {body.media_type}\r\nContent-Length: {len(body.body)}\r\n\r\n"
@@ -91,7 +95,7 @@ class HttpTarget:
         if self._idle:
             try:
                 return await self._exchange(self._idle.pop(), message)
-            except (OSError, EOFError):
+            except _Unanswered:
                 pass
         return await self._exchange(await self._connect(), message)
 
@@ -111,7 +115,11 @@ class HttpTarget:
         is_whole = False
         try:
             writer.write(message)
-            status, length, keeps = _read_head(await reader.readuntil(b"\r\n\r\n"))
+            try:
+                first = await reader.readexactly(1)
+            except (OSError, EOFError) as error:
+                raise _Unanswered("the connection ended before an answer") from error
+            status, length, keeps = _read_head(first + await reader.readuntil(b"\r\n\r\n"))
             body = await reader.readexactly(length)
             is_whole = True
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import inf, isnan
 
 from delen.dispatch import Figures, Task, Turn
@@ -10,16 +10,24 @@ from delen.scheduler.groups import Groups
 
 
 def check_turn(
-    turn: object, now: float, groups: Groups, figures: Mapping[str, Figures], must_wake: bool
+    turn: object,
+    now: float,
+    groups: Groups,
+    figures: Mapping[str, Figures],
+    must_wake: bool,
+    hold_until: Callable[[], float],
 ) -> Turn:
     """``turn``, if it can be followed; ValueError saying why it cannot.
 
     ``must_wake`` is true where nothing else is going on that would lead to the next question.
+    ``hold_until`` says when something has to run.
     """
     if not isinstance(turn, Turn):
         raise ValueError(f"{turn!r} is no Turn")
     seen: set[int] = set()
     for tasks in (turn.run, turn.answer, turn.refuse):
+        if not isinstance(tasks, (tuple, list)):
+            raise ValueError(f"it names tasks in a {type(tasks).__name__}, not in a list or tuple")
         for task in tasks:
             if not isinstance(task, Task) or task.id not in groups:
                 raise ValueError(f"it names {task!r}, which does not wait")
@@ -33,19 +41,26 @@ def check_turn(
         if task.exit >= 0:
             raise ValueError(f"it refuses task {task.id}, which has an answer")
     if turn.run:
-        _check_run(turn, groups, figures)
-    elif not seen and must_wake and not now < turn.wake < inf:
-        raise ValueError(f"it runs nothing until {turn.wake}, and it is {now}")
+        _check_run(turn.run, groups, figures)
+    elif not seen:
+        _check_hold(turn.wake, now, must_wake, hold_until)
     if isnan(turn.wake):
         raise ValueError("wake is not a number")
     return turn
 
 
-def _check_run(turn: Turn, groups: Groups, figures: Mapping[str, Figures]) -> None:
-    key = groups.key_of(turn.run[0].id)
-    for task in turn.run[1:]:
+def _check_run(run: Sequence[Task], groups: Groups, figures: Mapping[str, Figures]) -> None:
+    key = groups.key_of(run[0].id)
+    for task in run[1:]:
         if groups.key_of(task.id) is not key:
             raise ValueError("it runs tasks of several groups")
     limit = figures[key.model].max_batch
-    if len(turn.run) > limit:
-        raise ValueError(f"it runs {len(turn.run)} tasks; {key.model} takes {limit} at once")
+    if len(run) > limit:
+        raise ValueError(f"it runs {len(run)} tasks; {key.model} takes {limit} at once")
+
+
+def _check_hold(wake: float, now: float, must_wake: bool, hold_until: Callable[[], float]) -> None:
+    if wake <= now or (must_wake and wake == inf):
+        raise ValueError(f"it runs nothing until {wake}, and it is {now}")
+    if hold_until() <= now:
+        raise ValueError("it holds everything back though a task has to start or has waited long")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from delen.dispatch import DispatchPolicy, Figures, Group, Key, Manners, Ran, Task, Turn
@@ -10,12 +10,12 @@ from delen.scheduler.check import check_turn
 from delen.scheduler.groups import Groups
 
 BUDGET = 0.005
-"""Seconds that one decision may take."""
+"""Seconds that one decision may take, and so long may it take to be told of something."""
 
 _STRIKES = 3.0
 _FORGIVEN = 0.99
-"""A policy is given up after so many slow decisions; each other one lets a hundredth of that be
-forgotten, so that a machine that was busy for a moment is no reason."""
+"""A policy is given up after it was slow so many times; each decision that is not lets a hundredth
+of that be forgotten, so that a machine that was busy for a moment is no reason."""
 
 
 class InRank:
@@ -52,6 +52,7 @@ class PolicyFailure:
 class ContainedPolicy:
     """Asks ``policy``, and ``default`` where that fails; where that fails too, ``InRank``.
 
+    Whatever they raise is contained, ``SystemExit`` as well; only a user's Ctrl-C is let through.
     ``failures`` counts every failure. The first one of each policy is kept in ``report`` until it
     is fetched, so that it can be logged once.
     """
@@ -84,14 +85,22 @@ class ContainedPolicy:
         return report
 
     def choose(
-        self, now: float, groups: Groups, figures: Mapping[str, Figures], must_wake: bool
+        self,
+        now: float,
+        groups: Groups,
+        figures: Mapping[str, Figures],
+        must_wake: bool,
+        hold_until: Callable[[], float],
     ) -> Turn:
+        """What is to happen; ``must_wake`` and ``hold_until`` are those of ``check_turn``."""
         self._asked = True
         for policy in self._policies:
             try:
                 turn = policy.choose(now, groups.view, figures)
-                return check_turn(turn, now, groups, figures, must_wake)
-            except Exception as error:
+                return check_turn(turn, now, groups, figures, must_wake, hold_until)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self._failed(policy, "choose", error)
                 self._asked = False
         return self._last_resort.choose(now, groups.view, figures)
@@ -100,38 +109,52 @@ class ContainedPolicy:
         for policy in self._policies:
             try:
                 policy.ran(now, ran)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self._failed(policy, "ran", error)
 
     def ended(self, now: float, task: Task) -> None:
         for policy in self._policies:
             try:
                 policy.ended(now, task)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self._failed(policy, "ended", error)
 
-    def took(self, seconds: float) -> None:
-        """The last ``choose`` took so long. After the third that was too long, the policy is
-        given up, and the default decides from then on."""
+    def decision_took(self, seconds: float) -> None:
+        """The last ``choose`` took so long. After the third time that something took too long, the
+        policy is given up, and the default decides from then on."""
         if seconds <= BUDGET:
             self._strikes *= _FORGIVEN
-        elif self._asked and len(self._policies) > 1:
-            self._strikes += 1
-            slow = f"a decision took {1e3 * seconds:.3g} ms, more than {1e3 * BUDGET:g} ms"
-            if self._strikes < _STRIKES:
-                self.failures += 1
-                return
-            self._failed(self._policies[0], "choose", slow + " again; it is asked no more")
-            self._strikes = 0.0
-            self._manners = getattr(self._policies[1], "manners", Manners())
-            del self._policies[0]
+        elif self._asked:
+            self._strike("choose", f"a decision took {1e3 * seconds:.3g} ms")
 
-    def _failed(self, policy: DispatchPolicy, call: str, problem: Exception | str) -> None:
+    def telling_took(self, seconds: float) -> None:
+        """The last ``ran`` or ``ended`` took so long, which counts as much."""
+        if seconds > BUDGET:
+            self._strike("ran() or ended", f"to be told of an end took {1e3 * seconds:.3g} ms")
+
+    def _strike(self, call: str, what: str) -> None:
+        if len(self._policies) == 1:
+            return
+        self._strikes += 1
+        if self._strikes < _STRIKES:
+            self.failures += 1
+            return
+        slow = f"{what}, more than {1e3 * BUDGET:g} ms again; it is asked no more"
+        self._failed(self._policies[0], call, slow)
+        self._strikes = 0.0
+        self._manners = getattr(self._policies[1], "manners", Manners())
+        del self._policies[0]
+
+    def _failed(self, policy: DispatchPolicy, call: str, problem: BaseException | str) -> None:
         self.failures += 1
         if id(policy) in self._reported:
             return
         self._reported.add(id(policy))
-        if isinstance(problem, Exception):
+        if isinstance(problem, BaseException):
             problem = f"{type(problem).__name__}: {problem}"
         name = str(getattr(policy, "name", type(policy).__name__))
         self._report.append(PolicyFailure(name, call, problem))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from math import inf, nextafter
 from types import MappingProxyType
 from typing import NamedTuple
@@ -13,12 +15,10 @@ from delen.errors import Overloaded
 from delen.scheduler.contained import ContainedPolicy, PolicyFailure
 from delen.scheduler.figures import ModelFigures
 from delen.scheduler.groups import Groups, WaitingGroup
+from delen.scheduler.hold import Hold
 from delen.scheduler.lanes import Batch, Lanes
 from delen.scheduler.lazy_heap import LazyHeap
 from delen.scheduler.shares import Shares
-
-LONGEST_HOLD = 1.0
-"""Seconds after which a policy that holds everything back is asked again."""
 
 LONGEST_PROMISE = 60.0
 """Seconds for which room is given away ahead. Who does not come back when told to, but at once, is
@@ -54,6 +54,11 @@ class Orders(NamedTuple):
 
 
 NOTHING = Orders()
+
+
+_PATIENCE = 5.0
+"""A task without a deadline waits for so many times the largest backlog. So what of it has waited
+that long takes no more than a fifth of the device from those that have one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -109,10 +114,12 @@ class Scheduler:
         self._policy = ContainedPolicy(policy, default)
         self._lanes = Lanes(lanes)
         self._max_backlog = max_backlog
+        self._patience = _PATIENCE * max_backlog
         self._figures: dict[str, ModelFigures] = {}
         self._figures_view: Mapping[str, ModelFigures] = MappingProxyType(self._figures)
         self._groups = Groups()
         self._start_by = LazyHeap()
+        self._hold: Hold | None = None
         self._accounts: dict[int, _Account] = {}
         self._queues: dict[str, _Queue] = {}
         self._batched = 0.0  # what a task took in the last batches, over what it takes alone
@@ -156,7 +163,11 @@ class Scheduler:
 
     def decision_took(self, seconds: float) -> None:
         """The last ``next`` took so long by a clock."""
-        self._policy.took(seconds)
+        self._policy.decision_took(seconds)
+
+    def telling_took(self, seconds: float) -> None:
+        """The last ``ran``, ``end`` or ``remove`` took so long by a clock."""
+        self._policy.telling_took(seconds)
 
     def learn_model(self, name: str, figures: ModelFigures) -> None:
         """Take tasks of model ``name`` from now on."""
@@ -183,19 +194,26 @@ class Scheduler:
         if self.shares.enter(now, task.tenant):
             self._take_back_priorities(now)
         bucket, within = self.shares.take(now, task.tenant, work)
-        task.behind = not within
-        task.weight = self.shares.weight(task.tenant)
-        task.priority = self.shares.priority(task.tenant, task.priority)
+        _change(
+            task,
+            behind=not within,
+            weight=self.shares.weight(task.tenant),
+            priority=self.shares.priority(task.tenant, task.priority),
+            patience=self._patience,
+        )
         self._accounts[task.id] = _Account(bucket, work if within else 0.0)
         self._queue(now, task, work)
 
     def resume(self, now: float, task: Task, confidence: float, joules_left: float = inf) -> None:
         """``task`` reached the exit of its segment, ``confidence`` sure, and goes on."""
         now = self._clock(now)
-        task.exit = task.segment
-        task.segment += 1
-        task.confidence = confidence
-        task.joules_left = joules_left
+        _change(
+            task,
+            exit=task.segment,
+            segment=task.segment + 1,
+            confidence=confidence,
+            joules_left=joules_left,
+        )
         self._queue(now, task, self._figures[task.model].expected(task))
 
     def remove(self, now: float, id: int) -> Task:
@@ -222,16 +240,20 @@ class Scheduler:
         late = self._too_late(now, nextafter(now, -inf))
         if not self._groups.view:
             return Orders(late=late, wake=self._wake(inf))
-        turn = self._policy.choose(now, self._groups, self._figures_view, self._lanes.idle)
+        turn = self._policy.choose(
+            now, self._groups, self._figures_view, self._lanes.idle, partial(self._hold_until, now)
+        )
         run = self._start_tasks(now, turn.run) if turn.run else None
-        answer = tuple([self.remove(now, task.id) for task in turn.answer])
-        refuse = tuple([self.remove(now, task.id) for task in turn.refuse])
+        answer = tuple([self.remove(now, task.id) for task in tuple(turn.answer)])
+        refuse = tuple([self.remove(now, task.id) for task in tuple(turn.refuse)])
         acted = run is not None or bool(answer or refuse)
+        if acted and self._hold is not None:
+            self._hold.end()
         opens = self._lanes.opens(now)
         if acted and self._groups.view and opens:
             return Orders(run, answer, late, refuse, now, again=True)
+        wake = inf if acted else min(turn.wake, self._hold_until(now))
         late += self._too_late(now, now if opens else self._lanes.next_end(now))
-        wake = inf if acted else min(turn.wake, now + LONGEST_HOLD)
         return Orders(run, answer, late, refuse, self._wake(wake))
 
     def start_own(self, now: float, key: Key, figures: ModelFigures) -> Batch:
@@ -273,8 +295,9 @@ class Scheduler:
             self._take_back_priorities(now)
         behind = self.shares.is_behind(now, tenant)
         priority = self.shares.priority(tenant, priority)
+        due = deadline if deadline < inf else now + self._patience
         before = sum(
-            group.seconds_before(priority, behind, deadline) * self._discount(group)
+            group.seconds_before(priority, behind, due) * self._discount(group)
             for group in self._groups.view.values()
         )
         return before + self._lanes.wait(now)
@@ -301,11 +324,6 @@ class Scheduler:
                 f"{queue.seconds:.2f} s of work wait already for {tenant}, more than {limit:.3g} s",
                 retry_after=queue.promise(now, earliest, each),
             )
-
-    def waiting_of(self, model: str) -> int:
-        """How many tasks of ``model`` wait or run."""
-        waiting = sum(len(group) for key, group in self._groups.view.items() if key.model == model)
-        return waiting + self._lanes.running(model)
 
     def _pace(self) -> float:
         """Seconds in which a second of waiting work is done at the latest: by the largest batches,
@@ -338,11 +356,11 @@ class Scheduler:
                 priority = self.shares.priority(task.tenant, task.priority)
                 if priority != task.priority:
                     self._unqueue(task.id)
-                    task.priority = priority
+                    _change(task, priority=priority)
                     self._queue(now, task, self._figures[task.model].expected(task))
 
     def _queue(self, now: float, task: Task, work: float) -> None:
-        task.waiting_since = now
+        _change(task, waiting_since=now)
         figures = self._figures[task.model]
         self._groups.add(task, figures.mandatory(task, work))
         account = self._accounts[task.id]
@@ -352,16 +370,19 @@ class Scheduler:
             queue = self._queues[account.bucket] = _Queue()
         queue.tasks += 1
         queue.seconds += work
+        if self._hold is not None:
+            self._hold.add(task)
         if task.deadline < inf and (
             (task.exit >= 0 and self.manners.guards)
             or self._groups.is_parked(task.model, task.segment)
         ):
-            needed = figures.late(task.segment, figures.next_useful(task), 1)
-            self._start_by.add(task.id, task.deadline - needed)
+            self._start_by.add(task.id, self._latest_start(task))
 
     def _unqueue(self, id: int) -> Task:
         task = self._groups.remove(id)
         self._start_by.discard(id)
+        if self._hold is not None:
+            self._hold.discard(id)
         account = self._accounts[id]
         queue = self._queues[account.bucket]
         queue.tasks -= 1
@@ -369,6 +390,18 @@ class Scheduler:
         if not queue.tasks:
             del self._queues[account.bucket]
         return task
+
+    def _latest_start(self, task: Task) -> float:
+        """When ``task`` has to start to get its next answer by its deadline."""
+        figures = self._figures[task.model]
+        return task.deadline - figures.late(task.segment, figures.next_useful(task), 1)
+
+    def _hold_until(self, now: float) -> float:
+        """When something has to run. Kept from the first hold on: most policies hold nothing."""
+        if self._hold is None:
+            waiting = chain.from_iterable(self._groups.view.values())
+            self._hold = Hold(self._latest_start, waiting)
+        return self._hold.until(now)
 
     def _start_tasks(self, now: float, chosen: Sequence[Task]) -> Batch:
         key = self._groups.key_of(chosen[0].id)
@@ -398,3 +431,9 @@ class Scheduler:
             late.append(self.remove(now, first[1]))
             first = self._start_by.first()
         return tuple(late)
+
+
+def _change(task: Task, **values: object) -> None:
+    """Give ``task`` other values, which policies cannot."""
+    for name, value in values.items():
+        object.__setattr__(task, name, value)

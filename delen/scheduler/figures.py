@@ -99,8 +99,8 @@ class ModelFigures:
         key = (segment, min(waiting, self._max_batch))
         discount = self._discounts.get(key)
         if discount is None:
-            typical, batch = self._costs.typical, key[1]
-            discount = typical(segment, segment, batch) / (batch * typical(segment, segment, 1))
+            batch = key[1]
+            discount = self._median(segment, batch) / (batch * self._median(segment, 1))
             self._discounts[key] = discount
         return discount
 
@@ -119,26 +119,28 @@ class ModelFigures:
         self._follow_profile()
         key = (task.segment, task.last, task.threshold)
         undisturbed = self._works.get(key)
-        slowdown = self._costs.slowdown.mean
         if undisturbed is None:
             if len(self._works) >= _KEPT:
                 self._works.clear()
-            taken = self._expected(*key) / self._costs.pace
-            undisturbed = self._works[key] = taken / slowdown
-        return undisturbed * slowdown
+            undisturbed = self._works[key] = self._undisturbed(*key)
+        return undisturbed * self._costs.slowdown.mean
 
-    def _expected(self, segment: int, last: int, threshold: float | None) -> float:
-        typical = self._costs.typical
+    def _undisturbed(self, segment: int, last: int, threshold: float | None) -> float:
+        """As ``expected``, by the profile alone."""
+        seconds = [self._median(later, 1) for later in range(segment, last + 1)]
         if threshold is None:
-            return typical(segment, last, 1)
+            return sum(seconds)
         shares = self._calibration.exit_shares(threshold, last)
         reaching = [sum(shares[later:]) for later in range(segment, last + 1)]
         if not reaching[0]:
-            return typical(segment, last, 1)
+            return sum(seconds)
         return sum(
-            reached / reaching[0] * typical(later, later, 1)
-            for later, reached in enumerate(reaching, start=segment)
+            reached / reaching[0] * each for reached, each in zip(reaching, seconds, strict=True)
         )
+
+    def _median(self, segment: int, batch: int) -> float:
+        """Seconds by the profile: the slowdown may change from one question to the next."""
+        return self._profile.cost(segment, batch).latency.p50
 
     def _follow_profile(self) -> None:
         """Forget what was worked out from another profile than the one that now holds."""

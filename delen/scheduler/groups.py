@@ -63,9 +63,9 @@ class WaitingGroup:
         """The task that ranks last; there must be one."""
         return self._ranked[-1][5]
 
-    def seconds_before(self, priority: int, behind: bool, deadline: float) -> float:
+    def seconds_before(self, priority: int, behind: bool, due: float) -> float:
         """Device time that the tasks need which rank before a new one with these properties."""
-        rank = (behind, priority, deadline, inf)
+        rank = (behind, priority, due, inf)
         place = bisect_right(self._ranked, rank, lo=self._gone)
         return self.seconds * ((place - self._gone) / len(self))
 

@@ -102,10 +102,6 @@ class Lanes:
         """Seconds until a batch may start."""
         return 0.0 if self.opens(now) else self.next_end(now) - now
 
-    def running(self, model: str) -> int:
-        """How many tasks of ``model`` run."""
-        return sum(len(batch.tasks) for batch in self._running if batch.key.model == model)
-
     def next_end(self, now: float) -> float:
         """When the first of those that run is predicted to end, ``now`` if it should have."""
         self._advance(now)

@@ -58,7 +58,7 @@ class ModelInPlay:
         self.host = model.host
         self._account = model.account
         self._means: dict[tuple[int, int], float] = {}
-        self.decide = model.policy.decide
+        self.policy = model.policy
         self.costs = Costs(model.profile, model.account, model.level, lanes)
         self.plans = Plans(model.planner, self.costs)
         self.views = ExitViews(model.planner, self.costs, model.macs)

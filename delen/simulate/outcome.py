@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 
 class Fate(IntEnum):
-    """How a request ended: with an answer; refused for its bounds, or for the load, when it came;
-    or given up later, before it had an answer."""
+    """How a request ended: with an answer; refused for its bounds; refused for the load, when it
+    came or while it waited; or given up by its client."""
 
     ANSWERED = 0
     INFEASIBLE = 1
@@ -35,7 +35,7 @@ class Outcomes:
     NaN where it cannot be judged.
     ``energy`` (joules, NaN where unknown) and ``seconds`` of the device are what was spent on it,
     answered or not. ``missed_latency``, ``missed_accuracy`` and ``missed_energy``: an answer, but
-    not within that bound. ``ended`` is when it was answered or refused. The policy failed
+    not within that bound. ``ended`` is when it was answered or refused. The policies failed
     ``policy_failures`` times; ``failures`` are the first ones, in words. ``slowdown`` is how many
     times longer than profiled segments were believed to take, on average over batches; None if
     unknown.

@@ -59,13 +59,6 @@ class Population:
         """Of each exit over all samples."""
         return tuple(self.correct.mean(axis=0).tolist())
 
-    def split(self, seed: int) -> tuple[Population, Population]:
-        """Two random halves: one to calibrate from, the other to draw requests from."""
-        order = np.random.default_rng(seed).permutation(self.samples)
-        halves = np.array_split(order, 2)
-        one, other = (Population(self.confidence[half], self.correct[half]) for half in halves)
-        return one, other
-
     def draw(self, requests: int, seed: int) -> NDArray[np.int64]:
         """A sample for each request, with replacement: int64 ``[requests]``."""
         return np.random.default_rng(seed).integers(self.samples, size=requests)

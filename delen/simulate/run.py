@@ -13,8 +13,10 @@ from delen.dispatch import DispatchPolicy, Task
 from delen.errors import InfeasibleBound, ModelNotFound, Overloaded
 from delen.plan import Plan
 from delen.scheduler.core import Orders, Scheduler
+from delen.scheduler.judging import judge
 from delen.scheduler.lanes import Batch
 from delen.scheduler.shares import Shares
+from delen.settings import DEFAULT_BACKLOG
 from delen.simulate.device import Device, DeviceSettings
 from delen.simulate.in_flight import InFlight
 from delen.simulate.ledger import Ledger
@@ -36,7 +38,7 @@ class RunSettings:
     device: DeviceSettings = field(default_factory=DeviceSettings)
     weights: Mapping[str, float] = field(default_factory=dict)
     priorities: Mapping[str, int] = field(default_factory=dict)
-    max_backlog: float = 10.0
+    max_backlog: float = DEFAULT_BACKLOG
     seed: int = 0
 
 
@@ -116,6 +118,8 @@ class _Run:
         self._manners = self._scheduler.manners
         exits = max(model.exits for model in self._models.values())
         self._ledger = Ledger(trace, self._scheduler.policy, exits)
+        self._exit_failures = 0
+        self._failed_exits: dict[str, BaseException] = {}
         self._plans: dict[int, Plan] = {}
         self._running = InFlight(device.corun)
         self._batches = 0
@@ -159,9 +163,13 @@ class _Run:
             self._dispatch(max(ready, self._host_free))
         if len(self._scheduler):
             raise RuntimeError(f"{len(self._scheduler)} tasks wait, and nothing will happen")
-        failures = tuple(map(str, self._scheduler.fetch_report()))
+        failures = [str(failure) for failure in self._scheduler.fetch_report()]
+        for name, error in self._failed_exits.items():
+            problem = f"{type(error).__name__}: {error}"
+            failures.append(f"the exit policy of {name!r} failed: {problem}")
+        count = self._scheduler.failures + self._exit_failures
         slowdown = self._slowdown / self._batches if self._batches else None
-        return self._ledger.outcomes(self._scheduler.failures, failures, slowdown)
+        return self._ledger.outcomes(count, tuple(failures), slowdown)
 
     def _occupy(self, ready: float, seconds: float) -> float:
         """When the host, which takes ``seconds`` for what is ``ready`` then, is done with it."""
@@ -212,9 +220,9 @@ class _Run:
         if not manners.plans:
             return self._unplanned[model.name]
         spent = now - arrival.time + self._network
-        if not manners.admits:
-            return model.plans.admit(arrival.bounds, spent, best_effort=True)
-        ahead = self._scheduler.ahead(now, arrival.priority, arrival.tenant, deadline)
+        ahead = 0.0
+        if manners.admits:
+            ahead = self._scheduler.ahead(now, arrival.priority, arrival.tenant, deadline)
         return model.plans.admit(arrival.bounds, spent - waited, waited + ahead)
 
     def _dispatch(self, now: float) -> None:
@@ -241,12 +249,12 @@ class _Run:
             )
             self._batches += 1
         for task in orders.answer:
-            self._answer(now, task, task.exit)
+            self._answer(now, task, task.exit, task.confidence)
         for task in orders.late:
-            self._answer(now, task, task.exit)
+            self._answer(now, task, task.exit, task.confidence)
         for task in orders.refuse:
             self._plans.pop(task.id)
-            self._ledger.refuse(task.id, now, Fate.GIVEN_UP)
+            self._ledger.refuse(task.id, now, Fate.OVERLOADED)
 
     def _finish(self, ended: float, began: float, batch: Batch) -> None:
         (name, segment), tasks = batch.key, batch.tasks
@@ -272,23 +280,26 @@ class _Run:
             bounds = self._arrivals[row].bounds
             elapsed = now - task.arrived + self._network
             view = model.views.at(segment, confidence, bounds, plan, elapsed, energy, size)
-            stops = model.decide(view).stop
+            decision, error = judge(model.policy, view)
+            if error is not None:
+                self._exit_failures += 1
+                self._failed_exits.setdefault(model.name, error)
+            stops = decision.stop
         else:
             stops = segment == plan.exit
         if stops:
-            task.confidence = confidence
             self._scheduler.end(now, task)
-            self._answer(now, task, segment)
+            self._answer(now, task, segment, confidence)
         else:
             cap = self._arrivals[row].bounds.max_energy
             left = inf if cap is None or energy is None else cap - energy
             self._scheduler.resume(now, task, confidence, left)
 
-    def _answer(self, now: float, task: Task, exit: int) -> None:
+    def _answer(self, now: float, task: Task, exit: int, confidence: float) -> None:
         row = task.id
         now = max(now, self._host_free)
         model, plan = self._models[task.model], self._plans.pop(row)
-        confident = plan.threshold is not None and task.confidence >= plan.threshold
+        confident = plan.threshold is not None and confidence >= plan.threshold
         self._ledger.answer(
             row,
             now,

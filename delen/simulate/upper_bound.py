@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush, heapreplace
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +47,10 @@ class Slow:
     factor: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start < self.end or not self.factor >= 1:
+        if not 0 <= self.start < self.end < inf or not 1 <= self.factor < inf:
             raise ValueError(
                 f"{self.start}:{self.end}:{self.factor} must start at 0 s or later, end after "
-                "that, and be slower by a factor of at least 1"
+                "that, be slower by a factor of at least 1, and all of it be finite"
             )
 
 

@@ -24,8 +24,9 @@ class Work:
     ``seconds`` and ``least``: float64 ``[segments, batch sizes]``, of a whole batch of 1, 2, ...
     samples the mean duration (with noise its ``effective_seconds``) and the shortest one.
     ``energy``: least joules of one sample up to each exit, None where unknown, which no cap is
-    then held against. ``answer``: least seconds from a segment's end to the answer, and for the
-    way to the device and back. ``longest``: seconds of the longest run that there is.
+    then held against. ``answer``: least seconds from a segment's end to the answer. ``network``:
+    seconds of the way to the device, and of the way back. ``longest``: seconds of the longest run
+    that there is.
     """
 
     seconds: NDArray[np.float64]
@@ -33,6 +34,7 @@ class Work:
     energy: tuple[float | None, ...]
     answer: float = 0.0
     longest: float = 0.0
+    network: float = 0.0
 
     def __post_init__(self) -> None:
         if self.seconds.ndim != 2 or not self.seconds.size or not (self.seconds > 0).all():
@@ -45,8 +47,9 @@ class Work:
             raise ValueError("the shortest durations must be above 0 s")
         if len(self.energy) != len(self.seconds):
             raise ValueError(f"energy is of {len(self.energy)} exits, not {len(self.seconds)}")
-        if not 0 <= self.answer < np.inf:
-            raise ValueError(f"answer is {self.answer}; it must be finite and at least 0 s")
+        for name, value in (("answer", self.answer), ("network", self.network)):
+            if not 0 <= value < np.inf:
+                raise ValueError(f"{name} is {value}; it must be finite and at least 0 s")
 
     @classmethod
     def of(
@@ -89,13 +92,19 @@ class Work:
             np.array([[effective_seconds(cell) for cell in row] for row in drawn]),
             np.array([[cell.min() for cell in row] for row in drawn]),
             _least_energies(costs, sizes),
-            float(draw(profile.answer).min()) + 2 * network,
+            float(draw(profile.answer).min()),
             max(float(cell.max()) for row in drawn for cell in row),
+            network,
         )
+
+    @property
+    def beside(self) -> float:
+        """Least seconds from arrival to answer that are not of the segments."""
+        return self.answer + 2 * self.network
 
     def elapsed(self, exit: int) -> float:
         """Least seconds from arrival to the answer of ``exit``."""
-        return float(self.least.min(axis=1)[: exit + 1].sum()) + self.answer
+        return float(self.least.min(axis=1)[: exit + 1].sum()) + self.beside
 
     def device_seconds(self, exit: int, window: float = np.inf) -> float:
         """Least device seconds of one sample up to ``exit``, its share of every batch it is in.
@@ -117,7 +126,7 @@ class Work:
         if window * (1 + _SLACK) < self.elapsed(exit):
             return 0.0
         mean = float(self.seconds.min(axis=1)[: exit + 1].sum())
-        return min(1.0, (window * (1 + 2 * _SLACK) - self.answer) / mean)
+        return min(1.0, (window * (1 + 2 * _SLACK) - self.beside) / mean)
 
 
 def effective_seconds(durations: NDArray[np.float64]) -> float:
@@ -194,7 +203,8 @@ class Tasks:
                 known[exit, window] = figures
             seconds, limit = figures
             if limit > 0:
-                rows.append((arrival.time, arrival.time + window - work.answer, seconds, limit))
+                release = arrival.time + work.network
+                rows.append((release, release + window - work.beside, seconds, limit))
         release, deadline, seconds, limit = np.array(rows, np.float64).reshape(-1, 4).T
         return cls(release, deadline, seconds, limit, len(trace))
 

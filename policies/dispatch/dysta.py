@@ -1,9 +1,10 @@
 """Dysta (Fan et al., MICRO 2023): at each layer, the task with the least dynamic score.
 
 ``score = γ * remaining + β * (max(0, slack - γ * remaining) + idle / isolated / n)``: remaining
-and isolated are profiled times, idle is how long the task has not run since it arrived, n tasks
-wait. γ corrects the profile by what has run (there by measured sparsity, here by time). Tasks run
-alone, as there. Not every task is scored, only the first few of each group and its oldest.
+and isolated are profiled times, idle is how long ago the task last ran, or came (as in the authors'
+code), n tasks wait. γ corrects the profile by what has run (there by measured sparsity, here by
+time). Tasks run alone, as there. Not every task is scored, only the first few of each group and
+its oldest.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Dysta:
             remaining = known.typical(task.segment, task.last, 1)
             remaining *= self._gamma.get(task.model, 1.0)
             isolated = known.typical(0, task.last, 1)
-            idle = now - task.arrived - (isolated - known.typical(task.segment, task.last, 1))
+            idle = now - task.waiting_since
             slack = min(task.deadline - now, _FOREVER)
             score = remaining + _BETA * (max(0.0, slack - remaining) + idle / isolated / count)
             if score < least:

@@ -16,10 +16,12 @@ floor), what makes its answer better is optional. Every task has a worth, accura
    the whole network. A task with an answer whose way on is worth less is answered. So nothing is
    cut while the price is not above 0, as little waits, and queues stay short when much does.
 3. A task that cannot reach its next exit in time even alone is answered, or refused if it has
-   nothing to answer with, before it takes time from others.
+   nothing to answer with, before it takes time from others. Where there is nobody to take it from,
+   one that typically still gets an answer in time may try.
 
 Tasks of tenants that have used more than their share, and of a lower priority, come after all
-others and put no pressure on them. No task with an answer goes on beyond its cap of energy.
+others and put no pressure on them. No task with an answer goes on beyond its cap of energy, or,
+without a deadline, when it has waited for as long as it may.
 """
 
 from __future__ import annotations
@@ -64,6 +66,7 @@ class _Candidate(NamedTuple):
     worth: Worth
     capped: bool
     task: Task
+    due: float
 
     def pays(self, price: float) -> bool:
         """Whether going on is worth ``price``, and inside the task's cap of energy."""
@@ -105,6 +108,9 @@ class Value:
         for worth in self._worths.values():
             if worth.pace != worth.figures.pace:
                 worth.renew()
+        if len(self._worths) > len(figures):  # a model was unloaded
+            self._worths = {name: self._worths[name] for name in self._worths if name in figures}
+            self._fronts.clear()
         calm = self._while_all_can_be_kept(now, waiting, figures)
         if calm is not None:
             return calm
@@ -112,6 +118,7 @@ class Value:
         leads: list[_Candidate] = []
         optional: list[_Candidate] = []
         ends: list[Task] = []
+        hopes: list[_Candidate] = []
         for key, group in waiting.items():
             model, segment = key
             front = self._fronts.get(key)
@@ -129,6 +136,8 @@ class Value:
                 pressure[rank] = pressure.get(rank, 0.0) + share
                 if one.deadline < late:
                     ends.append(one.task)
+                    if one.task.exit < 0 and left >= seconds:
+                        hopes.append(one)
                 elif one.gain == inf:
                     leads.append(one)
                 else:
@@ -149,6 +158,10 @@ class Value:
             leads.sort()
             lead = _first(now, leads, max([worth.slowest for worth in self._worths.values()]))
             run = self._batch(now, lead, leads, prices, ends)
+        elif hopes:
+            hope = min(hopes).task
+            ends.remove(hope)
+            run = (hope,)
         if not ends:
             return Turn(run)
         return Turn(
@@ -172,12 +185,12 @@ class Value:
             for task in group:
                 if not task.mandatory and not _is_affordable(task, worth.figures):
                     return None
-                order = (task.priority, task.deadline, task.arrived, task.id)
+                order = (task.priority, task.due, task.arrived, task.id)
                 rows.append((*order, late[task.last], through[task.last], task))
         rows.sort()
         start = now
-        for _, deadline, _, _, needs, takes, _ in rows:
-            if start + needs > deadline:
+        for _, _, _, _, needs, takes, task in rows:
+            if start + needs > task.deadline:
                 return None
             start += takes
         lead = rows[0][-1]
@@ -202,18 +215,19 @@ class Value:
         known = self._known.get(task.id)
         if known is not None and known.group is group and known.task is task:
             return known
-        gain = worth.of(task)
+        gain, is_optional = worth.of(task), task.exit >= 0 and not task.floor
         candidate = self._known[task.id] = _Candidate(
             _BEHIND * task.behind + task.priority,
             -gain / worth.full,
-            task.deadline,
+            task.due if is_optional else task.deadline,
             task.id,
             group,
             task.segment,
-            inf if task.exit < 0 or task.floor else gain,
+            gain if is_optional else inf,
             worth,
             task.joules_left < inf,
             task,
+            task.due,
         )
         return candidate
 
@@ -280,11 +294,15 @@ def _prices(pressure: Mapping[Rank, float]) -> Mapping[Rank, float]:
 
 
 def _first(now: float, leads: Sequence[_Candidate], slowest: float) -> _Candidate:
-    """The first, or one that would be lost if it waited for it where all its group can wait.
+    """The first, or one that has waited for as long as it may, or one that would be lost if it
+    waited for it where all its group can wait.
 
     No task needs more than ``slowest`` seconds alone.
     """
     first = leads[0]
+    overdue = [one for one in leads if one.due <= now and one.rank == first.rank]
+    if overdue:
+        return min(overdue, key=lambda one: one.due)
     worth, segment = first.worth, first.segment
     size = min(len(first.group), worth.largest)
     free = now + size * worth.seconds[segment] + slowest

@@ -283,3 +283,29 @@ def test_weights_and_priorities_have_their_effect(
     assert camera["latency_ms"]["p50"] < 0.5 * phone["latency_ms"]["p50"]
     camera, phone = camera_and_phone("--weight", "camera=20")
     assert camera["answered"] > 2 * phone["answered"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (("--seed", "-1"), "a whole number of at least 0"),
+        (("--seed", "1.5"), "a whole number of at least 0"),
+        (("--slowdown", "0:10:inf"), "finite"),
+        (("--slowdown", "0:inf:2"), "finite"),
+        (("--slowdown", "0:10:nan"), "finite"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    simulate: Simulate, wrong: tuple[str, str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        simulate(*wrong)
+    assert left.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_bench_refuses_a_seed_below_0(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["bench", "--trace", str(trace), "--seed", "-1"])
+    assert left.value.code == 2
+    assert "--seed" in capsys.readouterr().err

@@ -27,6 +27,29 @@ def test_times_follow_the_slowdown_that_is_learnt(
     assert figures.typical(0, 1, 1) == pytest.approx(0.06, rel=0.01)
 
 
+def test_what_is_kept_of_the_work_of_a_task_knows_no_slowdown(
+    make_costs: Callable[..., Costs],
+    make_calibration: Callable[..., Calibration],
+    make_task: MakeTask,
+) -> None:
+    """The slowdown is learnt between two of the questions that one answer is made of."""
+    costs = make_costs(0.01, 0.01, 0.01)
+    typical = costs.typical
+
+    def while_it_learns(first: int, last: int, batch: int) -> float:
+        costs.learn(0, 1, 0.05)
+        return typical(first, last, batch)
+
+    costs.typical = while_it_learns  # type: ignore[method-assign]
+    figures = ModelFigures(costs, make_calibration(0.6, 0.7, 0.8), 8)
+    for threshold in (None, 0.9):
+        task = make_task(threshold=threshold)
+        expected = figures.expected(task) / costs.slowdown.mean
+        other = ModelFigures(make_costs(0.01, 0.01, 0.01), make_calibration(0.6, 0.7, 0.8), 8)
+        assert expected == pytest.approx(other.expected(task))
+        assert figures.discount(0, 8) == pytest.approx(other.discount(0, 8))
+
+
 def test_energy_is_unknown_where_no_account_knows_it(figures: ModelFigures) -> None:
     assert figures.joules(0, 1, 1) is None
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delen.dispatch import Key, SortedGroup, Task
+from delen.dispatch import Key, Task
 from delen.scheduler.groups import Groups
+from tests.sorted_group import SortedGroup
 
 MakeTask = Callable[..., Task]
 KEY = Key("m", 0)
@@ -74,19 +75,6 @@ def test_a_long_queue_that_is_served_from_the_front_keeps_no_places(make_task: M
         groups.remove(group.first(1)[0].id)
     assert len(group._ranked) <= 2 * len(group) + 64
     assert [task.id for task in group] == list(range(900, 1000))
-
-
-def test_a_policy_that_changes_a_waiting_task_leaves_the_order_as_it_is(
-    make_task: MakeTask,
-) -> None:
-    groups = Groups()
-    first, second = make_task(deadline=1.0), make_task(deadline=2.0)
-    groups.add(first, 1.0)
-    groups.add(second, 1.0)
-    first.deadline, first.segment = 9.0, 7
-    assert groups.view[KEY].first(1) == [first]
-    assert groups.remove(first.id) is first
-    assert list(groups.view[KEY]) == [second]
 
 
 def test_the_seconds_before_a_task_are_those_of_what_ranks_before(make_task: MakeTask) -> None:

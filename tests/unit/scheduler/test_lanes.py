@@ -190,7 +190,7 @@ def test_the_drivers_own_runs_take_a_lane(
     figures = scheduler._figures["m"]
     own = scheduler.start_own(0.0, Key("m", 1), figures)
     assert scheduler.busy == 1
-    assert scheduler.waiting_of("m") == 0
+    assert len(scheduler) == 0
     assert scheduler.ahead(0.0, 5, "t", inf) == pytest.approx(SEGMENT)
     assert start(scheduler, 0.0, make_task()) == []
     scheduler.forget_model("m")

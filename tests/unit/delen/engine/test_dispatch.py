@@ -232,6 +232,41 @@ def test_a_dispatch_policy_that_is_slow_is_given_up(
     assert "50 ms" in caplog.records[0].message
 
 
+@pytest.mark.parametrize("call", ["ran", "ended"])
+def test_a_dispatch_policy_to_which_telling_takes_long_is_given_up(
+    make_house: MakeHouse, call: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[object] = []
+    policy = Dispatch()
+    house = make_house(policy)
+
+    def slow(now: float, what: object) -> None:
+        house.clock.now += 0.05
+        told.append(what)
+
+    setattr(policy, call, slow)
+    with caplog.at_level(logging.ERROR, "delen.engine"):
+        for _ in range(6):
+            assert house.infer(UNSURE).reason == "final"
+    assert len(told) == 4
+    assert len(caplog.records) == 1
+    assert "50 ms" in caplog.records[0].message
+    assert house.scheduler.policy == "value"
+
+
+def test_a_dispatch_policy_that_holds_everything_for_ever_is_overruled(
+    make_house: MakeHouse,
+) -> None:
+    class Holds(Dispatch):
+        def choose(self, now: float, waiting: Waiting, figures: Mapping[str, Figures]) -> Any:
+            house.clock.now += 0.01
+            return Turn(wake=now + 0.05)
+
+    house = make_house(Holds())
+    assert house.infer(UNSURE, Bounds(max_latency=0.5)).exit >= 0
+    assert house.counts.dispatch_failures >= 1
+
+
 def test_ten_thousand_cancellations_leave_nothing_behind(house: House) -> None:
     with house.held(0) as held:
         running = house.submit(UNSURE)

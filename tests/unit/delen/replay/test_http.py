@@ -125,6 +125,31 @@ def test_a_connection_that_was_closed_is_made_anew(good: Any) -> None:
     assert (hanging_up.connections, len(hanging_up.asked)) == (2, 4), "the one is asked again"
 
 
+def test_a_request_whose_answer_has_begun_is_not_sent_again(good: Any) -> None:
+    class BreaksOff(Server):
+        async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            for whole in (True, False):
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = next(
+                    line for line in head.lower().splitlines() if "content-length" in line
+                )
+                await reader.readexactly(int(length.split(": ")[1]))
+                self.asked.append((head, {}, b""))
+                text = json.dumps(good[2]).encode()
+                answer = f"HTTP/1.1 200 X\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text
+                writer.write(answer if whole else answer[:20])
+            writer.close()
+
+    async def talk(target: HttpTarget) -> None:
+        await target.ask(Arrival(0.0), 0)
+        with pytest.raises((OSError, EOFError)):
+            await target.ask(Arrival(0.0), 0)
+
+    server = BreaksOff()
+    play(server, talk)
+    assert len(server.asked) == 2
+
+
 def test_a_new_connection_that_breaks_is_not_hidden() -> None:
     async def talk(target: HttpTarget) -> None:
         with pytest.raises((OSError, EOFError)):

@@ -96,15 +96,6 @@ def test_the_planner_runs_on_it(make_costs: Callable[..., Costs]) -> None:
     assert plan.exit == 2 and plan.accuracy is not None and plan.accuracy >= 0.7
 
 
-def test_halves_share_no_sample() -> None:
-    made = synthetic(NANO, 1001, seed=0)
-    one, other = made.split(seed=5)
-    assert {one.samples, other.samples} == {500, 501}
-    together = np.concatenate([one.confidence, other.confidence])
-    assert (np.sort(together, axis=0) == np.sort(made.confidence, axis=0)).all()
-    assert (made.split(seed=5)[0].confidence == one.confidence).all()
-
-
 def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match=r"1 .*means 100 of 100 samples right"):
         synthetic((0.5, 1.0), 100, seed=0)

@@ -20,6 +20,8 @@ from delen.simulate.outcome import Fate, Outcomes
 from delen.simulate.run import RunSettings, run
 from delen.simulate.trace import Arrival, Trace
 from delen.simulate.upper_bound import Slow
+from policies.dispatch.edf import Edf
+from policies.dispatch.fifo import Fifo
 from policies.dispatch.value import Value
 
 MakeModel = Callable[..., SimulatedModel]
@@ -135,6 +137,39 @@ def test_a_backlog_that_is_too_long_refuses_what_has_no_bounds(make_model: MakeM
     assert (done.fate != Fate.OVERLOADED).sum() == 100 - refused
 
 
+@pytest.mark.parametrize("policy", [Value, Fifo, Edf])
+def test_what_no_exit_can_do_is_refused_whatever_the_policy_admits(
+    make_model: MakeModel, policy: type[DispatchPolicy]
+) -> None:
+    """As the daemon does: a policy that looks at no load is not asked about bounds."""
+    tight, loose = Bounds(max_latency=0.005), Bounds(max_latency=0.5)
+    done = play(
+        make_model(), [Arrival(0.1 * n, bounds=(tight, loose)[n % 2]) for n in range(20)], policy
+    )
+    assert (done.fate[::2] == Fate.INFEASIBLE).all()
+    assert (done.fate[1::2] == Fate.ANSWERED).all()
+
+
+@pytest.mark.parametrize("policy", [Value, Edf])
+def test_nobody_waits_as_long_as_an_overload_lasts(
+    make_model: MakeModel, policy: type[DispatchPolicy]
+) -> None:
+    """20 s of three times what the device can do, all of it in a hurry but one request a second
+    without bounds and one with a floor."""
+    model = make_model(growth=1.0)
+    hurried = poisson(100.0, 20.0, bounds=Bounds(max_latency=0.2))
+    others = [
+        Arrival(0.5 * n, bounds=Bounds(min_accuracy=0.7) if n % 2 else Bounds()) for n in range(40)
+    ]
+    arrivals = sorted([*hurried, *others], key=lambda arrival: arrival.time)
+    done = play(model, arrivals, policy, max_backlog=0.4)
+    other = done[np.array([arrival.bounds.max_latency is None for arrival in arrivals])]
+    assert other.answered.sum() >= 10
+    assert (other.fate[~other.answered] == Fate.OVERLOADED).all()
+    assert other.latency.max() <= 5 * 0.4 + 0.2
+    assert not other.missed.any()
+
+
 def test_a_policy_can_give_up(make_model: MakeModel) -> None:
     class Hopeless(InRank):
         name = "hopeless"
@@ -143,7 +178,7 @@ def test_a_policy_can_give_up(make_model: MakeModel) -> None:
             return Turn(refuse=[task for group in waiting.values() for task in group])
 
     done = play(make_model(), [Arrival(0.0), Arrival(1.0)], Hopeless)
-    assert (done.fate == Fate.GIVEN_UP).all()
+    assert (done.fate == Fate.OVERLOADED).all(), "what the daemon says of them, too"
     assert not done.effective.any()
 
 
@@ -372,6 +407,24 @@ def test_a_policy_that_fails_is_told_of_and_harms_nothing(make_model: MakeModel)
         "the dispatch policy 'broken' failed in choose(): KeyError: 'no such thing'",
     )
     assert done.latency.tolist() == play(make_model(), arrivals).latency.tolist()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no idea"), SystemExit("no idea")])
+def test_an_exit_policy_that_fails_is_told_of_and_the_default_decides(
+    make_model: MakeModel, error: BaseException
+) -> None:
+    class Broken:
+        by_threshold = True
+
+        def decide(self, view: Any) -> Any:
+            raise error
+
+    arrivals = poisson(30.0, 2.0, bounds=Bounds(max_latency=0.05))
+    model = make_model()
+    done = play(replace(model, policy=Broken()), arrivals)
+    assert done.exit.tolist() == play(model, arrivals).exit.tolist()
+    assert done.policy_failures >= len(arrivals)
+    assert done.failures == (f"the exit policy of 'm' failed: {type(error).__name__}: no idea",)
 
 
 def test_progress_is_told(make_model: MakeModel) -> None:

@@ -296,6 +296,9 @@ def test_what_makes_no_sense_is_refused() -> None:
     for lanes, classes in ((0, 1), (1, 0)):
         with pytest.raises(ValueError, match="at least 1"):
             upper_bound(tasks, lanes, classes=classes)
+    for span in ((0.0, np.inf, 2.0), (0.0, 1.0, np.inf), (0.0, np.nan, 2.0), (1.0, 1.0, 2.0)):
+        with pytest.raises(ValueError, match="finite"):
+            Slow(*span)
     with pytest.raises(ValueError, match="overlap at 2"):
         upper_bound(tasks, slow=[Slow(0.0, 3.0, 2.0), Slow(2.0, 4.0, 2.0)])
     for start, end, factor in ((-1.0, 1.0, 2.0), (2.0, 1.0, 2.0), (0.0, 1.0, 0.5)):

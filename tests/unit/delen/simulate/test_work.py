@@ -134,7 +134,7 @@ def test_from_a_profile_with_noise(make_costs: Callable[..., Costs]) -> None:
     assert work.least[0] == pytest.approx([0.018, 0.022])
     assert work.seconds[0] == pytest.approx([0.021, 0.0265])
     assert work.longest == pytest.approx(0.01 + 1.5 * 0.03)
-    assert work.answer == pytest.approx(0.0048)
+    assert work.beside == pytest.approx(0.0048)
     assert work.energy == pytest.approx((0.1, 0.3))
 
 

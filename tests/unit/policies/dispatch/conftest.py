@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from delen.dispatch import DispatchPolicy, Key, SortedGroup, Task, Turn
+from delen.dispatch import DispatchPolicy, Key, Task, Turn
+from tests.sorted_group import SortedGroup
+
+
+class WaitingTask(Task):
+    """A task that tests may change."""
+
+    __slots__ = ()
+    __setattr__ = object.__setattr__
 
 
 @dataclass
@@ -70,7 +78,7 @@ class World:
             "exit": segment - 1,
             "confidence": 0.5 if segment else 0.0,
         }
-        task = Task(segment=segment, **{**known, **given})
+        task = WaitingTask(segment=segment, **{**known, **given})
         key = Key(task.model, segment)
         self.groups.setdefault(key, SortedGroup(key)).add(task)
         return task
@@ -100,7 +108,9 @@ class World:
                 if task.segment == task.last:
                     policy.ended(now, task)
                     continue
-                task.exit, task.segment = task.segment, task.segment + 1
+                reached = task.segment
+                for name, value in (("exit", reached), ("segment", reached + 1)):
+                    object.__setattr__(task, name, value)
                 key = Key(task.model, task.segment)
                 self.groups.setdefault(key, SortedGroup(key)).add(task)
             if turn.run:

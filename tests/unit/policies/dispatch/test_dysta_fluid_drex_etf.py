@@ -23,9 +23,18 @@ def test_dysta_weighs_slack_against_the_rest(world):
 
 
 def test_dysta_goes_on_with_what_has_not_idled(world):
-    world.wait(1, arrived=-9.0)
-    running = world.wait(1, arrived=-0.01)
+    world.wait(1, arrived=-0.01, waiting_since=-0.01)
+    running = world.wait(1, arrived=-9.0, waiting_since=0.0)
     assert list(world.ask(Dysta()).run) == [running]
+
+
+def test_dysta_counts_from_the_end_of_the_last_segment_however_long_that_took(world):
+    """One has waited since it came and the other has run, slowly, until a moment ago."""
+    waiting = world.wait(1, arrived=0.0, waiting_since=0.0)
+    ran = world.wait(1, arrived=0.0, waiting_since=5.0)
+    assert list(world.ask(Dysta(), now=5.0).run) == [ran]
+    world.leave(ran)
+    assert list(world.ask(Dysta(), now=5.0).run) == [waiting]
 
 
 def test_dysta_learns_how_long_segments_really_take(world):

@@ -248,3 +248,36 @@ def test_a_decision_looks_at_few_of_many(world):
     fresh = Value()
     world.ask(fresh)
     assert len(fresh._known) <= looked <= 3 * 2 + 8
+
+
+def test_nothing_is_kept_of_a_model_that_was_unloaded(world):
+    policy = Value()
+    for model in ("m", "n"):
+        world.wait(0, model=model, deadline=0.001)
+        world.ask(policy)
+        world.groups.clear()
+    del world.figures["n"]
+    world.wait(0)
+    world.ask(policy)
+    assert set(policy._worths) == {key.model for key in policy._fronts} | {"m"} == {"m"}
+
+
+def test_what_has_waited_long_is_answered_with_what_it_has(world):
+    kept = [world.wait(0, deadline=9.0) for _ in range(9)]
+    waited = world.wait(1, confidence=0.1, patience=1.0)
+    patient = world.wait(1, confidence=0.1, patience=2.0)
+    floor = world.wait(1, confidence=0.1, patience=1.0, floor=True)
+    turn = world.ask(Value(), now=1.01)
+    assert list(turn.answer) == [waited]
+    assert not turn.refuse
+    assert not {waited, patient, floor, *kept}.isdisjoint(turn.run)
+
+
+def test_one_that_may_be_late_tries_where_nobody_waits_for_the_device(world):
+    world.figures["m"].late_by = 0.001
+    hopeful = world.wait(0, deadline=0.0105)
+    assert list(world.ask(Value()).run) == [hopeful]
+    world.wait(1, deadline=1.0, confidence=0.1)
+    turn = world.ask(Value())
+    assert hopeful not in turn.run
+    assert hopeful in turn.refuse
