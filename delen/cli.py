@@ -16,6 +16,7 @@ COMMANDS = {
     "plan": ("delen.commands.plan", "say what bounds would buy now"),
     "models": ("delen.commands.models", "list, load and unload models"),
     "profile": ("delen.commands.profile", "measure a bundle on this device"),
+    "trace": ("delen.commands.trace", "write a trace: which app asks for what, and when"),
     "simulate": ("delen.commands.simulate", "play a trace on a device that is not here"),
     "bench": ("delen.commands.bench", "replay a trace against a daemon or an engine"),
     "doctor": ("delen.commands.doctor", "look at the device, its power sources and the daemon"),

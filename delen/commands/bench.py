@@ -52,7 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="dispatch policies, one after another; with --bundle only",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration for --bundle")
-    parser.add_argument("--trace", type=Path, required=True, metavar="FILE", help="who asks what")
+    parser.add_argument(
+        "--trace",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="who asks what (delen trace writes one)",
+    )
     parser.add_argument(
         "--inputs",
         action="append",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from delen.simulate.trace import Trace
 
 LATENCIES = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-_ENERGIES = {"uJ": 1e-6, "mJ": 1e-3, "J": 1.0}
+TIMES = {**LATENCIES, "min": 60.0, "h": 3600.0}
+ENERGIES = {"uJ": 1e-6, "mJ": 1e-3, "J": 1.0}
 _QUANTITY = re.compile(r"\s*([+-]?[0-9.]+(?:e[+-]?[0-9]+)?)\s*([A-Za-z]+)\s*")
 
 
@@ -27,8 +29,8 @@ def quantity(units: dict[str, float]) -> Callable[[str], float]:
             known = ", ".join(units)
             raise argparse.ArgumentTypeError(f"{text!r} must be a number with a unit ({known})")
         try:
-            return float(match[1]) * units[match[2]]
-        except ValueError:
+            return float(Decimal(match[1]) * Decimal(repr(units[match[2]])))
+        except ArithmeticError:
             raise argparse.ArgumentTypeError(f"{match[1]!r} is no number") from None
 
     return read
@@ -55,7 +57,7 @@ def add_bounds(parser: argparse.ArgumentParser) -> None:
     bounds = parser.add_argument_group("bounds")
     bounds.add_argument("--max-latency", type=quantity(LATENCIES), metavar="20ms")
     bounds.add_argument("--min-accuracy", type=float, metavar="0.9")
-    bounds.add_argument("--max-energy", type=quantity(_ENERGIES), metavar="50mJ")
+    bounds.add_argument("--max-energy", type=quantity(ENERGIES), metavar="50mJ")
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:

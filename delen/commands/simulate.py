@@ -53,7 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the device: its profile of the bundle; or, "
         "alone, a network of which only the profile with accuracies is known",
     )
-    parser.add_argument("--trace", type=Path, required=True, metavar="FILE", help="who asks what")
+    parser.add_argument(
+        "--trace",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="who asks what (delen trace writes one)",
+    )
     parser.add_argument(
         "--policy", nargs="+", metavar="NAME", help="dispatch policies (default: all there are)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -11,6 +12,7 @@ import numpy as np
 from delen.bounds import Bounds
 from delen.plan import OperatingPoint
 from delen.simulate.arrivals import Arrivals, Bursts, Camera, Poisson
+from delen.simulate.requests import Requests
 from delen.simulate.trace import Arrival, Trace
 
 Kind = Literal["poisson", "bursts", "cameras"]
@@ -33,7 +35,8 @@ class App:
     """A tenant ``name`` whose requests arrive by ``arrivals`` and ask bounds of ``mix``.
 
     With ``streams``, so many sources of the app each send by ``arrivals``, as streams of their
-    own. Raises ValueError for a mix without a share above 0.
+    own; those of two apps of one name are numbered on. Raises ValueError for a mix without a
+    share above 0.
     """
 
     name: str
@@ -56,26 +59,38 @@ class App:
         return self.arrivals.rate * (self.streams or 1)
 
 
-def make_trace(apps: Sequence[App], duration: float, seed: int) -> Trace:
+def draw(apps: Sequence[App], duration: float, seed: int) -> Requests:
     """The requests of all ``apps`` in ``duration`` seconds.
 
     Each app draws from a generator of its own, so that an app's requests stay as they are when
-    another comes or goes behind it.
+    another comes or goes behind it. Raises InvalidInput naming the field of an app that is wrong.
     """
-    arrivals: list[Arrival] = []
+    kinds: list[Arrival] = []
+    times, asked = [np.empty(0)], [np.empty(0, np.int64)]
+    streams: Counter[str] = Counter()
     for app, sequence in zip(apps, np.random.SeedSequence(seed).spawn(len(apps)), strict=True):
         rng = np.random.default_rng(sequence)
         shares = np.array([mixed.share for mixed in app.mix])
-        for source in range(app.streams or 1):
-            stream = None if app.streams is None else f"{app.name}-{source}"
-            times = app.arrivals.times(duration, rng)
-            asked = rng.choice(len(shares), len(times), p=shares / shares.sum())
-            arrivals += [
-                Arrival(time, app.name, app.model, stream, app.priority, app.mix[kind].bounds)
-                for time, kind in zip(times.tolist(), asked.tolist(), strict=True)
+        for _ in range(app.streams or 1):
+            stream = None
+            if app.streams is not None:
+                stream = f"{app.name}-{streams[app.name]}"
+                streams[app.name] += 1
+            times.append(app.arrivals.times(duration, rng))
+            chosen = rng.choice(len(shares), len(times[-1]), p=shares / shares.sum())
+            asked.append(len(kinds) + chosen)
+            kinds += [
+                Arrival(0.0, app.name, app.model, stream, app.priority, mixed.bounds)
+                for mixed in app.mix
             ]
-    arrivals.sort(key=lambda arrival: arrival.time)
-    return Trace(tuple(arrivals))
+    unsorted = np.concatenate(times)
+    order = np.argsort(unsorted, kind="stable")
+    return Requests(unsorted[order], np.concatenate(asked)[order], tuple(kinds))
+
+
+def make_trace(apps: Sequence[App], duration: float, seed: int) -> Trace:
+    """The requests of all ``apps`` in ``duration`` seconds, as ``draw`` has them."""
+    return Trace(tuple(draw(apps, duration, seed)))
 
 
 def latency_cap(point: OperatingPoint, factor: float = 3.0) -> Bounds:

@@ -52,7 +52,9 @@ def file(tmp_path: Path, image: Image8, png: Callable[[Image8], bytes]) -> Path:
     return file
 
 
-@pytest.mark.parametrize("command", [[], ["infer"], ["plan"], ["models"], ["power"], ["profile"]])
+@pytest.mark.parametrize(
+    "command", [[], ["infer"], ["plan"], ["models"], ["power"], ["profile"], ["trace"]]
+)
 def test_help_has_an_example(delen: Run, command: list[str]) -> None:
     ended = delen(*command, "--help")
     assert ended.returncode == 0

@@ -15,13 +15,14 @@ from delen.simulate.apps import (
     Kind,
     Mixed,
     accuracy_floor,
+    draw,
     energy_cap,
     latency_cap,
     make_trace,
     standard_apps,
     standard_mixes,
 )
-from delen.simulate.arrivals import Camera, Poisson
+from delen.simulate.arrivals import Camera, Poisson, Window
 from delen.simulate.population import synthetic
 from policies.planner import Planner, PlannerSettings
 
@@ -65,6 +66,23 @@ def test_an_app_keeps_its_requests_when_another_joins() -> None:
     alone, both = make_trace([one], 10.0, 5), make_trace([one, two], 10.0, 5)
     assert [a for a in both if a.tenant == "one"] == list(alone)
     assert make_trace([one, two], 10.0, 5) == both != make_trace([one, two], 10.0, 6)
+
+
+def test_streams_of_one_tenants_apps_are_numbered_on() -> None:
+    apps = [
+        App("cam", Camera(2.0), streams=2),
+        App("cam", Poisson(9.0)),
+        App("cam", Camera(5.0), streams=1),
+    ]
+    counts = Counter(arrival.stream for arrival in make_trace(apps, 10.0, 0))
+    assert (counts["cam-0"], counts["cam-1"], counts["cam-2"]) == (20, 20, 50)
+    assert set(counts) == {"cam-0", "cam-1", "cam-2", None}
+
+
+def test_tenants_are_counted_those_without_requests_too() -> None:
+    window = Window(Poisson(5.0), 100.0, 200.0)
+    requests = draw([App("a", Camera(5.0)), App("b", window), App("a", Camera(1.0))], 10.0, 0)
+    assert requests.by_tenant() == {"a": 60, "b": 0}
 
 
 def test_bounds_are_set_from_exits(points: tuple[OperatingPoint, ...]) -> None:

@@ -4,13 +4,15 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from delen.bounds import Bounds
 from delen.errors import ERRORS_BY_CODE, InvalidInput, TraceError
-from delen.simulate.trace import COLUMNS, Arrival, Trace, read_trace, write_trace
+from delen.simulate.requests import Requests
+from delen.simulate.trace import COLUMNS, Arrival, Trace, read_trace
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}", fullmatch=True)
 CAPS = st.floats(min_value=1e-300, max_value=1e300, exclude_min=True)
@@ -28,6 +30,11 @@ ARRIVALS = st.builds(
         max_energy=st.none() | CAPS,
     ),
 )
+
+
+def columns(trace: Trace) -> Requests:
+    times = np.array([arrival.time for arrival in trace])
+    return Requests(times, np.arange(len(trace)), trace.arrivals)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -50,7 +57,7 @@ def test_what_is_written_is_read_back_exactly(
 ) -> None:
     trace = Trace(tuple(sorted(arrivals, key=lambda arrival: arrival.time)))
     file = tmp_path_factory.mktemp("trace") / "trace.csv"
-    write_trace(trace, file)
+    columns(trace).write(file)
     assert read_trace(file) == trace
 
 
@@ -92,7 +99,7 @@ def test_only_the_time_is_required_and_columns_come_in_any_order(tmp_path: Path)
 
 def test_columns_that_say_nothing_are_not_written(tmp_path: Path) -> None:
     file = tmp_path / "trace.csv"
-    write_trace(Trace((Arrival(0.25), Arrival(1.0, bounds=Bounds(max_latency=0.02)))), file)
+    columns(Trace((Arrival(0.25), Arrival(1.0, bounds=Bounds(max_latency=0.02))))).write(file)
     assert file.read_text() == "time_s,max_latency_ms\n0.25,\n1.0,20\n"
 
 

@@ -1,0 +1,198 @@
+"""``delen trace``: write a trace of apps that ask at random."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import inf, isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from delen.commands.common import TIMES, quantity, seed
+from delen.commands.table import progress_bar
+from delen.errors import ConfigError, DelenError, InvalidInput
+
+if TYPE_CHECKING:
+    from delen.simulate.apps import App
+    from delen.simulate.arrivals import Arrivals
+
+MOST_REQUESTS = 20_000_000
+"""A day of 230 a second. Making them takes some 60 bytes each, and playing them far more."""
+
+MOST_CHANGES = 1_000_000
+"""Of rates, in bursts and recordings."""
+
+KEYS = """\
+keys of an app:
+  rate=30                  requests a second; of each stream, where there are several
+  arrivals=poisson         poisson: each by itself (the default)
+           bursts          Poisson between a calm and a burst rate: peak=3 times the mean rate,
+                           for share=0.2 of the time, dwell=1s each
+           camera          at a fixed rate, the first after phase=0s (default: at random), each
+                           up to jitter=5ms late (default: 0)
+           recorded        Poisson at the rates in record=FILE, a line for each step=1s, over
+                           and over; scaled to the mean rate, if that is given
+  from=20s, to=40s         when the app is there (default: always)
+  streams=4                so many sources of their own
+  model=NAME, priority=2   as in a request
+  max-latency=20ms, min-accuracy=0.9, max-energy=50mJ
+                           the bounds of all requests; or of a part of them, behind part=3: every
+                           part has bounds of its own, and is drawn as often as its number says
+times: us, ms, s, min, h; energies: uJ, mJ, J"""
+
+EXAMPLE = """\
+example: delen trace --output day.csv --duration 1min --seed 1 \\
+           --app doorbell:rate=15,arrivals=camera,jitter=10ms,streams=4,max-latency=20ms \\
+           --app search:rate=60,arrivals=bursts,part=3,min-accuracy=0.88,part=1 \\
+           --app robot:rate=40,from=20s,to=40s,max-latency=10ms,priority=2"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Write a trace for delen simulate and delen bench: when which app asks for what. The same\n"
+        "seed gives the same trace."
+    )
+    parser.epilog = f"{KEYS}\n\n{EXAMPLE}"
+    parser.add_argument(
+        "--app",
+        type=_app,
+        action="append",
+        required=True,
+        metavar="NAME:KEY=VALUE,...",
+        help="a tenant and its requests, by the keys below; may be given several times, also for "
+        "one name",
+    )
+    parser.add_argument(
+        "--duration", type=_duration, required=True, metavar="10min", help="how long they ask"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the trace")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    parser.add_argument("--seed", type=seed, default=0, help="of all that is random (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    from delen.simulate.apps import draw
+
+    for app in options.app:
+        _check_stay(app, options.duration)
+    _check_size(options.app, options.duration)
+    try:
+        with _whole_file(options.output, options.overwrite) as unfinished:
+            requests = draw(options.app, options.duration, options.seed)
+            if not len(requests):
+                raise DelenError(
+                    f"nobody asked anything in {options.duration:g} s, and nothing is written; "
+                    "give a longer --duration, or --app higher rates"
+                )
+            requests.write(unfinished, progress_bar("trace", options.json))
+    except OSError as error:
+        raise DelenError(f"--output {options.output} cannot be written: {error}") from error
+    counts = requests.by_tenant()
+    if options.json:
+        print(json.dumps(_summary(options.output, options.duration, counts)))
+    else:
+        print(_table(options.output, options.duration, counts))
+    return 0
+
+
+def _summary(file: Path, duration: float, counts: Mapping[str, int]) -> dict[str, object]:
+    return {
+        "file": str(file),
+        "seconds": duration,
+        "requests": sum(counts.values()),
+        "tenants": {name: {"requests": count} for name, count in counts.items()},
+    }
+
+
+def _table(file: Path, duration: float, counts: Mapping[str, int]) -> str:
+    lines = [f"{file}: {sum(counts.values())} requests in {duration:g} s"]
+    width = max(len("tenant"), *map(len, counts))
+    lines.append(f"{'tenant':<{width}} {'requests':>9} {'a second':>9}")
+    lines += [
+        f"{name:<{width}} {count:>9} {count / duration:>9.4g}" for name, count in counts.items()
+    ]
+    return "\n".join(lines)
+
+
+def _app(text: str) -> App:
+    from delen.commands.app_text import read_app
+
+    return read_app(text)
+
+
+def _duration(text: str) -> float:
+    seconds = quantity(TIMES)(text)
+    if not (seconds > 0 and isfinite(seconds)):
+        raise argparse.ArgumentTypeError(f"{text!r} must be finite and above 0 s")
+    return seconds
+
+
+def _stay(arrivals: Arrivals) -> tuple[Arrivals, float, float]:
+    """How an app's requests arrive while it is there, and from and to when it is."""
+    from delen.simulate.arrivals import Window
+
+    if isinstance(arrivals, Window):
+        return arrivals.inner, arrivals.start, arrivals.end
+    return arrivals, 0.0, inf
+
+
+def _check_stay(app: App, duration: float) -> None:
+    _, start, end = _stay(app.arrivals)
+    if start >= duration:
+        raise ConfigError(
+            f"--app {app.name}: from is {start:g} s, when the trace has ended: --duration is "
+            f"{duration:g} s"
+        )
+    if duration < end < inf:
+        raise ConfigError(
+            f"--app {app.name}: to is {end:g} s, after the trace's end: --duration is "
+            f"{duration:g} s; leave it out for an app that stays"
+        )
+
+
+def _check_size(apps: Sequence[App], duration: float) -> None:
+    """ConfigError where ``apps`` would take too much memory or time to draw."""
+    from delen.simulate.arrivals import Bursts, Recorded
+
+    requests = changes = 0.0
+    for app in apps:
+        inner, start, end = _stay(app.arrivals)
+        seconds, streams = min(end, duration) - start, app.streams or 1
+        requests += app.rate * seconds
+        changes += streams
+        if isinstance(inner, Bursts):
+            changes += streams * seconds * 2 * inner.share / inner.dwell
+        elif isinstance(inner, Recorded):
+            changes += streams * seconds / inner.step
+    if requests > MOST_REQUESTS:
+        raise ConfigError(
+            f"--app: about {requests:.2g} requests in {duration:g} s are too many; up to "
+            f"{MOST_REQUESTS:,} are written: lower rate or --duration"
+        )
+    if changes > MOST_CHANGES:
+        raise ConfigError(
+            f"--app: rates that change about {changes:.2g} times, counting each stream, are too "
+            f"much; up to {MOST_CHANGES:,} changes are drawn: raise dwell or step, or lower "
+            "streams or --duration"
+        )
+
+
+@contextmanager
+def _whole_file(target: Path, overwrite: bool) -> Iterator[Path]:
+    """A file beside ``target`` to write to, that becomes ``target`` if the block succeeds."""
+    if not target.parent.is_dir():
+        raise InvalidInput(f"--output {target}: there is no folder {target.parent}", "output")
+    if target.exists() and not target.is_file():
+        raise InvalidInput(f"--output {target} is no file; give the name of one", "output")
+    if target.exists() and not overwrite:
+        raise InvalidInput(f"--output {target} exists; give another file, or --overwrite", "output")
+    unfinished = target.parent / f".{target.name}.unfinished-{os.getpid()}"
+    try:
+        yield unfinished
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
