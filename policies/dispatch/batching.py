@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 
-from delen.dispatch import Figures, Group, Task
+from delen.dispatch import Figures, Group, Key, Task, Turn
 
 
 def first_in_rank(groups: Iterable[Group]) -> Task:
@@ -35,6 +35,22 @@ def join(lead: Task, group: Group, now: float, figures: Figures) -> Sequence[Tas
             break
         batch.append(task)
     return batch
+
+
+def go_on(
+    waiting: Mapping[Key, Group],
+    figures: Mapping[str, Figures],
+    reached: Callable[[Task], bool],
+) -> Turn | None:
+    """Tasks that have started go before new ones: those that ``reached`` the exit chosen for them
+    are answered, the others run on. None where none has started."""
+    started = [group for key, group in waiting.items() if key.segment > 0]
+    if not started:
+        return None
+    lead = first_in_rank(started)
+    tasks = waiting[Key(lead.model, lead.segment)].first(figures[lead.model].max_batch)
+    done = [task for task in tasks if reached(task)]
+    return Turn(answer=done) if done else Turn(run=tasks)
 
 
 def sizes(most: int) -> Sequence[int]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 
 from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
-from policies.dispatch.batching import first_in_rank, sizes
+from policies.dispatch.batching import go_on, sizes
 
 _ALLOWED = 0.05
 _MOST = 1000.0
@@ -31,12 +31,9 @@ class EdgeServing:
     def choose(
         self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
     ) -> Turn:
-        started = [group for key, group in waiting.items() if key.segment > 0]
-        if started:
-            lead = first_in_rank(started)
-            tasks = waiting[Key(lead.model, lead.segment)].first(figures[lead.model].max_batch)
-            done = [task for task in tasks if self._reached(task)]
-            return Turn(answer=done) if done else Turn(run=tasks)
+        started = go_on(waiting, figures, self._reached)
+        if started is not None:
+            return started
         best = -inf
         run: Sequence[Task] = ()
         for key, group in waiting.items():

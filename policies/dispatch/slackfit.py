@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
-from policies.dispatch.batching import first_in_rank, sizes
+from policies.dispatch.batching import first_in_rank, go_on, sizes
 
 
 class SlackFit:
@@ -25,12 +25,9 @@ class SlackFit:
     def choose(
         self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
     ) -> Turn:
-        started = [group for key, group in waiting.items() if key.segment > 0]
-        if started:
-            lead = first_in_rank(started)
-            tasks = waiting[Key(lead.model, lead.segment)].first(figures[lead.model].max_batch)
-            done = [task for task in tasks if self._reached(task)]
-            return Turn(answer=done) if done else Turn(run=tasks)
+        started = go_on(waiting, figures, self._reached)
+        if started is not None:
+            return started
         lead = first_in_rank(waiting.values())
         group, known = waiting[Key(lead.model, 0)], figures[lead.model]
         exit, batch = self._fit(lead.deadline - now, lead.last, len(group), known)
