@@ -9,7 +9,7 @@ Latencies are those of receipts. The simulator is told two things of the run bes
 measured and no fit: how fast the device was by and by (the daemon's ``delen_slowdown``), since this
 machine's speed changes from minute to minute; and the host's time for a request beside the engine's
 own (``front``: the client in this process, by the processor time of its thread; or HTTP, by that of
-the daemon before the run, alone and in a crowd). "As profiled" is without the first.
+the daemon, alone before the run, and in a crowd). "As profiled" is without the first.
 
 Each round takes ten traces and a quarter of a minute: ``--seeds 5 --seconds 20`` some 20 minutes.
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.request import urlopen
 
 import numpy as np
@@ -34,6 +34,8 @@ from delen.simulate.run import RunSettings, run
 from delen.simulate.summary import summarise
 from delen.simulate.trace import Trace
 from delen.simulate.upper_bound import Slow
+
+T = TypeVar("T")
 
 _LOOK = 0.5
 """Seconds between two looks at the slowdown."""
@@ -121,7 +123,11 @@ def in_process(setting: Setting) -> Iterator[InProcess]:
 
 
 class OverHttp:
-    """A daemon, and its client in this process."""
+    """A daemon, and its client in this process.
+
+    What HTTP takes in a crowd is measured before the run, by clients that ask again at once, and in
+    the run; the less of the two counts, since a run has both crowds and lonely requests.
+    """
 
     def __init__(self, setting: Setting, server: Daemon, tensor: bytes) -> None:
         self._setting = setting
@@ -144,22 +150,35 @@ class OverHttp:
     def play(self, plan: Plan) -> Seen:
         url = f"http://{self._server.host}:{self._server.port}"
         target = HttpTarget(url, plan.inputs, self._setting.model.name)
-        with _watch(lambda: self._counters()["delen_slowdown"]) as slowdown:
-            summary = _replay(plan, target)
+
+        def replay() -> dict[str, Any]:
+            with _watch(lambda: self._counters()["delen_slowdown"]) as slowdown:
+                summary = _replay(plan, target)
+            return summary | {"slowdown": tuple(slowdown)}
+
+        summary, seconds = self._processor_of_http(replay)
+        meanwhile = seconds / summary["requests"]
+        less = min(1.0, meanwhile / sum(self._crowded)) if sum(self._crowded) else 1.0
+        crowded = self._crowded[0] * less, self._crowded[1] * less
         threads = config_of({})["server.threads"]
-        return Seen(summary, tuple(slowdown), self._front, self._crowded, threads)
+        return Seen(summary, summary.pop("slowdown"), self._front, crowded, threads)
 
     def _measure(self, ask: Callable[[], list[float]]) -> tuple[float, float]:
         """Seconds from a request's arrival until the engine has it, and of the processor, of HTTP
         alone, for each of the requests that ``ask`` sends and gives the queueing times of."""
+        queued, seconds = self._processor_of_http(ask)
+        host = self._setting.host
+        waiting = max(0.0, float(np.median(queued)) - host.request - host.batch)
+        return waiting, seconds / len(queued)
+
+    def _processor_of_http(self, do: Callable[[], T]) -> tuple[T, float]:
+        """What ``do`` gives, and the seconds of the processor that HTTP took meanwhile."""
         before, used, began = self._counters(), self._processor(), time.monotonic()
-        queued = ask()
+        done = do()
         elapsed = time.monotonic() - began
         used, after = self._processor() - used, self._counters()
         known = self._engine_seconds({name: after[name] - before[name] for name in after})
-        host = self._setting.host
-        waiting = max(0.0, float(np.median(queued)) - host.request - host.batch)
-        return waiting, max(0.0, used - known - self._idle * elapsed) / len(queued)
+        return done, max(0.0, used - known - self._idle * elapsed)
 
     def _one_by_one(self, tensor: bytes) -> list[float]:
         connection = Connection(self._server.host, self._server.port)
