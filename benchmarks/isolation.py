@@ -40,7 +40,7 @@ from delen.simulate.trace import Trace
 CALM_LOAD, FLOOD_LOAD = 0.3, 3.0
 REQUESTS, SECONDS = 600, 15.0
 """A run is of so many requests of the calm app at least, and so many seconds: until what the flood
-may use at once (``shares.BURST``) is long used up."""
+may use at once (``shares.REQUESTS``) is long used up."""
 SEEDS = 5
 MOST = 1.0
 """Points by which violations may rise."""

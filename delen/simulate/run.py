@@ -133,6 +133,7 @@ class _Run:
         running, replies, network = self._running, self._replies, self._network
         step = max(1, count // _STEPS)
         next_arrival = arrivals[0].time + network if count else inf
+        # What goes before an ended batch, which waits for the host: at most one thing a reader.
         passed, readers = 0, self._readers
         while True:
             ended = running.next_end
