@@ -350,7 +350,7 @@ class Worker:
         if waits is not None and waits[task.segment] > 0:
             self._fail(job, still_loading(job.model.name, waits[task.segment]))
             return
-        self._fail(job, Overloaded("other work left no time for it", retry_after=wait))
+        self._fail(job, Overloaded("it could not be started in time", retry_after=wait))
 
     def _may_audit(self) -> bool:
         scheduler = self._scheduler

@@ -63,12 +63,16 @@ def test_a_retry_with_the_nearest_energy_is_answered_within_it(api: Api, image: 
 
 
 def test_following_the_nearest_latency_leads_to_an_answer(api: Api, image: Image8) -> None:
+    """Where the machine is slow to start it at the very limit, it is to be tried again."""
     bound = TINY
     for _ in range(20):
         answer = api.raw(image, max_latency_ms=bound)
         if answer.status == 200:
             return
-        bound = answer.error(422, "infeasible_bound")["nearest"]["max_latency_ms"]
+        if answer.status == 422:
+            bound = answer.error(422, "infeasible_bound")["nearest"]["max_latency_ms"]
+        else:
+            assert answer.error(503, "overloaded")["retry_after_s"] >= 0
     raise AssertionError("the nearest feasible latency was refused 20 times")
 
 

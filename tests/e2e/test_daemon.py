@@ -283,8 +283,8 @@ def test_what_waits_when_the_drain_time_is_over_is_refused(
     daemon.configure({"server": {"drain_seconds": 0.0}})
     assert "server.drain_seconds is now 0.0" in daemon.reload()
     with ThreadPoolExecutor(4) as pool:
-        asked = _ask_in_parallel(daemon, np.concatenate([images] * 10).tobytes(), 4, pool)
-        _wait_until_all_are_admitted(daemon, 4 * 10 * len(images), metric, until)
+        asked = _ask_in_parallel(daemon, np.concatenate([images] * 50).tobytes(), 4, pool)
+        _wait_until_all_are_admitted(daemon, 4 * 50 * len(images), metric, until)
         assert daemon.terminate() == 0
         _, refused = _check_answered_or_draining([request.result() for request in asked])
     assert refused >= 1
