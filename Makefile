@@ -9,7 +9,8 @@ serve: $(VENV)/.daemon ## install what serving needs and start the daemon
 	$(BIN)/delen-daemon
 
 test: $(VENV)/.test check ## run all checks and tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile tests/unit tests/multiexit_models
+	$(BIN)/pytest tests/integration tests/e2e
 
 zoo: $(VENV)/.test ## export every network of the zoo and hold it against torch
 	$(BIN)/pytest tests/multiexit_models/test_export_zoo.py -m 'zoo or not zoo'

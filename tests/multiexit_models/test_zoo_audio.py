@@ -211,10 +211,6 @@ def test_autocast_does_not_reach_the_spectrum() -> None:
         assert front(pcm).dtype == torch.float32
 
 
-def test_audio_exports_with_a_dynamic_batch() -> None:
-    check_export(tiny_audio(), tones(5, 1000), segments=(0,))
-
-
 def test_audio_refuses_what_it_cannot_take() -> None:
     (digits, _) = audio.ENTRIES
     shortest = audio.shortest_clip(8000)

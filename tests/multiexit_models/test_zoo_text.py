@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -90,27 +89,6 @@ def test_training_reaches_every_parameter() -> None:
     network = tiny().train()
     sum(logits.square().sum() for logits in network(torch.from_numpy(encoded(*TEXTS)))).backward()
     assert [name for name, value in network.named_parameters() if value.grad is None] == []
-
-
-def test_a_segment_exports_with_a_dynamic_batch() -> None:
-    onnxruntime = pytest.importorskip("onnxruntime", reason="graphs need onnxruntime")
-    network = tiny()
-    texts = torch.from_numpy(encoded(*TEXTS))
-    module = torch.nn.Sequential(network.segments[0], network.heads[0]).eval()
-    with torch.no_grad():
-        expected = module(texts).numpy()
-    batch = torch.export.Dim("batch", min=1, max=16)
-    program = torch.export.export(module, (texts[:2],), dynamic_shapes=({0: batch},))
-    np.testing.assert_allclose(program.module()(texts).detach(), expected, atol=1e-4)
-    exported = torch.onnx.export(program, dynamo=True, opset_version=18, verbose=False)
-    assert exported is not None
-    graph = io.BytesIO()
-    exported.save(graph)
-    session = onnxruntime.InferenceSession(graph.getvalue(), providers=["CPUExecutionProvider"])
-    (name,) = (value.name for value in session.get_inputs())
-    for count in (1, 3, 5):
-        (logits,) = session.run(None, {name: texts[:count].numpy()})
-        np.testing.assert_allclose(logits, expected[:count], atol=1e-4)
 
 
 def test_shapes_and_weights_that_cannot_be_are_refused() -> None:

@@ -144,22 +144,6 @@ def test_a_batch_is_answered_as_its_images_alone(member) -> None:
         assert (exit[2:] - single).abs().max() <= 1e-3 * exit.abs().max()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet-v3-small"])
-def test_segments_export_with_a_dynamic_batch(name: str) -> None:
-    network = make_vision(BY_NAME[name], 5, SHAPE).eval()
-    dynamic = {0: torch.export.Dim("batch", min=1, max=16)}
-    features = images(2)
-    for segment, head in zip(network.segments, network.heads, strict=True):
-        stage = torch.nn.Sequential(segment, head)
-        exported = torch.export.export(stage, (features,), dynamic_shapes=(dynamic,)).module()
-        for count in (1, 5):
-            batch = features[:1].expand(count, *features.shape[1:]).contiguous()
-            with torch.no_grad():
-                torch.testing.assert_close(exported(batch), stage(batch), rtol=1e-4, atol=1e-5)
-        with torch.no_grad():
-            features = segment(features)
-
-
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet-b0", "mobilenet-v3-small"])
 def test_other_classes_replace_the_last_layer_alone(name: str) -> None:
     backbone = BY_NAME[name]

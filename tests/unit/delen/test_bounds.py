@@ -15,7 +15,7 @@ from delen.errors import InvalidInput
 
 CAPS = ("max_latency", "max_energy")
 NAMES = (*CAPS, "min_accuracy")
-NO_NUMBERS = (True, False, "0.5", b"1", [0.5], {}, object(), 1j, np.bool_(True), np.array([0.5]))
+NO_NUMBERS = (True, False, "0.5", b"1", [0.5], {}, Ellipsis, 1j, np.bool_(True), np.array([0.5]))
 
 
 def refusal(make: type, **given: Any) -> InvalidInput:

@@ -150,7 +150,11 @@ WRONG_VALUES = [(s, value) for s in SETTINGS for value in WRONG[type(s.default)]
 ]
 
 
-@pytest.mark.parametrize(("setting", "value"), WRONG_VALUES, ids=str)
+def _name(value: Any) -> str:
+    return value.name if isinstance(value, Setting) else str(value)
+
+
+@pytest.mark.parametrize(("setting", "value"), WRONG_VALUES, ids=_name)
 def test_a_wrong_value_in_a_file_is_refused_with_file_key_and_value(
     tmp_path: Path, setting: Setting, value: Any
 ) -> None:
@@ -164,7 +168,7 @@ def test_a_wrong_value_in_a_file_is_refused_with_file_key_and_value(
 @pytest.mark.parametrize(
     ("setting", "value"),
     [(s, value) for s in SETTINGS for value in OUT_OF_RANGE.get(s.name, [])],
-    ids=str,
+    ids=_name,
 )
 def test_a_wrong_value_in_the_environment_is_refused_with_the_variable(
     setting: Setting, value: Any
