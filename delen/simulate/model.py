@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from delen.bounds import Bounds
 from delen.calibration import Calibration
 from delen.costs import Costs
 from delen.energy import EnergyAccount
+from delen.plan import Plan
 from delen.profile import HostCosts, Profile
 from delen.scheduler.exits import ExitViews
 from delen.scheduler.figures import ModelFigures
+from delen.scheduler.judging import judge
 from delen.scheduler.plans import Plans
 from delen.simulate.device import durations
 from delen.simulate.population import Population
@@ -58,14 +61,18 @@ class ModelInPlay:
         self.host = model.host
         self._account = model.account
         self._means: dict[tuple[int, int], float] = {}
-        self.policy = model.policy
+        self._policy = model.policy
         self.costs = Costs(model.profile, model.account, model.level, lanes)
         self.plans = Plans(model.planner, self.costs)
-        self.views = ExitViews(model.planner, self.costs, model.macs)
+        self._views = ExitViews(model.planner, self.costs, model.macs)
         self.figures = ModelFigures(self.costs, model.calibration, model.max_batch)
         self.exits = model.population.exits
         self.confidence: list[list[float]] = model.population.confidence.tolist()
         self.correct: list[list[bool]] = model.population.correct.tolist()
+        self.failures = 0
+        """How often the exit policy failed."""
+        self.failure: str | None = None
+        """The first time, in words."""
 
     def spent(self, segment: int, batch: int, seconds: float) -> float | None:
         """Joules of one sample of a ``batch`` that took ``seconds`` in ``segment``; None if
@@ -76,3 +83,23 @@ class ModelInPlay:
             mean = self._means[segment, batch] = float(durations(cost.latency).mean())
         joules = self._account.predict(cost, cost.processor * seconds / mean)
         return None if joules is None else joules * self._account.factor(segment) / batch
+
+    def stops(
+        self,
+        exit: int,
+        confidence: float,
+        bounds: Bounds,
+        plan: Plan,
+        elapsed: float,
+        joules: float | None,
+        batch: int,
+    ) -> bool:
+        """Whether the exit policy stops at ``exit``, the default where it fails. The arguments are
+        those of ``ExitViews.at``."""
+        view = self._views.at(exit, confidence, bounds, plan, elapsed, joules, batch)
+        decision, error = judge(self._policy, view)
+        if error is not None:
+            self.failures += 1
+            problem = f"{type(error).__name__}: {error}"
+            self.failure = self.failure or f"the exit policy of {self.name!r} failed: {problem}"
+        return decision.stop
