@@ -57,9 +57,10 @@ class Job:
     def stops(self, exit: int, elapsed: float, batch: int) -> bool:
         """Whether the exit policy stops it at ``exit``, ``elapsed`` seconds after its arrival and
         having run in a ``batch`` of so many."""
-        return self.model.stops(
+        view = self.model.views.at(
             exit, self.confidence[exit], self.arrival.bounds, self.plan, elapsed, self.joules, batch
         )
+        return self.model.decide(view).stop
 
     def as_planned(self, exit: int, confidence: float) -> bool:
         """Whether the guarantee of its floor covers an answer from ``exit``."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from delen.bounds import Bounds
 from delen.calibration import Calibration
 from delen.costs import Costs
 from delen.energy import EnergyAccount
-from delen.plan import Plan
-from delen.profile import HostCosts, Profile
+from delen.plan import Decision, ExitView
+from delen.profile import HostCosts, Profile, SegmentCost
 from delen.scheduler.exits import ExitViews
 from delen.scheduler.figures import ModelFigures
 from delen.scheduler.judging import judge
@@ -60,11 +59,11 @@ class ModelInPlay:
         self.name = model.name
         self.host = model.host
         self._account = model.account
-        self._means: dict[tuple[int, int], float] = {}
+        self._usual: dict[tuple[int, int], tuple[SegmentCost, float]] = {}
         self._policy = model.policy
         self.costs = Costs(model.profile, model.account, model.level, lanes)
         self.plans = Plans(model.planner, self.costs)
-        self._views = ExitViews(model.planner, self.costs, model.macs)
+        self.views = ExitViews(model.planner, self.costs, model.macs)
         self.figures = ModelFigures(self.costs, model.calibration, model.max_batch)
         self.exits = model.population.exits
         self.confidence: list[list[float]] = model.population.confidence.tolist()
@@ -77,29 +76,20 @@ class ModelInPlay:
     def spent(self, segment: int, batch: int, seconds: float) -> float | None:
         """Joules of one sample of a ``batch`` that took ``seconds`` in ``segment``; None if
         unknown. Where they are made of processor time, a slow run takes more of them."""
-        cost = self.costs.cost(segment, batch)
-        mean = self._means.get((segment, batch))
-        if mean is None:
-            mean = self._means[segment, batch] = float(durations(cost.latency).mean())
+        usual = self._usual.get((segment, batch))
+        if usual is None:
+            cost = self.costs.cost(segment, batch)
+            usual = cost, float(durations(cost.latency).mean())
+            self._usual[segment, batch] = usual
+        cost, mean = usual
         joules = self._account.predict(cost, cost.processor * seconds / mean)
         return None if joules is None else joules * self._account.factor(segment) / batch
 
-    def stops(
-        self,
-        exit: int,
-        confidence: float,
-        bounds: Bounds,
-        plan: Plan,
-        elapsed: float,
-        joules: float | None,
-        batch: int,
-    ) -> bool:
-        """Whether the exit policy stops at ``exit``, the default where it fails. The arguments are
-        those of ``ExitViews.at``."""
-        view = self._views.at(exit, confidence, bounds, plan, elapsed, joules, batch)
+    def decide(self, view: ExitView) -> Decision:
+        """What the exit policy says, the default where it fails."""
         decision, error = judge(self._policy, view)
         if error is not None:
             self.failures += 1
             problem = f"{type(error).__name__}: {error}"
             self.failure = self.failure or f"the exit policy of {self.name!r} failed: {problem}"
-        return decision.stop
+        return decision

@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from math import inf
 
 from delen.dispatch import DispatchPolicy, Task
@@ -140,20 +139,17 @@ class _Run:
         spent = None if joules is None else size * joules
         self._scheduler.ran(now, batch, now - batch.began, measured, spent)
         self._ledger.ran(model.costs.slowdown.mean)
+        planned = self._manners.plans
         for task in tasks:
             job = self._jobs[task.id]
             job.spend(seconds / size, joules)
             confidence = job.confidence[segment]
-            if self._stops(now, job, segment, size):
+            elapsed = now - task.arrived + self._network
+            if job.stops(segment, elapsed, size) if planned else segment == task.last:
                 self._scheduler.end(now, task)
                 self._answer(now, task, segment, confidence)
             else:
                 self._scheduler.resume(now, task, confidence, job.joules_left)
-
-    def _stops(self, now: float, job: Job, segment: int, batch: int) -> bool:
-        if not self._manners.plans:
-            return segment == job.plan.exit
-        return job.stops(segment, now - job.arrival.time + self._network, batch)
 
     def _arrive(self, ended: float) -> None:
         """The next request is planned and waits, or is refused; a batch ``ended``, or will."""
@@ -210,7 +206,7 @@ class _Run:
     def _follow(self, now: float, orders: Orders) -> None:
         if orders.run is not None:
             self._start(now, orders.run)
-        for task in chain(orders.answer, orders.late):
+        for task in orders.answer + orders.late:
             self._answer(now, task, task.exit, task.confidence)
         for task in orders.refuse:
             del self._jobs[task.id]
