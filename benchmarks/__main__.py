@@ -23,6 +23,7 @@ from benchmarks import (
     power_overhead,
     reality,
     residency,
+    simulation,
 )
 
 BENCHMARKS = {
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "guarantee": guarantee.main,
     "decisions": decisions.main,
     "delen_conditions": delen_conditions.main,
+    "simulation": simulation.main,
     "dispatch": dispatch.main,
     "isolation": isolation.main,
     "residency": residency.main,

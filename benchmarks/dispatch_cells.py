@@ -26,9 +26,10 @@ from delen.simulate.apps import KINDS, App, make_trace, standard_apps
 from delen.simulate.arrivals import Recorded
 from delen.simulate.bound import bound_of
 from delen.simulate.device import DeviceSettings
+from delen.simulate.draws import draw_samples
 from delen.simulate.load import of_bundle, of_profile, profile_of
 from delen.simulate.model import SimulatedModel
-from delen.simulate.run import RunSettings, draw_samples, run
+from delen.simulate.run import RunSettings, run
 from delen.simulate.summary import summarise
 from delen.simulate.trace import Trace
 from policies.planner import PlannerSettings

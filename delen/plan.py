@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from delen.bounds import Bounds
 from delen.errors import Nearest
@@ -42,8 +42,7 @@ class Case:
 UNKNOWN_CASE = Case(None, None, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """The operating point chosen for one request.
 
     ``exit`` is the deepest exit it may run to. ``threshold`` is the calibrated confidence at
@@ -117,8 +116,7 @@ class Preview:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ExitView:
+class ExitView(NamedTuple):
     """What an exit policy may see. Times in seconds, energies in joules, both since arrival.
 
     ``next_exit`` is the next exit worth reaching within the plan, None when there is none.

@@ -3,10 +3,10 @@ batches take more (or fewer) joules."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from math import sqrt
 from statistics import NormalDist
+from typing import NamedTuple
 
 _GAIN = 0.05
 _LARGEST_STEP = 2.0
@@ -14,8 +14,7 @@ _HALF_LIFE = 2.0
 _SPREAD_HALF_LIFE = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Slowdown:
+class Slowdown(NamedTuple):
     """Mean and variance of measured time over the profile's median, over recent segments.
 
     One factor for the whole device, as the xi of ALERT (Wan et al., ATC 2020, section 3.3), kept

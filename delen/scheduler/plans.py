@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import inf
 
 from delen.bounds import Bounds
@@ -42,7 +41,7 @@ class Plans:
         kept = self._kept.get(key)
         if kept is not None:
             latency = self._planner.arrival(kept.exit, self._costs, delay, waits)
-            return replace(kept, latency=latency)
+            return kept._replace(latency=latency)
         plan = self._planner.plan(bounds, self._costs, delay, guaranteed, price, waits)
         if plan.infeasible is None:
             if len(self._kept) >= _KEPT:

@@ -8,8 +8,8 @@ import numpy as np
 
 from delen.costs import Costs
 from delen.simulate.device import DeviceSettings, durations
+from delen.simulate.draws import draw_samples
 from delen.simulate.model import SimulatedModel
-from delen.simulate.run import draw_samples
 from delen.simulate.trace import Trace
 from delen.simulate.upper_bound import upper_bound
 from delen.simulate.work import Tasks, Work

@@ -15,38 +15,40 @@ class InFlight:
     def __init__(self, corun: Sequence[float]) -> None:
         self._corun = tuple(corun)
         self._left: list[float] = []
-        self._batches: list[tuple[float, Batch]] = []
+        self._started: list[tuple[float, Batch]] = []
         self._at = 0.0
+        self._factor = 1.0
         self.next_end = inf
         """When the first of them ends, if no other starts before."""
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._left)
 
     def start(self, now: float, batch: Batch, seconds: float) -> None:
         """``batch`` takes ``seconds`` alone."""
         self._advance(now)
         self._left.append(seconds)
-        self._batches.append((now, batch))
+        self._started.append((now, batch))
         self._look_ahead()
 
     def end(self) -> tuple[float, Batch]:
         """Take out the one that ends at ``next_end``, and when it started."""
-        self._advance(self.next_end)
         first = self._left.index(min(self._left))
         del self._left[first]
-        started = self._batches.pop(first)
+        self._advance(self.next_end)
         self._look_ahead()
-        return started
+        return self._started.pop(first)
 
     def _advance(self, now: float) -> None:
-        done = (now - self._at) / self._factor()
+        if self._left:
+            done = (now - self._at) / self._factor
+            self._left = [max(0.0, left - done) for left in self._left]
         self._at = now
-        self._left = [max(0.0, left - done) for left in self._left]
 
     def _look_ahead(self) -> None:
-        self.next_end = self._at + min(self._left) * self._factor() if self._left else inf
-
-    def _factor(self) -> float:
-        others = len(self._batches) - 1
-        return self._corun[others] if others < len(self._corun) else self._corun[-1]
+        left = self._left
+        if left:
+            self._factor = self._corun[min(len(left), len(self._corun)) - 1]
+            self.next_end = self._at + min(left) * self._factor
+        else:
+            self.next_end = inf

@@ -2,61 +2,66 @@
 
 from __future__ import annotations
 
+from array import array
+from math import nan
+
 import numpy as np
 
+from delen.simulate.job import Job
 from delen.simulate.outcome import Fate, Outcomes
 from delen.simulate.trace import Trace
 
 
 class Ledger:
-    """Rows are those of the trace. ``energy`` is what each has taken in joules, None if unknown.
-
-    Plain lists while it is written, since single elements of arrays are slow; arrays at the end.
-    """
+    """Rows are those of the trace. Arrays of plain numbers while it is written, since single
+    elements of numpy's are slow."""
 
     def __init__(self, trace: Trace, policy: str, exits: int) -> None:
         count = len(trace)
-        self.energy: list[float | None] = [0.0] * count
         self._trace = trace
         self._policy = policy
         self._exits = exits
-        self._seconds = [0.0] * count
-        self._ended = [0.0] * count
-        self._fate = [int(Fate.GIVEN_UP)] * count
-        self._exit = [-1] * count
-        self._latency = [0.0] * count
-        self._correct = [False] * count
-        self._as_planned = [False] * count
-        self._decisions: list[float] = []
+        self._ended = _column("d", count)
+        self._fate = _column("b", count)
+        self._exit = _column("b", count)
+        self._latency = _column("d", count)
+        self._energy = _column("d", count)
+        self._seconds = _column("d", count)
+        self._correct = _column("d", count)
+        self._as_planned = _column("b", count)
+        self._decisions = array("d")
+        self._batches = 0
+        self._slowdown = 0.0
 
     def decided(self, seconds: float) -> None:
         """A decision took so long by a real clock."""
         self._decisions.append(seconds)
 
-    def spend(self, row: int, seconds: float, joules: float | None) -> None:
-        """Device time and energy of one more segment."""
-        self._seconds[row] += seconds
-        energy = self.energy[row]
-        self.energy[row] = None if energy is None or joules is None else energy + joules
+    def ran(self, slowdown: float) -> None:
+        """A batch ran, after which the device was believed to be so much slower than profiled."""
+        self._batches += 1
+        self._slowdown += slowdown
 
     def refuse(self, row: int, now: float, fate: Fate) -> None:
+        """Of a request on which nothing was spent."""
         self._ended[row] = now
-        self._fate[row] = int(fate)
+        self._fate[row] = fate
+        self._exit[row] = -1
 
     def answer(
-        self, row: int, now: float, exit: int, latency: float, correct: bool, as_planned: bool
+        self, row: int, now: float, job: Job, exit: int, confidence: float, latency: float
     ) -> None:
-        """Answered from ``exit``; ``as_planned`` if the guarantee of its floor covers it."""
+        """``job`` was answered from ``exit``, which was so confident."""
         self._ended[row] = now
-        self._fate[row] = int(Fate.ANSWERED)
+        self._fate[row] = Fate.ANSWERED
         self._exit[row] = exit
         self._latency[row] = latency
-        self._correct[row] = correct
-        self._as_planned[row] = as_planned
+        self._energy[row] = nan if job.joules is None else job.joules
+        self._seconds[row] = job.seconds
+        self._correct[row] = job.correct[exit]
+        self._as_planned[row] = job.as_planned(exit, confidence)
 
-    def outcomes(
-        self, policy_failures: int, failures: tuple[str, ...], slowdown: float | None
-    ) -> Outcomes:
+    def outcomes(self, policy_failures: int, failures: tuple[str, ...]) -> Outcomes:
         """All rows as columns. A bound that was not asked is never missed."""
         trace = self._trace
         tenants = trace.tenants
@@ -65,28 +70,32 @@ class Ledger:
         caps = np.array([np.inf if b.max_latency is None else b.max_latency for b in bounds])
         joules = np.array([np.inf if b.max_energy is None else b.max_energy for b in bounds])
         has_floor = np.array([b.min_accuracy is not None for b in bounds], bool)
-        answered = np.array(self._fate, np.int8) == Fate.ANSWERED
-        latency = np.array(self._latency, np.float64)
-        energy = np.array([np.nan if e is None else e for e in self.energy], np.float64)
-        within_joules = energy <= joules
+        fate, latency = np.array(self._fate), np.array(self._latency)
+        energy = np.array(self._energy)
+        answered, within_joules = fate == Fate.ANSWERED, energy <= joules
         return Outcomes(
             policy=self._policy,
             exits=self._exits,
             tenants=tenants,
             tenant=np.array([index[arrival.tenant] for arrival in trace], np.int32),
             arrived=np.array([arrival.time for arrival in trace], np.float64),
-            ended=np.array(self._ended, np.float64),
-            fate=np.array(self._fate, np.int8),
-            exit=np.array(self._exit, np.int8),
+            ended=np.array(self._ended),
+            fate=fate,
+            exit=np.array(self._exit),
             latency=latency,
             energy=energy,
-            seconds=np.array(self._seconds, np.float64),
-            correct=np.array(self._correct, np.float64),
+            seconds=np.array(self._seconds),
+            correct=np.array(self._correct),
             missed_latency=answered & (latency > caps),
             missed_accuracy=answered & has_floor & ~np.array(self._as_planned, bool),
             missed_energy=answered & np.isfinite(joules) & ~within_joules,
-            decision_seconds=np.array(self._decisions, np.float64),
+            decision_seconds=np.array(self._decisions),
             policy_failures=policy_failures,
             failures=failures,
-            slowdown=slowdown,
+            slowdown=self._slowdown / self._batches if self._batches else None,
         )
+
+
+def _column(kind: str, rows: int) -> array:  # type: ignore[type-arg]
+    """Zeros: ``d`` float64, ``b`` int8."""
+    return array(kind, [0]) * rows

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from delen.calibration import Calibration
 from delen.costs import Costs
 from delen.energy import EnergyAccount
-from delen.profile import HostCosts, Profile
+from delen.plan import Decision, ExitView
+from delen.profile import HostCosts, Profile, SegmentCost
 from delen.scheduler.exits import ExitViews
 from delen.scheduler.figures import ModelFigures
+from delen.scheduler.judging import judge
 from delen.scheduler.plans import Plans
 from delen.simulate.device import durations
 from delen.simulate.population import Population
@@ -57,8 +59,8 @@ class ModelInPlay:
         self.name = model.name
         self.host = model.host
         self._account = model.account
-        self._means: dict[tuple[int, int], float] = {}
-        self.policy = model.policy
+        self._usual: dict[tuple[int, int], tuple[SegmentCost, float]] = {}
+        self._policy = model.policy
         self.costs = Costs(model.profile, model.account, model.level, lanes)
         self.plans = Plans(model.planner, self.costs)
         self.views = ExitViews(model.planner, self.costs, model.macs)
@@ -66,13 +68,28 @@ class ModelInPlay:
         self.exits = model.population.exits
         self.confidence: list[list[float]] = model.population.confidence.tolist()
         self.correct: list[list[bool]] = model.population.correct.tolist()
+        self.failures = 0
+        """How often the exit policy failed."""
+        self.failure: str | None = None
+        """The first time, in words."""
 
     def spent(self, segment: int, batch: int, seconds: float) -> float | None:
         """Joules of one sample of a ``batch`` that took ``seconds`` in ``segment``; None if
         unknown. Where they are made of processor time, a slow run takes more of them."""
-        cost = self.costs.cost(segment, batch)
-        mean = self._means.get((segment, batch))
-        if mean is None:
-            mean = self._means[segment, batch] = float(durations(cost.latency).mean())
+        usual = self._usual.get((segment, batch))
+        if usual is None:
+            cost = self.costs.cost(segment, batch)
+            usual = cost, float(durations(cost.latency).mean())
+            self._usual[segment, batch] = usual
+        cost, mean = usual
         joules = self._account.predict(cost, cost.processor * seconds / mean)
         return None if joules is None else joules * self._account.factor(segment) / batch
+
+    def decide(self, view: ExitView) -> Decision:
+        """What the exit policy says, the default where it fails."""
+        decision, error = judge(self._policy, view)
+        if error is not None:
+            self.failures += 1
+            problem = f"{type(error).__name__}: {error}"
+            self.failure = self.failure or f"the exit policy of {self.name!r} failed: {problem}"
+        return decision

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -82,14 +81,14 @@ def test_what_even_so_does_not_fit_is_refused(plan_at: Callable[[float], Plan]) 
 
 
 def test_energy_that_is_unknown_costs_nothing(plan_at: Callable[[float], Plan]) -> None:
-    plan = replace(plan_at(0.0), energy=None, expected_energy=None)
+    plan = plan_at(0.0)._replace(energy=None, expected_energy=None)
     assert ControllerDesk(Limited(0.0)).admit("cam", plan, plan_at) == (plan, 0.0)
 
 
 def test_a_plan_without_an_expectation_counts_to_its_end(
     plan_at: Callable[[float], Plan],
 ) -> None:
-    plan = replace(plan_at(0.0), expected_energy=None)
+    plan = plan_at(0.0)._replace(expected_energy=None)
     assert ControllerDesk(Limited(9.0)).admit("cam", plan, plan_at).reserved == plan.energy
 
 

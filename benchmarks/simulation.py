@@ -1,0 +1,76 @@
+"""What ``delen simulate`` takes to play a request under the default policy: microseconds of
+processor time, from reading the trace to the summary.
+
+Three tenants with mixed bounds ask the shipped network on this machine's profile. The host takes
+its time too, which makes for more events.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.common import Figure, report
+from benchmarks.dispatch_cells import DEFAULT, HERE, Cell, apps_of, model_of
+from delen.costs import Costs
+from delen.plugins import DISPATCH_POLICIES, find_plugin
+from delen.profile import HostCosts
+from delen.simulate.apps import draw
+from delen.simulate.model import SimulatedModel
+from delen.simulate.run import RunSettings, run
+from delen.simulate.summary import summarise
+from delen.simulate.trace import read_trace
+
+LOADS = (0.3, 0.9, 1.5)
+REQUESTS = 10_000
+ROUNDS = 5
+LIMIT = 120.0
+"""A million requests in two minutes."""
+
+HOST = HostCosts(request=150e-6, batch=100e-6, task=40e-6, answer=80e-6)
+"""Of the project's reference machine."""
+
+
+def write_trace(
+    file: Path, load: float, model: SimulatedModel, seed: int, requests: int = REQUESTS
+) -> None:
+    """As many ``requests`` of three tenants as are expected at ``load``, for ``play``."""
+    full = Costs(model.profile, model.account, model.level).typical(
+        0, model.population.exits - 1, 1
+    )
+    duration = REQUESTS * full / load
+    draw(apps_of(Cell(HERE, "poisson", 3, load), model, duration), duration, seed).write(file)
+
+
+def play(file: Path, model: SimulatedModel) -> float:
+    """Microseconds a request of the trace in ``file``."""
+    make = find_plugin(DISPATCH_POLICIES, DEFAULT)
+    gc.collect()
+    began = time.process_time()
+    trace = read_trace(file)
+    outcomes = run(trace, {model.name: model}, make(), make(), RunSettings())
+    summarise(outcomes, None)
+    return 1e6 * (time.process_time() - began) / len(trace)
+
+
+def main() -> list[Figure]:
+    model = model_of(HERE)
+    model = replace(model, profile=replace(model.profile, host=HOST))
+    taken: dict[float, list[float]] = {load: [] for load in LOADS}
+    with TemporaryDirectory() as folder:
+        for seed in range(ROUNDS):
+            for load in LOADS:
+                file = Path(folder) / f"{seed}-{load}.csv"
+                write_trace(file, load, model, seed)
+                taken[load].append(play(file, model))
+    return report(
+        "A simulated request",
+        [Figure(f"at load {load}", tuple(taken[load]), "us", LIMIT) for load in LOADS],
+    )
+
+
+if __name__ == "__main__":
+    main()

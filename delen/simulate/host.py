@@ -1,0 +1,67 @@
+"""The simulated host: the daemon's own code, which runs beside the lanes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from math import inf
+
+from delen.simulate.device import DeviceSettings
+
+
+class Host:
+    """When the daemon's own code is done with what it has to do. Times are in seconds.
+
+    It does one thing after the other, as Python does, and each takes as many times longer as
+    ``slowness`` says of its start. What is ready first goes first; but before a batch that has
+    ended, and waits for the host, go no more requests and replies than there are readers.
+    """
+
+    def __init__(self, settings: DeviceSettings, slowness: Callable[[float], float]) -> None:
+        self.free = 0.0
+        """When it is done with all that it has begun."""
+        self._slowness = slowness
+        self._reading, self._replying = settings.front
+        self._reading_crowded, self._replying_crowded = settings.crowded or settings.front
+        self._readers = settings.readers
+        self._passed = 0
+        self._replies: deque[float] = deque()
+
+    @property
+    def next_reply(self) -> float:
+        """Since when the oldest reply waits to be sent; inf if there is none."""
+        return self._replies[0] if self._replies else inf
+
+    def is_overdue(self, ended: float) -> bool:
+        """Whether a batch that ``ended`` goes before all else now."""
+        return self._passed >= self._readers and ended <= self.free
+
+    def occupy(self, ready: float, seconds: float) -> float:
+        """Do what is ``ready`` then and takes so many ``seconds``. When it is done."""
+        began = max(ready, self.free)
+        self.free = began + seconds * self._slowness(began) if seconds else began
+        return self.free
+
+    def read(self, ready: float, seconds: float, ended: float) -> float:
+        """Read a request, and do with it what takes ``seconds``; a batch ``ended``, or will."""
+        self._passed += ended <= self.free
+        reading = self._reading_crowded if self.free > ready else self._reading
+        return self.occupy(ready, reading + seconds)
+
+    def judge(self, ended: float, seconds: float) -> float:
+        """Judge the samples of the batch that ``ended``."""
+        self._passed = 0
+        return self.occupy(ended, seconds)
+
+    def answer(self, ready: float, seconds: float) -> None:
+        """Write an answer; its reply is to be sent then."""
+        written = self.occupy(ready, seconds)
+        if self._replying:
+            self._replies.append(written)
+
+    def reply(self, ended: float) -> None:
+        """Send the oldest reply; a batch ``ended``, or will."""
+        self._passed += ended <= self.free
+        written = self._replies.popleft()
+        crowded = self.free > written
+        self.occupy(written, self._replying_crowded if crowded else self._replying)

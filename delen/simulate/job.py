@@ -1,0 +1,70 @@
+"""A request on its way through the segments of a simulated device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+from delen.dispatch import Task
+from delen.plan import Plan
+from delen.simulate.model import ModelInPlay
+from delen.simulate.trace import Arrival
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request that was admitted. ``confidence`` and ``correct`` are what each exit would say of
+    its sample, and whether it would be right. It has taken ``seconds`` of the device until now,
+    and ``joules`` (None: unknown)."""
+
+    arrival: Arrival
+    model: ModelInPlay
+    plan: Plan
+    confidence: Sequence[float]
+    correct: Sequence[bool]
+    seconds: float = 0.0
+    joules: float | None = 0.0
+
+    def task(self, id: int, deadline: float, priority: int) -> Task:
+        """What scheduling knows of it when it comes."""
+        plan = self.plan
+        return Task(
+            id=id,
+            model=self.model.name,
+            tenant=self.arrival.tenant,
+            arrived=self.arrival.time,
+            segment=0,
+            last=plan.exit,
+            deadline=deadline,
+            priority=priority,
+            floor=plan.guarantee is not None,
+            threshold=plan.threshold,
+            joules_left=self.joules_left,
+        )
+
+    def spend(self, seconds: float, joules: float | None) -> None:
+        """Its part of a batch that ran."""
+        self.seconds += seconds
+        self.joules = None if self.joules is None or joules is None else self.joules + joules
+
+    @property
+    def joules_left(self) -> float:
+        """Of its energy cap; inf where there is none, or nobody knows."""
+        cap = self.arrival.bounds.max_energy
+        return inf if cap is None or self.joules is None else cap - self.joules
+
+    def stops(self, exit: int, elapsed: float, batch: int) -> bool:
+        """Whether the exit policy stops it at ``exit``, ``elapsed`` seconds after its arrival and
+        having run in a ``batch`` of so many."""
+        view = self.model.views.at(
+            exit, self.confidence[exit], self.arrival.bounds, self.plan, elapsed, self.joules, batch
+        )
+        return self.model.decide(view).stop
+
+    def as_planned(self, exit: int, confidence: float) -> bool:
+        """Whether the guarantee of its floor covers an answer from ``exit``."""
+        plan = self.plan
+        if plan.guarantee is None:
+            return False
+        return exit == plan.exit or (plan.threshold is not None and confidence >= plan.threshold)

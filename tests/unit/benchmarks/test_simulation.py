@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.dispatch_cells import NANO_NAME, model_of
+from benchmarks.simulation import play, write_trace
+from delen.simulate.trace import read_trace
+
+
+def test_a_trace_has_the_load_that_it_is_made_for_and_can_be_played(tmp_path: Path) -> None:
+    model, file = model_of(NANO_NAME), tmp_path / "trace.csv"
+    write_trace(file, 0.5, model, seed=0, requests=400)
+    trace = read_trace(file)
+    full = sum(costs[1].latency.p50 for costs in model.profile.segments)
+    assert len(trace.tenants) == 3
+    assert len(trace) * full / trace.arrivals[-1].time == pytest.approx(0.5, rel=0.15)
+    assert play(file, model) > 0
