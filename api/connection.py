@@ -117,15 +117,30 @@ class Connection(HTTPConnection):
     that are served.
     """
 
-    def __init__(self, places: Places, departures: Departures, *given: Any) -> None:
-        super().__init__(*given)
+    def __init__(
+        self,
+        places: Places,
+        departures: Departures,
+        server: wsgi.Server,
+        accepted: socket.socket,
+        *others: object,
+    ) -> None:
+        super().__init__(server, accepted, *others)
         self._places = places
         self._departures = departures
         self.arrived = self.processor = 0.0
         self._is_new = True
         self._is_open = True
+        self._client_left = False
         self._suspended: tuple[Gateway, Later] | None = None
-        self.is_surplus = self._places.enter()
+        self.is_surplus = places.enter()
+        departures.watch(accepted, self._note_departure)
+
+    def _note_departure(self) -> None:
+        self._client_left = True
+        suspended = self._suspended
+        if suspended is not None:
+            suspended[1].give_up()
 
     def arrives(self) -> bool:
         self.arrived = time.monotonic()
@@ -159,7 +174,6 @@ class Connection(HTTPConnection):
     def _resume(self) -> bool:
         assert self._suspended is not None
         (gateway, later), self._suspended = self._suspended, None
-        self._departures.let_go(self.socket)
         try:
             return gateway.resume(later)
         except OSError:
@@ -168,7 +182,8 @@ class Connection(HTTPConnection):
     def leave(self, keep: bool) -> None:
         if self._suspended is not None:
             _, later = self._suspended
-            self._departures.watch(self.socket, later.give_up)
+            if self._client_left:
+                later.give_up()
             later.when_ended(lambda: self.server.requests.put_answer(self))
         elif keep:
             self.server.put_conn(self)
@@ -182,6 +197,7 @@ class Connection(HTTPConnection):
     def close(self) -> None:
         if self._is_open:
             self._is_open = False
+            self._departures.let_go(self.socket)
             self._places.leave()
         super().close()
 
