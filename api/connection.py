@@ -17,6 +17,7 @@ from cheroot.server import HTTPConnection
 from api.chunks import ChunkedBody
 from api.departures import Departures, is_readable
 from api.later import ARRIVED, PROCESSOR, SURPLUS, SUSPENDS, Later
+from api.streams import open_stream
 
 log = logging.getLogger("delen.http")
 
@@ -125,7 +126,7 @@ class Connection(HTTPConnection):
         accepted: socket.socket,
         *others: object,
     ) -> None:
-        super().__init__(server, accepted, *others)
+        super().__init__(server, accepted, open_stream)
         self._places = places
         self._departures = departures
         self.arrived = self.processor = 0.0
