@@ -26,7 +26,7 @@ from api.reading import (
     read_plan,
     refuse_large_body,
 )
-from api.reply import reply
+from api.reply import Answer, reply
 from api.residency import ResidencyCollector, memory_to_json
 from api.tenant_metrics import TenantCollector
 from delen.answer_wire import (
@@ -51,7 +51,7 @@ from delen.profile import metering_to_json
 from delen.wire import check_known, error_to_json
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger("delen.api")
 
@@ -151,7 +151,7 @@ class _Views:
             lambda: self._cancel(jobs),
         )
 
-    def _answer(self, jobs: list[Job], is_batch: bool, environ: WSGIEnvironment) -> Response:
+    def _answer(self, jobs: list[Job], is_batch: bool, environ: WSGIEnvironment) -> WSGIApplication:
         """The answer of ``jobs``, which have ended; the others are cancelled if one failed."""
         try:
             for job in jobs:
@@ -163,7 +163,7 @@ class _Views:
             if isinstance(error, DelenError):
                 return self._refusal(error, environ)
             return self._failure(error, environ)
-        return reply({"results": results} if is_batch else results[0])
+        return Answer({"results": results} if is_batch else results[0])
 
     def _cancel(self, jobs: list[Job]) -> None:
         for job in jobs:
