@@ -161,15 +161,19 @@ class Connection(HTTPConnection):
         self._suspended = gateway, later
 
     def communicate(self) -> bool:
-        self.processor = time.thread_time()
-        keep = self._resume() if self._suspended else super().communicate()
+        keep = self._resume() if self._suspended else self._read()
         while keep and self._suspended is None and self.server.ready:
             if not self.rfile.has_data():
                 wait = 0.0 if self.server.requests.is_crowded else _LINGER
                 if not is_readable(self.socket, wait):
                     break
-            self.arrived, self.processor = time.monotonic(), time.thread_time()
-            keep = super().communicate()
+            self.arrived = time.monotonic()
+            keep = self._read()
+        return keep
+
+    def _read(self) -> bool:
+        self.processor = time.thread_time()
+        keep: bool = super().communicate()
         return keep
 
     def _resume(self) -> bool:
