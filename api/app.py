@@ -26,7 +26,7 @@ from api.reading import (
     read_plan,
     refuse_large_body,
 )
-from api.reply import reply
+from api.reply import Answer, reply
 from api.residency import ResidencyCollector, memory_to_json
 from api.tenant_metrics import TenantCollector
 from delen.answer_wire import (
@@ -51,7 +51,7 @@ from delen.profile import metering_to_json
 from delen.wire import check_known, error_to_json
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger("delen.api")
 
@@ -79,8 +79,7 @@ def create_app(service: Service) -> Flask:
     service.metrics.include(EnergyCollector(service.energy, label))
     service.metrics.include(TenantCollector(service.energy, label))
     service.metrics.include(ResidencyCollector(service.runtime))
-    app.before_request(views.refuse_surplus)
-    app.before_request(views.refuse_large_body)
+    app.before_request(views.refuse)
     for rule, view, methods in [*views.routes(), *energy.routes()]:
         app.add_url_rule(rule, view.__name__, view, methods=methods)
     app.register_error_handler(DelenError, views.error)
@@ -112,16 +111,16 @@ class _Views:
             ("/openapi.json", self.openapi, ["GET"]),
         ]
 
-    def refuse_surplus(self) -> None:
-        """Overloaded for a client that there is no room for."""
-        if request.environ.get(SURPLUS):
+    def refuse(self) -> None:
+        """Overloaded for a client that there is no room for, TooLarge for a body beyond what is
+        taken."""
+        environ = request.environ
+        if environ.get(SURPLUS):
             raise Overloaded(
                 "as many connections are open as server.connections allows",
                 retry_after=max(1.0, self._runtime.backlog_seconds()),
             )
-
-    def refuse_large_body(self) -> None:
-        refuse_large_body(request.environ, self._service.max_body)
+        refuse_large_body(environ, self._service.max_body)
 
     def infer_default(self) -> Response:
         return self.infer(self._service.default_model)
@@ -129,9 +128,9 @@ class _Views:
     def infer(self, model: str) -> Response:
         environ = request.environ
         arrived = environ.get(ARRIVED, time.monotonic())
-        processor = environ.get(PROCESSOR, time.thread_time())
+        processor = environ.get(PROCESSOR) or time.thread_time()
         spec = self._runtime.input_of(model)
-        asked = read_infer(request, spec, self._service.max_body)
+        asked = read_infer(environ, spec, self._service.max_body)
         own = asked.sending + time.thread_time() - processor
         waited = max(0.0, time.monotonic() - arrived - own)
         jobs: list[Job] = []
@@ -151,7 +150,7 @@ class _Views:
             lambda: self._cancel(jobs),
         )
 
-    def _answer(self, jobs: list[Job], is_batch: bool, environ: WSGIEnvironment) -> Response:
+    def _answer(self, jobs: list[Job], is_batch: bool, environ: WSGIEnvironment) -> WSGIApplication:
         """The answer of ``jobs``, which have ended; the others are cancelled if one failed."""
         try:
             for job in jobs:
@@ -163,7 +162,7 @@ class _Views:
             if isinstance(error, DelenError):
                 return self._refusal(error, environ)
             return self._failure(error, environ)
-        return reply({"results": results} if is_batch else results[0])
+        return Answer({"results": results} if is_batch else results[0])
 
     def _cancel(self, jobs: list[Job]) -> None:
         for job in jobs:
@@ -173,7 +172,7 @@ class _Views:
         return self.plan(self._service.default_model)
 
     def plan(self, model: str) -> Response:
-        bounds, tenant = read_plan(request, self._service.max_body)
+        bounds, tenant = read_plan(request.environ, self._service.max_body)
         return reply(preview_to_json(self._runtime.preview(model, bounds, tenant)))
 
     def models(self) -> Response:
@@ -239,7 +238,7 @@ class _Views:
 
     def _guarded(self) -> None:
         self._service.guard.check(request)
-        check_known(read_json(read_body(request, self._service.max_body)))
+        check_known(read_json(read_body(request.environ, self._service.max_body)))
         check_known(request.args)
 
     def metrics(self) -> Response:

@@ -17,6 +17,7 @@ from cheroot.server import HTTPConnection
 from api.chunks import ChunkedBody
 from api.departures import Departures, is_readable
 from api.later import ARRIVED, PROCESSOR, SURPLUS, SUSPENDS, Later
+from api.streams import open_stream
 
 log = logging.getLogger("delen.http")
 
@@ -117,15 +118,30 @@ class Connection(HTTPConnection):
     that are served.
     """
 
-    def __init__(self, places: Places, departures: Departures, *given: Any) -> None:
-        super().__init__(*given)
+    def __init__(
+        self,
+        places: Places,
+        departures: Departures,
+        server: wsgi.Server,
+        accepted: socket.socket,
+        *others: object,
+    ) -> None:
+        super().__init__(server, accepted, open_stream)
         self._places = places
         self._departures = departures
         self.arrived = self.processor = 0.0
         self._is_new = True
         self._is_open = True
+        self._client_left = False
         self._suspended: tuple[Gateway, Later] | None = None
-        self.is_surplus = self._places.enter()
+        self.is_surplus = places.enter()
+        departures.watch(accepted, self._note_departure)
+
+    def _note_departure(self) -> None:
+        self._client_left = True
+        suspended = self._suspended
+        if suspended is not None:
+            suspended[1].give_up()
 
     def arrives(self) -> bool:
         self.arrived = time.monotonic()
@@ -145,21 +161,24 @@ class Connection(HTTPConnection):
         self._suspended = gateway, later
 
     def communicate(self) -> bool:
-        self.processor = time.thread_time()
-        keep = self._resume() if self._suspended else super().communicate()
+        keep = self._resume() if self._suspended else self._read()
         while keep and self._suspended is None and self.server.ready:
             if not self.rfile.has_data():
                 wait = 0.0 if self.server.requests.is_crowded else _LINGER
                 if not is_readable(self.socket, wait):
                     break
-            self.arrived, self.processor = time.monotonic(), time.thread_time()
-            keep = super().communicate()
+            self.arrived = time.monotonic()
+            keep = self._read()
+        return keep
+
+    def _read(self) -> bool:
+        self.processor = time.thread_time()
+        keep: bool = super().communicate()
         return keep
 
     def _resume(self) -> bool:
         assert self._suspended is not None
         (gateway, later), self._suspended = self._suspended, None
-        self._departures.let_go(self.socket)
         try:
             return gateway.resume(later)
         except OSError:
@@ -168,7 +187,8 @@ class Connection(HTTPConnection):
     def leave(self, keep: bool) -> None:
         if self._suspended is not None:
             _, later = self._suspended
-            self._departures.watch(self.socket, later.give_up)
+            if self._client_left:
+                later.give_up()
             later.when_ended(lambda: self.server.requests.put_answer(self))
         elif keep:
             self.server.put_conn(self)
@@ -182,6 +202,7 @@ class Connection(HTTPConnection):
     def close(self) -> None:
         if self._is_open:
             self._is_open = False
+            self._departures.let_go(self.socket)
             self._places.leave()
         super().close()
 

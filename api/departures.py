@@ -1,4 +1,4 @@
-"""Notices clients that leave while their answer is not there yet."""
+"""Notices clients that leave."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 class Departures:
-    """One thread watches all connections on which nobody reads."""
+    """One thread watches all connections, each from its beginning to its end."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -19,10 +19,10 @@ class Departures:
     def watch(self, connection: socket.socket, tell: Callable[[], None]) -> None:
         """Call ``tell`` when the client of ``connection`` closes it, unless it is let go before."""
         self._watched[connection.fileno()] = connection, tell
-        self._epoll.register(connection, select.EPOLLRDHUP | select.EPOLLONESHOT)
+        self._epoll.register(connection, select.EPOLLRDHUP | select.EPOLLET)
 
     def let_go(self, connection: socket.socket) -> None:
-        """Watch ``connection`` no more."""
+        """Watch ``connection`` no more, which is about to be closed."""
         self._epoll.unregister(connection)
         del self._watched[connection.fileno()]
 

@@ -91,4 +91,4 @@ class EnergyViews:
     def _read_change(self) -> dict[str, object]:
         self._guard.check(request)
         check_known(request.args)
-        return read_json(read_body(request, self._max_body))
+        return read_json(read_body(request.environ, self._max_body))

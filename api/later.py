@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Response
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 ARRIVED = "delen.arrived"
 """In the WSGI environment: when the request reached the daemon, by ``time.monotonic``."""
@@ -36,7 +36,7 @@ class Later(Response):
     def __init__(
         self,
         futures: Sequence[Future[Any]],
-        make: Callable[[], Response],
+        make: Callable[[], WSGIApplication],
         give_up: Callable[[], None],
     ) -> None:
         super().__init__()

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 from flask import Request
 from numpy.typing import NDArray
+from werkzeug.http import parse_options_header
 
 from delen.bounds import Bounds, Options
 from delen.bundle import InputSpec
@@ -52,17 +53,17 @@ def refuse_large_body(environ: Mapping[str, Any], limit: int) -> None:
         raise TooLarge(f"the body has {announced} bytes; at most {limit} are taken")
 
 
-def read_body(request: Request, limit: int) -> bytes:
+def read_body(environ: Mapping[str, Any], limit: int) -> bytes:
     """The whole body. InvalidInput when it is cut short; TooLarge when it comes in chunks that
     are more than ``limit`` bytes together."""
-    stream, announced = request.environ["wsgi.input"], request.content_length
-    chunked = "HTTP_TRANSFER_ENCODING" in request.environ
-    wanted = announced if announced is not None else (limit + 1 if chunked else 0)
+    chunked = "HTTP_TRANSFER_ENCODING" in environ
+    announced = 0 if chunked else max(0, int(environ.get("CONTENT_LENGTH") or 0))
+    wanted = limit + 1 if chunked else announced
     try:
-        body: bytes = stream.read(wanted) if wanted else b""
+        body: bytes = environ["wsgi.input"].read(wanted) if wanted else b""
     except (OSError, ValueError) as error:
         raise InvalidInput(f"the body could not be read to its end: {error}") from error
-    if announced is not None and len(body) < announced:
+    if len(body) < announced:
         raise InvalidInput(f"the body ends after {len(body)} of {announced} bytes")
     if len(body) > limit:
         raise TooLarge(f"the body has more than the {limit} bytes that are taken")
@@ -110,15 +111,12 @@ def _asked_in_query(text: str) -> tuple[Bounds, Options]:
     return parse_bounds(fields), parse_options(fields)
 
 
-def read_infer(request: Request, spec: InputSpec, limit: int) -> InferRequest:
+def read_infer(environ: Mapping[str, Any], spec: InputSpec, limit: int) -> InferRequest:
     """The samples and what is asked of them, from any of the content types."""
-    media_type = request.mimetype
-    if media_type not in MEDIA_TYPES:
-        given = repr(media_type) if media_type else "none"
-        raise UnsupportedMediaType(f"Content-Type is {given}; taken: {', '.join(MEDIA_TYPES)}")
-    query = request.environ["QUERY_STRING"]
+    media_type = _read_media_type(environ.get("CONTENT_TYPE", ""))
+    query = environ["QUERY_STRING"]
     began = time.monotonic()
-    body = read_body(request, limit)
+    body = read_body(environ, limit)
     sending = time.monotonic() - began
     if media_type == JSON:
         document = read_json(body)
@@ -129,25 +127,32 @@ def read_infer(request: Request, spec: InputSpec, limit: int) -> InferRequest:
         array = preprocess.decode_json(document["input"], spec)
         bounds, options = parse_bounds(fields), parse_options(fields)
     else:
-        _check_charset(request)
         bounds, options = _asked_in_query(query)
         array = preprocess.decode_body(body, media_type, spec)
     samples, is_batch = preprocess.split_batch(np.asarray(array), spec)
     return InferRequest(samples, is_batch, bounds, options, sending)
 
 
-def _check_charset(request: Request) -> None:
-    """UnsupportedMediaType for a text in another encoding than UTF-8."""
-    charset = request.mimetype_params.get("charset", UTF_8)
-    if request.mimetype == preprocess.TEXT and charset.lower() != UTF_8:
+@lru_cache(maxsize=64)
+def _read_media_type(text: str) -> str:
+    """The media type that a Content-Type names. UnsupportedMediaType for one that is not taken,
+    or a text in another encoding than UTF-8."""
+    media_type, options = parse_options_header(text)
+    media_type = media_type.lower()
+    if media_type not in MEDIA_TYPES:
+        given = repr(media_type) if media_type else "none"
+        raise UnsupportedMediaType(f"Content-Type is {given}; taken: {', '.join(MEDIA_TYPES)}")
+    charset = options.get("charset", UTF_8)
+    if media_type == preprocess.TEXT and charset.lower() != UTF_8:
         raise UnsupportedMediaType(f"the text's charset is {charset!r}; texts are taken in {UTF_8}")
+    return media_type
 
 
-def read_plan(request: Request, limit: int) -> tuple[Bounds, str]:
+def read_plan(environ: Mapping[str, Any], limit: int) -> tuple[Bounds, str]:
     """Bounds and the tenant who would set them, from a JSON body or the query string."""
     known = (*BOUND_FIELDS, "tenant")
-    fields = read_query(request.environ["QUERY_STRING"], *known)
-    document = read_json(read_body(request, limit))
+    fields = read_query(environ["QUERY_STRING"], *known)
+    document = read_json(read_body(environ, limit))
     check_known(document, *known)
     asked = _join(fields, document)
     return parse_bounds(asked), parse_options(asked).tenant
@@ -156,7 +161,7 @@ def read_plan(request: Request, limit: int) -> tuple[Bounds, str]:
 def read_feedback(request: Request, limit: int) -> dict[str, Any]:
     """The posted labels by request id, their classes not yet checked."""
     check_known(request.args)
-    document = read_json(read_body(request, limit))
+    document = read_json(read_body(request.environ, limit))
     check_known(document, "labels")
     labels = document.get("labels")
     if not isinstance(labels, dict):

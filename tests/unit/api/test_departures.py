@@ -4,10 +4,12 @@ import fcntl
 import resource
 import socket
 from collections.abc import Iterator
+from functools import partial
+from queue import SimpleQueue
 
 import pytest
 
-from api.departures import has_gone, is_readable
+from api.departures import Departures, has_gone, is_readable
 
 HIGH = 1500
 
@@ -38,7 +40,22 @@ def test_a_client_that_waits_has_not_gone(pair: tuple[socket.socket, socket.sock
     assert not has_gone(near)
 
 
-def test_a_client_that_has_closedhas_gone(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_a_client_that_has_closed_has_gone(pair: tuple[socket.socket, socket.socket]) -> None:
     near, far = pair
     far.close()
     assert has_gone(near)
+
+
+def test_who_leaves_is_told_of_and_who_was_let_go_is_not() -> None:
+    departures, told = Departures(), SimpleQueue[str]()
+    pairs = {name: socket.socketpair() for name in ("let go", "left")}
+    for name, (near, _) in pairs.items():
+        departures.watch(near, partial(told.put, name))
+    departures.let_go(pairs["let go"][0])
+    for _, far in pairs.values():
+        far.sendall(b"GET")
+        far.close()
+    assert told.get(timeout=30) == "left"
+    assert told.empty()
+    for near, _ in pairs.values():
+        near.close()
