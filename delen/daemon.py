@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -78,6 +79,8 @@ class Daemon:
         try:
             for name in self._config["models.load"]:
                 self._runtime.load(name)
+            gc.collect()
+            gc.freeze()  # a full collection over all that stays would hold requests up
             addresses = self._listen()
             self._http.start()
             ready_log.info("ready on %s", " and ".join(addresses))
