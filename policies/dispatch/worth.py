@@ -130,10 +130,10 @@ class Worth:
         return self.figures.accuracies[task.last] / self.figures.expected(task)
 
     def _of_way_on(self, task: Task, confidence: float) -> float:
-        known, exit = self.figures, task.exit
-        now = known.accuracy_after(exit, confidence, exit) if exit >= 0 else 0.0
+        exit, segment = task.exit, task.segment
+        accuracy, typical = self.figures.accuracy_after, self.figures.typical
+        now = accuracy(exit, confidence, exit) if exit >= 0 else 0.0
+        ways = range(segment, task.last + 1)
         return max(
-            (known.accuracy_after(exit, confidence, later) - now)
-            / known.typical(task.segment, later, 1)
-            for later in range(task.segment, task.last + 1)
+            [(accuracy(exit, confidence, way) - now) / typical(segment, way, 1) for way in ways]
         )
