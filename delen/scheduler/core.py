@@ -46,6 +46,9 @@ class Orders(NamedTuple):
 NOTHING = Orders()
 
 
+_set = object.__setattr__
+"""Policies cannot change a task, the scheduler can."""
+
 _PATIENCE = 5.0
 """A task without a deadline waits for so many times the largest backlog. So what of it has waited
 that long takes no more than a fifth of the device from those that have one."""
@@ -163,26 +166,20 @@ class Scheduler:
         if self.shares.enter(now, task.tenant):
             self._take_back_priorities(now)
         bucket, within = self.shares.take(now, task.tenant, work)
-        _change(
-            task,
-            behind=not within,
-            weight=self.shares.weight(task.tenant),
-            priority=self.shares.priority(task.tenant, task.priority),
-            patience=self._patience,
-        )
+        _set(task, "behind", not within)
+        _set(task, "weight", self.shares.weight(task.tenant))
+        _set(task, "priority", self.shares.priority(task.tenant, task.priority))
+        _set(task, "patience", self._patience)
         self._accounts[task.id] = _Account(bucket, work if within else 0.0)
         self._queue(now, task, work)
 
     def resume(self, now: float, task: Task, confidence: float, joules_left: float = inf) -> None:
         """``task`` reached the exit of its segment, ``confidence`` sure, and goes on."""
         now = self._clock(now)
-        _change(
-            task,
-            exit=task.segment,
-            segment=task.segment + 1,
-            confidence=confidence,
-            joules_left=joules_left,
-        )
+        _set(task, "exit", task.segment)
+        _set(task, "segment", task.segment + 1)
+        _set(task, "confidence", confidence)
+        _set(task, "joules_left", joules_left)
         self._queue(now, task, self._figures[task.model].expected(task))
 
     def remove(self, now: float, id: int) -> Task:
@@ -312,11 +309,11 @@ class Scheduler:
                 priority = self.shares.priority(task.tenant, task.priority)
                 if priority != task.priority:
                     self._unqueue((task.id,))
-                    _change(task, priority=priority)
+                    _set(task, "priority", priority)
                     self._queue(now, task, self._figures[task.model].expected(task))
 
     def _queue(self, now: float, task: Task, work: float) -> None:
-        _change(task, waiting_since=now)
+        _set(task, "waiting_since", now)
         figures = self._figures[task.model]
         self._groups.add(task, figures.mandatory(task, work))
         account = self._accounts[task.id]
@@ -325,7 +322,7 @@ class Scheduler:
         if self._hold is not None:
             self._hold.add(task)
         if task.deadline < inf and (
-            (task.exit >= 0 and self.manners.guards)
+            (task.exit >= 0 and self._policy.manners.guards)
             or self._groups.is_parked(task.model, task.segment)
         ):
             self._start_by.add(task.id, self._latest_start(task))
@@ -383,9 +380,3 @@ class Scheduler:
             late.append(self.remove(now, first[1]))
             first = self._start_by.first()
         return tuple(late)
-
-
-def _change(task: Task, **values: object) -> None:
-    """Give ``task`` other values, which policies cannot."""
-    for name, value in values.items():
-        object.__setattr__(task, name, value)
