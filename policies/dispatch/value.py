@@ -114,7 +114,7 @@ class Value:
     def __init__(self) -> None:
         self._worths: dict[str, Worth] = {}
         self._fronts: dict[Key, _Front] = {}
-        self._known: dict[int, _Candidate] = {}
+        self._known: dict[Task, _Candidate] = {}
 
     def choose(
         self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
@@ -226,20 +226,24 @@ class Value:
         if front is None or front.group is not group:
             worth = self._worth(key.model, figures[key.model])
             front = self._fronts[key] = _Front(group, worth, key.segment)
-        front.first = [self._candidate(task, front) for task in group.first(_LOOK)]
-        front.beyond = len(group) - len(front.first)
+        known = self._known
+        first: list[_Candidate] = []
+        for task in group.first(_LOOK):
+            one = known.get(task)
+            if one is None or one.front is not front:
+                one = self._rate(task, front)
+            first.append(one)
+        front.first = first
+        front.beyond = len(group) - len(first)
         front.last = _rank(group.last)
         front.changes = group.changes
         return front
 
-    def _candidate(self, task: Task, front: _Front) -> _Candidate:
-        known = self._known.get(task.id)
-        if known is not None and known.front is front and known.task is task:
-            return known
+    def _rate(self, task: Task, front: _Front) -> _Candidate:
         worth, rank, due = front.worth, _rank(task), task.due
         gain, is_optional = worth.of(task), task.exit >= 0 and not task.floor
         deadline = due if is_optional else task.deadline
-        candidate = self._known[task.id] = _Candidate(
+        candidate = self._known[task] = _Candidate(
             (rank, -gain / worth.full, deadline, task.id),
             rank,
             deadline,
@@ -277,15 +281,18 @@ class Value:
         for task in head:
             if task is lead.task or task in ends:
                 continue
-            mate = self._candidate(task, front)
-            if mate.rank > lowest:
+            mate = self._known.get(task)
+            if mate is None or mate.front is not front:
+                mate = self._rate(task, front)
+            rank = mate.rank
+            if rank > lowest:
                 break
-            if mate.deadline < soonest or (
-                mate.gain < inf and not mate.pays(prices.get(mate.rank, prices[lead.rank]))
-            ):
+            if mate.deadline < soonest or not mate.pays(prices.get(rank, prices[lead.rank])):
                 ends.append(task)
-            elif mate.rank < lowest or mate.order[1] <= bar:
+            elif rank < lowest or mate.order[1] <= bar:
                 batch.append(task)
+        if len(batch) == 1:
+            return batch
         return batch[: most_in_time(now, batch[:most], worth.figures)]
 
     def ran(self, now: float, ran: Ran) -> None:
@@ -293,7 +300,7 @@ class Value:
             self._worths[ran.key.model].renew()
 
     def ended(self, now: float, task: Task) -> None:
-        self._known.pop(task.id, None)
+        self._known.pop(task, None)
 
 
 def _is_affordable(task: Task, figures: Figures) -> bool:
@@ -325,15 +332,15 @@ def _first(now: float, leads: Sequence[_Candidate], slowest: float) -> _Candidat
     No task needs more than ``slowest`` seconds alone.
     """
     first = min(leads, key=_order)
-    overdue = [one for one in leads if one.due <= now and one.rank == first.rank]
-    if overdue:
-        return min(overdue, key=lambda one: (one.due, one.order))
     group, worth, segment = first.front.group, first.front.worth, first.front.segment
     size = min(len(group), worth.largest)
     free = now + size * worth.seconds[segment] + slowest
-    hurried = [one for one in leads if one.deadline < free]
+    hurried = [one for one in leads if one.due < free and one.rank == first.rank]
     if not hurried:
         return first
+    overdue = [one for one in hurried if one.due <= now]
+    if overdue:
+        return min(overdue, key=lambda one: (one.due, one.order))
     known = worth.figures
     until = now + known.typical(segment, segment, min(size, _USUAL))
     end = first.task.last if first.task.floor else segment
@@ -341,8 +348,7 @@ def _first(now: float, leads: Sequence[_Candidate], slowest: float) -> _Candidat
     lost = [
         one
         for one in hurried
-        if one.rank == first.rank
-        and one.front is not first.front
+        if one.front is not first.front
         and now + one.needs() <= one.deadline < until + one.needs()
         and one.front.worth.seconds[one.front.segment] <= spare
     ]
