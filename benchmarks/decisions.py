@@ -3,6 +3,9 @@
 A decision is ``Scheduler.next``: policy, check of its turn, and taking the batch out of the queue.
 As many tasks as it takes out are put back, at other ranks, before the next one, so that the queue
 stays as long as it is. Deadlines, priorities, tenants and exits are mixed.
+
+A turn is all that the scheduler does for such a decision: being told that a batch ended, that its
+tasks did, and that as many others came, too.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from statistics import median
+from typing import NamedTuple
 
 from benchmarks.common import Figure, report
 from delen.calibration import Calibration
@@ -67,9 +71,9 @@ class _Queue:
         self._scheduler = Scheduler(policy, policy)
         self._scheduler.learn_model(_MODEL, _figures())
         for _ in range(waiting):
-            self._add()
+            self._scheduler.add(self._now, self._make())
 
-    def _add(self) -> None:
+    def _make(self) -> Task:
         number, draw = next(self._ids), self._random
         task = Task(
             id=number,
@@ -86,46 +90,59 @@ class _Queue:
         reached = number % _EXITS
         if reached:
             task = replace(task, segment=reached, exit=reached - 1, confidence=draw.random())
-        self._scheduler.add(self._now, task)
+        return task
 
-    def decide(self) -> float:
-        """Seconds of one decision."""
+    def turn(self) -> tuple[float, float]:
+        """Seconds of one decision, and of the scheduler in the whole turn."""
         began = time.perf_counter()
         orders = self._scheduler.next(self._now)
-        seconds = time.perf_counter() - began
+        decision = time.perf_counter() - began
+        run = orders.run
         gone = len(orders.answer) + len(orders.late) + len(orders.refuse)
         self._now += 1e-3
-        if orders.run is not None:
-            gone += len(orders.run.tasks)
-            self._scheduler.ran(self._now, orders.run, orders.run.predicted)
-            for task in orders.run.tasks:
+        coming = [self._make() for _ in range(gone + (len(run.tasks) if run else 0))]
+        began = time.perf_counter()
+        if run is not None:
+            self._scheduler.ran(self._now, run, run.predicted)
+            for task in run.tasks:
                 self._scheduler.end(self._now, task)
-        for _ in range(gone):
-            self._add()
-        return seconds
+        for task in coming:
+            self._scheduler.add(self._now, task)
+        return decision, decision + time.perf_counter() - began
 
 
-def costs(make: Callable[[], DispatchPolicy], waiting: int) -> tuple[float, ...]:
-    """Median microseconds of a decision with ``waiting`` tasks, in each of ROUNDS rounds."""
+class _Medians(NamedTuple):
+    """Microseconds in each of ROUNDS rounds."""
+
+    decisions: tuple[float, ...]
+    turns: tuple[float, ...]
+
+
+def costs(make: Callable[[], DispatchPolicy], waiting: int) -> _Medians:
+    """Of a decision with ``waiting`` tasks, and of a whole turn."""
     queue = _Queue(make(), waiting)
-    return tuple(1e6 * median(queue.decide() for _ in range(DECISIONS)) for _ in range(ROUNDS))
+    rounds = [[queue.turn() for _ in range(DECISIONS)] for _ in range(ROUNDS)]
+    medians = [[1e6 * median(seconds) for seconds in zip(*turns, strict=True)] for turns in rounds]
+    decisions, turns = zip(*medians, strict=True)
+    return _Medians(decisions, turns)
 
 
 def main() -> list[Figure]:
     print(f"\n{'median us a decision, waiting:':<32}" + "".join(f"{n:>9}" for n in WAITING))
-    curves: dict[str, dict[int, tuple[float, ...]]] = {}
+    curves: dict[str, dict[int, _Medians]] = {}
     for name in plugin_names(DISPATCH_POLICIES):
         make = find_plugin(DISPATCH_POLICIES, name)
         curves[name] = {waiting: costs(make, waiting) for waiting in WAITING}
-        medians = "".join(f"{median(values):>9.1f}" for values in curves[name].values())
+        medians = "".join(f"{median(each.decisions):>9.1f}" for each in curves[name].values())
         print(f"{name:<32}{medians}", flush=True)
     few, many = curves[DEFAULT][100], curves[DEFAULT][10_000]
-    growth = tuple(b / a for a, b in zip(few, many, strict=True))
+    growth = tuple(b / a for a, b in zip(few.decisions, many.decisions, strict=True))
     return report(
         "A decision of the default policy",
         [
-            Figure("at 100 waiting tasks", few, "us", LIMIT),
+            Figure("at 100 waiting tasks", few.decisions, "us", LIMIT),
             Figure("at 10,000 over at 100", growth, "x", 2.0),
+            Figure("a whole turn at 100", few.turns, "us"),
         ],
     )
 

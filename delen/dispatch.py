@@ -115,8 +115,7 @@ class Figures(Protocol):
         """The time that a task takes alone up to its end, less where it may be confident before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """What is to happen now, in lists or tuples of tasks.
 
     ``run`` are tasks of one group to run as a batch (empty: nothing), ``answer`` tasks that end

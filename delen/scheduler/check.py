@@ -24,16 +24,17 @@ def check_turn(
     """
     if not isinstance(turn, Turn):
         raise ValueError(f"{turn!r} is no Turn")
+    waiting = groups.places
     seen: set[int] = set()
     for tasks in (turn.run, turn.answer, turn.refuse):
         if not isinstance(tasks, (tuple, list)):
             raise ValueError(f"it names tasks in a {type(tasks).__name__}, not in a list or tuple")
         for task in tasks:
-            if not isinstance(task, Task) or task.id not in groups:
+            if not isinstance(task, Task) or (id := task.id) not in waiting:
                 raise ValueError(f"it names {task!r}, which does not wait")
-            if task.id in seen:
-                raise ValueError(f"it names task {task.id} twice")
-            seen.add(task.id)
+            if id in seen:
+                raise ValueError(f"it names task {id} twice")
+            seen.add(id)
     for task in turn.answer:
         if task.exit < 0:
             raise ValueError(f"it answers task {task.id}, which has no answer")
@@ -50,13 +51,15 @@ def check_turn(
 
 
 def _check_run(run: Sequence[Task], groups: Groups, figures: Mapping[str, Figures]) -> None:
-    key = groups.key_of(run[0].id)
+    places = groups.places
+    group = places[run[0].id].group
     for task in run[1:]:
-        if groups.key_of(task.id) is not key:
+        if places[task.id].group is not group:
             raise ValueError("it runs tasks of several groups")
-    limit = figures[key.model].max_batch
+    model = group.key.model
+    limit = figures[model].max_batch
     if len(run) > limit:
-        raise ValueError(f"it runs {len(run)} tasks; {key.model} takes {limit} at once")
+        raise ValueError(f"it runs {len(run)} tasks; {model} takes {limit} at once")
 
 
 def _check_hold(wake: float, now: float, must_wake: bool, hold_until: Callable[[], float]) -> None:

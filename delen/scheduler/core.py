@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from math import inf, nextafter
 from types import MappingProxyType
@@ -46,6 +45,9 @@ class Orders(NamedTuple):
 
 NOTHING = Orders()
 
+
+_set = object.__setattr__
+"""Policies cannot change a task, the scheduler can."""
 
 _PATIENCE = 5.0
 """A task without a deadline waits for so many times the largest backlog. So what of it has waited
@@ -164,31 +166,25 @@ class Scheduler:
         if self.shares.enter(now, task.tenant):
             self._take_back_priorities(now)
         bucket, within = self.shares.take(now, task.tenant, work)
-        _change(
-            task,
-            behind=not within,
-            weight=self.shares.weight(task.tenant),
-            priority=self.shares.priority(task.tenant, task.priority),
-            patience=self._patience,
-        )
+        _set(task, "behind", not within)
+        _set(task, "weight", self.shares.weight(task.tenant))
+        _set(task, "priority", self.shares.priority(task.tenant, task.priority))
+        _set(task, "patience", self._patience)
         self._accounts[task.id] = _Account(bucket, work if within else 0.0)
         self._queue(now, task, work)
 
     def resume(self, now: float, task: Task, confidence: float, joules_left: float = inf) -> None:
         """``task`` reached the exit of its segment, ``confidence`` sure, and goes on."""
         now = self._clock(now)
-        _change(
-            task,
-            exit=task.segment,
-            segment=task.segment + 1,
-            confidence=confidence,
-            joules_left=joules_left,
-        )
+        _set(task, "exit", task.segment)
+        _set(task, "segment", task.segment + 1)
+        _set(task, "confidence", confidence)
+        _set(task, "joules_left", joules_left)
         self._queue(now, task, self._figures[task.model].expected(task))
 
     def remove(self, now: float, id: int) -> Task:
         """End a waiting task: it was cancelled. KeyError if it does not wait."""
-        task = self._unqueue(id)
+        (task,) = self._unqueue((id,))
         self.end(now, task)
         return task
 
@@ -202,28 +198,27 @@ class Scheduler:
     def next(self, now: float) -> Orders:
         """What is to happen now. To be asked whenever something happened."""
         now = self._clock(now)
-        if not self._groups:
+        groups, lanes = self._groups, self._lanes
+        if not groups.places:
             return NOTHING
-        if not self._lanes.opens(now):
-            late = self._too_late(now, self._lanes.next_end(now))
+        if not lanes.opens(now):
+            late = self._too_late(now, lanes.next_end(now))
             return Orders(late=late, wake=self._wake(inf))
         late = self._too_late(now, nextafter(now, -inf))
-        if not self._groups.view:
+        if not groups.view:
             return Orders(late=late, wake=self._wake(inf))
-        turn = self._policy.choose(
-            now, self._groups, self._figures_view, self._lanes.idle, partial(self._hold_until, now)
-        )
+        turn = self._policy.choose(now, groups, self._figures_view, lanes.idle, self._hold_until)
         run = self._start_tasks(now, turn.run) if turn.run else None
         answer = tuple([self.remove(now, task.id) for task in tuple(turn.answer)])
         refuse = tuple([self.remove(now, task.id) for task in tuple(turn.refuse)])
         acted = run is not None or bool(answer or refuse)
         if acted and self._hold is not None:
             self._hold.end()
-        opens = self._lanes.opens(now)
-        if acted and self._groups.view and opens:
+        opens = lanes.opens(now)
+        if acted and opens and groups.view:
             return Orders(run, answer, late, refuse, now, again=True)
-        wake = inf if acted else min(turn.wake, self._hold_until(now))
-        late += self._too_late(now, now if opens else self._lanes.next_end(now))
+        wake = inf if acted else min(turn.wake, self._hold_until())
+        late += self._too_late(now, now if opens else lanes.next_end(now))
         return Orders(run, answer, late, refuse, self._wake(wake))
 
     def start_own(self, now: float, key: Key, figures: ModelFigures) -> Batch:
@@ -313,12 +308,12 @@ class Scheduler:
             for task in list(group):
                 priority = self.shares.priority(task.tenant, task.priority)
                 if priority != task.priority:
-                    self._unqueue(task.id)
-                    _change(task, priority=priority)
+                    self._unqueue((task.id,))
+                    _set(task, "priority", priority)
                     self._queue(now, task, self._figures[task.model].expected(task))
 
     def _queue(self, now: float, task: Task, work: float) -> None:
-        _change(task, waiting_since=now)
+        _set(task, "waiting_since", now)
         figures = self._figures[task.model]
         self._groups.add(task, figures.mandatory(task, work))
         account = self._accounts[task.id]
@@ -327,36 +322,40 @@ class Scheduler:
         if self._hold is not None:
             self._hold.add(task)
         if task.deadline < inf and (
-            (task.exit >= 0 and self.manners.guards)
+            (task.exit >= 0 and self._policy.manners.guards)
             or self._groups.is_parked(task.model, task.segment)
         ):
             self._start_by.add(task.id, self._latest_start(task))
 
-    def _unqueue(self, id: int) -> Task:
-        task = self._groups.remove(id)
-        self._start_by.discard(id)
-        if self._hold is not None:
-            self._hold.discard(id)
-        account = self._accounts[id]
-        self._backlog.remove(account.bucket, account.waiting)
-        return task
+    def _unqueue(self, ids: Sequence[int]) -> tuple[Task, ...]:
+        """Take the tasks ``ids``, which wait in one group, out of all queues."""
+        tasks = self._groups.take(ids)
+        for id in ids:
+            account = self._accounts[id]
+            self._backlog.remove(account.bucket, account.waiting)
+            self._start_by.discard(id)
+            if self._hold is not None:
+                self._hold.discard(id)
+        if self._hold is not None and not self._groups.view:
+            self._hold.end()
+        return tasks
 
     def _latest_start(self, task: Task) -> float:
         """When ``task`` has to start to get its next answer by its deadline."""
         figures = self._figures[task.model]
         return task.deadline - figures.late(task.segment, figures.next_useful(task), 1)
 
-    def _hold_until(self, now: float) -> float:
+    def _hold_until(self) -> float:
         """When something has to run. Kept from the first hold on: most policies hold nothing."""
         if self._hold is None:
             waiting = chain.from_iterable(self._groups.view.values())
             self._hold = Hold(self._latest_start, waiting)
-        return self._hold.until(now)
+        return self._hold.until(self._now)
 
     def _start_tasks(self, now: float, chosen: Sequence[Task]) -> Batch:
-        key = self._groups.key_of(chosen[0].id)
-        tasks = tuple([self._unqueue(task.id) for task in chosen])
-        return self._start(now, key, tasks, self._figures[key.model])
+        ids = [task.id for task in chosen]
+        key = self._groups.places[ids[0]].group.key
+        return self._start(now, key, self._unqueue(ids), self._figures[key.model])
 
     def _start(self, now: float, key: Key, tasks: tuple[Task, ...], figures: ModelFigures) -> Batch:
         batch = self._lanes.start(now, key, tasks, figures)
@@ -381,9 +380,3 @@ class Scheduler:
             late.append(self.remove(now, first[1]))
             first = self._start_by.first()
         return tuple(late)
-
-
-def _change(task: Task, **values: object) -> None:
-    """Give ``task`` other values, which policies cannot."""
-    for name, value in values.items():
-        object.__setattr__(task, name, value)

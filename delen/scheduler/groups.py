@@ -69,7 +69,7 @@ class WaitingGroup:
         place = bisect_right(self._ranked, rank, lo=self._gone)
         return self.seconds * ((place - self._gone) / len(self))
 
-    def add(self, entry: Entry, seconds: float) -> None:
+    def _add(self, entry: Entry, seconds: float) -> None:
         self.changes += 1
         insort(self._ranked, entry, lo=self._gone)
         self.seconds += seconds
@@ -77,23 +77,28 @@ class WaitingGroup:
             self._by_age.add(entry[4], entry[3])
             self._aged[entry[4]] = entry[5]
 
-    def remove(self, entry: Entry, seconds: float) -> None:
-        self.changes += 1
+    def _take(self, places: Sequence[Place]) -> None:
         ranked, gone = self._ranked, self._gone
-        if ranked[gone] is entry:  # most leave in order
-            self._gone = gone = gone + 1
-            if gone > _SPARE and 2 * gone > len(ranked):
-                del ranked[:gone]
-                self._gone = 0
-        else:
-            del ranked[bisect_left(ranked, entry, lo=gone)]
-        self.seconds -= seconds
-        if self._by_age is not None:
-            self._by_age.discard(entry[4])
-            del self._aged[entry[4]]
+        for place in places:
+            entry = place.entry
+            if ranked[gone] is entry:  # most leave in order
+                gone += 1
+            else:
+                del ranked[bisect_left(ranked, entry, lo=gone)]
+            self.seconds -= place.seconds
+            if self._by_age is not None:
+                self._by_age.discard(entry[4])
+                del self._aged[entry[4]]
+        if gone > _SPARE and 2 * gone > len(ranked):
+            del ranked[:gone]
+            gone = 0
+        self._gone = gone
+        self.changes += len(places)
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
+    """Where a task waits."""
+
     group: WaitingGroup
     entry: Entry
     seconds: float
@@ -103,24 +108,21 @@ class Groups:
     """All groups that are not empty, and where each task is.
 
     ``view`` is the policies': it leaves out the groups whose segment is not in memory now.
+    ``places`` are those of all tasks that wait, by id; both are for reading.
     """
 
     def __init__(self) -> None:
         self._groups: dict[Key, WaitingGroup] = {}
         self._parked: dict[Key, WaitingGroup] = {}
         self._depths: dict[str, int] = {}
-        self._places: dict[int, _Place] = {}
+        self.places: dict[int, Place] = {}
         self.view: Mapping[Key, WaitingGroup] = MappingProxyType(self._groups)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def __contains__(self, id: int) -> bool:
-        return id in self._places
-
-    def key_of(self, id: int) -> Key:
-        """The group in which task ``id`` waits; KeyError if it does not."""
-        return self._places[id].group.key
+        return id in self.places
 
     def keep(self, model: str, depth: int) -> None:
         """Of ``model``, only the first ``depth`` segments can run from now on."""
@@ -146,7 +148,7 @@ class Groups:
 
     def add(self, task: Task, seconds: float) -> None:
         """Queue ``task``, which needs ``seconds`` of device time. ValueError if it waits."""
-        if task.id in self._places:
+        if task.id in self.places:
             raise ValueError(f"task {task.id} waits already")
         key = Key(task.model, task.segment)
         groups = self._home(key)
@@ -154,13 +156,14 @@ class Groups:
         if group is None:
             group = groups[key] = WaitingGroup(key)
         entry = (*task.rank, task)
-        group.add(entry, seconds)
-        self._places[task.id] = _Place(group, entry, seconds)
+        group._add(entry, seconds)
+        self.places[task.id] = Place(group, entry, seconds)
 
-    def remove(self, id: int) -> Task:
-        """Take out the task ``id``; KeyError if it does not wait."""
-        group, entry, seconds = self._places.pop(id)
-        group.remove(entry, seconds)
+    def take(self, ids: Sequence[int]) -> tuple[Task, ...]:
+        """Take out some tasks of one group; KeyError if one does not wait."""
+        places = [self.places.pop(id) for id in ids]
+        group = places[0].group
+        group._take(places)
         if not len(group):
             del self._home(group.key)[group.key]
-        return entry[5]
+        return tuple([place.entry[5] for place in places])

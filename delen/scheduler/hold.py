@@ -22,26 +22,21 @@ class Hold:
     def __init__(self, latest_start: Callable[[Task], float], waiting: Iterable[Task]) -> None:
         self._latest_start = latest_start
         self._since: float | None = None
-        self._waiting: set[int] = set()
         self._starts = LazyHeap()
         for task in waiting:
             self.add(task)
 
     def add(self, task: Task) -> None:
         """``task`` waits from now on."""
-        self._waiting.add(task.id)
         if task.deadline < inf:
             self._starts.add(task.id, self._latest_start(task))
 
     def discard(self, id: int) -> None:
-        """Task ``id`` waits no longer; with nothing that waits, the hold is over."""
-        self._waiting.discard(id)
+        """Task ``id`` waits no longer."""
         self._starts.discard(id)
-        if not self._waiting:
-            self.end()
 
     def end(self) -> None:
-        """Something was done."""
+        """Something was done, or nothing waits any more."""
         self._since = None
 
     def until(self, now: float) -> float:

@@ -106,7 +106,7 @@ class Lanes:
         """When the first of those that run is predicted to end, ``now`` if it should have."""
         self._advance(now)
         others = len(self._running) - 1
-        left = min(batch.alone * batch.corun.at(others) for batch in self._running)
+        left = min([batch.alone * batch.corun.at(others) for batch in self._running])
         return now + max(0.0, left)
 
     def _advance(self, now: float) -> None:

@@ -246,7 +246,8 @@ class Shares:
 
     def _advance(self, now: float) -> None:
         """Deal out the seconds since the last call, and forget tenants that are long gone."""
-        now = max(now, self._now)
+        if now <= self._now:
+            return
         if self._sum > 0:
             self._dealt += (now - self._now) * self._lanes / self._sum
         self._now = now

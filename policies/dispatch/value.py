@@ -26,9 +26,11 @@ without a deadline, when it has waited for as long as it may.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import inf
-from typing import NamedTuple
+from operator import attrgetter
 
 from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
 from policies.dispatch.batching import join, most_in_time
@@ -53,41 +55,53 @@ Rank = int
 _NO_BAR: tuple[Rank, float] = (1 << 30, inf)
 
 
-class _Candidate(NamedTuple):
-    """A waiting task; the least is served first. ``gain`` is its worth in a time of ``full``."""
+@dataclass(slots=True, eq=False)
+class _Candidate:
+    """A waiting task of ``front``, and its ``order``: rank, minus worth, deadline, id; the least is
+    served first. ``gain`` is its worth in a time of ``full``, inf if it cannot be answered yet."""
 
+    order: tuple[Rank, float, float, int]
     rank: Rank
-    minus_worth: float
     deadline: float
-    id: int
-    group: Group
-    segment: int
+    due: float
     gain: float
-    worth: Worth
     capped: bool
     task: Task
-    due: float
+    front: _Front
 
     def pays(self, price: float) -> bool:
         """Whether going on is worth ``price``, and inside the task's cap of energy."""
         if 0 < price >= self.gain:
             return False
-        return not self.capped or _is_affordable(self.task, self.worth.figures)
+        return not self.capped or _is_affordable(self.task, self.front.worth.figures)
 
     def needs(self) -> float:
         """Seconds until it has what it cannot be answered without, or until its next exit."""
         task = self.task
-        return self.worth.late[self.segment][task.last if task.floor else self.segment]
+        return self.front.worth.late[task.segment][task.last if task.floor else task.segment]
 
     def presses(self, now: float) -> float:
         """Seconds of its next segment over seconds to its deadline, at most 1."""
-        seconds, left = self.worth.seconds[self.segment], self.deadline - now
-        return seconds / max(seconds, min(left, self.worth.horizon))
+        worth = self.front.worth
+        seconds, left = worth.seconds[self.task.segment], self.deadline - now
+        return seconds / max(seconds, min(left, worth.horizon))
 
 
-_Front = tuple[int, Group, Worth, Sequence[_Candidate], int, Rank]
-"""What is known of a group until its ``changes`` differ: the model's worth, its first tasks, how
-many come beyond these, and the rank of the last of them."""
+_order = attrgetter("order")
+
+
+@dataclass(slots=True, eq=False)
+class _Front:
+    """What is known of ``group``, in which tasks of ``segment`` wait, since its ``changes``: its
+    ``first`` tasks, how many come ``beyond`` these, and the rank of the ``last`` of them."""
+
+    group: Group
+    worth: Worth
+    segment: int
+    changes: int = -1
+    first: Sequence[_Candidate] = ()
+    beyond: int = 0
+    last: Rank = 0
 
 
 class Value:
@@ -100,66 +114,55 @@ class Value:
     def __init__(self) -> None:
         self._worths: dict[str, Worth] = {}
         self._fronts: dict[Key, _Front] = {}
-        self._known: dict[int, _Candidate] = {}
+        self._known: dict[Task, _Candidate] = {}
 
     def choose(
         self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
     ) -> Turn:
-        for worth in self._worths.values():
-            if worth.pace != worth.figures.pace:
-                worth.renew()
-        if len(self._worths) > len(figures):  # a model was unloaded
-            self._worths = {name: self._worths[name] for name in self._worths if name in figures}
-            self._fronts.clear()
+        self._follow(figures)
         calm = self._while_all_can_be_kept(now, waiting, figures)
         if calm is not None:
             return calm
-        pressure: dict[Rank, float] = {}
+        pressure: defaultdict[Rank, float] = defaultdict(float)
         leads: list[_Candidate] = []
-        optional: list[_Candidate] = []
         ends: list[Task] = []
         hopes: list[_Candidate] = []
         for key, group in waiting.items():
-            model, segment = key
             front = self._fronts.get(key)
-            if front is None or front[0] != group.changes or front[1] is not group:
-                front = self._look(key, group, figures[model])
-            _, _, worth, first, beyond, last = front
-            if worth.figures is not figures[model]:
-                _, _, worth, first, beyond, last = self._look(key, group, figures[model])
+            if front is None or front.changes != group.changes or front.group is not group:
+                front = self._look(key, group, figures)
+            worth, segment = front.worth, front.segment
             seconds, longest = worth.seconds[segment], worth.horizon
             late = now + worth.late[segment][segment]
             share = 0.0
-            for one in first:
-                left, rank = one.deadline - now, one.rank
+            for one in front.first:
+                deadline = one.deadline
+                left = deadline - now
                 share = 1.0 if left < seconds else seconds / (left if left < longest else longest)
-                pressure[rank] = pressure.get(rank, 0.0) + share
-                if one.deadline < late:
-                    ends.append(one.task)
-                    if one.task.exit < 0 and left >= seconds:
-                        hopes.append(one)
-                elif one.gain == inf:
+                pressure[one.rank] += share
+                if deadline >= late:
                     leads.append(one)
-                else:
-                    optional.append(one)
-            if beyond:
-                pressure[last] = pressure.get(last, 0.0) + share * beyond
+                    continue
+                ends.append(one.task)
+                if one.task.exit < 0 and left >= seconds:
+                    hopes.append(one)
+            if front.beyond:
+                pressure[front.last] += share * front.beyond
         prices = _prices(pressure)
-        for one in optional:
+        for one in [one for one in leads if one.capped or one.gain <= prices[one.rank]]:
             price = prices[one.rank]
             if 0 < price >= one.gain:
                 price -= _PER_PRESSURE * one.presses(now)
-            if one.pays(price):
-                leads.append(one)
-            else:
+            if not one.pays(price):
                 ends.append(one.task)
+                leads.remove(one)
         run: Sequence[Task] = ()
         if leads:
-            leads.sort()
-            lead = _first(now, leads, max([worth.slowest for worth in self._worths.values()]))
+            slowest = max([worth.slowest for worth in self._worths.values()])
+            lead = _first(now, leads, slowest)
             run = self._batch(now, lead, leads, prices, ends)
         elif hopes:
-            hope = min(hopes).task
+            hope = min(hopes, key=_order).task
             ends.remove(hope)
             run = (hope,)
         if not ends:
@@ -176,10 +179,13 @@ class Value:
         """The task of the earliest deadline and who may join it, if few wait and all can run their
         whole plans in time, one by one; else None. It does not matter then who has used more than
         its share."""
+        count = 0
+        for group in waiting.values():
+            count += len(group)
+            if count > _FEW:
+                return None
         rows: list[tuple[int, float, float, int, float, float, Task]] = []
         for (model, segment), group in waiting.items():
-            if len(rows) + len(group) > _FEW:
-                return None
             worth = self._worth(model, figures[model])
             late, through = worth.late[segment], worth.through[segment]
             for task in group:
@@ -197,37 +203,55 @@ class Value:
         group = waiting[Key(lead.model, lead.segment)]
         return Turn(join(lead, group, now, figures[lead.model]) if len(group) > 1 else (lead,))
 
+    def _follow(self, figures: Mapping[str, Figures]) -> None:
+        """Forget models that are no longer as they were, and take in what the others' take now."""
+        gone = []
+        for name, worth in self._worths.items():
+            if figures.get(name) is not worth.figures:
+                gone.append(name)
+            elif worth.pace != worth.figures.pace:
+                worth.renew()
+        for name in gone:
+            del self._worths[name]
+            self._fronts = {key: self._fronts[key] for key in self._fronts if key.model != name}
+
     def _worth(self, model: str, figures: Figures) -> Worth:
         worth = self._worths.get(model)
         if worth is None or worth.figures is not figures:
             worth = self._worths[model] = Worth(figures)
         return worth
 
-    def _look(self, key: Key, group: Group, figures: Figures) -> _Front:
-        worth, last = self._worth(key.model, figures), group.last
-        first = [self._candidate(task, group, worth) for task in group.first(_LOOK)]
-        rank = _BEHIND * last.behind + last.priority
-        front = (group.changes, group, worth, first, len(group) - len(first), rank)
-        self._fronts[key] = front
+    def _look(self, key: Key, group: Group, figures: Mapping[str, Figures]) -> _Front:
+        front = self._fronts.get(key)
+        if front is None or front.group is not group:
+            worth = self._worth(key.model, figures[key.model])
+            front = self._fronts[key] = _Front(group, worth, key.segment)
+        known = self._known
+        first: list[_Candidate] = []
+        for task in group.first(_LOOK):
+            one = known.get(task)
+            if one is None or one.front is not front:
+                one = self._rate(task, front)
+            first.append(one)
+        front.first = first
+        front.beyond = len(group) - len(first)
+        front.last = _rank(group.last)
+        front.changes = group.changes
         return front
 
-    def _candidate(self, task: Task, group: Group, worth: Worth) -> _Candidate:
-        known = self._known.get(task.id)
-        if known is not None and known.group is group and known.task is task:
-            return known
+    def _rate(self, task: Task, front: _Front) -> _Candidate:
+        worth, rank, due = front.worth, _rank(task), task.due
         gain, is_optional = worth.of(task), task.exit >= 0 and not task.floor
-        candidate = self._known[task.id] = _Candidate(
-            _BEHIND * task.behind + task.priority,
-            -gain / worth.full,
-            task.due if is_optional else task.deadline,
-            task.id,
-            group,
-            task.segment,
+        deadline = due if is_optional else task.deadline
+        candidate = self._known[task] = _Candidate(
+            (rank, -gain / worth.full, deadline, task.id),
+            rank,
+            deadline,
+            due,
             gain if is_optional else inf,
-            worth,
-            task.joules_left < inf,
+            is_optional and task.joules_left < inf,
             task,
-            task.due,
+            front,
         )
         return candidate
 
@@ -239,32 +263,36 @@ class Value:
         prices: Mapping[Rank, float],
         ends: list[Task],
     ) -> Sequence[Task]:
-        """The batch of ``lead``, one of the sorted ``leads``. Adds to ``ends`` those that it finds
+        """The batch of ``lead``, one of the ``leads``. Adds to ``ends`` those that it finds
         not to go on."""
-        group, worth, segment = lead.group, lead.worth, lead.segment
+        front = lead.front
+        group, worth, segment = front.group, front.worth, front.segment
         most = worth.most(segment)
         head = group.first(most)
         if len(head) == 1:
             return (lead.task,)
+        others = [other.order for other in leads if other.front is not front]
         lowest, bar = _NO_BAR
-        for other in leads:
-            if other.group is not group:
-                lowest, bar = other.rank, other.minus_worth * worth.place(segment, len(head))
-                break
+        if others:
+            lowest, bar, _, _ = min(others)
+            bar *= worth.place(segment, len(head))
         batch = [lead.task]
         soonest = now + worth.late[segment][segment]
         for task in head:
             if task is lead.task or task in ends:
                 continue
-            mate = self._candidate(task, group, worth)
-            if mate.rank > lowest:
+            mate = self._known.get(task)
+            if mate is None or mate.front is not front:
+                mate = self._rate(task, front)
+            rank = mate.rank
+            if rank > lowest:
                 break
-            if mate.deadline < soonest or (
-                mate.gain < inf and not mate.pays(prices.get(mate.rank, prices[lead.rank]))
-            ):
+            if mate.deadline < soonest or not mate.pays(prices.get(rank, prices[lead.rank])):
                 ends.append(task)
-            elif mate.rank < lowest or mate.minus_worth <= bar:
+            elif rank < lowest or mate.order[1] <= bar:
                 batch.append(task)
+        if len(batch) == 1:
+            return batch
         return batch[: most_in_time(now, batch[:most], worth.figures)]
 
     def ran(self, now: float, ran: Ran) -> None:
@@ -272,7 +300,7 @@ class Value:
             self._worths[ran.key.model].renew()
 
     def ended(self, now: float, task: Task) -> None:
-        self._known.pop(task.id, None)
+        self._known.pop(task, None)
 
 
 def _is_affordable(task: Task, figures: Figures) -> bool:
@@ -293,22 +321,26 @@ def _prices(pressure: Mapping[Rank, float]) -> Mapping[Rank, float]:
     return prices
 
 
+def _rank(task: Task) -> Rank:
+    return _BEHIND * task.behind + task.priority
+
+
 def _first(now: float, leads: Sequence[_Candidate], slowest: float) -> _Candidate:
     """The first, or one that has waited for as long as it may, or one that would be lost if it
     waited for it where all its group can wait.
 
     No task needs more than ``slowest`` seconds alone.
     """
-    first = leads[0]
-    overdue = [one for one in leads if one.due <= now and one.rank == first.rank]
-    if overdue:
-        return min(overdue, key=lambda one: one.due)
-    worth, segment = first.worth, first.segment
-    size = min(len(first.group), worth.largest)
+    first = min(leads, key=_order)
+    group, worth, segment = first.front.group, first.front.worth, first.front.segment
+    size = min(len(group), worth.largest)
     free = now + size * worth.seconds[segment] + slowest
-    hurried = [one for one in leads if one.deadline < free]
+    hurried = [one for one in leads if one.due < free and one.rank == first.rank]
     if not hurried:
         return first
+    overdue = [one for one in hurried if one.due <= now]
+    if overdue:
+        return min(overdue, key=lambda one: (one.due, one.order))
     known = worth.figures
     until = now + known.typical(segment, segment, min(size, _USUAL))
     end = first.task.last if first.task.floor else segment
@@ -316,9 +348,8 @@ def _first(now: float, leads: Sequence[_Candidate], slowest: float) -> _Candidat
     lost = [
         one
         for one in hurried
-        if one.rank == first.rank
-        and one.group is not first.group
+        if one.front is not first.front
         and now + one.needs() <= one.deadline < until + one.needs()
-        and one.worth.seconds[one.segment] <= spare
+        and one.front.worth.seconds[one.front.segment] <= spare
     ]
-    return lost[0] if lost else first
+    return min(lost, key=_order) if lost else first

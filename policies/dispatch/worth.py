@@ -53,7 +53,7 @@ class Worth:
         self._late = [
             [figures.late(k, max(k, end), 1) / late for end in segments] for k in segments
         ]
-        self._through = [
+        self._shares = [
             [figures.typical(k, max(k, end), 1) / full for end in segments] for k in segments
         ]
         self.largest = figures.max_batch
@@ -87,7 +87,7 @@ class Worth:
         self.horizon = _HORIZON * full
         self.seconds = [share * self.full for share in self._typical]
         self.late = [[share * late for share in shares] for shares in self._late]
-        self.through = [[share * full for share in shares] for shares in self._through]
+        self.through = [[share * full for share in shares] for shares in self._shares]
 
     def most(self, segment: int) -> int:
         """The largest batch that takes no longer than the whole network takes one task."""
@@ -122,18 +122,16 @@ class Worth:
         step = 0 if task.floor else round(task.confidence * _STEPS)
         worth = found[step]
         if worth is None:
-            per_second = self._of_plan(task) if task.floor else self._of_way_on(task, step / _STEPS)
-            worth = found[step] = per_second * self._whole()[0]
+            worth = self._of_plan(task) if task.floor else self._of_way_on(task, step / _STEPS)
+            found[step] = worth
         return worth
 
     def _of_plan(self, task: Task) -> float:
-        return self.figures.accuracies[task.last] / self.figures.expected(task)
+        figures = self.figures
+        return figures.accuracies[task.last] / figures.expected(task) * self._whole()[0]
 
     def _of_way_on(self, task: Task, confidence: float) -> float:
-        known, exit = self.figures, task.exit
-        now = known.accuracy_after(exit, confidence, exit) if exit >= 0 else 0.0
-        return max(
-            (known.accuracy_after(exit, confidence, later) - now)
-            / known.typical(task.segment, later, 1)
-            for later in range(task.segment, task.last + 1)
-        )
+        exit, accuracy, shares = task.exit, self.figures.accuracy_after, self._shares[task.segment]
+        now = accuracy(exit, confidence, exit) if exit >= 0 else 0.0
+        ways = range(task.segment, task.last + 1)
+        return max([(accuracy(exit, confidence, way) - now) / shares[way] for way in ways])
