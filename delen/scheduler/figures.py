@@ -8,6 +8,7 @@ from delen.calibration import Calibration
 from delen.corun import CoRun
 from delen.costs import Costs
 from delen.dispatch import Task
+from delen.profile import NO_HOST
 from delen.scheduler.outlook import Outlook
 from policies.planner import useful_exits
 
@@ -140,7 +141,9 @@ class ModelFigures:
 
     def _median(self, segment: int, batch: int) -> float:
         """Seconds by the profile: the slowdown may change from one question to the next."""
-        return self._profile.cost(segment, batch).latency.p50
+        profile = self._profile
+        beside = (profile.host or NO_HOST).beside(batch)
+        return profile.cost(segment, batch).latency.p50 + beside
 
     def _follow_profile(self) -> None:
         """Forget what was worked out from another profile than the one that now holds."""
