@@ -2,8 +2,9 @@
 
 The same requests, three apps with other bounds each (``simulate.apps``), are played by an engine in
 this process, by a daemon over HTTP, and by the simulator with the profile that both have, which is
-measured before each round. Loads and the apps' bounds are of the segments alone: of what the device
-runs a second to the deepest exit, one at a time. The device takes one thread (``device.threads``), so that the client has a core of its own.
+measured before each round. Loads are of what the device runs a second to the deepest exit, one at a
+time. They and the apps' bounds are by the segments alone, without the host's time. The device takes
+one thread (``device.threads``), so that the client has a core of its own.
 
 Latencies are those of receipts. The simulator is told two things of the run beside it, which are
 measured and no fit: how fast the device was by and by (the daemon's ``delen_slowdown``), since this

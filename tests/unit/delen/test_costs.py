@@ -54,9 +54,7 @@ def test_the_host_takes_none_of_the_joules(make_costs: MakeCosts) -> None:
     assert make_costs(0.01, watts=2.0, host=HOST).energies() == (pytest.approx(0.02),)
 
 
-def test_another_profile_has_another_host(
-    make_costs: MakeCosts, make_profile: MakeProfile
-) -> None:
+def test_another_profile_has_another_host(make_costs: MakeCosts, make_profile: MakeProfile) -> None:
     costs = make_costs(0.01, host=HOST)
     costs.use(make_profile(0.01), costs.energy)
     assert costs.typical(0, 0, 1) == pytest.approx(0.01)
