@@ -24,6 +24,7 @@ from delen.engine.runtime import Runtime
 from delen.instances import lanes_of
 from delen.result import Result
 from delen.serving import open_runtime
+from delen.settings import SWITCH_INTERVAL
 
 MODELS = ("cifar10-resnet", "spoken-digits")
 ROUNDS = 21
@@ -123,7 +124,7 @@ Load = Callable[[Runtime, Sequence[tuple[str, NDArray[np.generic]]]], Served]
 
 
 def main() -> list[Figure]:
-    sys.setswitchinterval(0.0005)  # as the daemon does
+    sys.setswitchinterval(SWITCH_INTERVAL)  # as the daemon does
     both = [(name, noise(name)) for name in MODELS]
     loads: dict[str, tuple[Load, list[tuple[str, NDArray[np.generic]]]]] = {
         "one request at a time": (alone, both[:1]),

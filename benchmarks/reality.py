@@ -3,7 +3,8 @@
 The same requests, three apps with other bounds each (``simulate.apps``), are played by an engine in
 this process, by a daemon over HTTP, and by the simulator with the profile that both have, which is
 measured before each round. Loads are of what the device runs a second to the deepest exit, one at a
-time. The device takes one thread (``device.threads``), so that the client has a core of its own.
+time. They and the apps' bounds are by the segments alone, without the host's time. The device takes
+one thread (``device.threads``), so that the client has a core of its own.
 
 Latencies are those of receipts. The simulator is told two things of the run beside it, which are
 measured and no fit: how fast the device was by and by (the daemon's ``delen_slowdown``), since this
@@ -27,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,7 +129,7 @@ def _config(state: Path) -> Path:
 
 def trace_of(setting: Setting, scene: Scene, seconds: float, seed: int) -> Trace:
     model = setting.model
-    costs = Costs(model.profile, model.account, model.level)
+    costs = Costs(replace(model.profile, host=None), model.account, model.level)
     rate = scene.load / costs.typical(0, costs.segments - 1, 1)
     apps = standard_apps(APPS, rate, scene.kind, model.planner.points(costs))
     return make_trace(apps, seconds, seed)

@@ -1,4 +1,4 @@
-"""What running costs from here on: the profile under today's slowdown, in seconds and joules."""
+"""What serving costs from here on: the profile under today's slowdown, in seconds and joules."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from itertools import accumulate
 
 from delen.corun import CoRun
 from delen.energy import EnergyAccount
-from delen.profile import Profile, SegmentCost
+from delen.profile import NO_HOST, HostCosts, Profile, SegmentCost
 from delen.slowdown import Slowdown
 
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """Prefix sums over the segments at one batch size, in seconds; index k is before segment k."""
+    """Prefix sums over the segments at one batch size and what the host does beside each, in
+    seconds; index k is before segment k."""
 
     median: tuple[float, ...]
     high: tuple[float, ...]
@@ -33,6 +34,10 @@ class _Tables:
     costs: dict[tuple[int, int], SegmentCost] = field(default_factory=dict)
     energies: tuple[int, tuple[float | None, ...]] | None = None
 
+    @property
+    def host(self) -> HostCosts:
+        return self.profile.host or NO_HOST
+
     def cost(self, segment: int, batch: int) -> SegmentCost:
         key = (segment, batch)
         if key not in self.costs:
@@ -50,7 +55,9 @@ class _Tables:
 
 
 class Costs:
-    """Predicted latency and energy of segments.
+    """Predicted latency and energy of segments. Latencies are from when a batch is chosen to when
+    its samples are judged: with what the host takes beside each, where the profile knows it. That
+    is as slow as the segments are, which alone are learnt from.
 
     ``learn`` and ``relax`` move the slowdown that it predicts with, and ``dearness``, the same for
     joules: what batches took over what was said before they ran. The account corrects itself.
@@ -172,11 +179,16 @@ class Costs:
         tables = self._tables
         if batch not in tables.sums:
             costs = [tables.cost(k, batch).latency for k in range(self.segments)]
+            beside = tables.host.beside(batch)
             tables.sums[batch] = _Sums(
-                tuple(accumulate((cost.p50 for cost in costs), initial=0.0)),
-                tuple(accumulate((cost.at(self.level) for cost in costs), initial=0.0)),
+                tuple(accumulate((cost.p50 + beside for cost in costs), initial=0.0)),
+                tuple(accumulate((cost.at(self.level) + beside for cost in costs), initial=0.0)),
             )
         return tables.sums[batch]
+
+    def admitting(self) -> float:
+        """Seconds from a request's coming until it waits."""
+        return self._tables.host.request * self.slowdown.mean
 
     def answering(self) -> float:
         """Seconds from the last segment's end to the answer, at the quantile plans use."""

@@ -104,6 +104,14 @@ class HostCosts:
     answer: float = 0.0
     stretch: Quantiles | None = None
 
+    def beside(self, batch: int) -> float:
+        """Seconds beside each segment that runs on ``batch`` samples."""
+        return self.batch + batch * self.task
+
+
+NO_HOST = HostCosts()
+"""Of a profile that does not know them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:

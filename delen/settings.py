@@ -15,10 +15,11 @@ PREFIX = "DELEN_"
 DEFAULT_DISPATCH = "value"
 """The dispatch policy that decides where none is named, or where another one fails."""
 
-SWITCH_INTERVAL = 0.0005
+SWITCH_INTERVAL = 0.002
 """Seconds after which a thread that computes in Python lets another run, where the engine serves.
-The interpreter's own 5 ms would be several networks' worth of waiting for the worker
-(docs/decisions.md)."""
+With the interpreter's own 5 ms the worker may wait for as long as several segments take; with less
+than this, threads are interrupted while they hold locks that all others need (docs/decisions.md).
+"""
 
 DEFAULT_BACKLOG = 2.0
 """Seconds of waiting work beyond which requests are refused."""

@@ -189,13 +189,13 @@ class Planner:
         return start + self.latency(exit, costs)
 
     def latency(self, exit: int, costs: Costs) -> float:
-        """Seconds to an answer from ``exit``, alone on the device.
+        """Seconds from a request's coming to an answer from ``exit``, alone on the device.
 
         That of the first exit leaves out the slowdown's spread: there is no shallower exit to be
         careful with, and a belief that refuses everything is never corrected.
         """
         predict = costs.usual if exit == self.useful[0] else costs.latency
-        return predict(0, exit, 1) + costs.answering()
+        return costs.admitting() + predict(0, exit, 1) + costs.answering()
 
     def _within_caps(
         self,

@@ -26,7 +26,7 @@ from delen.bundle import (
 from delen.calibration import Calibration
 from delen.costs import Costs
 from delen.criteria import confidences
-from delen.profile import Device, Metering, Profile, Quantiles, SegmentCost
+from delen.profile import Device, HostCosts, Metering, Profile, Quantiles, SegmentCost
 
 settings.register_profile("delen", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("delen")
@@ -303,6 +303,7 @@ def make_profile() -> Callable[..., Profile]:
         model: str = "tiny",
         device: Device | None = None,
         corun: tuple[float, ...] | None = None,
+        host: HostCosts | None = None,
     ) -> Profile:
         def cost(median: float, batch: int, joules: float | None) -> SegmentCost:
             time = median * (1 + (batch - 1) * growth)
@@ -328,6 +329,7 @@ def make_profile() -> Callable[..., Profile]:
             ),
             energy=energy and Metering("test", "module_input", 3.0, 5, 10.0),
             corun=corun,
+            host=host,
         )
 
     return make

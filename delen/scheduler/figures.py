@@ -8,6 +8,7 @@ from delen.calibration import Calibration
 from delen.corun import CoRun
 from delen.costs import Costs
 from delen.dispatch import Task
+from delen.profile import NO_HOST, HostCosts
 from delen.scheduler.outlook import Outlook
 from policies.planner import useful_exits
 
@@ -111,11 +112,13 @@ class ModelFigures:
             return expected
         if task.exit >= 0:
             return 0.0
-        return self._costs.typical(task.segment, self.next_useful(task), 1) / self._costs.pace
+        costs = self._costs
+        first = costs.typical(task.segment, self.next_useful(task), 1) / costs.pace
+        return first + self._host.answer * costs.slowdown.mean
 
     def expected(self, task: Task) -> float:
-        """Device seconds that ``task`` takes alone up to its end, less where samples like it are
-        confident before."""
+        """Device seconds that ``task`` takes alone until its answer is written, less where samples
+        like it are confident before."""
         self._follow_profile()
         key = (task.segment, task.last, task.threshold)
         undisturbed = self._works.get(key)
@@ -123,10 +126,10 @@ class ModelFigures:
             if len(self._works) >= _KEPT:
                 self._works.clear()
             undisturbed = self._works[key] = self._undisturbed(*key)
-        return undisturbed * self._costs.slowdown.mean
+        return (undisturbed + self._host.answer) * self._costs.slowdown.mean
 
     def _undisturbed(self, segment: int, last: int, threshold: float | None) -> float:
-        """As ``expected``, by the profile alone."""
+        """Up to its end, by the profile alone."""
         seconds = [self._median(later, 1) for later in range(segment, last + 1)]
         if threshold is None:
             return sum(seconds)
@@ -140,7 +143,11 @@ class ModelFigures:
 
     def _median(self, segment: int, batch: int) -> float:
         """Seconds by the profile: the slowdown may change from one question to the next."""
-        return self._profile.cost(segment, batch).latency.p50
+        return self._profile.cost(segment, batch).latency.p50 + self._host.beside(batch)
+
+    @property
+    def _host(self) -> HostCosts:
+        return self._profile.host or NO_HOST
 
     def _follow_profile(self) -> None:
         """Forget what was worked out from another profile than the one that now holds."""

@@ -42,11 +42,11 @@ class Host:
         self.free = began + seconds * self._slowness(began) if seconds else began
         return self.free
 
-    def read(self, ready: float, seconds: float, ended: float) -> float:
-        """Read a request, and do with it what takes ``seconds``; a batch ``ended``, or will."""
+    def read(self, ready: float, ended: float) -> float:
+        """Read a request; a batch ``ended``, or will."""
         self._passed += ended <= self.free
         reading = self._reading_crowded if self.free > ready else self._reading
-        return self.occupy(ready, reading + seconds)
+        return self.occupy(ready, reading)
 
     def judge(self, ended: float, seconds: float) -> float:
         """Judge the samples of the batch that ``ended``."""

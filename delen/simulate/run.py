@@ -157,14 +157,15 @@ class _Run:
         row, arrival, sample = self._coming.take()
         model = self._models[arrival.model or self._default]
         waited = max(0.0, self._host.free - ready)
-        now = self._host.read(ready, model.host.request, ended)
+        read = self._host.read(ready, ended)
+        now = self._host.occupy(read, model.host.request)
         model.costs.relax(now)
         scheduler, cap = self._scheduler, arrival.bounds.max_latency
         # The answer has to leave the device a way back before the client's cap is passed.
         deadline = inf if cap is None else arrival.time + cap - self._network
         try:
             scheduler.check_room(now, arrival.tenant)
-            plan = self._plan(now, model, arrival, deadline, waited)
+            plan = self._plan(now, read, model, arrival, deadline, waited)
         except InfeasibleBound:
             self._ledger.refuse(row, now, Fate.INFEASIBLE)
             return
@@ -177,13 +178,20 @@ class _Run:
         scheduler.add(now, job.task(row, deadline, priority))
 
     def _plan(
-        self, now: float, model: ModelInPlay, arrival: Arrival, deadline: float, waited: float
+        self,
+        now: float,
+        read: float,
+        model: ModelInPlay,
+        arrival: Arrival,
+        deadline: float,
+        waited: float,
     ) -> Plan:
-        """That it ``waited`` for the host is others' work, as what is ahead."""
+        """That it ``waited`` for the host is others' work, as what is ahead. Plans know what it
+        takes to admit a request that was ``read``."""
         manners = self._manners
         if not manners.plans:
             return self._unplanned[model.name]
-        spent = now - arrival.time + self._network
+        spent = read - arrival.time + self._network
         ahead = 0.0
         if manners.admits:
             ahead = self._scheduler.ahead(now, arrival.priority, arrival.tenant, deadline)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delen.costs import Costs
-from delen.profile import Profile
+from delen.profile import HostCosts, Profile
 from power.account import Accounts
 
 MakeCosts = Callable[..., Costs]
@@ -24,6 +24,40 @@ def test_latency_sums_the_segments_at_the_level(make_costs: MakeCosts) -> None:
 
 def test_answering_is_at_the_level(make_costs: MakeCosts) -> None:
     assert make_costs(0.01, answer=0.002).answering() == 0.002
+
+
+HOST = HostCosts(request=0.002, batch=0.003, task=0.001, answer=0.004)
+
+
+def test_what_the_host_takes_beside_each_segment_is_expected(make_costs: MakeCosts) -> None:
+    costs = make_costs(0.01, 0.02, spread=0.1, growth=0.0, host=HOST)
+    assert costs.typical(0, 1, 1) == pytest.approx(0.03 + 2 * 0.004)
+    assert costs.latency(0, 1, 1) == pytest.approx(0.03 * 1.3 + 2 * 0.004)
+    assert costs.usual(1, 1, 8) == pytest.approx(0.02 * 1.3 + 0.011)
+    assert costs.admitting() == pytest.approx(0.002)
+    assert make_costs(0.01).admitting() == 0
+
+
+def test_what_is_learnt_is_of_segments_and_slows_the_host_as_well(make_costs: MakeCosts) -> None:
+    costs = make_costs(0.01, host=HOST)
+    for _ in range(150):
+        costs.learn(0, 1, 0.01)
+    assert costs.slowdown.mean == pytest.approx(1)
+    for _ in range(150):
+        costs.learn(0, 1, 0.02)
+    assert costs.slowdown.mean == pytest.approx(2, rel=0.02)
+    assert costs.typical(0, 0, 1) == pytest.approx(2 * (0.01 + 0.004), rel=0.02)
+    assert costs.admitting() == pytest.approx(0.004, rel=0.02)
+
+
+def test_the_host_takes_none_of_the_joules(make_costs: MakeCosts) -> None:
+    assert make_costs(0.01, watts=2.0, host=HOST).energies() == (pytest.approx(0.02),)
+
+
+def test_another_profile_has_another_host(make_costs: MakeCosts, make_profile: MakeProfile) -> None:
+    costs = make_costs(0.01, host=HOST)
+    costs.use(make_profile(0.01), costs.energy)
+    assert costs.typical(0, 0, 1) == pytest.approx(0.01)
 
 
 def test_a_slowdown_scales_what_is_predicted(make_costs: MakeCosts) -> None:

@@ -8,7 +8,7 @@ import pytest
 from delen.calibration import Calibration
 from delen.costs import Costs
 from delen.dispatch import Task
-from delen.profile import Profile
+from delen.profile import HostCosts, Profile
 from delen.scheduler.figures import ModelFigures
 from delen.scheduler.outlook import Outlook
 
@@ -48,6 +48,21 @@ def test_what_is_kept_of_the_work_of_a_task_knows_no_slowdown(
         other = ModelFigures(make_costs(0.01, 0.01, 0.01), make_calibration(0.6, 0.7, 0.8), 8)
         assert expected == pytest.approx(other.expected(task))
         assert figures.discount(0, 8) == pytest.approx(other.discount(0, 8))
+
+
+def test_work_is_what_serving_takes_of_the_lane(
+    make_costs: Callable[..., Costs],
+    make_calibration: Callable[..., Calibration],
+    make_task: MakeTask,
+) -> None:
+    host = HostCosts(request=1.0, batch=0.003, task=0.001, answer=0.004)
+    costs = make_costs(0.01, 0.01, 0.01, growth=1.0, host=host)
+    figures = ModelFigures(costs, make_calibration(0.6, 0.7, 0.8), 8)
+    step, answer = 0.014, 0.004
+    assert figures.expected(make_task()) == pytest.approx(3 * step + answer)
+    first = figures.mandatory(make_task(), figures.expected(make_task()))
+    assert first == pytest.approx(step + answer)
+    assert figures.discount(0, 8) == pytest.approx((0.08 + 0.003 + 8 * 0.001) / (8 * step))
 
 
 def test_energy_is_unknown_where_no_account_knows_it(figures: ModelFigures) -> None:

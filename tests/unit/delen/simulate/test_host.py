@@ -26,8 +26,9 @@ def test_in_a_slow_time_all_takes_longer() -> None:
 
 def test_a_crowd_is_read_and_replied_to_faster() -> None:
     host = make(front=(0.5, 0.4), crowded=(0.2, 0.1))
-    assert host.read(1.0, 0.1, inf) == pytest.approx(1.6)
-    assert host.read(1.0, 0.1, inf) == pytest.approx(1.9)
+    assert host.read(1.0, inf) == pytest.approx(1.5)
+    host.occupy(1.5, 0.1)
+    assert host.read(1.0, inf) == pytest.approx(1.8)
     host.answer(2.0, 0.0)
     host.answer(2.0, 0.0)
     host.reply(inf)
@@ -55,9 +56,9 @@ def test_without_a_front_end_there_are_no_replies() -> None:
 def test_an_ended_batch_is_passed_by_as_many_as_there_are_readers() -> None:
     host = make(front=(1.0, 1.0), readers=2)
     host.answer(0.0, 0.0)
-    host.read(0.0, 0.0, ended=0.5)
+    host.read(0.0, ended=0.5)
     assert host.free == 1.0
-    host.read(0.0, 0.0, ended=0.5)
+    host.read(0.0, ended=0.5)
     assert not host.is_overdue(0.5), "it had not ended when the first was begun"
     host.reply(ended=0.5)
     assert host.is_overdue(0.5)
@@ -67,6 +68,6 @@ def test_an_ended_batch_is_passed_by_as_many_as_there_are_readers() -> None:
 
 def test_a_batch_that_runs_is_not_overdue() -> None:
     host = make(front=(1.0, 0.0), readers=1)
-    host.read(0.0, 0.0, ended=0.0)
+    host.read(0.0, ended=0.0)
     assert host.is_overdue(0.0)
     assert not host.is_overdue(1.5)

@@ -264,6 +264,20 @@ def test_serving_takes_its_time_beside_the_segments(make_model: MakeModel) -> No
     assert done.seconds == pytest.approx([0.03])
 
 
+def test_plans_know_what_serving_takes(make_model: MakeModel) -> None:
+    """A cap just below what an exit takes leads to the one before it, and is kept; one below the
+    first exit's time is refused before anything runs."""
+    model, step = with_host(make_model()), 0.01 + 0.002 + 0.0005
+    for exits, deepest in ((3.0, 2), (2.99, 1), (1.99, 0), (0.99, None)):
+        cap = Bounds(max_latency=0.001 + exits * step + 1e-9)
+        done = play(model, [Arrival(0.0, bounds=cap)])
+        if deepest is None:
+            assert done.fate.tolist() == [Fate.INFEASIBLE]
+        else:
+            assert (done.fate.tolist(), done.exit.tolist()) == ([Fate.ANSWERED], [deepest])
+            assert not done.missed_latency.any()
+
+
 def test_the_host_does_one_thing_after_the_other(make_model: MakeModel) -> None:
     """The second request is read when the first is waiting, and answered when it is written."""
     loose = Bounds(max_latency=1.0)
