@@ -41,7 +41,7 @@ def write_trace(
     full = Costs(model.profile, model.account, model.level).typical(
         0, model.population.exits - 1, 1
     )
-    duration = REQUESTS * full / load
+    duration = requests * full / load
     draw(apps_of(Cell(HERE, "poisson", 3, load), model, duration), duration, seed).write(file)
 
 
