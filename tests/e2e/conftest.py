@@ -440,3 +440,22 @@ def metric() -> Callable[..., float]:
 @pytest.fixture(scope="session")
 def environment() -> Callable[..., dict[str, str]]:
     return clean_environment
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Installs a module with plug-ins for the daemons that a test starts: the entry point group,
+    the source, and what is made by which name."""
+
+    def install(group: str, source: str, **made: str) -> None:
+        info = tmp_path / "strange_policies-1.0.dist-info"
+        info.mkdir()
+        named = "Metadata-Version: 2.1\nName: strange-policies\nVersion: 1.0\n"
+        (info / "METADATA").write_text(named)
+        lines = [f"{name} = strange_policies:{maker}" for name, maker in made.items()]
+        (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines]) + "\n")
+        (tmp_path / "strange_policies.py").write_text(source)
+        path = filter(None, [os.environ.get("PYTHONPATH"), str(tmp_path)])
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+
+    return install

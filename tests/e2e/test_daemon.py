@@ -206,6 +206,27 @@ def test_the_daemons_modules_import_nothing_of_training() -> None:
     assert not {"torch", "torchvision", "onnx", "multiexit_models", "matplotlib"} & imported
 
 
+SLOW = """
+import time
+from policies.exits import BoundsPolicy
+
+class Slow(BoundsPolicy):
+    def decide(self, view):
+        time.sleep(0.002)
+        return super().decide(view)
+
+def make_slow(exits):
+    return Slow()
+"""
+
+
+@pytest.fixture
+def slow(install: Callable[..., None]) -> dict[str, str]:
+    """The section ``policies`` of a daemon that takes some 10 ms to judge one input."""
+    install("delen.exit_policies", SLOW, slow="make_slow")
+    return {"exit": "slow"}
+
+
 def _ask_in_parallel(
     daemon: Daemon, body: bytes, count: int, pool: ThreadPoolExecutor
 ) -> list[Any]:
@@ -252,15 +273,16 @@ def test_sigterm_answers_all_that_was_admitted_and_leaves_no_socket(
 
 
 def test_a_request_while_draining_is_told_so(
-    launcher: Launcher, images: Image8, metric: Any, until: Any
+    launcher: Launcher, images: Image8, metric: Any, until: Any, slow: dict[str, str]
 ) -> None:
-    daemon = launcher.start({"server": {"max_backlog_seconds": 1000.0, "drain_seconds": 60.0}})
+    server = {"max_backlog_seconds": 1000.0, "drain_seconds": 60.0}
+    daemon = launcher.start({"server": server, "policies": slow})
     idle = [daemon.api.connect() for _ in range(2)]
     for connection in idle:
         connection.connect()
     with ThreadPoolExecutor(4) as pool:
-        asked = _ask_in_parallel(daemon, np.concatenate([images] * 10).tobytes(), 4, pool)
-        _wait_until_all_are_admitted(daemon, 4 * 10 * len(images), metric, until)
+        asked = _ask_in_parallel(daemon, images.tobytes(), 4, pool)
+        _wait_until_all_are_admitted(daemon, 4 * len(images), metric, until)
         daemon.process.terminate()
         daemon.wait_for_log("draining")
         headers = {"Content-Type": "application/octet-stream"}
@@ -276,15 +298,16 @@ def test_a_request_while_draining_is_told_so(
 
 
 def test_what_waits_when_the_drain_time_is_over_is_refused(
-    launcher: Launcher, images: Image8, metric: Any, until: Any
+    launcher: Launcher, images: Image8, metric: Any, until: Any, slow: dict[str, str]
 ) -> None:
-    """``drain_seconds`` of 0, which a SIGHUP has brought; there is work for seconds."""
-    daemon = launcher.start({"server": {"max_backlog_seconds": 1000.0}})
+    """``drain_seconds`` of 0, which a SIGHUP has brought."""
+    server = {"max_backlog_seconds": 1000.0}
+    daemon = launcher.start({"server": server, "policies": slow})
     daemon.configure({"server": {"drain_seconds": 0.0}})
     assert "server.drain_seconds is now 0.0" in daemon.reload()
     with ThreadPoolExecutor(4) as pool:
-        asked = _ask_in_parallel(daemon, np.concatenate([images] * 50).tobytes(), 4, pool)
-        until(lambda: metric(daemon.api, "delen_jobs") >= 1, "inputs that are admitted")
+        asked = _ask_in_parallel(daemon, images.tobytes(), 4, pool)
+        _wait_until_all_are_admitted(daemon, 4 * len(images), metric, until)
         assert daemon.terminate() == 0
         _, refused = _check_answered_or_draining([request.result() for request in asked])
     assert refused >= 1

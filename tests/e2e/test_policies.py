@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -209,17 +208,9 @@ def unmade():
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Installs a distribution with dispatch policies for the daemons that a test starts."""
-    info = tmp_path / "strange_dispatch-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: strange-dispatch\nVersion: 1.0\n")
-    names = {"broken": "Broken", "lazy": "Lazy", "useless": "Useless", "unmade": "unmade"}
-    lines = [f"{name} = strange_dispatch:{made}" for name, made in names.items()]
-    (info / "entry_points.txt").write_text("\n".join(["[delen.dispatch_policies]", *lines]) + "\n")
-    (tmp_path / "strange_dispatch.py").write_text(PLUGIN)
-    before = os.environ.get("PYTHONPATH")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [before, str(tmp_path)])))
+def plugin(install: Callable[..., None]) -> None:
+    made = {"broken": "Broken", "lazy": "Lazy", "useless": "Useless", "unmade": "unmade"}
+    install("delen.dispatch_policies", PLUGIN, **made)
 
 
 @pytest.mark.usefixtures("plugin")
