@@ -134,8 +134,8 @@ class Connection(HTTPConnection):
         self._is_open = True
         self._client_left = False
         self._suspended: tuple[Gateway, Later] | None = None
-        self.is_surplus = places.enter()
         departures.watch(accepted, self._note_departure)
+        self.is_surplus = places.enter()
 
     def _note_departure(self) -> None:
         self._client_left = True
@@ -202,9 +202,11 @@ class Connection(HTTPConnection):
     def close(self) -> None:
         if self._is_open:
             self._is_open = False
-            self._departures.let_go(self.socket)
             self._places.leave()
+            self._departures.let_go(self.socket)
         super().close()
+        with suppress(OSError):
+            self.wfile.close()  # what the client did not take would be written when it is freed
 
 
 def _is_unread(body: Any) -> bool:

@@ -56,7 +56,7 @@ def refuse_large_body(environ: Mapping[str, Any], limit: int) -> None:
 def read_body(environ: Mapping[str, Any], limit: int) -> bytes:
     """The whole body. InvalidInput when it is cut short; TooLarge when it comes in chunks that
     are more than ``limit`` bytes together."""
-    chunked = "HTTP_TRANSFER_ENCODING" in environ
+    chunked = environ.get("wsgi.input_terminated", False)
     announced = 0 if chunked else max(0, int(environ.get("CONTENT_LENGTH") or 0))
     wanted = limit + 1 if chunked else announced
     try:

@@ -15,8 +15,8 @@ class Incoming(io.BufferedReader):
         self._socket = connection
 
     def has_data(self) -> bool:
-        """Whether something can be read without waiting for it. True also where the client broke
-        off, which whoever reads then takes for the end."""
+        """Whether something can be read without waiting for it. True also where the connection
+        broke; False where the client closed it in order, which is to be seen by the socket."""
         patience = self._socket.gettimeout()
         self._socket.settimeout(0)
         try:

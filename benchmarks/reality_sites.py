@@ -262,13 +262,14 @@ def simulate(trace: Trace, setting: Setting, seen: Seen, seed: int) -> dict[str,
     slow device."""
     if not seen.slowdown:
         return simulate_as_profiled(trace, setting, seen, seed)
-    believed = float(np.mean([factor for _, factor in seen.slowdown]))
-    speed, summary = 1.0, {}
+    factors = [factor for _, factor in seen.slowdown]
+    believed = float(np.mean(factors))
+    speed, summary, fastest = 1.0, {}, min(factors) / believed
+    # What the front end took was measured beside, and the simulator slows it again.
+    front, crowded = ((fastest * a, fastest * b) for a, b in (seen.front, seen.crowded))
     for _ in range(_TRIES):
         become, slow = as_it_was(setting.model.profile, seen.slowdown, speed)
-        device = DeviceSettings(
-            slow=slow, front=seen.front, crowded=seen.crowded, readers=seen.readers
-        )
+        device = DeviceSettings(slow=slow, front=front, crowded=crowded, readers=seen.readers)
         summary = _simulate(trace, replace(setting.model, become=become), device, seed)
         speed *= believed / summary["slowdown"]
     return summary
@@ -285,16 +286,22 @@ def as_it_was(
 ) -> tuple[Profile, tuple[Slow, ...]]:
     """What the device was at its fastest, and spans in which it was slower than that. On average
     it took ``speed`` times as long as ``profile`` says."""
-    host = profile.host or HostCosts()
+    host = profile.host_costs
     stretch = host.stretch or _AS_PROFILED
     least = min(factor for _, factor in slowdown)
     fastest = speed * least / float(np.mean([factor for _, factor in slowdown]))
-    become = replace(profile, host=replace(host, stretch=stretch.times(fastest)))
+    become = HostCosts(
+        fastest * host.request,
+        fastest * host.batch,
+        fastest * host.task,
+        fastest * host.answer,
+        stretch.times(fastest),
+    )
     starts = [0.0, *(when for when, _ in slowdown[:-1])]
     ends = [*starts[1:], _FAR]
     spans = zip(starts, ends, slowdown, strict=True)
     slow = tuple(Slow(start, end, factor / least) for start, end, (_, factor) in spans)
-    return become, slow
+    return replace(profile, host=become), slow
 
 
 def _simulate(

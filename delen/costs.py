@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from delen.corun import CoRun
 from delen.energy import EnergyAccount
-from delen.profile import NO_HOST, HostCosts, Profile, SegmentCost
+from delen.profile import Profile, SegmentCost
 from delen.slowdown import Slowdown
 
 
@@ -33,10 +33,6 @@ class _Tables:
     sums: dict[int, _Sums] = field(default_factory=dict)
     costs: dict[tuple[int, int], SegmentCost] = field(default_factory=dict)
     energies: tuple[int, tuple[float | None, ...]] | None = None
-
-    @property
-    def host(self) -> HostCosts:
-        return self.profile.host or NO_HOST
 
     def cost(self, segment: int, batch: int) -> SegmentCost:
         key = (segment, batch)
@@ -179,7 +175,7 @@ class Costs:
         tables = self._tables
         if batch not in tables.sums:
             costs = [tables.cost(k, batch).latency for k in range(self.segments)]
-            beside = tables.host.beside(batch)
+            beside = tables.profile.host_costs.beside(batch)
             tables.sums[batch] = _Sums(
                 tuple(accumulate((cost.p50 + beside for cost in costs), initial=0.0)),
                 tuple(accumulate((cost.at(self.level) + beside for cost in costs), initial=0.0)),
@@ -188,7 +184,7 @@ class Costs:
 
     def admitting(self) -> float:
         """Seconds from a request's coming until it waits."""
-        return self._tables.host.request * self.slowdown.mean
+        return self._tables.profile.host_costs.request * self.slowdown.mean
 
     def answering(self) -> float:
         """Seconds from the last segment's end to the answer, at the quantile plans use."""

@@ -76,11 +76,11 @@ class Daemon:
             signal.signal(number, self._note_signal)
         sys.setswitchinterval(SWITCH_INTERVAL)
         self._assemble()
+        gc.collect()
+        gc.freeze()  # a full collection over all that stays would hold requests up
         try:
             for name in self._config["models.load"]:
                 self._runtime.load(name)
-            gc.collect()
-            gc.freeze()  # a full collection over all that stays would hold requests up
             addresses = self._listen()
             self._http.start()
             ready_log.info("ready on %s", " and ".join(addresses))

@@ -109,8 +109,7 @@ class HostCosts:
         return self.batch + batch * self.task
 
 
-NO_HOST = HostCosts()
-"""Of a profile that does not know them."""
+_NO_HOST = HostCosts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +135,11 @@ class Profile:
     accuracies: tuple[float, ...] | None = None
     corun: tuple[float, ...] | None = None
     host: HostCosts | None = None
+
+    @property
+    def host_costs(self) -> HostCosts:
+        """``host``, which takes nothing where it was not measured."""
+        return self.host or _NO_HOST
 
     @property
     def largest_batch(self) -> int:

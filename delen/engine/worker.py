@@ -283,12 +283,12 @@ class Worker:
             work = self._segments.run(jobs, lane)
         except Exception as error:
             failure = self._failed(batch, error)
-        now = self._tell_end(batch, work if costs.profile is profile else None)
         try:
             if work is not None:
-                reasons = [self._reason_to_stop(job, len(jobs), work.ended) for job in jobs]
+                reasons = [self._reason_to_stop(job, len(jobs)) for job in jobs]
         except Exception as error:
             failure = self._failed(batch, error)
+        now = self._tell_end(batch, work if costs.profile is profile else None)
         ended: list[tuple[Job, Reason | None, DelenError | None]] = []
         with self._lock, self._telling():
             for task, job, reason in zip(batch.tasks, jobs, reasons, strict=True):
@@ -330,9 +330,9 @@ class Worker:
         log.exception("segment %d of %s failed", batch.key.segment, batch.key.model)
         return BackendError(f"the engine failed in segment {batch.key.segment}: {error}")
 
-    def _reason_to_stop(self, job: Job, batch: int, now: float) -> Reason | None:
+    def _reason_to_stop(self, job: Job, batch: int) -> Reason | None:
         if self.manners.plans:
-            return self._judge.reason_to_stop(job, batch, now)
+            return self._judge.reason_to_stop(job, batch, time.monotonic())
         return "final" if job.exit == job.plan.exit else None
 
     def _give_up(self, task: Task) -> None:

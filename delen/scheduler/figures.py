@@ -8,7 +8,6 @@ from delen.calibration import Calibration
 from delen.corun import CoRun
 from delen.costs import Costs
 from delen.dispatch import Task
-from delen.profile import NO_HOST, HostCosts
 from delen.scheduler.outlook import Outlook
 from policies.planner import useful_exits
 
@@ -114,7 +113,7 @@ class ModelFigures:
             return 0.0
         costs = self._costs
         first = costs.typical(task.segment, self.next_useful(task), 1) / costs.pace
-        return first + self._host.answer * costs.slowdown.mean
+        return first + self._profile.host_costs.answer * costs.slowdown.mean
 
     def expected(self, task: Task) -> float:
         """Device seconds that ``task`` takes alone until its answer is written, less where samples
@@ -126,7 +125,7 @@ class ModelFigures:
             if len(self._works) >= _KEPT:
                 self._works.clear()
             undisturbed = self._works[key] = self._undisturbed(*key)
-        return (undisturbed + self._host.answer) * self._costs.slowdown.mean
+        return (undisturbed + self._profile.host_costs.answer) * self._costs.slowdown.mean
 
     def _undisturbed(self, segment: int, last: int, threshold: float | None) -> float:
         """Up to its end, by the profile alone."""
@@ -143,11 +142,8 @@ class ModelFigures:
 
     def _median(self, segment: int, batch: int) -> float:
         """Seconds by the profile: the slowdown may change from one question to the next."""
-        return self._profile.cost(segment, batch).latency.p50 + self._host.beside(batch)
-
-    @property
-    def _host(self) -> HostCosts:
-        return self._profile.host or NO_HOST
+        profile = self._profile
+        return profile.cost(segment, batch).latency.p50 + profile.host_costs.beside(batch)
 
     def _follow_profile(self) -> None:
         """Forget what was worked out from another profile than the one that now holds."""

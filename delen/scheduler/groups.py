@@ -161,7 +161,9 @@ class Groups:
 
     def take(self, ids: Sequence[int]) -> tuple[Task, ...]:
         """Take out some tasks of one group; KeyError if one does not wait."""
-        places = [self.places.pop(id) for id in ids]
+        places = [self.places[id] for id in ids]
+        for id in ids:
+            del self.places[id]
         group = places[0].group
         group._take(places)
         if not len(group):

@@ -43,7 +43,7 @@ class SimulatedModel:
     @property
     def host(self) -> HostCosts:
         """What serving takes beside the segments; nothing where the profile does not know it."""
-        return (self.become or self.profile).host or HostCosts()
+        return (self.become or self.profile).host_costs
 
     @property
     def actual(self) -> Profile:

@@ -226,18 +226,21 @@ class Value:
         if front is None or front.group is not group:
             worth = self._worth(key.model, figures[key.model])
             front = self._fronts[key] = _Front(group, worth, key.segment)
-        known = self._known
         first: list[_Candidate] = []
         for task in group.first(_LOOK):
-            one = known.get(task)
-            if one is None or one.front is not front:
-                one = self._rate(task, front)
-            first.append(one)
+            first.append(self._rated(task, front))
         front.first = first
         front.beyond = len(group) - len(first)
         front.last = _rank(group.last)
         front.changes = group.changes
         return front
+
+    def _rated(self, task: Task, front: _Front) -> _Candidate:
+        """``task`` as a candidate, anew where the group or the rank it waits with changed."""
+        one = self._known.get(task)
+        if one is None or one.front is not front or one.rank != _rank(task):
+            return self._rate(task, front)
+        return one
 
     def _rate(self, task: Task, front: _Front) -> _Candidate:
         worth, rank, due = front.worth, _rank(task), task.due
@@ -281,9 +284,7 @@ class Value:
         for task in head:
             if task is lead.task or task in ends:
                 continue
-            mate = self._known.get(task)
-            if mate is None or mate.front is not front:
-                mate = self._rate(task, front)
+            mate = self._rated(task, front)
             rank = mate.rank
             if rank > lowest:
                 break
