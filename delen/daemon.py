@@ -76,7 +76,7 @@ class Daemon:
             signal.signal(number, self._note_signal)
         sys.setswitchinterval(SWITCH_INTERVAL)
         self._assemble()
-        gc.collect()
+        gc.collect()  # before models are there, which may be unloaded
         gc.freeze()  # a full collection over all that stays would hold requests up
         try:
             for name in self._config["models.load"]:

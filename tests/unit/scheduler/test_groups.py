@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -35,9 +36,12 @@ def test_a_task_waits_once(make_task: MakeTask) -> None:
         groups.add(task, 1.0)
 
 
-def test_what_does_not_wait_cannot_be_removed() -> None:
+def test_what_does_not_wait_cannot_be_removed(make_task: MakeTask) -> None:
+    groups, task = Groups(), make_task()
+    groups.add(task, 1.0)
     with pytest.raises(KeyError):
-        Groups().take([3])
+        groups.take([task.id, 300])
+    assert groups.take([task.id]) == (task,)
 
 
 ranks = st.tuples(
@@ -47,7 +51,7 @@ ranks = st.tuples(
 
 @given(st.lists(ranks, min_size=1, max_size=60), st.randoms(use_true_random=False))
 def test_a_group_is_ordered_as_the_reference_whatever_leaves(
-    given_ranks: list[tuple[int, bool, float, int]], random: object
+    given_ranks: list[tuple[int, bool, float, int]], random: Random
 ) -> None:
     groups, reference = Groups(), SortedGroup(KEY)
     for id, (priority, behind, deadline, arrived) in enumerate(given_ranks):
@@ -60,9 +64,11 @@ def test_a_group_is_ordered_as_the_reference_whatever_leaves(
         assert group.first(3) == reference.first(3)
         assert group.oldest is reference.oldest
         assert len(group) == len(reference)
-        gone = random.choice(reference.tasks)  # type: ignore[attr-defined]
-        reference.remove(gone)
-        groups.take([gone.id])
+        count = random.randint(1, min(4, len(group)))
+        gone = random.sample(reference.tasks, count)
+        for task in gone:
+            reference.remove(task)
+        assert groups.take([task.id for task in gone]) == tuple(gone)
     assert not groups.view
 
 

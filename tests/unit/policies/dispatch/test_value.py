@@ -143,6 +143,19 @@ def _crowd(world, count, deadline=0.3, **given):
     return [world.wait(0, deadline=deadline, **given) for _ in range(count)]
 
 
+def test_a_priority_that_was_taken_back_counts_no_more(world):
+    privileged = world.wait(0, priority=1)
+    for _ in range(9):
+        world.wait(1, confidence=0.4)
+    policy = Value()
+    assert list(world.ask(policy).run) == [privileged]
+    group = world.groups[Key("m", 0)]
+    group.remove(privileged)
+    privileged.priority = 9
+    group.add(privileged)
+    assert privileged not in world.ask(policy).run
+
+
 def test_the_more_waits_the_surer_an_answer_need_not_be(world):
     """0.9 * (1 - confidence) is gained; 20 tasks with 300 ms press with 10 / 300 each."""
     unsure, sure = world.wait(1, confidence=0.9), world.wait(1, confidence=0.99)
