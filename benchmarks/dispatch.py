@@ -20,10 +20,10 @@ each cell again, so that equal policies would look up to some tenths of a point 
   the exits.
 - *floors*: an accuracy floor asks for the least energy that keeps it, and requests without bounds
   may lose half a point, so they stop early by contract. The bound asks nothing for floors and gains
-  from depth. 0.96 to 0.98 here, 0.91 to 0.97 on the Jetsons.
+  from depth. 0.95 to 0.975 here, 0.92 to 0.97 on the Jetsons.
 - *load*: what the default has of its own effective accuracy on an idle device. Here alone the
-  scheduler can gain or lose: it has 0.985 or more of it here at every load, and 0.92 to 1 on the
-  Jetsons.
+  scheduler can gain or lose: it has 0.994 or more of it here at every load, and 0.957 to 1 on
+  the Jetsons.
 
 So the default is below 0.95 of the bound even when no two requests meet: knowing and floors leave
 it 0.91 to 0.94 here and 0.85 to 0.90 on the Jetsons. (Neither factor is a limit that is proved: the
