@@ -50,8 +50,9 @@ def tenant(api: Api, name: str) -> dict[str, Any]:
 def test_a_flood_is_refused_and_a_calm_app_beside_it_is_not(
     house: Daemon, images: Image8, npy: Callable[..., bytes], metric: Callable[..., float]
 ) -> None:
-    """Batches of the flood are more work than may wait for one tenant."""
+    """Batches of the flood are more work than may wait for one tenant, but it ran before."""
     api, body = house.api, npy(np.concatenate([images, images]))
+    assert api.raw(images[0], tenant="flood").status == 200
     for _ in range(2):
         assert api.raw(images[0], tenant="calm").status == 200
 
@@ -71,7 +72,7 @@ def test_a_flood_is_refused_and_a_calm_app_beside_it_is_not(
     told = tenant(api, "calm")
     assert (told["requests"], told["refused"], told["refused_why"]) == (len(calm) + 2, 0, {})
     assert told["missed"] == {"latency": 0, "accuracy": 0, "energy": 0}
-    assert 0 < told["device"]["share"] <= 1
+    assert 0 < told["device"]["share"] < 1
     assert tenant(api, "flood")["refused_why"]["overloaded"] > 0
     refused = metric(api, "delen_tenant_refused_total", tenant="flood", code="overloaded")
     assert refused == tenant(api, "flood")["refused_why"]["overloaded"]

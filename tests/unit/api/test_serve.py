@@ -3,13 +3,13 @@ from __future__ import annotations
 import resource
 import socket
 import threading
-import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import pytest
 
+from api.connection import Connection
 from api.later import Later
 from api.reply import reply
 from api.serve import HttpServer
@@ -27,14 +27,22 @@ def test_more_connections_than_files_may_be_open_are_refused() -> None:
         HttpServer(lambda environ, start_response: [], 1, hard)
 
 
-def test_a_client_that_leaves_before_its_answer_is_awaited_is_noticed() -> None:
-    entered, left, given_up = threading.Event(), threading.Event(), threading.Event()
+def test_a_client_that_leaves_before_its_answer_is_awaited_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entered, noticed, given_up = threading.Event(), threading.Event(), threading.Event()
     never: Future[None] = Future()
+    notice = Connection._note_departure
+
+    def notice_and_tell(connection: Connection) -> None:
+        notice(connection)
+        noticed.set()
+
+    monkeypatch.setattr(Connection, "_note_departure", notice_and_tell)
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         entered.set()
-        assert left.wait(10.0)
-        time.sleep(0.1)  # so that the server hears of it before it is told to wait
+        assert noticed.wait(10.0)
         later = Later([never], lambda: reply({}), given_up.set)
         return later(environ, start_response)
 
@@ -45,7 +53,6 @@ def test_a_client_that_leaves_before_its_answer_is_awaited_is_noticed() -> None:
         with socket.create_connection((host, int(port))) as client:
             client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
             assert entered.wait(10.0)
-        left.set()
         assert given_up.wait(10.0)
     finally:
         never.set_result(None)
