@@ -4,26 +4,31 @@ composition root; the daemon and the in-process engine both come through here.""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from delen import corun_profiler, host_profiler
 from delen.bundle import Bundle, load_bundle
-from delen.corun_profiler import QUICK_ROUNDS, measure_corun
 from delen.costs import Costs
 from delen.device import identify
 from delen.energy import EnergyAccount
 from delen.engine.backends.base import Backend, Network
 from delen.engine.model import Model
+from delen.engine.observer import Observer
 from delen.engine.preprocess import prepare_decoding
 from delen.engine.residence import WHOLE, Residence
+from delen.engine.runtime import Runtime
 from delen.engine.watch import GuaranteeWatch, WatchSettings
 from delen.errors import ConfigError, ProfileError
 from delen.plugins import EXIT_POLICIES, find_plugin
 from delen.profile import Device, Profile
 from delen.profiler import QUICK, measure_profile, warm_up
 from delen.profiles import find_profile, save_profile, state_file
+from delen.scheduler.core import Scheduler
 from policies.exits import ExitPolicy
 from policies.planner import Planner, PlannerSettings
 
@@ -56,13 +61,17 @@ class ModelEnergy(Protocol):
 
 
 class Assembler:
-    """Makes a Model of a bundle's folder, on one backend and a device with ``lanes``."""
+    """Makes a Model of a bundle's folder, on one backend and a device with ``lanes``.
+
+    ``make_scheduler`` makes one of so many lanes: that of a first, quick profile, which serves.
+    """
 
     def __init__(
         self,
         backend: Backend,
         energy: ModelEnergy,
         policies: PolicySettings,
+        make_scheduler: Callable[[int], Scheduler],
         state: Path,
         root: Path,
         lanes: int = 1,
@@ -71,6 +80,7 @@ class Assembler:
         self._energy = energy
         self._policies = policies
         self._make_policy: Callable[..., Any] = find_plugin(EXIT_POLICIES, policies.exit)
+        self._make_scheduler = make_scheduler
         self._state = state
         self._root = root
         self._lanes = lanes
@@ -81,7 +91,7 @@ class Assembler:
         network = self._backend.load(bundle)
         profile = self._find_profile(bundle, network) or self._measure_profile(bundle, network)
         warm_up(network, bundle)
-        return self._model(bundle, network, profile, WHOLE)
+        return self._announced(self._model(bundle, network, profile, WHOLE))
 
     def open(self, path: Path) -> tuple[Bundle, Network]:
         """Load and verify the bundle; none of its segments is loaded yet."""
@@ -96,22 +106,28 @@ class Assembler:
         profile = self._find_profile(bundle, network)
         if profile is None and is_whole:
             profile = self._measure_profile(bundle, network)
-        return None if profile is None else self._model(bundle, network, profile, residence)
+        if profile is None:
+            return None
+        return self._announced(self._model(bundle, network, profile, residence))
+
+    def _announced(self, model: Model) -> Model:
+        where = model.network.placement
+        log.info(
+            "model %s %s: %d exits, on %s (%s), %d x %d threads",
+            model.name,
+            model.bundle.manifest.version,
+            model.exits,
+            where.provider,
+            model.costs.profile.device.processor,
+            self._lanes,
+            where.threads,
+        )
+        return model
 
     def _model(
         self, bundle: Bundle, network: Network, profile: Profile, residence: Residence
     ) -> Model:
         prepare_decoding(bundle.manifest.input)
-        log.info(
-            "model %s %s: %d exits, on %s (%s), %d x %d threads",
-            bundle.name,
-            bundle.manifest.version,
-            len(bundle.exits),
-            network.placement.provider,
-            profile.device.processor,
-            self._lanes,
-            network.placement.threads,
-        )
         policy = self._policy(len(bundle.exits))
         return Model(
             bundle=bundle,
@@ -173,8 +189,12 @@ class Assembler:
         log.info("no profile of %s for this device yet: measuring a quick one", bundle.name)
         profile = measure_profile(bundle, network, device, QUICK)
         if self._lanes > 1:
-            corun = measure_corun(bundle, network, self._lanes, QUICK_ROUNDS)
+            rounds = corun_profiler.QUICK_ROUNDS
+            corun = corun_profiler.measure_corun(bundle, network, self._lanes, rounds)
             profile = replace(profile, corun=corun)
+        serve = partial(self._serving, bundle, network, profile)
+        host = host_profiler.measure_host(serve, bundle, profile, host_profiler.QUICK)
+        profile = replace(profile, host=host)
         file = state_file(self._state, bundle, device)
         try:
             save_profile(profile, file)
@@ -182,3 +202,16 @@ class Assembler:
         except ProfileError as error:
             log.warning("it will be measured again at the next start: %s", error)
         return profile
+
+    @contextmanager
+    def _serving(
+        self, bundle: Bundle, network: Network, profile: Profile, observer: Observer
+    ) -> Iterator[Runtime]:
+        """An engine of its own on one lane, as the model will be served."""
+        model = self._model(bundle, network, profile, WHOLE)
+        scheduler, threads = self._make_scheduler(1), network.placement.threads
+        runtime = Runtime(lambda: [bundle.path], lambda _: model, observer, threads, scheduler)
+        try:
+            yield runtime
+        finally:
+            runtime.close()

@@ -51,9 +51,10 @@ class _Tables:
 
 
 class Costs:
-    """Predicted latency and energy of segments. Latencies are from when a batch is chosen to when
-    its samples are judged: with what the host takes beside each, where the profile knows it. That
-    is as slow as the segments are, which alone are learnt from.
+    """Predicted latency and energy of segments, by what they take while requests come and go,
+    where the profile knows it. Latencies are from when a batch is chosen to when its samples are
+    judged, with what the host takes beside each. That is as slow as the segments are, which alone
+    are learnt from.
 
     ``learn`` and ``relax`` move the slowdown that it predicts with, and ``dearness``, the same for
     joules: what batches took over what was said before they ran. The account corrects itself.
@@ -76,7 +77,7 @@ class Costs:
         """How many times longer what starts now takes than alone."""
         self._others = 0
         self._relaxed_at: float | None = None
-        self._tables = _Tables(profile, energy, None, profile.answer.at(level))
+        self._tables = _Tables(profile.as_served(), energy, None, profile.answer.at(level))
 
     @property
     def profile(self) -> Profile:
@@ -101,7 +102,8 @@ class Costs:
         ``stale`` says why the profile is not really that of the device, where it is not. The
         slowdown and what is known of lanes start afresh.
         """
-        self._tables = _Tables(profile, energy, stale, profile.answer.at(self.level))
+        served, answer = profile.as_served(), profile.answer.at(self.level)
+        self._tables = _Tables(served, energy, stale, answer)
         self.slowdown = Slowdown()
         self.dearness = Slowdown()
         self._take_in(CoRun.of(profile.corun, self.lanes))

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import wait
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delen.bounds import Bounds, Options
 from delen.bundle import Bundle
-from delen.config import Config
 from delen.energy import Work
+from delen.engine.observer import Observer
 from delen.engine.runtime import Runtime
 from delen.profile import HostCosts, Profile
 from delen.profiler import noise_inputs, quantiles
-from delen.profiles import save_profile, state_file
 from delen.result import Result
-from delen.serving import open_runtime
 
-QUICK_ROUNDS, THOROUGH_ROUNDS = 10, 60
+Serve = Callable[[Observer], AbstractContextManager[Runtime]]
+"""Opens an engine of one lane, which tells the observer, and closes it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """So many rounds are served, of which nothing begins once ``seconds`` have passed."""
+
+    rounds: int
+    seconds: float
+
+
+QUICK = Effort(10, seconds=1.0)
+THOROUGH = Effort(60, seconds=60.0)
 
 _AT_ONCE = (1, 2, 1, 4, 1, 3, 8, 2, 16)
 """So many requests come at once, and are waited for, in turn."""
@@ -71,23 +82,20 @@ class _Recorder:
     def audited(self, model: str, agreed: bool) -> None: ...
 
 
-def measure_host(config: Config, bundle: Bundle, profile: Profile, rounds: int) -> HostCosts | None:
-    """Serve ``bundle`` as ``config`` says, with ``profile``, to ``rounds`` rounds of noise.
+def measure_host(
+    serve: Serve, bundle: Bundle, profile: Profile, effort: Effort
+) -> HostCosts | None:
+    """Have the engine that ``serve`` opens answer rounds of noise by ``bundle``, whose segments
+    alone take what ``profile`` says.
 
     Costs of batches are those of the gaps between segments that follow one another: a line in the
     samples and answers of a batch, through the mean gap of each pair of these. None for a network
     whose segments never follow one another.
     """
-    with tempfile.TemporaryDirectory() as state:
-        save_profile(profile, state_file(Path(state), bundle, profile.device))
-        own = {**config.values, "state.path": state, "policies.audit_fraction": 0.0}
-        recorder = _Recorder()
-        opened = open_runtime(replace(config, values=own), recorder, lambda: [bundle.path])
-        try:
-            opened.runtime.load(bundle.name)
-            seen = _serve(opened.runtime, bundle, profile, recorder, rounds)
-        finally:
-            opened.close()
+    recorder = _Recorder()
+    with serve(recorder) as runtime:
+        runtime.load(bundle.name)
+        seen = _ask(runtime, bundle, profile, recorder, effort)
     if max(map(len, seen.gaps.values()), default=0) < _LEAST_GAPS:
         return None
     batch, task, answer = _line(seen.gaps)
@@ -105,32 +113,34 @@ class _Seen:
     gaps: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
-def _serve(
-    runtime: Runtime, bundle: Bundle, profile: Profile, recorder: _Recorder, rounds: int
+def _ask(
+    runtime: Runtime, bundle: Bundle, profile: Profile, recorder: _Recorder, effort: Effort
 ) -> _Seen:
     inputs, seen, asked = noise_inputs(bundle), _Seen(), 0
     whole = sum(costs[1].latency.p50 for costs in profile.segments)
     pauses = np.random.default_rng(0)
-    for _ in range(rounds):
-        for count in _AT_ONCE:
-            time.sleep(pauses.exponential(_PAUSE * whole))
-            jobs = []
-            recorder.batches.clear()
-            for _ in range(count):
-                asked += 1
-                sample, bounds = inputs[asked % len(inputs)], _ASKED[asked % len(_ASKED)]
-                began = time.thread_time()
-                jobs.append(runtime.submit(bundle.name, sample, bounds, Options()))
-                seen.submitted.append(time.thread_time() - began)
-            coming_until = time.monotonic()
-            wait([job.future for job in jobs])
-            batches = list(recorder.batches)
-            for one in batches:
-                median = profile.cost(one.segment, one.size).latency.p50
-                seen.stretches.append((one.ended - one.began) / median)
-            for one, after in pairwise(batches):
-                if one.ended >= coming_until:
-                    seen.gaps[one.size, one.answers].append(after.began - one.ended)
+    end = time.monotonic() + effort.seconds
+    for count in _AT_ONCE * effort.rounds:
+        if time.monotonic() > end:
+            break
+        time.sleep(pauses.exponential(_PAUSE * whole))
+        jobs = []
+        recorder.batches.clear()
+        for _ in range(count):
+            asked += 1
+            sample, bounds = inputs[asked % len(inputs)], _ASKED[asked % len(_ASKED)]
+            began = time.thread_time()
+            jobs.append(runtime.submit(bundle.name, sample, bounds, Options()))
+            seen.submitted.append(time.thread_time() - began)
+        coming_until = time.monotonic()
+        wait([job.future for job in jobs])
+        batches = list(recorder.batches)
+        for one in batches:
+            median = profile.cost(one.segment, one.size).latency.p50
+            seen.stretches.append((one.ended - one.began) / median)
+        for one, after in pairwise(batches):
+            if one.ended >= coming_until:
+                seen.gaps[one.size, one.answers].append(after.began - one.ended)
     return seen
 
 

@@ -171,9 +171,11 @@ class Profile:
         )
 
     def as_served(self) -> Profile:
-        """What segments take while requests come and go, where that was measured."""
-        stretch = None if self.host is None else self.host.stretch
-        return self if stretch is None else self.stretched(stretch)
+        """What segments take while requests come and go, where that was measured: then nothing
+        stretches them any more."""
+        if self.host is None or self.host.stretch is None:
+            return self
+        return replace(self.stretched(self.host.stretch), host=replace(self.host, stretch=None))
 
     def stretched(self, by: Quantiles) -> Profile:
         """With the latencies of segments that are ``by`` times their medians."""

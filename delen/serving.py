@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,15 @@ def open_runtime(
     """
     backend = BundleBackends(config["device.backend"], config["device.threads"])
     lanes = configured_lanes(config, backend.provider)
-    policies, scheduler = policy_settings(config), _make_scheduler(config, lanes)
+    policies, make_scheduler = policy_settings(config), partial(_make_scheduler, config)
+    scheduler = make_scheduler(lanes)
     steward = _open_steward(config, is_gpu=backend.provider != "cpu")
     try:
         assembler = Assembler(
             backend,
             steward,
             policies,
+            make_scheduler,
             Path(config["state.path"]),
             Path(config["power.root"]),
             lanes,

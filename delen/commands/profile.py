@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from delen.bundle import Bundle
     from delen.config import Config
     from delen.engine.backends.base import Network
+    from delen.engine.observer import Observer
+    from delen.engine.runtime import Runtime
     from delen.profile import Device
     from power.blocks import BlockPlan
     from power.sampler import Sampler
@@ -242,13 +247,32 @@ def _latencies(
 
 
 def _with_host(config: Config, bundle: Bundle, profile: Profile) -> Profile:
-    from delen.host_profiler import QUICK_ROUNDS, THOROUGH_ROUNDS, measure_host
+    from delen.host_profiler import QUICK, THOROUGH, measure_host
 
-    rounds = QUICK_ROUNDS if profile.quick else THOROUGH_ROUNDS
-    host = measure_host(config, bundle, profile, rounds)
+    effort = QUICK if profile.quick else THOROUGH
+    host = measure_host(partial(_serving, config, bundle, profile), bundle, profile, effort)
     if host is None:
         print("note: what serving takes beside the segments was not found out", file=sys.stderr)
     return replace(profile, host=host)
+
+
+@contextmanager
+def _serving(
+    config: Config, bundle: Bundle, profile: Profile, observer: Observer
+) -> Iterator[Runtime]:
+    """The engine that ``config`` describes, on one lane; it knows ``profile`` and keeps nothing."""
+    from delen.profiles import save_profile, state_file
+    from delen.serving import open_runtime
+
+    with tempfile.TemporaryDirectory() as state:
+        save_profile(profile, state_file(Path(state), bundle, profile.device))
+        own = {"state.path": state, "policies.audit_fraction": 0.0, "device.instances": 1}
+        values = {**config.values, **own}
+        opened = open_runtime(replace(config, values=values), observer, lambda: [bundle.path])
+        try:
+            yield opened.runtime
+        finally:
+            opened.close()
 
 
 def _with_energy(

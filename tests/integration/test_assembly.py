@@ -11,6 +11,8 @@ from delen.assembly import Assembler, PolicySettings
 from delen.engine.backends.onnx import OnnxBackend
 from delen.errors import ConfigError
 from delen.profile import Profile
+from delen.scheduler.core import Scheduler
+from policies.dispatch.fifo import Fifo
 from power.account import UnknownAccount
 
 
@@ -32,7 +34,12 @@ def test_a_policy_has_to_say_whether_it_keeps_to_thresholds(
 ) -> None:
     monkeypatch.setattr(assembly, "find_plugin", lambda group, name: lambda exits: Undecided())
     assemble = Assembler(
-        OnnxBackend("cpu", 1), NoEnergy(), PolicySettings("own"), tmp_path, Path("/")
+        OnnxBackend("cpu", 1),
+        NoEnergy(),
+        PolicySettings("own"),
+        lambda lanes: Scheduler(Fifo(), Fifo(), lanes),
+        tmp_path,
+        Path("/"),
     )
     with pytest.raises(ConfigError, match="'own' must say in by_threshold"):
         assemble(tiny_bundle)

@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from delen import Engine
 from delen.bundle import load_bundle
 from delen.config import config_of
-from delen.device import identify
-from delen.engine.backends.choose import BundleBackends
-from delen.host_profiler import measure_host
-from delen.profiler import QUICK, measure_profile
-from power.modes import read_mode
+from delen.engine.observer import Observer
+from delen.engine.runtime import Runtime
+from delen.host_profiler import Effort, measure_host
+from delen.profile import Profile
+from delen.profile_file import load_profile
+from delen.serving import open_runtime
 
 
-def test_the_engines_own_code_takes_time_and_stretches_segments(
-    tiny_bundle: Path, tmp_path: Path
-) -> None:
-    bundle = load_bundle(tiny_bundle)
-    config = config_of({"state.path": str(tmp_path), "device.backend": "cpu", "device.threads": 1})
-    network = BundleBackends("cpu", 1).load(bundle)
-    where = network.placement
-    device = identify(
-        Path("/"), where.provider, where.threads, where.runtime, read_mode(Path("/")).key
-    )
-    profile = measure_profile(bundle, network, device, QUICK)
-    host = measure_host(config, bundle, profile, rounds=3)
+def first_profile(bundle: Path, state: Path) -> Profile:
+    """What an engine measures at its first start."""
+    with Engine(bundle, state=state):
+        (file,) = state.rglob("*.json")
+        return load_profile(file)
+
+
+def test_a_first_start_measures_what_serving_takes(tiny_bundle: Path, tmp_path: Path) -> None:
+    profile = first_profile(tiny_bundle, tmp_path)
+    host = profile.host
+    assert profile.quick
     assert host is not None and host.stretch is not None
     assert 0 < host.request < 0.1
     assert 0 < host.batch + host.task + host.answer < 0.1
     assert host.stretch.p50 > 0.1
-    assert not list(tmp_path.iterdir())  # nothing of it is kept
+
+
+def test_nothing_begins_once_the_time_is_over(tiny_bundle: Path, tmp_path: Path) -> None:
+    profile, config = first_profile(tiny_bundle, tmp_path), config_of({"state.path": str(tmp_path)})
+    left: list[int] = []
+
+    @contextmanager
+    def serve(observer: Observer) -> Iterator[Runtime]:
+        opened = open_runtime(config, observer, lambda: [tiny_bundle])
+        try:
+            yield opened.runtime
+            left.append(opened.runtime.jobs("tiny"))
+        finally:
+            opened.close()
+
+    effort = Effort(rounds=10_000, seconds=-1.0)
+    assert measure_host(serve, load_bundle(tiny_bundle), profile, effort) is None
+    assert left == [0]

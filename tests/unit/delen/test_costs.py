@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delen.costs import Costs
-from delen.profile import HostCosts, Profile
+from delen.profile import HostCosts, Profile, Quantiles
 from power.account import Accounts
 
 MakeCosts = Callable[..., Costs]
@@ -36,6 +36,14 @@ def test_what_the_host_takes_beside_each_segment_is_expected(make_costs: MakeCos
     assert costs.usual(1, 1, 8) == pytest.approx(0.02 * 1.3 + 0.011)
     assert costs.admitting() == pytest.approx(0.002)
     assert make_costs(0.01).admitting() == 0
+
+
+def test_segments_take_what_they_take_while_requests_come_and_go(make_costs: MakeCosts) -> None:
+    costs = make_costs(0.01, 0.02, host=HostCosts(stretch=Quantiles(1.1, 1.2, 1.3, 1.5)))
+    assert costs.typical(0, 1, 1) == pytest.approx(0.03 * 1.1)
+    assert costs.latency(0, 1, 1) == pytest.approx(0.03 * 1.5)
+    costs.learn(0, 1, 0.011)
+    assert costs.slowdown.mean == pytest.approx(1)  # as known
 
 
 def test_what_is_learnt_is_of_segments_and_slows_the_host_as_well(make_costs: MakeCosts) -> None:
