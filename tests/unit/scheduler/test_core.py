@@ -358,7 +358,8 @@ class Wild(InRank):
     def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
         groups = [list(group) for group in waiting.values()]
         group = self._random.choice(groups)
-        chosen = group[: self._random.randint(0, 8)]
+        has_to = any(task.deadline - SEGMENT <= now for tasks in groups for task in tasks)
+        chosen = group[: self._random.randint(int(has_to), 8)]
         rest = [task for tasks in groups for task in tasks if task not in chosen]
         ends = self._random.sample(rest, self._random.randint(0, min(2, len(rest))))
         answer = [task for task in ends if task.exit >= 0]
