@@ -61,6 +61,21 @@ def test_a_model_is_loaded_unloaded_and_loaded_again(api: Api, image: Image8) ->
     assert api.raw(image).status == 200
 
 
+def test_nothing_of_a_model_is_left_once_it_is_unloaded(launcher: Launcher) -> None:
+    """Each of its graphs has a thread of its own here."""
+    models = {"default": "spoken-digits", "load": ["spoken-digits"]}
+    daemon = launcher.start({"device": {"threads": 2, "instances": 1}, "models": models})
+    path, threads = "/v1/models/spoken-digits", Path(f"/proc/{daemon.process.pid}/task")
+    loaded = len(list(threads.iterdir()))
+    graphs = len(daemon.api.get(path).json()["exits"])
+    for _ in range(2):
+        assert daemon.api.post(f"{path}/unload").status == 200
+        assert len(list(threads.iterdir())) == loaded - graphs
+        assert daemon.api.post(f"{path}/load").status == 200
+        assert len(list(threads.iterdir())) == loaded
+    launcher.stop(daemon)
+
+
 def test_power_tells_watts_their_source_and_kind(api: Api) -> None:
     power = api.get("/v1/power").json()
     assert power["source"] == "model"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache, partial
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -34,17 +34,11 @@ AUTO_ORDER = ("cuda", "cpu")
 """TensorRT builds its engines for minutes at the first load, so it is only taken when asked for."""
 
 
-class _LoadedSegment:
+class _LoadedSegment(NamedTuple):
     """A session, with buffers of their own for each lane that has run it."""
 
-    def __init__(self, bind: Callable[[], BoundSegment]) -> None:
-        self._bind = bind
-        self._lanes = {0: bind()}
-
-    def on(self, lane: int) -> BoundSegment:
-        if lane not in self._lanes:
-            self._lanes[lane] = self._bind()
-        return self._lanes[lane]
+    session: Any
+    lanes: dict[int, BoundSegment]
 
 
 class OnnxNetwork:
@@ -61,7 +55,7 @@ class OnnxNetwork:
 
     def load(self, segment: int) -> None:
         session = self._backend.session(self._bundle, segment)
-        self._segments[segment] = _LoadedSegment(partial(self._bind, session, segment))
+        self._segments[segment] = _LoadedSegment(session, {0: self._bind(session, segment)})
 
     def _bind(self, session: Any, segment: int) -> BoundSegment:
         manifest = self._bundle.manifest
@@ -99,7 +93,9 @@ class OnnxNetwork:
         if loaded is None:
             raise BackendError(f"segment {segment} of {self._bundle.name} is not loaded")
         try:
-            return loaded.on(lane).run(samples)
+            if lane not in loaded.lanes:
+                loaded.lanes[lane] = self._bind(loaded.session, segment)
+            return loaded.lanes[lane].run(samples)
         except Exception as error:
             raise BackendError(
                 f"segment {segment} failed on a batch of {len(samples)}: {error}"
