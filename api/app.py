@@ -144,6 +144,7 @@ class _Views:
         except BaseException:
             self._cancel(jobs)
             raise
+        self._runtime.hand_over()
         return Later(
             [job.future for job in jobs],
             lambda: self._answer(jobs, asked.is_batch, environ),

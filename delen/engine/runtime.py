@@ -231,6 +231,11 @@ class Runtime:
         classes = read_labels(labels, model.bundle.manifest)
         return model.watch.label(classes, model.planner.promises.error)
 
+    def hand_over(self) -> None:
+        """Have what was submitted begun, if it can be, before the calling thread does other work,
+        which would hold that up."""
+        self._worker.hand_over()
+
     def cancel(self, job: Job) -> None:
         self._worker.cancel(job)
 

@@ -33,6 +33,9 @@ log = logging.getLogger("delen.engine")
 _LONGEST_WAIT = 3600.0
 """Seconds after which the scheduler is asked again, whatever it said; locks take no infinity."""
 
+_LONGEST_HAND_OVER = 0.001
+"""Seconds that a thread waits for a lane to take what it submitted."""
+
 
 def _no_answer(job: Job, batch: Batch) -> BackendError | None:
     """What is wrong if ``job`` has no answer of the segment that ran."""
@@ -70,7 +73,9 @@ class Worker:
         self._failures = 0
         self._lock = threading.RLock()
         self._work_waits = threading.Condition(self._lock)
+        self._asked = threading.Condition(self._lock)
         self._all_ended = threading.Condition(self._lock)
+        self._resting = 0
         self._stopping = False
         self._threads = [
             threading.Thread(
@@ -165,6 +170,14 @@ class Worker:
             self._jobs[job.id] = job
             self._work_waits.notify()
 
+    def hand_over(self) -> None:
+        """Let a lane that rests take what waits before the calling thread goes on, which would hold
+        the interpreter until it waits for something."""
+        if self._resting:
+            with self._lock:
+                if self._resting and len(self._scheduler):
+                    self._asked.wait(_LONGEST_HAND_OVER)
+
     def cancel(self, job: Job) -> None:
         """End ``job`` at its next segment's end, or now if it waits."""
         with self._lock:
@@ -205,8 +218,11 @@ class Worker:
                 orders = self._ask()
                 while orders.idle and not self._stopping and not self._may_audit():
                     wait = min(_LONGEST_WAIT, max(0.0, orders.wake - time.monotonic()))
+                    self._resting += 1
                     self._work_waits.wait(wait)
+                    self._resting -= 1
                     orders = self._ask()
+                    self._asked.notify_all()
                 if orders.idle and self._stopping:
                     return
                 audit = self._start_audit() if orders.idle else None
