@@ -149,6 +149,7 @@ class _Views:
             [job.future for job in jobs],
             lambda: self._answer(jobs, asked.is_batch, environ),
             lambda: self._cancel(jobs),
+            lambda: self._runtime.is_idle,
         )
 
     def _answer(self, jobs: list[Job], is_batch: bool, environ: WSGIEnvironment) -> WSGIApplication:

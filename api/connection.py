@@ -58,6 +58,8 @@ class Places:
 class Gateway(wsgi.Gateway_10):
     """WSGI 1.0 with a reader of chunks, the time of arrival, and answers that come later."""
 
+    _unsent: bytes | None = None
+
     def get_environ(self) -> dict[str, Any]:
         connection = self.req.conn
         if self.req.chunked_read:
@@ -75,32 +77,44 @@ class Gateway(wsgi.Gateway_10):
             self.req.sent_headers = True  # else cheroot would send a head now
             self.req.conn.suspend(self, answer)
         else:
-            self._send(answer)
+            self._send(self._compose(answer))
+
+    def start(self, later: Later) -> None:
+        """Send of the answer that is there by now what the client takes at once."""
+        self._unsent = self._compose_later(later)
+        self._unsent = self.req.conn.wfile.write_some(self._unsent)
 
     def resume(self, later: Later) -> bool:
-        """Send the answer that is there by now; whether the connection can be kept."""
-        self.req.sent_headers = False
-        self._send(later.make()(self.env, self.start_response))
+        """Send what was not sent of the answer; whether the connection can be kept."""
+        self._send(self._compose_later(later) if self._unsent is None else self._unsent)
         return not self.req.close_connection
 
-    def _send(self, answer: Iterable[bytes]) -> None:
-        """Send ``answer`` in one write: cheroot sends the head on its own, which wakes the client
-        twice."""
+    def _compose_later(self, later: Later) -> bytes:
+        self.req.sent_headers = False
+        return self._compose(later.make()(self.env, self.start_response))
+
+    def _compose(self, answer: Iterable[bytes]) -> bytes:
+        """The head and the body of ``answer``, to leave in one write: cheroot sends the head on its
+        own, which wakes the client twice."""
         connection = self.req.conn
         if connection.is_surplus:
             self.req.close_connection = True
-        file, connection.wfile = connection.wfile, BytesIO()
+        whole = BytesIO()
+        file, connection.wfile = connection.wfile, whole
         try:
             for piece in answer:
                 self.write(piece)
             self.req.ensure_headers_sent()
         finally:
-            whole, connection.wfile = connection.wfile.getvalue(), file
+            connection.wfile = file
             if hasattr(answer, "close"):
                 answer.close()
+        return whole.getvalue()
+
+    def _send(self, whole: bytes) -> None:
+        connection, body = self.req.conn, self.req.rfile
         if whole:
-            file.write(whole)
-        body = self.req.rfile
+            connection.wfile.write(whole)
         if isinstance(body, ChunkedBody) and not body.ended:
             self.req.close_connection = True  # what is left would be read as the next request
         if self.req.close_connection and _is_unread(body):
@@ -189,11 +203,22 @@ class Connection(HTTPConnection):
             _, later = self._suspended
             if self._client_left:
                 later.give_up()
-            later.when_ended(lambda: self.server.requests.put_answer(self))
+            later.when_ended(self._answer)
         elif keep:
             self.server.put_conn(self)
         else:
             self.close()
+
+    def _answer(self) -> None:
+        """On the thread that ended the request, which sends the answer where nobody else waits for
+        that thread: another would have to be woken for it."""
+        assert self._suspended is not None
+        gateway, later = self._suspended
+        try:
+            if later.is_last():
+                gateway.start(later)
+        finally:
+            self.server.requests.put_answer(self)
 
     def hang_up(self) -> None:
         with suppress(OSError):

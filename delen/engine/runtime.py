@@ -77,6 +77,11 @@ class Runtime:
         self._worker.add_model(model)
         return model
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no job is queued or running."""
+        return self._worker.is_idle
+
     def lanes(self) -> tuple[int, int]:
         """How many batches may run at once, and how many do."""
         return self._worker.lanes()

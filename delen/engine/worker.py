@@ -192,6 +192,11 @@ class Worker:
         with self._lock:
             return self._scheduler.lanes, self._scheduler.busy
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no job is queued or running."""
+        return not self._jobs
+
     def jobs_of(self, model: str) -> int:
         """How many jobs of ``model`` are queued or running."""
         with self._lock:
