@@ -33,8 +33,8 @@ log = logging.getLogger("delen.engine")
 _LONGEST_WAIT = 3600.0
 """Seconds after which the scheduler is asked again, whatever it said; locks take no infinity."""
 
-_LONGEST_HAND_OVER = 0.001
-"""Seconds that a thread waits for a lane to take what it submitted."""
+_HAND_OVER = 0.0002
+"""Seconds in which a lane that rests wakes, decides and begins."""
 
 
 def _no_answer(job: Job, batch: Batch) -> BackendError | None:
@@ -73,7 +73,6 @@ class Worker:
         self._failures = 0
         self._lock = threading.RLock()
         self._work_waits = threading.Condition(self._lock)
-        self._asked = threading.Condition(self._lock)
         self._all_ended = threading.Condition(self._lock)
         self._resting = 0
         self._stopping = False
@@ -171,12 +170,12 @@ class Worker:
             self._work_waits.notify()
 
     def hand_over(self) -> None:
-        """Let a lane that rests take what waits before the calling thread goes on, which would hold
-        the interpreter until it waits for something."""
+        """Leave the interpreter to a lane that rests, so that it begins what waits before the
+        calling thread goes on."""
         if self._resting:
             with self._lock:
-                if self._resting and len(self._scheduler):
-                    self._asked.wait(_LONGEST_HAND_OVER)
+                if len(self._scheduler):
+                    self._all_ended.wait(_HAND_OVER)
 
     def cancel(self, job: Job) -> None:
         """End ``job`` at its next segment's end, or now if it waits."""
@@ -227,7 +226,6 @@ class Worker:
                     self._work_waits.wait(wait)
                     self._resting -= 1
                     orders = self._ask()
-                    self._asked.notify_all()
                 if orders.idle and self._stopping:
                     return
                 audit = self._start_audit() if orders.idle else None
