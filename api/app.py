@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from api.application import Application
 from api.energy import EnergyViews
 from api.energy_metrics import EnergyCollector
 from api.guard import Guard
@@ -72,7 +73,7 @@ class Service:
 
 def create_app(service: Service) -> Flask:
     """The WSGI application."""
-    app = Flask("delen", static_folder=None)
+    app = Application("delen")
     views = _Views(service)
     energy = EnergyViews(service.energy, service.guard, service.max_body)
     label = service.metrics.tenant_label
