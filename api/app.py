@@ -46,6 +46,7 @@ from delen.errors import (
     MethodNotAllowed,
     NotFound,
     Overloaded,
+    RequestTimeout,
 )
 from delen.power_status import EnergyService
 from delen.profile import metering_to_json
@@ -278,7 +279,7 @@ class _Views:
             response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
         if error.status == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
-        if "HTTP_TRANSFER_ENCODING" in environ:
+        if isinstance(error, RequestTimeout) or "HTTP_TRANSFER_ENCODING" in environ:
             response.headers["Connection"] = "close"
         return response
 

@@ -73,6 +73,11 @@ class Gateway(wsgi.Gateway_10):
         environ[SUSPENDS] = True
         return environ
 
+    def start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
+        if ("Connection", "close") in headers:
+            self.req.close_connection = True  # cheroot sends it, and reads what is left of the body
+        return super().start_response(status, headers, exc_info)
+
     def respond(self) -> None:
         answer = self.req.server.wsgi_app(self.env, self.start_response)
         if isinstance(answer, Later):

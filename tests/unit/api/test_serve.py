@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import json
 import resource
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from flask import Flask
 
+import api.serve
 from api.connection import Connection
 from api.later import Later
 from api.reply import reply
@@ -68,6 +72,26 @@ def test_a_client_that_leaves_before_its_answer_is_awaited_is_noticed(
             assert entered.wait(10.0)
         assert given_up.wait(10.0)
         never.set_result(None)
+
+
+@pytest.mark.parametrize(
+    "begun", [b"Content-Length: 10\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"]
+)
+def test_a_client_whose_body_stops_coming_is_told_so_and_nothing_is_logged(
+    make_app: Callable[..., Flask],
+    begun: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(api.serve, "_REQUEST_TIMEOUT", 0.1)
+    with serving(make_app(), 1) as address, socket.create_connection(address) as client:
+        client.settimeout(10.0)
+        client.sendall(b"POST /v1/plan HTTP/1.1\r\nHost: x\r\n" + begun)
+        received = b"".join(iter(partial(client.recv, 65_536), b""))
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ") and b"Connection: close" in head
+    assert json.loads(body)["code"] == "request_timeout"
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("length", [10, 10_000_000])
