@@ -170,9 +170,9 @@ class Worker:
             self._work_waits.notify()
 
     def hand_over(self) -> None:
-        """Leave the interpreter to a lane that rests, so that it begins what waits before the
-        calling thread goes on."""
-        if self._resting:
+        """Leave the interpreter to the lanes if all of them rest, so that one begins what waits
+        before the calling thread goes on."""
+        if self._resting == len(self._threads):
             with self._lock:
                 if len(self._scheduler):
                     self._all_ended.wait(_HAND_OVER)
