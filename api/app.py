@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from api.application import Application
 from api.energy import EnergyViews
 from api.energy_metrics import EnergyCollector
 from api.guard import Guard
@@ -45,6 +46,7 @@ from delen.errors import (
     MethodNotAllowed,
     NotFound,
     Overloaded,
+    RequestTimeout,
 )
 from delen.power_status import EnergyService
 from delen.profile import metering_to_json
@@ -72,7 +74,7 @@ class Service:
 
 def create_app(service: Service) -> Flask:
     """The WSGI application."""
-    app = Flask("delen", static_folder=None)
+    app = Application("delen")
     views = _Views(service)
     energy = EnergyViews(service.energy, service.guard, service.max_body)
     label = service.metrics.tenant_label
@@ -144,10 +146,12 @@ class _Views:
         except BaseException:
             self._cancel(jobs)
             raise
+        self._runtime.hand_over()
         return Later(
             [job.future for job in jobs],
             lambda: self._answer(jobs, asked.is_batch, environ),
             lambda: self._cancel(jobs),
+            lambda: not asked.is_batch and self._runtime.is_idle,
         )
 
     def _answer(self, jobs: list[Job], is_batch: bool, environ: WSGIEnvironment) -> WSGIApplication:
@@ -275,7 +279,7 @@ class _Views:
             response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
         if error.status == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
-        if "HTTP_TRANSFER_ENCODING" in environ:
+        if isinstance(error, RequestTimeout) or "HTTP_TRANSFER_ENCODING" in environ:
             response.headers["Connection"] = "close"
         return response
 

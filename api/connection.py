@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from email.utils import formatdate
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -58,6 +60,8 @@ class Places:
 class Gateway(wsgi.Gateway_10):
     """WSGI 1.0 with a reader of chunks, the time of arrival, and answers that come later."""
 
+    _unsent: bytes | None = None
+
     def get_environ(self) -> dict[str, Any]:
         connection = self.req.conn
         if self.req.chunked_read:
@@ -69,38 +73,56 @@ class Gateway(wsgi.Gateway_10):
         environ[SUSPENDS] = True
         return environ
 
+    def start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
+        if ("Connection", "close") in headers:
+            self.req.close_connection = True  # cheroot sends it, and reads what is left of the body
+        return super().start_response(status, headers, exc_info)
+
     def respond(self) -> None:
         answer = self.req.server.wsgi_app(self.env, self.start_response)
         if isinstance(answer, Later):
             self.req.sent_headers = True  # else cheroot would send a head now
             self.req.conn.suspend(self, answer)
         else:
-            self._send(answer)
+            self._send(self._compose(answer))
+
+    def start(self, later: Later) -> None:
+        """Send of the answer that is there by now what the client takes at once."""
+        self._unsent = self._compose_later(later)
+        self._unsent = self.req.conn.wfile.write_some(self._unsent)
 
     def resume(self, later: Later) -> bool:
-        """Send the answer that is there by now; whether the connection can be kept."""
-        self.req.sent_headers = False
-        self._send(later.make()(self.env, self.start_response))
+        """Send what was not sent of the answer; whether the connection can be kept."""
+        self._send(self._compose_later(later) if self._unsent is None else self._unsent)
         return not self.req.close_connection
 
-    def _send(self, answer: Iterable[bytes]) -> None:
-        """Send ``answer`` in one write: cheroot sends the head on its own, which wakes the client
-        twice."""
+    def _compose_later(self, later: Later) -> bytes:
+        self.req.sent_headers = False
+        return self._compose(later.make()(self.env, self.start_response))
+
+    def _compose(self, answer: Iterable[bytes]) -> bytes:
+        """The head and the body of ``answer``, to leave in one write: cheroot sends the head on its
+        own, which wakes the client twice."""
         connection = self.req.conn
         if connection.is_surplus:
             self.req.close_connection = True
-        file, connection.wfile = connection.wfile, BytesIO()
+        self.req.outheaders.append((b"Date", _date(int(time.time()))))
+        whole = BytesIO()
+        file, connection.wfile = connection.wfile, whole
         try:
             for piece in answer:
                 self.write(piece)
             self.req.ensure_headers_sent()
         finally:
-            whole, connection.wfile = connection.wfile.getvalue(), file
+            connection.wfile = file
             if hasattr(answer, "close"):
                 answer.close()
+        return whole.getvalue()
+
+    def _send(self, whole: bytes) -> None:
+        connection, body = self.req.conn, self.req.rfile
         if whole:
-            file.write(whole)
-        body = self.req.rfile
+            connection.wfile.write(whole)
         if isinstance(body, ChunkedBody) and not body.ended:
             self.req.close_connection = True  # what is left would be read as the next request
         if self.req.close_connection and _is_unread(body):
@@ -189,11 +211,22 @@ class Connection(HTTPConnection):
             _, later = self._suspended
             if self._client_left:
                 later.give_up()
-            later.when_ended(lambda: self.server.requests.put_answer(self))
+            later.when_ended(self._answer)
         elif keep:
             self.server.put_conn(self)
         else:
             self.close()
+
+    def _answer(self) -> None:
+        """On the thread that ended the request, which sends the answer where nobody else waits for
+        that thread: another would have to be woken for it."""
+        assert self._suspended is not None
+        gateway, later = self._suspended
+        try:
+            if later.is_last():
+                gateway.start(later)
+        finally:
+            self.server.requests.put_answer(self)
 
     def hang_up(self) -> None:
         with suppress(OSError):
@@ -207,6 +240,13 @@ class Connection(HTTPConnection):
         super().close()
         with suppress(OSError):
             self.wfile.close()  # what the client did not take would be written when it is freed
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    """The Date of a head, kept while it is true: cheroot writes each anew, which takes longer than
+    all else of a head."""
+    return formatdate(second, usegmt=True).encode()
 
 
 def _is_unread(body: Any) -> bool:

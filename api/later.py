@@ -30,7 +30,8 @@ class Later(Response):
 
     A server that suspends gets this object for a body, and no thread has to wait. With any other
     the calling thread does. ``give_up`` tells that nobody wants the answer any more; the futures
-    are then to end soon.
+    are then to end soon. ``is_last`` says whether the thread that ends the last future has nothing
+    else to do.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class Later(Response):
         futures: Sequence[Future[Any]],
         make: Callable[[], WSGIApplication],
         give_up: Callable[[], None],
+        is_last: Callable[[], bool],
     ) -> None:
         super().__init__()
         self._futures = futures
         self.make = make
         self.give_up = give_up
+        self.is_last = is_last
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get(SUSPENDS):
@@ -54,7 +57,7 @@ class Later(Response):
 
     def when_ended(self, tell: Callable[[], None]) -> None:
         """Call ``tell`` once, as soon as ``make`` would not have to wait: on this thread if that
-        is now, else on the one that ends the last future, which it must not hold up."""
+        is now, else on the one that ends the last future, which it may hold up if ``is_last``."""
         lock, left = threading.Lock(), len(self._futures)
 
         def ended(future: Future[Any]) -> None:

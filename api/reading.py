@@ -16,10 +16,11 @@ from flask import Request
 from numpy.typing import NDArray
 from werkzeug.http import parse_options_header
 
+from api.reply import JSON
 from delen.bounds import Bounds, Options
 from delen.bundle import InputSpec
 from delen.engine import preprocess
-from delen.errors import InvalidInput, TooLarge, UnsupportedMediaType
+from delen.errors import InvalidInput, RequestTimeout, TooLarge, UnsupportedMediaType
 from delen.wire import (
     BOUND_FIELDS,
     OPTION_FIELDS,
@@ -29,7 +30,6 @@ from delen.wire import (
     parse_options,
 )
 
-JSON = "application/json"
 UTF_8 = "utf-8"
 MOST_LABELS = 100_000
 MEDIA_TYPES = (JSON, *preprocess.BODY_TYPES)
@@ -54,13 +54,15 @@ def refuse_large_body(environ: Mapping[str, Any], limit: int) -> None:
 
 
 def read_body(environ: Mapping[str, Any], limit: int) -> bytes:
-    """The whole body. InvalidInput when it is cut short; TooLarge when it comes in chunks that
-    are more than ``limit`` bytes together."""
+    """The whole body. InvalidInput when it is cut short, RequestTimeout when no more of it comes;
+    TooLarge when it comes in chunks that are more than ``limit`` bytes together."""
     chunked = environ.get("wsgi.input_terminated", False)
     announced = 0 if chunked else max(0, int(environ.get("CONTENT_LENGTH") or 0))
     wanted = limit + 1 if chunked else announced
     try:
         body: bytes = environ["wsgi.input"].read(wanted) if wanted else b""
+    except TimeoutError:
+        raise RequestTimeout("no more of the body came, and it is awaited no longer") from None
     except (OSError, ValueError) as error:
         raise InvalidInput(f"the body could not be read to its end: {error}") from error
     if len(body) < announced:

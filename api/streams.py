@@ -4,7 +4,9 @@ own are Python all through, and take more time than all else that cheroot does f
 from __future__ import annotations
 
 import io
+import os
 import socket
+from contextlib import suppress
 
 
 class Incoming(io.BufferedReader):
@@ -37,6 +39,13 @@ class Outgoing(io.BufferedWriter):
         count = super().write(piece)
         self.flush()
         return count
+
+    def write_some(self, piece: bytes) -> bytes:
+        """Write what is taken without waiting, and return what is not: all where the connection
+        broke, which the next write finds out. The socket must have a time-out."""
+        with suppress(OSError):
+            return piece[os.write(self.fileno(), piece) :]
+        return piece
 
 
 def open_stream(connection: socket.socket, mode: str, size: int) -> Incoming | Outgoing:

@@ -49,6 +49,13 @@ class MethodNotAllowed(InvalidInput):
     status = 405
 
 
+class RequestTimeout(InvalidInput):
+    """The rest of the request did not come."""
+
+    code = "request_timeout"
+    status = 408
+
+
 class TooLarge(InvalidInput):
     code = "too_large"
     status = 413

@@ -77,6 +77,11 @@ class Runtime:
         self._worker.add_model(model)
         return model
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no job is queued or running."""
+        return self._worker.is_idle
+
     def lanes(self) -> tuple[int, int]:
         """How many batches may run at once, and how many do."""
         return self._worker.lanes()
@@ -230,6 +235,11 @@ class Runtime:
         model = self.store.ready(name)
         classes = read_labels(labels, model.bundle.manifest)
         return model.watch.label(classes, model.planner.promises.error)
+
+    def hand_over(self) -> None:
+        """Have what was submitted begun, if it can be, before the calling thread does other work,
+        which would hold that up."""
+        self._worker.hand_over()
 
     def cancel(self, job: Job) -> None:
         self._worker.cancel(job)

@@ -33,6 +33,9 @@ log = logging.getLogger("delen.engine")
 _LONGEST_WAIT = 3600.0
 """Seconds after which the scheduler is asked again, whatever it said; locks take no infinity."""
 
+_HAND_OVER = 0.0002
+"""Seconds in which a lane that rests wakes, decides and begins."""
+
 
 def _no_answer(job: Job, batch: Batch) -> BackendError | None:
     """What is wrong if ``job`` has no answer of the segment that ran."""
@@ -71,6 +74,7 @@ class Worker:
         self._lock = threading.RLock()
         self._work_waits = threading.Condition(self._lock)
         self._all_ended = threading.Condition(self._lock)
+        self._resting = 0
         self._stopping = False
         self._threads = [
             threading.Thread(
@@ -165,6 +169,14 @@ class Worker:
             self._jobs[job.id] = job
             self._work_waits.notify()
 
+    def hand_over(self) -> None:
+        """Leave the interpreter to the lanes if all of them rest, so that one begins what waits
+        before the calling thread goes on."""
+        if self._resting == len(self._threads):
+            with self._lock:
+                if len(self._scheduler):
+                    self._all_ended.wait(_HAND_OVER)
+
     def cancel(self, job: Job) -> None:
         """End ``job`` at its next segment's end, or now if it waits."""
         with self._lock:
@@ -178,6 +190,11 @@ class Worker:
         """How many batches may run at once, and how many do."""
         with self._lock:
             return self._scheduler.lanes, self._scheduler.busy
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no job is queued or running."""
+        return not self._jobs
 
     def jobs_of(self, model: str) -> int:
         """How many jobs of ``model`` are queued or running."""
@@ -205,7 +222,9 @@ class Worker:
                 orders = self._ask()
                 while orders.idle and not self._stopping and not self._may_audit():
                     wait = min(_LONGEST_WAIT, max(0.0, orders.wake - time.monotonic()))
+                    self._resting += 1
                     self._work_waits.wait(wait)
+                    self._resting -= 1
                     orders = self._ask()
                 if orders.idle and self._stopping:
                     return

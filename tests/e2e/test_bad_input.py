@@ -387,7 +387,9 @@ def test_an_unknown_model_is_not_found_by_get(api: Api) -> None:
     api.get("/v1/models/nothing").error(404, "model_not_found")
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/v1", "/v1/models/cifar10-resnet/fly", "/v1/infer/"])
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/v1", "/v1/models/cifar10-resnet/fly", "/v1/infer/", "/v1//models"]
+)
 def test_an_unknown_address_is_not_found(api: Api, path: str) -> None:
     assert path in api.get(path).error(404, "not_found")["error"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from api.app import Service, create_app
@@ -141,8 +142,8 @@ def energy() -> MadeUpEnergy:
 
 
 @pytest.fixture
-def make_client(energy: MadeUpEnergy) -> Callable[..., FlaskClient]:
-    def make(token_file: Path | str = "") -> FlaskClient:
+def make_app(energy: MadeUpEnergy) -> Callable[..., Flask]:
+    def make(token_file: Path | str = "") -> Flask:
         service = Service(
             runtime=None,  # type: ignore[arg-type]
             energy=energy,
@@ -153,9 +154,14 @@ def make_client(energy: MadeUpEnergy) -> Callable[..., FlaskClient]:
             describe_device=dict,
             version="1",
         )
-        return create_app(service).test_client()
+        return create_app(service)
 
     return make
+
+
+@pytest.fixture
+def make_client(make_app: Callable[..., Flask]) -> Callable[..., FlaskClient]:
+    return lambda token_file="": make_app(token_file).test_client()
 
 
 @pytest.fixture

@@ -82,6 +82,20 @@ def test_more_than_the_socket_takes_at_once_is_written_whole(pair: Pair) -> None
     assert received == whole
 
 
+def test_what_is_not_taken_at_once_is_left() -> None:
+    near, far = socket.socketpair()
+    near.settimeout(10.0)
+    outgoing = Outgoing(near, SIZE)
+    assert outgoing.write_some(b"all of it") == b""
+    whole = bytes(range(256)) * 40_000
+    left = outgoing.write_some(whole)
+    assert left and whole.endswith(left)
+    assert outgoing.write_some(left) == left
+    far.close()
+    assert outgoing.write_some(left) == left
+    near.close()
+
+
 def test_nothing_to_read_is_said_at_once_and_who_broke_off_is_at_the_end() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         far = socket.create_connection(server.getsockname())
