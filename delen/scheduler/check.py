@@ -41,16 +41,16 @@ def check_turn(
     for task in turn.refuse:
         if task.exit >= 0:
             raise ValueError(f"it refuses task {task.id}, which has an answer")
-    if turn.run:
-        _check_run(turn.run, groups, figures)
-    elif not seen:
+    if len(turn.run) > 1:
+        _check_batch(turn.run, groups, figures)
+    if not seen:
         _check_hold(turn.wake, now, must_wake, hold_until)
     if isnan(turn.wake):
         raise ValueError("wake is not a number")
     return turn
 
 
-def _check_run(run: Sequence[Task], groups: Groups, figures: Mapping[str, Figures]) -> None:
+def _check_batch(run: Sequence[Task], groups: Groups, figures: Mapping[str, Figures]) -> None:
     places = groups.places
     group = places[run[0].id].group
     for task in run[1:]:

@@ -209,8 +209,8 @@ class Scheduler:
             return Orders(late=late, wake=self._wake(inf))
         turn = self._policy.choose(now, groups, self._figures_view, lanes.idle, self._hold_until)
         run = self._start_tasks(now, turn.run) if turn.run else None
-        answer = tuple([self.remove(now, task.id) for task in tuple(turn.answer)])
-        refuse = tuple([self.remove(now, task.id) for task in tuple(turn.refuse)])
+        answer = self._end_all(now, turn.answer) if turn.answer else ()
+        refuse = self._end_all(now, turn.refuse) if turn.refuse else ()
         acted = run is not None or bool(answer or refuse)
         if acted and self._hold is not None:
             self._hold.end()
@@ -368,6 +368,9 @@ class Scheduler:
             others = min(self._lanes.busy, self._lanes.count - 1)
             for figures in self._figures.values():
                 figures.run_beside(others)
+
+    def _end_all(self, now: float, tasks: Sequence[Task]) -> tuple[Task, ...]:
+        return tuple([self.remove(now, id) for id in [task.id for task in tasks]])
 
     def _too_late(self, now: float, start: float) -> tuple[Task, ...]:
         """End the tasks that get no answer, or no better one, in time if they start after

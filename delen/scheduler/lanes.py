@@ -47,6 +47,7 @@ class Lanes:
         self.free = count
         self._running: list[Batch] = []
         self._at = -inf
+        self._next_end = inf
 
     @property
     def busy(self) -> int:
@@ -69,6 +70,7 @@ class Lanes:
         self._advance(now)
         self._running.append(batch)
         self.free -= 1
+        self._predict()
         return batch
 
     def end(self, now: float, batch: Batch) -> None:
@@ -76,6 +78,7 @@ class Lanes:
         self._advance(now)
         self._running.remove(batch)
         self.free += 1
+        self._predict()
 
     def opens(self, now: float) -> bool:
         """Whether a batch may start now: a lane is free, and either none is busy, or one more
@@ -104,10 +107,13 @@ class Lanes:
 
     def next_end(self, now: float) -> float:
         """When the first of those that run is predicted to end, ``now`` if it should have."""
-        self._advance(now)
+        return max(now, self._next_end)
+
+    def _predict(self) -> None:
+        """Work out the next end, which stands while the same batches run."""
         others = len(self._running) - 1
-        left = min([batch.alone * batch.corun.at(others) for batch in self._running])
-        return now + max(0.0, left)
+        left = [batch.alone * batch.corun.at(others) for batch in self._running]
+        self._next_end = self._at + min(left) if left else inf
 
     def _advance(self, now: float) -> None:
         """Take in that the batches that run went on until ``now``."""
