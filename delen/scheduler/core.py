@@ -202,7 +202,7 @@ class Scheduler:
         if not groups.places:
             return NOTHING
         if not lanes.opens(now):
-            late = self._too_late(now, lanes.next_end(now))
+            late = self._too_late(now, lanes.next_end(now)) if self._start_by else ()
             return Orders(late=late, wake=self._wake(inf))
         late = self._too_late(now, nextafter(now, -inf))
         if not groups.view:
@@ -218,7 +218,8 @@ class Scheduler:
         if acted and opens and groups.view:
             return Orders(run, answer, late, refuse, now, again=True)
         wake = inf if acted else min(turn.wake, self._hold_until())
-        late += self._too_late(now, now if opens else lanes.next_end(now))
+        if self._start_by:
+            late += self._too_late(now, now if opens else lanes.next_end(now))
         return Orders(run, answer, late, refuse, self._wake(wake))
 
     def start_own(self, now: float, key: Key, figures: ModelFigures) -> Batch:
@@ -300,7 +301,7 @@ class Scheduler:
     def _wake(self, wake: float) -> float:
         """``wake``, or before it when the next task has to be answered."""
         first = self._start_by.first()
-        return wake if first is None else min(wake, first[0])
+        return wake if first is None or wake < first[0] else first[0]
 
     def _take_back_priorities(self, now: float) -> None:
         """An only tenant may have any priority, but not go on with it before others that came."""

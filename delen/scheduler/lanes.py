@@ -47,7 +47,6 @@ class Lanes:
         self.free = count
         self._running: list[Batch] = []
         self._at = -inf
-        self._next_end = inf
 
     @property
     def busy(self) -> int:
@@ -70,7 +69,6 @@ class Lanes:
         self._advance(now)
         self._running.append(batch)
         self.free -= 1
-        self._predict()
         return batch
 
     def end(self, now: float, batch: Batch) -> None:
@@ -78,7 +76,6 @@ class Lanes:
         self._advance(now)
         self._running.remove(batch)
         self.free += 1
-        self._predict()
 
     def opens(self, now: float) -> bool:
         """Whether a batch may start now: a lane is free, and either none is busy, or one more
@@ -107,13 +104,10 @@ class Lanes:
 
     def next_end(self, now: float) -> float:
         """When the first of those that run is predicted to end, ``now`` if it should have."""
-        return max(now, self._next_end)
-
-    def _predict(self) -> None:
-        """Work out the next end, which stands while the same batches run."""
+        self._advance(now)
         others = len(self._running) - 1
-        left = [batch.alone * batch.corun.at(others) for batch in self._running]
-        self._next_end = self._at + min(left) if left else inf
+        left = min([batch.alone * batch.corun.at(others) for batch in self._running])
+        return now + max(0.0, left)
 
     def _advance(self, now: float) -> None:
         """Take in that the batches that run went on until ``now``."""

@@ -52,8 +52,8 @@ class Candidate:
 class Front:
     """What is known of ``group``, in which tasks of ``segment`` wait, since its ``changes``.
 
-    ``size`` tasks wait. Of the ``first`` of them ``best`` is served first, as ``order`` says, one is
-    ``due`` first, and all ``surely_pay`` so much.
+    ``size`` tasks wait. Of the ``first`` of them ``best`` is served first, as ``order`` says; the
+    earliest is ``due`` then, and each ``surely_pays`` so much.
     """
 
     group: Group
@@ -93,6 +93,19 @@ class Front:
         if left > longest:
             return seconds / longest
         return seconds / left if left > seconds else 1.0
+
+    def pressure(self, now: float, rank: Rank) -> float:
+        """Of all its tasks up to ``rank``: those beyond the first press as the last of these."""
+        pressure = share = 0.0
+        for one in self.first:
+            if one.rank > rank:
+                return pressure
+            share = self.presses(one.deadline - now)
+            pressure += share
+        beyond = self.size - len(self.first)
+        if beyond and rank_of(self.group.last) <= rank:
+            pressure += share * beyond
+        return pressure
 
 
 class Fronts:
@@ -163,15 +176,13 @@ class Fronts:
 
     def follow(self, figures: Mapping[str, Figures]) -> None:
         """Forget models that are no longer as they were, and take in what the others' take now."""
-        gone = []
-        for name, worth in self._worths.items():
-            if figures.get(name) is not worth.figures:
-                gone.append(name)
-            elif worth.pace != worth.figures.pace:
+        for name, worth in tuple(self._worths.items()):
+            known = figures.get(name)
+            if known is not worth.figures:
+                del self._worths[name]
+                self._fronts = {key: self._fronts[key] for key in self._fronts if key.model != name}
+            elif worth.pace != known.pace:
                 worth.renew()
-        for name in gone:
-            del self._worths[name]
-            self._fronts = {key: self._fronts[key] for key in self._fronts if key.model != name}
 
 
 def is_affordable(task: Task, figures: Figures) -> bool:

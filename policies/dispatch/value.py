@@ -26,14 +26,13 @@ without a deadline, when it has waited for as long as it may.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import inf
 from operator import attrgetter
 
 from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
 from policies.dispatch.batching import join, most_in_time
-from policies.dispatch.fronts import Candidate, Front, Fronts, Rank, is_affordable, rank_of
+from policies.dispatch.fronts import Candidate, Front, Fronts, Order, Rank, is_affordable
 
 _PER_PRESSURE = 0.05
 _FREE = 0.005
@@ -44,17 +43,17 @@ _USUAL = 8
 """The batch that others wait for is taken for no larger than this."""
 
 _order = attrgetter("order")
-_NO_BAR: tuple[Rank, float] = (1 << 30, inf)
+_NOBODY: Order = (1 << 30, inf, inf, 0)
 
 
 class _Prices:
     """Of the time of the whole network, by rank: each is pressed by its own and those before.
 
     None is above ``highest``, the price if all of a group were due with the first of it. Only where
-    that is too high for someone it is worked out what each pays.
+    that is too high for someone it is worked out what its rank pays.
     """
 
-    __slots__ = ("_by_rank", "_fronts", "_now", "highest")
+    __slots__ = ("_found", "_fronts", "_now", "highest")
 
     def __init__(self, now: float, fronts: Sequence[Front]) -> None:
         pressure = 0.0
@@ -63,28 +62,14 @@ class _Prices:
         self.highest = _PER_PRESSURE * pressure - _FREE
         self._now = now
         self._fronts = fronts
-        self._by_rank: dict[Rank, float] = {}
+        self._found: dict[Rank, float] = {}
 
-    def of(self, rank: Rank, lead: Rank) -> float:
-        """What ``rank`` pays; if no task that was looked at has it, as much as ``lead``."""
-        if not self._by_rank:
-            self._work_out()
-        return self._by_rank[rank if rank in self._by_rank else lead]
-
-    def _work_out(self) -> None:
-        pressure: defaultdict[Rank, float] = defaultdict(float)
-        for front in self._fronts:
-            share = 0.0
-            for one in front.first:
-                share = front.presses(one.deadline - self._now)
-                pressure[one.rank] += share
-            beyond = front.size - len(front.first)
-            if beyond:
-                pressure[rank_of(front.group.last)] += share * beyond
-        total = 0.0
-        for rank in sorted(pressure):
-            total += pressure[rank]
-            self._by_rank[rank] = _PER_PRESSURE * total - _FREE
+    def of(self, rank: Rank) -> float:
+        price = self._found.get(rank)
+        if price is None:
+            pressure = sum([front.pressure(self._now, rank) for front in self._fronts])
+            price = self._found[rank] = _PER_PRESSURE * pressure - _FREE
+        return price
 
 
 class Value:
@@ -165,15 +150,13 @@ class Value:
         it finds not to go on."""
         front = lead.front
         group, worth, segment = front.group, front.worth, front.segment
+        others = [other.order for other in ready[:2] if other.group is not group]
+        lowest, bar, _, _ = others[0] if others else _NOBODY
         most = worth.most(segment)
-        head = group.first(most)
-        if len(head) == 1:
+        if most == 1 or front.size == 1 or front.first[-1].rank > lowest:
             return (lead.task,)
-        others = [other.best.order for other in ready if other.group is not group]
-        lowest, bar = _NO_BAR
-        if others:
-            lowest, bar, _, _ = min(others)
-            bar *= worth.place(segment, len(head))
+        head = group.first(most)
+        bar *= worth.place(segment, len(head))
         batch = [lead.task]
         soonest = now + worth.late[segment][segment]
         for task in head:
@@ -184,7 +167,7 @@ class Value:
             if rank > lowest:
                 break
             if mate.deadline < soonest or (
-                mate.surely_pays <= prices.highest and not mate.pays(prices.of(rank, lead.rank))
+                mate.surely_pays <= prices.highest and not mate.pays(prices.of(rank))
             ):
                 ends.append(task)
             elif rank < lowest or mate.order[1] <= bar:
@@ -227,12 +210,13 @@ def _who_goes_on(
                 ends.append(one.task)
         if leads:
             ready.append(front if len(leads) == len(front.first) else front.only(leads))
+    ready.sort(key=_order)
     return ready
 
 
 def _pays_for_itself(now: float, one: Candidate, prices: _Prices) -> bool:
     """Whether going on is worth it to ``one``, which need not pay for its own pressure."""
-    price = prices.of(one.rank, one.rank)
+    price = prices.of(one.rank)
     if 0 < price >= one.gain:
         price -= _PER_PRESSURE * one.front.presses(one.deadline - now)
     return one.pays(price)
@@ -241,7 +225,7 @@ def _pays_for_itself(now: float, one: Candidate, prices: _Prices) -> bool:
 def _first(now: float, ready: Sequence[Front]) -> Candidate:
     """The first, or one that has waited for as long as it may, or one that would be lost if it
     waited for it where all its group can wait."""
-    front = min(ready, key=_order)
+    front = ready[0]
     first, worth, segment = front.best, front.worth, front.segment
     size = min(front.size, worth.largest)
     free = now + size * worth.seconds[segment]
