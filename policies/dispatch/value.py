@@ -174,7 +174,7 @@ class Value:
                 batch.append(task)
         if len(batch) == 1:
             return batch
-        return batch[: most_in_time(now, batch[:most], worth.figures)]
+        return batch[: most_in_time(now, batch, worth.figures)]
 
     def ran(self, now: float, ran: Ran) -> None:
         self._fronts.renew(ran.key.model)
