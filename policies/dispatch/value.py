@@ -146,8 +146,8 @@ class Value:
         prices: _Prices,
         ends: list[Task],
     ) -> Sequence[Task]:
-        """The batch of ``lead``, one of the first that are ``ready``. Adds to ``ends`` those that
-        it finds not to go on."""
+        """The batch of ``lead``, one of the first that are ``ready``, in order. Adds to ``ends``
+        those that it finds not to go on."""
         front = lead.front
         group, worth, segment = front.group, front.worth, front.segment
         others = [other.order for other in ready[:2] if other.group is not group]
@@ -190,19 +190,19 @@ def _who_goes_on(
     ends: list[Task],
     hopes: list[Candidate],
 ) -> Sequence[Front]:
-    """The fronts without those that get no further in time or do not pay, which it adds to
-    ``ends``, and to ``hopes`` who typically still gets an answer."""
+    """The fronts, in order, without those that get no further in time or do not pay. These it adds
+    to ``ends``, and to ``hopes`` who typically still gets an answer."""
     ready = []
     for front in fronts:
         late = now + front.worth.late[front.segment][front.segment]
         if front.due >= late and front.surely_pays > prices.highest:
             ready.append(front)
             continue
-        leads = []
+        leads, seconds = [], front.worth.seconds[front.segment]
         for one in front.first:
             if one.deadline < late:
                 ends.append(one.task)
-                if one.task.exit < 0 and now + front.worth.seconds[front.segment] <= one.deadline:
+                if one.task.exit < 0 and one.deadline - now >= seconds:
                     hopes.append(one)
             elif one.surely_pays > prices.highest or _pays_for_itself(now, one, prices):
                 leads.append(one)
