@@ -24,9 +24,10 @@ def check_turn(
     """
     if not isinstance(turn, Turn):
         raise ValueError(f"{turn!r} is no Turn")
+    run, answer, refuse, wake = turn
     waiting = groups.places
     seen: set[int] = set()
-    for tasks in (turn.run, turn.answer, turn.refuse):
+    for tasks in (run, answer, refuse):
         if not isinstance(tasks, (tuple, list)):
             raise ValueError(f"it names tasks in a {type(tasks).__name__}, not in a list or tuple")
         for task in tasks:
@@ -35,22 +36,22 @@ def check_turn(
             if id in seen:
                 raise ValueError(f"it names task {id} twice")
             seen.add(id)
-    for task in turn.answer:
+    for task in answer:
         if task.exit < 0:
             raise ValueError(f"it answers task {task.id}, which has no answer")
-    for task in turn.refuse:
+    for task in refuse:
         if task.exit >= 0:
             raise ValueError(f"it refuses task {task.id}, which has an answer")
-    if turn.run:
-        _check_run(turn.run, groups, figures)
-    elif not seen:
-        _check_hold(turn.wake, now, must_wake, hold_until)
-    if isnan(turn.wake):
+    if len(run) > 1:
+        _check_batch(run, groups, figures)
+    if not seen:
+        _check_hold(wake, now, must_wake, hold_until)
+    if isnan(wake):
         raise ValueError("wake is not a number")
     return turn
 
 
-def _check_run(run: Sequence[Task], groups: Groups, figures: Mapping[str, Figures]) -> None:
+def _check_batch(run: Sequence[Task], groups: Groups, figures: Mapping[str, Figures]) -> None:
     places = groups.places
     group = places[run[0].id].group
     for task in run[1:]:

@@ -202,15 +202,15 @@ class Scheduler:
         if not groups.places:
             return NOTHING
         if not lanes.opens(now):
-            late = self._too_late(now, lanes.next_end(now))
+            late = self._too_late(now, lanes.next_end(now)) if self._start_by else ()
             return Orders(late=late, wake=self._wake(inf))
         late = self._too_late(now, nextafter(now, -inf))
         if not groups.view:
             return Orders(late=late, wake=self._wake(inf))
         turn = self._policy.choose(now, groups, self._figures_view, lanes.idle, self._hold_until)
         run = self._start_tasks(now, turn.run) if turn.run else None
-        answer = tuple([self.remove(now, task.id) for task in tuple(turn.answer)])
-        refuse = tuple([self.remove(now, task.id) for task in tuple(turn.refuse)])
+        answer = self._end_all(now, turn.answer) if turn.answer else ()
+        refuse = self._end_all(now, turn.refuse) if turn.refuse else ()
         acted = run is not None or bool(answer or refuse)
         if acted and self._hold is not None:
             self._hold.end()
@@ -218,7 +218,8 @@ class Scheduler:
         if acted and opens and groups.view:
             return Orders(run, answer, late, refuse, now, again=True)
         wake = inf if acted else min(turn.wake, self._hold_until())
-        late += self._too_late(now, now if opens else lanes.next_end(now))
+        if self._start_by:
+            late += self._too_late(now, now if opens else lanes.next_end(now))
         return Orders(run, answer, late, refuse, self._wake(wake))
 
     def start_own(self, now: float, key: Key, figures: ModelFigures) -> Batch:
@@ -300,7 +301,7 @@ class Scheduler:
     def _wake(self, wake: float) -> float:
         """``wake``, or before it when the next task has to be answered."""
         first = self._start_by.first()
-        return wake if first is None else min(wake, first[0])
+        return wake if first is None or wake < first[0] else first[0]
 
     def _take_back_priorities(self, now: float) -> None:
         """An only tenant may have any priority, but not go on with it before others that came."""
@@ -368,6 +369,9 @@ class Scheduler:
             others = min(self._lanes.busy, self._lanes.count - 1)
             for figures in self._figures.values():
                 figures.run_beside(others)
+
+    def _end_all(self, now: float, tasks: Sequence[Task]) -> tuple[Task, ...]:
+        return tuple([self.remove(now, id) for id in [task.id for task in tasks]])
 
     def _too_late(self, now: float, start: float) -> tuple[Task, ...]:
         """End the tasks that get no answer, or no better one, in time if they start after

@@ -58,7 +58,7 @@ class Lanes:
 
     def start(self, now: float, key: Key, tasks: tuple[Task, ...], figures: ModelFigures) -> Batch:
         """Take a lane for ``tasks``; without any for one sample of the driver's own."""
-        segment, size = key.segment, max(1, len(tasks))
+        segment, size = key.segment, len(tasks) or 1
         typical = figures.typical(segment, segment, size)
         batch = Batch(key, tasks, now, typical, typical / figures.pace)
         if self.count > 1:
@@ -105,9 +105,12 @@ class Lanes:
     def next_end(self, now: float) -> float:
         """When the first of those that run is predicted to end, ``now`` if it should have."""
         self._advance(now)
-        others = len(self._running) - 1
-        left = min([batch.alone * batch.corun.at(others) for batch in self._running])
-        return now + max(0.0, left)
+        running, others = self._running, len(self._running) - 1
+        if others:
+            left = min([batch.alone * batch.corun.at(others) for batch in running])
+        else:
+            left = running[0].alone
+        return now + left if left > 0 else now
 
     def _advance(self, now: float) -> None:
         """Take in that the batches that run went on until ``now``."""

@@ -72,13 +72,13 @@ def most_in_time(now: float, batch: Sequence[Task], figures: Figures) -> int:
 
 
 def _in_time(now: float, batch: Sequence[Task], figures: Figures) -> bool:
-    segment, size = batch[0].segment, len(batch)
-    if now + figures.late(segment, segment, size) > min([task.deadline for task in batch]):
-        return False
-    return not any(
-        now + figures.late(segment, task.last, 1)
-        <= task.deadline
-        < now + figures.late(segment, task.last, size)
-        for task in batch
-        if task.floor and task.deadline < inf
-    )
+    segment, size, late = batch[0].segment, len(batch), figures.late
+    end = now + late(segment, segment, size)
+    for task in batch:
+        if task.deadline < end:
+            return False
+        if task.floor and task.deadline < inf:
+            alone, together = late(segment, task.last, 1), late(segment, task.last, size)
+            if now + alone <= task.deadline < now + together:
+                return False
+    return True

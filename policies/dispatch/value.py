@@ -26,141 +26,76 @@ without a deadline, when it has waited for as long as it may.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import inf
 from operator import attrgetter
 
 from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
 from policies.dispatch.batching import join, most_in_time
-from policies.dispatch.worth import Worth
+from policies.dispatch.fronts import Candidate, Front, Fronts, Order, Rank, is_affordable
 
 _PER_PRESSURE = 0.05
 _FREE = 0.005
 _FEW = 8
 """Up to so many waiting tasks it is found out whether all can run their whole plans."""
 
-_LOOK = 2
-"""So many of each group may lead a batch, and stand for the pressure of all."""
-
 _USUAL = 8
 """The batch that others wait for is taken for no larger than this."""
 
-_BEHIND = 1000
-
-Rank = int
-"""The priority, and so much more if the tenant has used more than its share."""
-
-_NO_BAR: tuple[Rank, float] = (1 << 30, inf)
-
-
-@dataclass(slots=True, eq=False)
-class _Candidate:
-    """A waiting task of ``front``, and its ``order``: rank, minus worth, deadline, id; the least is
-    served first. ``gain`` is its worth in a time of ``full``, inf if it cannot be answered yet."""
-
-    order: tuple[Rank, float, float, int]
-    rank: Rank
-    deadline: float
-    due: float
-    gain: float
-    capped: bool
-    task: Task
-    front: _Front
-
-    def pays(self, price: float) -> bool:
-        """Whether going on is worth ``price``, and inside the task's cap of energy."""
-        if 0 < price >= self.gain:
-            return False
-        return not self.capped or _is_affordable(self.task, self.front.worth.figures)
-
-    def needs(self) -> float:
-        """Seconds until it has what it cannot be answered without, or until its next exit."""
-        task = self.task
-        return self.front.worth.late[task.segment][task.last if task.floor else task.segment]
-
-    def presses(self, now: float) -> float:
-        """Seconds of its next segment over seconds to its deadline, at most 1."""
-        worth = self.front.worth
-        seconds, left = worth.seconds[self.task.segment], self.deadline - now
-        return seconds / max(seconds, min(left, worth.horizon))
-
-
 _order = attrgetter("order")
+_NOBODY: Order = (1 << 30, inf, inf, 0)
 
 
-@dataclass(slots=True, eq=False)
-class _Front:
-    """What is known of ``group``, in which tasks of ``segment`` wait, since its ``changes``: its
-    ``first`` tasks, how many come ``beyond`` these, and the rank of the ``last`` of them."""
+class _Prices:
+    """Of the time of the whole network, by rank: each is pressed by its own and those before.
 
-    group: Group
-    worth: Worth
-    segment: int
-    changes: int = -1
-    first: Sequence[_Candidate] = ()
-    beyond: int = 0
-    last: Rank = 0
+    None is above ``highest``, the price if all of a group were due with the first of it. Only where
+    that is too high for someone it is worked out what its rank pays.
+    """
+
+    __slots__ = ("_found", "_fronts", "_now", "highest")
+
+    def __init__(self, now: float, fronts: Sequence[Front]) -> None:
+        pressure = 0.0
+        for front in fronts:
+            pressure += front.size * front.presses(front.due - now)
+        self.highest = _PER_PRESSURE * pressure - _FREE
+        self._now = now
+        self._fronts = fronts
+        self._found: dict[Rank, float] = {}
+
+    def of(self, rank: Rank) -> float:
+        price = self._found.get(rank)
+        if price is None:
+            pressure = sum([front.pressure(self._now, rank) for front in self._fronts])
+            price = self._found[rank] = _PER_PRESSURE * pressure - _FREE
+        return price
 
 
 class Value:
-    """Keeps what is known of each model, of the first tasks of each group, and of the tasks that
-    were looked at while they wait."""
+    """Keeps what it has found out of models, groups and tasks (``Fronts``)."""
 
     name = "value"
     manners = Manners()
 
     def __init__(self) -> None:
-        self._worths: dict[str, Worth] = {}
-        self._fronts: dict[Key, _Front] = {}
-        self._known: dict[Task, _Candidate] = {}
+        self._fronts = Fronts()
 
     def choose(
         self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
     ) -> Turn:
-        self._follow(figures)
+        self._fronts.follow(figures)
         calm = self._while_all_can_be_kept(now, waiting, figures)
         if calm is not None:
             return calm
-        pressure: defaultdict[Rank, float] = defaultdict(float)
-        leads: list[_Candidate] = []
+        fronts = self._fronts.of(waiting, figures)
+        prices = _Prices(now, fronts)
         ends: list[Task] = []
-        hopes: list[_Candidate] = []
-        for key, group in waiting.items():
-            front = self._fronts.get(key)
-            if front is None or front.changes != group.changes or front.group is not group:
-                front = self._look(key, group, figures)
-            worth, segment = front.worth, front.segment
-            seconds, longest = worth.seconds[segment], worth.horizon
-            late = now + worth.late[segment][segment]
-            share = 0.0
-            for one in front.first:
-                deadline = one.deadline
-                left = deadline - now
-                share = 1.0 if left < seconds else seconds / (left if left < longest else longest)
-                pressure[one.rank] += share
-                if deadline >= late:
-                    leads.append(one)
-                    continue
-                ends.append(one.task)
-                if one.task.exit < 0 and left >= seconds:
-                    hopes.append(one)
-            if front.beyond:
-                pressure[front.last] += share * front.beyond
-        prices = _prices(pressure)
-        for one in [one for one in leads if one.capped or one.gain <= prices[one.rank]]:
-            price = prices[one.rank]
-            if 0 < price >= one.gain:
-                price -= _PER_PRESSURE * one.presses(now)
-            if not one.pays(price):
-                ends.append(one.task)
-                leads.remove(one)
+        hopes: list[Candidate] = []
+        ready = _who_goes_on(now, fronts, prices, ends, hopes)
         run: Sequence[Task] = ()
-        if leads:
-            slowest = max([worth.slowest for worth in self._worths.values()])
-            lead = _first(now, leads, slowest)
-            run = self._batch(now, lead, leads, prices, ends)
+        if ready:
+            run = self._batch(now, _first(now, ready), ready, prices, ends)
         elif hopes:
             hope = min(hopes, key=_order).task
             ends.remove(hope)
@@ -186,10 +121,10 @@ class Value:
                 return None
         rows: list[tuple[int, float, float, int, float, float, Task]] = []
         for (model, segment), group in waiting.items():
-            worth = self._worth(model, figures[model])
+            worth = self._fronts.worth(model, figures[model])
             late, through = worth.late[segment], worth.through[segment]
             for task in group:
-                if not task.mandatory and not _is_affordable(task, worth.figures):
+                if not task.mandatory and not is_affordable(task, worth.figures):
                     return None
                 order = (task.priority, task.due, task.arrived, task.id)
                 rows.append((*order, late[task.last], through[task.last], task))
@@ -203,140 +138,104 @@ class Value:
         group = waiting[Key(lead.model, lead.segment)]
         return Turn(join(lead, group, now, figures[lead.model]) if len(group) > 1 else (lead,))
 
-    def _follow(self, figures: Mapping[str, Figures]) -> None:
-        """Forget models that are no longer as they were, and take in what the others' take now."""
-        gone = []
-        for name, worth in self._worths.items():
-            if figures.get(name) is not worth.figures:
-                gone.append(name)
-            elif worth.pace != worth.figures.pace:
-                worth.renew()
-        for name in gone:
-            del self._worths[name]
-            self._fronts = {key: self._fronts[key] for key in self._fronts if key.model != name}
-
-    def _worth(self, model: str, figures: Figures) -> Worth:
-        worth = self._worths.get(model)
-        if worth is None or worth.figures is not figures:
-            worth = self._worths[model] = Worth(figures)
-        return worth
-
-    def _look(self, key: Key, group: Group, figures: Mapping[str, Figures]) -> _Front:
-        front = self._fronts.get(key)
-        if front is None or front.group is not group:
-            worth = self._worth(key.model, figures[key.model])
-            front = self._fronts[key] = _Front(group, worth, key.segment)
-        first: list[_Candidate] = []
-        for task in group.first(_LOOK):
-            first.append(self._rated(task, front))
-        front.first = first
-        front.beyond = len(group) - len(first)
-        front.last = _rank(group.last)
-        front.changes = group.changes
-        return front
-
-    def _rated(self, task: Task, front: _Front) -> _Candidate:
-        """``task`` as a candidate, anew where the group or the rank it waits with changed."""
-        one = self._known.get(task)
-        if one is None or one.front is not front or one.rank != _rank(task):
-            return self._rate(task, front)
-        return one
-
-    def _rate(self, task: Task, front: _Front) -> _Candidate:
-        worth, rank, due = front.worth, _rank(task), task.due
-        gain, is_optional = worth.of(task), task.exit >= 0 and not task.floor
-        deadline = due if is_optional else task.deadline
-        candidate = self._known[task] = _Candidate(
-            (rank, -gain / worth.full, deadline, task.id),
-            rank,
-            deadline,
-            due,
-            gain if is_optional else inf,
-            is_optional and task.joules_left < inf,
-            task,
-            front,
-        )
-        return candidate
-
     def _batch(
         self,
         now: float,
-        lead: _Candidate,
-        leads: Sequence[_Candidate],
-        prices: Mapping[Rank, float],
+        lead: Candidate,
+        ready: Sequence[Front],
+        prices: _Prices,
         ends: list[Task],
     ) -> Sequence[Task]:
-        """The batch of ``lead``, one of the ``leads``. Adds to ``ends`` those that it finds
-        not to go on."""
+        """The batch of ``lead``, one of the first that are ``ready``, in order. Adds to ``ends``
+        those that it finds not to go on."""
         front = lead.front
         group, worth, segment = front.group, front.worth, front.segment
+        others = [other.order for other in ready[:2] if other.group is not group]
+        lowest, bar, _, _ = others[0] if others else _NOBODY
         most = worth.most(segment)
-        head = group.first(most)
-        if len(head) == 1:
+        if most == 1 or front.size == 1 or front.first[-1].rank > lowest:
             return (lead.task,)
-        others = [other.order for other in leads if other.front is not front]
-        lowest, bar = _NO_BAR
-        if others:
-            lowest, bar, _, _ = min(others)
-            bar *= worth.place(segment, len(head))
+        head = group.first(most)
+        bar *= worth.place(segment, len(head))
         batch = [lead.task]
         soonest = now + worth.late[segment][segment]
         for task in head:
             if task is lead.task or task in ends:
                 continue
-            mate = self._rated(task, front)
+            mate = self._fronts.rated(task, front)
             rank = mate.rank
             if rank > lowest:
                 break
-            if mate.deadline < soonest or not mate.pays(prices.get(rank, prices[lead.rank])):
+            if mate.deadline < soonest or (
+                mate.surely_pays <= prices.highest and not mate.pays(prices.of(rank))
+            ):
                 ends.append(task)
             elif rank < lowest or mate.order[1] <= bar:
                 batch.append(task)
         if len(batch) == 1:
             return batch
-        return batch[: most_in_time(now, batch[:most], worth.figures)]
+        return batch[: most_in_time(now, batch, worth.figures)]
 
     def ran(self, now: float, ran: Ran) -> None:
-        if ran.key.model in self._worths:
-            self._worths[ran.key.model].renew()
+        self._fronts.renew(ran.key.model)
 
     def ended(self, now: float, task: Task) -> None:
-        self._known.pop(task, None)
+        self._fronts.forget(task)
 
 
-def _is_affordable(task: Task, figures: Figures) -> bool:
-    """Whether the next segment is inside the task's cap of energy."""
-    left = task.joules_left
-    if left == inf:
-        return True
-    joules = figures.joules(task.segment, task.segment, 1)
-    return joules is not None and joules <= left
+def _who_goes_on(
+    now: float,
+    fronts: Sequence[Front],
+    prices: _Prices,
+    ends: list[Task],
+    hopes: list[Candidate],
+) -> Sequence[Front]:
+    """The fronts, in order, without those that get no further in time or do not pay. These it adds
+    to ``ends``, and to ``hopes`` who typically still gets an answer."""
+    ready = []
+    for front in fronts:
+        late = now + front.worth.late[front.segment][front.segment]
+        if front.due >= late and front.surely_pays > prices.highest:
+            ready.append(front)
+            continue
+        leads, seconds = [], front.worth.seconds[front.segment]
+        for one in front.first:
+            if one.deadline < late:
+                ends.append(one.task)
+                if one.task.exit < 0 and one.deadline - now >= seconds:
+                    hopes.append(one)
+            elif one.surely_pays > prices.highest or _pays_for_itself(now, one, prices):
+                leads.append(one)
+            else:
+                ends.append(one.task)
+        if leads:
+            ready.append(front if len(leads) == len(front.first) else front.only(leads))
+    ready.sort(key=_order)
+    return ready
 
 
-def _prices(pressure: Mapping[Rank, float]) -> Mapping[Rank, float]:
-    """Of the time of the whole network, by rank: each is pressed by its own and those before."""
-    total, prices = 0.0, {}
-    for rank in sorted(pressure):
-        total += pressure[rank]
-        prices[rank] = _PER_PRESSURE * total - _FREE
-    return prices
+def _pays_for_itself(now: float, one: Candidate, prices: _Prices) -> bool:
+    """Whether going on is worth it to ``one``, which need not pay for its own pressure."""
+    price = prices.of(one.rank)
+    if 0 < price >= one.gain:
+        price -= _PER_PRESSURE * one.front.presses(one.deadline - now)
+    return one.pays(price)
 
 
-def _rank(task: Task) -> Rank:
-    return _BEHIND * task.behind + task.priority
-
-
-def _first(now: float, leads: Sequence[_Candidate], slowest: float) -> _Candidate:
+def _first(now: float, ready: Sequence[Front]) -> Candidate:
     """The first, or one that has waited for as long as it may, or one that would be lost if it
-    waited for it where all its group can wait.
-
-    No task needs more than ``slowest`` seconds alone.
-    """
-    first = min(leads, key=_order)
-    group, worth, segment = first.front.group, first.front.worth, first.front.segment
-    size = min(len(group), worth.largest)
-    free = now + size * worth.seconds[segment] + slowest
-    hurried = [one for one in leads if one.due < free and one.rank == first.rank]
+    waited for it where all its group can wait."""
+    front = ready[0]
+    first, worth, segment = front.best, front.worth, front.segment
+    size = min(front.size, worth.largest)
+    free = now + size * worth.seconds[segment]
+    hurried = [
+        one
+        for front in ready
+        if front.due < free + front.worth.slowest
+        for one in front.first
+        if one.rank == first.rank
+    ]
     if not hurried:
         return first
     overdue = [one for one in hurried if one.due <= now]

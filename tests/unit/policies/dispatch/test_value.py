@@ -255,12 +255,12 @@ def test_a_decision_looks_at_few_of_many(world):
         world.wait(draw.choice((0, 1, 2)), deadline=draw.uniform(1.0, 2.0), confidence=0.5)
     policy = Value()
     world.ask(policy)
-    looked = len(policy._known)
+    looked = len(policy._fronts._known)
     for _ in range(3000):
         world.wait(draw.choice((0, 1, 2)), deadline=draw.uniform(1.0, 2.0), confidence=0.5)
     fresh = Value()
     world.ask(fresh)
-    assert len(fresh._known) <= looked <= 3 * 2 + 8
+    assert len(fresh._fronts._known) <= looked <= 3 * 2 + 8
 
 
 def test_nothing_is_kept_of_a_model_that_was_unloaded(world):
@@ -272,7 +272,8 @@ def test_nothing_is_kept_of_a_model_that_was_unloaded(world):
     del world.figures["n"]
     world.wait(0)
     world.ask(policy)
-    assert set(policy._worths) == {key.model for key in policy._fronts} | {"m"} == {"m"}
+    fronts = policy._fronts
+    assert set(fronts._worths) == {key.model for key in fronts._fronts} | {"m"} == {"m"}
 
 
 def test_what_has_waited_long_is_answered_with_what_it_has(world):

@@ -1,0 +1,198 @@
+"""The first waiting tasks of each group, rated, and kept while they wait."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+from delen.dispatch import Figures, Group, Key, Task
+from policies.dispatch.worth import Worth
+
+_LOOK = 2
+"""So many of each group may lead a batch, and stand for the pressure of all."""
+
+_BEHIND = 1000
+
+Rank = int
+"""The priority, and so much more if the tenant has used more than its share."""
+
+Order = tuple[Rank, float, float, int]
+"""Rank, minus worth, deadline, id; the least is served first."""
+
+
+@dataclass(slots=True, eq=False)
+class Candidate:
+    """A waiting task of ``front``. ``gain`` is its worth in a time of ``full``, inf if it cannot be
+    answered yet. That much it ``surely_pays``, or nothing if it has a cap of energy."""
+
+    order: Order
+    rank: Rank
+    priority: int
+    deadline: float
+    due: float
+    gain: float
+    surely_pays: float
+    task: Task
+    front: Front
+
+    def pays(self, price: float) -> bool:
+        """Whether going on is worth ``price``, and inside the task's cap of energy."""
+        if 0 < price >= self.gain:
+            return False
+        return self.gain == inf or is_affordable(self.task, self.front.worth.figures)
+
+    def needs(self) -> float:
+        """Seconds until it has what it cannot be answered without, or until its next exit."""
+        task = self.task
+        return self.front.worth.late[task.segment][task.last if task.floor else task.segment]
+
+
+@dataclass(slots=True, eq=False)
+class Front:
+    """What is known of ``group``, in which tasks of ``segment`` wait, since its ``changes``.
+
+    ``size`` tasks wait. Of the ``first`` of them ``best`` is served first, as ``order`` says; the
+    earliest is ``due`` then, and each ``surely_pays`` so much.
+    """
+
+    group: Group
+    worth: Worth
+    segment: int
+    changes: int = -1
+    size: int = 0
+    first: Sequence[Candidate] = ()
+    best: Candidate = field(init=False)
+    order: Order = field(init=False)
+    due: float = field(init=False)
+    surely_pays: float = field(init=False)
+
+    def show(self, first: Sequence[Candidate]) -> None:
+        """Let ``first`` stand for all."""
+        best = first[0]
+        due, pays = inf, inf
+        for one in first:
+            if one.order < best.order:
+                best = one
+            if one.due < due:
+                due = one.due
+            if one.surely_pays < pays:
+                pays = one.surely_pays
+        self.first = first
+        self.best, self.order, self.due, self.surely_pays = best, best.order, due, pays
+
+    def only(self, first: Sequence[Candidate]) -> Front:
+        """As if ``first``, some of its own, were all that may lead."""
+        front = Front(self.group, self.worth, self.segment, self.changes, self.size)
+        front.show(first)
+        return front
+
+    def presses(self, left: float) -> float:
+        """Seconds of the segment over the seconds ``left`` to a task's deadline, at most 1."""
+        seconds, longest = self.worth.seconds[self.segment], self.worth.horizon
+        if left > longest:
+            return seconds / longest
+        return seconds / left if left > seconds else 1.0
+
+    def pressure(self, now: float, rank: Rank) -> float:
+        """Of all its tasks up to ``rank``: those beyond the first press as the last of these."""
+        pressure = share = 0.0
+        for one in self.first:
+            if one.rank > rank:
+                return pressure
+            share = self.presses(one.deadline - now)
+            pressure += share
+        beyond = self.size - len(self.first)
+        if beyond and rank_of(self.group.last) <= rank:
+            pressure += share * beyond
+        return pressure
+
+
+class Fronts:
+    """Keeps what is known of each model, of the first tasks of each group, and of the tasks that
+    were looked at while they wait."""
+
+    def __init__(self) -> None:
+        self._worths: dict[str, Worth] = {}
+        self._fronts: dict[Key, Front] = {}
+        self._known: dict[Task, Candidate] = {}
+
+    def of(self, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]) -> list[Front]:
+        """The fronts of all groups of ``waiting``."""
+        fronts = []
+        for key, group in waiting.items():
+            front = self._fronts.get(key)
+            if front is None or front.group is not group:
+                worth = self.worth(key.model, figures[key.model])
+                front = self._fronts[key] = Front(group, worth, key.segment)
+            if front.changes != group.changes:
+                self._look(front)
+            fronts.append(front)
+        return fronts
+
+    def _look(self, front: Front) -> None:
+        group = front.group
+        first = []
+        for task in group.first(_LOOK):
+            first.append(self.rated(task, front))
+        if first != front.first:
+            front.show(first)
+        front.size = len(group)
+        front.changes = group.changes
+
+    def rated(self, task: Task, front: Front) -> Candidate:
+        """``task`` as a candidate, anew where the group or the priority it waits with changed."""
+        one = self._known.get(task)
+        if one is None or one.front is not front or one.priority != task.priority:
+            return self._rate(task, front)
+        return one
+
+    def _rate(self, task: Task, front: Front) -> Candidate:
+        worth, rank, due = front.worth, rank_of(task), task.due
+        gain, is_optional = worth.of(task), task.exit >= 0 and not task.floor
+        deadline = due if is_optional else task.deadline
+        order = (rank, -gain / worth.full, deadline, task.id)
+        if not is_optional:
+            gain = inf
+        pays = -inf if is_optional and task.joules_left < inf else gain
+        one = Candidate(order, rank, task.priority, deadline, due, gain, pays, task, front)
+        self._known[task] = one
+        return one
+
+    def forget(self, task: Task) -> None:
+        """``task`` has ended."""
+        self._known.pop(task, None)
+
+    def worth(self, model: str, figures: Figures) -> Worth:
+        worth = self._worths.get(model)
+        if worth is None or worth.figures is not figures:
+            worth = self._worths[model] = Worth(figures)
+        return worth
+
+    def renew(self, model: str) -> None:
+        """Take in what ``model`` takes now."""
+        if model in self._worths:
+            self._worths[model].renew()
+
+    def follow(self, figures: Mapping[str, Figures]) -> None:
+        """Forget models that are no longer as they were, and take in what the others' take now."""
+        for name, worth in tuple(self._worths.items()):
+            known = figures.get(name)
+            if known is not worth.figures:
+                del self._worths[name]
+                self._fronts = {key: self._fronts[key] for key in self._fronts if key.model != name}
+            elif worth.pace != known.pace:
+                worth.renew()
+
+
+def is_affordable(task: Task, figures: Figures) -> bool:
+    """Whether the next segment is inside the task's cap of energy."""
+    left = task.joules_left
+    if left == inf:
+        return True
+    joules = figures.joules(task.segment, task.segment, 1)
+    return joules is not None and joules <= left
+
+
+def rank_of(task: Task) -> Rank:
+    return _BEHIND * task.behind + task.priority
