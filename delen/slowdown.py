@@ -31,13 +31,14 @@ class Slowdown(NamedTuple):
         One segment counts for at most twice, and at least half, of what was believed: a process
         that was descheduled once is no law of the device, one that stays slow soon is.
         """
-        ratio = measured / predicted
-        ratio = min(max(ratio, self.mean / _LARGEST_STEP), self.mean * _LARGEST_STEP)
-        surprise = ratio - self.mean
-        return Slowdown(
-            self.mean + _GAIN * surprise,
-            (1 - _GAIN) * (self.variance + _GAIN * surprise**2),
-        )
+        mean, variance = self
+        ratio, least, most = measured / predicted, mean / _LARGEST_STEP, mean * _LARGEST_STEP
+        if ratio < least:
+            ratio = least
+        elif ratio > most:
+            ratio = most
+        surprise = ratio - mean
+        return Slowdown(mean + _GAIN * surprise, (1 - _GAIN) * (variance + _GAIN * surprise**2))
 
     def relaxed(self, elapsed: float) -> Slowdown:
         """The belief ``elapsed`` seconds later with nothing seen meanwhile.
