@@ -9,7 +9,7 @@ from delen.corun import CoRun
 from delen.costs import Costs
 from delen.dispatch import Task
 from delen.scheduler.outlook import Outlook
-from policies.planner import useful_exits
+from policies.useful import UsefulExits
 
 _KEPT = 16384
 
@@ -34,11 +34,7 @@ class ModelFigures:
         self.accuracies: Sequence[float] = tuple(
             calibration.accuracy(exit) for exit in range(calibration.exits)
         )
-        useful = useful_exits(self.accuracies)
-        self._useful_after = tuple(
-            next((later for later in useful if later > exit), None)
-            for exit in range(-1, self.exits)
-        )
+        self._useful = UsefulExits(self.accuracies)
 
     @property
     def max_batch(self) -> int:
@@ -89,8 +85,8 @@ class ModelFigures:
 
     def next_useful(self, task: Task) -> int:
         """The exit that ``task`` runs on for: the next one that is better than all before."""
-        later = self._useful_after[task.exit + 1]
-        return task.last if later is None or later > task.last else later
+        later = self._useful.next(task.exit, task.last)
+        return task.last if later is None else later
 
     def discount(self, segment: int, waiting: int) -> float:
         """What ``segment`` takes a task if so many wait and run in batches, over what it takes

@@ -114,8 +114,8 @@ class Plans:
         """The deepest useful exit within the cap on latency; None if there is none."""
         useful = self._planner.useful
         if cap is None:
-            return useful[-1]
-        for exit in reversed(useful):
+            return useful.deepest
+        for exit in reversed(useful.exits):
             if self._planner.arrival(exit, self._costs, delay, waits) <= cap:
                 return exit
         return None
