@@ -80,7 +80,7 @@ class ModelFigures:
 
     def accuracy_after(self, exit: int, confidence: float, target: int) -> float:
         """Expected accuracy of exit ``target`` for a task that was ``confidence`` sure at
-        ``exit`` (-1: nothing is known of it yet)."""
+        ``exit`` (-1: nothing is known of it yet), which is no later than ``target``."""
         return self._outlook.accuracy(exit, confidence, target)
 
     def next_useful(self, task: Task) -> int:
