@@ -47,11 +47,11 @@ def write_trace(
 
 def play(file: Path, model: SimulatedModel) -> float:
     """Microseconds a request of the trace in ``file``."""
-    make = find_plugin(DISPATCH_POLICIES, DEFAULT)
+    policy = find_plugin(DISPATCH_POLICIES, DEFAULT)()
     gc.collect()
     began = time.process_time()
     trace = read_trace(file)
-    outcomes = run(trace, {model.name: model}, make(), make(), RunSettings())
+    outcomes = run(trace, {model.name: model}, policy, policy, RunSettings())
     summarise(outcomes, None)
     return 1e6 * (time.process_time() - began) / len(trace)
 
