@@ -18,13 +18,20 @@ class ModelFigures:
     """The Figures of a model with these ``costs``, which go on learning, and ``calibration``.
 
     The network takes ``max_batch`` samples at once; batches are no larger than the profile knows
-    either. Where another profile comes to hold, all follows it.
+    either. Where another profile comes to hold, all follows it. ``outlook`` is that of the
+    calibration, which may have been made before.
     """
 
-    def __init__(self, costs: Costs, calibration: Calibration, max_batch: int) -> None:
+    def __init__(
+        self,
+        costs: Costs,
+        calibration: Calibration,
+        max_batch: int,
+        outlook: Outlook | None = None,
+    ) -> None:
         self._costs = costs
         self._calibration = calibration
-        self._outlook = Outlook(calibration)
+        self._outlook = outlook or Outlook(calibration)
         self._profile = costs.profile
         self._works: dict[tuple[int, int, float | None], float] = {}
         self._discounts: dict[tuple[int, int], float] = {}
