@@ -188,6 +188,10 @@ class Costs:
         by_today = (sums.median[last + 1] - sums.median[first]) * highest
         return self.pace * (by_profile if by_profile > by_today else by_today)
 
+    def late(self, first: int, last: int, batch: int) -> float:
+        """As ``latency``, and until the answers are out."""
+        return self.latency(first, last, batch) + self._tables.answer
+
     def usual(self, first: int, last: int, batch: int) -> float:
         """As ``latency``, but without the spread of the slowdown: only its mean."""
         high = (self._tables.sums.get(batch) or self._sum(batch)).high

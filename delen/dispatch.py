@@ -130,8 +130,7 @@ class Turn(NamedTuple):
     wake: float = inf
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(NamedTuple):
     """A batch of ``key`` that took ``seconds`` where ``predicted`` was typical."""
 
     key: Key

@@ -33,7 +33,7 @@ class ExitViews:
         next_exit = self._useful.next(exit, plan.exit)
         time_to_next, energy_at_next = 0.0, energy
         if next_exit is not None:
-            time_to_next = costs.latency(exit + 1, next_exit, batch) + costs.answering()
+            time_to_next = costs.late(exit + 1, next_exit, batch)
             if energy is not None:
                 joules = costs.energy_at_most(exit + 1, next_exit, batch)
                 energy_at_next = None if joules is None else energy + joules

@@ -79,7 +79,7 @@ class ModelFigures:
 
     def late(self, first: int, last: int, batch: int) -> float:
         """Their time, and that of answering, at the quantile that plans use, in seconds."""
-        return self._costs.latency(first, last, batch) + self._costs.answering()
+        return self._costs.late(first, last, batch)
 
     def joules(self, first: int, last: int, batch: int) -> float | None:
         """Predicted energy of one task of the batch; None if unknown."""

@@ -239,9 +239,11 @@ class Shares:
 
     def _fill(self, bucket: _Bucket) -> None:
         """Debts are limited as savings are: nobody pays for long for the time when it was alone."""
-        depth = self._depth(bucket)
-        tokens = max(-depth, bucket.tokens) + bucket.weight * (self._dealt - bucket.filled)
-        bucket.tokens = min(depth, tokens)
+        depth, tokens = self._depth(bucket), bucket.tokens
+        if tokens < -depth:
+            tokens = -depth
+        tokens += bucket.weight * (self._dealt - bucket.filled)
+        bucket.tokens = tokens if tokens < depth else depth
         bucket.filled = self._dealt
 
     def _advance(self, now: float) -> None:
