@@ -144,14 +144,15 @@ class Costs:
         """Take in that ``segment`` took ``measured`` seconds on a batch of this size, and so many
         ``joules`` by the account (before its own correction), if that knows. The parts
         ``spent[k]`` of its time, in any unit, passed while k other lanes were busy."""
-        cost, total = self.cost(segment, batch), sum(spent)
+        tables, total = self._tables, sum(spent)
+        cost = tables.cost(segment, batch)
         usual = cost.latency.p50
         if total > spent[0]:
             alone = measured * self.corun.alone(spent) / total
             self._take_in(self.corun.after(spent, alone / (usual * self.slowdown.mean)))
             measured *= self.corun.alone(spent) / total
         self._believe(self.slowdown.after(measured, usual))
-        said = None if joules is None else self.energy.predict(cost)
+        said = None if joules is None else tables.energy.predict(cost)
         if joules is not None and said:
             self.dearness = self.dearness.after(joules, said)
 

@@ -179,7 +179,8 @@ class Shares:
         bucket = self._buckets.get(self.bucket_of(tenant))
         if bucket is None or len(self._buckets) == 1:
             return False
-        self._fill(bucket)
+        if bucket.filled < self._dealt:
+            self._fill(bucket)
         return bucket.tokens <= 0
 
     def settle(self, name: str, booked: float, used: float) -> None:
