@@ -230,9 +230,11 @@ class Costs:
         corrected them; None if unknown."""
         tables, key = self._tables, (first, last, batch)
         planned = tables.joules().planned
-        if key not in planned:
-            planned[key] = tables.sum_energy(first, last, batch)
-        return planned[key]
+        try:
+            return planned[key]
+        except KeyError:
+            joules = planned[key] = tables.sum_energy(first, last, batch)
+            return joules
 
     def energy_at_most(self, first: int, last: int, batch: int) -> float | None:
         """Joules of one sample at quantile ``level`` of what batches have taken lately, alone or
