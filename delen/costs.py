@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from delen.corun import CoRun
 from delen.energy import EnergyAccount
-from delen.profile import Profile, SegmentCost
+from delen.profile import MEDIAN, Profile, SegmentCost
 from delen.slowdown import Slowdown
 
 
@@ -205,12 +205,13 @@ class Costs:
 
     def _sum(self, batch: int) -> _Sums:
         tables = self._tables
-        costs = [tables.cost(k, batch).latency for k in range(self.segments)]
-        beside = tables.profile.host_costs.beside(batch)
-        sums = tables.sums[batch] = _Sums(
-            tuple(accumulate((cost.p50 + beside for cost in costs), initial=0.0)),
-            tuple(accumulate((cost.at(self.level) + beside for cost in costs), initial=0.0)),
-        )
+        profile = tables.profile
+
+        def sum_at(level: float) -> tuple[float, ...]:
+            seconds = (profile.seconds(k, batch, level) for k in range(len(profile.segments)))
+            return tuple(accumulate(seconds, initial=0.0))
+
+        sums = tables.sums[batch] = _Sums(sum_at(MEDIAN), sum_at(self.level))
         return sums
 
     def admitting(self) -> float:

@@ -8,6 +8,7 @@ from delen.calibration import Calibration
 from delen.corun import CoRun
 from delen.costs import Costs
 from delen.dispatch import Task
+from delen.profile import MEDIAN
 from delen.scheduler.outlook import Outlook
 from policies.useful import UsefulExits
 
@@ -145,8 +146,7 @@ class ModelFigures:
 
     def _median(self, segment: int, batch: int) -> float:
         """Seconds by the profile: the slowdown may change from one question to the next."""
-        profile = self._profile
-        return profile.cost(segment, batch).latency.p50 + profile.host_costs.beside(batch)
+        return self._profile.seconds(segment, batch, MEDIAN)
 
     def _follow_profile(self) -> None:
         """Forget what was worked out from another profile than the one that now holds."""
