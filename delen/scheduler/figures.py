@@ -20,7 +20,8 @@ class ModelFigures:
 
     The network takes ``max_batch`` samples at once; batches are no larger than the profile knows
     either. Where another profile comes to hold, all follows it. ``outlook`` is that of the
-    calibration, which may have been made before.
+    calibration, which may have been made before. ``typical``, ``late``, ``joules``, ``learn`` and
+    ``run_beside`` are those of ``costs``.
     """
 
     def __init__(
@@ -43,6 +44,8 @@ class ModelFigures:
             calibration.accuracy(exit) for exit in range(calibration.exits)
         )
         self._useful = UsefulExits(self.accuracies)
+        self.learn, self.run_beside = costs.learn, costs.run_beside
+        self.typical, self.late, self.joules = costs.typical, costs.late, costs.planned_energy
 
     @property
     def max_batch(self) -> int:
@@ -58,33 +61,6 @@ class ModelFigures:
     @property
     def corun(self) -> CoRun:
         return self._costs.corun
-
-    def run_beside(self, others: int) -> None:
-        """What starts from now on runs while ``others`` lanes are busy."""
-        self._costs.run_beside(others)
-
-    def learn(
-        self,
-        segment: int,
-        batch: int,
-        measured: float,
-        joules: float | None,
-        spent: Sequence[float],
-    ) -> None:
-        """As ``Costs.learn``."""
-        self._costs.learn(segment, batch, measured, joules, spent)
-
-    def typical(self, first: int, last: int, batch: int) -> float:
-        """The median time of segments ``first`` to ``last`` on a batch, in seconds."""
-        return self._costs.typical(first, last, batch)
-
-    def late(self, first: int, last: int, batch: int) -> float:
-        """Their time, and that of answering, at the quantile that plans use, in seconds."""
-        return self._costs.late(first, last, batch)
-
-    def joules(self, first: int, last: int, batch: int) -> float | None:
-        """Predicted energy of one task of the batch; None if unknown."""
-        return self._costs.planned_energy(first, last, batch)
 
     def accuracy_after(self, exit: int, confidence: float, target: int) -> float:
         """Expected accuracy of exit ``target`` for a task that was ``confidence`` sure at
