@@ -160,7 +160,7 @@ def deepest_accuracy(trace: Trace, model: SimulatedModel, seed: int) -> float:
         trace, draw_samples(trace, {model.name: model}, model.name, seed), strict=True
     ):
         plan = plans.plan(replace(arrival.bounds, min_accuracy=None))
-        exit = plan.exit if plan.limited_by != "depth" else model.planner.useful[-1]
+        exit = plan.exit if plan.limited_by != "depth" else model.planner.useful.deepest
         right.append(plan.infeasible is None and bool(model.population.correct[sample, exit]))
     return sum(right) / len(right)
 

@@ -23,8 +23,8 @@ from delen.bundle import Bundle, load_bundle
 from delen.calibration import THRESHOLDS, Calibration
 from delen.engine.backends.choose import BundleBackends
 from multiexit_models.data.dataset import Labelled
-from policies.planner import useful_exits
 from policies.thresholds import PROCEDURES
+from policies.useful import UsefulExits
 
 DRAWS = 500
 SIZES = (500, 1000, 5000)
@@ -96,7 +96,7 @@ def population(bundle: Bundle, images: Labelled) -> Calibration:
 
 def studies(table: Calibration, macs: Sequence[int]) -> list[Study]:
     """Accuracy with labels and agreement without, for the network up to its deepest useful exit."""
-    deepest = useful_exits(tuple(table.accuracy(exit) for exit in range(table.exits)))[-1]
+    deepest = UsefulExits([table.accuracy(exit) for exit in range(table.exits)]).deepest
     rows = np.arange(table.samples)
     share = np.asarray(macs[: deepest + 1]) / macs[deepest]
     wrong, differing = (np.empty((table.samples, len(THRESHOLDS)), np.float32) for _ in range(2))

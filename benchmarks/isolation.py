@@ -116,9 +116,9 @@ def violations(
     model: SimulatedModel, trace: Trace, weights: Mapping[str, float], seed: int
 ) -> float:
     """The percentage of the calm app's requests that were refused, or not answered in time."""
-    policy, fallback = (find_plugin(DISPATCH_POLICIES, DEFAULT)() for _ in range(2))
+    policy = find_plugin(DISPATCH_POLICIES, DEFAULT)()
     settings = RunSettings(weights=weights, seed=seed)
-    outcomes = run(trace, {model.name: model}, policy, fallback, settings)
+    outcomes = run(trace, {model.name: model}, policy, policy, settings)
     calm = outcomes[outcomes.tenant == outcomes.tenants.index(CALM)]
     return 100 * float((calm.missed | ~calm.answered).mean())
 

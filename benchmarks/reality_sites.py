@@ -307,10 +307,10 @@ def as_it_was(
 def _simulate(
     trace: Trace, model: SimulatedModel, device: DeviceSettings, seed: int
 ) -> dict[str, Any]:
-    policy, fallback = (find_plugin(DISPATCH_POLICIES, DEFAULT_DISPATCH)() for _ in range(2))
+    policy = find_plugin(DISPATCH_POLICIES, DEFAULT_DISPATCH)()
     backlog = config_of({})["server.max_backlog_seconds"]
     settings = RunSettings(device, max_backlog=backlog, seed=seed)
-    return summarise(run(trace, {model.name: model}, policy, fallback, settings), None)
+    return summarise(run(trace, {model.name: model}, policy, policy, settings), None)
 
 
 def _replay(plan: Plan, target: Target) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from delen.corun import CoRun
 from delen.energy import EnergyAccount
-from delen.profile import Profile, SegmentCost
+from delen.profile import MEDIAN, Profile, SegmentCost
 from delen.slowdown import Slowdown
 
 
@@ -22,6 +22,16 @@ class _Sums:
 
 
 @dataclass(slots=True, eq=False)
+class _Joules:
+    """Planned energies as one ``revision`` of the account has them: cumulative ones ``by_exit``,
+    and those that were asked for, by first and last segment and batch size."""
+
+    revision: int
+    by_exit: tuple[float | None, ...]
+    planned: dict[tuple[int, int, int], float | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
 class _Tables:
     """One profile and account, with what was looked up in them so far. They are swapped as one,
     so that nobody mixes the figures of two power modes."""
@@ -32,15 +42,25 @@ class _Tables:
     answer: float
     sums: dict[int, _Sums] = field(default_factory=dict)
     costs: dict[tuple[int, int], SegmentCost] = field(default_factory=dict)
-    energies: tuple[int, tuple[float | None, ...]] | None = None
+    known_joules: _Joules | None = None
 
     def cost(self, segment: int, batch: int) -> SegmentCost:
         key = (segment, batch)
-        if key not in self.costs:
-            self.costs[key] = self.profile.cost(segment, batch)
-        return self.costs[key]
+        cost = self.costs.get(key)
+        if cost is None:
+            cost = self.costs[key] = self.profile.cost(segment, batch)
+        return cost
 
-    def planned_energy(self, first: int, last: int, batch: int) -> float | None:
+    def joules(self) -> _Joules:
+        """The energies as the account has them now."""
+        known, revision = self.known_joules, self.energy.revision
+        if known is None or known.revision != revision:
+            segments = range(len(self.profile.segments))
+            by_exit = tuple(self.sum_energy(0, last, 1) for last in segments)
+            known = self.known_joules = _Joules(revision, by_exit)
+        return known
+
+    def sum_energy(self, first: int, last: int, batch: int) -> float | None:
         total = 0.0
         for segment in range(first, last + 1):
             joules = self.energy.predict(self.cost(segment, batch))
@@ -70,7 +90,7 @@ class Costs:
     ) -> None:
         self.level = level
         self.lanes = lanes
-        self.slowdown = Slowdown()
+        self._believe(Slowdown())
         self.dearness = Slowdown()
         self.corun = CoRun.of(profile.corun, lanes)
         self.pace = 1.0
@@ -104,7 +124,7 @@ class Costs:
         """
         served, answer = profile.as_served(), profile.answer.at(self.level)
         self._tables = _Tables(served, energy, stale, answer)
-        self.slowdown = Slowdown()
+        self._believe(Slowdown())
         self.dearness = Slowdown()
         self._take_in(CoRun.of(profile.corun, self.lanes))
 
@@ -124,14 +144,15 @@ class Costs:
         """Take in that ``segment`` took ``measured`` seconds on a batch of this size, and so many
         ``joules`` by the account (before its own correction), if that knows. The parts
         ``spent[k]`` of its time, in any unit, passed while k other lanes were busy."""
-        cost, total = self.cost(segment, batch), sum(spent)
+        tables, total = self._tables, sum(spent)
+        cost = tables.cost(segment, batch)
         usual = cost.latency.p50
         if total > spent[0]:
             alone = measured * self.corun.alone(spent) / total
             self._take_in(self.corun.after(spent, alone / (usual * self.slowdown.mean)))
             measured *= self.corun.alone(spent) / total
-        self.slowdown = self.slowdown.after(measured, usual)
-        said = None if joules is None else self.energy.predict(cost)
+        self._believe(self.slowdown.after(measured, usual))
+        said = None if joules is None else tables.energy.predict(cost)
         if joules is not None and said:
             self.dearness = self.dearness.after(joules, said)
 
@@ -139,10 +160,15 @@ class Costs:
         """Let what was learnt fade for the time since the last call; ``now`` in seconds."""
         if self._relaxed_at is not None:
             elapsed = max(0.0, now - self._relaxed_at)
-            self.slowdown = self.slowdown.relaxed(elapsed)
+            self._believe(self.slowdown.relaxed(elapsed))
             self.dearness = self.dearness.relaxed(elapsed)
             self._take_in(self.corun.relaxed(elapsed))
         self._relaxed_at = now
+
+    def _believe(self, slowdown: Slowdown) -> None:
+        """Keep also what many ask of ``slowdown`` while it is believed: its mean and quantile."""
+        self.slowdown = slowdown
+        self._factors = slowdown.mean, slowdown.high(self.level)
 
     def _take_in(self, corun: CoRun) -> None:
         if corun is not self.corun:
@@ -157,32 +183,36 @@ class Costs:
         The quantile of a sum is taken as the sum of quantiles, which is exact when slow moments
         last and errs to the safe side when they do not.
         """
-        sums = self._sums_at(batch)
-        median = sums.median[last + 1] - sums.median[first]
-        high = sums.high[last + 1] - sums.high[first]
-        slowdown = self.slowdown
-        return self.pace * max(high * slowdown.mean, median * slowdown.high(self.level))
+        sums = self._tables.sums.get(batch) or self._sum(batch)
+        mean, highest = self._factors
+        by_profile = (sums.high[last + 1] - sums.high[first]) * mean
+        by_today = (sums.median[last + 1] - sums.median[first]) * highest
+        return self.pace * (by_profile if by_profile > by_today else by_today)
+
+    def late(self, first: int, last: int, batch: int) -> float:
+        """As ``latency``, and until the answers are out."""
+        return self.latency(first, last, batch) + self._tables.answer
 
     def usual(self, first: int, last: int, batch: int) -> float:
         """As ``latency``, but without the spread of the slowdown: only its mean."""
-        high = self._sums_at(batch).high
+        high = (self._tables.sums.get(batch) or self._sum(batch)).high
         return (high[last + 1] - high[first]) * self.slowdown.mean * self.pace
 
     def typical(self, first: int, last: int, batch: int) -> float:
         """Seconds for segments ``first`` to ``last`` at the median and the mean slowdown."""
-        median = self._sums_at(batch).median
+        median = (self._tables.sums.get(batch) or self._sum(batch)).median
         return (median[last + 1] - median[first]) * self.slowdown.mean * self.pace
 
-    def _sums_at(self, batch: int) -> _Sums:
+    def _sum(self, batch: int) -> _Sums:
         tables = self._tables
-        if batch not in tables.sums:
-            costs = [tables.cost(k, batch).latency for k in range(self.segments)]
-            beside = tables.profile.host_costs.beside(batch)
-            tables.sums[batch] = _Sums(
-                tuple(accumulate((cost.p50 + beside for cost in costs), initial=0.0)),
-                tuple(accumulate((cost.at(self.level) + beside for cost in costs), initial=0.0)),
-            )
-        return tables.sums[batch]
+        profile = tables.profile
+
+        def sum_at(level: float) -> tuple[float, ...]:
+            seconds = (profile.seconds(k, batch, level) for k in range(len(profile.segments)))
+            return tuple(accumulate(seconds, initial=0.0))
+
+        sums = tables.sums[batch] = _Sums(sum_at(MEDIAN), sum_at(self.level))
+        return sums
 
     def admitting(self) -> float:
         """Seconds from a request's coming until it waits."""
@@ -199,7 +229,13 @@ class Costs:
     def planned_energy(self, first: int, last: int, batch: int) -> float | None:
         """Joules of one sample of a batch in segments ``first`` to ``last``, as measurements have
         corrected them; None if unknown."""
-        return self._tables.planned_energy(first, last, batch)
+        tables, key = self._tables, (first, last, batch)
+        planned = tables.joules().planned
+        try:
+            return planned[key]
+        except KeyError:
+            joules = planned[key] = tables.sum_energy(first, last, batch)
+            return joules
 
     def energy_at_most(self, first: int, last: int, batch: int) -> float | None:
         """Joules of one sample at quantile ``level`` of what batches have taken lately, alone or
@@ -212,10 +248,4 @@ class Costs:
 
     def energies(self) -> tuple[float | None, ...]:
         """Cumulative joules of one sample alone at each exit."""
-        tables = self._tables
-        revision, segments = tables.energy.revision, len(tables.profile.segments)
-        known = tables.energies
-        if known is None or known[0] != revision:
-            sums = tuple(tables.planned_energy(0, k, 1) for k in range(segments))
-            known = tables.energies = (revision, sums)
-        return known[1]
+        return self._tables.joules().by_exit

@@ -109,7 +109,7 @@ class Figures(Protocol):
 
     def accuracy_after(self, exit: int, confidence: float, target: int) -> float:
         """Expected accuracy of exit ``target`` for a task that was ``confidence`` sure at
-        ``exit`` (-1: nothing is known of it yet)."""
+        ``exit`` (-1: nothing is known of it yet), which is no later than ``target``."""
 
     def expected(self, task: Task) -> float:
         """The time that a task takes alone up to its end, less where it may be confident before."""
@@ -130,8 +130,7 @@ class Turn(NamedTuple):
     wake: float = inf
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(NamedTuple):
     """A batch of ``key`` that took ``seconds`` where ``predicted`` was typical."""
 
     key: Key

@@ -13,7 +13,8 @@ from delen.errors import ProfileError
 FORMAT = "delen-profile"
 SCHEMA = 2
 SCHEMAS = (1, SCHEMA)
-LEVELS = (0.5, 0.9, 0.95, 0.99)
+MEDIAN = 0.5
+LEVELS = (MEDIAN, 0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,11 @@ class Profile:
             gross=joules.gross,
             energy_interval=joules.energy_interval,
         )
+
+    def seconds(self, segment: int, batch: int, level: float) -> float:
+        """From when a ``batch`` is chosen for ``segment`` to when its samples are judged, at the
+        quantile ``level`` of the segment's time: with what the host does beside it."""
+        return self.cost(segment, batch).latency.at(level) + self.host_costs.beside(batch)
 
     def as_served(self) -> Profile:
         """What segments take while requests come and go, where that was measured: then nothing

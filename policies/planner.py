@@ -23,6 +23,7 @@ from policies.thresholds import (
     lossless_threshold,
     samples_needed,
 )
+from policies.useful import UsefulExits
 
 LATENCY_MARGIN = 1.25
 ENERGY_MARGIN = 1.05
@@ -70,22 +71,18 @@ class Planner:
         self._by_threshold = by_threshold
         self.calibration = calibration
         self.accuracies = tuple(calibration.accuracy(exit) for exit in range(calibration.exits))
-        self.useful = useful_exits(self.accuracies)
+        self.useful = UsefulExits(self.accuracies)
         self._certified: dict[tuple[int, float], Threshold | None] = {}
-        self.promises = Promises(calibration, 1 - settings.guarantee, self.useful[-1])
+        self.promises = Promises(calibration, 1 - settings.guarantee, self.useful.deepest)
         self._lossless = self._find_lossless()
-        self._frontiers = Frontiers(calibration, self.useful, settings.least_accuracy)
+        self._frontiers = Frontiers(calibration, self.useful.exits, settings.least_accuracy)
 
     def _find_lossless(self) -> Threshold | None:
-        table, settings, deepest = self.calibration, self.settings, self.useful[-1]
+        table, settings, deepest = self.calibration, self.settings, self.useful.deepest
         tolerance, level = settings.tolerance, settings.guarantee
         if settings.lossless == AGREEMENT:
             return agreement_threshold(table, deepest, tolerance, level, settings.procedure)
         return lossless_threshold(table, deepest, tolerance, level)
-
-    def next_useful(self, exit: int, deepest: int) -> int | None:
-        """The next exit after ``exit`` worth reaching, up to ``deepest``; None if there is none."""
-        return next((later for later in self.useful if exit < later <= deepest), None)
 
     def points(self, costs: Costs) -> tuple[OperatingPoint, ...]:
         """Every exit as a place to stop, at the costs of the moment."""
@@ -96,7 +93,7 @@ class Planner:
                 accuracy=accuracy,
                 latency=self.latency(exit, costs),
                 energy=energies[exit],
-                dominated=exit not in self.useful,
+                dominated=exit not in self.useful.exits,
             )
             for exit, accuracy in enumerate(self.accuracies)
         )
@@ -129,7 +126,7 @@ class Planner:
         the choice of the plan's frontier that is worth it: no deeper and no dearer than without a
         price. Where plans must not stop early, the price limits their depth alone.
         """
-        latencies = {exit: self.arrival(exit, costs, delay, waits) for exit in self.useful}
+        latencies = {exit: self.arrival(exit, costs, delay, waits) for exit in self.useful.exits}
         energies = costs.energies()
         deepest, limited_by, problem, nearest = self._within_caps(bounds, latencies, energies)
         threshold: Threshold | None = None
@@ -194,7 +191,7 @@ class Planner:
         That of the first exit leaves out the slowdown's spread: there is no shallower exit to be
         careful with, and a belief that refuses everything is never corrected.
         """
-        predict = costs.usual if exit == self.useful[0] else costs.latency
+        predict = costs.usual if exit == self.useful.first else costs.latency
         return costs.admitting() + predict(0, exit, 1) + costs.answering()
 
     def _within_caps(
@@ -203,15 +200,15 @@ class Planner:
         latencies: dict[int, float],
         energies: tuple[float | None, ...],
     ) -> tuple[int, LimitedBy, str | None, Nearest | None]:
-        first, deepest = self.useful[0], self.useful[-1]
+        first, deepest = self.useful.first, self.useful.deepest
         limited_by: LimitedBy = "depth"
         problem: str | None = None
         nearest: Nearest | None = None
-        loadable = [exit for exit in self.useful if latencies[exit] < inf]
+        loadable = [exit for exit in self.useful.exits if latencies[exit] < inf]
         if loadable and loadable[-1] < deepest:
             deepest, limited_by = loadable[-1], "memory"
         if bounds.max_latency is not None:
-            reachable = [e for e in self.useful if latencies[e] <= bounds.max_latency]
+            reachable = [e for e in self.useful.exits if latencies[e] <= bounds.max_latency]
             if not reachable:
                 problem = (
                     f"max_latency {1e3 * bounds.max_latency:.3g} ms is less than the "
@@ -225,7 +222,9 @@ class Planner:
             known = energies[first] is not None
             cap = bounds.max_energy
             affordable = [
-                e for e in self.useful if (joules := energies[e]) is not None and joules <= cap
+                e
+                for e in self.useful.exits
+                if (joules := energies[e]) is not None and joules <= cap
             ]
             if not affordable:
                 problem = _join(problem, _energy_problem(cap, energies[first]))
@@ -248,12 +247,13 @@ class Planner:
             f"min_accuracy {floor:g} cannot be guaranteed at level {level:g} by an "
             f"exit up to {deepest}; the highest floor that can is {best:g}"
         )
-        for exit in self.useful:
+        for exit in self.useful.exits:
             if exit > deepest and self._certify(exit, floor) is not None:
                 if latencies[exit] == inf:
                     return f"{sentence} (exit {exit} could, but there is no memory for it)"
                 return f"{sentence} (exit {exit} could: it takes {1e3 * latencies[exit]:.3g} ms)"
-        samples, accuracy = self.calibration.samples, self.accuracies[self.useful[-1]]
+        samples, last = self.calibration.samples, self.useful.deepest
+        accuracy = self.accuracies[last]
         least = samples_needed(floor, level)
         if samples < least < inf:
             return (
@@ -262,7 +262,7 @@ class Planner:
             )
         if accuracy > floor:
             return (
-                f"{sentence} (exit {self.useful[-1]} is right on {accuracy:.2%} of the {samples} "
+                f"{sentence} (exit {last} is right on {accuracy:.2%} of the {samples} "
                 f"calibration samples: some {samples_needed(floor, level, accuracy)} would do)"
             )
         return sentence
@@ -294,15 +294,6 @@ class Planner:
                 certified.clear()
             certified[key] = found
             return found
-
-
-def useful_exits(accuracies: tuple[float, ...]) -> tuple[int, ...]:
-    """The exits that are more accurate than every earlier one; the others are dominated."""
-    useful: list[int] = []
-    for exit, accuracy in enumerate(accuracies):
-        if not useful or accuracy > accuracies[useful[-1]]:
-            useful.append(exit)
-    return tuple(useful)
 
 
 def _energy_problem(cap: float, first: float | None) -> str:

@@ -172,9 +172,9 @@ def run(options: argparse.Namespace) -> int:
     bound = None if options.no_upper_bound else bound_of(trace, models, device, options.seed)
     runs, summaries = [], []
     for name, make in makers.items():
-        outcomes = play(
-            trace, models, make(), fallback(), settings, progress_bar(name, options.json)
-        )
+        policy = make()
+        default = policy if name == DEFAULT_DISPATCH else fallback()
+        outcomes = play(trace, models, policy, default, settings, progress_bar(name, options.json))
         for failure in outcomes.failures:
             print(f"delen: {failure}; another decided instead", file=sys.stderr)
         runs.append(outcomes)

@@ -13,10 +13,7 @@ class ExitViews:
 
     def __init__(self, planner: Planner, costs: Costs, macs: tuple[int, ...]) -> None:
         self._accuracies = planner.accuracies
-        self._next_useful = [
-            [planner.next_useful(exit, deepest) for deepest in range(len(macs))]
-            for exit in range(len(macs))
-        ]
+        self._useful = planner.useful
         self._costs = costs
         self._macs = macs
 
@@ -33,24 +30,24 @@ class ExitViews:
         """At ``exit``, ``elapsed`` seconds and ``energy`` joules after the request's arrival,
         having run in a ``batch`` of so many."""
         costs = self._costs
-        next_exit = self._next_useful[exit][plan.exit]
+        next_exit = self._useful.next(exit, plan.exit)
         time_to_next, energy_at_next = 0.0, energy
         if next_exit is not None:
-            time_to_next = costs.latency(exit + 1, next_exit, batch) + costs.answering()
+            time_to_next = costs.late(exit + 1, next_exit, batch)
             if energy is not None:
                 joules = costs.energy_at_most(exit + 1, next_exit, batch)
                 energy_at_next = None if joules is None else energy + joules
         return ExitView(
-            exit=exit,
-            exits=len(self._macs),
-            confidence=confidence,
-            accuracy=self._accuracies[exit],
-            macs=self._macs[exit],
-            elapsed=elapsed,
-            energy=energy,
-            next_exit=next_exit,
-            time_to_next=time_to_next,
-            energy_at_next=energy_at_next,
-            bounds=bounds,
-            plan=plan,
+            exit,
+            len(self._macs),
+            confidence,
+            self._accuracies[exit],
+            self._macs[exit],
+            elapsed,
+            energy,
+            next_exit,
+            time_to_next,
+            energy_at_next,
+            bounds,
+            plan,
         )

@@ -8,8 +8,9 @@ from delen.calibration import Calibration
 from delen.corun import CoRun
 from delen.costs import Costs
 from delen.dispatch import Task
+from delen.profile import MEDIAN
 from delen.scheduler.outlook import Outlook
-from policies.planner import useful_exits
+from policies.useful import UsefulExits
 
 _KEPT = 16384
 
@@ -18,13 +19,21 @@ class ModelFigures:
     """The Figures of a model with these ``costs``, which go on learning, and ``calibration``.
 
     The network takes ``max_batch`` samples at once; batches are no larger than the profile knows
-    either. Where another profile comes to hold, all follows it.
+    either. Where another profile comes to hold, all follows it. ``outlook`` is that of the
+    calibration, which may have been made before. ``typical``, ``late``, ``joules``, ``learn`` and
+    ``run_beside`` are those of ``costs``.
     """
 
-    def __init__(self, costs: Costs, calibration: Calibration, max_batch: int) -> None:
+    def __init__(
+        self,
+        costs: Costs,
+        calibration: Calibration,
+        max_batch: int,
+        outlook: Outlook | None = None,
+    ) -> None:
         self._costs = costs
         self._calibration = calibration
-        self._outlook = Outlook(calibration)
+        self._outlook = outlook or Outlook(calibration)
         self._profile = costs.profile
         self._works: dict[tuple[int, int, float | None], float] = {}
         self._discounts: dict[tuple[int, int], float] = {}
@@ -34,11 +43,9 @@ class ModelFigures:
         self.accuracies: Sequence[float] = tuple(
             calibration.accuracy(exit) for exit in range(calibration.exits)
         )
-        useful = useful_exits(self.accuracies)
-        self._useful_after = tuple(
-            next((later for later in useful if later > exit), None)
-            for exit in range(-1, self.exits)
-        )
+        self._useful = UsefulExits(self.accuracies)
+        self.learn, self.run_beside = costs.learn, costs.run_beside
+        self.typical, self.late, self.joules = costs.typical, costs.late, costs.planned_energy
 
     @property
     def max_batch(self) -> int:
@@ -55,42 +62,15 @@ class ModelFigures:
     def corun(self) -> CoRun:
         return self._costs.corun
 
-    def run_beside(self, others: int) -> None:
-        """What starts from now on runs while ``others`` lanes are busy."""
-        self._costs.run_beside(others)
-
-    def learn(
-        self,
-        segment: int,
-        batch: int,
-        measured: float,
-        joules: float | None,
-        spent: Sequence[float],
-    ) -> None:
-        """As ``Costs.learn``."""
-        self._costs.learn(segment, batch, measured, joules, spent)
-
-    def typical(self, first: int, last: int, batch: int) -> float:
-        """The median time of segments ``first`` to ``last`` on a batch, in seconds."""
-        return self._costs.typical(first, last, batch)
-
-    def late(self, first: int, last: int, batch: int) -> float:
-        """Their time, and that of answering, at the quantile that plans use, in seconds."""
-        return self._costs.latency(first, last, batch) + self._costs.answering()
-
-    def joules(self, first: int, last: int, batch: int) -> float | None:
-        """Predicted energy of one task of the batch; None if unknown."""
-        return self._costs.planned_energy(first, last, batch)
-
     def accuracy_after(self, exit: int, confidence: float, target: int) -> float:
         """Expected accuracy of exit ``target`` for a task that was ``confidence`` sure at
-        ``exit`` (-1: nothing is known of it yet)."""
+        ``exit`` (-1: nothing is known of it yet), which is no later than ``target``."""
         return self._outlook.accuracy(exit, confidence, target)
 
     def next_useful(self, task: Task) -> int:
         """The exit that ``task`` runs on for: the next one that is better than all before."""
-        later = self._useful_after[task.exit + 1]
-        return task.last if later is None or later > task.last else later
+        later = self._useful.next(task.exit, task.last)
+        return task.last if later is None else later
 
     def discount(self, segment: int, waiting: int) -> float:
         """What ``segment`` takes a task if so many wait and run in batches, over what it takes
@@ -142,8 +122,7 @@ class ModelFigures:
 
     def _median(self, segment: int, batch: int) -> float:
         """Seconds by the profile: the slowdown may change from one question to the next."""
-        profile = self._profile
-        return profile.cost(segment, batch).latency.p50 + profile.host_costs.beside(batch)
+        return self._profile.seconds(segment, batch, MEDIAN)
 
     def _follow_profile(self) -> None:
         """Forget what was worked out from another profile than the one that now holds."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import inf
 from types import MappingProxyType
-from typing import NamedTuple
 
 from delen.dispatch import Key, Task
 from delen.scheduler.lazy_heap import LazyHeap
@@ -96,7 +96,8 @@ class WaitingGroup:
         self.changes += len(places)
 
 
-class Place(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Place:
     """Where a task waits."""
 
     group: WaitingGroup
@@ -144,7 +145,7 @@ class Groups:
         return segment >= self._depths.get(model, inf)
 
     def _home(self, key: Key) -> dict[Key, WaitingGroup]:
-        return self._parked if self.is_parked(*key) else self._groups
+        return self._parked if self._depths and self.is_parked(*key) else self._groups
 
     def add(self, task: Task, seconds: float) -> None:
         """Queue ``task``, which needs ``seconds`` of device time. ValueError if it waits."""

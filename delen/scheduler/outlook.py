@@ -30,14 +30,18 @@ class Outlook:
         self._curves: list[list[list[float]]] = []
         for exit in range(exits):
             odds = _log_odds(calibration.confidence[:, exit].astype(np.float64))
-            fits = [_fit(odds, calibration.correct[:, target]) for target in range(exits)]
+            fits = [_fit(odds, calibration.correct[:, target]) for target in range(exit, exits)]
             self._curves.append([_logistic(fit[0] + fit[1] * grid).tolist() for fit in fits])
 
     def accuracy(self, exit: int, confidence: float, target: int) -> float:
-        """Of exit ``target`` for a task that was ``confidence`` sure at ``exit`` (-1: none)."""
+        """Of exit ``target`` for a task that was ``confidence`` sure at ``exit`` (-1: none).
+
+        ValueError where ``target`` comes before ``exit``."""
         if exit < 0:
             return self._before[target]
-        return self._curves[exit][target][round(confidence * STEPS)]
+        if target < exit:
+            raise ValueError(f"exit {exit} says nothing of exit {target}, which came before it")
+        return self._curves[exit][target - exit][round(confidence * STEPS)]
 
 
 def _log_odds(confidence: NDArray[np.float64]) -> NDArray[np.float64]:

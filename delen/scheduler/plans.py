@@ -35,12 +35,13 @@ class Plans:
         waits: Sequence[float] | None = None,
     ) -> Plan:
         """As ``Planner.plan`` at the costs of the moment."""
-        deepest = self._deepest(bounds.max_latency, delay, waits)
+        deepest, latency = self._deepest(bounds.max_latency, delay, waits)
         loadable = None if waits is None else sum(wait < inf for wait in waits)
         key = (bounds, deepest, loadable, self._costs.energies(), guaranteed, price)
         kept = self._kept.get(key)
         if kept is not None:
-            latency = self._planner.arrival(kept.exit, self._costs, delay, waits)
+            if kept.exit != deepest:
+                latency = self._planner.arrival(kept.exit, self._costs, delay, waits)
             return kept._replace(latency=latency)
         plan = self._planner.plan(bounds, self._costs, delay, guaranteed, price, waits)
         if plan.infeasible is None:
@@ -110,12 +111,12 @@ class Plans:
 
     def _deepest(
         self, cap: float | None, delay: float, waits: Sequence[float] | None
-    ) -> int | None:
-        """The deepest useful exit within the cap on latency; None if there is none."""
-        useful = self._planner.useful
-        if cap is None:
-            return useful[-1]
-        for exit in reversed(useful):
-            if self._planner.arrival(exit, self._costs, delay, waits) <= cap:
-                return exit
-        return None
+    ) -> tuple[int | None, float]:
+        """The deepest useful exit within the cap on latency, None if there is none, and the seconds
+        to an answer from it."""
+        planner, latency = self._planner, inf
+        for exit in reversed(planner.useful.exits):
+            latency = planner.arrival(exit, self._costs, delay, waits)
+            if cap is None or latency <= cap:
+                return exit, latency
+        return None, latency

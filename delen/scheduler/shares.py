@@ -179,7 +179,8 @@ class Shares:
         bucket = self._buckets.get(self.bucket_of(tenant))
         if bucket is None or len(self._buckets) == 1:
             return False
-        self._fill(bucket)
+        if bucket.filled < self._dealt:
+            self._fill(bucket)
         return bucket.tokens <= 0
 
     def settle(self, name: str, booked: float, used: float) -> None:
@@ -239,9 +240,11 @@ class Shares:
 
     def _fill(self, bucket: _Bucket) -> None:
         """Debts are limited as savings are: nobody pays for long for the time when it was alone."""
-        depth = self._depth(bucket)
-        tokens = max(-depth, bucket.tokens) + bucket.weight * (self._dealt - bucket.filled)
-        bucket.tokens = min(depth, tokens)
+        depth, tokens = self._depth(bucket), bucket.tokens
+        if tokens < -depth:
+            tokens = -depth
+        tokens += bucket.weight * (self._dealt - bucket.filled)
+        bucket.tokens = tokens if tokens < depth else depth
         bucket.filled = self._dealt
 
     def _advance(self, now: float) -> None:

@@ -26,11 +26,8 @@ class Host:
         self._readers = settings.readers
         self._passed = 0
         self._replies: deque[float] = deque()
-
-    @property
-    def next_reply(self) -> float:
+        self.next_reply = inf
         """Since when the oldest reply waits to be sent; inf if there is none."""
-        return self._replies[0] if self._replies else inf
 
     def is_overdue(self, ended: float) -> bool:
         """Whether a batch that ``ended`` goes before all else now."""
@@ -38,7 +35,7 @@ class Host:
 
     def occupy(self, ready: float, seconds: float) -> float:
         """Do what is ``ready`` then and takes so many ``seconds``. When it is done."""
-        began = max(ready, self.free)
+        began = ready if ready > self.free else self.free
         self.free = began + seconds * self._slowness(began) if seconds else began
         return self.free
 
@@ -58,10 +55,12 @@ class Host:
         written = self.occupy(ready, seconds)
         if self._replying:
             self._replies.append(written)
+            self.next_reply = self._replies[0]
 
     def reply(self, ended: float) -> None:
         """Send the oldest reply; a batch ``ended``, or will."""
         self._passed += ended <= self.free
         written = self._replies.popleft()
+        self.next_reply = self._replies[0] if self._replies else inf
         crowded = self.free > written
         self.occupy(written, self._replying_crowded if crowded else self._replying)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from delen.calibration import Calibration
 from delen.costs import Costs
@@ -12,6 +12,7 @@ from delen.profile import HostCosts, Profile, SegmentCost
 from delen.scheduler.exits import ExitViews
 from delen.scheduler.figures import ModelFigures
 from delen.scheduler.judging import judge
+from delen.scheduler.outlook import Outlook
 from delen.scheduler.plans import Plans
 from delen.simulate.device import durations
 from delen.simulate.population import Population
@@ -39,6 +40,10 @@ class SimulatedModel:
     macs: tuple[int, ...]
     max_batch: int
     become: Profile | None = None
+    outlook: Outlook = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outlook", Outlook(self.calibration))
 
     @property
     def host(self) -> HostCosts:
@@ -64,7 +69,7 @@ class ModelInPlay:
         self.costs = Costs(model.profile, model.account, model.level, lanes)
         self.plans = Plans(model.planner, self.costs)
         self.views = ExitViews(model.planner, self.costs, model.macs)
-        self.figures = ModelFigures(self.costs, model.calibration, model.max_batch)
+        self.figures = ModelFigures(self.costs, model.calibration, model.max_batch, model.outlook)
         self.exits = model.population.exits
         self.confidence: list[list[float]] = model.population.confidence.tolist()
         self.correct: list[list[bool]] = model.population.correct.tolist()

@@ -11,7 +11,7 @@ from math import inf
 from delen.dispatch import DispatchPolicy, Task
 from delen.errors import InfeasibleBound, Overloaded
 from delen.plan import Plan
-from delen.scheduler.core import Orders, Scheduler
+from delen.scheduler.core import Scheduler
 from delen.scheduler.lanes import Batch
 from delen.scheduler.shares import Shares
 from delen.settings import DEFAULT_BACKLOG
@@ -204,21 +204,16 @@ class _Run:
         again = True
         while again:
             began = time.perf_counter()
-            orders = self._scheduler.next(now)
+            run, answer, late, refuse, self._wake, again = self._scheduler.next(now)
             self._ledger.decided(time.perf_counter() - began)
-            self._follow(now, orders)
+            if run is not None:
+                self._start(now, run)
+            for task in answer + late:
+                self._answer(now, task, task.exit, task.confidence)
+            for task in refuse:
+                del self._jobs[task.id]
+                self._ledger.refuse(task.id, now, Fate.OVERLOADED)
             now = max(now, self._host.free)
-            again = orders.again
-        self._wake = orders.wake
-
-    def _follow(self, now: float, orders: Orders) -> None:
-        if orders.run is not None:
-            self._start(now, orders.run)
-        for task in orders.answer + orders.late:
-            self._answer(now, task, task.exit, task.confidence)
-        for task in orders.refuse:
-            del self._jobs[task.id]
-            self._ledger.refuse(task.id, now, Fate.OVERLOADED)
 
     def _start(self, now: float, batch: Batch) -> None:
         model, segment = batch.key

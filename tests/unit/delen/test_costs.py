@@ -23,7 +23,9 @@ def test_latency_sums_the_segments_at_the_level(make_costs: MakeCosts) -> None:
 
 
 def test_answering_is_at_the_level(make_costs: MakeCosts) -> None:
-    assert make_costs(0.01, answer=0.002).answering() == 0.002
+    costs = make_costs(0.01, answer=0.002)
+    assert costs.answering() == 0.002
+    assert costs.late(0, 0, 1) == pytest.approx(0.012)
 
 
 HOST = HostCosts(request=0.002, batch=0.003, task=0.001, answer=0.004)

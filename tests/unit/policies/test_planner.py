@@ -12,7 +12,7 @@ from delen.bounds import Bounds
 from delen.calibration import THRESHOLDS, Calibration
 from delen.costs import Costs
 from delen.errors import Nearest
-from policies.planner import Planner, PlannerSettings, useful_exits
+from policies.planner import Planner, PlannerSettings
 
 MakeCosts = Callable[..., Costs]
 
@@ -36,17 +36,6 @@ def costs(make_costs: MakeCosts) -> Costs:
 def unmetered(make_costs: MakeCosts) -> Costs:
     """The same without an energy source."""
     return make_costs(*NANO_SEGMENT_SECONDS, answer=0.0003)
-
-
-def test_exits_that_are_no_better_than_an_earlier_one_are_dominated() -> None:
-    assert useful_exits(NANO_ACCURACY) == (0, 1, 2)
-    assert useful_exits((0.5, 0.5, 0.6)) == (0, 2)
-    assert useful_exits((0.9, 0.1, 0.2)) == (0,)
-
-
-def test_the_next_useful_exit_is_within_the_plan(nano: Planner) -> None:
-    assert [nano.next_useful(exit, 2) for exit in range(4)] == [1, 2, None, None]
-    assert nano.next_useful(0, 0) is None
 
 
 def test_points_show_every_exit_and_which_are_dominated(nano: Planner, costs: Costs) -> None:

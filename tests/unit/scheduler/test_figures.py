@@ -128,6 +128,13 @@ def test_the_outlook_ascends_with_confidence_and_takes_all_of_it(
     assert 0 <= said[0] < said[-1] <= 1
 
 
+def test_the_outlook_is_on_exits_to_come(make_calibration: Callable[..., Calibration]) -> None:
+    outlook = Outlook(make_calibration(0.6, 0.8))
+    assert outlook.accuracy(1, 0.9, 1) > outlook.accuracy(1, 0.5, 1)
+    with pytest.raises(ValueError, match="exit 1 says nothing of exit 0"):
+        outlook.accuracy(1, 0.9, 0)
+
+
 def test_an_exit_that_is_always_right_has_an_outlook() -> None:
     confidence = np.linspace(0.5, 1, 40, dtype=np.float32)[:, None]
     table = Calibration(confidence, np.ones((40, 1), bool), np.zeros((40, 1), np.int32))

@@ -90,7 +90,7 @@ def test_the_planner_runs_on_it(make_costs: Callable[..., Costs]) -> None:
     table = synthetic(NANO, 5000, seed=0).calibration()
     planner = Planner(table, PlannerSettings())
     assert planner.accuracies == pytest.approx(NANO, abs=1e-4)
-    assert planner.useful == (0, 1, 2)
+    assert planner.useful.exits == (0, 1, 2)
     plan = planner.plan(Bounds(min_accuracy=0.7), make_costs(0.01, 0.01, 0.02, 0.02))
     assert plan.infeasible is None and plan.threshold is not None
     assert plan.exit == 2 and plan.accuracy is not None and plan.accuracy >= 0.7
