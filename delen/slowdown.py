@@ -3,10 +3,10 @@ batches take more (or fewer) joules."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from math import sqrt
 from statistics import NormalDist
+from typing import NamedTuple
 
 _GAIN = 0.05
 _LARGEST_STEP = 2.0
@@ -14,14 +14,12 @@ _HALF_LIFE = 2.0
 _SPREAD_HALF_LIFE = 1.0
 
 
-@dataclass(slots=True)
-class Slowdown:
+class Slowdown(NamedTuple):
     """Mean and variance of measured time over the profile's median, over recent segments.
 
     One factor for the whole device, as the xi of ALERT (Wan et al., ATC 2020, section 3.3), kept
     by an exponentially weighted mean and variance instead of its Kalman filter: the gain is
-    fixed, so the belief never stops listening. One is never changed, but followed by another: not
-    frozen, since two are made for each segment that runs, and that would take thrice as long.
+    fixed, so the belief never stops listening.
     """
 
     mean: float = 1.0
@@ -33,7 +31,7 @@ class Slowdown:
         One segment counts for at most twice, and at least half, of what was believed: a process
         that was descheduled once is no law of the device, one that stays slow soon is.
         """
-        mean, variance = self.mean, self.variance
+        mean, variance = self
         ratio, least, most = measured / predicted, mean / _LARGEST_STEP, mean * _LARGEST_STEP
         if ratio < least:
             ratio = least
