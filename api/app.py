@@ -151,7 +151,7 @@ class _Views:
             [job.future for job in jobs],
             lambda: self._answer(jobs, asked.is_batch, environ),
             lambda: self._cancel(jobs),
-            lambda: not asked.is_batch and self._runtime.is_idle,
+            lambda: not asked.is_batch and self._runtime.rests,
         )
 
     def _answer(self, jobs: list[Job], is_batch: bool, environ: WSGIEnvironment) -> WSGIApplication:

@@ -23,9 +23,9 @@ from delen.engine.preprocess import prepare_decoding
 from delen.engine.residence import WHOLE, Residence
 from delen.engine.runtime import Runtime
 from delen.engine.watch import GuaranteeWatch, WatchSettings
-from delen.errors import ConfigError, ProfileError
+from delen.errors import ConfigError, DelenError, ProfileError
 from delen.plugins import EXIT_POLICIES, find_plugin
-from delen.profile import Device, Profile
+from delen.profile import Device, HostCosts, Profile
 from delen.profiler import QUICK, measure_profile, warm_up
 from delen.profiles import find_profile, save_profile, state_file
 from delen.scheduler.core import Scheduler
@@ -63,7 +63,8 @@ class ModelEnergy(Protocol):
 class Assembler:
     """Makes a Model of a bundle's folder, on one backend and a device with ``lanes``.
 
-    ``make_scheduler`` makes one of so many lanes: that of a first, quick profile, which serves.
+    ``make_scheduler`` makes one of so many lanes that takes all that comes: that of a first, quick
+    profile, which serves.
     """
 
     def __init__(
@@ -192,9 +193,7 @@ class Assembler:
             rounds = corun_profiler.QUICK_ROUNDS
             corun = corun_profiler.measure_corun(bundle, network, self._lanes, rounds)
             profile = replace(profile, corun=corun)
-        serve = partial(self._serving, bundle, network, profile)
-        host = host_profiler.measure_host(serve, bundle, profile, host_profiler.QUICK)
-        profile = replace(profile, host=host)
+        profile = replace(profile, host=self._measure_host(bundle, network, profile))
         file = state_file(self._state, bundle, device)
         try:
             save_profile(profile, file)
@@ -202,6 +201,14 @@ class Assembler:
         except ProfileError as error:
             log.warning("it will be measured again at the next start: %s", error)
         return profile
+
+    def _measure_host(self, bundle: Bundle, network: Network, profile: Profile) -> HostCosts | None:
+        serve = partial(self._serving, bundle, network, profile)
+        try:
+            return host_profiler.measure_host(serve, bundle, profile, host_profiler.QUICK)
+        except DelenError as error:
+            log.warning("what serving %s takes beside it is unknown: %s", bundle.name, error)
+            return None
 
     @contextmanager
     def _serving(

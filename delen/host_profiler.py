@@ -45,6 +45,9 @@ _PAUSE = 2.0
 """Mean pause before the next, in times of the whole network: caches get cold, as they do."""
 
 _LEAST_GAPS = 3
+_LEAST_STRETCHES = 100
+"""Of fewer, the 0.99 quantile is but the longest: then they are not known."""
+
 _LONGEST_GAP = 5.0
 """Times the median; of a longer gap no more counts."""
 
@@ -99,7 +102,8 @@ def measure_host(
     if max(map(len, seen.gaps.values()), default=0) < _LEAST_GAPS:
         return None
     batch, task, answer = _line(seen.gaps)
-    stretch = quantiles(np.array(seen.stretches))
+    known = len(seen.stretches) >= _LEAST_STRETCHES
+    stretch = quantiles(np.array(seen.stretches)) if known else None
     return HostCosts(float(np.mean(seen.submitted)), batch, task, answer, stretch)
 
 

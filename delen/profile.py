@@ -184,13 +184,15 @@ class Profile:
         return replace(self.stretched(self.host.stretch), host=replace(self.host, stretch=None))
 
     def stretched(self, by: Quantiles) -> Profile:
-        """With the latencies of segments that are ``by`` times their medians."""
+        """With latencies of segments that are ``by`` times their medians, and as much more
+        processor time as the median."""
+
+        def stretch(cost: SegmentCost) -> SegmentCost:
+            latency, processor = by.times(cost.latency.p50), by.p50 * cost.processor
+            return replace(cost, latency=latency, processor=processor)
+
         segments = tuple(
-            {
-                size: replace(cost, latency=by.times(cost.latency.p50))
-                for size, cost in costs.items()
-            }
-            for costs in self.segments
+            {size: stretch(cost) for size, cost in costs.items()} for costs in self.segments
         )
         return replace(self, segments=segments)
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def open_runtime(
     backend = BundleBackends(config["device.backend"], config["device.threads"])
     lanes = configured_lanes(config, backend.provider)
     policies, make_scheduler = policy_settings(config), partial(_make_scheduler, config)
-    scheduler = make_scheduler(lanes)
+    scheduler = make_scheduler(lanes, config["server.max_backlog_seconds"])
     steward = _open_steward(config, is_gpu=backend.provider != "cpu")
     try:
         assembler = Assembler(
@@ -106,11 +107,11 @@ def configured_lanes(config: Config, provider: str) -> int:
     return lanes
 
 
-def _make_scheduler(config: Config, lanes: int) -> Scheduler:
+def _make_scheduler(config: Config, lanes: int, max_backlog: float = inf) -> Scheduler:
     name = config["policies.dispatch"]
     policy = _make_dispatch(name)
     default = policy if name == DEFAULT_DISPATCH else _make_dispatch(DEFAULT_DISPATCH)
-    return Scheduler(policy, default, lanes, max_backlog=config["server.max_backlog_seconds"])
+    return Scheduler(policy, default, lanes, max_backlog=max_backlog)
 
 
 def _make_dispatch(name: str) -> DispatchPolicy:

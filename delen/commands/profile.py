@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -266,7 +267,12 @@ def _serving(
 
     with tempfile.TemporaryDirectory() as state:
         save_profile(profile, state_file(Path(state), bundle, profile.device))
-        own = {"state.path": state, "policies.audit_fraction": 0.0, "device.instances": 1}
+        own = {
+            "state.path": state,
+            "policies.audit_fraction": 0.0,
+            "device.instances": 1,
+            "server.max_backlog_seconds": inf,
+        }
         values = {**config.values, **own}
         opened = open_runtime(replace(config, values=values), observer, lambda: [bundle.path])
         try:

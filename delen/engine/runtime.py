@@ -78,9 +78,9 @@ class Runtime:
         return model
 
     @property
-    def is_idle(self) -> bool:
-        """Whether no job is queued or running."""
-        return self._worker.is_idle
+    def rests(self) -> bool:
+        """Whether the calling thread runs jobs, and none is queued or running."""
+        return self._worker.rests
 
     def lanes(self) -> tuple[int, int]:
         """How many batches may run at once, and how many do."""

@@ -192,9 +192,9 @@ class Worker:
             return self._scheduler.lanes, self._scheduler.busy
 
     @property
-    def is_idle(self) -> bool:
-        """Whether no job is queued or running."""
-        return not self._jobs
+    def rests(self) -> bool:
+        """Whether the calling thread is a lane's, and no job is queued or running."""
+        return not self._jobs and threading.current_thread() in self._threads
 
     def jobs_of(self, model: str) -> int:
         """How many jobs of ``model`` are queued or running."""

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.e2e.conftest import wait_until
+
 if TYPE_CHECKING:
     from tests.e2e.conftest import Api, Launcher
 
@@ -122,6 +124,7 @@ def test_metrics_count_what_was_done(api: Api, image: Image8, metric: Any) -> No
         api.raw(image)
     api.raw(image, max_latency_ms=1e-4)
     api.raw(image, max_latency_ms=1e-4, on_infeasible="best_effort")
+    wait_until(lambda: counts()["answers"] == before["answers"] + 4, "four answers counted")
     after = counts()
     assert {name: after[name] - before[name] for name in after} == {
         "answers": 4,

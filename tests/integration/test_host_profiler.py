@@ -14,6 +14,7 @@ from delen.engine.runtime import Runtime
 from delen.host_profiler import Effort, measure_host
 from delen.profile import Profile
 from delen.profile_file import load_profile
+from delen.replay.in_process import FailureCount
 from delen.serving import open_runtime
 
 
@@ -32,6 +33,16 @@ def test_a_first_start_measures_what_serving_takes(tiny_bundle: Path, tmp_path: 
     assert 0 < host.request < 0.1
     assert 0 < host.batch + host.task + host.answer < 0.1
     assert host.stretch.p50 > 0.1
+
+
+def test_a_first_start_is_not_bound_by_how_much_may_wait(tiny_bundle: Path, tmp_path: Path) -> None:
+    config = config_of({"state.path": str(tmp_path), "server.max_backlog_seconds": 0.001})
+    opened = open_runtime(config, FailureCount(), lambda: [tiny_bundle])
+    try:
+        host = opened.runtime.load("tiny").costs.profile.host
+    finally:
+        opened.close()
+    assert host is not None and host.request > 0
 
 
 def test_nothing_begins_once_the_time_is_over(tiny_bundle: Path, tmp_path: Path) -> None:

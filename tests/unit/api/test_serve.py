@@ -83,7 +83,7 @@ def test_a_client_whose_body_stops_coming_is_told_so_and_nothing_is_logged(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(api.serve, "_REQUEST_TIMEOUT", 0.1)
+    monkeypatch.setattr(api.serve, "_REQUEST_TIMEOUT", 0.5)
     with serving(make_app(), 1) as address, socket.create_connection(address) as client:
         client.settimeout(10.0)
         client.sendall(b"POST /v1/plan HTTP/1.1\r\nHost: x\r\n" + begun)

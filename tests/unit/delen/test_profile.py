@@ -175,6 +175,7 @@ def test_segments_are_stretched_while_serving(make_profile: MakeProfile) -> None
     assert served.cost(0, 1).latency.p50 == pytest.approx(0.011)
     assert served.cost(0, 1).latency.p99 == pytest.approx(0.015)
     assert served.cost(0, 2).latency.p50 == pytest.approx(1.1 * profile.cost(0, 2).latency.p50)
+    assert served.cost(0, 1).processor == pytest.approx(1.1 * profile.cost(0, 1).processor)
     assert served.answer == profile.answer
     assert served.as_served() is served  # what is served is not stretched twice
 
