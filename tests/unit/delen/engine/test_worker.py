@@ -149,6 +149,24 @@ def test_a_cancelled_answer_that_was_confident_is_told_as_such(house: House) -> 
     assert (accuracy.guarantee, accuracy.met) == (0.95, True)
 
 
+def test_only_a_lane_that_has_ended_the_last_job_rests(house: House) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def tell(name: str) -> Callable[[Any], None]:
+        return lambda _: seen.append((name, house.worker.rests))
+
+    with house.held(0) as held:
+        first = house.submit(SURE)
+        held.wait_until_running()
+        second = house.submit(SURE)
+        first.future.add_done_callback(tell("one of two"))
+        second.future.add_done_callback(tell("the last"))
+    second.future.result(PATIENCE)
+    house.infer(SURE)  # which the lane begins once it has told of the last
+    assert seen == [("one of two", False), ("the last", True)]
+    assert not house.worker.rests  # but this thread is no lane's
+
+
 def test_a_job_cancelled_before_it_ran_has_no_answer(house: House) -> None:
     with house.held(0) as held:
         running = house.submit(UNSURE)
