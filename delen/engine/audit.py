@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from dataclasses import dataclass
 
+from delen.energy import Work
 from delen.engine.answer import terms_of
 from delen.engine.backends.base import Features
 from delen.engine.job import Job
 from delen.engine.model import Model
+from delen.engine.observer import Observer
+from delen.engine.segments import Segments
 from delen.result import Reason
+
+log = logging.getLogger("delen.engine")
 
 MOST_AUDITS = 4
 """Each waiting audit keeps its features, so few may wait; those beyond are left out."""
@@ -18,7 +24,8 @@ MOST_AUDITS = 4
 @dataclass(slots=True, eq=False)
 class Audit:
     """An answered job on its way on: the next ``segment``, the class ``index`` that it answered,
-    and the share of such answers that may differ from exit ``last``."""
+    and the share of such answers that may differ from exit ``last``. ``agrees`` is known once that
+    was reached."""
 
     model: Model
     features: Features
@@ -26,19 +33,23 @@ class Audit:
     last: int
     index: int
     promised: float
+    agrees: bool | None = None
 
 
 class Audits:
-    """The audits that wait for the device to have nothing else to do."""
+    """The audits that wait for the device to have nothing else to do. Any thread may add one, as
+    long as one at a time takes them out."""
 
-    def __init__(self) -> None:
+    def __init__(self, segments: Segments, observer: Observer) -> None:
+        self._segments = segments
+        self._observer = observer
         self._waiting: deque[Audit] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def of(self, job: Job, reason: Reason, features: Features) -> Audit | None:
-        """The audit of ``job``, which ended with these features, if it is one to be audited.
+    def consider(self, job: Job, reason: Reason, features: Features) -> None:
+        """Have ``job``, which ended with these features, audited if it is one to be.
 
         Where too many wait it is left out, and bursts reach shallow exits first: so what is
         promised is promised of each exit apart.
@@ -46,11 +57,11 @@ class Audits:
         model, terms = job.model, terms_of(job, reason)
         last = model.planner.promises.reference
         if reason != "confident" or terms is None or terms.threshold is None or job.exit >= last:
-            return None
+            return
         if not model.watch.wants_audit() or len(self) >= MOST_AUDITS:
-            return None
+            return
         assert job.logits is not None
-        return Audit(
+        audit = Audit(
             model=model,
             features=features,
             segment=job.segment,
@@ -58,14 +69,36 @@ class Audits:
             index=int(job.logits.argmax()),
             promised=model.planner.promises.disagreement(terms.threshold, terms.deepest, job.exit),
         )
-
-    def add(self, audit: Audit) -> None:
         self._waiting.append(audit)
 
     def next(self) -> Audit:
         """Take out the one that has waited longest."""
         return self._waiting.popleft()
 
-    def put_back(self, audit: Audit) -> None:
-        """It goes on with its next segment before any other."""
-        self._waiting.appendleft(audit)
+    def run(self, audit: Audit, lane: int) -> Work | None:
+        """Take ``audit`` through its next segment. None if that failed, or is not in memory: it is
+        not loaded for it."""
+        model, segment = audit.model, audit.segment
+        lease = model.residence.borrow(segment)
+        if lease is None:
+            return None
+        try:
+            run, work = self._segments.run_sample(model, segment, audit.features, lane)
+            if segment == audit.last:
+                audit.agrees = int(run.logits[0].argmax()) == audit.index
+            else:
+                audit.features, audit.segment = run.features[0], segment + 1
+        except Exception:
+            log.exception("segment %d of %s failed in an audit", segment, model.name)
+            return None
+        finally:
+            lease.end()
+        return work
+
+    def go_on(self, audit: Audit) -> None:
+        """After a run: tell whether the exits agree, or have it go on before any other."""
+        if audit.agrees is None:
+            self._waiting.appendleft(audit)
+            return
+        audit.model.watch.audited(audit.agrees, audit.promised)
+        self._observer.audited(audit.model.name, audit.agrees)

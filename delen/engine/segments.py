@@ -9,7 +9,6 @@ from math import isfinite
 import numpy as np
 
 from delen.energy import Share, Work
-from delen.engine.audit import Audit
 from delen.engine.backends.base import Features, SegmentRun
 from delen.engine.desk import EnergyDesk
 from delen.engine.job import Job
@@ -46,13 +45,11 @@ class Segments:
             )
         return work
 
-    def run_audit(self, audit: Audit, lane: int) -> tuple[Work, bool | None]:
-        """Take ``audit`` through its next segment. After the last one, whether its exit agrees."""
-        run, work = self._run(audit.model, audit.segment, [audit.features], (), lane)
-        if audit.segment == audit.last:
-            return work, int(run.logits[0].argmax()) == audit.index
-        audit.features, audit.segment = run.features[0], audit.segment + 1
-        return work, None
+    def run_sample(
+        self, model: Model, segment: int, sample: Features, lane: int
+    ) -> tuple[SegmentRun, Work]:
+        """Take one ``sample``, which is no job's, through ``segment``."""
+        return self._run(model, segment, [sample], (), lane)
 
     def _run(
         self,

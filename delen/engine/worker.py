@@ -12,10 +12,10 @@ from math import inf
 
 from delen.dispatch import Key, Manners, Task
 from delen.energy import Work
-from delen.engine.answer import terms_of, write_result
 from delen.engine.audit import Audit, Audits
 from delen.engine.desk import EnergyDesk
 from delen.engine.job import Job
+from delen.engine.jobs import Jobs
 from delen.engine.judge import Judge
 from delen.engine.lost import LostSegments
 from delen.engine.model import Model
@@ -23,7 +23,7 @@ from delen.engine.observer import Observer
 from delen.engine.residence import still_loading
 from delen.engine.segments import Segments
 from delen.errors import BackendError, DelenError, Draining, ModelLoading, Overloaded
-from delen.result import Reason, Result
+from delen.result import Reason
 from delen.scheduler.core import Orders, Scheduler
 from delen.scheduler.lanes import Batch
 from delen.standing import Standing
@@ -62,18 +62,16 @@ class Worker:
         self, observer: Observer, threads: int, scheduler: Scheduler, desk: EnergyDesk
     ) -> None:
         self._observer = observer
-        self._desk = desk
         self._scheduler = scheduler
         self._segments = Segments(desk, threads)
         self._judge = Judge(observer)
-        self._jobs: dict[int, Job] = {}
         self._models: set[str] = set()
         self._lost = LostSegments()
-        self._audits = Audits()
+        self._audits = Audits(self._segments, observer)
         self._failures = 0
         self._lock = threading.RLock()
+        self._jobs = Jobs(self._lock, observer, desk, self._audits)
         self._work_waits = threading.Condition(self._lock)
-        self._all_ended = threading.Condition(self._lock)
         self._resting = 0
         self._stopping = False
         self._threads = [
@@ -98,7 +96,7 @@ class Worker:
     def remove_model(self, name: str) -> int:
         """Take no more jobs of model ``name``, unless some are queued or running: how many."""
         with self._lock:
-            jobs = self.jobs_of(name)
+            jobs = self._jobs.of(name)
             if not jobs and name in self._models:
                 self._models.remove(name)
                 self._lost.forget(name)
@@ -120,7 +118,7 @@ class Worker:
             self._lost.lose(name, segment, error)
             for task in self._scheduler.parked(name):
                 self._scheduler.remove(time.monotonic(), task.id)
-                self._end_early(self._jobs[task.id], error)
+                self._jobs.end_early(self._jobs[task.id], error)
 
     def change_model(self, change: Callable[[], None]) -> None:
         """Let ``change`` give a model other costs while no decision is made."""
@@ -166,7 +164,7 @@ class Worker:
             priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)
             self._scheduler.add(time.monotonic(), job.task(priority))
             job.future.set_running_or_notify_cancel()
-            self._jobs[job.id] = job
+            self._jobs.add(job)
             self._work_waits.notify()
 
     def hand_over(self) -> None:
@@ -175,7 +173,7 @@ class Worker:
         if self._resting == len(self._threads):
             with self._lock:
                 if len(self._scheduler):
-                    self._all_ended.wait(_HAND_OVER)
+                    self._jobs.wait(_HAND_OVER)
 
     def cancel(self, job: Job) -> None:
         """End ``job`` at its next segment's end, or now if it waits."""
@@ -184,7 +182,7 @@ class Worker:
             if job.id in self._scheduler:
                 with self._telling():
                     self._scheduler.remove(time.monotonic(), job.id)
-                self._end_early(job, _cancelled())
+                self._jobs.end_early(job, _cancelled())
 
     def lanes(self) -> tuple[int, int]:
         """How many batches may run at once, and how many do."""
@@ -198,19 +196,17 @@ class Worker:
 
     def jobs_of(self, model: str) -> int:
         """How many jobs of ``model`` are queued or running."""
-        with self._lock:
-            return sum(job.model.name == model for job in self._jobs.values())
+        return self._jobs.of(model)
 
     def drain(self, timeout: float) -> bool:
         """Wait until no job is left, at most ``timeout`` seconds; True if none is."""
-        with self._lock:
-            return self._all_ended.wait_for(lambda: not self._jobs, timeout)
+        return self._jobs.wait_for_none(timeout)
 
     def close(self) -> None:
         """Refuse what waits, let the running segments end, and stop the threads."""
         with self._lock:
             self._stopping = True
-            for job in list(self._jobs.values()):
+            for job in self._jobs.all():
                 self.cancel(job)
             self._work_waits.notify_all()
         for thread in self._threads:
@@ -262,13 +258,13 @@ class Worker:
     def _follow(self, orders: Orders, lane: int) -> None:
         for task in orders.late:
             if task.exit >= 0:
-                self._answer(self._jobs[task.id], "latency")
+                self._jobs.answer(self._jobs[task.id], "latency")
             else:
                 self._give_up(task)
         for task in orders.answer:
             job = self._jobs[task.id]
             job.cut_off = True
-            self._answer(job, "policy")
+            self._jobs.answer(job, "policy")
         for task in orders.refuse:
             self._give_up(task)
         if orders.run is not None:
@@ -283,13 +279,7 @@ class Worker:
                 job = None if task.id in self._scheduler else self._jobs.get(task.id)
             if job is None:
                 continue
-            try:
-                self._fail(job, failure)
-            except Exception:
-                log.exception("request %s could not be ended in order", job.request_id)
-                with self._lock:
-                    self._jobs.pop(job.id, None)
-                job.future.set_exception(failure)
+            self._jobs.end_anyhow(job, failure)
 
     def _run(self, batch: Batch, lane: int) -> None:
         jobs = [self._jobs[task.id] for task in batch.tasks]
@@ -327,9 +317,9 @@ class Worker:
                 self._work_waits.notify()  # this lane has answers to write first
         for job, reason, problem in ended:
             if reason is not None:
-                self._answer(job, reason)
+                self._jobs.answer(job, reason)
             elif problem is not None:
-                self._end_early(job, problem)
+                self._jobs.end_early(job, problem)
         if work is not None:
             self._observer.ran(work)
 
@@ -367,9 +357,9 @@ class Worker:
             wait = self._scheduler.ahead(now, task.priority, task.tenant, deadline)
         waits = job.model.residence.waits()
         if waits is not None and waits[task.segment] > 0:
-            self._fail(job, still_loading(job.model.name, waits[task.segment]))
+            self._jobs.fail(job, still_loading(job.model.name, waits[task.segment]))
             return
-        self._fail(job, Overloaded("it could not be started in time", retry_after=wait))
+        self._jobs.fail(job, Overloaded("it could not be started in time", retry_after=wait))
 
     def _may_audit(self) -> bool:
         scheduler = self._scheduler
@@ -381,58 +371,10 @@ class Worker:
         return audit, self._scheduler.start_own(time.monotonic(), key, audit.model.figures)
 
     def _run_audit(self, audit: Audit, batch: Batch, lane: int) -> None:
-        """Run its next segment; one that is not in memory is not loaded for it."""
-        segment, model = audit.segment, audit.model
-        profile, work, agrees = model.costs.profile, None, None
-        lease = model.residence.borrow(segment)
-        if lease is None:
-            self._tell_end(batch, None)
-            return
-        try:
-            work, agrees = self._segments.run_audit(audit, lane)
-        except Exception:
-            log.exception("segment %d of %s failed in an audit", segment, model.name)
-        finally:
-            lease.end()
-        self._tell_end(batch, work if model.costs.profile is profile else None)
-        if work is None:
-            return
-        self._observer.ran(work)
-        if agrees is None:
-            with self._lock:
-                self._audits.put_back(audit)
-            return
-        model.watch.audited(agrees, audit.promised)
-        self._observer.audited(model.name, agrees)
-
-    def _end_early(self, job: Job, error: DelenError) -> None:
-        """End ``job`` with its best answer so far, with ``error`` only where it has none."""
-        if job.exit >= 0:
-            self._answer(job, "cancelled")
-        else:
-            self._fail(job, error)
-
-    def _answer(self, job: Job, reason: Reason) -> None:
-        result, features = write_result(job, reason, time.monotonic()), job.features
-        job.model.watch.remember(job.request_id, result.index, terms_of(job, reason))
-        self._forget(job, result)
-        job.future.set_result(result)
-        self._observer.answered(result)
-        with self._lock:
-            audit = self._audits.of(job, reason, features)
-            if audit is not None:
-                self._audits.add(audit)
-
-    def _fail(self, job: Job, error: DelenError) -> None:
-        self._forget(job, None)
-        self._desk.refused(job.options.tenant, error.code)
-        job.future.set_exception(error)
-
-    def _forget(self, job: Job, result: Result | None) -> None:
-        job.features = None
-        job.lease.end()
-        self._desk.ended(job.share, job.reserved, job.energy, result)
-        with self._lock:
-            self._jobs.pop(job.id, None)
-            if not self._jobs:
-                self._all_ended.notify_all()
+        costs = audit.model.costs
+        profile = costs.profile
+        work = self._audits.run(audit, lane)
+        self._tell_end(batch, work if costs.profile is profile else None)
+        if work is not None:
+            self._observer.ran(work)
+            self._audits.go_on(audit)

@@ -15,7 +15,7 @@ from tests.unit.delen.engine.house import Clock, House
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in ("worker", "segments"):
+    for module in ("worker", "jobs", "segments"):
         monkeypatch.setattr(f"delen.engine.{module}.time", clock)
     return clock
 

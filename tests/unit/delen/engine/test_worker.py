@@ -392,7 +392,7 @@ def test_the_engine_outlives_what_goes_wrong_beside_an_answer(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("delen.engine.worker.write_result", raises)
+        patched.setattr("delen.engine.jobs.write_result", raises)
         with pytest.raises(BackendError, match="ZeroDivisionError"):
             house.infer(SURE)
     assert house.infer(SURE).reason == "confident"

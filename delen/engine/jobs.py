@@ -1,0 +1,112 @@
+"""The jobs under way, each until it has its answer, or an error."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from delen.engine.answer import terms_of, write_result
+from delen.engine.audit import Audits
+from delen.engine.desk import EnergyDesk
+from delen.engine.job import Job
+from delen.engine.observer import Observer
+from delen.errors import DelenError
+from delen.result import Reason, Result
+
+log = logging.getLogger("delen.engine")
+
+
+class Jobs:
+    """All that are queued or running, by their ids. Safe to use from many threads, whether or not
+    they hold ``lock``.
+
+    A job always ends: with the best answer it has, or, where it has none, with an error. What
+    waits or runs of it elsewhere is the caller's.
+    """
+
+    def __init__(
+        self, lock: threading.RLock, observer: Observer, desk: EnergyDesk, audits: Audits
+    ) -> None:
+        self._observer = observer
+        self._desk = desk
+        self._audits = audits
+        self._lock = lock
+        self._ended = threading.Condition(lock)
+        self._jobs: dict[int, Job] = {}
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __getitem__(self, id: int) -> Job:
+        return self._jobs[id]
+
+    def get(self, id: int) -> Job | None:
+        """The job ``id``, None if it has ended."""
+        return self._jobs.get(id)
+
+    def all(self) -> list[Job]:
+        with self._lock:
+            return list(self._jobs.values())
+
+    def of(self, model: str) -> int:
+        """How many are of ``model``."""
+        with self._lock:
+            return sum(job.model.name == model for job in self._jobs.values())
+
+    def add(self, job: Job) -> None:
+        with self._lock:
+            self._jobs[job.id] = job
+
+    def wait(self, seconds: float) -> None:
+        """Let others go on for so long, or until no job is left."""
+        with self._lock:
+            self._ended.wait(seconds)
+
+    def wait_for_none(self, timeout: float) -> bool:
+        """Wait until no job is left, at most ``timeout`` seconds; True if none is."""
+        with self._lock:
+            return self._ended.wait_for(lambda: not self._jobs, timeout)
+
+    def answer(self, job: Job, reason: Reason) -> None:
+        """End ``job`` with the answer that it has."""
+        result, features = write_result(job, reason, time.monotonic()), job.features
+        job.model.watch.remember(job.request_id, result.index, terms_of(job, reason))
+        self._end(job, result)
+        job.future.set_result(result)
+        self._observer.answered(result)
+        self._audits.consider(job, reason, features)
+
+    def fail(self, job: Job, error: DelenError) -> None:
+        """End ``job`` with ``error``."""
+        self._end(job, None)
+        self._desk.refused(job.options.tenant, error.code)
+        job.future.set_exception(error)
+
+    def end_early(self, job: Job, error: DelenError) -> None:
+        """End ``job`` with its best answer so far, with ``error`` only where it has none."""
+        if job.exit >= 0:
+            self.answer(job, "cancelled")
+        else:
+            self.fail(job, error)
+
+    def end_anyhow(self, job: Job, error: DelenError) -> None:
+        """End ``job`` with ``error``, even if what is to be told of that fails."""
+        try:
+            self.fail(job, error)
+        except Exception:
+            log.exception("request %s could not be ended in order", job.request_id)
+            self._forget(job)
+            job.future.set_exception(error)
+
+    def _end(self, job: Job, result: Result | None) -> None:
+        job.features = None
+        job.lease.end()
+        self._desk.ended(job.share, job.reserved, job.energy, result)
+        self._forget(job)
+
+    def _forget(self, job: Job) -> None:
+        with self._lock:
+            self._jobs.pop(job.id, None)
+            if not self._jobs:
+                self._ended.notify_all()
