@@ -172,7 +172,7 @@ class Worker:
         before the calling thread goes on."""
         if self._resting == len(self._threads):
             with self._lock:
-                if len(self._scheduler):
+                if self._scheduler.may_begin:
                     self._jobs.wait(_HAND_OVER)
 
     def cancel(self, job: Job) -> None:

@@ -167,6 +167,46 @@ def test_only_a_lane_that_has_ended_the_last_job_rests(house: House) -> None:
     assert not house.worker.rests  # but this thread is no lane's
 
 
+def test_an_engine_that_rests_begins_before_who_submitted_goes_on(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delen.engine.worker._HAND_OVER", PATIENCE)
+    seen: list[object] = []
+    house.network.before = seen.append
+
+    def submit_and_go_on() -> None:
+        house.submit(SURE)
+        house.worker.hand_over()
+        seen.append("went on")
+
+    house.worker.change_model(submit_and_go_on)  # nothing is decided before it lets go
+    assert seen == [0, "went on"]
+
+
+def hands_over(house: House) -> bool:
+    """Whether who hands over need not wait for the engine."""
+    thread = threading.Thread(target=house.worker.hand_over, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    return not thread.is_alive()
+
+
+def test_nobody_waits_for_an_engine_that_is_at_work_or_has_nothing_to_begin(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delen.engine.worker._HAND_OVER", 2 * PATIENCE)
+    assert hands_over(house)
+    with house.held(0) as held:
+        house.submit(SURE)
+        held.wait_until_running()
+        house.submit(SURE)
+        assert hands_over(house)
+    assert house.worker.drain(PATIENCE)
+    house.worker.keep_resident("tiny", 0)
+    house.submit(SURE)  # whose segment is not in memory
+    assert hands_over(house)
+
+
 def test_a_job_cancelled_before_it_ran_has_no_answer(house: House) -> None:
     with house.held(0) as held:
         running = house.submit(UNSURE)
