@@ -161,12 +161,12 @@ class _Views:
                 if job.future.done():
                     job.future.result()
             results = [result_to_json(job.future.result()) for job in jobs]
+            return Answer({"results": results} if is_batch else results[0])
         except Exception as error:
             self._cancel(jobs)
             if isinstance(error, DelenError):
                 return self._refusal(error, environ)
             return self._failure(error, environ)
-        return Answer({"results": results} if is_batch else results[0])
 
     def _cancel(self, jobs: list[Job]) -> None:
         for job in jobs:

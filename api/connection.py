@@ -27,6 +27,7 @@ _LINGER = 0.002
 _DISCARD_WAIT = 0.5
 _DISCARD_SECONDS = 2.0
 _MOST_DISCARDED = 1 << 25
+_FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Places:
@@ -98,7 +99,12 @@ class Gateway(wsgi.Gateway_10):
 
     def _compose_later(self, later: Later) -> bytes:
         self.req.sent_headers = False
-        return self._compose(later.make()(self.env, self.start_response))
+        try:
+            return self._compose(later.make()(self.env, self.start_response))
+        except Exception:
+            log.exception("%s %s failed", self.env["REQUEST_METHOD"], self.env["PATH_INFO"])
+            self.req.close_connection = True
+            return _FAILED
 
     def _compose(self, answer: Iterable[bytes]) -> bytes:
         """The head and the body of ``answer``, to leave in one write: cheroot sends the head on its
