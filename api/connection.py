@@ -19,6 +19,7 @@ from cheroot.server import HTTPConnection
 from api.chunks import ChunkedBody
 from api.departures import Departures, is_readable
 from api.later import ARRIVED, PROCESSOR, SURPLUS, SUSPENDS, Later
+from api.sized import SizedBody
 from api.streams import open_stream
 
 log = logging.getLogger("delen.http")
@@ -27,6 +28,7 @@ _LINGER = 0.002
 _DISCARD_WAIT = 0.5
 _DISCARD_SECONDS = 2.0
 _MOST_DISCARDED = 1 << 25
+_PIECE = 65_536
 _FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -64,9 +66,11 @@ class Gateway(wsgi.Gateway_10):
     _unsent: bytes | None = None
 
     def get_environ(self) -> dict[str, Any]:
-        connection = self.req.conn
+        connection, body = self.req.conn, self.req.rfile
         if self.req.chunked_read:
             self.req.rfile = ChunkedBody(connection.rfile)
+        else:
+            self.req.rfile = SizedBody(connection.rfile, body.remaining)
         environ: dict[str, Any] = super().get_environ()
         environ[ARRIVED] = connection.arrived
         environ[PROCESSOR] = connection.processor
@@ -76,7 +80,7 @@ class Gateway(wsgi.Gateway_10):
 
     def start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
         if ("Connection", "close") in headers:
-            self.req.close_connection = True  # cheroot sends it, and reads what is left of the body
+            self.req.close_connection = True  # cheroot by itself would keep it
         return super().start_response(status, headers, exc_info)
 
     def respond(self) -> None:
@@ -129,9 +133,12 @@ class Gateway(wsgi.Gateway_10):
         connection, body = self.req.conn, self.req.rfile
         if whole:
             connection.wfile.write(whole)
-        if isinstance(body, ChunkedBody) and not body.ended:
+        if body.ended:
+            return
+        if isinstance(body, SizedBody) and not self.req.close_connection:
+            self.req.close_connection = not _pass_over(body)
+        else:
             self.req.close_connection = True  # what is left would be read as the next request
-        if self.req.close_connection and _is_unread(body):
             _discard(connection.socket)
 
 
@@ -255,8 +262,12 @@ def _date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
 
 
-def _is_unread(body: Any) -> bool:
-    return not body.ended if isinstance(body, ChunkedBody) else getattr(body, "remaining", 0) > 0
+def _pass_over(body: SizedBody) -> bool:
+    """Read ``body`` to its end, if that comes. A client may send all before it reads an answer."""
+    with suppress(OSError):
+        while body.read(_PIECE):
+            """Nobody wants it."""
+    return body.ended
 
 
 def _discard(connection: socket.socket) -> None:
@@ -265,7 +276,7 @@ def _discard(connection: socket.socket) -> None:
     left, end = _MOST_DISCARDED, time.monotonic() + _DISCARD_SECONDS
     with suppress(OSError):
         while left > 0 and is_readable(connection, min(_DISCARD_WAIT, end - time.monotonic())):
-            piece = connection.recv(65_536)
+            piece = connection.recv(_PIECE)
             if not piece:
                 return
             left = left - len(piece) if time.monotonic() < end else 0

@@ -94,6 +94,44 @@ def test_a_client_whose_body_stops_coming_is_told_so_and_nothing_is_logged(
     assert not caplog.records
 
 
+def receive(client: socket.socket, end: bytes) -> bytes:
+    """What the server sends, up to ``end``."""
+    received = b""
+    while not received.endswith(end):
+        piece = client.recv(65_536)
+        assert piece, f"closed after {received!r}"
+        received += piece
+    return received
+
+
+REFUSED = b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"
+
+
+def test_a_client_is_refused_before_the_rest_of_its_body_came(
+    make_app: Callable[..., Flask],
+) -> None:
+    with serving(make_app(), 1) as address, socket.create_connection(address) as client:
+        client.settimeout(5.0)
+        for _ in range(2):  # over one connection
+            client.sendall(REFUSED)
+            assert receive(client, b"}").startswith(b"HTTP/1.1 404 ")
+            client.sendall(b" " * 9)
+
+
+def test_a_refused_client_whose_body_stops_coming_is_closed(
+    make_app: Callable[..., Flask],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(api.serve, "_REQUEST_TIMEOUT", 0.5)
+    with serving(make_app(), 1) as address, socket.create_connection(address) as client:
+        client.settimeout(10.0)
+        client.sendall(REFUSED)
+        received = b"".join(iter(partial(client.recv, 65_536), b""))
+    assert received.startswith(b"HTTP/1.1 404 ") and received.count(b"HTTP/1.1") == 1
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("length", [10, 10_000_000])
 def test_who_ends_the_last_request_sends_what_the_client_takes_at_once(length: int) -> None:
     asked: Queue[Future[None]] = Queue()
