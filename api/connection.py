@@ -139,7 +139,7 @@ class Gateway(wsgi.Gateway_10):
             self.req.close_connection = not _pass_over(body)
         else:
             self.req.close_connection = True  # what is left would be read as the next request
-            _discard(connection.socket)
+            _discard(connection, body)
 
 
 class Connection(HTTPConnection):
@@ -270,13 +270,16 @@ def _pass_over(body: SizedBody) -> bool:
     return body.ended
 
 
-def _discard(connection: socket.socket) -> None:
-    """Take in what a refused client still sends. A connection that is closed over unread bytes is
-    reset, and a client that sends all before it reads never sees why."""
-    left, end = _MOST_DISCARDED, time.monotonic() + _DISCARD_SECONDS
+def _discard(connection: Connection, body: SizedBody | ChunkedBody) -> None:
+    """Take in what a refused client still sends of ``body``. A connection that is closed over
+    unread bytes is reset, and a client that sends all before it reads never sees why."""
+    sender, end, left = connection.socket, time.monotonic() + _DISCARD_SECONDS, _MOST_DISCARDED
+    if isinstance(body, SizedBody):
+        left = min(left, body.left - connection.rfile.at_hand())
     with suppress(OSError):
-        while left > 0 and is_readable(connection, min(_DISCARD_WAIT, end - time.monotonic())):
-            piece = connection.recv(_PIECE)
+        sender.shutdown(socket.SHUT_WR)  # it need not wait for the rest
+        while left > 0 and is_readable(sender, min(_DISCARD_WAIT, end - time.monotonic())):
+            piece = sender.recv(_PIECE)
             if not piece:
                 return
             left = left - len(piece) if time.monotonic() < end else 0

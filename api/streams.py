@@ -28,6 +28,14 @@ class Incoming(io.BufferedReader):
         finally:
             self._socket.settimeout(patience)
 
+    def at_hand(self) -> int:
+        """How many bytes lie here unread, after a look at the socket where none do; 0 where the
+        connection broke."""
+        with suppress(OSError):
+            if self.has_data():
+                return len(self.peek())
+        return 0
+
 
 class Outgoing(io.BufferedWriter):
     """Writes to a socket at once, as much as the client takes."""

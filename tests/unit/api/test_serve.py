@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from flask import Flask
 
+import api.connection
 import api.serve
 from api.connection import Connection
 from api.later import Later
@@ -130,6 +131,40 @@ def test_a_refused_client_whose_body_stops_coming_is_closed(
         received = b"".join(iter(partial(client.recv, 65_536), b""))
     assert received.startswith(b"HTTP/1.1 404 ") and received.count(b"HTTP/1.1") == 1
     assert not caplog.records
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that waits longer than a test for what a client it closes may still send."""
+    monkeypatch.setattr(api.connection, "_DISCARD_WAIT", 60.0)
+    monkeypatch.setattr(api.connection, "_DISCARD_SECONDS", 60.0)
+
+
+TOO_LARGE = b"POST /v1/plan HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n" + b" " * 20_000
+
+
+@pytest.mark.usefixtures("patient")
+def test_no_thread_waits_for_the_rest_of_a_body_that_is_there(
+    make_app: Callable[..., Flask],
+) -> None:
+    with serving(make_app(), 1) as address, socket.create_connection(address) as client:
+        client.settimeout(10.0)
+        client.sendall(TOO_LARGE)
+        assert receive(client, b"}").startswith(b"HTTP/1.1 413 ")
+        with socket.create_connection(address) as other:
+            other.settimeout(10.0)
+            other.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert receive(other, b"}").startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_client_that_is_closed_need_not_wait_for_that(make_app: Callable[..., Flask]) -> None:
+    whole = b"POST /nothing HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    with serving(make_app(), 1) as address, socket.create_connection(address) as client:
+        client.settimeout(10.0)
+        client.sendall(whole)
+        received = b"".join(iter(partial(client.recv, 65_536), b""))
+    assert received.startswith(b"HTTP/1.1 404 ")
 
 
 @pytest.mark.parametrize("length", [10, 10_000_000])
