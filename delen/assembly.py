@@ -176,7 +176,15 @@ class Assembler:
 
     def _find_profile(self, bundle: Bundle, network: Network) -> Profile | None:
         profile = find_profile(self._state, bundle, self._device(network))
-        if profile is not None and len(profile.corun or (1.0,)) < self._lanes:
+        if profile is None:
+            return None
+        if profile.host is None and len(profile.segments) > 1:
+            log.info(
+                "the profile of %s does not say what serving takes beside its segments: "
+                "`delen profile` measures it, and bounds that leave little room are kept better",
+                bundle.name,
+            )
+        if len(profile.corun or (1.0,)) < self._lanes:
             log.info(
                 "the profile of %s does not say how much %d instances slow each other down: "
                 "that is learnt while they serve; `delen profile` measures it",

@@ -116,8 +116,12 @@ def _model(config: Config, root: Path, power_mode: str) -> dict[str, Any]:
     except DelenError as error:
         return found | {"problem": str(error)}
     if profile is not None:
-        energy = profile.energy and profile.energy.source
-        found["profile"] = {"created": profile.created, "quick": profile.quick, "energy": energy}
+        found["profile"] = {
+            "created": profile.created,
+            "quick": profile.quick,
+            "energy": profile.energy and profile.energy.source,
+            "host": profile.host is not None or len(profile.segments) == 1,
+        }
     return found
 
 
@@ -209,8 +213,12 @@ def _model_line(model: Mapping[str, Any]) -> str:
         return f"{line}no profile of this device in this power mode: delen profile measures one"
     line += f"{'quick ' * profile['quick']}profile of {profile['created']}, "
     if profile["energy"] is None:
-        return f"{line}without energy: delen profile --energy measures it"
-    return f"{line}with energy by {profile['energy']}"
+        line += "without energy: delen profile --energy measures it"
+    else:
+        line += f"with energy by {profile['energy']}"
+    if not profile["host"]:
+        line += "; what serving takes beside segments is unknown: delen profile measures it"
+    return line
 
 
 def _daemon_line(daemon: Mapping[str, Any]) -> str:

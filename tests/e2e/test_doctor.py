@@ -144,5 +144,21 @@ def test_the_daemon_and_the_profile_it_measured_are_found(
     assert examined(doctor("--json", **configured))["daemon"]["url"] == daemon.unix_url
 
 
+@pytest.mark.usefixtures("daemon")
+def test_a_profile_without_what_serving_takes_is_told_of(
+    doctor: Doctor, state: Path, tmp_path: Path
+) -> None:
+    for file in state.rglob("profiles/cifar10-resnet-*/*.json"):
+        profile = json.loads(file.read_bytes())
+        del profile["host"]
+        old = tmp_path / "state" / file.relative_to(state)
+        old.parent.mkdir(parents=True, exist_ok=True)
+        old.write_text(json.dumps(profile))
+    assert examined(doctor("--json"))["model"]["profile"]["host"] is False
+    unknown = "what serving takes beside segments is unknown: delen profile measures it"
+    assert unknown in doctor().stdout
+    assert unknown not in doctor(DELEN_STATE__PATH=str(state)).stdout
+
+
 def test_its_help_has_an_example(doctor: Doctor) -> None:
     assert "example: delen doctor" in doctor("--help").stdout

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from delen import Engine
 from delen.bundle import load_bundle
@@ -14,6 +18,7 @@ from delen.engine.runtime import Runtime
 from delen.host_profiler import Effort, measure_host
 from delen.profile import Profile
 from delen.profile_file import load_profile
+from delen.profiles import save_profile
 from delen.replay.in_process import FailureCount
 from delen.serving import open_runtime
 
@@ -33,6 +38,19 @@ def test_a_first_start_measures_what_serving_takes(tiny_bundle: Path, tmp_path: 
     assert 0 < host.request < 0.1
     assert 0 < host.batch + host.task + host.answer < 0.1
     assert host.stretch.p50 > 0.1
+
+
+def test_a_profile_from_before_that_is_told_of(
+    tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = first_profile(tiny_bundle, tmp_path)
+    (file,) = tmp_path.rglob("*.json")
+    with caplog.at_level(logging.INFO, "delen"):
+        with Engine(tiny_bundle, state=tmp_path):
+            assert "delen profile" not in caplog.text
+        save_profile(replace(known, host=None), file)
+        with Engine(tiny_bundle, state=tmp_path):
+            assert "what serving takes beside its segments: `delen profile`" in caplog.text
 
 
 def test_a_first_start_is_not_bound_by_how_much_may_wait(tiny_bundle: Path, tmp_path: Path) -> None:
