@@ -168,8 +168,7 @@ class Runtime:
         _check_options(model, options)
         check_sample(model, sample)
         now = time.monotonic()
-        model.costs.relax(now)
-        ahead = self._worker.seconds_ahead(options.priority, options.tenant, deadline)
+        ahead = self._worker.seconds_ahead(model, options.priority, options.tenant, deadline)
         waits, price = model.residence.waits(), self._desk.price(options.tenant)
         if self._loader is not None:
             model.residence.use(model.plans.plan(bounds, 0.0, model.watch.holds, price).exit)
@@ -221,7 +220,7 @@ class Runtime:
         """What ``bounds`` would buy of model ``name`` for ``tenant`` on an idle device, at the
         present price of energy, without running it."""
         model = self._find(name, None)
-        model.costs.relax(time.monotonic())
+        self.change(model, lambda model: model.costs.relax(time.monotonic()))
         price, waits = self._desk.price(tenant), model.residence.waits()
         plan = model.plans.plan(bounds, 0.0, model.watch.holds, price, waits)
         return Preview.of(name, plan, model.planner.points(model.costs))

@@ -137,11 +137,15 @@ class Worker:
             now, shares = time.monotonic(), self._scheduler.shares
             return {tenant for tenant in tenants if shares.is_behind(now, tenant)}
 
-    def seconds_ahead(self, priority: int | None, tenant: str, deadline: float) -> float:
+    def seconds_ahead(
+        self, model: Model, priority: int | None, tenant: str, deadline: float
+    ) -> float:
         """Seconds until a new job with these properties would start; 0 for a dispatch policy that
-        does not want to know. Overloaded where too much work of ``tenant`` waits already."""
+        does not want to know. Overloaded where too much work of ``tenant`` waits already. The costs
+        of ``model`` are those of now from here on."""
         with self._lock:
             now = time.monotonic()
+            model.costs.relax(now)
             self._scheduler.check_room(now, tenant)
             if not self.manners.admits:
                 return 0.0

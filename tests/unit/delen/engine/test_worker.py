@@ -333,7 +333,7 @@ def test_a_policy_sees_the_job_as_it_is(house: House) -> None:
 
 def test_what_is_ahead_is_what_runs_and_what_cannot_be_left_out_before(house: House) -> None:
     def ahead(priority: int) -> float:
-        return house.worker.seconds_ahead(priority, "default", inf)
+        return house.worker.seconds_ahead(house.model, priority, "default", inf)
 
     assert ahead(9) == 0
     with house.held(0) as held:
@@ -351,7 +351,7 @@ def test_what_is_ahead_can_be_asked_while_exits_are_judged(house: House) -> None
     seen: list[float] = []
 
     def look(view: ExitView) -> Decision:
-        seen.append(house.worker.seconds_ahead(9, "default", inf))
+        seen.append(house.worker.seconds_ahead(house.model, 9, "default", inf))
         return BoundsPolicy().decide(view)
 
     house.use(Policy(look))
