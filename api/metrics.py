@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -21,9 +23,15 @@ MAX_TENANTS = 100
 
 
 class Metrics:
-    """Counts for ``GET /metrics``. An Observer of the worker."""
+    """Counts for ``GET /metrics``. An Observer of the worker.
+
+    An answer that leaves is only noted, since it would wait for more; it is counted when its batch
+    is, or when somebody asks.
+    """
 
     def __init__(self) -> None:
+        self._uncounted: deque[Result] = deque()
+        self._counting = threading.Lock()
         self._registry = CollectorRegistry()
         self._tenants: set[str] = set()
         self._answers = _labelled(
@@ -129,6 +137,14 @@ class Metrics:
         )
 
     def answered(self, result: Result) -> None:
+        self._uncounted.append(result)
+
+    def _count_answers(self) -> None:
+        with self._counting:
+            while self._uncounted:
+                self._count(self._uncounted.popleft())
+
+    def _count(self, result: Result) -> None:
         receipt, model = result.receipt, result.model
         tenant = self.tenant_label(result.tenant)
         self._answers(model, tenant, result.exit, result.reason).inc()
@@ -139,6 +155,7 @@ class Metrics:
                 self._missed(model, bound).inc()
 
     def ran(self, work: Work) -> None:
+        self._count_answers()
         self._segments(work.model, work.segment).inc(work.seconds)
         self._batches(work.model).observe(work.batch)
 
@@ -163,6 +180,7 @@ class Metrics:
     ) -> bytes:
         """The metrics as Prometheus reads them, with the slowdown of each loaded model, its jobs
         under way, and whether its guarantee holds."""
+        self._count_answers()
         for model, slowdown in slowdowns.items():
             self._slowdown.labels(model).set(slowdown)
         for model, count in jobs.items():

@@ -72,9 +72,9 @@ class Jobs:
         """End ``job`` with the answer that it has."""
         result, features = write_result(job, reason, time.monotonic()), job.features
         job.model.watch.remember(job.request_id, result.index, terms_of(job, reason))
+        self._observer.answered(result)
         self._end(job, result)
         job.future.set_result(result)
-        self._observer.answered(result)
         self._audits.consider(job, reason, features)
 
     def fail(self, job: Job, error: DelenError) -> None:

@@ -11,8 +11,9 @@ from delen.result import Result
 class Observer(Protocol):
     """Told of what the worker did, on its thread or a canceller's; it has to be quick.
 
-    ``policy_failed`` is about the exit policy of a model, ``dispatch_failed`` about as many calls
-    of the dispatch policy.
+    ``answered`` is told of an answer that is about to leave, ``ran`` of a batch once its answers
+    have left. ``policy_failed`` is about the exit policy of a model, ``dispatch_failed`` about as
+    many calls of the dispatch policy.
     """
 
     def answered(self, result: Result) -> None: ...

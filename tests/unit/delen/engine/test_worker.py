@@ -407,6 +407,18 @@ def test_every_answer_is_told_of_once(house: House) -> None:
     assert [result.request_id for result in house.counts.results] == ["r1", "r2", "r3"]
 
 
+def test_an_answer_is_told_of_before_it_leaves(house: House) -> None:
+    told: list[bool] = []
+    with house.held(0) as held:
+        job = house.submit(SURE)
+        held.wait_until_running()
+        job.future.add_done_callback(
+            lambda left: told.append(left.result() in house.counts.results)
+        )
+    house.worker.close()
+    assert told == [True]
+
+
 def test_numbers_that_are_not_finite_are_no_answer(house: House) -> None:
     with pytest.raises(BackendError, match=r"exit 0 of .* no finite numbers"):
         house.infer((nan, nan, nan))

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from api.metrics import Metrics
+from delen.energy import Work
+from delen.result import Prediction, Result
+from tests.unit.api.conftest import RECEIPT
+
+RESULT = Result(
+    model="m",
+    version="1",
+    request_id="a-1",
+    predictions=(Prediction(1, None, 0.9),),
+    probabilities=None,
+    exit=0,
+    exits=3,
+    reason="confident",
+    receipt=RECEIPT,
+    tenant="t",
+    stream=None,
+)
+WORK = Work("m", 0, 1, 0.0, 0.5, None, ())
+
+
+def read(metrics: Metrics) -> dict[str, str]:
+    lines = metrics.exposition({}, {}, {}).decode().splitlines()
+    return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+
+
+def test_an_answer_counts_from_when_it_leaves() -> None:
+    metrics = Metrics()
+    name = 'delen_answers_total{exit="0",model="m",reason="confident",tenant="t"}'
+    metrics.answered(RESULT)
+    assert read(metrics)[name] == "1.0"
+    metrics.ran(WORK)
+    metrics.answered(replace(RESULT, request_id="a-2"))
+    metrics.ran(WORK)
+    counted = read(metrics)
+    assert counted[name] == "2.0"
+    assert counted['delen_latency_seconds_count{model="m"}'] == "2.0"
