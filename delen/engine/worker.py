@@ -53,9 +53,8 @@ class Worker:
     """Runs jobs to their answers, one batch of one segment at a time on each of the scheduler's
     lanes, which have a thread each.
 
-    A job always ends: with the best answer it has, or, where it has none, with an error. Some
-    early answers are audited: once they are out, and while nothing else waits or runs, they are
-    run on to the deepest exit. Nobody waits for that, but for the segment that runs.
+    Some early answers are audited: once they are out, and while nothing else waits or runs, they
+    are run on to the deepest exit. Nobody waits for that, but for the segment that runs.
     """
 
     def __init__(
@@ -281,9 +280,8 @@ class Worker:
         for task in (*orders.late, *orders.answer, *orders.refuse, *run):
             with self._lock:
                 job = None if task.id in self._scheduler else self._jobs.get(task.id)
-            if job is None:
-                continue
-            self._jobs.end_anyhow(job, failure)
+            if job is not None:
+                self._jobs.end_anyhow(job, failure)
 
     def _run(self, batch: Batch, lane: int) -> None:
         jobs = [self._jobs[task.id] for task in batch.tasks]
