@@ -167,6 +167,28 @@ def test_a_client_that_is_closed_need_not_wait_for_that(make_app: Callable[..., 
     assert received.startswith(b"HTTP/1.1 404 ")
 
 
+@pytest.mark.parametrize("is_last", [True, False])
+def test_an_answer_that_cannot_be_made_is_told_of_once(
+    is_last: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: Queue[Future[None]] = Queue()
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        asked.put(ended := Future[None]())
+        return Later([ended], fail, lambda: None, lambda: is_last)(environ, start_response)
+
+    def fail() -> Any:
+        raise ZeroDivisionError("made to fail")
+
+    with serving(answer, 1) as address, socket.create_connection(address) as client:
+        client.settimeout(10.0)
+        client.sendall(REQUEST)
+        asked.get(timeout=10.0).set_result(None)
+        received = b"".join(iter(partial(client.recv, 65_536), b""))
+    assert received.startswith(b"HTTP/1.1 500 ")
+    assert [record.message for record in caplog.records] == ["POST / failed"]
+
+
 @pytest.mark.parametrize("length", [10, 10_000_000])
 def test_who_ends_the_last_request_sends_what_the_client_takes_at_once(length: int) -> None:
     asked: Queue[Future[None]] = Queue()
@@ -196,25 +218,3 @@ def test_who_ends_the_last_request_sends_what_the_client_takes_at_once(length: i
             while not received.endswith(b'"}'):
                 received += client.recv(65_536)
     assert received.endswith(b'{"": "' + b"x" * length + b'"}')
-
-
-@pytest.mark.parametrize("is_last", [True, False])
-def test_an_answer_that_cannot_be_made_is_told_of_once(
-    is_last: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    asked: Queue[Future[None]] = Queue()
-
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        asked.put(ended := Future[None]())
-        return Later([ended], fail, lambda: None, lambda: is_last)(environ, start_response)
-
-    def fail() -> Any:
-        raise ZeroDivisionError("made to fail")
-
-    with serving(answer, 1) as address, socket.create_connection(address) as client:
-        client.settimeout(10.0)
-        client.sendall(REQUEST)
-        asked.get(timeout=10.0).set_result(None)
-        received = b"".join(iter(partial(client.recv, 65_536), b""))
-    assert received.startswith(b"HTTP/1.1 500 ")
-    assert [record.message for record in caplog.records] == ["POST / failed"]
