@@ -1,7 +1,8 @@
 """The default: the most expected accuracy for the time there is, and no bound broken for it.
 
-While all that waits can run its whole plan in time, nothing has to be left out, and the earliest
-deadline goes first. This is found out where no more than a few tasks wait. Else:
+While all that waits can run its whole plan in half of the time it has, as more may come, nothing
+has to be left out, and the earliest deadline goes first. This is found out where no more than a
+few tasks wait. Else:
 
 Imprecise computation (Liu et al., "Algorithms for scheduling imprecise computations", 1991): what
 a task cannot be answered without is mandatory (its first exit, or the whole plan that keeps its
@@ -38,6 +39,9 @@ _PER_PRESSURE = 0.05
 _FREE = 0.005
 _FEW = 8
 """Up to so many waiting tasks it is found out whether all can run their whole plans."""
+
+_PART = 0.5
+"""Of the time to its deadline, in which the plan of each but the first has to end."""
 
 _USUAL = 8
 """The batch that others wait for is taken for no larger than this."""
@@ -112,8 +116,8 @@ class Value:
         self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
     ) -> Turn | None:
         """The task of the earliest deadline and who may join it, if few wait and all can run their
-        whole plans in time, one by one; else None. It does not matter then who has used more than
-        its share."""
+        whole plans, one by one, the first in time and the others in a part of it; else None. It
+        does not matter then who has used more than its share."""
         count = 0
         for group in waiting.values():
             count += len(group)
@@ -129,11 +133,12 @@ class Value:
                 order = (task.priority, task.due, task.arrived, task.id)
                 rows.append((*order, late[task.last], through[task.last], task))
         rows.sort()
-        start = now
+        busy, part = 0.0, 1.0
         for _, _, _, _, needs, takes, task in rows:
-            if start + needs > task.deadline:
+            if busy + needs > part * (task.deadline - now):
                 return None
-            start += takes
+            busy += takes
+            part = _PART
         lead = rows[0][-1]
         group = waiting[Key(lead.model, lead.segment)]
         return Turn(join(lead, group, now, figures[lead.model]) if len(group) > 1 else (lead,))
