@@ -202,11 +202,11 @@ class Scheduler:
         if not groups.places:
             return NOTHING
         if not lanes.opens(now):
-            late = self._too_late(now, lanes.next_end(now)) if self._start_by else ()
-            return Orders(late=late, wake=self._wake(inf))
-        late = self._too_late(now, nextafter(now, -inf))
+            late, wake = self._too_late(now, lanes.next_end(now)) if self._start_by else ((), inf)
+            return Orders(None, (), late, (), wake)
+        late, wake = self._too_late(now, nextafter(now, -inf))
         if not groups.view:
-            return Orders(late=late, wake=self._wake(inf))
+            return Orders(None, (), late, (), wake)
         turn = self._policy.choose(now, groups, self._figures_view, lanes.idle, self._hold_until)
         run = self._start_tasks(now, turn.run) if turn.run else None
         answer = self._end_all(now, turn.answer) if turn.answer else ()
@@ -217,10 +217,11 @@ class Scheduler:
         opens = lanes.opens(now)
         if acted and opens and groups.view:
             return Orders(run, answer, late, refuse, now, again=True)
-        wake = inf if acted else min(turn.wake, self._hold_until())
-        if self._start_by:
-            late += self._too_late(now, now if opens else lanes.next_end(now))
-        return Orders(run, answer, late, refuse, self._wake(wake))
+        ask = inf if acted else min(turn.wake, self._hold_until())
+        if wake < inf:
+            more, wake = self._too_late(now, now if opens else lanes.next_end(now))
+            late += more
+        return Orders(run, answer, late, refuse, min(ask, wake))
 
     def start_own(self, now: float, key: Key, figures: ModelFigures) -> Batch:
         """The driver runs the segment of ``key`` for itself, on one sample and one lane."""
@@ -243,7 +244,8 @@ class Scheduler:
         figures = self._figures.get(model)
         if measured is not None and figures is not None:
             figures.learn(segment, max(1, size), measured, joules, batch.spent)
-        self._tell_busy()
+        if self._lanes.count > 1:
+            self._tell_busy()
         if figures is None or not size:
             return
         each = seconds / size
@@ -298,11 +300,6 @@ class Scheduler:
             self._now = now
         return self._now
 
-    def _wake(self, wake: float) -> float:
-        """``wake``, or before it when the next task has to be answered."""
-        first = self._start_by.first()
-        return wake if first is None or wake < first[0] else first[0]
-
     def _take_back_priorities(self, now: float) -> None:
         """An only tenant may have any priority, but not go on with it before others that came."""
         for group in list(self._groups.view.values()):
@@ -354,33 +351,33 @@ class Scheduler:
         return self._hold.until(self._now)
 
     def _start_tasks(self, now: float, chosen: Sequence[Task]) -> Batch:
-        ids = [task.id for task in chosen]
-        key = self._groups.places[ids[0]].group.key
-        return self._start(now, key, self._unqueue(ids), self._figures[key.model])
+        key = self._groups.places[chosen[0].id].group.key
+        tasks = self._unqueue([task.id for task in chosen])
+        return self._start(now, key, tasks, self._figures[key.model])
 
     def _start(self, now: float, key: Key, tasks: tuple[Task, ...], figures: ModelFigures) -> Batch:
         batch = self._lanes.start(now, key, tasks, figures)
-        self._tell_busy()
+        if self._lanes.count > 1:
+            self._tell_busy()
         return batch
 
     def _tell_busy(self) -> None:
         """Let figures be of what starts now, beside what runs."""
-        if self._lanes.count > 1:
-            others = min(self._lanes.busy, self._lanes.count - 1)
-            for figures in self._figures.values():
-                figures.run_beside(others)
+        others = min(self._lanes.busy, self._lanes.count - 1)
+        for figures in self._figures.values():
+            figures.run_beside(others)
 
     def _end_all(self, now: float, tasks: Sequence[Task]) -> tuple[Task, ...]:
         return tuple([self.remove(now, id) for id in [task.id for task in tasks]])
 
-    def _too_late(self, now: float, start: float) -> tuple[Task, ...]:
+    def _too_late(self, now: float, start: float) -> tuple[tuple[Task, ...], float]:
         """End the tasks that get no answer, or no better one, in time if they start after
-        ``start``."""
-        first = self._start_by.first()
-        if first is None or first[0] > start:
-            return ()
+        ``start``; and say when the next one is too late (inf: never)."""
+        soonest, id = self._start_by.first()
+        if soonest > start:
+            return (), soonest
         late: list[Task] = []
-        while first is not None and first[0] <= start:
-            late.append(self.remove(now, first[1]))
-            first = self._start_by.first()
-        return tuple(late)
+        while soonest <= start:
+            late.append(self.remove(now, id))
+            soonest, id = self._start_by.first()
+        return tuple(late), soonest

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from delen.dispatch import Figures, Group, Key, Task
-from policies.dispatch.worth import Worth
+from policies.dispatch.worth import Step, Worth
 
 _LOOK = 2
 """So many of each group may lead a batch, and stand for the pressure of all."""
@@ -44,8 +44,10 @@ class Candidate:
 
     def needs(self) -> float:
         """Seconds until it has what it cannot be answered without, or until its next exit."""
-        task = self.task
-        return self.front.worth.late[task.segment][task.last if task.floor else task.segment]
+        task, worth = self.task, self.front.worth
+        if not task.floor:
+            return self.front.step.late
+        return worth.late_shares[task.segment][task.last] * worth.slowest
 
 
 @dataclass(slots=True, eq=False)
@@ -62,24 +64,23 @@ class Front:
     changes: int = -1
     size: int = 0
     first: Sequence[Candidate] = ()
+    step: Step = field(init=False)
     best: Candidate = field(init=False)
     order: Order = field(init=False)
     due: float = field(init=False)
     surely_pays: float = field(init=False)
 
+    def __post_init__(self) -> None:
+        self.step = self.worth.steps[self.segment]
+
     def show(self, first: Sequence[Candidate]) -> None:
-        """Let ``first`` stand for all."""
-        best = first[0]
-        due, pays = inf, inf
-        for one in first:
-            if one.order < best.order:
-                best = one
-            if one.due < due:
-                due = one.due
-            if one.surely_pays < pays:
-                pays = one.surely_pays
+        """Let ``first``, one or two, stand for all."""
+        one, other = first[0], first[-1]
         self.first = first
-        self.best, self.order, self.due, self.surely_pays = best, best.order, due, pays
+        self.best = one if one.order <= other.order else other
+        self.order = self.best.order
+        self.due = one.due if one.due <= other.due else other.due
+        self.surely_pays = min(one.surely_pays, other.surely_pays)
 
     def only(self, first: Sequence[Candidate]) -> Front:
         """As if ``first``, some of its own, were all that may lead."""
@@ -89,7 +90,7 @@ class Front:
 
     def presses(self, left: float) -> float:
         """Seconds of the segment over the seconds ``left`` to a task's deadline, at most 1."""
-        seconds, longest = self.worth.seconds[self.segment], self.worth.horizon
+        seconds, longest = self.step.seconds, self.worth.horizon
         if left > longest:
             return seconds / longest
         return seconds / left if left > seconds else 1.0
@@ -120,11 +121,12 @@ class Fronts:
     def of(self, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]) -> list[Front]:
         """The fronts of all groups of ``waiting``."""
         fronts = []
+        known = self._fronts
         for key, group in waiting.items():
-            front = self._fronts.get(key)
+            front = known.get(key)
             if front is None or front.group is not group:
                 worth = self.worth(key.model, figures[key.model])
-                front = self._fronts[key] = Front(group, worth, key.segment)
+                front = known[key] = Front(group, worth, key.segment)
             if front.changes != group.changes:
                 self._look(front)
             fronts.append(front)
@@ -132,9 +134,7 @@ class Fronts:
 
     def _look(self, front: Front) -> None:
         group = front.group
-        first = []
-        for task in group.first(_LOOK):
-            first.append(self.rated(task, front))
+        first = [self.rated(task, front) for task in group.first(_LOOK)]
         if first != front.first:
             front.show(first)
         front.size = len(group)
@@ -176,13 +176,15 @@ class Fronts:
 
     def follow(self, figures: Mapping[str, Figures]) -> None:
         """Forget models that are no longer as they were, and take in what the others' take now."""
-        for name, worth in tuple(self._worths.items()):
-            known = figures.get(name)
-            if known is not worth.figures:
-                del self._worths[name]
-                self._fronts = {key: self._fronts[key] for key in self._fronts if key.model != name}
-            elif worth.pace != known.pace:
+        gone = []
+        for name, worth in self._worths.items():
+            if figures.get(name) is not worth.figures:
+                gone.append(name)
+            elif worth.pace != worth.figures.pace:
                 worth.renew()
+        for name in gone:
+            del self._worths[name]
+            self._fronts = {key: self._fronts[key] for key in self._fronts if key.model != name}
 
 
 def is_affordable(task: Task, figures: Figures) -> bool:

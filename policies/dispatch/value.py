@@ -122,12 +122,13 @@ class Value:
         rows: list[tuple[int, float, float, int, float, float, Task]] = []
         for (model, segment), group in waiting.items():
             worth = self._fronts.worth(model, figures[model])
-            late, through = worth.late[segment], worth.through[segment]
+            late, through = worth.late_shares[segment], worth.shares[segment]
             for task in group:
                 if not task.mandatory and not is_affordable(task, worth.figures):
                     return None
                 order = (task.priority, task.due, task.arrived, task.id)
-                rows.append((*order, late[task.last], through[task.last], task))
+                needs, takes = late[task.last] * worth.slowest, through[task.last] * worth.full
+                rows.append((*order, needs, takes, task))
         rows.sort()
         start = now
         for _, _, _, _, needs, takes, task in rows:
@@ -150,15 +151,16 @@ class Value:
         those that it finds not to go on."""
         front = lead.front
         group, worth, segment = front.group, front.worth, front.segment
-        others = [other.order for other in ready[:2] if other.group is not group]
-        lowest, bar, _, _ = others[0] if others else _NOBODY
         most = worth.most(segment)
-        if most == 1 or front.size == 1 or front.first[-1].rank > lowest:
+        if most == 1 or front.size == 1:
+            return (lead.task,)
+        lowest, bar, _, _ = _next_order(ready, group)
+        if front.first[-1].rank > lowest:
             return (lead.task,)
         head = group.first(most)
         bar *= worth.place(segment, len(head))
         batch = [lead.task]
-        soonest = now + worth.late[segment][segment]
+        soonest = now + front.step.late
         for task in head:
             if task is lead.task or task in ends:
                 continue
@@ -183,6 +185,14 @@ class Value:
         self._fronts.forget(task)
 
 
+def _next_order(ready: Sequence[Front], group: Group) -> Order:
+    """That of the first of the fronts ``ready`` that is not of ``group``."""
+    for front in ready[:2]:
+        if front.group is not group:
+            return front.order
+    return _NOBODY
+
+
 def _who_goes_on(
     now: float,
     fronts: Sequence[Front],
@@ -193,18 +203,19 @@ def _who_goes_on(
     """The fronts, in order, without those that get no further in time or do not pay. These it adds
     to ``ends``, and to ``hopes`` who typically still gets an answer."""
     ready = []
+    highest = prices.highest
     for front in fronts:
-        late = now + front.worth.late[front.segment][front.segment]
-        if front.due >= late and front.surely_pays > prices.highest:
+        late = now + front.step.late
+        if front.due >= late and front.surely_pays > highest:
             ready.append(front)
             continue
-        leads, seconds = [], front.worth.seconds[front.segment]
+        leads, seconds = [], front.step.seconds
         for one in front.first:
             if one.deadline < late:
                 ends.append(one.task)
                 if one.task.exit < 0 and one.deadline - now >= seconds:
                     hopes.append(one)
-            elif one.surely_pays > prices.highest or _pays_for_itself(now, one, prices):
+            elif one.surely_pays > highest or _pays_for_itself(now, one, prices):
                 leads.append(one)
             else:
                 ends.append(one.task)
@@ -228,7 +239,7 @@ def _first(now: float, ready: Sequence[Front]) -> Candidate:
     front = ready[0]
     first, worth, segment = front.best, front.worth, front.segment
     size = min(front.size, worth.largest)
-    free = now + size * worth.seconds[segment]
+    free = now + size * front.step.seconds
     hurried = [
         one
         for front in ready
@@ -250,6 +261,6 @@ def _first(now: float, ready: Sequence[Front]) -> Candidate:
         for one in hurried
         if one.front is not first.front
         and now + one.needs() <= one.deadline < until + one.needs()
-        and one.front.worth.seconds[one.front.segment] <= spare
+        and one.front.step.seconds <= spare
     ]
     return min(lost, key=_order) if lost else first

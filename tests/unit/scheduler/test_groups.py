@@ -72,17 +72,6 @@ def test_a_group_is_ordered_as_the_reference_whatever_leaves(
     assert not groups.view
 
 
-def test_a_long_queue_that_is_served_from_the_front_keeps_no_places(make_task: MakeTask) -> None:
-    groups = Groups()
-    for _ in range(1000):
-        groups.add(make_task(), 1.0)
-    group = groups.view[KEY]
-    for _ in range(900):
-        groups.take([group.first(1)[0].id])
-    assert len(group._ranked) <= 2 * len(group) + 64
-    assert [task.id for task in group] == list(range(900, 1000))
-
-
 def test_the_seconds_before_a_task_are_those_of_what_ranks_before(make_task: MakeTask) -> None:
     groups = Groups()
     for deadline in (1.0, 2.0, 3.0, 4.0):
