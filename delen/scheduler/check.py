@@ -8,6 +8,8 @@ from math import inf, isnan
 from delen.dispatch import Figures, Task, Turn
 from delen.scheduler.groups import Groups
 
+_SEQUENCES = (tuple, list)
+
 
 def check_turn(
     turn: object,
@@ -28,7 +30,7 @@ def check_turn(
     waiting = groups.places
     ids: list[int] = []
     for tasks in (run, answer, refuse):
-        if not isinstance(tasks, (tuple, list)):
+        if not isinstance(tasks, _SEQUENCES):
             raise ValueError(f"it names tasks in a {type(tasks).__name__}, not in a list or tuple")
         for task in tasks:
             if not isinstance(task, Task) or task.id not in waiting:

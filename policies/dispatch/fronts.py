@@ -77,10 +77,11 @@ class Front:
         """Let ``first``, one or two, stand for all."""
         one, other = first[0], first[-1]
         self.first = first
-        self.best = one if one.order <= other.order else other
-        self.order = self.best.order
+        self.best = best = one if one.order <= other.order else other
+        self.order = best.order
         self.due = one.due if one.due <= other.due else other.due
-        self.surely_pays = min(one.surely_pays, other.surely_pays)
+        pays, others = one.surely_pays, other.surely_pays
+        self.surely_pays = pays if pays <= others else others
 
     def only(self, first: Sequence[Candidate]) -> Front:
         """As if ``first``, some of its own, were all that may lead."""
@@ -115,18 +116,19 @@ class Fronts:
 
     def __init__(self) -> None:
         self._worths: dict[str, Worth] = {}
-        self._fronts: dict[Key, Front] = {}
+        self._fronts: dict[Group, Front] = {}
         self._known: dict[Task, Candidate] = {}
 
     def of(self, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]) -> list[Front]:
         """The fronts of all groups of ``waiting``."""
         fronts = []
         known = self._fronts
-        for key, group in waiting.items():
-            front = known.get(key)
-            if front is None or front.group is not group:
-                worth = self.worth(key.model, figures[key.model])
-                front = known[key] = Front(group, worth, key.segment)
+        for group in waiting.values():
+            front = known.get(group)
+            if front is None:
+                model, segment = group.key
+                worth = self.worth(model, figures[model])
+                front = known[group] = Front(group, worth, segment)
             if front.changes != group.changes:
                 self._look(front)
             fronts.append(front)
@@ -178,13 +180,15 @@ class Fronts:
         """Forget models that are no longer as they were, and take in what the others' take now."""
         gone = []
         for name, worth in self._worths.items():
-            if figures.get(name) is not worth.figures:
+            if name not in figures or figures[name] is not worth.figures:
                 gone.append(name)
             elif worth.pace != worth.figures.pace:
                 worth.renew()
         for name in gone:
-            del self._worths[name]
-            self._fronts = {key: self._fronts[key] for key in self._fronts if key.model != name}
+            worth = self._worths.pop(name)
+            self._fronts = {
+                group: front for group, front in self._fronts.items() if front.worth is not worth
+            }
 
 
 def is_affordable(task: Task, figures: Figures) -> bool:
