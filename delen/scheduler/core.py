@@ -184,7 +184,7 @@ class Scheduler:
 
     def remove(self, now: float, id: int) -> Task:
         """End a waiting task: it was cancelled. KeyError if it does not wait."""
-        (task,) = self._unqueue((id,))
+        task = self._unqueue(id)
         self.end(now, task)
         return task
 
@@ -207,17 +207,21 @@ class Scheduler:
         late, wake = self._too_late(now, nextafter(now, -inf))
         if not groups.view:
             return Orders(None, (), late, (), wake)
-        turn = self._policy.choose(now, groups, self._figures_view, lanes.idle, self._hold_until)
-        run = self._start_tasks(now, turn.run) if turn.run else None
-        answer = self._end_all(now, turn.answer) if turn.answer else ()
-        refuse = self._end_all(now, turn.refuse) if turn.refuse else ()
-        acted = run is not None or bool(answer or refuse)
-        if acted and self._hold is not None:
-            self._hold.end()
+        to_run, to_answer, to_refuse, ask = self._policy.choose(
+            now, groups, self._figures_view, lanes.idle, self._hold_until
+        )
+        run = self._start_tasks(now, to_run) if to_run else None
+        answer = self._end_all(now, to_answer) if to_answer else ()
+        refuse = self._end_all(now, to_refuse) if to_refuse else ()
         opens = lanes.opens(now)
-        if acted and opens and groups.view:
-            return Orders(run, answer, late, refuse, now, again=True)
-        ask = inf if acted else min(turn.wake, self._hold_until())
+        if run is None and not answer and not refuse:
+            ask = min(ask, self._hold_until())
+        else:
+            ask = inf
+            if self._hold is not None:
+                self._hold.end()
+            if opens and groups.view:
+                return Orders(run, answer, late, refuse, now, again=True)
         if wake < inf:
             more, wake = self._too_late(now, now if opens else lanes.next_end(now))
             late += more
@@ -306,7 +310,7 @@ class Scheduler:
             for task in list(group):
                 priority = self.shares.priority(task.tenant, task.priority)
                 if priority != task.priority:
-                    self._unqueue((task.id,))
+                    self._unqueue(task.id)
                     _set(task, "priority", priority)
                     self._queue(now, task, self._figures[task.model].expected(task))
 
@@ -325,18 +329,16 @@ class Scheduler:
         ):
             self._start_by.add(task.id, self._latest_start(task))
 
-    def _unqueue(self, ids: Sequence[int]) -> tuple[Task, ...]:
-        """Take the tasks ``ids``, which wait in one group, out of all queues."""
-        tasks = self._groups.take(ids)
-        for id in ids:
-            account = self._accounts[id]
-            self._backlog.remove(account.bucket, account.waiting)
-            self._start_by.discard(id)
-            if self._hold is not None:
-                self._hold.discard(id)
-        if self._hold is not None and not self._groups.view:
-            self._hold.end()
-        return tasks
+    def _unqueue(self, id: int) -> Task:
+        """Take task ``id`` out of all queues; KeyError if it does not wait."""
+        task, account = self._groups.take(id), self._accounts[id]
+        self._backlog.remove(account.bucket, account.waiting)
+        self._start_by.discard(id)
+        if self._hold is not None:
+            self._hold.discard(id)
+            if not self._groups.view:
+                self._hold.end()
+        return task
 
     def _latest_start(self, task: Task) -> float:
         """When ``task`` has to start to get its next answer by its deadline."""
@@ -352,7 +354,7 @@ class Scheduler:
 
     def _start_tasks(self, now: float, chosen: Sequence[Task]) -> Batch:
         key = self._groups.places[chosen[0].id].group.key
-        tasks = self._unqueue([task.id for task in chosen])
+        tasks = tuple([self._unqueue(task.id) for task in chosen])
         return self._start(now, key, tasks, self._figures[key.model])
 
     def _start(self, now: float, key: Key, tasks: tuple[Task, ...], figures: ModelFigures) -> Batch:

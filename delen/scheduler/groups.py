@@ -73,21 +73,17 @@ class WaitingGroup:
             self._by_age.add(task.id, task.arrived)
             self._aged[task.id] = task
 
-    def _take(self, places: Sequence[Place]) -> tuple[Task, ...]:
-        ranks, taken = self._ranks, []
-        for place in places:
-            rank = place.rank
-            index = 0 if ranks[0] is rank else bisect_left(ranks, rank)
-            del ranks[index]
-            taken.append(self._tasks.pop(index))
-            self.seconds -= place.seconds
-            if self._by_age is not None:
-                self._by_age.discard(rank[4])
-                del self._aged[rank[4]]
-        self.changes += len(taken)
-        if not ranks:
-            self.seconds = 0.0
-        return tuple(taken)
+    def _take(self, place: Place) -> Task:
+        ranks, rank = self._ranks, place.rank
+        index = 0 if ranks[0] is rank else bisect_left(ranks, rank)
+        del ranks[index]
+        task = self._tasks.pop(index)
+        self.changes += 1
+        self.seconds = self.seconds - place.seconds if ranks else 0.0
+        if self._by_age is not None:
+            self._by_age.discard(task.id)
+            del self._aged[task.id]
+        return task
 
 
 @dataclass(slots=True, eq=False)
@@ -158,13 +154,11 @@ class Groups:
         group._add(task, rank, seconds)
         self.places[task.id] = Place(group, rank, seconds)
 
-    def take(self, ids: Sequence[int]) -> tuple[Task, ...]:
-        """Take out some tasks of one group; KeyError if one does not wait."""
-        places = [self.places[id] for id in ids]
-        for id in ids:
-            del self.places[id]
-        group = places[0].group
-        tasks = group._take(places)
+    def take(self, id: int) -> Task:
+        """Take out a task; KeyError if it does not wait."""
+        place = self.places.pop(id)
+        group = place.group
+        task = group._take(place)
         if not group:
             del self._home(group.key)[group.key]
-        return tasks
+        return task

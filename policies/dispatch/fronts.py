@@ -136,7 +136,9 @@ class Fronts:
 
     def _look(self, front: Front) -> None:
         group = front.group
-        first = [self.rated(task, front) for task in group.first(_LOOK)]
+        first = []
+        for task in group.first(_LOOK):
+            first.append(self.rated(task, front))
         if first != front.first:
             front.show(first)
         front.size = len(group)

@@ -64,7 +64,11 @@ class _Prices:
         self._fronts = fronts
         self._found: dict[Rank, float] = {}
 
-    def of(self, rank: Rank) -> float:
+    def of(self, one: Candidate) -> float:
+        """What ``one`` pays; or the highest, where that is not too high for it."""
+        rank = one.rank
+        if one.gain > self.highest:
+            return self.highest
         price = self._found.get(rank)
         if price is None:
             pressure = sum([front.pressure(self._now, rank) for front in self._fronts])
@@ -169,7 +173,7 @@ class Value:
             if rank > lowest:
                 break
             if mate.deadline < soonest or (
-                mate.surely_pays <= prices.highest and not mate.pays(prices.of(rank))
+                mate.surely_pays <= prices.highest and not mate.pays(prices.of(mate))
             ):
                 ends.append(task)
             elif rank < lowest or mate.order[1] <= bar:
@@ -202,14 +206,18 @@ def _who_goes_on(
 ) -> Sequence[Front]:
     """The fronts, in order, without those that get no further in time or do not pay. These it adds
     to ``ends``, and to ``hopes`` who typically still gets an answer."""
-    ready = []
     highest = prices.highest
-    for front in fronts:
-        late = now + front.step.late
-        if front.due >= late and front.surely_pays > highest:
-            ready.append(front)
-            continue
-        leads, seconds = [], front.step.seconds
+    doubtful = [
+        front
+        for front in fronts
+        if front.due < now + front.step.late or front.surely_pays <= highest
+    ]
+    if not doubtful:
+        return sorted(fronts, key=_order)
+    ready = [front for front in fronts if front not in doubtful]
+    for front in doubtful:
+        late, seconds = now + front.step.late, front.step.seconds
+        leads = []
         for one in front.first:
             if one.deadline < late:
                 ends.append(one.task)
@@ -227,7 +235,7 @@ def _who_goes_on(
 
 def _pays_for_itself(now: float, one: Candidate, prices: _Prices) -> bool:
     """Whether going on is worth it to ``one``, which need not pay for its own pressure."""
-    price = prices.of(one.rank)
+    price = prices.of(one)
     if 0 < price >= one.gain:
         price -= _PER_PRESSURE * one.front.presses(one.deadline - now)
     return one.pays(price)
@@ -238,7 +246,7 @@ def _first(now: float, ready: Sequence[Front]) -> Candidate:
     waited for it where all its group can wait."""
     front = ready[0]
     first, worth, segment = front.best, front.worth, front.segment
-    size = min(front.size, worth.largest)
+    size = front.size if front.size < worth.largest else worth.largest
     free = now + size * front.step.seconds
     hurried = [
         one

@@ -34,9 +34,9 @@ class Step:
 class Worth:
     """The worth of the tasks of one model, and what its segments take one task alone.
 
-    ``steps[k]`` is what segment k takes, and all of them ``full``, typically, and ``slowest``, late.
-    Of these ``shares[k][l]`` and ``late_shares[k][l]`` are what segments k to l take. ``largest`` is
-    the largest batch, and ``horizon`` the time to the deadline of a task without one.
+    ``steps[k]`` is what segment k takes; all of them take ``full``, and ``slowest`` by ``late``. Of
+    these, segments k to l take ``shares[k][l]`` and ``late_shares[k][l]``. ``largest`` is the
+    largest batch, and ``horizon`` the time to the deadline of a task without one.
 
     The worth of a task with floor is its plan's accuracy over the time that the plan is expected
     to take from here, since nothing counts without its end. That of others is the steepest way on,
