@@ -36,17 +36,18 @@ def check_turn(
             if not isinstance(task, Task) or task.id not in waiting:
                 raise ValueError(f"it names {task!r}, which does not wait")
             ids.append(task.id)
-    if len(ids) > 1 and len(set(ids)) < len(ids):
-        raise ValueError(f"it names a task twice among {ids}")
     for task in answer:
         if task.exit < 0:
             raise ValueError(f"it answers task {task.id}, which has no answer")
     for task in refuse:
         if task.exit >= 0:
             raise ValueError(f"it refuses task {task.id}, which has an answer")
-    if len(run) > 1:
-        _check_batch(run, groups, figures)
-    if not ids:
+    if len(ids) > 1:
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"it names a task twice among {ids}")
+        if len(run) > 1:
+            _check_batch(run, groups, figures)
+    elif not ids:
         _check_hold(wake, now, must_wake, hold_until)
     if isnan(wake):
         raise ValueError("wake is not a number")

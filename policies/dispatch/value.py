@@ -123,24 +123,26 @@ class Value:
             count += len(group)
             if count > _FEW:
                 return None
-        rows: list[tuple[int, float, float, int, float, float, Task]] = []
+        rows: list[tuple[int, float, float, int, float, float, Task, Group]] = []
         for (model, segment), group in waiting.items():
             worth = self._fronts.worth(model, figures[model])
-            late, through = worth.late_shares[segment], worth.shares[segment]
+            late_shares, shares = worth.late_shares[segment], worth.shares[segment]
             for task in group:
-                if not task.mandatory and not is_affordable(task, worth.figures):
+                if task.joules_left < inf and not (
+                    task.mandatory or is_affordable(task, worth.figures)
+                ):
                     return None
-                order = (task.priority, task.due, task.arrived, task.id)
-                needs, takes = late[task.last] * worth.slowest, through[task.last] * worth.full
-                rows.append((*order, needs, takes, task))
+                last = task.last
+                needs, takes = late_shares[last] * worth.slowest, shares[last] * worth.full
+                due, arrived = task.due, task.arrived
+                rows.append((task.priority, due, arrived, task.id, needs, takes, task, group))
         rows.sort()
         start = now
-        for _, _, _, _, needs, takes, task in rows:
+        for _, _, _, _, needs, takes, task, _ in rows:
             if start + needs > task.deadline:
                 return None
             start += takes
-        lead = rows[0][-1]
-        group = waiting[Key(lead.model, lead.segment)]
+        lead, group = rows[0][-2:]
         return Turn(join(lead, group, now, figures[lead.model]) if len(group) > 1 else (lead,))
 
     def _batch(
@@ -158,7 +160,8 @@ class Value:
         most = worth.most(segment)
         if most == 1 or front.size == 1:
             return (lead.task,)
-        lowest, bar, _, _ = _next_order(ready, group)
+        rivals = ready[1:] if ready[0].group is group else ready
+        lowest, bar, _, _ = rivals[0].order if rivals else _NOBODY
         if front.first[-1].rank > lowest:
             return (lead.task,)
         head = group.first(most)
@@ -187,14 +190,6 @@ class Value:
 
     def ended(self, now: float, task: Task) -> None:
         self._fronts.forget(task)
-
-
-def _next_order(ready: Sequence[Front], group: Group) -> Order:
-    """That of the first of the fronts ``ready`` that is not of ``group``."""
-    for front in ready[:2]:
-        if front.group is not group:
-            return front.order
-    return _NOBODY
 
 
 def _who_goes_on(
