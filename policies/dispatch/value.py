@@ -231,6 +231,8 @@ def _who_goes_on(
 def _pays_for_itself(now: float, one: Candidate, prices: _Prices) -> bool:
     """Whether going on is worth it to ``one``, which need not pay for its own pressure."""
     price = prices.of(one)
+    if one.surely_pays > price:
+        return True
     if 0 < price >= one.gain:
         price -= _PER_PRESSURE * one.front.presses(one.deadline - now)
     return one.pays(price)
