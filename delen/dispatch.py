@@ -64,7 +64,10 @@ class Key(NamedTuple):
 
 
 class Group(Protocol):
-    """The waiting tasks of one key, in order of rank. Reading the first few is cheap."""
+    """The waiting tasks of one key, in order of rank. Reading the first few is cheap.
+
+    The same object stands for its key, though it may be empty meanwhile, as long as its model is
+    there."""
 
     @property
     def key(self) -> Key: ...

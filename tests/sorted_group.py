@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from delen.dispatch import Key, Task
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class SortedGroup:
     """A Group that holds its tasks in a list."""
 

@@ -8,6 +8,8 @@ from math import inf, isnan
 from delen.dispatch import Figures, Task, Turn
 from delen.scheduler.groups import Groups
 
+_SEQUENCES = (tuple, list)
+
 
 def check_turn(
     turn: object,
@@ -26,25 +28,26 @@ def check_turn(
         raise ValueError(f"{turn!r} is no Turn")
     run, answer, refuse, wake = turn
     waiting = groups.places
-    seen: set[int] = set()
+    ids: list[int] = []
     for tasks in (run, answer, refuse):
-        if not isinstance(tasks, (tuple, list)):
+        if not isinstance(tasks, _SEQUENCES):
             raise ValueError(f"it names tasks in a {type(tasks).__name__}, not in a list or tuple")
         for task in tasks:
-            if not isinstance(task, Task) or (id := task.id) not in waiting:
+            if not isinstance(task, Task) or task.id not in waiting:
                 raise ValueError(f"it names {task!r}, which does not wait")
-            if id in seen:
-                raise ValueError(f"it names task {id} twice")
-            seen.add(id)
+            ids.append(task.id)
     for task in answer:
         if task.exit < 0:
             raise ValueError(f"it answers task {task.id}, which has no answer")
     for task in refuse:
         if task.exit >= 0:
             raise ValueError(f"it refuses task {task.id}, which has an answer")
-    if len(run) > 1:
-        _check_batch(run, groups, figures)
-    if not seen:
+    if len(ids) > 1:
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"it names a task twice among {ids}")
+        if len(run) > 1:
+            _check_batch(run, groups, figures)
+    elif not ids:
         _check_hold(wake, now, must_wake, hold_until)
     if isnan(wake):
         raise ValueError("wake is not a number")

@@ -189,7 +189,7 @@ class Scheduler:
 
     def remove(self, now: float, id: int) -> Task:
         """End a waiting task: it was cancelled. KeyError if it does not wait."""
-        (task,) = self._unqueue((id,))
+        task = self._unqueue(id)
         self.end(now, task)
         return task
 
@@ -207,25 +207,30 @@ class Scheduler:
         if not groups.places:
             return NOTHING
         if not lanes.opens(now):
-            late = self._too_late(now, lanes.next_end(now)) if self._start_by else ()
-            return Orders(late=late, wake=self._wake(inf))
-        late = self._too_late(now, nextafter(now, -inf))
+            late, wake = self._too_late(now, lanes.next_end(now)) if self._start_by else ((), inf)
+            return Orders(None, (), late, (), wake)
+        late, wake = self._too_late(now, nextafter(now, -inf))
         if not groups.view:
-            return Orders(late=late, wake=self._wake(inf))
-        turn = self._policy.choose(now, groups, self._figures_view, lanes.idle, self._hold_until)
-        run = self._start_tasks(now, turn.run) if turn.run else None
-        answer = self._end_all(now, turn.answer) if turn.answer else ()
-        refuse = self._end_all(now, turn.refuse) if turn.refuse else ()
-        acted = run is not None or bool(answer or refuse)
-        if acted and self._hold is not None:
-            self._hold.end()
+            return Orders(None, (), late, (), wake)
+        to_run, to_answer, to_refuse, ask = self._policy.choose(
+            now, groups, self._figures_view, lanes.idle, self._hold_until
+        )
+        run = self._start_tasks(now, to_run) if to_run else None
+        answer = self._end_all(now, to_answer) if to_answer else ()
+        refuse = self._end_all(now, to_refuse) if to_refuse else ()
         opens = lanes.opens(now)
-        if acted and opens and groups.view:
-            return Orders(run, answer, late, refuse, now, again=True)
-        wake = inf if acted else min(turn.wake, self._hold_until())
-        if self._start_by:
-            late += self._too_late(now, now if opens else lanes.next_end(now))
-        return Orders(run, answer, late, refuse, self._wake(wake))
+        if run is None and not answer and not refuse:
+            ask = min(ask, self._hold_until())
+        else:
+            ask = inf
+            if self._hold is not None:
+                self._hold.end()
+            if opens and groups.view:
+                return Orders(run, answer, late, refuse, now, again=True)
+        if wake < inf:
+            more, wake = self._too_late(now, now if opens else lanes.next_end(now))
+            late += more
+        return Orders(run, answer, late, refuse, min(ask, wake))
 
     def start_own(self, now: float, key: Key, figures: ModelFigures) -> Batch:
         """The driver runs the segment of ``key`` for itself, on one sample and one lane."""
@@ -248,7 +253,8 @@ class Scheduler:
         figures = self._figures.get(model)
         if measured is not None and figures is not None:
             figures.learn(segment, max(1, size), measured, joules, batch.spent)
-        self._tell_busy()
+        if self._lanes.count > 1:
+            self._tell_busy()
         if figures is None or not size:
             return
         each = seconds / size
@@ -303,18 +309,13 @@ class Scheduler:
             self._now = now
         return self._now
 
-    def _wake(self, wake: float) -> float:
-        """``wake``, or before it when the next task has to be answered."""
-        first = self._start_by.first()
-        return wake if first is None or wake < first[0] else first[0]
-
     def _take_back_priorities(self, now: float) -> None:
         """An only tenant may have any priority, but not go on with it before others that came."""
         for group in list(self._groups.view.values()):
             for task in list(group):
                 priority = self.shares.priority(task.tenant, task.priority)
                 if priority != task.priority:
-                    self._unqueue((task.id,))
+                    self._unqueue(task.id)
                     _set(task, "priority", priority)
                     self._queue(now, task, self._figures[task.model].expected(task))
 
@@ -333,18 +334,16 @@ class Scheduler:
         ):
             self._start_by.add(task.id, self._latest_start(task))
 
-    def _unqueue(self, ids: Sequence[int]) -> tuple[Task, ...]:
-        """Take the tasks ``ids``, which wait in one group, out of all queues."""
-        tasks = self._groups.take(ids)
-        for id in ids:
-            account = self._accounts[id]
-            self._backlog.remove(account.bucket, account.waiting)
-            self._start_by.discard(id)
-            if self._hold is not None:
-                self._hold.discard(id)
-        if self._hold is not None and not self._groups.view:
-            self._hold.end()
-        return tasks
+    def _unqueue(self, id: int) -> Task:
+        """Take task ``id`` out of all queues; KeyError if it does not wait."""
+        task, account = self._groups.take(id), self._accounts[id]
+        self._backlog.remove(account.bucket, account.waiting)
+        self._start_by.discard(id)
+        if self._hold is not None:
+            self._hold.discard(id)
+            if not self._groups.view:
+                self._hold.end()
+        return task
 
     def _latest_start(self, task: Task) -> float:
         """When ``task`` has to start to get its next answer by its deadline."""
@@ -359,33 +358,33 @@ class Scheduler:
         return self._hold.until(self._now)
 
     def _start_tasks(self, now: float, chosen: Sequence[Task]) -> Batch:
-        ids = [task.id for task in chosen]
-        key = self._groups.places[ids[0]].group.key
-        return self._start(now, key, self._unqueue(ids), self._figures[key.model])
+        key = self._groups.places[chosen[0].id].group.key
+        tasks = tuple([self._unqueue(task.id) for task in chosen])
+        return self._start(now, key, tasks, self._figures[key.model])
 
     def _start(self, now: float, key: Key, tasks: tuple[Task, ...], figures: ModelFigures) -> Batch:
         batch = self._lanes.start(now, key, tasks, figures)
-        self._tell_busy()
+        if self._lanes.count > 1:
+            self._tell_busy()
         return batch
 
     def _tell_busy(self) -> None:
         """Let figures be of what starts now, beside what runs."""
-        if self._lanes.count > 1:
-            others = min(self._lanes.busy, self._lanes.count - 1)
-            for figures in self._figures.values():
-                figures.run_beside(others)
+        others = min(self._lanes.busy, self._lanes.count - 1)
+        for figures in self._figures.values():
+            figures.run_beside(others)
 
     def _end_all(self, now: float, tasks: Sequence[Task]) -> tuple[Task, ...]:
         return tuple([self.remove(now, id) for id in [task.id for task in tasks]])
 
-    def _too_late(self, now: float, start: float) -> tuple[Task, ...]:
+    def _too_late(self, now: float, start: float) -> tuple[tuple[Task, ...], float]:
         """End the tasks that get no answer, or no better one, in time if they start after
-        ``start``."""
-        first = self._start_by.first()
-        if first is None or first[0] > start:
-            return ()
+        ``start``; and say when the next one is too late (inf: never)."""
+        soonest, id = self._start_by.first()
+        if soonest > start:
+            return (), soonest
         late: list[Task] = []
-        while first is not None and first[0] <= start:
-            late.append(self.remove(now, first[1]))
-            first = self._start_by.first()
-        return tuple(late)
+        while soonest <= start:
+            late.append(self.remove(now, id))
+            soonest, id = self._start_by.first()
+        return tuple(late), soonest

@@ -21,7 +21,7 @@ class ModelFigures:
     The network takes ``max_batch`` samples at once; batches are no larger than the profile knows
     either. Where another profile comes to hold, all follows it. ``outlook`` is that of the
     calibration, which may have been made before. ``typical``, ``late``, ``joules``, ``learn`` and
-    ``run_beside`` are those of ``costs``.
+    ``run_beside`` are those of ``costs``, ``accuracy_after`` is that of ``outlook``.
     """
 
     def __init__(
@@ -33,7 +33,6 @@ class ModelFigures:
     ) -> None:
         self._costs = costs
         self._calibration = calibration
-        self._outlook = outlook or Outlook(calibration)
         self._profile = costs.profile
         self._works: dict[tuple[int, int, float | None], float] = {}
         self._discounts: dict[tuple[int, int], float] = {}
@@ -46,10 +45,12 @@ class ModelFigures:
         self._useful = UsefulExits(self.accuracies)
         self.learn, self.run_beside = costs.learn, costs.run_beside
         self.typical, self.late, self.joules = costs.typical, costs.late, costs.planned_energy
+        self.accuracy_after = (outlook or Outlook(calibration)).accuracy
 
     @property
     def max_batch(self) -> int:
-        self._follow_profile()
+        if self._costs.profile is not self._profile:
+            self._follow_profile()
         return self._max_batch
 
     @property
@@ -62,11 +63,6 @@ class ModelFigures:
     def corun(self) -> CoRun:
         return self._costs.corun
 
-    def accuracy_after(self, exit: int, confidence: float, target: int) -> float:
-        """Expected accuracy of exit ``target`` for a task that was ``confidence`` sure at
-        ``exit`` (-1: nothing is known of it yet), which is no later than ``target``."""
-        return self._outlook.accuracy(exit, confidence, target)
-
     def next_useful(self, task: Task) -> int:
         """The exit that ``task`` runs on for: the next one that is better than all before."""
         later = self._useful.next(task.exit, task.last)
@@ -75,8 +71,7 @@ class ModelFigures:
     def discount(self, segment: int, waiting: int) -> float:
         """What ``segment`` takes a task if so many wait and run in batches, over what it takes
         alone."""
-        self._follow_profile()
-        key = (segment, min(waiting, self._max_batch))
+        key = (segment, min(waiting, self.max_batch))
         discount = self._discounts.get(key)
         if discount is None:
             batch = key[1]
@@ -98,7 +93,8 @@ class ModelFigures:
     def expected(self, task: Task) -> float:
         """Device seconds that ``task`` takes alone until its answer is written, less where samples
         like it are confident before."""
-        self._follow_profile()
+        if self._costs.profile is not self._profile:
+            self._follow_profile()
         key = (task.segment, task.last, task.threshold)
         undisturbed = self._works.get(key)
         if undisturbed is None:
@@ -126,8 +122,7 @@ class ModelFigures:
 
     def _follow_profile(self) -> None:
         """Forget what was worked out from another profile than the one that now holds."""
-        if self._costs.profile is not self._profile:
-            self._profile = self._costs.profile
-            self._max_batch = min(self._network_batch, self._profile.largest_batch)
-            self._works.clear()
-            self._discounts.clear()
+        self._profile = self._costs.profile
+        self._max_batch = min(self._network_batch, self._profile.largest_batch)
+        self._works.clear()
+        self._discounts.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -11,18 +11,14 @@ from types import MappingProxyType
 from delen.dispatch import Key, Task
 from delen.scheduler.lazy_heap import LazyHeap
 
-Entry = tuple[bool, int, float, float, int, Task]
-"""A task behind the rank that it had when it was added: nothing that happens to the task while
-it waits can put the order in disorder."""
-
-
-_SPARE = 64
-"""So many places of tasks that have left are kept in front, and as many as there are tasks."""
+Rank = tuple[bool, int, float, float, int]
+"""That which a task had when it was added: nothing that happens to the task while it waits can put
+the order in disorder."""
 
 
 class WaitingGroup:
-    """A Group. Reading the first n is O(n), and so is taking them out. Adding is O(log n) and a
-    move of the pointers behind, which even for 10,000 tasks takes less than a tree would.
+    """A Group. Adding a task and taking one out is O(log n) and a move of the pointers behind,
+    which even for 10,000 tasks takes less than a tree would.
 
     ``seconds`` is the device time that its tasks need, as it was told when they were added.
     """
@@ -31,69 +27,63 @@ class WaitingGroup:
         self.key = key
         self.changes = 0
         self.seconds = 0.0
-        self._ranked: list[Entry] = []
-        self._gone = 0
+        self._ranks: list[Rank] = []
+        self._tasks: list[Task] = []
         self._by_age: LazyHeap | None = None
         self._aged: dict[int, Task] = {}
 
     def __len__(self) -> int:
-        return len(self._ranked) - self._gone
+        return len(self._tasks)
 
     def __iter__(self) -> Iterator[Task]:
-        return (self._ranked[place][5] for place in range(self._gone, len(self._ranked)))
+        return iter(self._tasks)
 
     def first(self, count: int) -> Sequence[Task]:
-        return [entry[5] for entry in self._ranked[self._gone : self._gone + count]]
+        return self._tasks[:count]
 
     @property
     def oldest(self) -> Task:
         """The task that arrived first. LookupError without any."""
         if self._by_age is None:  # kept from the first question on: not every policy asks
             self._by_age = LazyHeap()
-            for entry in self._ranked[self._gone :]:
-                self._by_age.add(entry[4], entry[3])
-                self._aged[entry[4]] = entry[5]
-        first = self._by_age.first()
-        if first is None:
+            for task in self._tasks:
+                self._by_age.add(task.id, task.arrived)
+                self._aged[task.id] = task
+        if not self._aged:
             raise LookupError(f"no task waits in {self.key}")
-        return self._aged[first[1]]
+        return self._aged[self._by_age.first()[1]]
 
     @property
     def last(self) -> Task:
         """The task that ranks last; there must be one."""
-        return self._ranked[-1][5]
+        return self._tasks[-1]
 
     def seconds_before(self, priority: int, behind: bool, due: float) -> float:
         """Device time that the tasks need which rank before a new one with these properties."""
-        rank = (behind, priority, due, inf)
-        place = bisect_right(self._ranked, rank, lo=self._gone)
-        return self.seconds * ((place - self._gone) / len(self))
+        place = bisect_right(self._ranks, (behind, priority, due, inf))
+        return self.seconds * (place / len(self._tasks))
 
-    def _add(self, entry: Entry, seconds: float) -> None:
+    def _add(self, task: Task, rank: Rank, seconds: float) -> None:
+        place = bisect_right(self._ranks, rank)
+        self._ranks.insert(place, rank)
+        self._tasks.insert(place, task)
         self.changes += 1
-        insort(self._ranked, entry, lo=self._gone)
         self.seconds += seconds
         if self._by_age is not None:
-            self._by_age.add(entry[4], entry[3])
-            self._aged[entry[4]] = entry[5]
+            self._by_age.add(task.id, task.arrived)
+            self._aged[task.id] = task
 
-    def _take(self, places: Sequence[Place]) -> None:
-        ranked, gone = self._ranked, self._gone
-        for place in places:
-            entry = place.entry
-            if ranked[gone] is entry:  # most leave in order
-                gone += 1
-            else:
-                del ranked[bisect_left(ranked, entry, lo=gone)]
-            self.seconds -= place.seconds
-            if self._by_age is not None:
-                self._by_age.discard(entry[4])
-                del self._aged[entry[4]]
-        if gone > _SPARE and 2 * gone > len(ranked):
-            del ranked[:gone]
-            gone = 0
-        self._gone = gone
-        self.changes += len(places)
+    def _take(self, place: Place) -> Task:
+        ranks, rank = self._ranks, place.rank
+        index = 0 if ranks[0] is rank else bisect_left(ranks, rank)
+        del ranks[index]
+        task = self._tasks.pop(index)
+        self.changes += 1
+        self.seconds = self.seconds - place.seconds if ranks else 0.0
+        if self._by_age is not None:
+            self._by_age.discard(task.id)
+            del self._aged[task.id]
+        return task
 
 
 @dataclass(slots=True, eq=False)
@@ -101,18 +91,20 @@ class Place:
     """Where a task waits."""
 
     group: WaitingGroup
-    entry: Entry
+    rank: Rank
     seconds: float
 
 
 class Groups:
-    """All groups that are not empty, and where each task is.
+    """All groups, and where each task is.
 
-    ``view`` is the policies': it leaves out the groups whose segment is not in memory now.
+    ``view`` is the policies': it leaves out those that are empty, and those whose segment is not in
+    memory now.
     ``places`` are those of all tasks that wait, by id; both are for reading.
     """
 
     def __init__(self) -> None:
+        self._all: dict[tuple[str, int], WaitingGroup] = {}
         self._groups: dict[Key, WaitingGroup] = {}
         self._parked: dict[Key, WaitingGroup] = {}
         self._depths: dict[str, int] = {}
@@ -133,8 +125,9 @@ class Groups:
                 self._home(key)[key] = groups.pop(key)
 
     def forget(self, model: str) -> None:
-        """Whatever is in memory of ``model``, all its segments can run."""
+        """None of its tasks waits, and whatever is in memory of it, all its segments can run."""
         self._depths.pop(model, None)
+        self._all = {key: group for key, group in self._all.items() if group.key.model != model}
 
     def parked(self, model: str) -> list[Task]:
         """The tasks of ``model`` whose segment is not in memory."""
@@ -151,22 +144,21 @@ class Groups:
         """Queue ``task``, which needs ``seconds`` of device time. ValueError if it waits."""
         if task.id in self.places:
             raise ValueError(f"task {task.id} waits already")
-        key = Key(task.model, task.segment)
-        groups = self._home(key)
-        group = groups.get(key)
+        model, segment = task.model, task.segment
+        group = self._all.get((model, segment))
         if group is None:
-            group = groups[key] = WaitingGroup(key)
-        entry = (*task.rank, task)
-        group._add(entry, seconds)
-        self.places[task.id] = Place(group, entry, seconds)
+            group = self._all[model, segment] = WaitingGroup(Key(model, segment))
+        if not group:
+            self._home(group.key)[group.key] = group
+        rank = task.rank
+        group._add(task, rank, seconds)
+        self.places[task.id] = Place(group, rank, seconds)
 
-    def take(self, ids: Sequence[int]) -> tuple[Task, ...]:
-        """Take out some tasks of one group; KeyError if one does not wait."""
-        places = [self.places[id] for id in ids]
-        for id in ids:
-            del self.places[id]
-        group = places[0].group
-        group._take(places)
-        if not len(group):
+    def take(self, id: int) -> Task:
+        """Take out a task; KeyError if it does not wait."""
+        place = self.places.pop(id)
+        group = place.group
+        task = group._take(place)
+        if not group:
             del self._home(group.key)[group.key]
-        return tuple([place.entry[5] for place in places])
+        return task

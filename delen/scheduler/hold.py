@@ -43,6 +43,4 @@ class Hold:
         """When the hold that goes on, or begins ``now``, has to end; now or before: at once."""
         if self._since is None:
             self._since = now
-        first = self._starts.first()
-        longest = self._since + LONGEST_HOLD
-        return longest if first is None else min(longest, first[0])
+        return min(self._since + LONGEST_HOLD, self._starts.first()[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 
 from delen.corun import ALONE, CoRun
@@ -30,11 +30,11 @@ class Batch:
     tasks: tuple[Task, ...]
     began: float
     predicted: float
-    alone: float = 0.0
+    alone: float
+    spent: list[float]
     late: float = 1.0
     corun: CoRun = ALONE
     due: tuple[float, ...] = ()
-    spent: list[float] = field(default_factory=lambda: [0.0])
 
 
 class Lanes:
@@ -60,12 +60,11 @@ class Lanes:
         """Take a lane for ``tasks``; without any for one sample of the driver's own."""
         segment, size = key.segment, len(tasks) or 1
         typical = figures.typical(segment, segment, size)
-        batch = Batch(key, tasks, now, typical, typical / figures.pace)
+        batch = Batch(key, tasks, now, typical, typical / figures.pace, [0.0] * self.count)
         if self.count > 1:
             batch.late = figures.late(segment, segment, size) / typical
             batch.corun = figures.corun
             batch.due = _due(tasks, figures)
-            batch.spent = [0.0] * self.count
         self._advance(now)
         self._running.append(batch)
         self.free -= 1
@@ -105,11 +104,12 @@ class Lanes:
     def next_end(self, now: float) -> float:
         """When the first of those that run is predicted to end, ``now`` if it should have."""
         self._advance(now)
-        running, others = self._running, len(self._running) - 1
-        if others:
-            left = min([batch.alone * batch.corun.at(others) for batch in running])
-        else:
+        running = self._running
+        if len(running) == 1:
             left = running[0].alone
+        else:
+            others = len(running) - 1
+            left = min([batch.alone * batch.corun.at(others) for batch in running])
         return now + left if left > 0 else now
 
     def _advance(self, now: float) -> None:

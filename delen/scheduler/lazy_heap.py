@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
+from math import inf
 
 _SPARE = 64
 """As many dead entries may be kept beside as many as there are live ones."""
+
+_NONE = (inf, -1)
 
 
 class LazyHeap:
@@ -30,12 +33,12 @@ class LazyHeap:
         """Forget ``id`` if it is there."""
         self._values.pop(id, None)
 
-    def first(self) -> tuple[float, int] | None:
-        """The least value and its id, the lowest of several; None if there is none."""
+    def first(self) -> tuple[float, int]:
+        """The least value and its id, the lowest of several; inf and -1 if there is none."""
         heap, values = self._heap, self._values
         while heap:
-            value, id = heap[0]
-            if values.get(id) == value:
-                return heap[0]
+            first = heap[0]
+            if values.get(first[1]) == first[0]:
+                return first
             heappop(heap)
-        return None
+        return _NONE

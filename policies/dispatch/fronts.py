@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from delen.dispatch import Figures, Group, Key, Task
-from policies.dispatch.worth import Worth
+from policies.dispatch.worth import Step, Worth
 
 _LOOK = 2
 """So many of each group may lead a batch, and stand for the pressure of all."""
@@ -44,8 +44,10 @@ class Candidate:
 
     def needs(self) -> float:
         """Seconds until it has what it cannot be answered without, or until its next exit."""
-        task = self.task
-        return self.front.worth.late[task.segment][task.last if task.floor else task.segment]
+        task, worth = self.task, self.front.worth
+        if not task.floor:
+            return self.front.step.late
+        return worth.late_shares[task.segment][task.last] * worth.slowest
 
 
 @dataclass(slots=True, eq=False)
@@ -62,24 +64,24 @@ class Front:
     changes: int = -1
     size: int = 0
     first: Sequence[Candidate] = ()
+    step: Step = field(init=False)
     best: Candidate = field(init=False)
     order: Order = field(init=False)
     due: float = field(init=False)
     surely_pays: float = field(init=False)
 
+    def __post_init__(self) -> None:
+        self.step = self.worth.steps[self.segment]
+
     def show(self, first: Sequence[Candidate]) -> None:
-        """Let ``first`` stand for all."""
-        best = first[0]
-        due, pays = inf, inf
-        for one in first:
-            if one.order < best.order:
-                best = one
-            if one.due < due:
-                due = one.due
-            if one.surely_pays < pays:
-                pays = one.surely_pays
+        """Let ``first``, one or two, stand for all."""
+        one, other = first[0], first[-1]
         self.first = first
-        self.best, self.order, self.due, self.surely_pays = best, best.order, due, pays
+        self.best = best = one if one.order <= other.order else other
+        self.order = best.order
+        self.due = one.due if one.due <= other.due else other.due
+        pays, others = one.surely_pays, other.surely_pays
+        self.surely_pays = pays if pays <= others else others
 
     def only(self, first: Sequence[Candidate]) -> Front:
         """As if ``first``, some of its own, were all that may lead."""
@@ -89,7 +91,7 @@ class Front:
 
     def presses(self, left: float) -> float:
         """Seconds of the segment over the seconds ``left`` to a task's deadline, at most 1."""
-        seconds, longest = self.worth.seconds[self.segment], self.worth.horizon
+        seconds, longest = self.step.seconds, self.worth.horizon
         if left > longest:
             return seconds / longest
         return seconds / left if left > seconds else 1.0
@@ -114,17 +116,19 @@ class Fronts:
 
     def __init__(self) -> None:
         self._worths: dict[str, Worth] = {}
-        self._fronts: dict[Key, Front] = {}
+        self._fronts: dict[Group, Front] = {}
         self._known: dict[Task, Candidate] = {}
 
     def of(self, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]) -> list[Front]:
         """The fronts of all groups of ``waiting``."""
         fronts = []
-        for key, group in waiting.items():
-            front = self._fronts.get(key)
-            if front is None or front.group is not group:
-                worth = self.worth(key.model, figures[key.model])
-                front = self._fronts[key] = Front(group, worth, key.segment)
+        known = self._fronts
+        for group in waiting.values():
+            front = known.get(group)
+            if front is None:
+                model, segment = group.key
+                worth = self.worth(model, figures[model])
+                front = known[group] = Front(group, worth, segment)
             if front.changes != group.changes:
                 self._look(front)
             fronts.append(front)
@@ -176,13 +180,17 @@ class Fronts:
 
     def follow(self, figures: Mapping[str, Figures]) -> None:
         """Forget models that are no longer as they were, and take in what the others' take now."""
-        for name, worth in tuple(self._worths.items()):
-            known = figures.get(name)
-            if known is not worth.figures:
-                del self._worths[name]
-                self._fronts = {key: self._fronts[key] for key in self._fronts if key.model != name}
-            elif worth.pace != known.pace:
+        gone = []
+        for name, worth in self._worths.items():
+            if name not in figures or figures[name] is not worth.figures:
+                gone.append(name)
+            elif worth.pace != worth.figures.pace:
                 worth.renew()
+        for name in gone:
+            worth = self._worths.pop(name)
+            self._fronts = {
+                group: front for group, front in self._fronts.items() if front.worth is not worth
+            }
 
 
 def is_affordable(task: Task, figures: Figures) -> bool:

@@ -68,7 +68,11 @@ class _Prices:
         self._fronts = fronts
         self._found: dict[Rank, float] = {}
 
-    def of(self, rank: Rank) -> float:
+    def of(self, one: Candidate) -> float:
+        """What ``one`` pays; or the highest, where that is not too high for it."""
+        rank = one.rank
+        if one.gain > self.highest:
+            return self.highest
         price = self._found.get(rank)
         if price is None:
             pressure = sum([front.pressure(self._now, rank) for front in self._fronts])
@@ -123,24 +127,27 @@ class Value:
             count += len(group)
             if count > _FEW:
                 return None
-        rows: list[tuple[int, float, float, int, float, float, Task]] = []
+        rows: list[tuple[int, float, float, int, float, float, Task, Group]] = []
         for (model, segment), group in waiting.items():
             worth = self._fronts.worth(model, figures[model])
-            late, through = worth.late[segment], worth.through[segment]
+            late_shares, shares = worth.late_shares[segment], worth.shares[segment]
             for task in group:
-                if not task.mandatory and not is_affordable(task, worth.figures):
+                if task.joules_left < inf and not (
+                    task.mandatory or is_affordable(task, worth.figures)
+                ):
                     return None
-                order = (task.priority, task.due, task.arrived, task.id)
-                rows.append((*order, late[task.last], through[task.last], task))
+                last = task.last
+                needs, takes = late_shares[last] * worth.slowest, shares[last] * worth.full
+                due, arrived = task.due, task.arrived
+                rows.append((task.priority, due, arrived, task.id, needs, takes, task, group))
         rows.sort()
         busy, part = 0.0, 1.0
-        for _, _, _, _, needs, takes, task in rows:
+        for _, _, _, _, needs, takes, task, _ in rows:
             if busy + needs > part * (task.deadline - now):
                 return None
             busy += takes
             part = _PART
-        lead = rows[0][-1]
-        group = waiting[Key(lead.model, lead.segment)]
+        lead, group = rows[0][-2:]
         return Turn(join(lead, group, now, figures[lead.model]) if len(group) > 1 else (lead,))
 
     def _batch(
@@ -155,15 +162,17 @@ class Value:
         those that it finds not to go on."""
         front = lead.front
         group, worth, segment = front.group, front.worth, front.segment
-        others = [other.order for other in ready[:2] if other.group is not group]
-        lowest, bar, _, _ = others[0] if others else _NOBODY
         most = worth.most(segment)
-        if most == 1 or front.size == 1 or front.first[-1].rank > lowest:
+        if most == 1 or front.size == 1:
+            return (lead.task,)
+        rivals = ready[1:] if ready[0].group is group else ready
+        lowest, bar, _, _ = rivals[0].order if rivals else _NOBODY
+        if front.first[-1].rank > lowest:
             return (lead.task,)
         head = group.first(most)
         bar *= worth.place(segment, len(head))
         batch = [lead.task]
-        soonest = now + worth.late[segment][segment]
+        soonest = now + front.step.late
         for task in head:
             if task is lead.task or task in ends:
                 continue
@@ -172,7 +181,7 @@ class Value:
             if rank > lowest:
                 break
             if mate.deadline < soonest or (
-                mate.surely_pays <= prices.highest and not mate.pays(prices.of(rank))
+                mate.surely_pays <= prices.highest and not mate.pays(prices.of(mate))
             ):
                 ends.append(task)
             elif rank < lowest or mate.order[1] <= bar:
@@ -197,19 +206,24 @@ def _who_goes_on(
 ) -> Sequence[Front]:
     """The fronts, in order, without those that get no further in time or do not pay. These it adds
     to ``ends``, and to ``hopes`` who typically still gets an answer."""
-    ready = []
-    for front in fronts:
-        late = now + front.worth.late[front.segment][front.segment]
-        if front.due >= late and front.surely_pays > prices.highest:
-            ready.append(front)
-            continue
-        leads, seconds = [], front.worth.seconds[front.segment]
+    highest = prices.highest
+    doubtful = [
+        front
+        for front in fronts
+        if front.due < now + front.step.late or front.surely_pays <= highest
+    ]
+    if not doubtful:
+        return sorted(fronts, key=_order)
+    ready = [front for front in fronts if front not in doubtful]
+    for front in doubtful:
+        late, seconds = now + front.step.late, front.step.seconds
+        leads = []
         for one in front.first:
             if one.deadline < late:
                 ends.append(one.task)
                 if one.task.exit < 0 and one.deadline - now >= seconds:
                     hopes.append(one)
-            elif one.surely_pays > prices.highest or _pays_for_itself(now, one, prices):
+            elif one.surely_pays > highest or _pays_for_itself(now, one, prices):
                 leads.append(one)
             else:
                 ends.append(one.task)
@@ -221,7 +235,9 @@ def _who_goes_on(
 
 def _pays_for_itself(now: float, one: Candidate, prices: _Prices) -> bool:
     """Whether going on is worth it to ``one``, which need not pay for its own pressure."""
-    price = prices.of(one.rank)
+    price = prices.of(one)
+    if one.surely_pays > price:
+        return True
     if 0 < price >= one.gain:
         price -= _PER_PRESSURE * one.front.presses(one.deadline - now)
     return one.pays(price)
@@ -232,8 +248,8 @@ def _first(now: float, ready: Sequence[Front]) -> Candidate:
     waited for it where all its group can wait."""
     front = ready[0]
     first, worth, segment = front.best, front.worth, front.segment
-    size = min(front.size, worth.largest)
-    free = now + size * worth.seconds[segment]
+    size = front.size if front.size < worth.largest else worth.largest
+    free = now + size * front.step.seconds
     hurried = [
         one
         for front in ready
@@ -255,6 +271,6 @@ def _first(now: float, ready: Sequence[Front]) -> Candidate:
         for one in hurried
         if one.front is not first.front
         and now + one.needs() <= one.deadline < until + one.needs()
-        and one.front.worth.seconds[one.front.segment] <= spare
+        and one.front.step.seconds <= spare
     ]
     return min(lost, key=_order) if lost else first

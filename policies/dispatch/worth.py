@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from delen.dispatch import Figures, Task
 
 _STEPS = 200
@@ -20,13 +22,21 @@ _KEPT = 256
 """Plans of which the worths found are kept."""
 
 
+@dataclass(slots=True, eq=False)
+class Step:
+    """What a segment takes one task alone: typical ``seconds``, and ``late`` those with answering,
+    at the quantile that plans use."""
+
+    seconds: float = 0.0
+    late: float = 0.0
+
+
 class Worth:
     """The worth of the tasks of one model, and what its segments take one task alone.
 
-    ``seconds[k]`` is the typical time of segment k, ``through[k][l]`` that of k to l, and
-    ``late[k][l]`` that with answering, at the quantile that plans use. ``slowest`` is ``late`` of
-    all of them, ``largest`` the largest batch, and ``horizon`` the time to the deadline of a task
-    without one.
+    ``steps[k]`` is what segment k takes; all of them take ``full``, and ``slowest`` by ``late``. Of
+    these, segments k to l take ``shares[k][l]`` and ``late_shares[k][l]``. ``largest`` is the
+    largest batch, and ``horizon`` the time to the deadline of a task without one.
 
     The worth of a task with floor is its plan's accuracy over the time that the plan is expected
     to take from here, since nothing counts without its end. That of others is the steepest way on,
@@ -43,23 +53,24 @@ class Worth:
         self.figures = figures
         self.pace = figures.pace
         self.last = figures.exits - 1
+        self.steps = [Step() for _ in range(figures.exits)]
         self._work_out()
 
     def _work_out(self) -> None:
         figures = self.figures
         full, late = self._whole()
         segments = range(figures.exits)
-        self._typical = [figures.typical(k, k, 1) / full for k in segments]
-        self._late = [
-            [figures.late(k, max(k, end), 1) / late for end in segments] for k in segments
-        ]
-        self._shares = [
+        self.shares = [
             [figures.typical(k, max(k, end), 1) / full for end in segments] for k in segments
+        ]
+        self.late_shares = [
+            [figures.late(k, max(k, end), 1) / late for end in segments] for k in segments
         ]
         self.largest = figures.max_batch
         self._most: list[int | None] = [None] * figures.exits
         self._places: dict[tuple[int, int], float] = {}
-        self._found: dict[tuple[int, int, float | None], list[float | None]] = {}
+        self._plans: dict[tuple[int, int, float | None], float] = {}
+        self._ways: dict[tuple[int, int], list[float | None]] = {}
         self._take_in(full, late)
 
     def _whole(self) -> tuple[float, float]:
@@ -75,7 +86,7 @@ class Worth:
         if same and abs(late - self.slowest) <= _MOVED * late:
             return
         full = self.figures.typical(0, self.last, 1)
-        first, known = self.figures.typical(0, 0, 1), self._typical[0] * full
+        first, known = self.figures.typical(0, 0, 1), self.shares[0][0] * full
         if same and abs(first - known) <= _SAME * full:
             self._take_in(full, late)
         else:
@@ -85,9 +96,9 @@ class Worth:
         self.full = full
         self.slowest = late
         self.horizon = _HORIZON * full
-        self.seconds = [share * self.full for share in self._typical]
-        self.late = [[share * late for share in shares] for shares in self._late]
-        self.through = [[share * full for share in shares] for shares in self._shares]
+        for k, step in enumerate(self.steps):
+            step.seconds = self.shares[k][k] * full
+            step.late = self.late_shares[k][k] * late
 
     def most(self, segment: int) -> int:
         """The largest batch that takes no longer than the whole network takes one task."""
@@ -113,25 +124,30 @@ class Worth:
 
     def of(self, task: Task) -> float:
         """The accuracy that ``task`` is expected to gain in the time of the whole network."""
-        key = (task.segment, task.last, task.threshold if task.floor else -1.0)
-        found = self._found.get(key)
-        if found is None:
-            if len(self._found) >= _KEPT:
-                self._found.clear()
-            found = self._found[key] = [None] * (_STEPS + 1)
-        step = 0 if task.floor else round(task.confidence * _STEPS)
-        worth = found[step]
+        if task.floor:
+            return self._of_plan(task)
+        ways = self._ways.get((task.segment, task.last))
+        if ways is None:
+            ways = self._ways[task.segment, task.last] = [None] * (_STEPS + 1)
+        step = round(task.confidence * _STEPS)
+        worth = ways[step]
         if worth is None:
-            worth = self._of_plan(task) if task.floor else self._of_way_on(task, step / _STEPS)
-            found[step] = worth
+            worth = ways[step] = self._of_way_on(task, step / _STEPS)
         return worth
 
     def _of_plan(self, task: Task) -> float:
-        figures = self.figures
-        return figures.accuracies[task.last] / figures.expected(task) * self._whole()[0]
+        plan = (task.segment, task.last, task.threshold)
+        worth = self._plans.get(plan)
+        if worth is None:
+            if len(self._plans) >= _KEPT:
+                self._plans.clear()
+            seconds = self.figures.expected(task)
+            worth = self.figures.accuracies[task.last] / seconds * self._whole()[0]
+            self._plans[plan] = worth
+        return worth
 
     def _of_way_on(self, task: Task, confidence: float) -> float:
-        exit, accuracy, shares = task.exit, self.figures.accuracy_after, self._shares[task.segment]
+        exit, accuracy, shares = task.exit, self.figures.accuracy_after, self.shares[task.segment]
         now = accuracy(exit, confidence, exit) if exit >= 0 else 0.0
         ways = range(task.segment, task.last + 1)
         return max([(accuracy(exit, confidence, way) - now) / shares[way] for way in ways])

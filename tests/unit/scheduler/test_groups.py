@@ -24,7 +24,7 @@ def test_groups_are_by_model_and_segment_and_empty_ones_are_not_there(make_task:
     assert set(groups.view) == {KEY, Key("m", 1), Key("other", 0)}
     assert len(groups) == 4
     assert groups.places[tasks[1].id].group.key == ("m", 1)
-    assert groups.take([tasks[1].id]) == (tasks[1],)
+    assert groups.take(tasks[1].id) is tasks[1]
     assert Key("m", 1) not in groups.view
     assert tasks[1].id not in groups
 
@@ -40,8 +40,8 @@ def test_what_does_not_wait_cannot_be_removed(make_task: MakeTask) -> None:
     groups, task = Groups(), make_task()
     groups.add(task, 1.0)
     with pytest.raises(KeyError):
-        groups.take([task.id, 300])
-    assert groups.take([task.id]) == (task,)
+        groups.take(300)
+    assert groups.take(task.id) is task
 
 
 ranks = st.tuples(
@@ -68,19 +68,8 @@ def test_a_group_is_ordered_as_the_reference_whatever_leaves(
         gone = random.sample(reference.tasks, count)
         for task in gone:
             reference.remove(task)
-        assert groups.take([task.id for task in gone]) == tuple(gone)
+        assert [groups.take(task.id) for task in gone] == gone
     assert not groups.view
-
-
-def test_a_long_queue_that_is_served_from_the_front_keeps_no_places(make_task: MakeTask) -> None:
-    groups = Groups()
-    for _ in range(1000):
-        groups.add(make_task(), 1.0)
-    group = groups.view[KEY]
-    for _ in range(900):
-        groups.take([group.first(1)[0].id])
-    assert len(group._ranked) <= 2 * len(group) + 64
-    assert [task.id for task in group] == list(range(900, 1000))
 
 
 def test_the_seconds_before_a_task_are_those_of_what_ranks_before(make_task: MakeTask) -> None:
@@ -91,5 +80,5 @@ def test_the_seconds_before_a_task_are_those_of_what_ranks_before(make_task: Mak
     assert group.seconds_before(5, False, 2.5) == pytest.approx(1.0)
     assert group.seconds_before(4, False, inf) == 0.0
     assert group.seconds_before(6, False, 0.0) == pytest.approx(2.0)
-    groups.take([group.first(1)[0].id])
+    groups.take(group.first(1)[0].id)
     assert group.seconds_before(5, False, 2.5) == pytest.approx(0.5)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from math import inf
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +25,7 @@ def test_it_finds_the_least_value_of_those_that_are_there(steps: Steps) -> None:
         else:
             heap.add(id, value)
             known[id] = value
-        expected = min(((value, id) for id, value in known.items()), default=None)
+        expected = min(((value, id) for id, value in known.items()), default=(inf, -1))
         assert heap.first() == expected
         assert len(heap) == len(known)
 

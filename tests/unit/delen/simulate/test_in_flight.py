@@ -10,7 +10,7 @@ from delen.simulate.in_flight import InFlight
 
 
 def batch(number: int) -> Batch:
-    return Batch(Key("m", number), (), 0.0, 0.0)
+    return Batch(Key("m", number), (), 0.0, 0.0, 0.0, [0.0])
 
 
 def test_one_alone_takes_its_time() -> None:

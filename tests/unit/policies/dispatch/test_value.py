@@ -274,7 +274,7 @@ def test_nothing_is_kept_of_a_model_that_was_unloaded(world):
     world.wait(0)
     world.ask(policy)
     fronts = policy._fronts
-    assert set(fronts._worths) == {key.model for key in fronts._fronts} | {"m"} == {"m"}
+    assert set(fronts._worths) == {group.key.model for group in fronts._fronts} | {"m"} == {"m"}
 
 
 def test_what_has_waited_long_is_answered_with_what_it_has(world):

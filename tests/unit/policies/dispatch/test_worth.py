@@ -39,8 +39,8 @@ def test_a_slowdown_changes_times_and_not_worths(world, figures):
     assert worth.full == pytest.approx(0.03)
     worth.renew()
     assert worth.full == pytest.approx(0.06)
-    assert worth.seconds == pytest.approx([0.02] * 3)
-    assert worth.late[0][2] == pytest.approx(0.06)
+    assert [step.seconds for step in worth.steps] == pytest.approx([0.02] * 3)
+    assert [step.late for step in worth.steps] == pytest.approx([0.02] * 3)
     assert worth.of(world.wait(1)) == before
     assert worth.of(world.wait(1, confidence=0.25)) == pytest.approx(3 * 0.3 * 0.75)
 
@@ -74,6 +74,6 @@ def test_another_profile_is_worked_out_anew(world, figures):
     figures.seconds, figures.max_batch = (0.03, 0.001, 0.02), 2
     worth.renew()
     assert worth.full == pytest.approx(0.051)
-    assert worth.seconds == pytest.approx([0.03, 0.001, 0.02])
+    assert [step.seconds for step in worth.steps] == pytest.approx([0.03, 0.001, 0.02])
     assert worth.most(1) == 2
     assert worth.of(world.wait(1)) != before
