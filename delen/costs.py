@@ -104,10 +104,6 @@ class Costs:
         return self._tables.profile
 
     @property
-    def slowdown(self) -> Slowdown:
-        return self._belief[0]
-
-    @property
     def energy(self) -> EnergyAccount:
         return self._tables.energy
 
@@ -171,7 +167,8 @@ class Costs:
 
     def _believe(self, slowdown: Slowdown) -> None:
         """Keep also what many ask of ``slowdown`` while it is believed: its mean and quantile."""
-        self._belief = slowdown, slowdown.mean, slowdown.high(self.level)
+        self.slowdown = slowdown
+        self._belief = slowdown.mean, slowdown.high(self.level)
 
     def _take_in(self, corun: CoRun) -> None:
         if corun is not self.corun:
@@ -187,7 +184,7 @@ class Costs:
         last and errs to the safe side when they do not.
         """
         sums = self._tables.sums.get(batch) or self._sum(batch)
-        _, mean, highest = self._belief
+        mean, highest = self._belief
         by_profile = (sums.high[last + 1] - sums.high[first]) * mean
         by_today = (sums.median[last + 1] - sums.median[first]) * highest
         return self.pace * (by_profile if by_profile > by_today else by_today)
@@ -199,12 +196,12 @@ class Costs:
     def usual(self, first: int, last: int, batch: int) -> float:
         """As ``latency``, but without the spread of the slowdown: only its mean."""
         high = (self._tables.sums.get(batch) or self._sum(batch)).high
-        return (high[last + 1] - high[first]) * self._belief[1] * self.pace
+        return (high[last + 1] - high[first]) * self._belief[0] * self.pace
 
     def typical(self, first: int, last: int, batch: int) -> float:
         """Seconds for segments ``first`` to ``last`` at the median and the mean slowdown."""
         median = (self._tables.sums.get(batch) or self._sum(batch)).median
-        return (median[last + 1] - median[first]) * self._belief[1] * self.pace
+        return (median[last + 1] - median[first]) * self._belief[0] * self.pace
 
     def _sum(self, batch: int) -> _Sums:
         tables = self._tables
