@@ -240,11 +240,11 @@ class Costs:
     def energy_at_most(self, first: int, last: int, batch: int) -> float | None:
         """Joules of one sample at quantile ``level`` of what batches have taken lately, alone or
         in a batch of this size, whichever is more; None if unknown."""
-        alone = self.planned_energy(first, last, 1)
-        together = alone if batch == 1 else self.planned_energy(first, last, batch)
-        if alone is None or together is None:
-            return None
-        return max(alone, together) * self.dearness.high(self.level)
+        most = self.planned_energy(first, last, 1)
+        if batch > 1 and most is not None:
+            together = self.planned_energy(first, last, batch)
+            most = None if together is None else max(most, together)
+        return None if most is None else most * self.dearness.high(self.level)
 
     def energies(self) -> tuple[float | None, ...]:
         """Cumulative joules of one sample alone at each exit."""

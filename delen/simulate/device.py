@@ -110,8 +110,7 @@ class Device:
 
     def slowness(self, now: float) -> float:
         """How many times slower everything is; ``now`` may not fall."""
-        while self._slow and self._slow[0].end <= now:
-            self._slow.pop(0)
-        if self._slow and self._slow[0].start <= now:
-            return self._slow[0].factor
-        return 1.0
+        slow = self._slow
+        while slow and slow[0].end <= now:
+            slow.pop(0)
+        return slow[0].factor if slow and slow[0].start <= now else 1.0

@@ -46,9 +46,9 @@ class InFlight:
         self._at = now
 
     def _look_ahead(self) -> None:
-        left = self._left
-        if left:
-            self._factor = self._corun[min(len(left), len(self._corun)) - 1]
-            self.next_end = self._at + min(left) * self._factor
-        else:
+        left, corun = self._left, self._corun
+        if not left:
             self.next_end = inf
+            return
+        self._factor = corun[len(left) - 1] if len(left) < len(corun) else corun[-1]
+        self.next_end = self._at + min(left) * self._factor
