@@ -74,7 +74,7 @@ class Plan(NamedTuple):
     def taking(self, latency: float) -> Plan:
         """The same plan where it is predicted to take so many seconds."""
         exit, threshold, _, *others = self
-        return Plan(exit, threshold, latency, *others)
+        return Plan._make((exit, threshold, latency, *others))
 
 
 @dataclass(frozen=True, slots=True)

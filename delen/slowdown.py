@@ -40,7 +40,9 @@ class Slowdown:
         elif ratio > most:
             ratio = most
         surprise = ratio - mean
-        return Slowdown(mean + _GAIN * surprise, (1 - _GAIN) * (self.variance + _GAIN * surprise**2))
+        return Slowdown(
+            mean + _GAIN * surprise, (1 - _GAIN) * (self.variance + _GAIN * surprise**2)
+        )
 
     def relaxed(self, elapsed: float) -> Slowdown:
         """The belief ``elapsed`` seconds later with nothing seen meanwhile.
