@@ -39,6 +39,7 @@ class _Tables:
     profile: Profile
     energy: EnergyAccount
     stale: str | None
+    admit: float
     answer: float
     sums: dict[int, _Sums] = field(default_factory=dict)
     costs: dict[tuple[int, int], SegmentCost] = field(default_factory=dict)
@@ -97,11 +98,7 @@ class Costs:
         """How many times longer what starts now takes than alone."""
         self._others = 0
         self._relaxed_at: float | None = None
-        self._tables = _Tables(profile.as_served(), energy, None, profile.answer.at(level))
-
-    @property
-    def profile(self) -> Profile:
-        return self._tables.profile
+        self._look_up(profile, energy, None)
 
     @property
     def energy(self) -> EnergyAccount:
@@ -122,8 +119,7 @@ class Costs:
         ``stale`` says why the profile is not really that of the device, where it is not. The
         slowdown and what is known of lanes start afresh.
         """
-        served, answer = profile.as_served(), profile.answer.at(self.level)
-        self._tables = _Tables(served, energy, stale, answer)
+        self._look_up(profile, energy, stale)
         self._believe(Slowdown())
         self.dearness = Slowdown()
         self._take_in(CoRun.of(profile.corun, self.lanes))
@@ -164,6 +160,12 @@ class Costs:
             self.dearness = self.dearness.relaxed(elapsed)
             self._take_in(self.corun.relaxed(elapsed))
         self._relaxed_at = now
+
+    def _look_up(self, profile: Profile, energy: EnergyAccount, stale: str | None) -> None:
+        served = profile.as_served()
+        admit, answer = served.host_costs.request, served.answer.at(self.level)
+        self._tables = _Tables(served, energy, stale, admit, answer)
+        self.profile = served
 
     def _believe(self, slowdown: Slowdown) -> None:
         """Keep also what many ask of ``slowdown`` while it is believed: its mean and quantile."""
@@ -216,7 +218,7 @@ class Costs:
 
     def admitting(self) -> float:
         """Seconds from a request's coming until it waits."""
-        return self._tables.profile.host_costs.request * self.slowdown.mean
+        return self._tables.admit * self.slowdown.mean
 
     def answering(self) -> float:
         """Seconds from the last segment's end to the answer, at the quantile plans use."""
