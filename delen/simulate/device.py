@@ -102,7 +102,8 @@ class Device:
         if table is None:
             cost = self._profiles[model].cost(segment, batch)
             table = self._tables[key] = durations(cost.latency).tolist()
-        return self._noise.draw(table) * self.slowness(now)
+        drawn = self._noise.draw(table)
+        return drawn * self.slowness(now) if self._slow else drawn
 
     def answering(self, model: str) -> float:
         """Seconds from a segment's end to the answer."""
