@@ -13,8 +13,9 @@ class Host:
     """When the daemon's own code is done with what it has to do. Times are in seconds.
 
     It does one thing after the other, as Python does, and each takes as many times longer as
-    ``slowness`` says of its start (None: it is never slow). What is ready first goes first; but before a batch that has
-    ended, and waits for the host, go no more requests and replies than there are readers.
+    ``slowness`` says of its start (None: it is never slow). What is ready first goes first; but
+    before a batch that has ended, and waits for the host, go no more requests and replies than
+    there are readers.
     """
 
     def __init__(
