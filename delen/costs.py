@@ -39,6 +39,7 @@ class _Tables:
     profile: Profile
     energy: EnergyAccount
     stale: str | None
+    admit: float
     answer: float
     sums: dict[int, _Sums] = field(default_factory=dict)
     costs: dict[tuple[int, int], SegmentCost] = field(default_factory=dict)
@@ -97,15 +98,7 @@ class Costs:
         """How many times longer what starts now takes than alone."""
         self._others = 0
         self._relaxed_at: float | None = None
-        self._tables = _Tables(profile.as_served(), energy, None, profile.answer.at(level))
-
-    @property
-    def profile(self) -> Profile:
-        return self._tables.profile
-
-    @property
-    def slowdown(self) -> Slowdown:
-        return self._belief[0]
+        self._look_up(profile, energy, None)
 
     @property
     def energy(self) -> EnergyAccount:
@@ -126,8 +119,7 @@ class Costs:
         ``stale`` says why the profile is not really that of the device, where it is not. The
         slowdown and what is known of lanes start afresh.
         """
-        served, answer = profile.as_served(), profile.answer.at(self.level)
-        self._tables = _Tables(served, energy, stale, answer)
+        self._look_up(profile, energy, stale)
         self._believe(Slowdown())
         self.dearness = Slowdown()
         self._take_in(CoRun.of(profile.corun, self.lanes))
@@ -169,9 +161,16 @@ class Costs:
             self._take_in(self.corun.relaxed(elapsed))
         self._relaxed_at = now
 
+    def _look_up(self, profile: Profile, energy: EnergyAccount, stale: str | None) -> None:
+        served = profile.as_served()
+        admit, answer = served.host_costs.request, served.answer.at(self.level)
+        self._tables = _Tables(served, energy, stale, admit, answer)
+        self.profile = served
+
     def _believe(self, slowdown: Slowdown) -> None:
         """Keep also what many ask of ``slowdown`` while it is believed: its mean and quantile."""
-        self._belief = slowdown, slowdown.mean, slowdown.high(self.level)
+        self.slowdown = slowdown
+        self._belief = slowdown.mean, slowdown.high(self.level)
 
     def _take_in(self, corun: CoRun) -> None:
         if corun is not self.corun:
@@ -187,7 +186,7 @@ class Costs:
         last and errs to the safe side when they do not.
         """
         sums = self._tables.sums.get(batch) or self._sum(batch)
-        _, mean, highest = self._belief
+        mean, highest = self._belief
         by_profile = (sums.high[last + 1] - sums.high[first]) * mean
         by_today = (sums.median[last + 1] - sums.median[first]) * highest
         return self.pace * (by_profile if by_profile > by_today else by_today)
@@ -199,12 +198,12 @@ class Costs:
     def usual(self, first: int, last: int, batch: int) -> float:
         """As ``latency``, but without the spread of the slowdown: only its mean."""
         high = (self._tables.sums.get(batch) or self._sum(batch)).high
-        return (high[last + 1] - high[first]) * self._belief[1] * self.pace
+        return (high[last + 1] - high[first]) * self._belief[0] * self.pace
 
     def typical(self, first: int, last: int, batch: int) -> float:
         """Seconds for segments ``first`` to ``last`` at the median and the mean slowdown."""
         median = (self._tables.sums.get(batch) or self._sum(batch)).median
-        return (median[last + 1] - median[first]) * self._belief[1] * self.pace
+        return (median[last + 1] - median[first]) * self._belief[0] * self.pace
 
     def _sum(self, batch: int) -> _Sums:
         tables = self._tables
@@ -219,7 +218,7 @@ class Costs:
 
     def admitting(self) -> float:
         """Seconds from a request's coming until it waits."""
-        return self._tables.profile.host_costs.request * self.slowdown.mean
+        return self._tables.admit * self.slowdown.mean
 
     def answering(self) -> float:
         """Seconds from the last segment's end to the answer, at the quantile plans use."""
@@ -243,11 +242,11 @@ class Costs:
     def energy_at_most(self, first: int, last: int, batch: int) -> float | None:
         """Joules of one sample at quantile ``level`` of what batches have taken lately, alone or
         in a batch of this size, whichever is more; None if unknown."""
-        alone = self.planned_energy(first, last, 1)
-        together = alone if batch == 1 else self.planned_energy(first, last, batch)
-        if alone is None or together is None:
-            return None
-        return max(alone, together) * self.dearness.high(self.level)
+        most = self.planned_energy(first, last, 1)
+        if batch > 1 and most is not None:
+            together = self.planned_energy(first, last, batch)
+            most = None if together is None else max(most, together)
+        return None if most is None else most * self.dearness.high(self.level)
 
     def energies(self) -> tuple[float | None, ...]:
         """Cumulative joules of one sample alone at each exit."""

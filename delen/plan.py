@@ -71,6 +71,11 @@ class Plan(NamedTuple):
     nearest: Nearest | None = None
     price: float = 0.0
 
+    def taking(self, latency: float) -> Plan:
+        """The same plan where it is predicted to take so many seconds."""
+        exit, threshold, _, *others = self
+        return Plan._make((exit, threshold, latency, *others))
+
 
 @dataclass(frozen=True, slots=True)
 class Preview:

@@ -29,5 +29,5 @@ def _check(decision: object, view: ExitView) -> None:
     """ValueError unless ``decision``, from a plug-in, can be followed."""
     if not isinstance(decision, Decision) or decision.reason not in _REASONS:
         raise ValueError(f"the policy gave {decision!r}, which is no decision")
-    if view.next_exit is None and not decision.stop:
+    if decision.reason is None and view.next_exit is None:
         raise ValueError(f"the policy went on at exit {view.exit}, where the plan ends")

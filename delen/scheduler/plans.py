@@ -42,7 +42,7 @@ class Plans:
         if kept is not None:
             if kept.exit != deepest:
                 latency = self._planner.arrival(kept.exit, self._costs, delay, waits)
-            return kept._replace(latency=latency)
+            return kept.taking(latency)
         plan = self._planner.plan(bounds, self._costs, delay, guaranteed, price, waits)
         if plan.infeasible is None:
             if len(self._kept) >= _KEPT:

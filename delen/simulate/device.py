@@ -102,7 +102,8 @@ class Device:
         if table is None:
             cost = self._profiles[model].cost(segment, batch)
             table = self._tables[key] = durations(cost.latency).tolist()
-        return self._noise.draw(table) * self.slowness(now)
+        drawn = self._noise.draw(table)
+        return drawn * self.slowness(now) if self._slow else drawn
 
     def answering(self, model: str) -> float:
         """Seconds from a segment's end to the answer."""
@@ -110,8 +111,7 @@ class Device:
 
     def slowness(self, now: float) -> float:
         """How many times slower everything is; ``now`` may not fall."""
-        while self._slow and self._slow[0].end <= now:
-            self._slow.pop(0)
-        if self._slow and self._slow[0].start <= now:
-            return self._slow[0].factor
-        return 1.0
+        slow = self._slow
+        while slow and slow[0].end <= now:
+            slow.pop(0)
+        return slow[0].factor if slow and slow[0].start <= now else 1.0

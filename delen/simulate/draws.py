@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
+
+import numpy as np
 
 from delen.errors import ModelNotFound
 from delen.simulate.model import SimulatedModel
@@ -11,20 +14,17 @@ from delen.simulate.trace import Trace
 
 def draw_samples(
     trace: Trace, models: Mapping[str, SimulatedModel], default: str, seed: int
-) -> list[int]:
+) -> array[int]:
     """The sample that each request is about, the same in every run of one seed.
 
     ModelNotFound naming a model that is not among ``models``.
     """
-    rows: dict[str, list[int]] = {}
-    for row, arrival in enumerate(trace.arrivals):
-        rows.setdefault(arrival.model or default, []).append(row)
-    samples = [0] * len(trace)
-    for name, of_model in rows.items():
+    asked = [arrival.model or default for arrival in trace]
+    samples = np.empty(len(asked), np.int64)
+    for name in dict.fromkeys(asked):
         if name not in models:
             known = ", ".join(sorted(models))
             raise ModelNotFound(f"the trace asks for the model {name!r}; simulated: {known}")
-        drawn = models[name].population.draw(len(of_model), seed).tolist()
-        for row, sample in zip(of_model, drawn, strict=True):
-            samples[row] = sample
-    return samples
+        rows = np.array([other == name for other in asked], bool)
+        samples[rows] = models[name].population.draw(int(rows.sum()), seed)
+    return array("q", samples.tobytes())

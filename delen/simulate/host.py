@@ -13,11 +13,14 @@ class Host:
     """When the daemon's own code is done with what it has to do. Times are in seconds.
 
     It does one thing after the other, as Python does, and each takes as many times longer as
-    ``slowness`` says of its start. What is ready first goes first; but before a batch that has
-    ended, and waits for the host, go no more requests and replies than there are readers.
+    ``slowness`` says of its start (None: it is never slow). What is ready first goes first; but
+    before a batch that has ended, and waits for the host, go no more requests and replies than
+    there are readers.
     """
 
-    def __init__(self, settings: DeviceSettings, slowness: Callable[[float], float]) -> None:
+    def __init__(
+        self, settings: DeviceSettings, slowness: Callable[[float], float] | None = None
+    ) -> None:
         self.free = 0.0
         """When it is done with all that it has begun."""
         self._slowness = slowness
@@ -36,7 +39,9 @@ class Host:
     def occupy(self, ready: float, seconds: float) -> float:
         """Do what is ``ready`` then and takes so many ``seconds``. When it is done."""
         began = ready if ready > self.free else self.free
-        self.free = began + seconds * self._slowness(began) if seconds else began
+        if self._slowness is not None:
+            seconds *= self._slowness(began)
+        self.free = began + seconds
         return self.free
 
     def read(self, ready: float, ended: float) -> float:

@@ -33,10 +33,14 @@ class InFlight:
 
     def end(self) -> tuple[float, Batch]:
         """Take out the one that ends at ``next_end``, and when it started."""
-        first = self._left.index(min(self._left))
-        del self._left[first]
-        self._advance(self.next_end)
-        self._look_ahead()
+        now, left = self.next_end, self._left
+        first = left.index(min(left))
+        del left[first]
+        if left:
+            self._advance(now)
+            self._look_ahead()
+        else:
+            self.next_end = inf
         return self._started.pop(first)
 
     def _advance(self, now: float) -> None:
@@ -46,9 +50,6 @@ class InFlight:
         self._at = now
 
     def _look_ahead(self) -> None:
-        left = self._left
-        if left:
-            self._factor = self._corun[min(len(left), len(self._corun)) - 1]
-            self.next_end = self._at + min(left) * self._factor
-        else:
-            self.next_end = inf
+        left, corun = self._left, self._corun
+        self._factor = corun[len(left) - 1] if len(left) < len(corun) else corun[-1]
+        self.next_end = self._at + min(left) * self._factor

@@ -62,7 +62,8 @@ class Ledger:
         self._as_planned[row] = job.as_planned(exit, confidence)
 
     def outcomes(self, policy_failures: int, failures: tuple[str, ...]) -> Outcomes:
-        """All rows as columns. A bound that was not asked is never missed."""
+        """All rows as columns, which are those that were written. A bound that was not asked is
+        never missed."""
         trace = self._trace
         tenants = trace.tenants
         index = {name: number for number, name in enumerate(tenants)}
@@ -70,8 +71,8 @@ class Ledger:
         caps = np.array([np.inf if b.max_latency is None else b.max_latency for b in bounds])
         joules = np.array([np.inf if b.max_energy is None else b.max_energy for b in bounds])
         has_floor = np.array([b.min_accuracy is not None for b in bounds], bool)
-        fate, latency = np.array(self._fate), np.array(self._latency)
-        energy = np.array(self._energy)
+        fate, latency = np.asarray(self._fate), np.asarray(self._latency)
+        energy = np.asarray(self._energy)
         answered, within_joules = fate == Fate.ANSWERED, energy <= joules
         return Outcomes(
             policy=self._policy,
@@ -79,17 +80,17 @@ class Ledger:
             tenants=tenants,
             tenant=np.array([index[arrival.tenant] for arrival in trace], np.int32),
             arrived=np.array([arrival.time for arrival in trace], np.float64),
-            ended=np.array(self._ended),
+            ended=np.asarray(self._ended),
             fate=fate,
-            exit=np.array(self._exit),
+            exit=np.asarray(self._exit),
             latency=latency,
             energy=energy,
-            seconds=np.array(self._seconds),
-            correct=np.array(self._correct),
+            seconds=np.asarray(self._seconds),
+            correct=np.asarray(self._correct),
             missed_latency=answered & (latency > caps),
-            missed_accuracy=answered & has_floor & ~np.array(self._as_planned, bool),
+            missed_accuracy=answered & has_floor & (np.asarray(self._as_planned) == 0),
             missed_energy=answered & np.isfinite(joules) & ~within_joules,
-            decision_seconds=np.array(self._decisions),
+            decision_seconds=np.asarray(self._decisions),
             policy_failures=policy_failures,
             failures=failures,
             slowdown=self._slowdown / self._batches if self._batches else None,

@@ -78,7 +78,7 @@ class _Run:
         self._device = Device(
             {name: model.actual for name, model in models.items()}, device, settings.seed
         )
-        self._host = Host(device, self._device.slowness)
+        self._host = Host(device, self._device.slowness if device.slow else None)
         self._running = InFlight(device.corun)
         self._scheduler = Scheduler(
             policy,

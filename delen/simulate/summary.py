@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,37 +20,29 @@ def summarise(
     ``weights`` are the tenants' (1 where not named), by which is judged how evenly the device was
     shared out (``delen.fairness``).
     """
-    parts = {
-        name: outcomes[outcomes.tenant == index] for index, name in enumerate(outcomes.tenants)
-    }
+    tenants, time, energy = {}, [], []
+    for index, name in enumerate(outcomes.tenants):
+        part = outcomes[outcomes.tenant == index]
+        weight = (weights or {}).get(name, 1.0)
+        tenants[name] = _figures(part)
+        time.append(_use(part, weight, part.seconds))
+        energy.append(_use(part, weight, part.energy))
     decisions = 1e6 * outcomes.decision_seconds
     return {
         "policy": outcomes.policy,
         **_figures(outcomes),
         "upper_bound": upper_bound,
-        "tenants": {name: _figures(part) for name, part in parts.items()},
-        "fairness": {
-            "time": _fairness(parts, weights or {}, "seconds"),
-            "energy": _fairness(parts, weights or {}, "energy"),
-        },
+        "tenants": tenants,
+        "fairness": {"time": fairness(time), "energy": fairness(energy)},
         "decision_us": {"p50": quantile(decisions, 0.5), "p99": quantile(decisions, 0.99)},
         "slowdown": outcomes.slowdown,
         "policy_failures": outcomes.policy_failures,
     }
 
 
-def _fairness(
-    parts: Mapping[str, Outcomes], weights: Mapping[str, float], used: Literal["seconds", "energy"]
-) -> float | None:
-    return fairness(
-        Use(
-            weights.get(name, 1.0),
-            float(getattr(part, used).sum()),
-            int(part.answered.sum()),
-            int(np.isin(part.fate, (Fate.OVERLOADED, Fate.GIVEN_UP)).sum()),
-        )
-        for name, part in parts.items()
-    )
+def _use(part: Outcomes, weight: float, used: NDArray[np.float64]) -> Use:
+    turned_away = np.isin(part.fate, (Fate.OVERLOADED, Fate.GIVEN_UP))
+    return Use(weight, float(used.sum()), int(part.answered.sum()), int(turned_away.sum()))
 
 
 def _figures(part: Outcomes) -> dict[str, Any]:
