@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
+PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 .PHONY: serve test zoo check bench plot clean
 .DELETE_ON_ERROR:
 
@@ -9,8 +10,8 @@ serve: $(VENV)/.daemon ## install what serving needs and start the daemon
 	$(BIN)/delen-daemon
 
 test: $(VENV)/.test check ## run all checks and tests
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile tests/unit tests/multiexit_models
-	$(BIN)/pytest tests/integration tests/e2e
+	OMP_NUM_THREADS=1 $(PYTEST) tests/multiexit_models tests/unit
+	$(PYTEST) tests/e2e tests/integration
 
 zoo: $(VENV)/.test ## export every network of the zoo and hold it against torch
 	$(BIN)/pytest tests/multiexit_models/test_export_zoo.py -m 'zoo or not zoo'

@@ -23,6 +23,7 @@ log = logging.getLogger("delen.http")
 
 _REQUEST_TIMEOUT = 10.0
 _SHUTDOWN_TIMEOUT = 2.0
+_CALL_AGAIN = 0.05
 _LARGEST_HEAD = 65_536
 _NOT_YET_ACCEPTED = 1024
 """Connections that may wait in the kernel. Where they are too many, TCP tries again after a second,
@@ -47,6 +48,7 @@ class HttpServer:
         self._kept = max(1, connections // 3)  # two addresses leave room for those that work
         self._make_connection = partial(Connection, Places(connections, _SURPLUS), Departures())
         self._servers: list[wsgi.Server] = []
+        self._addresses: list[tuple[socket.AddressFamily, Any]] = []
         self._runners: list[threading.Thread] = []
         self._socket_file: Path | None = None
 
@@ -68,7 +70,7 @@ class HttpServer:
         if file.exists():
             if not stat.S_ISSOCK(file.stat().st_mode):
                 raise ConfigError(f"server.socket {path} exists and is no socket")
-            if _answers(path):
+            if _answers(socket.AF_UNIX, path):
                 return None
             file.unlink()
         if not file.parent.is_dir():
@@ -98,6 +100,7 @@ class HttpServer:
             log.error("%s", error)
             return None
         self._servers.append(server)
+        self._addresses.append((server.socket.family, server.socket.getsockname()))
         return server
 
     def start(self) -> None:
@@ -108,8 +111,13 @@ class HttpServer:
 
     def stop(self) -> None:
         """Stop listening and wait for the requests under way."""
-        for server in self._servers:
-            server.stop()
+        stopping = [threading.Thread(target=server.stop) for server in self._servers]
+        for thread in stopping:
+            thread.start()
+        for address, thread in zip(self._addresses, stopping, strict=True):
+            while thread.is_alive():
+                _answers(*address)  # a server that waits for clients looks up when one comes
+                thread.join(_CALL_AGAIN)
         for runner in self._runners:
             runner.join(_SHUTDOWN_TIMEOUT)
         if self._socket_file is not None:
@@ -128,11 +136,11 @@ def _allow_files(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
+def _answers(family: socket.AddressFamily, address: Any) -> bool:
+    with socket.socket(family) as probe:
         probe.settimeout(1.0)
         try:
-            probe.connect(path)
+            probe.connect(address)
         except OSError:
             return False
         return True

@@ -28,8 +28,7 @@ from tests.sensors import SensorTree, make_tree
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHIPPED_BUNDLE = REPOSITORY / "multiexit_models" / "bundles" / "cifar10-resnet"
-DEADLINE = 30.0
-START_DEADLINE = 120.0
+DEADLINE = 120.0
 METERED_WATTS = {"VDD_IN": 7.5, "VDD_CPU_GPU_CV": 2.0, "VDD_SOC": 1.5}
 _URL = re.compile(r"(?:http|unix)://[^\s\"]+")
 
@@ -167,7 +166,7 @@ class Daemon:
                 raise AssertionError(f"the daemon ended without {text!r} in its log:\n{log}")
             return log if log.count(text) >= times else ""
 
-        return str(wait_until(found, f"{text!r} in the log", START_DEADLINE))
+        return str(wait_until(found, f"{text!r} in the log", DEADLINE))
 
     def configure(self, changes: Config) -> None:
         """Change the configuration file; SIGHUP makes the daemon read it."""
@@ -259,7 +258,7 @@ class Launcher:
             cwd=file.parent,
             capture_output=True,
             text=True,
-            timeout=START_DEADLINE,
+            timeout=DEADLINE,
         )
 
     def stop(self, daemon: Daemon) -> None:
@@ -283,6 +282,20 @@ class Launcher:
 def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One state folder for all, so that this device is profiled once."""
     return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="session")
+def own_state(state: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Makes state folders that share no more than the profiles."""
+    profiles = state / "profiles"
+    profiles.mkdir(exist_ok=True)
+
+    def make() -> Path:
+        folder = tmp_path_factory.mktemp("state")
+        (folder / "profiles").symlink_to(profiles)
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

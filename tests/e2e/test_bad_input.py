@@ -562,7 +562,7 @@ def test_clients_that_leave_at_once_leave_nothing_behind(
                 reset = struct.pack("ii", 1, 0)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
 
-    threads = [threading.Thread(target=leave, args=[number]) for number in range(60)]
+    threads = [threading.Thread(target=leave, args=[number]) for number in range(24)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -49,10 +49,10 @@ def start(environment: Callable[..., dict[str, str]], tmp_path: Path) -> Iterato
 
 @pytest.fixture
 def trace(tmp_path: Path) -> Path:
-    """2.9 s of three tenants in turn: one with a cap nobody misses, one with none, and one whose
+    """1.5 s of three tenants in turn: one with a cap nobody misses, one with none, and one whose
     cap nothing can keep."""
     rows = ["camera,left,60000", "phone,,", "dreamer,,0.001"]
-    return _write(tmp_path / "trace.csv", [f"{0.1 * n:.1f},{rows[n % 3]}" for n in range(ROWS)])
+    return _write(tmp_path / "trace.csv", [f"{0.05 * n:.2f},{rows[n % 3]}" for n in range(ROWS)])
 
 
 @pytest.fixture

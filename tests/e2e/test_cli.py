@@ -223,13 +223,19 @@ def test_profile_writes_where_it_is_told_and_shows_progress(delen: Run, tmp_path
     assert str(file) in ended.stderr
 
 
-def test_profile_goes_to_the_state_folder_by_default(delen: Run, tmp_path: Path) -> None:
+def test_profile_goes_to_the_state_folder_by_default(
+    delen: Run, tiny_bundle: Path, tmp_path: Path
+) -> None:
     config = tmp_path / "delen.toml"
     config.write_text('[device]\nthreads = 1\n[log]\nlevel = "error"\n')
-    ended = delen("profile", "--quick", "--config", config)
+    state = tmp_path / "state"
+    ended = delen(
+        "profile", "--quick", "--config", config, "--bundle", tiny_bundle,
+        DELEN_STATE__PATH=str(state),
+    )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     written = Path(ended.stderr.rpartition("written to ")[2].strip())
-    assert written.is_file()
+    assert [written] == list(state.rglob("*.json"))
     assert "segment" in ended.stdout
 
 

@@ -84,9 +84,12 @@ class Board:
 
 @pytest.fixture(scope="module")
 def board(
-    launcher: Any, npy: Callable[..., bytes], tmp_path_factory: pytest.TempPathFactory
+    launcher: Any,
+    npy: Callable[..., bytes],
+    own_state: Callable[[], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Board]:
-    folder = tmp_path_factory.mktemp("board")
+    folder, state = tmp_path_factory.mktemp("board"), own_state()
     tree = make_tree(folder / "root", "orin-nx", {"VDD_IN": IDLE})
     busy = threading.Event()
     with play(tree, lambda elapsed: tree.spread(BUSY if busy.is_set() else IDLE)):
@@ -94,10 +97,10 @@ def board(
             {
                 "server": {"max_backlog_seconds": 1000.0},
                 "power": {"root": str(tree.root)},
-                "state": {"path": str(folder / "state")},
+                "state": {"path": str(state)},
             }
         )
-        yield Board(daemon, tree, folder / "state", npy, busy)
+        yield Board(daemon, tree, state, npy, busy)
         launcher.stop(daemon)
     assert "Traceback" not in daemon.log(), daemon.log()
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Image8 = NDArray[np.uint8]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -245,7 +245,7 @@ def test_threads_share_a_client_and_get_their_own_answers(
     expected = [client.infer(image).probabilities for image in images]
 
     def ask(thread: int) -> None:
-        for number in range(20):
+        for number in range(10):
             which = (7 * thread + number) % len(images)
             result = client.infer(images[which], stream=f"s{thread}")
             assert result.index == int(expected[which].argmax())

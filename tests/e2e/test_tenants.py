@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,12 +22,9 @@ BACKLOG = 0.05
 
 
 @pytest.fixture(scope="module")
-def start(
-    launcher: Launcher, daemon: Daemon, state: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[], Daemon]:
+def start(launcher: Launcher, own_state: Callable[[], Path]) -> Callable[[], Daemon]:
     """Starts daemons that keep their tenants in one folder of their own."""
-    own = tmp_path_factory.mktemp("tenants")
-    shutil.copytree(state / "profiles", own / "profiles")
+    own = own_state()
 
     def make() -> Daemon:
         server = {"max_backlog_seconds": BACKLOG}

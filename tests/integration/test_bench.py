@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from delen.cli import main
-from delen.profiler import Effort
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
 
@@ -28,9 +27,13 @@ def trace(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def bench(tiny_bundle: Path, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    least = Effort(seconds=0.0, least_runs=8, spread=0.25, tries=1, strict=False)
-    monkeypatch.setattr("delen.assembly.QUICK", least)
+def bench(
+    tiny_bundle: Path,
+    trace: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    brief_profile: None,
+) -> Bench:
     monkeypatch.setenv("DELEN_STATE__PATH", str(tmp_path / "state"))
     monkeypatch.setenv("DELEN_DEVICE__BACKEND", "cpu")
     monkeypatch.setenv("DELEN_DEVICE__THREADS", "1")

@@ -213,6 +213,7 @@ def test_corun_is_measured_and_a_network_that_fails_says_so(tiny_bundle: Path) -
         measure_corun(bundle, Broken(), 2, Rounds(1, 0.005))
 
 
+@pytest.mark.usefixtures("brief_profile")
 def test_the_engine_measures_what_its_lanes_cost_and_serves_on_them(
     tiny_bundle: Path, tmp_path: Path
 ) -> None:
@@ -225,6 +226,7 @@ def test_the_engine_measures_what_its_lanes_cost_and_serves_on_them(
     assert len(profile.corun) == 2
 
 
+@pytest.mark.usefixtures("brief_profile")
 def test_the_command_compares_instances(
     tiny_bundle: Path,
     tmp_path: Path,
@@ -234,6 +236,7 @@ def test_the_command_compares_instances(
     monkeypatch.setenv("DELEN_DEVICE__THREADS", "1")
     monkeypatch.setenv("DELEN_STATE__PATH", str(tmp_path))
     monkeypatch.setattr("delen.device.available_cores", lambda: 2)
+    monkeypatch.setattr("delen.corun_profiler.QUICK_ROUNDS", Rounds(1, 0.02))
     assert main(["profile", "--bundle", str(tiny_bundle), "--quick", "--instances"]) == 0
     told = capsys.readouterr().out
     assert "times longer while 0, 1, ... other instances run: 1.00, " in told

@@ -16,7 +16,6 @@ import delen
 from delen.bundle import AudioPreprocessing, InputSpec, TextPreprocessing
 from delen.encoding import Input
 from delen.errors import BundleError, ConfigError, InvalidInput, UnsupportedMediaType
-from delen.profiler import Effort
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
 
@@ -24,10 +23,8 @@ IMAGES = np.random.default_rng(3).integers(0, 256, (5, 4, 4, 1), dtype=np.uint8)
 
 
 @pytest.fixture
-def open_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., delen.Engine]:
-    """Opens a bundle on one thread, its first profile measured as quickly as can be."""
-    least = Effort(seconds=0.0, least_runs=8, spread=0.25, tries=1, strict=False)
-    monkeypatch.setattr("delen.assembly.QUICK", least)
+def open_bundle(tmp_path: Path, brief_profile: None) -> Callable[..., delen.Engine]:
+    """Opens a bundle on one thread."""
 
     def make(folder: Path, **how: Any) -> delen.Engine:
         how = {"state": tmp_path / "state", "backend": "cpu", "threads": 1, **how}

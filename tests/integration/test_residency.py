@@ -32,7 +32,7 @@ from policies.planner import Planner, PlannerSettings
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 NAMES = ("a", "b", "c")
 LAST = Bounds(max_energy=100.0)
 """Met by every exit, so that each request runs to the last one."""

@@ -25,7 +25,7 @@ from power.attribution import Attributor
 from tests.nvpmodel import ModeTree
 from tests.sensors import make_tree
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 IMAGE = np.zeros((4, 4, 1), np.uint8)
 
 
@@ -38,7 +38,7 @@ def until(holds: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture
-def opening(tiny_bundle: Path, tmp_path: Path) -> Callable[..., Any]:
+def opening(tiny_bundle: Path, tmp_path: Path, brief_profile: None) -> Callable[..., Any]:
     """Opens an engine of the tiny bundle on the tree under ``tmp_path / "root"``."""
 
     @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from queue import Queue
 from typing import TYPE_CHECKING, Any
 
@@ -218,3 +219,18 @@ def test_who_ends_the_last_request_sends_what_the_client_takes_at_once(length: i
             while not received.endswith(b'"}'):
                 received += client.recv(65_536)
     assert received.endswith(b'{"": "' + b"x" * length + b'"}')
+
+
+def test_a_server_that_waits_for_clients_is_woken_to_stop(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("cheroot.server.HTTPServer.expiration_interval", 3600.0)
+    server = HttpServer(lambda environ, start_response: [], 1, 10)
+    server.listen_tcp("127.0.0.1", 0)
+    server.listen_unix(str(tmp_path / "d.sock"))
+    server.start()
+    stopping = threading.Thread(target=server.stop, daemon=True)
+    stopping.start()
+    stopping.join(30.0)
+    assert not stopping.is_alive()
+    assert not (tmp_path / "d.sock").exists()
