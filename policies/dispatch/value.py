@@ -1,8 +1,7 @@
 """The default: the most expected accuracy for the time there is, and no bound broken for it.
 
-While all that waits can run its whole plan in half of the time it has, as more may come, nothing
-has to be left out, and the earliest deadline goes first. This is found out where no more than a
-few tasks wait. Else:
+While all that waits can run its whole plan in time, nothing has to be left out, and the earliest
+deadline goes first. This is found out where no more than a few tasks wait. Else:
 
 Imprecise computation (Liu et al., "Algorithms for scheduling imprecise computations", 1991): what
 a task cannot be answered without is mandatory (its first exit, or the whole plan that keeps its
@@ -39,9 +38,6 @@ _PER_PRESSURE = 0.05
 _FREE = 0.005
 _FEW = 8
 """Up to so many waiting tasks it is found out whether all can run their whole plans."""
-
-_PART = 0.5
-"""Of the time to its deadline, in which the plan of each but the first has to end."""
 
 _USUAL = 8
 """The batch that others wait for is taken for no larger than this."""
@@ -120,8 +116,8 @@ class Value:
         self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
     ) -> Turn | None:
         """The task of the earliest deadline and who may join it, if few wait and all can run their
-        whole plans, one by one, the first in time and the others in a part of it; else None. It
-        does not matter then who has used more than its share."""
+        whole plans in time, one by one; else None. It does not matter then who has used more than
+        its share."""
         count = 0
         for group in waiting.values():
             count += len(group)
@@ -141,12 +137,11 @@ class Value:
                 due, arrived = task.due, task.arrived
                 rows.append((task.priority, due, arrived, task.id, needs, takes, task, group))
         rows.sort()
-        busy, part = 0.0, 1.0
+        start = now
         for _, _, _, _, needs, takes, task, _ in rows:
-            if busy + needs > part * (task.deadline - now):
+            if start + needs > task.deadline:
                 return None
-            busy += takes
-            part = _PART
+            start += takes
         lead, group = rows[0][-2:]
         return Turn(join(lead, group, now, figures[lead.model]) if len(group) > 1 else (lead,))
 
