@@ -168,9 +168,9 @@ class Scheduler:
         """Take a new task, which waits for its first segment."""
         now = self._clock(now)
         work = self._figures[task.model].expected(task)
-        if self.shares.enter(now, task.tenant):
+        bucket, within, is_second = self.shares.take(now, task.tenant, work)
+        if is_second:
             self._take_back_priorities(now)
-        bucket, within = self.shares.take(now, task.tenant, work)
         _set(task, "behind", not within)
         _set(task, "weight", self.shares.weight(task.tenant))
         _set(task, "priority", self.shares.priority(task.tenant, task.priority))
@@ -268,9 +268,9 @@ class Scheduler:
         """Seconds until a new task with these properties can start, if no work is done before
         that could be left out."""
         now = self._clock(now)
-        if self.shares.enter(now, tenant):
+        is_second, behind = self.shares.enter(now, tenant)
+        if is_second:
             self._take_back_priorities(now)
-        behind = self.shares.is_behind(now, tenant)
         priority = self.shares.priority(tenant, priority)
         due = deadline if deadline < inf else now + self._patience
         before = sum(
