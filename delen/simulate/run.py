@@ -201,8 +201,7 @@ class _Run:
         """Ask the scheduler, and do as it says."""
         if now < self._wake and len(self._running) == self._lanes:
             return  # what has come can change nothing before a batch ends
-        again = True
-        while again:
+        while True:
             began = time.perf_counter()
             run, answer, late, refuse, self._wake, again = self._scheduler.next(now)
             self._ledger.decided(time.perf_counter() - began)
@@ -213,6 +212,8 @@ class _Run:
             for task in refuse:
                 del self._jobs[task.id]
                 self._ledger.refuse(task.id, now, Fate.OVERLOADED)
+            if not again:
+                return
             now = max(now, self._host.free)
 
     def _start(self, now: float, batch: Batch) -> None:
