@@ -231,7 +231,8 @@ class Shares:
         else:
             bucket.seen = now
             self._buckets.move_to_end(name)
-            self._fill(bucket)
+            if bucket.filled < self._dealt:
+                self._fill(bucket)
         return bucket
 
     def _forget(self, name: str) -> None:
