@@ -245,7 +245,8 @@ class Shares:
 
     def _depth(self, bucket: _Bucket) -> float:
         share = self._lanes * bucket.weight / self._sum
-        return max(BURST * share, REQUESTS * self._longest)
+        saved, few = BURST * share, REQUESTS * self._longest
+        return saved if saved > few else few
 
     def _fill(self, bucket: _Bucket) -> None:
         """Debts are limited as savings are: nobody pays for long for the time when it was alone."""

@@ -111,7 +111,7 @@ class _Run:
                 self._arrive(ended)
                 if host.free > now:
                     break
-            self._dispatch(max(now, host.free))
+            self._dispatch(now if now > host.free else host.free)
         if len(self._scheduler):
             raise RuntimeError(f"{len(self._scheduler)} tasks wait, and nothing will happen")
         return self._outcomes()
@@ -134,8 +134,9 @@ class _Run:
         model, size, seconds = self._models[name], len(tasks), ended - began
         joules = model.spent(segment, size, seconds)
         # The engine's clock stops when its own code goes on, which may have to wait.
-        measured = max(ended, self._host.free) - began
-        now = self._host.judge(ended, size * model.host.task)
+        host = self._host
+        measured = (ended if ended > host.free else host.free) - began
+        now = host.judge(ended, size * model.host.task)
         spent = None if joules is None else size * joules
         self._scheduler.ran(now, batch, now - batch.began, measured, spent)
         self._ledger.ran(model.costs.slowdown.mean)

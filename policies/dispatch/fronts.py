@@ -176,8 +176,9 @@ class Fronts:
 
     def renew(self, model: str) -> None:
         """Take in what ``model`` takes now."""
-        if model in self._worths:
-            self._worths[model].renew()
+        worth = self._worths.get(model)
+        if worth is not None:
+            worth.renew()
 
     def follow(self, figures: Mapping[str, Figures]) -> None:
         """Forget models that are no longer as they were, and take in what the others' take now."""
