@@ -30,7 +30,7 @@ def check_turn(
     for tasks in (run, answer, refuse):
         if not isinstance(tasks, _SEQUENCES):
             raise ValueError(f"it names tasks in a {type(tasks).__name__}, not in a list or tuple")
-    named = (*run, *answer, *refuse)
+    named = [*run, *answer, *refuse]
     for task in named:
         if not isinstance(task, Task) or task.id not in groups.places:
             raise ValueError(f"it names {task!r}, which does not wait")

@@ -103,8 +103,13 @@ class Lanes:
 
     def next_end(self, now: float) -> float:
         """When the first of those that run is predicted to end, ``now`` if it should have."""
-        others = len(self._running) - 1
-        end = self._at + min([batch.alone * batch.corun.at(others) for batch in self._running])
+        running = self._running
+        if len(running) == 1:
+            left = running[0].alone
+        else:
+            others = len(running) - 1
+            left = min([batch.alone * batch.corun.at(others) for batch in running])
+        end = self._at + left
         return end if end > now else now
 
     def _advance(self, now: float) -> None:

@@ -184,7 +184,7 @@ class Fronts:
         """Forget models that are no longer as they were, and take in what the others' take now."""
         gone = []
         for name, worth in self._worths.items():
-            if figures.get(name) is not worth.figures:
+            if name not in figures or figures[name] is not worth.figures:
                 gone.append(name)
             elif worth.pace != worth.figures.pace:
                 worth.renew()

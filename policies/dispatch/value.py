@@ -122,9 +122,12 @@ class Value:
         """The task of the earliest deadline and who may join it, if few wait and all can run their
         whole plans, one by one, the first in time and the others in a part of it; else None. It
         does not matter then who has used more than its share."""
-        if sum(map(len, waiting.values())) > _FEW:
-            return None
-        few = [(task, group) for group in waiting.values() for task in group]
+        groups, count = waiting.values(), 0
+        for group in groups:
+            count += len(group)
+            if count > _FEW:
+                return None
+        few = [(task, group) for group in groups for task in group]
         if len(few) > 1:
             few.sort(key=_urgency)
         busy, part = 0.0, 1.0
