@@ -121,7 +121,9 @@ class _Run:
         sends before have been sent."""
         host = self._host
         while not host.is_overdue(ended):
-            event = min(ended, self._coming.next_at, self._wake)
+            event = ended if ended < self._wake else self._wake
+            if self._coming.next_at < event:
+                event = self._coming.next_at
             if host.next_reply >= event:
                 return event
             host.reply(ended)
