@@ -34,7 +34,9 @@ class _Joules:
 @dataclass(slots=True, eq=False)
 class _Tables:
     """One profile and account, with what was looked up in them so far. They are swapped as one,
-    so that nobody mixes the figures of two power modes."""
+    so that nobody mixes the figures of two power modes. ``spans`` are the seconds, at the median
+    and at the quantile that is predicted, of what was asked for by first and last segment and batch
+    size."""
 
     profile: Profile
     energy: EnergyAccount
@@ -42,6 +44,7 @@ class _Tables:
     admit: float
     answer: float
     sums: dict[int, _Sums] = field(default_factory=dict)
+    spans: dict[tuple[int, int, int], tuple[float, float]] = field(default_factory=dict)
     costs: dict[tuple[int, int], SegmentCost] = field(default_factory=dict)
     known_joules: _Joules | None = None
 
@@ -185,10 +188,9 @@ class Costs:
         The quantile of a sum is taken as the sum of quantiles, which is exact when slow moments
         last and errs to the safe side when they do not.
         """
-        sums = self._tables.sums.get(batch) or self._sum(batch)
+        span = self._tables.spans.get((first, last, batch)) or self._span(first, last, batch)
         mean, highest = self._belief
-        by_profile = (sums.high[last + 1] - sums.high[first]) * mean
-        by_today = (sums.median[last + 1] - sums.median[first]) * highest
+        by_today, by_profile = span[0] * highest, span[1] * mean
         return self.pace * (by_profile if by_profile > by_today else by_today)
 
     def late(self, first: int, last: int, batch: int) -> float:
@@ -197,13 +199,21 @@ class Costs:
 
     def usual(self, first: int, last: int, batch: int) -> float:
         """As ``latency``, but without the spread of the slowdown: only its mean."""
-        high = (self._tables.sums.get(batch) or self._sum(batch)).high
-        return (high[last + 1] - high[first]) * self._belief[0] * self.pace
+        span = self._tables.spans.get((first, last, batch)) or self._span(first, last, batch)
+        return span[1] * self._belief[0] * self.pace
 
     def typical(self, first: int, last: int, batch: int) -> float:
         """Seconds for segments ``first`` to ``last`` at the median and the mean slowdown."""
-        median = (self._tables.sums.get(batch) or self._sum(batch)).median
-        return (median[last + 1] - median[first]) * self._belief[0] * self.pace
+        span = self._tables.spans.get((first, last, batch)) or self._span(first, last, batch)
+        return span[0] * self._belief[0] * self.pace
+
+    def _span(self, first: int, last: int, batch: int) -> tuple[float, float]:
+        tables = self._tables
+        sums = tables.sums.get(batch) or self._sum(batch)
+        median = sums.median[last + 1] - sums.median[first]
+        high = sums.high[last + 1] - sums.high[first]
+        span = tables.spans[first, last, batch] = median, high
+        return span
 
     def _sum(self, batch: int) -> _Sums:
         tables = self._tables

@@ -9,6 +9,7 @@ from math import sqrt
 from statistics import NormalDist
 
 _GAIN = 0.05
+_KEPT = 1 - _GAIN
 _LARGEST_STEP = 2.0
 _HALF_LIFE = 2.0
 _SPREAD_HALF_LIFE = 1.0
@@ -40,9 +41,7 @@ class Slowdown:
         elif ratio > most:
             ratio = most
         surprise = ratio - mean
-        return Slowdown(
-            mean + _GAIN * surprise, (1 - _GAIN) * (self.variance + _GAIN * surprise**2)
-        )
+        return Slowdown(mean + _GAIN * surprise, _KEPT * (self.variance + _GAIN * surprise**2))
 
     def relaxed(self, elapsed: float) -> Slowdown:
         """The belief ``elapsed`` seconds later with nothing seen meanwhile.

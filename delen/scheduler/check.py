@@ -27,31 +27,35 @@ def check_turn(
     if not isinstance(turn, Turn):
         raise ValueError(f"{turn!r} is no Turn")
     run, answer, refuse, wake = turn
-    waiting = groups.places
-    ids: list[int] = []
     for tasks in (run, answer, refuse):
         if not isinstance(tasks, _SEQUENCES):
             raise ValueError(f"it names tasks in a {type(tasks).__name__}, not in a list or tuple")
-        for task in tasks:
-            if not isinstance(task, Task) or task.id not in waiting:
-                raise ValueError(f"it names {task!r}, which does not wait")
-            ids.append(task.id)
+    named = [*run, *answer, *refuse]
+    for task in named:
+        if not isinstance(task, Task) or task.id not in groups.places:
+            raise ValueError(f"it names {task!r}, which does not wait")
+    if answer or refuse:
+        _check_ends(answer, refuse)
+    if len(named) > 1:
+        ids = [task.id for task in named]
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"it names a task twice among {ids}")
+        if len(run) > 1:
+            _check_batch(run, groups, figures)
+    elif not named:
+        _check_hold(wake, now, must_wake, hold_until)
+    if isnan(wake):
+        raise ValueError("wake is not a number")
+    return turn
+
+
+def _check_ends(answer: Sequence[Task], refuse: Sequence[Task]) -> None:
     for task in answer:
         if task.exit < 0:
             raise ValueError(f"it answers task {task.id}, which has no answer")
     for task in refuse:
         if task.exit >= 0:
             raise ValueError(f"it refuses task {task.id}, which has an answer")
-    if len(ids) > 1:
-        if len(set(ids)) < len(ids):
-            raise ValueError(f"it names a task twice among {ids}")
-        if len(run) > 1:
-            _check_batch(run, groups, figures)
-    elif not ids:
-        _check_hold(wake, now, must_wake, hold_until)
-    if isnan(wake):
-        raise ValueError("wake is not a number")
-    return turn
 
 
 def _check_batch(run: Sequence[Task], groups: Groups, figures: Mapping[str, Figures]) -> None:

@@ -167,16 +167,17 @@ class Scheduler:
     def add(self, now: float, task: Task) -> None:
         """Take a new task, which waits for its first segment."""
         now = self._clock(now)
-        work = self._figures[task.model].expected(task)
-        if self.shares.enter(now, task.tenant):
+        figures = self._figures[task.model]
+        work = figures.expected(task)
+        bucket, within, is_second = self.shares.take(now, task.tenant, work)
+        if is_second:
             self._take_back_priorities(now)
-        bucket, within = self.shares.take(now, task.tenant, work)
         _set(task, "behind", not within)
         _set(task, "weight", self.shares.weight(task.tenant))
         _set(task, "priority", self.shares.priority(task.tenant, task.priority))
         _set(task, "patience", self._patience)
         self._accounts[task.id] = _Account(bucket, work if within else 0.0)
-        self._queue(now, task, work)
+        self._queue(now, task, figures, work)
 
     def resume(self, now: float, task: Task, confidence: float, joules_left: float = inf) -> None:
         """``task`` reached the exit of its segment, ``confidence`` sure, and goes on."""
@@ -185,7 +186,8 @@ class Scheduler:
         _set(task, "segment", task.segment + 1)
         _set(task, "confidence", confidence)
         _set(task, "joules_left", joules_left)
-        self._queue(now, task, self._figures[task.model].expected(task))
+        figures = self._figures[task.model]
+        self._queue(now, task, figures, figures.expected(task))
 
     def remove(self, now: float, id: int) -> Task:
         """End a waiting task: it was cancelled. KeyError if it does not wait."""
@@ -230,7 +232,7 @@ class Scheduler:
         if wake < inf:
             more, wake = self._too_late(now, now if opens else lanes.next_end(now))
             late += more
-        return Orders(run, answer, late, refuse, min(ask, wake))
+        return Orders(run, answer, late, refuse, ask if ask < wake else wake)
 
     def start_own(self, now: float, key: Key, figures: ModelFigures) -> Batch:
         """The driver runs the segment of ``key`` for itself, on one sample and one lane."""
@@ -252,7 +254,7 @@ class Scheduler:
         (model, segment), size = batch.key, len(batch.tasks)
         figures = self._figures.get(model)
         if measured is not None and figures is not None:
-            figures.learn(segment, max(1, size), measured, joules, batch.spent)
+            figures.learn(segment, size or 1, measured, joules, batch.spent)
         if self._lanes.count > 1:
             self._tell_busy()
         if figures is None or not size:
@@ -268,9 +270,9 @@ class Scheduler:
         """Seconds until a new task with these properties can start, if no work is done before
         that could be left out."""
         now = self._clock(now)
-        if self.shares.enter(now, tenant):
+        is_second, behind = self.shares.enter(now, tenant)
+        if is_second:
             self._take_back_priorities(now)
-        behind = self.shares.is_behind(now, tenant)
         priority = self.shares.priority(tenant, priority)
         due = deadline if deadline < inf else now + self._patience
         before = sum(
@@ -312,16 +314,16 @@ class Scheduler:
     def _take_back_priorities(self, now: float) -> None:
         """An only tenant may have any priority, but not go on with it before others that came."""
         for group in list(self._groups.view.values()):
+            figures = self._figures[group.key.model]
             for task in list(group):
                 priority = self.shares.priority(task.tenant, task.priority)
                 if priority != task.priority:
                     self._unqueue(task.id)
                     _set(task, "priority", priority)
-                    self._queue(now, task, self._figures[task.model].expected(task))
+                    self._queue(now, task, figures, figures.expected(task))
 
-    def _queue(self, now: float, task: Task, work: float) -> None:
+    def _queue(self, now: float, task: Task, figures: ModelFigures, work: float) -> None:
         _set(task, "waiting_since", now)
-        figures = self._figures[task.model]
         self._groups.add(task, figures.mandatory(task, work))
         account = self._accounts[task.id]
         account.waiting = work

@@ -33,12 +33,11 @@ class ModelFigures:
     ) -> None:
         self._costs = costs
         self._calibration = calibration
-        self._profile = costs.profile
         self._works: dict[tuple[int, int, float | None], float] = {}
         self._discounts: dict[tuple[int, int], float] = {}
         self.exits = calibration.exits
         self._network_batch = max_batch
-        self._max_batch = min(max_batch, self._profile.largest_batch)
+        self._follow_profile()
         self.accuracies: Sequence[float] = tuple(
             calibration.accuracy(exit) for exit in range(calibration.exits)
         )
@@ -88,7 +87,7 @@ class ModelFigures:
             return 0.0
         costs = self._costs
         first = costs.typical(task.segment, self.next_useful(task), 1) / costs.pace
-        return first + self._profile.host_costs.answer * costs.slowdown.mean
+        return first + self._answer * costs.slowdown.mean
 
     def expected(self, task: Task) -> float:
         """Device seconds that ``task`` takes alone until its answer is written, less where samples
@@ -101,7 +100,7 @@ class ModelFigures:
             if len(self._works) >= _KEPT:
                 self._works.clear()
             undisturbed = self._works[key] = self._undisturbed(*key)
-        return (undisturbed + self._profile.host_costs.answer) * self._costs.slowdown.mean
+        return (undisturbed + self._answer) * self._costs.slowdown.mean
 
     def _undisturbed(self, segment: int, last: int, threshold: float | None) -> float:
         """Up to its end, by the profile alone."""
@@ -124,5 +123,6 @@ class ModelFigures:
         """Forget what was worked out from another profile than the one that now holds."""
         self._profile = self._costs.profile
         self._max_batch = min(self._network_batch, self._profile.largest_batch)
+        self._answer = self._profile.host_costs.answer
         self._works.clear()
         self._discounts.clear()

@@ -63,12 +63,13 @@ class WaitingGroup:
         place = bisect_right(self._ranks, (behind, priority, due, inf))
         return self.seconds * (place / len(self._tasks))
 
-    def _add(self, task: Task, rank: Rank, seconds: float) -> None:
-        place = bisect_right(self._ranks, rank)
-        self._ranks.insert(place, rank)
-        self._tasks.insert(place, task)
+    def _add(self, task: Task, place: Place) -> None:
+        ranks, rank = self._ranks, place.rank
+        index = bisect_right(ranks, rank)
+        ranks.insert(index, rank)
+        self._tasks.insert(index, task)
         self.changes += 1
-        self.seconds += seconds
+        self.seconds += place.seconds
         if self._by_age is not None:
             self._by_age.add(task.id, task.arrived)
             self._aged[task.id] = task
@@ -148,17 +149,16 @@ class Groups:
         group = self._all.get((model, segment))
         if group is None:
             group = self._all[model, segment] = WaitingGroup(Key(model, segment))
-        if not group:
+        place = self.places[task.id] = Place(group, task.rank, seconds)
+        group._add(task, place)
+        if len(group._tasks) == 1:
             self._home(group.key)[group.key] = group
-        rank = task.rank
-        group._add(task, rank, seconds)
-        self.places[task.id] = Place(group, rank, seconds)
 
     def take(self, id: int) -> Task:
         """Take out a task; KeyError if it does not wait."""
         place = self.places.pop(id)
         group = place.group
         task = group._take(place)
-        if not group:
+        if not group._tasks:
             del self._home(group.key)[group.key]
         return task

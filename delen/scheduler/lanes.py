@@ -20,10 +20,10 @@ class Batch:
     """Tasks that run one segment together from ``began``; ``predicted`` seconds are typical.
 
     It has no tasks where the driver runs the segment for itself. ``alone`` are the typical seconds
-    that are left of it if no other lane is busy, ``late`` how many times as long they are at the
-    quantile that plans use, and ``corun`` says how much longer they take beside others. ``due`` are
-    the times at which it has to end for its tasks, ascending; ``spent[k]`` the seconds that it ran
-    while k others did.
+    that were left of it, if no other lane is busy, when the last batch started or ended; ``late``
+    how many times as long they are at the quantile that plans use, and ``corun`` says how much
+    longer they take beside others. ``due`` are the times at which it has to end for its tasks,
+    ascending; ``spent[k]`` the seconds that it ran until then while k others did.
     """
 
     key: Key
@@ -47,6 +47,7 @@ class Lanes:
         self.free = count
         self._running: list[Batch] = []
         self._at = -inf
+        """When the last batch started or ended."""
 
     @property
     def busy(self) -> int:
@@ -84,14 +85,13 @@ class Lanes:
             return True
         if not self.free:
             return False
-        self._advance(now)
-        others = len(running)
+        others, passed = len(running), now - self._at
         for batch in running:
             before, beside = batch.corun.at(others - 1), batch.corun.at(others)
             if (others + 1) / beside < _LEAST_GAIN * others / before:
                 return False
             if batch.due:
-                left = max(0.0, batch.alone) * batch.late
+                left = max(0.0, batch.alone - passed / before) * batch.late
                 first_kept = bisect_left(batch.due, now + left * before)
                 if first_kept < len(batch.due) and batch.due[first_kept] < now + left * beside:
                     return False
@@ -103,14 +103,14 @@ class Lanes:
 
     def next_end(self, now: float) -> float:
         """When the first of those that run is predicted to end, ``now`` if it should have."""
-        self._advance(now)
         running = self._running
         if len(running) == 1:
             left = running[0].alone
         else:
             others = len(running) - 1
             left = min([batch.alone * batch.corun.at(others) for batch in running])
-        return now + left if left > 0 else now
+        end = self._at + left
+        return end if end > now else now
 
     def _advance(self, now: float) -> None:
         """Take in that the batches that run went on until ``now``."""

@@ -50,10 +50,12 @@ class _Bucket:
 
 
 class Booking(NamedTuple):
-    """Where the work of a request was booked, and whether: if not ``within``, nothing was."""
+    """Where the work of a request was booked, and whether: if not ``within``, nothing was. Its
+    tenant ``is_second`` if it is the first beside an only other one."""
 
     bucket: str
     within: bool
+    is_second: bool
 
 
 class Shares:
@@ -149,29 +151,26 @@ class Shares:
         total = self._sum if name in self._buckets else self._sum + weight
         return weight / total
 
-    def enter(self, now: float, tenant: str) -> bool:
-        """``tenant`` asks for something, whatever comes of it: from now on it has a share. True if
-        it is the first beside an only other one."""
-        self._advance(now)
-        alone = len(self._buckets) == 1
-        self._open(now, self.bucket_of(tenant))
-        return alone and len(self._buckets) > 1
+    def enter(self, now: float, tenant: str) -> tuple[bool, bool]:
+        """``tenant`` asks for something, whatever comes of it: from now on it has a share. Whether
+        it is the first beside an only other one, and whether a request of it would be behind."""
+        _, bucket, is_second = self._enter(now, tenant)
+        return is_second, bucket.tokens <= 0 and len(self._buckets) > 1
 
     def take(self, now: float, tenant: str, seconds: float) -> Booking:
-        """Book ``seconds`` of work for a request of ``tenant`` if that is within its share; if it
-        is not, the request is behind."""
-        self._advance(now)
+        """Book ``seconds`` of work for a request of ``tenant``, which enters, if that is within its
+        share; if it is not, the request is behind."""
+        name, bucket, is_second = self._enter(now, tenant)
         self._longest = max(seconds, _FORGOTTEN * self._longest)
-        name = self.bucket_of(tenant)
-        bucket = self._open(now, name)
+        self._fill(bucket)
         self._meet(tenant, name)
         if bucket.is_new:
             bucket.is_new = False
             bucket.tokens = max(bucket.tokens, min(self._depth(bucket), FEW * seconds))
-        if bucket.tokens <= 0 and len(self._buckets) > 1:
-            return Booking(name, False)  # excess costs nothing: nobody pays when it has gone
-        bucket.tokens -= seconds
-        return Booking(name, True)
+        within = bucket.tokens > 0 or len(self._buckets) == 1
+        if within:  # excess costs nothing: nobody pays when it has gone
+            bucket.tokens -= seconds
+        return Booking(name, within, is_second)
 
     def is_behind(self, now: float, tenant: str) -> bool:
         """Whether a request of ``tenant`` would be."""
@@ -189,6 +188,15 @@ class Shares:
         bucket = self._buckets.get(name)
         if bucket is not None:
             bucket.tokens += booked - used
+
+    def _enter(self, now: float, tenant: str) -> tuple[str, _Bucket, bool]:
+        """The name of the bucket of ``tenant``, the bucket filled up to now, and whether it is the
+        first beside an only other one."""
+        self._advance(now)
+        alone = len(self._buckets) == 1
+        name = self.bucket_of(tenant)
+        bucket = self._open(now, name)
+        return name, bucket, alone and len(self._buckets) > 1
 
     def _has_others(self, tenant: str) -> bool:
         if tenant in self._buckets:
@@ -223,7 +231,8 @@ class Shares:
         else:
             bucket.seen = now
             self._buckets.move_to_end(name)
-            self._fill(bucket)
+            if bucket.filled < self._dealt:
+                self._fill(bucket)
         return bucket
 
     def _forget(self, name: str) -> None:
@@ -236,7 +245,8 @@ class Shares:
 
     def _depth(self, bucket: _Bucket) -> float:
         share = self._lanes * bucket.weight / self._sum
-        return max(BURST * share, REQUESTS * self._longest)
+        saved, few = BURST * share, REQUESTS * self._longest
+        return saved if saved > few else few
 
     def _fill(self, bucket: _Bucket) -> None:
         """Debts are limited as savings are: nobody pays for long for the time when it was alone."""

@@ -18,6 +18,7 @@ class InFlight:
         self._started: list[tuple[float, Batch]] = []
         self._at = 0.0
         self._factor = 1.0
+        self._first = 0
         self.next_end = inf
         """When the first of them ends, if no other starts before."""
 
@@ -33,8 +34,7 @@ class InFlight:
 
     def end(self) -> tuple[float, Batch]:
         """Take out the one that ends at ``next_end``, and when it started."""
-        now, left = self.next_end, self._left
-        first = left.index(min(left))
+        now, left, first = self.next_end, self._left, self._first
         del left[first]
         if left:
             self._advance(now)
@@ -52,4 +52,6 @@ class InFlight:
     def _look_ahead(self) -> None:
         left, corun = self._left, self._corun
         self._factor = corun[len(left) - 1] if len(left) < len(corun) else corun[-1]
-        self.next_end = self._at + min(left) * self._factor
+        least = min(left)
+        self._first = left.index(least)
+        self.next_end = self._at + least * self._factor

@@ -111,7 +111,7 @@ class _Run:
                 self._arrive(ended)
                 if host.free > now:
                     break
-            self._dispatch(max(now, host.free))
+            self._dispatch(now if now > host.free else host.free)
         if len(self._scheduler):
             raise RuntimeError(f"{len(self._scheduler)} tasks wait, and nothing will happen")
         return self._outcomes()
@@ -121,7 +121,9 @@ class _Run:
         sends before have been sent."""
         host = self._host
         while not host.is_overdue(ended):
-            event = min(ended, self._coming.next_at, self._wake)
+            event = ended if ended < self._wake else self._wake
+            if self._coming.next_at < event:
+                event = self._coming.next_at
             if host.next_reply >= event:
                 return event
             host.reply(ended)
@@ -134,8 +136,9 @@ class _Run:
         model, size, seconds = self._models[name], len(tasks), ended - began
         joules = model.spent(segment, size, seconds)
         # The engine's clock stops when its own code goes on, which may have to wait.
-        measured = max(ended, self._host.free) - began
-        now = self._host.judge(ended, size * model.host.task)
+        host = self._host
+        measured = (ended if ended > host.free else host.free) - began
+        now = host.judge(ended, size * model.host.task)
         spent = None if joules is None else size * joules
         self._scheduler.ran(now, batch, now - batch.began, measured, spent)
         self._ledger.ran(model.costs.slowdown.mean)
@@ -201,8 +204,7 @@ class _Run:
         """Ask the scheduler, and do as it says."""
         if now < self._wake and len(self._running) == self._lanes:
             return  # what has come can change nothing before a batch ends
-        again = True
-        while again:
+        while True:
             began = time.perf_counter()
             run, answer, late, refuse, self._wake, again = self._scheduler.next(now)
             self._ledger.decided(time.perf_counter() - began)
@@ -213,6 +215,8 @@ class _Run:
             for task in refuse:
                 del self._jobs[task.id]
                 self._ledger.refuse(task.id, now, Fate.OVERLOADED)
+            if not again:
+                return
             now = max(now, self._host.free)
 
     def _start(self, now: float, batch: Batch) -> None:

@@ -127,7 +127,7 @@ class Fronts:
             front = known.get(group)
             if front is None:
                 model, segment = group.key
-                worth = self.worth(model, figures[model])
+                worth = self.worth(model, figures)
                 front = known[group] = Front(group, worth, segment)
             if front.changes != group.changes:
                 self._look(front)
@@ -167,16 +167,18 @@ class Fronts:
         """``task`` has ended."""
         self._known.pop(task, None)
 
-    def worth(self, model: str, figures: Figures) -> Worth:
+    def worth(self, model: str, figures: Mapping[str, Figures]) -> Worth:
+        """That of ``model``, once what is known of models follows ``figures``."""
         worth = self._worths.get(model)
-        if worth is None or worth.figures is not figures:
-            worth = self._worths[model] = Worth(figures)
+        if worth is None:
+            worth = self._worths[model] = Worth(figures[model])
         return worth
 
     def renew(self, model: str) -> None:
         """Take in what ``model`` takes now."""
-        if model in self._worths:
-            self._worths[model].renew()
+        worth = self._worths.get(model)
+        if worth is not None:
+            worth.renew()
 
     def follow(self, figures: Mapping[str, Figures]) -> None:
         """Forget models that are no longer as they were, and take in what the others' take now."""

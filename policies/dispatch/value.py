@@ -118,31 +118,26 @@ class Value:
         """The task of the earliest deadline and who may join it, if few wait and all can run their
         whole plans in time, one by one; else None. It does not matter then who has used more than
         its share."""
-        count = 0
-        for group in waiting.values():
+        groups, count = waiting.values(), 0
+        for group in groups:
             count += len(group)
             if count > _FEW:
                 return None
-        rows: list[tuple[int, float, float, int, float, float, Task, Group]] = []
-        for (model, segment), group in waiting.items():
-            worth = self._fronts.worth(model, figures[model])
-            late_shares, shares = worth.late_shares[segment], worth.shares[segment]
-            for task in group:
-                if task.joules_left < inf and not (
-                    task.mandatory or is_affordable(task, worth.figures)
-                ):
-                    return None
-                last = task.last
-                needs, takes = late_shares[last] * worth.slowest, shares[last] * worth.full
-                due, arrived = task.due, task.arrived
-                rows.append((task.priority, due, arrived, task.id, needs, takes, task, group))
-        rows.sort()
+        few = [(task, group) for group in groups for task in group]
+        if len(few) > 1:
+            few.sort(key=_urgency)
         start = now
-        for _, _, _, _, needs, takes, task, _ in rows:
-            if start + needs > task.deadline:
+        for task, _ in few:
+            worth = self._fronts.worth(task.model, figures)
+            if task.joules_left < inf and not (
+                task.mandatory or is_affordable(task, worth.figures)
+            ):
                 return None
-            start += takes
-        lead, group = rows[0][-2:]
+            segment, last = task.segment, task.last
+            if start + worth.late_shares[segment][last] * worth.slowest > task.deadline:
+                return None
+            start += worth.shares[segment][last] * worth.full
+        lead, group = few[0]
         return Turn(join(lead, group, now, figures[lead.model]) if len(group) > 1 else (lead,))
 
     def _batch(
@@ -190,6 +185,11 @@ class Value:
 
     def ended(self, now: float, task: Task) -> None:
         self._fronts.forget(task)
+
+
+def _urgency(waiting: tuple[Task, Group]) -> tuple[int, float, float, int]:
+    task, _ = waiting
+    return task.priority, task.due, task.arrived, task.id
 
 
 def _who_goes_on(

@@ -80,13 +80,14 @@ class Worth:
         """Take in what the segments take now.
 
         Another profile under which the whole takes as long as before is seen when that moves."""
-        self.pace = self.figures.pace
-        late = self.figures.late(0, self.last, 1)
-        same = self.figures.max_batch == self.largest
+        figures = self.figures
+        self.pace = figures.pace
+        late = figures.late(0, self.last, 1)
+        same = figures.max_batch == self.largest
         if same and abs(late - self.slowest) <= _MOVED * late:
             return
-        full = self.figures.typical(0, self.last, 1)
-        first, known = self.figures.typical(0, 0, 1), self.shares[0][0] * full
+        full = figures.typical(0, self.last, 1)
+        first, known = figures.typical(0, 0, 1), self.shares[0][0] * full
         if same and abs(first - known) <= _SAME * full:
             self._take_in(full, late)
         else:
