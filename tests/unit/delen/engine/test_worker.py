@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from math import inf, nan
 from typing import Any
@@ -167,6 +168,13 @@ def test_only_a_lane_that_has_ended_the_last_job_rests(house: House) -> None:
     assert not house.worker.rests  # but this thread is no lane's
 
 
+def wait_until_it_rests(house: House) -> None:
+    end = time.monotonic() + PATIENCE
+    while not house.worker._resting:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 def test_an_engine_that_rests_begins_before_who_submitted_goes_on(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +187,7 @@ def test_an_engine_that_rests_begins_before_who_submitted_goes_on(
         house.worker.hand_over()
         seen.append("went on")
 
+    wait_until_it_rests(house)
     house.worker.change_model(submit_and_go_on)  # nothing is decided before it lets go
     assert seen == [0, "went on"]
 
@@ -195,6 +204,7 @@ def test_nobody_waits_for_an_engine_that_is_at_work_or_has_nothing_to_begin(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("delen.engine.worker._HAND_OVER", 2 * PATIENCE)
+    wait_until_it_rests(house)
     assert hands_over(house)
     with house.held(0) as held:
         house.submit(SURE)
@@ -204,6 +214,7 @@ def test_nobody_waits_for_an_engine_that_is_at_work_or_has_nothing_to_begin(
     assert house.worker.drain(PATIENCE)
     house.worker.keep_resident("tiny", 0)
     house.submit(SURE)  # whose segment is not in memory
+    wait_until_it_rests(house)
     assert hands_over(house)
 
 
