@@ -72,7 +72,7 @@ setup(
         "test": [
             "pytest>=8.0",
             "pytest-asyncio>=0.24",
-            "pytest-xdist>=3.6",
+            "pytest-xdist>=3.8",
             "hypothesis>=6.100",
             "openapi-spec-validator>=0.7",
             "onnx",
