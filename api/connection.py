@@ -266,7 +266,7 @@ def _pass_over(body: SizedBody) -> bool:
     """Read ``body`` to its end, if that comes. A client may send all before it reads an answer."""
     with suppress(OSError):
         while body.read(_PIECE):
-            """Nobody wants it."""
+            continue
     return body.ended
 
 
