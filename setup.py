@@ -1,6 +1,8 @@
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
+
+TOP = ["delen", "api", "policies", "power", "multiexit_models"]
 
 version: dict[str, str] = {}
 exec(Path("delen/version.py").read_text(), version)
@@ -15,22 +17,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=[
-        "delen",
-        "delen.commands",
-        "delen.engine",
-        "delen.engine.backends",
-        "delen.replay",
-        "delen.scheduler",
-        "delen.simulate",
-        "api",
-        "policies",
-        "policies.dispatch",
-        "power",
-        "multiexit_models",
-        "multiexit_models.data",
-        "multiexit_models.zoo",
-    ],
+    packages=find_packages(include=[f"{name}{inner}" for name in TOP for inner in ("", ".*")]),
     package_data={
         "delen": ["py.typed"],
         "multiexit_models": ["bundles/*/*"],

@@ -95,10 +95,10 @@ class Daemon:
 
     def _assemble(self) -> None:
         try:
-            from api.app import Service, create_app
             from api.guard import Guard
-            from api.metrics import Metrics
-            from api.serve import HttpServer
+            from api.metrics.requests import Metrics
+            from api.server.server import HttpServer
+            from api.views import Service, create_app
         except ModuleNotFoundError as error:
             raise MissingExtra(f"{error.name} (for the daemon)", "daemon") from error
         from delen.serving import open_runtime

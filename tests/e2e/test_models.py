@@ -155,8 +155,8 @@ def test_the_description_is_valid_and_names_just_the_addresses_that_are(
 ) -> None:
     from openapi_spec_validator import validate
 
-    from api.app import Service, create_app
-    from api.metrics import Metrics
+    from api.metrics.requests import Metrics
+    from api.views import Service, create_app
 
     document = api.get("/openapi.json").json()
     validate(document)

@@ -12,9 +12,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from api.app import Service, create_app
 from api.guard import Guard
-from api.metrics import Metrics
+from api.metrics.requests import Metrics
+from api.views import Service, create_app
 from delen.errors import PowerError
 from delen.fairness import Fairness
 from delen.power_status import (

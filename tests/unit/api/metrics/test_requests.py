@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from api.metrics import Metrics
+from api.metrics.requests import Metrics
 from delen.energy import Work
 from delen.result import Prediction, Result
 from tests.unit.api.conftest import RECEIPT

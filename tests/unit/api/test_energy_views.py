@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
 from werkzeug.test import TestResponse
 
-from api.openapi import document
+from api.openapi.document import document
 from delen.power_status import Budget
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from api.metrics import MAX_TENANTS, Metrics
-from api.tenant_metrics import TenantCollector
+from api.metrics.requests import MAX_TENANTS, Metrics
+from api.metrics.tenants import TenantCollector
 from delen.power_status import TenantChanges, TenantStatus
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from api.schemas import (
+from api.openapi.schemas import (
     INTEGER,
     NUMBER,
     NUMBER_OR_NULL,

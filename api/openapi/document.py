@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from api.openapi_power import POWER_SCHEMAS, PRICE, REASON, RECEIPT, power_paths
-from api.schemas import (
+from api.openapi.power import POWER_SCHEMAS, PRICE, REASON, RECEIPT, power_paths
+from api.openapi.schemas import (
     INTEGER,
     NUMBER,
     NUMBER_OR_NULL,

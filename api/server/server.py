@@ -14,9 +14,9 @@ from typing import Any
 
 from cheroot import wsgi
 
-from api.connection import Connection, Gateway, Places
-from api.departures import Departures
-from api.pool import Pool
+from api.server.connection import Connection, Gateway, Places
+from api.server.disconnects import Departures
+from api.server.pool import Pool
 from delen.errors import ConfigError
 
 log = logging.getLogger("delen.http")

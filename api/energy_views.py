@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flask import Response, request
 
 from api.guard import Guard
-from api.reading import read_body, read_json, read_query
+from api.parse import read_body, read_json, read_query
 from api.reply import reply
 from delen.bounds import check_name
 from delen.errors import InvalidInput, NotFound

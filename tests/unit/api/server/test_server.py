@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from flask import Flask
 
-import api.connection
-import api.serve
-from api.connection import Connection
-from api.later import Later
+import api.server.connection
+import api.server.server
 from api.reply import reply
-from api.serve import HttpServer
+from api.server.connection import Connection
+from api.server.deferred import Later
+from api.server.server import HttpServer
 from delen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def test_a_client_whose_body_stops_coming_is_told_so_and_nothing_is_logged(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(api.serve, "_REQUEST_TIMEOUT", 0.5)
+    monkeypatch.setattr(api.server.server, "_REQUEST_TIMEOUT", 0.5)
     with serving(make_app(), 1) as address, socket.create_connection(address) as client:
         client.settimeout(10.0)
         client.sendall(b"POST /v1/plan HTTP/1.1\r\nHost: x\r\n" + begun)
@@ -125,7 +125,7 @@ def test_a_refused_client_whose_body_stops_coming_is_closed(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(api.serve, "_REQUEST_TIMEOUT", 0.5)
+    monkeypatch.setattr(api.server.server, "_REQUEST_TIMEOUT", 0.5)
     with serving(make_app(), 1) as address, socket.create_connection(address) as client:
         client.settimeout(10.0)
         client.sendall(REFUSED)
@@ -137,8 +137,8 @@ def test_a_refused_client_whose_body_stops_coming_is_closed(
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that waits longer than a test for what a client it closes may still send."""
-    monkeypatch.setattr(api.connection, "_DISCARD_WAIT", 60.0)
-    monkeypatch.setattr(api.connection, "_DISCARD_SECONDS", 60.0)
+    monkeypatch.setattr(api.server.connection, "_DISCARD_WAIT", 60.0)
+    monkeypatch.setattr(api.server.connection, "_DISCARD_SECONDS", 60.0)
 
 
 TOO_LARGE = b"POST /v1/plan HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n" + b" " * 20_000

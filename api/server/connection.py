@@ -16,11 +16,11 @@ from typing import Any
 from cheroot import wsgi
 from cheroot.server import HTTPConnection
 
-from api.chunks import ChunkedBody
-from api.departures import Departures, is_readable
-from api.later import ARRIVED, PROCESSOR, SURPLUS, SUSPENDS, Later
-from api.sized import SizedBody
-from api.streams import open_stream
+from api.server.chunked_body import ChunkedBody
+from api.server.deferred import ARRIVED, PROCESSOR, SURPLUS, SUSPENDS, Later
+from api.server.disconnects import Departures, is_readable
+from api.server.sized_body import SizedBody
+from api.server.streams import open_stream
 
 log = logging.getLogger("delen.http")
 

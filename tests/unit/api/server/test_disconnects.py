@@ -9,7 +9,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from api.departures import Departures, has_gone, is_readable
+from api.server.disconnects import Departures, has_gone, is_readable
 
 HIGH = 1500
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.energy_metrics import EnergyCollector
-from api.metrics import MAX_TENANTS, Metrics
+from api.metrics.energy import EnergyCollector
+from api.metrics.requests import MAX_TENANTS, Metrics
 from delen.power_status import Budget, ConstraintStatus, EnergyTotal, TenantChanges
 
 if TYPE_CHECKING:

@@ -13,23 +13,16 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from api.application import Application
-from api.energy import EnergyViews
-from api.energy_metrics import EnergyCollector
+from api.energy_views import EnergyViews
 from api.guard import Guard
-from api.later import ARRIVED, PROCESSOR, SURPLUS, Later
-from api.metrics import CONTENT_TYPE, Metrics
-from api.openapi import document as openapi_document
-from api.reading import (
-    read_body,
-    read_feedback,
-    read_infer,
-    read_json,
-    read_plan,
-    refuse_large_body,
-)
+from api.metrics.energy import EnergyCollector
+from api.metrics.requests import CONTENT_TYPE, Metrics
+from api.metrics.residency import ResidencyCollector, memory_to_json
+from api.metrics.tenants import TenantCollector
+from api.openapi.document import document as openapi_document
+from api.parse import read_body, read_feedback, read_infer, read_json, read_plan, refuse_large_body
 from api.reply import Answer, reply
-from api.residency import ResidencyCollector, memory_to_json
-from api.tenant_metrics import TenantCollector
+from api.server.deferred import ARRIVED, PROCESSOR, SURPLUS, Later
 from delen.answer_wire import (
     feedback_to_json,
     guarantee_to_json,

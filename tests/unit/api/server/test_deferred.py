@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from api.later import Later
 from api.reply import reply
+from api.server.deferred import Later
 
 
 @pytest.mark.parametrize("fails", [False, True])

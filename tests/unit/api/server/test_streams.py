@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from api.streams import Incoming, Outgoing
+from api.server.streams import Incoming, Outgoing
 
 SIZE = 64
 Pair = tuple[socket.socket, socket.socket]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from api.pool import Pool
+from api.server.pool import Pool
 
 PATIENCE = 30.0
 

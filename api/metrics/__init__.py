@@ -1,0 +1,1 @@
+"""Prometheus metrics: what is counted of requests, energy, tenants and memory."""
