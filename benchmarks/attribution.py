@@ -22,8 +22,8 @@ import numpy as np
 from benchmarks.common import Figure, report
 from benchmarks.plant import Floats, Network, Sensor, Served, serve
 from delen.energy import Share, Work
-from power.attribution import LONGEST_WORK, Attributor
-from power.series import Samples
+from power.attribution.attribution import LONGEST_WORK, Attributor
+from power.sources.series import Samples
 
 SEEDS = 5
 SECONDS = 300

@@ -7,10 +7,10 @@ import numpy as np
 
 from benchmarks.common import Figure, report
 from benchmarks.plant import Power, Sensor
-from power.block_energy import BlockEnergies, evaluate
-from power.blocks import BlockPlan, BlockRunner, Chain
-from power.sampler import SourceState
-from power.series import Samples
+from power.metering.block_energy import BlockEnergies, evaluate
+from power.metering.blocks import BlockPlan, BlockRunner, Chain
+from power.sources.sampler import SourceState
+from power.sources.series import Samples
 
 SEEDS = range(6)
 POLLED = 0.02

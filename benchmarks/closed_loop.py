@@ -24,11 +24,11 @@ from delen.errors import BudgetExhausted, Overloaded
 from delen.plan import Plan
 from delen.profile import Device, Profile, Quantiles, SegmentCost
 from delen.result import EnergyKind
-from policies.constraint import PowerView
-from policies.controller import EnergyController
-from policies.planner import Planner
-from power.attribution import Attributor
-from power.series import Samples
+from policies.energy.api import EnergyController
+from policies.energy.constraint import PowerView
+from policies.plan.planner import Planner
+from power.attribution.attribution import Attributor
+from power.sources.series import Samples
 
 MODEL = "plant"
 TICK = 0.1

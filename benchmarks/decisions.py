@@ -22,13 +22,13 @@ from benchmarks.common import Figure, report
 from delen.calibration import Calibration
 from delen.costs import Costs
 from delen.dispatch import DispatchPolicy, Task
-from delen.plugins import DISPATCH_POLICIES, find_plugin, plugin_names
 from delen.profile import Device, Profile, Quantiles, SegmentCost
 from delen.scheduler.core import Scheduler
 from delen.scheduler.figures import ModelFigures
 from delen.settings import DEFAULT_DISPATCH
 from delen.simulate.account import PaperAccount
 from delen.simulate.population import synthetic
+from policies.plugins import DISPATCH_POLICIES, find_plugin, plugin_names
 
 WAITING = (1, 10, 100, 1_000, 10_000)
 DECISIONS = 400

@@ -22,10 +22,10 @@ import numpy as np
 from benchmarks.common import Figure, report
 from benchmarks.dispatch_cells import DEFAULT, NANO_NAME, model_of
 from delen.bounds import Bounds
-from delen.plugins import DISPATCH_POLICIES, find_plugin
 from delen.simulate.outcome import Outcomes
 from delen.simulate.run import RunSettings, run
 from delen.simulate.trace import Arrival, Trace
+from policies.plugins import DISPATCH_POLICIES, find_plugin
 
 DELEN = "delen"
 SEEDS = 5

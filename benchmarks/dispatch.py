@@ -42,7 +42,7 @@ from benchmarks.common import Figure, report
 from benchmarks.dispatch_cells import DEVICES, RECORD, RECORDED, kinds_here, model_of
 from benchmarks.dispatch_grid import FULL, QUICK, Grid, fill, jobs_of
 from benchmarks.dispatch_report import behind, by_cell, cells_table, claims, policies_table
-from delen.plugins import DISPATCH_POLICIES, plugin_names
+from policies.plugins import DISPATCH_POLICIES, plugin_names
 
 RESULTS = Path("build") / "dispatch.jsonl"
 

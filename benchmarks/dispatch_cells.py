@@ -18,7 +18,6 @@ from delen.bundle import load_bundle
 from delen.costs import Costs
 from delen.errors import ConfigError
 from delen.places import default_state
-from delen.plugins import DISPATCH_POLICIES, EXIT_POLICIES, find_plugin
 from delen.profile_file import load_profile
 from delen.scheduler.plans import Plans
 from delen.settings import DEFAULT_DISPATCH
@@ -32,7 +31,8 @@ from delen.simulate.model import SimulatedModel
 from delen.simulate.run import RunSettings, run
 from delen.simulate.summary import summarise
 from delen.simulate.trace import Trace
-from policies.planner import PlannerSettings
+from policies.plan.planner import PlannerSettings
+from policies.plugins import DISPATCH_POLICIES, EXIT_POLICIES, find_plugin
 
 DEFAULT = DEFAULT_DISPATCH
 BUNDLE = "cifar10-resnet"

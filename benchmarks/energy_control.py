@@ -21,10 +21,10 @@ from benchmarks.plant import Floats, Power, Sensor
 from delen.assembly import SHIPPED_BUNDLES
 from delen.bundle import Bundle, load_bundle
 from delen.power_status import Battery, Budget
-from policies.constraint import PowerView
-from policies.controller import ControllerSettings
-from policies.planner import Planner, PlannerSettings
-from policies.pricing import PriceController
+from policies.energy.api import ControllerSettings
+from policies.energy.constraint import PowerView
+from policies.energy.price_controller import PriceController
+from policies.plan.planner import Planner, PlannerSettings
 
 SEEDS = (0, 1, 2, 3, 4)
 SENSORS = {"6.6 ms": Sensor(0.0066), "0.42 s": Sensor(0.42)}

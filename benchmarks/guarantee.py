@@ -23,8 +23,8 @@ from delen.bundle import Bundle, load_bundle
 from delen.calibration import THRESHOLDS, Calibration
 from delen.engine.backends.choose import BundleBackends
 from multiexit_models.data.dataset import Labelled
-from policies.thresholds import PROCEDURES
-from policies.useful import UsefulExits
+from policies.plan.thresholds import PROCEDURES
+from policies.plan.useful_exits import UsefulExits
 
 DRAWS = 500
 SIZES = (500, 1000, 5000)

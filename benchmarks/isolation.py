@@ -22,7 +22,6 @@ from benchmarks.dispatch_cells import DEFAULT, HERE, NANO_NAME, model_of
 from delen.bounds import HIGHEST_PRIORITY, Bounds
 from delen.costs import Costs
 from delen.plan import OperatingPoint
-from delen.plugins import DISPATCH_POLICIES, find_plugin
 from delen.scheduler.shares import MOST_UNSET
 from delen.simulate.apps import (
     App,
@@ -36,6 +35,7 @@ from delen.simulate.arrivals import Bursts, Poisson
 from delen.simulate.model import SimulatedModel
 from delen.simulate.run import RunSettings, run
 from delen.simulate.trace import Trace
+from policies.plugins import DISPATCH_POLICIES, find_plugin
 
 CALM_LOAD, FLOOD_LOAD = 0.3, 3.0
 REQUESTS, SECONDS = 600, 15.0

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from delen.energy import Share, Work
-from power.series import Samples
+from power.sources.series import Samples
 
 Floats: TypeAlias = NDArray[np.float64]
 POLL = 0.05

@@ -23,14 +23,14 @@ from delen.plan import Plan
 from delen.power_status import Battery, Budget
 from delen.profile import Device, Profile, Quantiles, SegmentCost
 from delen.result import AccuracyOutcome, EnergyOutcome, LatencyOutcome, Prediction, Receipt, Result
-from policies.constraint import PowerView
-from policies.controller import ControllerSettings
-from policies.planner import Planner, PlannerSettings
-from policies.pricing import PriceController
-from power.account import Accounts
-from power.probe import open_source
-from power.sampler import Sampler
-from power.series import Samples
+from policies.energy.api import ControllerSettings
+from policies.energy.constraint import PowerView
+from policies.energy.price_controller import PriceController
+from policies.plan.planner import Planner, PlannerSettings
+from power.attribution.accounts import Accounts
+from power.sources.probe import open_source
+from power.sources.sampler import Sampler
+from power.sources.series import Samples
 from tests.sensors import make_tree
 
 _ROUNDS = 7

@@ -50,7 +50,6 @@ from delen.assembly import SHIPPED_BUNDLES
 from delen.bundle import load_bundle
 from delen.costs import Costs
 from delen.encoding import encode
-from delen.plugins import EXIT_POLICIES, find_plugin
 from delen.profile_file import load_profile
 from delen.profiles import state_file
 from delen.replay.inputs import Inputs, draw
@@ -58,7 +57,8 @@ from delen.replay.play import Plan
 from delen.simulate.apps import Kind, make_trace, standard_apps
 from delen.simulate.load import of_bundle
 from delen.simulate.trace import Trace
-from policies.planner import PlannerSettings
+from policies.plan.planner import PlannerSettings
+from policies.plugins import EXIT_POLICIES, find_plugin
 
 BUNDLE = SHIPPED_BUNDLES / "cifar10-resnet"
 APPS = 3

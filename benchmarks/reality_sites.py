@@ -20,7 +20,6 @@ import numpy as np
 
 from benchmarks.common import Connection, Daemon, daemon
 from delen.config import config_of
-from delen.plugins import DISPATCH_POLICIES, find_plugin
 from delen.profile import HostCosts, Profile, Quantiles
 from delen.replay.http import HttpTarget
 from delen.replay.in_process import EngineTarget, FailureCount
@@ -34,6 +33,7 @@ from delen.simulate.run import RunSettings, run
 from delen.simulate.summary import summarise
 from delen.simulate.trace import Trace
 from delen.simulate.upper_bound import Slow
+from policies.plugins import DISPATCH_POLICIES, find_plugin
 
 T = TypeVar("T")
 

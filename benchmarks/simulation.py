@@ -16,13 +16,13 @@ from tempfile import TemporaryDirectory
 from benchmarks.common import Figure, report
 from benchmarks.dispatch_cells import DEFAULT, HERE, Cell, apps_of, model_of
 from delen.costs import Costs
-from delen.plugins import DISPATCH_POLICIES, find_plugin
 from delen.profile import HostCosts
 from delen.simulate.apps import draw
 from delen.simulate.model import SimulatedModel
 from delen.simulate.run import RunSettings, run
 from delen.simulate.summary import summarise
 from delen.simulate.trace import read_trace
+from policies.plugins import DISPATCH_POLICIES, find_plugin
 
 LOADS = (0.3, 0.9, 1.5)
 REQUESTS = 10_000

@@ -24,13 +24,13 @@ from delen.engine.residence import WHOLE, Residence
 from delen.engine.runtime import Runtime
 from delen.engine.watch import GuaranteeWatch, WatchSettings
 from delen.errors import ConfigError, DelenError, ProfileError
-from delen.plugins import EXIT_POLICIES, find_plugin
 from delen.profile import Device, HostCosts, Profile
 from delen.profiler import QUICK, measure_profile, warm_up
 from delen.profiles import find_profile, save_profile, state_file
 from delen.scheduler.core import Scheduler
-from policies.exits import ExitPolicy
-from policies.planner import Planner, PlannerSettings
+from policies.exit.bounds import ExitPolicy
+from policies.plan.planner import Planner, PlannerSettings
+from policies.plugins import EXIT_POLICIES, find_plugin
 
 log = logging.getLogger("delen")
 

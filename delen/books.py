@@ -14,11 +14,11 @@ from delen.ledger import Correction, Ledger, Meter
 from delen.power_status import SourceHealth, WindowStatus
 from delen.profile import Profile
 from delen.recent_use import RecentUse
-from power.account import TRUSTED, Accounts
-from power.attribution import LONGEST_WORK, Attributor
-from power.history import History
-from power.sampler import Sampler
-from power.series import Samples
+from power.attribution.accounts import TRUSTED, Accounts
+from power.attribution.attribution import LONGEST_WORK, Attributor
+from power.attribution.history import History
+from power.sources.sampler import Sampler
+from power.sources.series import Samples
 
 log = logging.getLogger("delen.energy")
 

@@ -14,7 +14,7 @@ from delen.energy import Share, Work
 from delen.engine.desk import Admitted
 from delen.plan import Plan
 from delen.result import Result
-from policies.controller import EnergyController
+from policies.energy.api import EnergyController
 
 log = logging.getLogger("delen.energy")
 

@@ -12,9 +12,9 @@ from delen.engine.backends.base import Network
 from delen.errors import ConfigError
 from delen.profile import Metering, Profile, SegmentCost
 from delen.profiler import noise_inputs
-from power.block_energy import evaluate
-from power.blocks import BlockPlan, BlockRunner, Chain, Meter, Progress
-from power.source import PowerSource
+from power.metering.block_energy import evaluate
+from power.metering.blocks import BlockPlan, BlockRunner, Chain, Meter, Progress
+from power.sources.source import PowerSource
 
 POLL = 0.02
 """Seconds between two readings of a block, where the source has them so often."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from delen.power_status import SourceHealth
-from policies.constraint import PowerView
-from power.attribution import Attributor
-from power.sampler import Sampler, SourceState
+from policies.energy.constraint import PowerView
+from power.attribution.attribution import Attributor
+from power.sources.sampler import Sampler, SourceState
 
 
 class Gauge:

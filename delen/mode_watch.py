@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from delen.power_status import ModeStatus
-from power.modes import PowerMode, Throttling, read_mode, throttling
-from power.thermal import headroom, read_zones
+from power.modes.modes import PowerMode, Throttling, read_mode, throttling
+from power.modes.thermal import headroom, read_zones
 
 _FEEL_EVERY = 3
 """Looks: temperatures are slow, and reading every zone with its trip points takes milliseconds."""

@@ -23,15 +23,15 @@ from delen.engine.store import ModelStore
 from delen.engine.watch import WatchSettings
 from delen.errors import BundleError, ConfigError, InvalidInput, PowerError
 from delen.instances import lanes_of
-from delen.plugins import DISPATCH_POLICIES, ENERGY_CONTROLLERS, find_plugin
 from delen.power_status import Battery
 from delen.scheduler.core import Scheduler
 from delen.settings import DEFAULT_DISPATCH
 from delen.steward import EnergySteward, StewardSettings
 from delen.tenant_file import TenantFile
-from policies.controller import ControllerSettings
-from policies.planner import PlannerSettings
-from power.probe import open_source
+from policies.energy.api import ControllerSettings
+from policies.plan.planner import PlannerSettings
+from policies.plugins import DISPATCH_POLICIES, ENERGY_CONTROLLERS, find_plugin
+from power.sources.probe import open_source
 
 log = logging.getLogger("delen")
 

@@ -33,13 +33,13 @@ from delen.profile import Profile
 from delen.recent_use import fairness_of
 from delen.tenant_file import TenantFile
 from delen.tenants import House, Tenants
-from policies.constraint import PowerView
-from policies.controller import EnergyController
-from power.account import Accounts
-from power.boards import identify_board
-from power.sampler import Sampler
-from power.source import PowerSource
-from power.switching import ModeSwitcher
+from policies.energy.api import EnergyController
+from policies.energy.constraint import PowerView
+from power.attribution.accounts import Accounts
+from power.modes.switching import ModeSwitcher
+from power.sources.boards import identify_board
+from power.sources.sampler import Sampler
+from power.sources.source import PowerSource
 
 log = logging.getLogger("delen.energy")
 

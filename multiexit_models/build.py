@@ -28,7 +28,7 @@ from multiexit_models.network import MultiExitNetwork, cumulative_macs
 from multiexit_models.provenance import Evaluated, exit_provenance, software
 from multiexit_models.report import LEVEL, write_report
 from multiexit_models.weights import digest
-from policies.thresholds import highest_floor, samples_needed
+from policies.plan.thresholds import highest_floor, samples_needed
 
 CALIBRATION = "calibration.npz"
 CHECKED_INPUTS = 256

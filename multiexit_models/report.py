@@ -10,7 +10,7 @@ import numpy as np
 
 from delen.bundle import Bundle
 from delen.calibration import THRESHOLDS
-from policies.thresholds import certified_threshold, highest_floor
+from policies.plan.thresholds import certified_threshold, highest_floor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

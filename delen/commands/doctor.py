@@ -13,7 +13,7 @@ from delen.errors import DelenError
 
 if TYPE_CHECKING:
     from delen.config import Config
-    from power.probe import Probe
+    from power.sources.probe import Probe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +41,8 @@ def examine(config: Config, url: str | None = None) -> dict[str, Any]:
     """Everything that the command prints, for the machine under ``power.root``: ``device``,
     ``board``, ``power_mode``, ``thermal``, ``model``, ``sources``, ``energy`` and ``daemon``."""
     from delen.device import available_cores, processor_name
-    from power.boards import identify_board
-    from power.probe import probe_sources
+    from power.sources.boards import identify_board
+    from power.sources.probe import probe_sources
 
     root = Path(config["power.root"])
     board = identify_board(root)
@@ -69,7 +69,7 @@ def examine(config: Config, url: str | None = None) -> dict[str, Any]:
 
 
 def _power_mode(root: Path) -> dict[str, Any]:
-    from power.modes import read_mode, throttling
+    from power.modes.modes import read_mode, throttling
 
     mode = read_mode(root)
     return {
@@ -83,7 +83,7 @@ def _power_mode(root: Path) -> dict[str, Any]:
 
 
 def _thermal(root: Path) -> dict[str, Any] | None:
-    from power.thermal import headroom, read_zones
+    from power.modes.thermal import headroom, read_zones
 
     nearest = headroom(read_zones(root))
     if nearest is None:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from delen.engine.observer import Observer
     from delen.engine.runtime import Runtime
     from delen.profile import Device
-    from power.blocks import BlockPlan
-    from power.sampler import Sampler
-    from power.source import PowerSource
+    from power.metering.blocks import BlockPlan
+    from power.sources.sampler import Sampler
+    from power.sources.source import PowerSource
 
 _MOST_LANES = 8
 """So many instances are measured beside each other, if there are cores for more."""
@@ -92,8 +92,8 @@ def run(options: argparse.Namespace) -> int:
     from delen.engine.backends.choose import BundleBackends
     from delen.profiles import beside_file, save_profile, state_file
     from delen.serving import bundle_by_name, configured_lanes
-    from power.modes import read_mode
-    from power.sampler import Sampler
+    from power.modes.modes import read_mode
+    from power.sources.sampler import Sampler
 
     plan = _block_plan(options)
     config = read_config(options.config, os.environ)
@@ -179,7 +179,7 @@ def _compare_instances(options: argparse.Namespace, config: Config, bundle: Bund
 
 def _block_plan(options: argparse.Namespace) -> BlockPlan | None:
     """How energy is to be measured, None where it is not; ConfigError for wrong usage."""
-    from power.blocks import BlockPlan
+    from power.metering.blocks import BlockPlan
 
     given = {
         "--blocks": options.blocks,
@@ -204,7 +204,7 @@ def _block_plan(options: argparse.Namespace) -> BlockPlan | None:
 
 def _open_sensor(config: Config, provider: str) -> PowerSource:
     """The configured source, which must measure: what is estimated is never called measured."""
-    from power.probe import open_source
+    from power.sources.probe import open_source
 
     chosen = open_source(
         config["power.source"],
@@ -291,7 +291,7 @@ def _with_energy(
     batches: Sequence[int],
 ) -> Profile:
     from delen.energy_profiler import measure_energy
-    from power.modes import steady_key
+    from power.modes.modes import steady_key
 
     sampler.start()
     try:

@@ -126,13 +126,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from delen.config import read_config
-    from delen.plugins import DISPATCH_POLICIES, find_plugin, plugin_names
     from delen.simulate.bound import bound_of
     from delen.simulate.device import DeviceSettings
     from delen.simulate.plots import save_plots
     from delen.simulate.run import RunSettings
     from delen.simulate.run import run as play
     from delen.simulate.summary import summarise
+    from policies.plugins import DISPATCH_POLICIES, find_plugin, plugin_names
 
     config = read_config(options.config, os.environ)
     trace = read_requests(options.trace)
@@ -217,10 +217,10 @@ def _ours_first(names: Sequence[str]) -> list[str]:
 
 def _models(options: argparse.Namespace, config: Config) -> list[SimulatedModel]:
     from delen.bundle import load_bundle
-    from delen.plugins import EXIT_POLICIES, find_plugin
     from delen.profile_file import load_profile
     from delen.serving import bundle_by_name, policy_settings
     from delen.simulate.load import of_bundle, of_profile, profile_of
+    from policies.plugins import EXIT_POLICIES, find_plugin
 
     settings = policy_settings(config)
     make_policy = find_plugin(EXIT_POLICIES, settings.exit)

@@ -16,7 +16,7 @@ from delen.result import (
     Receipt,
     Result,
 )
-from policies.promises import Terms
+from policies.plan.promises import Terms
 
 
 def write_result(job: Job, reason: Reason, now: float) -> Result:

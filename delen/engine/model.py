@@ -12,8 +12,8 @@ from delen.engine.watch import GuaranteeWatch
 from delen.scheduler.exits import ExitViews
 from delen.scheduler.figures import ModelFigures
 from delen.scheduler.plans import Plans
-from policies.exits import ExitPolicy
-from policies.planner import Planner
+from policies.exit.bounds import ExitPolicy
+from policies.plan.planner import Planner
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,8 +12,8 @@ from numbers import Integral
 from delen.bundle import Manifest
 from delen.errors import InvalidInput
 from delen.guarantee import Feedback, GuaranteeStatus, Source
-from policies.drift import DriftTest
-from policies.promises import Terms
+from policies.plan.drift import DriftTest
+from policies.plan.promises import Terms
 
 log = logging.getLogger("delen.engine")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from delen.bounds import Bounds
 from delen.costs import Costs
 from delen.plan import ExitView, Plan
-from policies.planner import Planner
+from policies.plan.planner import Planner
 
 
 class ExitViews:

@@ -10,7 +10,7 @@ from delen.costs import Costs
 from delen.dispatch import Task
 from delen.profile import MEDIAN
 from delen.scheduler.outlook import Outlook
-from policies.useful import UsefulExits
+from policies.plan.useful_exits import UsefulExits
 
 _KEPT = 16384
 

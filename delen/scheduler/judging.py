@@ -6,7 +6,7 @@ from typing import get_args
 
 from delen.plan import Decision, ExitView
 from delen.result import Reason
-from policies.exits import BoundsPolicy, ExitPolicy
+from policies.exit.bounds import BoundsPolicy, ExitPolicy
 
 _REASONS = frozenset((None, *get_args(Reason)))
 _DEFAULT = BoundsPolicy()

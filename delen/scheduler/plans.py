@@ -10,7 +10,7 @@ from delen.costs import Costs
 from delen.errors import InfeasibleBound, ModelLoading, Nearest, Overloaded
 from delen.frontier import Choice, Frontier
 from delen.plan import Case, Plan
-from policies.planner import Planner
+from policies.plan.planner import Planner
 
 _KEPT = 4096
 

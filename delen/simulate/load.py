@@ -11,8 +11,8 @@ from delen.profile_file import load_profile
 from delen.simulate.account import PaperAccount
 from delen.simulate.model import SimulatedModel
 from delen.simulate.population import Population, synthetic
-from policies.exits import ExitPolicy
-from policies.planner import Planner, PlannerSettings
+from policies.exit.bounds import ExitPolicy
+from policies.plan.planner import Planner, PlannerSettings
 
 SAMPLES = 5000
 """Of the population that is made up for a profile alone."""

@@ -16,8 +16,8 @@ from delen.scheduler.outlook import Outlook
 from delen.scheduler.plans import Plans
 from delen.simulate.device import durations
 from delen.simulate.population import Population
-from policies.exits import ExitPolicy
-from policies.planner import Planner
+from policies.exit.bounds import ExitPolicy
+from policies.plan.planner import Planner
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -32,7 +32,7 @@ from operator import attrgetter
 
 from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
 from policies.dispatch.batching import join, most_in_time
-from policies.dispatch.fronts import Candidate, Front, Fronts, Order, Rank, is_affordable
+from policies.dispatch.group_heads import Candidate, Front, Fronts, Order, Rank, is_affordable
 
 _PER_PRESSURE = 0.05
 _FREE = 0.005

@@ -13,7 +13,7 @@ from delen.errors import ConfigError
 from delen.profile import Profile
 from delen.scheduler.core import Scheduler
 from policies.dispatch.fifo import Fifo
-from power.account import UnknownAccount
+from power.attribution.accounts import UnknownAccount
 
 
 class NoEnergy:

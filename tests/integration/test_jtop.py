@@ -21,13 +21,13 @@ from delen.errors import (
     SensorDenied,
     SensorFailed,
 )
-from power.jtop import PIPE, Jtop
-from power.source import PowerReading
+from power.sources.jtop import PIPE, Jtop
+from power.sources.source import PowerReading
 from tests.jtop_server import Server, wait_until
 from tests.sensors import SensorTree, make_tree, play
 
 pytest.importorskip("jtop", reason="the real jtop server comes with delen[test]")
-from power import jtop_client
+from power.sources import jtop_client
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -63,7 +63,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server on a busy machine is not taken for dead, unless a test says that it is."""
-    monkeypatch.setattr("power.jtop._LEAST_SILENCE", 5.0)
+    monkeypatch.setattr("power.sources.jtop._LEAST_SILENCE", 5.0)
 
 
 def read_again(jtop: Jtop) -> PowerReading:
@@ -126,7 +126,7 @@ def test_a_server_that_stops_reading_is_noticed_and_a_new_one_taken(
     server = serve(tree)
     with opened(root) as jtop:
         jtop.read()
-        monkeypatch.setattr("power.jtop._LEAST_SILENCE", 0.5)
+        monkeypatch.setattr("power.sources.jtop._LEAST_SILENCE", 0.5)
         tree.spoil(tree.path("CPU", "current"), "rubbish\n")
         with pytest.raises(SensorFailed, match="nothing new"):
             for _ in range(3):
@@ -215,9 +215,9 @@ def test_a_server_that_freezes_fails_until_it_goes_on(
     server = serve(tree)
     with opened(root) as jtop:
         jtop.read()
-        monkeypatch.setattr("power.jtop._LEAST_SILENCE", 0.5)
-        monkeypatch.setattr("power.jtop._OPENING", 1.0)
-        monkeypatch.setattr("power.jtop_client._PATIENCE", 0.3)
+        monkeypatch.setattr("power.sources.jtop._LEAST_SILENCE", 0.5)
+        monkeypatch.setattr("power.sources.jtop._OPENING", 1.0)
+        monkeypatch.setattr("power.sources.jtop_client._PATIENCE", 0.3)
         server.signal_part(part, signal.SIGSTOP)
         with pytest.raises(SensorFailed, match="nothing new"):
             for _ in range(3):
@@ -243,7 +243,7 @@ def test_a_socket_of_others_says_which_group_to_join(root: Path) -> None:
 def test_a_server_that_hangs_is_not_waited_for_for_ever(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("power.jtop._OPENING", 0.2)
+    monkeypatch.setattr("power.sources.jtop._OPENING", 0.2)
     (root / "run").mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(root / PIPE))
@@ -258,8 +258,8 @@ def test_without_jetson_stats_the_extra_is_named(
     (root / "run").mkdir(parents=True)
     (root / PIPE).touch()
     monkeypatch.setitem(sys.modules, "jtop", None)
-    monkeypatch.delitem(sys.modules, "power.jtop_client")
-    monkeypatch.delattr("power.jtop_client")
+    monkeypatch.delitem(sys.modules, "power.sources.jtop_client")
+    monkeypatch.delattr("power.sources.jtop_client")
     with pytest.raises(MissingExtra, match=r"delen\[jetson\]"):
         Jtop(root)
 

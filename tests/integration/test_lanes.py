@@ -33,8 +33,8 @@ from delen.scheduler.core import Scheduler
 from delen.serving import configured_lanes
 from policies.dispatch.edf import Edf
 from policies.dispatch.value import Value
-from policies.exits import BoundsPolicy
-from policies.planner import Planner, PlannerSettings
+from policies.exit.bounds import BoundsPolicy
+from policies.plan.planner import Planner, PlannerSettings
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
 

@@ -27,8 +27,8 @@ from delen.errors import ConfigError, InfeasibleBound, ModelLoading
 from delen.result import Result
 from delen.scheduler.core import Scheduler
 from policies.dispatch.edf import Edf
-from policies.exits import BoundsPolicy
-from policies.planner import Planner, PlannerSettings
+from policies.exit.bounds import BoundsPolicy
+from policies.plan.planner import Planner, PlannerSettings
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
 

@@ -21,7 +21,7 @@ from delen.power_status import KEPT, Battery, Budget, PowerChanges, TenantChange
 from delen.result import Result
 from delen.serving import Opened, open_runtime
 from delen.steward import EnergySteward
-from power.attribution import Attributor
+from power.attribution.attribution import Attributor
 from tests.nvpmodel import ModeTree
 from tests.sensors import make_tree
 

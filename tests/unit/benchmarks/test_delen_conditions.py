@@ -13,7 +13,7 @@ from benchmarks.delen_conditions import PUBLISHED, Published, claims
 from benchmarks.profile_files import NANO
 from delen.plan import ExitView
 from delen.profile_file import load_profile
-from policies.conditions import parse_conditions
+from policies.exit.conditions import parse_conditions
 
 
 @pytest.mark.parametrize("published", PUBLISHED)

@@ -16,8 +16,8 @@ from benchmarks.energy_control import (
     static_exit,
 )
 from delen.power_status import Battery, Budget
-from policies.controller import ControllerSettings
-from policies.pricing import PriceController
+from policies.energy.api import ControllerSettings
+from policies.energy.price_controller import PriceController
 
 
 def run(controller: PriceController, *stretches: tuple[float, float]) -> Log:

@@ -13,7 +13,7 @@ import pytest
 from delen.bundle import load_bundle
 from delen.calibration import THRESHOLDS, Calibration
 from multiexit_models.data.dataset import Labelled
-from policies.thresholds import agreement_threshold, certified_threshold
+from policies.plan.thresholds import agreement_threshold, certified_threshold
 
 MACS = (1, 3, 6)
 

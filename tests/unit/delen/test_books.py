@@ -12,10 +12,10 @@ from delen.books import Books
 from delen.energy import Share, Work
 from delen.gauge import Gauge
 from delen.profile import Profile
-from power.account import Accounts
-from power.attribution import Attributor
-from power.sampler import Sampler
-from power.source import PowerReading
+from power.attribution.accounts import Accounts
+from power.attribution.attribution import Attributor
+from power.sources.sampler import Sampler
+from power.sources.source import PowerReading
 
 
 class Clock:

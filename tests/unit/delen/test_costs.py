@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from delen.costs import Costs
 from delen.profile import HostCosts, Profile, Quantiles
-from power.account import Accounts
+from power.attribution.accounts import Accounts
 
 MakeCosts = Callable[..., Costs]
 MakeProfile = Callable[..., Profile]

@@ -13,9 +13,9 @@ from delen.energy import Share, Work
 from delen.energy_desk import MOST_EVENTS, ControllerDesk, Refused
 from delen.errors import BudgetExhausted
 from delen.plan import Plan
-from policies.controller import ControllerSettings
-from policies.planner import Planner, PlannerSettings
-from policies.pricing import PriceController
+from policies.energy.api import ControllerSettings
+from policies.energy.price_controller import PriceController
+from policies.plan.planner import Planner, PlannerSettings
 
 
 class Limited(PriceController):

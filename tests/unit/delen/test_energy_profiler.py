@@ -16,7 +16,7 @@ from delen.energy_profiler import keep_energies, measure_energy, measured_batche
 from delen.engine.backends.base import SegmentRun
 from delen.errors import ConfigError, ProfileError
 from delen.profile import Metering, Profile
-from power.blocks import BlockPlan
+from power.metering.blocks import BlockPlan
 
 MakeProfile = Callable[..., Profile]
 PLAN = BlockPlan(seconds=4.0)

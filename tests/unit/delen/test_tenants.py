@@ -14,8 +14,8 @@ from delen.recent_use import Got
 from delen.standing import Standing
 from delen.tenant_file import TenantFile
 from delen.tenants import Tenants
-from policies.controller import ControllerSettings
-from policies.pricing import PriceController
+from policies.energy.api import ControllerSettings
+from policies.energy.price_controller import PriceController
 
 
 class Room:

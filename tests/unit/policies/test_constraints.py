@@ -8,11 +8,11 @@ import pytest
 
 from delen.frontier import Choice, Frontier
 from delen.power_status import Battery
-from policies.battery import BatteryHorizon
-from policies.constraint import Market, PowerView
-from policies.demand import price_range, watts
-from policies.thermal import ThermalHeadroom
-from policies.watt_cap import WattCap
+from policies.energy.battery import BatteryHorizon
+from policies.energy.constraint import Market, PowerView
+from policies.energy.demand import price_range, watts
+from policies.energy.thermal import ThermalHeadroom
+from policies.energy.watt_cap import WattCap
 
 FRONTIER = Frontier((Choice(0, None, 0.05, 0.8), Choice(1, None, 0.10, 0.88)))
 STEP = FRONTIER.prices[0]

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.plant import Power, Sensor
 from delen.energy import Share, Split, Work
-from power.attribution import Attributor
+from power.attribution.attribution import Attributor
 
 STATIC, DYNAMIC = 5.1, 7.0
 SECONDS = 20

@@ -11,7 +11,7 @@ from delen.costs import Costs
 from delen.errors import InfeasibleBound, ModelLoading, Overloaded
 from delen.plan import Plan
 from delen.scheduler.plans import Plans
-from policies.planner import Planner, PlannerSettings
+from policies.plan.planner import Planner, PlannerSettings
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from delen.engine.worker import Worker
 from delen.result import Result
 from delen.scheduler.core import Scheduler
 from policies.dispatch.value import Value
-from policies.exits import BoundsPolicy
-from policies.planner import Planner, PlannerSettings
+from policies.exit.bounds import BoundsPolicy
+from policies.plan.planner import Planner, PlannerSettings
 
 PATIENCE = 30.0
 """How long a test waits for what has to happen before it fails; nothing is timed by it."""

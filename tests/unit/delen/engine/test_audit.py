@@ -24,8 +24,8 @@ from delen.errors import InfeasibleBound, InvalidInput
 from delen.result import Result
 from delen.scheduler.core import Scheduler
 from policies.dispatch.value import Value
-from policies.exits import BoundsPolicy
-from policies.planner import Planner, PlannerSettings
+from policies.exit.bounds import BoundsPolicy
+from policies.plan.planner import Planner, PlannerSettings
 
 PATIENCE = 30.0
 FLOOR = Bounds(min_accuracy=0.7)

@@ -19,8 +19,8 @@ from delen.engine.runtime import Runtime
 from delen.scheduler.core import Scheduler
 from delen.slowdown import Slowdown
 from policies.dispatch.value import Value
-from policies.exits import BoundsPolicy
-from policies.planner import Planner, PlannerSettings
+from policies.exit.bounds import BoundsPolicy
+from policies.plan.planner import Planner, PlannerSettings
 from tests.unit.delen.engine.house import PATIENCE, Clock, Counts, FakeNetwork
 
 

@@ -8,7 +8,7 @@ import pytest
 from delen.bundle import Manifest, load_bundle
 from delen.engine.watch import GuaranteeWatch, WatchSettings, read_labels
 from delen.errors import InvalidInput
-from policies.promises import Terms
+from policies.plan.promises import Terms
 
 TERMS = Terms(0.8, 2, 0.9)
 

@@ -14,7 +14,7 @@ import pytest
 from delen.bounds import Bounds
 from delen.errors import BackendError, Draining
 from delen.plan import GO_ON, Decision, ExitView
-from policies.exits import BoundsPolicy
+from policies.exit.bounds import BoundsPolicy
 from tests.unit.delen.engine.house import PATIENCE, SURE, UNSURE, House
 
 

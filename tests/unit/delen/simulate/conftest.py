@@ -10,8 +10,8 @@ from delen.profile import Profile
 from delen.simulate.account import PaperAccount
 from delen.simulate.model import SimulatedModel
 from delen.simulate.population import Population
-from policies.exits import BoundsPolicy
-from policies.planner import Planner, PlannerSettings
+from policies.exit.bounds import BoundsPolicy
+from policies.plan.planner import Planner, PlannerSettings
 
 
 @pytest.fixture

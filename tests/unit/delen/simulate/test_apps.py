@@ -24,7 +24,7 @@ from delen.simulate.apps import (
 )
 from delen.simulate.arrivals import Camera, Poisson, Window
 from delen.simulate.population import synthetic
-from policies.planner import Planner, PlannerSettings
+from policies.plan.planner import Planner, PlannerSettings
 
 FAST, FLOOR = Bounds(max_latency=0.02), Bounds(min_accuracy=0.8)
 

@@ -11,7 +11,7 @@ from delen.bounds import Bounds
 from delen.bundle import load_bundle
 from delen.costs import Costs
 from delen.simulate.population import Population, synthetic
-from policies.planner import Planner, PlannerSettings
+from policies.plan.planner import Planner, PlannerSettings
 
 NANO = (0.4354, 0.6803, 0.7675, 0.7657)
 BUNDLES = Path(__file__).resolve().parents[4] / "multiexit_models" / "bundles"

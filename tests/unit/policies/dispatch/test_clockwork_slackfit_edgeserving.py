@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from policies.dispatch.clockwork import Clockwork
-from policies.dispatch.edgeserving import EdgeServing
-from policies.dispatch.slackfit import SlackFit
+from policies.dispatch.published.clockwork import Clockwork
+from policies.dispatch.published.edgeserving import EdgeServing
+from policies.dispatch.published.slackfit import SlackFit
 
 
 @pytest.mark.parametrize("policy", [Clockwork, SlackFit, EdgeServing])

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from delen.dispatch import Key, Ran
-from policies.dispatch.drex import Drex
-from policies.dispatch.dysta import Dysta
-from policies.dispatch.etf import EnergyTimeFair
-from policies.dispatch.fluid import FluidBatching
+from policies.dispatch.published.drex import Drex
+from policies.dispatch.published.dysta import Dysta
+from policies.dispatch.published.etf import EnergyTimeFair
+from policies.dispatch.published.fluid import FluidBatching
 
 
 def test_dysta_runs_the_shortest_rest_alone(world):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable
-from importlib import import_module
+from importlib.metadata import entry_points
 from math import inf
 from typing import Any
 
@@ -13,25 +13,12 @@ import pytest
 
 from delen.dispatch import Key, Ran
 
-POLICIES = {
-    "clockwork": "Clockwork",
-    "delen": "StaticConditions",
-    "drex": "Drex",
-    "dysta": "Dysta",
-    "edf": "Edf",
-    "edgeserving": "EdgeServing",
-    "etf": "EnergyTimeFair",
-    "fifo": "Fifo",
-    "fluid": "FluidBatching",
-    "slackfit": "SlackFit",
-    "value": "Value",
-}
+POLICIES = {point.name: point for point in entry_points(group="delen.dispatch_policies")}
 
 
 @pytest.fixture(params=POLICIES)
 def make_policy(request: pytest.FixtureRequest) -> Callable[[], Any]:
-    module = import_module(f"policies.dispatch.{request.param}")
-    return getattr(module, POLICIES[request.param])
+    return POLICIES[request.param].load()
 
 
 def _crowd(world, seed):

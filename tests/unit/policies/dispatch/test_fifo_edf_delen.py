@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from delen.dispatch import Manners
-from policies.dispatch.delen import StaticConditions
 from policies.dispatch.edf import Edf
 from policies.dispatch.fifo import Fifo
+from policies.dispatch.published.delen import StaticConditions
 
 
 def test_fifo_serves_who_came_first_at_whatever_segment(world):

@@ -1,0 +1,1 @@
+"""Dispatch policies of other systems, each after its paper."""

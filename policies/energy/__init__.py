@@ -1,0 +1,1 @@
+"""Energy control: budgets, caps and batteries as one price per joule."""

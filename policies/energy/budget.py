@@ -1,0 +1,171 @@
+"""A tenant's joules for every period: dearer as they run short, refused once they are spent."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+
+from delen.errors import BudgetExhausted
+from delen.power_status import Budget, ConstraintStatus
+from policies.energy.constraint import Market
+
+_SLOTS = 100
+"""What was spent comes back by slots of this part of a period."""
+
+_AT_ONCE = 0.5
+"""The share of a budget that may be spent as fast as requests come; the rest only at the speed
+that lasts, so that no tenant locks itself out for most of a period."""
+
+_CUSHION = 0.03
+"""The price aims to leave this share, for what arrivals and answers vary by chance."""
+
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """A budget, the joules that are left of it and were ``spent`` in the last period, and the
+    price (accuracy per joule) that it asks for."""
+
+    budget: Budget
+    balance: float
+    spent: float
+    price: float
+
+
+class TenantBudget:
+    """A bucket of tokens of which each comes back one period after it was spent.
+
+    So no stretch of one period ever takes more than the budget, where a bucket that refills
+    steadily would allow twice as much. The price is the least at which the tenant's demand is
+    within what could be spent from now on without ever waiting for tokens.
+    """
+
+    def __init__(self, tenant: str, budget: Budget, now: float) -> None:
+        self.tenant = tenant
+        self.budget = budget
+        self.price = 0.0
+        self._now = now
+        self._slots: deque[tuple[float, float]] = deque()
+        self._slot_end, self._slot_spent = now, 0.0
+        self._spent = 0.0
+        self._kept = (1 - _AT_ONCE) * budget.joules
+        self._paced = 0.0
+        self._speed = budget.joules / budget.period
+
+    @property
+    def balance(self) -> float:
+        """Joules left; below 0 by what requests took more than was expected of them."""
+        return self.budget.joules - self._spent
+
+    def tick(self, now: float, market: Market) -> None:
+        self._advance(now)
+        self._speed = self._sustainable(0.0)
+        self.price = market.price_for(self._sustainable(_CUSHION * self.budget.joules))
+
+    def allowance(self, now: float) -> float:
+        self._advance(now)
+        return max(0.0, min(self.balance, self._free(self.balance) + self._paced))
+
+    def charge(self, joules: float) -> None:
+        """Take ``joules`` now; below 0 gives back what was taken too much."""
+        above = self.budget.joules - self._spent - self._kept
+        free = max(0.0, above) - max(0.0, above - joules)
+        self._paced -= joules - free
+        self._spent += joules
+        self._slot_spent += joules
+
+    def adopt(self, earlier: TenantBudget) -> None:
+        """Count what was spent under an ``earlier`` budget of the same tenant.
+
+        Its last slot is cut off now: it may be longer than all of this one's period.
+        """
+        for end, joules in earlier._all_slots():
+            if end > self._now - self.budget.period:
+                self._slots.append((min(end, self._now), joules))
+                self._spent += joules
+
+    def refuse(self, least: float, now: float) -> BudgetExhausted:
+        self._advance(now)
+        budget = self.budget
+        known = f"the energy budget of tenant {self.tenant!r}, {_period(budget)},"
+        if least > budget.joules:
+            return BudgetExhausted(
+                f"{known} is less than the {least:.3g} J that this request takes at least",
+                retry_after=budget.period,
+            )
+        wait = self._wait(least)
+        return BudgetExhausted(
+            f"{known} has {self.allowance(now):.3g} J to spend now, less than the "
+            f"{least:.3g} J that this request takes at least; it does in {wait:.3g} s",
+            retry_after=wait,
+        )
+
+    def state(self, now: float) -> BudgetState:
+        self._advance(now)
+        return BudgetState(self.budget, self.balance, self._spent, self.price)
+
+    def status(self) -> ConstraintStatus:
+        left = max(self.balance, 0.0)
+        return ConstraintStatus(
+            name=f"budget/{self.tenant}",
+            unit="J",
+            limit=self.budget.joules,
+            value=self._spent,
+            headroom=self.balance,
+            price=self.price,
+            binding=self.price > 0,
+            explanation=f"{left:.4g} J of {_period(self.budget)} are left; what comes back lets "
+            f"{self._speed:.3g} W last",
+        )
+
+    def _free(self, balance: float) -> float:
+        return max(0.0, balance - self._kept)
+
+    def _advance(self, now: float) -> None:
+        elapsed, self._now = max(0.0, now - self._now), max(now, self._now)
+        self._paced = min(self._kept, self._paced + self._speed * elapsed)
+        if self._now >= self._slot_end:
+            if self._slot_spent:
+                self._slots.append((self._slot_end, self._slot_spent))
+            self._slot_end, self._slot_spent = self._now + self.budget.period / _SLOTS, 0.0
+        while self._slots and self._slots[0][0] + self.budget.period <= self._now:
+            self._spent -= self._slots.popleft()[1]
+        if not self._slots:
+            self._spent = self._slot_spent
+
+    def _all_slots(self) -> Iterator[tuple[float, float]]:
+        yield from self._slots
+        if self._slot_spent:
+            yield self._slot_end, self._slot_spent
+
+    def _sustainable(self, cushion: float) -> float:
+        """The greatest constant watts that leave ``cushion`` joules over the next period."""
+        left, watts = self.balance - cushion, inf
+        for back, returns in self._returns():
+            watts = min(watts, left / max(returns, _ROUNDING))
+            left += back
+        return max(0.0, min(watts, left / self.budget.period))
+
+    def _wait(self, joules: float) -> float:
+        """Seconds until ``joules`` may be spent, if none are until then."""
+        speed = self._sustainable(0.0)
+        left, at, shortest, missing = self.balance, 0.0, inf, 0.0
+        for back, returns in [(0.0, 0.0), *self._returns()]:
+            left, at = left + back, returns
+            missing = max(0.0, joules - self._free(left) - self._paced)
+            if left >= joules and joules - self._free(left) <= self._kept:
+                paced = missing / speed if speed > 0 else inf if missing else 0.0
+                shortest = min(shortest, max(at, paced))
+        return min(shortest, at + missing * self.budget.period / self.budget.joules)
+
+    def _returns(self) -> Iterator[tuple[float, float]]:
+        """The joules that come back, and in how many seconds."""
+        for end, joules in self._all_slots():
+            yield joules, end + self.budget.period - self._now
+
+
+def _period(budget: Budget) -> str:
+    return f"{budget.joules:g} J in {budget.period:g} s"

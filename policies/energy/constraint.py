@@ -1,0 +1,63 @@
+"""What the constraints on energy see, and what each says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from delen.errors import Overloaded
+from delen.power_status import ConstraintStatus
+from policies.energy.demand import least_price
+
+
+@dataclass(frozen=True, slots=True)
+class PowerView:
+    """The power of the moment; None is unknown.
+
+    ``now``: seconds, monotonic. ``watts``: the measured total, as the mean since the last view.
+    ``static`` and ``other``: watts without requests, and of what is none of theirs. ``joules``:
+    measured in total since any fixed moment, for the battery. ``headroom``: degrees Celsius below
+    the nearest trip point. ``lag``: the sensor's time constant in seconds.
+    """
+
+    now: float
+    watts: float | None = None
+    static: float | None = None
+    other: float | None = None
+    joules: float | None = None
+    headroom: float | None = None
+    lag: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What requests would draw at each price, and what the device draws beside them.
+
+    ``watts_at`` falls with the price, and changes only between the prices ``between`` (None: not
+    at all). ``baseline`` are watts beside requests, None while unknown; ``measured`` says whether
+    they come from a sensor that answers now. ``used`` are the joules that requests used since
+    the last tick.
+    """
+
+    watts_at: Callable[[float], float]
+    between: tuple[float, float] | None
+    baseline: float | None = None
+    measured: bool = False
+    used: float = 0.0
+
+    def price_for(self, watts: float) -> float:
+        """The lowest price at which requests draw at most ``watts``."""
+        return least_price(self.watts_at, watts, self.between)
+
+
+class Constraint(Protocol):
+    """One limit on what all requests together draw. ``price`` is in accuracy per joule."""
+
+    price: float
+
+    def tick(self, view: PowerView, market: Market) -> None: ...
+    def allowance(self, now: float) -> float: ...
+    def spend(self, joules: float) -> None: ...
+    def refuse(self, least: float, now: float) -> Overloaded: ...
+    def status(self) -> ConstraintStatus: ...

@@ -1,0 +1,1 @@
+"""Exit policies: stop at this exit, or go on."""

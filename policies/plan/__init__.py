@@ -1,0 +1,1 @@
+"""Plans: which exit, at which threshold, with which guarantee."""

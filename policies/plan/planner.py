@@ -1,0 +1,310 @@
+"""From bounds to an operating point: how deep, at which confidence, at what predicted cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import inf
+
+from delen.bounds import Bounds
+from delen.calibration import Calibration
+from delen.costs import Costs
+from delen.errors import Nearest
+from delen.frontier import Choice
+from delen.plan import UNKNOWN_CASE, Case, LimitedBy, OperatingPoint, Plan
+from policies.plan.frontier import Freedom, Frontiers
+from policies.plan.promises import Promises
+from policies.plan.thresholds import (
+    LTT,
+    Threshold,
+    agreement_threshold,
+    certified_threshold,
+    highest_floor,
+    lossless_threshold,
+    samples_needed,
+)
+from policies.plan.useful_exits import UsefulExits
+
+LATENCY_MARGIN = 1.25
+ENERGY_MARGIN = 1.05
+"""Nearest feasible caps are this much above the prediction, so that a retry with them succeeds."""
+
+NO_FLOORS = (
+    "min_accuracy cannot be guaranteed: the exit policy in force does not stop by confidence "
+    "thresholds"
+)
+
+NOT_GUARANTEED = "the calibration was found to hold no longer, so no floor is guaranteed now"
+
+ACCURACY = "accuracy"
+AGREEMENT = "agreement"
+LOSSLESS = (ACCURACY, AGREEMENT)
+"""What a request without bounds may lose against the deepest exit: accuracy, by the labels of the
+calibration table, or agreement with its answers, which takes none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerSettings:
+    """``guarantee``: the level of floors. ``tolerance``: what a request without bounds accepts to
+    lose against the deepest exit, in the sense of ``lossless`` (one of LOSSLESS). ``procedure``:
+    how thresholds are certified, one of ``policies.plan.thresholds.PROCEDURES``.
+    ``least_accuracy``:
+    what has less expected accuracy is never taken to save energy."""
+
+    guarantee: float = 0.95
+    tolerance: float = 0.005
+    procedure: str = LTT
+    lossless: str = ACCURACY
+    least_accuracy: float = 0.0
+
+
+class Planner:
+    """Plans for one network. Holds the calibration; the costs of the moment are arguments.
+
+    ``by_threshold`` is the exit policy's: without it plans have no thresholds, their accuracies
+    are unknown, and floors are infeasible.
+    """
+
+    def __init__(
+        self, calibration: Calibration, settings: PlannerSettings, by_threshold: bool = True
+    ) -> None:
+        self.settings = settings
+        self._by_threshold = by_threshold
+        self.calibration = calibration
+        self.accuracies = tuple(calibration.accuracy(exit) for exit in range(calibration.exits))
+        self.useful = UsefulExits(self.accuracies)
+        self._certified: dict[tuple[int, float], Threshold | None] = {}
+        self.promises = Promises(calibration, 1 - settings.guarantee, self.useful.deepest)
+        self._lossless = self._find_lossless()
+        self._frontiers = Frontiers(calibration, self.useful.exits, settings.least_accuracy)
+
+    def _find_lossless(self) -> Threshold | None:
+        table, settings, deepest = self.calibration, self.settings, self.useful.deepest
+        tolerance, level = settings.tolerance, settings.guarantee
+        if settings.lossless == AGREEMENT:
+            return agreement_threshold(table, deepest, tolerance, level, settings.procedure)
+        return lossless_threshold(table, deepest, tolerance, level)
+
+    def points(self, costs: Costs) -> tuple[OperatingPoint, ...]:
+        """Every exit as a place to stop, at the costs of the moment."""
+        energies = costs.energies()
+        return tuple(
+            OperatingPoint(
+                exit=exit,
+                accuracy=accuracy,
+                latency=self.latency(exit, costs),
+                energy=energies[exit],
+                dominated=exit not in self.useful.exits,
+            )
+            for exit, accuracy in enumerate(self.accuracies)
+        )
+
+    def plan(
+        self,
+        bounds: Bounds,
+        costs: Costs,
+        delay: float = 0.0,
+        guaranteed: bool = True,
+        price: float = 0.0,
+        waits: Sequence[float] | None = None,
+    ) -> Plan:
+        """The operating point for ``bounds`` when ``delay`` seconds pass before segment 0.
+
+        ``waits`` are the seconds until each segment is in memory: inf where there is no room for
+        it, None where all are there. They pass beside the delay, and no plan goes beyond what
+        there is room for.
+
+        Caps alone: the deepest useful exit within them. A floor alone or with caps: the lowest
+        certified threshold of the network that ends at the deepest exit within the caps, which
+        has the least expected energy of the certified ones. No bound: the lowest threshold that
+        loses at most the tolerance. A plan that keeps not all bounds says so in ``infeasible``,
+        names the nearest feasible bounds, and is the best effort.
+
+        ``guaranteed`` is false once the calibration was found to hold no longer. Then no plan
+        stops early, and floors that could be kept before are tried without a guarantee.
+
+        ``price`` is what a joule costs in accuracy. Without a floor, a plan at a price above 0 is
+        the choice of the plan's frontier that is worth it: no deeper and no dearer than without a
+        price. Where plans must not stop early, the price limits their depth alone.
+        """
+        latencies = {exit: self.arrival(exit, costs, delay, waits) for exit in self.useful.exits}
+        energies = costs.energies()
+        deepest, limited_by, problem, nearest = self._within_caps(bounds, latencies, energies)
+        threshold: Threshold | None = None
+        if not self._by_threshold:
+            if bounds.min_accuracy is not None:
+                problem = _join(problem, NO_FLOORS)
+                nearest = nearest or Nearest(bounds.max_latency, None, bounds.max_energy)
+        elif bounds.min_accuracy is not None:
+            threshold = self._certify(deepest, bounds.min_accuracy)
+            if threshold is None:
+                best = highest_floor(
+                    self.calibration, deepest, self.settings.guarantee, self.settings.procedure
+                )
+                problem = _join(problem, self._floor_problem(bounds, deepest, best, latencies))
+                nearest = replace(
+                    nearest or Nearest(bounds.max_latency, None, bounds.max_energy),
+                    min_accuracy=best,
+                )
+            elif nearest is not None:
+                nearest = replace(nearest, min_accuracy=bounds.min_accuracy)
+        elif bounds == Bounds():
+            threshold = self._lossless
+        if not guaranteed:
+            threshold = None
+            if problem is not None and bounds.min_accuracy is not None:
+                problem = _join(problem, NOT_GUARANTEED)
+            nearest = nearest and replace(nearest, min_accuracy=None)
+        freedom = Freedom.THRESHOLD if self._by_threshold and guaranteed else Freedom.DEPTH
+        if bounds.min_accuracy is not None:
+            freedom = Freedom.NONE
+        top = self._top(deepest, threshold, energies)
+        frontier = self._frontiers.up_to(top, energies, freedom)
+        choice = frontier.at(price)
+        has_floor = bounds.min_accuracy is not None and threshold is not None
+        return Plan(
+            exit=choice.exit,
+            threshold=choice.threshold,
+            latency=latencies[choice.exit],
+            energy=energies[choice.exit],
+            expected_energy=choice.energy if self._by_threshold else None,
+            accuracy=choice.accuracy if self._by_threshold else None,
+            guarantee=self.settings.guarantee if has_floor else None,
+            limited_by=limited_by if choice == top else "price",
+            cases=self._cases(choice),
+            infeasible=problem,
+            nearest=nearest,
+            frontier=frontier,
+            price=price,
+        )
+
+    def arrival(
+        self, exit: int, costs: Costs, delay: float, waits: Sequence[float] | None
+    ) -> float:
+        """Seconds to an answer from ``exit``, after a ``delay``, beside which the ``waits`` for
+        the segments pass."""
+        start = delay if waits is None else max(delay, waits[exit])
+        return start + self.latency(exit, costs)
+
+    def latency(self, exit: int, costs: Costs) -> float:
+        """Seconds from a request's coming to an answer from ``exit``, alone on the device.
+
+        That of the first exit leaves out the slowdown's spread: there is no shallower exit to be
+        careful with, and a belief that refuses everything is never corrected.
+        """
+        predict = costs.usual if exit == self.useful.first else costs.latency
+        return costs.admitting() + predict(0, exit, 1) + costs.answering()
+
+    def _within_caps(
+        self,
+        bounds: Bounds,
+        latencies: dict[int, float],
+        energies: tuple[float | None, ...],
+    ) -> tuple[int, LimitedBy, str | None, Nearest | None]:
+        first, deepest = self.useful.first, self.useful.deepest
+        limited_by: LimitedBy = "depth"
+        problem: str | None = None
+        nearest: Nearest | None = None
+        loadable = [exit for exit in self.useful.exits if latencies[exit] < inf]
+        if loadable and loadable[-1] < deepest:
+            deepest, limited_by = loadable[-1], "memory"
+        if bounds.max_latency is not None:
+            reachable = [e for e in self.useful.exits if latencies[e] <= bounds.max_latency]
+            if not reachable:
+                problem = (
+                    f"max_latency {1e3 * bounds.max_latency:.3g} ms is less than the "
+                    f"{1e3 * latencies[first]:.3g} ms that the first exit is predicted to take"
+                )
+                nearest = Nearest(LATENCY_MARGIN * latencies[first], None, bounds.max_energy)
+            limit = reachable[-1] if reachable else first
+            if limit < deepest:
+                deepest, limited_by = limit, "latency"
+        if bounds.max_energy is not None:
+            known = energies[first] is not None
+            cap = bounds.max_energy
+            affordable = [
+                e
+                for e in self.useful.exits
+                if (joules := energies[e]) is not None and joules <= cap
+            ]
+            if not affordable:
+                problem = _join(problem, _energy_problem(cap, energies[first]))
+                nearest = Nearest(
+                    nearest.max_latency if nearest else bounds.max_latency,
+                    None,
+                    ENERGY_MARGIN * (energies[first] or 0.0) if known else None,
+                )
+            limit = affordable[-1] if affordable else first
+            if limit < deepest:
+                deepest, limited_by = limit, "energy"
+        return deepest, limited_by, problem, nearest
+
+    def _floor_problem(
+        self, bounds: Bounds, deepest: int, best: float, latencies: dict[int, float]
+    ) -> str:
+        floor, level = bounds.min_accuracy, self.settings.guarantee
+        assert floor is not None
+        sentence = (
+            f"min_accuracy {floor:g} cannot be guaranteed at level {level:g} by an "
+            f"exit up to {deepest}; the highest floor that can is {best:g}"
+        )
+        for exit in self.useful.exits:
+            if exit > deepest and self._certify(exit, floor) is not None:
+                if latencies[exit] == inf:
+                    return f"{sentence} (exit {exit} could, but there is no memory for it)"
+                return f"{sentence} (exit {exit} could: it takes {1e3 * latencies[exit]:.3g} ms)"
+        samples, last = self.calibration.samples, self.useful.deepest
+        accuracy = self.accuracies[last]
+        least = samples_needed(floor, level)
+        if samples < least < inf:
+            return (
+                f"{sentence} ({samples} calibration samples are too few: even without an error it "
+                f"takes {least})"
+            )
+        if accuracy > floor:
+            return (
+                f"{sentence} (exit {last} is right on {accuracy:.2%} of the {samples} "
+                f"calibration samples: some {samples_needed(floor, level, accuracy)} would do)"
+            )
+        return sentence
+
+    def _top(
+        self, deepest: int, threshold: Threshold | None, energies: tuple[float | None, ...]
+    ) -> Choice:
+        if threshold is None:
+            return Choice(deepest, None, energies[deepest], self.accuracies[deepest])
+        shares = self.calibration.exit_shares(threshold.value, deepest)
+        joules: float | None = 0.0
+        for share, cost in zip(shares, energies[: deepest + 1], strict=True):
+            joules = None if joules is None or cost is None else joules + share * cost
+        return Choice(deepest, threshold.value, joules, threshold.accuracy)
+
+    def _cases(self, choice: Choice) -> tuple[Case, ...]:
+        if not self._by_threshold:
+            return (UNKNOWN_CASE,) * (choice.exit + 1)
+        return self.calibration.cases(choice.threshold, choice.exit)
+
+    def _certify(self, deepest: int, floor: float) -> Threshold | None:
+        key, certified = (deepest, floor), self._certified
+        try:
+            return certified[key]
+        except KeyError:
+            level, procedure = self.settings.guarantee, self.settings.procedure
+            found = certified_threshold(self.calibration, deepest, floor, level, procedure)
+            if len(certified) > 4096:
+                certified.clear()
+            certified[key] = found
+            return found
+
+
+def _energy_problem(cap: float, first: float | None) -> str:
+    if first is None:
+        return "max_energy cannot be kept: this machine has no energy source"
+    return (
+        f"max_energy {1e3 * cap:.3g} mJ is less than the {1e3 * first:.3g} mJ that the first exit "
+        "is predicted to take"
+    )
+
+
+def _join(first: str | None, second: str) -> str:
+    return second if first is None else f"{first}; {second}"

@@ -1,0 +1,61 @@
+"""What a plan promises of the answers that end as planned, as rates that can be watched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from delen.calibration import THRESHOLDS, Calibration
+from policies.plan.risk import upper_bound
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How an answer was planned: its threshold, deepest exit, and the floor it was to keep."""
+
+    threshold: float | None
+    deepest: int
+    floor: float | None
+
+
+class Promises:
+    """The error rates that follow from a calibration table.
+
+    What is not a floor is an upper confidence bound. These hold together with probability
+    1 - ``delta``, for all thresholds and exits at once (a union bound over all of them), since
+    thresholds were chosen by the very same table. ``reference`` is the exit that answers which
+    stopped early are compared with.
+    """
+
+    def __init__(self, calibration: Calibration, delta: float, reference: int) -> None:
+        self._calibration = calibration
+        errors = calibration.exits * (len(THRESHOLDS) + 1)
+        disagreements = calibration.exits**2 * len(THRESHOLDS)
+        self._delta = delta / (errors + disagreements)
+        self.reference = reference
+        self._error = lru_cache(maxsize=1024)(self._make_error)
+        self._disagreement = lru_cache(maxsize=1024)(self._make_disagreement)
+
+    def error(self, terms: Terms) -> float:
+        """The greatest share of wrong answers among those on these terms."""
+        if terms.floor is not None:
+            return 1 - terms.floor
+        return self._error(terms.threshold, terms.deepest)
+
+    def disagreement(self, threshold: float, deepest: int, exit: int) -> float:
+        """The greatest share, among answers that stopped early at ``exit``, that the reference
+        exit would give otherwise."""
+        return self._disagreement(threshold, deepest, exit)
+
+    def _make_error(self, threshold: float | None, deepest: int) -> float:
+        right = self._calibration.right_answers(threshold, deepest)
+        return upper_bound(int((~right).sum()), len(right), self._delta)
+
+    def _make_disagreement(self, threshold: float, deepest: int, exit: int) -> float:
+        here = self._calibration.exits_taken(threshold, deepest) == exit
+        count = int(here.sum())
+        if count == 0:
+            return 1.0
+        predictions = self._calibration.predictions[here]
+        differ = predictions[:, exit] != predictions[:, self.reference]
+        return upper_bound(int(differ.sum()), count, self._delta)

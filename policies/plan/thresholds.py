@@ -1,0 +1,128 @@
+"""Confidence thresholds with a guarantee, from the calibration table alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
+
+import numpy as np
+
+from delen.calibration import THRESHOLDS, Calibration, ThresholdCurve
+from policies.plan.risk import least_samples, most_errors, most_errors_bounded
+
+LTT = "ltt"
+UCB = "ucb"
+PROCEDURES: Mapping[str, Callable[[int, float, float], int]] = {
+    LTT: most_errors,
+    UCB: most_errors_bounded,
+}
+"""How a threshold is shown to be safe, as the most errors that its samples may have.
+
+``ltt``: Learn then Test (Angelopoulos et al., 2110.01052, section 3) with fixed-sequence testing:
+from the safest threshold down, each is tested for "the risk is above what is allowed" by the exact
+binomial tail of its errors, and the last one before the first that is not rejected is taken. The
+sequence is fixed in advance, so no correction for the many thresholds is due.
+
+``ucb``: upper confidence bounds (Bates et al., "Distribution-Free, Risk-Controlling Prediction
+Sets", J. ACM 68, 2021, section 2): the lowest threshold such that the bound of the risk is within
+what is allowed there and at all safer ones. The bound is that of Hoeffding and Bentkus, which
+holds for any bounded loss. It is within what is allowed just where its p-value there is at most
+delta, so that it need not be computed.
+
+Both control the risk even where it is not monotone: to end at a threshold that is not safe, one
+has to accept the first that is not, whose own test does that with probability delta at most.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A confidence at which to stop, and the accuracy expected over all requests that use it."""
+
+    value: float
+    accuracy: float
+
+
+def certified_threshold(
+    calibration: Calibration, deepest: int, floor: float, level: float, procedure: str = LTT
+) -> Threshold | None:
+    """The lowest threshold whose accuracy keeps ``floor`` with probability ``level``.
+
+    That is over the draw of the calibration samples. ``procedure`` is one of PROCEDURES. None
+    when the safest threshold already fails: the floor cannot be certified.
+    """
+    safe = _lowest_safe(calibration.curve(deepest), 1 - floor, level, procedure)
+    return None if safe is None else _threshold(calibration, deepest, safe)
+
+
+def agreement_threshold(
+    calibration: Calibration, deepest: int, tolerance: float, level: float, procedure: str = LTT
+) -> Threshold | None:
+    """The lowest threshold whose answers differ from those of ``deepest`` for at most the share
+    ``tolerance`` of inputs, with probability ``level``: certified without a label.
+
+    None when not even the safest is certified: only running all to ``deepest`` agrees then.
+    """
+    safe = _lowest_safe(calibration.agreement(deepest), tolerance, level, procedure)
+    return None if safe is None else _threshold(calibration, deepest, safe)
+
+
+def highest_floor(
+    calibration: Calibration, deepest: int, level: float, procedure: str = LTT
+) -> float:
+    """The highest floor that ``certified_threshold`` certifies: the lower confidence bound.
+
+    Rounded down to four decimals, so that a request for just this floor is feasible.
+    """
+    curve = calibration.curve(deepest)
+    errors = int(curve.samples - curve.correct[0])
+    low, high = 0, 10_000
+    while high - low > 1:
+        middle = (low + high) // 2
+        if errors <= PROCEDURES[procedure](curve.samples, 1 - middle / 10_000, 1 - level):
+            low = middle
+        else:
+            high = middle
+    return low / 10_000
+
+
+def samples_needed(floor: float, level: float, accuracy: float = 1.0) -> float:
+    """How many calibration samples certify ``floor`` where ``accuracy`` of them are right.
+
+    Infinite for a floor that is not below the accuracy. Without an error it is the least number
+    that there can be: log(1 - level) / log(floor).
+    """
+    return least_samples(1 - accuracy, 1 - floor, 1 - level)
+
+
+def lossless_threshold(
+    calibration: Calibration, deepest: int, tolerance: float, level: float
+) -> Threshold:
+    """The lowest threshold that loses at most ``tolerance`` of accuracy against ``deepest``.
+
+    Paired on the calibration samples: the upper confidence bound (normal approximation, at
+    ``level``) of the mean loss is within the tolerance, at this threshold and all above it.
+    """
+    last_right = calibration.correct[:, deepest]
+    chosen = 0
+    for index, value in enumerate(THRESHOLDS):
+        right = calibration.right_answers(float(value), deepest)
+        loss = last_right.astype(np.int8) - right.astype(np.int8)
+        margin = NormalDist().inv_cdf(level) * float(loss.std()) / sqrt(len(loss))
+        if float(loss.mean()) + margin > tolerance:
+            break
+        chosen = index
+    return _threshold(calibration, deepest, chosen)
+
+
+def _lowest_safe(curve: ThresholdCurve, allowed: float, level: float, procedure: str) -> int | None:
+    """The index of the last threshold that is safe as all above it are; None if none is."""
+    errors = curve.samples - curve.correct
+    passed = errors <= PROCEDURES[procedure](curve.samples, allowed, 1 - level)
+    accepted = len(passed) if passed.all() else int(np.argmin(passed))
+    return accepted - 1 if accepted else None
+
+
+def _threshold(calibration: Calibration, deepest: int, index: int) -> Threshold:
+    return Threshold(float(THRESHOLDS[index]), float(calibration.curve(deepest).accuracy[index]))

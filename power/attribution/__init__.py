@@ -1,0 +1,1 @@
+"""Shares of measured energy: which request used which joules."""

@@ -1,0 +1,1 @@
+"""Energy profiles measured in blocks of one exit back to back."""

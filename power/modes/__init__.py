@@ -1,0 +1,1 @@
+"""Power modes, clocks and thermal zones of the board."""

@@ -1,0 +1,303 @@
+"""The readers of rails over the files of every family, whole and damaged."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from delen.errors import PowerError, SensorAbsent, SensorDenied, SensorFailed
+from power.sources.hwmon import INA238, INA3221
+from power.sources.iio import INA3221X
+from power.sources.rails import Driver, RailSource
+from power.sources.sysfs import read_file
+from tests.sensors import LAYOUTS, SensorTree, make_tree, play
+
+DRIVERS: dict[str, Driver] = {
+    family: INA238
+    if family == "thor"
+    else {"ina3221": INA3221, "ina3221x": INA3221X}[layout.chips[0].driver]
+    for family, layout in LAYOUTS.items()
+    if family not in ("nano-2gb", "unknown")
+}
+ONE_OF_EACH = ("nano", "orin-nx", "thor")
+
+MakeTree = Callable[..., SensorTree]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> MakeTree:
+    def make(family: str, **watts: float) -> SensorTree:
+        return make_tree(tmp_path / "root", family, watts)
+
+    return make
+
+
+@pytest.mark.parametrize(("family", "driver"), DRIVERS.items())
+def test_every_family_shows_its_rails_and_their_total(
+    family: str, driver: Driver, make: MakeTree
+) -> None:
+    tree = make(family)
+    before = time.monotonic()
+    reading = RailSource(driver, tree.root).read()
+    assert reading.rails == pytest.approx(tree.watts)
+    assert reading.total == pytest.approx(tree.total)
+    assert before <= reading.time <= time.monotonic()
+    assert reading.joules is None
+
+
+@pytest.mark.parametrize(("family", "driver"), DRIVERS.items())
+def test_a_played_trace_is_followed(family: str, driver: Driver, make: MakeTree) -> None:
+    tree = make(family)
+    source = RailSource(driver, tree.root)
+    low, high = (sum(tree.spread(total)[rail] for rail in tree.total_rails) for total in (6, 12))
+    seen = set()
+    deadline = time.monotonic() + 20
+    with play(tree, lambda elapsed: tree.spread(12 if int(elapsed * 100) % 2 else 6), 0.001):
+        while len(seen) < 2 and time.monotonic() < deadline:
+            total = source.read().total
+            assert total is not None
+            assert low - 0.1 < total < high + 0.1
+            seen |= {nearest for nearest in (6, 12) if total == pytest.approx(nearest, abs=0.05)}
+    assert seen == {6, 12}
+
+
+def test_agx_orin_counts_the_memory_once(make: MakeTree) -> None:
+    tree = make("agx-orin", VDD_GPU_SOC=10.0, VDD_CPU_CV=3.0, VIN_SYS_5V0=5.0, VDDQ_VDD2_1V8AO=2.0)
+    assert RailSource(INA3221, tree.root).read().total == pytest.approx(18.0)
+
+
+def test_what_is_no_rail_is_left_out(make: MakeTree) -> None:
+    """Shunt voltages, their sum with its label, the summed current, and unconnected channels."""
+    tree = make("agx-orin")
+    assert set(RailSource(INA3221, tree.root).read().rails) == set(tree.rails)
+    folder = tree.folder("VDD_CPU_CV")
+    assert (folder / "in7_label").read_text() == "sum of shunt voltages\n"
+    assert (folder / "curr4_input").exists()
+
+
+def test_negative_currents_are_legal(make: MakeTree) -> None:
+    tree = make("agx-xavier", GPU=-0.2, CPU=-0.4, SOC=0.6, CV=-0.02, VDDRQ=0.0, SYS5V=0.0)
+    reading = RailSource(INA3221, tree.root).read()
+    assert reading.rails["GPU"] == pytest.approx(-0.2)
+    assert reading.total == pytest.approx(-0.02)
+
+
+def test_a_disabled_channel_is_left_out(make: MakeTree) -> None:
+    tree = make("orin-nx")
+    tree.spoil(tree.folder("VDD_SOC") / "in3_enable", "0\n")
+    assert set(RailSource(INA3221, tree.root).read().rails) == {"VDD_IN", "VDD_CPU_GPU_CV"}
+
+
+def test_the_limits_of_the_old_driver_do_not_disturb_it(make: MakeTree) -> None:
+    tree = make("nano")
+    limit = tree.folder("POM_5V_IN") / "crit_current_limit_0"
+    assert limit.read_text() == "32760 ma\n"
+    assert RailSource(INA3221X, tree.root).read().total == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("family", "driver", "scope"),
+    [
+        ("orin-nx", INA3221, "module_input"),
+        ("nano", INA3221X, "module_input"),
+        ("thor", INA238, "carrier_input"),
+    ],
+)
+def test_a_source_says_what_it_is(family: str, driver: Driver, scope: str, make: MakeTree) -> None:
+    source = RailSource(driver, make(family).root)
+    assert (source.name, source.kind, source.scope) == (
+        driver.name,
+        "measured",
+        scope,
+    )
+
+
+def test_the_interval_is_the_conversion_time_of_the_slowest_chip(make: MakeTree) -> None:
+    tree = make("agx-orin")
+    tree.spoil(tree.folder("VDDQ_VDD2_1V8AO") / "update_interval", "141\n")
+    assert RailSource(INA3221, tree.root).interval == 0.141
+
+
+@pytest.mark.parametrize("text", ["", "soon"])
+def test_an_unreadable_interval_is_that_of_the_chip_after_reset(text: str, make: MakeTree) -> None:
+    tree = make("orin-nx")
+    tree.spoil(tree.folder("VDD_IN") / "update_interval", text)
+    assert RailSource(INA3221, tree.root).interval == 0.0066
+
+
+def test_the_old_driver_averages_over_much_longer(make: MakeTree) -> None:
+    assert RailSource(INA3221X, make("nano").root).interval == pytest.approx(0.42, abs=0.01)
+
+
+@pytest.mark.parametrize("family", ONE_OF_EACH)
+def test_a_rail_of_the_total_that_errs_fails_the_reading_until_it_is_well(
+    family: str, make: MakeTree
+) -> None:
+    tree = make(family)
+    source = RailSource(DRIVERS[family], tree.root)
+    quantity = "current" if family == "orin-nx" else "power"
+    broken = tree.path(tree.total_rails[0], quantity)
+    tree.fail(broken)
+    for _ in range(2):
+        with pytest.raises(SensorFailed, match=f"{broken.name} failed: Input/output error"):
+            source.read()
+    tree.heal()
+    assert source.read().total == pytest.approx(tree.total)
+
+
+def test_another_rail_that_errs_is_left_out_until_it_is_well(make: MakeTree) -> None:
+    tree = make("orin-nx")
+    source = RailSource(INA3221, tree.root)
+    tree.fail(tree.path("VDD_SOC", "current"))
+    for _ in range(2):
+        reading = source.read()
+        assert set(reading.rails) == {"VDD_IN", "VDD_CPU_GPU_CV"}
+        assert reading.total == pytest.approx(tree.total)
+    tree.heal()
+    assert set(source.read().rails) == set(tree.rails)
+
+
+@pytest.mark.parametrize("number", [errno.ETIMEDOUT, errno.ENODEV])
+def test_a_chip_that_does_not_answer(number: int, make: MakeTree) -> None:
+    """No file can be made to time out, so the error is injected at the function that reads."""
+    tree = make("orin-nx")
+    answers = True
+
+    def read(path: Path) -> str:
+        if path.name == "curr1_input" and not answers:
+            raise OSError(number, os.strerror(number), path)
+        return read_file(path)
+
+    source = RailSource(INA3221, tree.root, read_file=read)
+    answers = False
+    with pytest.raises(SensorFailed, match=f"curr1_input failed: {os.strerror(number)}"):
+        source.read()
+    answers = True
+    assert source.read().total == pytest.approx(tree.total)
+
+
+@pytest.mark.parametrize("text", ["", "n/a", "12 34"])
+def test_content_that_is_no_number(text: str, make: MakeTree) -> None:
+    tree = make("orin-nx")
+    source = RailSource(INA3221, tree.root)
+    tree.spoil(tree.path("VDD_IN", "voltage"), text)
+    with pytest.raises(SensorFailed, match="in1_input says"):
+        source.read()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(make: MakeTree) -> None:
+    tree = make("orin-nx")
+    tree.path("VDD_IN", "current").chmod(0)
+    with pytest.raises(SensorDenied, match="curr1_input may not be read"):
+        RailSource(INA3221, tree.root).read()
+
+
+@pytest.mark.parametrize("family", ONE_OF_EACH)
+def test_a_sensor_that_vanishes_is_absent_and_works_again_under_another_number(
+    family: str, make: MakeTree
+) -> None:
+    tree = make(family)
+    source = RailSource(DRIVERS[family], tree.root)
+    tree.vanish()
+    with pytest.raises(SensorAbsent, match=f"no {source.name} with a named rail"):
+        source.read()
+    tree.come_back(shift=3)
+    tree.write(dict.fromkeys(tree.rails, 4.0))
+    assert source.read().total == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("family", ONE_OF_EACH)
+def test_a_sensor_that_was_bound_anew_between_readings_is_found_at_once(
+    family: str, make: MakeTree
+) -> None:
+    tree = make(family)
+    source = RailSource(DRIVERS[family], tree.root)
+    source.read()
+    tree.vanish()
+    tree.come_back(shift=1)
+    assert source.read().rails == pytest.approx(tree.watts)
+
+
+def test_half_of_the_rails_is_not_the_total(make: MakeTree) -> None:
+    tree = make("agx-xavier")
+    source = RailSource(INA3221, tree.root)
+    folder = tree.folder("CV")
+    folder.rename(tree.root / "unbound")
+    with pytest.raises(SensorFailed, match="CV, VDDRQ, SYS5V gives no reading"):
+        source.read()
+    with pytest.raises(PowerError, match="total of AGX Xavier needs CV, VDDRQ, SYS5V") as raised:
+        RailSource(INA3221, tree.root)
+    assert type(raised.value) is PowerError
+    (tree.root / "unbound").rename(folder)
+    assert source.read().total == pytest.approx(tree.total)
+
+
+def test_a_rail_that_is_gone_and_not_counted_is_not_missed(make: MakeTree) -> None:
+    tree = make("tx2")
+    source = RailSource(INA3221X, tree.root)
+    tree.folder("VDD_SYS_GPU").rename(tree.root / "unbound")
+    reading = source.read()
+    assert set(reading.rails) == {"VDD_IN", "VDD_SYS_CPU", "VDD_SYS_DDR"}
+    assert reading.total == pytest.approx(tree.total)
+
+
+def test_an_unknown_board_lists_its_rails_and_asks_for_the_total(make: MakeTree) -> None:
+    tree = make("unknown")
+    with pytest.raises(PowerError, match=r"not known, .*: MAIN_IN, AUX") as raised:
+        RailSource(INA3221, tree.root)
+    assert type(raised.value) is PowerError
+    assert "power.total_rails" in str(raised.value.remedy)
+
+
+def test_the_configuration_names_the_total_of_an_unknown_board(make: MakeTree) -> None:
+    tree = make("unknown", MAIN_IN=9.0, AUX=2.0)
+    assert RailSource(INA3221, tree.root, ["MAIN_IN"]).read().total == pytest.approx(9.0)
+    assert RailSource(INA3221, tree.root, ["MAIN_IN", "AUX"]).read().total == pytest.approx(11.0)
+    message = "this board needs MAIN, and ina3221 has MAIN_IN, AUX"
+    with pytest.raises(PowerError, match=message) as raised:
+        RailSource(INA3221, tree.root, ["MAIN"])
+    assert type(raised.value) is PowerError
+
+
+def test_two_chips_with_one_label_stay_apart(make: MakeTree) -> None:
+    tree = make("agx-xavier", GPU=1.0, CV=4.0)
+    tree.spoil(tree.folder("CV") / "in1_label", "GPU\n")
+    reading = RailSource(INA3221, tree.root, ["GPU", "GPU@1-0041"]).read()
+    assert reading.rails["GPU"] == pytest.approx(1.0)
+    assert reading.total == pytest.approx(5.0)
+
+
+def test_the_module_rails_of_thor_are_not_its_total(make: MakeTree) -> None:
+    tree = make("thor")
+    with pytest.raises(SensorAbsent, match=r"Thor needs VIN, and ina3221 has VDD_GPU") as raised:
+        RailSource(INA3221, tree.root)
+    assert "another power.source" in str(raised.value.remedy)
+
+
+def test_the_smallest_nano_has_no_sensor(make: MakeTree) -> None:
+    tree = make("nano-2gb")
+    for driver in (INA3221, INA3221X, INA238):
+        with pytest.raises(SensorAbsent, match="Nano 2GB has no power sensor"):
+            RailSource(driver, tree.root)
+
+
+@pytest.mark.parametrize("driver", [INA3221, INA3221X, INA238])
+def test_a_machine_without_sensors(driver: Driver, tmp_path: Path) -> None:
+    with pytest.raises(SensorAbsent, match=f"no {driver.name} with a named rail"):
+        RailSource(driver, tmp_path)
+
+
+def test_a_reader_takes_only_its_own_driver(make: MakeTree) -> None:
+    hwmon, iio = make("orin-nx").root, "nano"
+    for driver in (INA3221X, INA238):
+        with pytest.raises(SensorAbsent):
+            RailSource(driver, hwmon)
+    other = make_tree(hwmon / "other", iio).root
+    with pytest.raises(SensorAbsent):
+        RailSource(INA3221, other)
