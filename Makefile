@@ -14,7 +14,7 @@ test: $(VENV)/.test check ## run all checks and tests
 	$(PYTEST) tests/e2e tests/integration
 
 zoo: $(VENV)/.test ## export every network of the zoo and hold it against torch
-	$(BIN)/pytest tests/multiexit_models/test_export_zoo.py -m 'zoo or not zoo'
+	$(BIN)/pytest tests/multiexit_models/export/test_zoo.py -m 'zoo or not zoo'
 
 check: $(VENV)/.test ## lint, types and layers
 	$(BIN)/ruff format --check .

@@ -14,12 +14,12 @@ from torch import nn
 
 from delen.bundle import InputSpec
 from delen.errors import InvalidInput
-from multiexit_models.attach import attach_exits
+from multiexit_models.attach.attach import attach_exits
+from multiexit_models.attach.probe import place_by_probe
 from multiexit_models.data.dataset import Labelled
 from multiexit_models.heads import HeadFactory
 from multiexit_models.network import MultiExitNetwork
-from multiexit_models.probe import place_by_probe
-from multiexit_models.residual import Normalise
+from multiexit_models.zoo.residual import Normalise
 
 PROBED = 1000
 """Samples on which places for exits are measured."""

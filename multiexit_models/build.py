@@ -13,9 +13,10 @@ import torch
 from delen.bundle import MANIFEST, Bundle, ExitSpec, FileEntry, Manifest, load_bundle
 from delen.calibration import Calibration
 from delen.errors import InvalidInput
-from multiexit_models.calibrate import choose_criterion, fit_temperature, make_calibration
+from multiexit_models.calibrate.calibrate import choose_criterion, fit_temperature, make_calibration
+from multiexit_models.calibrate.provenance import Evaluated, exit_provenance, software
 from multiexit_models.data.dataset import Dataset, Labelled
-from multiexit_models.export import (
+from multiexit_models.export.export import (
     OPSET,
     Exported,
     chain_logits,
@@ -23,11 +24,10 @@ from multiexit_models.export import (
     export_network,
     finish,
 )
-from multiexit_models.folder import whole_folder
+from multiexit_models.export.folder import whole_folder
 from multiexit_models.network import MultiExitNetwork, cumulative_macs
-from multiexit_models.provenance import Evaluated, exit_provenance, software
 from multiexit_models.report import LEVEL, write_report
-from multiexit_models.weights import digest
+from multiexit_models.train.weights import digest
 from policies.plan.thresholds import highest_floor, samples_needed
 
 CALIBRATION = "calibration.npz"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from delen.errors import InvalidInput, MissingExtra
 from multiexit_models.progress import Bar
-from multiexit_models.recipe import QUICK_EPOCHS
+from multiexit_models.train.recipe import QUICK_EPOCHS
 
 if TYPE_CHECKING:
     from delen.bundle import Bundle

@@ -12,14 +12,14 @@ from delen.errors import InvalidInput
 from multiexit_models.backbone import own_network
 from multiexit_models.build import Target, build_bundle
 from multiexit_models.data.dataset import Dataset
-from multiexit_models.folder import check_target
+from multiexit_models.data.source import Reading, check_options, find_kind, input_kind, read_data
+from multiexit_models.export.folder import check_target
 from multiexit_models.heads import image_head, pooled_head
 from multiexit_models.network import MultiExitNetwork
 from multiexit_models.progress import Bar
-from multiexit_models.recipe import QUICK_EPOCHS, Recipe
-from multiexit_models.source import Reading, check_options, find_kind, input_kind, read_data
-from multiexit_models.train import train
-from multiexit_models.weights import WeightsOrigin, digest, load_weights, save_weights
+from multiexit_models.train.recipe import QUICK_EPOCHS, Recipe
+from multiexit_models.train.train import train
+from multiexit_models.train.weights import WeightsOrigin, digest, load_weights, save_weights
 from multiexit_models.zoo.entry import ZooEntry
 from multiexit_models.zoo.images import IMAGENET_MEAN, IMAGENET_STD
 from multiexit_models.zoo.registry import ZOO, zoo_entry

@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from delen.errors import InvalidInput
 from multiexit_models.network import MultiExitNetwork
-from multiexit_models.recipe import Recipe
-from multiexit_models.residual import Residual
+from multiexit_models.train.recipe import Recipe
 from multiexit_models.zoo.entry import ZooEntry
 from multiexit_models.zoo.images import check_classes, refuse_weights
+from multiexit_models.zoo.residual import Residual
 
 BANDS = 36
 WINDOW_SECONDS = 0.025

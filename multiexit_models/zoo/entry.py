@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from multiexit_models.network import MultiExitNetwork
-from multiexit_models.recipe import Recipe
+from multiexit_models.train.recipe import Recipe
 
 Kind: TypeAlias = Literal["image", "audio", "text"]
 Make: TypeAlias = Callable[[int, tuple[int, ...], str | None], MultiExitNetwork]

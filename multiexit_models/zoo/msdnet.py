@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from multiexit_models.heads import linear_head
 from multiexit_models.network import MultiExitNetwork
-from multiexit_models.recipe import Recipe
-from multiexit_models.residual import CIFAR10_MEAN, CIFAR10_STD, Normalise
+from multiexit_models.train.recipe import Recipe
 from multiexit_models.zoo.entry import ZooEntry
 from multiexit_models.zoo.images import (
     IMAGENET_MEAN,
@@ -36,6 +35,7 @@ from multiexit_models.zoo.msdnet_layers import (
     convolution,
     pack,
 )
+from multiexit_models.zoo.residual import CIFAR10_MEAN, CIFAR10_STD, Normalise
 
 TRANSITION_KEEPS = 0.5
 

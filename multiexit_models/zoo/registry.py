@@ -8,11 +8,11 @@ from types import MappingProxyType
 
 from delen.errors import InvalidInput
 from multiexit_models.network import MultiExitNetwork
-from multiexit_models.recipe import Recipe
-from multiexit_models.residual import residual_cifar
+from multiexit_models.train.recipe import Recipe
 from multiexit_models.zoo import audio, msdnet, text, vision, wav2vec
 from multiexit_models.zoo.entry import ZooEntry
 from multiexit_models.zoo.images import check_classes, image_size, refuse_weights
+from multiexit_models.zoo.residual import residual_cifar
 
 __all__ = ["ZOO", "ZooEntry", "zoo_entry"]
 

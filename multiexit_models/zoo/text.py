@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from delen.errors import InvalidInput
 from multiexit_models.network import MultiExitNetwork
-from multiexit_models.recipe import Recipe
+from multiexit_models.train.recipe import Recipe
 from multiexit_models.zoo.entry import ZooEntry
 from multiexit_models.zoo.images import check_classes, refuse_weights
 

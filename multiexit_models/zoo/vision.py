@@ -17,12 +17,12 @@ import torch
 from torch import nn
 
 from delen.errors import InvalidInput, MissingExtra
-from multiexit_models.attach import attach_exits
+from multiexit_models.attach.attach import attach_exits
 from multiexit_models.network import MultiExitNetwork
-from multiexit_models.recipe import Recipe
-from multiexit_models.residual import Normalise
+from multiexit_models.train.recipe import Recipe
 from multiexit_models.zoo.entry import ZooEntry
 from multiexit_models.zoo.images import IMAGENET_MEAN, IMAGENET_STD, check_classes, image_size
+from multiexit_models.zoo.residual import Normalise
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from delen.errors import InvalidInput, MissingExtra
 from multiexit_models.network import MultiExitNetwork
-from multiexit_models.recipe import Recipe
+from multiexit_models.train.recipe import Recipe
 from multiexit_models.zoo.entry import ZooEntry
 from multiexit_models.zoo.images import check_classes
 

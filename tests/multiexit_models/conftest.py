@@ -31,7 +31,7 @@ def tiny_network() -> Callable[[], MultiExitNetwork]:
     """Makes two exits over uint8 images [n, 8, 8, 3] of two classes; the same seed each time."""
     torch = pytest.importorskip("torch", reason="training needs torch: delen[train]")
     from multiexit_models.network import MultiExitNetwork
-    from multiexit_models.residual import Normalise
+    from multiexit_models.zoo.residual import Normalise
 
     def halving(inputs: int, outputs: int) -> torch.nn.Sequential:
         return torch.nn.Sequential(

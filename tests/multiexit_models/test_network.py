@@ -10,7 +10,7 @@ from multiexit_models.network import (  # noqa: E402
     macs_per_stage,
     set_memory_format,
 )
-from multiexit_models.residual import Normalise, residual_cifar  # noqa: E402
+from multiexit_models.zoo.residual import Normalise, residual_cifar  # noqa: E402
 
 SAMPLE = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
 

@@ -1,0 +1,87 @@
+"""Cutting a module into a chain of modules that share its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx, nn
+
+from delen.errors import InvalidInput
+from multiexit_models.attach.cut_points import CutPoint, Cuttable, Place, needed, read
+from multiexit_models.attach.observe import Seen
+from multiexit_models.attach.trace import mode
+
+__all__ = ["CutPoint", "cut_points", "split"]
+
+_TOLERANCE = 1e-5
+
+
+def cut_points(module: nn.Module, sample: Tensor) -> tuple[CutPoint, ...]:
+    """All places after which ``module`` can be cut, in the order of its forward.
+
+    ``sample``: one input ``[1, ...]`` as ``module`` takes it. Raises InvalidInput, naming the
+    cause, when the module cannot be cut at all (see `places.read`).
+    """
+    return tuple(place.point for place in read(module, sample).places)
+
+
+def split(
+    cuttable: Cuttable, places: Sequence[Place], module: nn.Module, sample: Tensor
+) -> list[fx.GraphModule]:
+    """Cut at ``places``, in order: one module more than places, each fed by the one before.
+
+    They share the parameters of ``module``, which ``cuttable`` was read from. Raises InvalidInput
+    when, in evaluation, the chain does not give for ``sample`` what ``module`` gives.
+    """
+    starts = [None, *places]
+    ends = [*(place.node for place in places), cuttable.steps[-1]]
+    parts = [_part(cuttable, start, end) for start, end in zip(starts, ends, strict=True)]
+    with torch.no_grad():
+        with mode(module, False):
+            expected = module(sample)
+        given = sample
+        for part in parts:
+            with mode(part, False):
+                given = part(given)
+    # The shape first, since allclose would broadcast.
+    if given.shape != expected.shape or not torch.allclose(given, expected, 0, _TOLERANCE):
+        raise InvalidInput(
+            f"{type(module).__name__} cannot be cut: as a chain it gives other outputs than "
+            "whole; its forward is random in evaluation, or hooks change what it gives",
+            "module",
+        )
+    return parts
+
+
+def _part(cuttable: Cuttable, start: Place | None, end: fx.Node) -> fx.GraphModule:
+    """What computes ``end`` from the features at ``start``; None: from the input."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.node.Argument] = {}
+    size = None
+    if start is not None:
+        features = graph.placeholder("features")
+        if _writes_into(cuttable, start, end):
+            # The head before is given the same tensor, and keeps it for its gradients.
+            features = graph.call_method("clone", (features,))
+        size = graph.call_method("size", (features, 0))
+        copies[start.node] = features
+        for node in start.numbers:
+            copies[node] = cuttable.observed.anew(node, size)
+    for node in needed(end, copies):
+        if node not in copies:
+            copies[node] = graph.node_copy(node, lambda source: copies[source])
+    graph.output(copies[end])
+    if size is not None and not size.users:
+        graph.erase_node(size)
+    whole = cuttable.trace.module
+    return fx.GraphModule(whole, graph, type(whole).__name__)
+
+
+def _writes_into(cuttable: Cuttable, start: Place, end: fx.Node) -> bool:
+    """Whether a step between ``start`` and ``end`` changes the features at ``start`` in place."""
+    features = cuttable.observed.values[start.node][0]
+    return isinstance(features, Seen) and any(
+        features.storage in cuttable.observed.written[step]
+        for step in cuttable.steps[start.position + 1 : cuttable.steps.index(end) + 1]
+    )

@@ -1,0 +1,154 @@
+"""Where exits go, by measurement: what a module costs up to each place, and what can be told there.
+
+An exit is not trained to know what it would reach: a linear probe on the frozen, pooled features
+(Alain and Bengio, "Understanding intermediate layers using linear classifier probes", 2016) says
+it within minutes. The probe is ridge regression, whose leave-one-out predictions follow from one
+fit (Allen, "The relationship between variable selection and data augmentation", Technometrics
+1974), so that all samples both teach and test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from time import perf_counter
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from delen.errors import InvalidInput
+from multiexit_models.attach.attach import candidates, end_place
+from multiexit_models.attach.cut import split
+from multiexit_models.attach.cut_points import Cuttable, Place, find, read
+from multiexit_models.attach.placement import place_exits
+from multiexit_models.attach.trace import mode
+from multiexit_models.heads import pooled
+
+_WARM_UP = 3
+_RIDGES = (0.01, 0.1, 1.0, 10.0)  # against a kernel whose diagonal is about 1
+
+
+def place_by_probe(
+    module: nn.Module,
+    inputs: Tensor,
+    labels: NDArray[np.integer],
+    exits: int,
+    *,
+    head_cost: float = 0.0,
+    repeats: int = 20,
+    batch_size: int = 64,
+) -> tuple[str, ...]:
+    """The places of all but the last of ``exits`` exits, for ``attach_exits(..., at=...)``.
+
+    ``inputs``: float ``[n, ...]`` as ``module`` takes them, with ``labels`` int ``[n]``, a few
+    hundred to a few thousand that the module has not been trained on. ``head_cost``: seconds
+    that asking one exit takes. See `placement.place_exits` for what is best. Raises InvalidInput
+    when the module cannot be cut, or not at so many places.
+    """
+    cuttable = read(module, inputs[:1])
+    names = tuple(place.point.name for place in candidates(cuttable))
+    if not 1 <= exits <= len(names) + 1:
+        raise InvalidInput(
+            f"exits must be 1 to {len(names) + 1} for this module, not {exits}", "exits"
+        )
+    accuracies = probe_accuracies(module, inputs, labels, names, batch_size)
+    costs = measure_costs(module, inputs[:1], names, repeats)
+    return tuple(names[index] for index in place_exits(costs, accuracies, exits, head_cost)[:-1])
+
+
+def measure_costs(
+    module: nn.Module, sample: Tensor, names: Sequence[str], repeats: int = 20
+) -> NDArray[np.float64]:
+    """Seconds up to each of the places ``names``, in the module's order, and to its end.
+
+    Float64 ``[places + 1]``: sums of each part's median over ``repeats`` runs of ``sample``
+    ``[1, ...]`` in evaluation.
+    """
+    if repeats < 1:
+        raise InvalidInput(f"repeats must be 1 or more, not {repeats}", "repeats")
+    cuttable = read(module, sample)
+    parts = split(cuttable, _in_order(cuttable, names), module, sample)
+    seconds: list[list[float]] = []
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        for part in parts:
+            stack.enter_context(mode(part, False))
+        for _ in range(_WARM_UP + repeats):
+            features = sample
+            seconds.append([])
+            for part in parts:
+                start = perf_counter()
+                features = part(features)
+                if features.is_cuda:
+                    torch.cuda.synchronize(features.device)
+                seconds[-1].append(perf_counter() - start)
+    costs: NDArray[np.float64] = np.cumsum(np.median(seconds[_WARM_UP:], axis=0))
+    return costs
+
+
+def probe_accuracies(
+    module: nn.Module,
+    inputs: Tensor,
+    labels: NDArray[np.integer],
+    names: Sequence[str],
+    batch_size: int = 64,
+) -> NDArray[np.float64]:
+    """Leave-one-out accuracy of a linear probe at the places ``names``, in the module's order.
+
+    Float64 ``[places + 1]``; the last is of the features before the module's own classifier.
+    ``inputs`` float ``[n, ...]`` as ``module`` takes them; ``labels`` int ``[n]``.
+    """
+    if len(inputs) != len(labels) or len(inputs) < 2 or len(np.unique(labels)) < 2:
+        raise InvalidInput(
+            f"a probe needs a label for each input and two classes at least: got {len(inputs)} "
+            f"inputs, {len(labels)} labels of {len(np.unique(labels))} classes",
+            "labels",
+        )
+    cuttable = read(module, inputs[:1])
+    end = end_place(cuttable)
+    places = [*_in_order(cuttable, names), *([end] if end else [])]
+    parts = split(cuttable, places, module, inputs[:1])[: max(len(places), 1)]
+    seen: list[list[Tensor]] = [[] for _ in parts]
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        for part in parts:
+            stack.enter_context(mode(part, False))
+        for features in torch.split(inputs, batch_size):
+            for part, kept in zip(parts, seen, strict=True):
+                features = part(features)
+                kept.append(pooled(features).cpu())
+    return np.array([ridge_accuracy(torch.cat(kept).numpy(), labels) for kept in seen])
+
+
+def ridge_accuracy(features: ArrayLike, labels: NDArray[np.integer]) -> float:
+    """Leave-one-out accuracy of ridge regression on one-hot labels; the best of four ridges.
+
+    ``features`` float ``[n, d]``, ``labels`` int ``[n]``. Takes O(n^3 + n^2 d).
+    """
+    values = np.asarray(features, dtype=np.float64)
+    spread = values.std(axis=0)
+    values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    kernel = values @ values.T / values.shape[1] + 1  # the 1 is an intercept
+    eigenvalues, vectors = np.linalg.eigh(kernel)
+    classes, truth = np.unique(labels, return_inverse=True)
+    wanted = np.eye(len(classes))[truth]
+    turned = vectors.T @ wanted
+    best = 0.0
+    for ridge in _RIDGES:
+        kept = np.maximum(eigenvalues, 0) / (np.maximum(eigenvalues, 0) + ridge)
+        leverage = (vectors**2) @ kept
+        fitted = vectors @ (kept[:, None] * turned)
+        left_out = (fitted - leverage[:, None] * wanted) / (1 - leverage[:, None])
+        best = max(best, float((left_out.argmax(axis=1) == truth).mean()))
+    return best
+
+
+def _in_order(cuttable: Cuttable, names: Sequence[str]) -> list[Place]:
+    places = [find(cuttable, name) for name in names]
+    if any(
+        late.position >= early.position for early, late in zip(places[1:], places, strict=False)
+    ):
+        raise InvalidInput("the places must be in the module's order, each once", "names")
+    return places

@@ -1,0 +1,1 @@
+"""Temperatures, calibration tables and what a bundle records of itself."""

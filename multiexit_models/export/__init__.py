@@ -1,0 +1,1 @@
+"""Trained networks as the graphs that are served, and the proof that they agree."""

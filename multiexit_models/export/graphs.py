@@ -1,0 +1,193 @@
+"""Torch modules as ONNX graphs, and graphs joined to one."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import onnx
+import torch
+from onnx import TensorProto, numpy_helper
+from torch import Tensor, nn
+
+from delen.errors import BundleError
+from multiexit_models.export.stage import EXAMPLE_BATCH, Confidence, StageExample
+
+OPSET = 18
+BATCH = "batch"
+STORED = "stored"
+INPUT, FEATURES, ROWS = "input", "features", "rows"
+LOGITS, CONFIDENCE, FEATURES_OUT = "logits", "confidence", "features_out"
+_TAIL = "confidence."
+_TRACED_TEMPERATURE = 1.2345678
+"""Unlike any constant of a network, so that the exporter merges it with none of equal value."""
+
+
+def dynamic_axes(arguments: int, max_batch: int) -> tuple[dict[int, Any], ...]:
+    """The named free axes of a stage's one or two arguments, as torch.export takes them."""
+    batch = torch.export.Dim(BATCH, min=1, max=max(EXAMPLE_BATCH, max_batch))
+    if arguments == 1:
+        return ({0: batch},)
+    return ({0: torch.export.Dim(STORED, min=1)}, {0: batch})
+
+
+def stage_graph(example: StageExample, name: str, max_batch: int) -> onnx.ModelProto:
+    """The graph ``name`` of a stage, without its confidence.
+
+    Raises BundleError where torch cannot export the stage with a free batch.
+    """
+    names = [INPUT] if len(example.arguments) == 1 else [FEATURES, ROWS]
+    outputs = [LOGITS] if example.features is None else [LOGITS, FEATURES_OUT]
+    axes = dynamic_axes(len(names), max_batch)
+    model = _export(example.stage, example.arguments, axes, names, outputs, name)
+    check_axes(model)
+    return model
+
+
+def with_confidence(
+    models: Sequence[onnx.ModelProto], criterion: str, temperatures: Sequence[float]
+) -> list[onnx.ModelProto]:
+    """``models`` of a chain's stages, each with the output ``confidence``, its second.
+
+    The temperature of each is its scalar initializer ``confidence.temperature``.
+    """
+    classes = models[0].graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    tail = _confidence_graph(criterion, classes)
+    return [
+        _joined(model, tail, temperature)
+        for model, temperature in zip(models, temperatures, strict=True)
+    ]
+
+
+def _joined(model: onnx.ModelProto, tail: onnx.GraphProto, temperature: float) -> onnx.ModelProto:
+    joined = onnx.ModelProto()
+    joined.CopyFrom(model)
+    graph = joined.graph
+    graph.node.extend(tail.node)
+    graph.initializer.extend(tail.initializer)
+    graph.value_info.extend(tail.value_info)
+    graph.output.insert(1, tail.output[0])
+    _set_temperature(graph, temperature)
+    check_axes(joined)
+    return joined
+
+
+def _confidence_graph(criterion: str, classes: int) -> onnx.GraphProto:
+    """The graph from ``logits`` to ``confidence``; all else in it is named ``confidence.*``."""
+    logits = torch.linspace(-1, 1, EXAMPLE_BATCH * classes).reshape(EXAMPLE_BATCH, classes)
+    axes = ({0: torch.export.Dim(BATCH, min=1)},)
+    module = Confidence(criterion, _TRACED_TEMPERATURE).eval()
+    tail = _export(module, (logits,), axes, [LOGITS], [CONFIDENCE], CONFIDENCE).graph
+    for node in tail.node:
+        node.name = _TAIL + node.name
+        node.input[:] = [_renamed(value) for value in node.input]
+        node.output[:] = [_renamed(value) for value in node.output]
+    for value in [*tail.initializer, *tail.value_info]:
+        value.name = _renamed(value.name)
+    return tail
+
+
+def _renamed(value: str) -> str:
+    return value if value in ("", LOGITS, CONFIDENCE) else _TAIL + value
+
+
+def _set_temperature(graph: onnx.GraphProto, temperature: float) -> None:
+    found = [tensor for tensor in graph.initializer if tensor.name == f"{_TAIL}temperature"]
+    if len(found) != 1:
+        raise BundleError(f"{graph.name} has {len(found)} temperatures, not one")
+    value = torch.tensor(temperature, dtype=torch.float32).numpy()
+    found[0].CopyFrom(numpy_helper.from_array(value, found[0].name))
+
+
+def _export(
+    module: nn.Module,
+    arguments: tuple[Tensor, ...],
+    axes: Sequence[Mapping[int, Any]],
+    input_names: list[str],
+    output_names: list[str],
+    name: str,
+) -> onnx.ModelProto:
+    with quiet_exporter():
+        try:
+            program = torch.onnx.export(
+                module,
+                arguments,
+                dynamo=True,
+                opset_version=OPSET,
+                external_data=False,
+                input_names=input_names,
+                output_names=output_names,
+                dynamic_shapes=tuple(axes),
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise BundleError(
+                f"torch cannot export {name} to ONNX with a free batch; the runtime torch may "
+                f"take it: {first_line(error)}"
+            ) from error
+    if program is None:
+        raise BundleError(f"torch.onnx.export returned no program for {name}")
+    model: onnx.ModelProto = program.model_proto
+    model.graph.name = name
+    strip(model)
+    return model
+
+
+def first_line(error: BaseException) -> str:
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    lines = str(root).strip().splitlines()
+    return f"{type(root).__name__}: {lines[0] if lines else ''}"
+
+
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Without the exporter's notes on torchvision and on its own deprecations."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def strip(message: Any) -> None:
+    """Clear a protobuf's documentation and metadata, where the exporter writes local paths."""
+    for field, value in message.ListFields():
+        if field.name in ("doc_string", "metadata_props"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for child in value if isinstance(value, Sequence) else [value]:
+                strip(child)
+
+
+def check_axes(model: onnx.ModelProto) -> None:
+    """Raises BundleError unless first axes are free, by their names, and all others fixed."""
+    graph = model.graph
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise BundleError(f"{graph.name} is no valid graph: {first_line(error)}") from error
+    for value in [*graph.input, *graph.output]:
+        tensor = value.type.tensor_type
+        first, *others = tensor.shape.dim
+        wanted = STORED if value.name == FEATURES else BATCH
+        if first.dim_param != wanted:
+            raise BundleError(
+                f"{graph.name}: the first axis of {value.name!r} is "
+                f"{first.dim_param or first.dim_value!r}, not {wanted!r}; the network fixes its "
+                "batch size somewhere, for example with int(x.shape[0])"
+            )
+        if any(axis.dim_param or axis.dim_value < 1 for axis in others):
+            raise BundleError(f"{graph.name}: only the first axis of {value.name!r} may be free")
+        is_float = tensor.elem_type == TensorProto.FLOAT
+        if value.name not in (INPUT, ROWS) and not is_float:
+            raise BundleError(f"{graph.name}: {value.name!r} must be float32")

@@ -1,0 +1,201 @@
+"""ONNX graphs in fewer bits: float16, or int8 calibrated on real inputs.
+
+What comes before the first learnt convolution or matrix product of segment 0 (scaling of pixels,
+spectra of audio) stays as it is: it is cheap, and its numbers may span more than 8 or 16 bits
+hold. In int8 so does the layer that makes the logits: confidences must not fall on 256 steps.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
+
+from multiexit_models.export.chain import open_session
+from multiexit_models.export.graphs import (
+    FEATURES,
+    FEATURES_OUT,
+    INPUT,
+    LOGITS,
+    ROWS,
+    check_axes,
+    strip,
+)
+
+PRODUCTS = ("Conv", "Gemm", "MatMul")
+_BATCH = 32
+
+Feeds = dict[str, NDArray[Any]]
+
+
+def convert(
+    models: Sequence[onnx.ModelProto],
+    precision: str,
+    fixed: Collection[str],
+    inputs: NDArray[Any],
+) -> list[onnx.ModelProto]:
+    """A chain's float32 ``models`` in ``precision``.
+
+    ``fixed`` names the initializers of the first that are no learnt weights. ``inputs``
+    ``[n, ...]``, a few hundred, give int8 its ranges: each graph is calibrated on what it takes
+    in float32.
+    """
+    if precision == "fp32":
+        return list(models)
+    if precision == "fp16":
+        return [to_fp16(model, fixed) for model in models]
+    feeds = [{INPUT: inputs[start : start + _BATCH]} for start in range(0, len(inputs), _BATCH)]
+    small = []
+    for model in models:
+        small.append(to_int8(model, feeds, fixed))
+        feeds = _next_feeds(model, feeds)
+    return small
+
+
+def to_fp16(model: onnx.ModelProto, fixed: Collection[str]) -> onnx.ModelProto:
+    """``model`` with float16 weights and arithmetic, and inputs and outputs as they were."""
+    kept = _preprocessing(model, fixed)
+    typed = onnx.shape_inference.infer_shapes(model)
+    _forget_types_within(typed.graph, kept)
+    halved: onnx.ModelProto = convert_float_to_float16(
+        typed, keep_io_types=True, disable_shape_infer=True, node_block_list=sorted(kept)
+    )
+    _drop_repeated_casts(halved.graph)
+    OnnxModel.graph_topological_sort(halved.graph)
+    check_axes(halved)
+    return halved
+
+
+def _forget_types_within(graph: onnx.GraphProto, kept: Collection[str]) -> None:
+    """Drop the types of values that only ``kept`` nodes make and take.
+
+    The converter rounds every value whose type it knows to float16 and back, even between two
+    nodes that stay float32.
+    """
+    outside = {
+        value
+        for node in graph.node
+        if node.name not in kept
+        for value in (*node.input, *node.output)
+    }
+    typed = [value for value in graph.value_info if value.name in outside]
+    del graph.value_info[:]
+    graph.value_info.extend(typed)
+
+
+def _drop_repeated_casts(graph: onnx.GraphProto) -> None:
+    """The converter casts a value anew, to the same name, for each node that takes it."""
+    seen: set[str] = set()
+    nodes = []
+    for node in graph.node:
+        if node.op_type != "Cast" or node.output[0] not in seen:
+            nodes.append(node)
+        seen.update(node.output)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def to_int8(
+    model: onnx.ModelProto, batches: Sequence[Feeds], fixed: Collection[str]
+) -> onnx.ModelProto:
+    """``model`` with int8 convolutions and products with weights, one scale a channel.
+
+    Activations have the ranges seen on ``batches``, the graph's inputs by name (Jacob et al.,
+    "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+    Inference", CVPR 2018, section 3). Weights use 7 bits: processors without VNNI add products
+    of 8 bits in 16 and overflow, and a calibration must hold on every processor.
+    """
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        prepared, quantised = Path(folder, "prepared.onnx"), Path(folder, "quantised.onnx")
+        quant_pre_process(model, prepared, skip_optimization=True, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            quantised,
+            _Reader(batches),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(PRODUCTS),
+            nodes_to_exclude=sorted(_preprocessing(model, fixed) | _last_layer(model)),
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True},
+        )
+        small = onnx.load(quantised)
+    small.graph.name = model.graph.name
+    strip(small)
+    check_axes(small)
+    return small
+
+
+def _next_feeds(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> list[Feeds]:
+    if model.graph.output[-1].name != FEATURES_OUT:
+        return []
+    session = open_session(model.SerializeToString())
+    outputs = [session.run([FEATURES_OUT], batch)[0] for batch in feeds]
+    return [{FEATURES: features, ROWS: np.arange(len(features))} for features in outputs]
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    """Hands the quantiser one batch after the other, as its interface wants them."""
+
+    def __init__(self, batches: Sequence[Feeds]) -> None:
+        self._batches = iter(batches)
+
+    def get_next(self) -> Feeds | None:
+        return next(self._batches, None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the quantiser's advice on what has been done already."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+
+
+def _preprocessing(model: onnx.ModelProto, fixed: Collection[str]) -> set[str]:
+    """The nodes between segment 0's input and its first product with learnt weights."""
+    weights = {tensor.name for tensor in model.graph.initializer} - set(fixed)
+    raw, names = {INPUT}, set()
+    for node in model.graph.node:
+        is_learnt = node.op_type in PRODUCTS and node.input[1] in weights
+        if not is_learnt and raw.intersection(node.input):
+            raw.update(node.output)
+            names.add(node.name)
+    return names
+
+
+def _last_layer(model: onnx.ModelProto) -> set[str]:
+    """The nodes from the last products before ``logits`` to it."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    names: set[str] = set()
+    pending = [LOGITS]
+    while pending:
+        node = producers.get(pending.pop())
+        if node is None or node.name in names:
+            continue
+        names.add(node.name)
+        if node.op_type not in PRODUCTS:
+            pending.extend(node.input)
+    return names
