@@ -72,8 +72,8 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "delen=delen.cli:main",
-            "delen-daemon=delen.daemon:main",
+            "delen=delen.commands.main:main",
+            "delen-daemon=delen.daemon.main:main",
         ],
         "delen.exit_policies": [
             "bounds=policies.exit.bounds:bounds_policy",

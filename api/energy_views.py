@@ -9,17 +9,12 @@ from flask import Response, request
 from api.guard import Guard
 from api.parse import read_body, read_json, read_query
 from api.reply import reply
-from delen.bounds import check_name
+from delen.core.bounds import check_name
+from delen.core.energy_status import LONGEST_HISTORY, SHORTEST_HISTORY, EnergyService
 from delen.errors import InvalidInput, NotFound
-from delen.power_status import LONGEST_HISTORY, SHORTEST_HISTORY, EnergyService
-from delen.power_wire import (
-    parse_changes,
-    power_to_json,
-    settled_to_json,
-    window_to_json,
-)
-from delen.tenant_wire import fairness_to_json, parse_tenant_changes, tenant_to_json
-from delen.wire import check_known
+from delen.wire.power import parse_changes, power_to_json, settled_to_json, window_to_json
+from delen.wire.requests import check_known
+from delen.wire.tenants import fairness_to_json, parse_tenant_changes, tenant_to_json
 
 _DEFAULT_HISTORY = 600.0
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from werkzeug.http import parse_options_header
 
 from api.reply import JSON
-from delen.bounds import Bounds, Options
-from delen.bundle import InputSpec
-from delen.engine import preprocess
+from delen.bundle.manifest import InputSpec
+from delen.core.bounds import Bounds, Options
+from delen.engine import inputs as preprocess
 from delen.errors import InvalidInput, RequestTimeout, TooLarge, UnsupportedMediaType
-from delen.wire import (
+from delen.wire.requests import (
     BOUND_FIELDS,
     OPTION_FIELDS,
     check_known,

@@ -23,12 +23,7 @@ from api.openapi.document import document as openapi_document
 from api.parse import read_body, read_feedback, read_infer, read_json, read_plan, refuse_large_body
 from api.reply import Answer, reply
 from api.server.deferred import ARRIVED, PROCESSOR, SURPLUS, Later
-from delen.answer_wire import (
-    feedback_to_json,
-    guarantee_to_json,
-    preview_to_json,
-    result_to_json,
-)
+from delen.core.energy_status import EnergyService
 from delen.engine.job import Job
 from delen.engine.runtime import Runtime
 from delen.errors import (
@@ -41,9 +36,9 @@ from delen.errors import (
     Overloaded,
     RequestTimeout,
 )
-from delen.power_status import EnergyService
-from delen.profile import metering_to_json
-from delen.wire import check_known, error_to_json
+from delen.profile.profile import metering_to_json
+from delen.wire.answers import feedback_to_json, guarantee_to_json, preview_to_json, result_to_json
+from delen.wire.requests import check_known, error_to_json
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment

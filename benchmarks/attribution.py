@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.common import Figure, report
 from benchmarks.plant import Floats, Network, Sensor, Served, serve
-from delen.energy import Share, Work
+from delen.core.work import Share, Work
 from power.attribution.attribution import LONGEST_WORK, Attributor
 from power.sources.series import Samples
 

@@ -12,8 +12,8 @@ import onnxruntime as ort
 from onnx import compose
 
 from benchmarks.common import Figure, report
-from delen.assembly import SHIPPED_BUNDLES
-from delen.bundle import Bundle, load_bundle
+from delen.bundle.manifest import Bundle, load_bundle
+from delen.daemon.build_model import SHIPPED_BUNDLES
 from delen.engine.backends.onnx import OnnxBackend
 
 BATCHES = (1, 8, 32)

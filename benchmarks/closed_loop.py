@@ -15,15 +15,15 @@ from functools import partial
 import numpy as np
 
 from benchmarks.plant import JITTER, POLL, Floats, Power, Sensor
-from delen.bounds import Bounds
-from delen.calibration import Calibration
-from delen.costs import Costs
-from delen.energy import Share, Work
-from delen.energy_desk import ControllerDesk
+from delen.bundle.calibration import Calibration
+from delen.core.bounds import Bounds
+from delen.core.plan import Plan
+from delen.core.result import EnergyKind
+from delen.core.work import Share, Work
+from delen.energy.admission import ControllerDesk
 from delen.errors import BudgetExhausted, Overloaded
-from delen.plan import Plan
-from delen.profile import Device, Profile, Quantiles, SegmentCost
-from delen.result import EnergyKind
+from delen.profile.cost_model import Costs
+from delen.profile.profile import Device, Profile, Quantiles, SegmentCost
 from policies.energy.api import EnergyController
 from policies.energy.constraint import PowerView
 from policies.plan.planner import Planner

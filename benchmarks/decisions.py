@@ -19,14 +19,14 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks.common import Figure, report
-from delen.calibration import Calibration
-from delen.costs import Costs
-from delen.dispatch import DispatchPolicy, Task
-from delen.profile import Device, Profile, Quantiles, SegmentCost
+from delen.bundle.calibration import Calibration
+from delen.core.dispatch import DispatchPolicy, Task
+from delen.daemon.settings import DEFAULT_DISPATCH
+from delen.profile.cost_model import Costs
+from delen.profile.profile import Device, Profile, Quantiles, SegmentCost
 from delen.scheduler.core import Scheduler
-from delen.scheduler.figures import ModelFigures
-from delen.settings import DEFAULT_DISPATCH
-from delen.simulate.account import PaperAccount
+from delen.scheduler.model_view import ModelFigures
+from delen.simulate.energy_account import PaperAccount
 from delen.simulate.population import synthetic
 from policies.plugins import DISPATCH_POLICIES, find_plugin, plugin_names
 

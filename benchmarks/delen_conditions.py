@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.common import Figure, report
 from benchmarks.dispatch_cells import DEFAULT, NANO_NAME, model_of
-from delen.bounds import Bounds
+from delen.core.bounds import Bounds
 from delen.simulate.outcome import Outcomes
 from delen.simulate.run import RunSettings, run
 from delen.simulate.trace import Arrival, Trace

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 from benchmarks.common import data_folder
 from benchmarks.profile_files import NANO, TX2_RESNET50
-from delen.assembly import SHIPPED_BUNDLES
-from delen.bundle import load_bundle
-from delen.costs import Costs
+from delen.bundle.manifest import load_bundle
+from delen.daemon.build_model import SHIPPED_BUNDLES
+from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.errors import ConfigError
-from delen.places import default_state
-from delen.profile_file import load_profile
-from delen.scheduler.plans import Plans
-from delen.settings import DEFAULT_DISPATCH
+from delen.profile.cost_model import Costs
+from delen.profile.reader import load_profile
+from delen.scheduler.plan_cache import Plans
+from delen.sdk.address import default_state
 from delen.simulate.apps import KINDS, App, make_trace, standard_apps
 from delen.simulate.arrivals import Recorded
 from delen.simulate.bound import bound_of
@@ -82,7 +82,15 @@ def model_of(device: str) -> SimulatedModel:
     try:
         profile = profile_of(bundle, Path(default_state()))
     except ConfigError:
-        command = [sys.executable, "-m", "delen.cli", "profile", "--model", BUNDLE, "--quick"]
+        command = [
+            sys.executable,
+            "-m",
+            "delen.commands.main",
+            "profile",
+            "--model",
+            BUNDLE,
+            "--quick",
+        ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         profile = profile_of(bundle, Path(default_state()))
     profile = replace(profile, host=None)  # as of the other devices: segments, and nothing else

@@ -22,9 +22,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 _DECIDING = (
     "delen/scheduler",
     "delen/simulate",
-    "delen/costs.py",
-    "delen/dispatch.py",
-    "delen/slowdown.py",
+    "delen/core",
+    "delen/profile",
     "policies",
     "benchmarks/dispatch_cells.py",
     "benchmarks/profiles",

@@ -18,9 +18,9 @@ import numpy as np
 from benchmarks.closed_loop import Log, Loop, Machine
 from benchmarks.common import Figure
 from benchmarks.plant import Floats, Power, Sensor
-from delen.assembly import SHIPPED_BUNDLES
-from delen.bundle import Bundle, load_bundle
-from delen.power_status import Battery, Budget
+from delen.bundle.manifest import Bundle, load_bundle
+from delen.core.energy_status import Battery, Budget
+from delen.daemon.build_model import SHIPPED_BUNDLES
 from policies.energy.api import ControllerSettings
 from policies.energy.constraint import PowerView
 from policies.energy.price_controller import PriceController

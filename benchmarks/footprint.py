@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import Connection, Figure, daemon, report
-from delen.assembly import SHIPPED_BUNDLES
-from delen.local import Engine
+from delen.daemon.build_model import SHIPPED_BUNDLES
+from delen.daemon.in_process import Engine
 
 STARTS = 9
 PROJECT = Path(__file__).resolve().parents[1]

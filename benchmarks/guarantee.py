@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import Figure, test_images
-from delen.assembly import SHIPPED_BUNDLES
-from delen.bundle import Bundle, load_bundle
-from delen.calibration import THRESHOLDS, Calibration
+from delen.bundle.calibration import THRESHOLDS, Calibration
+from delen.bundle.manifest import Bundle, load_bundle
+from delen.daemon.build_model import SHIPPED_BUNDLES
 from delen.engine.backends.choose import BundleBackends
 from multiexit_models.data.dataset import Labelled
 from policies.plan.thresholds import PROCEDURES

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import Connection, Daemon, Figure, bodies, daemon, report, test_images
-from delen.assembly import SHIPPED_BUNDLES
-from delen.bundle import load_bundle
-from delen.config import config_of
+from delen.bundle.manifest import load_bundle
+from delen.daemon.build_model import SHIPPED_BUNDLES
+from delen.daemon.config import config_of
+from delen.daemon.in_process import Engine
 from delen.engine.backends.onnx import OnnxBackend
-from delen.local import Engine
 
 DEEPEST = "/v1/infer?max_latency_ms=60000"
 ROUNDS = 11

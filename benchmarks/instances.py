@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import Figure, report
-from delen.assembly import SHIPPED_BUNDLES
-from delen.bounds import Bounds, Options
-from delen.bundle import read_manifest
-from delen.config import config_of
-from delen.device import available_cores
-from delen.energy import Work
+from delen.bundle.manifest import read_manifest
+from delen.core.bounds import Bounds, Options
+from delen.core.result import Result
+from delen.core.work import Work
+from delen.daemon.build_model import SHIPPED_BUNDLES
+from delen.daemon.build_runtime import open_runtime
+from delen.daemon.config import config_of
+from delen.daemon.settings import SWITCH_INTERVAL
 from delen.engine.runtime import Runtime
-from delen.instances import lanes_of
-from delen.result import Result
-from delen.serving import open_runtime
-from delen.settings import SWITCH_INTERVAL
+from delen.profile.concurrency import lanes_of
+from delen.profile.device import available_cores
 
 MODELS = ("cifar10-resnet", "spoken-digits")
 ROUNDS = 21

@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 
 from benchmarks.common import Figure, report
 from benchmarks.dispatch_cells import DEFAULT, HERE, NANO_NAME, model_of
-from delen.bounds import HIGHEST_PRIORITY, Bounds
-from delen.costs import Costs
-from delen.plan import OperatingPoint
+from delen.core.bounds import HIGHEST_PRIORITY, Bounds
+from delen.core.plan import OperatingPoint
+from delen.profile.cost_model import Costs
 from delen.scheduler.shares import MOST_UNSET
 from delen.simulate.apps import (
     App,

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from delen.energy import Share, Work
+from delen.core.work import Share, Work
 from power.sources.series import Samples
 
 Floats: TypeAlias = NDArray[np.float64]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from matplotlib import pyplot as plt
 
-from delen.assembly import SHIPPED_BUNDLES
-from delen.bundle import load_bundle
-from delen.local import Engine
+from delen.bundle.manifest import load_bundle
+from delen.daemon.build_model import SHIPPED_BUNDLES
+from delen.daemon.in_process import Engine
 
 
 def main(file: Path) -> None:

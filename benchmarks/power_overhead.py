@@ -11,18 +11,25 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import Figure, report
-from delen.assembly import SHIPPED_BUNDLES
-from delen.books import Books
-from delen.bounds import Bounds
-from delen.bundle import Bundle, load_bundle
-from delen.costs import Costs
-from delen.energy import Share, Work
-from delen.energy_desk import ControllerDesk
-from delen.engine.desk import EnergyDesk
-from delen.plan import Plan
-from delen.power_status import Battery, Budget
-from delen.profile import Device, Profile, Quantiles, SegmentCost
-from delen.result import AccuracyOutcome, EnergyOutcome, LatencyOutcome, Prediction, Receipt, Result
+from delen.bundle.manifest import Bundle, load_bundle
+from delen.core.bounds import Bounds
+from delen.core.energy_status import Battery, Budget
+from delen.core.plan import Plan
+from delen.core.result import (
+    AccuracyOutcome,
+    EnergyOutcome,
+    LatencyOutcome,
+    Prediction,
+    Receipt,
+    Result,
+)
+from delen.core.work import Share, Work
+from delen.daemon.build_model import SHIPPED_BUNDLES
+from delen.energy.admission import ControllerDesk
+from delen.energy.windows import Books
+from delen.engine.energy_admission import EnergyDesk
+from delen.profile.cost_model import Costs
+from delen.profile.profile import Device, Profile, Quantiles, SegmentCost
 from policies.energy.api import ControllerSettings
 from policies.energy.constraint import PowerView
 from policies.energy.price_controller import PriceController

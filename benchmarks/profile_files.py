@@ -12,8 +12,8 @@ from pathlib import Path
 
 from benchmarks.common import data_folder
 from benchmarks.jetson_profiles import NetworkFigures, delen_nano, etf_tx2
-from delen.profile import Device, Metering, Profile, Quantiles, SegmentCost
-from delen.profiles import save_profile
+from delen.profile.profile import Device, Metering, Profile, Quantiles, SegmentCost
+from delen.profile.store import save_profile
 
 FOLDER = Path(__file__).resolve().parent / "profiles"
 NANO, TX2_RESNET50, TX2_RESNET18 = (

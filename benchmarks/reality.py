@@ -46,14 +46,14 @@ from benchmarks.reality_sites import (
     simulate,
     simulate_as_profiled,
 )
-from delen.assembly import SHIPPED_BUNDLES
-from delen.bundle import load_bundle
-from delen.costs import Costs
-from delen.encoding import encode
-from delen.profile_file import load_profile
-from delen.profiles import state_file
+from delen.bundle.manifest import load_bundle
+from delen.daemon.build_model import SHIPPED_BUNDLES
+from delen.profile.cost_model import Costs
+from delen.profile.reader import load_profile
+from delen.profile.store import state_file
 from delen.replay.inputs import Inputs, draw
 from delen.replay.play import Plan
+from delen.sdk.inputs import encode
 from delen.simulate.apps import Kind, make_trace, standard_apps
 from delen.simulate.load import of_bundle
 from delen.simulate.trace import Trace
@@ -105,8 +105,8 @@ def prepare(state: Path) -> Setting:
     profiled = state / "profile.json"
     subprocess.run(
         [
-            sys.executable, "-m", "delen.cli", "profile", "--bundle", str(BUNDLE), "--quick",
-            "--output", str(profiled), "--config", str(_config(state)),
+            sys.executable, "-m", "delen.commands.main", "profile", "--quick",
+            "--bundle", str(BUNDLE), "--output", str(profiled), "--config", str(_config(state)),
         ],
         check=True,
         stdout=subprocess.DEVNULL,

@@ -19,14 +19,14 @@ from urllib.request import urlopen
 import numpy as np
 
 from benchmarks.common import Connection, Daemon, daemon
-from delen.config import config_of
-from delen.profile import HostCosts, Profile, Quantiles
+from delen.daemon.build_runtime import open_runtime
+from delen.daemon.config import config_of
+from delen.daemon.settings import DEFAULT_DISPATCH, SWITCH_INTERVAL
+from delen.profile.profile import HostCosts, Profile, Quantiles
 from delen.replay.http import HttpTarget
 from delen.replay.in_process import EngineTarget, FailureCount
 from delen.replay.open_loop import Target
 from delen.replay.play import Manner, Plan, play
-from delen.serving import open_runtime
-from delen.settings import DEFAULT_DISPATCH, SWITCH_INTERVAL
 from delen.simulate.device import DeviceSettings
 from delen.simulate.model import SimulatedModel
 from delen.simulate.run import RunSettings, run

@@ -23,10 +23,10 @@ from typing import Protocol
 import numpy as np
 
 from benchmarks.common import Figure, report
-from delen.assembly import SHIPPED_BUNDLES
-from delen.bundle import load_bundle
-from delen.engine.memory import segment_bytes
-from delen.scheduler.residency import Evict, Load, Residency
+from delen.bundle.manifest import load_bundle
+from delen.daemon.build_model import SHIPPED_BUNDLES
+from delen.residency.policy import Evict, Load, Residency
+from delen.residency.sizes import segment_bytes
 
 SEEDS = range(7)
 REQUESTS = 4000

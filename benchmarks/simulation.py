@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.common import Figure, report
 from benchmarks.dispatch_cells import DEFAULT, HERE, Cell, apps_of, model_of
-from delen.costs import Costs
-from delen.profile import HostCosts
+from delen.profile.cost_model import Costs
+from delen.profile.profile import HostCosts
 from delen.simulate.apps import draw
 from delen.simulate.model import SimulatedModel
 from delen.simulate.run import RunSettings, run

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 from delen.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from delen.async_client import AsyncClient as AsyncClient
-    from delen.bounds import Bounds as Bounds
-    from delen.client import Client as Client
-    from delen.client import infer as infer
-    from delen.encoding import Text as Text
+    from delen.core.bounds import Bounds as Bounds
+    from delen.core.energy_status import Battery as Battery
+    from delen.core.energy_status import Settled as Settled
+    from delen.core.plan import Preview as Preview
+    from delen.core.result import EnergyOutcome as EnergyOutcome
+    from delen.core.result import Receipt as Receipt
+    from delen.core.result import Result as Result
+    from delen.daemon.in_process import Engine as Engine
     from delen.errors import BudgetExhausted as BudgetExhausted
     from delen.errors import BundleError as BundleError
     from delen.errors import DaemonUnreachable as DaemonUnreachable
@@ -30,19 +33,16 @@ if TYPE_CHECKING:
     from delen.errors import NotSettled as NotSettled
     from delen.errors import Overloaded as Overloaded
     from delen.errors import PowerError as PowerError
-    from delen.local import Engine as Engine
-    from delen.plan import Preview as Preview
-    from delen.power_status import Battery as Battery
-    from delen.power_status import Settled as Settled
-    from delen.result import EnergyOutcome as EnergyOutcome
-    from delen.result import Receipt as Receipt
-    from delen.result import Result as Result
+    from delen.sdk.async_client import AsyncClient as AsyncClient
+    from delen.sdk.client import Client as Client
+    from delen.sdk.client import infer as infer
+    from delen.sdk.inputs import Text as Text
 
 _HOMES = {
-    "delen.async_client": ("AsyncClient",),
-    "delen.bounds": ("Bounds",),
-    "delen.client": ("Client", "infer"),
-    "delen.encoding": ("Text",),
+    "delen.sdk.async_client": ("AsyncClient",),
+    "delen.core.bounds": ("Bounds",),
+    "delen.sdk.client": ("Client", "infer"),
+    "delen.sdk.inputs": ("Text",),
     "delen.errors": (
         "BudgetExhausted",
         "BundleError",
@@ -58,10 +58,10 @@ _HOMES = {
         "Overloaded",
         "PowerError",
     ),
-    "delen.local": ("Engine",),
-    "delen.plan": ("Preview",),
-    "delen.power_status": ("Battery", "Settled"),
-    "delen.result": ("EnergyOutcome", "Receipt", "Result"),
+    "delen.daemon.in_process": ("Engine",),
+    "delen.core.plan": ("Preview",),
+    "delen.core.energy_status": ("Battery", "Settled"),
+    "delen.core.result": ("EnergyOutcome", "Receipt", "Result"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from delen.bundle import InputSpec
+from delen.bundle.manifest import InputSpec
 from delen.errors import InvalidInput
 from multiexit_models.attach.attach import attach_exits
 from multiexit_models.attach.probe import place_by_probe

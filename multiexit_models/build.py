@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import torch
 
-from delen.bundle import MANIFEST, Bundle, ExitSpec, FileEntry, Manifest, load_bundle
-from delen.calibration import Calibration
+from delen.bundle.calibration import Calibration
+from delen.bundle.manifest import MANIFEST, Bundle, ExitSpec, FileEntry, Manifest, load_bundle
 from delen.errors import InvalidInput
 from multiexit_models.calibrate.calibrate import choose_criterion, fit_temperature, make_calibration
 from multiexit_models.calibrate.provenance import Evaluated, exit_provenance, software

@@ -14,7 +14,7 @@ from multiexit_models.progress import Bar
 from multiexit_models.train.recipe import QUICK_EPOCHS
 
 if TYPE_CHECKING:
-    from delen.bundle import Bundle
+    from delen.bundle.manifest import Bundle
 
 EXTRA = "train"
 NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "PIL", "matplotlib", "tqdm")

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import torch
 
-from delen.bundle import FILE_NAME, Bundle
+from delen.bundle.manifest import FILE_NAME, Bundle
 from delen.errors import InvalidInput
 from multiexit_models.backbone import own_network
 from multiexit_models.build import Target, build_bundle

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from delen.bundle import Bundle
-from delen.calibration import THRESHOLDS
+from delen.bundle.calibration import THRESHOLDS
+from delen.bundle.manifest import Bundle
 from policies.plan.thresholds import certified_threshold, highest_floor
 
 if TYPE_CHECKING:

@@ -16,17 +16,11 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from delen.bundle import (
-    ExitSpec,
-    FileEntry,
-    ImagePreprocessing,
-    InputSpec,
-    Manifest,
-)
-from delen.calibration import Calibration
-from delen.costs import Costs
-from delen.criteria import confidences
-from delen.profile import Device, HostCosts, Metering, Profile, Quantiles, SegmentCost
+from delen.bundle.calibration import Calibration
+from delen.bundle.confidence import confidences
+from delen.bundle.manifest import ExitSpec, FileEntry, ImagePreprocessing, InputSpec, Manifest
+from delen.profile.cost_model import Costs
+from delen.profile.profile import Device, HostCosts, Metering, Profile, Quantiles, SegmentCost
 
 settings.register_profile("delen", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("delen")

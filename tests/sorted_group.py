@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from delen.dispatch import Key, Task
+from delen.core.dispatch import Key, Task
 
 
 @dataclass(slots=True, eq=False)

@@ -9,7 +9,7 @@ from typing import get_args
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from delen.power_status import EnergyService, PowerStatus, SourceHealth
+from delen.core.energy_status import EnergyService, PowerStatus, SourceHealth
 
 
 class EnergyCollector(Collector):

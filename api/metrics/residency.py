@@ -9,8 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from delen.engine.memory import MemoryStatus, SegmentStatus
 from delen.engine.runtime import Runtime
+from delen.residency.sizes import MemoryStatus, SegmentStatus
 
 IN_MEMORY = ("resident", "leaving")
 

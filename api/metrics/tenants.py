@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from delen.power_status import EnergyService, TenantStatus
+from delen.core.energy_status import EnergyService, TenantStatus
 
 
 class TenantCollector(Collector):

@@ -17,9 +17,9 @@ from api.openapi.schemas import (
     operation,
     reference,
 )
-from delen.bounds import HIGHEST_PRIORITY, LOWEST_PRIORITY
-from delen.engine.preprocess import BODY_TYPES
-from delen.engine.preprocess import TEXT as PLAIN_TEXT
+from delen.core.bounds import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from delen.engine.inputs import BODY_TYPES
+from delen.engine.inputs import TEXT as PLAIN_TEXT
 from delen.errors import ERRORS_BY_CODE
 
 _IN_PATH = re.compile(r"\{(\w+)\}")

@@ -17,10 +17,10 @@ from api.openapi.schemas import (
     reference,
     whole_object,
 )
-from delen.bounds import HIGHEST_PRIORITY, LOWEST_PRIORITY
-from delen.power_status import LONGEST_HISTORY, SHORTEST_HISTORY, SourceHealth
-from delen.result import EnergyKind, Reason
-from delen.standing import LEAST_WEIGHT, MOST_WEIGHT
+from delen.core.bounds import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from delen.core.energy_status import LONGEST_HISTORY, SHORTEST_HISTORY, SourceHealth
+from delen.core.result import EnergyKind, Reason
+from delen.core.tenant import LEAST_WEIGHT, MOST_WEIGHT
 
 _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
 _RAILS = {"type": "object", "additionalProperties": NUMBER_OR_NULL}

@@ -8,7 +8,8 @@ from math import inf, isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
-from delen.bounds import (
+from delen.commands.common import ENERGIES, TIMES, quantity
+from delen.core.bounds import (
     HIGHEST_PRIORITY,
     LOWEST_PRIORITY,
     Bounds,
@@ -17,7 +18,6 @@ from delen.bounds import (
     check_integer,
     check_name,
 )
-from delen.commands.common import ENERGIES, TIMES, quantity
 from delen.errors import InvalidInput
 from delen.simulate.apps import App, Mixed
 from delen.simulate.arrivals import Arrivals, Bursts, Camera, Poisson, Recorded, Window

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from delen.commands.common import LATENCIES, quantity, read_requests, seed
 from delen.commands.table import figure, progress_bar, table
+from delen.daemon.settings import SWITCH_INTERVAL
 from delen.errors import ConfigError
-from delen.settings import SWITCH_INTERVAL
 
 if TYPE_CHECKING:
-    from delen.bounds import OnInfeasible
+    from delen.core.bounds import OnInfeasible
     from delen.replay.play import Manner, Plan, Played
     from delen.replay.served import Served
     from delen.simulate.trace import Trace
@@ -126,10 +126,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _over_http(options: argparse.Namespace, trace: Trace) -> Generator[Played, None, None]:
-    from delen.client import Client
     from delen.replay.http import HttpTarget
     from delen.replay.play import play
     from delen.replay.served import Served, default_of
+    from delen.sdk.client import Client
 
     with Client(options.url, timeout=options.timeout) as client:
         url, models = client.url, client.models()
@@ -142,12 +142,12 @@ def _over_http(options: argparse.Namespace, trace: Trace) -> Generator[Played, N
 
 
 def _in_process(options: argparse.Namespace, trace: Trace) -> Generator[Played, None, None]:
-    from delen.bundle import read_manifest
-    from delen.config import read_config
+    from delen.bundle.manifest import read_manifest
+    from delen.daemon.build_runtime import open_runtime
+    from delen.daemon.config import read_config
     from delen.replay.in_process import EngineTarget, FailureCount
     from delen.replay.play import play
     from delen.replay.served import Served
-    from delen.serving import open_runtime
 
     manifests = [read_manifest(folder)[0] for folder in options.bundle]
     default, specs = manifests[0].name, {each.name: each.input for each in manifests}

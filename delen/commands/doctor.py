@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from delen.errors import DelenError
 
 if TYPE_CHECKING:
-    from delen.config import Config
+    from delen.daemon.config import Config
     from power.sources.probe import Probe
 
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from delen.config import read_config
+    from delen.daemon.config import read_config
 
     config = read_config(options.config, os.environ)
     found = examine(config, options.url)
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
 def examine(config: Config, url: str | None = None) -> dict[str, Any]:
     """Everything that the command prints, for the machine under ``power.root``: ``device``,
     ``board``, ``power_mode``, ``thermal``, ``model``, ``sources``, ``energy`` and ``daemon``."""
-    from delen.device import available_cores, processor_name
+    from delen.profile.device import available_cores, processor_name
     from power.sources.boards import identify_board
     from power.sources.probe import probe_sources
 
@@ -101,11 +101,11 @@ def _model(config: Config, root: Path, power_mode: str) -> dict[str, Any]:
         "problem": None,
     }
     try:
-        from delen.bundle import load_bundle
-        from delen.device import identify
+        from delen.bundle.manifest import load_bundle
+        from delen.daemon.build_runtime import bundle_by_name
         from delen.engine.backends.choose import BundleBackends
-        from delen.profiles import find_profile
-        from delen.serving import bundle_by_name
+        from delen.profile.device import identify
+        from delen.profile.store import find_profile
 
         bundle = load_bundle(bundle_by_name(config, config["models.default"]))
         backends = BundleBackends(config["device.backend"], config["device.threads"])
@@ -150,7 +150,7 @@ def _energy(choice: str, probes: Mapping[str, Probe]) -> dict[str, Any]:
 
 
 def _daemon(config: Config, url: str | None) -> dict[str, Any]:
-    from delen.client import Client
+    from delen.sdk.client import Client
 
     try:
         with Client(url or _address(config), timeout=2.0) as client:
@@ -164,7 +164,7 @@ def _daemon(config: Config, url: str | None) -> dict[str, Any]:
 
 def _address(config: Config) -> str:
     """Where the environment, or else the configuration, says that the daemon listens."""
-    from delen.calls import URL_VARIABLE
+    from delen.sdk.requests import URL_VARIABLE
 
     if url := os.environ.get(URL_VARIABLE):
         return url

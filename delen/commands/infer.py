@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 
-from delen.answer_wire import result_to_json
-from delen.client import Client
 from delen.commands.common import add_bounds, add_connection, milli
-from delen.result import Result
+from delen.core.result import Result
+from delen.sdk.client import Client
+from delen.wire.answers import result_to_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from delen.client import Client
 from delen.commands.common import add_connection
+from delen.sdk.client import Client
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

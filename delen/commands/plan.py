@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from delen.answer_wire import preview_to_json
-from delen.client import Client
 from delen.commands.common import add_bounds, add_connection, milli
+from delen.sdk.client import Client
+from delen.wire.answers import preview_to_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from delen.client import Client
 from delen.commands.common import add_connection, quantity
+from delen.core.energy_status import KEPT, Battery, Kept
 from delen.errors import ConfigError
-from delen.power_status import KEPT, Battery, Kept
-from delen.power_wire import JOULES_PER_WH
+from delen.sdk.client import Client
+from delen.wire.power import JOULES_PER_WH
 
 _WATTS = {"mW": 1e-3, "W": 1.0}
 _STORED = {"J": 1.0, "kJ": 1e3, "Wh": JOULES_PER_WH}

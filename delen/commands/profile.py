@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delen.errors import ConfigError, PowerError
-from delen.profile import HostCosts, Metering, Profile
+from delen.profile.profile import HostCosts, Metering, Profile
 
 if TYPE_CHECKING:
-    from delen.bundle import Bundle
-    from delen.config import Config
+    from delen.bundle.manifest import Bundle
+    from delen.daemon.config import Config
     from delen.engine.backends.base import Network
     from delen.engine.observer import Observer
     from delen.engine.runtime import Runtime
-    from delen.profile import Device
+    from delen.profile.profile import Device
     from power.metering.blocks import BlockPlan
     from power.sources.sampler import Sampler
     from power.sources.source import PowerSource
@@ -84,14 +84,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from delen.assembly import SHIPPED_BUNDLES
-    from delen.bundle import load_bundle
-    from delen.config import read_config
-    from delen.device import available_cores, identify
-    from delen.energy_profiler import POLL, retained
+    from delen.bundle.manifest import load_bundle
+    from delen.daemon.build_model import SHIPPED_BUNDLES
+    from delen.daemon.build_runtime import bundle_by_name, configured_lanes
+    from delen.daemon.config import read_config
     from delen.engine.backends.choose import BundleBackends
-    from delen.profiles import beside_file, save_profile, state_file
-    from delen.serving import bundle_by_name, configured_lanes
+    from delen.measure.energy import POLL, retained
+    from delen.profile.device import available_cores, identify
+    from delen.profile.store import beside_file, save_profile, state_file
     from power.modes.modes import read_mode
     from power.sources.sampler import Sampler
 
@@ -138,7 +138,7 @@ def run(options: argparse.Namespace) -> int:
 def _with_corun(
     options: argparse.Namespace, bundle: Bundle, network: Network, profile: Profile, lanes: int
 ) -> Profile:
-    from delen.corun_profiler import QUICK_ROUNDS, THOROUGH_ROUNDS, measure_corun
+    from delen.measure.interference import QUICK_ROUNDS, THOROUGH_ROUNDS, measure_corun
 
     rounds = QUICK_ROUNDS if options.quick else THOROUGH_ROUNDS
     print(f"measuring how much 2 to {lanes} instances slow each other down", file=sys.stderr)
@@ -147,10 +147,10 @@ def _with_corun(
 
 def _compare_instances(options: argparse.Namespace, config: Config, bundle: Bundle) -> str:
     """A table of what instances and threads do, and what is best."""
-    from delen.corun_profiler import QUICK_ROUNDS, THOROUGH_ROUNDS, measure_instances
-    from delen.device import available_cores
     from delen.engine.backends.choose import BundleBackends
-    from delen.instances import advise, splits
+    from delen.measure.interference import QUICK_ROUNDS, THOROUGH_ROUNDS, measure_instances
+    from delen.profile.concurrency import advise, splits
+    from delen.profile.device import available_cores
 
     tried = splits(available_cores())
     print(f"comparing {len(tried)} numbers of instances and threads", file=sys.stderr)
@@ -231,9 +231,9 @@ def _latencies(
 ) -> Profile:
     """A profile as it is known where only energy is wanted; else a new one, which keeps the
     energies that are known."""
-    from delen.energy_profiler import keep_energies
-    from delen.profiler import QUICK, THOROUGH, measure_profile
-    from delen.profiles import find_profile
+    from delen.measure.energy import keep_energies
+    from delen.measure.segments import QUICK, THOROUGH, measure_profile
+    from delen.profile.store import find_profile
 
     known = find_profile(Path(config["state.path"]), bundle, device)
     if options.energy and known is not None and (options.quick or not known.quick):
@@ -248,7 +248,7 @@ def _latencies(
 
 
 def _with_host(config: Config, bundle: Bundle, profile: Profile) -> Profile:
-    from delen.host_profiler import QUICK, THOROUGH, measure_host
+    from delen.measure.overhead import QUICK, THOROUGH, measure_host
 
     effort = QUICK if profile.quick else THOROUGH
     host = measure_host(partial(_serving, config, bundle, profile), bundle, profile, effort)
@@ -262,8 +262,8 @@ def _serving(
     config: Config, bundle: Bundle, profile: Profile, observer: Observer
 ) -> Iterator[Runtime]:
     """The engine that ``config`` describes, on one lane; it knows ``profile`` and keeps nothing."""
-    from delen.profiles import save_profile, state_file
-    from delen.serving import open_runtime
+    from delen.daemon.build_runtime import open_runtime
+    from delen.profile.store import save_profile, state_file
 
     with tempfile.TemporaryDirectory() as state:
         save_profile(profile, state_file(Path(state), bundle, profile.device))
@@ -290,7 +290,7 @@ def _with_energy(
     plan: BlockPlan,
     batches: Sequence[int],
 ) -> Profile:
-    from delen.energy_profiler import measure_energy
+    from delen.measure.energy import measure_energy
     from power.modes.modes import steady_key
 
     sampler.start()

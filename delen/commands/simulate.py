@@ -14,14 +14,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delen.bounds import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY, check_integer
 from delen.commands.common import LATENCIES, quantity, read_requests, seed
 from delen.commands.table import progress_bar, table
+from delen.core.bounds import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY, check_integer
+from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.errors import ConfigError, DelenError, InvalidInput
-from delen.settings import DEFAULT_DISPATCH
 
 if TYPE_CHECKING:
-    from delen.config import Config
+    from delen.daemon.config import Config
     from delen.simulate.model import SimulatedModel
     from delen.simulate.upper_bound import Slow
 
@@ -125,7 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from delen.config import read_config
+    from delen.daemon.config import read_config
     from delen.simulate.bound import bound_of
     from delen.simulate.device import DeviceSettings
     from delen.simulate.plots import save_plots
@@ -216,9 +216,9 @@ def _ours_first(names: Sequence[str]) -> list[str]:
 
 
 def _models(options: argparse.Namespace, config: Config) -> list[SimulatedModel]:
-    from delen.bundle import load_bundle
-    from delen.profile_file import load_profile
-    from delen.serving import bundle_by_name, policy_settings
+    from delen.bundle.manifest import load_bundle
+    from delen.daemon.build_runtime import bundle_by_name, policy_settings
+    from delen.profile.reader import load_profile
     from delen.simulate.load import of_bundle, of_profile, profile_of
     from policies.plugins import EXIT_POLICIES, find_plugin
 
@@ -270,7 +270,7 @@ def _spans(spans: Sequence[Slow]) -> tuple[Slow, ...]:
 
 def _drifted(models: list[SimulatedModel], file: Path | None) -> list[SimulatedModel]:
     """With the device as the profile in ``file`` says that it has become."""
-    from delen.profile_file import load_profile
+    from delen.profile.reader import load_profile
 
     if file is None:
         return models

@@ -6,14 +6,14 @@ import logging
 from collections import deque
 from dataclasses import dataclass
 
-from delen.energy import Work
-from delen.engine.answer import terms_of
+from delen.core.result import Reason
+from delen.core.work import Work
 from delen.engine.backends.base import Features
 from delen.engine.job import Job
 from delen.engine.model import Model
 from delen.engine.observer import Observer
-from delen.engine.segments import Segments
-from delen.result import Reason
+from delen.engine.receipt import terms_of
+from delen.engine.runner import Segments
 
 log = logging.getLogger("delen.engine")
 

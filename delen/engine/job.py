@@ -9,15 +9,15 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bounds import Bounds, Options
-from delen.criteria import PATIENCE, patience
-from delen.dispatch import Task
-from delen.energy import Share
+from delen.bundle.confidence import PATIENCE, patience
+from delen.core.bounds import Bounds, Options
+from delen.core.dispatch import Task
+from delen.core.plan import Plan
+from delen.core.result import Result
+from delen.core.work import Share
 from delen.engine.backends.base import Features
 from delen.engine.model import Model
-from delen.engine.residence import NO_LEASE, Lease
-from delen.plan import Plan
-from delen.result import Result
+from delen.residency.lease import NO_LEASE, Lease
 
 
 @dataclass(slots=True, eq=False)

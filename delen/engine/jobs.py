@@ -6,13 +6,13 @@ import logging
 import threading
 import time
 
-from delen.engine.answer import terms_of, write_result
+from delen.core.result import Reason, Result
 from delen.engine.audit import Audits
-from delen.engine.desk import EnergyDesk
+from delen.engine.energy_admission import EnergyDesk
 from delen.engine.job import Job
 from delen.engine.observer import Observer
+from delen.engine.receipt import terms_of, write_result
 from delen.errors import DelenError
-from delen.result import Reason, Result
 
 log = logging.getLogger("delen.engine")
 

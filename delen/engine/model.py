@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from delen.bundle import Bundle
-from delen.costs import Costs
+from delen.bundle.manifest import Bundle
 from delen.engine.backends.base import Network
-from delen.engine.residence import WHOLE, Residence
-from delen.engine.watch import GuaranteeWatch
-from delen.scheduler.exits import ExitViews
-from delen.scheduler.figures import ModelFigures
-from delen.scheduler.plans import Plans
+from delen.engine.guarantee_monitor import GuaranteeWatch
+from delen.profile.cost_model import Costs
+from delen.residency.lease import WHOLE, Residence
+from delen.scheduler.exit_view import ExitViews
+from delen.scheduler.model_view import ModelFigures
+from delen.scheduler.plan_cache import Plans
 from policies.exit.bounds import ExitPolicy
 from policies.plan.planner import Planner
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from delen.energy import Work
-from delen.result import Result
+from delen.core.result import Result
+from delen.core.work import Work
 
 
 class Observer(Protocol):

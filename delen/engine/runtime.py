@@ -13,23 +13,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bounds import Bounds, Options
-from delen.bundle import InputSpec
-from delen.engine.desk import EnergyDesk, IdleDesk
+from delen.bundle.manifest import InputSpec
+from delen.core.bounds import Bounds, Options
+from delen.core.guarantee import Feedback
+from delen.core.plan import Plan, Preview
+from delen.core.tenant import Standing
+from delen.engine.energy_admission import EnergyDesk, IdleDesk
+from delen.engine.executor import Worker
+from delen.engine.guarantee_monitor import read_labels
 from delen.engine.job import Job
-from delen.engine.loader import Loader
-from delen.engine.memory import MemoryStatus, SegmentStatus
+from delen.engine.loading.loader import Loader
+from delen.engine.loading.thread import Opener
 from delen.engine.model import Model
-from delen.engine.mover import Opener
 from delen.engine.observer import Observer
-from delen.engine.store import ModelStore
-from delen.engine.watch import read_labels
-from delen.engine.worker import Worker
+from delen.engine.registry import ModelStore
 from delen.errors import DelenError, Draining, InvalidInput
-from delen.guarantee import Feedback
-from delen.plan import Plan, Preview
+from delen.residency.sizes import MemoryStatus, SegmentStatus
 from delen.scheduler.core import Scheduler
-from delen.standing import Standing
 
 _LONGEST_DRAIN = 10.0
 """Seconds that a job without a deadline waits for segments to leave that it needs again."""

@@ -14,15 +14,15 @@ from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import quote, urlencode, urlsplit
 
-from delen.answer_wire import result_from_json
-from delen.bounds import Bounds, OnInfeasible, Options
-from delen.calls import unix_path
-from delen.encoding import EncodedInput
+from delen.core.bounds import Bounds, OnInfeasible, Options
+from delen.core.result import Result
 from delen.errors import DaemonUnreachable, DelenError
 from delen.replay.inputs import Inputs
-from delen.result import Result
+from delen.sdk.inputs import EncodedInput
+from delen.sdk.requests import unix_path
 from delen.simulate.trace import Arrival
-from delen.wire import error_from_json, request_fields
+from delen.wire.answers import result_from_json
+from delen.wire.requests import error_from_json, request_fields
 
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _TURNED_AWAY = 0.002

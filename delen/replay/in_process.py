@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from delen.bounds import OnInfeasible, Options
-from delen.bundle import InputSpec
-from delen.energy import Work
-from delen.engine.preprocess import decode_body
+from delen.bundle.manifest import InputSpec
+from delen.core.bounds import OnInfeasible, Options
+from delen.core.result import Result
+from delen.core.work import Work
+from delen.engine.inputs import decode_body
 from delen.engine.runtime import Runtime
 from delen.replay.inputs import Inputs
-from delen.result import Result
 from delen.simulate.trace import Arrival
 
 

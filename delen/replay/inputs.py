@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.encoding import EncodedInput, encode
 from delen.errors import InvalidInput
 from delen.replay.served import Served
+from delen.sdk.inputs import EncodedInput, encode
 from delen.simulate.trace import Trace
 
 UNKNOWN = -1

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from delen.core.result import Result
 from delen.errors import (
     DaemonUnreachable,
     DelenError,
@@ -21,7 +22,6 @@ from delen.errors import (
     Unauthorized,
 )
 from delen.replay.record import Record
-from delen.result import Result
 from delen.simulate.trace import Arrival, Trace
 
 _HOPELESS = (

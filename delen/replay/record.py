@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from delen.core.result import Result
 from delen.errors import BudgetExhausted, DelenError, InfeasibleBound, Overloaded
 from delen.replay.inputs import UNKNOWN
-from delen.result import Result
 from delen.simulate.outcome import Fate, Outcomes
 from delen.simulate.summary import quantile
 from delen.simulate.trace import Trace

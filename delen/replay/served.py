@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from delen.bundle import Manifest
+from delen.bundle.manifest import Manifest
 from delen.errors import DelenError, ModelNotFound
 from delen.simulate.trace import Trace
 

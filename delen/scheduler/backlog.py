@@ -7,6 +7,9 @@ from math import inf
 
 from delen.errors import Overloaded
 
+DEFAULT_BACKLOG = 2.0
+"""Seconds of waiting work beyond which requests are refused, where nothing else is set."""
+
 LONGEST_PROMISE = 60.0
 """Seconds for which room is given away ahead. Who does not come back when told to, but at once, is
 given more and more of it; all others wait no longer for that."""

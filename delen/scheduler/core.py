@@ -9,14 +9,14 @@ from math import inf, nextafter
 from types import MappingProxyType
 from typing import NamedTuple
 
-from delen.dispatch import DispatchPolicy, Key, Manners, Ran, Task
+from delen.core.dispatch import DispatchPolicy, Key, Manners, Ran, Task
 from delen.scheduler.backlog import Backlog
-from delen.scheduler.contained import ContainedPolicy, PolicyFailure
-from delen.scheduler.figures import ModelFigures
-from delen.scheduler.groups import Groups, WaitingGroup
-from delen.scheduler.hold import Hold
+from delen.scheduler.batching_delay import Hold
 from delen.scheduler.lanes import Batch, Lanes
 from delen.scheduler.lazy_heap import LazyHeap
+from delen.scheduler.model_view import ModelFigures
+from delen.scheduler.policy_guard import ContainedPolicy, PolicyFailure
+from delen.scheduler.queues import Groups, WaitingGroup
 from delen.scheduler.shares import Shares
 
 

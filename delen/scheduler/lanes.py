@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 
-from delen.corun import ALONE, CoRun
-from delen.dispatch import Key, Task
-from delen.scheduler.figures import ModelFigures
+from delen.core.dispatch import Key, Task
+from delen.profile.interference import ALONE, CoRun
+from delen.scheduler.model_view import ModelFigures
 
 _LEAST_GAIN = 1.05
 """One more lane has to raise the work that is done by this factor."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
-from delen.bounds import DEFAULT_PRIORITY
+from delen.core.bounds import DEFAULT_PRIORITY
 
 MEMORY = 10.0
 """A tenant counts for so many seconds after its last request; then the others share its part."""

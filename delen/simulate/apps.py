@@ -9,8 +9,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from delen.bounds import Bounds
-from delen.plan import OperatingPoint
+from delen.core.bounds import Bounds
+from delen.core.plan import OperatingPoint
 from delen.simulate.arrivals import Arrivals, Bursts, Camera, Poisson
 from delen.simulate.requests import Requests
 from delen.simulate.trace import Arrival, Trace

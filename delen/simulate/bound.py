@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from delen.costs import Costs
+from delen.profile.cost_model import Costs
 from delen.simulate.device import DeviceSettings, durations
 from delen.simulate.draws import draw_samples
 from delen.simulate.model import SimulatedModel

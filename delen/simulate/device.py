@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.profile import LEVELS, Profile, Quantiles
+from delen.profile.profile import LEVELS, Profile, Quantiles
 from delen.simulate.upper_bound import Slow
 
 GRID = 1000

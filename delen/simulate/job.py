@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-from delen.dispatch import Task
-from delen.plan import Plan
+from delen.core.dispatch import Task
+from delen.core.plan import Plan
 from delen.simulate.model import ModelInPlay
 from delen.simulate.trace import Arrival
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from delen.bundle import PROFILES, Bundle
+from delen.bundle.manifest import PROFILES, Bundle
 from delen.errors import ConfigError, ProfileError
-from delen.profile import Profile
-from delen.profile_file import load_profile
-from delen.simulate.account import PaperAccount
+from delen.profile.profile import Profile
+from delen.profile.reader import load_profile
+from delen.simulate.energy_account import PaperAccount
 from delen.simulate.model import SimulatedModel
 from delen.simulate.population import Population, synthetic
 from policies.exit.bounds import ExitPolicy

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from delen.calibration import Calibration
-from delen.costs import Costs
-from delen.energy import EnergyAccount
-from delen.plan import Decision, ExitView
-from delen.profile import HostCosts, Profile, SegmentCost
-from delen.scheduler.exits import ExitViews
-from delen.scheduler.figures import ModelFigures
-from delen.scheduler.judging import judge
-from delen.scheduler.outlook import Outlook
-from delen.scheduler.plans import Plans
+from delen.bundle.calibration import Calibration
+from delen.core.plan import Decision, ExitView
+from delen.profile.cost_model import Costs
+from delen.profile.energy_account import EnergyAccount
+from delen.profile.profile import HostCosts, Profile, SegmentCost
+from delen.scheduler.exit_forecast import Outlook
+from delen.scheduler.exit_guard import judge
+from delen.scheduler.exit_view import ExitViews
+from delen.scheduler.model_view import ModelFigures
+from delen.scheduler.plan_cache import Plans
 from delen.simulate.device import durations
 from delen.simulate.population import Population
 from policies.exit.bounds import ExitPolicy

@@ -8,7 +8,7 @@ from math import erfc, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.calibration import Calibration
+from delen.bundle.calibration import Calibration
 
 SHARED_DIFFICULTY = 0.87
 EVIDENCE = 0.75

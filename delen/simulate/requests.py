@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bounds import Options
+from delen.core.bounds import Options
 from delen.simulate.trace import COLUMNS, Arrival
 
 _CHUNK = 20_000

@@ -8,22 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
-from delen.dispatch import DispatchPolicy, Task
+from delen.core.dispatch import DispatchPolicy, Task
+from delen.core.plan import Plan
 from delen.errors import InfeasibleBound, Overloaded
-from delen.plan import Plan
+from delen.scheduler.backlog import DEFAULT_BACKLOG
 from delen.scheduler.core import Scheduler
 from delen.scheduler.lanes import Batch
 from delen.scheduler.shares import Shares
-from delen.settings import DEFAULT_BACKLOG
-from delen.simulate.coming import Coming, Progress
+from delen.simulate.arrival_stream import Coming, Progress
 from delen.simulate.device import Device, DeviceSettings
 from delen.simulate.draws import draw_samples
 from delen.simulate.host import Host
-from delen.simulate.in_flight import InFlight
 from delen.simulate.job import Job
-from delen.simulate.ledger import Ledger
 from delen.simulate.model import ModelInPlay, SimulatedModel
 from delen.simulate.outcome import Fate, Outcomes
+from delen.simulate.running_batches import InFlight
+from delen.simulate.tally import Ledger
 from delen.simulate.trace import Arrival, Trace
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.fairness import Use, fairness
+from delen.core.fairness import Use, fairness
 from delen.simulate.outcome import Fate, Outcomes
 
 
@@ -18,7 +18,7 @@ def summarise(
     """The JSON object of one policy; ``upper_bound`` None where none is known.
 
     ``weights`` are the tenants' (1 where not named), by which is judged how evenly the device was
-    shared out (``delen.fairness``).
+    shared out (``delen.core.fairness``).
     """
     tenants, time, energy = {}, [], []
     for index, name in enumerate(outcomes.tenants):

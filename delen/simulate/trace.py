@@ -12,7 +12,7 @@ from math import inf
 from operator import attrgetter
 from pathlib import Path
 
-from delen.bounds import (
+from delen.core.bounds import (
     HIGHEST_PRIORITY,
     LOWEST_PRIORITY,
     Bounds,

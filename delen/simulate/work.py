@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.costs import Costs
-from delen.profile import Quantiles
+from delen.profile.cost_model import Costs
+from delen.profile.profile import Quantiles
 from delen.simulate.population import Population
 from delen.simulate.trace import Trace
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.calibration import THRESHOLDS, Calibration
-from delen.criteria import CRITERIA, MAX_PROBABILITY, confidences
+from delen.bundle.calibration import THRESHOLDS, Calibration
+from delen.bundle.confidence import CRITERIA, MAX_PROBABILITY, confidences
 
 Logits = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]

@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bundle import AudioPreprocessing, InputSpec
+from delen.bundle.manifest import AudioPreprocessing, InputSpec
+from delen.bundle.samples import pcm_to_samples, read_wav
 from delen.errors import InvalidInput, MissingExtra
-from delen.samples import pcm_to_samples, read_wav
 from multiexit_models.data.dataset import Dataset
 from multiexit_models.data.folders import Kind, list_class_folders, shown
 from multiexit_models.data.gather import (

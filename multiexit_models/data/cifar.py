@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bundle import ImagePreprocessing, InputSpec
+from delen.bundle.manifest import ImagePreprocessing, InputSpec
 from delen.errors import InvalidInput
 from multiexit_models.data.dataset import Dataset, Labelled
 

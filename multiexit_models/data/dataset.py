@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bundle import InputSpec
+from delen.bundle.manifest import InputSpec
 from delen.errors import InvalidInput
 
 

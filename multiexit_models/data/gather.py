@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bundle import InputSpec
+from delen.bundle.manifest import InputSpec
 from delen.errors import InvalidInput
 from multiexit_models.data.dataset import Labelled
 from multiexit_models.data.splits import PARTS, TRAINING, Indices, check_classes

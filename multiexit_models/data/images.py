@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bundle import ImagePreprocessing, InputSpec
+from delen.bundle.images import fit_image
+from delen.bundle.manifest import ImagePreprocessing, InputSpec
 from delen.errors import InvalidInput
-from delen.images import fit_image
 from multiexit_models.data.dataset import Dataset
 from multiexit_models.data.folders import Kind, list_class_folders
 from multiexit_models.data.gather import (

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from delen.bundle import InputSpec, TextPreprocessing
+from delen.bundle.manifest import InputSpec, TextPreprocessing
+from delen.bundle.samples import text_to_bytes
 from delen.errors import InvalidInput
-from delen.samples import text_to_bytes
 from multiexit_models.data.dataset import Dataset, Labelled
 from multiexit_models.data.folders import shown
 from multiexit_models.data.splits import (

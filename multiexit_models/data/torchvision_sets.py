@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bundle import ImagePreprocessing, InputSpec
+from delen.bundle.images import fit_image
+from delen.bundle.manifest import ImagePreprocessing, InputSpec
 from delen.errors import InvalidInput, MissingExtra
-from delen.images import fit_image
 from multiexit_models.data.dataset import Dataset
 from multiexit_models.data.gather import UNREADABLE_SHARE, Gathering, OnFile, Source, gather
 from multiexit_models.data.images import image_way, plain_errors

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from delen.bundle import MANIFEST
+from delen.bundle.manifest import MANIFEST
 from delen.errors import InvalidInput
 
 

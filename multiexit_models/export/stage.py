@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from delen.criteria import CRITERIA, ENTROPY, MARGIN
+from delen.bundle.confidence import CRITERIA, ENTROPY, MARGIN
 from delen.errors import InvalidInput
 from multiexit_models.network import MultiExitNetwork, set_memory_format
 
@@ -45,7 +45,7 @@ class Stage(nn.Module):
 class Confidence(nn.Module):
     """float32 logits ``[batch, classes]`` to float32 confidences ``[batch]``.
 
-    Computes what ``delen.criteria.confidences`` does of softmax(logits / temperature). For
+    Computes what ``delen.bundle.confidence.confidences`` does of softmax(logits / temperature). For
     patience it gives the largest probability: whoever runs the chain counts the streaks. Raises
     InvalidInput for a criterion that is none.
     """

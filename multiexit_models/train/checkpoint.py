@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from delen.bundle import InputSpec
+from delen.bundle.manifest import InputSpec
 from delen.errors import InvalidInput
 from multiexit_models.data.dataset import Labelled
 from multiexit_models.network import MultiExitNetwork

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from delen.bundle import InputSpec
+from delen.bundle.manifest import InputSpec
 from delen.errors import InvalidInput
 from multiexit_models.data.dataset import Labelled
 from multiexit_models.network import MultiExitNetwork, set_memory_format

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 
-from delen.dispatch import Figures, Group, Key, Task, Turn
+from delen.core.dispatch import Figures, Group, Key, Task, Turn
 
 
 def first_in_rank(groups: Iterable[Group]) -> Task:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
 from policies.dispatch.batching import join
 
 

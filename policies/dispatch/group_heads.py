@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from delen.dispatch import Figures, Group, Key, Task
+from delen.core.dispatch import Figures, Group, Key, Task
 from policies.dispatch.marginal_value import Step, Worth
 
 _LOOK = 2

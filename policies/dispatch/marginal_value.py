@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from delen.dispatch import Figures, Task
+from delen.core.dispatch import Figures, Task
 
 _STEPS = 200
 """Confidences are told apart in so many steps."""

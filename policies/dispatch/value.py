@@ -30,7 +30,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from operator import attrgetter
 
-from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
 from policies.dispatch.batching import join, most_in_time
 from policies.dispatch.group_heads import Candidate, Front, Fronts, Order, Rank, is_affordable
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from delen.core.energy_status import Battery, BatteryStatus, Budget, ConstraintStatus
+from delen.core.frontier import Frontier
 from delen.errors import DelenError
-from delen.frontier import Frontier
-from delen.power_status import Battery, BatteryStatus, Budget, ConstraintStatus
 from policies.energy.budget import BudgetState
 from policies.energy.constraint import PowerView
 

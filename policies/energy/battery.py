@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import inf
 
+from delen.core.energy_status import Battery, BatteryStatus, ConstraintStatus
 from delen.errors import Overloaded
-from delen.power_status import Battery, BatteryStatus, ConstraintStatus
 from policies.energy.constraint import Market, PowerView
 from policies.energy.token_bucket import Pace
 

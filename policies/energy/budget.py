@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 
+from delen.core.energy_status import Budget, ConstraintStatus
 from delen.errors import BudgetExhausted
-from delen.power_status import Budget, ConstraintStatus
 from policies.energy.constraint import Market
 
 _SLOTS = 100

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from delen.core.energy_status import ConstraintStatus
 from delen.errors import Overloaded
-from delen.power_status import ConstraintStatus
 from policies.energy.demand import least_price
 
 

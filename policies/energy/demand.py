@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from math import exp, inf, sqrt
 
-from delen.frontier import Frontier
+from delen.core.frontier import Frontier
 
 _FORGOTTEN = 6.0
 """Arrivals this many time constants ago are dropped: they weigh 0.25 %."""

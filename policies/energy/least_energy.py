@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from delen.power_status import ConstraintStatus
+from delen.core.energy_status import ConstraintStatus
 from policies.energy.api import ControllerSettings
 from policies.energy.price_controller import PriceController
 

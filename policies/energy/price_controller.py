@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
+from delen.core.energy_status import Battery, BatteryStatus, Budget, ConstraintStatus
+from delen.core.frontier import Frontier
 from delen.errors import BudgetExhausted, DelenError, Overloaded
-from delen.frontier import Frontier
-from delen.power_status import Battery, BatteryStatus, Budget, ConstraintStatus
 from policies.energy.api import ControllerSettings
 from policies.energy.background_power import Baseline
 from policies.energy.battery import BatteryHorizon

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import exp, inf, isfinite
 
+from delen.core.energy_status import ConstraintStatus
 from delen.errors import Overloaded
-from delen.power_status import ConstraintStatus
 from policies.energy.constraint import Market, PowerView
 from policies.energy.token_bucket import Pace
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from delen.plan import GO_ON, Decision, ExitView
+from delen.core.plan import GO_ON, Decision, ExitView
 
 CONFIDENT = Decision("confident")
 PLANNED = Decision("planned_exit")

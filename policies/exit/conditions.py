@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from delen.core.plan import Decision, ExitView
+from delen.core.strict_reader import Fields
 from delen.errors import InvalidInput
-from delen.fields import Fields
-from delen.plan import Decision, ExitView
 from policies.exit.bounds import BY_POLICY, stop_at_end_or_cap
 
 _GIGA = 1e9

@@ -9,8 +9,8 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.calibration import THRESHOLDS, Calibration
-from delen.frontier import Choice, Frontier
+from delen.bundle.calibration import THRESHOLDS, Calibration
+from delen.core.frontier import Choice, Frontier
 
 
 class Freedom(Enum):

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-from delen.bounds import Bounds
-from delen.calibration import Calibration
-from delen.costs import Costs
+from delen.bundle.calibration import Calibration
+from delen.core.bounds import Bounds
+from delen.core.frontier import Choice
+from delen.core.plan import UNKNOWN_CASE, Case, LimitedBy, OperatingPoint, Plan
 from delen.errors import Nearest
-from delen.frontier import Choice
-from delen.plan import UNKNOWN_CASE, Case, LimitedBy, OperatingPoint, Plan
+from delen.profile.cost_model import Costs
 from policies.plan.frontier import Freedom, Frontiers
 from policies.plan.promises import Promises
 from policies.plan.thresholds import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from delen.calibration import THRESHOLDS, Calibration
+from delen.bundle.calibration import THRESHOLDS, Calibration
 from policies.plan.risk import upper_bound
 
 

@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from delen.calibration import THRESHOLDS, Calibration, ThresholdCurve
+from delen.bundle.calibration import THRESHOLDS, Calibration, ThresholdCurve
 from policies.plan.risk import least_samples, most_errors, most_errors_bounded
 
 LTT = "ltt"

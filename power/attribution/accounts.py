@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from delen.energy import EnergyAccount
-from delen.profile import Profile, SegmentCost
-from delen.result import EnergyKind
+from delen.core.result import EnergyKind
+from delen.profile.energy_account import EnergyAccount
+from delen.profile.profile import Profile, SegmentCost
 from power.sources.model import NAME as MODEL
 from power.sources.model import SCOPE as PROCESSOR
 

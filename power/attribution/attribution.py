@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.energy import Share, Split, Work
+from delen.core.work import Share, Split, Work
 from power.attribution.belief import Segment
 from power.attribution.learning import Learner
 from power.attribution.response import Blocks

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 
-from delen.energy import Split
-from delen.power_status import LONGEST_HISTORY, BoardEnergy, WindowStatus
+from delen.core.energy_status import LONGEST_HISTORY, BoardEnergy, WindowStatus
+from delen.core.work import Split
 
 
 class History:

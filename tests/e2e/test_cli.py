@@ -205,7 +205,7 @@ def test_models_lists_loads_and_unloads(told: Run) -> None:
 
 
 def test_profile_writes_where_it_is_told_and_shows_progress(delen: Run, tmp_path: Path) -> None:
-    from delen.profile_file import load_profile
+    from delen.profile.reader import load_profile
 
     file = tmp_path / "deep" / "profile.json"
     ended = delen("profile", "--quick", "--output", file, "--json")

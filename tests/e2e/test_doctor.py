@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delen.cli import main
+from delen.commands.main import main
 from tests.sensors import SensorTree, make_tree
 
 if TYPE_CHECKING:

@@ -105,7 +105,7 @@ def test_a_daemon_without_its_extra_says_the_command(
 ) -> None:
     ended = python(
         f"import sys; sys.modules[{missing!r}] = None\n"
-        "from delen.daemon import main; sys.exit(main())",
+        "from delen.daemon.main import main; sys.exit(main())",
         DELEN_SERVER__PORT="0",
         DELEN_SERVER__SOCKET=str(tmp_path / "d.sock"),
         DELEN_STATE__PATH=str(tmp_path),
@@ -133,7 +133,7 @@ def test_the_commands_need_no_torch(
 ) -> None:
     ended = python(
         "import sys; sys.modules['torch'] = None\n"
-        "from delen.cli import main; sys.exit(main(['profile', '--help']))"
+        "from delen.commands.main import main; sys.exit(main(['profile', '--help']))"
     )
     assert ended.returncode == 0, ended.stderr
 
@@ -143,7 +143,7 @@ def test_profile_without_its_extra_says_the_command(
 ) -> None:
     ended = python(
         "import sys; sys.modules['onnxruntime'] = None\n"
-        "from delen.cli import main; sys.exit(main(['profile', '--quick']))"
+        "from delen.commands.main import main; sys.exit(main(['profile', '--quick']))"
     )
     assert ended.returncode == 1
     assert "pip install 'delen[daemon]'" in ended.stderr

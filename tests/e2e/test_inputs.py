@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import delen
-from delen.bundle import AudioPreprocessing, InputSpec, TextPreprocessing
+from delen.bundle.manifest import AudioPreprocessing, InputSpec, TextPreprocessing
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Api, Daemon, Launcher

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from delen import assembly
-from delen.assembly import Assembler, PolicySettings
+from delen.daemon import build_model as assembly
+from delen.daemon.build_model import Assembler, PolicySettings
 from delen.engine.backends.onnx import OnnxBackend
 from delen.errors import ConfigError
-from delen.profile import Profile
+from delen.profile.profile import Profile
 from delen.scheduler.core import Scheduler
 from policies.dispatch.fifo import Fifo
 from power.attribution.accounts import UnknownAccount

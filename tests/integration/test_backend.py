@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from delen.bundle import load_bundle
+from delen.bundle.manifest import load_bundle
 from delen.engine.backends.base import Network, Placement
 from delen.engine.backends.bound import RowFeed
 from delen.engine.backends.onnx import PROVIDERS, OnnxBackend

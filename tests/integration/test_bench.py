@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from delen.cli import main
+from delen.commands.main import main
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
 

@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from delen.bounds import Bounds, Options
-from delen.bundle import load_bundle
-from delen.costs import Costs
-from delen.energy import Work
+from delen.bundle.manifest import load_bundle
+from delen.core.bounds import Bounds, Options
+from delen.core.result import Result
+from delen.core.work import Work
 from delen.engine.backends.base import Network
 from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model
@@ -35,7 +35,7 @@ from delen.errors import (
     ModelNotFound,
     Overloaded,
 )
-from delen.result import Result
+from delen.profile.cost_model import Costs
 from delen.scheduler.core import Scheduler
 from policies.dispatch.edf import Edf
 from policies.dispatch.value import Value

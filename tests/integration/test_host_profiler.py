@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from delen import Engine
-from delen.bundle import load_bundle
-from delen.config import config_of
+from delen.bundle.manifest import load_bundle
+from delen.daemon.build_runtime import open_runtime
+from delen.daemon.config import config_of
 from delen.engine.observer import Observer
 from delen.engine.runtime import Runtime
-from delen.host_profiler import Effort, measure_host
-from delen.profile import Profile
-from delen.profile_file import load_profile
-from delen.profiles import save_profile
+from delen.measure.overhead import Effort, measure_host
+from delen.profile.profile import Profile
+from delen.profile.reader import load_profile
+from delen.profile.store import save_profile
 from delen.replay.in_process import FailureCount
-from delen.serving import open_runtime
 
 
 def first_profile(bundle: Path, state: Path) -> Profile:

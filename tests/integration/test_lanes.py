@@ -15,22 +15,22 @@ import numpy as np
 import pytest
 
 import delen
-from delen.bounds import Bounds, Options
-from delen.bundle import load_bundle
-from delen.cli import main
-from delen.config import config_of
-from delen.corun_profiler import Rounds, measure_corun
-from delen.costs import Costs
-from delen.energy import Work
+from delen.bundle.manifest import load_bundle
+from delen.commands.main import main
+from delen.core.bounds import Bounds, Options
+from delen.core.result import Result
+from delen.core.work import Work
+from delen.daemon.build_runtime import configured_lanes
+from delen.daemon.config import config_of
 from delen.engine.backends.base import Network
 from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.errors import BackendError, DelenError
-from delen.profile_file import load_profile
-from delen.result import Result
+from delen.measure.interference import Rounds, measure_corun
+from delen.profile.cost_model import Costs
+from delen.profile.reader import load_profile
 from delen.scheduler.core import Scheduler
-from delen.serving import configured_lanes
 from policies.dispatch.edf import Edf
 from policies.dispatch.value import Value
 from policies.exit.bounds import BoundsPolicy
@@ -235,8 +235,8 @@ def test_the_command_compares_instances(
 ) -> None:
     monkeypatch.setenv("DELEN_DEVICE__THREADS", "1")
     monkeypatch.setenv("DELEN_STATE__PATH", str(tmp_path))
-    monkeypatch.setattr("delen.device.available_cores", lambda: 2)
-    monkeypatch.setattr("delen.corun_profiler.QUICK_ROUNDS", Rounds(1, 0.02))
+    monkeypatch.setattr("delen.profile.device.available_cores", lambda: 2)
+    monkeypatch.setattr("delen.measure.interference.QUICK_ROUNDS", Rounds(1, 0.02))
     assert main(["profile", "--bundle", str(tiny_bundle), "--quick", "--instances"]) == 0
     told = capsys.readouterr().out
     assert "times longer while 0, 1, ... other instances run: 1.00, " in told

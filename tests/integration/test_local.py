@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import delen
-from delen.bundle import AudioPreprocessing, InputSpec, TextPreprocessing
-from delen.encoding import Input
+from delen.bundle.manifest import AudioPreprocessing, InputSpec, TextPreprocessing
 from delen.errors import BundleError, ConfigError, InvalidInput, UnsupportedMediaType
+from delen.sdk.inputs import Input
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
 
@@ -104,7 +104,7 @@ def test_a_first_profile_is_announced_and_kept(
     def refuse(*arguments: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("delen.assembly.measure_profile", refuse)
+    monkeypatch.setattr("delen.daemon.build_model.measure_profile", refuse)
     with open_engine() as engine:
         assert engine.infer(IMAGES[0]).exits == 3
 

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from delen.bounds import Bounds, Options
-from delen.bundle import load_bundle
-from delen.calibration import Calibration
-from delen.costs import Costs
-from delen.criteria import confidences
-from delen.energy import Work
+from delen.bundle.calibration import Calibration
+from delen.bundle.confidence import confidences
+from delen.bundle.manifest import load_bundle
+from delen.core.bounds import Bounds, Options
+from delen.core.result import Result
+from delen.core.work import Work
 from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
-from delen.result import Result
+from delen.profile.cost_model import Costs
 from delen.scheduler.core import Scheduler
 from policies.dispatch.value import Value
 from policies.exit.bounds import BoundsPolicy

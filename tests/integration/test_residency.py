@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from delen.bounds import Bounds, Options
-from delen.bundle import Bundle, load_bundle, read_manifest
-from delen.costs import Costs
-from delen.energy import Work
+from delen.bundle.manifest import Bundle, load_bundle, read_manifest
+from delen.core.bounds import Bounds, Options
+from delen.core.result import Result
+from delen.core.work import Work
 from delen.engine.backends.base import Network
 from delen.engine.backends.choose import BundleBackends
-from delen.engine.memory import segment_bytes
 from delen.engine.model import Model
-from delen.engine.residence import Residence
 from delen.engine.runtime import Runtime
 from delen.errors import ConfigError, InfeasibleBound, ModelLoading
-from delen.result import Result
+from delen.profile.cost_model import Costs
+from delen.residency.lease import Residence
+from delen.residency.sizes import segment_bytes
 from delen.scheduler.core import Scheduler
 from policies.dispatch.edf import Edf
 from policies.exit.bounds import BoundsPolicy

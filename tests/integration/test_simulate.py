@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from delen.bundle import load_bundle
-from delen.cli import main
-from delen.profile import Profile
+from delen.bundle.manifest import load_bundle
+from delen.commands.main import main
+from delen.profile.profile import Profile
 
 Simulate = Callable[..., int]
 

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from delen.bounds import Bounds, Options
-from delen.config import config_of
-from delen.energy import Work
+from delen.core.bounds import Bounds, Options
+from delen.core.energy_status import KEPT, Battery, Budget, PowerChanges, TenantChanges
+from delen.core.result import Result
+from delen.core.work import Work
+from delen.daemon.build_runtime import Opened, open_runtime
+from delen.daemon.config import config_of
+from delen.daemon.in_process import _Silent
+from delen.energy.service import EnergySteward
 from delen.errors import BudgetExhausted
-from delen.local import _Silent
-from delen.power_status import KEPT, Battery, Budget, PowerChanges, TenantChanges
-from delen.result import Result
-from delen.serving import Opened, open_runtime
-from delen.steward import EnergySteward
 from power.attribution.attribution import Attributor
 from tests.nvpmodel import ModeTree
 from tests.sensors import make_tree
@@ -103,7 +103,7 @@ def test_a_model_that_is_loaded_while_the_mode_changes_gets_the_new_modes_profil
             modes.set(2)
             until(lambda: opened.energy.mode != before)
 
-        monkeypatch.setattr("delen.assembly.prepare_decoding", change)
+        monkeypatch.setattr("delen.daemon.build_model.prepare_decoding", change)
         costs = opened.runtime.load("tiny").costs
         until(lambda: costs.profile.device == slow)
 

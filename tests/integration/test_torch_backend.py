@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from delen.bundle import MANIFEST, load_bundle
+from delen.bundle.manifest import MANIFEST, load_bundle
 from delen.engine.backends.base import Placement
 from delen.engine.backends.choose import BundleBackends
 from delen.errors import BackendError

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from delen.bounds import Bounds
-from delen.cli import main
+from delen.commands.main import main
+from delen.core.bounds import Bounds
 from delen.simulate.trace import Trace, read_trace
 
 NANO = Path(__file__).parents[2] / "benchmarks" / "profiles" / "nano-resnet50.json"

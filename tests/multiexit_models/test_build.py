@@ -16,9 +16,9 @@ pytest.importorskip("onnxscript", reason="building needs onnxscript: delen[train
 
 from PIL import Image  # noqa: E402
 
-from delen.bundle import Bundle, load_bundle  # noqa: E402
+from delen.bundle.manifest import Bundle, load_bundle  # noqa: E402
+from delen.daemon.in_process import Engine  # noqa: E402
 from delen.errors import InvalidInput  # noqa: E402
-from delen.local import Engine  # noqa: E402
 from multiexit_models.command import add_arguments, run  # noqa: E402
 
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bundle import Bundle
+from delen.bundle.manifest import Bundle
 
 Features: TypeAlias = Any
 """One sample's features, in whatever form and place its backend keeps them. Before segment 0

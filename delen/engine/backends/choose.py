@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from delen.bundle import Bundle
+from delen.bundle.manifest import Bundle
 from delen.engine.backends.base import Backend, Network
 from delen.engine.backends.onnx import OnnxBackend
 

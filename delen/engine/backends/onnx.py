@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from delen.bundle import DTYPES, Bundle
+from delen.bundle.manifest import DTYPES, Bundle
 from delen.engine.backends.base import Features, Placement, SegmentRun
 from delen.errors import BackendError, ConfigError, MissingExtra
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from delen.bundle import Bundle
+from delen.bundle.manifest import Bundle
 from delen.engine.backends.base import Features, Placement, SegmentRun
 from delen.errors import BackendError, MissingExtra
 

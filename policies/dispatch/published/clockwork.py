@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
 from policies.dispatch.batching import first_in_rank, join
 
 _LOOK = 8

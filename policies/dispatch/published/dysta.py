@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 
-from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
 
 _BETA = 0.01
 _SCORED = 8

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import inf
 
-from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
 from policies.dispatch.batching import go_on, sizes
 
 _ALLOWED = 0.05

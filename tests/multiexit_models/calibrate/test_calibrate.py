@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from delen.criteria import CRITERIA, ENTROPY, MARGIN, MAX_PROBABILITY, PATIENCE, confidences
+from delen.bundle.confidence import (
+    CRITERIA,
+    ENTROPY,
+    MARGIN,
+    MAX_PROBABILITY,
+    PATIENCE,
+    confidences,
+)
 from multiexit_models.calibrate.calibrate import (
     ALLOWED_LOSS,
     GREATEST_TEMPERATURE,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from delen.engine.preprocess import decode_image
+from delen.engine.inputs import decode_image
 from delen.errors import InvalidInput
 from multiexit_models.data import gather
 from multiexit_models.data.dataset import Dataset

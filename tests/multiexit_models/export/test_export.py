@@ -14,8 +14,8 @@ from torch import Tensor, nn  # noqa: E402
 onnx = pytest.importorskip("onnx", reason="exporting needs onnx: delen[train]")
 pytest.importorskip("onnxscript", reason="exporting needs onnxscript: delen[train]")
 
-from delen.bundle import load_bundle  # noqa: E402
-from delen.criteria import CRITERIA, MAX_PROBABILITY, PATIENCE, confidences  # noqa: E402
+from delen.bundle.confidence import CRITERIA, MAX_PROBABILITY, PATIENCE, confidences  # noqa: E402
+from delen.bundle.manifest import load_bundle  # noqa: E402
 from delen.errors import BundleError, InvalidInput  # noqa: E402
 from multiexit_models.calibrate.calibrate import softmax  # noqa: E402
 from multiexit_models.data import cifar  # noqa: E402

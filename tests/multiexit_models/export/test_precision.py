@@ -14,7 +14,7 @@ datasets = pytest.importorskip("sklearn.datasets", reason="the digits are scikit
 
 from onnx import TensorProto, numpy_helper  # noqa: E402
 
-from delen.criteria import MARGIN  # noqa: E402
+from delen.bundle.confidence import MARGIN  # noqa: E402
 from delen.errors import InvalidInput  # noqa: E402
 from multiexit_models.calibrate.calibrate import fit_temperature  # noqa: E402
 from multiexit_models.export.chain import open_segment  # noqa: E402

@@ -14,7 +14,7 @@ pytest.importorskip("onnxscript", reason="exporting needs onnxscript: delen[trai
 pytest.importorskip("torchvision", reason="the zoo needs torchvision: delen[train]")
 pytest.importorskip("transformers", reason="the zoo needs transformers: delen[train]")
 
-from delen.criteria import MAX_PROBABILITY  # noqa: E402
+from delen.bundle.confidence import MAX_PROBABILITY  # noqa: E402
 from multiexit_models.export.export import check_chain, export_network, finish  # noqa: E402
 from multiexit_models.network import MultiExitNetwork  # noqa: E402
 from multiexit_models.zoo.registry import ZOO, ZooEntry  # noqa: E402

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from delen.bundle import ImagePreprocessing, InputSpec
+from delen.bundle.manifest import ImagePreprocessing, InputSpec
 from multiexit_models.data.dataset import Labelled
 from multiexit_models.network import MultiExitNetwork
 from multiexit_models.train.recipe import Recipe

@@ -13,7 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch: delen[train]")
 
-from delen.bundle import InputSpec  # noqa: E402
+from delen.bundle.manifest import InputSpec  # noqa: E402
 from delen.errors import InvalidInput  # noqa: E402
 from multiexit_models.data.dataset import Labelled  # noqa: E402
 from multiexit_models.train.train import train  # noqa: E402

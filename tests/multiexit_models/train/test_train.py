@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch: delen[train]")
 
-from delen.bundle import (  # noqa: E402
+from delen.bundle.manifest import (  # noqa: E402
     AudioPreprocessing,
     ImagePreprocessing,
     InputSpec,

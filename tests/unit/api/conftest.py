@@ -15,9 +15,7 @@ from flask.testing import FlaskClient
 from api.guard import Guard
 from api.metrics.requests import Metrics
 from api.views import Service, create_app
-from delen.errors import PowerError
-from delen.fairness import Fairness
-from delen.power_status import (
+from delen.core.energy_status import (
     KEPT,
     Battery,
     BatteryStatus,
@@ -33,8 +31,10 @@ from delen.power_status import (
     TenantStatus,
     WindowStatus,
 )
-from delen.result import AccuracyOutcome, EnergyOutcome, LatencyOutcome, Receipt
-from delen.standing import Standing
+from delen.core.fairness import Fairness
+from delen.core.result import AccuracyOutcome, EnergyOutcome, LatencyOutcome, Receipt
+from delen.core.tenant import Standing
+from delen.errors import PowerError
 
 STATUS = PowerStatus(
     source="ina3221",

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from werkzeug.test import TestResponse
 
 from api.openapi.document import document
-from delen.power_status import Budget
+from delen.core.energy_status import Budget
 
 if TYPE_CHECKING:
     from tests.unit.api.conftest import MadeUpEnergy

@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.delen_conditions import PUBLISHED, Published, claims
 from benchmarks.profile_files import NANO
-from delen.plan import ExitView
-from delen.profile_file import load_profile
+from delen.core.plan import ExitView
+from delen.profile.reader import load_profile
 from policies.exit.conditions import parse_conditions
 
 

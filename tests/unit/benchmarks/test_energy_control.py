@@ -15,7 +15,7 @@ from benchmarks.energy_control import (
     means,
     static_exit,
 )
-from delen.power_status import Battery, Budget
+from delen.core.energy_status import Battery, Budget
 from policies.energy.api import ControllerSettings
 from policies.energy.price_controller import PriceController
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from delen.bundle import load_bundle
-from delen.calibration import THRESHOLDS, Calibration
+from delen.bundle.calibration import THRESHOLDS, Calibration
+from delen.bundle.manifest import load_bundle
 from multiexit_models.data.dataset import Labelled
 from policies.plan.thresholds import agreement_threshold, certified_threshold
 

@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.jetson_profiles import delen_nano, etf_tx2
 from benchmarks.profile_files import NANO, TX2_RESNET18, TX2_RESNET50, make, to_profile
-from delen.cli import main
-from delen.profile_file import load_profile
+from delen.commands.main import main
+from delen.profile.reader import load_profile
 
 FILES = (NANO, TX2_RESNET18, TX2_RESNET50)
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.reality import BURSTS, SCENES, Pair, Results, figures
 from benchmarks.reality_sites import as_it_was
-from delen.profile import HostCosts, Profile, Quantiles
+from delen.profile.profile import HostCosts, Profile, Quantiles
 
 
 def test_the_device_is_as_slow_by_and_by_as_it_was_seen(

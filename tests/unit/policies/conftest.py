@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from delen.bounds import Bounds
-from delen.frontier import Choice, Frontier
-from delen.plan import ExitView, Plan
+from delen.core.bounds import Bounds
+from delen.core.frontier import Choice, Frontier
+from delen.core.plan import ExitView, Plan
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ from math import inf
 
 import pytest
 
-from delen.frontier import Choice, Frontier
-from delen.power_status import Battery
+from delen.core.energy_status import Battery
+from delen.core.frontier import Choice, Frontier
 from policies.energy.battery import BatteryHorizon
 from policies.energy.constraint import Market, PowerView
 from policies.energy.demand import price_range, watts

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.plant import Power, Sensor
-from delen.energy import Share, Split, Work
+from delen.core.work import Share, Split, Work
 from power.attribution.attribution import Attributor
 
 STATIC, DYNAMIC = 5.1, 7.0

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.metrics.energy import EnergyCollector
 from api.metrics.requests import MAX_TENANTS, Metrics
-from delen.power_status import Budget, ConstraintStatus, EnergyTotal, TenantChanges
+from delen.core.energy_status import Budget, ConstraintStatus, EnergyTotal, TenantChanges
 
 if TYPE_CHECKING:
     from tests.unit.api.conftest import MadeUpEnergy

@@ -3,8 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from api.metrics.requests import Metrics
-from delen.energy import Work
-from delen.result import Prediction, Result
+from delen.core.result import Prediction, Result
+from delen.core.work import Work
 from tests.unit.api.conftest import RECEIPT
 
 RESULT = Result(

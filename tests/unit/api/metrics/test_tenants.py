@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from api.metrics.requests import MAX_TENANTS, Metrics
 from api.metrics.tenants import TenantCollector
-from delen.power_status import TenantChanges, TenantStatus
+from delen.core.energy_status import TenantChanges, TenantStatus
 
 if TYPE_CHECKING:
     from tests.unit.api.conftest import MadeUpEnergy

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from delen.bounds import Bounds
 from delen.commands.app_text import read_app
+from delen.core.bounds import Bounds
 from delen.simulate.apps import App, Mixed
 from delen.simulate.arrivals import Bursts, Camera, Poisson, Recorded, Window
 

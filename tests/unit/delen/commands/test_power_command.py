@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 
 from delen.commands.power import _describe, _table
-from delen.power_status import (
+from delen.core.energy_status import (
     BatteryStatus,
     ConstraintStatus,
     ModeStatus,
     PowerStatus,
     WindowStatus,
 )
-from delen.power_wire import power_to_json, window_to_json
+from delen.wire.power import power_to_json, window_to_json
 
 STATUS = PowerStatus(
     source="ina3221x",

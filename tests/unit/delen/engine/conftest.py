@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from delen.bundle import load_bundle
-from delen.calibration import Calibration
-from delen.costs import Costs
+from delen.bundle.calibration import Calibration
+from delen.bundle.manifest import load_bundle
+from delen.profile.cost_model import Costs
 from tests.unit.delen.engine.house import Clock, House
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in ("worker", "jobs", "segments"):
+    for module in ("executor", "jobs", "runner"):
         monkeypatch.setattr(f"delen.engine.{module}.time", clock)
     return clock
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from delen.bounds import Bounds, Options
-from delen.bundle import Bundle
-from delen.calibration import Calibration
-from delen.costs import Costs
-from delen.energy import Work
+from delen.bundle.calibration import Calibration
+from delen.bundle.manifest import Bundle
+from delen.core.bounds import Bounds, Options
+from delen.core.result import Result
+from delen.core.work import Work
 from delen.engine.backends.base import SegmentRun
-from delen.engine.desk import IdleDesk
+from delen.engine.energy_admission import IdleDesk
+from delen.engine.executor import Worker
 from delen.engine.job import Job
 from delen.engine.model import Model
-from delen.engine.worker import Worker
-from delen.result import Result
+from delen.profile.cost_model import Costs
 from delen.scheduler.core import Scheduler
 from policies.dispatch.value import Value
 from policies.exit.bounds import BoundsPolicy

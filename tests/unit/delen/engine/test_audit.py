@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from delen.bounds import Bounds, Options
-from delen.bundle import load_bundle
-from delen.calibration import Calibration
-from delen.costs import Costs
-from delen.energy import Work
+from delen.bundle.calibration import Calibration
+from delen.bundle.manifest import load_bundle
+from delen.core.bounds import Bounds, Options
+from delen.core.result import Result
+from delen.core.work import Work
 from delen.engine.audit import MOST_AUDITS
 from delen.engine.backends.base import Placement, SegmentRun
+from delen.engine.guarantee_monitor import GuaranteeWatch, WatchSettings
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
-from delen.engine.watch import GuaranteeWatch, WatchSettings
 from delen.errors import InfeasibleBound, InvalidInput
-from delen.result import Result
+from delen.profile.cost_model import Costs
 from delen.scheduler.core import Scheduler
 from policies.dispatch.value import Value
 from policies.exit.bounds import BoundsPolicy

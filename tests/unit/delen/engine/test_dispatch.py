@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from delen.bounds import Bounds
-from delen.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.bounds import Bounds
+from delen.core.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
 from delen.engine.job import Job
 from delen.errors import Draining, ModelLoading, Overloaded
 from tests.unit.delen.engine.house import PATIENCE, SURE, UNSURE, House

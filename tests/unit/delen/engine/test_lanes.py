@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, wait
 
 import pytest
 
-from delen.bounds import Bounds
+from delen.core.bounds import Bounds
 from delen.errors import BackendError, Draining
 from tests.unit.delen.engine.house import PATIENCE, SURE, UNSURE, House
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from delen.bounds import Bounds, Options
-from delen.bundle import load_bundle
-from delen.calibration import Calibration
-from delen.costs import Costs
+from delen.bundle.calibration import Calibration
+from delen.bundle.manifest import load_bundle
+from delen.core.bounds import Bounds, Options
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
+from delen.profile.cost_model import Costs
+from delen.profile.slowdown import Slowdown
 from delen.scheduler.core import Scheduler
-from delen.slowdown import Slowdown
 from policies.dispatch.value import Value
 from policies.exit.bounds import BoundsPolicy
 from policies.plan.planner import Planner, PlannerSettings

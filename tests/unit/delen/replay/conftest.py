@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from delen.replay.served import Served
-from delen.result import (
+from delen.core.result import (
     AccuracyOutcome,
     EnergyOutcome,
     LatencyOutcome,
@@ -14,6 +13,7 @@ from delen.result import (
     Receipt,
     Result,
 )
+from delen.replay.served import Served
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from delen.answer_wire import result_to_json
-from delen.bounds import Bounds
-from delen.encoding import EncodedInput
+from delen.core.bounds import Bounds
+from delen.core.result import Result
 from delen.errors import DaemonUnreachable, DelenError, InfeasibleBound, Overloaded
 from delen.replay.http import HttpTarget
 from delen.replay.inputs import Inputs
-from delen.result import Result
+from delen.sdk.inputs import EncodedInput
 from delen.simulate.trace import Arrival
+from delen.wire.answers import result_to_json
 
 INPUTS = Inputs(
     "files",

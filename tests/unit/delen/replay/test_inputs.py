@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from delen.encoding import EncodedInput
 from delen.errors import InvalidInput
 from delen.replay.inputs import UNKNOWN, Inputs, draw, random_inputs, read_inputs
 from delen.replay.served import Served
+from delen.sdk.inputs import EncodedInput
 from delen.simulate.trace import Arrival, Trace
 
 SAMPLES = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)

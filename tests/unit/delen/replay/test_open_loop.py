@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 import pytest
 
+from delen.core.result import Result
 from delen.errors import DaemonUnreachable, DelenError, InvalidInput, Overloaded
 from delen.replay.open_loop import OpenLoop
 from delen.replay.record import Record
-from delen.result import Result
 from delen.simulate.trace import Arrival, Trace
 
 Answer = Callable[[int], Awaitable[Result]]

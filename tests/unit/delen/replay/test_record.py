@@ -6,11 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from delen.bounds import Bounds
+from delen.core.bounds import Bounds
+from delen.core.result import Result
 from delen.errors import BudgetExhausted, DelenError, Draining, InfeasibleBound, Nearest
 from delen.replay.inputs import UNKNOWN
 from delen.replay.record import Record
-from delen.result import Result
 from delen.simulate.summary import summarise
 from delen.simulate.trace import Arrival, Trace
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from delen.calibration import Calibration
-from delen.profile import Profile
-from delen.simulate.account import PaperAccount
+from delen.bundle.calibration import Calibration
+from delen.profile.profile import Profile
+from delen.simulate.energy_account import PaperAccount
 from delen.simulate.model import SimulatedModel
 from delen.simulate.population import Population
 from policies.exit.bounds import BoundsPolicy

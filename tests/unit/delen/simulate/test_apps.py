@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from delen.bounds import Bounds
-from delen.costs import Costs
-from delen.plan import OperatingPoint
+from delen.core.bounds import Bounds
+from delen.core.plan import OperatingPoint
+from delen.profile.cost_model import Costs
 from delen.simulate.apps import (
     KINDS,
     App,

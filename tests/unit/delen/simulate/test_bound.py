@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from delen.bounds import Bounds
-from delen.profile import HostCosts
-from delen.scheduler.contained import InRank
+from delen.core.bounds import Bounds
+from delen.profile.profile import HostCosts
+from delen.scheduler.policy_guard import InRank
 from delen.simulate.bound import bound_of
 from delen.simulate.device import DeviceSettings
 from delen.simulate.model import SimulatedModel

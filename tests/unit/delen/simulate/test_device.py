@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from delen.profile import Profile, Quantiles
+from delen.profile.profile import Profile, Quantiles
 from delen.simulate.device import GRID, Device, DeviceSettings, durations
 from delen.simulate.upper_bound import Slow
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from delen.bounds import Bounds
-from delen.bundle import load_bundle
-from delen.costs import Costs
+from delen.bundle.manifest import load_bundle
+from delen.core.bounds import Bounds
+from delen.profile.cost_model import Costs
 from delen.simulate.population import Population, synthetic
 from policies.plan.planner import Planner, PlannerSettings
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from delen.bounds import Bounds
-from delen.dispatch import DispatchPolicy, Manners, Turn
+from delen.core.bounds import Bounds
+from delen.core.dispatch import DispatchPolicy, Manners, Turn
 from delen.errors import ModelNotFound
-from delen.profile import HostCosts, Quantiles
-from delen.scheduler.contained import InRank
+from delen.profile.profile import HostCosts, Quantiles
+from delen.scheduler.policy_guard import InRank
 from delen.simulate.arrivals import Poisson
 from delen.simulate.bound import bound_of
 from delen.simulate.device import DeviceSettings

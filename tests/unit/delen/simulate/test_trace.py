@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delen.bounds import Bounds
+from delen.core.bounds import Bounds
 from delen.errors import ERRORS_BY_CODE, InvalidInput, TraceError
 from delen.simulate.requests import Requests
 from delen.simulate.trace import COLUMNS, Arrival, Trace, read_trace

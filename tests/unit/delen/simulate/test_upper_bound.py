@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delen.bounds import Bounds
+from delen.core.bounds import Bounds
 from delen.errors import MissingExtra
 from delen.simulate.apps import App, Mixed, make_trace
 from delen.simulate.arrivals import Bursts

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from delen.bounds import Bounds
-from delen.costs import Costs
-from delen.profile import Quantiles
+from delen.core.bounds import Bounds
+from delen.profile.cost_model import Costs
+from delen.profile.profile import Quantiles
 from delen.simulate.population import Population
 from delen.simulate.trace import Arrival, Trace
 from delen.simulate.work import Tasks, Work, effective_seconds

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from delen.dispatch import DispatchPolicy, Key, Task, Turn
+from delen.core.dispatch import DispatchPolicy, Key, Task, Turn
 from tests.sorted_group import SortedGroup
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from delen.dispatch import Key, Ran
+from delen.core.dispatch import Key, Ran
 from policies.dispatch.published.drex import Drex
 from policies.dispatch.published.dysta import Dysta
 from policies.dispatch.published.etf import EnergyTimeFair

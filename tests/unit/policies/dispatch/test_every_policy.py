@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from delen.dispatch import Key, Ran
+from delen.core.dispatch import Key, Ran
 
 POLICIES = {point.name: point for point in entry_points(group="delen.dispatch_policies")}
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from delen.dispatch import Manners
+from delen.core.dispatch import Manners
 from policies.dispatch.edf import Edf
 from policies.dispatch.fifo import Fifo
 from policies.dispatch.published.delen import StaticConditions

@@ -5,7 +5,7 @@ from math import inf
 
 import pytest
 
-from delen.dispatch import Key, Ran
+from delen.core.dispatch import Key, Ran
 from policies.dispatch.value import Value
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delen.frontier import Choice, Frontier
-from delen.power_status import Budget
+from delen.core.energy_status import Budget
+from delen.core.frontier import Choice, Frontier
 from policies.energy.budget import TenantBudget
 from policies.energy.constraint import Market
 from policies.energy.demand import price_range, watts

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delen.frontier import Choice, Frontier
+from delen.core.frontier import Choice, Frontier
 from policies.energy.demand import Demand, least_price, price_range, watts
 
 

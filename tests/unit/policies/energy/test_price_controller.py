@@ -4,9 +4,9 @@ from math import inf
 
 import pytest
 
+from delen.core.energy_status import Battery, Budget
+from delen.core.frontier import Choice, Frontier
 from delen.errors import BudgetExhausted, ConfigError, Overloaded
-from delen.frontier import Choice, Frontier
-from delen.power_status import Battery, Budget
 from policies.energy.api import ControllerSettings, EnergyController
 from policies.energy.constraint import PowerView
 from policies.energy.price_controller import PriceController

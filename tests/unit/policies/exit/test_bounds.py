@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delen.plan import GO_ON, ExitView
+from delen.core.plan import GO_ON, ExitView
 from policies.exit.bounds import BoundsPolicy, bounds_policy
 
 MakeView = Callable[..., ExitView]

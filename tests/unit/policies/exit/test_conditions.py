@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from delen.core.plan import ExitView
 from delen.errors import InvalidInput
-from delen.plan import ExitView
 from policies.exit.conditions import COMPARISONS, METRICS, conditions_policy, parse_conditions
 
 MakeView = Callable[..., ExitView]

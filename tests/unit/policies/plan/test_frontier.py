@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from delen.calibration import THRESHOLDS, Calibration
-from delen.frontier import Choice, Frontier
+from delen.bundle.calibration import THRESHOLDS, Calibration
+from delen.core.frontier import Choice, Frontier
 from policies.plan import frontier as module
 from policies.plan.frontier import Freedom, Frontiers, hull
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delen.bounds import Bounds
-from delen.calibration import THRESHOLDS, Calibration
-from delen.costs import Costs
+from delen.bundle.calibration import THRESHOLDS, Calibration
+from delen.core.bounds import Bounds
 from delen.errors import Nearest
+from delen.profile.cost_model import Costs
 from policies.plan.planner import Planner, PlannerSettings
 
 MakeCosts = Callable[..., Costs]

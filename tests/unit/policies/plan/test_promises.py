@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from delen.calibration import THRESHOLDS, Calibration
+from delen.bundle.calibration import THRESHOLDS, Calibration
 from policies.plan.promises import Promises, Terms
 
 MakeCalibration = Callable[..., Calibration]

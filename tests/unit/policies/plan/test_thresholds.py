@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delen.calibration import THRESHOLDS, Calibration
+from delen.bundle.calibration import THRESHOLDS, Calibration
 from policies.plan.risk import most_errors, upper_bound_bounded
 from policies.plan.thresholds import (
     LTT,

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from delen.profile import Profile, Quantiles, SegmentCost
+from delen.profile.profile import Profile, Quantiles, SegmentCost
 from power.attribution.accounts import Accounts, UnknownAccount
 
 MakeProfile = Callable[..., Profile]

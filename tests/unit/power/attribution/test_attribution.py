@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.attribution import NETWORK, Outcome, Scene, run, varying
 from benchmarks.plant import Network, Power, Sensor, serve
-from delen.energy import Share, Split, Work
+from delen.core.work import Share, Split, Work
 from power.attribution.attribution import Attributor
 from power.sources.series import Samples
 

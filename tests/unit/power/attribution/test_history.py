@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from delen.energy import Split
-from delen.power_status import BoardEnergy, WindowStatus
+from delen.core.energy_status import BoardEnergy, WindowStatus
+from delen.core.work import Split
 from power.attribution.history import History
 
 

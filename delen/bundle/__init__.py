@@ -1,0 +1,1 @@
+"""The folder that is served: manifest, calibration, and how files become samples."""

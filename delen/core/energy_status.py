@@ -1,0 +1,302 @@
+"""What energy accounting and control say of themselves, and what they may be told.
+
+Joules, watts and seconds throughout. The API writes these to the wire; the steward makes them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
+
+from delen.core.bounds import check_cap, check_not_negative
+from delen.core.fairness import Fairness
+from delen.core.result import Reason, Receipt
+from delen.core.tenant import Standing
+from delen.errors import InvalidInput
+
+SourceHealth = Literal["ok", "degraded", "none"]
+"""``none`` where there is no source; ``degraded`` while one gives no good readings."""
+
+SHORTEST_HISTORY = 1.0
+LONGEST_HISTORY = 3600.0
+"""Seconds for which the windows can be asked for, and are kept."""
+
+
+class Kept(enum.Enum):
+    """In ``PowerChanges``: what is not named stays as it is. None takes a limit away."""
+
+    KEPT = "kept"
+
+
+KEPT: Final = Kept.KEPT
+
+
+SHORTEST_PERIOD, LONGEST_PERIOD = 5.0, 31_622_400.0
+"""Seconds. In less, what requests took is not known yet when it counts no more; a leap year."""
+
+
+def check_period(value: object, field: str) -> float:
+    """``value`` as the seconds of a budget's period; InvalidInput unless it can be one."""
+    seconds = check_cap(value, field, "seconds")
+    if not SHORTEST_PERIOD <= seconds <= LONGEST_PERIOD:
+        raise InvalidInput(
+            f"{field} is {seconds:g}; it must be from {SHORTEST_PERIOD:g} to {LONGEST_PERIOD:.0f} "
+            "seconds",
+            field,
+        )
+    return seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Joules that a tenant may spend in every ``period`` seconds. InvalidInput unless the joules
+    are above 0 and the period is from 5 s to a year."""
+
+    joules: float
+    period: float
+
+    def __post_init__(self) -> None:
+        check_cap(self.joules, "joules", "joules")
+        check_period(self.period, "period")
+
+
+@dataclass(frozen=True, slots=True)
+class Battery:
+    """``joules`` in the battery now, of which ``reserve`` are to be left after ``last`` seconds.
+
+    InvalidInput unless the reserve is at least 0 and less than the joules.
+    """
+
+    joules: float
+    reserve: float
+    last: float
+
+    def __post_init__(self) -> None:
+        check_cap(self.joules, "joules", "joules")
+        check_cap(self.last, "last", "seconds")
+        check_not_negative(self.reserve, "reserve", "joules")
+        if self.reserve >= self.joules:
+            raise InvalidInput(
+                f"reserve is {self.reserve:g} J; it must be below the {self.joules:g} J in the "
+                "battery",
+                "reserve",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class PowerChanges:
+    """New limits and mode. What is ``KEPT`` stays; None as a limit means none."""
+
+    watt_cap: float | Kept | None = KEPT
+    battery: Battery | Kept | None = KEPT
+    mode: str | Kept = KEPT
+
+
+@dataclass(frozen=True, slots=True)
+class TenantChanges:
+    """What is to be another way with a tenant. What is ``KEPT`` stays; None takes it away."""
+
+    budget: Budget | Kept | None = KEPT
+    weight: float | Kept | None = KEPT
+    priority: int | Kept | None = KEPT
+
+    def applied(self, standing: Standing) -> Standing:
+        """``standing`` after them."""
+        return Standing(
+            standing.weight if isinstance(self.weight, Kept) else self.weight,
+            standing.priority if isinstance(self.priority, Kept) else self.priority,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ConstraintStatus:
+    """One constraint on energy as it stands now.
+
+    ``value`` is compared with ``limit``, both in ``unit`` (``W``, ``J``, ``s``, ``degC``);
+    ``headroom`` is what is left between them. None is unknown or does not apply. ``price``
+    (accuracy per joule) is what the constraint asks for, infinite where it asks for the least
+    energy; ``binding`` says whether it sets the price in force. ``explanation`` is a sentence.
+    """
+
+    name: str
+    unit: str
+    limit: float | None
+    value: float | None
+    headroom: float | None
+    price: float
+    binding: bool
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatteryStatus:
+    """The battery as it is counted down: ``left`` joules, of which ``reserve`` are not to be used,
+    ``last`` seconds that it still has to serve, ``allowed`` watts to spend evenly until then, and
+    ``lasts``, seconds until the reserve is reached at the present draw (None: unknown)."""
+
+    left: float
+    reserve: float
+    last: float
+    allowed: float | None
+    lasts: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModeStatus:
+    """The power mode: its number and name where the device has such, its clock bucket, whether
+    jetson_clocks holds the clocks (None: unknown), and what is throttled, as sentences."""
+
+    id: int | None
+    name: str
+    clocks: str
+    jetson_clocks: bool | None
+    throttling: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowStatus:
+    """One closed window: the ``seconds`` before ``time`` (seconds since 1970).
+
+    ``watts`` and ``rails`` are means of the readings, None and empty where there were none.
+    ``attributed``, ``idle`` and ``other`` are joules as in ``delen.core.work.Split``; ``price`` and
+    ``state`` are those at its end.
+    """
+
+    time: float
+    seconds: float
+    watts: float | None
+    rails: Mapping[str, float]
+    attributed: float
+    idle: float | None
+    other: float | None
+    kind: Literal["attributed", "estimated"]
+    price: float
+    state: SourceHealth
+
+
+@dataclass(frozen=True, slots=True)
+class BoardEnergy:
+    """Joules since the start by where they went, over all measured windows."""
+
+    attributed: float = 0.0
+    idle: float = 0.0
+    other: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PowerStatus:
+    """What ``GET /v1/power`` tells.
+
+    ``watts`` and ``rails`` are the latest reading, which is ``age`` seconds old; ``kind`` says
+    whether it was measured. ``since`` is how many seconds ``state`` has held. ``static``,
+    ``dynamic`` and ``other`` are watts: what the device draws without requests as far as that is
+    learnt, and what requests and others drew in the last ``window``. ``time_constant`` is the
+    sensor's in seconds. ``price`` is accuracy per joule. ``errors`` counts failed readings and
+    ``windows`` closed windows since the start. None is unknown.
+    """
+
+    source: str | None
+    scope: str | None
+    kind: Literal["measured", "estimated", "unknown"]
+    watts: float | None
+    rails: Mapping[str, float]
+    state: SourceHealth
+    since: float
+    problem: str | None
+    age: float | None
+    board: str | None
+    mode: ModeStatus
+    static: float | None
+    dynamic: float | None
+    other: float | None
+    time_constant: float | None
+    price: float
+    controller: str
+    constraints: tuple[ConstraintStatus, ...]
+    battery: BatteryStatus | None
+    window: WindowStatus | None
+    errors: int = 0
+    windows: int = 0
+    board_energy: BoardEnergy = field(default_factory=BoardEnergy)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantStatus:
+    """A tenant's budget, its ``balance`` in joules (negative after an overrun), the joules of its
+    answers by how they came to be known at last, how many requests were answered, and how many
+    refused or failed, by the error's code.
+
+    ``weight`` and ``priority`` are None where they are not set. ``missed`` are answers that broke a
+    bound, by the bound. ``seconds`` of the device were used; ``share`` is its part of what all used
+    in the last minute, None where it asked for nothing. It ``is_behind`` while it has used more
+    than its share."""
+
+    budget: Budget | None
+    balance: float | None
+    attributed: float
+    estimated: float
+    answers: int
+    refused: Mapping[str, int]
+    price: float
+    weight: float | None = None
+    priority: int | None = None
+    missed: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    share: float | None = None
+    is_behind: bool = False
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything of it was set."""
+        return not (self.budget is None and self.weight is None and self.priority is None)
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyTotal:
+    """Joules since the start of one tenant's settled answers of one model at one exit."""
+
+    tenant: str
+    model: str
+    exit: int
+    kind: Literal["attributed", "estimated"]
+    joules: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An answered request as it is known by now. Once it is ``settled`` its energy is final."""
+
+    request_id: str
+    model: str
+    tenant: str
+    exit: int
+    reason: Reason
+    receipt: Receipt
+    settled: bool
+
+
+class EnergyService(Protocol):
+    """What the API asks of the accounting of energy and tenants. Safe for many threads."""
+
+    def describe(self) -> PowerStatus: ...
+
+    def history(self, seconds: float) -> list[WindowStatus]:
+        """The windows that ended in the last ``seconds``, oldest first."""
+
+    def receipt(self, request_id: str) -> Settled | None:
+        """None for a request that is unknown, not yet answered, or forgotten."""
+
+    def tenants(self) -> Mapping[str, TenantStatus]: ...
+
+    def totals(self) -> list[EnergyTotal]:
+        """Joules of all settled answers since the start."""
+
+    def fairness(self) -> Fairness:
+        """How evenly the device was shared out in the last minute."""
+
+    def set_tenant(self, name: str, changes: TenantChanges) -> TenantStatus: ...
+
+    def set_limits(self, changes: PowerChanges) -> None:
+        """Raises PowerError where the mode cannot be had; then nothing has changed."""

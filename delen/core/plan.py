@@ -1,0 +1,157 @@
+"""What a request is to do before it starts, and what a policy may see and say at an exit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from delen.core.bounds import Bounds
+from delen.core.frontier import Frontier
+from delen.core.result import Reason
+from delen.errors import Nearest
+
+LimitedBy = Literal["latency", "energy", "memory", "depth", "price"]
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """One exit as a place to stop: cumulative latency (s) and energy (J), accuracy over all inputs.
+
+    ``dominated`` is true when an earlier exit is at least as accurate.
+    """
+
+    exit: int
+    accuracy: float
+    latency: float
+    energy: float | None
+    dominated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Expected accuracy at one exit for each way in which an answer can end there.
+
+    None: too few calibration images were in that case to say.
+    """
+
+    confident: float | None
+    planned: float | None
+    forced: float | None
+
+
+UNKNOWN_CASE = Case(None, None, None)
+
+
+class Plan(NamedTuple):
+    """The operating point chosen for one request.
+
+    ``exit`` is the deepest exit it may run to. ``threshold`` is the calibrated confidence at
+    which it stops earlier, None where confidence does not matter. ``latency`` (s) and ``energy``
+    (J) are predicted for running to ``exit``; ``expected_energy`` is the mean over inputs, which
+    early confident stops make smaller. ``accuracy`` is expected over all requests with this
+    plan, None under an exit policy that does not keep to plans. ``guarantee`` is the level at
+    which ``min_accuracy`` holds, None without a floor or where it cannot be kept. ``limited_by``
+    says what set the depth, ``price`` where the price of energy chose less than it allows.
+    ``frontier`` is what could have been chosen, one choice where the bounds leave no more, and
+    ``price`` what a joule cost in accuracy. ``infeasible`` says, for a plan made as best effort,
+    what could not be kept.
+    """
+
+    exit: int
+    threshold: float | None
+    latency: float
+    energy: float | None
+    expected_energy: float | None
+    accuracy: float | None
+    guarantee: float | None
+    limited_by: LimitedBy
+    cases: tuple[Case, ...]
+    frontier: Frontier
+    infeasible: str | None = None
+    nearest: Nearest | None = None
+    price: float = 0.0
+
+    def taking(self, latency: float) -> Plan:
+        """The same plan where it is predicted to take so many seconds."""
+        exit, threshold, _, *others = self
+        return Plan._make((exit, threshold, latency, *others))
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What bounds would buy now. Latencies in seconds, energies in joules; None is unknown.
+
+    The figures are those of the plan, which is the best effort where it is not ``feasible``;
+    then ``problem`` says why and ``nearest`` which bounds could be kept. ``points`` are all the
+    exits as places to stop. ``price`` is that of energy for this tenant now, in accuracy per joule.
+    """
+
+    model: str
+    feasible: bool
+    problem: str | None
+    nearest: Nearest | None
+    exit: int
+    threshold: float | None
+    limited_by: str
+    latency: float
+    energy: float | None
+    expected_energy: float | None
+    accuracy: float | None
+    guarantee: float | None
+    points: tuple[OperatingPoint, ...]
+    price: float = 0.0
+
+    @classmethod
+    def of(cls, model: str, plan: Plan, points: tuple[OperatingPoint, ...]) -> Preview:
+        return cls(
+            model=model,
+            feasible=plan.infeasible is None,
+            problem=plan.infeasible,
+            nearest=plan.nearest,
+            exit=plan.exit,
+            threshold=plan.threshold,
+            limited_by=plan.limited_by,
+            latency=plan.latency,
+            energy=plan.energy,
+            expected_energy=plan.expected_energy,
+            accuracy=plan.accuracy,
+            guarantee=plan.guarantee,
+            points=points,
+            price=plan.price,
+        )
+
+
+class ExitView(NamedTuple):
+    """What an exit policy may see. Times in seconds, energies in joules, both since arrival.
+
+    ``next_exit`` is the next exit worth reaching within the plan, None when there is none.
+    ``time_to_next`` is the time to reach it and answer, at the quantile that plans use.
+    ``accuracy`` is the exit's over all inputs; ``macs`` are cumulative multiply-adds.
+    """
+
+    exit: int
+    exits: int
+    confidence: float
+    accuracy: float
+    macs: int
+    elapsed: float
+    energy: float | None
+    next_exit: int | None
+    time_to_next: float
+    energy_at_next: float | None
+    bounds: Bounds
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Stop for ``reason``, or go on (``reason`` None)."""
+
+    reason: Reason | None
+
+    @property
+    def stop(self) -> bool:
+        return self.reason is not None
+
+
+GO_ON = Decision(None)

@@ -1,0 +1,142 @@
+"""What an answer is: predictions, the exit they come from, and a receipt that tells the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Reason = Literal["confident", "planned_exit", "latency", "energy", "final", "cancelled", "policy"]
+EnergyKind = Literal["attributed", "estimated", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One class, its label where the bundle has labels, and its calibrated probability."""
+
+    index: int
+    label: str | None
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyOutcome:
+    """Seconds from the request's arrival to the answer's leaving; ``queue`` is waiting in it."""
+
+    bound: float | None
+    value: float
+    queue: float
+    predicted: float
+    met: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyOutcome:
+    """How often answers like this one are right.
+
+    ``expected`` is the accuracy of this answer's own case on the calibration images: of those
+    that were confident at this exit, were planned to end here, or were cut off here. None when
+    fewer than ``delen.bundle.calibration.LEAST_CASES`` images were in that case. ``overall`` is the
+    expected accuracy over all requests with this plan, None where the exit policy keeps to no
+    plan; ``met`` compares it with ``bound``.
+    ``guarantee`` is the probability, over the draw of the calibration images, that the floor
+    holds; None where nothing is guaranteed.
+    """
+
+    bound: float | None
+    expected: float | None
+    overall: float | None
+    guarantee: float | None
+    met: bool | None
+
+
+class _Followed:
+    """Room for how to ask again, which is no part of the value: it is neither compared, shown nor
+    pickled."""
+
+    __slots__ = ("_ask",)
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyOutcome(_Followed):
+    """Dynamic energy of the request in joules. ``kind`` says how ``value`` was obtained.
+
+    An answer leaves before its share of the measured energy is known, with an estimate;
+    ``settled`` is the energy as it is known at last.
+    """
+
+    bound: float | None
+    value: float | None
+    predicted: float | None
+    kind: EnergyKind
+    source: str | None
+    scope: str | None
+    met: bool | None
+
+    def settled(self, timeout: float = 10.0) -> Any:
+        """The final EnergyOutcome: ``attributed``, or ``estimated`` where nothing was measured.
+
+        Waits for it for up to ``timeout`` seconds; of an AsyncClient's answer it is to be awaited.
+        An outcome that is final, or that came from no client or engine, is its own. Raises
+        NotSettled when the time is over, NotFound when the daemon has forgotten the request, and
+        what the client raises.
+        """
+        ask: Callable[[float], Any] | None = getattr(self, "_ask", None)
+        return self if ask is None else ask(timeout)
+
+    def followed_by(self, ask: Callable[[float], Any]) -> EnergyOutcome:
+        """This outcome, with ``ask`` as what ``settled`` calls with its time-out."""
+        followed = replace(self)
+        object.__setattr__(followed, "_ask", ask)
+        return followed
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Bounds against outcomes. ``met`` is true when every bound that was set was kept."""
+
+    latency: LatencyOutcome
+    accuracy: AccuracyOutcome
+    energy: EnergyOutcome
+
+    @property
+    def met(self) -> bool:
+        outcomes = (self.latency.met, self.accuracy.met, self.energy.met)
+        return all(met for met in outcomes if met is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer to one input.
+
+    ``predictions`` are the ``top_k`` most probable classes, best first. ``probabilities`` is
+    float32 ``[classes]`` in class order, or None where it was not asked for. ``exit`` counts
+    from 0 and ``exits`` is how many the network has.
+    """
+
+    model: str
+    version: str
+    request_id: str
+    predictions: tuple[Prediction, ...]
+    probabilities: NDArray[np.float32] | None
+    exit: int
+    exits: int
+    reason: Reason
+    receipt: Receipt
+    tenant: str
+    stream: str | None
+
+    @property
+    def index(self) -> int:
+        return self.predictions[0].index
+
+    @property
+    def label(self) -> str | None:
+        return self.predictions[0].label
+
+    @property
+    def probability(self) -> float:
+        return self.predictions[0].probability

@@ -1,0 +1,1 @@
+"""The composition root: settings, models, runtime, daemon."""

@@ -1,0 +1,242 @@
+"""From a configuration to a running engine. Part of the composition root."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from delen.core.dispatch import DispatchPolicy
+from delen.core.energy_status import Battery
+from delen.daemon.build_model import SHIPPED_BUNDLES, Assembler, PolicySettings
+from delen.daemon.config import Config
+from delen.daemon.settings import DEFAULT_DISPATCH
+from delen.energy.service import EnergySteward, StewardSettings
+from delen.engine.backends.choose import BundleBackends
+from delen.engine.guarantee_monitor import WatchSettings
+from delen.engine.model import Model
+from delen.engine.observer import Observer
+from delen.engine.registry import ModelStore
+from delen.engine.runtime import Runtime
+from delen.errors import BundleError, ConfigError, InvalidInput, PowerError
+from delen.profile.concurrency import lanes_of
+from delen.profile.device import available_cores
+from delen.scheduler.core import Scheduler
+from delen.tenants.store import TenantFile
+from policies.energy.api import ControllerSettings
+from policies.plan.planner import PlannerSettings
+from policies.plugins import DISPATCH_POLICIES, ENERGY_CONTROLLERS, find_plugin
+from power.sources.probe import open_source
+
+log = logging.getLogger("delen")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A runtime with what was opened for it."""
+
+    runtime: Runtime
+    energy: EnergySteward
+
+    def close(self) -> None:
+        """Stop the engine, then the energy accounting."""
+        self.runtime.close()
+        self.energy.close()
+
+
+def open_runtime(
+    config: Config, observer: Observer, find: Callable[[], Iterable[Path]] | None = None
+) -> Opened:
+    """The engine that ``config`` describes, no model loaded yet.
+
+    ``find`` gives the bundles' folders where they are not the configuration's.
+    """
+    backend = BundleBackends(config["device.backend"], config["device.threads"])
+    lanes = configured_lanes(config, backend.provider)
+    policies, make_scheduler = policy_settings(config), partial(_make_scheduler, config)
+    scheduler = make_scheduler(lanes, config["server.max_backlog_seconds"])
+    steward = _open_steward(config, is_gpu=backend.provider != "cpu")
+    try:
+        assembler = Assembler(
+            backend,
+            steward,
+            policies,
+            make_scheduler,
+            Path(config["state.path"]),
+            Path(config["power.root"]),
+            lanes,
+        )
+        folders = bundle_folders(config)
+        memory = int(config["models.memory_mb"] * 1e6)
+        runtime = Runtime(
+            find or (lambda: find_bundles(folders)),
+            assembler,
+            observer,
+            backend.threads,
+            scheduler,
+            steward.desk,
+            assembler if memory else None,
+            memory,
+        )
+    except BaseException:
+        steward.close()
+        raise
+    steward.start(
+        runtime.store.models, lambda model: runtime.change(model, assembler.reprofile), runtime
+    )
+    return Opened(runtime, steward)
+
+
+def configured_lanes(config: Config, provider: str) -> int:
+    """How many batches may run at once on ``provider``; says so where they outnumber the cores."""
+    threads, cores = config["device.threads"], available_cores()
+    lanes = lanes_of(config["device.instances"], threads, cores, provider != "cpu")
+    if provider == "cpu" and lanes > 1 and lanes * threads > cores:
+        log.warning(
+            "device.instances %d with device.threads %d each are %d threads for %d cores",
+            lanes,
+            threads,
+            lanes * threads,
+            cores,
+        )
+    return lanes
+
+
+def _make_scheduler(config: Config, lanes: int, max_backlog: float = inf) -> Scheduler:
+    name = config["policies.dispatch"]
+    policy = _make_dispatch(name)
+    default = policy if name == DEFAULT_DISPATCH else _make_dispatch(DEFAULT_DISPATCH)
+    return Scheduler(policy, default, lanes, max_backlog=max_backlog)
+
+
+def _make_dispatch(name: str) -> DispatchPolicy:
+    make = find_plugin(DISPATCH_POLICIES, name)
+    try:
+        policy: DispatchPolicy = make()
+    except Exception as error:
+        raise ConfigError(f"the dispatch policy {name!r} cannot be made: {error}") from error
+    for call in ("choose", "ran", "ended"):
+        if not callable(getattr(policy, call, None)):
+            raise ConfigError(f"the dispatch policy {name!r} has no {call}()")
+    return policy
+
+
+def _open_steward(config: Config, is_gpu: bool) -> EnergySteward:
+    root, watts_per_core = Path(config["power.root"]), config["power.watts_per_core"]
+    make_controller = find_plugin(ENERGY_CONTROLLERS, config["energy.controller"])
+    settings = StewardSettings(
+        interval=config["power.interval_ms"] / 1e3,
+        window=config["power.window_seconds"],
+        receipts=config["power.receipts"],
+        watts_per_core=watts_per_core,
+        mode=config["power.mode"],
+        switch_modes=config["power.switch_modes"],
+        watt_cap=config["energy.watt_cap_w"] or None,
+        battery=_battery_of(config),
+    )
+    for key in ("energy.watt_cap_w", "energy.battery_wh"):
+        if config[key] and config["power.source"] == "none":
+            raise ConfigError(f"{key} is {config[key]:g}, which power.source none cannot keep")
+    chosen = open_source(
+        config["power.source"],
+        root,
+        total_rails=config["power.total_rails"],
+        watts_per_core=watts_per_core,
+        gpu=is_gpu,
+        interval=settings.interval,
+    )
+    try:
+        return EnergySteward(
+            chosen.source,
+            make_controller(ControllerSettings(thermal_margin=config["energy.thermal_margin_c"])),
+            root,
+            TenantFile(Path(config["state.path"]) / "tenants.json"),
+            settings,
+        )
+    except (PowerError, InvalidInput) as error:
+        if chosen.source is not None:
+            chosen.source.close()
+        remedy = f"; {error.remedy}" if isinstance(error, PowerError) and error.remedy else ""
+        raise ConfigError(f"power.mode is {settings.mode!r}: {error}{remedy}") from error
+
+
+def _battery_of(config: Config) -> Battery | None:
+    energy, reserve = config["energy.battery_wh"], config["energy.battery_reserve_wh"]
+    minutes = config["energy.battery_minutes"]
+    if not energy and not reserve and not minutes:
+        return None
+    if not energy or not minutes:
+        raise ConfigError(
+            "energy.battery_wh and energy.battery_minutes go together: what is in the battery, "
+            "and how long it is to last"
+        )
+    if reserve >= energy:
+        raise ConfigError(
+            f"energy.battery_reserve_wh is {reserve:g}; it must be below energy.battery_wh, "
+            f"which is {energy:g}"
+        )
+    return Battery(3600 * energy, 3600 * reserve, 60 * minutes)
+
+
+def bundle_folders(config: Config) -> list[Path]:
+    """Where ``config`` says that bundles are: the shipped ones, and the user's."""
+    return [SHIPPED_BUNDLES, *([Path(config["models.path"])] if config["models.path"] else [])]
+
+
+def bundle_by_name(config: Config, name: str) -> Path:
+    """The folder of the bundle ``name``; ModelNotFound lists those that there are."""
+    return ModelStore(lambda: find_bundles(bundle_folders(config)), _no_load).entry(name).path
+
+
+def _no_load(path: Path) -> Model:
+    raise BundleError(f"{path} is looked up here, not loaded")
+
+
+def find_bundles(folders: Sequence[Path]) -> list[Path]:
+    """Every folder in ``folders`` whose name begins with no dot; of two bundles of one name the
+    later wins."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"models.path: {folder} is not a folder")
+    return [
+        path
+        for folder in folders
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and not path.name.startswith(".")
+    ]
+
+
+def policy_settings(config: Config) -> PolicySettings:
+    options: dict[str, Any] = {}
+    file = config["policies.conditions"]
+    if file:
+        if config["policies.exit"] != "conditions":
+            raise ConfigError("policies.conditions is set, but policies.exit is not 'conditions'")
+        try:
+            options["conditions"] = json.loads(Path(file).read_bytes())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"policies.conditions {file}: {error}") from error
+    elif config["policies.exit"] == "conditions":
+        raise ConfigError("policies.exit is 'conditions', which needs policies.conditions")
+    return PolicySettings(
+        exit=config["policies.exit"],
+        options=options,
+        quantile=config["policies.quantile"],
+        planner=PlannerSettings(
+            guarantee=config["policies.guarantee"],
+            tolerance=config["policies.tolerance"],
+            procedure=config["policies.procedure"],
+            lossless=config["policies.lossless"],
+            least_accuracy=config["energy.min_accuracy"],
+        ),
+        watch=WatchSettings(
+            delta=1 - config["policies.guarantee"],
+            window=config["policies.feedback_window"],
+            audit_fraction=config["policies.audit_fraction"],
+        ),
+    )

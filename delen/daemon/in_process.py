@@ -1,0 +1,164 @@
+"""``delen.Engine``: the whole of delen in one process, with no daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delen.bundle.manifest import read_manifest
+from delen.core.bounds import Bounds, OnInfeasible, Options
+from delen.core.guarantee import Feedback
+from delen.core.plan import Preview
+from delen.errors import DelenError
+from delen.sdk.inputs import Input, encode, is_text_batch
+from delen.sdk.polling import follow, wait_settled
+
+if TYPE_CHECKING:
+    from delen.core.result import EnergyOutcome, Result
+    from delen.core.work import Work
+
+_SIBLINGS = ("policies", "power")
+_HOME = Path(__file__).resolve().parents[2]
+
+
+class Engine:
+    """Serves one bundle in this process: ``with Engine("path/to/bundle") as e: e.infer(x)``.
+
+    Without ``bundle`` it is the shipped one. ``backend`` is auto, cpu, cuda or tensorrt;
+    ``instances`` batches run at once (0: as many as there are cores for), each on ``threads``, by
+    default all cores but one; ``power`` is as ``power.source`` of
+    the configuration; ``state`` the folder where profiles are kept. A device without a profile of
+    the bundle is measured first, which takes a few seconds. Raises BundleError, BackendError,
+    ConfigError or MissingExtra.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | None = None,
+        *,
+        backend: str = "auto",
+        threads: int | None = None,
+        instances: int = 1,
+        power: str = "auto",
+        state: str | Path | None = None,
+    ) -> None:
+        _check_siblings()
+        from delen.daemon.build_model import SHIPPED_BUNDLES
+        from delen.daemon.build_runtime import open_runtime
+        from delen.daemon.config import config_of
+
+        given = {
+            "device.backend": backend,
+            "device.threads": threads,
+            "device.instances": instances,
+            "power.source": power,
+            "state.path": None if state is None else str(state),
+        }
+        config = config_of({name: value for name, value in given.items() if value is not None})
+        folder = SHIPPED_BUNDLES / config["models.default"] if bundle is None else Path(bundle)
+        self._name = read_manifest(folder)[0].name
+        self._opened = open_runtime(config, _Silent(), lambda: [folder])
+        self._runtime = self._opened.runtime
+        try:
+            self._spec = self._runtime.load(self._name).bundle.manifest.input
+        except BaseException:
+            self.close()
+            raise
+
+    def infer(
+        self,
+        x: Input,
+        *,
+        max_latency: float | None = None,
+        min_accuracy: float | None = None,
+        max_energy: float | None = None,
+        stream: str | None = None,
+        priority: int | None = None,
+        top_k: int = 1,
+        on_infeasible: OnInfeasible = "reject",
+    ) -> Any:
+        """As ``Client.infer``: a Result, or a list of them when ``x`` is a batch."""
+        from delen.engine.inputs import split_batch
+
+        bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
+        options = Options(
+            stream=stream,
+            priority=priority,
+            top_k=top_k,
+            on_infeasible=on_infeasible,
+            probabilities=True,
+        )
+        samples, is_batch = split_batch(self._decode(x), self._spec)
+        jobs = [self._runtime.submit(self._name, sample, bounds, options) for sample in samples]
+        results = [follow(job.future.result(), self._settle) for job in jobs]
+        return results if is_batch else results[0]
+
+    def _settle(self, request_id: str, timeout: float) -> EnergyOutcome:
+        return wait_settled(lambda: self._opened.energy.receipt(request_id), request_id, timeout)
+
+    def _decode(self, x: Input) -> NDArray[Any]:
+        if isinstance(x, np.ndarray):
+            return x
+        from delen.engine.inputs import decode_body, decode_json
+
+        if is_text_batch(x):
+            return decode_json([text.content for text in x], self._spec)
+        encoded = encode(x)
+        return decode_body(encoded.body, encoded.media_type, self._spec)
+
+    def plan(
+        self,
+        *,
+        max_latency: float | None = None,
+        min_accuracy: float | None = None,
+        max_energy: float | None = None,
+    ) -> Preview:
+        """What these bounds would buy now, without an input."""
+        bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
+        return self._runtime.preview(self._name, bounds)
+
+    def feedback(self, labels: Mapping[str, int | str]) -> Feedback:
+        """As ``Client.feedback``."""
+        return self._runtime.feedback(self._name, labels)
+
+    def close(self) -> None:
+        """Stop the worker; jobs under way answer early."""
+        self._opened.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _Silent:
+    """An observer that keeps no counts."""
+
+    def answered(self, result: Result) -> None: ...
+    def ran(self, work: Work) -> None: ...
+    def policy_failed(self, model: str) -> None: ...
+    def dispatch_failed(self, times: int) -> None: ...
+    def audited(self, model: str, agreed: bool) -> None: ...
+
+
+def _check_siblings() -> None:
+    """The engine needs delen's own top-level packages; an app's of the same name hide them."""
+    for name in _SIBLINGS:
+        spec = find_spec(name)
+        if spec is None or spec.origin is None or Path(spec.origin).parents[1] != _HOME:
+            raise DelenError(
+                f"the engine needs delen's package {name!r}, but this app finds "
+                f"{spec.origin if spec else 'none'} under that name; use delen.Client and a daemon"
+            )

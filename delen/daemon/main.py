@@ -1,0 +1,193 @@
+"""``delen-daemon``: puts the engine, the power source and the API together, and lives."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from delen.core.energy_status import PowerChanges
+from delen.daemon.config import Config, read_config
+from delen.daemon.logs import configure_logs
+from delen.daemon.settings import SETTINGS, SWITCH_INTERVAL
+from delen.errors import ConfigError, DelenError, MissingExtra
+from delen.version import VERSION
+
+log = logging.getLogger("delen")
+ready_log = logging.getLogger("delen.ready")
+ready_log.setLevel(logging.INFO)  # whoever starts the daemon waits for this line at any log.level
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The entry point of ``delen-daemon``: 0 after a clean stop, 1 on failure, 2 on wrong usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = read_config(options.config, os.environ)
+        if options.print_config:
+            sys.stdout.write(config.to_toml())
+            return 0
+        configure_logs(config["log.level"], config["log.format"])
+        return Daemon(config, options.config).run()
+    except ConfigError as error:
+        print(f"delen-daemon: {error}", file=sys.stderr)
+        return 2
+    except DelenError as error:
+        print(f"delen-daemon: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="delen-daemon",
+        description="Serve multi-exit networks under per-request bounds.",
+        epilog="example: delen-daemon --config /etc/delen/delen.toml",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML configuration")
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print what is in force and where each value comes from, and end",
+    )
+    parser.add_argument("--version", action="version", version=f"delen {VERSION}")
+    return parser
+
+
+class Daemon:
+    """One run of the daemon, from a configuration to a clean stop."""
+
+    def __init__(self, config: Config, file: Path | None) -> None:
+        self._config = config
+        self._file = file
+        self._signals: list[int] = []
+        self._signalled = threading.Event()
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT, then drain. Returns the exit status."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._note_signal)
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        self._assemble()
+        gc.collect()  # before models are there, which may be unloaded
+        gc.freeze()  # a full collection over all that stays would hold requests up
+        try:
+            for name in self._config["models.load"]:
+                self._runtime.load(name)
+            addresses = self._listen()
+            self._http.start()
+            ready_log.info("ready on %s", " and ".join(addresses))
+            self._serve_signals()
+        finally:
+            self._stop()
+        return 0
+
+    def _note_signal(self, number: int, frame: object) -> None:
+        self._signals.append(number)
+        self._signalled.set()
+
+    def _assemble(self) -> None:
+        try:
+            from api.guard import Guard
+            from api.metrics.requests import Metrics
+            from api.server.server import HttpServer
+            from api.views import Service, create_app
+        except ModuleNotFoundError as error:
+            raise MissingExtra(f"{error.name} (for the daemon)", "daemon") from error
+        from delen.daemon.build_runtime import open_runtime
+
+        config = self._config
+        self._metrics = Metrics()
+        self._opened = open_runtime(config, self._metrics)
+        self._runtime = self._opened.runtime
+        self._guard = Guard(config["server.token_file"])
+        service = Service(
+            runtime=self._runtime,
+            energy=self._opened.energy,
+            metrics=self._metrics,
+            guard=self._guard,
+            default_model=config["models.default"],
+            max_body=int(config["server.max_body_mb"] * 1e6),
+            describe_device=self._describe_device,
+            version=VERSION,
+        )
+        self._http = HttpServer(
+            create_app(service), config["server.threads"], config["server.connections"]
+        )
+
+    def _describe_device(self) -> dict[str, Any]:
+        """The device as the default model's profile names it; ModelLoading before there is one."""
+        default = self._runtime.store.ready(self._config["models.default"])
+        return asdict(default.costs.profile.device)
+
+    def _listen(self) -> list[str]:
+        host, port = self._config["server.host"], self._config["server.port"]
+        addresses = [self._http.listen_tcp(host, port)]
+        path = self._config["server.socket"]
+        if path:
+            address = self._http.listen_unix(path)
+            if address is not None:
+                addresses.append(address)
+            elif self._config.origins["server.socket"] != "default":
+                raise ConfigError(f"server.socket {path}: another daemon answers there")
+            else:
+                log.warning("another daemon answers at %s: this one serves TCP alone", path)
+        return addresses
+
+    def _serve_signals(self) -> None:
+        while True:
+            self._signalled.wait()
+            self._signalled.clear()
+            while self._signals:
+                number = self._signals.pop(0)
+                if number != signal.SIGHUP:
+                    log.info("%s: draining", signal.Signals(number).name)
+                    return
+                self._reload()
+
+    def _reload(self) -> None:
+        """Take over what can change in a running daemon, and say what cannot."""
+        try:
+            new = read_config(self._file, os.environ)
+            self._guard.reload()
+            self._runtime.store.rescan()
+        except DelenError as error:
+            log.error("SIGHUP: nothing reloaded: %s", error)
+            return
+        before = self._config.values
+        values = dict(before)
+        for setting in SETTINGS:
+            old, now = before[setting.name], new[setting.name]
+            if old == now:
+                continue
+            if setting.reloads:
+                values[setting.name] = now
+                log.info("SIGHUP: %s is now %s", setting.name, json.dumps(now))
+            else:
+                log.warning("SIGHUP: %s changes at a restart only", setting.name)
+        self._config = Config(values, new.origins)
+        if values["energy.watt_cap_w"] != before["energy.watt_cap_w"]:
+            watts = values["energy.watt_cap_w"] or None
+            self._opened.energy.set_limits(PowerChanges(watt_cap=watts))
+        configure_logs(values["log.level"], values["log.format"])
+        log.info("SIGHUP: reloaded the configuration, the token and the list of bundles")
+
+    def _stop(self) -> None:
+        drained = self._runtime.drain(self._config["server.drain_seconds"])
+        if not drained:
+            log.warning("the drain time is over: what still waits is refused")
+        self._runtime.close()
+        self._http.stop()
+        self._opened.energy.close()
+        log.info("stopped")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""A joule from sensor window to receipt."""

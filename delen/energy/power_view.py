@@ -1,0 +1,58 @@
+"""What the sampler shows, as the energy controller is to see it."""
+
+from __future__ import annotations
+
+from delen.core.energy_status import SourceHealth
+from policies.energy.constraint import PowerView
+from power.attribution.attribution import Attributor
+from power.sources.sampler import Sampler, SourceState
+
+
+class Gauge:
+    """Reads off a sampler, None where there is no source, what happened since the last time."""
+
+    def __init__(self, sampler: Sampler | None, now: float) -> None:
+        self._sampler = sampler
+        self._seen = now
+        self._joules = 0.0
+
+    @property
+    def is_measured(self) -> bool:
+        return self._sampler is not None and self._sampler.source.kind == "measured"
+
+    def state(self) -> SourceState | None:
+        return None if self._sampler is None else self._sampler.state()
+
+    def health(self) -> SourceHealth:
+        return "none" if self._sampler is None else self._sampler.state().status
+
+    def view(self, now: float, attributor: Attributor, headroom: float | None) -> PowerView:
+        """The power of the moment, unknown while there are no good readings. A source that only
+        estimates knows of requests alone."""
+        state = self.state()
+        if self._sampler is None or state is None or state.status == "degraded":
+            return PowerView(now, headroom=headroom)
+        watts = None if state.reading is None else state.reading.total
+        watts = self._mean(self._sampler, watts)
+        static, lag = attributor.static_watts, attributor.time_constant
+        beside, other = attributor.beside_watts, None
+        if static is not None and beside is not None:
+            other = beside - static
+        if not self.is_measured:
+            static, other, lag = 0.0, 0.0, None
+        return PowerView(now, watts, static, other, self._joules, headroom, lag)
+
+    def _mean(self, sampler: Sampler, latest: float | None) -> float | None:
+        """Watts since the last call, which are added to the joules. Over a gap, and where there is
+        nothing new, they are those of the ``latest`` reading."""
+        began, ended = self._seen, sampler.covered()
+        if ended is None or ended <= began:
+            return latest
+        self._seen = ended
+        samples = sampler.window(began, ended)
+        if samples is None:
+            self._joules += (latest or 0.0) * (ended - began)
+            return latest
+        joules = samples.energy(began, ended)
+        self._joules += joules
+        return joules / (ended - began)

@@ -1,0 +1,191 @@
+"""The books on energy: windows closed one after another, shared out, and settled on receipts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+
+from delen.core.energy_status import SourceHealth, WindowStatus
+from delen.core.work import Split, Work
+from delen.energy.admission import Event, Refused
+from delen.energy.ledger import Correction, Ledger, Meter
+from delen.errors import Overloaded
+from delen.profile.profile import Profile
+from delen.tenants.usage import RecentUse
+from power.attribution.accounts import TRUSTED, Accounts
+from power.attribution.attribution import LONGEST_WORK, Attributor
+from power.attribution.history import History
+from power.sources.sampler import Sampler
+from power.sources.series import Samples
+
+log = logging.getLogger("delen.energy")
+
+_REPORT_DELAY = 0.1
+"""Seconds after which a batch that ended in a window has been told of."""
+
+
+class Books:
+    """Takes what ran and what was answered, and closes windows of ``seconds``.
+
+    Without a ``sampler`` of a sensor every window is estimated. Not locked: the caller sees to it
+    that one thread at a time is in it.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler | None,
+        accounts: Accounts,
+        seconds: float,
+        receipts: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sampler = sampler
+        self._is_measured = sampler is not None and sampler.source.kind == "measured"
+        self._accounts = accounts
+        self._seconds = seconds
+        self._clock = clock
+        self._began = clock()
+        self._rails: defaultdict[str, list[float]] = defaultdict(list)
+        self._profiles: dict[str, Profile] = {}
+        self._failures = 0
+        self._published = 0
+        meter = None
+        if sampler is not None and self._is_measured:
+            meter = Meter(sampler.source.name, sampler.source.scope)
+        self.ledger = Ledger(receipts, meter)
+        self.recent = RecentUse()
+        self.history = History()
+        self.attributor = Attributor()
+        self.latest: Split | None = None
+        """The last window."""
+
+    @property
+    def other_watts(self) -> float | None:
+        """Watts that were none of requests' nor idle in the last window; None if unknown."""
+        split = self.latest
+        if split is None or split.other is None:
+            return None
+        return split.other / (split.ended - split.began)
+
+    def add_model(self, profile: Profile) -> None:
+        """Expect work of the model of ``profile``, whose account is a new one: what was learnt of
+        an earlier one corrects it no more. The first one says what the device draws idle, where
+        nothing has been measured yet."""
+        spread, metering = self._accounts.spread(profile), profile.energy
+        is_first = not self._profiles and self.attributor.static_watts is None
+        if is_first and metering is not None and spread == TRUSTED:
+            self.attributor = Attributor(metering.idle_watts)
+        self._profiles[profile.model] = profile
+        self.attributor.forget(profile.model)
+        self.attributor.trust(profile.model, spread)
+        self._publish()
+
+    def invalidate(self, why: str) -> None:
+        """The device is another one from now on: its mode, clocks or throttling changed."""
+        self.attributor.reset(why)
+
+    def enter(self, events: Iterable[Event]) -> list[Correction]:
+        """Take in what happened; the corrections of answers that are settled at once."""
+        corrections: list[Correction | None] = []
+        now, recent, name = self._clock(), self.recent, self.ledger.name
+        for event in events:
+            if isinstance(event, Work):
+                self.attributor.add(event)
+                self.ledger.ran(event)
+                for share in event.shares:
+                    recent.ran(now, name(share.tenant), event.seconds / event.batch)
+            elif isinstance(event, Refused):
+                self.ledger.refused(*event)
+                if event.code == Overloaded.code:
+                    recent.turned_away(now, name(event.tenant))
+            elif event[1] is None:
+                self.ledger.failed(event[0].request_id)
+            else:
+                result = event[1]
+                corrections.append(self.ledger.answered(result))
+                recent.answered(now, name(result.tenant), result.receipt.energy.value)
+        return [correction for correction in corrections if correction is not None]
+
+    def note(self, rails: Mapping[str, float]) -> None:
+        """Take in the watts of the rails for the mean of the present window."""
+        for name, watts in rails.items():
+            self._rails[name].append(watts)
+
+    def close_due(self, price: float, state: SourceHealth) -> list[Correction]:
+        """Close every window that is over and whose readings are there, or will not come."""
+        corrections: list[Correction] = []
+        while self._is_due(self._clock(), state):
+            corrections += self._close(price, state)
+        return corrections
+
+    def _is_due(self, now: float, state: SourceHealth) -> bool:
+        ended = self._began + self._seconds
+        if now < ended + _REPORT_DELAY:
+            return False
+        if self._sampler is None or not self._is_measured or state == "degraded":
+            return True
+        covered = self._sampler.covered()
+        is_covered = covered is not None and covered >= ended
+        return is_covered or now > ended + self._sampler.stalled_after
+
+    def _close(self, price: float, state: SourceHealth) -> list[Correction]:
+        began, ended = self._began, self._began + self._seconds
+        self._began = ended
+        samples = None if self._sampler is None else _samples(self._sampler, began, ended)
+        measured = samples if self._is_measured else None
+        try:
+            split = self.attributor.close(began, ended, measured)
+        except Exception:
+            return self._write_off()
+        self.latest = split
+        watts = None if samples is None else samples.energy(began, ended) / (ended - began)
+        self.history.add(
+            WindowStatus(
+                time=time.time() - (self._clock() - ended),
+                seconds=ended - began,
+                watts=watts,
+                rails={name: sum(seen) / len(seen) for name, seen in self._rails.items()},
+                attributed=split.attributed,
+                idle=split.idle,
+                other=split.other,
+                kind=split.kind,
+                price=price,
+                state=state,
+            ),
+            split,
+        )
+        self._rails.clear()
+        self._publish()
+        return list(self.ledger.settle(split))
+
+    def _publish(self) -> None:
+        """Let plans and receipts know the factors, where one has changed notably."""
+        if self.attributor.revision == self._published:
+            return
+        self._published = self.attributor.revision
+        factor = self.attributor.factor
+        self._accounts.factors.publish(
+            {
+                model: tuple(factor(model, k) for k in range(len(profile.segments)))
+                for model, profile in self._profiles.items()
+            }
+        )
+
+    def _write_off(self) -> list[Correction]:
+        """Start the attribution anew after it failed; what was open stays as it was estimated."""
+        self._failures += 1
+        if self._failures == 1:
+            log.exception("a window could not be shared out; its requests stay estimated")
+        self.attributor, self._published = Attributor(), -1
+        for profile in self._profiles.values():
+            self.add_model(profile)
+        return self.ledger.write_off()
+
+
+def _samples(sampler: Sampler, began: float, ended: float) -> Samples | None:
+    """The samples of a window, and where there is no gap those of some seconds before it, which
+    may have waited for works that were still running."""
+    longer = sampler.window(began - LONGEST_WORK, ended)
+    return sampler.window(began, ended) if longer is None else longer

@@ -1,0 +1,183 @@
+"""Watches whether a model's answers still keep what its calibration promised."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from numbers import Integral
+
+from delen.bundle.manifest import Manifest
+from delen.core.guarantee import Feedback, GuaranteeStatus, Source
+from delen.errors import InvalidInput
+from policies.plan.drift import DriftTest
+from policies.plan.promises import Terms
+
+log = logging.getLogger("delen.engine")
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSettings:
+    """``delta``: the probability of a false alarm, for as long as the model is loaded.
+    ``window``: how many answers are remembered for labels. ``audit_fraction``: the share of
+    confident stops that is run on to the deepest exit; 0 for none."""
+
+    delta: float = 0.05
+    window: int = 10_000
+    audit_fraction: float = 0.0
+
+
+@dataclass(slots=True)
+class _Answer:
+    number: int
+    index: int
+    terms: Terms | None
+    labelled: bool = False
+
+
+class GuaranteeWatch:
+    """Remembers the last answers of one model, and tests its promises as outcomes come in.
+
+    Labels and audits are tested apart; where there are audits, each has half of ``delta``.
+    Safe to call from many threads; no lock is held for longer than one outcome takes.
+    """
+
+    def __init__(self, model: str = "a model", settings: WatchSettings | None = None) -> None:
+        settings = settings or WatchSettings()
+        self._model = model
+        self._window = settings.window
+        self._fraction = settings.audit_fraction
+        share = settings.delta / 2 if settings.audit_fraction > 0 else settings.delta
+        self._tests: dict[Source, DriftTest] = {
+            "labels": DriftTest(share),
+            "agreement": DriftTest(share),
+        }
+        self._holds = True
+        self._answers: OrderedDict[str, _Answer] = OrderedDict()
+        self._remembered = 0
+        self._stops = 0
+        self._memory = threading.Lock()
+        self._judging = threading.Lock()
+
+    @property
+    def holds(self) -> bool:
+        """False once the promises are refuted; a model that is loaded anew starts afresh."""
+        return self._holds
+
+    def remember(self, request_id: str, index: int, terms: Terms | None) -> None:
+        """Keep the class ``index`` that was answered, for a label that may follow; ``terms`` are
+        None where nothing is promised of the answer."""
+        with self._memory:
+            self._remembered += 1
+            self._answers[request_id] = _Answer(self._remembered, index, terms)
+            if len(self._answers) > self._window:
+                self._answers.popitem(last=False)
+
+    def label(self, labels: Mapping[str, int], promised: Callable[[Terms], float]) -> Feedback:
+        """Take the right classes of answers by request id. ``promised`` gives the error rate of
+        terms. They count in the order of the answers, whatever that of the labels is, so that
+        no order can make a run of errors."""
+        taken: list[tuple[int, bool, Terms | None]] = []
+        repeated, unknown = 0, []
+        for request_id, index in labels.items():
+            with self._memory:
+                answer = self._answers.get(request_id)
+                if answer is None:
+                    unknown.append(request_id)
+                elif answer.labelled:
+                    repeated += 1
+                else:
+                    answer.labelled = True
+                    taken.append((answer.number, answer.index != index, answer.terms))
+        for _, wrong, terms in sorted(taken, key=lambda item: item[0]):
+            if terms is not None:
+                self._add("labels", wrong, promised(terms))
+        wrong_answers = sum(wrong for _, wrong, _ in taken)
+        return Feedback(len(taken), wrong_answers, repeated, tuple(unknown), self.status())
+
+    def wants_audit(self) -> bool:
+        """Whether the confident stop that happened now is one of those to be audited."""
+        with self._memory:
+            before = int(self._stops * self._fraction)
+            self._stops += 1
+            return int(self._stops * self._fraction) > before
+
+    def audited(self, agrees: bool, promised: float) -> None:
+        """Take in whether an early answer is the deepest exit's too. At most a share ``promised``
+        of them should not be."""
+        self._add("agreement", not agrees, promised)
+
+    def _add(self, source: Source, wrong: bool, promised: float) -> None:
+        with self._judging:
+            test = self._tests[source]
+            test.add(wrong, promised)
+            broken = self._holds and not test.holds
+            if broken:
+                self._holds = False
+        if broken:
+            log.warning(
+                "the guarantee of %s no longer holds, by %s: %d of %d outcomes are wrong, where at "
+                "most %.2f %% were promised. Nothing is promised, and no early stop made, until "
+                "it is loaded anew; calibrate it on data as they are now",
+                self._model,
+                source,
+                test.errors,
+                test.samples,
+                100 * test.promised / test.samples,
+            )
+
+    def status(self) -> GuaranteeStatus:
+        with self._judging:
+            source: Source = max(
+                self._tests, key=lambda s: (self._tests[s].evidence, self._tests[s].samples > 0)
+            )
+            test = self._tests[source]
+            return GuaranteeStatus(
+                holds=self._holds,
+                source=source if test.samples else None,
+                samples=test.samples,
+                errors=test.errors,
+                promised=test.promised / test.samples if test.samples else None,
+                evidence=test.evidence,
+                delta=test.delta,
+            )
+
+
+def read_labels(labels: Mapping[str, object], manifest: Manifest) -> dict[str, int]:
+    """The classes of posted ``labels``, each an index or a name; InvalidInput names a wrong one."""
+    return {request_id: _read_class(label, manifest) for request_id, label in labels.items()}
+
+
+def _read_class(label: object, manifest: Manifest) -> int:
+    if isinstance(label, str):
+        if manifest.labels is None:
+            raise InvalidInput(
+                f"{label!r} is no class of {manifest.name}: its classes have no names, only "
+                f"indices from 0 to {manifest.classes - 1}",
+                "labels",
+            )
+        if label not in manifest.labels:
+            raise InvalidInput(
+                f"{label!r} is no class of {manifest.name}; known: {', '.join(manifest.labels)}",
+                "labels",
+            )
+        if manifest.labels.count(label) > 1:
+            raise InvalidInput(
+                f"{label!r} is the name of several classes of {manifest.name}; give the index",
+                "labels",
+            )
+        return manifest.labels.index(label)
+    if isinstance(label, bool) or not isinstance(label, Integral):
+        raise InvalidInput(
+            f"a label must be the index or the name of a class, not {label!r}", "labels"
+        )
+    index = int(label)
+    if not 0 <= index < manifest.classes:
+        raise InvalidInput(
+            f"{index} is no class of {manifest.name}; its indices are from 0 to "
+            f"{manifest.classes - 1}",
+            "labels",
+        )
+    return index

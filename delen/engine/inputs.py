@@ -1,0 +1,243 @@
+"""From what a request carries to the model's input: images, recordings, texts, arrays, lists."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from io import BytesIO
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delen.bundle.images import fit_image
+from delen.bundle.manifest import InputSpec
+from delen.bundle.samples import pcm_to_samples, read_wav, text_to_bytes
+from delen.errors import InvalidInput, MissingExtra, TooLarge, UnsupportedMediaType
+
+MAX_PIXELS = 64_000_000
+"""An image with more pixels than this is refused before it is decoded."""
+
+NPY = "application/x-npy"
+RAW = "application/octet-stream"
+IMAGES = {"image/jpeg": "JPEG", "image/png": "PNG"}
+RECORDINGS = ("audio/wav", "audio/x-wav")
+TEXT = "text/plain"
+BODY_TYPES = (NPY, RAW, *IMAGES, *RECORDINGS, TEXT)
+_NPY_MAGIC = b"\x93NUMPY"
+_NPY_FIELDS = (
+    re.compile(rb"""['"]descr['"]\s*:\s*['"]([<>|=]?[A-Za-z][0-9]*)['"]"""),
+    re.compile(rb"""['"]fortran_order['"]\s*:\s*(True|False)"""),
+    re.compile(rb"""['"]shape['"]\s*:\s*\(([0-9,\s]*)\)"""),
+)
+
+
+def prepare_decoding(spec: InputSpec) -> None:
+    """Load what decodes images now: in the first request it would take 20 ms of its time.
+
+    Without Pillow images are refused when they come; all other inputs are taken.
+    """
+    if spec.image is not None:
+        with suppress(ModuleNotFoundError):
+            from PIL import Image
+
+            Image.preinit()
+
+
+def decode_image(encoded: bytes, media_type: str, spec: InputSpec) -> NDArray[np.uint8]:
+    """Decode and fit an image to the model: uint8 ``[height, width, channels]``.
+
+    Raises InvalidInput for what does not decode,
+    TooLarge for a decompression bomb, UnsupportedMediaType where the model takes no images.
+    """
+    if spec.image is None:
+        raise _not_taken("images", spec)
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ModuleNotFoundError as error:
+        raise MissingExtra("Pillow (to decode images)", "daemon") from error
+    form = IMAGES[media_type]
+    height, width = spec.shape[0], spec.shape[1]
+    try:
+        with Image.open(BytesIO(encoded), formats=[form]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise TooLarge(
+                    f"the image has {image.width} x {image.height} pixels; at most {MAX_PIXELS} "
+                    "are decoded",
+                    "input",
+                )
+            return fit_image(image, spec.image.mode, (width, height), spec.image.resize)
+    except Image.DecompressionBombError:
+        raise TooLarge(f"the image has more than {MAX_PIXELS} pixels", "input") from None
+    except UnidentifiedImageError:
+        raise InvalidInput(f"the body is no {form} image", "input") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InvalidInput(f"the image does not decode: {error}", "input") from error
+
+
+def decode_wav(raw: bytes, spec: InputSpec) -> NDArray[np.int16]:
+    """Decode a WAV file and cut or pad it to the model's length: int16 ``[samples]``.
+
+    Raises InvalidInput for what does not decode or has another sample rate than the model's,
+    UnsupportedMediaType where the model takes no recordings.
+    """
+    if spec.audio is None:
+        raise _not_taken("recordings", spec)
+    try:
+        frames, rate = read_wav(raw)
+    except ValueError as error:
+        raise InvalidInput(f"the recording does not decode: {error}", "input") from error
+    if rate != spec.audio.sample_rate:
+        raise InvalidInput(
+            f"the recording has {rate} samples a second; this model takes "
+            f"{spec.audio.sample_rate}: convert it first",
+            "input",
+        )
+    return pcm_to_samples(frames, spec.shape[0])
+
+
+def decode_text(text: str | bytes, spec: InputSpec) -> NDArray[np.uint8]:
+    """The UTF-8 bytes of ``text``, cut or padded to the model's length: uint8 ``[bytes]``.
+
+    Raises InvalidInput for an empty text and what is no Unicode, UnsupportedMediaType where the
+    model takes no texts.
+    """
+    if spec.text is None:
+        raise _not_taken("texts", spec)
+    if not text:
+        raise InvalidInput("the text is empty", "input")
+    try:
+        whole = text.decode("utf-8") if isinstance(text, bytes) else text
+        return text_to_bytes(whole, spec.shape[0])
+    except ValueError as error:
+        raise InvalidInput(f"the text is no UTF-8: {error}", "input") from error
+
+
+def _not_taken(what: str, spec: InputSpec) -> UnsupportedMediaType:
+    own = {"images": spec.image, "WAV recordings": spec.audio, "texts": spec.text}
+    taken = [name for name, way in own.items() if way is not None] + [".npy arrays", "raw bytes"]
+    return UnsupportedMediaType(f"this model takes no {what}; it takes {', '.join(taken)}")
+
+
+def decode_npy(raw: bytes) -> NDArray[Any]:
+    """The array of an .npy file, its length checked against its header first. Pickled objects and
+    records are refused.
+
+    numpy's own reader evaluates the header as Python, which CPython 3.11 cannot do in several
+    threads at once ("AST constructor recursion depth mismatch").
+    """
+    try:
+        header, contents = _split_npy(raw)
+        dtype, is_fortran, shape = _parse_npy_header(header)
+        size = dtype.itemsize * prod(shape)
+        if size != len(contents):
+            raise ValueError(
+                f"the header says {list(shape)} of {dtype}, which is {size} bytes, but "
+                f"{len(contents)} follow it"
+            )
+        order: Literal["F", "C"] = "F" if is_fortran else "C"
+        array: NDArray[Any] = np.ndarray(shape, dtype, contents, order=order)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidInput(f"the body is no .npy array: {error}", "input") from error
+    return array
+
+
+def _split_npy(raw: bytes) -> tuple[bytes, memoryview]:
+    """The header's text and what follows it."""
+    if len(raw) < 12 or not raw.startswith(_NPY_MAGIC):
+        raise ValueError("it does not begin like one")
+    width = 2 if raw[6] == 1 else 4
+    start = 8 + width
+    end = start + int.from_bytes(raw[8:start], "little")
+    if raw[6] not in (1, 2, 3) or end > len(raw):
+        raise ValueError("its header is cut off or of an unknown version")
+    return raw[start:end], memoryview(raw)[end:]
+
+
+def _parse_npy_header(header: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
+    found = [pattern.search(header) for pattern in _NPY_FIELDS]
+    if None in found:
+        raise ValueError("its header lacks a plain descr, fortran_order or shape")
+    descr, order, sizes = (match[1].decode() for match in found if match is not None)
+    dtype = np.dtype(descr)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects; it must hold numbers")
+    return dtype, order == "True", tuple(int(size) for size in sizes.split(",") if size.strip())
+
+
+def decode_raw(raw: bytes, spec: InputSpec) -> NDArray[Any]:
+    """The little-endian, row-major tensor of one sample, or of a batch of whole samples."""
+    dtype = np.dtype(spec.dtype).newbyteorder("<")
+    size = dtype.itemsize * prod(spec.shape)
+    if not raw or len(raw) % size:
+        raise InvalidInput(
+            f"the body has {len(raw)} bytes; one sample of {spec.dtype} {list(spec.shape)} has "
+            f"{size}",
+            "input",
+        )
+    array = np.frombuffer(raw, dtype)
+    return array.reshape(spec.shape if len(raw) == size else (-1, *spec.shape))
+
+
+def decode_json(value: object, spec: InputSpec) -> NDArray[Any]:
+    """What a JSON document has as its input: a nested list of numbers; for a model of texts also
+    a string, or a list of strings, which is a batch."""
+    if spec.text is not None and isinstance(value, str):
+        return decode_text(value, spec)
+    if spec.text is not None and isinstance(value, list):
+        texts = [text for text in value if isinstance(text, str)]
+        if texts and len(texts) == len(value):
+            return np.stack([decode_text(text, spec) for text in texts])
+    return decode_list(value, spec)
+
+
+def decode_list(value: object, spec: InputSpec) -> NDArray[Any]:
+    """A nested list of numbers in the model's dtype; a number that does not fit it is refused."""
+    if not isinstance(value, list):
+        raise InvalidInput(f"input must be a nested list, not {type(value).__name__}", "input")
+    dtype = np.dtype(spec.dtype)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise InvalidInput(
+            "input is ragged: lists of one level differ in length", "input"
+        ) from None
+    if array.dtype.kind not in "iuf" or (dtype.kind in "iu" and array.dtype.kind == "f"):
+        wanted = "whole numbers" if dtype.kind in "iu" else "numbers"
+        raise InvalidInput(f"input must hold {wanted} only ({spec.dtype})", "input")
+    if dtype.kind in "iu" and array.size:
+        limits = np.iinfo(dtype)
+        if array.min() < limits.min or array.max() > limits.max:
+            raise InvalidInput(
+                f"input holds numbers outside {limits.min} to {limits.max} ({spec.dtype})", "input"
+            )
+    elif not np.isfinite(array).all():
+        raise InvalidInput("input holds numbers that are not finite", "input")
+    return array.astype(dtype)
+
+
+def decode_body(body: bytes, media_type: str, spec: InputSpec) -> NDArray[Any]:
+    """The array that a body of one of the binary media types holds."""
+    if media_type == NPY:
+        return decode_npy(body)
+    if media_type == RAW:
+        return decode_raw(body, spec)
+    if media_type in RECORDINGS:
+        return decode_wav(body, spec)
+    if media_type == TEXT:
+        return decode_text(body, spec)
+    return decode_image(body, media_type, spec)
+
+
+def split_batch(array: NDArray[Any], spec: InputSpec) -> tuple[list[NDArray[Any]], bool]:
+    """The samples in ``array`` and whether it was a batch (one more dimension than a sample).
+
+    What is neither comes back whole, to be refused as a sample is: an empty shape or dtype could
+    claim any number of samples.
+    """
+    if array.shape[1:] != spec.shape or not array.itemsize:
+        return [array], False
+    if not len(array):
+        raise InvalidInput("the batch is empty", "input")
+    return list(array), True

@@ -1,0 +1,1 @@
+"""What a device costs: profiles, their files, and the cost model made of them."""

@@ -1,0 +1,65 @@
+"""Where profiles are kept, and which one serves a bundle on a device."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from delen.bundle.manifest import PROFILES, Bundle
+from delen.errors import ProfileError
+from delen.profile.profile import Device, Profile
+from delen.profile.reader import load_profile
+
+log = logging.getLogger("delen.profiles")
+
+
+def state_file(state: Path, bundle: Bundle, device: Device) -> Path:
+    """The file under the state folder for this bundle on this device."""
+    return state / PROFILES / f"{bundle.name}-{bundle.digest[:12]}" / f"{device.key}.json"
+
+
+def beside_file(bundle: Bundle, device: Device) -> Path:
+    """The file inside the bundle's own folder for this device."""
+    return bundle.path / PROFILES / f"{device.key}.json"
+
+
+def find_profile(state: Path, bundle: Bundle, device: Device) -> Profile | None:
+    """The profile of ``bundle`` on ``device``: from the state folder, else from the bundle.
+
+    A file that is damaged or of another device is logged and passed over.
+    """
+    for file in (state_file(state, bundle, device), beside_file(bundle, device)):
+        if not file.is_file():
+            continue
+        try:
+            profile = load_profile(file)
+            check_profile(profile, bundle, device)
+        except ProfileError as error:
+            log.warning("passed over: %s: %s", file, error)
+            continue
+        return profile
+    return None
+
+
+def check_profile(profile: Profile, bundle: Bundle, device: Device | None) -> None:
+    """ProfileError unless ``profile`` is of this bundle, this device (if given) and all batches."""
+    if profile.bundle != bundle.digest:
+        raise ProfileError(f"the profile is of another bundle ({profile.model})")
+    if device is not None and profile.device != device:
+        raise ProfileError(f"the profile is of another device ({profile.device.key})")
+    if len(profile.segments) != len(bundle.exits):
+        raise ProfileError(f"the profile has {len(profile.segments)} segments")
+    if any(max(costs) < bundle.manifest.max_batch for costs in profile.segments):
+        raise ProfileError(f"the profile does not reach batch {bundle.manifest.max_batch}")
+
+
+def save_profile(profile: Profile, file: Path) -> None:
+    """Write ``file`` whole or not at all. Raises ProfileError naming the file."""
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(profile.to_json())
+        temporary.replace(file)
+    except OSError as error:
+        raise ProfileError(f"{file} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,65 @@
+"""What segments take of memory, and giving back what they took."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from delen.bundle.manifest import Manifest
+from delen.residency.policy import SegmentState
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentStatus:
+    """One segment: ``bytes`` that it takes in memory, and ``references``: jobs that need it."""
+
+    state: SegmentState
+    bytes: int
+    references: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStatus:
+    """The segments of all models under the cap, in bytes; times in seconds."""
+
+    cap: int
+    taken: int
+    loads: int
+    evictions: int
+    load_seconds: float
+
+
+def segment_bytes(manifest: Manifest, segment: int, lanes: int) -> int:
+    """What ``segment`` takes in memory, estimated before it is loaded.
+
+    Its weights take as much as its file (measured: 1.00 times; docs/decisions.md); beside them are
+    the buffers for its inputs and outputs, with room for the largest batch on each lane. What it
+    computes in between, and the features of suspended jobs, come from a pool that all segments
+    share.
+    """
+    exit, input = manifest.exits[segment], manifest.input
+    floats = 1 + manifest.classes + prod(exit.features or (0,))
+    if segment == 0:
+        sample = np.dtype(input.dtype).itemsize * prod(input.shape)
+    else:
+        sample = 8 + 4 * prod(manifest.exits[segment - 1].features or (0,))
+    buffers = lanes * manifest.max_batch * (sample + 4 * floats)
+    return manifest.files[exit.graph].size + buffers
+
+
+def give_back() -> None:
+    """Return freed memory to the system, where the C library keeps it otherwise."""
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Any:
+    """glibc's ``malloc_trim``; None where there is none."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)

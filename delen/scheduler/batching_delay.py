@@ -1,0 +1,46 @@
+"""How long a policy may hold back everything that waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import inf
+
+from delen.core.dispatch import Task
+from delen.scheduler.lazy_heap import LazyHeap
+
+LONGEST_HOLD = 1.0
+"""Seconds on end for which everything may be held back."""
+
+
+class Hold:
+    """Until when nothing has to run: some waiting task has to start then, or the hold is over.
+
+    ``latest_start`` says when a task has to start to get an answer, or a better one, in time;
+    ``waiting`` are all that wait when it is made.
+    """
+
+    def __init__(self, latest_start: Callable[[Task], float], waiting: Iterable[Task]) -> None:
+        self._latest_start = latest_start
+        self._since: float | None = None
+        self._starts = LazyHeap()
+        for task in waiting:
+            self.add(task)
+
+    def add(self, task: Task) -> None:
+        """``task`` waits from now on."""
+        if task.deadline < inf:
+            self._starts.add(task.id, self._latest_start(task))
+
+    def discard(self, id: int) -> None:
+        """Task ``id`` waits no longer."""
+        self._starts.discard(id)
+
+    def end(self) -> None:
+        """Something was done, or nothing waits any more."""
+        self._since = None
+
+    def until(self, now: float) -> float:
+        """When the hold that goes on, or begins ``now``, has to end; now or before: at once."""
+        if self._since is None:
+            self._since = now
+        return min(self._since + LONGEST_HOLD, self._starts.first()[0])

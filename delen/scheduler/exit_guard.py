@@ -1,0 +1,33 @@
+"""An exit policy that cannot harm: where it fails, the default decides."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from delen.core.plan import Decision, ExitView
+from delen.core.result import Reason
+from policies.exit.bounds import BoundsPolicy, ExitPolicy
+
+_REASONS = frozenset((None, *get_args(Reason)))
+_DEFAULT = BoundsPolicy()
+
+
+def judge(policy: ExitPolicy, view: ExitView) -> tuple[Decision, BaseException | None]:
+    """What ``policy`` says; where it raises, or says what cannot be followed, what the default
+    says, and the error."""
+    try:
+        decision = policy.decide(view)
+        _check(decision, view)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return _DEFAULT.decide(view), error
+    return decision, None
+
+
+def _check(decision: object, view: ExitView) -> None:
+    """ValueError unless ``decision``, from a plug-in, can be followed."""
+    if not isinstance(decision, Decision) or decision.reason not in _REASONS:
+        raise ValueError(f"the policy gave {decision!r}, which is no decision")
+    if decision.reason is None and view.next_exit is None:
+        raise ValueError(f"the policy went on at exit {view.exit}, where the plan ends")

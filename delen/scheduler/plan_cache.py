@@ -1,0 +1,122 @@
+"""Plans that were made before: those for the same bounds and the same depth in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+
+from delen.core.bounds import Bounds
+from delen.core.frontier import Choice, Frontier
+from delen.core.plan import Case, Plan
+from delen.errors import InfeasibleBound, ModelLoading, Nearest, Overloaded
+from delen.profile.cost_model import Costs
+from policies.plan.planner import Planner
+
+_KEPT = 4096
+
+
+class Plans:
+    """The plans of one model. Those that keep their bounds are made once and then kept, since
+    of the moment they depend on the deepest exits in time and in memory, the energies, the
+    guarantee and the price of energy alone.
+    """
+
+    def __init__(self, planner: Planner, costs: Costs) -> None:
+        self._planner = planner
+        self._costs = costs
+        self._kept: dict[tuple[object, ...], Plan] = {}
+
+    def plan(
+        self,
+        bounds: Bounds,
+        delay: float = 0.0,
+        guaranteed: bool = True,
+        price: float = 0.0,
+        waits: Sequence[float] | None = None,
+    ) -> Plan:
+        """As ``Planner.plan`` at the costs of the moment."""
+        deepest, latency = self._deepest(bounds.max_latency, delay, waits)
+        loadable = None if waits is None else sum(wait < inf for wait in waits)
+        key = (bounds, deepest, loadable, self._costs.energies(), guaranteed, price)
+        kept = self._kept.get(key)
+        if kept is not None:
+            if kept.exit != deepest:
+                latency = self._planner.arrival(kept.exit, self._costs, delay, waits)
+            return kept.taking(latency)
+        plan = self._planner.plan(bounds, self._costs, delay, guaranteed, price, waits)
+        if plan.infeasible is None:
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            self._kept[key] = plan
+        return plan
+
+    def admit(
+        self,
+        bounds: Bounds,
+        spent: float = 0.0,
+        ahead: float = 0.0,
+        guaranteed: bool = True,
+        best_effort: bool = False,
+        price: float = 0.0,
+        waits: Sequence[float] | None = None,
+    ) -> Plan:
+        """A plan for a request that has ``spent`` seconds, has ``ahead`` seconds of others' work
+        before it, and has to wait for segments as ``waits`` says. That makes it shallower within
+        its bounds before it is refused.
+
+        Overloaded, with the time after which it is worth another try, where it is only the work
+        ahead that forbids it; ModelLoading where it is only that nothing is in memory yet;
+        InfeasibleBound where it is the bounds. None of them for a request that takes the
+        ``best_effort``.
+        """
+        since = None if waits is None else [spent + wait if wait else 0.0 for wait in waits]
+        plan = self.plan(bounds, spent + ahead, guaranteed, price, since)
+        if plan.infeasible is None or best_effort:
+            return plan
+        alone = self.plan(bounds, spent, guaranteed, price, since)
+        if alone.infeasible is None:
+            raise Overloaded(
+                f"the bounds cannot be kept behind {1e3 * ahead:.3g} ms of waiting work",
+                retry_after=ahead,
+            )
+        if waits is not None and waits[0] > 0:
+            loaded = [0.0 if wait < inf else inf for wait in waits]
+            if self.plan(bounds, spent, guaranteed, price, loaded).infeasible is None:
+                raise ModelLoading(
+                    f"nothing of the model is in memory yet: that takes another {waits[0]:.2g} s",
+                    retry_after=waits[0],
+                )
+        raise InfeasibleBound(alone.infeasible, alone.nearest or Nearest())
+
+    def unplanned(self, waits: Sequence[float] | None = None) -> Plan:
+        """To the deepest exit that there is room for in memory, however sure an earlier one is:
+        for requests that no plan binds."""
+        accuracies, costs = self._planner.accuracies, self._costs
+        last = len(accuracies) - 1
+        while waits is not None and waits[last] == inf and last > 0:
+            last -= 1
+        energy = costs.energies()[last]
+        return Plan(
+            exit=last,
+            threshold=None,
+            latency=self._planner.arrival(last, costs, 0.0, waits),
+            energy=energy,
+            expected_energy=energy,
+            accuracy=accuracies[last],
+            guarantee=None,
+            limited_by="depth" if last == len(accuracies) - 1 else "memory",
+            cases=tuple(Case(None, accuracy, accuracy) for accuracy in accuracies),
+            frontier=Frontier((Choice(last, None, energy, accuracies[last]),)),
+        )
+
+    def _deepest(
+        self, cap: float | None, delay: float, waits: Sequence[float] | None
+    ) -> tuple[int | None, float]:
+        """The deepest useful exit within the cap on latency, None if there is none, and the seconds
+        to an answer from it."""
+        planner, latency = self._planner, inf
+        for exit in reversed(planner.useful.exits):
+            latency = planner.arrival(exit, self._costs, delay, waits)
+            if cap is None or latency <= cap:
+                return exit, latency
+        return None, latency

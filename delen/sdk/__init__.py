@@ -1,0 +1,1 @@
+"""The Python SDK: clients of the daemon."""

@@ -1,0 +1,1 @@
+"""Settings and use of tenants, and the file that keeps them."""

@@ -1,0 +1,125 @@
+"""What is set of tenants on disk, so that a restart neither forgets it nor refills budgets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from delen.core.bounds import check_name
+from delen.core.energy_status import Budget
+from delen.core.strict_reader import Fields
+from delen.core.tenant import UNSET, Standing
+from delen.errors import DelenError, InvalidInput
+
+log = logging.getLogger("delen.energy")
+
+FORMAT = "delen-tenants"
+SCHEMA = 1
+
+
+class TenantsError(DelenError):
+    """The file of the tenants is damaged or cannot be written."""
+
+    code = "tenants_invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A tenant's budget, if it has one, the joules that were spent and not refilled by then, and
+    its standing."""
+
+    budget: Budget | None = None
+    spent: float = 0.0
+    standing: Standing = UNSET
+
+
+class TenantFile:
+    """The file ``path``, with the tenants as of the moment it was written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self, now: float) -> dict[str, Kept]:
+        """The tenants, their budgets refilled up to ``now`` (seconds since 1970); none where
+        there is no file.
+
+        A file that is damaged is logged and passed over.
+        """
+        try:
+            document = json.loads(self._path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            log.error("tenants are forgotten: %s cannot be read as JSON: %s", self._path, error)
+            return {}
+        try:
+            return _parse(document, now)
+        except DelenError as error:
+            log.error("tenants are forgotten: %s: %s", self._path, error)
+            return {}
+
+    def save(self, kept: Mapping[str, Kept], now: float) -> None:
+        """Write the file whole or not at all. Raises TenantsError naming it."""
+        document = {
+            "format": FORMAT,
+            "schema": SCHEMA,
+            "saved_s": now,
+            "tenants": {name: _to_json(own) for name, own in sorted(kept.items())},
+        }
+        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(document, indent=1) + "\n")
+            temporary.replace(self._path)
+        except OSError as error:
+            raise TenantsError(
+                f"{self._path} cannot be written: {error.strerror or error}"
+            ) from error
+
+
+def _to_json(kept: Kept) -> dict[str, float]:
+    document: dict[str, float] = {}
+    if kept.budget is not None:
+        document["energy_j"] = kept.budget.joules
+        document["period_s"] = kept.budget.period
+        document["spent_j"] = kept.spent
+    if kept.standing.weight is not None:
+        document["weight"] = kept.standing.weight
+    if kept.standing.priority is not None:
+        document["priority"] = kept.standing.priority
+    return document
+
+
+def _parse(document: object, now: float) -> dict[str, Kept]:
+    root = Fields(document, "the file", TenantsError)
+    if root.text("format", default="none") != FORMAT or root.integer("schema") != SCHEMA:
+        raise TenantsError(f"this is no {FORMAT} file of schema {SCHEMA}")
+    elapsed = max(0.0, now - root.number("saved_s"))
+    tenants = root.mapping("tenants")
+    root.finish()
+    kept = {}
+    for name, entry in tenants.items():
+        fields = Fields(entry, f"tenants[{name}]", TenantsError)
+        try:
+            check_name(name, "tenant")
+            kept[name] = _parse_tenant(fields, elapsed)
+        except InvalidInput as error:
+            raise TenantsError(f"tenants[{name}]: {error}") from error
+        fields.finish()
+    return kept
+
+
+def _parse_tenant(fields: Fields, elapsed: float) -> Kept:
+    standing = Standing(
+        fields.number("weight", default=None), fields.integer("priority", default=None)
+    )
+    joules = fields.number("energy_j", default=None)
+    if joules is None:
+        return Kept(standing=standing)
+    budget = Budget(joules, fields.number("period_s"))
+    refilled = budget.joules / budget.period * elapsed
+    return Kept(budget, max(0.0, fields.number("spent_j") - refilled), standing)

@@ -1,0 +1,1 @@
+"""The messages of the REST API, each defined once."""

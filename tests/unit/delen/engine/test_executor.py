@@ -1,0 +1,467 @@
+"""The worker with a network whose answers, and whose time, a test chooses."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from math import inf, nan
+from typing import Any
+
+import pytest
+
+from delen.core.bounds import Bounds
+from delen.core.plan import GO_ON, Decision, ExitView
+from delen.errors import BackendError, Draining
+from policies.exit.bounds import BoundsPolicy
+from tests.unit.delen.engine.house import PATIENCE, SURE, UNSURE, House
+
+
+def test_a_confident_answer_leaves_at_once(house: House) -> None:
+    result = house.infer(SURE)
+    assert (result.exit, result.exits, result.reason) == (0, 3, "confident")
+    assert house.network.batches == [(0, 1)]
+    assert result.index == 0
+    assert result.label == "class 0"
+
+
+def test_an_unsure_answer_goes_to_the_end(house: House) -> None:
+    result = house.infer(UNSURE)
+    assert (result.exit, result.reason) == (2, "final")
+    assert [segment for segment, _ in house.network.batches] == [0, 1, 2]
+    assert result.index == 2
+
+
+def test_a_cap_ends_where_it_was_planned_to(house: House) -> None:
+    result = house.infer(SURE, Bounds(max_energy=0.09))
+    assert (result.exit, result.reason) == (1, "planned_exit")
+    energy = result.receipt.energy
+    assert (energy.value, energy.predicted) == pytest.approx((0.08, 0.08))
+    assert (energy.kind, energy.source, energy.met) == ("estimated", "test", True)
+
+
+def test_a_receipt_tells_waiting_from_running(house: House) -> None:
+    job = house.job(UNSURE, Bounds(max_latency=0.5))
+    house.clock.now += 0.2
+    house.worker.submit(job)
+    latency = job.future.result(PATIENCE).receipt.latency
+    assert latency.queue == pytest.approx(0.2)
+    assert latency.value == pytest.approx(0.23)
+    assert latency.predicted == pytest.approx(0.03)
+    assert (latency.bound, latency.met) == (0.5, True)
+
+
+def test_going_on_is_not_tried_where_it_would_be_late(house: House) -> None:
+    house.network.seconds[0] = 0.012
+    result = house.infer(UNSURE, Bounds(max_latency=0.031))
+    assert (result.exit, result.reason) == (1, "latency")
+    assert result.receipt.latency.met is True
+    assert result.receipt.accuracy.met is None
+    assert result.receipt.met
+
+
+def test_a_miss_is_told_and_answered_with_the_best_so_far(house: House) -> None:
+    house.network.seconds[0] = 0.050
+    result = house.infer(UNSURE, Bounds(max_latency=0.031, min_accuracy=0.7))
+    assert (result.exit, result.reason) == (0, "latency")
+    receipt = result.receipt
+    assert (receipt.latency.met, receipt.accuracy.met, receipt.met) == (False, False, False)
+    assert receipt.latency.value == pytest.approx(0.050)
+    assert receipt.accuracy.guarantee is None
+
+
+def test_expected_accuracy_is_that_of_the_answers_own_case(house: House) -> None:
+    bounds = Bounds(max_latency=0.031, min_accuracy=0.8)
+    plan = house.job(bounds=bounds).plan
+    assert plan.threshold is not None
+    confident, planned = house.infer(SURE, bounds), house.infer(UNSURE, bounds)
+    house.network.seconds[0] = 0.050
+    forced = house.infer(UNSURE, bounds)
+    assert [r.reason for r in (confident, planned, forced)] == ["confident", "final", "latency"]
+    told = [r.receipt.accuracy.expected for r in (confident, planned, forced)]
+    assert told == [plan.cases[0].confident, plan.cases[2].planned, plan.cases[0].forced]
+    high, _, low = told
+    overall = house.planner.accuracies[0]
+    assert high is not None
+    assert low is not None
+    assert low < overall < high
+    assert [r.receipt.accuracy.guarantee for r in (confident, planned, forced)] == [
+        0.95,
+        0.95,
+        None,
+    ]
+    assert [r.receipt.accuracy.met for r in (confident, planned, forced)] == [True, True, False]
+    assert {r.receipt.accuracy.overall for r in (confident, planned, forced)} == {plan.accuracy}
+
+
+def test_jobs_of_one_batch_leave_by_their_own_bounds(house: House) -> None:
+    with house.held(0) as held:
+        first = house.submit(UNSURE)
+        held.wait_until_running()
+        cheap, floor, free = (
+            house.submit(UNSURE, Bounds(max_energy=0.05)),
+            house.submit(SURE, Bounds(min_accuracy=0.7)),
+            house.submit(UNSURE, Bounds(max_energy=0.09)),
+        )
+    ends = {
+        name: (result.exit, result.reason)
+        for name, job in {"first": first, "cheap": cheap, "floor": floor, "free": free}.items()
+        if (result := job.future.result(PATIENCE))
+    }
+    assert ends == {
+        "first": (2, "final"),
+        "cheap": (0, "planned_exit"),
+        "floor": (0, "confident"),
+        "free": (1, "planned_exit"),
+    }
+    assert (0, 3) in house.network.batches
+
+
+def test_a_shared_batch_shares_its_energy(house: House) -> None:
+    with house.held(0) as held:
+        house.submit(SURE)
+        held.wait_until_running()
+        pair = [house.submit(SURE), house.submit(SURE)]
+    for job in pair:
+        assert job.future.result(PATIENCE).receipt.energy.value == pytest.approx(0.02)
+
+
+def test_a_cancelled_job_answers_at_the_end_of_its_segment(house: House) -> None:
+    with house.held(1) as held:
+        job = house.submit(UNSURE, Bounds(min_accuracy=0.7))
+        held.wait_until_running()
+        house.worker.cancel(job)
+        assert not job.future.done()
+    result = job.future.result(PATIENCE)
+    assert (result.exit, result.reason) == (1, "cancelled")
+    assert result.receipt.accuracy.expected == job.plan.cases[1].forced
+    assert result.receipt.accuracy.met is False
+    assert [segment for segment, _ in house.network.batches] == [0, 1]
+
+
+def test_a_cancelled_answer_that_was_confident_is_told_as_such(house: House) -> None:
+    with house.held(0) as held:
+        job = house.submit(SURE, Bounds(min_accuracy=0.7))
+        held.wait_until_running()
+        house.worker.cancel(job)
+    accuracy = job.future.result(PATIENCE).receipt.accuracy
+    assert accuracy.expected == job.plan.cases[0].confident
+    assert (accuracy.guarantee, accuracy.met) == (0.95, True)
+
+
+def test_only_a_lane_that_has_ended_the_last_job_rests(house: House) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def tell(name: str) -> Callable[[Any], None]:
+        return lambda _: seen.append((name, house.worker.rests))
+
+    with house.held(0) as held:
+        first = house.submit(SURE)
+        held.wait_until_running()
+        second = house.submit(SURE)
+        first.future.add_done_callback(tell("one of two"))
+        second.future.add_done_callback(tell("the last"))
+    second.future.result(PATIENCE)
+    house.infer(SURE)  # which the lane begins once it has told of the last
+    assert seen == [("one of two", False), ("the last", True)]
+    assert not house.worker.rests  # but this thread is no lane's
+
+
+def wait_until_it_rests(house: House) -> None:
+    end = time.monotonic() + PATIENCE
+    while not house.worker._resting:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_an_engine_that_rests_begins_before_who_submitted_goes_on(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delen.engine.executor._HAND_OVER", PATIENCE)
+    seen: list[object] = []
+    house.network.before = seen.append
+
+    def submit_and_go_on() -> None:
+        house.submit(SURE)
+        house.worker.hand_over()
+        seen.append("went on")
+
+    wait_until_it_rests(house)
+    house.worker.change_model(submit_and_go_on)  # nothing is decided before it lets go
+    assert seen == [0, "went on"]
+
+
+def hands_over(house: House) -> bool:
+    """Whether who hands over need not wait for the engine."""
+    thread = threading.Thread(target=house.worker.hand_over, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    return not thread.is_alive()
+
+
+def test_nobody_waits_for_an_engine_that_is_at_work_or_has_nothing_to_begin(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delen.engine.executor._HAND_OVER", 2 * PATIENCE)
+    wait_until_it_rests(house)
+    assert hands_over(house)
+    with house.held(0) as held:
+        house.submit(SURE)
+        held.wait_until_running()
+        house.submit(SURE)
+        assert hands_over(house)
+    assert house.worker.drain(PATIENCE)
+    house.worker.keep_resident("tiny", 0)
+    house.submit(SURE)  # whose segment is not in memory
+    wait_until_it_rests(house)
+    assert hands_over(house)
+
+
+def test_a_job_cancelled_before_it_ran_has_no_answer(house: House) -> None:
+    with house.held(0) as held:
+        running = house.submit(UNSURE)
+        held.wait_until_running()
+        waiting = house.submit(UNSURE)
+        house.worker.cancel(waiting)
+        with pytest.raises(Draining):
+            waiting.future.result(PATIENCE)
+    assert running.future.result(PATIENCE).reason == "final"
+
+
+def test_a_suspended_job_that_is_cancelled_answers_at_once(house: House) -> None:
+    with house.held(0) as held:
+        suspended = house.submit(UNSURE)
+        held.wait_until_running()
+        urgent = house.submit(UNSURE, priority=1)
+        with house.held(0) as held_again:
+            held.release()
+            held_again.wait_until_running()  # the urgent one, before the other's segment 1
+            house.worker.cancel(suspended)
+            result = suspended.future.result(PATIENCE)
+    assert (result.exit, result.reason) == (0, "cancelled")
+    assert urgent.future.result(PATIENCE).reason == "final"
+
+
+def fail_at(segment: int) -> Callable[[int], None]:
+    def before(running: int) -> None:
+        if running == segment:
+            raise RuntimeError("out of memory")
+
+    return before
+
+
+def test_a_network_that_fails_fails_its_jobs_alone(house: House) -> None:
+    house.network.before = fail_at(0)
+    job = house.submit(UNSURE)
+    with pytest.raises(BackendError, match="segment 0: out of memory"):
+        job.future.result(PATIENCE)
+    house.network.before = lambda segment: None
+    assert house.infer(UNSURE).reason == "final"
+
+
+def test_an_answer_is_never_lost_to_a_later_failure(house: House) -> None:
+    house.network.before = fail_at(1)
+    result = house.infer(UNSURE, Bounds(min_accuracy=0.7))
+    assert (result.exit, result.reason) == (0, "cancelled")
+    assert result.receipt.accuracy.met is False
+    assert house.infer(SURE).reason == "confident"
+
+
+class Policy:
+    def __init__(self, decide: Callable[[ExitView], Any]) -> None:
+        self.decide = decide
+
+
+def raising(view: ExitView) -> Any:
+    raise ZeroDivisionError("policy")
+
+
+@pytest.mark.parametrize(
+    "decide",
+    [
+        raising,
+        lambda view: None,
+        lambda view: "stop",
+        lambda view: True,
+        lambda view: Decision("bored"),  # type: ignore[arg-type]
+        lambda view: Decision(3),  # type: ignore[arg-type]
+        lambda view: Decision([]),  # type: ignore[arg-type]
+    ],
+    ids=["raises", "none", "text", "bool", "unknown reason", "number", "unhashable"],
+)
+def test_a_policy_that_talks_rubbish_is_replaced_by_the_default(
+    house: House, decide: Callable[[ExitView], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    house.use(Policy(decide))
+    with caplog.at_level(logging.ERROR, "delen.engine"):
+        assert house.infer(SURE).reason == "confident"
+        assert house.infer(UNSURE).reason == "final"
+    assert house.counts.policy_failures == 4
+    assert len(caplog.records) == 1
+
+
+def test_a_policy_that_never_stops_ends_with_its_plan(house: House) -> None:
+    house.use(Policy(lambda view: GO_ON))
+    assert house.infer(SURE).reason == "final"
+    result = house.infer(SURE, Bounds(max_energy=0.09))
+    assert (result.exit, result.reason) == (1, "planned_exit")
+    assert house.counts.policy_failures == 2
+
+
+def test_a_policys_own_stop_claims_no_accuracy(house: House) -> None:
+    house.use(Policy(lambda view: Decision("policy")))
+    accuracy = house.infer(SURE, Bounds(min_accuracy=0.7)).receipt.accuracy
+    assert (accuracy.expected, accuracy.guarantee, accuracy.met) == (None, None, False)
+
+
+def test_a_policy_that_calls_an_unsure_answer_confident_is_not_certified(house: House) -> None:
+    house.use(Policy(lambda view: Decision("confident")))
+    job = house.submit(UNSURE, Bounds(min_accuracy=0.7))
+    accuracy = job.future.result(PATIENCE).receipt.accuracy
+    assert (accuracy.guarantee, accuracy.met) == (None, False)
+    assert accuracy.expected == job.plan.cases[0].forced
+
+
+def test_a_policy_sees_the_job_as_it_is(house: House) -> None:
+    views: list[ExitView] = []
+
+    def look(view: ExitView) -> Decision:
+        views.append(view)
+        return BoundsPolicy().decide(view)
+
+    house.use(Policy(look))
+    house.infer((0.1, 0.2, 0.3), Bounds(max_latency=0.5))
+    assert [view.exit for view in views] == [0, 1, 2]
+    assert [view.next_exit for view in views] == [1, 2, None]
+    assert [view.elapsed for view in views] == pytest.approx([0.01, 0.02, 0.03])
+    assert [view.energy for view in views] == pytest.approx([0.04, 0.08, 0.12])
+    assert [view.energy_at_next for view in views] == pytest.approx([0.08, 0.12, 0.12])
+    assert [view.time_to_next for view in views] == pytest.approx([0.01, 0.01, 0.0])
+    assert [view.confidence for view in views] == pytest.approx([0.1, 0.2, 0.3])
+    assert [view.macs for view in views] == [1000, 2000, 3000]
+
+
+def test_what_is_ahead_is_what_runs_and_what_cannot_be_left_out_before(house: House) -> None:
+    def ahead(priority: int) -> float:
+        return house.worker.seconds_ahead(house.model, priority, "default", inf)
+
+    assert ahead(9) == 0
+    with house.held(0) as held:
+        house.submit(UNSURE)
+        held.wait_until_running()
+        assert ahead(1) == pytest.approx(0.01)
+        house.submit(UNSURE, priority=3)
+        assert ahead(1) == pytest.approx(0.01)
+        assert ahead(3) == pytest.approx(0.02)
+        assert house.worker.jobs_of("tiny") == 2
+        assert house.worker.jobs_of("other") == 0
+
+
+def test_what_is_ahead_can_be_asked_while_exits_are_judged(house: House) -> None:
+    seen: list[float] = []
+
+    def look(view: ExitView) -> Decision:
+        seen.append(house.worker.seconds_ahead(house.model, 9, "default", inf))
+        return BoundsPolicy().decide(view)
+
+    house.use(Policy(look))
+    assert house.infer(UNSURE).reason == "final"
+    assert seen == [0.0, 0.0, 0.0]
+    assert house.counts.policy_failures == 0
+
+
+def test_what_segments_take_is_learnt(house: House) -> None:
+    house.network.seconds = [0.02, 0.02, 0.02]
+    for _ in range(40):
+        house.infer(UNSURE)
+    assert house.model.costs.slowdown.mean == pytest.approx(2, rel=0.05)
+    assert house.counts.runs[:3] == [("tiny", 0, 1), ("tiny", 1, 1), ("tiny", 2, 1)]
+
+
+def test_draining_waits_for_the_last_answer(house: House) -> None:
+    assert house.worker.drain(0)
+    with house.held(0) as held:
+        jobs = [house.submit(UNSURE) for _ in range(3)]
+        held.wait_until_running()
+        assert not house.worker.drain(0)
+    assert house.worker.drain(PATIENCE)
+    assert [job.future.result(PATIENCE).reason for job in jobs] == ["final"] * 3
+
+
+def test_closing_refuses_what_waits_and_answers_what_runs(house: House) -> None:
+    with house.held(0) as held:
+        running = house.submit(UNSURE)
+        held.wait_until_running()
+        waiting = [house.submit(UNSURE) for _ in range(3)]
+        closing = threading.Thread(target=house.worker.close)
+        closing.start()
+        for job in waiting:
+            with pytest.raises(Draining):
+                job.future.result(PATIENCE)
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
+    assert (running.future.result(PATIENCE).reason, running.exit) == ("cancelled", 0)
+    with pytest.raises(Draining):
+        house.submit(UNSURE)
+    house.worker.close()
+
+
+def test_every_answer_is_told_of_once(house: House) -> None:
+    for confidences in (SURE, UNSURE, SURE):
+        house.infer(confidences)
+    house.network.before = fail_at(0)
+    failed = house.submit(SURE)
+    with pytest.raises(BackendError):
+        failed.future.result(PATIENCE)
+    house.worker.close()
+    assert [result.request_id for result in house.counts.results] == ["r1", "r2", "r3"]
+
+
+def test_an_answer_is_told_of_before_it_leaves(house: House) -> None:
+    told: list[bool] = []
+    with house.held(0) as held:
+        job = house.submit(SURE)
+        held.wait_until_running()
+        job.future.add_done_callback(
+            lambda left: told.append(left.result() in house.counts.results)
+        )
+    house.worker.close()
+    assert told == [True]
+
+
+def test_numbers_that_are_not_finite_are_no_answer(house: House) -> None:
+    with pytest.raises(BackendError, match=r"exit 0 of .* no finite numbers"):
+        house.infer((nan, nan, nan))
+    later = house.infer((0.3, nan, nan))
+    assert (later.exit, later.reason) == (0, "cancelled")
+    assert house.infer(SURE).reason == "confident"
+
+
+def test_others_of_the_batch_keep_their_answers(house: House) -> None:
+    with house.held(0) as held:
+        house.submit(SURE)
+        held.wait_until_running()
+        jobs = [house.submit(confidences) for confidences in (SURE, (nan, nan, nan), SURE)]
+        held.release()
+    assert jobs[0].future.result(PATIENCE).reason == "confident"
+    with pytest.raises(BackendError):
+        jobs[1].future.result(PATIENCE)
+    assert jobs[2].future.result(PATIENCE).reason == "confident"
+    assert (0, 3) in house.network.batches
+
+
+def test_the_engine_outlives_what_goes_wrong_beside_an_answer(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("delen.engine.jobs.write_result", raises)
+        with pytest.raises(BackendError, match="ZeroDivisionError"):
+            house.infer(SURE)
+    assert house.infer(SURE).reason == "confident"
+    assert house.worker.drain(PATIENCE)
+    assert "lane 0 failed" in caplog.text
+
+
+def raises(*_: Any) -> None:
+    raise ZeroDivisionError

@@ -1,0 +1,290 @@
+"""Policies that raise, return rubbish or take long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf, nan
+from typing import Any
+
+import pytest
+
+from delen.core.dispatch import Manners, Ran, Task, Turn
+from delen.scheduler.core import Scheduler
+from delen.scheduler.model_view import ModelFigures
+from delen.scheduler.policy_guard import BUDGET, InRank
+
+MakeTask = Callable[..., Task]
+Choose = Callable[[Any], object]
+
+
+class Scripted:
+    """Says what ``choose`` makes of the waiting groups."""
+
+    name = "scripted"
+    manners = Manners(guards=False)
+
+    def __init__(self, choose: Choose) -> None:
+        self._choose = choose
+        self.asked = 0
+        self.saw: list[object] = []
+
+    def choose(self, now: float, waiting: Any, figures: Any) -> Any:
+        self.asked += 1
+        return self._choose([list(group) for group in waiting.values()])
+
+    def ran(self, now: float, ran: Ran) -> None:
+        self.saw.append(ran)
+
+    def ended(self, now: float, task: Task) -> None:
+        self.saw.append(task)
+
+
+def scheduler_with(choose: Choose, figures: ModelFigures) -> tuple[Scheduler, Scripted]:
+    policy = Scripted(choose)
+    scheduler = Scheduler(policy, InRank())
+    scheduler.learn_model("m", figures)
+    return scheduler, policy
+
+
+def fail(groups: Any) -> object:
+    raise RuntimeError("the policy is broken")
+
+
+def leave(groups: Any) -> object:
+    raise SystemExit(1)
+
+
+def change(groups: Any) -> object:
+    groups[0][0].segment = 7
+    return Turn(run=groups[0][:1])
+
+
+FOREIGN = Task(10_000, "m", "t", 0.0, 0, 2)
+RUBBISH: dict[str, Choose] = {
+    "it raises": fail,
+    "it ends the process": leave,
+    "it changes a task": change,
+    "a generator": lambda groups: Turn(run=(task for task in groups[0][:1])),  # type: ignore[arg-type]
+    "to refuse by a generator": lambda groups: Turn(refuse=iter(groups[0])),  # type: ignore[arg-type]
+    "nothing": lambda groups: None,
+    "no turn": lambda groups: "run them all",
+    "a task that does not wait": lambda groups: Turn(run=[FOREIGN]),
+    "what is no task": lambda groups: Turn(run=[1]),  # type: ignore[list-item]
+    "no sequence": lambda groups: Turn(run=5),  # type: ignore[arg-type]
+    "one task twice": lambda groups: Turn(run=[groups[0][0], groups[0][0]]),
+    "run and answer": lambda groups: Turn(run=[groups[0][0]], refuse=[groups[0][0]]),
+    "two groups": lambda groups: Turn(run=[groups[0][0], groups[1][0]]),
+    "too many": lambda groups: Turn(run=groups[0]),
+    "an answer of none": lambda groups: Turn(answer=[groups[0][0]]),
+    "to refuse what has an answer": lambda groups: Turn(refuse=[groups[1][0]]),
+    "to wait for ever": lambda groups: Turn(),
+    "to wait for the past": lambda groups: Turn(wake=-1.0),
+    "to wait for no time": lambda groups: Turn(wake=nan),
+}
+
+
+@pytest.mark.parametrize("choose", RUBBISH.values(), ids=RUBBISH.keys())
+def test_rubbish_is_counted_and_the_default_decides(
+    choose: Choose, figures: ModelFigures, make_task: MakeTask
+) -> None:
+    scheduler, policy = scheduler_with(choose, figures)
+    tasks = [make_task() for _ in range(20)]
+    for task in [*tasks, make_task(segment=1, exit=0)]:
+        scheduler.add(0.0, task)
+    orders = scheduler.next(0.0)
+    assert orders.run is not None
+    assert orders.run.tasks == tuple(tasks[:8])
+    assert scheduler.failures == 1
+    (failure,) = scheduler.fetch_report()
+    assert failure.policy == "scripted"
+    assert failure.call == "choose"
+    assert failure.problem
+    scheduler.ran(0.1, orders.run, 0.1)
+    scheduler.next(0.1)
+    assert policy.asked == 2
+    assert scheduler.failures == 2
+    assert scheduler.fetch_report() == [], "it is reported once"
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+def test_what_raises_when_told_is_contained_too(
+    error: type[BaseException], figures: ModelFigures, make_task: MakeTask
+) -> None:
+    class Deaf(InRank):
+        name = "deaf"
+
+        def ran(self, now: float, ran: Ran) -> None:
+            raise error("not now")
+
+        def ended(self, now: float, task: Task) -> None:
+            raise error("nor now")
+
+    scheduler = Scheduler(Deaf(), InRank())
+    scheduler.learn_model("m", figures)
+    task = make_task()
+    scheduler.add(0.0, task)
+    batch = scheduler.next(0.0).run
+    assert batch is not None
+    scheduler.ran(0.1, batch, 0.1)
+    scheduler.end(0.1, task)
+    assert scheduler.failures == 2
+    assert [failure.call for failure in scheduler.fetch_report()] == ["ran"]
+
+
+def test_a_default_that_fails_as_well_leaves_the_order_of_rank(
+    figures: ModelFigures, make_task: MakeTask
+) -> None:
+    scheduler = Scheduler(Scripted(fail), Scripted(fail))
+    scheduler.learn_model("m", figures)
+    late, early = make_task(deadline=2.0), make_task(deadline=1.0)
+    scheduler.add(0.0, late)
+    scheduler.add(0.0, early)
+    orders = scheduler.next(0.0)
+    assert orders.run is not None
+    assert orders.run.tasks == (early, late)
+    assert scheduler.failures == 2
+
+
+def test_a_policy_that_takes_50_ms_is_given_up(figures: ModelFigures, make_task: MakeTask) -> None:
+    scheduler, policy = scheduler_with(lambda groups: Turn(run=groups[0][:1]), figures)
+    assert scheduler.manners == Scripted.manners
+    for _ in range(5):
+        scheduler.add(0.0, make_task())
+        batch = scheduler.next(0.0).run
+        assert batch is not None
+        scheduler.decision_took(0.05)
+        scheduler.ran(0.0, batch, 0.01)
+        scheduler.end(0.0, batch.tasks[0])
+    assert policy.asked == 3
+    assert scheduler.failures == 3
+    assert scheduler.policy == "in_rank"
+    assert scheduler.manners == Manners()
+    (failure,) = scheduler.fetch_report()
+    assert "50 ms" in failure.problem
+
+
+def test_a_decision_that_was_slow_once_is_forgiven(
+    figures: ModelFigures, make_task: MakeTask
+) -> None:
+    scheduler, policy = scheduler_with(lambda groups: Turn(run=groups[0][:1]), figures)
+    for number in range(2000):
+        scheduler.add(0.0, make_task())
+        batch = scheduler.next(0.0).run
+        assert batch is not None
+        scheduler.decision_took(0.05 if number % 400 == 0 else BUDGET / 2)
+        scheduler.ran(0.0, batch, 0.01)
+        scheduler.end(0.0, batch.tasks[0])
+    assert policy.asked == 2000
+    assert scheduler.policy == "scripted"
+
+
+def test_a_policy_is_asked_again_though_it_wants_to_wait_for_an_hour(
+    figures: ModelFigures, make_task: MakeTask
+) -> None:
+    scheduler, _ = scheduler_with(lambda groups: Turn(wake=3600.0), figures)
+    scheduler.add(0.0, make_task(deadline=inf))
+    orders = scheduler.next(0.0)
+    assert orders.run is None
+    assert orders.wake == 1.0
+
+
+def test_a_key_press_is_not_contained(figures: ModelFigures, make_task: MakeTask) -> None:
+    def interrupt(groups: Any) -> object:
+        raise KeyboardInterrupt
+
+    scheduler, _ = scheduler_with(interrupt, figures)
+    scheduler.add(0.0, make_task())
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.next(0.0)
+
+
+def test_what_is_held_back_again_and_again_runs_after_a_second(
+    figures: ModelFigures, make_task: MakeTask
+) -> None:
+    """It says each time that it wants to be asked in 50 ms."""
+    now = [0.0]
+    scheduler, policy = scheduler_with(lambda groups: Turn(wake=now[0] + 0.05), figures)
+    task = make_task()
+    scheduler.add(0.0, task)
+    while (orders := scheduler.next(now[0])).run is None:
+        now[0] = orders.wake
+    assert now[0] == pytest.approx(1.0)
+    assert policy.asked == 21
+    assert orders.run.tasks == (task,)
+    assert scheduler.failures == 1
+    scheduler.ran(1.1, orders.run, 0.1)
+    scheduler.end(1.1, task)
+    now[0] = 5.0
+    scheduler.add(5.0, make_task())
+    assert scheduler.next(5.0).run is None, "another second begins"
+
+
+def test_nothing_is_held_back_beyond_the_time_when_it_has_to_start(
+    figures: ModelFigures, make_task: MakeTask
+) -> None:
+    now = [0.0]
+    scheduler, _ = scheduler_with(lambda groups: Turn(wake=now[0] + 0.5), figures)
+    gone, urgent = make_task(deadline=0.05), make_task(deadline=0.1)
+    scheduler.add(0.0, make_task())
+    scheduler.add(0.0, gone)
+    assert scheduler.next(0.0).wake == pytest.approx(0.04)
+    scheduler.remove(0.0, gone.id)
+    assert scheduler.next(0.0).wake == pytest.approx(0.5)
+    scheduler.add(0.0, urgent)
+    orders = scheduler.next(0.0)
+    assert orders.wake == pytest.approx(0.09)
+    now[0] = orders.wake
+    run = scheduler.next(now[0]).run
+    assert run is not None
+    assert urgent in run.tasks
+    assert scheduler.failures == 1
+
+
+def test_a_hold_that_what_waited_did_not_outlive_is_over(
+    figures: ModelFigures, make_task: MakeTask
+) -> None:
+    now = [0.0]
+    scheduler, _ = scheduler_with(lambda groups: Turn(wake=now[0] + 0.05), figures)
+    cancelled = make_task()
+    scheduler.add(0.0, cancelled)
+    scheduler.next(0.0)
+    scheduler.remove(0.1, cancelled.id)
+    now[0] = 7.0
+    scheduler.add(7.0, make_task())
+    assert scheduler.next(7.0).run is None
+    assert scheduler.failures == 0
+
+
+def test_to_wait_for_the_past_is_rubbish_while_another_lane_runs_too(
+    figures: ModelFigures, make_task: MakeTask
+) -> None:
+    turns = [Turn(run=[]), Turn(wake=1.0)]
+    scheduler = Scheduler(Scripted(lambda groups: turns.pop()), InRank(), lanes=2)
+    scheduler.learn_model("m", figures)
+    scheduler.add(1.0, make_task())
+    scheduler.add(1.0, make_task(segment=1, exit=0))
+    assert scheduler.next(1.0).run is not None
+    assert scheduler.failures == 1
+    waits = scheduler.next(1.0)
+    assert waits.run is None, "the end of the batch that runs is awaited"
+    assert waits.wake == 2.0
+    assert scheduler.failures == 1
+
+
+def test_a_policy_to_which_telling_takes_50_ms_is_given_up(
+    figures: ModelFigures, make_task: MakeTask
+) -> None:
+    scheduler, policy = scheduler_with(lambda groups: Turn(run=groups[0][:1]), figures)
+    for _ in range(8):
+        scheduler.add(0.0, make_task())
+        batch = scheduler.next(0.0).run
+        assert batch is not None
+        scheduler.decision_took(BUDGET / 2)
+        scheduler.ran(0.0, batch, 0.01)
+        scheduler.telling_took(0.05)
+        scheduler.end(0.0, batch.tasks[0])
+        scheduler.telling_took(BUDGET / 2)
+    assert policy.asked == 4
+    assert scheduler.failures == 4
+    (failure,) = scheduler.fetch_report()
+    assert "50 ms" in failure.problem

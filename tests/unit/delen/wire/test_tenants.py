@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from delen.core.energy_status import KEPT, Budget, TenantChanges, TenantStatus
+from delen.core.fairness import Fairness
+from delen.errors import InvalidInput, UnknownField
+from delen.wire.tenants import (
+    fairness_to_json,
+    parse_tenant_changes,
+    tenant_changes_to_json,
+    tenant_to_json,
+)
+
+
+def plain(document: dict[str, Any]) -> dict[str, Any]:
+    """``document`` as it comes out at the other end."""
+    back: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False))
+    return back
+
+
+def test_a_tenant_shows_what_is_set_and_what_it_got() -> None:
+    tenant = TenantStatus(
+        Budget(50.0, 60.0), -0.5, 30.0, 2.0, 400, {"overloaded": 5, "infeasible_bound": 2}, 0.1,
+        weight=2.0, priority=3, missed={"latency": 4}, seconds=12.5, share=0.25, is_behind=True,
+    )  # fmt: skip
+    assert plain(tenant_to_json(tenant)) == {
+        "weight": 2.0,
+        "priority": 3,
+        "budget": {"energy_j": 50.0, "period_s": 60.0, "balance_j": -0.5},
+        "requests": 407,
+        "answers": 400,
+        "refused": 7,
+        "refused_why": {"overloaded": 5, "infeasible_bound": 2},
+        "missed": {"latency": 4, "accuracy": 0, "energy": 0},
+        "energy_j": {"attributed": 30.0, "estimated": 2.0},
+        "price_per_j": 0.1,
+        "device": {"seconds": 12.5, "share": 0.25, "behind": True},
+    }
+    assert tenant_to_json(dataclasses.replace(tenant, budget=None, balance=None))["budget"] is None
+
+
+def test_a_fairness_that_is_unknown_is_null() -> None:
+    assert plain(fairness_to_json(Fairness(0.5, None))) == {"time": 0.5, "energy": None}
+
+
+kept = st.just(KEPT) | st.none()
+changes = st.builds(
+    TenantChanges,
+    kept | st.builds(Budget, st.floats(1e-6, 1e6), st.floats(5.0, 1e6)),
+    kept | st.floats(0.001, 1000.0),
+    kept | st.integers(1, 9),
+)
+
+
+@given(changes.filter(lambda made: made != TenantChanges()))
+def test_changes_come_back_as_they_were_sent(made: TenantChanges) -> None:
+    assert parse_tenant_changes(plain(tenant_changes_to_json(made))) == made
+
+
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        ({}, "energy_budget"),
+        ({"energy_budget": 5}, "energy_budget"),
+        ({"energy_budget": {}}, "energy_j"),
+        ({"energy_budget": {"energy_j": 5}}, "period_s"),
+        ({"energy_budget": {"energy_j": 0, "period_s": 60}}, "energy_j"),
+        ({"energy_budget": {"energy_j": 5, "period_s": "60"}}, "period_s"),
+        ({"energy_budget": {"energy_j": 5, "period_s": 4.9}}, "period_s"),
+        ({"energy_budget": {"energy_j": 5, "period_s": 1e9}}, "period_s"),
+        ({"weight": 0}, "weight"),
+        ({"weight": -1}, "weight"),
+        ({"weight": 1e-4}, "weight"),
+        ({"weight": 1001}, "weight"),
+        ({"weight": "2"}, "weight"),
+        ({"weight": True}, "weight"),
+        ({"priority": 0}, "priority"),
+        ({"priority": 10}, "priority"),
+        ({"priority": 2.5}, "priority"),
+        ({"weight": 2, "priority": "first"}, "priority"),
+    ],
+)
+def test_a_wrong_change_is_refused_by_name(document: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInput, match=field) as caught:
+        parse_tenant_changes(document)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"energy_budget": {"energy_j": 5, "period_s": 60, "burst_j": 5}},
+        {"energy_budget": None, "weights": 2},
+        {"rank": 1},
+    ],
+)
+def test_what_is_not_known_is_refused(document: dict[str, Any]) -> None:
+    with pytest.raises(UnknownField, match="known: "):
+        parse_tenant_changes(document)
