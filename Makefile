@@ -2,8 +2,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
+EXTRAS := daemon,train,wav2vec2,plot,test,check
+# constraints/py311.txt holds the tested versions for Python 3.11, and so on. For a Python without
+# a file pip takes the newest versions within the bounds of setup.py. `make constraints` moves the
+# file of this Python to these; run `make test` before you commit it.
+minor = $(shell $(1) -c 'import sys; print("py%d%d" % sys.version_info[:2])')
+TESTED = $(wildcard constraints/$(call minor,$(BIN)/python).txt)
+INSTALL = $(PIP) install -q $(TESTED:%=-c %)
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-.PHONY: serve test zoo check bench plot clean
+.PHONY: serve test zoo check bench plot constraints clean
 .DELETE_ON_ERROR:
 
 serve: $(VENV)/.daemon ## install what serving needs and start the daemon
@@ -31,13 +38,25 @@ plot: $(VENV)/.test ## docs/exits.png from this machine's own profile
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.daemon: setup.py delen/version.py | $(VENV)/bin/python
-	$(PIP) install -q -e '.[daemon]'
+$(VENV)/.daemon: setup.py delen/version.py $(wildcard constraints/*.txt) | $(VENV)/bin/python
+	@$(if $(TESTED),,echo "constraints/ has no versions for this Python: installing the newest")
+	$(INSTALL) -e '.[daemon]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.daemon
-	$(PIP) install -q -e '.[daemon,train,wav2vec2,plot,test,check]'
+	$(INSTALL) -e '.[$(EXTRAS)]'
 	touch $@
+
+constraints: FRESH := build/constraints
+constraints: ## move the tested versions to the newest within the bounds of setup.py
+	$(PYTHON) -m venv --clear $(FRESH)
+	$(FRESH)/bin/pip --disable-pip-version-check install -q -e '.[$(EXTRAS)]'
+	$(FRESH)/bin/pip freeze --exclude-editable > $(FRESH)/frozen
+	mkdir -p $@
+	(echo "# What make serve and make test install on this minor version of Python. make constraints"; \
+	 echo "# moves it, make test tests it. Resolved by $$($(PYTHON) -V) on $$(uname -sm)."; \
+	 sed -n 's/^\([A-Za-z0-9._-]*==[^+ ]*\).*/\1/p' $(FRESH)/frozen) > $@/$(call minor,$(PYTHON)).txt
+	rm -rf $(FRESH)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

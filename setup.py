@@ -7,6 +7,10 @@ TOP = ["delen", "api", "policies", "power", "multiexit_models"]
 version: dict[str, str] = {}
 exec(Path("delen/version.py").read_text(), version)
 
+# A library has an upper bound where the code builds on its internals.
+CHEROOT = "cheroot>=10.0,<12"
+TORCH = "torch>=2.9,<2.15"
+
 setup(
     name="delen",
     version=version["VERSION"],
@@ -26,7 +30,7 @@ setup(
     extras_require={
         "daemon": [
             "flask>=3.0",
-            "cheroot>=10.0",
+            CHEROOT,
             "onnxruntime>=1.17",
             "pillow>=10.0",
             "prometheus-client>=0.20",
@@ -34,27 +38,27 @@ setup(
         ],
         "jetson": [
             "flask>=3.0",
-            "cheroot>=10.0",
+            CHEROOT,
             "onnxruntime-gpu>=1.17",
             "pillow>=10.0",
             "prometheus-client>=0.20",
             "tomli>=2.0; python_version < '3.11'",
-            "jetson-stats>=4.2",
+            "jetson-stats>=4.2,<8",
         ],
         "nvml": ["nvidia-ml-py>=12.535"],
-        "torch": ["torch>=2.9"],
+        "torch": [TORCH],
         "train": [
-            "torch>=2.9",
+            TORCH,
             "torchvision",
             "onnx",
             "onnxscript",
-            "onnxruntime>=1.17",
+            "onnxruntime>=1.17,<1.33",  # precision.py calls its quantiser's own parts
             "pillow>=10.0",
             "scipy>=1.10",
             "matplotlib>=3.8",
             "tqdm",
         ],
-        "wav2vec2": ["transformers>=4.50"],
+        "wav2vec2": ["transformers>=4.50,<6"],
         "plot": ["matplotlib>=3.8"],
         "test": [
             "pytest>=8.0",
@@ -65,7 +69,7 @@ setup(
             "onnx",
             "scikit-learn>=1.4",
             "timm>=1.0",
-            "jetson-stats>=7.2",
+            "jetson-stats>=7.2,<8",
             "nvidia-ml-py>=12.535",
         ],
         "check": ["ruff==0.14.*", "mypy>=1.11", "import-linter>=2.0"],

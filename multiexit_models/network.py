@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -48,23 +49,26 @@ def set_memory_format(module: nn.Module, memory_format: torch.memory_format) -> 
 
 
 @contextmanager
-def unfused(module: nn.Module) -> Iterator[None]:
-    """torch's fused transformer layers and LSTMs are off: the counter does not see into them."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    has_lstm = any(isinstance(layer, nn.LSTM) for layer in module.modules())
-    switch: Any = torch.backends.mkldnn.set_flags
-    onednn = switch(_enabled=False) if has_lstm else None
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-        if onednn is not None:
-            switch(_enabled=onednn[0])
+def counting(module: nn.Module) -> Iterator[FlopCounterMode]:
+    """torch's counter, while ``module`` computes in steps that the counter knows.
+
+    It knows neither fused transformer layers, nor oneDNN's LSTM, nor every attention kernel. As
+    math, attention is two matrix products.
+    """
+    with ExitStack() as switched:
+        switched.callback(
+            torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled()
+        )
+        torch.backends.mha.set_fastpath_enabled(False)
+        switched.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if any(isinstance(layer, nn.LSTM) for layer in module.modules()):
+            onednn: Any = torch.backends.mkldnn.flags
+            switched.enter_context(onednn(enabled=False, allow_tf32=None))
+        yield switched.enter_context(FlopCounterMode(display=False))
 
 
 def _count_macs(module: nn.Module, inputs: Tensor) -> tuple[int, Tensor]:
-    with torch.no_grad(), unfused(module), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), counting(module) as counter:
         outputs = module(inputs)
     return counter.get_total_flops() // 2, outputs
 

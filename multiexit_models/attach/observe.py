@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from delen.errors import InvalidInput
 from multiexit_models.attach.trace import mode
-from multiexit_models.network import unfused as unfused
+from multiexit_models.network import counting
 
 BATCHES = (2, 3)  # two sizes tell what changes with the batch; a batch of 1 would broadcast
 UNKNOWN = object()
@@ -72,12 +72,7 @@ def observe(module: fx.GraphModule, sample: Tensor) -> Observed:
     """
     runs = []
     for size in BATCHES:
-        with (
-            torch.no_grad(),
-            mode(module, False),
-            unfused(module),
-            FlopCounterMode(display=False) as counter,
-        ):
+        with torch.no_grad(), mode(module, False), counting(module) as counter:
             observer = _Observer(module, counter)
             try:
                 observer.run(sample.repeat(size, *(1 for _ in sample.shape[1:])))

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="networks need torch: delen[train]")
 
+from torch.nn import functional as F  # noqa: E402
+
+from multiexit_models.attach.observe import observe  # noqa: E402
+from multiexit_models.attach.trace import trace  # noqa: E402
 from multiexit_models.network import (  # noqa: E402
     MultiExitNetwork,
     cumulative_macs,
@@ -36,13 +42,111 @@ def test_macs_of_a_known_convolution() -> None:
     assert macs_per_stage(network, torch.zeros(1, 3, 10, 10)) == ([8 * 3 * 9 * 100], [8 * 5])
 
 
-def test_macs_of_fused_layers_are_seen() -> None:
-    transformer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
-    network = MultiExitNetwork([transformer], [torch.nn.Flatten()])
-    projections, attention, feed_forward = 4 * 16 * 16, 2 * 10 * 16, 2 * 16 * 32
-    expected = 10 * (projections + attention + feed_forward)
-    assert macs_per_stage(network, torch.zeros(1, 10, 16)) == ([expected], [0])
-    assert torch.backends.mha.get_fastpath_enabled()
+TOKENS, WIDTH = 10, 16
+ATTENTION = 2 * TOKENS * TOKENS * WIDTH
+PROJECTIONS = 4 * TOKENS * WIDTH * WIDTH
+FEED_FORWARD = 2 * TOKENS * WIDTH * 2 * WIDTH
+
+
+def macs_of(module: torch.nn.Module) -> int:
+    network = MultiExitNetwork([module], [torch.nn.Flatten()])
+    [macs], _ = macs_per_stage(network, torch.zeros(1, TOKENS, WIDTH))
+    return macs
+
+
+class Attention(torch.nn.Module):
+    """``scaled_dot_product_attention`` of four heads, ``share`` of which have one key."""
+
+    def __init__(self, share: int = 1, **options: object) -> None:
+        super().__init__()
+        self.share, self.options = share, options
+
+    def forward(self, features):
+        queries = features.view(-1, TOKENS, 4, WIDTH // 4).transpose(1, 2)
+        keys = queries[:, :: self.share]
+        return F.scaled_dot_product_attention(queries, keys, keys, **self.options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"attn_mask": torch.ones(TOKENS, TOKENS, dtype=torch.bool)},
+        {"is_causal": True},
+        {"dropout_p": 0.1},
+        {"share": 2, "enable_gqa": True},
+        {"share": 4, "enable_gqa": True, "is_causal": True},
+    ],
+    ids=str,
+)
+def test_macs_of_attention_are_seen(options: dict) -> None:
+    assert macs_of(Attention(**options)) == ATTENTION
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_macs_of_multihead_attention_are_seen(train: bool, need_weights: bool) -> None:
+    class SelfAttention(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = torch.nn.MultiheadAttention(WIDTH, 2, batch_first=True)
+
+        def forward(self, features):
+            return self.attention(features, features, features, need_weights=need_weights)[0]
+
+    assert macs_of(SelfAttention().train(train)) == PROJECTIONS + ATTENTION
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("layers", [0, 2], ids=["layer", "encoder of 2"])
+def test_macs_of_transformer_layers_are_seen(train: bool, dropout: float, layers: int) -> None:
+    layer = torch.nn.TransformerEncoderLayer(WIDTH, 2, 2 * WIDTH, dropout, batch_first=True)
+    module = torch.nn.TransformerEncoder(layer, layers) if layers else layer
+    each = PROJECTIONS + ATTENTION + FEED_FORWARD
+    assert macs_of(module.train(train)) == max(1, layers) * each
+
+
+def test_macs_of_attention_are_seen_where_a_network_is_cut() -> None:
+    observed = observe(trace(Attention()).module, torch.zeros(1, TOKENS, WIDTH))
+    assert sum(observed.macs.values()) == ATTENTION
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("enabled", [False, True])
+def test_counting_leaves_torch_as_it_was(fails: bool, enabled: bool) -> None:
+    class Failing(torch.nn.LSTM):
+        def forward(self, features):
+            assert not torch.backends.mha.get_fastpath_enabled()
+            assert not torch.backends.cuda.flash_sdp_enabled()
+            assert not torch.backends.mkldnn.enabled
+            if fails:
+                raise RuntimeError("no such layer")
+            return features
+
+    def switches() -> tuple[bool, ...]:
+        return (
+            torch.backends.mha.get_fastpath_enabled(),
+            torch.backends.cuda.flash_sdp_enabled(),
+            torch.backends.cuda.mem_efficient_sdp_enabled(),
+            torch.backends.cuda.math_sdp_enabled(),
+            torch.backends.cuda.cudnn_sdp_enabled(),
+            torch.backends.mkldnn.enabled,
+        )
+
+    before = switches()
+    torch.backends.mha.set_fastpath_enabled(enabled)
+    torch.backends.cuda.enable_flash_sdp(enabled)
+    torch.backends.mkldnn.set_flags(enabled)
+    try:
+        chosen = switches()
+        with pytest.raises(RuntimeError, match="no such layer") if fails else nullcontext():
+            macs_of(Failing(WIDTH, WIDTH))
+        assert switches() == chosen
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before[0])
+        torch.backends.cuda.enable_flash_sdp(before[1])
+        torch.backends.mkldnn.set_flags(before[-1])
 
 
 def test_macs_of_an_lstm_are_seen() -> None:
