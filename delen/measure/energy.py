@@ -58,7 +58,7 @@ def measure_energy(
 ) -> tuple[Profile, tuple[str, ...]]:
     """``profile`` with the energies of each segment at ``measured_batches``, and notes on them.
 
-    ``steady``, ``clock`` and ``wait`` are those of ``power.blocks.BlockRunner``. Raises
+    ``steady``, ``clock`` and ``wait`` are those of ``power.metering.blocks.BlockRunner``. Raises
     ProfileError where the blocks cannot be used, ConfigError for a batch that was not profiled.
     """
     inputs = noise_inputs(bundle)

@@ -1,7 +1,7 @@
 """Which joules of a measured window belong to which request.
 
 Readings are regressed on what the works that ran are predicted to show in them, through the
-sensor's own response (power/response.py); the factors that come of it (power/belief.py) correct
+sensor's own response (response.py); the factors that come of it (belief.py) correct
 the predictions. A request is given its works' corrected energy as the sensor showed it, so that
 windows see each joule once; what is left of the measurement is the device's idle power, or other
 programs'. Pure: no clock, no thread, no file.

@@ -45,7 +45,7 @@ def evaluate(blocks: Sequence[Block], plan: BlockPlan, polled: float) -> BlockEn
     delay, as found from the blocks' own rises, which leaves 0.7 % of a step to a first-order lag.
     Idle power is taken from both sides of a block and interpolated to its middle. A segment's
     joules are the difference of two exits. Exits that cost less than an earlier one, by noise,
-    are levelled with it (``power.bootstrap.rising``), in every resample too; ``notes`` says so.
+    are levelled with it (``bootstrap.rising``), in every resample too; ``notes`` says so.
 
     Raises ProfileError, with the figures and a remedy, when the blocks are too short for the
     sensor, when an interval is wider than ``plan.spread``, and when a deeper exit takes so much

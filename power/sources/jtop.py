@@ -1,6 +1,6 @@
 """jtop: the readings of a jetson-stats server, for where its files are not this user's to read.
 
-Optional extra ``jetson``; ``power.jtop_client`` has what its client needs mended.
+Optional extra ``jetson``; ``power.sources.jtop_client`` has what its client needs mended.
 """
 
 from __future__ import annotations

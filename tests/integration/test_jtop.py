@@ -268,9 +268,9 @@ def test_its_import_is_lazy_and_leaves_multiprocessing_alone() -> None:
     code = (
         "import multiprocessing, sys\n"
         "multiprocessing.set_start_method('spawn')\n"
-        "import power.probe\n"
+        "import power.sources.probe\n"
         "assert not {'jtop', 'pynvml'} & set(sys.modules), 'imported early'\n"
-        "import power.jtop_client\n"
+        "import power.sources.jtop_client\n"
         "assert multiprocessing.get_start_method() == 'spawn'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)

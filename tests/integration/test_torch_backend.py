@@ -151,8 +151,8 @@ WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None
 import delen
-from delen.assembly import Assembler
-from delen.bundle import load_bundle
+from delen.daemon.build_model import Assembler
+from delen.bundle.manifest import load_bundle
 from delen.engine.backends.choose import BundleBackends
 
 backends = BundleBackends("cpu", 1)

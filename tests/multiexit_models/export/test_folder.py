@@ -66,7 +66,7 @@ def test_killed_process_leaves_no_half_folder(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from multiexit_models.folder import whole_folder\n"
+        "from multiexit_models.export.folder import whole_folder\n"
         "with whole_folder(Path(sys.argv[1]), False) as folder:\n"
         "    (folder / 'segment0.onnx').write_bytes(b'half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -60,7 +60,7 @@ def test_certificates_cost_more_where_they_are_harder(made: list[Any]) -> None:
 
 
 def test_a_draw_is_judged_as_the_planner_would(guarantee: Any, table: Calibration) -> None:
-    """The vectorised study and policies.thresholds choose the same, draw by draw."""
+    """The vectorised study and policies.plan.thresholds choose the same, draw by draw."""
     samples = 800
     accuracy, agreement = guarantee.studies(table, MACS)
     drawn = np.random.default_rng(0).integers(0, table.samples, samples)
