@@ -22,7 +22,7 @@ from api.metrics.tenants import TenantCollector
 from api.openapi.document import document as openapi_document
 from api.parse import read_body, read_feedback, read_infer, read_json, read_plan, refuse_large_body
 from api.reply import Answer, reply
-from api.server.deferred import ARRIVED, PROCESSOR, SURPLUS, Later
+from api.server.deferred import ARRIVED, PROCESSOR, SURPLUS, DeferredResponse
 from delen.core.energy_status import EnergyService
 from delen.engine.job import Job
 from delen.engine.runtime import Runtime
@@ -135,7 +135,7 @@ class _Views:
             self._cancel(jobs)
             raise
         self._runtime.hand_over()
-        return Later(
+        return DeferredResponse(
             [job.future for job in jobs],
             lambda: self._answer(jobs, asked.is_batch, environ),
             lambda: self._cancel(jobs),
@@ -203,7 +203,7 @@ class _Views:
                 "energy": None if profile.energy is None else metering_to_json(profile.energy),
                 "stale": loaded.costs.stale,
             }
-            description["guarantee"] = guarantee_to_json(loaded.watch.status())
+            description["guarantee"] = guarantee_to_json(loaded.monitor.status())
         segments, memory = self._runtime.segments(name), self._runtime.memory()
         if segments is not None and memory is not None:
             description["memory"] = memory_to_json(segments, memory)
@@ -240,7 +240,7 @@ class _Views:
         exposition = self._service.metrics.exposition(
             {name: model.costs.slowdown.mean for name, model in models if model is not None},
             {name: self._runtime.jobs(name) for name, model in models if model is not None},
-            {name: model.watch.holds for name, model in models if model is not None},
+            {name: model.monitor.holds for name, model in models if model is not None},
         )
         return Response(exposition, content_type=CONTENT_TYPE)
 

@@ -20,9 +20,9 @@ from delen.core.bounds import Bounds
 from delen.core.plan import Plan
 from delen.core.result import EnergyKind
 from delen.core.work import Share, Work
-from delen.energy.admission import ControllerDesk
+from delen.energy.admission import ControllerAdmission
 from delen.errors import BudgetExhausted, Overloaded
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.profile.profile import Device, Profile, Quantiles, SegmentCost
 from policies.energy.api import EnergyController
 from policies.energy.constraint import PowerView
@@ -121,13 +121,13 @@ class Loop:
         self.controller = controller
         self.attributor = Attributor(machine.static)
         self.attributor.trust(MODEL, 0.05)
-        self.desk = ControllerDesk(controller, clock=lambda: self.now)
+        self.admission = ControllerAdmission(controller, clock=lambda: self.now)
         self._machine = machine
         self._table = table
         self._planner = planner
         self._rng = np.random.default_rng([seed, 7])
         self._sensor = Sensor(sensor.window, sensor.lag, quantum=0.0, noise=0.0)
-        self._costs = Costs(_profile(machine), Account(self.attributor), 0.99)
+        self._costs = CostModel(_profile(machine), Account(self.attributor), 0.99)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._free = 0.0
@@ -162,7 +162,7 @@ class Loop:
     def _arrive(self, tenant: str) -> None:
         plan = partial(self.plan, max(0.0, self._free - self.now))
         try:
-            admitted = self.desk.admit(tenant, plan(self.desk.price(tenant)), plan)
+            admitted = self.admission.admit(tenant, plan(self.admission.price(tenant)), plan)
         except (BudgetExhausted, Overloaded) as refusal:
             self.log.refused[tenant].append((self.now, refusal.retry_after))
             return
@@ -202,8 +202,8 @@ class Loop:
         request.estimated += work.joules * self.attributor.factor(MODEL, work.segment)
 
     def _answer(self, request: _Request) -> None:
-        self.desk.ended(request.share, request.reserved, request.estimated, None)
-        self.desk.drain()
+        self.admission.ended(request.share, request.reserved, request.estimated, None)
+        self.admission.drain()
         request.ended = True
         self.log.answered[request.share.tenant].append((self.now, request.right))
 

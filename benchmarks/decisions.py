@@ -22,10 +22,10 @@ from benchmarks.common import Figure, report
 from delen.bundle.calibration import Calibration
 from delen.core.dispatch import DispatchPolicy, Task
 from delen.daemon.settings import DEFAULT_DISPATCH
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.profile.profile import Device, Profile, Quantiles, SegmentCost
 from delen.scheduler.core import Scheduler
-from delen.scheduler.model_view import ModelFigures
+from delen.scheduler.model_view import ScheduledModel
 from delen.simulate.energy_account import PaperAccount
 from delen.simulate.population import synthetic
 from policies.plugins import DISPATCH_POLICIES, find_plugin, plugin_names
@@ -42,7 +42,7 @@ _EXITS = 5
 _MAX_BATCH = 8
 
 
-def _figures() -> ModelFigures:
+def _figures() -> ScheduledModel:
     def cost(batch: int) -> SegmentCost:
         median = 1e-3 * (0.4 + 0.6 * batch)
         quantiles = Quantiles(median, 1.1 * median, 1.2 * median, 1.4 * median)
@@ -58,7 +58,7 @@ def _figures() -> ModelFigures:
         segments=tuple({batch: cost(batch) for batch in (1, _MAX_BATCH)} for _ in range(_EXITS)),
     )
     calibration: Calibration = synthetic((0.7, 0.75, 0.8, 0.84, 0.86), 2000, 0).calibration()
-    return ModelFigures(Costs(profile, PaperAccount(None), 0.99), calibration, _MAX_BATCH)
+    return ScheduledModel(CostModel(profile, PaperAccount(None), 0.99), calibration, _MAX_BATCH)
 
 
 class _Queue:
@@ -95,10 +95,10 @@ class _Queue:
     def turn(self) -> tuple[float, float]:
         """Seconds of one decision, and of the scheduler in the whole turn."""
         began = time.perf_counter()
-        orders = self._scheduler.next(self._now)
+        decision = self._scheduler.next(self._now)
         decision = time.perf_counter() - began
-        run = orders.run
-        gone = len(orders.answer) + len(orders.late) + len(orders.refuse)
+        run = decision.run
+        gone = len(decision.answer) + len(decision.overdue) + len(decision.refuse)
         self._now += 1e-3
         coming = [self._make() for _ in range(gone + (len(run.tasks) if run else 0))]
         began = time.perf_counter()

@@ -17,7 +17,7 @@ from delen.bundle.manifest import load_bundle
 from delen.daemon.build_model import SHIPPED_BUNDLES
 from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.errors import ConfigError
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.profile.reader import load_profile
 from delen.scheduler.plan_cache import Plans
 from delen.sdk.address import default_state
@@ -111,7 +111,7 @@ def kinds_here() -> tuple[str, ...]:
 def apps_of(cell: Cell, model: SimulatedModel, duration: float) -> tuple[App, ...]:
     """The tenants of ``cell``. A recording is gone through once in ``duration`` seconds, by all
     tenants together."""
-    costs = Costs(model.profile, model.account, model.level)
+    costs = CostModel(model.profile, model.account, model.level)
     rate, points = cell.load / _full(costs), model.planner.points(costs)
     for kind in KINDS:
         if cell.kind == kind:
@@ -126,7 +126,7 @@ def apps_of(cell: Cell, model: SimulatedModel, duration: float) -> tuple[App, ..
 
 def trace_of(cell: Cell, model: SimulatedModel, size: Size, seed: int) -> Trace:
     """The requests of ``cell``, the same for every policy."""
-    full = _full(Costs(model.profile, model.account, model.level))
+    full = _full(CostModel(model.profile, model.account, model.level))
     duration = max(size.seconds, size.requests * full / cell.load)
     return make_trace(apps_of(cell, model, duration), duration, seed)
 
@@ -148,7 +148,7 @@ def play(cell: Cell, seed: int, size: Size, policies: Sequence[str]) -> dict[str
     model = model_of(cell.device)
     models = {model.name: model}
     trace, settings = trace_of(cell, model, size, seed), RunSettings(seed=seed)
-    idle = spread_out(trace, _IDLE * _full(Costs(model.profile, model.account, model.level)))
+    idle = spread_out(trace, _IDLE * _full(CostModel(model.profile, model.account, model.level)))
     return {
         **cell._asdict(),
         "seed": seed,
@@ -162,7 +162,7 @@ def play(cell: Cell, seed: int, size: Size, policies: Sequence[str]) -> dict[str
 
 def deepest_accuracy(trace: Trace, model: SimulatedModel, seed: int) -> float:
     """Of ``trace`` if nobody waits, floors are not looked at, and no time or energy is saved."""
-    plans = Plans(model.planner, Costs(model.profile, model.account, model.level))
+    plans = Plans(model.planner, CostModel(model.profile, model.account, model.level))
     right = []
     for arrival, sample in zip(
         trace, draw_samples(trace, {model.name: model}, model.name, seed), strict=True
@@ -192,6 +192,6 @@ def _play(
     }
 
 
-def _full(costs: Costs) -> float:
+def _full(costs: CostModel) -> float:
     """Seconds of the whole network on one sample."""
     return costs.typical(0, costs.segments - 1, 1)

@@ -25,10 +25,10 @@ from delen.core.result import (
 )
 from delen.core.work import Share, Work
 from delen.daemon.build_model import SHIPPED_BUNDLES
-from delen.energy.admission import ControllerDesk
-from delen.energy.windows import Books
-from delen.engine.energy_admission import EnergyDesk
-from delen.profile.cost_model import Costs
+from delen.energy.admission import ControllerAdmission
+from delen.energy.windows import WindowAccounting
+from delen.engine.energy_admission import EnergyAdmission
+from delen.profile.cost_model import CostModel
 from delen.profile.profile import Device, Profile, Quantiles, SegmentCost
 from policies.energy.api import ControllerSettings
 from policies.energy.constraint import PowerView
@@ -82,7 +82,7 @@ class _Served:
     """What one request is on its way, with its planner and the results that are made of it."""
 
     planner: Planner
-    costs: Costs
+    costs: CostModel
     results: tuple[Result, ...]
 
     def plan(self, count: int) -> float:
@@ -92,31 +92,31 @@ class _Served:
             _plan(self.planner, self.costs, 0.0)
         return (time.thread_time() - began) / count
 
-    def serve(self, desk: EnergyDesk, numbers: range) -> float:
+    def serve(self, admission: EnergyAdmission, numbers: range) -> float:
         """Processor seconds of a request's plan and all that the engine does for its energy."""
         costs, energy = self.costs, self.costs.energy
         began = time.thread_time()
         for number in numbers:
             plan_at = partial(_plan, self.planner, costs)
-            _, reserved = desk.admit(_TENANT, plan_at(desk.price(_TENANT)), plan_at)
+            _, reserved = admission.admit(_TENANT, plan_at(admission.price(_TENANT)), plan_at)
             result = self.results[number]
             share, joules = Share(result.request_id, _TENANT), 0.0
             for segment in range(costs.segments):
                 predicted = energy.predict(costs.cost(segment, 1), 0.001)
                 joules += (predicted or 0.0) * energy.factor(segment)
                 start = number * _PERIOD + segment * 0.002
-                desk.ran(Work("bench", segment, 1, start, start + 0.002, predicted, (share,)))
-            desk.ended(share, reserved, joules, result)
+                admission.ran(Work("bench", segment, 1, start, start + 0.002, predicted, (share,)))
+            admission.ended(share, reserved, joules, result)
         return (time.thread_time() - began) / len(numbers)
 
-    def added(self, desk: EnergyDesk) -> float:
+    def added(self, admission: EnergyAdmission) -> float:
         """Processor seconds that energy adds to a request: the median over turns of some
         requests with it and as many without."""
         turns = [range(first, first + _TURN) for first in range(0, _REQUESTS, _TURN)]
-        return float(np.median([self.serve(desk, turn) - self.plan(_TURN) for turn in turns]))
+        return float(np.median([self.serve(admission, turn) - self.plan(_TURN) for turn in turns]))
 
 
-def _plan(planner: Planner, costs: Costs, price: float) -> Plan:
+def _plan(planner: Planner, costs: CostModel, price: float) -> Plan:
     return planner.plan(Bounds(), costs, 0.0, True, price)
 
 
@@ -126,18 +126,18 @@ def _serving(sampler: Sampler) -> tuple[Figure, Figure]:
     accounts = Accounts("ina3221", 4.0)
     planner = Planner(bundle.calibration, PlannerSettings())
     profile = _profile(bundle)
-    served = _Served(planner, Costs(profile, accounts.open(profile), 0.99), _results(bundle))
+    served = _Served(planner, CostModel(profile, accounts.open(profile), 0.99), _results(bundle))
     added, kept = [], []
     seconds = _REQUESTS * _PERIOD
     times = np.arange(-0.05, seconds + 0.1, 0.05)
     samples = Samples(times, np.full(len(times), 8.0))
     for _ in range(_ROUNDS):
-        desk = ControllerDesk(_controller())
-        books = Books(sampler, accounts, 1.0, 10_000)
+        admission = ControllerAdmission(_controller())
+        books = WindowAccounting(sampler, accounts, 1.0, 10_000)
         books.add_model(profile)
-        added.append(1e6 * served.added(desk))
+        added.append(1e6 * served.added(admission))
         began = time.thread_time()
-        books.enter(desk.drain())
+        books.enter(admission.drain())
         list(books.ledger.settle(books.attributor.close(0.0, seconds, samples)))
         kept.append(1e6 * (time.thread_time() - began) / _REQUESTS)
     return (

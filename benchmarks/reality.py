@@ -48,7 +48,7 @@ from benchmarks.reality_sites import (
 )
 from delen.bundle.manifest import load_bundle
 from delen.daemon.build_model import SHIPPED_BUNDLES
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.profile.reader import load_profile
 from delen.profile.store import state_file
 from delen.replay.inputs import Inputs, draw
@@ -129,7 +129,7 @@ def _config(state: Path) -> Path:
 
 def trace_of(setting: Setting, scene: Scene, seconds: float, seed: int) -> Trace:
     model = setting.model
-    costs = Costs(replace(model.profile, host=None), model.account, model.level)
+    costs = CostModel(replace(model.profile, host=None), model.account, model.level)
     rate = scene.load / costs.typical(0, costs.segments - 1, 1)
     apps = standard_apps(APPS, rate, scene.kind, model.planner.points(costs))
     return make_trace(apps, seconds, seed)

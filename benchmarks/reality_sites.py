@@ -26,7 +26,7 @@ from delen.profile.profile import HostCosts, Profile, Quantiles
 from delen.replay.http import HttpTarget
 from delen.replay.in_process import EngineTarget, FailureCount
 from delen.replay.open_loop import Target
-from delen.replay.play import Manner, Plan, play
+from delen.replay.play import Plan, ReplayMode, play
 from delen.simulate.device import DeviceSettings
 from delen.simulate.model import SimulatedModel
 from delen.simulate.run import RunSettings, run
@@ -314,7 +314,7 @@ def _simulate(
 
 
 def _replay(plan: Plan, target: Target) -> dict[str, Any]:
-    played = play(plan, target, "real", Manner())
+    played = play(plan, target, "real", ReplayMode())
     if played.problem is not None or played.interrupted:
         raise RuntimeError(f"the replay ended early: {played.problem or 'interrupted'}")
     return played.summary

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from delen.bundle.calibration import Calibration
 from delen.bundle.confidence import confidences
 from delen.bundle.manifest import ExitSpec, FileEntry, ImagePreprocessing, InputSpec, Manifest
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.profile.profile import Device, HostCosts, Metering, Profile, Quantiles, SegmentCost
 
 settings.register_profile("delen", deadline=None, derandomize=True, max_examples=60)
@@ -139,7 +139,7 @@ def torch_segment(index: int, segment: TinySegment, input: InputSpec) -> bytes:
         def forward(self, input: Any) -> Any:
             return super().forward((input.float().flatten(1) - middle) * scale)
 
-    class Later(Answers):
+    class DeferredResponse(Answers):
         def forward(self, features: Any, rows: Any) -> Any:
             return super().forward(features.index_select(0, rows))
 
@@ -150,7 +150,7 @@ def torch_segment(index: int, segment: TinySegment, input: InputSpec) -> bytes:
         sample = (torch.zeros((2, *input.shape), dtype=getattr(torch, input.dtype)),)
         shapes = {"input": {0: batch}}
     else:
-        module = Later()
+        module = DeferredResponse()
         sample = (torch.zeros(3, PIXELS), torch.zeros(2, dtype=torch.int64))
         shapes = {"features": {0: stored}, "rows": {0: batch}}
     buffer = BytesIO()
@@ -330,13 +330,13 @@ def make_profile() -> Callable[..., Profile]:
 
 
 @pytest.fixture(scope="session")
-def make_costs(make_profile: Callable[..., Profile]) -> Callable[..., Costs]:
+def make_costs(make_profile: Callable[..., Profile]) -> Callable[..., CostModel]:
     """Costs over ``make_profile``. With ``watts`` a busy second costs so many joules; without,
     energy is what the profile says, and unknown where it says nothing."""
 
     def make(
         *medians: float, watts: float | None = None, level: float = 0.99, lanes: int = 1, **how: Any
-    ) -> Costs:
+    ) -> CostModel:
         def predict(cost: SegmentCost, processor: float | None = None) -> float | None:
             return cost.energy if watts is None else watts * cost.processor
 
@@ -349,7 +349,7 @@ def make_costs(make_profile: Callable[..., Profile]) -> Callable[..., Costs]:
             predict=predict,
             factor=lambda segment: 1.0,
         )
-        return Costs(make_profile(*medians, **how), account, level, lanes)
+        return CostModel(make_profile(*medians, **how), account, level, lanes)
 
     return make
 

@@ -41,7 +41,7 @@ class TenantCollector(Collector):
             ),
         ):
             yield self._counter(f"delen_tenant_{name}", told, label, count, tenants)
-        yield from _standings(tenants)
+        yield from _settings(tenants)
         fairness = self._service.fairness()
         family = GaugeMetricFamily(
             "delen_fairness_jain",
@@ -72,7 +72,7 @@ class TenantCollector(Collector):
         return family
 
 
-def _standings(tenants: Mapping[str, TenantStatus]) -> Iterator[Metric]:
+def _settings(tenants: Mapping[str, TenantStatus]) -> Iterator[Metric]:
     """Of tenants of which something is set."""
     weight = GaugeMetricFamily("delen_tenant_weight", "Against others'", labels=["tenant"])
     behind = GaugeMetricFamily(

@@ -17,8 +17,8 @@ from cheroot import wsgi
 from cheroot.server import HTTPConnection
 
 from api.server.chunked_body import ChunkedBody
-from api.server.deferred import ARRIVED, PROCESSOR, SURPLUS, SUSPENDS, Later
-from api.server.disconnects import Departures, is_readable
+from api.server.deferred import ARRIVED, PROCESSOR, SURPLUS, SUSPENDS, DeferredResponse
+from api.server.disconnects import DisconnectWatcher, is_readable
 from api.server.sized_body import SizedBody
 from api.server.streams import open_stream
 
@@ -32,7 +32,7 @@ _PIECE = 65_536
 _FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-class Places:
+class ConnectionLimit:
     """How many connections are open, at all addresses together.
 
     Those beyond ``most`` are told so; those beyond ``most`` and ``surplus`` are closed.
@@ -85,23 +85,23 @@ class Gateway(wsgi.Gateway_10):
 
     def respond(self) -> None:
         answer = self.req.server.wsgi_app(self.env, self.start_response)
-        if isinstance(answer, Later):
+        if isinstance(answer, DeferredResponse):
             self.req.sent_headers = True  # else cheroot would send a head now
             self.req.conn.suspend(self, answer)
         else:
             self._send(self._compose(answer))
 
-    def start(self, later: Later) -> None:
+    def start(self, later: DeferredResponse) -> None:
         """Send of the answer that is there by now what the client takes at once."""
         self._unsent = self._compose_later(later)
         self._unsent = self.req.conn.wfile.write_some(self._unsent)
 
-    def resume(self, later: Later) -> bool:
+    def resume(self, later: DeferredResponse) -> bool:
         """Send what was not sent of the answer; whether the connection can be kept."""
         self._send(self._compose_later(later) if self._unsent is None else self._unsent)
         return not self.req.close_connection
 
-    def _compose_later(self, later: Later) -> bytes:
+    def _compose_later(self, later: DeferredResponse) -> bytes:
         self.req.sent_headers = False
         try:
             return self._compose(later.make()(self.env, self.start_response))
@@ -155,21 +155,21 @@ class Connection(HTTPConnection):
 
     def __init__(
         self,
-        places: Places,
-        departures: Departures,
+        places: ConnectionLimit,
+        disconnects: DisconnectWatcher,
         server: wsgi.Server,
         accepted: socket.socket,
         *others: object,
     ) -> None:
         super().__init__(server, accepted, open_stream)
         self._places = places
-        self._departures = departures
+        self._disconnects = disconnects
         self.arrived = self.processor = 0.0
         self._is_new = True
         self._is_open = True
         self._client_left = False
-        self._suspended: tuple[Gateway, Later] | None = None
-        departures.watch(accepted, self._note_departure)
+        self._suspended: tuple[Gateway, DeferredResponse] | None = None
+        disconnects.watch(accepted, self._note_departure)
         self.is_surplus = places.enter()
 
     def _note_departure(self) -> None:
@@ -191,7 +191,7 @@ class Connection(HTTPConnection):
             return False
         return True
 
-    def suspend(self, gateway: Gateway, later: Later) -> None:
+    def suspend(self, gateway: Gateway, later: DeferredResponse) -> None:
         """The answer comes later."""
         self._suspended = gateway, later
 
@@ -249,7 +249,7 @@ class Connection(HTTPConnection):
         if self._is_open:
             self._is_open = False
             self._places.leave()
-            self._departures.let_go(self.socket)
+            self._disconnects.let_go(self.socket)
         super().close()
         with suppress(OSError):
             self.wfile.close()  # what the client did not take would be written when it is freed

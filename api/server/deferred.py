@@ -25,7 +25,7 @@ SUSPENDS = "delen.suspends"
 """In the WSGI environment: true where the server takes a Later for the body of an answer."""
 
 
-class Later(Response):
+class DeferredResponse(Response):
     """The response that ``make`` gives once all ``futures`` are done or one has failed.
 
     A server that suspends gets this object for a body, and no thread has to wait. With any other

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 
 
-class Departures:
+class DisconnectWatcher:
     """One thread watches all connections, each from its beginning to its end."""
 
     def __init__(self) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 from cheroot import wsgi
 
-from api.server.connection import Connection, Gateway, Places
-from api.server.disconnects import Departures
+from api.server.connection import Connection, ConnectionLimit, Gateway
+from api.server.disconnects import DisconnectWatcher
 from api.server.pool import Pool
 from delen.errors import ConfigError
 
@@ -46,7 +46,9 @@ class HttpServer:
         self._app = app
         self._threads = threads
         self._kept = max(1, connections // 3)  # two addresses leave room for those that work
-        self._make_connection = partial(Connection, Places(connections, _SURPLUS), Departures())
+        self._make_connection = partial(
+            Connection, ConnectionLimit(connections, _SURPLUS), DisconnectWatcher()
+        )
         self._servers: list[wsgi.Server] = []
         self._addresses: list[tuple[socket.AddressFamily, Any]] = []
         self._runners: list[threading.Thread] = []

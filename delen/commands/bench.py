@@ -20,7 +20,7 @@ from delen.errors import ConfigError
 
 if TYPE_CHECKING:
     from delen.core.bounds import OnInfeasible
-    from delen.replay.play import Manner, Plan, Played
+    from delen.replay.play import Plan, Played, ReplayMode
     from delen.replay.served import Served
     from delen.simulate.trace import Trace
 
@@ -192,10 +192,10 @@ def _plan(
     return plan
 
 
-def _manner(options: argparse.Namespace) -> Manner:
-    from delen.replay.play import Manner
+def _manner(options: argparse.Namespace) -> ReplayMode:
+    from delen.replay.play import ReplayMode
 
-    return Manner(options.speed, options.timeout, options.in_flight, options.clock)
+    return ReplayMode(options.speed, options.timeout, options.in_flight, options.clock)
 
 
 def _on_infeasible(options: argparse.Namespace) -> OnInfeasible:

@@ -87,7 +87,7 @@ class Group(Protocol):
         """The task that ranks last."""
 
 
-class Figures(Protocol):
+class ModelView(Protocol):
     """What is known of one model, at the costs of the moment. Times in seconds, joules a task."""
 
     @property
@@ -97,14 +97,14 @@ class Figures(Protocol):
     @property
     def accuracies(self) -> Sequence[float]: ...
     @property
-    def pace(self) -> float:
+    def slowdown_factor(self) -> float:
         """How many times longer all takes now than on an idle device, for the lanes that are
         busy; in all times but ``expected``."""
 
     def typical(self, first: int, last: int, batch: int) -> float:
         """The median time of segments ``first`` to ``last`` on a batch."""
 
-    def late(self, first: int, last: int, batch: int) -> float:
+    def latency_upper(self, first: int, last: int, batch: int) -> float:
         """Their time, and that of answering, at the quantile that plans use."""
 
     def joules(self, first: int, last: int, batch: int) -> float | None:
@@ -143,8 +143,8 @@ class Ran(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
-    """What a policy leaves to others, in its attribute ``manners`` (all of it, if it has none).
+class PolicyCapabilities:
+    """What a policy leaves to others: its attribute ``capabilities``, all of it without one.
 
     ``plans``: tasks stop by their plan and the exit policy. If not, they run to the deepest exit
     unless the dispatch policy ends them before. ``admits``: requests that the load will not let
@@ -161,13 +161,13 @@ class DispatchPolicy(Protocol):
     """Chooses which tasks run next. Pure: time and views are arguments.
 
     It may keep state, learnt in ``ran`` and ``ended``. It cannot change a task. It may say in
-    an attribute ``manners`` what it does not want to be done for it.
+    an attribute ``capabilities`` what it does not want to be done for it.
     """
 
     name: str
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
     ) -> Turn: ...
 
     def ran(self, now: float, ran: Ran) -> None: ...

@@ -13,7 +13,7 @@ from typing import Final, Literal, Protocol
 from delen.core.bounds import check_cap, check_not_negative
 from delen.core.fairness import Fairness
 from delen.core.result import Reason, Receipt
-from delen.core.tenant import Standing
+from delen.core.tenant import TenantSettings
 from delen.errors import InvalidInput
 
 SourceHealth = Literal["ok", "degraded", "none"]
@@ -102,11 +102,11 @@ class TenantChanges:
     weight: float | Kept | None = KEPT
     priority: int | Kept | None = KEPT
 
-    def applied(self, standing: Standing) -> Standing:
-        """``standing`` after them."""
-        return Standing(
-            standing.weight if isinstance(self.weight, Kept) else self.weight,
-            standing.priority if isinstance(self.priority, Kept) else self.priority,
+    def applied(self, settings: TenantSettings) -> TenantSettings:
+        """``settings`` after them."""
+        return TenantSettings(
+            settings.weight if isinstance(self.weight, Kept) else self.weight,
+            settings.priority if isinstance(self.priority, Kept) else self.priority,
         )
 
 

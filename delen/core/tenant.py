@@ -21,7 +21,7 @@ def check_weight(value: object, field: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class TenantSettings:
     """``weight`` is its part of the device against others', ``priority`` that of its requests
     which name none, and the most urgent they may have. None: not set; it then counts 1, and its
     requests have 5 at the most beside those of others. InvalidInput for what cannot be."""
@@ -36,4 +36,4 @@ class Standing:
             check_integer(self.priority, "priority", HIGHEST_PRIORITY, LOWEST_PRIORITY)
 
 
-UNSET = Standing()
+UNSET = TenantSettings()

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from delen.bundle.manifest import Bundle, load_bundle
 from delen.engine.backends.base import Backend, Network
-from delen.engine.guarantee_monitor import GuaranteeWatch, WatchSettings
+from delen.engine.guarantee_monitor import GuaranteeMonitor, MonitorSettings
 from delen.engine.inputs import prepare_decoding
 from delen.engine.model import Model
 from delen.engine.observer import Observer
@@ -22,7 +22,7 @@ from delen.errors import ConfigError, DelenError, ProfileError
 from delen.measure import interference as corun_profiler
 from delen.measure import overhead as host_profiler
 from delen.measure.segments import QUICK, measure_profile, warm_up
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.profile.device import identify
 from delen.profile.energy_account import EnergyAccount
 from delen.profile.profile import Device, HostCosts, Profile
@@ -49,7 +49,7 @@ class PolicySettings:
     options: Mapping[str, Any] = field(default_factory=dict)
     quantile: float = 0.99
     planner: PlannerSettings = field(default_factory=PlannerSettings)
-    watch: WatchSettings = field(default_factory=WatchSettings)
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
 
 
 class ModelEnergy(Protocol):
@@ -136,10 +136,10 @@ class Assembler:
             network=network,
             planner=Planner(bundle.calibration, self._policies.planner, policy.by_threshold),
             policy=policy,
-            costs=Costs(
+            costs=CostModel(
                 profile, self._energy.account(profile), self._policies.quantile, self._lanes
             ),
-            watch=GuaranteeWatch(bundle.name, self._policies.watch),
+            monitor=GuaranteeMonitor(bundle.name, self._policies.monitor),
             residence=residence,
         )
 

@@ -16,18 +16,18 @@ from delen.core.energy_status import Battery
 from delen.daemon.build_model import SHIPPED_BUNDLES, Assembler, PolicySettings
 from delen.daemon.config import Config
 from delen.daemon.settings import DEFAULT_DISPATCH
-from delen.energy.service import EnergySteward, StewardSettings
+from delen.energy.service import EnergyService, EnergySettings
 from delen.engine.backends.choose import BundleBackends
-from delen.engine.guarantee_monitor import WatchSettings
+from delen.engine.guarantee_monitor import MonitorSettings
 from delen.engine.model import Model
 from delen.engine.observer import Observer
-from delen.engine.registry import ModelStore
+from delen.engine.registry import ModelRegistry
 from delen.engine.runtime import Runtime
 from delen.errors import BundleError, ConfigError, InvalidInput, PowerError
 from delen.profile.concurrency import lanes_of
 from delen.profile.device import available_cores
 from delen.scheduler.core import Scheduler
-from delen.tenants.store import TenantFile
+from delen.tenants.store import TenantStore
 from policies.energy.api import ControllerSettings
 from policies.plan.planner import PlannerSettings
 from policies.plugins import DISPATCH_POLICIES, ENERGY_CONTROLLERS, find_plugin
@@ -41,7 +41,7 @@ class Opened:
     """A runtime with what was opened for it."""
 
     runtime: Runtime
-    energy: EnergySteward
+    energy: EnergyService
 
     def close(self) -> None:
         """Stop the engine, then the energy accounting."""
@@ -60,11 +60,11 @@ def open_runtime(
     lanes = configured_lanes(config, backend.provider)
     policies, make_scheduler = policy_settings(config), partial(_make_scheduler, config)
     scheduler = make_scheduler(lanes, config["server.max_backlog_seconds"])
-    steward = _open_steward(config, is_gpu=backend.provider != "cpu")
+    energy = _open_steward(config, is_gpu=backend.provider != "cpu")
     try:
         assembler = Assembler(
             backend,
-            steward,
+            energy,
             policies,
             make_scheduler,
             Path(config["state.path"]),
@@ -79,17 +79,17 @@ def open_runtime(
             observer,
             backend.threads,
             scheduler,
-            steward.desk,
+            energy.admission,
             assembler if memory else None,
             memory,
         )
     except BaseException:
-        steward.close()
+        energy.close()
         raise
-    steward.start(
+    energy.start(
         runtime.store.models, lambda model: runtime.change(model, assembler.reprofile), runtime
     )
-    return Opened(runtime, steward)
+    return Opened(runtime, energy)
 
 
 def configured_lanes(config: Config, provider: str) -> int:
@@ -126,10 +126,10 @@ def _make_dispatch(name: str) -> DispatchPolicy:
     return policy
 
 
-def _open_steward(config: Config, is_gpu: bool) -> EnergySteward:
+def _open_steward(config: Config, is_gpu: bool) -> EnergyService:
     root, watts_per_core = Path(config["power.root"]), config["power.watts_per_core"]
     make_controller = find_plugin(ENERGY_CONTROLLERS, config["energy.controller"])
-    settings = StewardSettings(
+    settings = EnergySettings(
         interval=config["power.interval_ms"] / 1e3,
         window=config["power.window_seconds"],
         receipts=config["power.receipts"],
@@ -151,11 +151,11 @@ def _open_steward(config: Config, is_gpu: bool) -> EnergySteward:
         interval=settings.interval,
     )
     try:
-        return EnergySteward(
+        return EnergyService(
             chosen.source,
             make_controller(ControllerSettings(thermal_margin=config["energy.thermal_margin_c"])),
             root,
-            TenantFile(Path(config["state.path"]) / "tenants.json"),
+            TenantStore(Path(config["state.path"]) / "tenants.json"),
             settings,
         )
     except (PowerError, InvalidInput) as error:
@@ -190,7 +190,7 @@ def bundle_folders(config: Config) -> list[Path]:
 
 def bundle_by_name(config: Config, name: str) -> Path:
     """The folder of the bundle ``name``; ModelNotFound lists those that there are."""
-    return ModelStore(lambda: find_bundles(bundle_folders(config)), _no_load).entry(name).path
+    return ModelRegistry(lambda: find_bundles(bundle_folders(config)), _no_load).entry(name).path
 
 
 def _no_load(path: Path) -> Model:
@@ -234,7 +234,7 @@ def policy_settings(config: Config) -> PolicySettings:
             lossless=config["policies.lossless"],
             least_accuracy=config["energy.min_accuracy"],
         ),
-        watch=WatchSettings(
+        monitor=MonitorSettings(
             delta=1 - config["policies.guarantee"],
             window=config["policies.feedback_window"],
             audit_fraction=config["policies.audit_fraction"],

@@ -33,7 +33,7 @@ Event = Work | tuple[Share, Result | None] | Refused
 """A batch that ran; the end of a request that was admitted; one without an answer."""
 
 
-class ControllerDesk:
+class ControllerAdmission:
     """Admits requests by an energy controller, each in a few microseconds under one lock.
 
     What happened is only noted; ``drain`` hands it to whoever keeps the books. A controller that

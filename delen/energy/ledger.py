@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from delen.core.energy_status import EnergyTotal, Settled
 from delen.core.result import EnergyOutcome, Receipt, Result
 from delen.core.work import Split, Work
-from delen.tenants.usage import Booked
+from delen.tenants.usage import TenantTotals
 
 MAX_TENANTS = 1000
 """Tenants beyond this many are counted together as ``_other``."""
@@ -60,7 +60,7 @@ class Ledger:
         self._accounts: dict[str, _Account] = {}
         self._receipts: OrderedDict[str, Settled] = OrderedDict()
         self._totals: defaultdict[tuple[str, str, int, Kind], float] = defaultdict(float)
-        self._tenants: dict[str, Booked] = {}
+        self._tenants: dict[str, TenantTotals] = {}
 
     def ran(self, work: Work) -> None:
         """A batch ran: the windows that it ran in are still to come."""
@@ -134,7 +134,7 @@ class Ledger:
         """Joules of all settled answers."""
         return [EnergyTotal(*key, joules) for key, joules in sorted(self._totals.items())]
 
-    def tenants(self) -> dict[str, Booked]:
+    def tenants(self) -> dict[str, TenantTotals]:
         return {
             name: replace(own, refused=Counter(own.refused), missed=+own.missed)
             for name, own in self._tenants.items()
@@ -177,17 +177,17 @@ class Ledger:
 
     def know(self, tenant: str) -> None:
         """Count ``tenant`` under its own name, however many there are."""
-        self._tenants.setdefault(tenant, Booked())
+        self._tenants.setdefault(tenant, TenantTotals())
 
     def name(self, tenant: str) -> str:
         """That under which ``tenant`` is counted."""
         return tenant if tenant in self._tenants or len(self._tenants) < MAX_TENANTS else OTHERS
 
-    def _tenant(self, tenant: str) -> Booked:
+    def _tenant(self, tenant: str) -> TenantTotals:
         name = self.name(tenant)
         own = self._tenants.get(name)
         if own is None:
-            own = self._tenants[name] = Booked()
+            own = self._tenants[name] = TenantTotals()
         return own
 
 

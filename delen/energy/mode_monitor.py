@@ -12,7 +12,7 @@ _FEEL_EVERY = 3
 """Looks: temperatures are slow, and reading every zone with its trip points takes milliseconds."""
 
 
-class ModeWatch:
+class ModeMonitor:
     """What the device under ``root`` was like when it was last looked at."""
 
     def __init__(self, root: Path) -> None:

@@ -8,7 +8,7 @@ from power.attribution.attribution import Attributor
 from power.sources.sampler import Sampler, SourceState
 
 
-class Gauge:
+class PowerViewBuilder:
     """Reads off a sampler, None where there is no source, what happened since the last time."""
 
     def __init__(self, sampler: Sampler | None, now: float) -> None:

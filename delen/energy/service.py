@@ -21,16 +21,16 @@ from delen.core.energy_status import (
     WindowStatus,
 )
 from delen.core.fairness import Fairness
-from delen.energy.admission import ControllerDesk
+from delen.energy.admission import ControllerAdmission
 from delen.energy.ledger import Correction
-from delen.energy.mode_monitor import ModeWatch
-from delen.energy.power_view import Gauge
-from delen.energy.windows import Books
+from delen.energy.mode_monitor import ModeMonitor
+from delen.energy.power_view import PowerViewBuilder
+from delen.energy.windows import WindowAccounting
 from delen.engine.model import Model
 from delen.errors import PowerError
 from delen.profile.energy_account import EnergyAccount
 from delen.profile.profile import Profile
-from delen.tenants.store import TenantFile
+from delen.tenants.store import TenantStore
 from delen.tenants.tenants import House, Tenants
 from delen.tenants.usage import fairness_of
 from policies.energy.api import EnergyController
@@ -52,7 +52,7 @@ _ANYBODY = ""
 
 
 @dataclass(frozen=True, slots=True)
-class StewardSettings:
+class EnergySettings:
     """``interval`` seconds between readings, ``window`` seconds that are shared out together,
     ``receipts`` answers that can be asked for, ``watts_per_core`` of the processor model. ``mode``
     is switched to at the start (empty: none), and only where ``switch_modes`` allows it."""
@@ -67,7 +67,7 @@ class StewardSettings:
     battery: Battery | None = None
 
 
-class EnergySteward:
+class EnergyService:
     """Energy accounting and control of one device. An EnergyService, safe for many threads.
 
     ``source`` is what measures, None for nothing; the steward closes it. ``root`` stands for /.
@@ -79,25 +79,27 @@ class EnergySteward:
         source: PowerSource | None,
         controller: EnergyController,
         root: Path,
-        tenants: TenantFile,
-        settings: StewardSettings,
+        tenants: TenantStore,
+        settings: EnergySettings,
     ) -> None:
         self._controller = controller
         self._switcher = ModeSwitcher(root, settings.switch_modes)
         if settings.mode:
             self._switcher.switch(settings.mode)
-        self._watch = ModeWatch(root)
+        self._watch = ModeMonitor(root)
         board = identify_board(root)
         self._board = None if board is None else board.family
         self._accounts = Accounts(None if source is None else source.name, settings.watts_per_core)
         self._sampler = None if source is None else Sampler(source, settings.interval)
-        self._books = Books(self._sampler, self._accounts, settings.window, settings.receipts)
+        self._books = WindowAccounting(
+            self._sampler, self._accounts, settings.window, settings.receipts
+        )
         self._books_lock = threading.Lock()
-        self.desk = ControllerDesk(controller)
+        self.admission = ControllerAdmission(controller)
         self._models: Callable[[], Iterable[Model]] = tuple
         self._reprofile: Callable[[Model], None] = lambda model: None
         self._started = time.monotonic()
-        self._gauge = Gauge(self._sampler, self._started)
+        self._power_view = PowerViewBuilder(self._sampler, self._started)
         self._look_at = self._save_at = self._started
         self._failures = 0
         self._looking = threading.Lock()
@@ -105,7 +107,7 @@ class EnergySteward:
         self._thread = threading.Thread(target=self._run, name="delen-energy", daemon=True)
         controller.set_watt_cap(settings.watt_cap)
         controller.set_battery(settings.battery, self._started)
-        self._tenants = Tenants(self.desk, tenants)
+        self._tenants = Tenants(self.admission, tenants)
         for name in self._tenants.are_set():
             self._books.ledger.know(name)
 
@@ -163,7 +165,7 @@ class EnergySteward:
             self._look()
         self._settle()
         view = self._view(time.monotonic())
-        with self.desk.lock:
+        with self.admission.lock:
             self._controller.tick(view)
         if now >= self._save_at:
             self._save_at = now + _SAVE
@@ -187,35 +189,38 @@ class EnergySteward:
 
     def _settle(self) -> None:
         """Bring the books up to date, and the budgets with them."""
-        with self.desk.lock:
+        with self.admission.lock:
             price = self._controller.price(_ANYBODY)
-        health = self._gauge.health()
+        health = self._power_view.health()
         with self._books_lock:
             corrections = self._enter()
             corrections += self._books.close_due(price, health)
         self._correct(corrections)
 
     def _enter(self) -> list[Correction]:
-        return self._books.enter(self.desk.drain())
+        return self._books.enter(self.admission.drain())
 
     def _correct(self, corrections: Sequence[Correction]) -> None:
         for tenant, estimated, final in corrections:
-            with self.desk.lock:
+            with self.admission.lock:
                 self._controller.settled(tenant, estimated, final)
 
     def _view(self, now: float) -> PowerView:
         """What was measured since the last tick; the rails go to the books."""
-        state = self._gauge.state()
+        state = self._power_view.state()
         with self._books_lock:
             books = self._books
             if state is not None and state.status == "ok" and state.reading is not None:
                 books.note(state.reading.rails)
-            return self._gauge.view(now, books.attributor, self._watch.headroom)
+            return self._power_view.view(now, books.attributor, self._watch.headroom)
 
     def describe(self) -> PowerStatus:
-        state, source = self._gauge.state(), None if self._sampler is None else self._sampler.source
+        state, source = (
+            self._power_view.state(),
+            None if self._sampler is None else self._sampler.source,
+        )
         now = time.monotonic()
-        with self.desk.lock:
+        with self.admission.lock:
             price = self._controller.price(_ANYBODY)
             constraints = tuple(self._controller.constraints())
             battery = self._controller.battery()
@@ -225,7 +230,7 @@ class EnergySteward:
             static, lag = books.attributor.static_watts, books.attributor.time_constant
             other = books.other_watts
         reading = None if state is None else state.reading
-        is_measured = self._gauge.is_measured
+        is_measured = self._power_view.is_measured
         return PowerStatus(
             source=None if source is None else source.name,
             scope=None if source is None else source.scope,
@@ -290,7 +295,7 @@ class EnergySteward:
         if name in self._tenants.are_set():
             with self._books_lock:
                 self._books.ledger.know(name)
-        nothing = TenantStatus(None, None, 0.0, 0.0, 0, {}, self.desk.price(name))
+        nothing = TenantStatus(None, None, 0.0, 0.0, 0, {}, self.admission.price(name))
         return self.tenants().get(name, nothing)
 
     def set_limits(self, changes: PowerChanges) -> None:
@@ -299,7 +304,7 @@ class EnergySteward:
         if changes.mode is not KEPT:
             self._switcher.switch(changes.mode)
             self._look()
-        with self.desk.lock:
+        with self.admission.lock:
             if changes.watt_cap is not KEPT:
                 self._controller.set_watt_cap(changes.watt_cap)
             if changes.battery is not KEPT:

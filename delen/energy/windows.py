@@ -13,7 +13,7 @@ from delen.energy.admission import Event, Refused
 from delen.energy.ledger import Correction, Ledger, Meter
 from delen.errors import Overloaded
 from delen.profile.profile import Profile
-from delen.tenants.usage import RecentUse
+from delen.tenants.usage import UsageWindow
 from power.attribution.accounts import TRUSTED, Accounts
 from power.attribution.attribution import LONGEST_WORK, Attributor
 from power.attribution.history import History
@@ -26,7 +26,7 @@ _REPORT_DELAY = 0.1
 """Seconds after which a batch that ended in a window has been told of."""
 
 
-class Books:
+class WindowAccounting:
     """Takes what ran and what was answered, and closes windows of ``seconds``.
 
     Without a ``sampler`` of a sensor every window is estimated. Not locked: the caller sees to it
@@ -55,7 +55,7 @@ class Books:
         if sampler is not None and self._is_measured:
             meter = Meter(sampler.source.name, sampler.source.scope)
         self.ledger = Ledger(receipts, meter)
-        self.recent = RecentUse()
+        self.recent = UsageWindow()
         self.history = History()
         self.attributor = Attributor()
         self.latest: Split | None = None

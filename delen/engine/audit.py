@@ -13,7 +13,7 @@ from delen.engine.job import Job
 from delen.engine.model import Model
 from delen.engine.observer import Observer
 from delen.engine.receipt import terms_of
-from delen.engine.runner import Segments
+from delen.engine.runner import SegmentRunner
 
 log = logging.getLogger("delen.engine")
 
@@ -40,7 +40,7 @@ class Audits:
     """The audits that wait for the device to have nothing else to do. Any thread may add one, as
     long as one at a time takes them out."""
 
-    def __init__(self, segments: Segments, observer: Observer) -> None:
+    def __init__(self, segments: SegmentRunner, observer: Observer) -> None:
         self._segments = segments
         self._observer = observer
         self._waiting: deque[Audit] = deque()
@@ -58,7 +58,7 @@ class Audits:
         last = model.planner.promises.reference
         if reason != "confident" or terms is None or terms.threshold is None or job.exit >= last:
             return
-        if not model.watch.wants_audit() or len(self) >= MOST_AUDITS:
+        if not model.monitor.wants_audit() or len(self) >= MOST_AUDITS:
             return
         assert job.logits is not None
         audit = Audit(
@@ -100,5 +100,5 @@ class Audits:
         if audit.agrees is None:
             self._waiting.appendleft(audit)
             return
-        audit.model.watch.audited(audit.agrees, audit.promised)
+        audit.model.monitor.audited(audit.agrees, audit.promised)
         self._observer.audited(audit.model.name, audit.agrees)

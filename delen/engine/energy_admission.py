@@ -17,7 +17,7 @@ class Admitted(NamedTuple):
     reserved: float
 
 
-class EnergyDesk(Protocol):
+class EnergyAdmission(Protocol):
     """Energy control as the engine sees it. Called by many threads; it has to be quick.
 
     ``price`` is in accuracy per joule, for requests of ``tenant``. ``admit`` sets aside what
@@ -38,7 +38,7 @@ class EnergyDesk(Protocol):
     def refused(self, tenant: str, code: str) -> None: ...
 
 
-class IdleDesk:
+class UnlimitedEnergy:
     """No energy control: every joule is free, and nobody counts."""
 
     def price(self, tenant: str) -> float:

@@ -10,22 +10,22 @@ from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
 
-from delen.core.dispatch import Key, Manners, Task
+from delen.core.dispatch import Key, PolicyCapabilities, Task
 from delen.core.result import Reason
-from delen.core.tenant import Standing
+from delen.core.tenant import TenantSettings
 from delen.core.work import Work
 from delen.engine.audit import Audit, Audits
-from delen.engine.energy_admission import EnergyDesk
-from delen.engine.exit_policy import Judge
+from delen.engine.energy_admission import EnergyAdmission
+from delen.engine.exit_policy import ExitDecider
 from delen.engine.job import Job
 from delen.engine.jobs import Jobs
 from delen.engine.model import Model
 from delen.engine.observer import Observer
-from delen.engine.runner import Segments
-from delen.engine.unavailable import LostSegments
+from delen.engine.runner import SegmentRunner
+from delen.engine.unavailable import UnavailableSegments
 from delen.errors import BackendError, DelenError, Draining, ModelLoading, Overloaded
 from delen.residency.lease import still_loading
-from delen.scheduler.core import Orders, Scheduler
+from delen.scheduler.core import DispatchDecision, Scheduler
 from delen.scheduler.lanes import Batch
 
 log = logging.getLogger("delen.engine")
@@ -49,7 +49,7 @@ def _cancelled() -> Draining:
     return Draining("cancelled before its first exit", retry_after=1.0)
 
 
-class Worker:
+class Executor:
     """Runs jobs to their answers, one batch of one segment at a time on each of the scheduler's
     lanes, which have a thread each.
 
@@ -58,18 +58,18 @@ class Worker:
     """
 
     def __init__(
-        self, observer: Observer, threads: int, scheduler: Scheduler, desk: EnergyDesk
+        self, observer: Observer, threads: int, scheduler: Scheduler, admission: EnergyAdmission
     ) -> None:
         self._observer = observer
         self._scheduler = scheduler
-        self._segments = Segments(desk, threads)
-        self._judge = Judge(observer)
+        self._segments = SegmentRunner(admission, threads)
+        self._judge = ExitDecider(observer)
         self._models: set[str] = set()
-        self._lost = LostSegments()
+        self._lost = UnavailableSegments()
         self._audits = Audits(self._segments, observer)
         self._failures = 0
         self._lock = threading.RLock()
-        self._jobs = Jobs(self._lock, observer, desk, self._audits)
+        self._jobs = Jobs(self._lock, observer, admission, self._audits)
         self._work_waits = threading.Condition(self._lock)
         self._resting = 0
         self._stopping = False
@@ -83,9 +83,9 @@ class Worker:
             thread.start()
 
     @property
-    def manners(self) -> Manners:
+    def capabilities(self) -> PolicyCapabilities:
         """Of the dispatch policy in force."""
-        return self._scheduler.manners
+        return self._scheduler.capabilities
 
     def add_model(self, model: Model) -> None:
         with self._lock:
@@ -124,11 +124,11 @@ class Worker:
         with self._lock:
             change()
 
-    def stand(self, tenant: str, standing: Standing) -> None:
-        """From now on requests of ``tenant`` are served as its ``standing`` says."""
+    def stand(self, tenant: str, settings: TenantSettings) -> None:
+        """From now on requests of ``tenant`` are served as its ``settings`` says."""
         with self._lock:
-            self._scheduler.shares.set_weight(tenant, standing.weight)
-            self._scheduler.shares.set_priority(tenant, standing.priority)
+            self._scheduler.shares.set_weight(tenant, settings.weight)
+            self._scheduler.shares.set_priority(tenant, settings.priority)
 
     def behind(self, tenants: Iterable[str]) -> set[str]:
         """Those of ``tenants`` that have used more than their share."""
@@ -146,7 +146,7 @@ class Worker:
             now = time.monotonic()
             model.costs.relax(now)
             self._scheduler.check_room(now, tenant)
-            if not self.manners.admits:
+            if not self.capabilities.admits:
                 return 0.0
             return self._scheduler.ahead(now, priority, tenant, deadline)
 
@@ -218,38 +218,38 @@ class Worker:
     def _loop(self, lane: int) -> None:
         while True:
             with self._lock:
-                orders = self._ask()
-                while orders.idle and not self._stopping and not self._may_audit():
-                    wait = min(_LONGEST_WAIT, max(0.0, orders.wake - time.monotonic()))
+                decision = self._ask()
+                while decision.idle and not self._stopping and not self._may_audit():
+                    wait = min(_LONGEST_WAIT, max(0.0, decision.wake - time.monotonic()))
                     self._resting += 1
                     self._work_waits.wait(wait)
                     self._resting -= 1
-                    orders = self._ask()
-                if orders.idle and self._stopping:
+                    decision = self._ask()
+                if decision.idle and self._stopping:
                     return
-                audit = self._start_audit() if orders.idle else None
+                audit = self._start_audit() if decision.idle else None
                 if len(self._scheduler):
                     self._work_waits.notify()  # a lane that is idle looks after what waits on
             try:
                 if audit is None:
-                    self._follow(orders, lane)
+                    self._follow(decision, lane)
                 else:
                     self._run_audit(*audit, lane)
             except Exception as error:
                 log.exception("lane %d failed; it goes on with what waits", lane)
-                self._abandon(orders, error)
+                self._abandon(decision, error)
             audit = None  # nothing of a model that is unloaded meanwhile may be held here
 
-    def _ask(self) -> Orders:
+    def _ask(self) -> DispatchDecision:
         began = time.monotonic()
-        orders = self._scheduler.next(began)
+        decision = self._scheduler.next(began)
         self._scheduler.decision_took(time.monotonic() - began)
         for failure in self._scheduler.fetch_report():
             log.error("%s; the default decides where it fails", failure)
         if self._scheduler.failures > self._failures:
             self._observer.dispatch_failed(self._scheduler.failures - self._failures)
             self._failures = self._scheduler.failures
-        return orders
+        return decision
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -258,26 +258,26 @@ class Worker:
         yield
         self._scheduler.telling_took(time.monotonic() - began)
 
-    def _follow(self, orders: Orders, lane: int) -> None:
-        for task in orders.late:
+    def _follow(self, decision: DispatchDecision, lane: int) -> None:
+        for task in decision.overdue:
             if task.exit >= 0:
                 self._jobs.answer(self._jobs[task.id], "latency")
             else:
                 self._give_up(task)
-        for task in orders.answer:
+        for task in decision.answer:
             job = self._jobs[task.id]
             job.cut_off = True
             self._jobs.answer(job, "policy")
-        for task in orders.refuse:
+        for task in decision.refuse:
             self._give_up(task)
-        if orders.run is not None:
-            self._run(orders.run, lane)
+        if decision.run is not None:
+            self._run(decision.run, lane)
 
-    def _abandon(self, orders: Orders, error: Exception) -> None:
-        """End the jobs of ``orders`` that neither ended nor wait again."""
+    def _abandon(self, decision: DispatchDecision, error: Exception) -> None:
+        """End the jobs of ``decision`` that neither ended nor wait again."""
         failure = BackendError(f"the engine failed: {type(error).__name__}; see its log")
-        run = () if orders.run is None else orders.run.tasks
-        for task in (*orders.late, *orders.answer, *orders.refuse, *run):
+        run = () if decision.run is None else decision.run.tasks
+        for task in (*decision.overdue, *decision.answer, *decision.refuse, *run):
             with self._lock:
                 job = None if task.id in self._scheduler else self._jobs.get(task.id)
             if job is not None:
@@ -342,7 +342,7 @@ class Worker:
         return BackendError(f"the engine failed in segment {batch.key.segment}: {error}")
 
     def _reason_to_stop(self, job: Job, batch: int) -> Reason | None:
-        if self.manners.plans:
+        if self.capabilities.plans:
             return self._judge.reason_to_stop(job, batch, time.monotonic())
         return "final" if job.exit == job.plan.exit else None
 

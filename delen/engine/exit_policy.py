@@ -13,7 +13,7 @@ from delen.scheduler.exit_guard import judge
 log = logging.getLogger("delen.engine")
 
 
-class Judge:
+class ExitDecider:
     """Says of jobs that reached an exit whether they stop there. Exit policies are asked by one
     lane at a time, since they may keep state."""
 

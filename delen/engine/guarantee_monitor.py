@@ -19,7 +19,7 @@ log = logging.getLogger("delen.engine")
 
 
 @dataclass(frozen=True, slots=True)
-class WatchSettings:
+class MonitorSettings:
     """``delta``: the probability of a false alarm, for as long as the model is loaded.
     ``window``: how many answers are remembered for labels. ``audit_fraction``: the share of
     confident stops that is run on to the deepest exit; 0 for none."""
@@ -37,15 +37,15 @@ class _Answer:
     labelled: bool = False
 
 
-class GuaranteeWatch:
+class GuaranteeMonitor:
     """Remembers the last answers of one model, and tests its promises as outcomes come in.
 
     Labels and audits are tested apart; where there are audits, each has half of ``delta``.
     Safe to call from many threads; no lock is held for longer than one outcome takes.
     """
 
-    def __init__(self, model: str = "a model", settings: WatchSettings | None = None) -> None:
-        settings = settings or WatchSettings()
+    def __init__(self, model: str = "a model", settings: MonitorSettings | None = None) -> None:
+        settings = settings or MonitorSettings()
         self._model = model
         self._window = settings.window
         self._fraction = settings.audit_fraction

@@ -8,7 +8,7 @@ import time
 
 from delen.core.result import Reason, Result
 from delen.engine.audit import Audits
-from delen.engine.energy_admission import EnergyDesk
+from delen.engine.energy_admission import EnergyAdmission
 from delen.engine.job import Job
 from delen.engine.observer import Observer
 from delen.engine.receipt import terms_of, write_result
@@ -26,10 +26,10 @@ class Jobs:
     """
 
     def __init__(
-        self, lock: threading.RLock, observer: Observer, desk: EnergyDesk, audits: Audits
+        self, lock: threading.RLock, observer: Observer, admission: EnergyAdmission, audits: Audits
     ) -> None:
         self._observer = observer
-        self._desk = desk
+        self._admission = admission
         self._audits = audits
         self._lock = lock
         self._ended = threading.Condition(lock)
@@ -71,7 +71,7 @@ class Jobs:
     def answer(self, job: Job, reason: Reason) -> None:
         """End ``job`` with the answer that it has."""
         result, features = write_result(job, reason, time.monotonic()), job.features
-        job.model.watch.remember(job.request_id, result.index, terms_of(job, reason))
+        job.model.monitor.remember(job.request_id, result.index, terms_of(job, reason))
         self._observer.answered(result)
         self._end(job, result)
         job.future.set_result(result)
@@ -80,7 +80,7 @@ class Jobs:
     def fail(self, job: Job, error: DelenError) -> None:
         """End ``job`` with ``error``."""
         self._end(job, None)
-        self._desk.refused(job.options.tenant, error.code)
+        self._admission.refused(job.options.tenant, error.code)
         job.future.set_exception(error)
 
     def end_early(self, job: Job, error: DelenError) -> None:
@@ -102,7 +102,7 @@ class Jobs:
     def _end(self, job: Job, result: Result | None) -> None:
         job.features = None
         job.lease.end()
-        self._desk.ended(job.share, job.reserved, job.energy, result)
+        self._admission.ended(job.share, job.reserved, job.energy, result)
         self._forget(job)
 
     def _forget(self, job: Job) -> None:

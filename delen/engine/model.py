@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from delen.bundle.manifest import Bundle
 from delen.engine.backends.base import Network
-from delen.engine.guarantee_monitor import GuaranteeWatch
-from delen.profile.cost_model import Costs
+from delen.engine.guarantee_monitor import GuaranteeMonitor
+from delen.profile.cost_model import CostModel
 from delen.residency.lease import WHOLE, Residence
-from delen.scheduler.exit_view import ExitViews
-from delen.scheduler.model_view import ModelFigures
+from delen.scheduler.exit_view import ExitViewBuilder
+from delen.scheduler.model_view import ScheduledModel
 from delen.scheduler.plan_cache import Plans
 from policies.exit.bounds import ExitPolicy
 from policies.plan.planner import Planner
@@ -25,19 +25,19 @@ class Model:
     network: Network
     planner: Planner
     policy: ExitPolicy
-    costs: Costs
-    watch: GuaranteeWatch = field(default_factory=GuaranteeWatch)
+    costs: CostModel
+    monitor: GuaranteeMonitor = field(default_factory=GuaranteeMonitor)
     residence: Residence = WHOLE
     plans: Plans = field(init=False)
-    views: ExitViews = field(init=False)
-    figures: ModelFigures = field(init=False)
+    views: ExitViewBuilder = field(init=False)
+    figures: ScheduledModel = field(init=False)
 
     def __post_init__(self) -> None:
         planner, costs, bundle = self.planner, self.costs, self.bundle
         macs = tuple(exit.macs for exit in bundle.exits)
-        figures = ModelFigures(costs, planner.calibration, bundle.manifest.max_batch)
+        figures = ScheduledModel(costs, planner.calibration, bundle.manifest.max_batch)
         object.__setattr__(self, "plans", Plans(planner, costs))
-        object.__setattr__(self, "views", ExitViews(planner, costs, macs))
+        object.__setattr__(self, "views", ExitViewBuilder(planner, costs, macs))
         object.__setattr__(self, "figures", figures)
 
     @property

@@ -90,7 +90,7 @@ def _accuracy(job: Job, reason: Reason) -> AccuracyOutcome:
     """The floor is kept, and its guarantee covers the answer, when the job ended as planned and
     the guarantee still holds."""
     bound = job.bounds.min_accuracy
-    is_given = job.plan.guarantee is not None and job.model.watch.holds
+    is_given = job.plan.guarantee is not None and job.model.monitor.holds
     certified = is_given and _ended_as_planned(job, reason)
     return AccuracyOutcome(
         bound=bound,

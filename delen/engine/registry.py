@@ -29,7 +29,7 @@ class Entry:
     model: Model | None = None
 
 
-class ModelStore:
+class ModelRegistry:
     """Knows bundles, and loads and unloads them, one at a time.
 
     ``find`` gives the bundles' folders, each time it is called; ``load`` makes a Model of one.

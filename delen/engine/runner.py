@@ -10,16 +10,16 @@ import numpy as np
 
 from delen.core.work import Share, Work
 from delen.engine.backends.base import Features, SegmentRun
-from delen.engine.energy_admission import EnergyDesk
+from delen.engine.energy_admission import EnergyAdmission
 from delen.engine.job import Job
 from delen.engine.model import Model
 
 
-class Segments:
+class SegmentRunner:
     """Used by the threads of all lanes. ``threads`` are those that each run takes."""
 
-    def __init__(self, desk: EnergyDesk, threads: int) -> None:
-        self._desk = desk
+    def __init__(self, admission: EnergyAdmission, threads: int) -> None:
+        self._admission = admission
         self._threads = threads
 
     def run(self, jobs: Sequence[Job], lane: int) -> Work:
@@ -67,5 +67,5 @@ class Segments:
         ended = time.monotonic()
         joules = costs.energy.predict(cost, processor)
         work = Work(model.name, segment, size, began, ended, joules, shares)
-        self._desk.ran(work)
+        self._admission.ran(work)
         return run, work

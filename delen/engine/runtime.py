@@ -17,16 +17,16 @@ from delen.bundle.manifest import InputSpec
 from delen.core.bounds import Bounds, Options
 from delen.core.guarantee import Feedback
 from delen.core.plan import Plan, Preview
-from delen.core.tenant import Standing
-from delen.engine.energy_admission import EnergyDesk, IdleDesk
-from delen.engine.executor import Worker
+from delen.core.tenant import TenantSettings
+from delen.engine.energy_admission import EnergyAdmission, UnlimitedEnergy
+from delen.engine.executor import Executor
 from delen.engine.guarantee_monitor import read_labels
 from delen.engine.job import Job
 from delen.engine.loading.loader import Loader
 from delen.engine.loading.thread import Opener
 from delen.engine.model import Model
 from delen.engine.observer import Observer
-from delen.engine.registry import ModelStore
+from delen.engine.registry import ModelRegistry
 from delen.errors import DelenError, Draining, InvalidInput
 from delen.residency.sizes import MemoryStatus, SegmentStatus
 from delen.scheduler.core import Scheduler
@@ -39,7 +39,7 @@ class Runtime:
     """One device's server without its HTTP. Safe to call from many threads.
 
     ``find`` gives the folders of bundles and ``load`` makes a Model of one. ``scheduler`` is
-    a new one. ``desk`` is asked for the price of energy and for leave to spend it; by default
+    a new one. ``admission`` is asked for the price of energy and for leave to spend it; by default
     nothing is controlled. With an ``opener``, which then takes the place of ``load``, models are
     loaded on demand, and their segments take at most ``memory`` bytes.
     """
@@ -51,13 +51,13 @@ class Runtime:
         observer: Observer,
         threads: int,
         scheduler: Scheduler,
-        desk: EnergyDesk | None = None,
+        admission: EnergyAdmission | None = None,
         opener: Opener | None = None,
         memory: int = 0,
     ) -> None:
-        self.store = ModelStore(find, load)
-        self._desk = desk or IdleDesk()
-        self._worker = Worker(observer, threads, scheduler, self._desk)
+        self.store = ModelRegistry(find, load)
+        self._admission = admission or UnlimitedEnergy()
+        self._worker = Executor(observer, threads, scheduler, self._admission)
         self._loader: Loader | None = None
         if opener is not None:
             self._loader = Loader(self.store, opener, self._worker, memory)
@@ -120,9 +120,9 @@ class Runtime:
         """Let ``change`` give ``model`` other costs while nothing is decided by them."""
         self._worker.change_model(partial(change, model))
 
-    def stand(self, tenant: str, standing: Standing) -> None:
-        """From now on requests of ``tenant`` are served as its ``standing`` says."""
-        self._worker.stand(tenant, standing)
+    def stand(self, tenant: str, settings: TenantSettings) -> None:
+        """From now on requests of ``tenant`` are served as its ``settings`` says."""
+        self._worker.stand(tenant, settings)
 
     def behind(self, tenants: Iterable[str]) -> set[str]:
         """Those of ``tenants`` that have used more than their share of the device."""
@@ -149,7 +149,7 @@ class Runtime:
         try:
             return self._submit(name, sample, bounds, options, arrived, waited)
         except DelenError as error:
-            self._desk.refused(options.tenant, error.code)
+            self._admission.refused(options.tenant, error.code)
             raise
 
     def _submit(
@@ -169,12 +169,12 @@ class Runtime:
         check_sample(model, sample)
         now = time.monotonic()
         ahead = self._worker.seconds_ahead(model, options.priority, options.tenant, deadline)
-        waits, price = model.residence.waits(), self._desk.price(options.tenant)
+        waits, price = model.residence.waits(), self._admission.price(options.tenant)
         if self._loader is not None:
-            model.residence.use(model.plans.plan(bounds, 0.0, model.watch.holds, price).exit)
+            model.residence.use(model.plans.plan(bounds, 0.0, model.monitor.holds, price).exit)
         spent = now - arrived - waited
         plan_at = partial(self._plan_at, model, bounds, options, spent, waited + ahead, waits)
-        plan, reserved = self._desk.admit(options.tenant, plan_at(price), plan_at)
+        plan, reserved = self._admission.admit(options.tenant, plan_at(price), plan_at)
         number = next(self._ids)
         job = Job(
             id=number,
@@ -192,7 +192,7 @@ class Runtime:
             self._worker.submit(job)
         except BaseException:
             job.lease.end()
-            self._desk.ended(job.share, reserved, 0.0, None)
+            self._admission.ended(job.share, reserved, 0.0, None)
             raise
         return job
 
@@ -207,10 +207,12 @@ class Runtime:
         price: float,
     ) -> Plan:
         """A plan that counts what is ahead of it."""
-        if not self._worker.manners.plans:
+        if not self._worker.capabilities.plans:
             return model.plans.unplanned(waits)
         best_effort = options.on_infeasible == "best_effort"
-        return model.plans.admit(bounds, spent, ahead, model.watch.holds, best_effort, price, waits)
+        return model.plans.admit(
+            bounds, spent, ahead, model.monitor.holds, best_effort, price, waits
+        )
 
     def backlog_seconds(self) -> float:
         """Seconds until all that waits now is done."""
@@ -221,8 +223,8 @@ class Runtime:
         present price of energy, without running it."""
         model = self._find(name, None)
         self.change(model, lambda model: model.costs.relax(time.monotonic()))
-        price, waits = self._desk.price(tenant), model.residence.waits()
-        plan = model.plans.plan(bounds, 0.0, model.watch.holds, price, waits)
+        price, waits = self._admission.price(tenant), model.residence.waits()
+        plan = model.plans.plan(bounds, 0.0, model.monitor.holds, price, waits)
         return Preview.of(name, plan, model.planner.points(model.costs))
 
     def feedback(self, name: str, labels: Mapping[str, object]) -> Feedback:
@@ -233,7 +235,7 @@ class Runtime:
         """
         model = self.store.ready(name)
         classes = read_labels(labels, model.bundle.manifest)
-        return model.watch.label(classes, model.planner.promises.error)
+        return model.monitor.label(classes, model.planner.promises.error)
 
     def hand_over(self) -> None:
         """Have what was submitted begun, if it can be, before the calling thread does other work,

@@ -8,7 +8,7 @@ from delen.engine.job import Job
 from delen.errors import DelenError
 
 
-class LostSegments:
+class UnavailableSegments:
     """Of each model the first segment that failed to load, and why."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from delen.profile.energy_account import EnergyAccount
-from delen.profile.interference import CoRun
+from delen.profile.interference import Interference
 from delen.profile.profile import MEDIAN, Profile, SegmentCost
 from delen.profile.slowdown import Slowdown
 
@@ -74,7 +74,7 @@ class _Tables:
         return total
 
 
-class Costs:
+class CostModel:
     """Predicted latency and energy of segments, by what they take while requests come and go,
     where the profile knows it. Latencies are from when a batch is chosen to when its samples are
     judged, with what the host takes beside each. That is as slow as the segments are, which alone
@@ -96,8 +96,8 @@ class Costs:
         self.lanes = lanes
         self._believe(Slowdown())
         self.dearness = Slowdown()
-        self.corun = CoRun.of(profile.corun, lanes)
-        self.pace = 1.0
+        self.corun = Interference.of(profile.corun, lanes)
+        self.slowdown_factor = 1.0
         """How many times longer what starts now takes than alone."""
         self._others = 0
         self._relaxed_at: float | None = None
@@ -125,12 +125,12 @@ class Costs:
         self._look_up(profile, energy, stale)
         self._believe(Slowdown())
         self.dearness = Slowdown()
-        self._take_in(CoRun.of(profile.corun, self.lanes))
+        self._take_in(Interference.of(profile.corun, self.lanes))
 
     def run_beside(self, others: int) -> None:
         """What starts from now on runs while ``others`` lanes are busy."""
         self._others = others
-        self.pace = self.corun.at(others)
+        self.slowdown_factor = self.corun.at(others)
 
     def learn(
         self,
@@ -175,10 +175,10 @@ class Costs:
         self.slowdown = slowdown
         self._belief = slowdown.mean, slowdown.high(self.level)
 
-    def _take_in(self, corun: CoRun) -> None:
+    def _take_in(self, corun: Interference) -> None:
         if corun is not self.corun:
             self.corun = corun
-            self.pace = corun.at(self._others)
+            self.slowdown_factor = corun.at(self._others)
 
     def latency(self, first: int, last: int, batch: int) -> float:
         """Seconds for segments ``first`` to ``last``, both included, at quantile ``level``.
@@ -191,21 +191,21 @@ class Costs:
         span = self._tables.spans.get((first, last, batch)) or self._span(first, last, batch)
         mean, highest = self._belief
         by_today, by_profile = span[0] * highest, span[1] * mean
-        return self.pace * (by_profile if by_profile > by_today else by_today)
+        return self.slowdown_factor * (by_profile if by_profile > by_today else by_today)
 
-    def late(self, first: int, last: int, batch: int) -> float:
+    def latency_upper(self, first: int, last: int, batch: int) -> float:
         """As ``latency``, and until the answers are out."""
         return self.latency(first, last, batch) + self._tables.answer
 
     def usual(self, first: int, last: int, batch: int) -> float:
         """As ``latency``, but without the spread of the slowdown: only its mean."""
         span = self._tables.spans.get((first, last, batch)) or self._span(first, last, batch)
-        return span[1] * self._belief[0] * self.pace
+        return span[1] * self._belief[0] * self.slowdown_factor
 
     def typical(self, first: int, last: int, batch: int) -> float:
         """Seconds for segments ``first`` to ``last`` at the median and the mean slowdown."""
         span = self._tables.spans.get((first, last, batch)) or self._span(first, last, batch)
-        return span[0] * self._belief[0] * self.pace
+        return span[0] * self._belief[0] * self.slowdown_factor
 
     def _span(self, first: int, last: int, batch: int) -> tuple[float, float]:
         tables = self._tables

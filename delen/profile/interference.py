@@ -17,7 +17,7 @@ _STEADY = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class CoRun:
+class Interference:
     """``factors[k]`` is a segment's time while k other lanes are busy, over its time alone.
 
     ``factors[0]`` is 1, none is below. ``seen`` says how many observations each stands for.
@@ -35,7 +35,7 @@ class CoRun:
         object.__setattr__(self, "gain", most)
 
     @classmethod
-    def of(cls, measured: Sequence[float] | None, lanes: int) -> CoRun:
+    def of(cls, measured: Sequence[float] | None, lanes: int) -> Interference:
         """Of a device with ``lanes``, by the factors of a profile as far as it has them.
 
         Others are taken to be no worse than the last known, 1 where nothing is known, until they
@@ -55,7 +55,7 @@ class CoRun:
         """What would have taken alone what took ``spent[k]`` seconds while k others were busy."""
         return sum(seconds / self.at(others) for others, seconds in enumerate(spent))
 
-    def after(self, spent: Sequence[float], ratio: float) -> CoRun:
+    def after(self, spent: Sequence[float], ratio: float) -> Interference:
         """The belief after a segment with ``spent`` took ``ratio`` times as long as it predicts.
 
         The first observations of what nobody has measured count for most. One is taken for at most
@@ -69,13 +69,13 @@ class CoRun:
         known, seen = self.factors[others], self.seen[others]
         factor = known * (1 + max(_GAIN, 1 / (seen + 1)) * (ratio - 1))
         factor = min(max(factor, 1.0), _MOST * (others + 1))
-        return CoRun(
+        return Interference(
             _replaced(self.factors, others, factor),
             _replaced(self.seen, others, seen + 1),
             self.measured,
         )
 
-    def relaxed(self, elapsed: float) -> CoRun:
+    def relaxed(self, elapsed: float) -> Interference:
         """The belief ``elapsed`` seconds later: half-way back to what was measured every minute.
 
         Lanes that are believed to gain nothing are not used, so that nothing would correct it.
@@ -87,10 +87,10 @@ class CoRun:
             measured + (factor - measured) * kept
             for factor, measured in zip(self.factors, self.measured, strict=True)
         )
-        return CoRun(factors, self.seen, self.measured)
+        return Interference(factors, self.seen, self.measured)
 
 
-ALONE = CoRun()
+ALONE = Interference()
 """Of a device with one lane."""
 
 

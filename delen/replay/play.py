@@ -57,7 +57,7 @@ def make_plan(
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class ReplayMode:
     """How a plan is replayed: ``speed`` times faster than its trace says; ``timeout`` in seconds;
     at most ``most`` requests under way; by whose ``clock`` latencies are judged."""
 
@@ -81,7 +81,7 @@ def play(
     plan: Plan,
     target: Target,
     name: str,
-    manner: Manner,
+    manner: ReplayMode,
     failures: Callable[[], int] = lambda: 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Played:

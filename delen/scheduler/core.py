@@ -9,30 +9,30 @@ from math import inf, nextafter
 from types import MappingProxyType
 from typing import NamedTuple
 
-from delen.core.dispatch import DispatchPolicy, Key, Manners, Ran, Task
+from delen.core.dispatch import DispatchPolicy, Key, PolicyCapabilities, Ran, Task
 from delen.scheduler.backlog import Backlog
 from delen.scheduler.batching_delay import Hold
 from delen.scheduler.lanes import Batch, Lanes
 from delen.scheduler.lazy_heap import LazyHeap
-from delen.scheduler.model_view import ModelFigures
+from delen.scheduler.model_view import ScheduledModel
 from delen.scheduler.policy_guard import ContainedPolicy, PolicyFailure
 from delen.scheduler.queues import Groups, WaitingGroup
 from delen.scheduler.shares import Shares
 
 
-class Orders(NamedTuple):
+class DispatchDecision(NamedTuple):
     """What the driver is to do now.
 
     Run ``run`` on a free lane and tell ``Scheduler.ran`` when it ended. Send out the answers that
-    ``answer`` (the policy wants it) and ``late`` (no better one could be had in time) have. Fail
-    ``refuse``, which have none, and those ``late`` ones that have none because their segment did
+    ``answer`` (the policy wants it) and ``overdue`` (no better one could be had in time) have. Fail
+    ``refuse``, which have none, and those ``overdue`` ones that have none because their segment did
     not come into memory in time. All but ``run`` have ended for the scheduler. Ask again at once if
     ``again``, else at ``wake`` (seconds, the caller's clock) if nothing happened until then.
     """
 
     run: Batch | None = None
     answer: tuple[Task, ...] = ()
-    late: tuple[Task, ...] = ()
+    overdue: tuple[Task, ...] = ()
     refuse: tuple[Task, ...] = ()
     wake: float = inf
     again: bool = False
@@ -40,10 +40,10 @@ class Orders(NamedTuple):
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do."""
-        return self.run is None and not (self.answer or self.late or self.refuse)
+        return self.run is None and not (self.answer or self.overdue or self.refuse)
 
 
-NOTHING = Orders()
+NOTHING = DispatchDecision()
 
 
 _set = object.__setattr__
@@ -89,8 +89,8 @@ class Scheduler:
         self._lanes = Lanes(lanes)
         self._backlog = Backlog(max_backlog)
         self._patience = _PATIENCE * max_backlog
-        self._figures: dict[str, ModelFigures] = {}
-        self._figures_view: Mapping[str, ModelFigures] = MappingProxyType(self._figures)
+        self._figures: dict[str, ScheduledModel] = {}
+        self._figures_view: Mapping[str, ScheduledModel] = MappingProxyType(self._figures)
         self._groups = Groups()
         self._start_by = LazyHeap()
         self._hold: Hold | None = None
@@ -121,8 +121,8 @@ class Scheduler:
         return self._lanes.busy
 
     @property
-    def manners(self) -> Manners:
-        return self._policy.manners
+    def capabilities(self) -> PolicyCapabilities:
+        return self._policy.capabilities
 
     @property
     def policy(self) -> str:
@@ -146,7 +146,7 @@ class Scheduler:
         """The last ``ran``, ``end`` or ``remove`` took so long by a clock."""
         self._policy.telling_took(seconds)
 
-    def learn_model(self, name: str, figures: ModelFigures) -> None:
+    def learn_model(self, name: str, figures: ScheduledModel) -> None:
         """Take tasks of model ``name`` from now on."""
         self._figures[name] = figures
 
@@ -202,18 +202,18 @@ class Scheduler:
             self.shares.settle(account.bucket, account.booked, account.used)
         self._policy.ended(self._clock(now), task)
 
-    def next(self, now: float) -> Orders:
+    def next(self, now: float) -> DispatchDecision:
         """What is to happen now. To be asked whenever something happened."""
         now = self._clock(now)
         groups, lanes = self._groups, self._lanes
         if not groups.places:
             return NOTHING
         if not lanes.opens(now):
-            late, wake = self._too_late(now, lanes.next_end(now)) if self._start_by else ((), inf)
-            return Orders(None, (), late, (), wake)
-        late, wake = self._too_late(now, nextafter(now, -inf))
+            overdue, wake = self._overdue(now, lanes.next_end(now)) if self._start_by else ((), inf)
+            return DispatchDecision(None, (), overdue, (), wake)
+        overdue, wake = self._overdue(now, nextafter(now, -inf))
         if not groups.view:
-            return Orders(None, (), late, (), wake)
+            return DispatchDecision(None, (), overdue, (), wake)
         to_run, to_answer, to_refuse, ask = self._policy.choose(
             now, groups, self._figures_view, lanes.idle, self._hold_until
         )
@@ -228,13 +228,13 @@ class Scheduler:
             if self._hold is not None:
                 self._hold.end()
             if opens and groups.view:
-                return Orders(run, answer, late, refuse, now, again=True)
+                return DispatchDecision(run, answer, overdue, refuse, now, again=True)
         if wake < inf:
-            more, wake = self._too_late(now, now if opens else lanes.next_end(now))
-            late += more
-        return Orders(run, answer, late, refuse, ask if ask < wake else wake)
+            more, wake = self._overdue(now, now if opens else lanes.next_end(now))
+            overdue += more
+        return DispatchDecision(run, answer, overdue, refuse, ask if ask < wake else wake)
 
-    def start_own(self, now: float, key: Key, figures: ModelFigures) -> Batch:
+    def start_own(self, now: float, key: Key, figures: ScheduledModel) -> Batch:
         """The driver runs the segment of ``key`` for itself, on one sample and one lane."""
         return self._start(self._clock(now), key, (), figures)
 
@@ -260,7 +260,7 @@ class Scheduler:
         if figures is None or not size:
             return
         each = seconds / size
-        alone = figures.typical(segment, segment, 1) / figures.pace * figures.corun.gain
+        alone = figures.typical(segment, segment, 1) / figures.slowdown_factor * figures.corun.gain
         self._backlog.ran(each / alone)
         for task in batch.tasks:
             self._accounts[task.id].used += each
@@ -322,7 +322,7 @@ class Scheduler:
                     _set(task, "priority", priority)
                     self._queue(now, task, figures, figures.expected(task))
 
-    def _queue(self, now: float, task: Task, figures: ModelFigures, work: float) -> None:
+    def _queue(self, now: float, task: Task, figures: ScheduledModel, work: float) -> None:
         _set(task, "waiting_since", now)
         self._groups.add(task, figures.mandatory(task, work))
         account = self._accounts[task.id]
@@ -331,7 +331,7 @@ class Scheduler:
         if self._hold is not None:
             self._hold.add(task)
         if task.deadline < inf and (
-            (task.exit >= 0 and self._policy.manners.guards)
+            (task.exit >= 0 and self._policy.capabilities.guards)
             or self._groups.is_parked(task.model, task.segment)
         ):
             self._start_by.add(task.id, self._latest_start(task))
@@ -350,7 +350,7 @@ class Scheduler:
     def _latest_start(self, task: Task) -> float:
         """When ``task`` has to start to get its next answer by its deadline."""
         figures = self._figures[task.model]
-        return task.deadline - figures.late(task.segment, figures.next_useful(task), 1)
+        return task.deadline - figures.latency_upper(task.segment, figures.next_useful(task), 1)
 
     def _hold_until(self) -> float:
         """When something has to run. Kept from the first hold on: most policies hold nothing."""
@@ -364,7 +364,9 @@ class Scheduler:
         tasks = tuple([self._unqueue(task.id) for task in chosen])
         return self._start(now, key, tasks, self._figures[key.model])
 
-    def _start(self, now: float, key: Key, tasks: tuple[Task, ...], figures: ModelFigures) -> Batch:
+    def _start(
+        self, now: float, key: Key, tasks: tuple[Task, ...], figures: ScheduledModel
+    ) -> Batch:
         batch = self._lanes.start(now, key, tasks, figures)
         if self._lanes.count > 1:
             self._tell_busy()
@@ -379,14 +381,14 @@ class Scheduler:
     def _end_all(self, now: float, tasks: Sequence[Task]) -> tuple[Task, ...]:
         return tuple([self.remove(now, id) for id in [task.id for task in tasks]])
 
-    def _too_late(self, now: float, start: float) -> tuple[tuple[Task, ...], float]:
+    def _overdue(self, now: float, start: float) -> tuple[tuple[Task, ...], float]:
         """End the tasks that get no answer, or no better one, in time if they start after
         ``start``; and say when the next one is too late (inf: never)."""
         soonest, id = self._start_by.first()
         if soonest > start:
             return (), soonest
-        late: list[Task] = []
+        overdue: list[Task] = []
         while soonest <= start:
-            late.append(self.remove(now, id))
+            overdue.append(self.remove(now, id))
             soonest, id = self._start_by.first()
-        return tuple(late), soonest
+        return tuple(overdue), soonest

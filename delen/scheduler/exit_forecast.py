@@ -15,7 +15,7 @@ _ROUNDS = 50
 _CLOSE = 1e-9
 
 
-class Outlook:
+class ExitForecast:
     """Expected accuracy of every exit given the confidence at one before it, or at itself.
 
     From the calibration table, by Platt's two-parameter logistic curve (1999) over the log odds of

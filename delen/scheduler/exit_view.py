@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from delen.core.bounds import Bounds
 from delen.core.plan import ExitView, Plan
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from policies.plan.planner import Planner
 
 
-class ExitViews:
+class ExitViewBuilder:
     """Makes the views of one model. ``macs`` are cumulative multiply-adds of its exits."""
 
-    def __init__(self, planner: Planner, costs: Costs, macs: tuple[int, ...]) -> None:
+    def __init__(self, planner: Planner, costs: CostModel, macs: tuple[int, ...]) -> None:
         self._accuracies = planner.accuracies
         self._useful = planner.useful
         self._costs = costs
@@ -33,7 +33,7 @@ class ExitViews:
         next_exit = self._useful.next(exit, plan.exit)
         time_to_next, energy_at_next = 0.0, energy
         if next_exit is not None:
-            time_to_next = costs.late(exit + 1, next_exit, batch)
+            time_to_next = costs.latency_upper(exit + 1, next_exit, batch)
             if energy is not None:
                 joules = costs.energy_at_most(exit + 1, next_exit, batch)
                 energy_at_next = None if joules is None else energy + joules

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from math import inf
 
 from delen.core.dispatch import Key, Task
-from delen.profile.interference import ALONE, CoRun
-from delen.scheduler.model_view import ModelFigures
+from delen.profile.interference import ALONE, Interference
+from delen.scheduler.model_view import ScheduledModel
 
 _LEAST_GAIN = 1.05
 """One more lane has to raise the work that is done by this factor."""
@@ -33,7 +33,7 @@ class Batch:
     alone: float
     spent: list[float]
     late: float = 1.0
-    corun: CoRun = ALONE
+    corun: Interference = ALONE
     due: tuple[float, ...] = ()
 
 
@@ -57,13 +57,17 @@ class Lanes:
     def idle(self) -> bool:
         return not self._running
 
-    def start(self, now: float, key: Key, tasks: tuple[Task, ...], figures: ModelFigures) -> Batch:
+    def start(
+        self, now: float, key: Key, tasks: tuple[Task, ...], figures: ScheduledModel
+    ) -> Batch:
         """Take a lane for ``tasks``; without any for one sample of the driver's own."""
         segment, size = key.segment, len(tasks) or 1
         typical = figures.typical(segment, segment, size)
-        batch = Batch(key, tasks, now, typical, typical / figures.pace, [0.0] * self.count)
+        batch = Batch(
+            key, tasks, now, typical, typical / figures.slowdown_factor, [0.0] * self.count
+        )
         if self.count > 1:
-            batch.late = figures.late(segment, segment, size) / typical
+            batch.late = figures.latency_upper(segment, segment, size) / typical
             batch.corun = figures.corun
             batch.due = _due(tasks, figures)
         self._advance(now)
@@ -123,7 +127,7 @@ class Lanes:
             batch.alone -= seconds / batch.corun.at(others)
 
 
-def _due(tasks: Iterable[Task], figures: ModelFigures) -> tuple[float, ...]:
+def _due(tasks: Iterable[Task], figures: ScheduledModel) -> tuple[float, ...]:
     """By when a batch of ``tasks`` has to end for each that has a deadline, ascending; for one
     with a floor early enough for the rest of its plan."""
     due = []
@@ -131,6 +135,6 @@ def _due(tasks: Iterable[Task], figures: ModelFigures) -> tuple[float, ...]:
         if task.deadline < inf:
             rest = 0.0
             if task.floor and task.segment < task.last:
-                rest = figures.late(task.segment + 1, task.last, 1)
+                rest = figures.latency_upper(task.segment + 1, task.last, 1)
             due.append(task.deadline - rest)
     return tuple(sorted(due))

@@ -6,30 +6,30 @@ from collections.abc import Sequence
 
 from delen.bundle.calibration import Calibration
 from delen.core.dispatch import Task
-from delen.profile.cost_model import Costs
-from delen.profile.interference import CoRun
+from delen.profile.cost_model import CostModel
+from delen.profile.interference import Interference
 from delen.profile.profile import MEDIAN
-from delen.scheduler.exit_forecast import Outlook
+from delen.scheduler.exit_forecast import ExitForecast
 from policies.plan.useful_exits import UsefulExits
 
 _KEPT = 16384
 
 
-class ModelFigures:
-    """The Figures of a model with these ``costs``, which go on learning, and ``calibration``.
+class ScheduledModel:
+    """The ModelView of a model with these ``costs``, which go on learning, and ``calibration``.
 
     The network takes ``max_batch`` samples at once; batches are no larger than the profile knows
-    either. Where another profile comes to hold, all follows it. ``outlook`` is that of the
-    calibration, which may have been made before. ``typical``, ``late``, ``joules``, ``learn`` and
-    ``run_beside`` are those of ``costs``, ``accuracy_after`` is that of ``outlook``.
+    either. Where another profile comes to hold, all follows it. ``forecast`` is that of the
+    calibration, which may have been made before. ``typical``, ``latency_upper``, ``joules``,
+    ``learn`` and ``run_beside`` are those of ``costs``, ``accuracy_after`` is that of ``forecast``.
     """
 
     def __init__(
         self,
-        costs: Costs,
+        costs: CostModel,
         calibration: Calibration,
         max_batch: int,
-        outlook: Outlook | None = None,
+        forecast: ExitForecast | None = None,
     ) -> None:
         self._costs = costs
         self._calibration = calibration
@@ -43,8 +43,12 @@ class ModelFigures:
         )
         self._useful = UsefulExits(self.accuracies)
         self.learn, self.run_beside = costs.learn, costs.run_beside
-        self.typical, self.late, self.joules = costs.typical, costs.late, costs.planned_energy
-        self.accuracy_after = (outlook or Outlook(calibration)).accuracy
+        self.typical, self.latency_upper, self.joules = (
+            costs.typical,
+            costs.latency_upper,
+            costs.planned_energy,
+        )
+        self.accuracy_after = (forecast or ExitForecast(calibration)).accuracy
 
     @property
     def max_batch(self) -> int:
@@ -53,13 +57,13 @@ class ModelFigures:
         return self._max_batch
 
     @property
-    def pace(self) -> float:
+    def slowdown_factor(self) -> float:
         """How many times longer all takes now than on an idle device, for the lanes that are
         busy."""
-        return self._costs.pace
+        return self._costs.slowdown_factor
 
     @property
-    def corun(self) -> CoRun:
+    def corun(self) -> Interference:
         return self._costs.corun
 
     def next_useful(self, task: Task) -> int:
@@ -86,7 +90,7 @@ class ModelFigures:
         if task.exit >= 0:
             return 0.0
         costs = self._costs
-        first = costs.typical(task.segment, self.next_useful(task), 1) / costs.pace
+        first = costs.typical(task.segment, self.next_useful(task), 1) / costs.slowdown_factor
         return first + self._answer * costs.slowdown.mean
 
     def expected(self, task: Task) -> float:

@@ -9,7 +9,7 @@ from delen.core.bounds import Bounds
 from delen.core.frontier import Choice, Frontier
 from delen.core.plan import Case, Plan
 from delen.errors import InfeasibleBound, ModelLoading, Nearest, Overloaded
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from policies.plan.planner import Planner
 
 _KEPT = 4096
@@ -21,7 +21,7 @@ class Plans:
     guarantee and the price of energy alone.
     """
 
-    def __init__(self, planner: Planner, costs: Costs) -> None:
+    def __init__(self, planner: Planner, costs: CostModel) -> None:
         self._planner = planner
         self._costs = costs
         self._kept: dict[tuple[object, ...], Plan] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from math import inf, isnan
 
-from delen.core.dispatch import Figures, Task, Turn
+from delen.core.dispatch import ModelView, Task, Turn
 from delen.scheduler.queues import Groups
 
 _SEQUENCES = (tuple, list)
@@ -15,7 +15,7 @@ def check_turn(
     turn: object,
     now: float,
     groups: Groups,
-    figures: Mapping[str, Figures],
+    figures: Mapping[str, ModelView],
     must_wake: bool,
     hold_until: Callable[[], float],
 ) -> Turn:
@@ -58,7 +58,7 @@ def _check_ends(answer: Sequence[Task], refuse: Sequence[Task]) -> None:
             raise ValueError(f"it refuses task {task.id}, which has an answer")
 
 
-def _check_batch(run: Sequence[Task], groups: Groups, figures: Mapping[str, Figures]) -> None:
+def _check_batch(run: Sequence[Task], groups: Groups, figures: Mapping[str, ModelView]) -> None:
     places = groups.places
     group = places[run[0].id].group
     for task in run[1:]:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from delen.core.dispatch import DispatchPolicy, Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.dispatch import (
+    DispatchPolicy,
+    Group,
+    Key,
+    ModelView,
+    PolicyCapabilities,
+    Ran,
+    Task,
+    Turn,
+)
 from delen.scheduler.policy_check import check_turn
 from delen.scheduler.queues import Groups
 
@@ -24,7 +33,7 @@ class InRank:
     name = "in_rank"
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
     ) -> Turn:
         lead = min((group.first(1)[0] for group in waiting.values()), key=lambda task: task.rank)
         group = waiting[Key(lead.model, lead.segment)]
@@ -67,8 +76,10 @@ class ContainedPolicy:
         self._asked = True
         self._report: list[PolicyFailure] = []
         self._reported: set[int] = set()
-        manners = getattr(policy, "manners", None)
-        self._manners = manners if isinstance(manners, Manners) else Manners()
+        capabilities = getattr(policy, "capabilities", None)
+        self._capabilities = (
+            capabilities if isinstance(capabilities, PolicyCapabilities) else PolicyCapabilities()
+        )
 
     @property
     def name(self) -> str:
@@ -76,8 +87,8 @@ class ContainedPolicy:
         return str(getattr(self._policies[0], "name", type(self._policies[0]).__name__))
 
     @property
-    def manners(self) -> Manners:
-        return self._manners
+    def capabilities(self) -> PolicyCapabilities:
+        return self._capabilities
 
     def fetch_report(self) -> list[PolicyFailure]:
         """What failed for the first time since the last call."""
@@ -88,7 +99,7 @@ class ContainedPolicy:
         self,
         now: float,
         groups: Groups,
-        figures: Mapping[str, Figures],
+        figures: Mapping[str, ModelView],
         must_wake: bool,
         hold_until: Callable[[], float],
     ) -> Turn:
@@ -146,7 +157,7 @@ class ContainedPolicy:
         slow = f"{what}, more than {1e3 * BUDGET:g} ms again; it is asked no more"
         self._failed(self._policies[0], call, slow)
         self._strikes = 0.0
-        self._manners = getattr(self._policies[1], "manners", Manners())
+        self._capabilities = getattr(self._policies[1], "capabilities", PolicyCapabilities())
         del self._policies[0]
 
     def _failed(self, policy: DispatchPolicy, call: str, problem: BaseException | str) -> None:

@@ -63,7 +63,7 @@ class WaitingGroup:
         place = bisect_right(self._ranks, (behind, priority, due, inf))
         return self.seconds * (place / len(self._tasks))
 
-    def _add(self, task: Task, place: Place) -> None:
+    def _add(self, task: Task, place: QueuePosition) -> None:
         ranks, rank = self._ranks, place.rank
         index = bisect_right(ranks, rank)
         ranks.insert(index, rank)
@@ -74,7 +74,7 @@ class WaitingGroup:
             self._by_age.add(task.id, task.arrived)
             self._aged[task.id] = task
 
-    def _take(self, place: Place) -> Task:
+    def _take(self, place: QueuePosition) -> Task:
         ranks, rank = self._ranks, place.rank
         index = 0 if ranks[0] is rank else bisect_left(ranks, rank)
         del ranks[index]
@@ -88,7 +88,7 @@ class WaitingGroup:
 
 
 @dataclass(slots=True, eq=False)
-class Place:
+class QueuePosition:
     """Where a task waits."""
 
     group: WaitingGroup
@@ -109,7 +109,7 @@ class Groups:
         self._groups: dict[Key, WaitingGroup] = {}
         self._parked: dict[Key, WaitingGroup] = {}
         self._depths: dict[str, int] = {}
-        self.places: dict[int, Place] = {}
+        self.places: dict[int, QueuePosition] = {}
         self.view: Mapping[Key, WaitingGroup] = MappingProxyType(self._groups)
 
     def __len__(self) -> int:
@@ -149,7 +149,7 @@ class Groups:
         group = self._all.get((model, segment))
         if group is None:
             group = self._all[model, segment] = WaitingGroup(Key(model, segment))
-        place = self.places[task.id] = Place(group, task.rank, seconds)
+        place = self.places[task.id] = QueuePosition(group, task.rank, seconds)
         group._add(task, place)
         if len(group._tasks) == 1:
             self._home(group.key)[group.key] = group

@@ -14,7 +14,7 @@ Progress = Callable[[int, int], None]
 """Told how many requests of how many have come."""
 
 
-class Coming:
+class ArrivalStream:
     """``arrivals``, each about the sample beside it in ``samples``; they are ``delay`` seconds on
     their way to the device."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.simulate.device import DeviceSettings, durations
 from delen.simulate.draws import draw_samples
 from delen.simulate.model import SimulatedModel
@@ -27,7 +27,7 @@ def bound_of(
         rows = np.flatnonzero(names == name)
         part = Trace(tuple(trace.arrivals[row] for row in rows))
         work = Work.from_costs(
-            Costs(model.actual, model.account, model.level),
+            CostModel(model.actual, model.account, model.level),
             model.max_batch,
             durations if device.noise else None,
             model.host.batch if device.lanes == 1 else 0.0,

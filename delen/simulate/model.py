@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 from delen.bundle.calibration import Calibration
 from delen.core.plan import Decision, ExitView
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.profile.energy_account import EnergyAccount
 from delen.profile.profile import HostCosts, Profile, SegmentCost
-from delen.scheduler.exit_forecast import Outlook
+from delen.scheduler.exit_forecast import ExitForecast
 from delen.scheduler.exit_guard import judge
-from delen.scheduler.exit_view import ExitViews
-from delen.scheduler.model_view import ModelFigures
+from delen.scheduler.exit_view import ExitViewBuilder
+from delen.scheduler.model_view import ScheduledModel
 from delen.scheduler.plan_cache import Plans
 from delen.simulate.device import durations
 from delen.simulate.population import Population
@@ -40,10 +40,10 @@ class SimulatedModel:
     macs: tuple[int, ...]
     max_batch: int
     become: Profile | None = None
-    outlook: Outlook = field(init=False)
+    forecast: ExitForecast = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "outlook", Outlook(self.calibration))
+        object.__setattr__(self, "forecast", ExitForecast(self.calibration))
 
     @property
     def host(self) -> HostCosts:
@@ -66,10 +66,12 @@ class ModelInPlay:
         self._account = model.account
         self._usual: dict[tuple[int, int], tuple[SegmentCost, float]] = {}
         self._policy = model.policy
-        self.costs = Costs(model.profile, model.account, model.level, lanes)
+        self.costs = CostModel(model.profile, model.account, model.level, lanes)
         self.plans = Plans(model.planner, self.costs)
-        self.views = ExitViews(model.planner, self.costs, model.macs)
-        self.figures = ModelFigures(self.costs, model.calibration, model.max_batch, model.outlook)
+        self.views = ExitViewBuilder(model.planner, self.costs, model.macs)
+        self.figures = ScheduledModel(
+            self.costs, model.calibration, model.max_batch, model.forecast
+        )
         self.exits = model.population.exits
         self.confidence: list[list[float]] = model.population.confidence.tolist()
         self.correct: list[list[bool]] = model.population.correct.tolist()

@@ -15,14 +15,14 @@ from delen.scheduler.backlog import DEFAULT_BACKLOG
 from delen.scheduler.core import Scheduler
 from delen.scheduler.lanes import Batch
 from delen.scheduler.shares import Shares
-from delen.simulate.arrival_stream import Coming, Progress
+from delen.simulate.arrival_stream import ArrivalStream, Progress
 from delen.simulate.device import Device, DeviceSettings
 from delen.simulate.draws import draw_samples
 from delen.simulate.host import Host
 from delen.simulate.job import Job
 from delen.simulate.model import ModelInPlay, SimulatedModel
 from delen.simulate.outcome import Fate, Outcomes
-from delen.simulate.running_batches import InFlight
+from delen.simulate.running_batches import RunningBatches
 from delen.simulate.tally import Ledger
 from delen.simulate.trace import Arrival, Trace
 
@@ -79,7 +79,7 @@ class _Run:
             {name: model.actual for name, model in models.items()}, device, settings.seed
         )
         self._host = Host(device, self._device.slowness if device.slow else None)
-        self._running = InFlight(device.corun)
+        self._running = RunningBatches(device.corun)
         self._scheduler = Scheduler(
             policy,
             fallback,
@@ -89,11 +89,11 @@ class _Run:
         )
         for name, model in self._models.items():
             self._scheduler.learn_model(name, model.figures)
-        self._manners = self._scheduler.manners
+        self._capabilities = self._scheduler.capabilities
         exits = max(model.exits for model in self._models.values())
         self._ledger = Ledger(trace, self._scheduler.policy, exits)
         samples = draw_samples(trace, models, self._default, settings.seed)
-        self._coming = Coming(trace.arrivals, samples, device.network, progress)
+        self._coming = ArrivalStream(trace.arrivals, samples, device.network, progress)
         self._jobs: dict[int, Job] = {}
         self._wake = inf
 
@@ -142,7 +142,7 @@ class _Run:
         spent = None if joules is None else size * joules
         self._scheduler.ran(now, batch, now - batch.began, measured, spent)
         self._ledger.ran(model.costs.slowdown.mean)
-        planned = self._manners.plans
+        planned = self._capabilities.plans
         for task in tasks:
             job = self._jobs[task.id]
             job.spend(seconds / size, joules)
@@ -191,12 +191,12 @@ class _Run:
     ) -> Plan:
         """That it ``waited`` for the host is others' work, as what is ahead. Plans know what it
         takes to admit a request that was ``read``."""
-        manners = self._manners
-        if not manners.plans:
+        capabilities = self._capabilities
+        if not capabilities.plans:
             return self._unplanned[model.name]
         spent = read - arrival.time + self._network
         ahead = 0.0
-        if manners.admits:
+        if capabilities.admits:
             ahead = self._scheduler.ahead(now, arrival.priority, arrival.tenant, deadline)
         return model.plans.admit(arrival.bounds, spent - waited, waited + ahead)
 
@@ -206,11 +206,11 @@ class _Run:
             return  # what has come can change nothing before a batch ends
         while True:
             began = time.perf_counter()
-            run, answer, late, refuse, self._wake, again = self._scheduler.next(now)
+            run, answer, overdue, refuse, self._wake, again = self._scheduler.next(now)
             self._ledger.decided(time.perf_counter() - began)
             if run is not None:
                 self._start(now, run)
-            for task in answer + late:
+            for task in answer + overdue:
                 self._answer(now, task, task.exit, task.confidence)
             for task in refuse:
                 del self._jobs[task.id]

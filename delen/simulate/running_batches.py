@@ -8,7 +8,7 @@ from math import inf
 from delen.scheduler.lanes import Batch
 
 
-class InFlight:
+class RunningBatches:
     """``corun[k]``: how many times longer all takes while k other batches run; the last one
     holds for more. The times that it is told may not fall."""
 

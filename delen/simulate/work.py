@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.profile.profile import Quantiles
 from delen.simulate.population import Population
 from delen.simulate.trace import Trace
@@ -69,7 +69,7 @@ class Work:
     @classmethod
     def from_costs(
         cls,
-        costs: Costs,
+        costs: CostModel,
         max_batch: int | None = None,
         durations: Callable[[Quantiles], NDArray[np.float64]] | None = None,
         overhead: float = 0.0,
@@ -148,7 +148,7 @@ def _median(quantiles: Quantiles) -> NDArray[np.float64]:
     return np.array([quantiles.p50])
 
 
-def _least_energies(costs: Costs, sizes: Sequence[int]) -> tuple[float | None, ...]:
+def _least_energies(costs: CostModel, sizes: Sequence[int]) -> tuple[float | None, ...]:
     """Cumulative least joules of one sample at each exit."""
     energies: list[float | None] = []
     total: float | None = 0.0

@@ -12,7 +12,7 @@ from pathlib import Path
 from delen.core.bounds import check_name
 from delen.core.energy_status import Budget
 from delen.core.strict_reader import Fields
-from delen.core.tenant import UNSET, Standing
+from delen.core.tenant import UNSET, TenantSettings
 from delen.errors import DelenError, InvalidInput
 
 log = logging.getLogger("delen.energy")
@@ -34,10 +34,10 @@ class Kept:
 
     budget: Budget | None = None
     spent: float = 0.0
-    standing: Standing = UNSET
+    settings: TenantSettings = UNSET
 
 
-class TenantFile:
+class TenantStore:
     """The file ``path``, with the tenants as of the moment it was written."""
 
     def __init__(self, path: Path) -> None:
@@ -87,10 +87,10 @@ def _to_json(kept: Kept) -> dict[str, float]:
         document["energy_j"] = kept.budget.joules
         document["period_s"] = kept.budget.period
         document["spent_j"] = kept.spent
-    if kept.standing.weight is not None:
-        document["weight"] = kept.standing.weight
-    if kept.standing.priority is not None:
-        document["priority"] = kept.standing.priority
+    if kept.settings.weight is not None:
+        document["weight"] = kept.settings.weight
+    if kept.settings.priority is not None:
+        document["priority"] = kept.settings.priority
     return document
 
 
@@ -114,12 +114,12 @@ def _parse(document: object, now: float) -> dict[str, Kept]:
 
 
 def _parse_tenant(fields: Fields, elapsed: float) -> Kept:
-    standing = Standing(
+    settings = TenantSettings(
         fields.number("weight", default=None), fields.integer("priority", default=None)
     )
     joules = fields.number("energy_j", default=None)
     if joules is None:
-        return Kept(standing=standing)
+        return Kept(settings=settings)
     budget = Budget(joules, fields.number("period_s"))
     refilled = budget.joules / budget.period * elapsed
-    return Kept(budget, max(0.0, fields.number("spent_j") - refilled), standing)
+    return Kept(budget, max(0.0, fields.number("spent_j") - refilled), settings)

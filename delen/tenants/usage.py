@@ -16,7 +16,7 @@ _STEP = 5.0
 
 
 @dataclass(slots=True)
-class Got:
+class RecentUsage:
     """Device seconds and joules (NaN: unknown) of one tenant, its answers, and the requests that
     were turned away because of the load."""
 
@@ -27,7 +27,7 @@ class Got:
 
 
 @dataclass(slots=True)
-class Booked:
+class TenantTotals:
     """Joules of a tenant's settled answers by how they are known, how many requests were answered,
     how many refused or failed by the error's code, how many answers broke which bound, and device
     seconds: of a batch each of its requests bears the same part."""
@@ -40,14 +40,14 @@ class Booked:
     seconds: float = 0.0
 
 
-class RecentUse:
+class UsageWindow:
     """The last minute, in steps of five seconds, of which the oldest is left out as a whole.
 
     Times are on the caller's clock and may not fall. The caller bounds how many tenants there are.
     """
 
     def __init__(self) -> None:
-        self._steps: deque[tuple[float, dict[str, Got]]] = deque()
+        self._steps: deque[tuple[float, dict[str, RecentUsage]]] = deque()
 
     def ran(self, now: float, tenant: str, seconds: float) -> None:
         self._of(now, tenant).seconds += seconds
@@ -60,34 +60,34 @@ class RecentUse:
     def turned_away(self, now: float, tenant: str) -> None:
         self._of(now, tenant).turned_away += 1
 
-    def totals(self, now: float) -> dict[str, Got]:
+    def totals(self, now: float) -> dict[str, RecentUsage]:
         """What each tenant got that asked for something."""
         self._drop(now)
-        totals: dict[str, Got] = {}
+        totals: dict[str, RecentUsage] = {}
         for _, step in self._steps:
             for tenant, got in step.items():
-                total = totals.setdefault(tenant, Got())
+                total = totals.setdefault(tenant, RecentUsage())
                 total.seconds += got.seconds
                 total.joules += got.joules
                 total.answers += got.answers
                 total.turned_away += got.turned_away
         return totals
 
-    def _of(self, now: float, tenant: str) -> Got:
+    def _of(self, now: float, tenant: str) -> RecentUsage:
         if not self._steps or now >= self._steps[-1][0] + _STEP:
             self._steps.append((now, {}))
             self._drop(now)
-        return self._steps[-1][1].setdefault(tenant, Got())
+        return self._steps[-1][1].setdefault(tenant, RecentUsage())
 
     def _drop(self, now: float) -> None:
         while self._steps and self._steps[0][0] <= now - SPAN:
             self._steps.popleft()
 
 
-def fairness_of(totals: Mapping[str, Got], weight: Callable[[str], float]) -> Fairness:
+def fairness_of(totals: Mapping[str, RecentUsage], weight: Callable[[str], float]) -> Fairness:
     """How evenly ``totals`` are shared out among tenants that have ``weight``."""
 
-    def index(used: Callable[[Got], float]) -> float | None:
+    def index(used: Callable[[RecentUsage], float]) -> float | None:
         return fairness(
             Use(weight(name), used(got), got.answers, got.turned_away)
             for name, got in totals.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 
-from delen.core.dispatch import Figures, Group, Key, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, Task, Turn
 
 
 def first_in_rank(groups: Iterable[Group]) -> Task:
@@ -13,7 +13,7 @@ def first_in_rank(groups: Iterable[Group]) -> Task:
     return min((group.first(1)[0] for group in groups), key=lambda task: task.rank)
 
 
-def join(lead: Task, group: Group, now: float, figures: Figures) -> Sequence[Task]:
+def join(lead: Task, group: Group, now: float, figures: ModelView) -> Sequence[Task]:
     """``lead`` and those of its group that may run with it, in order of rank.
 
     One more joins as long as every task of the batch that would keep its deadline alone, run to
@@ -24,12 +24,12 @@ def join(lead: Task, group: Group, now: float, figures: Figures) -> Sequence[Tas
     for task in (lead, *(mate for mate in group.first(figures.max_batch) if mate is not lead)):
         deadline, last = task.deadline, task.last
         if deadline < earliest.get(last, inf) and (
-            now + figures.late(task.segment, last, 1) <= deadline
+            now + figures.latency_upper(task.segment, last, 1) <= deadline
         ):
             earliest[last] = deadline
         size = len(batch) + 1
         if size > figures.max_batch or any(
-            now + figures.late(task.segment, last, size) > deadline
+            now + figures.latency_upper(task.segment, last, size) > deadline
             for last, deadline in earliest.items()
         ):
             break
@@ -39,7 +39,7 @@ def join(lead: Task, group: Group, now: float, figures: Figures) -> Sequence[Tas
 
 def go_on(
     waiting: Mapping[Key, Group],
-    figures: Mapping[str, Figures],
+    figures: Mapping[str, ModelView],
     reached: Callable[[Task], bool],
 ) -> Turn | None:
     """Tasks that have started go before new ones: those that ``reached`` the exit chosen for them
@@ -58,7 +58,7 @@ def sizes(most: int) -> Sequence[int]:
     return [*(1 << power for power in range((most - 1).bit_length())), most]
 
 
-def most_in_time(now: float, batch: Sequence[Task], figures: Figures) -> int:
+def most_in_time(now: float, batch: Sequence[Task], figures: ModelView) -> int:
     """How many of the first may run at once so that all reach their next exit in time, and those
     with a floor the end of their plan if they would alone; at least 1."""
     fits, misses, size = 1, len(batch) + 1, len(batch)
@@ -71,8 +71,8 @@ def most_in_time(now: float, batch: Sequence[Task], figures: Figures) -> int:
     return fits
 
 
-def _in_time(now: float, batch: Sequence[Task], figures: Figures) -> bool:
-    segment, size, late = batch[0].segment, len(batch), figures.late
+def _in_time(now: float, batch: Sequence[Task], figures: ModelView) -> bool:
+    segment, size, late = batch[0].segment, len(batch), figures.latency_upper
     end = now + late(segment, segment, size)
     for task in batch:
         if task.deadline < end:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
 from policies.dispatch.batching import join
 
 
@@ -12,10 +12,10 @@ class Fifo:
     """Serves in order of arrival, blind to deadlines but for the size of batches."""
 
     name = "fifo"
-    manners = Manners(admits=False, guards=False)
+    capabilities = PolicyCapabilities(admits=False, guards=False)
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
     ) -> Turn:
         oldest = (group.oldest for group in waiting.values())
         lead = min(oldest, key=lambda task: (task.arrived, task.id))

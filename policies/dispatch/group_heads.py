@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from delen.core.dispatch import Figures, Group, Key, Task
-from policies.dispatch.marginal_value import Step, Worth
+from delen.core.dispatch import Group, Key, ModelView, Task
+from policies.dispatch.marginal_value import MarginalValue, Step
 
 _LOOK = 2
 """So many of each group may lead a batch, and stand for the pressure of all."""
@@ -34,7 +34,7 @@ class Candidate:
     gain: float
     surely_pays: float
     task: Task
-    front: Front
+    front: GroupHead
 
     def pays(self, price: float) -> bool:
         """Whether going on is worth ``price``, and inside the task's cap of energy."""
@@ -51,7 +51,7 @@ class Candidate:
 
 
 @dataclass(slots=True, eq=False)
-class Front:
+class GroupHead:
     """What is known of ``group``, in which tasks of ``segment`` wait, since its ``changes``.
 
     ``size`` tasks wait. Of the ``first`` of them ``best`` is served first, as ``order`` says; the
@@ -59,7 +59,7 @@ class Front:
     """
 
     group: Group
-    worth: Worth
+    worth: MarginalValue
     segment: int
     changes: int = -1
     size: int = 0
@@ -83,9 +83,9 @@ class Front:
         pays, others = one.surely_pays, other.surely_pays
         self.surely_pays = pays if pays <= others else others
 
-    def only(self, first: Sequence[Candidate]) -> Front:
+    def only(self, first: Sequence[Candidate]) -> GroupHead:
         """As if ``first``, some of its own, were all that may lead."""
-        front = Front(self.group, self.worth, self.segment, self.changes, self.size)
+        front = GroupHead(self.group, self.worth, self.segment, self.changes, self.size)
         front.show(first)
         return front
 
@@ -110,16 +110,16 @@ class Front:
         return pressure
 
 
-class Fronts:
+class GroupHeads:
     """Keeps what is known of each model, of the first tasks of each group, and of the tasks that
     were looked at while they wait."""
 
     def __init__(self) -> None:
-        self._worths: dict[str, Worth] = {}
-        self._fronts: dict[Group, Front] = {}
+        self._worths: dict[str, MarginalValue] = {}
+        self._fronts: dict[Group, GroupHead] = {}
         self._known: dict[Task, Candidate] = {}
 
-    def of(self, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]) -> list[Front]:
+    def of(self, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]) -> list[GroupHead]:
         """The fronts of all groups of ``waiting``."""
         fronts = []
         known = self._fronts
@@ -128,13 +128,13 @@ class Fronts:
             if front is None:
                 model, segment = group.key
                 worth = self.worth(model, figures)
-                front = known[group] = Front(group, worth, segment)
+                front = known[group] = GroupHead(group, worth, segment)
             if front.changes != group.changes:
                 self._look(front)
             fronts.append(front)
         return fronts
 
-    def _look(self, front: Front) -> None:
+    def _look(self, front: GroupHead) -> None:
         group = front.group
         first = []
         for task in group.first(_LOOK):
@@ -144,14 +144,14 @@ class Fronts:
         front.size = len(group)
         front.changes = group.changes
 
-    def rated(self, task: Task, front: Front) -> Candidate:
+    def rated(self, task: Task, front: GroupHead) -> Candidate:
         """``task`` as a candidate, anew where the group or the priority it waits with changed."""
         one = self._known.get(task)
         if one is None or one.front is not front or one.priority != task.priority:
             return self._rate(task, front)
         return one
 
-    def _rate(self, task: Task, front: Front) -> Candidate:
+    def _rate(self, task: Task, front: GroupHead) -> Candidate:
         worth, rank, due = front.worth, rank_of(task), task.due
         gain, is_optional = worth.of(task), task.exit >= 0 and not task.floor
         deadline = due if is_optional else task.deadline
@@ -167,11 +167,11 @@ class Fronts:
         """``task`` has ended."""
         self._known.pop(task, None)
 
-    def worth(self, model: str, figures: Mapping[str, Figures]) -> Worth:
+    def worth(self, model: str, figures: Mapping[str, ModelView]) -> MarginalValue:
         """That of ``model``, once what is known of models follows ``figures``."""
         worth = self._worths.get(model)
         if worth is None:
-            worth = self._worths[model] = Worth(figures[model])
+            worth = self._worths[model] = MarginalValue(figures[model])
         return worth
 
     def renew(self, model: str) -> None:
@@ -180,13 +180,13 @@ class Fronts:
         if worth is not None:
             worth.renew()
 
-    def follow(self, figures: Mapping[str, Figures]) -> None:
+    def follow(self, figures: Mapping[str, ModelView]) -> None:
         """Forget models that are no longer as they were, and take in what the others' take now."""
         gone = []
         for name, worth in self._worths.items():
             if name not in figures or figures[name] is not worth.figures:
                 gone.append(name)
-            elif worth.pace != worth.figures.pace:
+            elif worth.slowdown_factor != worth.figures.slowdown_factor:
                 worth.renew()
         for name in gone:
             worth = self._worths.pop(name)
@@ -195,7 +195,7 @@ class Fronts:
             }
 
 
-def is_affordable(task: Task, figures: Figures) -> bool:
+def is_affordable(task: Task, figures: ModelView) -> bool:
     """Whether the next segment is inside the task's cap of energy."""
     left = task.joules_left
     if left == inf:

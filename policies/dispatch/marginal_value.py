@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from delen.core.dispatch import Figures, Task
+from delen.core.dispatch import ModelView, Task
 
 _STEPS = 200
 """Confidences are told apart in so many steps."""
@@ -31,7 +31,7 @@ class Step:
     late: float = 0.0
 
 
-class Worth:
+class MarginalValue:
     """The worth of the tasks of one model, and what its segments take one task alone.
 
     ``steps[k]`` is what segment k takes; all of them take ``full``, and ``slowest`` by ``late``. Of
@@ -45,13 +45,13 @@ class Worth:
         max over later exits t of (accuracy of t, given c at k - accuracy of k) / seconds to t.
 
     It is kept per time of the whole network, ``full``, which follows the costs in ``renew``: a
-    slowdown changes all segments alike, and so do busy lanes (``pace``). Another profile, of
-    another power mode, changes them apart: then all is worked out anew.
+    slowdown changes all segments alike, and so do busy lanes (``slowdown_factor``). Another
+    profile, of another power mode, changes them apart: then all is worked out anew.
     """
 
-    def __init__(self, figures: Figures) -> None:
+    def __init__(self, figures: ModelView) -> None:
         self.figures = figures
-        self.pace = figures.pace
+        self.slowdown_factor = figures.slowdown_factor
         self.last = figures.exits - 1
         self.steps = [Step() for _ in range(figures.exits)]
         self._work_out()
@@ -64,7 +64,7 @@ class Worth:
             [figures.typical(k, max(k, end), 1) / full for end in segments] for k in segments
         ]
         self.late_shares = [
-            [figures.late(k, max(k, end), 1) / late for end in segments] for k in segments
+            [figures.latency_upper(k, max(k, end), 1) / late for end in segments] for k in segments
         ]
         self.largest = figures.max_batch
         self._most: list[int | None] = [None] * figures.exits
@@ -74,15 +74,15 @@ class Worth:
         self._take_in(full, late)
 
     def _whole(self) -> tuple[float, float]:
-        return self.figures.typical(0, self.last, 1), self.figures.late(0, self.last, 1)
+        return self.figures.typical(0, self.last, 1), self.figures.latency_upper(0, self.last, 1)
 
     def renew(self) -> None:
         """Take in what the segments take now.
 
         Another profile under which the whole takes as long as before is seen when that moves."""
         figures = self.figures
-        self.pace = figures.pace
-        late = figures.late(0, self.last, 1)
+        self.slowdown_factor = figures.slowdown_factor
+        late = figures.latency_upper(0, self.last, 1)
         same = figures.max_batch == self.largest
         if same and abs(late - self.slowest) <= _MOVED * late:
             return

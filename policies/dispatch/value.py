@@ -30,9 +30,16 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from operator import attrgetter
 
-from delen.core.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
 from policies.dispatch.batching import join, most_in_time
-from policies.dispatch.group_heads import Candidate, Front, Fronts, Order, Rank, is_affordable
+from policies.dispatch.group_heads import (
+    Candidate,
+    GroupHead,
+    GroupHeads,
+    Order,
+    Rank,
+    is_affordable,
+)
 
 _PER_PRESSURE = 0.05
 _FREE = 0.005
@@ -55,7 +62,7 @@ class _Prices:
 
     __slots__ = ("_found", "_fronts", "_now", "highest")
 
-    def __init__(self, now: float, fronts: Sequence[Front]) -> None:
+    def __init__(self, now: float, fronts: Sequence[GroupHead]) -> None:
         pressure = 0.0
         for front in fronts:
             pressure += front.size * front.presses(front.due - now)
@@ -77,16 +84,16 @@ class _Prices:
 
 
 class Value:
-    """Keeps what it has found out of models, groups and tasks (``Fronts``)."""
+    """Keeps what it has found out of models, groups and tasks (``GroupHeads``)."""
 
     name = "value"
-    manners = Manners()
+    capabilities = PolicyCapabilities()
 
     def __init__(self) -> None:
-        self._fronts = Fronts()
+        self._fronts = GroupHeads()
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
     ) -> Turn:
         self._fronts.follow(figures)
         calm = self._while_all_can_be_kept(now, waiting, figures)
@@ -113,7 +120,7 @@ class Value:
         )
 
     def _while_all_can_be_kept(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
     ) -> Turn | None:
         """The task of the earliest deadline and who may join it, if few wait and all can run their
         whole plans in time, one by one; else None. It does not matter then who has used more than
@@ -144,7 +151,7 @@ class Value:
         self,
         now: float,
         lead: Candidate,
-        ready: Sequence[Front],
+        ready: Sequence[GroupHead],
         prices: _Prices,
         ends: list[Task],
     ) -> Sequence[Task]:
@@ -194,11 +201,11 @@ def _urgency(waiting: tuple[Task, Group]) -> tuple[int, float, float, int]:
 
 def _who_goes_on(
     now: float,
-    fronts: Sequence[Front],
+    fronts: Sequence[GroupHead],
     prices: _Prices,
     ends: list[Task],
     hopes: list[Candidate],
-) -> Sequence[Front]:
+) -> Sequence[GroupHead]:
     """The fronts, in order, without those that get no further in time or do not pay. These it adds
     to ``ends``, and to ``hopes`` who typically still gets an answer."""
     highest = prices.highest
@@ -238,7 +245,7 @@ def _pays_for_itself(now: float, one: Candidate, prices: _Prices) -> bool:
     return one.pays(price)
 
 
-def _first(now: float, ready: Sequence[Front]) -> Candidate:
+def _first(now: float, ready: Sequence[GroupHead]) -> Candidate:
     """The first, or one that has waited for as long as it may, or one that would be lost if it
     waited for it where all its group can wait."""
     front = ready[0]
@@ -260,7 +267,7 @@ def _first(now: float, ready: Sequence[Front]) -> Candidate:
     known = worth.figures
     until = now + known.typical(segment, segment, min(size, _USUAL))
     end = first.task.last if first.task.floor else segment
-    spare = first.deadline - now - known.late(segment, end, size)
+    spare = first.deadline - now - known.latency_upper(segment, end, size)
     lost = [
         one
         for one in hurried

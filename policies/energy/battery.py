@@ -7,7 +7,7 @@ from math import inf
 from delen.core.energy_status import Battery, BatteryStatus, ConstraintStatus
 from delen.errors import Overloaded
 from policies.energy.constraint import Market, PowerView
-from policies.energy.token_bucket import Pace
+from policies.energy.token_bucket import TokenBucket
 
 _LEAST_TIME = 0.5
 """The last moments are planned as if there were this many seconds."""
@@ -36,7 +36,7 @@ class BatteryHorizon:
         self._time = self._counted = now
         self._unseen = 0.0
         self._joules: float | None = None
-        self._pace = Pace()
+        self._pace = TokenBucket()
         self._watts = 0.0
         self._measured: bool | None = None
         self._baseline = 0.0
@@ -59,7 +59,7 @@ class BatteryHorizon:
         self._allowed = allowed if allowed < inf else None
         room = max(0.0, allowed - self._baseline)
         if room == inf:
-            self.price, self._pace = 0.0, Pace()
+            self.price, self._pace = 0.0, TokenBucket()
         else:
             ahead = min(_AHEAD, _AHEAD_SHARE * self.battery.last)
             self._pace.set(room, room * ahead, view.now)

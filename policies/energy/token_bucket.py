@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 
 
-class Pace:
+class TokenBucket:
     """A bucket that fills with ``watts`` up to ``depth`` joules; what is spent may leave a debt.
 
     While it is full, one request of any size may pass: a bucket that is smaller than the least

@@ -7,7 +7,7 @@ from math import exp, inf, isfinite
 from delen.core.energy_status import ConstraintStatus
 from delen.errors import Overloaded
 from policies.energy.constraint import Market, PowerView
-from policies.energy.token_bucket import Pace
+from policies.energy.token_bucket import TokenBucket
 
 _MARGIN = 0.01
 """The share of the cap that is aimed below it, for what chance adds to ten seconds."""
@@ -39,7 +39,7 @@ class WattCap:
             raise ValueError(f"watts is {watts:g}; a watt cap must be above 0 and finite")
         self.watts = watts
         self.price = 0.0
-        self._pace = Pace()
+        self._pace = TokenBucket()
         self._total: float | None = None
         self._time = 0.0
         self._market: Market | None = None

@@ -11,7 +11,7 @@ from delen.core.bounds import Bounds
 from delen.core.frontier import Choice
 from delen.core.plan import UNKNOWN_CASE, Case, LimitedBy, OperatingPoint, Plan
 from delen.errors import Nearest
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from policies.plan.frontier import Freedom, Frontiers
 from policies.plan.promises import Promises
 from policies.plan.thresholds import (
@@ -85,7 +85,7 @@ class Planner:
             return agreement_threshold(table, deepest, tolerance, level, settings.procedure)
         return lossless_threshold(table, deepest, tolerance, level)
 
-    def points(self, costs: Costs) -> tuple[OperatingPoint, ...]:
+    def points(self, costs: CostModel) -> tuple[OperatingPoint, ...]:
         """Every exit as a place to stop, at the costs of the moment."""
         energies = costs.energies()
         return tuple(
@@ -102,7 +102,7 @@ class Planner:
     def plan(
         self,
         bounds: Bounds,
-        costs: Costs,
+        costs: CostModel,
         delay: float = 0.0,
         guaranteed: bool = True,
         price: float = 0.0,
@@ -179,14 +179,14 @@ class Planner:
         )
 
     def arrival(
-        self, exit: int, costs: Costs, delay: float, waits: Sequence[float] | None
+        self, exit: int, costs: CostModel, delay: float, waits: Sequence[float] | None
     ) -> float:
         """Seconds to an answer from ``exit``, after a ``delay``, beside which the ``waits`` for
         the segments pass."""
         start = delay if waits is None else max(delay, waits[exit])
         return start + self.latency(exit, costs)
 
-    def latency(self, exit: int, costs: Costs) -> float:
+    def latency(self, exit: int, costs: CostModel) -> float:
         """Seconds from a request's coming to an answer from ``exit``, alone on the device.
 
         That of the first exit leaves out the slowdown's spread: there is no shallower exit to be

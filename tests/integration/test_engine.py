@@ -35,7 +35,7 @@ from delen.errors import (
     ModelNotFound,
     Overloaded,
 )
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.scheduler.core import Scheduler
 from policies.dispatch.edf import Edf
 from policies.dispatch.value import Value
@@ -92,7 +92,7 @@ def direct(
 
 
 @pytest.fixture(scope="module")
-def load_model(make_costs: Callable[..., Costs]) -> Callable[[Path], Model]:
+def load_model(make_costs: Callable[..., CostModel]) -> Callable[[Path], Model]:
     """Makes the model of a bundle on the CPU, with costs of no interest."""
 
     def load(path: Path) -> Model:
@@ -349,7 +349,7 @@ class Gate:
 def make_gated(
     tiny_bundle: Path,
     load_model: Callable[[Path], Model],
-    make_costs: Callable[..., Costs],
+    make_costs: Callable[..., CostModel],
     observer: Silent,
 ) -> Iterator[Callable[..., tuple[Runtime, Gate]]]:
     """Makes runtimes where a batch takes as long as its samples one by one."""

@@ -28,7 +28,7 @@ from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.errors import BackendError, DelenError
 from delen.measure.interference import Rounds, measure_corun
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.profile.reader import load_profile
 from delen.scheduler.core import Scheduler
 from policies.dispatch.edf import Edf
@@ -101,7 +101,7 @@ def two_bundles(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def open_runtime(
-    two_bundles: list[Path], make_costs: Callable[..., Costs]
+    two_bundles: list[Path], make_costs: Callable[..., CostModel]
 ) -> Iterator[Callable[..., Runtime]]:
     """Opens runtimes with both models loaded, and whatever ``wrap`` makes of their networks."""
     opened: list[Runtime] = []
@@ -257,7 +257,7 @@ def test_more_threads_than_cores_are_allowed_and_said(caplog: pytest.LogCaptureF
 
 
 def test_the_default_policy_serves_two_lanes(
-    tiny_bundle: Path, make_costs: Callable[..., Costs]
+    tiny_bundle: Path, make_costs: Callable[..., CostModel]
 ) -> None:
     def load(path: Path) -> Model:
         bundle = load_bundle(path)

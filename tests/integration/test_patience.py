@@ -19,7 +19,7 @@ from delen.core.work import Work
 from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.scheduler.core import Scheduler
 from policies.dispatch.value import Value
 from policies.exit.bounds import BoundsPolicy
@@ -46,7 +46,7 @@ def patient(write_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture
-def runtime(patient: Path, make_costs: Callable[..., Costs]) -> Iterator[Runtime]:
+def runtime(patient: Path, make_costs: Callable[..., CostModel]) -> Iterator[Runtime]:
     def load(path: Path) -> Model:
         bundle = load_bundle(path)
         return Model(

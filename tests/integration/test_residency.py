@@ -22,7 +22,7 @@ from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.errors import ConfigError, InfeasibleBound, ModelLoading
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.residency.lease import Residence
 from delen.residency.sizes import segment_bytes
 from delen.scheduler.core import Scheduler
@@ -50,7 +50,7 @@ class Opener:
     """Opens bundles with costs of a test's choice. Loads of (model, segment) in ``held`` wait
     until they are taken out, and those in ``broken`` fail."""
 
-    def __init__(self, make_costs: Callable[..., Costs]) -> None:
+    def __init__(self, make_costs: Callable[..., CostModel]) -> None:
         self._make_costs = make_costs
         self.held: set[tuple[str, int]] = set()
         self.broken: set[tuple[str, int]] = set()
@@ -91,7 +91,7 @@ class Opener:
 
 
 @pytest.fixture
-def opener(make_costs: Callable[..., Costs]) -> Opener:
+def opener(make_costs: Callable[..., CostModel]) -> Opener:
     return Opener(make_costs)
 
 

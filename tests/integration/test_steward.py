@@ -19,7 +19,7 @@ from delen.core.work import Work
 from delen.daemon.build_runtime import Opened, open_runtime
 from delen.daemon.config import config_of
 from delen.daemon.in_process import _Silent
-from delen.energy.service import EnergySteward
+from delen.energy.service import EnergyService
 from delen.errors import BudgetExhausted
 from power.attribution.attribution import Attributor
 from tests.nvpmodel import ModeTree
@@ -192,12 +192,12 @@ def test_a_tick_that_fails_is_not_the_last(
 ) -> None:
     failures = []
 
-    def fail(steward: EnergySteward) -> None:
-        failures.append(steward)
+    def fail(energy: EnergyService) -> None:
+        failures.append(energy)
         raise OSError("the device cannot be looked at")
 
     make_tree(tmp_path / "root", "orin-nx")
-    monkeypatch.setattr(EnergySteward, "_look", fail)
+    monkeypatch.setattr(EnergyService, "_look", fail)
     with opening() as opened:
         opened.runtime.load("tiny")
         until(lambda: len(failures) > 1)
@@ -231,10 +231,14 @@ def test_every_batch_and_audit_is_noted_before_its_answers(
 ) -> None:
     noted: list[Any] = []
     with opening(power__source="model") as opened:
-        desk, ran, ended = opened.energy.desk, opened.energy.desk.ran, opened.energy.desk.ended
-        monkeypatch.setattr(desk, "ran", lambda work: (noted.append(work), ran(work)))
+        admission, ran, ended = (
+            opened.energy.admission,
+            opened.energy.admission.ran,
+            opened.energy.admission.ended,
+        )
+        monkeypatch.setattr(admission, "ran", lambda work: (noted.append(work), ran(work)))
         monkeypatch.setattr(
-            desk, "ended", lambda share, *rest: (noted.append(share), ended(share, *rest))
+            admission, "ended", lambda share, *rest: (noted.append(share), ended(share, *rest))
         )
         opened.runtime.load("tiny")
         result = infer(opened, "cam")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from delen.engine.executor import Worker
+from delen.engine.executor import Executor
 from delen.engine.loading.thread import Lodger, Mover, Opener
 from delen.engine.model import Model
-from delen.engine.registry import Entry, ModelStore
+from delen.engine.registry import Entry, ModelRegistry
 from delen.errors import ConfigError, ModelLoading, Overloaded
 from delen.residency.lease import still_loading
 from delen.residency.shared_state import KEPT_FOR, Guest, Room
@@ -22,7 +22,7 @@ _MEASURING = 5.0
 class Loader:
     """The models that share ``cap`` bytes of memory; safe to call from many threads."""
 
-    def __init__(self, store: ModelStore, opener: Opener, worker: Worker, cap: int) -> None:
+    def __init__(self, store: ModelRegistry, opener: Opener, worker: Executor, cap: int) -> None:
         self._store = store
         self._worker = worker
         self._lanes, _ = worker.lanes()

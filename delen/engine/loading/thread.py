@@ -12,7 +12,7 @@ from typing import Protocol
 
 from delen.bundle.manifest import Bundle
 from delen.engine.backends.base import Network
-from delen.engine.executor import Worker
+from delen.engine.executor import Executor
 from delen.engine.model import Model
 from delen.engine.registry import Entry
 from delen.errors import BackendError, ConfigError, DelenError
@@ -67,7 +67,7 @@ class Mover:
     """
 
     def __init__(
-        self, room: Room, lodgers: Mapping[str, Lodger], opener: Opener, worker: Worker
+        self, room: Room, lodgers: Mapping[str, Lodger], opener: Opener, worker: Executor
     ) -> None:
         self.moving = threading.Lock()
         self.opening = OPENING

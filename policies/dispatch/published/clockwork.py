@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
 from policies.dispatch.batching import first_in_rank, join
 
 _LOOK = 8
@@ -20,10 +20,10 @@ class Clockwork:
     """Started batches first; else the new ones by deadline, those too late refused."""
 
     name = "clockwork"
-    manners = Manners(admits=False, guards=False)
+    capabilities = PolicyCapabilities(admits=False, guards=False)
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
     ) -> Turn:
         started = [group for key, group in waiting.items() if key.segment > 0]
         if started:
@@ -34,7 +34,7 @@ class Clockwork:
             task
             for group in waiting.values()
             for task in group.first(_LOOK)
-            if now + figures[task.model].late(0, task.last, 1) > task.deadline
+            if now + figures[task.model].latency_upper(0, task.last, 1) > task.deadline
         ]
         if late:
             return Turn(refuse=late)

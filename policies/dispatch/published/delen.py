@@ -10,20 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
 
 
 class StaticConditions:
     """``confidence`` is the application's threshold; None: it has none."""
 
     name = "delen"
-    manners = Manners(plans=False, admits=False, guards=False)
+    capabilities = PolicyCapabilities(plans=False, admits=False, guards=False)
 
     def __init__(self, confidence: float | None = None) -> None:
         self._confidence = confidence
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
     ) -> Turn:
         oldest = (group.oldest for group in waiting.values())
         job = min(oldest, key=lambda task: (task.exit < 0, task.arrived, task.id))

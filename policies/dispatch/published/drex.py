@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
 from policies.dispatch.batching import first_in_rank, join
 
 _OVERHEAD = 0.05
@@ -25,13 +25,13 @@ class Drex:
     """Keeps how many segments tasks run before they end, and so how many go on at an exit."""
 
     name = "drex"
-    manners = Manners(admits=False, guards=False)
+    capabilities = PolicyCapabilities(admits=False, guards=False)
 
     def __init__(self) -> None:
         self._segments: dict[str, float] = {}
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
     ) -> Turn:
         urgent = first_in_rank(waiting.values())
         known = figures[urgent.model]
@@ -44,7 +44,7 @@ class Drex:
             chosen = behind
         return Turn(run=join(chosen.first(1)[0], chosen, now, known))
 
-    def _pays(self, held: Group, behind: Group, now: float, figures: Figures) -> bool:
+    def _pays(self, held: Group, behind: Group, now: float, figures: ModelView) -> bool:
         lead, segment = held.first(1)[0], held.key.segment
         count = min(len(held), figures.max_batch)
         going_on = 1 - 1 / self._segments.get(lead.model, float(figures.exits))
@@ -58,8 +58,12 @@ class Drex:
         )
         if apart - both <= _OVERHEAD * figures.typical(segment, segment, 1):
             return False
-        until = figures.late(behind.key.segment, segment - 1, min(len(behind), figures.max_batch))
-        return now + until + figures.late(segment, lead.last, count + more) <= lead.deadline
+        until = figures.latency_upper(
+            behind.key.segment, segment - 1, min(len(behind), figures.max_batch)
+        )
+        return (
+            now + until + figures.latency_upper(segment, lead.last, count + more) <= lead.deadline
+        )
 
     def ran(self, now: float, ran: Ran) -> None:
         """Nothing to learn."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 
-from delen.core.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
 
 _BETA = 0.01
 _SCORED = 8
@@ -27,13 +27,13 @@ class Dysta:
     """Keeps γ of each model, learnt from every segment that has run."""
 
     name = "dysta"
-    manners = Manners(admits=False, guards=False)
+    capabilities = PolicyCapabilities(admits=False, guards=False)
 
     def __init__(self) -> None:
         self._gamma: dict[str, float] = {}
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
     ) -> Turn:
         count = sum(map(len, waiting.values()))
         lead, least = None, inf

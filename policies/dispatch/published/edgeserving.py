@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import inf
 
-from delen.core.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
 from policies.dispatch.batching import go_on, sizes
 
 _ALLOWED = 0.05
@@ -22,14 +22,14 @@ class EdgeServing:
     """Keeps Z, and the exit chosen for each task that has started. Floors keep their plan."""
 
     name = "edgeserving"
-    manners = Manners(admits=False, guards=False)
+    capabilities = PolicyCapabilities(admits=False, guards=False)
 
     def __init__(self) -> None:
         self._violated: dict[str, float] = {}
         self._chosen: dict[int, int] = {}
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
     ) -> Turn:
         started = go_on(waiting, figures, self._reached)
         if started is not None:
@@ -41,7 +41,7 @@ class EdgeServing:
             tasks = group.first(known.max_batch)
             for batch in sizes(len(tasks)):
                 for exit, accuracy in enumerate(known.accuracies):
-                    seconds = known.late(0, exit, batch)
+                    seconds = known.latency_upper(0, exit, batch)
                     violations = sum(task.deadline < now + seconds for task in tasks[:batch])
                     score = len(group) * batch * accuracy / (1e3 * seconds)
                     score += price * (_ALLOWED * batch - violations)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from delen.core.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
 from policies.dispatch.batching import join
 
 _LOOK = 16
@@ -21,7 +21,7 @@ class EnergyTimeFair:
     """Keeps the virtual runtime of each tenant. ``time_share`` is ρ."""
 
     name = "etf"
-    manners = Manners(admits=False, guards=False)
+    capabilities = PolicyCapabilities(admits=False, guards=False)
 
     def __init__(self, time_share: float = 0.5) -> None:
         if not 0 <= time_share <= 1:
@@ -32,7 +32,7 @@ class EnergyTimeFair:
         self._seconds = self._joules = 0.0
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
     ) -> Turn:
         seen = [task for group in waiting.values() for task in (*group.first(_LOOK), group.oldest)]
         lead = min(seen, key=lambda task: (self._runtime_of(task.tenant), task.rank))
@@ -46,7 +46,7 @@ class EnergyTimeFair:
     def _runtime_of(self, tenant: str) -> float:
         return max(self._runtime.get(tenant, 0.0), self._level)
 
-    def _charge(self, run: Sequence[Task], figures: Figures) -> None:
+    def _charge(self, run: Sequence[Task], figures: ModelView) -> None:
         segment, batch = run[0].segment, len(run)
         seconds = cost = figures.typical(segment, segment, batch) / batch
         joules = figures.joules(segment, segment, batch)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
 from policies.dispatch.batching import first_in_rank, join
 
 
@@ -18,10 +18,10 @@ class FluidBatching:
     """Serves the model of the most urgent task: shallow groups while deeper ones can wait."""
 
     name = "fluid"
-    manners = Manners(admits=False, guards=False)
+    capabilities = PolicyCapabilities(admits=False, guards=False)
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
     ) -> Turn:
         urgent = first_in_rank(waiting.values())
         known = figures[urgent.model]
@@ -41,13 +41,13 @@ class FluidBatching:
         """Nothing to forget."""
 
 
-def _can_wait(suspended: Group, newer: Group, now: float, figures: Figures) -> bool:
+def _can_wait(suspended: Group, newer: Group, now: float, figures: ModelView) -> bool:
     """Whether there is room in the batch of ``suspended`` and time for ``newer`` to catch up."""
     room = figures.max_batch - len(suspended)
     if room <= 0:
         return False
     arriving = min(len(newer), room)
     lead, segment = suspended.first(1)[0], suspended.key.segment
-    catching_up = figures.late(newer.key.segment, segment - 1, arriving)
-    rest = figures.late(segment, lead.last, len(suspended) + arriving)
+    catching_up = figures.latency_upper(newer.key.segment, segment - 1, arriving)
+    rest = figures.latency_upper(segment, lead.last, len(suspended) + arriving)
     return now + catching_up + rest <= lead.deadline

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
 from policies.dispatch.batching import first_in_rank, go_on, sizes
 
 
@@ -17,13 +17,13 @@ class SlackFit:
     """Keeps the exit chosen for each task that has started. A floor's plan is not shortened."""
 
     name = "slackfit"
-    manners = Manners(admits=False, guards=False)
+    capabilities = PolicyCapabilities(admits=False, guards=False)
 
     def __init__(self) -> None:
         self._chosen: dict[int, int] = {}
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, Figures]
+        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
     ) -> Turn:
         started = go_on(waiting, figures, self._reached)
         if started is not None:
@@ -39,12 +39,12 @@ class SlackFit:
         return not task.floor and task.exit >= self._chosen.get(task.id, task.last)
 
     @staticmethod
-    def _fit(slack: float, last: int, queue: int, figures: Figures) -> tuple[int, int]:
-        width = figures.late(0, 0, 1)
+    def _fit(slack: float, last: int, queue: int, figures: ModelView) -> tuple[int, int]:
+        width = figures.latency_upper(0, 0, 1)
         best, chosen = (0, 0, 0), (0, 1)
         for batch in sizes(min(queue, figures.max_batch)):
             for exit in range(last + 1):
-                latency = figures.late(0, exit, batch)
+                latency = figures.latency_upper(0, exit, batch)
                 if latency <= slack:
                     found = (int(min(latency, 1e6 * width) / width), batch, exit)
                     if found > best:

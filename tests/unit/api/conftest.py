@@ -33,7 +33,7 @@ from delen.core.energy_status import (
 )
 from delen.core.fairness import Fairness
 from delen.core.result import AccuracyOutcome, EnergyOutcome, LatencyOutcome, Receipt
-from delen.core.tenant import Standing
+from delen.core.tenant import TenantSettings
 from delen.errors import PowerError
 
 STATUS = PowerStatus(
@@ -107,8 +107,8 @@ class MadeUpEnergy:
 
     def set_tenant(self, name: str, changes: TenantChanges) -> TenantStatus:
         tenant = self.set.get(name, NOBODY)
-        standing = changes.applied(Standing(tenant.weight, tenant.priority))
-        tenant = replace(tenant, weight=standing.weight, priority=standing.priority)
+        settings = changes.applied(TenantSettings(tenant.weight, tenant.priority))
+        tenant = replace(tenant, weight=settings.weight, priority=settings.priority)
         if changes.budget is None:
             tenant = replace(tenant, budget=None, balance=None)
         elif isinstance(changes.budget, Budget):

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from api.reply import reply
-from api.server.deferred import Later
+from api.server.deferred import DeferredResponse
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_it_is_told_once_when_all_are_done_or_one_has_failed(fails: bool) -> None:
     futures: list[Future[Any]] = [Future(), Future(), Future()]
     told: list[None] = []
-    later = Later(futures, lambda: reply({}), lambda: None, bool)
+    later = DeferredResponse(futures, lambda: reply({}), lambda: None, bool)
     later.when_ended(lambda: told.append(None))
     futures[1].set_result(1)
     assert not told
@@ -31,14 +31,16 @@ def test_it_is_told_at_once_of_what_is_over() -> None:
     done: Future[Any] = Future()
     done.set_result(1)
     told: list[None] = []
-    Later([done], lambda: reply({}), lambda: None, bool).when_ended(lambda: told.append(None))
+    DeferredResponse([done], lambda: reply({}), lambda: None, bool).when_ended(
+        lambda: told.append(None)
+    )
     assert len(told) == 1
 
 
 def test_any_other_server_gets_the_answer_when_it_is_there() -> None:
     done: Future[Any] = Future()
     done.set_result(1)
-    later = Later([done], lambda: reply({"answer": done.result()}), lambda: None, bool)
+    later = DeferredResponse([done], lambda: reply({"answer": done.result()}), lambda: None, bool)
     heads: list[str] = []
 
     def start(status: str, headers: Any, exc_info: Any = None) -> Any:

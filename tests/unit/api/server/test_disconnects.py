@@ -9,7 +9,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from api.server.disconnects import Departures, has_gone, is_readable
+from api.server.disconnects import DisconnectWatcher, has_gone, is_readable
 
 HIGH = 1500
 
@@ -47,11 +47,11 @@ def test_a_client_that_has_closed_has_gone(pair: tuple[socket.socket, socket.soc
 
 
 def test_who_leaves_is_told_of_and_who_was_let_go_is_not() -> None:
-    departures, told = Departures(), SimpleQueue[str]()
+    disconnects, told = DisconnectWatcher(), SimpleQueue[str]()
     pairs = {name: socket.socketpair() for name in ("let go", "left")}
     for name, (near, _) in pairs.items():
-        departures.watch(near, partial(told.put, name))
-    departures.let_go(pairs["let go"][0])
+        disconnects.watch(near, partial(told.put, name))
+    disconnects.let_go(pairs["let go"][0])
     for _, far in pairs.values():
         far.sendall(b"GET")
         far.close()

@@ -19,7 +19,7 @@ import api.server.connection
 import api.server.server
 from api.reply import reply
 from api.server.connection import Connection
-from api.server.deferred import Later
+from api.server.deferred import DeferredResponse
 from api.server.server import HttpServer
 from delen.errors import ConfigError
 
@@ -65,7 +65,7 @@ def test_a_client_that_leaves_before_its_answer_is_awaited_is_noticed(
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         entered.set()
         assert noticed.wait(10.0)
-        later = Later([never], lambda: reply({}), given_up.set, bool)
+        later = DeferredResponse([never], lambda: reply({}), given_up.set, bool)
         return later(environ, start_response)
 
     with serving(answer, 2) as address:
@@ -176,7 +176,9 @@ def test_an_answer_that_cannot_be_made_is_told_of_once(
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         asked.put(ended := Future[None]())
-        return Later([ended], fail, lambda: None, lambda: is_last)(environ, start_response)
+        return DeferredResponse([ended], fail, lambda: None, lambda: is_last)(
+            environ, start_response
+        )
 
     def fail() -> Any:
         raise ZeroDivisionError("made to fail")
@@ -202,7 +204,9 @@ def test_who_ends_the_last_request_sends_what_the_client_takes_at_once(length: i
             return reply({})(environ, start_response)
         ended: Future[None] = Future()
         asked.put(ended)
-        later = Later([ended], lambda: reply({"": "x" * length}), lambda: None, lambda: True)
+        later = DeferredResponse(
+            [ended], lambda: reply({"": "x" * length}), lambda: None, lambda: True
+        )
         return later(environ, start_response)
 
     with serving(answer, 1) as address, socket.create_connection(address) as client:

@@ -10,9 +10,9 @@ from delen.bundle.calibration import Calibration
 from delen.core.bounds import Bounds
 from delen.core.plan import Plan
 from delen.core.work import Share, Work
-from delen.energy.admission import MOST_EVENTS, ControllerDesk, Refused
+from delen.energy.admission import MOST_EVENTS, ControllerAdmission, Refused
 from delen.errors import BudgetExhausted
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from policies.energy.api import ControllerSettings
 from policies.energy.price_controller import PriceController
 from policies.plan.planner import Planner, PlannerSettings
@@ -44,7 +44,7 @@ class Limited(PriceController):
 
 @pytest.fixture
 def plan_at(
-    make_costs: Callable[..., Costs], make_calibration: Callable[..., Calibration]
+    make_costs: Callable[..., CostModel], make_calibration: Callable[..., Calibration]
 ) -> Callable[[float], Plan]:
     planner = Planner(make_calibration(0.6, 0.8, 0.9), PlannerSettings())
     costs = make_costs(0.01, 0.01, 0.01, watts=4.0)
@@ -53,11 +53,11 @@ def plan_at(
 
 def test_what_fits_is_admitted_as_planned(plan_at: Callable[[float], Plan]) -> None:
     controller = Limited(1.0)
-    desk, plan = ControllerDesk(controller), plan_at(0.0)
-    admitted = desk.admit("cam", plan, plan_at)
+    admission, plan = ControllerAdmission(controller), plan_at(0.0)
+    admitted = admission.admit("cam", plan, plan_at)
     assert admitted == (plan, plan.expected_energy)
     assert controller.left == pytest.approx(1 - admitted.reserved)
-    desk.ended(Share("r", "cam"), admitted.reserved, 0.3, None)
+    admission.ended(Share("r", "cam"), admitted.reserved, 0.3, None)
     assert controller.left == pytest.approx(0.7)
 
 
@@ -67,38 +67,38 @@ def test_what_does_not_fit_is_planned_as_cheaply_as_it_goes(
     least = plan_at(inf)
     assert least.expected_energy is not None
     controller = Limited(least.expected_energy)
-    admitted = ControllerDesk(controller).admit("cam", plan_at(0.0), plan_at)
+    admitted = ControllerAdmission(controller).admit("cam", plan_at(0.0), plan_at)
     assert admitted == (least, least.expected_energy)
     assert (controller.left, controller.arrivals) == (0, 1)
 
 
 def test_what_even_so_does_not_fit_is_refused(plan_at: Callable[[float], Plan]) -> None:
-    desk = ControllerDesk(Limited(0.001))
+    admission = ControllerAdmission(Limited(0.001))
     with pytest.raises(BudgetExhausted, match="cam lacks"):
-        desk.admit("cam", plan_at(0.0), plan_at)
-    desk.refused("cam", BudgetExhausted.code)
-    assert desk.drain() == [Refused("cam", "budget_exhausted")]
+        admission.admit("cam", plan_at(0.0), plan_at)
+    admission.refused("cam", BudgetExhausted.code)
+    assert admission.drain() == [Refused("cam", "budget_exhausted")]
 
 
 def test_energy_that_is_unknown_costs_nothing(plan_at: Callable[[float], Plan]) -> None:
     plan = plan_at(0.0)._replace(energy=None, expected_energy=None)
-    assert ControllerDesk(Limited(0.0)).admit("cam", plan, plan_at) == (plan, 0.0)
+    assert ControllerAdmission(Limited(0.0)).admit("cam", plan, plan_at) == (plan, 0.0)
 
 
 def test_a_plan_without_an_expectation_counts_to_its_end(
     plan_at: Callable[[float], Plan],
 ) -> None:
     plan = plan_at(0.0)._replace(expected_energy=None)
-    assert ControllerDesk(Limited(9.0)).admit("cam", plan, plan_at).reserved == plan.energy
+    assert ControllerAdmission(Limited(9.0)).admit("cam", plan, plan_at).reserved == plan.energy
 
 
 def test_what_happened_is_handed_on_once_and_in_order() -> None:
-    desk = ControllerDesk(Limited(1.0))
+    admission = ControllerAdmission(Limited(1.0))
     work = Work("tiny", 0, 1, 0.0, 1.0, None, (Share("r", "cam"),))
-    desk.ran(work)
-    desk.ended(Share("r", "cam"), 0.0, None, None)
-    assert desk.drain() == [work, (Share("r", "cam"), None)]
-    assert desk.drain() == []
+    admission.ran(work)
+    admission.ended(Share("r", "cam"), 0.0, None, None)
+    assert admission.drain() == [work, (Share("r", "cam"), None)]
+    assert admission.drain() == []
 
 
 class Broken(Limited):
@@ -109,20 +109,20 @@ class Broken(Limited):
 def test_a_controller_that_fails_at_the_end_is_told_of_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    desk = ControllerDesk(Broken(1.0))
+    admission = ControllerAdmission(Broken(1.0))
     share = Share("r", "cam")
-    desk.ended(share, 0.1, 0.1, None)
-    desk.ended(share, 0.1, 0.1, None)
-    assert desk.drain() == [(share, None)] * 2
+    admission.ended(share, 0.1, 0.1, None)
+    admission.ended(share, 0.1, 0.1, None)
+    assert admission.drain() == [(share, None)] * 2
     assert caplog.text.count("the energy controller failed") == 1
 
 
 def test_where_nobody_keeps_the_books_the_latest_events_are_kept() -> None:
-    desk = ControllerDesk(Limited(1.0))
+    admission = ControllerAdmission(Limited(1.0))
     work = Work("tiny", 0, 1, 0.0, 1.0, None, ())
     for _ in range(MOST_EVENTS):
-        desk.ran(work)
-    desk.ended(Share("r", "cam"), 0.0, None, None)
-    events = desk.drain()
+        admission.ran(work)
+    admission.ended(Share("r", "cam"), 0.0, None, None)
+    events = admission.drain()
     assert len(events) == MOST_EVENTS
     assert events[-1] == (Share("r", "cam"), None)

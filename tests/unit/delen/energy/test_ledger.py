@@ -15,7 +15,7 @@ from delen.core.result import (
     Result,
 )
 from delen.core.work import Share, Split, Work
-from delen.energy.ledger import MAX_TENANTS, OTHERS, Booked, Correction, Ledger, Meter
+from delen.energy.ledger import MAX_TENANTS, OTHERS, Correction, Ledger, Meter, TenantTotals
 
 METER = Meter("ina3221", "module_input")
 
@@ -103,7 +103,7 @@ def test_a_window_that_nobody_measured_leaves_the_answer_estimated() -> None:
     energy = settled.receipt.energy
     assert (energy.value, energy.kind) == (pytest.approx(0.6), "estimated")
     assert (energy.source, energy.scope) == ("model", "processor")
-    assert ledger.tenants() == {"default": Booked(0.0, pytest.approx(0.6), 1, seconds=0.1)}
+    assert ledger.tenants() == {"default": TenantTotals(0.0, pytest.approx(0.6), 1, seconds=0.1)}
 
 
 def test_an_answer_waits_for_work_that_came_after_a_window() -> None:
@@ -150,7 +150,7 @@ def test_the_oldest_receipts_are_forgotten_but_counted() -> None:
     list(ledger.settle(window(dict.fromkeys("abc", 0.2), *"abc")))
     assert ledger.receipt("a") is None
     assert ledger.receipt("c") is not None
-    booked = Booked(pytest.approx(0.6), 0.0, 3, seconds=pytest.approx(0.3))
+    booked = TenantTotals(pytest.approx(0.6), 0.0, 3, seconds=pytest.approx(0.3))
     assert ledger.tenants()["default"] == booked
 
 
@@ -183,7 +183,7 @@ def test_tenants_beyond_the_limit_are_counted_together() -> None:
     ledger.refused("later", "overloaded")
     tenants = ledger.tenants()
     assert len(tenants) == MAX_TENANTS + 1
-    assert tenants[OTHERS] == Booked(0.0, 1.0, 2, Counter(overloaded=1))
+    assert tenants[OTHERS] == TenantTotals(0.0, 1.0, 2, Counter(overloaded=1))
     assert ledger.receipt("x").tenant == "late"  # type: ignore[union-attr]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from delen.energy.mode_monitor import ModeWatch
+from delen.energy.mode_monitor import ModeMonitor
 from tests.nvpmodel import ModeTree
 
 
@@ -20,7 +20,7 @@ def put(root: Path, path: str, text: str) -> None:
 
 
 def test_what_stays_is_not_told(modes: ModeTree) -> None:
-    watch = ModeWatch(modes.root)
+    watch = ModeMonitor(modes.root)
     assert watch.look() == (None, None)
     assert (watch.status.id, watch.status.name, watch.status.jetson_clocks) == (
         1,
@@ -30,7 +30,7 @@ def test_what_stays_is_not_told(modes: ModeTree) -> None:
 
 
 def test_another_mode_is_told_once(modes: ModeTree) -> None:
-    watch = ModeWatch(modes.root)
+    watch = ModeMonitor(modes.root)
     modes.set(2)
     changed, throttled = watch.look()
     assert changed is not None
@@ -41,7 +41,7 @@ def test_another_mode_is_told_once(modes: ModeTree) -> None:
 
 
 def test_jetson_clocks_are_another_mode(modes: ModeTree) -> None:
-    watch = ModeWatch(modes.root)
+    watch = ModeMonitor(modes.root)
     modes.pin()
     changed, _ = watch.look()
     assert changed is not None
@@ -52,7 +52,7 @@ def test_jetson_clocks_are_another_mode(modes: ModeTree) -> None:
 def test_throttling_is_told_when_it_begins_and_ends(modes: ModeTree) -> None:
     put(modes.root, "sys/class/thermal/cooling_device0/type", "cpufreq-cpu0")
     put(modes.root, "sys/class/thermal/cooling_device0/cur_state", "0")
-    watch = ModeWatch(modes.root)
+    watch = ModeMonitor(modes.root)
     put(modes.root, "sys/class/thermal/cooling_device0/cur_state", "3")
     assert watch.look() == (None, "cpufreq-cpu0 slows the device")
     assert watch.status.throttling == ("cpufreq-cpu0 slows the device",)
@@ -67,7 +67,7 @@ def test_the_headroom_follows_the_temperature(modes: ModeTree) -> None:
     put(modes.root, f"{zone}/temp", "60000")
     put(modes.root, f"{zone}/trip_point_0_type", "passive")
     put(modes.root, f"{zone}/trip_point_0_temp", "95000")
-    watch = ModeWatch(modes.root)
+    watch = ModeMonitor(modes.root)
     assert watch.headroom == pytest.approx(35)
     put(modes.root, f"{zone}/temp", "92000")
     for _ in range(3):
@@ -76,7 +76,7 @@ def test_the_headroom_follows_the_temperature(modes: ModeTree) -> None:
 
 
 def test_a_machine_without_modes_has_the_default_one(tmp_path: Path) -> None:
-    watch = ModeWatch(tmp_path)
+    watch = ModeMonitor(tmp_path)
     assert watch.look() == (None, None)
     assert (watch.mode.key, watch.headroom) == ("default", None)
     status = watch.status

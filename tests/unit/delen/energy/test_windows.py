@@ -9,8 +9,8 @@ from typing import Literal
 import pytest
 
 from delen.core.work import Share, Work
-from delen.energy.power_view import Gauge
-from delen.energy.windows import Books
+from delen.energy.power_view import PowerViewBuilder
+from delen.energy.windows import WindowAccounting
 from delen.profile.profile import Profile
 from power.attribution.accounts import Accounts
 from power.attribution.attribution import Attributor
@@ -51,9 +51,9 @@ class House:
         self.dial = Dial(self.clock, kind)
         self.sampler = Sampler(self.dial, 0.1, clock=self.clock)
         self.accounts = Accounts("dial", 4.0)
-        self.books = Books(self.sampler, self.accounts, 1.0, 100, clock=self.clock)
+        self.books = WindowAccounting(self.sampler, self.accounts, 1.0, 100, clock=self.clock)
         self.books.add_model(profile)
-        self.gauge = Gauge(self.sampler, self.clock.now)
+        self.power_view = PowerViewBuilder(self.sampler, self.clock.now)
         self.sampler._poll(self.clock.now)
 
     def wait(self, seconds: float) -> None:
@@ -131,12 +131,12 @@ def test_the_gauge_shows_the_mean_since_it_was_last_read(house: House) -> None:
     house.wait(1.0)
     house.dial.watts = 10.0
     house.wait(1.0)
-    view = house.gauge.view(house.clock.now, attributor, 40.0)
+    view = house.power_view.view(house.clock.now, attributor, 40.0)
     assert view.watts == pytest.approx(8.0, abs=0.3)
     assert view.joules == pytest.approx(16.0, abs=0.6)
     assert (view.static, view.other, view.headroom) == (5.0, 0.0, 40.0)
     house.wait(0.5)
-    again = house.gauge.view(house.clock.now, attributor, None)
+    again = house.power_view.view(house.clock.now, attributor, None)
     assert again.watts == pytest.approx(10.0)
     assert again.joules == pytest.approx(21.0, abs=0.6)
 
@@ -144,10 +144,10 @@ def test_the_gauge_shows_the_mean_since_it_was_last_read(house: House) -> None:
 def test_the_gauge_counts_over_a_gap_by_the_reading_at_its_end(house: House) -> None:
     attributor = Attributor(static=5.0)
     house.wait(1.0)
-    before = house.gauge.view(house.clock.now, attributor, None)
+    before = house.power_view.view(house.clock.now, attributor, None)
     house.clock.now += 0.8  # too long to interpolate over, too short to be called a stall
     house.sampler._poll(house.clock.now)
-    after = house.gauge.view(house.clock.now, attributor, None)
+    after = house.power_view.view(house.clock.now, attributor, None)
     assert before.joules is not None
     assert after.joules == pytest.approx(before.joules + 0.8 * 6.0)
     assert after.watts == pytest.approx(6.0)
@@ -158,17 +158,17 @@ def test_the_gauge_knows_nothing_of_a_degraded_source(house: House) -> None:
     house.wait(1.0)
     house.dial.watts = None
     house.wait(0.1)
-    view = house.gauge.view(house.clock.now, attributor, 40.0)
+    view = house.power_view.view(house.clock.now, attributor, 40.0)
     assert (view.watts, view.static, view.joules, view.headroom) == (None, None, None, 40.0)
-    assert house.gauge.health() == "degraded"
-    assert Gauge(None, 0.0).health() == "none"
-    assert Gauge(None, 0.0).view(1.0, attributor, None).watts is None
+    assert house.power_view.health() == "degraded"
+    assert PowerViewBuilder(None, 0.0).health() == "none"
+    assert PowerViewBuilder(None, 0.0).view(1.0, attributor, None).watts is None
 
 
 def test_a_model_knows_of_requests_alone(make_profile: Callable[..., Profile]) -> None:
     house = House(make_profile(0.01), "estimated")
     house.wait(1.0)
-    view = house.gauge.view(house.clock.now, Attributor(static=5.0), None)
+    view = house.power_view.view(house.clock.now, Attributor(static=5.0), None)
     assert (view.watts, view.static, view.other) == (pytest.approx(6.0), 0.0, 0.0)
 
 

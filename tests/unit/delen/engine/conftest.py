@@ -8,7 +8,7 @@ import pytest
 
 from delen.bundle.calibration import Calibration
 from delen.bundle.manifest import load_bundle
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from tests.unit.delen.engine.house import Clock, House
 
 
@@ -24,7 +24,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def make_house(
     tiny_bundle: Path,
     make_calibration: Callable[..., Calibration],
-    make_costs: Callable[..., Costs],
+    make_costs: Callable[..., CostModel],
     clock: Clock,
 ) -> Iterator[Callable[..., House]]:
     """Makes houses with exits of 10 ms and 40 mJ each, right in 60, 80 and 90 of 100 cases, and

@@ -15,11 +15,11 @@ from delen.core.bounds import Bounds, Options
 from delen.core.result import Result
 from delen.core.work import Work
 from delen.engine.backends.base import SegmentRun
-from delen.engine.energy_admission import IdleDesk
-from delen.engine.executor import Worker
+from delen.engine.energy_admission import UnlimitedEnergy
+from delen.engine.executor import Executor
 from delen.engine.job import Job
 from delen.engine.model import Model
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.scheduler.core import Scheduler
 from policies.dispatch.value import Value
 from policies.exit.bounds import BoundsPolicy
@@ -106,7 +106,7 @@ class House:
         self,
         bundle: Bundle,
         calibration: Calibration,
-        costs: Costs,
+        costs: CostModel,
         clock: Clock,
         dispatch: Any = None,
         lanes: int = 1,
@@ -116,7 +116,7 @@ class House:
         self.counts = Counts()
         default = Value()
         self.scheduler = Scheduler(dispatch or default, default, lanes)
-        self.worker = Worker(self.counts, 2, self.scheduler, IdleDesk())
+        self.worker = Executor(self.counts, 2, self.scheduler, UnlimitedEnergy())
         self.planner = Planner(calibration, PlannerSettings())
         self._bundle, self._costs = bundle, costs
         self._ids = count(1)

@@ -17,11 +17,11 @@ from delen.core.result import Result
 from delen.core.work import Work
 from delen.engine.audit import MOST_AUDITS
 from delen.engine.backends.base import Placement, SegmentRun
-from delen.engine.guarantee_monitor import GuaranteeWatch, WatchSettings
+from delen.engine.guarantee_monitor import GuaranteeMonitor, MonitorSettings
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.errors import InfeasibleBound, InvalidInput
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.scheduler.core import Scheduler
 from policies.dispatch.value import Value
 from policies.exit.bounds import BoundsPolicy
@@ -77,7 +77,11 @@ class House:
     """A runtime with one model that audits every ``1 / fraction`` th confident stop."""
 
     def __init__(
-        self, bundle: Path, calibration: Calibration, make_costs: Callable[..., Costs], lanes: int
+        self,
+        bundle: Path,
+        calibration: Calibration,
+        make_costs: Callable[..., CostModel],
+        lanes: int,
     ) -> None:
         self.network, self.counts = FakeNetwork(), Counts()
         self.fraction = 1.0
@@ -89,7 +93,7 @@ class House:
                 Planner(calibration, PlannerSettings()),
                 BoundsPolicy(),
                 make_costs(100.0, 100.0, 100.0, watts=4.0, lanes=lanes),
-                GuaranteeWatch("tiny", WatchSettings(audit_fraction=self.fraction)),
+                GuaranteeMonitor("tiny", MonitorSettings(audit_fraction=self.fraction)),
             )
 
         scheduler = Scheduler(Value(), Value(), lanes)
@@ -105,12 +109,12 @@ class House:
         return self.runtime.submit("tiny", image, bounds, Options(**options))
 
     @property
-    def watch(self) -> GuaranteeWatch:
-        return self.runtime.store.ready("tiny").watch
+    def monitor(self) -> GuaranteeMonitor:
+        return self.runtime.store.ready("tiny").monitor
 
     def break_guarantee(self) -> None:
-        while self.watch.holds:
-            self.watch.audited(False, 0.01)
+        while self.monitor.holds:
+            self.monitor.audited(False, 0.01)
 
 
 @pytest.fixture(params=[1, 2], ids=["one lane", "two lanes"])
@@ -118,7 +122,7 @@ def house(
     request: pytest.FixtureRequest,
     tiny_bundle: Path,
     make_calibration: Callable[..., Calibration],
-    make_costs: Callable[..., Costs],
+    make_costs: Callable[..., CostModel],
 ) -> Iterator[House]:
     house = House(tiny_bundle, make_calibration(0.6, 0.8, 0.9), make_costs, request.param)
     yield house
@@ -134,7 +138,7 @@ def test_a_confident_answer_is_run_on_after_it_left(house: House) -> None:
     house.infer(1, 1, 3)
     house.counts.wait(1)
     assert house.counts.audits == [True, False]
-    status = house.watch.status()
+    status = house.monitor.status()
     assert (status.source, status.samples, status.errors) == ("agreement", 2, 1)
 
 
@@ -144,7 +148,7 @@ def test_only_confident_stops_are_audited(house: House) -> None:
     house.infer(1, 1, 1)
     assert house.runtime.drain(PATIENCE)
     assert house.counts.audits == []
-    assert house.watch.status().samples == 0
+    assert house.monitor.status().samples == 0
 
 
 @pytest.mark.parametrize("house", [2], indirect=True)
@@ -243,8 +247,8 @@ def test_loading_the_model_again_starts_afresh(house: House) -> None:
     house.runtime.drain(PATIENCE)
     house.runtime.unload("tiny")
     house.runtime.load("tiny")
-    assert house.watch.holds
-    assert house.watch.status().samples == 0
+    assert house.monitor.holds
+    assert house.monitor.status().samples == 0
 
 
 def test_labels_of_answers_are_counted(house: House) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from delen.core.bounds import Bounds
-from delen.core.dispatch import Figures, Group, Key, Manners, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
 from delen.engine.job import Job
 from delen.errors import Draining, ModelLoading, Overloaded
 from tests.unit.delen.engine.house import PATIENCE, SURE, UNSURE, House
@@ -25,9 +25,9 @@ class Dispatch:
     """A dispatch policy that runs what ranks first; tests give it another ``choose``."""
 
     name = "tests"
-    manners = Manners()
+    capabilities = PolicyCapabilities()
 
-    def choose(self, now: float, waiting: Waiting, figures: Mapping[str, Figures]) -> Any:
+    def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
         lead = min((group.first(1)[0] for group in waiting.values()), key=lambda task: task.rank)
         group = waiting[Key(lead.model, lead.segment)]
         return Turn(group.first(figures[lead.model].max_batch))
@@ -39,7 +39,7 @@ class Dispatch:
 class AnswersEarly(Dispatch):
     """Answers whatever has an answer."""
 
-    def choose(self, now: float, waiting: Waiting, figures: Mapping[str, Figures]) -> Any:
+    def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
         done = [task for group in waiting.values() for task in group if task.exit >= 0]
         return Turn(answer=done) if done else super().choose(now, waiting, figures)
 
@@ -47,7 +47,7 @@ class AnswersEarly(Dispatch):
 class Refuses(Dispatch):
     """Refuses whatever has a deadline."""
 
-    def choose(self, now: float, waiting: Waiting, figures: Mapping[str, Figures]) -> Any:
+    def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
         hurried = [t for group in waiting.values() for t in group if t.deadline < 1e9]
         return Turn(refuse=hurried) if hurried else super().choose(now, waiting, figures)
 
@@ -122,7 +122,7 @@ def test_what_the_policy_refuses_is_overload_unless_it_takes_the_best_effort(
 
 def test_without_plans_jobs_run_to_the_deepest_exit(make_house: MakeHouse) -> None:
     class Unplanned(Dispatch):
-        manners = Manners(plans=False)
+        capabilities = PolicyCapabilities(plans=False)
 
     def fail(view: object) -> None:
         raise AssertionError("no exit policy is to be asked")
@@ -142,7 +142,7 @@ def test_a_policy_that_waits_is_asked_again_when_it_said(make_house: MakeHouse) 
     asked: list[float] = []
 
     class Waits(Dispatch):
-        def choose(self, now: float, waiting: Waiting, figures: Mapping[str, Figures]) -> Any:
+        def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
             asked.append(now)
             if len(asked) == 1:
                 return Turn(wake=now + 0.01)
@@ -178,7 +178,7 @@ def test_a_dispatch_policy_that_talks_rubbish_is_replaced_by_the_default(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Rubbish(Dispatch):
-        def choose(self, now: float, waiting: Waiting, figures: Mapping[str, Figures]) -> Any:
+        def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
             first = next(iter(waiting.values())).first(1)[0]
             if first.exit >= 0:
                 return super().choose(now, waiting, figures)
@@ -217,7 +217,7 @@ def test_a_dispatch_policy_that_is_slow_is_given_up(
     class Slow(Dispatch):
         asked = 0
 
-        def choose(self, now: float, waiting: Waiting, figures: Mapping[str, Figures]) -> Any:
+        def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
             self.asked += 1
             house.clock.now += 0.05
             return super().choose(now, waiting, figures)
@@ -258,7 +258,7 @@ def test_a_dispatch_policy_that_holds_everything_for_ever_is_overruled(
     make_house: MakeHouse,
 ) -> None:
     class Holds(Dispatch):
-        def choose(self, now: float, waiting: Waiting, figures: Mapping[str, Figures]) -> Any:
+        def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
             house.clock.now += 0.01
             return Turn(wake=now + 0.05)
 

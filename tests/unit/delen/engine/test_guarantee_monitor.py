@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from delen.bundle.manifest import Manifest, load_bundle
-from delen.engine.guarantee_monitor import GuaranteeWatch, WatchSettings, read_labels
+from delen.engine.guarantee_monitor import GuaranteeMonitor, MonitorSettings, read_labels
 from delen.errors import InvalidInput
 from policies.plan.promises import Terms
 
@@ -17,14 +17,14 @@ def promised(terms: Terms) -> float:
     return 1 - (terms.floor or 0.0)
 
 
-def answered(watch: GuaranteeWatch, count: int, first: int = 0) -> None:
+def answered(watch: GuaranteeMonitor, count: int, first: int = 0) -> None:
     """Answers of class 0 with the ids r0, r1, ..."""
     for number in range(first, first + count):
         watch.remember(f"r{number}", 0, TERMS)
 
 
 def test_labels_are_judged_against_what_was_answered() -> None:
-    watch = GuaranteeWatch()
+    watch = GuaranteeMonitor()
     answered(watch, 4)
     feedback = watch.label({"r0": 0, "r1": 3, "gone": 1, "r2": 0}, promised)
     assert (feedback.accepted, feedback.wrong, feedback.unknown) == (3, 1, ("gone",))
@@ -35,7 +35,7 @@ def test_labels_are_judged_against_what_was_answered() -> None:
 
 
 def test_a_label_given_twice_counts_once() -> None:
-    watch = GuaranteeWatch()
+    watch = GuaranteeMonitor()
     answered(watch, 1)
     watch.label({"r0": 0}, promised)
     again = watch.label({"r0": 1}, promised)
@@ -44,18 +44,18 @@ def test_a_label_given_twice_counts_once() -> None:
 
 
 def test_only_the_last_answers_are_remembered() -> None:
-    watch = GuaranteeWatch("m", WatchSettings(window=3))
+    watch = GuaranteeMonitor("m", MonitorSettings(window=3))
     answered(watch, 5)
     feedback = watch.label({f"r{number}": 0 for number in range(5)}, promised)
     assert feedback.accepted == 3
     assert feedback.unknown == ("r0", "r1")
-    none = GuaranteeWatch("m", WatchSettings(window=0))
+    none = GuaranteeMonitor("m", MonitorSettings(window=0))
     answered(none, 1)
     assert none.label({"r0": 0}, promised).unknown == ("r0",)
 
 
 def test_an_answer_without_a_promise_says_nothing() -> None:
-    watch = GuaranteeWatch()
+    watch = GuaranteeMonitor()
     watch.remember("free", 0, None)
     feedback = watch.label({"free": 1}, promised)
     assert (feedback.accepted, feedback.wrong) == (1, 1)
@@ -65,7 +65,7 @@ def test_an_answer_without_a_promise_says_nothing() -> None:
 def test_a_broken_promise_is_told_once_and_stays_broken(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    watch = GuaranteeWatch("camera")
+    watch = GuaranteeMonitor("camera")
     answered(watch, 200)
     with caplog.at_level(logging.WARNING, "delen.engine"):
         wrong = watch.label({f"r{n}": n % 2 for n in range(100)}, promised)
@@ -81,7 +81,7 @@ def test_a_broken_promise_is_told_once_and_stays_broken(
 def test_the_order_of_labels_makes_no_run_of_errors() -> None:
     labels = {f"r{n}": 1 if n % 10 == 0 else 0 for n in range(400)}
     sorted_labels = dict(sorted(labels.items(), key=lambda item: -item[1]))
-    watches = [GuaranteeWatch(), GuaranteeWatch()]
+    watches = [GuaranteeMonitor(), GuaranteeMonitor()]
     for watch, given in zip(watches, (labels, sorted_labels), strict=True):
         answered(watch, 400)
         watch.label(given, promised)
@@ -90,15 +90,15 @@ def test_the_order_of_labels_makes_no_run_of_errors() -> None:
 
 
 def test_every_so_many_th_stop_is_audited() -> None:
-    watch = GuaranteeWatch("m", WatchSettings(audit_fraction=0.25))
+    watch = GuaranteeMonitor("m", MonitorSettings(audit_fraction=0.25))
     assert [watch.wants_audit() for _ in range(8)] == [False, False, False, True] * 2
-    assert not any(GuaranteeWatch().wants_audit() for _ in range(1000))
-    every = GuaranteeWatch("m", WatchSettings(audit_fraction=1.0))
+    assert not any(GuaranteeMonitor().wants_audit() for _ in range(1000))
+    every = GuaranteeMonitor("m", MonitorSettings(audit_fraction=1.0))
     assert all(every.wants_audit() for _ in range(10))
 
 
 def test_disagreement_breaks_the_guarantee_too() -> None:
-    watch = GuaranteeWatch("m", WatchSettings(audit_fraction=0.5))
+    watch = GuaranteeMonitor("m", MonitorSettings(audit_fraction=0.5))
     assert watch.status().delta == 0.025
     for _ in range(50):
         watch.audited(True, 0.02)

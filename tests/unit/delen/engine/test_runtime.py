@@ -15,7 +15,7 @@ from delen.bundle.manifest import load_bundle
 from delen.core.bounds import Bounds, Options
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.profile.slowdown import Slowdown
 from delen.scheduler.core import Scheduler
 from policies.dispatch.value import Value
@@ -32,7 +32,7 @@ def fail(segment: int) -> None:
 def runtime(
     tiny_bundle: Path,
     make_calibration: Callable[..., Calibration],
-    make_costs: Callable[..., Costs],
+    make_costs: Callable[..., CostModel],
     clock: Clock,
 ) -> Iterator[Runtime]:
     network = FakeNetwork(clock)

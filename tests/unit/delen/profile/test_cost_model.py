@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.profile.profile import HostCosts, Profile, Quantiles
 from power.attribution.accounts import Accounts
 
-MakeCosts = Callable[..., Costs]
+MakeCosts = Callable[..., CostModel]
 MakeProfile = Callable[..., Profile]
 
 
@@ -25,7 +25,7 @@ def test_latency_sums_the_segments_at_the_level(make_costs: MakeCosts) -> None:
 def test_answering_is_at_the_level(make_costs: MakeCosts) -> None:
     costs = make_costs(0.01, answer=0.002)
     assert costs.answering() == 0.002
-    assert costs.late(0, 0, 1) == pytest.approx(0.012)
+    assert costs.latency_upper(0, 0, 1) == pytest.approx(0.012)
 
 
 HOST = HostCosts(request=0.002, batch=0.003, task=0.001, answer=0.004)
@@ -180,7 +180,7 @@ def test_usual_leaves_out_the_spread_of_the_slowdown(make_costs: MakeCosts) -> N
 def test_energy_follows_the_factors_that_are_published(make_profile: MakeProfile) -> None:
     accounts = Accounts("ina3221", 4.0)
     profile = make_profile(0.01, 0.02)
-    costs = Costs(profile, accounts.open(profile), 0.99)
+    costs = CostModel(profile, accounts.open(profile), 0.99)
     assert costs.energies() == pytest.approx((0.04, 0.12))
     accounts.factors.publish({"tiny": (0.5, 2.0)})
     assert costs.energies() == pytest.approx((0.02, 0.18))
@@ -190,7 +190,7 @@ def test_energy_follows_the_factors_that_are_published(make_profile: MakeProfile
 def test_another_profile_takes_over_at_once(make_profile: MakeProfile) -> None:
     accounts = Accounts("ina3221", 4.0)
     slow, fast = make_profile(0.02, 0.02), make_profile(0.01, 0.01, energy=(0.3, 0.3))
-    costs = Costs(slow, accounts.open(slow), 0.99)
+    costs = CostModel(slow, accounts.open(slow), 0.99)
     for _ in range(50):
         costs.learn(0, 1, 0.04)
     assert costs.latency(0, 1, 1) > 0.06

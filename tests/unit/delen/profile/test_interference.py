@@ -6,58 +6,58 @@ from collections.abc import Callable
 
 import pytest
 
-from delen.profile.cost_model import Costs
-from delen.profile.interference import CoRun
+from delen.profile.cost_model import CostModel
+from delen.profile.interference import Interference
 
 BESIDE_ONE = (0.0, 1.0)
 
 
 def test_what_was_measured_is_believed_and_the_rest_is_no_better() -> None:
-    corun = CoRun.of((1.0, 1.3), lanes=4)
+    corun = Interference.of((1.0, 1.3), lanes=4)
     assert corun.factors == (1.0, 1.3, 1.3, 1.3)
     assert [corun.at(others) for others in (0, 1, 3, 9)] == [1.0, 1.3, 1.3, 1.3]
-    assert CoRun.of(None, lanes=2).factors == (1.0, 1.0)
-    assert CoRun.of((1.0, 1.3, 1.6), lanes=2).factors == (1.0, 1.3)
+    assert Interference.of(None, lanes=2).factors == (1.0, 1.0)
+    assert Interference.of((1.0, 1.3, 1.6), lanes=2).factors == (1.0, 1.3)
 
 
 def test_the_gain_is_that_of_the_best_number_of_lanes() -> None:
-    assert CoRun.of((1.0, 1.25), lanes=2).gain == pytest.approx(1.6)
-    assert CoRun.of((1.0, 2.5), lanes=2).gain == 1.0
-    assert CoRun.of((1.0, 1.25, 6.0), lanes=3).gain == pytest.approx(1.6)
+    assert Interference.of((1.0, 1.25), lanes=2).gain == pytest.approx(1.6)
+    assert Interference.of((1.0, 2.5), lanes=2).gain == 1.0
+    assert Interference.of((1.0, 1.25, 6.0), lanes=3).gain == pytest.approx(1.6)
 
 
 def test_what_passed_beside_others_counts_for_less_alone() -> None:
-    assert CoRun.of((1.0, 2.0), lanes=2).alone((1.0, 4.0)) == pytest.approx(3.0)
+    assert Interference.of((1.0, 2.0), lanes=2).alone((1.0, 4.0)) == pytest.approx(3.0)
 
 
 def test_the_first_that_is_seen_of_something_unknown_is_believed() -> None:
-    corun = CoRun.of(None, lanes=2).after(BESIDE_ONE, 1.6)
+    corun = Interference.of(None, lanes=2).after(BESIDE_ONE, 1.6)
     assert corun.factors == (1.0, pytest.approx(1.6))
     later = corun.after(BESIDE_ONE, 1.5)
     assert 1.6 < later.factors[1] < 1.6 * 1.5
-    measured = CoRun.of((1.0, 1.6), lanes=2).after(BESIDE_ONE, 1.5)
+    measured = Interference.of((1.0, 1.6), lanes=2).after(BESIDE_ONE, 1.5)
     assert measured.factors[1] == pytest.approx(1.6 * 1.01)
 
 
 @pytest.mark.parametrize("spent", [(1.0, 0.0), (0.5, 0.5), (0.0, 0.8, 0.2), (0.0, 0.0, 0.0, 1.0)])
 def test_mixed_company_tells_nothing(spent: tuple[float, ...]) -> None:
-    corun = CoRun.of((1.0, 1.5, 2.0), lanes=3)
+    corun = Interference.of((1.0, 1.5, 2.0), lanes=3)
     assert corun.after(spent, 1.8) is corun
 
 
 def test_one_observation_is_no_law_and_nothing_gets_quicker_in_company() -> None:
-    assert CoRun.of(None, lanes=2).after(BESIDE_ONE, 50.0).factors[1] == 2.0
-    assert CoRun.of((1.0, 1.0), lanes=2).after(BESIDE_ONE, 0.1).factors[1] == 1.0
+    assert Interference.of(None, lanes=2).after(BESIDE_ONE, 50.0).factors[1] == 2.0
+    assert Interference.of((1.0, 1.0), lanes=2).after(BESIDE_ONE, 0.1).factors[1] == 1.0
 
 
 def test_it_returns_to_what_was_measured() -> None:
-    corun = CoRun.of((1.0, 1.2), lanes=2)
+    corun = Interference.of((1.0, 1.2), lanes=2)
     assert corun.relaxed(10.0) is corun
-    moved = CoRun((1.0, 1.6), (50, 60), (1.0, 1.2))
+    moved = Interference((1.0, 1.6), (50, 60), (1.0, 1.2))
     assert moved.relaxed(60.0).factors == (1.0, pytest.approx(1.4))
 
 
-def test_costs_learn_lanes_and_slowdown_apart(make_costs: Callable[..., Costs]) -> None:
+def test_costs_learn_lanes_and_slowdown_apart(make_costs: Callable[..., CostModel]) -> None:
     """Beside another everything takes 1.7 times as long, and the profile does not say so."""
     costs = make_costs(0.01, lanes=2)
     for _ in range(200):
@@ -67,7 +67,9 @@ def test_costs_learn_lanes_and_slowdown_apart(make_costs: Callable[..., Costs]) 
     assert costs.corun.factors[1] == pytest.approx(1.7, rel=0.03)
 
 
-def test_a_device_that_slows_down_is_no_matter_of_lanes(make_costs: Callable[..., Costs]) -> None:
+def test_a_device_that_slows_down_is_no_matter_of_lanes(
+    make_costs: Callable[..., CostModel],
+) -> None:
     costs = make_costs(0.01, lanes=2, corun=(1.0, 1.5))
     for _ in range(300):
         costs.learn(0, 1, 0.02, spent=(1.0, 0.0))
@@ -76,7 +78,7 @@ def test_a_device_that_slows_down_is_no_matter_of_lanes(make_costs: Callable[...
     assert costs.corun.factors[1] == pytest.approx(1.5, rel=0.05)
 
 
-def test_costs_are_those_beside_what_runs(make_costs: Callable[..., Costs]) -> None:
+def test_costs_are_those_beside_what_runs(make_costs: Callable[..., CostModel]) -> None:
     costs = make_costs(0.01, 0.01, lanes=2, corun=(1.0, 1.5))
     alone = (costs.typical(0, 1, 1), costs.latency(0, 1, 1), costs.usual(0, 1, 1))
     costs.run_beside(1)
@@ -87,7 +89,7 @@ def test_costs_are_those_beside_what_runs(make_costs: Callable[..., Costs]) -> N
 
 
 def test_another_profile_brings_its_own_factors(
-    make_costs: Callable[..., Costs], make_profile: Callable[..., object]
+    make_costs: Callable[..., CostModel], make_profile: Callable[..., object]
 ) -> None:
     costs = make_costs(0.01, lanes=2, corun=(1.0, 1.5))
     costs.run_beside(1)

@@ -10,8 +10,8 @@ import pytest
 
 from delen.bundle.calibration import Calibration
 from delen.core.dispatch import Task
-from delen.profile.cost_model import Costs
-from delen.scheduler.model_view import ModelFigures
+from delen.profile.cost_model import CostModel
+from delen.scheduler.model_view import ScheduledModel
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def make_task() -> Callable[..., Task]:
 
 @pytest.fixture
 def figures(
-    make_costs: Callable[..., Costs], make_calibration: Callable[..., Calibration]
-) -> ModelFigures:
+    make_costs: Callable[..., CostModel], make_calibration: Callable[..., Calibration]
+) -> ScheduledModel:
     """Three segments of 10 ms; a batch of n takes (1 + n) / 2 times as long, and at most 8 run."""
     costs = make_costs(0.01, 0.01, 0.01, growth=0.5)
-    return ModelFigures(costs, make_calibration(0.6, 0.7, 0.8, samples=2000), 8)
+    return ScheduledModel(costs, make_calibration(0.6, 0.7, 0.8, samples=2000), 8)

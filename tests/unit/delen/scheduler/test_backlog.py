@@ -13,7 +13,7 @@ from delen.core.dispatch import DispatchPolicy, Task
 from delen.errors import Overloaded
 from delen.scheduler.backlog import LONGEST_PROMISE
 from delen.scheduler.core import Scheduler
-from delen.scheduler.model_view import ModelFigures
+from delen.scheduler.model_view import ScheduledModel
 from delen.scheduler.policy_guard import InRank
 from policies.dispatch.edf import Edf
 from policies.dispatch.value import Value
@@ -54,15 +54,15 @@ def refusals(
             except Overloaded as error:
                 refused[client] += 1
                 heappush(due, (now + comes_back(error.retry_after), client))
-        while batch is None and (orders := scheduler.next(now)).run is not None:
-            batch = orders.run
+        while batch is None and (decision := scheduler.next(now)).run is not None:
+            batch = decision.run
             ends = now + batch.predicted
     return refused
 
 
 @pytest.mark.parametrize("policy", [InRank, Edf, Value])
 def test_who_waits_as_long_as_the_header_says_gets_in(
-    figures: ModelFigures, make_task: MakeTask, policy: type[DispatchPolicy]
+    figures: ScheduledModel, make_task: MakeTask, policy: type[DispatchPolicy]
 ) -> None:
     scheduler = make(figures, policy)
     refused = refusals(scheduler, make_task, dict.fromkeys(range(600), 0.0), ceil)
@@ -71,14 +71,14 @@ def test_who_waits_as_long_as_the_header_says_gets_in(
 
 
 def test_who_waits_to_the_millisecond_gets_in_where_batches_are_full(
-    figures: ModelFigures, make_task: MakeTask
+    figures: ScheduledModel, make_task: MakeTask
 ) -> None:
     refused = refusals(make(figures, Edf), make_task, dict.fromkeys(range(600), 0.0), float)
     assert set(refused.values()) == {1}
 
 
 def test_who_does_not_wait_is_told_no_more_than_the_longest_promise(
-    figures: ModelFigures, make_task: MakeTask
+    figures: ScheduledModel, make_task: MakeTask
 ) -> None:
     scheduler, told = make(figures, Edf), []
 
@@ -91,7 +91,7 @@ def test_who_does_not_wait_is_told_no_more_than_the_longest_promise(
     scheduler.check_room(1.0, "other")
 
 
-def make(figures: ModelFigures, policy: type[DispatchPolicy]) -> Scheduler:
+def make(figures: ScheduledModel, policy: type[DispatchPolicy]) -> Scheduler:
     scheduler = Scheduler(policy(), policy(), max_backlog=BACKLOG)
     scheduler.learn_model("m", figures)
     return scheduler

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delen.core.dispatch import DispatchPolicy, Manners, Task, Turn
+from delen.core.dispatch import DispatchPolicy, PolicyCapabilities, Task, Turn
 from delen.errors import Overloaded
-from delen.profile.interference import CoRun
+from delen.profile.interference import Interference
 from delen.scheduler.core import Scheduler
 from delen.scheduler.lanes import Batch
-from delen.scheduler.model_view import ModelFigures
+from delen.scheduler.model_view import ScheduledModel
 from delen.scheduler.policy_guard import InRank
 from delen.scheduler.shares import Shares
 from policies.dispatch.value import Value
@@ -46,7 +46,7 @@ class Idle(InRank):
 
 
 @pytest.fixture
-def make_scheduler(figures: ModelFigures) -> Callable[..., Scheduler]:
+def make_scheduler(figures: ScheduledModel) -> Callable[..., Scheduler]:
     def make(policy: DispatchPolicy | None = None, **how: Any) -> Scheduler:
         chosen = policy or OneByOne()
         scheduler = Scheduler(chosen, chosen, **how)
@@ -113,14 +113,14 @@ def test_what_cannot_get_better_in_time_is_answered_when_the_lane_is_taken(
     )
     for task in (first, second, third):
         scheduler.add(0.0, task)
-    orders = scheduler.next(0.01)
-    assert orders.run is not None
-    assert orders.run.tasks == (first,)
-    assert orders.late == (second,)
+    decision = scheduler.next(0.01)
+    assert decision.run is not None
+    assert decision.run.tasks == (first,)
+    assert decision.overdue == (second,)
     assert third.id in scheduler
-    assert orders.wake == pytest.approx(0.05 - SEGMENT)
-    overrun = scheduler.next(orders.wake)
-    assert overrun.late == (third,), "the batch took so long that the third one is late, too"
+    assert decision.wake == pytest.approx(0.05 - SEGMENT)
+    overrun = scheduler.next(decision.wake)
+    assert overrun.overdue == (third,), "the batch took so long that the third one is late, too"
 
 
 def test_what_is_held_back_runs_at_the_latest_when_it_has_to(
@@ -128,11 +128,11 @@ def test_what_is_held_back_runs_at_the_latest_when_it_has_to(
 ) -> None:
     scheduler, task = make_scheduler(Idle()), make_task(deadline=0.1, segment=1, exit=0)
     scheduler.add(0.0, task)
-    orders = scheduler.next(0.0)
-    assert orders.late == ()
-    assert orders.wake == pytest.approx(0.1 - SEGMENT)
+    decision = scheduler.next(0.0)
+    assert decision.overdue == ()
+    assert decision.wake == pytest.approx(0.1 - SEGMENT)
     assert scheduler.failures == 0
-    assert run_next(scheduler, orders.wake).tasks == (task,)
+    assert run_next(scheduler, decision.wake).tasks == (task,)
     assert scheduler.failures == 1
 
 
@@ -140,7 +140,7 @@ def test_a_policy_without_guards_keeps_its_late_tasks(
     make_scheduler: MakeScheduler, make_task: MakeTask
 ) -> None:
     class Unguarded(OneByOne):
-        manners = Manners(guards=False)
+        capabilities = PolicyCapabilities(guards=False)
 
     scheduler, task = make_scheduler(Unguarded()), make_task(deadline=0.1, segment=1, exit=0)
     scheduler.add(0.0, task)
@@ -335,7 +335,7 @@ def test_who_asks_more_than_its_share_waits_behind_the_others(
 
 
 def test_a_model_can_come_and_go(
-    make_scheduler: MakeScheduler, make_task: MakeTask, figures: ModelFigures
+    make_scheduler: MakeScheduler, make_task: MakeTask, figures: ScheduledModel
 ) -> None:
     scheduler = make_scheduler()
     scheduler.learn_model("n", figures)
@@ -382,13 +382,13 @@ def test_every_task_ends_once_and_nothing_is_left(
     figures: Any = SimpleNamespace(
         max_batch=8,
         typical=lambda first, last, batch: SEGMENT * (last - first + 1),
-        late=lambda first, last, batch: SEGMENT * (last - first + 1),
+        latency_upper=lambda first, last, batch: SEGMENT * (last - first + 1),
         expected=lambda task: SEGMENT,
         mandatory=lambda task, expected: expected,
         next_useful=lambda task: task.segment,
         discount=lambda segment, waiting: 1.0,
-        pace=1.0,
-        corun=CoRun.of((1.0, 1.2, 1.4), lanes),
+        slowdown_factor=1.0,
+        corun=Interference.of((1.0, 1.2, 1.4), lanes),
         run_beside=lambda others: None,
     )
     policy = Wild(random)
@@ -417,12 +417,12 @@ def test_every_task_ends_once_and_nothing_is_left(
                     scheduler.resume(now, task, random.random())
         again = True
         while again:
-            orders = scheduler.next(now)
-            again = orders.again
-            assert orders.wake > now or orders.again
-            ended += [*orders.answer, *orders.late, *orders.refuse]
-            if orders.run is not None:
-                running.append(orders.run)
+            decision = scheduler.next(now)
+            again = decision.again
+            assert decision.wake > now or decision.again
+            ended += [*decision.answer, *decision.overdue, *decision.refuse]
+            if decision.run is not None:
+                running.append(decision.run)
             assert len(running) <= lanes
         now += 0.002
     assert sorted(task.id for task in ended) == [task.id for task in tasks]
@@ -482,7 +482,7 @@ def test_who_was_alone_does_not_stay_before_who_comes(
 
 
 def test_a_task_whose_segment_is_not_in_memory_holds_nobody_up(
-    make_scheduler: MakeScheduler, make_task: MakeTask, figures: ModelFigures
+    make_scheduler: MakeScheduler, make_task: MakeTask, figures: ScheduledModel
 ) -> None:
     scheduler = make_scheduler()
     scheduler.learn_model("n", figures)
@@ -523,9 +523,9 @@ def test_a_parked_task_ends_when_its_deadline_nears(
     if segment:
         scheduler.ran(SEGMENT, run_next(scheduler, 0.0), SEGMENT)
         scheduler.resume(SEGMENT, task, 0.5)
-    orders = scheduler.next(SEGMENT)
-    assert orders.idle and 0.9 < orders.wake < 1.0
-    assert scheduler.next(orders.wake + 1e-6).late == (task,)
+    decision = scheduler.next(SEGMENT)
+    assert decision.idle and 0.9 < decision.wake < 1.0
+    assert scheduler.next(decision.wake + 1e-6).overdue == (task,)
     assert len(scheduler) == 0
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from delen.bundle.calibration import Calibration
 from delen.core.dispatch import Key, Task
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.scheduler.core import Scheduler
 from delen.scheduler.lanes import Batch
-from delen.scheduler.model_view import ModelFigures
+from delen.scheduler.model_view import ScheduledModel
 from delen.scheduler.policy_guard import InRank
 
 SEGMENT = 0.01
@@ -42,7 +42,7 @@ def policy() -> OneByOne:
 
 @pytest.fixture
 def make_scheduler(
-    make_costs: Callable[..., Costs],
+    make_costs: Callable[..., CostModel],
     make_calibration: Callable[..., Calibration],
     policy: OneByOne,
 ) -> MakeScheduler:
@@ -51,7 +51,7 @@ def make_scheduler(
     def make(lanes: int, *corun: float) -> Scheduler:
         costs = make_costs(SEGMENT, SEGMENT, SEGMENT, lanes=lanes, corun=(1.0, *corun))
         scheduler = Scheduler(policy, policy, lanes)
-        figures = ModelFigures(costs, make_calibration(0.6, 0.7, 0.8, samples=2000), 8)
+        figures = ScheduledModel(costs, make_calibration(0.6, 0.7, 0.8, samples=2000), 8)
         scheduler.learn_model("m", figures)
         return scheduler
 
@@ -64,10 +64,10 @@ def start(scheduler: Scheduler, now: float, *tasks: Task) -> list[Batch]:
     started = []
     again = True
     while again:
-        orders = scheduler.next(now)
-        again = orders.again
-        if orders.run is not None:
-            started.append(orders.run)
+        decision = scheduler.next(now)
+        again = decision.again
+        if decision.run is not None:
+            started.append(decision.run)
     return started
 
 

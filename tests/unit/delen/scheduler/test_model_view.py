@@ -7,28 +7,28 @@ import pytest
 
 from delen.bundle.calibration import Calibration
 from delen.core.dispatch import Task
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.profile.profile import HostCosts, Profile
-from delen.scheduler.exit_forecast import Outlook
-from delen.scheduler.model_view import ModelFigures
+from delen.scheduler.exit_forecast import ExitForecast
+from delen.scheduler.model_view import ScheduledModel
 
 MakeTask = Callable[..., Task]
 
 
 def test_times_follow_the_slowdown_that_is_learnt(
-    make_costs: Callable[..., Costs], make_calibration: Callable[..., Calibration]
+    make_costs: Callable[..., CostModel], make_calibration: Callable[..., Calibration]
 ) -> None:
     costs = make_costs(0.01, 0.02, answer=0.005)
-    figures = ModelFigures(costs, make_calibration(0.6, 0.7), 8)
+    figures = ScheduledModel(costs, make_calibration(0.6, 0.7), 8)
     assert figures.typical(0, 1, 1) == pytest.approx(0.03)
-    assert figures.late(0, 1, 1) == pytest.approx(0.035)
+    assert figures.latency_upper(0, 1, 1) == pytest.approx(0.035)
     for _ in range(200):
         costs.learn(0, 1, 0.02)
     assert figures.typical(0, 1, 1) == pytest.approx(0.06, rel=0.01)
 
 
 def test_what_is_kept_of_the_work_of_a_task_knows_no_slowdown(
-    make_costs: Callable[..., Costs],
+    make_costs: Callable[..., CostModel],
     make_calibration: Callable[..., Calibration],
     make_task: MakeTask,
 ) -> None:
@@ -41,23 +41,23 @@ def test_what_is_kept_of_the_work_of_a_task_knows_no_slowdown(
         return typical(first, last, batch)
 
     costs.typical = while_it_learns  # type: ignore[method-assign]
-    figures = ModelFigures(costs, make_calibration(0.6, 0.7, 0.8), 8)
+    figures = ScheduledModel(costs, make_calibration(0.6, 0.7, 0.8), 8)
     for threshold in (None, 0.9):
         task = make_task(threshold=threshold)
         expected = figures.expected(task) / costs.slowdown.mean
-        other = ModelFigures(make_costs(0.01, 0.01, 0.01), make_calibration(0.6, 0.7, 0.8), 8)
+        other = ScheduledModel(make_costs(0.01, 0.01, 0.01), make_calibration(0.6, 0.7, 0.8), 8)
         assert expected == pytest.approx(other.expected(task))
         assert figures.discount(0, 8) == pytest.approx(other.discount(0, 8))
 
 
 def test_work_is_what_serving_takes_of_the_lane(
-    make_costs: Callable[..., Costs],
+    make_costs: Callable[..., CostModel],
     make_calibration: Callable[..., Calibration],
     make_task: MakeTask,
 ) -> None:
     host = HostCosts(request=1.0, batch=0.003, task=0.001, answer=0.004)
     costs = make_costs(0.01, 0.01, 0.01, growth=1.0, host=host)
-    figures = ModelFigures(costs, make_calibration(0.6, 0.7, 0.8), 8)
+    figures = ScheduledModel(costs, make_calibration(0.6, 0.7, 0.8), 8)
     step, answer = 0.014, 0.004
     assert figures.expected(make_task()) == pytest.approx(3 * step + answer)
     first = figures.mandatory(make_task(), figures.expected(make_task()))
@@ -65,12 +65,12 @@ def test_work_is_what_serving_takes_of_the_lane(
     assert figures.discount(0, 8) == pytest.approx((0.08 + 0.003 + 8 * 0.001) / (8 * step))
 
 
-def test_energy_is_unknown_where_no_account_knows_it(figures: ModelFigures) -> None:
+def test_energy_is_unknown_where_no_account_knows_it(figures: ScheduledModel) -> None:
     assert figures.joules(0, 1, 1) is None
 
 
 def test_a_task_needs_its_first_answer_or_all_that_its_floor_needs(
-    figures: ModelFigures, make_task: MakeTask
+    figures: ScheduledModel, make_task: MakeTask
 ) -> None:
     plain, floor, begun = make_task(), make_task(floor=True), make_task(segment=1, exit=0)
     assert figures.expected(plain) == pytest.approx(0.03)
@@ -80,7 +80,7 @@ def test_a_task_needs_its_first_answer_or_all_that_its_floor_needs(
 
 
 def test_samples_that_are_confident_early_make_the_expected_work_less(
-    figures: ModelFigures, make_task: MakeTask
+    figures: ScheduledModel, make_task: MakeTask
 ) -> None:
     loose = figures.expected(make_task(threshold=0.5))
     strict = figures.expected(make_task(threshold=0.95))
@@ -89,17 +89,17 @@ def test_samples_that_are_confident_early_make_the_expected_work_less(
 
 
 def test_a_dominated_exit_is_nothing_to_run_on_for(
-    make_costs: Callable[..., Costs],
+    make_costs: Callable[..., CostModel],
     make_calibration: Callable[..., Calibration],
     make_task: MakeTask,
 ) -> None:
-    figures = ModelFigures(make_costs(1.0, 1.0, 1.0), make_calibration(0.7, 0.6, 0.8), 8)
+    figures = ScheduledModel(make_costs(1.0, 1.0, 1.0), make_calibration(0.7, 0.6, 0.8), 8)
     assert figures.next_useful(make_task(segment=1, exit=0)) == 2
     assert figures.next_useful(make_task()) == 0
     assert figures.next_useful(make_task(segment=1, exit=0, last=1)) == 1
 
 
-def test_batches_make_waiting_work_less(figures: ModelFigures) -> None:
+def test_batches_make_waiting_work_less(figures: ScheduledModel) -> None:
     assert figures.discount(0, 1) == pytest.approx(1.0)
     assert figures.discount(0, 3) == pytest.approx(2 / 3)
     assert figures.discount(0, 1000) == figures.discount(0, 8) == pytest.approx(4.5 / 8)
@@ -109,46 +109,46 @@ def test_the_outlook_is_the_accuracy_of_samples_that_are_as_confident(
     make_calibration: Callable[..., Calibration],
 ) -> None:
     table = make_calibration(0.6, 0.8, samples=4000)
-    outlook = Outlook(table)
+    forecast = ExitForecast(table)
     confident = table.confidence[:, 0]
     for low, high in ((0.1, 0.3), (0.4, 0.6), (0.7, 0.9)):
         here = (confident >= low) & (confident < high)
         for target in (0, 1):
-            said = np.mean([outlook.accuracy(0, float(c), target) for c in confident[here]])
+            said = np.mean([forecast.accuracy(0, float(c), target) for c in confident[here]])
             assert said == pytest.approx(table.correct[here, target].mean(), abs=0.06)
-    assert outlook.accuracy(-1, 0.0, 1) == pytest.approx(0.8, abs=0.001)
+    assert forecast.accuracy(-1, 0.0, 1) == pytest.approx(0.8, abs=0.001)
 
 
 def test_the_outlook_ascends_with_confidence_and_takes_all_of_it(
     make_calibration: Callable[..., Calibration],
 ) -> None:
-    outlook = Outlook(make_calibration(0.6, 0.8))
-    said = [outlook.accuracy(0, confidence, 1) for confidence in np.linspace(0, 1, 101)]
+    forecast = ExitForecast(make_calibration(0.6, 0.8))
+    said = [forecast.accuracy(0, confidence, 1) for confidence in np.linspace(0, 1, 101)]
     assert said == sorted(said)
     assert 0 <= said[0] < said[-1] <= 1
 
 
 def test_the_outlook_is_on_exits_to_come(make_calibration: Callable[..., Calibration]) -> None:
-    outlook = Outlook(make_calibration(0.6, 0.8))
-    assert outlook.accuracy(1, 0.9, 1) > outlook.accuracy(1, 0.5, 1)
+    forecast = ExitForecast(make_calibration(0.6, 0.8))
+    assert forecast.accuracy(1, 0.9, 1) > forecast.accuracy(1, 0.5, 1)
     with pytest.raises(ValueError, match="exit 1 says nothing of exit 0"):
-        outlook.accuracy(1, 0.9, 0)
+        forecast.accuracy(1, 0.9, 0)
 
 
 def test_an_exit_that_is_always_right_has_an_outlook() -> None:
     confidence = np.linspace(0.5, 1, 40, dtype=np.float32)[:, None]
     table = Calibration(confidence, np.ones((40, 1), bool), np.zeros((40, 1), np.int32))
-    assert Outlook(table).accuracy(0, 0.9, 0) > 0.9
+    assert ExitForecast(table).accuracy(0, 0.9, 0) > 0.9
 
 
 def test_another_profile_is_followed(
-    make_costs: Callable[..., Costs],
+    make_costs: Callable[..., CostModel],
     make_profile: Callable[..., Profile],
     make_calibration: Callable[..., Calibration],
     make_task: MakeTask,
 ) -> None:
     costs = make_costs(0.01, 0.01)
-    figures = ModelFigures(costs, make_calibration(0.6, 0.7), 6)
+    figures = ScheduledModel(costs, make_calibration(0.6, 0.7), 6)
     task = make_task(last=1)
     assert figures.max_batch == 6
     assert figures.expected(task) == pytest.approx(0.02)

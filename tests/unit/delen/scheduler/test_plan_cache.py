@@ -9,13 +9,13 @@ from delen.bundle.calibration import Calibration
 from delen.core.bounds import Bounds
 from delen.core.plan import Plan
 from delen.errors import InfeasibleBound, ModelLoading, Overloaded
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.scheduler.plan_cache import Plans
 from policies.plan.planner import Planner, PlannerSettings
 
 
 @pytest.fixture
-def costs(make_costs: Callable[..., Costs]) -> Costs:
+def costs(make_costs: Callable[..., CostModel]) -> CostModel:
     """Exits at 10, 30 and 60 ms."""
     return make_costs(0.01, 0.02, 0.03, energy=(0.01, 0.02, 0.03))
 
@@ -42,7 +42,7 @@ def _told(plan: Plan) -> Plan:
     return plan._replace(frontier=plan.frontier.choices)  # type: ignore[arg-type]
 
 
-def test_what_is_kept_is_what_would_be_planned_anew(planner: Planner, costs: Costs) -> None:
+def test_what_is_kept_is_what_would_be_planned_anew(planner: Planner, costs: CostModel) -> None:
     plans = Plans(planner, costs)
     for measured in (0.01, 0.01, 0.016, 0.016, 0.016, 0.01):
         costs.learn(0, 1, measured)
@@ -55,7 +55,7 @@ def test_what_is_kept_is_what_would_be_planned_anew(planner: Planner, costs: Cos
 
 
 def test_work_ahead_makes_a_plan_shallower_before_it_is_refused(
-    planner: Planner, costs: Costs
+    planner: Planner, costs: CostModel
 ) -> None:
     plans, bounds = Plans(planner, costs), Bounds(max_latency=0.065)
     exits = [plans.admit(bounds, ahead=ahead).exit for ahead in (0.0, 0.02, 0.05)]
@@ -66,7 +66,7 @@ def test_work_ahead_makes_a_plan_shallower_before_it_is_refused(
 
 
 def test_bounds_that_even_an_idle_device_cannot_keep_are_infeasible(
-    planner: Planner, costs: Costs
+    planner: Planner, costs: CostModel
 ) -> None:
     plans = Plans(planner, costs)
     with pytest.raises(InfeasibleBound) as refused:
@@ -74,20 +74,20 @@ def test_bounds_that_even_an_idle_device_cannot_keep_are_infeasible(
     assert refused.value.nearest.max_latency == pytest.approx(0.0125)
 
 
-def test_the_best_effort_is_never_refused(planner: Planner, costs: Costs) -> None:
+def test_the_best_effort_is_never_refused(planner: Planner, costs: CostModel) -> None:
     plan = Plans(planner, costs).admit(Bounds(max_latency=0.005), ahead=1.0, best_effort=True)
     assert plan.exit == 0
     assert plan.infeasible is not None
 
 
-def test_who_keeps_to_no_plan_runs_to_the_deepest_exit(planner: Planner, costs: Costs) -> None:
+def test_who_keeps_to_no_plan_runs_to_the_deepest_exit(planner: Planner, costs: CostModel) -> None:
     plan = Plans(planner, costs).unplanned()
     assert (plan.exit, plan.threshold, plan.guarantee, plan.infeasible) == (2, None, None, None)
     assert plan.energy == pytest.approx(0.06)
     assert [case.forced for case in plan.cases] == list(planner.accuracies)
 
 
-def test_a_plan_waits_for_segments_as_its_cap_allows(planner: Planner, costs: Costs) -> None:
+def test_a_plan_waits_for_segments_as_its_cap_allows(planner: Planner, costs: CostModel) -> None:
     plans = Plans(planner, costs)
     waits = (0.0, 0.0, 0.5)
     for _ in range(2):  # the second time they are kept ones
@@ -98,7 +98,7 @@ def test_a_plan_waits_for_segments_as_its_cap_allows(planner: Planner, costs: Co
         assert plans.plan(Bounds(max_latency=0.1)).exit == 2
 
 
-def test_no_plan_goes_beyond_what_there_is_room_for(planner: Planner, costs: Costs) -> None:
+def test_no_plan_goes_beyond_what_there_is_room_for(planner: Planner, costs: CostModel) -> None:
     plans = Plans(planner, costs)
     waits = (0.0, 0.0, inf)
     for bounds in (Bounds(), Bounds(max_latency=9.0), Bounds(max_energy=1.0)):
@@ -111,7 +111,7 @@ def test_no_plan_goes_beyond_what_there_is_room_for(planner: Planner, costs: Cos
 
 
 def test_a_request_that_only_waits_for_memory_is_told_how_long(
-    planner: Planner, costs: Costs
+    planner: Planner, costs: CostModel
 ) -> None:
     plans = Plans(planner, costs)
     waits = (0.4, 0.5, 0.6)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from delen.core.dispatch import Manners, Ran, Task, Turn
+from delen.core.dispatch import PolicyCapabilities, Ran, Task, Turn
 from delen.scheduler.core import Scheduler
-from delen.scheduler.model_view import ModelFigures
+from delen.scheduler.model_view import ScheduledModel
 from delen.scheduler.policy_guard import BUDGET, InRank
 
 MakeTask = Callable[..., Task]
@@ -21,7 +21,7 @@ class Scripted:
     """Says what ``choose`` makes of the waiting groups."""
 
     name = "scripted"
-    manners = Manners(guards=False)
+    capabilities = PolicyCapabilities(guards=False)
 
     def __init__(self, choose: Choose) -> None:
         self._choose = choose
@@ -39,7 +39,7 @@ class Scripted:
         self.saw.append(task)
 
 
-def scheduler_with(choose: Choose, figures: ModelFigures) -> tuple[Scheduler, Scripted]:
+def scheduler_with(choose: Choose, figures: ScheduledModel) -> tuple[Scheduler, Scripted]:
     policy = Scripted(choose)
     scheduler = Scheduler(policy, InRank())
     scheduler.learn_model("m", figures)
@@ -85,21 +85,21 @@ RUBBISH: dict[str, Choose] = {
 
 @pytest.mark.parametrize("choose", RUBBISH.values(), ids=RUBBISH.keys())
 def test_rubbish_is_counted_and_the_default_decides(
-    choose: Choose, figures: ModelFigures, make_task: MakeTask
+    choose: Choose, figures: ScheduledModel, make_task: MakeTask
 ) -> None:
     scheduler, policy = scheduler_with(choose, figures)
     tasks = [make_task() for _ in range(20)]
     for task in [*tasks, make_task(segment=1, exit=0)]:
         scheduler.add(0.0, task)
-    orders = scheduler.next(0.0)
-    assert orders.run is not None
-    assert orders.run.tasks == tuple(tasks[:8])
+    decision = scheduler.next(0.0)
+    assert decision.run is not None
+    assert decision.run.tasks == tuple(tasks[:8])
     assert scheduler.failures == 1
     (failure,) = scheduler.fetch_report()
     assert failure.policy == "scripted"
     assert failure.call == "choose"
     assert failure.problem
-    scheduler.ran(0.1, orders.run, 0.1)
+    scheduler.ran(0.1, decision.run, 0.1)
     scheduler.next(0.1)
     assert policy.asked == 2
     assert scheduler.failures == 2
@@ -108,7 +108,7 @@ def test_rubbish_is_counted_and_the_default_decides(
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
 def test_what_raises_when_told_is_contained_too(
-    error: type[BaseException], figures: ModelFigures, make_task: MakeTask
+    error: type[BaseException], figures: ScheduledModel, make_task: MakeTask
 ) -> None:
     class Deaf(InRank):
         name = "deaf"
@@ -132,22 +132,24 @@ def test_what_raises_when_told_is_contained_too(
 
 
 def test_a_default_that_fails_as_well_leaves_the_order_of_rank(
-    figures: ModelFigures, make_task: MakeTask
+    figures: ScheduledModel, make_task: MakeTask
 ) -> None:
     scheduler = Scheduler(Scripted(fail), Scripted(fail))
     scheduler.learn_model("m", figures)
     late, early = make_task(deadline=2.0), make_task(deadline=1.0)
     scheduler.add(0.0, late)
     scheduler.add(0.0, early)
-    orders = scheduler.next(0.0)
-    assert orders.run is not None
-    assert orders.run.tasks == (early, late)
+    decision = scheduler.next(0.0)
+    assert decision.run is not None
+    assert decision.run.tasks == (early, late)
     assert scheduler.failures == 2
 
 
-def test_a_policy_that_takes_50_ms_is_given_up(figures: ModelFigures, make_task: MakeTask) -> None:
+def test_a_policy_that_takes_50_ms_is_given_up(
+    figures: ScheduledModel, make_task: MakeTask
+) -> None:
     scheduler, policy = scheduler_with(lambda groups: Turn(run=groups[0][:1]), figures)
-    assert scheduler.manners == Scripted.manners
+    assert scheduler.capabilities == Scripted.capabilities
     for _ in range(5):
         scheduler.add(0.0, make_task())
         batch = scheduler.next(0.0).run
@@ -158,13 +160,13 @@ def test_a_policy_that_takes_50_ms_is_given_up(figures: ModelFigures, make_task:
     assert policy.asked == 3
     assert scheduler.failures == 3
     assert scheduler.policy == "in_rank"
-    assert scheduler.manners == Manners()
+    assert scheduler.capabilities == PolicyCapabilities()
     (failure,) = scheduler.fetch_report()
     assert "50 ms" in failure.problem
 
 
 def test_a_decision_that_was_slow_once_is_forgiven(
-    figures: ModelFigures, make_task: MakeTask
+    figures: ScheduledModel, make_task: MakeTask
 ) -> None:
     scheduler, policy = scheduler_with(lambda groups: Turn(run=groups[0][:1]), figures)
     for number in range(2000):
@@ -179,16 +181,16 @@ def test_a_decision_that_was_slow_once_is_forgiven(
 
 
 def test_a_policy_is_asked_again_though_it_wants_to_wait_for_an_hour(
-    figures: ModelFigures, make_task: MakeTask
+    figures: ScheduledModel, make_task: MakeTask
 ) -> None:
     scheduler, _ = scheduler_with(lambda groups: Turn(wake=3600.0), figures)
     scheduler.add(0.0, make_task(deadline=inf))
-    orders = scheduler.next(0.0)
-    assert orders.run is None
-    assert orders.wake == 1.0
+    decision = scheduler.next(0.0)
+    assert decision.run is None
+    assert decision.wake == 1.0
 
 
-def test_a_key_press_is_not_contained(figures: ModelFigures, make_task: MakeTask) -> None:
+def test_a_key_press_is_not_contained(figures: ScheduledModel, make_task: MakeTask) -> None:
     def interrupt(groups: Any) -> object:
         raise KeyboardInterrupt
 
@@ -199,20 +201,20 @@ def test_a_key_press_is_not_contained(figures: ModelFigures, make_task: MakeTask
 
 
 def test_what_is_held_back_again_and_again_runs_after_a_second(
-    figures: ModelFigures, make_task: MakeTask
+    figures: ScheduledModel, make_task: MakeTask
 ) -> None:
     """It says each time that it wants to be asked in 50 ms."""
     now = [0.0]
     scheduler, policy = scheduler_with(lambda groups: Turn(wake=now[0] + 0.05), figures)
     task = make_task()
     scheduler.add(0.0, task)
-    while (orders := scheduler.next(now[0])).run is None:
-        now[0] = orders.wake
+    while (decision := scheduler.next(now[0])).run is None:
+        now[0] = decision.wake
     assert now[0] == pytest.approx(1.0)
     assert policy.asked == 21
-    assert orders.run.tasks == (task,)
+    assert decision.run.tasks == (task,)
     assert scheduler.failures == 1
-    scheduler.ran(1.1, orders.run, 0.1)
+    scheduler.ran(1.1, decision.run, 0.1)
     scheduler.end(1.1, task)
     now[0] = 5.0
     scheduler.add(5.0, make_task())
@@ -220,7 +222,7 @@ def test_what_is_held_back_again_and_again_runs_after_a_second(
 
 
 def test_nothing_is_held_back_beyond_the_time_when_it_has_to_start(
-    figures: ModelFigures, make_task: MakeTask
+    figures: ScheduledModel, make_task: MakeTask
 ) -> None:
     now = [0.0]
     scheduler, _ = scheduler_with(lambda groups: Turn(wake=now[0] + 0.5), figures)
@@ -231,9 +233,9 @@ def test_nothing_is_held_back_beyond_the_time_when_it_has_to_start(
     scheduler.remove(0.0, gone.id)
     assert scheduler.next(0.0).wake == pytest.approx(0.5)
     scheduler.add(0.0, urgent)
-    orders = scheduler.next(0.0)
-    assert orders.wake == pytest.approx(0.09)
-    now[0] = orders.wake
+    decision = scheduler.next(0.0)
+    assert decision.wake == pytest.approx(0.09)
+    now[0] = decision.wake
     run = scheduler.next(now[0]).run
     assert run is not None
     assert urgent in run.tasks
@@ -241,7 +243,7 @@ def test_nothing_is_held_back_beyond_the_time_when_it_has_to_start(
 
 
 def test_a_hold_that_what_waited_did_not_outlive_is_over(
-    figures: ModelFigures, make_task: MakeTask
+    figures: ScheduledModel, make_task: MakeTask
 ) -> None:
     now = [0.0]
     scheduler, _ = scheduler_with(lambda groups: Turn(wake=now[0] + 0.05), figures)
@@ -256,7 +258,7 @@ def test_a_hold_that_what_waited_did_not_outlive_is_over(
 
 
 def test_to_wait_for_the_past_is_rubbish_while_another_lane_runs_too(
-    figures: ModelFigures, make_task: MakeTask
+    figures: ScheduledModel, make_task: MakeTask
 ) -> None:
     turns = [Turn(run=[]), Turn(wake=1.0)]
     scheduler = Scheduler(Scripted(lambda groups: turns.pop()), InRank(), lanes=2)
@@ -272,7 +274,7 @@ def test_to_wait_for_the_past_is_rubbish_while_another_lane_runs_too(
 
 
 def test_a_policy_to_which_telling_takes_50_ms_is_given_up(
-    figures: ModelFigures, make_task: MakeTask
+    figures: ScheduledModel, make_task: MakeTask
 ) -> None:
     scheduler, policy = scheduler_with(lambda groups: Turn(run=groups[0][:1]), figures)
     for _ in range(8):

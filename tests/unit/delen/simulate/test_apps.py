@@ -8,7 +8,7 @@ import pytest
 
 from delen.core.bounds import Bounds
 from delen.core.plan import OperatingPoint
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.simulate.apps import (
     KINDS,
     App,
@@ -36,12 +36,12 @@ def planner() -> Planner:
 
 
 @pytest.fixture(scope="module")
-def costs(make_costs: Callable[..., Costs]) -> Costs:
+def costs(make_costs: Callable[..., CostModel]) -> CostModel:
     return make_costs(0.01, 0.02, 0.03, energy=(0.04, 0.08, 0.12))
 
 
 @pytest.fixture(scope="module")
-def points(planner: Planner, costs: Costs) -> tuple[OperatingPoint, ...]:
+def points(planner: Planner, costs: CostModel) -> tuple[OperatingPoint, ...]:
     return planner.points(costs)
 
 
@@ -94,7 +94,7 @@ def test_bounds_are_set_from_exits(points: tuple[OperatingPoint, ...]) -> None:
 
 
 def test_the_standard_mixes_can_be_kept(
-    planner: Planner, costs: Costs, points: tuple[OperatingPoint, ...]
+    planner: Planner, costs: CostModel, points: tuple[OperatingPoint, ...]
 ) -> None:
     """By the planner of the daemon, on an idle device; and they name every kind of bound."""
     mixes = standard_mixes(points)

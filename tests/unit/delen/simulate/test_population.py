@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from delen.bundle.manifest import load_bundle
 from delen.core.bounds import Bounds
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.simulate.population import Population, synthetic
 from policies.plan.planner import Planner, PlannerSettings
 
@@ -86,7 +86,7 @@ def test_a_seed_gives_the_same_samples() -> None:
     assert drawn.min() >= 0 and drawn.max() < 500 and len(set(drawn.tolist())) > 490
 
 
-def test_the_planner_runs_on_it(make_costs: Callable[..., Costs]) -> None:
+def test_the_planner_runs_on_it(make_costs: Callable[..., CostModel]) -> None:
     table = synthetic(NANO, 5000, seed=0).calibration()
     planner = Planner(table, PlannerSettings())
     assert planner.accuracies == pytest.approx(NANO, abs=1e-4)

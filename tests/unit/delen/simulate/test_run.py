@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from delen.core.bounds import Bounds
-from delen.core.dispatch import DispatchPolicy, Manners, Turn
+from delen.core.dispatch import DispatchPolicy, PolicyCapabilities, Turn
 from delen.errors import ModelNotFound
 from delen.profile.profile import HostCosts, Quantiles
 from delen.scheduler.policy_guard import InRank
@@ -32,7 +32,7 @@ class Unplanned(InRank):
     """All to the deepest exit, one by one, in the order of arrival."""
 
     name = "unplanned"
-    manners = Manners(plans=False, admits=False, guards=False)
+    capabilities = PolicyCapabilities(plans=False, admits=False, guards=False)
 
     def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
         oldest = min((group.oldest for group in waiting.values()), key=lambda task: task.id)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from delen.core.bounds import Bounds
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from delen.profile.profile import Quantiles
 from delen.simulate.population import Population
 from delen.simulate.trace import Arrival, Trace
@@ -113,7 +113,7 @@ def test_the_effective_seconds_of_noise() -> None:
     assert effective_seconds(np.array([0.5] * 9 + [5.5])) == pytest.approx(0.5 / 0.9)
 
 
-def test_from_a_profile(make_costs: Callable[..., Costs]) -> None:
+def test_from_a_profile(make_costs: Callable[..., CostModel]) -> None:
     costs = make_costs(0.01, 0.02, energy=(0.1, 0.2), growth=0.5, spread=0.1, answer=0.001)
     work = Work.from_costs(costs, max_batch=4)
     assert work.seconds[1] == pytest.approx([0.02, 0.03, 0.04, 0.05])
@@ -125,7 +125,7 @@ def test_from_a_profile(make_costs: Callable[..., Costs]) -> None:
     assert Work.from_costs(make_costs(0.01, 0.02)).energy == (None, None)
 
 
-def test_from_a_profile_with_noise(make_costs: Callable[..., Costs]) -> None:
+def test_from_a_profile_with_noise(make_costs: Callable[..., CostModel]) -> None:
     def durations(quantiles: Quantiles) -> NDArray[np.float64]:
         return quantiles.p50 * np.array([0.8, 1.0, 1.5])
 

@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 
 from delen.core.energy_status import Budget
-from delen.core.tenant import Standing
-from delen.tenants.store import Kept, TenantFile, TenantsError
+from delen.core.tenant import TenantSettings
+from delen.tenants.store import Kept, TenantsError, TenantStore
 
 
 def test_budgets_survive_and_refill_meanwhile(tmp_path: Path) -> None:
-    file = TenantFile(tmp_path / "state" / "tenants.json")
+    file = TenantStore(tmp_path / "state" / "tenants.json")
     assert file.load(now=1000.0) == {}
     kept = {"cam/1": Kept(Budget(60.0, 60.0), 20.0), "b": Kept(Budget(1.0, 3600.0), 0.25)}
-    kept["c"] = Kept(standing=Standing(2.5, 3))
-    kept["d"] = Kept(Budget(1.0, 3600.0), 0.25, Standing(priority=9))
+    kept["c"] = Kept(settings=TenantSettings(2.5, 3))
+    kept["d"] = Kept(Budget(1.0, 3600.0), 0.25, TenantSettings(priority=9))
     file.save(kept, now=1000.0)
     assert file.load(now=1000.0) == kept
     assert file.load(now=1005.0)["cam/1"].spent == pytest.approx(15.0)
@@ -23,7 +23,7 @@ def test_budgets_survive_and_refill_meanwhile(tmp_path: Path) -> None:
 
 
 def test_a_save_replaces_all(tmp_path: Path) -> None:
-    file = TenantFile(tmp_path / "tenants.json")
+    file = TenantStore(tmp_path / "tenants.json")
     file.save({"a": Kept(Budget(1.0, 60.0), 0.0)}, 0.0)
     file.save({}, 0.0)
     assert file.load(0.0) == {}
@@ -51,11 +51,11 @@ def test_a_damaged_file_is_named_and_passed_over(
 ) -> None:
     path = tmp_path / "tenants.json"
     path.write_text(text)
-    assert TenantFile(path).load(0.0) == {}
+    assert TenantStore(path).load(0.0) == {}
     assert str(path) in caplog.text
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(TenantsError, match=r"tenants\.json cannot be written"):
-        TenantFile(tmp_path / "file" / "tenants.json").save({}, 0.0)
+        TenantStore(tmp_path / "file" / "tenants.json").save({}, 0.0)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from delen.core.energy_status import Budget, TenantChanges
-from delen.core.tenant import Standing
-from delen.energy.admission import ControllerDesk
-from delen.energy.ledger import Booked
-from delen.tenants.store import TenantFile
+from delen.core.tenant import TenantSettings
+from delen.energy.admission import ControllerAdmission
+from delen.energy.ledger import TenantTotals
+from delen.tenants.store import TenantStore
 from delen.tenants.tenants import Tenants
-from delen.tenants.usage import Got
+from delen.tenants.usage import RecentUsage
 from policies.energy.api import ControllerSettings
 from policies.energy.price_controller import PriceController
 
@@ -22,11 +22,11 @@ class Room:
     """A house that remembers how its tenants stand; ``late`` are behind."""
 
     def __init__(self, *late: str) -> None:
-        self.standings: dict[str, Standing] = {}
+        self.all_settings: dict[str, TenantSettings] = {}
         self.late = late
 
-    def stand(self, tenant: str, standing: Standing) -> None:
-        self.standings[tenant] = standing
+    def stand(self, tenant: str, settings: TenantSettings) -> None:
+        self.all_settings[tenant] = settings
 
     def behind(self, tenants: Iterable[str]) -> set[str]:
         return set(tenants) & set(self.late)
@@ -35,25 +35,25 @@ class Room:
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[[], Tenants]:
     """Makes what a daemon would, on one file."""
-    file = TenantFile(tmp_path / "tenants.json")
-    return lambda: Tenants(ControllerDesk(PriceController(ControllerSettings())), file)
+    file = TenantStore(tmp_path / "tenants.json")
+    return lambda: Tenants(ControllerAdmission(PriceController(ControllerSettings())), file)
 
 
 def test_standings_reach_the_house_and_outlive_the_daemon(make: Callable[[], Tenants]) -> None:
     tenants, room = make(), Room()
     tenants.change("early", TenantChanges(weight=3.0))
     tenants.move_in(room)
-    assert room.standings == {"early": Standing(3.0)}
+    assert room.all_settings == {"early": TenantSettings(3.0)}
     tenants.change("early", TenantChanges(priority=2))
-    assert room.standings["early"] == Standing(3.0, 2), "what is not named stays"
+    assert room.all_settings["early"] == TenantSettings(3.0, 2), "what is not named stays"
     tenants.change("budget", TenantChanges(budget=Budget(10.0, 60.0)))
     again, other = make(), Room()
     again.move_in(other)
-    assert other.standings == {"early": Standing(3.0, 2)}
+    assert other.all_settings == {"early": TenantSettings(3.0, 2)}
     assert again.are_set() == {"early", "budget"}
     assert (again.weight("early"), again.weight("budget")) == (3.0, 1.0)
     again.change("early", TenantChanges(weight=None, priority=None))
-    assert other.standings["early"] == Standing()
+    assert other.all_settings["early"] == TenantSettings()
     assert make().are_set() == {"budget"}
 
 
@@ -61,8 +61,8 @@ def test_what_tenants_got_is_shown_beside_what_is_set(make: Callable[[], Tenants
     tenants = make()
     tenants.move_in(Room("greedy"))
     tenants.change("set", TenantChanges(weight=2.0))
-    recent = {"greedy": Got(seconds=3.0), "calm": Got(seconds=1.0)}
-    booked = {"greedy": Booked(seconds=9.0, answers=4), "calm": Booked()}
+    recent = {"greedy": RecentUsage(seconds=3.0), "calm": RecentUsage(seconds=1.0)}
+    booked = {"greedy": TenantTotals(seconds=9.0, answers=4), "calm": TenantTotals()}
     status = tenants.status(booked, recent)
     assert {name: each.share for name, each in status.items()} == {
         "calm": 0.25, "greedy": 0.75, "set": None
@@ -75,10 +75,10 @@ def test_what_tenants_got_is_shown_beside_what_is_set(make: Callable[[], Tenants
 def test_budgets_that_are_set_at_once_are_all_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file = TenantFile(tmp_path / "tenants.json")
+    file = TenantStore(tmp_path / "tenants.json")
     names = [f"camera-{number}" * (1 + number % 5) for number in range(12)]
     for _ in range(5):
-        tenants = Tenants(ControllerDesk(PriceController(ControllerSettings())), file)
+        tenants = Tenants(ControllerAdmission(PriceController(ControllerSettings())), file)
         with caplog.at_level(logging.ERROR), ThreadPoolExecutor(12) as pool:
             changes = TenantChanges(Budget(10.0, 60.0), weight=2.0)
             list(pool.map(tenants.change, names, [changes] * len(names)))

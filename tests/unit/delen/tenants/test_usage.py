@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from delen.tenants.usage import SPAN, RecentUse, fairness_of
+from delen.tenants.usage import SPAN, UsageWindow, fairness_of
 
 
 def test_only_the_last_minute_counts() -> None:
-    recent = RecentUse()
+    recent = UsageWindow()
     recent.ran(0.0, "a", 1.0)
     recent.answered(0.0, "a", 0.5)
     recent.ran(30.0, "a", 0.25)
@@ -19,7 +19,7 @@ def test_only_the_last_minute_counts() -> None:
 
 
 def test_fairness_is_by_weight_and_unknown_where_a_figure_is() -> None:
-    recent = RecentUse()
+    recent = UsageWindow()
     for tenant, seconds in (("heavy", 3.0), ("light", 1.0)):
         recent.ran(0.0, tenant, seconds)
         recent.answered(0.0, tenant, None)

@@ -36,15 +36,15 @@ class ExactFigures:
     watts: float | None = 2.0
     seconds: tuple[float, ...] = (0.01, 0.01, 0.01)
     slowdown: float = 1.0
-    pace: float = 1.0
+    slowdown_factor: float = 1.0
     asked: list[int] = field(default_factory=list)
 
     def typical(self, first: int, last: int, batch: int) -> float:
         self.asked.append(batch)
-        alone = sum(self.seconds[first : last + 1]) * self.slowdown * self.pace
+        alone = sum(self.seconds[first : last + 1]) * self.slowdown * self.slowdown_factor
         return alone * (1 + (batch - 1) * self.place)
 
-    def late(self, first: int, last: int, batch: int) -> float:
+    def latency_upper(self, first: int, last: int, batch: int) -> float:
         return self.typical(first, last, batch) + self.late_by
 
     def joules(self, first: int, last: int, batch: int) -> float | None:
@@ -56,7 +56,7 @@ class ExactFigures:
         return confidence + (1 - confidence) * (0.0, 0.3, 0.5)[target - exit]
 
     def expected(self, task: Task) -> float:
-        return self.typical(task.segment, task.last, 1) / self.pace
+        return self.typical(task.segment, task.last, 1) / self.slowdown_factor
 
 
 class World:

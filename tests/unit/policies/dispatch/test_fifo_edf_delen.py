@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from delen.core.dispatch import Manners
+from delen.core.dispatch import PolicyCapabilities
 from policies.dispatch.edf import Edf
 from policies.dispatch.fifo import Fifo
 from policies.dispatch.published.delen import StaticConditions
@@ -58,7 +58,9 @@ def test_delen_has_no_threshold_unless_one_is_set(world):
 
 
 def test_delen_has_no_plans():
-    assert StaticConditions.manners == Manners(plans=False, admits=False, guards=False)
+    assert StaticConditions.capabilities == PolicyCapabilities(
+        plans=False, admits=False, guards=False
+    )
 
 
 def test_a_job_without_answer_is_never_stopped_by_delen(world):

@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.energy.token_bucket import Pace
+from policies.energy.token_bucket import TokenBucket
 
 
 def test_a_bucket_without_watts_limits_nothing() -> None:
-    pace = Pace()
+    pace = TokenBucket()
     pace.spend(5.0)
     assert pace.allowance(1.0) == inf
     assert pace.wait(1.0) == 0.0
 
 
 def test_a_full_bucket_lets_any_one_request_through_which_it_then_owes() -> None:
-    pace = Pace()
+    pace = TokenBucket()
     pace.set(2.0, 0.5, 0.0)
     assert pace.allowance(0.0) == inf
     pace.spend(3.5)
@@ -28,7 +28,7 @@ def test_a_full_bucket_lets_any_one_request_through_which_it_then_owes() -> None
 
 
 def test_where_nothing_is_left_nothing_passes() -> None:
-    pace = Pace()
+    pace = TokenBucket()
     pace.set(0.0, 0.5, 0.0)
     assert pace.allowance(10.0) == 0.0
     assert pace.wait(0.1) == inf
@@ -38,7 +38,7 @@ def test_where_nothing_is_left_nothing_passes() -> None:
 def test_no_stretch_takes_more_than_its_watts_the_depth_and_one_request(
     asked: list[tuple[float, float]],
 ) -> None:
-    pace, now, spent = Pace(), 0.0, [(0.0, 0.0)]
+    pace, now, spent = TokenBucket(), 0.0, [(0.0, 0.0)]
     pace.set(2.0, 0.5, 0.0)
     for wait, joules in asked:
         now += wait

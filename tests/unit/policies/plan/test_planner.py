@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from delen.bundle.calibration import THRESHOLDS, Calibration
 from delen.core.bounds import Bounds
 from delen.errors import Nearest
-from delen.profile.cost_model import Costs
+from delen.profile.cost_model import CostModel
 from policies.plan.planner import Planner, PlannerSettings
 
-MakeCosts = Callable[..., Costs]
+MakeCosts = Callable[..., CostModel]
 
 NANO_ACCURACY = (0.4354, 0.6803, 0.7675, 0.7657)
 NANO_SEGMENT_SECONDS = (0.0117, 0.0136, 0.0197, 0.0170)
@@ -28,17 +28,17 @@ def nano(make_calibration: Callable[..., Calibration]) -> Planner:
 
 
 @pytest.fixture(scope="module")
-def costs(make_costs: MakeCosts) -> Costs:
+def costs(make_costs: MakeCosts) -> CostModel:
     return make_costs(*NANO_SEGMENT_SECONDS, energy=NANO_SEGMENT_JOULES, answer=0.0003)
 
 
 @pytest.fixture(scope="module")
-def unmetered(make_costs: MakeCosts) -> Costs:
+def unmetered(make_costs: MakeCosts) -> CostModel:
     """The same without an energy source."""
     return make_costs(*NANO_SEGMENT_SECONDS, answer=0.0003)
 
 
-def test_points_show_every_exit_and_which_are_dominated(nano: Planner, costs: Costs) -> None:
+def test_points_show_every_exit_and_which_are_dominated(nano: Planner, costs: CostModel) -> None:
     points = nano.points(costs)
     assert [point.exit for point in points] == [0, 1, 2, 3]
     assert [point.dominated for point in points] == [False, False, False, True]
@@ -56,7 +56,7 @@ delays = st.sampled_from([0.0, 0.004, 0.05])
 @given(maybe_latency, maybe_floor, maybe_energy, delays)
 def test_a_feasible_plan_keeps_every_bound(
     nano: Planner,
-    costs: Costs,
+    costs: CostModel,
     latency: float | None,
     floor: float | None,
     energy: float | None,
@@ -84,7 +84,7 @@ def test_a_feasible_plan_keeps_every_bound(
 @given(maybe_latency, maybe_floor, maybe_energy, delays)
 def test_the_nearest_bounds_are_feasible(
     nano: Planner,
-    costs: Costs,
+    costs: CostModel,
     latency: float | None,
     floor: float | None,
     energy: float | None,
@@ -109,7 +109,7 @@ def test_the_nearest_bounds_are_feasible(
 
 @given(maybe_latency, maybe_energy)
 def test_a_best_effort_stays_within_the_caps_that_can_be_kept(
-    nano: Planner, costs: Costs, latency: float | None, energy: float | None
+    nano: Planner, costs: CostModel, latency: float | None, energy: float | None
 ) -> None:
     plan = nano.plan(Bounds(max_latency=latency, min_accuracy=0.99, max_energy=energy), costs)
     assert plan.infeasible is not None
@@ -143,7 +143,7 @@ def test_a_best_effort_stays_within_the_caps_that_can_be_kept(
 )
 def test_caps_alone_buy_the_deepest_useful_exit_with_no_threshold(
     nano: Planner,
-    costs: Costs,
+    costs: CostModel,
     latency: float | None,
     energy: float | None,
     exit: int,
@@ -156,7 +156,7 @@ def test_caps_alone_buy_the_deepest_useful_exit_with_no_threshold(
     assert plan.expected_energy == plan.energy
 
 
-def test_waiting_before_the_first_segment_costs_depth(nano: Planner, costs: Costs) -> None:
+def test_waiting_before_the_first_segment_costs_depth(nano: Planner, costs: CostModel) -> None:
     bounds = Bounds(max_latency=0.05)
     assert nano.plan(bounds, costs).exit == 2
     assert nano.plan(bounds, costs, 0.02).exit == 1
@@ -166,7 +166,7 @@ def test_waiting_before_the_first_segment_costs_depth(nano: Planner, costs: Cost
 
 
 def test_a_floor_alone_takes_the_least_energy_of_what_is_certified(
-    nano: Planner, costs: Costs
+    nano: Planner, costs: CostModel
 ) -> None:
     plan = nano.plan(Bounds(min_accuracy=0.7), costs)
     assert plan.threshold is not None
@@ -182,7 +182,7 @@ def test_a_floor_alone_takes_the_least_energy_of_what_is_certified(
         assert plan.expected_energy <= joules + 1e-12
 
 
-def test_a_higher_floor_costs_more(nano: Planner, costs: Costs) -> None:
+def test_a_higher_floor_costs_more(nano: Planner, costs: CostModel) -> None:
     plans = [nano.plan(Bounds(min_accuracy=floor), costs) for floor in (0.5, 0.6, 0.7, 0.75)]
     joules = [plan.expected_energy or 0.0 for plan in plans]
     assert all(plan.infeasible is None for plan in plans)
@@ -190,7 +190,7 @@ def test_a_higher_floor_costs_more(nano: Planner, costs: Costs) -> None:
     assert joules[0] < joules[-1]
 
 
-def test_a_floor_beyond_the_caps_names_what_could_keep_it(nano: Planner, costs: Costs) -> None:
+def test_a_floor_beyond_the_caps_names_what_could_keep_it(nano: Planner, costs: CostModel) -> None:
     plan = nano.plan(Bounds(min_accuracy=0.7, max_latency=0.026), costs)
     assert plan.exit == 1
     assert plan.infeasible is not None
@@ -201,7 +201,7 @@ def test_a_floor_beyond_the_caps_names_what_could_keep_it(nano: Planner, costs: 
     assert plan.nearest.min_accuracy == pytest.approx(0.67, abs=0.01)
 
 
-def test_no_bounds_lose_no_accuracy_beyond_the_tolerance(nano: Planner, costs: Costs) -> None:
+def test_no_bounds_lose_no_accuracy_beyond_the_tolerance(nano: Planner, costs: CostModel) -> None:
     plan = nano.plan(Bounds(), costs)
     assert (plan.exit, plan.limited_by, plan.guarantee) == (2, "depth", None)
     assert plan.threshold is not None
@@ -211,7 +211,7 @@ def test_no_bounds_lose_no_accuracy_beyond_the_tolerance(nano: Planner, costs: C
     assert plan.expected_energy < plan.energy
 
 
-def test_every_refusal_names_its_bound_and_its_figures(nano: Planner, costs: Costs) -> None:
+def test_every_refusal_names_its_bound_and_its_figures(nano: Planner, costs: CostModel) -> None:
     plan = nano.plan(Bounds(max_latency=0.005, max_energy=0.01), costs)
     assert plan.infeasible is not None
     assert "max_latency 5 ms is less than the 12 ms" in plan.infeasible
@@ -225,7 +225,7 @@ def test_every_refusal_names_its_bound_and_its_figures(nano: Planner, costs: Cos
     ("latency", "floor"), list(product((None, 0.03, 0.001), (None, 0.5, 0.99)))
 )
 def test_a_cap_on_energy_that_nobody_measures_is_infeasible(
-    nano: Planner, unmetered: Costs, latency: float | None, floor: float | None
+    nano: Planner, unmetered: CostModel, latency: float | None, floor: float | None
 ) -> None:
     plan = nano.plan(Bounds(max_latency=latency, min_accuracy=floor, max_energy=1.0), unmetered)
     assert plan.infeasible is not None
@@ -239,7 +239,7 @@ def test_a_cap_on_energy_that_nobody_measures_is_infeasible(
 
 
 def test_without_an_energy_source_other_bounds_are_planned_the_same(
-    nano: Planner, costs: Costs, unmetered: Costs
+    nano: Planner, costs: CostModel, unmetered: CostModel
 ) -> None:
     for bounds in (Bounds(), Bounds(max_latency=0.03), Bounds(min_accuracy=0.7)):
         known, unknown = nano.plan(bounds, costs), nano.plan(bounds, unmetered)
@@ -261,7 +261,7 @@ def test_single_slow_moments_do_not_refuse_the_first_exit(
 
 
 def test_without_thresholds_floors_are_refused_and_accuracies_unknown(
-    make_calibration: Callable[..., Calibration], costs: Costs
+    make_calibration: Callable[..., Calibration], costs: CostModel
 ) -> None:
     calibration = make_calibration(*NANO_ACCURACY, samples=1000)
     planner = Planner(calibration, PlannerSettings(), by_threshold=False)
@@ -278,7 +278,7 @@ def test_without_thresholds_floors_are_refused_and_accuracies_unknown(
     "bounds", [Bounds(), Bounds(min_accuracy=0.7), Bounds(min_accuracy=0.6, max_latency=0.03)]
 )
 def test_once_the_guarantee_is_lost_nothing_stops_early(
-    nano: Planner, costs: Costs, bounds: Bounds
+    nano: Planner, costs: CostModel, bounds: Bounds
 ) -> None:
     before, after = nano.plan(bounds, costs), nano.plan(bounds, costs, guaranteed=False)
     assert before.threshold is not None
@@ -288,14 +288,14 @@ def test_once_the_guarantee_is_lost_nothing_stops_early(
 
 
 def test_what_could_never_be_kept_is_refused_without_a_guarantee_too(
-    nano: Planner, costs: Costs
+    nano: Planner, costs: CostModel
 ) -> None:
     plan = nano.plan(Bounds(min_accuracy=0.99), costs, guaranteed=False)
     assert plan.infeasible is not None
 
 
 def test_too_few_samples_for_a_floor_are_told_with_how_many_it_takes(
-    make_calibration: Callable[..., Calibration], costs: Costs
+    make_calibration: Callable[..., Calibration], costs: CostModel
 ) -> None:
     small = Planner(make_calibration(0.8, 0.9, 0.97, 0.99, samples=50), PlannerSettings())
     plan = small.plan(Bounds(min_accuracy=0.95), costs)
@@ -313,7 +313,7 @@ def test_too_few_samples_for_a_floor_are_told_with_how_many_it_takes(
 
 
 def test_bounds_for_any_loss_promise_less(
-    make_calibration: Callable[..., Calibration], costs: Costs
+    make_calibration: Callable[..., Calibration], costs: CostModel
 ) -> None:
     table = make_calibration(*NANO_ACCURACY, samples=1000)
     exact, general = (Planner(table, PlannerSettings(procedure=p)) for p in ("ltt", "ucb"))
@@ -327,7 +327,7 @@ def test_bounds_for_any_loss_promise_less(
 
 
 def test_requests_without_bounds_may_keep_to_agreement(
-    make_calibration: Callable[..., Calibration], costs: Costs
+    make_calibration: Callable[..., Calibration], costs: CostModel
 ) -> None:
     table = make_calibration(*NANO_ACCURACY, samples=10_000)
     settings = PlannerSettings(tolerance=0.02, lossless="agreement")
@@ -346,7 +346,7 @@ prices = st.floats(0.0, 50.0) | st.just(inf)
 @given(maybe_latency, maybe_energy, prices, prices)
 def test_a_higher_price_never_buys_more_energy_and_never_breaks_a_cap(
     nano: Planner,
-    costs: Costs,
+    costs: CostModel,
     latency: float | None,
     energy: float | None,
     price: float,
@@ -367,7 +367,7 @@ def test_a_higher_price_never_buys_more_energy_and_never_breaks_a_cap(
         assert (plan.limited_by == "price") is chosen
 
 
-def test_the_least_energy_stops_at_the_first_exit(nano: Planner, costs: Costs) -> None:
+def test_the_least_energy_stops_at_the_first_exit(nano: Planner, costs: CostModel) -> None:
     plan = nano.plan(Bounds(), costs, price=inf)
     assert (plan.exit, plan.threshold, plan.limited_by) == (0, None, "price")
     assert plan.expected_energy == plan.energy == pytest.approx(NANO_SEGMENT_JOULES[0])
@@ -376,7 +376,7 @@ def test_the_least_energy_stops_at_the_first_exit(nano: Planner, costs: Costs) -
     assert plan.price == inf
 
 
-def test_a_price_leaves_floors_alone(nano: Planner, costs: Costs) -> None:
+def test_a_price_leaves_floors_alone(nano: Planner, costs: CostModel) -> None:
     bounds = Bounds(min_accuracy=0.7)
     free, dear = nano.plan(bounds, costs), nano.plan(bounds, costs, price=inf)
     assert (dear.exit, dear.threshold, dear.limited_by) == (free.exit, free.threshold, "depth")
@@ -385,7 +385,7 @@ def test_a_price_leaves_floors_alone(nano: Planner, costs: Costs) -> None:
 
 
 def test_what_answers_may_never_be_is_not_taken_to_save(
-    make_calibration: Callable[..., Calibration], costs: Costs
+    make_calibration: Callable[..., Calibration], costs: CostModel
 ) -> None:
     table = make_calibration(*NANO_ACCURACY, samples=10_000)
     careful = Planner(table, PlannerSettings(least_accuracy=0.7))
@@ -397,7 +397,7 @@ def test_what_answers_may_never_be_is_not_taken_to_save(
 
 
 def test_a_price_limits_depth_alone_where_nothing_may_stop_early(
-    make_calibration: Callable[..., Calibration], nano: Planner, costs: Costs
+    make_calibration: Callable[..., Calibration], nano: Planner, costs: CostModel
 ) -> None:
     table = make_calibration(*NANO_ACCURACY, samples=10_000)
     unwatched = Planner(table, PlannerSettings(), by_threshold=False)
@@ -411,7 +411,7 @@ def test_a_price_limits_depth_alone_where_nothing_may_stop_early(
     assert unwatched.plan(Bounds(), costs, price=inf).expected_energy is None
 
 
-def test_without_energies_a_price_changes_nothing(nano: Planner, unmetered: Costs) -> None:
+def test_without_energies_a_price_changes_nothing(nano: Planner, unmetered: CostModel) -> None:
     free, dear = nano.plan(Bounds(), unmetered), nano.plan(Bounds(), unmetered, price=inf)
     assert (dear.exit, dear.threshold, dear.limited_by) == (free.exit, free.threshold, "depth")
     assert dear.frontier.most.energy is None
