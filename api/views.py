@@ -134,12 +134,12 @@ class _Views:
         except BaseException:
             self._cancel(jobs)
             raise
-        self._runtime.hand_over()
+        self._runtime.dispatch_now()
         return DeferredResponse(
             [job.future for job in jobs],
             lambda: self._answer(jobs, asked.is_batch, environ),
             lambda: self._cancel(jobs),
-            lambda: not asked.is_batch and self._runtime.rests,
+            lambda: not asked.is_batch and self._runtime.on_idle_lane,
         )
 
     def _answer(self, jobs: list[Job], is_batch: bool, environ: WSGIEnvironment) -> WSGIApplication:

@@ -1,4 +1,4 @@
-"""An admitted request on its way through the segments."""
+"""A request on its way through the segments."""
 
 from __future__ import annotations
 
@@ -24,12 +24,10 @@ from delen.residency.lease import NO_LEASE, Lease
 class Job:
     """One input, its bounds and plan, and the best answer so far (``exit`` -1: none yet).
 
-    ``streak`` is how many exits before that one gave the same answer in a row, counted under the
-    criterion ``patience`` alone.
-
-    ``reserved`` are the joules that were set aside for it when it was admitted. ``cut_off`` is true
-    where the dispatch policy ended it with the answer that it had. ``lease`` keeps the segments
-    that it still needs in memory.
+    ``plan``, the ``reserved`` joules, and the ``lease``, which keeps the segments that it still
+    needs in memory, are set when it is admitted. ``streak`` is how many exits before the last gave
+    the same answer in a row, counted under the criterion ``patience`` alone. ``cut_off`` is true
+    where the dispatch policy ended it with the answer that it had.
 
     ``arrived`` is on the runtime's monotonic clock. ``future`` gets the Result, or the error of
     a job that ends with no answer at all.
@@ -40,9 +38,9 @@ class Job:
     model: Model
     bounds: Bounds
     options: Options
-    plan: Plan
     arrived: float
     features: Features
+    plan: Plan = field(init=False)
     future: Future[Result] = field(default_factory=Future)
     started: float = inf
     segment: int = 0

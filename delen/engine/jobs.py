@@ -55,8 +55,8 @@ class Jobs:
             return sum(job.model.name == model for job in self._jobs.values())
 
     def add(self, job: Job) -> None:
-        with self._lock:
-            self._jobs[job.id] = job
+        """With the lock held."""
+        self._jobs[job.id] = job
 
     def wait(self, seconds: float) -> None:
         """Let others go on for so long, or until no job is left."""

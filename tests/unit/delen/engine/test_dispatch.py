@@ -275,7 +275,7 @@ def test_ten_thousand_cancellations_leave_nothing_behind(house: House) -> None:
         jobs: list[Job] = []
         for number in range(10_000):
             job = replace(model_job, id=1000 + number, request_id=f"c{number}")
-            job.future = type(job.future)()
+            job.plan, job.future = model_job.plan, type(job.future)()
             house.worker.submit(job)
             jobs.append(job)
         together = threading.Barrier(4)

@@ -150,11 +150,11 @@ def test_a_cancelled_answer_that_was_confident_is_told_as_such(house: House) -> 
     assert (accuracy.guarantee, accuracy.met) == (0.95, True)
 
 
-def test_only_a_lane_that_has_ended_the_last_job_rests(house: House) -> None:
+def test_only_a_lane_that_has_ended_the_last_job_is_idle(house: House) -> None:
     seen: list[tuple[str, bool]] = []
 
     def tell(name: str) -> Callable[[Any], None]:
-        return lambda _: seen.append((name, house.worker.rests))
+        return lambda _: seen.append((name, house.worker.on_idle_lane))
 
     with house.held(0) as held:
         first = house.submit(SURE)
@@ -165,57 +165,58 @@ def test_only_a_lane_that_has_ended_the_last_job_rests(house: House) -> None:
     second.future.result(PATIENCE)
     house.infer(SURE)  # which the lane begins once it has told of the last
     assert seen == [("one of two", False), ("the last", True)]
-    assert not house.worker.rests  # but this thread is no lane's
+    assert not house.worker.on_idle_lane  # but this thread is no lane's
 
 
-def wait_until_it_rests(house: House) -> None:
+def wait_until_it_is_idle(house: House) -> None:
     end = time.monotonic() + PATIENCE
-    while not house.worker._resting:
+    while not house.worker._lanes.all_idle:
         assert time.monotonic() < end
         time.sleep(0.001)
 
 
-def test_an_engine_that_rests_begins_before_who_submitted_goes_on(
+def test_an_idle_engine_begins_before_the_submitter_goes_on(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("delen.engine.executor._HAND_OVER", PATIENCE)
+    monkeypatch.setattr("delen.engine.executor._DISPATCH_SECONDS", PATIENCE)
     seen: list[object] = []
     house.network.before = seen.append
 
     def submit_and_go_on() -> None:
         house.submit(SURE)
-        house.worker.hand_over()
+        house.worker.dispatch_now()
         seen.append("went on")
 
-    wait_until_it_rests(house)
-    house.worker.change_model(submit_and_go_on)  # nothing is decided before it lets go
+    wait_until_it_is_idle(house)
+    with house.worker.lock:  # nothing is decided before the lock is released
+        submit_and_go_on()
     assert seen == [0, "went on"]
 
 
-def hands_over(house: House) -> bool:
-    """Whether who hands over need not wait for the engine."""
-    thread = threading.Thread(target=house.worker.hand_over, daemon=True)
+def returns_at_once(house: House) -> bool:
+    """Whether ``dispatch_now`` does not wait for the engine."""
+    thread = threading.Thread(target=house.worker.dispatch_now, daemon=True)
     thread.start()
     thread.join(PATIENCE)
     return not thread.is_alive()
 
 
-def test_nobody_waits_for_an_engine_that_is_at_work_or_has_nothing_to_begin(
+def test_a_submitter_does_not_wait_for_an_engine_that_is_busy_or_has_nothing_to_begin(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("delen.engine.executor._HAND_OVER", 2 * PATIENCE)
-    wait_until_it_rests(house)
-    assert hands_over(house)
+    monkeypatch.setattr("delen.engine.executor._DISPATCH_SECONDS", 2 * PATIENCE)
+    wait_until_it_is_idle(house)
+    assert returns_at_once(house)
     with house.held(0) as held:
         house.submit(SURE)
         held.wait_until_running()
         house.submit(SURE)
-        assert hands_over(house)
+        assert returns_at_once(house)
     assert house.worker.drain(PATIENCE)
     house.worker.keep_resident("tiny", 0)
     house.submit(SURE)  # whose segment is not in memory
-    wait_until_it_rests(house)
-    assert hands_over(house)
+    wait_until_it_is_idle(house)
+    assert returns_at_once(house)
 
 
 def test_a_job_cancelled_before_it_ran_has_no_answer(house: House) -> None:
@@ -342,27 +343,29 @@ def test_a_policy_sees_the_job_as_it_is(house: House) -> None:
     assert [view.macs for view in views] == [1000, 2000, 3000]
 
 
-def test_what_is_ahead_is_what_runs_and_what_cannot_be_left_out_before(house: House) -> None:
-    def ahead(priority: int) -> float:
-        return house.worker.seconds_ahead(house.model, priority, "default", inf)
+def ahead(house: House, priority: int) -> float:
+    with house.worker.lock:
+        return house.scheduler.admit(house.clock.now, "default", priority, inf)
 
-    assert ahead(9) == 0
+
+def test_what_is_ahead_is_what_runs_and_what_cannot_be_left_out_before(house: House) -> None:
+    assert ahead(house, 9) == 0
     with house.held(0) as held:
         house.submit(UNSURE)
         held.wait_until_running()
-        assert ahead(1) == pytest.approx(0.01)
+        assert ahead(house, 1) == pytest.approx(0.01)
         house.submit(UNSURE, priority=3)
-        assert ahead(1) == pytest.approx(0.01)
-        assert ahead(3) == pytest.approx(0.02)
+        assert ahead(house, 1) == pytest.approx(0.01)
+        assert ahead(house, 3) == pytest.approx(0.02)
         assert house.worker.jobs_of("tiny") == 2
         assert house.worker.jobs_of("other") == 0
 
 
-def test_what_is_ahead_can_be_asked_while_exits_are_judged(house: House) -> None:
+def test_requests_are_admitted_while_exit_policies_decide(house: House) -> None:
     seen: list[float] = []
 
     def look(view: ExitView) -> Decision:
-        seen.append(house.worker.seconds_ahead(house.model, 9, "default", inf))
+        seen.append(ahead(house, 9))
         return BoundsPolicy().decide(view)
 
     house.use(Policy(look))
