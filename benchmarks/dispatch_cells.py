@@ -23,7 +23,7 @@ from delen.scheduler.plan_cache import Plans
 from delen.sdk.address import default_state
 from delen.simulate.apps import KINDS, App, make_trace, standard_apps
 from delen.simulate.arrivals import Recorded
-from delen.simulate.bound import bound_of
+from delen.simulate.bounds.upper_bound import upper_bound
 from delen.simulate.device import DeviceSettings
 from delen.simulate.draws import draw_samples
 from delen.simulate.load import of_bundle, of_profile, profile_of
@@ -153,7 +153,7 @@ def play(cell: Cell, seed: int, size: Size, policies: Sequence[str]) -> dict[str
         **cell._asdict(),
         "seed": seed,
         "requests": len(trace),
-        "bound": bound_of(trace, models, DeviceSettings(), seed),
+        "bound": upper_bound(trace, models, DeviceSettings(), seed),
         "deep": deepest_accuracy(trace, model, seed),
         "alone": _play(DEFAULT, idle, models, settings)["effective"],
         "policies": {name: _play(name, trace, models, settings) for name in policies},

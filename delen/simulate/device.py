@@ -4,17 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delen.profile.profile import LEVELS, Profile, Quantiles
-from delen.simulate.upper_bound import Slow
 
 GRID = 1000
 """Durations are drawn from so many quantiles."""
 
 _DRAWN = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class SlowSpan:
+    """Runs that begin from ``start`` to ``end`` (s) take ``factor`` (at least 1) times as long."""
+
+    start: float
+    end: float
+    factor: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end < inf or not 1 <= self.factor < inf:
+            raise ValueError(
+                f"{self.start}:{self.end}:{self.factor} must start at 0 s or later, end after "
+                "that, be slower by a factor of at least 1, and all of it be finite"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +45,7 @@ class DeviceSettings:
 
     lanes: int = 1
     corun: tuple[float, ...] = (1.0,)
-    slow: tuple[Slow, ...] = ()
+    slow: tuple[SlowSpan, ...] = ()
     network: float = 0.0
     front: tuple[float, float] = (0.0, 0.0)
     crowded: tuple[float, float] | None = None

@@ -13,13 +13,12 @@ from delen.errors import ModelNotFound
 from delen.profile.profile import HostCosts, Quantiles
 from delen.scheduler.policy_guard import InRank
 from delen.simulate.arrivals import Poisson
-from delen.simulate.bound import bound_of
-from delen.simulate.device import DeviceSettings
+from delen.simulate.bounds.upper_bound import upper_bound
+from delen.simulate.device import DeviceSettings, SlowSpan
 from delen.simulate.model import SimulatedModel
 from delen.simulate.outcome import Fate, Outcomes
 from delen.simulate.run import RunSettings, run
 from delen.simulate.trace import Arrival, Trace
-from delen.simulate.upper_bound import Slow
 from policies.dispatch.edf import Edf
 from policies.dispatch.fifo import Fifo
 from policies.dispatch.value import Value
@@ -91,7 +90,7 @@ def test_energy_caps_are_kept_on_a_device_that_takes_more_than_its_profile_says(
     """20 mJ are said to two exits and 30 % more is taken, in more or less noise."""
     model = make_model(watts=1.0, spread=0.04)
     asked = poisson(40.0, 20.0, bounds=Bounds(max_energy=0.022))
-    slow = DeviceSettings(slow=(Slow(0.0, 100.0, 1.3),))
+    slow = DeviceSettings(slow=(SlowSpan(0.0, 100.0, 1.3),))
     done = play(model, asked, policy, slow)
     assert done.missed_energy.sum() <= 4, "before it is seen how much is taken"
     assert np.bincount(done.exit, minlength=3).argmax() == 0
@@ -225,7 +224,7 @@ def test_a_floor_that_is_cut_off_is_missed(make_model: MakeModel) -> None:
 
 
 def test_a_slow_time_is_felt_and_over_again(make_model: MakeModel) -> None:
-    slow = DeviceSettings(slow=(Slow(10.0, 20.0, 2.0),), noise=False)
+    slow = DeviceSettings(slow=(SlowSpan(10.0, 20.0, 2.0),), noise=False)
     done = play(make_model(), [Arrival(float(n)) for n in range(60)], Unplanned, slow)
     assert done.latency[:10] == pytest.approx([0.03] * 10)
     assert done.latency[10:20] == pytest.approx([0.06] * 10)
@@ -233,7 +232,7 @@ def test_a_slow_time_is_felt_and_over_again(make_model: MakeModel) -> None:
 
 
 def test_the_slowdown_is_learnt(make_model: MakeModel) -> None:
-    slow = DeviceSettings(slow=(Slow(0.0, 1e6, 2.0),), noise=False)
+    slow = DeviceSettings(slow=(SlowSpan(0.0, 1e6, 2.0),), noise=False)
     cap = Bounds(max_latency=0.045)
     done = play(make_model(), [Arrival(0.1 * n, bounds=cap) for n in range(100)], InRank, slow)
     assert done.exit[0] == 1, "the first exit took long, so the last one was not tried"
@@ -326,7 +325,7 @@ def test_a_device_that_has_drifted_surprises_its_scheduler(make_model: MakeModel
 def test_a_slow_run_takes_more_of_the_joules_that_processor_time_costs(
     make_model: MakeModel,
 ) -> None:
-    slow = DeviceSettings(noise=False, slow=(Slow(0.0, 9.0, 2.0),))
+    slow = DeviceSettings(noise=False, slow=(SlowSpan(0.0, 9.0, 2.0),))
     done = play(make_model(watts=2.0), [Arrival(1.0, bounds=Bounds(max_latency=1.0))], device=slow)
     assert done.energy == pytest.approx([0.12])
 
@@ -381,7 +380,7 @@ def test_nobody_is_above_the_upper_bound(make_model: MakeModel) -> None:
     model = make_model(spread=0.1)
     for rate in (20.0, 60.0, 150.0):
         arrivals = poisson(rate, 10.0, bounds=Bounds(max_latency=0.06))
-        bound = bound_of(Trace(tuple(arrivals)), {"m": model}, DeviceSettings(), 0)
+        bound = upper_bound(Trace(tuple(arrivals)), {"m": model}, DeviceSettings(), 0)
         done = play(model, arrivals, device=DeviceSettings())
         assert done.effective.mean() <= bound + 0.02
 
