@@ -111,7 +111,7 @@ def kinds_here() -> tuple[str, ...]:
 def apps_of(cell: Cell, model: SimulatedModel, duration: float) -> tuple[App, ...]:
     """The tenants of ``cell``. A recording is gone through once in ``duration`` seconds, by all
     tenants together."""
-    costs = CostModel(model.profile, model.account, model.level)
+    costs = model.costs()
     rate, points = cell.load / _full(costs), model.planner.points(costs)
     for kind in KINDS:
         if cell.kind == kind:
@@ -126,7 +126,7 @@ def apps_of(cell: Cell, model: SimulatedModel, duration: float) -> tuple[App, ..
 
 def trace_of(cell: Cell, model: SimulatedModel, size: Size, seed: int) -> Trace:
     """The requests of ``cell``, the same for every policy."""
-    full = _full(CostModel(model.profile, model.account, model.level))
+    full = _full(model.costs())
     duration = max(size.seconds, size.requests * full / cell.load)
     return make_trace(apps_of(cell, model, duration), duration, seed)
 
@@ -148,7 +148,7 @@ def play(cell: Cell, seed: int, size: Size, policies: Sequence[str]) -> dict[str
     model = model_of(cell.device)
     models = {model.name: model}
     trace, settings = trace_of(cell, model, size, seed), RunSettings(seed=seed)
-    idle = spread_out(trace, _IDLE * _full(CostModel(model.profile, model.account, model.level)))
+    idle = spread_out(trace, _IDLE * _full(model.costs()))
     return {
         **cell._asdict(),
         "seed": seed,
@@ -162,7 +162,7 @@ def play(cell: Cell, seed: int, size: Size, policies: Sequence[str]) -> dict[str
 
 def deepest_accuracy(trace: Trace, model: SimulatedModel, seed: int) -> float:
     """Of ``trace`` if nobody waits, floors are not looked at, and no time or energy is saved."""
-    plans = Plans(model.planner, CostModel(model.profile, model.account, model.level))
+    plans = Plans(model.planner, model.costs())
     right = []
     for arrival, sample in zip(
         trace, draw_samples(trace, {model.name: model}, model.name, seed), strict=True

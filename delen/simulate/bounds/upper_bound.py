@@ -27,7 +27,7 @@ def upper_bound(
         rows = np.flatnonzero(names == name)
         part = Trace(tuple(trace.arrivals[row] for row in rows))
         costs = LeastCosts.of(
-            CostModel(model.actual, model.account, model.level),
+            CostModel(model.actual, model.energy, model.level),
             model.max_batch,
             durations if device.noise else None,
             model.host.batch if device.lanes == 1 else 0.0,

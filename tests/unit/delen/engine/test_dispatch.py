@@ -27,10 +27,10 @@ class Dispatch:
     name = "tests"
     capabilities = PolicyCapabilities()
 
-    def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
+    def choose(self, now: float, waiting: Waiting, models: Mapping[str, ModelView]) -> Any:
         lead = min((group.first(1)[0] for group in waiting.values()), key=lambda task: task.rank)
         group = waiting[Key(lead.model, lead.segment)]
-        return Turn(group.first(figures[lead.model].max_batch))
+        return Turn(group.first(models[lead.model].max_batch))
 
     def ran(self, now: float, ran: Ran) -> None: ...
     def ended(self, now: float, task: Task) -> None: ...
@@ -39,17 +39,17 @@ class Dispatch:
 class AnswersEarly(Dispatch):
     """Answers whatever has an answer."""
 
-    def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
+    def choose(self, now: float, waiting: Waiting, models: Mapping[str, ModelView]) -> Any:
         done = [task for group in waiting.values() for task in group if task.exit >= 0]
-        return Turn(answer=done) if done else super().choose(now, waiting, figures)
+        return Turn(answer=done) if done else super().choose(now, waiting, models)
 
 
 class Refuses(Dispatch):
     """Refuses whatever has a deadline."""
 
-    def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
+    def choose(self, now: float, waiting: Waiting, models: Mapping[str, ModelView]) -> Any:
         hurried = [t for group in waiting.values() for t in group if t.deadline < 1e9]
-        return Turn(refuse=hurried) if hurried else super().choose(now, waiting, figures)
+        return Turn(refuse=hurried) if hurried else super().choose(now, waiting, models)
 
 
 def test_tenants_at_different_exits_join_one_batch(house: House) -> None:
@@ -142,11 +142,11 @@ def test_a_policy_that_waits_is_asked_again_when_it_said(make_house: MakeHouse) 
     asked: list[float] = []
 
     class Waits(Dispatch):
-        def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
+        def choose(self, now: float, waiting: Waiting, models: Mapping[str, ModelView]) -> Any:
             asked.append(now)
             if len(asked) == 1:
                 return Turn(wake=now + 0.01)
-            return super().choose(now, waiting, figures)
+            return super().choose(now, waiting, models)
 
     house = make_house(Waits())
     assert house.infer(UNSURE).reason == "final"
@@ -178,10 +178,10 @@ def test_a_dispatch_policy_that_talks_rubbish_is_replaced_by_the_default(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Rubbish(Dispatch):
-        def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
+        def choose(self, now: float, waiting: Waiting, models: Mapping[str, ModelView]) -> Any:
             first = next(iter(waiting.values())).first(1)[0]
             if first.exit >= 0:
-                return super().choose(now, waiting, figures)
+                return super().choose(now, waiting, models)
             return choose(now, waiting)
 
     house = make_house(Rubbish())
@@ -217,10 +217,10 @@ def test_a_dispatch_policy_that_is_slow_is_given_up(
     class Slow(Dispatch):
         asked = 0
 
-        def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
+        def choose(self, now: float, waiting: Waiting, models: Mapping[str, ModelView]) -> Any:
             self.asked += 1
             house.clock.now += 0.05
-            return super().choose(now, waiting, figures)
+            return super().choose(now, waiting, models)
 
     policy = Slow()
     house = make_house(policy)
@@ -258,7 +258,7 @@ def test_a_dispatch_policy_that_holds_everything_for_ever_is_overruled(
     make_house: MakeHouse,
 ) -> None:
     class Holds(Dispatch):
-        def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
+        def choose(self, now: float, waiting: Waiting, models: Mapping[str, ModelView]) -> Any:
             house.clock.now += 0.01
             return Turn(wake=now + 0.05)
 

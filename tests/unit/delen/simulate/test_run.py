@@ -33,7 +33,7 @@ class Unplanned(InRank):
     name = "unplanned"
     capabilities = PolicyCapabilities(plans=False, admits=False, guards=False)
 
-    def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+    def choose(self, now: float, waiting: Any, models: Any) -> Turn:
         oldest = min((group.oldest for group in waiting.values()), key=lambda task: task.id)
         return Turn(run=[oldest])
 
@@ -173,7 +173,7 @@ def test_a_policy_can_give_up(make_model: MakeModel) -> None:
     class Hopeless(InRank):
         name = "hopeless"
 
-        def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+        def choose(self, now: float, waiting: Any, models: Any) -> Turn:
             return Turn(refuse=[task for group in waiting.values() for task in group])
 
     done = play(make_model(), [Arrival(0.0), Arrival(1.0)], Hopeless)
@@ -195,7 +195,7 @@ def test_answers_of_the_policy_and_late_ones_have_the_exit_that_was_reached(
     class First(InRank):
         name = "first"
 
-        def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+        def choose(self, now: float, waiting: Any, models: Any) -> Turn:
             tasks = [task for group in waiting.values() for task in group]
             return Turn(
                 run=[task for task in tasks if task.exit < 0][:1],
@@ -211,7 +211,7 @@ def test_a_floor_that_is_cut_off_is_missed(make_model: MakeModel) -> None:
     class Cut(InRank):
         name = "cut"
 
-        def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+        def choose(self, now: float, waiting: Any, models: Any) -> Turn:
             (group,) = waiting.values()
             tasks = list(group)
             return Turn(answer=tasks) if tasks[0].exit >= 0 else Turn(run=tasks)
@@ -389,7 +389,7 @@ def test_overload_makes_answers_shallower_before_it_refuses(make_model: MakeMode
     class FirstAnswersFirst(InRank):
         name = "first_answers_first"
 
-        def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+        def choose(self, now: float, waiting: Any, models: Any) -> Turn:
             return Turn(run=waiting[min(waiting)].first(1))
 
     cap = Bounds(max_latency=0.1)
@@ -410,7 +410,7 @@ def test_a_policy_that_fails_is_told_of_and_harms_nothing(make_model: MakeModel)
     class Broken(InRank):
         name = "broken"
 
-        def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+        def choose(self, now: float, waiting: Any, models: Any) -> Turn:
             raise KeyError("no such thing")
 
     arrivals = poisson(30.0, 5.0)
