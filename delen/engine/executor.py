@@ -133,8 +133,7 @@ class Executor:
     def behind(self, tenants: Iterable[str]) -> set[str]:
         """Those of ``tenants`` that have used more than their share."""
         with self._lock:
-            now, shares = time.monotonic(), self._scheduler.shares
-            return {tenant for tenant in tenants if shares.is_behind(now, tenant)}
+            return self._scheduler.shares.behind(time.monotonic(), tenants)
 
     def seconds_ahead(
         self, model: Model, priority: int | None, tenant: str, deadline: float
