@@ -265,8 +265,10 @@ def test_a_dispatch_policy_that_holds_everything_for_ever_is_overruled(
             return Turn(wake=now + 0.05)
 
     harness = make_harness(Holds())
-    assert harness.infer(UNSURE, Bounds(max_latency=0.5)).exit >= 0
+    result = harness.infer(UNSURE, Bounds(max_latency=0.5))
+    print(result)
     assert harness.observer.dispatch_failures >= 1
+    assert 0
 
 
 def test_ten_thousand_cancellations_leave_nothing_behind(harness: ExecutorHarness) -> None:
