@@ -15,6 +15,7 @@ from delen.core.bounds import Bounds
 from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
 from delen.engine.job import Job
 from delen.errors import Draining, ModelLoading, Overloaded
+from delen.scheduler.batching_delay import LONGEST_HOLD
 from tests.unit.delen.engine.harness import PATIENCE, SURE, UNSURE, ExecutorHarness
 
 Waiting = Mapping[Key, Group]
@@ -259,16 +260,19 @@ def test_a_dispatch_policy_to_which_telling_takes_long_is_given_up(
 def test_a_dispatch_policy_that_holds_everything_for_ever_is_overruled(
     make_harness: MakeHarness,
 ) -> None:
+    """None of its decisions is slow, so that it is not given up."""
+
     class Holds(Dispatch):
         def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
-            harness.clock.now += 0.01
-            return Turn(wake=now + 0.05)
+            harness.clock.now += 0.004
+            return Turn(wake=now + 0.004)
 
     harness = make_harness(Holds())
-    result = harness.infer(UNSURE, Bounds(max_latency=0.5))
-    print(result)
-    assert harness.observer.dispatch_failures >= 1
-    assert 0
+    result = harness.infer(UNSURE)
+    assert (result.exit, result.reason) == (2, "final")
+    assert 3 <= result.receipt.latency.value / LONGEST_HOLD < 3.1
+    assert harness.observer.dispatch_failures == 3
+    assert harness.scheduler.policy == "tests"
 
 
 def test_ten_thousand_cancellations_leave_nothing_behind(harness: ExecutorHarness) -> None:
