@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Launcher
+    from tests.builders.daemon import Launcher
 
 Image8 = NDArray[np.uint8]
 NEVER = {"metric": "exit", "op": "null", "threshold": 0}
