@@ -109,8 +109,7 @@ class Executor:
     def behind(self, tenants: Iterable[str]) -> set[str]:
         """Those of ``tenants`` that have used more than their share."""
         with self.lock:
-            now, shares = time.monotonic(), self._scheduler.shares
-            return {tenant for tenant in tenants if shares.is_behind(now, tenant)}
+            return self._scheduler.shares.behind(time.monotonic(), tenants)
 
     def backlog_seconds(self) -> float:
         """Seconds until everything that waits now is done."""
@@ -207,7 +206,7 @@ class Executor:
         """Inside, the dispatch policy is informed of an end, which must not take long."""
         began = time.monotonic()
         yield
-        self._scheduler.telling_took(time.monotonic() - began)
+        self._scheduler.reporting_took(time.monotonic() - began)
 
     def _follow(self, decision: DispatchDecision, lane: int) -> None:
         try:

@@ -14,14 +14,11 @@ import numpy as np
 import pytest
 
 from delen.bundle.calibration import Calibration
-from delen.bundle.manifest import load_bundle
 from delen.core.bounds import Bounds, Options
 from delen.core.plan import Plan
 from delen.core.result import Result
 from delen.engine.backends.base import SegmentRun
 from delen.engine.energy_admission import Admitted, UnlimitedEnergy
-from delen.engine.model import Model
-from delen.engine.runtime import Runtime
 from delen.errors import (
     BudgetExhausted,
     DelenError,
@@ -33,11 +30,8 @@ from delen.errors import (
 )
 from delen.profile.cost_model import CostModel
 from delen.residency.lease import WHOLE, Lease, still_loading
-from delen.scheduler.core import Scheduler
-from policies.dispatch.value import Value
-from policies.exit.bounds import BoundsPolicy
-from policies.plan.planner import Planner, PlannerSettings
-from tests.unit.delen.engine.house import PATIENCE, Clock, Counts, Held
+from tests.builders.engine import PATIENCE, build_model, build_runtime
+from tests.unit.delen.engine.harness import Clock, Held
 
 SAMPLE = np.zeros((4, 4, 1), np.uint8)
 
@@ -121,20 +115,17 @@ class Served:
         self.running = Held(self.network, 0)
         self.energy = Budget()
         self.residence = Leaving()
-        self.model = Model(
-            load_bundle(bundle),
-            self.network,  # type: ignore[arg-type]
-            Planner(calibration, PlannerSettings()),
-            BoundsPolicy(),
+        self.model = build_model(
+            bundle,
             costs,
+            network=self.network,
+            calibration=calibration,
             residence=self.residence if leaving else WHOLE,
         )
-        self.scheduler = Scheduler(Value(), Value(), max_backlog=1e-9)
-        self.runtime = Runtime(
-            lambda: [bundle], lambda _: self.model, Counts(), 1, self.scheduler, self.energy
+        self.runtime = build_runtime(
+            [bundle], lambda _: self.model, energy=self.energy, max_backlog=1e-9
         )
         self.residence.backlog = self.runtime.backlog_seconds
-        self.runtime.load("tiny")
 
     def submit(self, bounds: Bounds | None = None, **options: Any) -> Future[Result]:
         sample = options.pop("sample", SAMPLE)
