@@ -56,7 +56,7 @@ class Job:
 
     @property
     def share(self) -> Share:
-        """Who bears what it costs."""
+        """The tenant that bears what it costs."""
         return Share(self.request_id, self.options.tenant)
 
     @property
@@ -66,7 +66,8 @@ class Job:
 
     @property
     def joules_left(self) -> float:
-        """Of the cap on its energy; inf without one, or where what it took is unknown."""
+        """What is left of the cap on its energy; inf without a cap, or where its energy is
+        unknown."""
         cap = self.bounds.max_energy
         return inf if cap is None or self.energy is None else cap - self.energy
 
@@ -98,7 +99,7 @@ class Job:
         joules: float | None,
         features: Features | None,
     ) -> None:
-        """Take the answer of ``exit`` as the best so far, and the energy that it took.
+        """Keep the answer of ``exit`` as the best so far, and add the energy that it took.
 
         Under the criterion ``patience`` the confidence is how many exits in a row gave the same
         answer, whatever ``confidence`` the graph computed.

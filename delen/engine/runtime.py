@@ -1,4 +1,4 @@
-"""Serving as one object: models, plans, admission and the worker behind them."""
+"""Serving as one object: models, plans, admission and execution."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from delen.scheduler.core import Scheduler
 
 
 class Runtime:
-    """One device's server without its HTTP. Safe to call from many threads.
+    """One device's server without its HTTP. Many threads may call it.
 
     ``find`` gives the folders of bundles and ``load`` makes a Model of one. ``scheduler`` is
-    a new one. ``admission`` is asked for the price of energy and for leave to spend it; by default
-    nothing is controlled. With an ``opener``, which then takes the place of ``load``, models are
+    a new one. ``energy`` sets the price of energy and admits what requests may spend; by default
+    nothing is limited. With an ``opener``, which then takes the place of ``load``, models are
     loaded on demand, and their segments take at most ``memory`` bytes.
     """
 
@@ -67,7 +67,7 @@ class Runtime:
         return self._draining
 
     def load(self, name: str) -> Model:
-        """Have ``name`` ready; with a cap on memory, its first segment."""
+        """Load ``name``; with a cap on memory, its first segment."""
         if self._loader is not None:
             return self._loader.load(name)
         model = self.store.load(name)
@@ -94,7 +94,7 @@ class Runtime:
         self.store.unload(name, self._executor.remove_model)
 
     def input_of(self, name: str) -> InputSpec:
-        """What ``name`` takes. ModelLoading if it is not loaded, and not on demand either."""
+        """The input of ``name``. ModelLoading if it is neither loaded nor loaded on demand."""
         if self._loader is not None:
             return self.store.entry(name).manifest.input
         return self.store.ready(name).bundle.manifest.input
@@ -114,7 +114,7 @@ class Runtime:
         return self.store.ready(name)
 
     def change(self, model: Model, change: Callable[[Model], None]) -> None:
-        """Let ``change`` give ``model`` other costs while nothing is decided by them."""
+        """Let ``change`` give ``model`` other costs while no decision is made."""
         with self._executor.lock:
             change(model)
 
@@ -137,10 +137,10 @@ class Runtime:
     ) -> Job:
         """Admit one input of the model's dtype and shape; the job's future gets the Result.
 
-        ``arrived`` is when the request came in (``time.monotonic``), now if not given. For
-        ``waited`` seconds since then it waited for others, which counts as their work does. Raises
+        ``arrived`` is when the request came in (``time.monotonic``), now if not given. Since then
+        it ``waited`` for others for so many seconds, which count as their work does. Raises
         ModelNotFound, ModelLoading, InvalidInput, InfeasibleBound, BudgetExhausted, Overloaded
-        or Draining.
+        or Draining. Here every refusal is counted.
         """
         try:
             if self._draining:
@@ -162,7 +162,7 @@ class Runtime:
             raise
 
     def backlog_seconds(self) -> float:
-        """Seconds until all that waits now is done."""
+        """Seconds until everything that waits now is done."""
         return self._executor.backlog_seconds()
 
     def preview(self, name: str, bounds: Bounds, tenant: str = "default") -> Preview:
@@ -175,10 +175,10 @@ class Runtime:
         return Preview.of(name, plan, model.planner.points(model.costs))
 
     def feedback(self, name: str, labels: Mapping[str, object]) -> Feedback:
-        """Take the right classes, as indices or names, of answers of ``name`` by request id.
+        """Accept the right classes, as indices or names, of answers of ``name`` by request id.
 
-        Raises ModelNotFound, ModelLoading, or InvalidInput naming what is no class; then none
-        of them is taken.
+        Raises ModelNotFound, ModelLoading, or InvalidInput naming what is not a class; then it
+        accepts none of them.
         """
         model = self.store.ready(name)
         classes = read_labels(labels, model.bundle.manifest)
@@ -202,7 +202,7 @@ class Runtime:
         return self._executor.drain(timeout)
 
     def close(self) -> None:
-        """Stop. Jobs that still wait are refused with Draining, running ones answer early."""
+        """Stop. Waiting jobs without an answer are refused (Draining); all others answer early."""
         self.start_draining()
         self._executor.close()
         if self._loader is not None:
@@ -210,7 +210,7 @@ class Runtime:
 
 
 def check_sample(model: Model, sample: NDArray[np.generic]) -> None:
-    """InvalidInput unless ``sample`` has just the model's dtype and shape."""
+    """InvalidInput unless ``sample`` has the model's dtype and shape, and finite numbers."""
     spec = model.bundle.manifest.input
     if sample.shape != spec.shape:
         raise InvalidInput(

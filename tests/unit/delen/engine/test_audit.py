@@ -228,7 +228,7 @@ def test_labels_of_answers_are_counted(harness: AuditHarness) -> None:
     ids = [result.request_id for result in results]
     feedback = harness.runtime.feedback("tiny", {ids[0]: 1, ids[1]: "class 2", "nobody": 0})
     assert (feedback.accepted, feedback.wrong, feedback.unknown) == (2, 1, ("nobody",))
-    with pytest.raises(InvalidInput, match="'class 9' is no class of tiny"):
+    with pytest.raises(InvalidInput, match="'class 9' is not a class of tiny"):
         harness.runtime.feedback("tiny", {ids[2]: 1, ids[0]: "class 9"})
     assert harness.runtime.feedback("tiny", {ids[2]: 1}).accepted == 1
 
