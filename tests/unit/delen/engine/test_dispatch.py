@@ -15,7 +15,7 @@ from delen.core.bounds import Bounds
 from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
 from delen.engine.job import Job
 from delen.errors import Draining, ModelLoading, Overloaded
-from delen.scheduler.batching_delay import LONGEST_HOLD
+from delen.scheduler.batching_delay import LONGEST_DELAY
 from tests.unit.delen.engine.harness import PATIENCE, SURE, UNSURE, ExecutorHarness
 
 Waiting = Mapping[Key, Group]
@@ -270,7 +270,7 @@ def test_a_dispatch_policy_that_holds_everything_for_ever_is_overruled(
     harness = make_harness(Holds())
     result = harness.infer(UNSURE)
     assert (result.exit, result.reason) == (2, "final")
-    assert 3 <= result.receipt.latency.value / LONGEST_HOLD < 3.1
+    assert 3 <= result.receipt.latency.value / LONGEST_DELAY < 3.1
     assert harness.observer.dispatch_failures == 3
     assert harness.scheduler.policy == "tests"
 
