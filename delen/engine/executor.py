@@ -255,7 +255,7 @@ class Executor:
         """What is done inside tells the dispatch policy of an end, which must not take long."""
         began = time.monotonic()
         yield
-        self._scheduler.telling_took(time.monotonic() - began)
+        self._scheduler.reporting_took(time.monotonic() - began)
 
     def _follow(self, decision: DispatchDecision, lane: int) -> None:
         for task in decision.overdue:
