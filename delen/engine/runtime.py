@@ -118,8 +118,8 @@ class Runtime:
         with self._executor.lock:
             change(model)
 
-    def stand(self, tenant: str, settings: TenantSettings) -> None:
-        """From now on requests of ``tenant`` are served as its ``settings`` says."""
+    def set_tenant(self, tenant: str, settings: TenantSettings) -> None:
+        """From now on requests of ``tenant`` are served as its ``settings`` say."""
         self._executor.set_tenant(tenant, settings)
 
     def behind(self, tenants: Iterable[str]) -> set[str]:
