@@ -11,6 +11,7 @@ from dataclasses import replace
 from math import inf
 
 from delen.core.dispatch import Key, PolicyCapabilities, Task
+from delen.core.failures import FailureCounter
 from delen.core.result import Reason
 from delen.core.tenant import TenantSettings
 from delen.core.work import Work
@@ -67,7 +68,9 @@ class Executor:
         self._models: set[str] = set()
         self._lost = UnavailableSegments()
         self._audits = Audits(self._segments, observer)
-        self._failures = 0
+        self._failures = FailureCounter("lane", log)
+        self._segment_failures = FailureCounter("segment", log)
+        self._dispatch_failures = FailureCounter("dispatch_policy", log)
         self._lock = threading.RLock()
         self._jobs = Jobs(self._lock, observer, admission, self._audits)
         self._work_waits = threading.Condition(self._lock)
@@ -236,6 +239,7 @@ class Executor:
                     self._run_audit(*audit, lane)
             except Exception as error:
                 log.exception("lane %d failed; it goes on with what waits", lane)
+                self._failures.add(1)
                 self._abandon(decision, error)
             audit = None  # nothing of a model that is unloaded meanwhile may be held here
 
@@ -245,9 +249,9 @@ class Executor:
         self._scheduler.decision_took(time.monotonic() - began)
         for failure in self._scheduler.fetch_report():
             log.error("%s; the default decides where it fails", failure)
-        if self._scheduler.failures > self._failures:
-            self._observer.dispatch_failed(self._scheduler.failures - self._failures)
-            self._failures = self._scheduler.failures
+        if (failed := self._scheduler.failures - self._dispatch_failures.count) > 0:
+            self._observer.dispatch_failed(failed)
+            self._dispatch_failures.add(failed)
         return decision
 
     @contextmanager
@@ -338,6 +342,7 @@ class Executor:
 
     def _failed(self, batch: Batch, error: Exception) -> BackendError:
         log.exception("segment %d of %s failed", batch.key.segment, batch.key.model)
+        self._segment_failures.add(1)
         return BackendError(f"the engine failed in segment {batch.key.segment}: {error}")
 
     def _reason_to_stop(self, job: Job, batch: int) -> Reason | None:
