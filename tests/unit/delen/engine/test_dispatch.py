@@ -76,7 +76,7 @@ def test_an_answer_that_the_policy_sends_out_claims_the_accuracy_of_those_as_sur
     assert (result.exit, result.reason) == (0, "policy")
     accuracy = result.receipt.accuracy
     assert (accuracy.guarantee, accuracy.met) == (None, False)
-    assert accuracy.expected == harness.model.models.accuracy_after(0, job.confidence, 0)
+    assert accuracy.expected == harness.model.figures.accuracy_after(0, job.confidence, 0)
     assert accuracy.expected is not None
     assert accuracy.expected < harness.planner.accuracies[0]
     free = harness.infer(UNSURE, Bounds(max_energy=0.5)).receipt
