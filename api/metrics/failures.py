@@ -13,10 +13,6 @@ from delen.core.failures import failure_counts
 class FailureCollector(Collector):
     """Counts by where they happened; 0 where there was none."""
 
-    def describe(self) -> list[Metric]:
-        """Nothing: the places are found out at each collection."""
-        return []
-
     def collect(self) -> Iterator[Metric]:
         family = CounterMetricFamily(
             "delen_internal_failures",

@@ -52,7 +52,7 @@ _CLOSING = 2.0
 @dataclass(frozen=True, slots=True)
 class EnergySettings:
     """``interval`` seconds between readings, ``window`` seconds that are shared out together,
-    ``receipts`` answers that can be asked for, ``watts_per_core`` of the processor model. ``mode``
+    ``receipts`` answers that can be read back, ``watts_per_core`` of the processor model. ``mode``
     is switched to at the start (empty: none), and only where ``switch_modes`` allows it."""
 
     interval: float = 0.05

@@ -231,7 +231,7 @@ class WindowAccounting:
 
 
 def _samples(sampler: Sampler, began: float, ended: float) -> Samples | None:
-    """The samples of a window, and where there is no gap those of some seconds before it, which
-    may have waited for works that were still running."""
+    """The samples of a window, and of some seconds before it where there is no gap: these may have
+    waited for works that were still running."""
     longer = sampler.window(began - LONGEST_WORK, ended)
     return sampler.window(began, ended) if longer is None else longer

@@ -79,7 +79,7 @@ class Sampler:
 
     @property
     def interval(self) -> float:
-        """Seconds from one poll to the next: as asked, or as rarely as the source changes now."""
+        """Seconds from one poll to the next: as set, or as rarely as the source changes now."""
         return max(self._interval, self.source.interval)
 
     @property
