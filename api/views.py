@@ -16,6 +16,7 @@ from api.application import Application
 from api.energy_views import EnergyViews
 from api.guard import Guard
 from api.metrics.energy import EnergyCollector
+from api.metrics.failures import FailureCollector
 from api.metrics.requests import CONTENT_TYPE, Metrics
 from api.metrics.residency import ResidencyCollector, memory_to_json
 from api.metrics.runtime import RuntimeCollector
@@ -70,6 +71,7 @@ def create_app(service: Service) -> Flask:
     service.metrics.include(EnergyCollector(service.energy))
     service.metrics.include(TenantCollector(service.energy))
     service.metrics.include(ResidencyCollector(service.runtime))
+    service.metrics.include(FailureCollector())
     app.before_request(views.refuse)
     for rule, view, methods in [*views.routes(), *energy.routes()]:
         app.add_url_rule(rule, view.__name__, view, methods=methods)

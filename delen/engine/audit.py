@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from dataclasses import dataclass
 
+from delen.core.failures import FailureCounter
 from delen.core.result import Reason
 from delen.core.work import Work
 from delen.engine.backends.base import Features
@@ -44,6 +45,7 @@ class Audits:
         self._runner = runner
         self._observer = observer
         self._waiting: deque[Audit] = deque()
+        self._failures = FailureCounter("audit", log)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -90,6 +92,7 @@ class Audits:
                 audit.features, audit.segment = run.features[0], segment + 1
         except Exception:
             log.exception("segment %d of %s failed in an audit", segment, model.name)
+            self._failures.add(1)
             return None
         finally:
             lease.end()

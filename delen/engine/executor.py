@@ -12,6 +12,7 @@ from functools import partial
 from math import inf
 
 from delen.core.dispatch import Key, Task
+from delen.core.failures import FailureCounter
 from delen.core.result import Reason
 from delen.core.tenant import TenantSettings
 from delen.core.work import Work
@@ -64,7 +65,8 @@ class Executor:
         self._jobs = Jobs(self.lock, observer, energy, self._audits)
         self._models: set[str] = set()
         self._unavailable = UnavailableSegments()
-        self._failures = 0
+        self._segment_failures = FailureCounter("segment", log)
+        self._dispatch_failures = FailureCounter("dispatch_policy", log)
         self._lanes = LaneThreads(scheduler.lanes, self.lock, self._find_work)
         self._lanes.start()
 
@@ -196,9 +198,9 @@ class Executor:
         self._scheduler.decision_took(time.monotonic() - began)
         for failure in self._scheduler.fetch_report():
             log.error("%s; the default decides where it fails", failure)
-        if self._scheduler.failures > self._failures:
-            self._observer.dispatch_failed(self._scheduler.failures - self._failures)
-            self._failures = self._scheduler.failures
+        if (failed := self._scheduler.failures - self._dispatch_failures.count) > 0:
+            self._observer.dispatch_failed(failed)
+            self._dispatch_failures.add(failed)
         return decision
 
     @contextmanager
@@ -249,6 +251,7 @@ class Executor:
             reasons = [self._reason_to_stop(job, len(jobs)) for job in jobs]
         except Exception as error:
             log.exception("segment %d of %s failed", batch.key.segment, batch.key.model)
+            self._segment_failures.add(1)
             failure = BackendError(f"the engine failed in segment {batch.key.segment}: {error}")
         now = self._end_batch(batch, work if costs.profile is profile else None)
         ended: list[tuple[Job, Reason | None, DelenError | None]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
+from delen.core.failures import FailureCounter
 from delen.core.result import Reason
 from delen.engine.job import Job
 from delen.engine.observer import Observer
@@ -19,7 +20,7 @@ class ExitDecider:
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self._reported: set[str] = set()
+        self._failures = FailureCounter("exit_policy", log)
         self._deciding = threading.Lock()
 
     def reason_to_stop(self, job: Job, batch: int, now: float) -> Reason | None:
@@ -38,9 +39,8 @@ class ExitDecider:
         with self._deciding:
             decision, error = guarded_decision(model.policy, view)
         if error is not None:
-            if model.name not in self._reported:
-                self._reported.add(model.name)
-                message = "the exit policy of %s failed; the default decides"
-                log.error(message, model.name, exc_info=error)
+            self._failures.failed(
+                error, "the exit policy of %s failed; the default decides", model.name
+            )
             self._observer.policy_failed(model.name)
         return decision.reason

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 
+from delen.core.failures import FailureCounter
 from delen.core.result import Reason, Result
 from delen.engine.audit import Audits
 from delen.engine.energy_admission import EnergyAdmission
@@ -34,6 +35,7 @@ class Jobs:
         self._lock = lock
         self._ended = threading.Condition(lock)
         self._jobs: dict[int, Job] = {}
+        self._failures = FailureCounter("request_end", log)
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -96,6 +98,7 @@ class Jobs:
             self.fail(job, error)
         except Exception:
             log.exception("request %s did not end cleanly", job.request_id)
+            self._failures.add(1)
             self._forget(job)
             job.future.set_exception(error)
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TypeAlias
 
+from delen.core.failures import FailureCounter
+
 log = logging.getLogger("delen.engine")
 
 _LONGEST_WAIT = 3600.0
@@ -33,6 +35,7 @@ class LaneThreads:
         self._find_work = find_work
         self._lock = lock
         self._work_waits = threading.Condition(lock)
+        self._failures = FailureCounter("lane", log)
         self._idle = 0
         self.stopping = False
         self._threads = [
@@ -72,6 +75,7 @@ class LaneThreads:
                 work(lane)
             except Exception:
                 log.exception("lane %d failed; it goes on with what waits", lane)
+                self._failures.add(1)
             del work  # it may refer to a model, which may be unloaded while this thread is idle
 
     def _wait_for_work(self) -> LaneWork | None:

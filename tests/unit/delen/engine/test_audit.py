@@ -177,11 +177,14 @@ def test_nobody_waits_for_audits_at_the_end(harness: AuditHarness) -> None:
     assert [segment for segment, _ in harness.network.runs] == [0, 1]
 
 
-def test_a_network_that_fails_in_an_audit_still_answers(harness: AuditHarness) -> None:
+def test_a_network_that_fails_in_an_audit_still_answers(
+    harness: AuditHarness, failed: Callable[[str], int]
+) -> None:
     harness.infer(1, 1, 200)  # there is no class 200: its last segment raises
     assert harness.infer(1, 1, 1).exit == 0
     harness.observer.wait_for_audits(1)
     assert harness.observer.audits == [True]
+    assert failed("audit") == 1
 
 
 def test_after_the_guarantee_broke_all_run_to_their_end(harness: AuditHarness) -> None:

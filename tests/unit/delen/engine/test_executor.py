@@ -252,13 +252,16 @@ def fail_at(segment: int) -> Callable[[int], None]:
     return before
 
 
-def test_a_network_that_fails_fails_its_jobs_alone(harness: ExecutorHarness) -> None:
+def test_a_network_that_fails_fails_its_jobs_alone(
+    harness: ExecutorHarness, failed: Callable[[str], int]
+) -> None:
     harness.network.before = fail_at(0)
     job = harness.submit(UNSURE)
     with pytest.raises(BackendError, match="segment 0: out of memory"):
         job.future.result(PATIENCE)
     harness.network.before = lambda segment: None
     assert harness.infer(UNSURE).reason == "final"
+    assert failed("segment") == 1
 
 
 def test_an_answer_is_never_lost_to_a_later_failure(harness: ExecutorHarness) -> None:
@@ -292,13 +295,16 @@ def raising(view: ExitView) -> Any:
     ids=["raises", "none", "text", "bool", "unknown reason", "number", "unhashable"],
 )
 def test_a_policy_that_talks_rubbish_is_replaced_by_the_default(
-    harness: ExecutorHarness, decide: Callable[[ExitView], Any], caplog: pytest.LogCaptureFixture
+    harness: ExecutorHarness,
+    decide: Callable[[ExitView], Any],
+    caplog: pytest.LogCaptureFixture,
+    failed: Callable[[str], int],
 ) -> None:
     harness.use(Policy(decide))
     with caplog.at_level(logging.ERROR, "delen.engine"):
         assert harness.infer(SURE).reason == "confident"
         assert harness.infer(UNSURE).reason == "final"
-    assert harness.observer.policy_failures == 4
+    assert harness.observer.policy_failures == failed("exit_policy") == 4
     assert len(caplog.records) == 1
 
 
@@ -463,7 +469,10 @@ def test_others_of_the_batch_keep_their_answers(harness: ExecutorHarness) -> Non
 
 
 def test_the_engine_outlives_what_goes_wrong_beside_an_answer(
-    harness: ExecutorHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    harness: ExecutorHarness,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failed: Callable[[str], int],
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("delen.engine.jobs.write_result", raises)
@@ -472,6 +481,7 @@ def test_the_engine_outlives_what_goes_wrong_beside_an_answer(
     assert harness.infer(SURE).reason == "confident"
     assert harness.worker.drain(PATIENCE)
     assert "lane 0 failed" in caplog.text
+    assert failed("lane") == 1
 
 
 def raises(*_: Any) -> None:

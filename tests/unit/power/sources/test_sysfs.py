@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.other_user import as_other_user, open_folder
 
 from delen.errors import SensorAbsent, SensorDenied, SensorFailed
 from power.sources.sysfs import read_number, read_text
+from tests.other_user import as_other_user, open_folder
 
 
 @pytest.mark.parametrize(
