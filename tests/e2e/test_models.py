@@ -231,5 +231,5 @@ def test_more_waiting_work_than_allowed_is_refused_as_overload(
     error = refused.error(503, "overloaded")
     assert int(refused.headers["Retry-After"]) >= 1
     assert error["retry_after_s"] > 0
-    assert daemon.api.raw(images[0]).status in (200, 503)
+    assert daemon.api.raw(images[0]).status == 200
     launcher.stop(daemon)
