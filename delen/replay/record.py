@@ -168,8 +168,8 @@ class Record:
         """Answered after its cap, as the client saw it."""
         caps = [arrival.bounds.max_latency for arrival in self._trace]
         limits = np.array([np.inf if cap is None else cap for cap in caps])
-        overdue: NDArray[np.bool_] = self._done - self.due > limits
-        return (self._fate == Fate.ANSWERED) & overdue
+        overdue: NDArray[np.bool_] = (self._fate == Fate.ANSWERED) & (self._done - self.due > limits)
+        return overdue
 
 
 def _fate(error: DelenError) -> Fate:

@@ -183,6 +183,7 @@ def test_a_network_that_fails_in_an_audit_still_answers(
     harness.infer(1, 1, 200)  # there is no class 200: its last segment raises
     assert harness.infer(1, 1, 1).exit == 0
     harness.observer.wait_for_audits(1)
+    harness.runtime.close()
     assert harness.observer.audits == [True]
     assert failed("audit") == 1
 
