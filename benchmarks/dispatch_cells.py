@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from benchmarks.common import data_folder
 from benchmarks.profile_files import NANO, TX2_RESNET50
-from benchmarks.standard_apps import KINDS, make_trace, standard_apps
+from benchmarks.standard_apps import KINDS, Kind, make_trace, standard_apps
 from delen.bundle.manifest import load_bundle
 from delen.daemon.build_model import SHIPPED_BUNDLES
 from delen.daemon.settings import DEFAULT_DISPATCH
@@ -100,7 +100,7 @@ def apps_of(cell: Cell, model: SimulatedModel, duration: float) -> tuple[App, ..
     tenants together."""
     rate, points = cell.load / full_seconds(model), model.planner.points(model.costs())
     if cell.kind != RECORDED:
-        return standard_apps(cell.tenants, rate, cell.kind, points)
+        return standard_apps(cell.tenants, rate, cast(Kind, cell.kind), points)
     record = tuple(map(float, (data_folder() / RECORD).read_text().split()))
     step = duration / len(record)
     return tuple(
