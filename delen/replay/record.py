@@ -168,7 +168,8 @@ class Record:
         """Answered after its cap, as the client saw it."""
         caps = [arrival.bounds.max_latency for arrival in self._trace]
         limits = np.array([np.inf if cap is None else cap for cap in caps])
-        overdue: NDArray[np.bool_] = (self._fate == Fate.ANSWERED) & (self._done - self.due > limits)
+        overdue: NDArray[np.bool_] = self._done - self.due > limits
+        overdue &= self._fate == Fate.ANSWERED
         return overdue
 
 
