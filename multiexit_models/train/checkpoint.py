@@ -19,7 +19,7 @@ from multiexit_models.data.dataset import Labelled
 from multiexit_models.network import MultiExitNetwork
 from multiexit_models.train.optimiser import MatrixMuon
 from multiexit_models.train.recipe import Recipe
-from multiexit_models.train.weights import digest, read_contents, write_atomically
+from multiexit_models.train.weights import digest, read_contents, save_atomically
 
 FORMAT = "delen-training"
 SCHEMA = 1
@@ -110,7 +110,7 @@ def save_checkpoint(
         "optimiser": optimiser.state_dict(),
         "moment": vars(moment),
     }
-    write_atomically(contents, file)
+    save_atomically(contents, file)
 
 
 def load_checkpoint(
