@@ -19,6 +19,7 @@ from delen.engine.guarantee_monitor import GuaranteeMonitor, MonitorSettings
 from delen.engine.model import Model
 from delen.errors import InfeasibleBound, InvalidInput
 from delen.profile.cost_model import CostModel
+from tests.builders.daemon import wait_until
 from tests.builders.engine import PATIENCE, Recorder, build_model, build_runtime
 
 FLOOR = Bounds(min_accuracy=0.7)
@@ -185,7 +186,7 @@ def test_a_network_that_fails_in_an_audit_still_answers(
     harness.observer.wait_for_audits(1)
     harness.runtime.close()
     assert harness.observer.audits == [True]
-    assert failed("audit") == 1
+    wait_until(lambda: failed("audit") == 1, "the count of the audit that failed")
 
 
 def test_after_the_guarantee_broke_all_run_to_their_end(harness: AuditHarness) -> None:
