@@ -285,6 +285,7 @@ async def test_requests_cancelled_in_flight_run_no_further(
     launcher: Launcher, images: Image8, gate: Gate, metric: Any, until: Any
 ) -> None:
     daemon = launcher.start({"policies": gate.policies})
+    gate.close()
 
     async def until_jobs(most: int, least: int = 0) -> None:
         def are_left() -> bool:
