@@ -137,7 +137,7 @@ def load_model(weights: str | None) -> Wav2Vec2Model:
     try:
         from transformers import Wav2Vec2Config, Wav2Vec2Model
     except ImportError as error:
-        raise MissingExtra("transformers", "train") from error
+        raise MissingExtra("transformers", "wav2vec2") from error
     if weights is None:
         return Wav2Vec2Model(Wav2Vec2Config())
     if weights != "DEFAULT":

@@ -215,7 +215,7 @@ from policies.exit.bounds import BoundsPolicy
 
 class Gate(BoundsPolicy):
     def decide(self, view):
-        while not Path({file!r}).exists():
+        while Path({file!r}).exists():
             time.sleep(0.005)
         return super().decide(view)
 
@@ -226,18 +226,21 @@ def make_gate(exits):
 
 @dataclass(frozen=True)
 class Gate:
-    """A daemon with these ``policies`` ends no segment before ``open``."""
+    """A daemon with these ``policies`` ends no segment while the gate is closed."""
 
     file: Path
     policies: Mapping[str, str] = field(default_factory=lambda: {"exit": "gate"})
 
-    def open(self) -> None:
+    def close(self) -> None:
         self.file.touch()
+
+    def open(self) -> None:
+        self.file.unlink(missing_ok=True)
 
 
 @pytest.fixture
 def gate(install: Callable[..., None], tmp_path: Path) -> Iterator[Gate]:
-    gate = Gate(tmp_path / "open")
+    gate = Gate(tmp_path / "closed")
     install("delen.exit_policies", GATE.format(file=str(gate.file)), gate="make_gate")
     yield gate
     gate.open()

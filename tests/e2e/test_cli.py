@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -354,6 +354,62 @@ def test_profile_of_what_is_no_bundle_fails(delen: Run, tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert "manifest.json" in ended.stderr
     assert delen("profile", "--quick", "--model", "nothing").returncode == 1
+
+
+LABELS = ["kůň", "猫", "Ελαφος", "🐸"]
+
+
+@pytest.fixture(scope="module")
+def foreign(
+    launcher: Launcher,
+    write_bundle: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Daemon]:
+    """A daemon whose classes have names that are not ASCII."""
+    folder = tmp_path_factory.mktemp("foreign")
+    manifest = write_bundle(folder / "foreign", name="foreign") / "manifest.json"
+    document = {**json.loads(manifest.read_text()), "labels": LABELS}
+    manifest.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+    models = {"path": str(folder), "default": "foreign", "load": ["foreign"]}
+    daemon = launcher.start({"models": models})
+    yield daemon
+    launcher.stop(daemon)
+
+
+def test_labels_that_are_not_ascii_come_through(foreign: Daemon) -> None:
+    from delen import Client
+
+    image = np.zeros((4, 4, 1), np.uint8)
+    answer = foreign.api.raw(image, top_k=4)
+    assert answer.headers.get_content_type() == "application/json"
+    by_index = {listed["index"]: listed["label"] for listed in answer.json()["predictions"]}
+    assert [by_index[index] for index in range(4)] == LABELS
+    with Client(foreign.url) as client:
+        result = client.infer(image)
+        assert result.label == LABELS[result.index]
+        assert client.feedback({result.request_id: result.label}).accepted == 1
+
+
+@pytest.mark.parametrize("locale", [{"LANG": "C"}, {"LC_ALL": "C"}, {"LC_ALL": "POSIX"}], ids=str)
+def test_commands_speak_in_the_c_locale(
+    delen: Run,
+    foreign: Daemon,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    npy: Callable[[Image8], bytes],
+    locale: dict[str, str],
+) -> None:
+    for name in ("LANG", "LC_ALL", "LC_CTYPE", "PYTHONUTF8", "PYTHONIOENCODING"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "žluťoučký.npy"
+    file.write_bytes(npy(np.zeros((4, 4, 1), np.uint8)))
+    ended = delen("infer", file, DELEN_URL=foreign.url, **locale)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.split()[0] in LABELS
+    assert delen("--help", **locale).returncode == 0
+    missing = delen("infer", tmp_path / "není.npy", DELEN_URL=foreign.url, **locale)
+    assert missing.returncode == 1
+    assert "není.npy" in missing.stderr
 
 
 def test_a_reader_that_has_gone_does_not_make_a_traceback(daemon: Daemon) -> None:

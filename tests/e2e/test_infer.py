@@ -209,6 +209,7 @@ def test_a_higher_priority_is_served_first(
 ) -> None:
     server = {"max_backlog_seconds": 1000.0}
     api = launcher.start({"server": server, "policies": gate.policies}).api
+    gate.close()
     with ThreadPoolExecutor(3) as clients:
 
         def ask(array: Image8, priority: int) -> Any:

@@ -287,6 +287,7 @@ def test_overload_makes_answers_shallower_before_it_refuses(
     server = {"max_backlog_seconds": 3600.0}
     daemon = launcher.start({**slow_device, "server": server, "policies": gate.policies})
     api, image = daemon.api, np.zeros((4, 4, 1), np.uint8)
+    gate.close()
     cap = {"max_latency_ms": 5.5 * SEGMENT_MS}
     with ThreadPoolExecutor(5) as clients:
         asked: list[Any] = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -281,10 +283,52 @@ async def test_the_async_client_says_where_no_daemon_is(image: Image8, closed_ur
             await client.infer(image)
 
 
+APART = """
+import multiprocessing, sys
+import numpy as np
+import delen
+
+def ask(url, answers):
+    with delen.Client(url) as client:
+        answers.put(client.infer(np.load("image.npy")).index)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    answers = context.Queue()
+    with delen.Client(sys.argv[2]) as client:
+        print(client.infer(np.load("image.npy")).index)
+        for _ in range(2):
+            process = context.Process(target=ask, args=(sys.argv[2], answers))
+            process.start()
+            print(answers.get(timeout=60))
+            process.join()
+        print(client.infer(np.load("image.npy")).index)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_that_are_begun_from_one_with_a_client_have_their_own(
+    daemon: Daemon, image: Image8, method: str, tmp_path: Path
+) -> None:
+    (tmp_path / "apart.py").write_text(APART)
+    np.save(tmp_path / "image.npy", image)
+    ended = subprocess.run(
+        [sys.executable, "apart.py", method, daemon.url],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    with delen.Client(daemon.url) as client:
+        assert ended.stdout.split() == [str(client.infer(image).index)] * 4
+
+
 async def test_requests_cancelled_in_flight_run_no_further(
     launcher: Launcher, images: Image8, gate: Gate, metric: Any, until: Any
 ) -> None:
     daemon = launcher.start({"policies": gate.policies})
+    gate.close()
 
     async def until_jobs(most: int, least: int = 0) -> None:
         def are_left() -> bool:
