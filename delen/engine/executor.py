@@ -294,12 +294,12 @@ class Executor:
         return "final" if job.exit == job.plan.exit else None
 
     def _refuse(self, task: Task) -> None:
-        """Refuse ``task``, which has no answer; one that takes the best effort gets more time."""
+        """Refuse ``task``, which has no answer; one that accepts the best effort gets more time."""
         job = self._jobs[task.id]
         with self.lock:
             now = time.monotonic()
             may_go_on = not job.cancelled and self._unavailable.stops(job) is None
-            if job.takes_best_effort and task.deadline < inf and may_go_on:
+            if job.accepts_best_effort and task.deadline < inf and may_go_on:
                 self._scheduler.add(now, replace(task, deadline=inf))
                 return
             deadline = now + job.deadline - job.arrived
