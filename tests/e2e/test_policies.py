@@ -196,7 +196,7 @@ class Broken:
     def __init__(self):
         self.calls = 0
 
-    def choose(self, now, waiting, figures):
+    def choose(self, now, waiting, models):
         self.calls += 1
         if self.calls % 2:
             raise RuntimeError("no idea")
@@ -211,7 +211,7 @@ class Broken:
 class Lazy(Broken):
     name = "lazy"
 
-    def choose(self, now, waiting, figures):
+    def choose(self, now, waiting, models):
         time.sleep(0.05)
         return None
 

@@ -15,7 +15,7 @@ from delen.core.bounds import Bounds
 from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
 from delen.engine.job import Job
 from delen.errors import Draining, ModelLoading, Overloaded
-from delen.scheduler.batching_delay import LONGEST_HOLD
+from delen.scheduler.batching_delay import LONGEST_DELAY
 from tests.unit.delen.engine.harness import PATIENCE, SURE, UNSURE, ExecutorHarness
 
 Waiting = Mapping[Key, Group]
@@ -28,10 +28,10 @@ class Dispatch:
     name = "tests"
     capabilities = PolicyCapabilities()
 
-    def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
+    def choose(self, now: float, waiting: Waiting, models: Mapping[str, ModelView]) -> Any:
         lead = min((group.first(1)[0] for group in waiting.values()), key=lambda task: task.rank)
         group = waiting[Key(lead.model, lead.segment)]
-        return Turn(group.first(figures[lead.model].max_batch))
+        return Turn(group.first(models[lead.model].max_batch))
 
     def ran(self, now: float, ran: Ran) -> None: ...
     def ended(self, now: float, task: Task) -> None: ...
@@ -40,17 +40,17 @@ class Dispatch:
 class AnswersEarly(Dispatch):
     """Answers whatever has an answer."""
 
-    def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
+    def choose(self, now: float, waiting: Waiting, models: Mapping[str, ModelView]) -> Any:
         done = [task for group in waiting.values() for task in group if task.exit >= 0]
-        return Turn(answer=done) if done else super().choose(now, waiting, figures)
+        return Turn(answer=done) if done else super().choose(now, waiting, models)
 
 
 class Refuses(Dispatch):
     """Refuses whatever has a deadline."""
 
-    def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
+    def choose(self, now: float, waiting: Waiting, models: Mapping[str, ModelView]) -> Any:
         hurried = [t for group in waiting.values() for t in group if t.deadline < 1e9]
-        return Turn(refuse=hurried) if hurried else super().choose(now, waiting, figures)
+        return Turn(refuse=hurried) if hurried else super().choose(now, waiting, models)
 
 
 def test_tenants_at_different_exits_join_one_batch(harness: ExecutorHarness) -> None:
@@ -145,11 +145,11 @@ def test_a_policy_that_waits_is_asked_again_when_it_said(make_harness: MakeHarne
     asked: list[float] = []
 
     class Waits(Dispatch):
-        def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
+        def choose(self, now: float, waiting: Waiting, models: Mapping[str, ModelView]) -> Any:
             asked.append(now)
             if len(asked) == 1:
                 return Turn(wake=now + 0.01)
-            return super().choose(now, waiting, figures)
+            return super().choose(now, waiting, models)
 
     harness = make_harness(Waits())
     assert harness.infer(UNSURE).reason == "final"
@@ -179,19 +179,20 @@ def test_a_dispatch_policy_that_talks_rubbish_is_replaced_by_the_default(
     make_harness: MakeHarness,
     choose: Callable[[float, Waiting], Any],
     caplog: pytest.LogCaptureFixture,
+    failed: Callable[[str], int],
 ) -> None:
     class Rubbish(Dispatch):
-        def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
+        def choose(self, now: float, waiting: Waiting, models: Mapping[str, ModelView]) -> Any:
             first = next(iter(waiting.values())).first(1)[0]
             if first.exit >= 0:
-                return super().choose(now, waiting, figures)
+                return super().choose(now, waiting, models)
             return choose(now, waiting)
 
     harness = make_harness(Rubbish())
     with caplog.at_level(logging.ERROR, "delen.engine"):
         for _ in range(3):
             assert harness.infer(UNSURE).reason == "final"
-    assert harness.observer.dispatch_failures == 3
+    assert harness.observer.dispatch_failures == failed("dispatch_policy") == 3
     assert len(caplog.records) == 1
     assert "'tests' failed in choose" in caplog.records[0].message
 
@@ -220,10 +221,10 @@ def test_a_dispatch_policy_that_is_slow_is_given_up(
     class Slow(Dispatch):
         asked = 0
 
-        def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
+        def choose(self, now: float, waiting: Waiting, models: Mapping[str, ModelView]) -> Any:
             self.asked += 1
             harness.clock.now += 0.05
-            return super().choose(now, waiting, figures)
+            return super().choose(now, waiting, models)
 
     policy = Slow()
     harness = make_harness(policy)
@@ -263,14 +264,14 @@ def test_a_dispatch_policy_that_holds_everything_for_ever_is_overruled(
     """None of its decisions is slow, so that it is not given up."""
 
     class Holds(Dispatch):
-        def choose(self, now: float, waiting: Waiting, figures: Mapping[str, ModelView]) -> Any:
+        def choose(self, now: float, waiting: Waiting, models: Mapping[str, ModelView]) -> Any:
             harness.clock.now += 0.004
             return Turn(wake=now + 0.004)
 
     harness = make_harness(Holds())
     result = harness.infer(UNSURE)
     assert (result.exit, result.reason) == (2, "final")
-    assert 3 <= result.receipt.latency.value / LONGEST_HOLD < 3.1
+    assert 3 <= result.receipt.latency.value / LONGEST_DELAY < 3.1
     assert harness.observer.dispatch_failures == 3
     assert harness.scheduler.policy == "tests"
 
@@ -283,7 +284,7 @@ def test_ten_thousand_cancellations_leave_nothing_behind(harness: ExecutorHarnes
         jobs: list[Job] = []
         for number in range(10_000):
             job = replace(model_job, id=1000 + number, request_id=f"c{number}")
-            job.future = type(job.future)()
+            job.plan, job.future = model_job.plan, type(job.future)()
             harness.worker.submit(job)
             jobs.append(job)
         together = threading.Barrier(4)
