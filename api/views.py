@@ -201,6 +201,7 @@ class _Views:
             description["profile"] = {
                 "created": profile.created,
                 "quick": profile.quick,
+                "busy": profile.busy,
                 "device": profile.device.key,
                 "slowdown": loaded.costs.slowdown.mean,
                 "energy": None if profile.energy is None else metering_to_json(profile.energy),

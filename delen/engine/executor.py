@@ -160,6 +160,11 @@ class Executor:
         """Whether the calling thread is a lane's, and no job is queued or running."""
         return not self._jobs and self._lanes.has_caller
 
+    @property
+    def idle_since(self) -> float | None:
+        """When the last job ended (``time.monotonic``); None while one is queued or running."""
+        return self._jobs.idle_since
+
     def jobs_of(self, model: str) -> int:
         """How many jobs of ``model`` are queued or running."""
         return self._jobs.of(model)

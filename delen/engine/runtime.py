@@ -79,6 +79,11 @@ class Runtime:
         """Whether the calling thread runs jobs, and none is queued or running."""
         return self._executor.on_idle_lane
 
+    @property
+    def idle_since(self) -> float | None:
+        """When the last job ended (``time.monotonic``); None while one is queued or running."""
+        return self._executor.idle_since
+
     def lanes(self) -> tuple[int, int]:
         """How many batches may run at once, and how many do."""
         return self._executor.lanes()
