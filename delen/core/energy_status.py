@@ -1,14 +1,16 @@
-"""What energy accounting and control say of themselves, and what they may be told.
+"""What energy accounting and control report, and what can be changed of them.
 
-Joules, watts and seconds throughout. The API writes these to the wire; the steward makes them.
+Joules, watts and seconds throughout. The energy service makes these; the API writes them.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Final, Literal, Protocol
+
+import msgspec
 
 from delen.core.bounds import check_cap, check_not_negative
 from delen.core.fairness import Fairness
@@ -24,14 +26,9 @@ LONGEST_HISTORY = 3600.0
 """Seconds for which the windows can be asked for, and are kept."""
 
 
-class Kept(enum.Enum):
-    """In ``PowerChanges``: what is not named stays as it is. None takes a limit away."""
-
-    KEPT = "kept"
-
-
-KEPT: Final = Kept.KEPT
-
+Kept = msgspec.UnsetType
+KEPT: Final = msgspec.UNSET
+"""In changes: what is not named stays as it is. None takes a limit away."""
 
 SHORTEST_PERIOD, LONGEST_PERIOD = 5.0, 31_622_400.0
 """Seconds. In less, what requests took is not known yet when it counts no more; a leap year."""
@@ -39,7 +36,7 @@ SHORTEST_PERIOD, LONGEST_PERIOD = 5.0, 31_622_400.0
 
 def check_period(value: object, field: str) -> float:
     """``value`` as the seconds of a budget's period; InvalidInput unless it can be one."""
-    seconds = check_cap(value, field, "seconds")
+    seconds = check_cap(value, field)
     if not SHORTEST_PERIOD <= seconds <= LONGEST_PERIOD:
         raise InvalidInput(
             f"{field} is {seconds:g}; it must be from {SHORTEST_PERIOD:g} to {LONGEST_PERIOD:.0f} "
@@ -58,7 +55,7 @@ class Budget:
     period: float
 
     def __post_init__(self) -> None:
-        check_cap(self.joules, "joules", "joules")
+        check_cap(self.joules, "joules")
         check_period(self.period, "period")
 
 
@@ -74,33 +71,46 @@ class Battery:
     last: float
 
     def __post_init__(self) -> None:
-        check_cap(self.joules, "joules", "joules")
-        check_cap(self.last, "last", "seconds")
-        check_not_negative(self.reserve, "reserve", "joules")
+        check_cap(self.joules, "joules")
+        check_cap(self.last, "last")
+        check_not_negative(self.reserve, "reserve")
         if self.reserve >= self.joules:
-            raise InvalidInput(
-                f"reserve is {self.reserve:g} J; it must be below the {self.joules:g} J in the "
-                "battery",
-                "reserve",
-            )
+            raise InvalidInput("reserve must be below what is in the battery", "reserve")
 
 
 @dataclass(frozen=True, slots=True)
 class PowerChanges:
-    """New limits and mode. What is ``KEPT`` stays; None as a limit means none."""
+    """New limits and mode. What is ``KEPT`` stays; None as a limit means none. InvalidInput for
+    what cannot be."""
 
     watt_cap: float | Kept | None = KEPT
     battery: Battery | Kept | None = KEPT
     mode: str | Kept = KEPT
 
+    def __post_init__(self) -> None:
+        if self.watt_cap is not None and self.watt_cap is not KEPT:
+            check_cap(self.watt_cap, "watt_cap")
+        if not isinstance(self.battery, (Battery, Kept, NoneType)):
+            raise InvalidInput(
+                f"battery must be a Battery or None, not {self.battery!r}", "battery"
+            )
+        if self.mode is not KEPT and not (isinstance(self.mode, str) and self.mode):
+            raise InvalidInput(
+                f"mode must be the name or number of a mode, not {self.mode!r}", "mode"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class TenantChanges:
-    """What is to be another way with a tenant. What is ``KEPT`` stays; None takes it away."""
+    """New settings of a tenant. What is ``KEPT`` stays; None takes it away. InvalidInput for what
+    cannot be."""
 
     budget: Budget | Kept | None = KEPT
     weight: float | Kept | None = KEPT
     priority: int | Kept | None = KEPT
+
+    def __post_init__(self) -> None:
+        self.applied(TenantSettings())
 
     def applied(self, settings: TenantSettings) -> TenantSettings:
         """``settings`` after them."""
@@ -187,7 +197,7 @@ class BoardEnergy:
 
 @dataclass(frozen=True, slots=True)
 class PowerStatus:
-    """What ``GET /v1/power`` tells.
+    """What ``GET /v1/power`` reports.
 
     ``watts`` and ``rails`` are the latest reading, which is ``age`` seconds old; ``kind`` says
     whether it was measured. ``since`` is how many seconds ``state`` has held. ``static``,

@@ -1,10 +1,125 @@
-"""Strict reading of nested mappings (JSON, TOML): right types, and no key left unread."""
+"""Strict reading of JSON and TOML values into typed structs: right types, no unknown key, and a
+sentence that names the field."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Mapping
+from reprlib import Repr
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from delen.errors import InvalidInput, UnknownField
+
+T = TypeVar("T")
+Hook = Callable[[type, Any], Any]
+"""Makes a JSON value into a field's own type. Raises TypeError or ValueError where it cannot."""
+
+_KEY = re.compile(r"(?:(unknown)|missing required) field `(.*?)`")
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 60
+_WORDS: dict[type[inspect.Type], str] = {
+    inspect.BoolType: "true or false",
+    inspect.IntType: "a whole number",
+    inspect.FloatType: "a number",
+    inspect.CustomType: "a number",
+    inspect.StrType: "a string",
+    inspect.NoneType: "null",
+    inspect.StructType: "an object",
+    inspect.DictType: "an object",
+    inspect.VarTupleType: "a list",
+    inspect.TupleType: "a list",
+}
+_LIMITS = {
+    "gt": "above {:g}",
+    "ge": "at least {:g}",
+    "lt": "below {:g}",
+    "le": "at most {:g}",
+    "min_length": "at least {} long",
+    "max_length": "at most {} long",
+    "pattern": "like {}",
+}
+
+
+def read(
+    kind: type[T],
+    document: object,
+    where: str = "the body",
+    hook: Hook | None = None,
+    *,
+    text: bool = False,
+) -> T:
+    """``document`` as a ``kind``. With ``text``, numbers and truth values may be in strings.
+
+    InvalidInput, or UnknownField for a key that ``kind`` does not have, names the field.
+    """
+    try:
+        return msgspec.convert(document, kind, dec_hook=hook, strict=not text)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error), inspect.type_info(kind), document, where) from None
+
+
+def _explain(problem: str, kind: inspect.Type, value: Any, where: str) -> InvalidInput:
+    """The sentence for msgspec's ``problem``, which ends with the path of the value."""
+    sentence, _, path = problem.partition(" - at `$")
+    path = path.partition("[...")[0]
+    for name, index in _STEP.findall(path):
+        kind = _member(kind, name)
+        value = value[name or int(index)]
+    place = path.strip("`.")
+    if key := _KEY.search(sentence):
+        is_unknown, name = key.groups()
+        if not is_unknown:
+            return InvalidInput(f"{place or where} lacks {name!r}", name)
+        known = ", ".join(field.encode_name for field in _structs(kind)[0].fields) or "none"
+        inside = f" in {place}" if place else ""
+        return UnknownField(f"unknown field {name!r}{inside}; known: {known}", name)
+    wanted = " or ".join(map(_words, _options(kind)))
+    return InvalidInput(
+        f"{place or where} must be {wanted}, not {_SHORT.repr(value)}",
+        place.rpartition(".")[2].partition("[")[0] or None,
+    )
+
+
+def _options(kind: inspect.Type) -> Iterator[inspect.Type]:
+    if isinstance(kind, inspect.Metadata):
+        yield from _options(kind.type)
+    elif isinstance(kind, inspect.UnionType):
+        for option in kind.types:
+            yield from _options(option)
+    else:
+        yield kind
+
+
+def _structs(kind: inspect.Type) -> list[inspect.StructType]:
+    return [option for option in _options(kind) if isinstance(option, inspect.StructType)]
+
+
+def _member(kind: inspect.Type, name: str) -> inspect.Type:
+    """The type of the field ``name``, or of a list's items."""
+    for struct in _structs(kind) if name else ():
+        return next(field.type for field in struct.fields if field.encode_name == name)
+    return next(
+        option.item_type for option in _options(kind) if isinstance(option, inspect.VarTupleType)
+    )
+
+
+def _words(kind: inspect.Type) -> str:
+    if isinstance(kind, inspect.LiteralType):
+        return f"one of {', '.join(map(str, kind.values))}"
+    words = _WORDS.get(type(kind), "another value")
+    inner = getattr(kind, "value_type", None) or getattr(kind, "item_type", None)
+    if inner is not None:
+        words += f" of values that are each {' or '.join(map(_words, _options(inner)))}"
+    for name, limit in _LIMITS.items():
+        if (value := getattr(kind, name, None)) is not None:
+            words += f", {limit.format(value)}"
+    return words
+
 
 _MISSING: Any = object()
 
