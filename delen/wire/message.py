@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, inspect
 
-from delen.core import strict_reader
+from delen.core import typed_reader
 from delen.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -72,13 +72,11 @@ class Message(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, source: object) -> Self:
         """The message that says what ``source``, with attributes of the same names, says."""
-        given = {}
-        for name, make in _makers(cls):
-            value = getattr(source, name)
-            if make is not None and value is not None and value is not UNSET:
-                value = make(value)
-            given[name] = value
-        return cls(**given)
+        values = [getattr(source, name) for name in cls.__struct_fields__]
+        for index, make in _makers(cls):
+            if (value := values[index]) is not None and value is not UNSET:
+                values[index] = make(value)
+        return cls(*values)
 
     def to(self, kind: Callable[..., T]) -> T:
         """What this says as a ``kind``, a dataclass with attributes of the same names.
@@ -109,12 +107,12 @@ class Request(Message, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     @classmethod
     def read(cls, document: object) -> Self:
         """The request in a JSON ``document``. InvalidInput or UnknownField names the field."""
-        return strict_reader.read(cls, document, hook=_from_json)
+        return typed_reader.read(cls, document, hook=_from_json)
 
     @classmethod
     def read_query(cls, fields: Mapping[str, str]) -> Self:
         """The same from the fields of a query string."""
-        return strict_reader.read(cls, fields, hook=_from_text, text=True)
+        return typed_reader.read(cls, fields, hook=_from_text, text=True)
 
     def query(self) -> dict[str, str]:
         """What ``read_query`` reads."""
@@ -174,11 +172,12 @@ Make = Callable[[Any], Any]
 
 
 @cache
-def _makers(message: type[Message]) -> tuple[tuple[str, Make | None], ...]:
-    """How each attribute of ``message`` is made of its source's; None: it is taken as it is."""
+def _makers(message: type[Message]) -> list[tuple[int, Make]]:
+    """How those fields of ``message`` are made that do not take their source's value as it is."""
     info = inspect.type_info(message)
     assert isinstance(info, inspect.StructType)
-    return tuple((field.name, _maker(field.type)) for field in info.fields)
+    makers = enumerate(_maker(field.type) for field in info.fields)
+    return [(index, make) for index, make in makers if make is not None]
 
 
 def _maker(kind: inspect.Type) -> Make | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MOST_LABELS = 100_000
+_OPTIONS = {each.name: each.default for each in fields(Options)}
 _POSITIVE = about(exclusiveMinimum=0)
 _PRIORITIES: dict[str, Any] = {"minimum": HIGHEST_PRIORITY, "maximum": LOWEST_PRIORITY}
 
@@ -49,9 +50,9 @@ class PlanFields(Request, frozen=True):
     def asking(cls, bounds: Bounds, options: Options | None = None) -> Self:
         """The fields of what differs from the defaults."""
         asked: dict[str, Any] = {
-            each.name: value
-            for each in fields(Options)
-            if options and (value := getattr(options, each.name)) != each.default
+            name: value
+            for name, default in _OPTIONS.items()
+            if options and (value := getattr(options, name)) != default
         }
         return cls(
             max_latency=None if bounds.max_latency is None else Milli(bounds.max_latency),
@@ -64,7 +65,7 @@ class PlanFields(Request, frozen=True):
         return self.to(Bounds)
 
     def options(self) -> Options:
-        asked = {each.name: getattr(self, each.name, None) for each in fields(Options)}
+        asked = {name: getattr(self, name, None) for name in _OPTIONS}
         return Options(**{name: value for name, value in asked.items() if value is not None})
 
     def joined(self, others: PlanFields) -> Self:
