@@ -60,8 +60,9 @@ class EnergyViews:
 
     def tenants(self) -> Response:
         read_query(NoFields, request.environ["QUERY_STRING"])
-        tenants = {name: Tenant.of(each) for name, each in self._service.tenants().items()}
-        return reply(Tenants(tenants, Fairness.of(self._service.fairness())))
+        tenants = sorted(self._service.tenants().items())
+        described = {name: Tenant.of(each) for name, each in tenants}
+        return reply(Tenants(described, Fairness.of(self._service.fairness())))
 
     def set_tenant(self, tenant: str) -> Response:
         """Change what is named, and answer as ``tenants`` does of this one."""

@@ -18,8 +18,10 @@ from api.application import Application
 from api.energy_views import EnergyViews
 from api.guard import Guard
 from api.metrics.energy import EnergyCollector
+from api.metrics.failures import FailureCollector
 from api.metrics.requests import CONTENT_TYPE, Metrics
 from api.metrics.residency import ResidencyCollector, describe
+from api.metrics.runtime import RuntimeCollector
 from api.metrics.tenants import TenantCollector
 from api.openapi.document import document as openapi_document
 from api.parse import read_infer, read_plan, read_request, refuse_large_body
@@ -71,10 +73,11 @@ def create_app(service: Service) -> Flask:
     app = Application("delen")
     views = _Views(service)
     energy = EnergyViews(service.energy, service.guard, service.max_body)
-    label = service.metrics.tenant_label
-    service.metrics.include(EnergyCollector(service.energy, label))
-    service.metrics.include(TenantCollector(service.energy, label))
+    service.metrics.include(RuntimeCollector(service.runtime))
+    service.metrics.include(EnergyCollector(service.energy))
+    service.metrics.include(TenantCollector(service.energy))
     service.metrics.include(ResidencyCollector(service.runtime))
+    service.metrics.include(FailureCollector())
     app.before_request(views.refuse)
     for rule, view, methods in [*views.routes(), *energy.routes()]:
         app.add_url_rule(rule, view.__name__, view, methods=methods)
@@ -152,12 +155,12 @@ class _Views:
         except BaseException:
             self._cancel(jobs)
             raise
-        self._runtime.hand_over()
+        self._runtime.dispatch_now()
         return DeferredResponse(
             [job.future for job in jobs],
             lambda: self._answer(jobs, asked.is_batch, environ),
             lambda: self._cancel(jobs),
-            lambda: not asked.is_batch and self._runtime.rests,
+            lambda: not asked.is_batch and self._runtime.on_idle_lane,
         )
 
     def _answer(self, jobs: list[Job], is_batch: bool, environ: WSGIEnvironment) -> WSGIApplication:
@@ -241,15 +244,7 @@ class _Views:
         read_request(NoFields, request.environ, self._service.max_body)
 
     def metrics(self) -> Response:
-        models = [(name, entry.model) for name, entry in self._runtime.store.entries()]
-        corun = {name: model.costs.corun.factors for name, model in models if model is not None}
-        self._service.metrics.lanes(*self._runtime.lanes(), corun)
-        exposition = self._service.metrics.exposition(
-            {name: model.costs.slowdown.mean for name, model in models if model is not None},
-            {name: self._runtime.jobs(name) for name, model in models if model is not None},
-            {name: model.monitor.holds for name, model in models if model is not None},
-        )
-        return Response(exposition, content_type=CONTENT_TYPE)
+        return Response(self._service.metrics.exposition(), content_type=CONTENT_TYPE)
 
     def healthz(self) -> Response:
         return reply(Health("ok", self._service.version))

@@ -1,22 +1,22 @@
 """``python -m benchmarks.reality``: the simulator beside what it simulates.
 
-The same requests, three apps with other bounds each (``simulate.apps``), are played by an engine in
+The same requests, three apps with other bounds each (``standard_apps``), are played by an engine in
 this process, by a daemon over HTTP, and by the simulator with the profile that both have, which is
 measured before each round. Loads are of what the device runs a second to the deepest exit, one at a
 time. They and the apps' bounds are by the segments alone, without the host's time. The device takes
 one thread (``device.threads``), so that the client has a core of its own.
 
-Latencies are those of receipts. The simulator is told two things of the run beside it, which are
-measured and no fit: how fast the device was by and by (the daemon's ``delen_slowdown``), since this
-machine's speed changes from minute to minute; and the host's time for a request beside the engine's
-own (``front``: the client in this process, by the processor time of its thread; or HTTP, by that of
-the daemon, alone before the run, and in a crowd). "As profiled" is without the first.
+Latencies are those of receipts. The simulator gets two measurements of the run beside it, no fits:
+the speed of the device over time (the daemon's ``delen_slowdown``), since this machine's speed
+changes from minute to minute; and the host's time for a request beside the engine's own
+(``front``), idle and busy: that of the client's thread in this process, or that of HTTP in the
+daemon. "As profiled" is without the first.
 
 Each round takes ten traces and a quarter of a minute: ``--seeds 5 --seconds 20`` some 20 minutes.
 
-Nobody asks for joules. Without a sensor a daemon makes them of processor time, which differs by a
-fifth from one request to the next; whether a cap a little above an exit's energy is kept is then a
-matter of luck on both sides.
+No request has an energy cap. Without a sensor a daemon estimates joules from processor time, which
+differs by a fifth between requests; then it is luck on both sides whether a cap a little above an
+exit's energy is kept.
 
 With ``--minutes`` a daemon is given bursts for so long, and its memory is watched.
 """
@@ -46,6 +46,7 @@ from benchmarks.reality_sites import (
     simulate,
     simulate_as_profiled,
 )
+from benchmarks.standard_apps import Kind, make_trace, standard_apps
 from delen.bundle.manifest import load_bundle
 from delen.daemon.build_model import SHIPPED_BUNDLES
 from delen.profile.cost_model import CostModel
@@ -54,7 +55,6 @@ from delen.profile.store import state_file
 from delen.replay.inputs import Inputs, draw
 from delen.replay.play import Plan
 from delen.sdk.inputs import encode
-from delen.simulate.apps import Kind, make_trace, standard_apps
 from delen.simulate.load import of_bundle
 from delen.simulate.trace import Trace
 from policies.plan.planner import PlannerSettings
@@ -129,7 +129,7 @@ def _config(state: Path) -> Path:
 
 def trace_of(setting: Setting, scene: Scene, seconds: float, seed: int) -> Trace:
     model = setting.model
-    costs = CostModel(replace(model.profile, host=None), model.account, model.level)
+    costs = CostModel(replace(model.profile, host=None), model.energy, model.level)
     rate = scene.load / costs.typical(0, costs.segments - 1, 1)
     apps = standard_apps(APPS, rate, scene.kind, model.planner.points(costs))
     return make_trace(apps, seconds, seed)
@@ -138,7 +138,7 @@ def trace_of(setting: Setting, scene: Scene, seconds: float, seed: int) -> Trace
 def plan_of(setting: Setting, trace: Trace, inputs: Inputs, seed: int) -> Plan:
     name = setting.model.name
     given = {name: inputs}
-    exits = setting.model.population.exits
+    exits = setting.model.calibration.exits
     return Plan(trace, given, draw(trace, given, name, seed), exits)
 
 

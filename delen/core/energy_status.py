@@ -1,6 +1,7 @@
-"""What energy accounting and control report, and what can be changed of them.
+"""What energy accounting and control report, and what can be set of them.
 
-Joules, watts and seconds throughout. The energy service makes these; the API writes them.
+Joules, watts and seconds throughout. The API writes these to the wire; the EnergyService makes
+them.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ SourceHealth = Literal["ok", "degraded", "none"]
 
 SHORTEST_HISTORY = 1.0
 LONGEST_HISTORY = 3600.0
-"""Seconds for which the windows can be asked for, and are kept."""
+"""Seconds for which windows are kept and can be read."""
 
 
-Kept = msgspec.UnsetType
-KEPT: Final = msgspec.UNSET
+Unchanged = msgspec.UnsetType
+UNCHANGED: Final = msgspec.UNSET
 """In changes: what is not named stays as it is. None takes a limit away."""
+
 
 SHORTEST_PERIOD, LONGEST_PERIOD = 5.0, 31_622_400.0
 """Seconds. In less, what requests took is not known yet when it counts no more; a leap year."""
@@ -80,21 +82,21 @@ class Battery:
 
 @dataclass(frozen=True, slots=True)
 class PowerChanges:
-    """New limits and mode. What is ``KEPT`` stays; None as a limit means none. InvalidInput for
-    what cannot be."""
+    """New limits and mode. What is ``UNCHANGED`` stays; None as a limit means none. InvalidInput
+    for values out of range."""
 
-    watt_cap: float | Kept | None = KEPT
-    battery: Battery | Kept | None = KEPT
-    mode: str | Kept = KEPT
+    watt_cap: float | Unchanged | None = UNCHANGED
+    battery: Battery | Unchanged | None = UNCHANGED
+    mode: str | Unchanged = UNCHANGED
 
     def __post_init__(self) -> None:
-        if self.watt_cap is not None and self.watt_cap is not KEPT:
+        if self.watt_cap is not None and self.watt_cap is not UNCHANGED:
             check_cap(self.watt_cap, "watt_cap")
-        if not isinstance(self.battery, (Battery, Kept, NoneType)):
+        if not isinstance(self.battery, (Battery, Unchanged, NoneType)):
             raise InvalidInput(
                 f"battery must be a Battery or None, not {self.battery!r}", "battery"
             )
-        if self.mode is not KEPT and not (isinstance(self.mode, str) and self.mode):
+        if self.mode is not UNCHANGED and not (isinstance(self.mode, str) and self.mode):
             raise InvalidInput(
                 f"mode must be the name or number of a mode, not {self.mode!r}", "mode"
             )
@@ -102,12 +104,12 @@ class PowerChanges:
 
 @dataclass(frozen=True, slots=True)
 class TenantChanges:
-    """New settings of a tenant. What is ``KEPT`` stays; None takes it away. InvalidInput for what
-    cannot be."""
+    """New settings of a tenant. What is ``UNCHANGED`` stays; None takes it away. InvalidInput for
+    values out of range."""
 
-    budget: Budget | Kept | None = KEPT
-    weight: float | Kept | None = KEPT
-    priority: int | Kept | None = KEPT
+    budget: Budget | Unchanged | None = UNCHANGED
+    weight: float | Unchanged | None = UNCHANGED
+    priority: int | Unchanged | None = UNCHANGED
 
     def __post_init__(self) -> None:
         self.applied(TenantSettings())
@@ -115,8 +117,8 @@ class TenantChanges:
     def applied(self, settings: TenantSettings) -> TenantSettings:
         """``settings`` after them."""
         return TenantSettings(
-            settings.weight if isinstance(self.weight, Kept) else self.weight,
-            settings.priority if isinstance(self.priority, Kept) else self.priority,
+            settings.weight if isinstance(self.weight, Unchanged) else self.weight,
+            settings.priority if isinstance(self.priority, Unchanged) else self.priority,
         )
 
 
@@ -126,7 +128,7 @@ class ConstraintStatus:
 
     ``value`` is compared with ``limit``, both in ``unit`` (``W``, ``J``, ``s``, ``degC``);
     ``headroom`` is what is left between them. None is unknown or does not apply. ``price``
-    (accuracy per joule) is what the constraint asks for, infinite where it asks for the least
+    (accuracy per joule) is what the constraint demands, infinite where it demands the least
     energy; ``binding`` says whether it sets the price in force. ``explanation`` is a sentence.
     """
 
@@ -240,7 +242,7 @@ class TenantStatus:
 
     ``weight`` and ``priority`` are None where they are not set. ``missed`` are answers that broke a
     bound, by the bound. ``seconds`` of the device were used; ``share`` is its part of what all used
-    in the last minute, None where it asked for nothing. It ``is_behind`` while it has used more
+    in the last minute, None where it requested nothing. It ``is_behind`` while it has used more
     than its share."""
 
     budget: Budget | None
@@ -288,7 +290,10 @@ class Settled:
 
 
 class EnergyService(Protocol):
-    """What the API asks of the accounting of energy and tenants. Safe for many threads."""
+    """What the API needs of the accounting of energy and tenants. Safe for many threads.
+
+    All but the ``set_`` methods change nothing.
+    """
 
     def describe(self) -> PowerStatus: ...
 

@@ -18,13 +18,13 @@ import msgspec
 
 from delen.core.bounds import Bounds, OnInfeasible, Options, check_cap, check_name
 from delen.core.energy_status import (
-    KEPT,
+    UNCHANGED,
     Battery,
     Budget,
-    Kept,
     PowerChanges,
     Settled,
     TenantChanges,
+    Unchanged,
 )
 from delen.core.guarantee import Feedback
 from delen.core.plan import Preview
@@ -218,9 +218,9 @@ class Calls:
     def set_power(
         self,
         *,
-        watt_cap: float | Kept | None = KEPT,
-        battery: Battery | Kept | None = KEPT,
-        mode: str | Kept = KEPT,
+        watt_cap: float | Unchanged | None = UNCHANGED,
+        battery: Battery | Unchanged | None = UNCHANGED,
+        mode: str | Unchanged = UNCHANGED,
     ) -> Call[dict[str, Any]]:
         """Change what is given: a cap on the watts, a battery to make last (both may be None, for
         none), or the power mode. Returns what ``power`` would. Raises InvalidInput, Forbidden, or
@@ -246,10 +246,10 @@ class Calls:
         self,
         name: str,
         *,
-        energy: float | Kept | None = KEPT,
-        period: float | Kept | None = KEPT,
-        weight: float | Kept | None = KEPT,
-        priority: int | Kept | None = KEPT,
+        energy: float | Unchanged | None = UNCHANGED,
+        period: float | Unchanged | None = UNCHANGED,
+        weight: float | Unchanged | None = UNCHANGED,
+        priority: int | Unchanged | None = UNCHANGED,
     ) -> Call[dict[str, Any]]:
         """Change what is given of tenant ``name``: a budget of ``energy`` joules in every
         ``period`` seconds, its ``weight`` against others, the ``priority`` of its requests that
@@ -291,13 +291,15 @@ def _read_results(raw: bytes, settle: Settle) -> Result | list[Result]:
     return follow(read_answer(answers.Result, raw).to(Result), settle)
 
 
-def _budget(energy: float | Kept | None, period: float | Kept | None) -> Budget | Kept | None:
+def _budget(
+    energy: float | Unchanged | None, period: float | Unchanged | None
+) -> Budget | Unchanged | None:
     if energy is None and period is None:
         return None
-    if energy is KEPT and period is KEPT:
-        return KEPT
-    if energy is None or period is None or energy is KEPT or period is KEPT:
-        missing = "energy" if energy is None or energy is KEPT else "period"
+    if energy is UNCHANGED and period is UNCHANGED:
+        return UNCHANGED
+    if energy is None or period is None or energy is UNCHANGED or period is UNCHANGED:
+        missing = "energy" if energy is None or energy is UNCHANGED else "period"
         raise InvalidInput(f"a budget needs energy and period; {missing} is missing", missing)
     return Budget(check_cap(energy, "energy"), period)
 

@@ -1,30 +1,22 @@
-"""Apps: who sends the requests of a trace, and which bounds they ask."""
+"""Apps: who sends the requests of a trace, and with which bounds."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
 from delen.core.bounds import Bounds
-from delen.core.plan import OperatingPoint
-from delen.simulate.arrivals import Arrivals, Bursts, Camera, Poisson
+from delen.simulate.arrivals import Arrivals
 from delen.simulate.requests import Requests
-from delen.simulate.trace import Arrival, Trace
-
-Kind = Literal["poisson", "bursts", "cameras"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-
-FRAMES_PER_SECOND = 10.0
-"""Of one of the ``cameras``; their number makes up the rate."""
+from delen.simulate.trace import Arrival
 
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """Bounds that a part ``share`` of an app's requests asks; shares count against each other."""
+    """The bounds of a part of an app's requests; ``share`` is relative to those of other parts."""
 
     share: float
     bounds: Bounds
@@ -32,10 +24,10 @@ class Mixed:
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """A tenant ``name`` whose requests arrive by ``arrivals`` and ask bounds of ``mix``.
+    """A tenant ``name`` whose requests arrive by ``arrivals`` with bounds of ``mix``.
 
-    With ``streams``, so many sources of the app each send by ``arrivals``, as streams of their
-    own; those of two apps of one name are numbered on. Raises ValueError for a mix without a
+    With ``streams``, that many sources of the app each send by ``arrivals``, each as a stream of
+    its own; the streams of two apps of one name are numbered on. ValueError for a mix without a
     share above 0.
     """
 
@@ -62,8 +54,8 @@ class App:
 def draw(apps: Sequence[App], duration: float, seed: int) -> Requests:
     """The requests of all ``apps`` in ``duration`` seconds.
 
-    Each app draws from a generator of its own, so that an app's requests stay as they are when
-    another comes or goes behind it. Raises InvalidInput naming the field of an app that is wrong.
+    Each app draws from a generator of its own, so that an app's requests stay the same when
+    another is added or removed behind it. InvalidInput names the field of an app that is wrong.
     """
     kinds: list[Arrival] = []
     times, asked = [np.empty(0)], [np.empty(0, np.int64)]
@@ -86,96 +78,3 @@ def draw(apps: Sequence[App], duration: float, seed: int) -> Requests:
     unsorted = np.concatenate(times)
     order = np.argsort(unsorted, kind="stable")
     return Requests(unsorted[order], np.concatenate(asked)[order], tuple(kinds))
-
-
-def make_trace(apps: Sequence[App], duration: float, seed: int) -> Trace:
-    """The requests of all ``apps`` in ``duration`` seconds, as ``draw`` has them."""
-    return Trace(tuple(draw(apps, duration, seed)))
-
-
-def latency_cap(point: OperatingPoint, factor: float = 3.0) -> Bounds:
-    """``factor`` times the latency of ``point``: room to queue, or less than it takes."""
-    return Bounds(max_latency=factor * point.latency)
-
-
-def energy_cap(point: OperatingPoint, factor: float = 1.1) -> Bounds:
-    """``factor`` times the energy of ``point``; ValueError where that is unknown."""
-    if point.energy is None:
-        raise ValueError(f"the energy of exit {point.exit} is unknown: no cap can be set from it")
-    return Bounds(max_energy=factor * point.energy)
-
-
-def accuracy_floor(point: OperatingPoint, slack: float = 0.03) -> Bounds:
-    """The accuracy of ``point`` less ``slack``, which a guarantee needs."""
-    return Bounds(min_accuracy=max(0.0, point.accuracy - slack))
-
-
-def standard_mixes(points: Sequence[OperatingPoint]) -> tuple[tuple[Mixed, ...], ...]:
-    """Ten mixes of bounds for the network with these exits as the planner sees them.
-
-    The first is the one of an only tenant and has some of all. Relative to the useful exits:
-    caps on latency at three and ten times an exit's, floors a little under an exit's accuracy,
-    caps on energy a little above an exit's, pairs of them, and none. Without known energies the
-    caps on energy are left out of the mixes, and latency takes their place.
-    """
-    useful = [point for point in points if not point.dominated]
-    first, middle, last = useful[0], useful[len(useful) // 2], useful[-1]
-
-    def energy(point: OperatingPoint) -> Bounds:
-        return latency_cap(point, 6.0) if point.energy is None else energy_cap(point)
-
-    tight, loose = latency_cap(middle), latency_cap(last, 10.0)
-    floor = accuracy_floor(middle)
-    both = Bounds(max_latency=loose.max_latency, min_accuracy=floor.min_accuracy)
-    capped = Bounds(max_latency=loose.max_latency, max_energy=energy(middle).max_energy)
-    everything = tuple(
-        Mixed(1.0, bounds) for bounds in (tight, loose, floor, energy(middle), both, Bounds())
-    )
-    singles = (
-        latency_cap(last),
-        floor,
-        energy(middle),
-        loose,
-        both,
-        latency_cap(first, 4.0),
-        capped,
-        accuracy_floor(first),
-        energy(last),
-    )
-    return (everything, *((Mixed(1.0, bounds),) for bounds in singles))
-
-
-def standard_apps(
-    count: int, rate: float, kind: Kind, points: Sequence[OperatingPoint]
-) -> tuple[App, ...]:
-    """1 to 10 tenants that together send ``rate`` requests a second, all in the same ``kind``.
-
-    Each has one of ``standard_mixes``; a single one has them all.
-    """
-    mixes = standard_mixes(points)
-    if not 1 <= count <= len(mixes):
-        raise ValueError(f"count is {count}; it must be from 1 to {len(mixes)}")
-    chosen = mixes if count in (1, len(mixes)) else mixes[1:]
-    make = _MAKERS[kind]
-    return tuple(make(f"app{index}", rate / count, mix) for index, mix in enumerate(chosen[:count]))
-
-
-def _poisson_app(name: str, rate: float, mix: tuple[Mixed, ...]) -> App:
-    return App(name, Poisson(rate), mix)
-
-
-def _bursty_app(name: str, rate: float, mix: tuple[Mixed, ...]) -> App:
-    return App(name, Bursts(rate), mix)
-
-
-def _camera_app(name: str, rate: float, mix: tuple[Mixed, ...]) -> App:
-    cameras = max(1, round(rate / FRAMES_PER_SECOND))
-    fps = rate / cameras
-    return App(name, Camera(fps, jitter=0.1 / fps), mix, streams=cameras)
-
-
-_MAKERS: dict[Kind, Callable[[str, float, tuple[Mixed, ...]], App]] = {
-    "poisson": _poisson_app,
-    "bursts": _bursty_app,
-    "cameras": _camera_app,
-}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from delen.core.atomic_file import atomic_file
 from delen.errors import InvalidInput
 
 
 @dataclass(frozen=True)
 class WeightsOrigin:
-    """Where weights come from; ``recipe`` and ``torch`` are None where the file does not say.
+    """Where weights come from; ``recipe`` and ``torch`` are None where the file has neither.
 
     ``digest`` is the SHA-256 of names, shapes and bytes of all tensors, and so is the same for
     the same weights in whatever file.
@@ -39,33 +39,31 @@ def digest(network: nn.Module) -> str:
     return total.hexdigest()
 
 
-def write_whole(contents: Mapping[str, Any], file: Path) -> None:
-    """Write what torch.save can; whoever is stopped meanwhile leaves ``file`` as it was.
-
-    The contents go to ``file`` with ``.part`` after its name and take its place once they are on
-    the disk.
-    """
-    part = file.with_name(f"{file.name}.part")
-    with part.open("wb") as stream:
-        torch.save(dict(contents), stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def save_atomically(contents: Mapping[str, Any], file: Path) -> None:
+    """Write ``contents`` by torch.save; a process killed meanwhile leaves ``file`` as it was."""
+    with atomic_file(file) as unfinished:
+        torch.save(dict(contents), unfinished)
 
 
 def save_weights(network: nn.Module, origin: WeightsOrigin, file: Path) -> None:
-    """Write the network's weights and what is known of their training."""
+    """Write the network's weights and where they come from."""
     contents = {
         "weights": network.state_dict(),
         "recipe": None if origin.recipe is None else dict(origin.recipe),
         "torch": origin.torch,
     }
-    write_whole(contents, file)
+    save_atomically(contents, file)
+
+
+def read_contents(file: Path, field: str) -> dict[str, Any]:
+    """The mapping in a file of torch.save. Raises InvalidInput for ``field`` for another file."""
+    try:
+        contents = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        raise InvalidInput(f"{file} cannot be read as a file of {field}: {error}", field) from error
+    if not isinstance(contents, dict):
+        raise InvalidInput(f"{file} holds a {type(contents).__name__}, not {field}", field)
+    return contents
 
 
 def load_weights(network: nn.Module, file: Path) -> WeightsOrigin:
@@ -73,12 +71,7 @@ def load_weights(network: nn.Module, file: Path) -> WeightsOrigin:
 
     Raises InvalidInput naming the file when it is missing, damaged or of another network.
     """
-    try:
-        contents = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        raise InvalidInput(f"{file} holds no weights: {error}", "weights") from error
-    if not isinstance(contents, dict):
-        raise InvalidInput(f"{file} holds a {type(contents).__name__}, not weights", "weights")
+    contents = read_contents(file, "weights")
     saved_here = "weights" in contents
     try:
         network.load_state_dict(contents["weights"] if saved_here else contents)

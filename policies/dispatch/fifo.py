@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Turn
 from policies.dispatch.batching import join
 
 
-class Fifo:
+class Fifo(NoFeedback):
     """Serves in order of arrival, blind to deadlines but for the size of batches."""
 
     name = "fifo"
     capabilities = PolicyCapabilities(admits=False, guards=False)
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
         oldest = (group.oldest for group in waiting.values())
         lead = min(oldest, key=lambda task: (task.arrived, task.id))
         group = waiting[Key(lead.model, lead.segment)]
-        return Turn(run=join(lead, group, now, figures[lead.model]))
-
-    def ran(self, now: float, ran: Ran) -> None:
-        """Nothing to learn."""
-
-    def ended(self, now: float, task: Task) -> None:
-        """Nothing to forget."""
+        return Turn(run=join(lead, group, now, models[lead.model]))

@@ -1,4 +1,4 @@
-"""What an energy controller is told and says: the protocol that controllers follow."""
+"""The protocol of energy controllers: what they receive and what they answer."""
 
 from __future__ import annotations
 
@@ -80,4 +80,4 @@ class EnergyController(Protocol):
         """
 
     def budgets(self, now: float) -> Mapping[str, BudgetState]:
-        """The budgets in force, by tenant."""
+        """The budgets in force, by tenant; asking changes nothing."""

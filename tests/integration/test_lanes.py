@@ -19,44 +19,24 @@ from delen.bundle.manifest import load_bundle
 from delen.commands.main import main
 from delen.core.bounds import Bounds, Options
 from delen.core.result import Result
-from delen.core.work import Work
 from delen.daemon.build_runtime import configured_lanes
 from delen.daemon.config import config_of
 from delen.engine.backends.base import Network
 from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
-from delen.errors import BackendError, DelenError
+from delen.errors import BackendError, Draining
 from delen.measure.interference import Rounds, measure_corun
 from delen.profile.cost_model import CostModel
 from delen.profile.reader import load_profile
-from delen.scheduler.core import Scheduler
 from policies.dispatch.edf import Edf
-from policies.dispatch.value import Value
-from policies.exit.bounds import BoundsPolicy
-from policies.plan.planner import Planner, PlannerSettings
+from tests.builders.engine import PATIENCE, Recorder, build_model, build_runtime
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
 
-PATIENCE = 60.0
 IMAGES = np.random.default_rng(9).integers(0, 256, (64, 4, 4, 1), dtype=np.uint8)
 ALL = Options(probabilities=True)
 TO_THE_END = Bounds(max_energy=1.0)
-
-
-class Works:
-    """An observer that keeps what ran."""
-
-    def __init__(self) -> None:
-        self.works: list[Work] = []
-
-    def answered(self, result: Result) -> None: ...
-    def policy_failed(self, model: str) -> None: ...
-    def dispatch_failed(self, times: int) -> None: ...
-    def audited(self, model: str, agreed: bool) -> None: ...
-
-    def ran(self, work: Work) -> None:
-        self.works.append(work)
 
 
 class Meeting:
@@ -73,17 +53,22 @@ class Meeting:
 
 
 class Watched:
-    """A network that may be made to fail in segment 1, and to wait for a ``meeting`` first."""
+    """A network that may be made to fail in segment 1, to wait for a ``meeting`` first, and to be
+    held: no run begins while ``may_run`` is clear."""
 
     def __init__(self, network: Network, meeting: Meeting | None = None) -> None:
         self._network = network
         self._meeting = meeting
         self.placement = network.placement
         self.fails = False
+        self.entered, self.may_run = threading.Event(), threading.Event()
+        self.may_run.set()
 
     def run(self, segment: int, samples: Sequence[Any], lane: int = 0) -> Any:
         if self._meeting is not None:
             self._meeting.wait()
+        self.entered.set()
+        assert self.may_run.wait(PATIENCE)
         if self.fails and segment == 1:
             raise RuntimeError("out of memory")
         return self._network.run(segment, samples, lane)
@@ -106,23 +91,23 @@ def open_runtime(
     """Opens runtimes with both models loaded, and whatever ``wrap`` makes of their networks."""
     opened: list[Runtime] = []
 
-    def make(lanes: int, observer: Works, wrap: Callable[[Network], Any]) -> Runtime:
+    def make(lanes: int, observer: Recorder, wrap: Callable[[Network], Any]) -> Runtime:
         def load(path: Path) -> Model:
             bundle = load_bundle(path)
-            return Model(
-                bundle,
-                wrap(BundleBackends("cpu", 1).load(bundle)),
-                Planner(bundle.calibration, PlannerSettings()),
-                BoundsPolicy(),
-                make_costs(100.0, 100.0, 100.0, energy=(0.01,) * 3, growth=0.0, lanes=lanes),
-            )
+            network = wrap(BundleBackends("cpu", 1).load(bundle))
+            costs = make_costs(100.0, 100.0, 100.0, energy=(0.01,) * 3, growth=0.0, lanes=lanes)
+            return build_model(bundle, costs, network=network)
 
-        policy = Edf()
-        scheduler = Scheduler(policy, policy, lanes)
-        opened.append(Runtime(lambda: two_bundles, load, observer, 1, scheduler))
-        for name in ("tiny", "other"):
-            opened[-1].load(name)
-        return opened[-1]
+        runtime = build_runtime(
+            two_bundles,
+            load,
+            observer=observer,
+            dispatch=Edf(),
+            lanes=lanes,
+            loaded=("tiny", "other"),
+        )
+        opened.append(runtime)
+        return runtime
 
     yield make
     for runtime in opened:
@@ -143,8 +128,8 @@ def infer_all(runtime: Runtime) -> list[Result]:
 
 
 def test_two_models_on_two_lanes_answer_as_on_one(open_runtime: Callable[..., Runtime]) -> None:
-    seen = Works()
-    expected = infer_all(open_runtime(1, Works(), lambda network: network))
+    seen = Recorder()
+    expected = infer_all(open_runtime(1, Recorder(), lambda network: network))
     meeting = Meeting()
     got = infer_all(open_runtime(2, seen, lambda network: Watched(network, meeting)))
     assert meeting.took_place
@@ -164,7 +149,7 @@ def test_lanes_that_fail_fail_their_jobs_alone_and_close_under_load(
         networks.append(Watched(network))
         return networks[-1]
 
-    runtime = open_runtime(2, Works(), wrap)
+    runtime = open_runtime(2, Recorder(), wrap)
     networks[0].fails = True
     broken = [runtime.submit("tiny", image, TO_THE_END, ALL) for image in IMAGES]
     whole = [runtime.submit("other", image, TO_THE_END, ALL) for image in IMAGES]
@@ -173,12 +158,23 @@ def test_lanes_that_fail_fail_their_jobs_alone_and_close_under_load(
         (0, "cancelled")
     }, "each has the answer of the exit before"
     networks[0].fails = False
+    other = networks[1]
+    other.may_run.clear()
+    other.entered.clear()
     late = [runtime.submit("other", image, TO_THE_END, ALL) for image in list(IMAGES) * 4]
-    runtime.close()
-    for job in late:
-        assert job.future.done()
-        error = job.future.exception()
-        assert error is None or isinstance(error, DelenError)
+    assert other.entered.wait(PATIENCE)
+    closing = threading.Thread(target=runtime.close)
+    closing.start()
+    with pytest.raises(Draining):
+        late[-1].future.result(PATIENCE)
+    other.may_run.set()
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
+    refused = [job.future.exception(PATIENCE) for job in late]
+    answered = [job.future.result() for job in late if job.future.exception() is None]
+    assert {type(error) for error in refused} == {type(None), Draining}
+    assert 1 <= len(answered) <= 2 * 8, "what the lanes ran is answered"
+    assert {result.reason for result in answered} == {"cancelled"}
 
 
 def test_a_lane_has_buffers_of_its_own_and_takes_what_another_gave(tiny_bundle: Path) -> None:
@@ -259,19 +255,20 @@ def test_more_threads_than_cores_are_allowed_and_said(caplog: pytest.LogCaptureF
 def test_the_default_policy_serves_two_lanes(
     tiny_bundle: Path, make_costs: Callable[..., CostModel]
 ) -> None:
-    def load(path: Path) -> Model:
-        bundle = load_bundle(path)
-        return Model(
-            bundle,
-            BundleBackends("cpu", 1).load(bundle),
-            Planner(bundle.calibration, PlannerSettings()),
-            BoundsPolicy(),
-            make_costs(0.001, 0.001, 0.001, lanes=2, corun=(1.0, 1.2)),
+    """Its first batches wait for each other, and its answers are those of one lane."""
+    bundle, meeting = load_bundle(tiny_bundle), Meeting()
+    answers = []
+    for lanes in (1, 2):
+        network = BundleBackends("cpu", 1).load(bundle)
+        costs = make_costs(100.0, 100.0, 100.0, growth=0.0, lanes=lanes, corun=(1.0, 1.2)[:lanes])
+        model = build_model(
+            bundle, costs, network=network if lanes == 1 else Watched(network, meeting)
         )
-
-    scheduler = Scheduler(Value(), Value(), 2)
-    runtime = Runtime(lambda: [tiny_bundle], load, Works(), 1, scheduler)
-    runtime.load("tiny")
-    jobs = [runtime.submit("tiny", image, Bounds(), ALL) for image in list(IMAGES) * 5]
-    assert {job.future.result(PATIENCE).model for job in jobs} == {"tiny"}
-    runtime.close()
+        runtime = build_runtime([tiny_bundle], lambda path, model=model: model, lanes=lanes)
+        jobs = [runtime.submit("tiny", image, Bounds(), ALL) for image in list(IMAGES) * 5]
+        answers.append([job.future.result(PATIENCE) for job in jobs])
+        runtime.close()
+    assert meeting.took_place
+    for mine, right in zip(*answers, strict=True):
+        assert (mine.exit, mine.reason, mine.index) == (right.exit, right.reason, right.index)
+        np.testing.assert_allclose(mine.probabilities, right.probabilities, atol=1e-5)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from delen.bundle.manifest import Bundle, load_bundle, read_manifest
 from delen.core.bounds import Bounds, Options
 from delen.core.result import Result
-from delen.core.work import Work
 from delen.engine.backends.base import Network
 from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model
@@ -25,25 +24,14 @@ from delen.errors import ConfigError, InfeasibleBound, ModelLoading
 from delen.profile.cost_model import CostModel
 from delen.residency.lease import Residence
 from delen.residency.sizes import segment_bytes
-from delen.scheduler.core import Scheduler
 from policies.dispatch.edf import Edf
-from policies.exit.bounds import BoundsPolicy
-from policies.plan.planner import Planner, PlannerSettings
+from tests.builders.engine import PATIENCE, build_model, build_runtime
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
 
-PATIENCE = 60.0
 NAMES = ("a", "b", "c")
 LAST = Bounds(max_energy=100.0)
 """Met by every exit, so that each request runs to the last one."""
-
-
-class Silent:
-    def answered(self, result: Result) -> None: ...
-    def ran(self, work: Work) -> None: ...
-    def policy_failed(self, model: str) -> None: ...
-    def dispatch_failed(self, times: int) -> None: ...
-    def audited(self, model: str, agreed: bool) -> None: ...
 
 
 class Opener:
@@ -80,14 +68,8 @@ class Opener:
     ) -> Model | None:
         if not self.has_profiles and not is_whole:
             return None
-        return Model(
-            bundle,
-            network,
-            Planner(bundle.calibration, PlannerSettings()),
-            BoundsPolicy(),
-            self._make_costs(*[0.02] * 3, energy=(0.04,) * 3),
-            residence=residence,
-        )
+        costs = self._make_costs(*[0.02] * 3, energy=(0.04,) * 3)
+        return build_model(bundle, costs, network=network, residence=residence)
 
 
 @pytest.fixture
@@ -121,9 +103,8 @@ def house(bundles: list[Path], opener: Opener) -> Iterator[Callable[[float], Run
     made: list[Runtime] = []
 
     def make(cap: float) -> Runtime:
-        policy = Edf()
-        runtime = Runtime(
-            lambda: bundles, _never, Silent(), 1, Scheduler(policy, policy), None, opener, int(cap)
+        runtime = build_runtime(
+            bundles, _never, dispatch=Edf(), loaded=(), opener=opener, memory=int(cap)
         )
         made.append(runtime)
         return runtime

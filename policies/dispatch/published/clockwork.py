@@ -9,40 +9,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Turn
 from policies.dispatch.batching import first_in_rank, join
 
 _LOOK = 8
 """This many are looked at for refusal at a time; the scheduler asks again for the next."""
 
 
-class Clockwork:
+class Clockwork(NoFeedback):
     """Started batches first; else the new ones by deadline, those too late refused."""
 
     name = "clockwork"
     capabilities = PolicyCapabilities(admits=False, guards=False)
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
         started = [group for key, group in waiting.items() if key.segment > 0]
         if started:
             lead = first_in_rank(started)
-            known = figures[lead.model]
-            return Turn(run=waiting[Key(lead.model, lead.segment)].first(known.max_batch))
-        late = [
+            view = models[lead.model]
+            return Turn(run=waiting[Key(lead.model, lead.segment)].first(view.max_batch))
+        overdue = [
             task
             for group in waiting.values()
             for task in group.first(_LOOK)
-            if now + figures[task.model].latency_upper(0, task.last, 1) > task.deadline
+            if now + models[task.model].latency_upper(0, task.last, 1) > task.deadline
         ]
-        if late:
-            return Turn(refuse=late)
+        if overdue:
+            return Turn(refuse=overdue)
         lead = first_in_rank(waiting.values())
-        return Turn(run=join(lead, waiting[Key(lead.model, 0)], now, figures[lead.model]))
-
-    def ran(self, now: float, ran: Ran) -> None:
-        """Nothing to learn: predictions are the figures'."""
-
-    def ended(self, now: float, task: Task) -> None:
-        """Nothing to forget."""
+        return Turn(run=join(lead, waiting[Key(lead.model, 0)], now, models[lead.model]))

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
 
 
-class StaticConditions:
+class StaticConditions(NoFeedback):
     """``confidence`` is the application's threshold; None: it has none."""
 
     name = "delen"
@@ -23,7 +23,7 @@ class StaticConditions:
         self._confidence = confidence
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
         oldest = (group.oldest for group in waiting.values())
         job = min(oldest, key=lambda task: (task.exit < 0, task.arrived, task.id))
@@ -34,9 +34,3 @@ class StaticConditions:
             return False
         confident = self._confidence is not None and job.confidence >= self._confidence
         return confident or now >= job.deadline or job.joules_left <= 0
-
-    def ran(self, now: float, ran: Ran) -> None:
-        """Nothing to learn: the conditions are static."""
-
-    def ended(self, now: float, task: Task) -> None:
-        """Nothing to forget."""

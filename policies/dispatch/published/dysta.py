@@ -12,7 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 
-from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
+from delen.core.dispatch import (
+    Group,
+    Key,
+    ModelView,
+    NoFeedback,
+    PolicyCapabilities,
+    Ran,
+    Task,
+    Turn,
+)
 
 _BETA = 0.01
 _SCORED = 8
@@ -23,7 +32,7 @@ _WEIGHT = 0.1
 """Of the latest segment in γ."""
 
 
-class Dysta:
+class Dysta(NoFeedback):
     """Keeps γ of each model, learnt from every segment that has run."""
 
     name = "dysta"
@@ -33,15 +42,15 @@ class Dysta:
         self._gamma: dict[str, float] = {}
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
         count = sum(map(len, waiting.values()))
         lead, least = None, inf
         for task in _scored(waiting.values()):
-            known = figures[task.model]
-            remaining = known.typical(task.segment, task.last, 1)
+            view = models[task.model]
+            remaining = view.typical(task.segment, task.last, 1)
             remaining *= self._gamma.get(task.model, 1.0)
-            isolated = known.typical(0, task.last, 1)
+            isolated = view.typical(0, task.last, 1)
             idle = now - task.waiting_since
             slack = min(task.deadline - now, _FOREVER)
             score = remaining + _BETA * (max(0.0, slack - remaining) + idle / isolated / count)
@@ -52,9 +61,6 @@ class Dysta:
     def ran(self, now: float, ran: Ran) -> None:
         known = self._gamma.get(ran.key.model, 1.0)
         self._gamma[ran.key.model] = known + _WEIGHT * (ran.seconds / ran.predicted - known)
-
-    def ended(self, now: float, task: Task) -> None:
-        """Nothing to forget."""
 
 
 def _scored(groups: Iterable[Group]) -> Iterator[Task]:

@@ -8,8 +8,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.metrics.energy import EnergyCollector
-from api.metrics.requests import MAX_TENANTS, Metrics
+from api.metrics.tenants import MAX_TENANTS
 from delen.core.energy_status import Budget, ConstraintStatus, EnergyTotal, TenantChanges
+from tests.unit.api.conftest import NOBODY
 
 if TYPE_CHECKING:
     from tests.unit.api.conftest import MadeUpEnergy
@@ -19,7 +20,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 def samples(energy: MadeUpEnergy) -> Samples:
     registry = CollectorRegistry()
-    registry.register(EnergyCollector(energy, Metrics().tenant_label))
+    registry.register(EnergyCollector(energy))
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(generate_latest(registry).decode())
@@ -65,6 +66,7 @@ def test_joules_are_told_by_model_tenant_exit_and_kind(energy: MadeUpEnergy) -> 
         EnergyTotal("a", "m", 2, "estimated", 0.01),
         *(EnergyTotal(f"t{number}", "m", 0, "attributed", 1.0) for number in range(MAX_TENANTS)),
     ]
+    energy.set = {total.tenant: NOBODY for total in energy.sums}
     told = samples(energy)
 
     def joules(tenant: str, exit: int, kind: str) -> float:
@@ -81,10 +83,13 @@ def test_control_is_told_by_constraint_and_budget(energy: MadeUpEnergy) -> None:
     cap = ConstraintStatus("watt_cap", "W", 8.0, 7.5, 0.5, math.inf, True, "close")
     energy.status = replace(energy.status, constraints=(cap,), price=math.inf)
     energy.set_tenant("a", TenantChanges(Budget(50.0, 60.0)))
+    energy.set["a"] = replace(energy.set["a"], price=0.25)
     energy.set_tenant("b", TenantChanges(weight=2.0))
     told = samples(energy)
     assert told["delen_energy_price", ()] == math.inf
     assert told["delen_constraint_price", (("constraint", "watt_cap"),)] == math.inf
     assert told["delen_constraint_headroom", (("constraint", "watt_cap"), ("unit", "W"))] == 0.5
     assert told["delen_budget_balance_joules", (("tenant", "a"),)] == 50.0
-    assert ("delen_budget_balance_joules", (("tenant", "b"),)) not in told
+    assert told["delen_budget_price", (("tenant", "a"),)] == 0.25
+    for name in ("delen_budget_balance_joules", "delen_budget_price"):
+        assert (name, (("tenant", "b"),)) not in told

@@ -1,0 +1,216 @@
+"""Exits on any torch classifier whose forward can be cut into a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from delen.errors import InvalidInput
+from multiexit_models.attach.cut import split
+from multiexit_models.attach.cut_points import Cuttable, Place, find, read
+from multiexit_models.attach.heads import HeadFactory, pooled_head
+from multiexit_models.attach.observe import Seen
+from multiexit_models.attach.placement import nearest_in_order
+from multiexit_models.attach.trace import FollowMode, mode
+from multiexit_models.network import MultiExitNetwork
+
+_PROBABILITIES = {"softmax", "sigmoid", "Softmax", "Sigmoid"}
+# How far, as a share of the cost, an exit may move to stand after a block instead of within one.
+_SHARE_PER_LEVEL = 0.01
+
+
+def attach_exits(
+    module: nn.Module,
+    sample: Tensor,
+    classes: int,
+    *,
+    at: Sequence[str] | None = None,
+    exits: int | None = None,
+    preprocess: nn.Module | None = None,
+    head: HeadFactory | None = None,
+) -> MultiExitNetwork:
+    """Cut ``module`` into segments and put a head after each.
+
+    ``module``: a classifier that accepts one tensor and returns logits ``[batch, classes]``,
+    float32. The network shares its layers and parameters, so that a trained backbone stays as it
+    is; ``network.train()`` and ``network.eval()`` put those shared layers into that mode.
+    ``sample``: one input ``[1, ...]`` as ``module`` accepts it. ``classes``: where its final
+    ``nn.Linear`` has another number of outputs, the network gets a new one; ``module`` keeps its
+    own.
+
+    ``at``: names of places (see `cut_points`) after which an exit goes, beside the last exit,
+    which is the module's own end. Or ``exits``: how many in all, placed by equal shares of the
+    multiply-adds, preferring the ends of blocks; `probe.place_by_probe` gives an ``at`` by
+    measurement. ``preprocess``: goes before the first segment, from the bundle's input to what
+    ``module`` accepts. ``head``: makes the early heads; by default pooling and one linear layer.
+
+    The segments are the backbone up to its final layer with multiply-adds. The last head is that
+    layer and what follows, so the last exit's logits are the module's own.
+
+    Raises InvalidInput, naming the layer or the argument, when the module cannot be traced, a
+    skip path crosses a cut, or an argument does not fit the module.
+    """
+    if (at is None) == (exits is None):
+        raise InvalidInput("give either at, names of places, or exits, their number", "at")
+    cuttable = read(module, sample)
+    _check_output(cuttable, classes)
+    end = end_place(cuttable)
+    places = _named(cuttable, at, end) if at is not None else _by_shares(cuttable, exits or 0)
+    parts = split(cuttable, [*places, *([end] if end else [])], module, sample)
+    if cuttable.observed.values[cuttable.steps[-1]][0].shape[1] != classes:
+        _replace_classifier(parts[-1], classes)
+    *segments, last_head = parts if end else (*parts, nn.Identity())
+    make = head or pooled_head
+    heads = [_make_head(make, place.point.shape, classes, sample) for place in places]
+    first = segments[0] if preprocess is None else nn.Sequential(preprocess, segments[0])
+    return MultiExitNetwork([first, *segments[1:]], [*heads, last_head])
+
+
+def end_place(cuttable: Cuttable) -> Place | None:
+    """Where the module's own classifier begins: the last place before its last multiply-adds.
+
+    Dropout there belongs to the classifier. None when there is no such place.
+    """
+    macs = cuttable.observed.macs
+    last = max((at for at, step in enumerate(cuttable.steps) if macs[step]), default=0)
+    before = [place for place in cuttable.places if place.position < last]
+    while before and _is_dropout(cuttable, before[-1].node):
+        before.pop()
+    return before[-1] if before else None
+
+
+def candidates(cuttable: Cuttable) -> tuple[Place, ...]:
+    """The places worth an exit: the end of the outermost block among those of the same cost."""
+    end = end_place(cuttable)
+    best: dict[float, Place] = {}
+    for place in cuttable.places:
+        share = place.point.macs_share
+        if end is None or not 0 < share < end.point.macs_share:
+            continue
+        if share not in best or _depth(cuttable, place) <= _depth(cuttable, best[share]):
+            best[share] = place
+    return tuple(sorted(best.values(), key=lambda place: place.position))
+
+
+def _depth(cuttable: Cuttable, place: Place) -> int:
+    """How deep a place is in nested blocks; a step within a forward counts as deepest."""
+    name = place.point.name
+    if name in cuttable.trace.outputs:
+        return name.count(".")
+    return 2 + cuttable.trace.owners[place.node].count(".")
+
+
+def _is_dropout(cuttable: Cuttable, node: fx.Node) -> bool:
+    called: object = node.target
+    if node.op == "call_module":
+        called = cuttable.trace.module.get_submodule(str(node.target))
+    if isinstance(called, FollowMode):
+        called = called.function
+    return isinstance(called, _DropoutNd) or called is F.dropout
+
+
+def _named(cuttable: Cuttable, at: Sequence[str], end: Place | None) -> list[Place]:
+    if isinstance(at, str):
+        raise InvalidInput(f"at must be a list of names, not the text {at!r}", "at")
+    chosen: dict[int, str] = {}
+    places = []
+    for name in at:
+        place = find(cuttable, name)
+        if end is None or place.position >= end.position:
+            raise InvalidInput(
+                f"an exit after {name} would see the same features as the module's own classifier, "
+                "which is the last exit: name a place before it",
+                "at",
+            )
+        if place.position in chosen:
+            raise InvalidInput(f"{chosen[place.position]} and {name} are the same place", "at")
+        chosen[place.position] = name
+        places.append(place)
+    return sorted(places, key=lambda place: place.position)
+
+
+def _by_shares(cuttable: Cuttable, exits: int) -> list[Place]:
+    if exits < 1:
+        raise InvalidInput(f"exits must be 1 or more, not {exits}", "exits")
+    free = candidates(cuttable)
+    if len(free) < exits - 1:
+        raise InvalidInput(
+            f"the module can be cut at {len(free)} places of different cost, which gives at most "
+            f"{len(free) + 1} exits, not {exits}",
+            "exits",
+        )
+    shares = np.array([place.point.macs_share for place in free])
+    depths = np.array([_depth(cuttable, place) for place in free])
+    wanted = np.arange(1, exits)[:, None] / exits
+    chosen = nearest_in_order(np.abs(shares - wanted) + _SHARE_PER_LEVEL * depths)
+    return [free[index] for index in chosen]
+
+
+def _check_output(cuttable: Cuttable, classes: int) -> None:
+    if classes < 2:
+        raise InvalidInput(f"classes must be 2 or more, not {classes}", "classes")
+    last = cuttable.steps[-1]
+    logits = cuttable.observed.values[last][0]
+    if not isinstance(logits, Seen) or not cuttable.observed.is_features(last):
+        given = cuttable.observed.described(last)
+        raise InvalidInput(f"the module must return float32 logits, and returns {given}", "module")
+    if len(logits.shape) != 2:
+        raise InvalidInput(
+            f"the module must return logits [batch, classes], and returns {list(logits.shape)} "
+            f"for a batch of {logits.shape[0]}",
+            "module",
+        )
+    called: object = last.target
+    if last.op == "call_module":
+        called = type(cuttable.trace.module.get_submodule(str(last.target)))
+    name = called if isinstance(called, str) else getattr(called, "__name__", "")
+    if name in _PROBABILITIES:
+        raise InvalidInput(
+            f"the module ends in {name}, which returns probabilities: remove it, so that the "
+            "module returns logits",
+            "module",
+        )
+
+
+def _replace_classifier(part: fx.GraphModule, classes: int) -> None:
+    """Put a new final linear layer in ``part``; the module that it is a part of keeps its own."""
+    output = next(node for node in part.graph.nodes if node.op == "output").args[0]
+    called = (
+        part.get_submodule(str(output.target))
+        if isinstance(output, fx.Node) and output.op == "call_module"
+        else None
+    )
+    if type(called) is not nn.Linear or not isinstance(output, fx.Node):
+        ending = type(called).__name__ if called else f"`{getattr(output, 'target', output)}`"
+        raise InvalidInput(
+            f"the module returns another number of classes than {classes} and ends in {ending}, "
+            "not in an nn.Linear that can be replaced: replace its last layer first",
+            "classes",
+        )
+    weight = called.weight
+    fresh = nn.Linear(
+        called.in_features, classes, called.bias is not None, weight.device, weight.dtype
+    )
+    part.set_submodule(str(output.target), fresh)
+
+
+def _make_head(
+    make: HeadFactory, shape: tuple[int, ...], classes: int, sample: Tensor
+) -> nn.Module:
+    """A head for features of ``shape``, checked on features of zeros."""
+    made = make(shape, classes).to(sample.device)
+    with torch.no_grad(), mode(made, False):
+        logits = made(torch.zeros(2, *shape, device=sample.device))
+    if not isinstance(logits, Tensor) or logits.shape != (2, classes):
+        given = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InvalidInput(
+            f"head must return logits [2, {classes}] for a batch of 2 features {list(shape)}, "
+            f"not {given}",
+            "head",
+        )
+    return made

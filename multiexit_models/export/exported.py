@@ -1,0 +1,240 @@
+"""A network as a chain of exported stages: their logits, their files, and the check of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch.export import ExportedProgram
+
+from delen.bundle.confidence import MAX_PROBABILITY, PATIENCE, confidences
+from delen.bundle.manifest import PRECISIONS, RUNTIMES
+from delen.errors import BundleError, InvalidInput
+from multiexit_models.calibrate.temperature import softmax
+from multiexit_models.export import graphs, programs
+from multiexit_models.export.chain import (
+    Segment,
+    all_rows,
+    batches,
+    every_second_row,
+    onnx_segment,
+    open_segment,
+    torch_segment,
+    walk,
+)
+from multiexit_models.export.graphs import OPSET
+from multiexit_models.export.precision import convert
+from multiexit_models.export.stage import stages
+from multiexit_models.network import MultiExitNetwork
+from multiexit_models.train.training import predict
+
+__all__ = ["OPSET", "Exported", "chain_logits", "check_chain", "export_network", "finish"]
+
+TOLERANCES: Mapping[str, float] = {"fp32": 1e-4, "fp16": 0.2}
+"""Largest difference of a logit to torch's, as a share of the exit's largest where that is above
+1. For fp16 it only catches wrong graphs, and int8 has none: the accuracies, which are measured on
+the converted chain, show what rounding costs."""
+
+CONFIDENCE_TOLERANCE = 1e-4
+_SIZES = (1, 3)
+"""Batches that ``check_chain`` runs beside the largest."""
+
+
+class Stages(Protocol):
+    """A chain of exported stages, without confidences, of one runtime."""
+
+    def segments(self) -> list[Segment]:
+        """The stages ready to run: ``(input)`` or ``(features, rows)`` to ``[logits, ...]``."""
+
+    def finish(self, criterion: str, temperatures: Sequence[float]) -> dict[str, bytes]:
+        """The files of the stages, first to last, with confidences."""
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxStages:
+    models: tuple[onnx.ModelProto, ...]
+
+    def segments(self) -> list[Segment]:
+        return [onnx_segment(model.SerializeToString()) for model in self.models]
+
+    def finish(self, criterion: str, temperatures: Sequence[float]) -> dict[str, bytes]:
+        finished = graphs.with_confidence(self.models, criterion, temperatures)
+        return {
+            f"segment{index}.onnx": model.SerializeToString(deterministic=True)
+            for index, model in enumerate(finished)
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class ProgramStages:
+    stages: tuple[ExportedProgram, ...]
+    max_batch: int
+
+    def segments(self) -> list[Segment]:
+        return [torch_segment(stage.module()) for stage in self.stages]
+
+    def finish(self, criterion: str, temperatures: Sequence[float]) -> dict[str, bytes]:
+        files = {}
+        pairs = zip(self.stages, temperatures, strict=True)
+        for index, (stage, temperature) in enumerate(pairs):
+            name = f"segment{index}.pt2"
+            finished = programs.with_confidence(stage, criterion, temperature, name, self.max_batch)
+            files[name] = programs.program_bytes(finished)
+        return files
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """A chain of exported stages whose temperatures and criterion are not chosen yet.
+
+    ``features`` are the shapes, without the batch, of the features of all stages but the last.
+    """
+
+    name: str
+    runtime: str
+    precision: str
+    max_batch: int
+    features: tuple[tuple[int, ...], ...]
+    stages: Stages
+
+
+def export_network(
+    network: MultiExitNetwork,
+    sample: NDArray[Any],
+    *,
+    name: str,
+    max_batch: int,
+    runtime: str = "onnx",
+    precision: str = "fp32",
+    calibration_inputs: NDArray[Any] | None = None,
+) -> Exported:
+    """One graph a segment: ONNX, or with the runtime ``torch`` an exported program.
+
+    ``sample`` is one input, ``[1, ...]``; only its shape and dtype matter. int8 gets its ranges
+    from ``calibration_inputs`` ``[n, ...]``. Raises InvalidInput for a runtime or precision that
+    does not exist or a network that is not a chain, BundleError where torch cannot export it. The
+    graph of segment k is named ``<name>-segment<k>``.
+    """
+    inputs = sample[:0] if calibration_inputs is None else calibration_inputs
+    _check_choices(runtime, precision, len(inputs))
+    examples = list(stages(network, torch.from_numpy(sample)))
+    features = tuple(example.features for example in examples if example.features is not None)
+    names = [f"{name}-segment{index}" for index in range(len(examples))]
+    pairs = zip(examples, names, strict=True)
+    exported: Stages
+    if runtime == "torch":
+        traced = [programs.stage_program(example, graph, max_batch) for example, graph in pairs]
+        exported = ProgramStages(tuple(traced), max_batch)
+    else:
+        models = [graphs.stage_graph(example, graph, max_batch) for example, graph in pairs]
+        fixed = dict(examples[0].stage.named_buffers())
+        exported = OnnxStages(tuple(convert(models, precision, fixed, inputs)))
+    return Exported(name, runtime, precision, max_batch, features, exported)
+
+
+def _check_choices(runtime: str, precision: str, inputs: int) -> None:
+    if runtime not in RUNTIMES:
+        raise InvalidInput(
+            f"the runtime must be one of {', '.join(RUNTIMES)}, not {runtime!r}", "runtime"
+        )
+    if precision not in PRECISIONS:
+        raise InvalidInput(
+            f"the precision must be one of {', '.join(PRECISIONS)}, not {precision!r}", "precision"
+        )
+    if runtime == "torch" and precision != "fp32":
+        raise InvalidInput(f"the runtime torch needs fp32, not {precision}", "precision")
+    if precision == "int8" and not inputs:
+        raise InvalidInput("int8 needs inputs to measure its ranges on", "calibration_inputs")
+
+
+def chain_logits(
+    exported: Exported, inputs: NDArray[Any], batch_size: int = 64
+) -> NDArray[np.float32]:
+    """Logits ``[exits, n, classes]`` of the exported chain for ``inputs`` ``[n, ...]``.
+
+    Temperatures, criterion and table come from these. Raises BundleError naming the exit where one
+    is not finite, as where float16 overflows.
+    """
+    segments = exported.stages.segments()
+    parts = [
+        np.stack([outputs[0] for _, outputs in walk(segments, batch, all_rows)])
+        for batch in batches(inputs, [min(batch_size, exported.max_batch)])
+    ]
+    logits = np.concatenate(parts, axis=1)
+    for index, of_exit in enumerate(logits):
+        if not np.isfinite(of_exit).all():
+            raise BundleError(
+                f"exit {index} of {exported.name} in {exported.precision} has logits that are not "
+                "finite numbers"
+            )
+    return logits
+
+
+def finish(exported: Exported, criterion: str, temperatures: Sequence[float]) -> dict[str, bytes]:
+    """The files of the chain, first to last, with confidences by ``criterion``.
+
+    They are named ``segment<k>.onnx`` or ``segment<k>.pt2``. Raises InvalidInput for an unknown
+    criterion, ValueError where ``temperatures`` are not one a segment.
+    """
+    if len(temperatures) != len(exported.features) + 1:
+        raise ValueError(
+            f"{len(temperatures)} temperatures for {len(exported.features) + 1} segments"
+        )
+    return exported.stages.finish(criterion, temperatures)
+
+
+def check_chain(
+    network: MultiExitNetwork,
+    files: Mapping[str, bytes],
+    exported: Exported,
+    criterion: str,
+    temperatures: Sequence[float],
+    inputs: NDArray[Any],
+) -> list[float]:
+    """The largest difference of a logit to torch's, per exit, over ``inputs`` ``[n, ...]``.
+
+    Runs batches of 1, 3 and ``max_batch``, once with all rows going on and once with every second,
+    the last first. Raises BundleError naming the exit when a logit differs by more than
+    its precision allows, or a confidence is not the criterion's of the chain's own logits.
+    """
+    segments = [open_segment(raw, exported.runtime) for raw in files.values()]
+    expected = predict(network, inputs, device="cpu")
+    sizes = sorted({*(min(size, exported.max_batch) for size in _SIZES), exported.max_batch})
+    differences = np.zeros(len(expected))
+    for go_on in (all_rows, every_second_row):
+        start = 0
+        for batch in batches(inputs, sizes):
+            of_batch = expected[:, start : start + len(batch)]
+            for index, (arrived, outputs) in enumerate(walk(segments, batch, go_on)):
+                _check_confidence(index, outputs, criterion, temperatures[index])
+                difference = np.abs(outputs[0] - of_batch[index, arrived]).max()
+                differences[index] = max(differences[index], difference)
+            start += len(batch)
+    allowed = TOLERANCES.get(exported.precision, np.inf)
+    for index, (difference, wanted) in enumerate(zip(differences, expected, strict=True)):
+        most = allowed * max(1.0, float(np.abs(wanted).max()))
+        if not difference <= most:
+            raise BundleError(
+                f"exit {index} of the exported chain differs from torch by {difference:.2g}, "
+                f"more than {most:.2g}"
+            )
+    return [float(difference) for difference in differences]
+
+
+def _check_confidence(
+    index: int, outputs: Sequence[NDArray[np.float32]], criterion: str, temperature: float
+) -> None:
+    probabilities = softmax(outputs[0] / np.float32(temperature))
+    computed = MAX_PROBABILITY if criterion == PATIENCE else criterion
+    expected = confidences(computed, probabilities[None])[0]
+    difference = np.abs(outputs[1] - expected).max()
+    if not difference <= CONFIDENCE_TOLERANCE:
+        raise BundleError(
+            f"the confidence of exit {index} is not the {criterion} of its logits at the "
+            f"temperature {temperature:g}: it differs by {difference:.2g}"
+        )
