@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from delen.engine.runtime import Runtime
-from delen.residency.sizes import MemoryStatus, SegmentStatus
+from delen.residency.state import MemoryStatus, SegmentStatus
 
 IN_MEMORY = ("resident", "leaving")
 
@@ -24,7 +24,7 @@ def memory_to_json(segments: Sequence[SegmentStatus], memory: MemoryStatus) -> d
                 "segment": index,
                 "state": segment.state,
                 "memory_mb": segment.bytes / 1e6,
-                "jobs": segment.references,
+                "jobs": segment.leases,
             }
             for index, segment in enumerate(segments)
         ],

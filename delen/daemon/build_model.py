@@ -15,19 +15,19 @@ from delen.bundle.manifest import Bundle, load_bundle
 from delen.engine.backends.base import Backend, Network
 from delen.engine.guarantee_monitor import GuaranteeMonitor, MonitorSettings
 from delen.engine.inputs import prepare_decoding
-from delen.engine.model import Model
+from delen.engine.model import Model, OpenedBundle, ReadyBundle
 from delen.engine.observer import Observer
 from delen.engine.runtime import Runtime
 from delen.errors import ConfigError, DelenError, ProfileError
 from delen.measure import interference as corun_profiler
 from delen.measure import overhead as host_profiler
-from delen.measure.segments import QUICK, measure_profile, warm_up
+from delen.measure.segments import QUICK, measure_profile
 from delen.profile.cost_model import CostModel
 from delen.profile.device import identify
 from delen.profile.energy_account import EnergyAccount
 from delen.profile.profile import Device, HostCosts, Profile
 from delen.profile.store import find_profile, save_profile, state_file
-from delen.residency.lease import WHOLE, Residence
+from delen.residency.lease import ALWAYS_RESIDENT, ModelResidency
 from delen.scheduler.core import Scheduler
 from policies.exit.bounds import ExitPolicy
 from policies.plan.planner import Planner, PlannerSettings
@@ -62,7 +62,7 @@ class ModelEnergy(Protocol):
 
 
 class Assembler:
-    """Makes a Model of a bundle's folder, on one backend and a device with ``lanes``.
+    """Opens bundles and makes Models of them, on one backend and a device with ``lanes``.
 
     ``make_scheduler`` makes one of so many lanes that takes all that comes: that of a first, quick
     profile, which serves.
@@ -87,21 +87,13 @@ class Assembler:
         self._root = root
         self._lanes = lanes
 
-    def __call__(self, path: Path) -> Model:
-        """Load and verify the bundle, find or measure its profile, and put the model together."""
-        bundle = load_bundle(path)
-        network = self._backend.load(bundle)
-        profile = self._find_profile(bundle, network) or self._measure_profile(bundle, network)
-        warm_up(network, bundle)
-        return self._announced(self._model(bundle, network, profile, WHOLE))
-
-    def open(self, path: Path) -> tuple[Bundle, Network]:
+    def open(self, path: Path) -> OpenedBundle:
         """Load and verify the bundle; none of its segments is loaded yet."""
         bundle = load_bundle(path)
-        return bundle, self._backend.open(bundle)
+        return OpenedBundle(bundle, self._backend.open(bundle), self._complete)
 
-    def complete(
-        self, bundle: Bundle, network: Network, residence: Residence, is_whole: bool
+    def _complete(
+        self, bundle: Bundle, network: Network, residency: ModelResidency, is_whole: bool
     ) -> Model | None:
         """The model of ``network``. Where it has no profile yet, one is measured if all its
         segments are there, else it is None."""
@@ -110,7 +102,7 @@ class Assembler:
             profile = self._measure_profile(bundle, network)
         if profile is None:
             return None
-        return self._announced(self._model(bundle, network, profile, residence))
+        return self._announced(self._model(bundle, network, profile, residency))
 
     def _announced(self, model: Model) -> Model:
         where = model.network.placement
@@ -127,7 +119,7 @@ class Assembler:
         return model
 
     def _model(
-        self, bundle: Bundle, network: Network, profile: Profile, residence: Residence
+        self, bundle: Bundle, network: Network, profile: Profile, residency: ModelResidency
     ) -> Model:
         prepare_decoding(bundle.manifest.input)
         policy = self._policy(len(bundle.exits))
@@ -140,7 +132,7 @@ class Assembler:
                 profile, self._energy.account(profile), self._policies.quantile, self._lanes
             ),
             monitor=GuaranteeMonitor(bundle.name, self._policies.monitor),
-            residence=residence,
+            residency=residency,
         )
 
     def reprofile(self, model: Model) -> None:
@@ -224,9 +216,11 @@ class Assembler:
         self, bundle: Bundle, network: Network, profile: Profile, observer: Observer
     ) -> Iterator[Runtime]:
         """An engine of its own on one lane, as the model will be served."""
-        model = self._model(bundle, network, profile, WHOLE)
+        model = self._model(bundle, network, profile, ALWAYS_RESIDENT)
         scheduler, threads = self._make_scheduler(1), network.placement.threads
-        runtime = Runtime(lambda: [bundle.path], lambda _: model, observer, threads, scheduler)
+        runtime = Runtime(
+            lambda: [bundle.path], lambda _: ReadyBundle(model), observer, threads, scheduler
+        )
         try:
             yield runtime
         finally:

@@ -79,7 +79,7 @@ class Audits:
         """Take ``audit`` through its next segment. None if that failed, or is not in memory: it is
         not loaded for it."""
         model, segment = audit.model, audit.segment
-        lease = model.residence.borrow(segment)
+        lease = model.residency.lease_resident(segment)
         if lease is None:
             return None
         try:

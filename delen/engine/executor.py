@@ -22,7 +22,6 @@ from delen.engine.jobs import Jobs
 from delen.engine.model import Model
 from delen.engine.observer import Observer
 from delen.engine.runner import SegmentRunner
-from delen.engine.unavailable import UnavailableSegments
 from delen.errors import BackendError, DelenError, Draining, ModelLoading, Overloaded
 from delen.residency.lease import still_loading
 from delen.scheduler.core import DispatchDecision, Scheduler
@@ -65,7 +64,6 @@ class Executor:
         self._segments = SegmentRunner(admission, threads)
         self._judge = ExitDecider(observer)
         self._models: set[str] = set()
-        self._lost = UnavailableSegments()
         self._audits = Audits(self._segments, observer)
         self._failures = 0
         self._lock = threading.RLock()
@@ -98,7 +96,6 @@ class Executor:
             jobs = self._jobs.of(name)
             if not jobs and name in self._models:
                 self._models.remove(name)
-                self._lost.forget(name)
                 self._scheduler.forget_model(name)
             return jobs
 
@@ -107,14 +104,12 @@ class Executor:
         need others wait for them, as long as their bounds let them."""
         with self._lock:
             self._scheduler.keep_resident(name, depth)
-            self._lost.find(name, depth)
             self._work_waits.notify_all()
 
-    def give_up_on(self, name: str, segment: int, error: DelenError) -> None:
-        """End the jobs of model ``name`` that wait for ``segment``, which cannot be loaded, and all
-        that come to wait for it until it can."""
+    def fail_waiting(self, name: str, error: DelenError) -> None:
+        """End the jobs of model ``name`` that wait for a segment which cannot be loaded. Those that
+        come to wait for it find it unavailable."""
         with self._lock:
-            self._lost.lose(name, segment, error)
             for task in self._scheduler.parked(name):
                 self._scheduler.remove(time.monotonic(), task.id)
                 self._jobs.end_early(self._jobs[task.id], error)
@@ -162,7 +157,7 @@ class Executor:
                 raise Draining("the engine is closed", retry_after=1.0)
             if job.model.name not in self._models:
                 raise ModelLoading(f"model {job.model.name!r} is not loaded", retry_after=1.0)
-            if (error := self._lost.stops(job)) is not None:
+            if (error := job.unavailable) is not None:
                 raise error
             priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)
             self._scheduler.add(time.monotonic(), job.task(priority))
@@ -309,7 +304,7 @@ class Executor:
                 elif job.cancelled:
                     reason = "cancelled"
                 elif reason is None:
-                    problem = self._lost.stops(job)
+                    problem = job.unavailable
                 if problem is None and reason is None:
                     self._scheduler.resume(now, task, job.confidence, job.joules_left)
                 else:
@@ -351,13 +346,13 @@ class Executor:
         job = self._jobs[task.id]
         with self._lock:
             now = time.monotonic()
-            has_time = task.deadline < inf and not job.cancelled and self._lost.stops(job) is None
+            has_time = task.deadline < inf and not job.cancelled and job.unavailable is None
             if job.takes_best_effort and has_time:
                 self._scheduler.add(now, replace(task, deadline=inf))
                 return
             deadline = now + job.deadline - job.arrived
             wait = self._scheduler.ahead(now, task.priority, task.tenant, deadline)
-        waits = job.model.residence.waits()
+        waits = job.model.residency.waits()
         if waits is not None and waits[task.segment] > 0:
             self._jobs.fail(job, still_loading(job.model.name, waits[task.segment]))
             return

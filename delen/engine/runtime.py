@@ -22,13 +22,13 @@ from delen.engine.energy_admission import EnergyAdmission, UnlimitedEnergy
 from delen.engine.executor import Executor
 from delen.engine.guarantee_monitor import read_labels
 from delen.engine.job import Job
-from delen.engine.loading.loader import Loader
-from delen.engine.loading.thread import Opener
 from delen.engine.model import Model
 from delen.engine.observer import Observer
-from delen.engine.registry import ModelRegistry
 from delen.errors import DelenError, Draining, InvalidInput
-from delen.residency.sizes import MemoryStatus, SegmentStatus
+from delen.residency.interfaces import OpenBundle
+from delen.residency.loader import ModelLoader
+from delen.residency.registry import ModelRegistry
+from delen.residency.state import MemoryStatus, SegmentStatus
 from delen.scheduler.core import Scheduler
 
 _LONGEST_DRAIN = 10.0
@@ -38,29 +38,26 @@ _LONGEST_DRAIN = 10.0
 class Runtime:
     """One device's server without its HTTP. Safe to call from many threads.
 
-    ``find`` gives the folders of bundles and ``load`` makes a Model of one. ``scheduler`` is
-    a new one. ``admission`` is asked for the price of energy and for leave to spend it; by default
-    nothing is controlled. With an ``opener``, which then takes the place of ``load``, models are
-    loaded on demand, and their segments take at most ``memory`` bytes.
+    ``find`` gives the folders of bundles and ``open_bundle`` opens one. ``scheduler`` is a new one.
+    ``admission`` is asked for the price of energy and for leave to spend it; by default nothing is
+    controlled. With a cap on ``memory`` models are loaded on demand, and their segments take at
+    most so many bytes.
     """
 
     def __init__(
         self,
         find: Callable[[], Iterable[Path]],
-        load: Callable[[Path], Model],
+        open_bundle: Callable[[Path], OpenBundle[Model]],
         observer: Observer,
         threads: int,
         scheduler: Scheduler,
         admission: EnergyAdmission | None = None,
-        opener: Opener | None = None,
-        memory: int = 0,
+        memory: float = inf,
     ) -> None:
-        self.store = ModelRegistry(find, load)
+        self.store: ModelRegistry[Model] = ModelRegistry(find, scheduler.lanes, memory)
         self._admission = admission or UnlimitedEnergy()
         self._worker = Executor(observer, threads, scheduler, self._admission)
-        self._loader: Loader | None = None
-        if opener is not None:
-            self._loader = Loader(self.store, opener, self._worker, memory)
+        self._loader = ModelLoader(self.store, open_bundle, self._worker)
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(4)
         self._draining = False
@@ -71,11 +68,7 @@ class Runtime:
 
     def load(self, name: str) -> Model:
         """Have ``name`` ready; with a cap on memory, its first segment."""
-        if self._loader is not None:
-            return self._loader.load(name)
-        model = self.store.load(name)
-        self._worker.add_model(model)
-        return model
+        return self._loader.load(name)
 
     @property
     def rests(self) -> bool:
@@ -91,30 +84,19 @@ class Runtime:
         return self._worker.jobs_of(name)
 
     def unload(self, name: str) -> None:
-        if self._loader is not None:
-            self._loader.unload(name)
-            return
-        self.store.unload(name, self._worker.remove_model)
+        self._loader.unload(name)
 
     def input_of(self, name: str) -> InputSpec:
         """What ``name`` takes. ModelLoading if it is not loaded, and not on demand either."""
-        if self._loader is not None:
-            return self.store.entry(name).manifest.input
-        return self.store.ready(name).bundle.manifest.input
+        return self._loader.manifest(name).input
 
     def segments(self, name: str) -> list[SegmentStatus] | None:
         """Where the segments of ``name`` are; None without a cap on memory."""
-        return None if self._loader is None else self._loader.segments(name)
+        return self._loader.segments(name)
 
     def memory(self) -> MemoryStatus | None:
         """What all segments take; None without a cap on memory."""
-        return None if self._loader is None else self._loader.status()
-
-    def _find(self, name: str, seconds: float | None) -> Model:
-        """The model ``name``; loaded on demand, if that takes at most ``seconds``."""
-        if self._loader is not None:
-            return self._loader.find(name, seconds)
-        return self.store.ready(name)
+        return self._loader.memory()
 
     def change(self, model: Model, change: Callable[[Model], None]) -> None:
         """Let ``change`` give ``model`` other costs while nothing is decided by them."""
@@ -164,14 +146,15 @@ class Runtime:
         arrived = time.monotonic() if arrived is None else arrived
         deadline = inf if bounds.max_latency is None else arrived + bounds.max_latency
         left = None if deadline == inf else deadline - time.monotonic()
-        model = self._find(name, None if options.on_infeasible == "best_effort" else left)
+        model = self._loader.find(name, None if options.on_infeasible == "best_effort" else left)
         _check_options(model, options)
         check_sample(model, sample)
         now = time.monotonic()
         ahead = self._worker.seconds_ahead(model, options.priority, options.tenant, deadline)
-        waits, price = model.residence.waits(), self._admission.price(options.tenant)
-        if self._loader is not None:
-            model.residence.use(model.plans.plan(bounds, 0.0, model.monitor.holds, price).exit)
+        waits, price = model.residency.waits(), self._admission.price(options.tenant)
+        if self.store.is_capped:
+            best = model.plans.plan(bounds, 0.0, model.monitor.holds, price)
+            model.residency.record_use(best.exit)
         spent = now - arrived - waited
         plan_at = partial(self._plan_at, model, bounds, options, spent, waited + ahead, waits)
         plan, reserved = self._admission.admit(options.tenant, plan_at(price), plan_at)
@@ -188,7 +171,7 @@ class Runtime:
             reserved=reserved,
         )
         try:
-            job.lease = model.residence.hold(plan.exit, min(_LONGEST_DRAIN, deadline - now))
+            job.lease = model.residency.lease(plan.exit, min(_LONGEST_DRAIN, deadline - now))
             self._worker.submit(job)
         except BaseException:
             job.lease.end()
@@ -221,9 +204,9 @@ class Runtime:
     def preview(self, name: str, bounds: Bounds, tenant: str = "default") -> Preview:
         """What ``bounds`` would buy of model ``name`` for ``tenant`` on an idle device, at the
         present price of energy, without running it."""
-        model = self._find(name, None)
+        model = self._loader.find(name, None)
         self.change(model, lambda model: model.costs.relax(time.monotonic()))
-        price, waits = self._admission.price(tenant), model.residence.waits()
+        price, waits = self._admission.price(tenant), model.residency.waits()
         plan = model.plans.plan(bounds, 0.0, model.monitor.holds, price, waits)
         return Preview.of(name, plan, model.planner.points(model.costs))
 
@@ -258,8 +241,7 @@ class Runtime:
         """Stop. Jobs that still wait are refused with Draining, running ones answer early."""
         self.start_draining()
         self._worker.close()
-        if self._loader is not None:
-            self._loader.close()
+        self._loader.close()
 
 
 def check_sample(model: Model, sample: NDArray[np.generic]) -> None:

@@ -11,6 +11,7 @@ from delen.daemon.build_model import Assembler, PolicySettings
 from delen.engine.backends.onnx import OnnxBackend
 from delen.errors import ConfigError
 from delen.profile.profile import Profile
+from delen.residency.lease import ALWAYS_RESIDENT
 from delen.scheduler.core import Scheduler
 from policies.dispatch.fifo import Fifo
 from power.attribution.accounts import UnknownAccount
@@ -33,7 +34,7 @@ def test_a_policy_has_to_say_whether_it_keeps_to_thresholds(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assembly, "find_plugin", lambda group, name: lambda exits: Undecided())
-    assemble = Assembler(
+    assembler = Assembler(
         OnnxBackend("cpu", 1),
         NoEnergy(),
         PolicySettings("own"),
@@ -41,8 +42,11 @@ def test_a_policy_has_to_say_whether_it_keeps_to_thresholds(
         tmp_path,
         Path("/"),
     )
+    bundle = assembler.open(tiny_bundle)
+    for segment in range(3):
+        bundle.load(segment)
     with pytest.raises(ConfigError, match="'own' must say in by_threshold"):
-        assemble(tiny_bundle)
+        bundle.complete(ALWAYS_RESIDENT, is_whole=True)
 
 
 def test_what_decodes_images_is_loaded_with_the_model(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from delen.core.result import Result
 from delen.core.work import Work
 from delen.engine.backends.base import Network
 from delen.engine.backends.choose import BundleBackends
-from delen.engine.model import Model
+from delen.engine.model import Model, ReadyBundle
 from delen.engine.runtime import Runtime
 from delen.errors import (
     Draining,
@@ -117,7 +117,13 @@ def observer() -> Silent:
 def runtime(
     either_bundle: Path, load_model: Callable[[Path], Model], observer: Silent
 ) -> Iterator[Runtime]:
-    runtime = Runtime(lambda: [either_bundle], load_model, observer, 1, by_deadline())
+    runtime = Runtime(
+        lambda: [either_bundle],
+        lambda path: ReadyBundle(load_model(path)),
+        observer,
+        1,
+        by_deadline(),
+    )
     runtime.load("tiny")
     yield runtime
     runtime.close()
@@ -192,7 +198,13 @@ def test_company_in_a_batch_changes_no_answer(
 
 @pytest.fixture(scope="module")
 def module_runtime(either_bundle: Path, load_model: Callable[[Path], Model]) -> Iterator[Runtime]:
-    runtime = Runtime(lambda: [either_bundle], load_model, Silent(), 1, by_deadline())
+    runtime = Runtime(
+        lambda: [either_bundle],
+        lambda path: ReadyBundle(load_model(path)),
+        Silent(),
+        1,
+        by_deadline(),
+    )
     runtime.load("tiny")
     yield runtime
     runtime.close()
@@ -365,7 +377,11 @@ def make_gated(
     def make(max_backlog: float = inf) -> tuple[Runtime, Gate]:
         policy = Value()
         scheduler = Scheduler(policy, policy, max_backlog=max_backlog)
-        runtimes.append(Runtime(lambda: [tiny_bundle], load, observer, 1, scheduler))
+        runtimes.append(
+            Runtime(
+                lambda: [tiny_bundle], lambda path: ReadyBundle(load(path)), observer, 1, scheduler
+            )
+        )
         runtimes[-1].load("tiny")
         return runtimes[-1], gates[-1]
 

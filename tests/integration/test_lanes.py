@@ -24,7 +24,7 @@ from delen.daemon.build_runtime import configured_lanes
 from delen.daemon.config import config_of
 from delen.engine.backends.base import Network
 from delen.engine.backends.choose import BundleBackends
-from delen.engine.model import Model
+from delen.engine.model import Model, ReadyBundle
 from delen.engine.runtime import Runtime
 from delen.errors import BackendError, DelenError
 from delen.measure.interference import Rounds, measure_corun
@@ -119,7 +119,11 @@ def open_runtime(
 
         policy = Edf()
         scheduler = Scheduler(policy, policy, lanes)
-        opened.append(Runtime(lambda: two_bundles, load, observer, 1, scheduler))
+        opened.append(
+            Runtime(
+                lambda: two_bundles, lambda path: ReadyBundle(load(path)), observer, 1, scheduler
+            )
+        )
         for name in ("tiny", "other"):
             opened[-1].load(name)
         return opened[-1]
@@ -270,7 +274,9 @@ def test_the_default_policy_serves_two_lanes(
         )
 
     scheduler = Scheduler(Value(), Value(), 2)
-    runtime = Runtime(lambda: [tiny_bundle], load, Works(), 1, scheduler)
+    runtime = Runtime(
+        lambda: [tiny_bundle], lambda path: ReadyBundle(load(path)), Works(), 1, scheduler
+    )
     runtime.load("tiny")
     jobs = [runtime.submit("tiny", image, Bounds(), ALL) for image in list(IMAGES) * 5]
     assert {job.future.result(PATIENCE).model for job in jobs} == {"tiny"}

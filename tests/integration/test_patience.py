@@ -17,7 +17,7 @@ from delen.core.bounds import Bounds, Options
 from delen.core.result import Result
 from delen.core.work import Work
 from delen.engine.backends.choose import BundleBackends
-from delen.engine.model import Model
+from delen.engine.model import Model, ReadyBundle
 from delen.engine.runtime import Runtime
 from delen.profile.cost_model import CostModel
 from delen.scheduler.core import Scheduler
@@ -57,7 +57,13 @@ def runtime(patient: Path, make_costs: Callable[..., CostModel]) -> Iterator[Run
             make_costs(*[100.0] * EXITS, growth=0.0),
         )
 
-    runtime = Runtime(lambda: [patient], load, Silent(), 1, Scheduler(Value(), Value()))
+    runtime = Runtime(
+        lambda: [patient],
+        lambda path: ReadyBundle(load(path)),
+        Silent(),
+        1,
+        Scheduler(Value(), Value()),
+    )
     runtime.load("tiny")
     yield runtime
     runtime.close()

@@ -18,7 +18,7 @@ from delen.core.work import Work
 from delen.engine.audit import MOST_AUDITS
 from delen.engine.backends.base import Placement, SegmentRun
 from delen.engine.guarantee_monitor import GuaranteeMonitor, MonitorSettings
-from delen.engine.model import Model
+from delen.engine.model import Model, ReadyBundle
 from delen.engine.runtime import Runtime
 from delen.errors import InfeasibleBound, InvalidInput
 from delen.profile.cost_model import CostModel
@@ -97,7 +97,9 @@ class House:
             )
 
         scheduler = Scheduler(Value(), Value(), lanes)
-        self.runtime = Runtime(lambda: [bundle], load, self.counts, 1, scheduler)
+        self.runtime = Runtime(
+            lambda: [bundle], lambda path: ReadyBundle(load(path)), self.counts, 1, scheduler
+        )
         self.runtime.load("tiny")
 
     def infer(self, *classes: int, bounds: Bounds = FLOOR, **options: Any) -> Result:

@@ -13,7 +13,7 @@ import pytest
 from delen.bundle.calibration import Calibration
 from delen.bundle.manifest import load_bundle
 from delen.core.bounds import Bounds, Options
-from delen.engine.model import Model
+from delen.engine.model import Model, ReadyBundle
 from delen.engine.runtime import Runtime
 from delen.profile.cost_model import CostModel
 from delen.profile.slowdown import Slowdown
@@ -45,7 +45,11 @@ def runtime(
         make_costs(0.01, 0.01, 0.01),
     )
     runtime = Runtime(
-        lambda: [tiny_bundle], lambda _: model, Counts(), 1, Scheduler(Value(), Value())
+        lambda: [tiny_bundle],
+        lambda _: ReadyBundle(model),
+        Counts(),
+        1,
+        Scheduler(Value(), Value()),
     )
     runtime.load("tiny")
     yield runtime
