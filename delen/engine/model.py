@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from delen.bundle.manifest import Bundle, Manifest
+from delen.bundle.manifest import Bundle
 from delen.engine.backends.base import Network
 from delen.engine.guarantee_monitor import GuaranteeMonitor
 from delen.profile.cost_model import CostModel
@@ -65,8 +65,8 @@ class ReadyBundle:
     model: Model
 
     @property
-    def manifest(self) -> Manifest:
-        return self.model.bundle.manifest
+    def bundle(self) -> Bundle:
+        return self.model.bundle
 
     def load(self, segment: int) -> None:
         """It is loaded."""
@@ -88,10 +88,6 @@ class OpenedBundle:
     bundle: Bundle
     network: Network
     make_model: ModelMaker
-
-    @property
-    def manifest(self) -> Manifest:
-        return self.bundle.manifest
 
     def load(self, segment: int) -> None:
         """Load ``segment`` and run it a few times, for first runs are slow."""

@@ -92,11 +92,11 @@ class Runtime:
 
     def segments(self, name: str) -> list[SegmentStatus] | None:
         """Where the segments of ``name`` are; None without a cap on memory."""
-        return self._loader.segments(name)
+        return self._loader.segments(name) if self.store.is_capped else None
 
     def memory(self) -> MemoryStatus | None:
         """What all segments take; None without a cap on memory."""
-        return self._loader.memory()
+        return self._loader.memory() if self.store.is_capped else None
 
     def change(self, model: Model, change: Callable[[Model], None]) -> None:
         """Let ``change`` give ``model`` other costs while nothing is decided by them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from delen.bundle.manifest import Bundle, Manifest
+from delen.bundle.manifest import Bundle
 from delen.errors import DelenError
 from delen.residency.lease import ModelResidency
 
@@ -33,7 +33,7 @@ class OpenBundle(Protocol[M_co]):
     """
 
     @property
-    def manifest(self) -> Manifest: ...
+    def bundle(self) -> Bundle: ...
     def load(self, segment: int) -> None: ...
     def drop(self, segment: int) -> None: ...
     def complete(self, residency: ModelResidency, is_whole: bool) -> M_co | None: ...

@@ -11,7 +11,7 @@ from delen.bundle.manifest import Manifest
 from delen.errors import ConfigError, ModelLoading, Overloaded
 from delen.residency.interfaces import M, ModelExecutor, OpenBundle
 from delen.residency.lease import still_loading
-from delen.residency.registry import ModelRegistry
+from delen.residency.registry import ModelRegistry, not_loaded
 from delen.residency.sizes import trim_memory
 from delen.residency.slot import ModelSlot
 from delen.residency.slot_residency import STAYS_FOR
@@ -67,13 +67,8 @@ class ModelLoader(Generic[M]):
             slot = self._registry.slot(name)
             if slot.model is not None and slot.depth > 0:
                 return slot.model
-            has_failed = slot.failure is not None
-        if not has_failed:
-            self._registry.refresh(name)
-        with self._changed:
-            slot = self._registry.slot(name)
             if slot.state == "failed":
-                raise _failed(slot)
+                raise not_loaded(slot)
             self._check_room(slot)
             if slot.model is not None:
                 return slot.model
@@ -102,23 +97,21 @@ class ModelLoader(Generic[M]):
             if (jobs := self._executor.remove_model(name)) > 0:
                 raise Overloaded(f"model {name!r} has {jobs} jobs under way", retry_after=0.1)
             with self._changed:
-                self._registry.free(slot)
+                self._state.add(name, slot.sizes)
+                self._registry.notify()
             if self._registry.is_capped and slot.opened is not None:
                 for segment in range(slot.depth):
                     slot.opened.drop(segment)
             trim_memory()
+        self._registry.refresh(name)
 
-    def segments(self, name: str) -> list[SegmentStatus] | None:
-        """Where the segments of model ``name`` are; None without a cap."""
-        if not self._registry.is_capped:
-            return None
+    def segments(self, name: str) -> list[SegmentStatus]:
+        """Where the segments of model ``name`` are."""
         with self._changed:
             return self._state.segments(self._registry.slot(name))
 
-    def memory(self) -> MemoryStatus | None:
-        """What all segments take; None without a cap."""
-        if not self._registry.is_capped:
-            return None
+    def memory(self) -> MemoryStatus:
+        """What all segments take."""
         with self._changed:
             return self._state.memory()
 
@@ -162,12 +155,3 @@ class ModelLoader(Generic[M]):
         if slot.model is None:
             raise still_loading(slot.name, self._seconds_to_open(slot))
         return slot.model
-
-
-def _failed(slot: ModelSlot[M]) -> ModelLoading:
-    assert slot.failure is not None
-    return ModelLoading(
-        f"model {slot.name!r} is failed ({slot.failure.error}); POST /v1/models/{slot.name}/load "
-        "tries it again",
-        retry_after=1.0,
-    )

@@ -10,7 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import Generic
 
-from delen.bundle.manifest import Manifest, read_manifest
+from delen.bundle.manifest import Bundle, Manifest, read_manifest
 from delen.errors import BundleError, ModelLoading, ModelNotFound
 from delen.residency.interfaces import M
 from delen.residency.sizes import segment_sizes
@@ -91,20 +91,14 @@ class ModelRegistry(Generic[M]):
 
     def _use(self, name: str, path: Path, manifest: Manifest) -> None:
         """The bundle ``name`` is the one at ``path`` from its next opening on."""
-        slot, sizes = self.state.slots.get(name), segment_sizes(manifest, self._lanes)
+        slot = self.state.slots.get(name)
         self._found[name] = path, manifest
-        if slot is None or (slot.is_idle and (slot.failure is not None or slot.sizes != sizes)):
-            self.state.add(name, sizes)
+        if slot is None or slot.is_idle:
+            self.state.add(name, segment_sizes(manifest, self._lanes))
 
-    def free(self, slot: ModelSlot[M]) -> None:
-        """Nothing of ``slot`` is in memory from now on, and it starts anew. With ``changed``
-        held."""
-        self.state.add(slot.name, segment_sizes(self._found[slot.name][1], self._lanes))
-        self.notify()
-
-    def check_opened(self, slot: ModelSlot[M], manifest: Manifest) -> None:
-        """BundleError unless ``manifest``, just opened, is that of the bundle that was found."""
-        path = self.path(slot.name)
+    def check_opened(self, slot: ModelSlot[M], bundle: Bundle) -> None:
+        """BundleError unless ``bundle`` is the one that was found for ``slot``."""
+        path, manifest = bundle.path, bundle.manifest
         if manifest.name != slot.name:
             raise BundleError(
                 f"{path} holds the model {manifest.name!r} by now, not {slot.name!r}: SIGHUP makes "
@@ -154,14 +148,9 @@ class ModelRegistry(Generic[M]):
         """The opened model ``name``; an error that says why where it is not."""
         with self.changed:
             slot = self.slot(name)
-            model, state, failure = slot.model, slot.state, slot.failure
-        if model is None:
-            why = "" if failure is None else f" ({failure.error})"
-            raise ModelLoading(
-                f"model {name!r} is {state}{why}; POST /v1/models/{name}/load loads it",
-                retry_after=1.0,
-            )
-        return model
+            if slot.model is None:
+                raise not_loaded(slot)
+            return slot.model
 
     def notify(self) -> None:
         """What decides the next step has changed. With ``changed`` held."""
@@ -174,3 +163,12 @@ class ModelRegistry(Generic[M]):
         if not self._has_news:
             self.changed.wait(LOOK_EVERY if self.is_capped else None)
         self._has_news = False
+
+
+def not_loaded(slot: ModelSlot[M]) -> ModelLoading:
+    """The refusal of a request for a model that no request loads."""
+    why = "" if slot.failure is None else f" ({slot.failure.error})"
+    return ModelLoading(
+        f"model {slot.name!r} is {slot.state}{why}; POST /v1/models/{slot.name}/load loads it",
+        retry_after=1.0,
+    )

@@ -114,7 +114,7 @@ class LoadingThread(Generic[M]):
     def _open(self, slot: ModelSlot[M]) -> OpenBundle[M]:
         if slot.opened is None:
             bundle = self._open_bundle(self._registry.path(slot.name))
-            self._registry.check_opened(slot, bundle.manifest)
+            self._registry.check_opened(slot, bundle.bundle)
             with self._changed:
                 slot.opened = bundle
             return bundle
@@ -131,7 +131,8 @@ class LoadingThread(Generic[M]):
         if model is None:
             self._load_all(slot)
             return
-        self._executor.keep_resident(slot.name, slot.depth)
+        if not is_whole:
+            self._executor.keep_resident(slot.name, slot.depth)
         self._executor.add_model(model)
         with self._changed:
             slot.complete(model)
