@@ -26,8 +26,8 @@ from delen.profile.cost_model import CostModel
 from delen.profile.profile import Device, Profile, Quantiles, SegmentCost
 from delen.scheduler.core import Scheduler
 from delen.scheduler.model_view import ScheduledModel
-from delen.simulate.energy_account import PaperAccount
 from delen.simulate.population import synthetic
+from delen.simulate.profiled_energy import ProfiledEnergy
 from policies.plugins import DISPATCH_POLICIES, find_plugin, plugin_names
 
 WAITING = (1, 10, 100, 1_000, 10_000)
@@ -58,7 +58,7 @@ def _figures() -> ScheduledModel:
         segments=tuple({batch: cost(batch) for batch in (1, _MAX_BATCH)} for _ in range(_EXITS)),
     )
     calibration: Calibration = synthetic((0.7, 0.75, 0.8, 0.84, 0.86), 2000, 0).calibration()
-    return ScheduledModel(CostModel(profile, PaperAccount(None), 0.99), calibration, _MAX_BATCH)
+    return ScheduledModel(CostModel(profile, ProfiledEnergy(None), 0.99), calibration, _MAX_BATCH)
 
 
 class _Queue:

@@ -23,7 +23,7 @@ from delen.scheduler.plan_cache import Plans
 from delen.sdk.address import default_state
 from delen.simulate.apps import KINDS, App, make_trace, standard_apps
 from delen.simulate.arrivals import Recorded
-from delen.simulate.bound import bound_of
+from delen.simulate.bounds.upper_bound import upper_bound
 from delen.simulate.device import DeviceSettings
 from delen.simulate.draws import draw_samples
 from delen.simulate.load import of_bundle, of_profile, profile_of
@@ -111,7 +111,7 @@ def kinds_here() -> tuple[str, ...]:
 def apps_of(cell: Cell, model: SimulatedModel, duration: float) -> tuple[App, ...]:
     """The tenants of ``cell``. A recording is gone through once in ``duration`` seconds, by all
     tenants together."""
-    costs = CostModel(model.profile, model.account, model.level)
+    costs = model.costs()
     rate, points = cell.load / _full(costs), model.planner.points(costs)
     for kind in KINDS:
         if cell.kind == kind:
@@ -126,7 +126,7 @@ def apps_of(cell: Cell, model: SimulatedModel, duration: float) -> tuple[App, ..
 
 def trace_of(cell: Cell, model: SimulatedModel, size: Size, seed: int) -> Trace:
     """The requests of ``cell``, the same for every policy."""
-    full = _full(CostModel(model.profile, model.account, model.level))
+    full = _full(model.costs())
     duration = max(size.seconds, size.requests * full / cell.load)
     return make_trace(apps_of(cell, model, duration), duration, seed)
 
@@ -148,12 +148,12 @@ def play(cell: Cell, seed: int, size: Size, policies: Sequence[str]) -> dict[str
     model = model_of(cell.device)
     models = {model.name: model}
     trace, settings = trace_of(cell, model, size, seed), RunSettings(seed=seed)
-    idle = spread_out(trace, _IDLE * _full(CostModel(model.profile, model.account, model.level)))
+    idle = spread_out(trace, _IDLE * _full(model.costs()))
     return {
         **cell._asdict(),
         "seed": seed,
         "requests": len(trace),
-        "bound": bound_of(trace, models, DeviceSettings(), seed),
+        "bound": upper_bound(trace, models, DeviceSettings(), seed),
         "deep": deepest_accuracy(trace, model, seed),
         "alone": _play(DEFAULT, idle, models, settings)["effective"],
         "policies": {name: _play(name, trace, models, settings) for name in policies},
@@ -162,7 +162,7 @@ def play(cell: Cell, seed: int, size: Size, policies: Sequence[str]) -> dict[str
 
 def deepest_accuracy(trace: Trace, model: SimulatedModel, seed: int) -> float:
     """Of ``trace`` if nobody waits, floors are not looked at, and no time or energy is saved."""
-    plans = Plans(model.planner, CostModel(model.profile, model.account, model.level))
+    plans = Plans(model.planner, model.costs())
     right = []
     for arrival, sample in zip(
         trace, draw_samples(trace, {model.name: model}, model.name, seed), strict=True

@@ -21,7 +21,6 @@ from benchmarks.common import Figure, report
 from benchmarks.dispatch_cells import DEFAULT, HERE, NANO_NAME, model_of
 from delen.core.bounds import HIGHEST_PRIORITY, Bounds
 from delen.core.plan import OperatingPoint
-from delen.profile.cost_model import CostModel
 from delen.scheduler.shares import MOST_UNSET
 from delen.simulate.apps import (
     App,
@@ -133,12 +132,12 @@ def violations_beside(
 
 
 def points_of(model: SimulatedModel) -> Sequence[OperatingPoint]:
-    return model.planner.points(CostModel(model.profile, model.account, model.level))
+    return model.planner.points(model.costs())
 
 
 def full_of(model: SimulatedModel) -> float:
     """Seconds of the whole network on one sample."""
-    costs = CostModel(model.profile, model.account, model.level)
+    costs = model.costs()
     return costs.typical(0, costs.segments - 1, 1)
 
 

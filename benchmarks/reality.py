@@ -129,7 +129,7 @@ def _config(state: Path) -> Path:
 
 def trace_of(setting: Setting, scene: Scene, seconds: float, seed: int) -> Trace:
     model = setting.model
-    costs = CostModel(replace(model.profile, host=None), model.account, model.level)
+    costs = CostModel(replace(model.profile, host=None), model.energy, model.level)
     rate = scene.load / costs.typical(0, costs.segments - 1, 1)
     apps = standard_apps(APPS, rate, scene.kind, model.planner.points(costs))
     return make_trace(apps, seconds, seed)

@@ -27,12 +27,11 @@ from delen.replay.http import HttpTarget
 from delen.replay.in_process import EngineTarget, FailureCount
 from delen.replay.open_loop import Target
 from delen.replay.play import Plan, ReplayMode, play
-from delen.simulate.device import DeviceSettings
+from delen.simulate.device import DeviceSettings, SlowSpan
 from delen.simulate.model import SimulatedModel
 from delen.simulate.run import RunSettings, run
 from delen.simulate.summary import summarise
 from delen.simulate.trace import Trace
-from delen.simulate.upper_bound import Slow
 from policies.plugins import DISPATCH_POLICIES, find_plugin
 
 T = TypeVar("T")
@@ -283,7 +282,7 @@ def simulate_as_profiled(trace: Trace, setting: Setting, seen: Seen, seed: int) 
 
 def as_it_was(
     profile: Profile, slowdown: tuple[tuple[float, float], ...], speed: float
-) -> tuple[Profile, tuple[Slow, ...]]:
+) -> tuple[Profile, tuple[SlowSpan, ...]]:
     """What the device was at its fastest, and spans in which it was slower than that. On average
     it took ``speed`` times as long as ``profile`` says."""
     host = profile.host_costs
@@ -300,7 +299,7 @@ def as_it_was(
     starts = [0.0, *(when for when, _ in slowdown[:-1])]
     ends = [*starts[1:], _FAR]
     spans = zip(starts, ends, slowdown, strict=True)
-    slow = tuple(Slow(start, end, factor / least) for start, end, (_, factor) in spans)
+    slow = tuple(SlowSpan(start, end, factor / least) for start, end, (_, factor) in spans)
     return replace(profile, host=become), slow
 
 

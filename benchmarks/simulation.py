@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.common import Figure, report
 from benchmarks.dispatch_cells import DEFAULT, HERE, Cell, apps_of, model_of
-from delen.profile.cost_model import CostModel
 from delen.profile.profile import HostCosts
 from delen.simulate.apps import draw
 from delen.simulate.model import SimulatedModel
@@ -38,9 +37,7 @@ def write_trace(
     file: Path, load: float, model: SimulatedModel, seed: int, requests: int = REQUESTS
 ) -> None:
     """As many ``requests`` of three tenants as are expected at ``load``, for ``play``."""
-    full = CostModel(model.profile, model.account, model.level).typical(
-        0, model.population.exits - 1, 1
-    )
+    full = model.costs().typical(0, model.population.exits - 1, 1)
     duration = requests * full / load
     draw(apps_of(Cell(HERE, "poisson", 3, load), model, duration), duration, seed).write(file)
 

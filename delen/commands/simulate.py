@@ -22,8 +22,8 @@ from delen.errors import ConfigError, DelenError, InvalidInput
 
 if TYPE_CHECKING:
     from delen.daemon.config import Config
+    from delen.simulate.device import SlowSpan
     from delen.simulate.model import SimulatedModel
-    from delen.simulate.upper_bound import Slow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from delen.daemon.config import read_config
-    from delen.simulate.bound import bound_of
+    from delen.simulate.bounds.upper_bound import upper_bound
     from delen.simulate.device import DeviceSettings
     from delen.simulate.plots import save_plots
     from delen.simulate.run import RunSettings
@@ -169,7 +169,7 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     gc.freeze()  # a long trace stays to the end, and would be searched for garbage again and again
-    bound = None if options.no_upper_bound else bound_of(trace, models, device, options.seed)
+    bound = None if options.no_upper_bound else upper_bound(trace, models, device, options.seed)
     runs, summaries = [], []
     for name, make in makers.items():
         policy = make()
@@ -247,19 +247,19 @@ def _models(options: argparse.Namespace, config: Config) -> list[SimulatedModel]
     return models
 
 
-def _span(text: str) -> Slow:
-    from delen.simulate.upper_bound import Slow
+def _span(text: str) -> SlowSpan:
+    from delen.simulate.device import SlowSpan
 
     try:
         start, end, factor = map(float, text.split(":"))
-        return Slow(start, end, factor)
+        return SlowSpan(start, end, factor)
     except ValueError as error:
         raise argparse.ArgumentTypeError(
             f"{text!r} must be START:END:FACTOR in seconds, such as 60:120:2.0 ({error})"
         ) from None
 
 
-def _spans(spans: Sequence[Slow]) -> tuple[Slow, ...]:
+def _spans(spans: Sequence[SlowSpan]) -> tuple[SlowSpan, ...]:
     """In the order of their starts; ConfigError where they overlap."""
     ordered = sorted(spans, key=lambda span: span.start)
     for one, next_one in pairwise(ordered):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delen.commands.common import TIMES, quantity, seed
 from delen.commands.table import progress_bar
+from delen.core.atomic_file import atomic_file
 from delen.errors import ConfigError, DelenError, InvalidInput
 
 if TYPE_CHECKING:
@@ -81,7 +80,8 @@ def run(options: argparse.Namespace) -> int:
         _check_stay(app, options.duration)
     _check_size(options.app, options.duration)
     try:
-        with _whole_file(options.output, options.overwrite) as unfinished:
+        _check_output(options.output, options.overwrite)
+        with atomic_file(options.output) as unfinished:
             requests = draw(options.app, options.duration, options.seed)
             if not len(requests):
                 raise DelenError(
@@ -181,18 +181,11 @@ def _check_size(apps: Sequence[App], duration: float) -> None:
         )
 
 
-@contextmanager
-def _whole_file(target: Path, overwrite: bool) -> Iterator[Path]:
-    """A file beside ``target`` to write to, that becomes ``target`` if the block succeeds."""
+def _check_output(target: Path, overwrite: bool) -> None:
+    """InvalidInput unless ``target`` may be written."""
     if not target.parent.is_dir():
         raise InvalidInput(f"--output {target}: there is no folder {target.parent}", "output")
     if target.exists() and not target.is_file():
         raise InvalidInput(f"--output {target} is no file; give the name of one", "output")
     if target.exists() and not overwrite:
         raise InvalidInput(f"--output {target} exists; give another file, or --overwrite", "output")
-    unfinished = target.parent / f".{target.name}.unfinished-{os.getpid()}"
-    try:
-        yield unfinished
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)

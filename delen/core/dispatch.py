@@ -1,4 +1,4 @@
-"""What a dispatch policy sees and says: waiting tasks by model and segment, and a turn."""
+"""What a dispatch policy sees and returns: waiting tasks by model and segment, and a turn."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import NamedTuple, Protocol
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """What scheduling knows of a job. The scheduler alone changes it, while it does not wait.
+    """What scheduling knows of a job. Only the scheduler changes it, while it does not wait.
 
-    It waits for ``segment`` and runs to exit ``last`` at the deepest. ``exit`` is the best answer
-    it has so far (-1: none) with calibrated ``confidence``; ``threshold`` is the confidence at
-    which its plan stops earlier (None: none). ``floor`` says that an answer before its plan's end
-    breaks a bound. ``deadline`` (seconds, the caller's clock; inf if none) is when its answer has
-    to leave; without one it has ``patience`` (seconds) before it goes first. ``joules_left`` of its
-    energy cap (inf if none). ``weight`` is its tenant's; ``behind`` is true while its tenant has
-    used more than its share. ``priority`` 1 goes first.
+    It waits for ``segment`` and runs to exit ``last`` at the deepest. ``exit`` is its best answer
+    so far (-1: none) with calibrated ``confidence``; ``threshold`` is the confidence at which its
+    plan stops earlier (None: none). ``floor`` is true if an answer before its plan's end breaks a
+    bound. ``deadline`` (seconds, the caller's clock; inf if none) is when its answer has to leave;
+    without one it has ``patience`` (seconds) before it goes first. ``joules_left`` is the rest of
+    its energy cap (inf if none). ``weight`` is its tenant's; ``behind`` is true while its tenant
+    has used more than its share. ``priority`` 1 goes first.
     """
 
     id: int
@@ -46,8 +46,8 @@ class Task:
 
     @property
     def due(self) -> float:
-        """Its deadline; without one, when it has waited long enough to go before those that have
-        later ones. Nothing is late that is done after it."""
+        """Its deadline; without one, when its patience has passed and it goes before later
+        deadlines. A task without a deadline is never late."""
         return self.deadline if self.deadline < inf else self.arrived + self.patience
 
     @property
@@ -66,14 +66,13 @@ class Key(NamedTuple):
 class Group(Protocol):
     """The waiting tasks of one key, in order of rank. Reading the first few is cheap.
 
-    The same object stands for its key, though it may be empty meanwhile, as long as its model is
-    there."""
+    One object represents its key as long as its model is there; it may be empty meanwhile."""
 
     @property
     def key(self) -> Key: ...
     @property
     def changes(self) -> int:
-        """How many tasks have come and gone: what was seen holds while this stands."""
+        """How many tasks have joined and left: what was read is valid while this is the same."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Task]: ...
@@ -88,7 +87,7 @@ class Group(Protocol):
 
 
 class ModelView(Protocol):
-    """What is known of one model, at the costs of the moment. Times in seconds, joules a task."""
+    """One model at the costs of the moment. Times in seconds, joules a task."""
 
     @property
     def exits(self) -> int: ...
@@ -98,8 +97,8 @@ class ModelView(Protocol):
     def accuracies(self) -> Sequence[float]: ...
     @property
     def slowdown_factor(self) -> float:
-        """How many times longer all takes now than on an idle device, for the lanes that are
-        busy; in all times but ``expected``."""
+        """How many times longer everything takes now than on an idle device, because of busy
+        lanes; it is part of all times but ``expected``."""
 
     def typical(self, first: int, last: int, batch: int) -> float:
         """The median time of segments ``first`` to ``last`` on a batch."""
@@ -115,7 +114,7 @@ class ModelView(Protocol):
         ``exit`` (-1: nothing is known of it yet), which is no later than ``target``."""
 
     def expected(self, task: Task) -> float:
-        """The time that a task takes alone up to its end, less where it may be confident before."""
+        """The time that a task takes alone up to its end, less if it may be confident before."""
 
 
 class Turn(NamedTuple):
@@ -123,8 +122,8 @@ class Turn(NamedTuple):
 
     ``run`` are tasks of one group to run as a batch (empty: nothing), ``answer`` tasks that end
     now with the answer they have, ``refuse`` tasks without one that are given up. With nothing
-    to run, ``wake`` (seconds, the caller's clock) is when to ask again though nothing happened.
-    All may be held back for a second on end, but not beyond the time when some task has to start.
+    to run, ``wake`` (seconds, the caller's clock) is when to choose again though nothing happened.
+    A policy may delay everything for a second, but not beyond the latest start of any task.
     """
 
     run: Sequence[Task] = ()
@@ -147,9 +146,9 @@ class PolicyCapabilities:
     """What a policy leaves to others: its attribute ``capabilities``, all of it without one.
 
     ``plans``: tasks stop by their plan and the exit policy. If not, they run to the deepest exit
-    unless the dispatch policy ends them before. ``admits``: requests that the load will not let
-    in time are refused at arrival. ``guards``: tasks that have an answer and cannot get a better
-    one in time are answered without asking.
+    unless the dispatch policy ends them before. ``admits``: requests that cannot be in time under
+    the load are refused at arrival. ``guards``: the scheduler answers tasks that have an answer
+    and cannot get a better one in time.
     """
 
     plans: bool = True
@@ -160,14 +159,14 @@ class PolicyCapabilities:
 class DispatchPolicy(Protocol):
     """Chooses which tasks run next. Pure: time and views are arguments.
 
-    It may keep state, learnt in ``ran`` and ``ended``. It cannot change a task. It may say in
-    an attribute ``capabilities`` what it does not want to be done for it.
+    It may keep state, learnt in ``ran`` and ``ended``. It cannot change a task. An attribute
+    ``capabilities`` may say what nobody should do for it.
     """
 
     name: str
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn: ...
 
     def ran(self, now: float, ran: Ran) -> None: ...

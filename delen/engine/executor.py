@@ -128,8 +128,7 @@ class Executor:
     def behind(self, tenants: Iterable[str]) -> set[str]:
         """Those of ``tenants`` that have used more than their share."""
         with self._lock:
-            now, shares = time.monotonic(), self._scheduler.shares
-            return {tenant for tenant in tenants if shares.is_behind(now, tenant)}
+            return self._scheduler.shares.behind(time.monotonic(), tenants)
 
     def seconds_ahead(
         self, model: Model, priority: int | None, tenant: str, deadline: float
@@ -251,7 +250,7 @@ class Executor:
         """What is done inside tells the dispatch policy of an end, which must not take long."""
         began = time.monotonic()
         yield
-        self._scheduler.telling_took(time.monotonic() - began)
+        self._scheduler.reporting_took(time.monotonic() - began)
 
     def _follow(self, decision: DispatchDecision, lane: int) -> None:
         for task in decision.overdue:

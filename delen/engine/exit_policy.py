@@ -8,7 +8,7 @@ import threading
 from delen.core.result import Reason
 from delen.engine.job import Job
 from delen.engine.observer import Observer
-from delen.scheduler.exit_guard import judge
+from delen.scheduler.exit_guard import guarded_decision
 
 log = logging.getLogger("delen.engine")
 
@@ -35,7 +35,7 @@ class ExitDecider:
             min(batch, model.figures.max_batch),
         )
         with self._asking:
-            decision, error = judge(model.policy, view)
+            decision, error = guarded_decision(model.policy, view)
         if error is not None:
             if model.name not in self._reported:
                 self._reported.add(model.name)

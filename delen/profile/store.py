@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from delen.bundle.manifest import PROFILES, Bundle
+from delen.core.atomic_file import write_atomically
 from delen.errors import ProfileError
 from delen.profile.profile import Device, Profile
 from delen.profile.reader import load_profile
@@ -56,10 +56,7 @@ def check_profile(profile: Profile, bundle: Bundle, device: Device | None) -> No
 
 def save_profile(profile: Profile, file: Path) -> None:
     """Write ``file`` whole or not at all. Raises ProfileError naming the file."""
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(profile.to_json())
-        temporary.replace(file)
+        write_atomically(file, profile.to_json())
     except OSError as error:
         raise ProfileError(f"{file} cannot be written: {error.strerror or error}") from error

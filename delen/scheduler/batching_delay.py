@@ -1,4 +1,4 @@
-"""How long a policy may hold back everything that waits."""
+"""How long a policy may delay everything that waits, so that a batch can grow."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from math import inf
 from delen.core.dispatch import Task
 from delen.scheduler.lazy_heap import LazyHeap
 
-LONGEST_HOLD = 1.0
-"""Seconds on end for which everything may be held back."""
+LONGEST_DELAY = 1.0
+"""Seconds for which everything may be delayed."""
 
 
-class Hold:
-    """Until when nothing has to run: some waiting task has to start then, or the hold is over.
+class BatchingDelay:
+    """Until when nothing has to run: then some waiting task has to start, or the delay is over.
 
     ``latest_start`` says when a task has to start to get an answer, or a better one, in time;
-    ``waiting`` are all that wait when it is made.
+    ``waiting`` are the tasks that wait now.
     """
 
     def __init__(self, latest_start: Callable[[Task], float], waiting: Iterable[Task]) -> None:
@@ -36,11 +36,11 @@ class Hold:
         self._starts.discard(id)
 
     def end(self) -> None:
-        """Something was done, or nothing waits any more."""
+        """Something ran or ended, or nothing waits any more."""
         self._since = None
 
     def until(self, now: float) -> float:
-        """When the hold that goes on, or begins ``now``, has to end; now or before: at once."""
+        """When the delay that goes on, or begins ``now``, has to end; at once if not after now."""
         if self._since is None:
             self._since = now
-        return min(self._since + LONGEST_HOLD, self._starts.first()[0])
+        return min(self._since + LONGEST_DELAY, self._starts.first()[0])

@@ -1,4 +1,4 @@
-"""Which tasks run which segment next, who is answered with what it has, and who has to wait."""
+"""Which tasks run which segment next, which are answered with what they have, and which wait."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from delen.core.dispatch import DispatchPolicy, Key, PolicyCapabilities, Ran, Task
 from delen.scheduler.backlog import Backlog
-from delen.scheduler.batching_delay import Hold
+from delen.scheduler.batching_delay import BatchingDelay
 from delen.scheduler.lanes import Batch, Lanes
 from delen.scheduler.lazy_heap import LazyHeap
 from delen.scheduler.model_view import ScheduledModel
-from delen.scheduler.policy_guard import ContainedPolicy, PolicyFailure
+from delen.scheduler.policy_guard import GuardedPolicy, PolicyFailure
 from delen.scheduler.queues import Groups, WaitingGroup
 from delen.scheduler.shares import Shares
 
@@ -23,11 +23,11 @@ from delen.scheduler.shares import Shares
 class DispatchDecision(NamedTuple):
     """What the driver is to do now.
 
-    Run ``run`` on a free lane and tell ``Scheduler.ran`` when it ended. Send out the answers that
-    ``answer`` (the policy wants it) and ``overdue`` (no better one could be had in time) have. Fail
-    ``refuse``, which have none, and those ``overdue`` ones that have none because their segment did
-    not come into memory in time. All but ``run`` have ended for the scheduler. Ask again at once if
-    ``again``, else at ``wake`` (seconds, the caller's clock) if nothing happened until then.
+    Run ``run`` on a free lane and report its end to ``Scheduler.ran``. Send the answers that
+    ``answer`` (by the policy) and ``overdue`` (no better one is possible in time) have. Fail
+    ``refuse``, which have none, and those ``overdue`` tasks that have none because their segment
+    was not in memory in time. All but ``run`` have ended for the scheduler. Call ``next`` again at
+    once if ``again``, else at ``wake`` (seconds, the caller's clock) if nothing happens until then.
     """
 
     run: Batch | None = None
@@ -50,14 +50,14 @@ _set = object.__setattr__
 """Policies cannot change a task, the scheduler can."""
 
 _PATIENCE = 5.0
-"""A task without a deadline waits for so many times the largest backlog. So what of it has waited
-that long takes no more than a fifth of the device from those that have one."""
+"""The patience of a task without a deadline, in times of the largest backlog. So tasks whose
+patience has passed take at most a fifth of the device from those that have a deadline."""
 
 
 @dataclass(slots=True, eq=False)
-class _Account:
-    """Device seconds of one task: expected when it came and booked on ``bucket``, used until now,
-    and still expected while it waits."""
+class _DeviceTime:
+    """Device seconds of one task: ``booked`` on ``bucket`` when it came, ``used`` so far, and still
+    expected while it is ``waiting``."""
 
     bucket: str
     booked: float
@@ -70,10 +70,10 @@ class Scheduler:
 
     A task is added once; then it waits (``add``, ``resume``) or runs (``next``, ``ran``) until
     it ends: in ``next``, or by ``end`` or ``remove``. At most ``lanes`` batches run at once; one
-    starts beside others only where that lets the device do more, and breaks no deadline of theirs
-    (Lanes.opens). While lanes are busy all figures are those of running beside them. ``default``
-    decides where ``policy`` fails. Times are in seconds on the caller's clock; one that falls is
-    taken to stand still.
+    starts beside others only if the device then does more, and no deadline of theirs is broken
+    (Lanes.opens). While lanes are busy all costs are those of running beside them. ``default``
+    decides where ``policy`` fails. Times are in seconds on the caller's clock; if it falls, the
+    scheduler's clock stands still.
     """
 
     def __init__(
@@ -85,16 +85,16 @@ class Scheduler:
         max_backlog: float = inf,
     ) -> None:
         self.shares = shares or Shares(lanes=lanes)
-        self._policy = ContainedPolicy(policy, default)
+        self._policy = GuardedPolicy(policy, default)
         self._lanes = Lanes(lanes)
         self._backlog = Backlog(max_backlog)
         self._patience = _PATIENCE * max_backlog
-        self._figures: dict[str, ScheduledModel] = {}
-        self._figures_view: Mapping[str, ScheduledModel] = MappingProxyType(self._figures)
+        self._models: dict[str, ScheduledModel] = {}
+        self._models_view: Mapping[str, ScheduledModel] = MappingProxyType(self._models)
         self._groups = Groups()
         self._start_by = LazyHeap()
-        self._hold: Hold | None = None
-        self._accounts: dict[int, _Account] = {}
+        self._delay: BatchingDelay | None = None
+        self._device_times: dict[int, _DeviceTime] = {}
         self._now = -inf
 
     def __len__(self) -> int:
@@ -117,7 +117,7 @@ class Scheduler:
 
     @property
     def busy(self) -> int:
-        """How many run."""
+        """How many batches run."""
         return self._lanes.busy
 
     @property
@@ -135,29 +135,29 @@ class Scheduler:
         return self._policy.failures
 
     def fetch_report(self) -> list[PolicyFailure]:
-        """What failed for the first time since the last call, to be logged."""
+        """The policies that failed for the first time since the last call, to be logged."""
         return self._policy.fetch_report()
 
     def decision_took(self, seconds: float) -> None:
-        """The last ``next`` took so long by a clock."""
+        """The last ``next`` took so many seconds."""
         self._policy.decision_took(seconds)
 
-    def telling_took(self, seconds: float) -> None:
-        """The last ``ran``, ``end`` or ``remove`` took so long by a clock."""
-        self._policy.telling_took(seconds)
+    def reporting_took(self, seconds: float) -> None:
+        """The last ``ran``, ``end`` or ``remove`` took so many seconds."""
+        self._policy.reporting_took(seconds)
 
-    def learn_model(self, name: str, figures: ScheduledModel) -> None:
-        """Take tasks of model ``name`` from now on."""
-        self._figures[name] = figures
+    def learn_model(self, name: str, view: ScheduledModel) -> None:
+        """Accept tasks of model ``name`` from now on."""
+        self._models[name] = view
 
     def forget_model(self, name: str) -> None:
-        """Take no more tasks of model ``name``, of which none may be left."""
-        del self._figures[name]
+        """Accept no more tasks of model ``name``; none may be left."""
+        del self._models[name]
         self._groups.forget(name)
 
     def keep_resident(self, name: str, depth: int) -> None:
-        """Only the first ``depth`` segments of model ``name`` are in memory from now on. Tasks
-        that wait for others are kept from the policy, and hold nobody up."""
+        """Only the first ``depth`` segments of model ``name`` are in memory from now on. The policy
+        does not see tasks that wait for other segments, and they delay no others."""
         self._groups.keep(name, depth)
 
     def parked(self, model: str) -> list[Task]:
@@ -165,10 +165,10 @@ class Scheduler:
         return self._groups.parked(model)
 
     def add(self, now: float, task: Task) -> None:
-        """Take a new task, which waits for its first segment."""
+        """Accept a new task, which waits for its first segment."""
         now = self._clock(now)
-        figures = self._figures[task.model]
-        work = figures.expected(task)
+        view = self._models[task.model]
+        work = view.expected(task)
         bucket, within, is_second = self.shares.take(now, task.tenant, work)
         if is_second:
             self._take_back_priorities(now)
@@ -176,8 +176,8 @@ class Scheduler:
         _set(task, "weight", self.shares.weight(task.tenant))
         _set(task, "priority", self.shares.priority(task.tenant, task.priority))
         _set(task, "patience", self._patience)
-        self._accounts[task.id] = _Account(bucket, work if within else 0.0)
-        self._queue(now, task, figures, work)
+        self._device_times[task.id] = _DeviceTime(bucket, work if within else 0.0)
+        self._queue(now, task, view, work)
 
     def resume(self, now: float, task: Task, confidence: float, joules_left: float = inf) -> None:
         """``task`` reached the exit of its segment, ``confidence`` sure, and goes on."""
@@ -186,8 +186,8 @@ class Scheduler:
         _set(task, "segment", task.segment + 1)
         _set(task, "confidence", confidence)
         _set(task, "joules_left", joules_left)
-        figures = self._figures[task.model]
-        self._queue(now, task, figures, figures.expected(task))
+        view = self._models[task.model]
+        self._queue(now, task, view, view.expected(task))
 
     def remove(self, now: float, id: int) -> Task:
         """End a waiting task: it was cancelled. KeyError if it does not wait."""
@@ -197,16 +197,16 @@ class Scheduler:
 
     def end(self, now: float, task: Task) -> None:
         """Forget ``task``, which does not wait: it was answered, or failed."""
-        account = self._accounts.pop(task.id)
-        if account.booked:
-            self.shares.settle(account.bucket, account.booked, account.used)
+        time = self._device_times.pop(task.id)
+        if time.booked:
+            self.shares.settle(time.bucket, time.booked, time.used)
         self._policy.ended(self._clock(now), task)
 
     def next(self, now: float) -> DispatchDecision:
-        """What is to happen now. To be asked whenever something happened."""
+        """What is to happen now. The driver calls it whenever something happened."""
         now = self._clock(now)
         groups, lanes = self._groups, self._lanes
-        if not groups.places:
+        if not groups.positions:
             return NOTHING
         if not lanes.opens(now):
             overdue, wake = self._overdue(now, lanes.next_end(now)) if self._start_by else ((), inf)
@@ -214,29 +214,31 @@ class Scheduler:
         overdue, wake = self._overdue(now, nextafter(now, -inf))
         if not groups.view:
             return DispatchDecision(None, (), overdue, (), wake)
-        to_run, to_answer, to_refuse, ask = self._policy.choose(
-            now, groups, self._figures_view, lanes.idle, self._hold_until
+        to_run, to_answer, to_refuse, policy_wake = self._policy.choose(
+            now, groups, self._models_view, lanes.idle, self._delay_until
         )
         run = self._start_tasks(now, to_run) if to_run else None
         answer = self._end_all(now, to_answer) if to_answer else ()
         refuse = self._end_all(now, to_refuse) if to_refuse else ()
         opens = lanes.opens(now)
         if run is None and not answer and not refuse:
-            ask = min(ask, self._hold_until())
+            policy_wake = min(policy_wake, self._delay_until())
         else:
-            ask = inf
-            if self._hold is not None:
-                self._hold.end()
+            policy_wake = inf
+            if self._delay is not None:
+                self._delay.end()
             if opens and groups.view:
                 return DispatchDecision(run, answer, overdue, refuse, now, again=True)
         if wake < inf:
             more, wake = self._overdue(now, now if opens else lanes.next_end(now))
             overdue += more
-        return DispatchDecision(run, answer, overdue, refuse, ask if ask < wake else wake)
+        if policy_wake < wake:
+            wake = policy_wake
+        return DispatchDecision(run, answer, overdue, refuse, wake)
 
-    def start_own(self, now: float, key: Key, figures: ScheduledModel) -> Batch:
+    def start_own(self, now: float, key: Key, view: ScheduledModel) -> Batch:
         """The driver runs the segment of ``key`` for itself, on one sample and one lane."""
-        return self._start(self._clock(now), key, (), figures)
+        return self._start(self._clock(now), key, (), view)
 
     def ran(
         self,
@@ -247,28 +249,28 @@ class Scheduler:
         joules: float | None = None,
     ) -> None:
         """``batch`` took a lane for ``seconds``, in which the segment itself took ``measured``
-        (None: that says nothing of it) and ``joules`` by the account (None: unknown). Its tasks
-        are to be resumed or ended one by one."""
+        (None: nothing can be learnt from it) and ``joules`` (None: unknown). The driver resumes or
+        ends its tasks one by one."""
         now = self._clock(now)
         self._lanes.end(now, batch)
         (model, segment), size = batch.key, len(batch.tasks)
-        figures = self._figures.get(model)
-        if measured is not None and figures is not None:
-            figures.learn(segment, size or 1, measured, joules, batch.spent)
+        view = self._models.get(model)
+        if measured is not None and view is not None:
+            view.learn(segment, size or 1, measured, joules, batch.spent)
         if self._lanes.count > 1:
-            self._tell_busy()
-        if figures is None or not size:
+            self._update_busy()
+        if view is None or not size:
             return
         each = seconds / size
-        alone = figures.typical(segment, segment, 1) / figures.slowdown_factor * figures.corun.gain
+        alone = view.typical(segment, segment, 1) / view.slowdown_factor * view.corun.gain
         self._backlog.ran(each / alone)
         for task in batch.tasks:
-            self._accounts[task.id].used += each
+            self._device_times[task.id].used += each
         self._policy.ran(now, Ran(batch.key, size, seconds, batch.predicted))
 
     def ahead(self, now: float, priority: int | None, tenant: str, deadline: float) -> float:
-        """Seconds until a new task with these properties can start, if no work is done before
-        that could be left out."""
+        """Seconds until a new task with these properties can start, if all optional work is left
+        out before."""
         now = self._clock(now)
         is_second, behind = self.shares.enter(now, tenant)
         if is_second:
@@ -282,20 +284,22 @@ class Scheduler:
         return before + self._lanes.wait(now)
 
     def backlog(self, now: float) -> float:
-        """Seconds until all that waits is done, if nothing more came."""
+        """Seconds until everything that waits is done, if nothing more came."""
         now = self._clock(now)
-        return self._backlog.seconds * self._backlog.pace(self._best_pace()) + self._lanes.wait(now)
+        return self._backlog.seconds * self._backlog.batching_factor(
+            self._best_factor()
+        ) + self._lanes.wait(now)
 
     def check_room(self, now: float, tenant: str) -> None:
-        """Overloaded if ``tenant``, or the names that share a bucket with it, have more work
-        waiting than their share of the largest backlog, with the time after which they have not."""
+        """Raises Overloaded, with the time until it ends, if ``tenant`` and the names that share
+        its bucket have more waiting work than their share of the largest backlog."""
         bucket = self.shares.bucket_of(tenant)
         share = self.shares.share_of_bucket(bucket)
         if self._backlog.is_over(bucket, share):
-            raise self._backlog.refusal(now, tenant, bucket, share, self._best_pace())
+            raise self._backlog.refusal(now, tenant, bucket, share, self._best_factor())
 
-    def _best_pace(self) -> float:
-        """Seconds in which a second of waiting work is done by the largest batches."""
+    def _best_factor(self) -> float:
+        """What waiting work takes in the largest batches, over what it takes alone."""
         groups = self._groups.view.values()
         waiting = sum(map(len, groups)) or 1
         return sum(len(group) * self._discount(group) for group in groups) / waiting
@@ -303,8 +307,8 @@ class Scheduler:
     def _discount(self, group: WaitingGroup) -> float:
         """What the tasks of ``group`` take in batches on all lanes, over what they take one by
         one alone."""
-        figures = self._figures[group.key.model]
-        return figures.discount(group.key.segment, len(group)) / figures.corun.gain
+        view = self._models[group.key.model]
+        return view.discount(group.key.segment, len(group)) / view.corun.gain
 
     def _clock(self, now: float) -> float:
         if now > self._now:
@@ -312,24 +316,24 @@ class Scheduler:
         return self._now
 
     def _take_back_priorities(self, now: float) -> None:
-        """An only tenant may have any priority, but not go on with it before others that came."""
+        """A tenant alone may have any priority, but loses it once others come."""
         for group in list(self._groups.view.values()):
-            figures = self._figures[group.key.model]
+            view = self._models[group.key.model]
             for task in list(group):
                 priority = self.shares.priority(task.tenant, task.priority)
                 if priority != task.priority:
                     self._unqueue(task.id)
                     _set(task, "priority", priority)
-                    self._queue(now, task, figures, figures.expected(task))
+                    self._queue(now, task, view, view.expected(task))
 
-    def _queue(self, now: float, task: Task, figures: ScheduledModel, work: float) -> None:
+    def _queue(self, now: float, task: Task, view: ScheduledModel, work: float) -> None:
         _set(task, "waiting_since", now)
-        self._groups.add(task, figures.mandatory(task, work))
-        account = self._accounts[task.id]
-        account.waiting = work
-        self._backlog.add(account.bucket, work)
-        if self._hold is not None:
-            self._hold.add(task)
+        self._groups.add(task, view.mandatory(task, work))
+        time = self._device_times[task.id]
+        time.waiting = work
+        self._backlog.add(time.bucket, work)
+        if self._delay is not None:
+            self._delay.add(task)
         if task.deadline < inf and (
             (task.exit >= 0 and self._policy.capabilities.guards)
             or self._groups.is_parked(task.model, task.segment)
@@ -338,52 +342,50 @@ class Scheduler:
 
     def _unqueue(self, id: int) -> Task:
         """Take task ``id`` out of all queues; KeyError if it does not wait."""
-        task, account = self._groups.take(id), self._accounts[id]
-        self._backlog.remove(account.bucket, account.waiting)
+        task, time = self._groups.take(id), self._device_times[id]
+        self._backlog.remove(time.bucket, time.waiting)
         self._start_by.discard(id)
-        if self._hold is not None:
-            self._hold.discard(id)
+        if self._delay is not None:
+            self._delay.discard(id)
             if not self._groups.view:
-                self._hold.end()
+                self._delay.end()
         return task
 
     def _latest_start(self, task: Task) -> float:
         """When ``task`` has to start to get its next answer by its deadline."""
-        figures = self._figures[task.model]
-        return task.deadline - figures.latency_upper(task.segment, figures.next_useful(task), 1)
+        view = self._models[task.model]
+        return task.deadline - view.latency_upper(task.segment, view.next_useful(task), 1)
 
-    def _hold_until(self) -> float:
-        """When something has to run. Kept from the first hold on: most policies hold nothing."""
-        if self._hold is None:
+    def _delay_until(self) -> float:
+        """When something has to run. Kept from the first delay on: most policies delay nothing."""
+        if self._delay is None:
             waiting = chain.from_iterable(self._groups.view.values())
-            self._hold = Hold(self._latest_start, waiting)
-        return self._hold.until(self._now)
+            self._delay = BatchingDelay(self._latest_start, waiting)
+        return self._delay.until(self._now)
 
     def _start_tasks(self, now: float, chosen: Sequence[Task]) -> Batch:
-        key = self._groups.places[chosen[0].id].group.key
+        key = self._groups.positions[chosen[0].id].group.key
         tasks = tuple([self._unqueue(task.id) for task in chosen])
-        return self._start(now, key, tasks, self._figures[key.model])
+        return self._start(now, key, tasks, self._models[key.model])
 
-    def _start(
-        self, now: float, key: Key, tasks: tuple[Task, ...], figures: ScheduledModel
-    ) -> Batch:
-        batch = self._lanes.start(now, key, tasks, figures)
+    def _start(self, now: float, key: Key, tasks: tuple[Task, ...], view: ScheduledModel) -> Batch:
+        batch = self._lanes.start(now, key, tasks, view)
         if self._lanes.count > 1:
-            self._tell_busy()
+            self._update_busy()
         return batch
 
-    def _tell_busy(self) -> None:
-        """Let figures be of what starts now, beside what runs."""
+    def _update_busy(self) -> None:
+        """Predict costs from now on beside the batches that run."""
         others = min(self._lanes.busy, self._lanes.count - 1)
-        for figures in self._figures.values():
-            figures.run_beside(others)
+        for view in self._models.values():
+            view.run_beside(others)
 
     def _end_all(self, now: float, tasks: Sequence[Task]) -> tuple[Task, ...]:
         return tuple([self.remove(now, id) for id in [task.id for task in tasks]])
 
     def _overdue(self, now: float, start: float) -> tuple[tuple[Task, ...], float]:
         """End the tasks that get no answer, or no better one, in time if they start after
-        ``start``; and say when the next one is too late (inf: never)."""
+        ``start``; also return when the next one is overdue (inf: never)."""
         soonest, id = self._start_by.first()
         if soonest > start:
             return (), soonest

@@ -1,4 +1,4 @@
-"""What a confidence at one exit says of every later exit, looked up in a table."""
+"""The expected accuracy of every later exit, given the confidence at one, in a table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from delen.bundle.calibration import Calibration
 
 STEPS = 1024
-"""Confidences are told apart in so many steps."""
+"""Confidences are distinguished in so many steps."""
 
 _EDGE = 1e-3
 _ROUNDS = 50
@@ -16,11 +16,11 @@ _CLOSE = 1e-9
 
 
 class ExitForecast:
-    """Expected accuracy of every exit given the confidence at one before it, or at itself.
+    """Expected accuracy of every exit given the confidence at an earlier one, or at itself.
 
     From the calibration table, by Platt's two-parameter logistic curve (1999) over the log odds of
-    the confidence. Bins would be exact in the limit, but what matters is a difference of a few
-    tenths of a point between two exits, which bins of a few hundred samples drown in noise.
+    the confidence. Bins would be exact in the limit. What matters is a difference of a few tenths
+    of a point between two exits, and bins of a few hundred samples are noisier than that.
     """
 
     def __init__(self, calibration: Calibration) -> None:
@@ -34,13 +34,15 @@ class ExitForecast:
             self._curves.append([_logistic(fit[0] + fit[1] * grid).tolist() for fit in fits])
 
     def accuracy(self, exit: int, confidence: float, target: int) -> float:
-        """Of exit ``target`` for a task that was ``confidence`` sure at ``exit`` (-1: none).
+        """The accuracy of exit ``target`` for a task with ``confidence`` at ``exit`` (-1: none).
 
         ValueError where ``target`` comes before ``exit``."""
         if exit < 0:
             return self._before[target]
         if target < exit:
-            raise ValueError(f"exit {exit} says nothing of exit {target}, which came before it")
+            raise ValueError(
+                f"exit {target} comes before exit {exit}, whose confidence says nothing of it"
+            )
         return self._curves[exit][target - exit][round(confidence * STEPS)]
 
 
@@ -80,7 +82,7 @@ def _loss(
     correct: NDArray[np.bool_],
     prior: NDArray[np.float64],
 ) -> float:
-    """Minus the log of how likely ``fit`` is."""
+    """The negative log likelihood of ``fit``, with its prior."""
     value = fit @ features
     misfit = np.logaddexp(0.0, np.where(correct, -value, value)).sum()
     return float(misfit + ((fit - prior) ** 2).sum() / 2)

@@ -1,4 +1,4 @@
-"""An exit policy that cannot harm: where it fails, the default decides."""
+"""A guard around an exit policy: where it fails, the default decides."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _REASONS = frozenset((None, *get_args(Reason)))
 _DEFAULT = BoundsPolicy()
 
 
-def judge(policy: ExitPolicy, view: ExitView) -> tuple[Decision, BaseException | None]:
-    """What ``policy`` says; where it raises, or says what cannot be followed, what the default
-    says, and the error."""
+def guarded_decision(policy: ExitPolicy, view: ExitView) -> tuple[Decision, BaseException | None]:
+    """The decision of ``policy``; if it raises or decides what cannot be followed, the default's
+    decision and the error."""
     try:
         decision = policy.decide(view)
         _check(decision, view)
@@ -28,6 +28,6 @@ def judge(policy: ExitPolicy, view: ExitView) -> tuple[Decision, BaseException |
 def _check(decision: object, view: ExitView) -> None:
     """ValueError unless ``decision``, from a plug-in, can be followed."""
     if not isinstance(decision, Decision) or decision.reason not in _REASONS:
-        raise ValueError(f"the policy gave {decision!r}, which is no decision")
+        raise ValueError(f"the policy gave {decision!r}, which is not a decision")
     if decision.reason is None and view.next_exit is None:
         raise ValueError(f"the policy went on at exit {view.exit}, where the plan ends")

@@ -27,8 +27,8 @@ class ExitViewBuilder:
         energy: float | None,
         batch: int,
     ) -> ExitView:
-        """At ``exit``, ``elapsed`` seconds and ``energy`` joules after the request's arrival,
-        having run in a ``batch`` of so many."""
+        """The view at ``exit``, ``elapsed`` seconds and ``energy`` joules after the request's
+        arrival, after a run in a ``batch`` of that size."""
         costs = self._costs
         next_exit = self._useful.next(exit, plan.exit)
         time_to_next, energy_at_next = 0.0, energy

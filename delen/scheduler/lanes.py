@@ -1,4 +1,4 @@
-"""The batches that run now, at most one a lane: how far they are, and whether one more pays."""
+"""The batches that run now, at most one a lane: their progress, and whether one more pays."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from delen.profile.interference import ALONE, Interference
 from delen.scheduler.model_view import ScheduledModel
 
 _LEAST_GAIN = 1.05
-"""One more lane has to raise the work that is done by this factor."""
+"""The factor by which one more lane has to raise the work that is done."""
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
     """Tasks that run one segment together from ``began``; ``predicted`` seconds are typical.
 
-    It has no tasks where the driver runs the segment for itself. ``alone`` are the typical seconds
-    that were left of it, if no other lane is busy, when the last batch started or ended; ``late``
-    how many times as long they are at the quantile that plans use, and ``corun`` says how much
-    longer they take beside others. ``due`` are the times at which it has to end for its tasks,
-    ascending; ``spent[k]`` the seconds that it ran until then while k others did.
+    It has no tasks if the driver runs the segment for itself. When the last batch started or
+    ended, ``alone`` were the typical seconds left of it, if no other lane is busy. They are
+    ``upper_factor`` times as long at the quantile that plans use, and ``corun`` says how much
+    longer beside others. ``due`` are the times by which it has to end for its tasks, ascending;
+    ``spent[k]`` are the seconds that it ran until then beside k others.
     """
 
     key: Key
@@ -32,13 +32,13 @@ class Batch:
     predicted: float
     alone: float
     spent: list[float]
-    late: float = 1.0
+    upper_factor: float = 1.0
     corun: Interference = ALONE
     due: tuple[float, ...] = ()
 
 
 class Lanes:
-    """``count`` batches can run at once. The times that it is told may not fall."""
+    """``count`` batches can run at once. Times may not fall."""
 
     def __init__(self, count: int) -> None:
         if count < 1:
@@ -57,19 +57,15 @@ class Lanes:
     def idle(self) -> bool:
         return not self._running
 
-    def start(
-        self, now: float, key: Key, tasks: tuple[Task, ...], figures: ScheduledModel
-    ) -> Batch:
-        """Take a lane for ``tasks``; without any for one sample of the driver's own."""
+    def start(self, now: float, key: Key, tasks: tuple[Task, ...], view: ScheduledModel) -> Batch:
+        """Take a lane for ``tasks``; without any, for one sample of the driver's own."""
         segment, size = key.segment, len(tasks) or 1
-        typical = figures.typical(segment, segment, size)
-        batch = Batch(
-            key, tasks, now, typical, typical / figures.slowdown_factor, [0.0] * self.count
-        )
+        typical = view.typical(segment, segment, size)
+        batch = Batch(key, tasks, now, typical, typical / view.slowdown_factor, [0.0] * self.count)
         if self.count > 1:
-            batch.late = figures.latency_upper(segment, segment, size) / typical
-            batch.corun = figures.corun
-            batch.due = _due(tasks, figures)
+            batch.upper_factor = view.latency_upper(segment, segment, size) / typical
+            batch.corun = view.corun
+            batch.due = _due(tasks, view)
         self._advance(now)
         self._running.append(batch)
         self.free -= 1
@@ -82,8 +78,8 @@ class Lanes:
         self.free += 1
 
     def opens(self, now: float) -> bool:
-        """Whether a batch may start now: a lane is free, and either none is busy, or one more
-        lets the device do more and no running batch miss what it would keep without."""
+        """Whether a batch may start now: no lane is busy; or one is free, the device would do
+        more, and no running batch would miss a deadline that it keeps without."""
         running = self._running
         if not running:
             return True
@@ -95,7 +91,7 @@ class Lanes:
             if (others + 1) / beside < _LEAST_GAIN * others / before:
                 return False
             if batch.due:
-                left = max(0.0, batch.alone - passed / before) * batch.late
+                left = max(0.0, batch.alone - passed / before) * batch.upper_factor
                 first_kept = bisect_left(batch.due, now + left * before)
                 if first_kept < len(batch.due) and batch.due[first_kept] < now + left * beside:
                     return False
@@ -106,7 +102,7 @@ class Lanes:
         return 0.0 if self.opens(now) else self.next_end(now) - now
 
     def next_end(self, now: float) -> float:
-        """When the first of those that run is predicted to end, ``now`` if it should have."""
+        """When the first running batch is predicted to end, ``now`` if that has passed."""
         running = self._running
         if len(running) == 1:
             left = running[0].alone
@@ -117,7 +113,7 @@ class Lanes:
         return end if end > now else now
 
     def _advance(self, now: float) -> None:
-        """Take in that the batches that run went on until ``now``."""
+        """Advance the running batches to ``now``."""
         seconds, self._at = now - self._at, now
         if not seconds:
             return
@@ -127,14 +123,14 @@ class Lanes:
             batch.alone -= seconds / batch.corun.at(others)
 
 
-def _due(tasks: Iterable[Task], figures: ScheduledModel) -> tuple[float, ...]:
-    """By when a batch of ``tasks`` has to end for each that has a deadline, ascending; for one
-    with a floor early enough for the rest of its plan."""
+def _due(tasks: Iterable[Task], view: ScheduledModel) -> tuple[float, ...]:
+    """When a batch of ``tasks`` has to end for each that has a deadline, ascending; for a task
+    with a floor, early enough for the rest of its plan."""
     due = []
     for task in tasks:
         if task.deadline < inf:
             rest = 0.0
             if task.floor and task.segment < task.last:
-                rest = figures.latency_upper(task.segment + 1, task.last, 1)
+                rest = view.latency_upper(task.segment + 1, task.last, 1)
             due.append(task.deadline - rest)
     return tuple(sorted(due))

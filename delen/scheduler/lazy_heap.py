@@ -1,4 +1,4 @@
-"""Ids in ascending order of a value, from which those that left are dropped later."""
+"""Ids in ascending order of a value; discarded ids are dropped later."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from heapq import heapify, heappop, heappush
 from math import inf
 
 _SPARE = 64
-"""As many dead entries may be kept beside as many as there are live ones."""
+"""Dead entries that may be kept beyond as many as there are live ones."""
 
 _NONE = (inf, -1)
 
@@ -22,7 +22,7 @@ class LazyHeap:
         return len(self._values)
 
     def add(self, id: int, value: float) -> None:
-        """Take ``id`` at ``value``; what it had before counts no longer."""
+        """Add ``id`` at ``value``, which replaces the value that it had."""
         self._values[id] = value
         heappush(self._heap, (value, id))
         if len(self._heap) > 2 * len(self._values) + _SPARE:

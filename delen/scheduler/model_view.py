@@ -1,4 +1,4 @@
-"""What policies are told of one model: its costs of the moment and what its exits are worth."""
+"""What policies see of one model: its costs of the moment and the accuracy of its exits."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _KEPT = 16384
 class ScheduledModel:
     """The ModelView of a model with these ``costs``, which go on learning, and ``calibration``.
 
-    The network takes ``max_batch`` samples at once; batches are no larger than the profile knows
-    either. Where another profile comes to hold, all follows it. ``forecast`` is that of the
-    calibration, which may have been made before. ``typical``, ``latency_upper``, ``joules``,
-    ``learn`` and ``run_beside`` are those of ``costs``, ``accuracy_after`` is that of ``forecast``.
+    The network accepts ``max_batch`` samples at once; batches are also no larger than the profile
+    knows. When ``costs`` switch to another profile, everything follows it. ``forecast`` is made
+    from the calibration unless it is given. ``typical``, ``latency_upper``, ``joules``, ``learn``
+    and ``run_beside`` are those of ``costs``, ``accuracy_after`` is that of ``forecast``.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class ScheduledModel:
 
     @property
     def slowdown_factor(self) -> float:
-        """How many times longer all takes now than on an idle device, for the lanes that are
-        busy."""
+        """How many times longer everything takes now than on an idle device, because of busy
+        lanes."""
         return self._costs.slowdown_factor
 
     @property
@@ -72,7 +72,7 @@ class ScheduledModel:
         return task.last if later is None else later
 
     def discount(self, segment: int, waiting: int) -> float:
-        """What ``segment`` takes a task if so many wait and run in batches, over what it takes
+        """What ``segment`` takes for a task if ``waiting`` tasks run in batches, over what it takes
         alone."""
         key = (segment, min(waiting, self.max_batch))
         discount = self._discounts.get(key)
@@ -83,8 +83,8 @@ class ScheduledModel:
         return discount
 
     def mandatory(self, task: Task, expected: float) -> float:
-        """Device seconds of what cannot be left out of ``task``, which is ``expected`` to take so
-        many alone: its first answer, or all of it if it keeps a floor."""
+        """Device seconds of ``task`` that cannot be left out: its first answer, or, if it keeps a
+        floor, all the seconds that it is ``expected`` to take alone."""
         if task.floor:
             return expected
         if task.exit >= 0:
@@ -94,7 +94,7 @@ class ScheduledModel:
         return first + self._answer * costs.slowdown.mean
 
     def expected(self, task: Task) -> float:
-        """Device seconds that ``task`` takes alone until its answer is written, less where samples
+        """Device seconds that ``task`` takes alone until its answer is written, less if samples
         like it are confident before."""
         if self._costs.profile is not self._profile:
             self._follow_profile()
@@ -120,11 +120,11 @@ class ScheduledModel:
         )
 
     def _median(self, segment: int, batch: int) -> float:
-        """Seconds by the profile: the slowdown may change from one question to the next."""
+        """Seconds by the profile, without the slowdown, which may change at any time."""
         return self._profile.seconds(segment, batch, MEDIAN)
 
     def _follow_profile(self) -> None:
-        """Forget what was worked out from another profile than the one that now holds."""
+        """Forget what was computed from another profile than the present one."""
         self._profile = self._costs.profile
         self._max_batch = min(self._network_batch, self._profile.largest_batch)
         self._answer = self._profile.host_costs.answer

@@ -1,4 +1,4 @@
-"""Plans that were made before: those for the same bounds and the same depth in time."""
+"""Plans, kept for requests with the same bounds and the same depth in time."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _KEPT = 4096
 
 
 class Plans:
-    """The plans of one model. Those that keep their bounds are made once and then kept, since
-    of the moment they depend on the deepest exits in time and in memory, the energies, the
-    guarantee and the price of energy alone.
+    """The plans of one model. A plan that keeps its bounds is made once and kept: beside the bounds
+    it depends only on the deepest exits in time and in memory, the energies, the guarantee and the
+    price of energy.
     """
 
     def __init__(self, planner: Planner, costs: CostModel) -> None:

@@ -1,4 +1,4 @@
-"""Whether what a policy said can be followed."""
+"""Whether the turn of a policy can be followed."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ def check_turn(
     turn: object,
     now: float,
     groups: Groups,
-    figures: Mapping[str, ModelView],
+    models: Mapping[str, ModelView],
     must_wake: bool,
-    hold_until: Callable[[], float],
+    delay_until: Callable[[], float],
 ) -> Turn:
-    """``turn``, if it can be followed; ValueError saying why it cannot.
+    """``turn``, if it can be followed; ValueError says why it cannot.
 
-    ``must_wake`` is true where nothing else is going on that would lead to the next question.
-    ``hold_until`` says when something has to run.
+    ``must_wake`` is true if nothing else is going on that would lead to the next turn.
+    ``delay_until`` says when something has to run.
     """
     if not isinstance(turn, Turn):
-        raise ValueError(f"{turn!r} is no Turn")
+        raise ValueError(f"{turn!r} is not a Turn")
     run, answer, refuse, wake = turn
     for tasks in (run, answer, refuse):
         if not isinstance(tasks, _SEQUENCES):
             raise ValueError(f"it names tasks in a {type(tasks).__name__}, not in a list or tuple")
     named = [*run, *answer, *refuse]
     for task in named:
-        if not isinstance(task, Task) or task.id not in groups.places:
+        if not isinstance(task, Task) or task.id not in groups.positions:
             raise ValueError(f"it names {task!r}, which does not wait")
     if answer or refuse:
         _check_ends(answer, refuse)
@@ -41,9 +41,9 @@ def check_turn(
         if len(set(ids)) < len(ids):
             raise ValueError(f"it names a task twice among {ids}")
         if len(run) > 1:
-            _check_batch(run, groups, figures)
+            _check_batch(run, groups, models)
     elif not named:
-        _check_hold(wake, now, must_wake, hold_until)
+        _check_delay(wake, now, must_wake, delay_until)
     if isnan(wake):
         raise ValueError("wake is not a number")
     return turn
@@ -58,20 +58,22 @@ def _check_ends(answer: Sequence[Task], refuse: Sequence[Task]) -> None:
             raise ValueError(f"it refuses task {task.id}, which has an answer")
 
 
-def _check_batch(run: Sequence[Task], groups: Groups, figures: Mapping[str, ModelView]) -> None:
-    places = groups.places
-    group = places[run[0].id].group
+def _check_batch(run: Sequence[Task], groups: Groups, models: Mapping[str, ModelView]) -> None:
+    positions = groups.positions
+    group = positions[run[0].id].group
     for task in run[1:]:
-        if places[task.id].group is not group:
+        if positions[task.id].group is not group:
             raise ValueError("it runs tasks of several groups")
     model = group.key.model
-    limit = figures[model].max_batch
+    limit = models[model].max_batch
     if len(run) > limit:
         raise ValueError(f"it runs {len(run)} tasks; {model} takes {limit} at once")
 
 
-def _check_hold(wake: float, now: float, must_wake: bool, hold_until: Callable[[], float]) -> None:
+def _check_delay(
+    wake: float, now: float, must_wake: bool, delay_until: Callable[[], float]
+) -> None:
     if wake <= now or (must_wake and wake == inf):
         raise ValueError(f"it runs nothing until {wake}, and it is {now}")
-    if hold_until() <= now:
-        raise ValueError("it holds everything back though a task has to start or has waited long")
+    if delay_until() <= now:
+        raise ValueError("it delays everything though a task has to start or has waited long")

@@ -1,4 +1,4 @@
-"""A dispatch policy that cannot harm: what it raises or gets wrong, another one decides."""
+"""A guard around a dispatch policy: where the policy raises or errs, another one decides."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from delen.scheduler.policy_check import check_turn
 from delen.scheduler.queues import Groups
 
 BUDGET = 0.005
-"""Seconds that one decision may take, and so long may it take to be told of something."""
+"""Seconds that one decision, or one report to the policy, may take."""
 
 _STRIKES = 3.0
 _FORGIVEN = 0.99
-"""A policy is given up after it was slow so many times; each decision that is not lets a hundredth
-of that be forgotten, so that a machine that was busy for a moment is no reason."""
+"""A policy is given up after this many slow calls. Each decision that is not slow takes a hundredth
+off the count, so that a machine that was busy for a moment does no harm."""
 
 
 class InRank:
@@ -33,17 +33,17 @@ class InRank:
     name = "in_rank"
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
         lead = min((group.first(1)[0] for group in waiting.values()), key=lambda task: task.rank)
         group = waiting[Key(lead.model, lead.segment)]
-        return Turn(run=group.first(figures[lead.model].max_batch))
+        return Turn(run=group.first(models[lead.model].max_batch))
 
     def ran(self, now: float, ran: Ran) -> None:
-        """It learns nothing."""
+        """Learns nothing."""
 
     def ended(self, now: float, task: Task) -> None:
-        """Nor from this."""
+        """Forgets nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,12 @@ class PolicyFailure:
         return f"the dispatch policy {self.policy!r} failed in {self.call}(): {self.problem}"
 
 
-class ContainedPolicy:
-    """Asks ``policy``, and ``default`` where that fails; where that fails too, ``InRank``.
+class GuardedPolicy:
+    """Asks ``policy``; where it fails ``default``, and where that fails too ``InRank``.
 
-    Whatever they raise is contained, ``SystemExit`` as well; only a user's Ctrl-C is let through.
-    ``failures`` counts every failure. The first one of each policy is kept in ``report`` until it
-    is fetched, so that it can be logged once.
+    It catches whatever they raise, also ``SystemExit``, but not a user's Ctrl-C. ``failures``
+    counts every failure. ``fetch_report`` returns the first failure of each policy once, so that
+    it can be logged once.
     """
 
     def __init__(self, policy: DispatchPolicy, default: DispatchPolicy) -> None:
@@ -83,7 +83,7 @@ class ContainedPolicy:
 
     @property
     def name(self) -> str:
-        """Of the policy that is asked first."""
+        """The name of the policy that is asked first."""
         return str(getattr(self._policies[0], "name", type(self._policies[0]).__name__))
 
     @property
@@ -91,7 +91,7 @@ class ContainedPolicy:
         return self._capabilities
 
     def fetch_report(self) -> list[PolicyFailure]:
-        """What failed for the first time since the last call."""
+        """The policies that failed for the first time since the last call."""
         report, self._report = self._report, []
         return report
 
@@ -99,22 +99,22 @@ class ContainedPolicy:
         self,
         now: float,
         groups: Groups,
-        figures: Mapping[str, ModelView],
+        models: Mapping[str, ModelView],
         must_wake: bool,
-        hold_until: Callable[[], float],
+        delay_until: Callable[[], float],
     ) -> Turn:
-        """What is to happen; ``must_wake`` and ``hold_until`` are those of ``check_turn``."""
+        """The turn to take; ``must_wake`` and ``delay_until`` are as in ``check_turn``."""
         self._asked = True
         for policy in self._policies:
             try:
-                turn = policy.choose(now, groups.view, figures)
-                return check_turn(turn, now, groups, figures, must_wake, hold_until)
+                turn = policy.choose(now, groups.view, models)
+                return check_turn(turn, now, groups, models, must_wake, delay_until)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
                 self._failed(policy, "choose", error)
                 self._asked = False
-        return self._last_resort.choose(now, groups.view, figures)
+        return self._last_resort.choose(now, groups.view, models)
 
     def ran(self, now: float, ran: Ran) -> None:
         for policy in self._policies:
@@ -135,17 +135,17 @@ class ContainedPolicy:
                 self._failed(policy, "ended", error)
 
     def decision_took(self, seconds: float) -> None:
-        """The last ``choose`` took so long. After the third time that something took too long, the
-        policy is given up, and the default decides from then on."""
+        """The last ``choose`` took so many seconds. After the third slow call the policy is given
+        up, and the default decides from then on."""
         if seconds <= BUDGET:
             self._strikes *= _FORGIVEN
         elif self._asked:
             self._strike("choose", f"a decision took {1e3 * seconds:.3g} ms")
 
-    def telling_took(self, seconds: float) -> None:
-        """The last ``ran`` or ``ended`` took so long, which counts as much."""
+    def reporting_took(self, seconds: float) -> None:
+        """The last ``ran`` or ``ended`` took so many seconds, which counts as much."""
         if seconds > BUDGET:
-            self._strike("ran() or ended", f"to be told of an end took {1e3 * seconds:.3g} ms")
+            self._strike("ran() or ended", f"a report of an end took {1e3 * seconds:.3g} ms")
 
     def _strike(self, call: str, what: str) -> None:
         if len(self._policies) == 1:
@@ -154,7 +154,7 @@ class ContainedPolicy:
         if self._strikes < _STRIKES:
             self.failures += 1
             return
-        slow = f"{what}, more than {1e3 * BUDGET:g} ms again; it is asked no more"
+        slow = f"{what}, more than {1e3 * BUDGET:g} ms again; it is no longer asked"
         self._failed(self._policies[0], call, slow)
         self._strikes = 0.0
         self._capabilities = getattr(self._policies[1], "capabilities", PolicyCapabilities())

@@ -12,15 +12,14 @@ from delen.core.dispatch import Key, Task
 from delen.scheduler.lazy_heap import LazyHeap
 
 Rank = tuple[bool, int, float, float, int]
-"""That which a task had when it was added: nothing that happens to the task while it waits can put
-the order in disorder."""
+"""The rank that a task had when it was added: no later change of the task can break the order."""
 
 
 class WaitingGroup:
-    """A Group. Adding a task and taking one out is O(log n) and a move of the pointers behind,
-    which even for 10,000 tasks takes less than a tree would.
+    """A Group. Adding and removing a task is O(log n) and a move of the pointers behind it, which
+    takes less than a tree even for 10,000 tasks.
 
-    ``seconds`` is the device time that its tasks need, as it was told when they were added.
+    ``seconds`` is the device time that its tasks need, as of when they were added.
     """
 
     def __init__(self, key: Key) -> None:
@@ -44,7 +43,7 @@ class WaitingGroup:
     @property
     def oldest(self) -> Task:
         """The task that arrived first. LookupError without any."""
-        if self._by_age is None:  # kept from the first question on: not every policy asks
+        if self._by_age is None:  # kept from the first call on: few policies need it
             self._by_age = LazyHeap()
             for task in self._tasks:
                 self._by_age.add(task.id, task.arrived)
@@ -59,28 +58,28 @@ class WaitingGroup:
         return self._tasks[-1]
 
     def seconds_before(self, priority: int, behind: bool, due: float) -> float:
-        """Device time that the tasks need which rank before a new one with these properties."""
-        place = bisect_right(self._ranks, (behind, priority, due, inf))
-        return self.seconds * (place / len(self._tasks))
+        """Device time of the tasks that rank before a new one with these properties."""
+        position = bisect_right(self._ranks, (behind, priority, due, inf))
+        return self.seconds * (position / len(self._tasks))
 
-    def _add(self, task: Task, place: QueuePosition) -> None:
-        ranks, rank = self._ranks, place.rank
+    def _add(self, task: Task, position: QueuePosition) -> None:
+        ranks, rank = self._ranks, position.rank
         index = bisect_right(ranks, rank)
         ranks.insert(index, rank)
         self._tasks.insert(index, task)
         self.changes += 1
-        self.seconds += place.seconds
+        self.seconds += position.seconds
         if self._by_age is not None:
             self._by_age.add(task.id, task.arrived)
             self._aged[task.id] = task
 
-    def _take(self, place: QueuePosition) -> Task:
-        ranks, rank = self._ranks, place.rank
+    def _take(self, position: QueuePosition) -> Task:
+        ranks, rank = self._ranks, position.rank
         index = 0 if ranks[0] is rank else bisect_left(ranks, rank)
         del ranks[index]
         task = self._tasks.pop(index)
         self.changes += 1
-        self.seconds = self.seconds - place.seconds if ranks else 0.0
+        self.seconds = self.seconds - position.seconds if ranks else 0.0
         if self._by_age is not None:
             self._by_age.discard(task.id)
             del self._aged[task.id]
@@ -89,7 +88,7 @@ class WaitingGroup:
 
 @dataclass(slots=True, eq=False)
 class QueuePosition:
-    """Where a task waits."""
+    """The group and rank with which a task waits, and its device time."""
 
     group: WaitingGroup
     rank: Rank
@@ -97,11 +96,10 @@ class QueuePosition:
 
 
 class Groups:
-    """All groups, and where each task is.
+    """All groups, and where each task waits.
 
-    ``view`` is the policies': it leaves out those that are empty, and those whose segment is not in
-    memory now.
-    ``places`` are those of all tasks that wait, by id; both are for reading.
+    ``view`` is what policies see: it leaves out groups that are empty, and groups whose segment is
+    not in memory now. ``positions`` are those of all waiting tasks, by id. Both are for reading.
     """
 
     def __init__(self) -> None:
@@ -109,24 +107,24 @@ class Groups:
         self._groups: dict[Key, WaitingGroup] = {}
         self._parked: dict[Key, WaitingGroup] = {}
         self._depths: dict[str, int] = {}
-        self.places: dict[int, QueuePosition] = {}
+        self.positions: dict[int, QueuePosition] = {}
         self.view: Mapping[Key, WaitingGroup] = MappingProxyType(self._groups)
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.positions)
 
     def __contains__(self, id: int) -> bool:
-        return id in self.places
+        return id in self.positions
 
     def keep(self, model: str, depth: int) -> None:
-        """Of ``model``, only the first ``depth`` segments can run from now on."""
+        """Only the first ``depth`` segments of ``model`` can run from now on."""
         self._depths[model] = depth
         for groups in (self._groups, self._parked):
             for key in [key for key in groups if key.model == model]:
                 self._home(key)[key] = groups.pop(key)
 
     def forget(self, model: str) -> None:
-        """None of its tasks waits, and whatever is in memory of it, all its segments can run."""
+        """Drop ``model``, none of whose tasks waits; if it comes back, all its segments can run."""
         self._depths.pop(model, None)
         self._all = {key: group for key, group in self._all.items() if group.key.model != model}
 
@@ -143,22 +141,22 @@ class Groups:
 
     def add(self, task: Task, seconds: float) -> None:
         """Queue ``task``, which needs ``seconds`` of device time. ValueError if it waits."""
-        if task.id in self.places:
+        if task.id in self.positions:
             raise ValueError(f"task {task.id} waits already")
         model, segment = task.model, task.segment
         group = self._all.get((model, segment))
         if group is None:
             group = self._all[model, segment] = WaitingGroup(Key(model, segment))
-        place = self.places[task.id] = QueuePosition(group, task.rank, seconds)
-        group._add(task, place)
+        position = self.positions[task.id] = QueuePosition(group, task.rank, seconds)
+        group._add(task, position)
         if len(group._tasks) == 1:
             self._home(group.key)[group.key] = group
 
     def take(self, id: int) -> Task:
         """Take out a task; KeyError if it does not wait."""
-        place = self.places.pop(id)
-        group = place.group
-        task = group._take(place)
+        position = self.positions.pop(id)
+        group = position.group
+        task = group._take(position)
         if not group._tasks:
             del self._home(group.key)[group.key]
         return task

@@ -4,12 +4,13 @@ urgent its requests may be."""
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from math import inf
 from typing import NamedTuple
 
 from delen.core.bounds import DEFAULT_PRIORITY
+from delen.core.token_bucket import TokenBucket
 
 MEMORY = 10.0
 """A tenant counts for so many seconds after its last request; then the others share its part."""
@@ -38,14 +39,12 @@ REST = ""
 
 
 @dataclass(slots=True, eq=False)
-class _Bucket:
-    """``tokens`` are device seconds at the moment when the device's clock said ``filled``. It
-    ``is_new`` until a request is booked on it."""
+class _Bucket(TokenBucket):
+    """A tenant's device seconds. Its ``rate`` is the tenant's weight, its time the seconds dealt
+    out to each unit of weight. The tenant was last ``seen`` at a time on the caller's clock; the
+    bucket ``is_new`` until a request is booked on it."""
 
-    weight: float
-    tokens: float
-    filled: float
-    seen: float
+    seen: float = 0.0
     is_new: bool = True
 
 
@@ -111,8 +110,8 @@ class Shares:
         bucket = self._buckets.get(tenant)
         if bucket is not None:
             self._fill(bucket)
-            self._sum += self.weight(tenant) - bucket.weight
-            bucket.weight = self.weight(tenant)
+            self._sum += self.weight(tenant) - bucket.rate
+            bucket.rate = self.weight(tenant)
 
     def set_priority(self, tenant: str, priority: int | None) -> None:
         """From now on requests of ``tenant`` have ``priority`` if they name none, and no more
@@ -166,28 +165,34 @@ class Shares:
         self._meet(tenant, name)
         if bucket.is_new:
             bucket.is_new = False
-            bucket.tokens = max(bucket.tokens, min(self._depth(bucket), FEW * seconds))
+            bucket.tokens = max(bucket.tokens, min(self._depth(bucket, self._sum), FEW * seconds))
         within = bucket.tokens > 0 or len(self._buckets) == 1
         if within:  # excess costs nothing: nobody pays when it has gone
-            bucket.tokens -= seconds
+            bucket.spend(seconds)
         return Booking(name, within, is_second)
 
-    def is_behind(self, now: float, tenant: str) -> bool:
-        """Whether a request of ``tenant`` would be."""
-        self._advance(now)
-        bucket = self._buckets.get(self.bucket_of(tenant))
-        if bucket is None or len(self._buckets) == 1:
-            return False
-        if bucket.filled < self._dealt:
-            self._fill(bucket)
-        return bucket.tokens <= 0
+    def behind(self, now: float, tenants: Iterable[str]) -> set[str]:
+        """Those of ``tenants`` whose requests would be; asking changes nothing."""
+        present = [bucket for bucket in self._buckets.values() if now - bucket.seen <= MEMORY]
+        if len(present) < 2:
+            return set()
+        weights = sum(bucket.rate for bucket in present)
+        dealt = self._dealt + max(0.0, now - self._now) * self._lanes / self._sum
+        empty = set()
+        for bucket in present:
+            then = replace(bucket)
+            then.depth = then.most_debt = self._depth(then, weights)
+            then.fill(dealt)
+            if then.tokens <= 0:
+                empty.add(id(bucket))
+        return {name for name in tenants if id(self._buckets.get(self.bucket_of(name))) in empty}
 
     def settle(self, name: str, booked: float, used: float) -> None:
         """A request for which ``booked`` seconds were taken from the bucket ``name`` has ended and
         took ``used``."""
         bucket = self._buckets.get(name)
         if bucket is not None:
-            bucket.tokens += booked - used
+            bucket.spend(used - booked)
 
     def _enter(self, now: float, tenant: str) -> tuple[str, _Bucket, bool]:
         """The name of the bucket of ``tenant``, the bucket filled up to now, and whether it is the
@@ -224,8 +229,9 @@ class Shares:
         if bucket is None:
             weight = self.weight(name)
             self._sum += weight
-            bucket = self._buckets[name] = _Bucket(weight, 0.0, self._dealt, now)
-            bucket.tokens = START * self._depth(bucket)
+            bucket = _Bucket(weight, 0.0, 0.0, self._dealt, seen=now)
+            self._buckets[name] = bucket
+            bucket.tokens = START * self._depth(bucket, self._sum)
             if name != REST and name not in self._weights and name not in self._newcomers:
                 self._unconfirmed = name
         else:
@@ -237,25 +243,21 @@ class Shares:
 
     def _forget(self, name: str) -> None:
         del self._buckets[name]
-        self._sum = sum(bucket.weight for bucket in self._buckets.values())
+        self._sum = sum(bucket.rate for bucket in self._buckets.values())
         if name == REST:
             self._newcomers.clear()
         elif name == self._unconfirmed:
             self._unconfirmed = None
 
-    def _depth(self, bucket: _Bucket) -> float:
-        share = self._lanes * bucket.weight / self._sum
+    def _depth(self, bucket: _Bucket, weights: float) -> float:
+        share = self._lanes * bucket.rate / weights
         saved, few = BURST * share, REQUESTS * self._longest
         return saved if saved > few else few
 
     def _fill(self, bucket: _Bucket) -> None:
         """Debts are limited as savings are: nobody pays for long for the time when it was alone."""
-        depth, tokens = self._depth(bucket), bucket.tokens
-        if tokens < -depth:
-            tokens = -depth
-        tokens += bucket.weight * (self._dealt - bucket.filled)
-        bucket.tokens = tokens if tokens < depth else depth
-        bucket.filled = self._dealt
+        bucket.depth = bucket.most_debt = self._depth(bucket, self._sum)
+        bucket.fill(self._dealt)
 
     def _advance(self, now: float) -> None:
         """Deal out the seconds since the last call, and forget tenants that are long gone."""

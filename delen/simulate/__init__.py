@@ -1,1 +1,1 @@
-"""Traces, arrivals, populations and what nobody can beat: a device played on paper."""
+"""Plays traces on a simulated device: arrivals, populations, runs and their upper bound."""

@@ -1,4 +1,4 @@
-"""Apps: who sends the requests of a trace, and which bounds they ask."""
+"""Apps: who sends the requests of a trace, and with which bounds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Kind = Literal["poisson", "bursts", "cameras"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 FRAMES_PER_SECOND = 10.0
-"""Of one of the ``cameras``; their number makes up the rate."""
+"""The rate of one of the ``cameras``; their number makes up the rate of an app."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """Bounds that a part ``share`` of an app's requests asks; shares count against each other."""
+    """The bounds of a part of an app's requests; ``share`` is relative to those of other parts."""
 
     share: float
     bounds: Bounds
@@ -32,10 +32,10 @@ class Mixed:
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """A tenant ``name`` whose requests arrive by ``arrivals`` and ask bounds of ``mix``.
+    """A tenant ``name`` whose requests arrive by ``arrivals`` with bounds of ``mix``.
 
-    With ``streams``, so many sources of the app each send by ``arrivals``, as streams of their
-    own; those of two apps of one name are numbered on. Raises ValueError for a mix without a
+    With ``streams``, that many sources of the app each send by ``arrivals``, each as a stream of
+    its own; the streams of two apps of one name are numbered on. ValueError for a mix without a
     share above 0.
     """
 
@@ -62,8 +62,8 @@ class App:
 def draw(apps: Sequence[App], duration: float, seed: int) -> Requests:
     """The requests of all ``apps`` in ``duration`` seconds.
 
-    Each app draws from a generator of its own, so that an app's requests stay as they are when
-    another comes or goes behind it. Raises InvalidInput naming the field of an app that is wrong.
+    Each app draws from a generator of its own, so that an app's requests stay the same when
+    another is added or removed behind it. InvalidInput names the field of an app that is wrong.
     """
     kinds: list[Arrival] = []
     times, asked = [np.empty(0)], [np.empty(0, np.int64)]
@@ -89,34 +89,34 @@ def draw(apps: Sequence[App], duration: float, seed: int) -> Requests:
 
 
 def make_trace(apps: Sequence[App], duration: float, seed: int) -> Trace:
-    """The requests of all ``apps`` in ``duration`` seconds, as ``draw`` has them."""
+    """The requests of ``draw`` as a trace."""
     return Trace(tuple(draw(apps, duration, seed)))
 
 
 def latency_cap(point: OperatingPoint, factor: float = 3.0) -> Bounds:
-    """``factor`` times the latency of ``point``: room to queue, or less than it takes."""
+    """``factor`` times the latency of ``point``."""
     return Bounds(max_latency=factor * point.latency)
 
 
 def energy_cap(point: OperatingPoint, factor: float = 1.1) -> Bounds:
-    """``factor`` times the energy of ``point``; ValueError where that is unknown."""
+    """``factor`` times the energy of ``point``; ValueError if that is unknown."""
     if point.energy is None:
         raise ValueError(f"the energy of exit {point.exit} is unknown: no cap can be set from it")
     return Bounds(max_energy=factor * point.energy)
 
 
 def accuracy_floor(point: OperatingPoint, slack: float = 0.03) -> Bounds:
-    """The accuracy of ``point`` less ``slack``, which a guarantee needs."""
+    """The accuracy of ``point`` less the ``slack`` that a guarantee needs."""
     return Bounds(min_accuracy=max(0.0, point.accuracy - slack))
 
 
 def standard_mixes(points: Sequence[OperatingPoint]) -> tuple[tuple[Mixed, ...], ...]:
     """Ten mixes of bounds for the network with these exits as the planner sees them.
 
-    The first is the one of an only tenant and has some of all. Relative to the useful exits:
-    caps on latency at three and ten times an exit's, floors a little under an exit's accuracy,
-    caps on energy a little above an exit's, pairs of them, and none. Without known energies the
-    caps on energy are left out of the mixes, and latency takes their place.
+    The first, for a single tenant, has some of all. Relative to the useful exits: caps on latency
+    at three and ten times an exit's, floors a little below an exit's accuracy, caps on energy a
+    little above an exit's, pairs of them, and none. If energies are unknown, caps on latency
+    replace those on energy.
     """
     useful = [point for point in points if not point.dominated]
     first, middle, last = useful[0], useful[len(useful) // 2], useful[-1]
@@ -148,9 +148,9 @@ def standard_mixes(points: Sequence[OperatingPoint]) -> tuple[tuple[Mixed, ...],
 def standard_apps(
     count: int, rate: float, kind: Kind, points: Sequence[OperatingPoint]
 ) -> tuple[App, ...]:
-    """1 to 10 tenants that together send ``rate`` requests a second, all in the same ``kind``.
+    """1 to 10 tenants that together send ``rate`` requests a second, all of one ``kind``.
 
-    Each has one of ``standard_mixes``; a single one has them all.
+    Each has one of ``standard_mixes``; a single one has the first.
     """
     mixes = standard_mixes(points)
     if not 1 <= count <= len(mixes):

@@ -8,15 +8,14 @@ from math import inf
 from delen.simulate.trace import Arrival
 
 _STEPS = 100
-"""Progress is told so many times in a run."""
+"""How often a run reports its progress."""
 
 Progress = Callable[[int, int], None]
-"""Told how many requests of how many have come."""
+"""Called with how many requests have arrived, and how many there are."""
 
 
 class ArrivalStream:
-    """``arrivals``, each about the sample beside it in ``samples``; they are ``delay`` seconds on
-    their way to the device."""
+    """``arrivals`` with the ``samples`` that they are about, each ``delay`` seconds on its way."""
 
     def __init__(
         self,
@@ -32,10 +31,10 @@ class ArrivalStream:
         self._step = max(1, len(arrivals) // _STEPS)
         self._taken = 0
         self.next_at = self._when()
-        """When the next one is there, in seconds; inf if all have come."""
+        """When the next one arrives, in seconds; inf if all have."""
 
     def take(self) -> tuple[int, Arrival, int]:
-        """The next one: its row in the trace, what it asks, and its sample."""
+        """The next one: its row in the trace, the arrival, and its sample."""
         row = self._taken
         self._taken = taken = row + 1
         self.next_at = self._when()

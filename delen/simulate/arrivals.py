@@ -1,4 +1,4 @@
-"""When requests arrive: seeded generators of times, alike for every run of one seed."""
+"""When requests arrive: generators of times, the same in every run of one seed."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Bursts:
     """A Markov-modulated Poisson process of two states, calm and burst, in its stationary course.
 
     Bursts have ``peak`` times the mean rate, fill ``share`` of the time and last ``dwell`` seconds
-    on average; in between the rate is what leaves ``rate`` as the mean. Raises ValueError where
-    the bursts alone would bring more than all requests.
+    on average; in between the rate is what leaves ``rate`` as the mean. ValueError if the bursts
+    alone would have more than all requests.
     """
 
     rate: float
@@ -105,7 +105,7 @@ class Camera:
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """Poisson requests at a rate that follows a recording: ``record[i]`` from ``i * step`` seconds
-    on, from the start again after its end, scaled to the mean ``rate``."""
+    on, repeated after its end, scaled to the mean ``rate``."""
 
     rate: float
     record: tuple[float, ...]
@@ -128,10 +128,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Requests of ``inner`` while their app is there, ``start`` to ``end`` in seconds.
-
-    ``rate`` is the rate in the meantime.
-    """
+    """Requests of ``inner`` from ``start`` to ``end`` (s), at its rate meanwhile."""
 
     inner: Arrivals
     start: float

@@ -1,35 +1,50 @@
-"""A device as it is, which the scheduler does not know: noise and slow times."""
+"""The true device, which the scheduler does not know: noise and slow times."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delen.profile.profile import LEVELS, Profile, Quantiles
-from delen.simulate.upper_bound import Slow
 
 GRID = 1000
-"""Durations are drawn from so many quantiles."""
+"""How many quantiles durations are drawn from."""
 
 _DRAWN = 65536
 
 
 @dataclass(frozen=True, slots=True)
+class SlowSpan:
+    """Runs that begin from ``start`` to ``end`` (s) take ``factor`` (at least 1) times as long."""
+
+    start: float
+    end: float
+    factor: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end < inf or not 1 <= self.factor < inf:
+            raise ValueError(
+                f"{self.start}:{self.end}:{self.factor} must start at 0 s or later, end after "
+                "that, be slower by a factor of at least 1, and all of it be finite"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceSettings:
-    """``lanes`` batches run at once, each ``corun[k]`` times slower while k others run (for
-    more than are named, the last factor holds). ``slow``
-    are spans in which everything is slower, which must not overlap. ``network`` seconds pass from
-    a client to the device, and as many back. ``front`` are the seconds that the host takes to read
-    a request, and to send its answer, beside what profiles say, where it has nothing else to do;
-    ``crowded`` where it has (None: as many). So many ``readers`` do that. Without ``noise`` all
-    takes its median."""
+    """``lanes`` batches run at once, each ``corun[k]`` times slower while k others run; the last
+    factor also holds for more. ``slow`` are spans in which everything is slower; they must not
+    overlap. ``network`` seconds pass from a client to the device, and as many back. ``front`` are
+    the seconds that the host takes to read a request, and to send its answer, beside what profiles
+    say, on an idle host; ``crowded`` those on a busy one (None: the same). ``readers`` threads
+    read. Without ``noise`` everything takes its median."""
 
     lanes: int = 1
     corun: tuple[float, ...] = (1.0,)
-    slow: tuple[Slow, ...] = ()
+    slow: tuple[SlowSpan, ...] = ()
     network: float = 0.0
     front: tuple[float, float] = (0.0, 0.0)
     crowded: tuple[float, float] | None = None
@@ -50,8 +65,8 @@ class DeviceSettings:
 def durations(quantiles: Quantiles) -> NDArray[np.float64]:
     """GRID equally likely durations with these ``quantiles``, ascending, in seconds.
 
-    Linear between the known quantiles and, at the slope of the last two, beyond them. Below the
-    median, of which profiles say nothing, the mirror image in the logarithm.
+    Linear between the known quantiles and, at the slope of the last two, beyond them. Profiles say
+    nothing below the median, where it is the mirror image in the logarithm.
     """
     levels = (np.arange(GRID) + 0.5) / GRID
     known = [quantiles.at(level) for level in LEVELS]
@@ -64,7 +79,7 @@ def durations(quantiles: Quantiles) -> NDArray[np.float64]:
 
 
 class Noise:
-    """Draws of durations, the same for every run of one ``seed``."""
+    """Draws of durations, the same in every run of one ``seed``."""
 
     def __init__(self, seed: int, noise: bool) -> None:
         self._rng = np.random.default_rng(seed)
@@ -81,7 +96,7 @@ class Noise:
 
 
 class Device:
-    """Says how long each batch and each answer really takes."""
+    """How long each batch and each answer truly takes."""
 
     def __init__(
         self, profiles: Mapping[str, Profile], settings: DeviceSettings, seed: int

@@ -1,4 +1,4 @@
-"""What requests are about: a sample for each, drawn from the population of its model."""
+"""The samples of requests, drawn from the populations of their models."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from delen.simulate.trace import Trace
 def draw_samples(
     trace: Trace, models: Mapping[str, SimulatedModel], default: str, seed: int
 ) -> array[int]:
-    """The sample that each request is about, the same in every run of one seed.
+    """The sample of each request, the same in every run of one seed.
 
-    ModelNotFound naming a model that is not among ``models``.
+    ModelNotFound names a model that is not among ``models``.
     """
     asked = [arrival.model or default for arrival in trace]
     samples = np.empty(len(asked), np.int64)

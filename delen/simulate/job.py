@@ -14,9 +14,9 @@ from delen.simulate.trace import Arrival
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A request that was admitted. ``confidence`` and ``correct`` are what each exit would say of
-    its sample, and whether it would be right. It has taken ``seconds`` of the device until now,
-    and ``joules`` (None: unknown)."""
+    """A request that was admitted. ``confidence`` and ``correct`` say how confident each exit would
+    be about its sample, and whether it would be right. It has taken ``seconds`` of the device so
+    far, and ``joules`` (None: unknown)."""
 
     arrival: Arrival
     model: ModelInPlay
@@ -27,7 +27,7 @@ class Job:
     joules: float | None = 0.0
 
     def task(self, id: int, deadline: float, priority: int) -> Task:
-        """What scheduling knows of it when it comes."""
+        """The task that the scheduler gets when it arrives."""
         plan = self.plan
         return Task(
             id=id,
@@ -44,20 +44,20 @@ class Job:
         )
 
     def spend(self, seconds: float, joules: float | None) -> None:
-        """Its part of a batch that ran."""
+        """Add its part of a batch that ran."""
         self.seconds += seconds
         self.joules = None if self.joules is None or joules is None else self.joules + joules
 
     @property
     def joules_left(self) -> float:
-        """Of its energy cap; inf where there is none, or nobody knows."""
+        """The rest of its energy cap; inf if it has none, or its energy is unknown."""
         cap = self.arrival.bounds.max_energy
         return inf if cap is None or self.joules is None else cap - self.joules
 
     def stops(self, exit: int, elapsed: float, batch: int) -> bool:
         """Whether the exit policy stops it at ``exit``, ``elapsed`` seconds after its arrival and
-        having run in a ``batch`` of so many."""
-        view = self.model.views.at(
+        after a run in a ``batch`` of that size."""
+        view = self.model.exit_views.at(
             exit, self.confidence[exit], self.arrival.bounds, self.plan, elapsed, self.joules, batch
         )
         return self.model.decide(view).stop

@@ -1,4 +1,4 @@
-"""Models to simulate: of a bundle with a profile of it, or of a profile alone."""
+"""Models to simulate: from a bundle with a profile of it, or from a profile alone."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from delen.bundle.manifest import PROFILES, Bundle
 from delen.errors import ConfigError, ProfileError
 from delen.profile.profile import Profile
 from delen.profile.reader import load_profile
-from delen.simulate.energy_account import PaperAccount
 from delen.simulate.model import SimulatedModel
 from delen.simulate.population import Population, synthetic
+from delen.simulate.profiled_energy import ProfiledEnergy
 from policies.exit.bounds import ExitPolicy
 from policies.plan.planner import Planner, PlannerSettings
 
 SAMPLES = 5000
-"""Of the population that is made up for a profile alone."""
+"""How many samples the synthetic population of a profile alone has."""
 
 
 def of_bundle(
@@ -35,7 +35,7 @@ def of_bundle(
     return SimulatedModel(
         name=bundle.name,
         profile=profile,
-        account=PaperAccount(watts_per_core),
+        energy=ProfiledEnergy(watts_per_core),
         level=level,
         calibration=bundle.calibration,
         planner=Planner(bundle.calibration, planner, policy.by_threshold),
@@ -53,7 +53,7 @@ def of_profile(
     level: float,
     seed: int,
 ) -> SimulatedModel:
-    """A network of which only ``profile`` is known; its samples are made up from ``seed``.
+    """A network for which only ``profile`` is known; its samples are synthetic, from ``seed``.
 
     ProfileError if the profile does not say how accurate the exits are.
     """
@@ -66,7 +66,7 @@ def of_profile(
     return SimulatedModel(
         name=profile.model,
         profile=profile,
-        account=PaperAccount(None),
+        energy=ProfiledEnergy(None),
         level=level,
         calibration=calibration,
         planner=Planner(calibration, planner, policy.by_threshold),
@@ -78,9 +78,9 @@ def of_profile(
 
 
 def profile_of(bundle: Bundle, state: Path) -> Profile:
-    """The one profile of ``bundle`` under the ``state`` folder or beside it.
+    """The only profile of ``bundle`` in the ``state`` folder or in the bundle.
 
-    ConfigError where there is none, or several.
+    ConfigError if there are none or several.
     """
     folder = f"{bundle.name}-{bundle.digest[:12]}"
     files = [

@@ -1,4 +1,4 @@
-"""A model as it is simulated: what plans and decides for it, and what its exits really answer."""
+"""A simulated model: what plans and decides for it, and what its exits truly answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from delen.profile.cost_model import CostModel
 from delen.profile.energy_account import EnergyAccount
 from delen.profile.profile import HostCosts, Profile, SegmentCost
 from delen.scheduler.exit_forecast import ExitForecast
-from delen.scheduler.exit_guard import judge
+from delen.scheduler.exit_guard import guarded_decision
 from delen.scheduler.exit_view import ExitViewBuilder
 from delen.scheduler.model_view import ScheduledModel
 from delen.scheduler.plan_cache import Plans
@@ -25,13 +25,13 @@ class SimulatedModel:
     """``calibration`` is what ``planner`` was made from; requests draw from ``population``.
 
     ``level`` is the quantile at which latencies are predicted; ``macs`` are cumulative
-    multiply-adds of the exits, 0 where unknown. ``become`` is the profile that is right now, where
-    the device has drifted away from ``profile``, by which everything is planned.
+    multiply-adds of the exits, 0 if unknown. Everything is planned by ``profile``; ``become`` is
+    the true profile if the device has drifted away from it.
     """
 
     name: str
     profile: Profile
-    account: EnergyAccount
+    energy: EnergyAccount
     level: float
     calibration: Calibration
     planner: Planner
@@ -47,54 +47,55 @@ class SimulatedModel:
 
     @property
     def host(self) -> HostCosts:
-        """What serving takes beside the segments; nothing where the profile does not know it."""
+        """What serving takes beside the segments; nothing if the profile does not know it."""
         return (self.become or self.profile).host_costs
+
+    def costs(self, lanes: int = 1) -> CostModel:
+        """Predicted costs by ``profile``, before anything is learnt."""
+        return CostModel(self.profile, self.energy, self.level, lanes)
 
     @property
     def actual(self) -> Profile:
-        """What segments really take while requests come and go."""
+        """What segments truly take while requests are served."""
         return (self.become or self.profile).as_served()
 
 
 class ModelInPlay:
-    """What one run on a device with ``lanes`` knows and learns of a model. All of it starts afresh
-    with every run."""
+    """What one run on a device with ``lanes`` knows and learns of a model."""
 
     def __init__(self, model: SimulatedModel, lanes: int = 1) -> None:
         self.name = model.name
         self.host = model.host
-        self._account = model.account
+        self._energy = model.energy
         self._usual: dict[tuple[int, int], tuple[SegmentCost, float]] = {}
         self._policy = model.policy
-        self.costs = CostModel(model.profile, model.account, model.level, lanes)
+        self.costs = model.costs(lanes)
         self.plans = Plans(model.planner, self.costs)
-        self.views = ExitViewBuilder(model.planner, self.costs, model.macs)
-        self.figures = ScheduledModel(
-            self.costs, model.calibration, model.max_batch, model.forecast
-        )
+        self.exit_views = ExitViewBuilder(model.planner, self.costs, model.macs)
+        self.view = ScheduledModel(self.costs, model.calibration, model.max_batch, model.forecast)
         self.exits = model.population.exits
         self.confidence: list[list[float]] = model.population.confidence.tolist()
         self.correct: list[list[bool]] = model.population.correct.tolist()
         self.failures = 0
         """How often the exit policy failed."""
         self.failure: str | None = None
-        """The first time, in words."""
+        """The first failure, in words."""
 
     def spent(self, segment: int, batch: int, seconds: float) -> float | None:
         """Joules of one sample of a ``batch`` that took ``seconds`` in ``segment``; None if
-        unknown. Where they are made of processor time, a slow run takes more of them."""
+        unknown. If they are made from processor time, a slow run takes more."""
         usual = self._usual.get((segment, batch))
         if usual is None:
             cost = self.costs.cost(segment, batch)
             usual = cost, float(durations(cost.latency).mean())
             self._usual[segment, batch] = usual
         cost, mean = usual
-        joules = self._account.predict(cost, cost.processor * seconds / mean)
-        return None if joules is None else joules * self._account.factor(segment) / batch
+        joules = self._energy.predict(cost, cost.processor * seconds / mean)
+        return None if joules is None else joules * self._energy.factor(segment) / batch
 
     def decide(self, view: ExitView) -> Decision:
-        """What the exit policy says, the default where it fails."""
-        decision, error = judge(self._policy, view)
+        """The decision of the exit policy; the default's if it fails."""
+        decision, error = guarded_decision(self._policy, view)
         if error is not None:
             self.failures += 1
             problem = f"{type(error).__name__}: {error}"

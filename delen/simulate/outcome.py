@@ -1,4 +1,4 @@
-"""What became of each request of a run, as columns."""
+"""The outcome of each request of a run, as columns."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 
 class Fate(IntEnum):
-    """How a request ended: with an answer; refused for its bounds; refused for the load, when it
-    came or while it waited; or given up by its client."""
+    """How a request ended: with an answer; refused for its bounds; refused for the load, at its
+    arrival or while it waited; or given up by its client."""
 
     ANSWERED = 0
     INFEASIBLE = 1
@@ -22,23 +22,21 @@ class Fate(IntEnum):
 _WHOLE = (
     "policy", "exits", "tenants", "decision_seconds", "policy_failures", "failures", "slowdown"
 )  # fmt: skip
-"""What is of the whole run, and no column."""
+"""The fields that describe the whole run and are not columns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcomes:
     """One row a request, in the order of the trace.
 
-    ``tenant`` are indices of ``tenants``, ``fate`` values of Fate. Only rows that were answered
-    say at which ``exit`` (else -1) and after how many seconds of ``latency``. ``correct`` is 1 for
-    a right answer and 0 for a wrong one or none; between them where only its chance is known, and
-    NaN where it cannot be judged.
-    ``energy`` (joules, NaN where unknown) and ``seconds`` of the device are what was spent on it,
-    answered or not. ``missed_latency``, ``missed_accuracy`` and ``missed_energy``: an answer, but
-    not within that bound. ``ended`` is when it was answered or refused. The policies failed
-    ``policy_failures`` times; ``failures`` are the first ones, in words. ``slowdown`` is how many
-    times longer than profiled segments were believed to take, on average over batches; None if
-    unknown.
+    ``tenant`` are indices of ``tenants``, ``fate`` values of Fate. Only answered rows have an
+    ``exit`` (else -1) and a ``latency`` in seconds. ``correct`` is 1 for a right answer and 0 for a
+    wrong one or none; between them if only its probability is known, NaN if that is unknown, too.
+    ``energy`` (joules, NaN if unknown) and ``seconds`` of the device were spent on it, answered or
+    not. ``missed_latency``, ``missed_accuracy`` and ``missed_energy``: an answer outside that
+    bound. ``ended`` is when it was answered or refused. The policies failed ``policy_failures``
+    times; ``failures`` are the first failures, in words. ``slowdown`` is how many times longer than
+    profiled segments were believed to take, on average over batches; None if unknown.
     """
 
     policy: str
@@ -71,17 +69,17 @@ class Outcomes:
 
     @property
     def missed(self) -> NDArray[np.bool_]:
-        """Answered, but with a bound not kept."""
+        """Answered outside a bound."""
         return self.missed_latency | self.missed_accuracy | self.missed_energy
 
     @property
     def effective(self) -> NDArray[np.float64]:
-        """``correct`` where all bounds were kept, else 0; NaN where it cannot be judged."""
+        """``correct`` if all bounds were kept, else 0; NaN if it is unknown."""
         effective: NDArray[np.float64] = self.correct * ~self.missed
         return effective
 
     def __getitem__(self, rows: NDArray[np.bool_]) -> Outcomes:
-        """The requests of which ``rows`` (bool ``[requests]``) is true."""
+        """The requests whose ``rows`` (bool ``[requests]``) are true."""
         columns = {name: getattr(self, name)[rows] for name in self.__slots__ if name not in _WHOLE}
         return Outcomes(
             policy=self.policy,

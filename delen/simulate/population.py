@@ -75,8 +75,8 @@ class Population:
 def synthetic(
     accuracies: tuple[float, ...], samples: int, seed: int, difficulty: float = SHARED_DIFFICULTY
 ) -> Population:
-    """A population with ``accuracies`` (rounded to whole samples) for a network of which no more
-    is known.
+    """A population with ``accuracies`` (rounded to whole samples), for a network of which only
+    these are known.
 
     A one-factor Gaussian copula. Sample i has a difficulty ``z_i``, and is as hard for exit k as
     ``h_ik = sqrt(difficulty) z_i + sqrt(1 - difficulty) e_ik``, all standard normal; exit k is
@@ -87,9 +87,9 @@ def synthetic(
     ``e_ik`` and noise, standard normal in sum, and has correlation EVIDENCE with ``h_ik``. Given
     ``v_ik``, ``h_ik`` is normal with mean ``EVIDENCE v_ik`` and variance ``1 - EVIDENCE^2``: the
     confidence is the probability that it lies below the exit's limit, and therefore calibrated.
-    Exits see little of what is theirs alone, and SHARED_NOISE of their noise's variance is the
-    sample's: else the most confident of several exits would be right much more often than the last
-    one, which it is not in the shipped networks.
+    Exits see little of what is theirs alone, and they share SHARED_NOISE of their noise's variance.
+    Otherwise the most confident of several exits would be right much more often than the last one,
+    which is not the case in the shipped networks.
 
     Raises ValueError for an accuracy that leaves no sample right, or none wrong.
     """

@@ -1,4 +1,4 @@
-"""Many requests as columns: what apps ask, before it is a trace or a file."""
+"""Many requests as columns: what apps ask for, before it is a trace or a file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _CHUNK = 20_000
 _NOBODY = Options().tenant
 
 Progress = Callable[[int, int], None]
-"""Called with how many are done, and how many there are."""
+"""Called with how many requests are written, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Requests:
-    """Request ``i`` arrives at ``times[i]`` seconds and is like ``kinds[asked[i]]`` in all else.
+    """Request ``i`` arrives at ``times[i]`` seconds, with all else as in ``kinds[asked[i]]``.
 
     ``times`` ascend: float64 ``[requests]``; ``asked``: integers ``[requests]``.
     """
@@ -48,10 +48,9 @@ class Requests:
         return dict(counts)
 
     def write(self, file: Path, progress: Progress | None = None) -> None:
-        """Write a trace that ``read_trace`` gives back exactly, a part at a time.
+        """Write a trace that ``read_trace`` reads back exactly, a part at a time.
 
-        Columns in which nothing is set are left out. Raises OSError where ``file`` cannot be
-        written.
+        Columns in which nothing is set are left out. Raises OSError if ``file`` cannot be written.
         """
         rows = [_fields(kind) for kind in self.kinds]
         present = [row for row, count in zip(rows, self._by_kind(), strict=True) if count]
@@ -73,7 +72,7 @@ class Requests:
 
 
 def _fields(kind: Arrival) -> tuple[str, ...]:
-    """Of COLUMNS but the time. Names need no quotes, by what ``check_name`` lets through."""
+    """The fields of COLUMNS but the time. ``check_name`` allows no name that needs quotes."""
     bounds = kind.bounds
     return (
         "" if kind.tenant == _NOBODY else kind.tenant,

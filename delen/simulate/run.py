@@ -1,5 +1,5 @@
-"""Plays a trace on a device that is not there: the scheduler, planner and policies of the daemon,
-driven by events instead of a clock."""
+"""Plays a trace on a simulated device: the daemon's scheduler, planner and policies, driven by
+events instead of a clock."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from delen.simulate.job import Job
 from delen.simulate.model import ModelInPlay, SimulatedModel
 from delen.simulate.outcome import Fate, Outcomes
 from delen.simulate.running_batches import RunningBatches
-from delen.simulate.tally import Ledger
+from delen.simulate.tally import Tally
 from delen.simulate.trace import Arrival, Trace
 
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """``weights`` are tenants' (1 where not named), ``priorities`` the most urgent ones that they
-    may have beside others. ``max_backlog`` is the waiting work in seconds
-    beyond which requests are refused, in the proportion of the tenants' shares."""
+    """``weights`` are the tenants' (1 if not named), ``priorities`` the most urgent ones that they
+    may have beside others. ``max_backlog`` is the waiting work in seconds beyond which requests are
+    refused, in proportion to the tenants' shares."""
 
     device: DeviceSettings = field(default_factory=DeviceSettings)
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -48,18 +48,17 @@ def run(
     settings: RunSettings,
     progress: Progress | None = None,
 ) -> Outcomes:
-    """What becomes of every request of ``trace`` under ``policy``, which has to be new.
+    """The outcome of every request of ``trace`` under ``policy``, which has to be new.
 
-    Requests that name no model go to the first of ``models``. ``fallback`` decides where
-    ``policy`` fails.
+    Requests that name no model go to the first of ``models``. ``fallback`` decides if ``policy``
+    fails.
     """
     return _Run(trace, models, policy, fallback, settings, progress).play()
 
 
 class _Run:
-    """Batches run on the device, at most one a lane; what the daemon's own code does for requests,
-    batches and answers takes its time on the host meanwhile. Times are in seconds from the trace's
-    start."""
+    """Batches run on the device, at most one a lane; meanwhile the daemon's own code for requests,
+    batches and answers takes its time on the host. Times are in seconds from the trace's start."""
 
     def __init__(
         self,
@@ -88,18 +87,18 @@ class _Run:
             settings.max_backlog,
         )
         for name, model in self._models.items():
-            self._scheduler.learn_model(name, model.figures)
+            self._scheduler.learn_model(name, model.view)
         self._capabilities = self._scheduler.capabilities
         exits = max(model.exits for model in self._models.values())
-        self._ledger = Ledger(trace, self._scheduler.policy, exits)
+        self._tally = Tally(trace, self._scheduler.policy, exits)
         samples = draw_samples(trace, models, self._default, settings.seed)
-        self._coming = ArrivalStream(trace.arrivals, samples, device.network, progress)
+        self._arrivals = ArrivalStream(trace.arrivals, samples, device.network, progress)
         self._jobs: dict[int, Job] = {}
         self._wake = inf
 
     def play(self) -> Outcomes:
-        """From event to event: a batch ends, requests come, the scheduler wants to be asked."""
-        coming, host, running = self._coming, self._host, self._running
+        """From event to event: a batch ends, requests arrive, or the scheduler has to decide."""
+        arrivals, host, running = self._arrivals, self._host, self._running
         while True:
             ended = running.next_end
             now = self._next_event(ended)
@@ -107,7 +106,7 @@ class _Run:
                 break
             if ended <= now:
                 self._finish(ended)
-            while coming.next_at <= now:
+            while arrivals.next_at <= now:
                 self._arrive(ended)
                 if host.free > now:
                     break
@@ -117,13 +116,13 @@ class _Run:
         return self._outcomes()
 
     def _next_event(self, ended: float) -> float:
-        """When it is, inf if nothing is left; a batch ``ended``, or will. The replies that the host
-        sends before have been sent."""
+        """When the next event is, inf if none is left, after the replies that the host sends before
+        it. The next batch ends, or has ended, at ``ended``."""
         host = self._host
         while not host.is_overdue(ended):
             event = ended if ended < self._wake else self._wake
-            if self._coming.next_at < event:
-                event = self._coming.next_at
+            if self._arrivals.next_at < event:
+                event = self._arrivals.next_at
             if host.next_reply >= event:
                 return event
             host.reply(ended)
@@ -135,13 +134,13 @@ class _Run:
         (name, segment), tasks = batch.key, batch.tasks
         model, size, seconds = self._models[name], len(tasks), ended - began
         joules = model.spent(segment, size, seconds)
-        # The engine's clock stops when its own code goes on, which may have to wait.
+        # The engine's clock stops once its own code goes on, which may have to wait.
         host = self._host
         measured = (ended if ended > host.free else host.free) - began
-        now = host.judge(ended, size * model.host.task)
+        now = host.decide(ended, size * model.host.task)
         spent = None if joules is None else size * joules
         self._scheduler.ran(now, batch, now - batch.began, measured, spent)
-        self._ledger.ran(model.costs.slowdown.mean)
+        self._tally.ran(model.costs.slowdown.mean)
         planned = self._capabilities.plans
         for task in tasks:
             job = self._jobs[task.id]
@@ -155,25 +154,25 @@ class _Run:
                 self._scheduler.resume(now, task, confidence, job.joules_left)
 
     def _arrive(self, ended: float) -> None:
-        """The next request is planned and waits, or is refused; a batch ``ended``, or will."""
-        ready = self._coming.next_at
-        row, arrival, sample = self._coming.take()
+        """The next request is planned and waits, or is refused; ``ended`` as in ``_next_event``."""
+        ready = self._arrivals.next_at
+        row, arrival, sample = self._arrivals.take()
         model = self._models[arrival.model or self._default]
         waited = max(0.0, self._host.free - ready)
         read = self._host.read(ready, ended)
         now = self._host.occupy(read, model.host.request)
         model.costs.relax(now)
         scheduler, cap = self._scheduler, arrival.bounds.max_latency
-        # The answer has to leave the device a way back before the client's cap is passed.
+        # The answer has to leave the device one way back before the client's cap ends.
         deadline = inf if cap is None else arrival.time + cap - self._network
         try:
             scheduler.check_room(now, arrival.tenant)
             plan = self._plan(now, read, model, arrival, deadline, waited)
         except InfeasibleBound:
-            self._ledger.refuse(row, now, Fate.INFEASIBLE)
+            self._tally.refuse(row, now, Fate.INFEASIBLE)
             return
         except Overloaded:
-            self._ledger.refuse(row, now, Fate.OVERLOADED)
+            self._tally.refuse(row, now, Fate.OVERLOADED)
             return
         job = Job(arrival, model, plan, model.confidence[sample], model.correct[sample])
         self._jobs[row] = job
@@ -189,8 +188,8 @@ class _Run:
         deadline: float,
         waited: float,
     ) -> Plan:
-        """That it ``waited`` for the host is others' work, as what is ahead. Plans know what it
-        takes to admit a request that was ``read``."""
+        """The plan of a request. The time that it ``waited`` for the host counts as others' work
+        ahead of it. Plans include what it takes to admit a request that was ``read``."""
         capabilities = self._capabilities
         if not capabilities.plans:
             return self._unplanned[model.name]
@@ -201,20 +200,20 @@ class _Run:
         return model.plans.admit(arrival.bounds, spent - waited, waited + ahead)
 
     def _dispatch(self, now: float) -> None:
-        """Ask the scheduler, and do as it says."""
+        """Follow the scheduler's decisions."""
         if now < self._wake and len(self._running) == self._lanes:
-            return  # what has come can change nothing before a batch ends
+            return  # no arrival can change anything before a batch ends
         while True:
             began = time.perf_counter()
             run, answer, overdue, refuse, self._wake, again = self._scheduler.next(now)
-            self._ledger.decided(time.perf_counter() - began)
+            self._tally.decided(time.perf_counter() - began)
             if run is not None:
                 self._start(now, run)
             for task in answer + overdue:
                 self._answer(now, task, task.exit, task.confidence)
             for task in refuse:
                 del self._jobs[task.id]
-                self._ledger.refuse(task.id, now, Fate.OVERLOADED)
+                self._tally.refuse(task.id, now, Fate.OVERLOADED)
             if not again:
                 return
             now = max(now, self._host.free)
@@ -229,12 +228,12 @@ class _Run:
         now = max(now, self._host.free)
         job = self._jobs.pop(task.id)
         latency = now - task.arrived + self._network + self._device.answering(task.model)
-        self._ledger.answer(task.id, now, job, exit, confidence, latency)
+        self._tally.answer(task.id, now, job, exit, confidence, latency)
         self._host.answer(now, job.model.host.answer)
 
     def _outcomes(self) -> Outcomes:
         failed = [model for model in self._models.values() if model.failure is not None]
-        return self._ledger.outcomes(
+        return self._tally.outcomes(
             self._scheduler.failures + sum(model.failures for model in failed),
             (*map(str, self._scheduler.fetch_report()), *(str(model.failure) for model in failed)),
         )

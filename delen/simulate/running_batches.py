@@ -1,4 +1,4 @@
-"""The batches that really run on a simulated device, which slow each other down."""
+"""The batches that run on a simulated device, which slow each other down."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from delen.scheduler.lanes import Batch
 
 
 class RunningBatches:
-    """``corun[k]``: how many times longer all takes while k other batches run; the last one
-    holds for more. The times that it is told may not fall."""
+    """``corun[k]``: how many times longer everything takes while k other batches run; the last one
+    also holds for more. Times may not fall."""
 
     def __init__(self, corun: Sequence[float]) -> None:
         self._corun = tuple(corun)
@@ -20,7 +20,7 @@ class RunningBatches:
         self._factor = 1.0
         self._first = 0
         self.next_end = inf
-        """When the first of them ends, if no other starts before."""
+        """When the first batch ends, if no other starts before."""
 
     def __len__(self) -> int:
         return len(self._left)
@@ -33,7 +33,7 @@ class RunningBatches:
         self._look_ahead()
 
     def end(self) -> tuple[float, Batch]:
-        """Take out the one that ends at ``next_end``, and when it started."""
+        """Take out the batch that ends at ``next_end``: when it started, and the batch."""
         now, left, first = self.next_end, self._left, self._first
         del left[first]
         if left:

@@ -1,4 +1,4 @@
-"""The figures of the contract from the outcomes of a run."""
+"""The figures of ``delen simulate`` and ``delen bench`` from the outcomes of a run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from delen.simulate.outcome import Fate, Outcomes
 def summarise(
     outcomes: Outcomes, upper_bound: float | None, weights: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
-    """The JSON object of one policy; ``upper_bound`` None where none is known.
+    """The JSON object of one policy; ``upper_bound`` is None if it is unknown.
 
-    ``weights`` are the tenants' (1 where not named), by which is judged how evenly the device was
-    shared out (``delen.core.fairness``).
+    Fairness (``delen.core.fairness``) is judged by the tenants' ``weights`` (1 if not named).
     """
     tenants, time, energy = {}, [], []
     for index, name in enumerate(outcomes.tenants):
@@ -75,19 +74,19 @@ def _figures(part: Outcomes) -> dict[str, Any]:
 
 
 def _violations(part: Outcomes) -> float:
-    """The share, among the requests with bounds that can be kept, of those that the load left
-    without an answer or with one outside of its bounds."""
+    """The share of requests refused, or answered outside their bounds, among those whose bounds can
+    be kept."""
     feasible = part.fate != Fate.INFEASIBLE
     broken = part.missed | (feasible & ~part.answered)
     return float(broken.sum() / max(1, feasible.sum()))
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:
-    """Of those that are known; None where none is."""
+    """The mean of the values that are known; None if none is."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else None
 
 
 def quantile(values: NDArray[np.float64], level: float) -> float | None:
-    """None where there are no values."""
+    """The quantile of ``values``; None if there are none."""
     return float(np.quantile(values, level)) if len(values) else None

@@ -1,4 +1,4 @@
-"""Keeps, row by row, what becomes of each request while a run goes on."""
+"""Keeps the outcome of each request, row by row, while a run goes on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from delen.simulate.outcome import Fate, Outcomes
 from delen.simulate.trace import Trace
 
 
-class Ledger:
-    """Rows are those of the trace. Arrays of plain numbers while it is written, since single
-    elements of numpy's are slow."""
+class Tally:
+    """One row a request of the trace, in plain arrays: writing elements of numpy arrays is slow."""
 
     def __init__(self, trace: Trace, policy: str, exits: int) -> None:
         count = len(trace)
@@ -34,16 +33,16 @@ class Ledger:
         self._slowdown = 0.0
 
     def decided(self, seconds: float) -> None:
-        """A decision took so long by a real clock."""
+        """A decision took ``seconds`` by a real clock."""
         self._decisions.append(seconds)
 
     def ran(self, slowdown: float) -> None:
-        """A batch ran, after which the device was believed to be so much slower than profiled."""
+        """A batch ran, after which ``slowdown`` was believed of the device."""
         self._batches += 1
         self._slowdown += slowdown
 
     def refuse(self, row: int, now: float, fate: Fate) -> None:
-        """Of a request on which nothing was spent."""
+        """Request ``row`` was refused before anything was spent on it."""
         self._ended[row] = now
         self._fate[row] = fate
         self._exit[row] = -1
@@ -51,7 +50,7 @@ class Ledger:
     def answer(
         self, row: int, now: float, job: Job, exit: int, confidence: float, latency: float
     ) -> None:
-        """``job`` was answered from ``exit``, which was so confident."""
+        """``job`` was answered from ``exit`` with this ``confidence``."""
         self._ended[row] = now
         self._fate[row] = Fate.ANSWERED
         self._exit[row] = exit
@@ -62,8 +61,7 @@ class Ledger:
         self._as_planned[row] = job.as_planned(exit, confidence)
 
     def outcomes(self, policy_failures: int, failures: tuple[str, ...]) -> Outcomes:
-        """All rows as columns, which are those that were written. A bound that was not asked is
-        never missed."""
+        """All rows as columns. A bound that was not set is never missed."""
         trace = self._trace
         tenants = trace.tenants
         index = {name: number for number, name in enumerate(tenants)}

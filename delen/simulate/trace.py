@@ -1,4 +1,4 @@
-"""A trace: who asked what and when, in the CSV that ``delen simulate`` and ``delen bench`` read."""
+"""A trace: who asks for what and when, in the CSV that ``simulate`` and ``bench`` read."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ _NO_BOUNDS = Bounds()
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One request: it arrives ``time`` seconds after the trace's start, and asks ``bounds``.
+    """One request, which arrives ``time`` seconds after the trace's start with ``bounds``.
 
-    ``model`` None is the default model. Raises InvalidInput naming the field that is wrong.
+    ``model`` None is the default model. InvalidInput names the field that is wrong.
     """
 
     time: float
@@ -61,7 +61,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Arrivals in the order of their times. Raises InvalidInput where they are not."""
+    """Arrivals in the order of their times; InvalidInput if they are not."""
 
     arrivals: tuple[Arrival, ...] = field(repr=False)
 
@@ -112,8 +112,8 @@ def read_trace(path: str | Path) -> Trace:
     """The trace in the CSV file ``path``.
 
     The header names some of COLUMNS, ``time_s`` among them, in any order; an empty field is not
-    set, and an empty line is skipped. Raises TraceError naming the file, and the line and column
-    where one is wrong.
+    set, and an empty line is skipped. TraceError names the file, and the line and column if one is
+    wrong.
     """
     file = Path(path)
     try:
@@ -124,7 +124,7 @@ def read_trace(path: str | Path) -> Trace:
 
 
 class _Reader:
-    """Reads one file. What repeats in other columns than the time is checked once and shared."""
+    """Reads one file. Rows that differ only in their time are checked once and share the rest."""
 
     def __init__(self, file: Path, lines: Iterable[str]) -> None:
         self._file = file
@@ -135,7 +135,7 @@ class _Reader:
         try:
             yield from self._read()
         except csv.Error as error:
-            raise self._fail(f"it is no CSV: {error}") from error
+            raise self._fail(f"it is not a CSV file: {error}") from error
 
     def _read(self) -> Iterator[Arrival]:
         columns = self._header()
@@ -168,9 +168,9 @@ class _Reader:
             if name not in COLUMNS:
                 raise self._fail(f"unknown column {name!r}; known: {', '.join(COLUMNS)}")
             if name in columns[:index]:
-                raise self._fail(f"column {name} is there twice; each may be there once")
+                raise self._fail(f"column {name} is given twice")
         if TIME not in columns:
-            raise self._fail(f"the column {TIME} is missing; it is the one that every trace needs")
+            raise self._fail(f"the column {TIME} is missing; every trace needs it")
         return columns
 
     def _time(self, text: str) -> float:
@@ -230,8 +230,8 @@ def _whole_number(text: str, column: str) -> int:
 
 
 def _cap(given: dict[str, str], column: str, unit: str) -> float | None:
-    """A cap in seconds or joules, its decimal text shifted by three digits, so that what was
-    written is read back exactly: a division by 1000 may miss by a bit."""
+    """A cap in seconds or joules: the decimal text shifted by three digits. That reads back exactly
+    what was written; a division by 1000 may miss by a bit."""
     if (text := given.get(column)) is None:
         return None
     check_cap(_number(text, column), column, unit)

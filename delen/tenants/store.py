@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from delen.core.atomic_file import write_atomically
 from delen.core.bounds import check_name
 from delen.core.energy_status import Budget
 from delen.core.strict_reader import Fields
@@ -70,11 +70,8 @@ class TenantStore:
             "saved_s": now,
             "tenants": {name: _to_json(own) for name, own in sorted(kept.items())},
         }
-        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(document, indent=1) + "\n")
-            temporary.replace(self._path)
+            write_atomically(self._path, json.dumps(document, indent=1) + "\n")
         except OSError as error:
             raise TenantsError(
                 f"{self._path} cannot be written: {error.strerror or error}"

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delen.bundle.manifest import InputSpec
+from delen.core.atomic_file import atomic_file, write_atomically
 from delen.errors import InvalidInput
 from multiexit_models.data.dataset import Labelled
 from multiexit_models.data.splits import PARTS, TRAINING, Indices, check_classes
@@ -192,20 +192,12 @@ def _write(
     cache.mkdir(parents=True, exist_ok=True)
     for leftover in cache.glob(".*.unfinished-*"):  # of a process that was killed
         leftover.unlink(missing_ok=True)
-    unfinished = cache / f".{ARRAY}.unfinished-{os.getpid()}"
-    index_unfinished = cache / f".{INDEX}.unfinished-{os.getpid()}"
-    try:
+    with atomic_file(cache / ARRAY) as unfinished:
         with unfinished.open("wb") as file:
             unreadable = _write_array(sources, input, way, file)
-        document = {"fingerprint": fingerprint, "unreadable": unreadable}
-        index_unfinished.write_text(json.dumps(document), encoding="utf-8")
         (cache / INDEX).unlink(missing_ok=True)
-        unfinished.replace(cache / ARRAY)
-        index_unfinished.replace(cache / INDEX)
-    finally:
-        for leftover in (unfinished, index_unfinished):
-            with suppress(OSError):
-                leftover.unlink(missing_ok=True)
+    document = {"fingerprint": fingerprint, "unreadable": unreadable}
+    write_atomically(cache / INDEX, json.dumps(document))
     return unreadable
 
 
@@ -228,6 +220,4 @@ def _write_array(
         else:
             file.write(np.ascontiguousarray(sample, dtype).tobytes())
     file.truncate(start + len(sources) * dtype.itemsize * prod(input.shape))
-    file.flush()
-    os.fsync(file.fileno())
     return unreadable

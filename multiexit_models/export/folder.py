@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from delen.bundle.manifest import MANIFEST
+from delen.core.atomic_file import sync, sync_tree
 from delen.errors import InvalidInput
 
 
@@ -43,9 +44,11 @@ def whole_folder(target: Path, overwrite: bool) -> Iterator[Path]:
     unfinished.mkdir()
     try:
         yield unfinished
+        sync_tree(unfinished)
         if target.exists():
             target.rename(replaced)
         unfinished.rename(target)
+        sync(target.parent)
     finally:
         if replaced.exists() and not target.exists():
             replaced.rename(target)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from delen.core.atomic_file import atomic_file
 from delen.errors import InvalidInput
 
 
@@ -40,22 +40,9 @@ def digest(network: nn.Module) -> str:
 
 
 def write_whole(contents: Mapping[str, Any], file: Path) -> None:
-    """Write what torch.save can; whoever is stopped meanwhile leaves ``file`` as it was.
-
-    The contents go to ``file`` with ``.part`` after its name and take its place once they are on
-    the disk.
-    """
-    part = file.with_name(f"{file.name}.part")
-    with part.open("wb") as stream:
-        torch.save(dict(contents), stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    """Write what torch.save can; whoever is stopped meanwhile leaves ``file`` as it was."""
+    with atomic_file(file) as unfinished:
+        torch.save(dict(contents), unfinished)
 
 
 def save_weights(network: nn.Module, origin: WeightsOrigin, file: Path) -> None:

@@ -9,11 +9,11 @@ from delen.core.dispatch import Group, Key, ModelView, Task, Turn
 
 
 def first_in_rank(groups: Iterable[Group]) -> Task:
-    """The task that ranks before all others of ``groups``, of which there must be one."""
+    """The task that ranks before all others of ``groups``; at least one must wait."""
     return min((group.first(1)[0] for group in groups), key=lambda task: task.rank)
 
 
-def join(lead: Task, group: Group, now: float, figures: ModelView) -> Sequence[Task]:
+def join(lead: Task, group: Group, now: float, view: ModelView) -> Sequence[Task]:
     """``lead`` and those of its group that may run with it, in order of rank.
 
     One more joins as long as every task of the batch that would keep its deadline alone, run to
@@ -21,15 +21,15 @@ def join(lead: Task, group: Group, now: float, figures: ModelView) -> Sequence[T
     """
     batch: list[Task] = []
     earliest: dict[int, float] = {}
-    for task in (lead, *(mate for mate in group.first(figures.max_batch) if mate is not lead)):
+    for task in (lead, *(mate for mate in group.first(view.max_batch) if mate is not lead)):
         deadline, last = task.deadline, task.last
         if deadline < earliest.get(last, inf) and (
-            now + figures.latency_upper(task.segment, last, 1) <= deadline
+            now + view.latency_upper(task.segment, last, 1) <= deadline
         ):
             earliest[last] = deadline
         size = len(batch) + 1
-        if size > figures.max_batch or any(
-            now + figures.latency_upper(task.segment, last, size) > deadline
+        if size > view.max_batch or any(
+            now + view.latency_upper(task.segment, last, size) > deadline
             for last, deadline in earliest.items()
         ):
             break
@@ -39,16 +39,16 @@ def join(lead: Task, group: Group, now: float, figures: ModelView) -> Sequence[T
 
 def go_on(
     waiting: Mapping[Key, Group],
-    figures: Mapping[str, ModelView],
+    models: Mapping[str, ModelView],
     reached: Callable[[Task], bool],
 ) -> Turn | None:
-    """Tasks that have started go before new ones: those that ``reached`` the exit chosen for them
-    are answered, the others run on. None where none has started."""
+    """The turn in which tasks that have started go before new ones: those that ``reached`` the exit
+    chosen for them are answered, the others run on. None if none has started."""
     started = [group for key, group in waiting.items() if key.segment > 0]
     if not started:
         return None
     lead = first_in_rank(started)
-    tasks = waiting[Key(lead.model, lead.segment)].first(figures[lead.model].max_batch)
+    tasks = waiting[Key(lead.model, lead.segment)].first(models[lead.model].max_batch)
     done = [task for task in tasks if reached(task)]
     return Turn(answer=done) if done else Turn(run=tasks)
 
@@ -58,12 +58,12 @@ def sizes(most: int) -> Sequence[int]:
     return [*(1 << power for power in range((most - 1).bit_length())), most]
 
 
-def most_in_time(now: float, batch: Sequence[Task], figures: ModelView) -> int:
+def most_in_time(now: float, batch: Sequence[Task], view: ModelView) -> int:
     """How many of the first may run at once so that all reach their next exit in time, and those
-    with a floor the end of their plan if they would alone; at least 1."""
+    with a floor also the end of their plan if they would reach it alone; at least 1."""
     fits, misses, size = 1, len(batch) + 1, len(batch)
     while misses - fits > 1:
-        if _in_time(now, batch[:size], figures):
+        if _in_time(now, batch[:size], view):
             fits = size
         else:
             misses = size
@@ -71,14 +71,17 @@ def most_in_time(now: float, batch: Sequence[Task], figures: ModelView) -> int:
     return fits
 
 
-def _in_time(now: float, batch: Sequence[Task], figures: ModelView) -> bool:
-    segment, size, late = batch[0].segment, len(batch), figures.latency_upper
-    end = now + late(segment, segment, size)
+def _in_time(now: float, batch: Sequence[Task], view: ModelView) -> bool:
+    segment, size, latency_upper = batch[0].segment, len(batch), view.latency_upper
+    end = now + latency_upper(segment, segment, size)
     for task in batch:
         if task.deadline < end:
             return False
         if task.floor and task.deadline < inf:
-            alone, together = late(segment, task.last, 1), late(segment, task.last, size)
+            alone, together = (
+                latency_upper(segment, task.last, 1),
+                latency_upper(segment, task.last, size),
+            )
             if now + alone <= task.deadline < now + together:
                 return False
     return True

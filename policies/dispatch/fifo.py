@@ -15,12 +15,12 @@ class Fifo:
     capabilities = PolicyCapabilities(admits=False, guards=False)
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
         oldest = (group.oldest for group in waiting.values())
         lead = min(oldest, key=lambda task: (task.arrived, task.id))
         group = waiting[Key(lead.model, lead.segment)]
-        return Turn(run=join(lead, group, now, figures[lead.model]))
+        return Turn(run=join(lead, group, now, models[lead.model]))
 
     def ran(self, now: float, ran: Ran) -> None:
         """Nothing to learn."""

@@ -10,21 +10,21 @@ from delen.core.dispatch import Group, Key, ModelView, Task
 from policies.dispatch.marginal_value import MarginalValue, Step
 
 _LOOK = 2
-"""So many of each group may lead a batch, and stand for the pressure of all."""
+"""How many tasks of each group may lead a batch, and represent the pressure of all."""
 
 _BEHIND = 1000
 
 Rank = int
-"""The priority, and so much more if the tenant has used more than its share."""
+"""The priority, plus ``_BEHIND`` if the tenant has used more than its share."""
 
 Order = tuple[Rank, float, float, int]
-"""Rank, minus worth, deadline, id; the least is served first."""
+"""Rank, minus marginal value, deadline, id; the least is served first."""
 
 
 @dataclass(slots=True, eq=False)
 class Candidate:
-    """A waiting task of ``front``. ``gain`` is its worth in a time of ``full``, inf if it cannot be
-    answered yet. That much it ``surely_pays``, or nothing if it has a cap of energy."""
+    """A waiting task of ``head``. ``gain`` is its marginal value in a time of ``full``, inf if it
+    cannot be answered yet. It ``surely_pays`` that much, or nothing if it has an energy cap."""
 
     order: Order
     rank: Rank
@@ -34,32 +34,32 @@ class Candidate:
     gain: float
     surely_pays: float
     task: Task
-    front: GroupHead
+    head: GroupHead
 
     def pays(self, price: float) -> bool:
-        """Whether going on is worth ``price``, and inside the task's cap of energy."""
+        """Whether going on is worth ``price``, and within the task's energy cap."""
         if 0 < price >= self.gain:
             return False
-        return self.gain == inf or is_affordable(self.task, self.front.worth.figures)
+        return self.gain == inf or is_affordable(self.task, self.head.values.view)
 
     def needs(self) -> float:
         """Seconds until it has what it cannot be answered without, or until its next exit."""
-        task, worth = self.task, self.front.worth
+        task, values = self.task, self.head.values
         if not task.floor:
-            return self.front.step.late
-        return worth.late_shares[task.segment][task.last] * worth.slowest
+            return self.head.step.latency_upper
+        return values.latency_upper_shares[task.segment][task.last] * values.slowest
 
 
 @dataclass(slots=True, eq=False)
 class GroupHead:
-    """What is known of ``group``, in which tasks of ``segment`` wait, since its ``changes``.
+    """The state of ``group``, in which tasks of ``segment`` wait, as of its ``changes``.
 
-    ``size`` tasks wait. Of the ``first`` of them ``best`` is served first, as ``order`` says; the
-    earliest is ``due`` then, and each ``surely_pays`` so much.
+    ``size`` tasks wait. Among the ``first`` of them ``best`` is served first, as ``order`` says;
+    the earliest is due at ``due``, and each ``surely_pays`` at least that much.
     """
 
     group: Group
-    worth: MarginalValue
+    values: MarginalValue
     segment: int
     changes: int = -1
     size: int = 0
@@ -71,10 +71,10 @@ class GroupHead:
     surely_pays: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.step = self.worth.steps[self.segment]
+        self.step = self.values.steps[self.segment]
 
     def show(self, first: Sequence[Candidate]) -> None:
-        """Let ``first``, one or two, stand for all."""
+        """Let ``first``, one or two candidates, represent the group."""
         one, other = first[0], first[-1]
         self.first = first
         self.best = best = one if one.order <= other.order else other
@@ -84,20 +84,20 @@ class GroupHead:
         self.surely_pays = pays if pays <= others else others
 
     def only(self, first: Sequence[Candidate]) -> GroupHead:
-        """As if ``first``, some of its own, were all that may lead."""
-        front = GroupHead(self.group, self.worth, self.segment, self.changes, self.size)
-        front.show(first)
-        return front
+        """The same head with only ``first``, some of its own candidates, as leads."""
+        head = GroupHead(self.group, self.values, self.segment, self.changes, self.size)
+        head.show(first)
+        return head
 
     def presses(self, left: float) -> float:
         """Seconds of the segment over the seconds ``left`` to a task's deadline, at most 1."""
-        seconds, longest = self.step.seconds, self.worth.horizon
+        seconds, longest = self.step.seconds, self.values.horizon
         if left > longest:
             return seconds / longest
         return seconds / left if left > seconds else 1.0
 
     def pressure(self, now: float, rank: Rank) -> float:
-        """Of all its tasks up to ``rank``: those beyond the first press as the last of these."""
+        """The pressure of its tasks up to ``rank``; those after the first press as the last one."""
         pressure = share = 0.0
         for one in self.first:
             if one.rank > rank:
@@ -111,55 +111,55 @@ class GroupHead:
 
 
 class GroupHeads:
-    """Keeps what is known of each model, of the first tasks of each group, and of the tasks that
-    were looked at while they wait."""
+    """Keeps the marginal values of each model, the head of each group, and the candidates that were
+    rated, while they wait."""
 
     def __init__(self) -> None:
-        self._worths: dict[str, MarginalValue] = {}
-        self._fronts: dict[Group, GroupHead] = {}
+        self._values: dict[str, MarginalValue] = {}
+        self._heads: dict[Group, GroupHead] = {}
         self._known: dict[Task, Candidate] = {}
 
-    def of(self, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]) -> list[GroupHead]:
-        """The fronts of all groups of ``waiting``."""
-        fronts = []
-        known = self._fronts
+    def of(self, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]) -> list[GroupHead]:
+        """The heads of all groups in ``waiting``."""
+        heads = []
+        known = self._heads
         for group in waiting.values():
-            front = known.get(group)
-            if front is None:
+            head = known.get(group)
+            if head is None:
                 model, segment = group.key
-                worth = self.worth(model, figures)
-                front = known[group] = GroupHead(group, worth, segment)
-            if front.changes != group.changes:
-                self._look(front)
-            fronts.append(front)
-        return fronts
+                values = self.values_of(model, models)
+                head = known[group] = GroupHead(group, values, segment)
+            if head.changes != group.changes:
+                self._look(head)
+            heads.append(head)
+        return heads
 
-    def _look(self, front: GroupHead) -> None:
-        group = front.group
+    def _look(self, head: GroupHead) -> None:
+        group = head.group
         first = []
         for task in group.first(_LOOK):
-            first.append(self.rated(task, front))
-        if first != front.first:
-            front.show(first)
-        front.size = len(group)
-        front.changes = group.changes
+            first.append(self.rated(task, head))
+        if first != head.first:
+            head.show(first)
+        head.size = len(group)
+        head.changes = group.changes
 
-    def rated(self, task: Task, front: GroupHead) -> Candidate:
-        """``task`` as a candidate, anew where the group or the priority it waits with changed."""
+    def rated(self, task: Task, head: GroupHead) -> Candidate:
+        """``task`` as a candidate, rated again if its group or its priority changed."""
         one = self._known.get(task)
-        if one is None or one.front is not front or one.priority != task.priority:
-            return self._rate(task, front)
+        if one is None or one.head is not head or one.priority != task.priority:
+            return self._rate(task, head)
         return one
 
-    def _rate(self, task: Task, front: GroupHead) -> Candidate:
-        worth, rank, due = front.worth, rank_of(task), task.due
-        gain, is_optional = worth.of(task), task.exit >= 0 and not task.floor
+    def _rate(self, task: Task, head: GroupHead) -> Candidate:
+        values, rank, due = head.values, rank_of(task), task.due
+        gain, is_optional = values.of(task), task.exit >= 0 and not task.floor
         deadline = due if is_optional else task.deadline
-        order = (rank, -gain / worth.full, deadline, task.id)
+        order = (rank, -gain / values.full, deadline, task.id)
         if not is_optional:
             gain = inf
         pays = -inf if is_optional and task.joules_left < inf else gain
-        one = Candidate(order, rank, task.priority, deadline, due, gain, pays, task, front)
+        one = Candidate(order, rank, task.priority, deadline, due, gain, pays, task, head)
         self._known[task] = one
         return one
 
@@ -167,40 +167,40 @@ class GroupHeads:
         """``task`` has ended."""
         self._known.pop(task, None)
 
-    def worth(self, model: str, figures: Mapping[str, ModelView]) -> MarginalValue:
-        """That of ``model``, once what is known of models follows ``figures``."""
-        worth = self._worths.get(model)
-        if worth is None:
-            worth = self._worths[model] = MarginalValue(figures[model])
-        return worth
+    def values_of(self, model: str, models: Mapping[str, ModelView]) -> MarginalValue:
+        """The marginal values of ``model``, after ``follow(models)``."""
+        values = self._values.get(model)
+        if values is None:
+            values = self._values[model] = MarginalValue(models[model])
+        return values
 
     def renew(self, model: str) -> None:
-        """Take in what ``model`` takes now."""
-        worth = self._worths.get(model)
-        if worth is not None:
-            worth.renew()
+        """Take in the present costs of ``model``."""
+        values = self._values.get(model)
+        if values is not None:
+            values.renew()
 
-    def follow(self, figures: Mapping[str, ModelView]) -> None:
-        """Forget models that are no longer as they were, and take in what the others' take now."""
+    def follow(self, models: Mapping[str, ModelView]) -> None:
+        """Forget models that were replaced, and take in the present costs of the others."""
         gone = []
-        for name, worth in self._worths.items():
-            if name not in figures or figures[name] is not worth.figures:
+        for name, values in self._values.items():
+            if name not in models or models[name] is not values.view:
                 gone.append(name)
-            elif worth.slowdown_factor != worth.figures.slowdown_factor:
-                worth.renew()
+            elif values.slowdown_factor != values.view.slowdown_factor:
+                values.renew()
         for name in gone:
-            worth = self._worths.pop(name)
-            self._fronts = {
-                group: front for group, front in self._fronts.items() if front.worth is not worth
+            values = self._values.pop(name)
+            self._heads = {
+                group: head for group, head in self._heads.items() if head.values is not values
             }
 
 
-def is_affordable(task: Task, figures: ModelView) -> bool:
-    """Whether the next segment is inside the task's cap of energy."""
+def is_affordable(task: Task, view: ModelView) -> bool:
+    """Whether the next segment is within the task's energy cap."""
     left = task.joules_left
     if left == inf:
         return True
-    joules = figures.joules(task.segment, task.segment, 1)
+    joules = view.joules(task.segment, task.segment, 1)
     return joules is not None and joules <= left
 
 

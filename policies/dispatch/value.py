@@ -1,27 +1,28 @@
 """The default: the most expected accuracy for the time there is, and no bound broken for it.
 
-While all that waits can run its whole plan in time, nothing has to be left out, and the earliest
-deadline goes first. This is found out where no more than a few tasks wait. Else:
+While everything that waits can run its whole plan in time, nothing has to be left out, and the
+earliest deadline goes first. This is checked while only a few tasks wait. Otherwise:
 
 Imprecise computation (Liu et al., "Algorithms for scheduling imprecise computations", 1991): what
 a task cannot be answered without is mandatory (its first exit, or the whole plan that keeps its
-floor), what makes its answer better is optional. Every task has a worth, accuracy per second
-(worth.py), and three rules follow from it.
+floor), what makes its answer better is optional. Every task has a marginal value, accuracy per
+second (marginal_value.py), and three rules follow from it.
 
-1. The task of highest worth leads a batch; but first one of lower worth that would else miss its
-   deadline, if all of the other's group keep theirs meanwhile. Mates join in order of rank while
-   no deadline is at risk, unless a place costs more than what waits in other groups is worth.
+1. The task of highest marginal value leads a batch; but first one of lower value that would
+   otherwise miss its deadline, if all of the other's group keep theirs meanwhile. Mates join in
+   order of rank while no deadline is at risk, unless a position in the batch costs more than what
+   waits in other groups is worth.
 2. Time has a price, ``(0.05 * pressure - 0.005) / full``: the pressure is the sum over the other
-   waiting tasks of seconds of their next segment over seconds to their deadlines, full the time of
-   the whole network. A task with an answer whose way on is worth less is answered. So nothing is
-   cut while the price is not above 0, as little waits, and queues stay short when much does.
-3. A task that cannot reach its next exit in time even alone is answered, or refused if it has
-   nothing to answer with, before it takes time from others. Where there is nobody to take it from,
-   one that typically still gets an answer in time may try.
+   waiting tasks of seconds of their next segment over seconds to their deadlines, and full is the
+   time of the whole network. A task with an answer is answered if its way on is worth less. The
+   price is not above 0 while little waits, so nothing is cut then.
+3. A task that cannot reach its next exit in time even alone is answered, or refused if it has no
+   answer, before it takes time from others. If nobody else waits, one that typically still gets an
+   answer in time may try.
 
-Tasks of tenants that have used more than their share, and of a lower priority, come after all
-others and put no pressure on them. No task with an answer goes on beyond its cap of energy, or,
-without a deadline, when it has waited for as long as it may.
+Tasks of a lower priority, and those of tenants that have used more than their share, come after
+all others and put no pressure on them. No task with an answer goes on beyond its energy cap, or,
+without a deadline, after its patience has passed.
 """
 
 from __future__ import annotations
@@ -44,66 +45,66 @@ from policies.dispatch.group_heads import (
 _PER_PRESSURE = 0.05
 _FREE = 0.005
 _FEW = 8
-"""Up to so many waiting tasks it is found out whether all can run their whole plans."""
+"""Up to how many waiting tasks it is checked whether all can run their whole plans."""
 
 _USUAL = 8
-"""The batch that others wait for is taken for no larger than this."""
+"""The largest batch that others are assumed to wait for."""
 
 _order = attrgetter("order")
 _NOBODY: Order = (1 << 30, inf, inf, 0)
 
 
 class _Prices:
-    """Of the time of the whole network, by rank: each is pressed by its own and those before.
+    """The prices of the time of the whole network by rank: tasks of a rank and those before press.
 
-    None is above ``highest``, the price if all of a group were due with the first of it. Only where
-    that is too high for someone it is worked out what its rank pays.
+    No price is above ``highest``, the price if all of a group were due with the first of it. The
+    price of a rank is computed only if that is too high for a candidate.
     """
 
-    __slots__ = ("_found", "_fronts", "_now", "highest")
+    __slots__ = ("_found", "_heads", "_now", "highest")
 
-    def __init__(self, now: float, fronts: Sequence[GroupHead]) -> None:
+    def __init__(self, now: float, heads: Sequence[GroupHead]) -> None:
         pressure = 0.0
-        for front in fronts:
-            pressure += front.size * front.presses(front.due - now)
+        for head in heads:
+            pressure += head.size * head.presses(head.due - now)
         self.highest = _PER_PRESSURE * pressure - _FREE
         self._now = now
-        self._fronts = fronts
+        self._heads = heads
         self._found: dict[Rank, float] = {}
 
     def of(self, one: Candidate) -> float:
-        """What ``one`` pays; or the highest, where that is not too high for it."""
+        """The price for ``one``; or the highest, if ``one`` is worth that."""
         rank = one.rank
         if one.gain > self.highest:
             return self.highest
         price = self._found.get(rank)
         if price is None:
-            pressure = sum([front.pressure(self._now, rank) for front in self._fronts])
+            pressure = sum([head.pressure(self._now, rank) for head in self._heads])
             price = self._found[rank] = _PER_PRESSURE * pressure - _FREE
         return price
 
 
 class Value:
-    """Keeps what it has found out of models, groups and tasks (``GroupHeads``)."""
+    """Keeps what it has computed of models, groups and tasks (``GroupHeads``)."""
 
     name = "value"
     capabilities = PolicyCapabilities()
 
     def __init__(self) -> None:
-        self._fronts = GroupHeads()
+        self._heads = GroupHeads()
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
-        self._fronts.follow(figures)
-        calm = self._while_all_can_be_kept(now, waiting, figures)
+        self._heads.follow(models)
+        calm = self._while_all_can_be_kept(now, waiting, models)
         if calm is not None:
             return calm
-        fronts = self._fronts.of(waiting, figures)
-        prices = _Prices(now, fronts)
+        heads = self._heads.of(waiting, models)
+        prices = _Prices(now, heads)
         ends: list[Task] = []
         hopes: list[Candidate] = []
-        ready = _who_goes_on(now, fronts, prices, ends, hopes)
+        ready = _who_goes_on(now, heads, prices, ends, hopes)
         run: Sequence[Task] = ()
         if ready:
             run = self._batch(now, _first(now, ready), ready, prices, ends)
@@ -120,11 +121,10 @@ class Value:
         )
 
     def _while_all_can_be_kept(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn | None:
-        """The task of the earliest deadline and who may join it, if few wait and all can run their
-        whole plans in time, one by one; else None. It does not matter then who has used more than
-        its share."""
+        """The task of the earliest deadline and those that may join it, if few wait and all can run
+        their whole plans in time, one by one; else None. Shares do not matter then."""
         groups, count = waiting.values(), 0
         for group in groups:
             count += len(group)
@@ -135,17 +135,15 @@ class Value:
             few.sort(key=_urgency)
         start = now
         for task, _ in few:
-            worth = self._fronts.worth(task.model, figures)
-            if task.joules_left < inf and not (
-                task.mandatory or is_affordable(task, worth.figures)
-            ):
+            values = self._heads.values_of(task.model, models)
+            if task.joules_left < inf and not (task.mandatory or is_affordable(task, values.view)):
                 return None
             segment, last = task.segment, task.last
-            if start + worth.late_shares[segment][last] * worth.slowest > task.deadline:
+            if start + values.latency_upper_shares[segment][last] * values.slowest > task.deadline:
                 return None
-            start += worth.shares[segment][last] * worth.full
+            start += values.shares[segment][last] * values.full
         lead, group = few[0]
-        return Turn(join(lead, group, now, figures[lead.model]) if len(group) > 1 else (lead,))
+        return Turn(join(lead, group, now, models[lead.model]) if len(group) > 1 else (lead,))
 
     def _batch(
         self,
@@ -155,25 +153,25 @@ class Value:
         prices: _Prices,
         ends: list[Task],
     ) -> Sequence[Task]:
-        """The batch of ``lead``, one of the first that are ``ready``, in order. Adds to ``ends``
-        those that it finds not to go on."""
-        front = lead.front
-        group, worth, segment = front.group, front.worth, front.segment
-        most = worth.most(segment)
-        if most == 1 or front.size == 1:
+        """The batch of ``lead``, one of the first that are ``ready``, in order. Adds the tasks that
+        do not go on to ``ends``."""
+        head = lead.head
+        group, values, segment = head.group, head.values, head.segment
+        most = values.most(segment)
+        if most == 1 or head.size == 1:
             return (lead.task,)
         rivals = ready[1:] if ready[0].group is group else ready
         lowest, bar, _, _ = rivals[0].order if rivals else _NOBODY
-        if front.first[-1].rank > lowest:
+        if head.first[-1].rank > lowest:
             return (lead.task,)
-        head = group.first(most)
-        bar *= worth.place(segment, len(head))
+        mates = group.first(most)
+        bar *= values.position_cost(segment, len(mates))
         batch = [lead.task]
-        soonest = now + front.step.late
-        for task in head:
+        soonest = now + head.step.latency_upper
+        for task in mates:
             if task is lead.task or task in ends:
                 continue
-            mate = self._fronts.rated(task, front)
+            mate = self._heads.rated(task, head)
             rank = mate.rank
             if rank > lowest:
                 break
@@ -185,13 +183,13 @@ class Value:
                 batch.append(task)
         if len(batch) == 1:
             return batch
-        return batch[: most_in_time(now, batch, worth.figures)]
+        return batch[: most_in_time(now, batch, values.view)]
 
     def ran(self, now: float, ran: Ran) -> None:
-        self._fronts.renew(ran.key.model)
+        self._heads.renew(ran.key.model)
 
     def ended(self, now: float, task: Task) -> None:
-        self._fronts.forget(task)
+        self._heads.forget(task)
 
 
 def _urgency(waiting: tuple[Task, Group]) -> tuple[int, float, float, int]:
@@ -201,27 +199,27 @@ def _urgency(waiting: tuple[Task, Group]) -> tuple[int, float, float, int]:
 
 def _who_goes_on(
     now: float,
-    fronts: Sequence[GroupHead],
+    heads: Sequence[GroupHead],
     prices: _Prices,
     ends: list[Task],
     hopes: list[Candidate],
 ) -> Sequence[GroupHead]:
-    """The fronts, in order, without those that get no further in time or do not pay. These it adds
-    to ``ends``, and to ``hopes`` who typically still gets an answer."""
+    """The heads, in order, without the tasks that get no further in time or do not pay. It adds
+    these to ``ends``, and those that typically still get an answer also to ``hopes``."""
     highest = prices.highest
     doubtful = [
-        front
-        for front in fronts
-        if front.due < now + front.step.late or front.surely_pays <= highest
+        head
+        for head in heads
+        if head.due < now + head.step.latency_upper or head.surely_pays <= highest
     ]
     if not doubtful:
-        return sorted(fronts, key=_order)
-    ready = [front for front in fronts if front not in doubtful]
-    for front in doubtful:
-        late, seconds = now + front.step.late, front.step.seconds
+        return sorted(heads, key=_order)
+    ready = [head for head in heads if head not in doubtful]
+    for head in doubtful:
+        earliest, seconds = now + head.step.latency_upper, head.step.seconds
         leads = []
-        for one in front.first:
-            if one.deadline < late:
+        for one in head.first:
+            if one.deadline < earliest:
                 ends.append(one.task)
                 if one.task.exit < 0 and one.deadline - now >= seconds:
                     hopes.append(one)
@@ -230,33 +228,33 @@ def _who_goes_on(
             else:
                 ends.append(one.task)
         if leads:
-            ready.append(front if len(leads) == len(front.first) else front.only(leads))
+            ready.append(head if len(leads) == len(head.first) else head.only(leads))
     ready.sort(key=_order)
     return ready
 
 
 def _pays_for_itself(now: float, one: Candidate, prices: _Prices) -> bool:
-    """Whether going on is worth it to ``one``, which need not pay for its own pressure."""
+    """Whether going on pays for ``one``, which need not pay for its own pressure."""
     price = prices.of(one)
     if one.surely_pays > price:
         return True
     if 0 < price >= one.gain:
-        price -= _PER_PRESSURE * one.front.presses(one.deadline - now)
+        price -= _PER_PRESSURE * one.head.presses(one.deadline - now)
     return one.pays(price)
 
 
 def _first(now: float, ready: Sequence[GroupHead]) -> Candidate:
-    """The first, or one that has waited for as long as it may, or one that would be lost if it
-    waited for it where all its group can wait."""
-    front = ready[0]
-    first, worth, segment = front.best, front.worth, front.segment
-    size = front.size if front.size < worth.largest else worth.largest
-    free = now + size * front.step.seconds
+    """The first candidate, or one whose patience has passed, or one that would miss its deadline
+    behind the first, if all of the first one's group can wait."""
+    head = ready[0]
+    first, values, segment = head.best, head.values, head.segment
+    size = head.size if head.size < values.largest else values.largest
+    free = now + size * head.step.seconds
     hurried = [
         one
-        for front in ready
-        if front.due < free + front.worth.slowest
-        for one in front.first
+        for head in ready
+        if head.due < free + head.values.slowest
+        for one in head.first
         if one.rank == first.rank
     ]
     if not hurried:
@@ -264,15 +262,15 @@ def _first(now: float, ready: Sequence[GroupHead]) -> Candidate:
     overdue = [one for one in hurried if one.due <= now]
     if overdue:
         return min(overdue, key=lambda one: (one.due, one.order))
-    known = worth.figures
-    until = now + known.typical(segment, segment, min(size, _USUAL))
+    view = values.view
+    until = now + view.typical(segment, segment, min(size, _USUAL))
     end = first.task.last if first.task.floor else segment
-    spare = first.deadline - now - known.latency_upper(segment, end, size)
-    lost = [
+    spare = first.deadline - now - view.latency_upper(segment, end, size)
+    endangered = [
         one
         for one in hurried
-        if one.front is not first.front
+        if one.head is not first.head
         and now + one.needs() <= one.deadline < until + one.needs()
-        and one.front.step.seconds <= spare
+        and one.head.step.seconds <= spare
     ]
-    return min(lost, key=_order) if lost else first
+    return min(endangered, key=_order) if endangered else first

@@ -7,7 +7,7 @@ from math import inf
 from delen.core.energy_status import Battery, BatteryStatus, ConstraintStatus
 from delen.errors import Overloaded
 from policies.energy.constraint import Market, PowerView
-from policies.energy.token_bucket import TokenBucket
+from policies.energy.power_limiter import PowerLimiter
 
 _LEAST_TIME = 0.5
 """The last moments are planned as if there were this many seconds."""
@@ -36,7 +36,7 @@ class BatteryHorizon:
         self._time = self._counted = now
         self._unseen = 0.0
         self._joules: float | None = None
-        self._pace = TokenBucket()
+        self._limiter = PowerLimiter()
         self._watts = 0.0
         self._measured: bool | None = None
         self._baseline = 0.0
@@ -59,24 +59,24 @@ class BatteryHorizon:
         self._allowed = allowed if allowed < inf else None
         room = max(0.0, allowed - self._baseline)
         if room == inf:
-            self.price, self._pace = 0.0, TokenBucket()
+            self.price, self._limiter = 0.0, PowerLimiter()
         else:
             ahead = min(_AHEAD, _AHEAD_SHARE * self.battery.last)
-            self._pace.set(room, room * ahead, view.now)
-            wanted = room + self._pace.surplus / ahead if room > 0 else 0.0
+            self._limiter.set(room, room * ahead, view.now)
+            wanted = room + self._limiter.surplus / ahead if room > 0 else 0.0
             self.price = market.price_for(max(0.0, wanted))
         self._watts = self._baseline + min(market.watts_at(self.price), room)
 
     def allowance(self, now: float) -> float:
-        return self._pace.allowance(now)
+        return self._limiter.allowance(now)
 
     def spend(self, joules: float) -> None:
-        self._pace.spend(joules)
+        self._limiter.spend(joules)
 
     def refuse(self, least: float, now: float) -> Overloaded:
         if self.left <= 0:
             return Overloaded("the battery is down to its reserve", retry_after=_RETRY)
-        wait = self._pace.wait(least)
+        wait = self._limiter.wait(least)
         if wait == inf:
             return Overloaded(
                 f"the battery cannot last: the device draws {self._baseline:.3g} W without "
@@ -84,8 +84,8 @@ class BatteryHorizon:
                 retry_after=_RETRY,
             )
         return Overloaded(
-            f"the battery leaves requests {self._pace.watts:.3g} W until its time is over, all of "
-            "which is taken now",
+            f"the battery leaves requests {self._limiter.watts:.3g} W until its time is over, and "
+            "all of it is taken now",
             retry_after=wait,
         )
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from delen.core.energy_status import Budget, ConstraintStatus
+from delen.core.token_bucket import TokenBucket
 from delen.errors import BudgetExhausted
 from policies.energy.constraint import Market
 
@@ -36,11 +37,12 @@ class BudgetState:
 
 
 class TenantBudget:
-    """A bucket of tokens of which each comes back one period after it was spent.
+    """Joules that come back one period after they were spent.
 
     So no stretch of one period ever takes more than the budget, where a bucket that refills
-    steadily would allow twice as much. The price is the least at which the tenant's demand is
-    within what could be spent from now on without ever waiting for tokens.
+    steadily would allow twice as much. A token bucket paces the part beyond what may be spent at
+    once. The price is the least at which the tenant's demand is within what could be spent from
+    now on without ever waiting.
     """
 
     def __init__(self, tenant: str, budget: Budget, now: float) -> None:
@@ -51,9 +53,8 @@ class TenantBudget:
         self._slots: deque[tuple[float, float]] = deque()
         self._slot_end, self._slot_spent = now, 0.0
         self._spent = 0.0
-        self._kept = (1 - _AT_ONCE) * budget.joules
-        self._paced = 0.0
-        self._speed = budget.joules / budget.period
+        kept = (1 - _AT_ONCE) * budget.joules
+        self._bucket = TokenBucket(budget.joules / budget.period, kept, 0.0, now)
 
     @property
     def balance(self) -> float:
@@ -62,18 +63,18 @@ class TenantBudget:
 
     def tick(self, now: float, market: Market) -> None:
         self._advance(now)
-        self._speed = self._sustainable(0.0)
+        self._bucket.rate = self._sustainable(0.0)
         self.price = market.price_for(self._sustainable(_CUSHION * self.budget.joules))
 
     def allowance(self, now: float) -> float:
         self._advance(now)
-        return max(0.0, min(self.balance, self._free(self.balance) + self._paced))
+        return max(0.0, min(self.balance, self._free(self.balance) + self._bucket.tokens))
 
     def charge(self, joules: float) -> None:
         """Take ``joules`` now; below 0 gives back what was taken too much."""
-        above = self.budget.joules - self._spent - self._kept
+        above = self.budget.joules - self._spent - self._bucket.depth
         free = max(0.0, above) - max(0.0, above - joules)
-        self._paced -= joules - free
+        self._bucket.spend(joules - free)
         self._spent += joules
         self._slot_spent += joules
 
@@ -118,15 +119,15 @@ class TenantBudget:
             price=self.price,
             binding=self.price > 0,
             explanation=f"{left:.4g} J of {_period(self.budget)} are left; what comes back lets "
-            f"{self._speed:.3g} W last",
+            f"{self._bucket.rate:.3g} W last",
         )
 
     def _free(self, balance: float) -> float:
-        return max(0.0, balance - self._kept)
+        return max(0.0, balance - self._bucket.depth)
 
     def _advance(self, now: float) -> None:
-        elapsed, self._now = max(0.0, now - self._now), max(now, self._now)
-        self._paced = min(self._kept, self._paced + self._speed * elapsed)
+        self._now = max(now, self._now)
+        self._bucket.fill(now)
         if self._now >= self._slot_end:
             if self._slot_spent:
                 self._slots.append((self._slot_end, self._slot_spent))
@@ -151,15 +152,15 @@ class TenantBudget:
 
     def _wait(self, joules: float) -> float:
         """Seconds until ``joules`` may be spent, if none are until then."""
-        speed = self._sustainable(0.0)
-        left, at, shortest, missing = self.balance, 0.0, inf, 0.0
+        bucket = replace(self._bucket, rate=self._sustainable(0.0))
+        left, at, shortest, paced = self.balance, 0.0, inf, joules
         for back, returns in [(0.0, 0.0), *self._returns()]:
             left, at = left + back, returns
-            missing = max(0.0, joules - self._free(left) - self._paced)
-            if left >= joules and joules - self._free(left) <= self._kept:
-                paced = missing / speed if speed > 0 else inf if missing else 0.0
-                shortest = min(shortest, max(at, paced))
-        return min(shortest, at + missing * self.budget.period / self.budget.joules)
+            paced = joules - self._free(left)
+            if left >= joules and paced <= bucket.depth:
+                shortest = min(shortest, max(at, bucket.wait(paced)))
+        bucket.rate = self.budget.joules / self.budget.period
+        return min(shortest, at + bucket.wait(paced))
 
     def _returns(self) -> Iterator[tuple[float, float]]:
         """The joules that come back, and in how many seconds."""

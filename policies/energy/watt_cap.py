@@ -7,7 +7,7 @@ from math import exp, inf, isfinite
 from delen.core.energy_status import ConstraintStatus
 from delen.errors import Overloaded
 from policies.energy.constraint import Market, PowerView
-from policies.energy.token_bucket import TokenBucket
+from policies.energy.power_limiter import PowerLimiter
 
 _MARGIN = 0.01
 """The share of the cap that is aimed below it, for what chance adds to ten seconds."""
@@ -39,7 +39,7 @@ class WattCap:
             raise ValueError(f"watts is {watts:g}; a watt cap must be above 0 and finite")
         self.watts = watts
         self.price = 0.0
-        self._pace = TokenBucket()
+        self._limiter = PowerLimiter()
         self._total: float | None = None
         self._time = 0.0
         self._market: Market | None = None
@@ -47,8 +47,8 @@ class WattCap:
     def tick(self, view: PowerView, market: Market) -> None:
         self._market = market
         room = max(0.0, (1 - _MARGIN) * self.watts - (market.baseline or 0.0))
-        self._pace.set(room, _PEAK * self.watts, view.now)
-        wanted = _AIM * room + self._pace.surplus / _EVEN if room > 0 else 0.0
+        self._limiter.set(room, _PEAK * self.watts, view.now)
+        wanted = _AIM * room + self._limiter.surplus / _EVEN if room > 0 else 0.0
         self.price = market.price_for(max(0.0, wanted))
         if view.watts is None:
             self._total = None
@@ -60,13 +60,13 @@ class WattCap:
         self._time = view.now
 
     def allowance(self, now: float) -> float:
-        return self._pace.allowance(now)
+        return self._limiter.allowance(now)
 
     def spend(self, joules: float) -> None:
-        self._pace.spend(joules)
+        self._limiter.spend(joules)
 
     def refuse(self, least: float, now: float) -> Overloaded:
-        wait = self._pace.wait(least)
+        wait = self._limiter.wait(least)
         if wait == inf:
             return Overloaded(
                 f"the device draws {self._beside():.3g} W without requests, which leaves them "
@@ -74,8 +74,8 @@ class WattCap:
                 retry_after=_RETRY,
             )
         return Overloaded(
-            f"the watt cap of {self.watts:g} W leaves requests {self._pace.watts:.3g} W, all of "
-            "which is taken now",
+            f"the watt cap of {self.watts:g} W leaves requests {self._limiter.watts:.3g} W, and "
+            "all of it is taken now",
             retry_after=wait,
         )
 
@@ -102,10 +102,10 @@ class WattCap:
         if market.baseline is None:
             return (
                 "the power beside requests is unknown, so requests are held to "
-                f"{self._pace.watts:.3g} W of predicted energy"
+                f"{self._limiter.watts:.3g} W of predicted energy"
             )
         known = "draws" if market.measured else "drew (the sensor does not answer now)"
         return (
             f"the device {known} {market.baseline:.3g} W without requests, which leaves them "
-            f"{self._pace.watts:.3g} W; they ask for {market.watts_at(0.0):.3g} W"
+            f"{self._limiter.watts:.3g} W; they ask for {market.watts_at(0.0):.3g} W"
         )

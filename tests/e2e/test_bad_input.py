@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Api, Daemon
+    from tests.builders.daemon import Api, Daemon
 
 Image8 = NDArray[np.uint8]
 Encode = Callable[..., bytes]

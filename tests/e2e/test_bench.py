@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Daemon, Launcher
+    from tests.builders.daemon import Daemon, Launcher
 
 Start = Callable[..., "subprocess.Popen[str]"]
 SECONDS = 120

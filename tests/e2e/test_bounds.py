@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Api, Launcher
+    from tests.builders.daemon import Api, Launcher
 
 Image8 = NDArray[np.uint8]
 GENEROUS_MS = 20_000

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tests.sensors import make_tree, play
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Api, Daemon, Launcher
+    from tests.builders.daemon import Api, Daemon, Launcher
 
 Image8 = NDArray[np.uint8]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

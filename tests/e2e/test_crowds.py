@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Daemon, Launcher
+    from tests.builders.daemon import Daemon, Launcher
 
 Image8 = NDArray[np.uint8]
 CROWD = 300

@@ -22,7 +22,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Answer, Daemon, Launcher
+    from tests.builders.daemon import Answer, Daemon, Launcher
 
 Image8 = NDArray[np.uint8]
 DAEMON = str(Path(sys.executable).parent / "delen-daemon")

@@ -15,7 +15,7 @@ from delen.commands.main import main
 from tests.sensors import SensorTree, make_tree
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Daemon
+    from tests.builders.daemon import Daemon
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from PIL import Image
 import delen
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Api, Daemon
+    from tests.builders.daemon import Api, Daemon
 
 Image8 = NDArray[np.uint8]
 

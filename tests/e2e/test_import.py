@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Daemon
+    from tests.builders.daemon import Daemon
 
 HEAVY = ("flask", "onnxruntime", "httpx", "cheroot", "PIL", "torch", "onnx", "numpy")
 SIBLINGS = ("api", "policies", "power", "multiexit_models")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Answer, Api, Daemon
+    from tests.builders.daemon import Answer, Api, Daemon
 
 Image8 = NDArray[np.uint8]
 Encode = Callable[[Image8], bytes]

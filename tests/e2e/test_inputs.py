@@ -19,7 +19,7 @@ import delen
 from delen.bundle.manifest import AudioPreprocessing, InputSpec, TextPreprocessing
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Api, Daemon, Launcher
+    from tests.builders.daemon import Api, Daemon, Launcher
 
 SOUND = InputSpec("int16", (16,), audio=AudioPreprocessing(8000))
 WORDS = InputSpec("uint8", (16,), text=TextPreprocessing("utf-8"))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.e2e.conftest import wait_until
+from tests.builders.daemon import wait_until
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Api, Launcher

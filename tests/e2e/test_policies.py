@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Launcher
+    from tests.builders.daemon import Launcher
 
 Image8 = NDArray[np.uint8]
 NEVER = {"metric": "exit", "op": "null", "threshold": 0}
@@ -172,7 +172,7 @@ class Broken:
     def __init__(self):
         self.calls = 0
 
-    def choose(self, now, waiting, figures):
+    def choose(self, now, waiting, models):
         self.calls += 1
         if self.calls % 2:
             raise RuntimeError("no idea")
@@ -187,7 +187,7 @@ class Broken:
 class Lazy(Broken):
     name = "lazy"
 
-    def choose(self, now, waiting, figures):
+    def choose(self, now, waiting, models):
         time.sleep(0.05)
         return None
 

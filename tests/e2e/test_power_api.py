@@ -12,7 +12,8 @@ from jsonschema import Draft202012Validator
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Answer, Api, Launcher, Metered
+    from tests.builders.daemon import Answer, Api, Launcher
+    from tests.e2e.conftest import Metered
 
 Image8 = NDArray[np.uint8]
 Until = Callable[..., Any]

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Api, Daemon, Launcher
+    from tests.builders.daemon import Api, Daemon, Launcher
 
 Image8 = NDArray[np.uint8]
 

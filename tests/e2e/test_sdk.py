@@ -19,7 +19,7 @@ import delen
 from delen.errors import ModelLoading, TooLarge
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Daemon, Launcher
+    from tests.builders.daemon import Daemon, Launcher
 
 Image8 = NDArray[np.uint8]
 

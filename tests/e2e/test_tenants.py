@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import delen
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Api, Daemon, Launcher
+    from tests.builders.daemon import Api, Daemon, Launcher
 
 Image8 = NDArray[np.uint8]
 BACKLOG = 0.05

@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from delen.bundle.manifest import load_bundle
 from delen.core.bounds import Bounds, Options
 from delen.core.result import Result
-from delen.core.work import Work
 from delen.engine.backends.base import Network
 from delen.engine.backends.choose import BundleBackends
-from delen.engine.model import Model, ReadyBundle
+from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.errors import (
     Draining,
@@ -36,37 +35,14 @@ from delen.errors import (
     Overloaded,
 )
 from delen.profile.cost_model import CostModel
-from delen.scheduler.core import Scheduler
 from policies.dispatch.edf import Edf
-from policies.dispatch.value import Value
-from policies.exit.bounds import BoundsPolicy
-from policies.plan.planner import Planner, PlannerSettings
+from tests.builders.engine import PATIENCE, Recorder, build_model, build_runtime
 
 ort = pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
 
-PATIENCE = 60.0
 SEGMENT_SECONDS = 100.0
 """So long, by its profile, that no test's machine is ever slower; runs then count as fast."""
 SEGMENT_JOULES = 0.04
-
-
-def by_deadline() -> Scheduler:
-    """One that cuts nothing off, so that every job ends as it was planned to."""
-    policy = Edf()
-    return Scheduler(policy, policy)
-
-
-class Silent:
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-
-    def answered(self, result: Result) -> None: ...
-    def policy_failed(self, model: str) -> None: ...
-    def dispatch_failed(self, times: int) -> None: ...
-    def audited(self, model: str, agreed: bool) -> None: ...
-
-    def ran(self, work: Work) -> None:
-        self.batches.append(work.batch)
 
 
 @pytest.fixture(scope="module")
@@ -96,35 +72,23 @@ def load_model(make_costs: Callable[..., CostModel]) -> Callable[[Path], Model]:
     """Makes the model of a bundle on the CPU, with costs of no interest."""
 
     def load(path: Path) -> Model:
-        bundle = load_bundle(path)
-        return Model(
-            bundle,
-            BundleBackends("cpu", 1).load(bundle),
-            Planner(bundle.calibration, PlannerSettings()),
-            BoundsPolicy(),
-            make_costs(*[SEGMENT_SECONDS] * 3, energy=(SEGMENT_JOULES,) * 3, growth=0.0),
-        )
+        costs = make_costs(*[SEGMENT_SECONDS] * 3, energy=(SEGMENT_JOULES,) * 3, growth=0.0)
+        return build_model(path, costs)
 
     return load
 
 
 @pytest.fixture
-def observer() -> Silent:
-    return Silent()
+def observer() -> Recorder:
+    return Recorder()
 
 
 @pytest.fixture
 def runtime(
-    either_bundle: Path, load_model: Callable[[Path], Model], observer: Silent
+    either_bundle: Path, load_model: Callable[[Path], Model], observer: Recorder
 ) -> Iterator[Runtime]:
-    runtime = Runtime(
-        lambda: [either_bundle],
-        lambda path: ReadyBundle(load_model(path)),
-        observer,
-        1,
-        by_deadline(),
-    )
-    runtime.load("tiny")
+    """It cuts nothing off, so that every job ends as it was planned to."""
+    runtime = build_runtime([either_bundle], load_model, observer=observer, dispatch=Edf())
     yield runtime
     runtime.close()
 
@@ -198,20 +162,13 @@ def test_company_in_a_batch_changes_no_answer(
 
 @pytest.fixture(scope="module")
 def module_runtime(either_bundle: Path, load_model: Callable[[Path], Model]) -> Iterator[Runtime]:
-    runtime = Runtime(
-        lambda: [either_bundle],
-        lambda path: ReadyBundle(load_model(path)),
-        Silent(),
-        1,
-        by_deadline(),
-    )
-    runtime.load("tiny")
+    runtime = build_runtime([either_bundle], load_model, dispatch=Edf())
     yield runtime
     runtime.close()
 
 
 def test_requests_from_many_threads_get_their_own_answers(
-    runtime: Runtime, observer: Silent, images: NDArray[np.uint8], direct: Any
+    runtime: Runtime, observer: Recorder, images: NDArray[np.uint8], direct: Any
 ) -> None:
     rng = np.random.default_rng(1)
     choices = [*TO_EXIT, Bounds(), Bounds(min_accuracy=0.7)]
@@ -236,7 +193,7 @@ def test_requests_from_many_threads_get_their_own_answers(
     assert len({result.request_id for _, _, result in answers}) == 400
     for index, bounds, result in answers:
         check(result, direct, index, bounds, runtime)
-    assert max(observer.batches) <= 8
+    assert max(work.batch for work in observer.works) <= 8
 
 
 @given(st.data())
@@ -294,7 +251,7 @@ def test_more_predictions_than_classes_are_refused(
 
 
 def test_infeasible_bounds_are_refused_before_running(
-    runtime: Runtime, observer: Silent, images: NDArray[np.uint8]
+    runtime: Runtime, observer: Recorder, images: NDArray[np.uint8]
 ) -> None:
     for bounds in (
         Bounds(max_latency=1.0),
@@ -311,7 +268,7 @@ def test_infeasible_bounds_are_refused_before_running(
         )
         assert runtime.preview("tiny", nearest).feasible
         assert not runtime.preview("tiny", bounds).feasible
-    assert observer.batches == []
+    assert observer.works == []
 
 
 def test_best_effort_runs_what_is_infeasible_and_says_that_it_missed(
@@ -362,7 +319,6 @@ def make_gated(
     tiny_bundle: Path,
     load_model: Callable[[Path], Model],
     make_costs: Callable[..., CostModel],
-    observer: Silent,
 ) -> Iterator[Callable[..., tuple[Runtime, Gate]]]:
     """Makes runtimes where a batch takes as long as its samples one by one."""
     gates: list[Gate] = []
@@ -375,14 +331,7 @@ def make_gated(
         return Model(model.bundle, gates[-1], model.planner, model.policy, costs)
 
     def make(max_backlog: float = inf) -> tuple[Runtime, Gate]:
-        policy = Value()
-        scheduler = Scheduler(policy, policy, max_backlog=max_backlog)
-        runtimes.append(
-            Runtime(
-                lambda: [tiny_bundle], lambda path: ReadyBundle(load(path)), observer, 1, scheduler
-            )
-        )
-        runtimes[-1].load("tiny")
+        runtimes.append(build_runtime([tiny_bundle], load, max_backlog=max_backlog))
         return runtimes[-1], gates[-1]
 
     yield make

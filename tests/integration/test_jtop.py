@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.other_user import as_other_user, open_folder
 
 from delen.errors import (
     MissingExtra,
@@ -228,14 +228,13 @@ def test_a_server_that_freezes_fails_until_it_goes_on(
         assert read_again(jtop).total == pytest.approx(tree.total)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may open every socket")
-def test_a_socket_of_others_says_which_group_to_join(root: Path) -> None:
-    (root / "run").mkdir(parents=True)
-    with socket.socket(socket.AF_UNIX) as server:
+def test_a_socket_of_others_says_which_group_to_join() -> None:
+    with open_folder() as root, socket.socket(socket.AF_UNIX) as server:
+        (root / "run").mkdir()
         server.bind(str(root / PIPE))
         server.listen()
         (root / PIPE).chmod(0)
-        with pytest.raises(SensorDenied) as failure:
+        with as_other_user(), pytest.raises(SensorDenied) as failure:
             Jtop(root)
     assert "usermod -aG jtop" in str(failure.value.remedy)
 

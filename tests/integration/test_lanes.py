@@ -19,44 +19,24 @@ from delen.bundle.manifest import load_bundle
 from delen.commands.main import main
 from delen.core.bounds import Bounds, Options
 from delen.core.result import Result
-from delen.core.work import Work
 from delen.daemon.build_runtime import configured_lanes
 from delen.daemon.config import config_of
 from delen.engine.backends.base import Network
 from delen.engine.backends.choose import BundleBackends
-from delen.engine.model import Model, ReadyBundle
+from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.errors import BackendError, DelenError
 from delen.measure.interference import Rounds, measure_corun
 from delen.profile.cost_model import CostModel
 from delen.profile.reader import load_profile
-from delen.scheduler.core import Scheduler
 from policies.dispatch.edf import Edf
-from policies.dispatch.value import Value
-from policies.exit.bounds import BoundsPolicy
-from policies.plan.planner import Planner, PlannerSettings
+from tests.builders.engine import PATIENCE, Recorder, build_model, build_runtime
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
 
-PATIENCE = 60.0
 IMAGES = np.random.default_rng(9).integers(0, 256, (64, 4, 4, 1), dtype=np.uint8)
 ALL = Options(probabilities=True)
 TO_THE_END = Bounds(max_energy=1.0)
-
-
-class Works:
-    """An observer that keeps what ran."""
-
-    def __init__(self) -> None:
-        self.works: list[Work] = []
-
-    def answered(self, result: Result) -> None: ...
-    def policy_failed(self, model: str) -> None: ...
-    def dispatch_failed(self, times: int) -> None: ...
-    def audited(self, model: str, agreed: bool) -> None: ...
-
-    def ran(self, work: Work) -> None:
-        self.works.append(work)
 
 
 class Meeting:
@@ -106,27 +86,23 @@ def open_runtime(
     """Opens runtimes with both models loaded, and whatever ``wrap`` makes of their networks."""
     opened: list[Runtime] = []
 
-    def make(lanes: int, observer: Works, wrap: Callable[[Network], Any]) -> Runtime:
+    def make(lanes: int, observer: Recorder, wrap: Callable[[Network], Any]) -> Runtime:
         def load(path: Path) -> Model:
             bundle = load_bundle(path)
-            return Model(
-                bundle,
-                wrap(BundleBackends("cpu", 1).load(bundle)),
-                Planner(bundle.calibration, PlannerSettings()),
-                BoundsPolicy(),
-                make_costs(100.0, 100.0, 100.0, energy=(0.01,) * 3, growth=0.0, lanes=lanes),
-            )
+            network = wrap(BundleBackends("cpu", 1).load(bundle))
+            costs = make_costs(100.0, 100.0, 100.0, energy=(0.01,) * 3, growth=0.0, lanes=lanes)
+            return build_model(bundle, costs, network=network)
 
-        policy = Edf()
-        scheduler = Scheduler(policy, policy, lanes)
-        opened.append(
-            Runtime(
-                lambda: two_bundles, lambda path: ReadyBundle(load(path)), observer, 1, scheduler
-            )
+        runtime = build_runtime(
+            two_bundles,
+            load,
+            observer=observer,
+            dispatch=Edf(),
+            lanes=lanes,
+            loaded=("tiny", "other"),
         )
-        for name in ("tiny", "other"):
-            opened[-1].load(name)
-        return opened[-1]
+        opened.append(runtime)
+        return runtime
 
     yield make
     for runtime in opened:
@@ -147,8 +123,8 @@ def infer_all(runtime: Runtime) -> list[Result]:
 
 
 def test_two_models_on_two_lanes_answer_as_on_one(open_runtime: Callable[..., Runtime]) -> None:
-    seen = Works()
-    expected = infer_all(open_runtime(1, Works(), lambda network: network))
+    seen = Recorder()
+    expected = infer_all(open_runtime(1, Recorder(), lambda network: network))
     meeting = Meeting()
     got = infer_all(open_runtime(2, seen, lambda network: Watched(network, meeting)))
     assert meeting.took_place
@@ -168,7 +144,7 @@ def test_lanes_that_fail_fail_their_jobs_alone_and_close_under_load(
         networks.append(Watched(network))
         return networks[-1]
 
-    runtime = open_runtime(2, Works(), wrap)
+    runtime = open_runtime(2, Recorder(), wrap)
     networks[0].fails = True
     broken = [runtime.submit("tiny", image, TO_THE_END, ALL) for image in IMAGES]
     whole = [runtime.submit("other", image, TO_THE_END, ALL) for image in IMAGES]
@@ -263,21 +239,8 @@ def test_more_threads_than_cores_are_allowed_and_said(caplog: pytest.LogCaptureF
 def test_the_default_policy_serves_two_lanes(
     tiny_bundle: Path, make_costs: Callable[..., CostModel]
 ) -> None:
-    def load(path: Path) -> Model:
-        bundle = load_bundle(path)
-        return Model(
-            bundle,
-            BundleBackends("cpu", 1).load(bundle),
-            Planner(bundle.calibration, PlannerSettings()),
-            BoundsPolicy(),
-            make_costs(0.001, 0.001, 0.001, lanes=2, corun=(1.0, 1.2)),
-        )
-
-    scheduler = Scheduler(Value(), Value(), 2)
-    runtime = Runtime(
-        lambda: [tiny_bundle], lambda path: ReadyBundle(load(path)), Works(), 1, scheduler
-    )
-    runtime.load("tiny")
+    costs = make_costs(0.001, 0.001, 0.001, lanes=2, corun=(1.0, 1.2))
+    runtime = build_runtime([tiny_bundle], lambda path: build_model(path, costs), lanes=2)
     jobs = [runtime.submit("tiny", image, Bounds(), ALL) for image in list(IMAGES) * 5]
     assert {job.future.result(PATIENCE).model for job in jobs} == {"tiny"}
     runtime.close()

@@ -17,7 +17,6 @@ import pytest
 from delen.bundle.manifest import MANIFEST, Bundle, load_bundle
 from delen.core.bounds import Bounds, Options
 from delen.core.result import Result
-from delen.core.work import Work
 from delen.engine.backends.base import Network
 from delen.engine.backends.choose import BundleBackends
 from delen.engine.executor import Executor
@@ -26,26 +25,14 @@ from delen.engine.runtime import Runtime
 from delen.errors import BundleError, ModelLoading
 from delen.profile.cost_model import CostModel
 from delen.residency.lease import ModelResidency
-from delen.scheduler.core import Scheduler
-from policies.dispatch.edf import Edf
-from policies.exit.bounds import BoundsPolicy
-from policies.plan.planner import Planner, PlannerSettings
+from tests.builders.engine import PATIENCE, build_model, build_runtime
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
 
-PATIENCE = 60.0
 A_MOMENT = 0.2
 """Seconds for another thread to get ahead, or to find that it has to wait."""
 
 IMAGE = np.zeros((4, 4, 1), np.uint8)
-
-
-class Silent:
-    def answered(self, result: Result) -> None: ...
-    def ran(self, work: Work) -> None: ...
-    def policy_failed(self, model: str) -> None: ...
-    def dispatch_failed(self, times: int) -> None: ...
-    def audited(self, model: str, agreed: bool) -> None: ...
 
 
 class Loads:
@@ -69,8 +56,7 @@ class Loads:
     ) -> Model:
         assert is_whole
         costs = self._make_costs(0.02, 0.02, 0.02)
-        planner = Planner(bundle.calibration, PlannerSettings())
-        return Model(bundle, network, planner, BoundsPolicy(), costs, residency=residency)
+        return build_model(bundle, costs, network=network, residency=residency)
 
     def in_memory(self) -> int:
         gc.collect()
@@ -89,8 +75,7 @@ def folders(tmp_path: Path, write_bundle: Callable[..., Path]) -> list[Path]:
 
 @pytest.fixture
 def runtime(folders: list[Path], loads: Loads) -> Iterator[Runtime]:
-    policy = Edf()
-    runtime = Runtime(lambda: folders, loads, Silent(), 1, Scheduler(policy, policy))
+    runtime = build_runtime(folders, loads, loaded=())
     yield runtime
     runtime.close()
 

@@ -12,31 +12,14 @@ from numpy.typing import NDArray
 
 from delen.bundle.calibration import Calibration
 from delen.bundle.confidence import confidences
-from delen.bundle.manifest import load_bundle
 from delen.core.bounds import Bounds, Options
-from delen.core.result import Result
-from delen.core.work import Work
-from delen.engine.backends.choose import BundleBackends
-from delen.engine.model import Model, ReadyBundle
 from delen.engine.runtime import Runtime
 from delen.profile.cost_model import CostModel
-from delen.scheduler.core import Scheduler
-from policies.dispatch.value import Value
-from policies.exit.bounds import BoundsPolicy
-from policies.plan.planner import Planner, PlannerSettings
+from tests.builders.engine import PATIENCE, build_model, build_runtime
 
 ort = pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
 
-PATIENCE = 60.0
 EXITS = 5
-
-
-class Silent:
-    def answered(self, result: Result) -> None: ...
-    def ran(self, work: Work) -> None: ...
-    def policy_failed(self, model: str) -> None: ...
-    def dispatch_failed(self, times: int) -> None: ...
-    def audited(self, model: str, agreed: bool) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -47,24 +30,8 @@ def patient(write_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def runtime(patient: Path, make_costs: Callable[..., CostModel]) -> Iterator[Runtime]:
-    def load(path: Path) -> Model:
-        bundle = load_bundle(path)
-        return Model(
-            bundle,
-            BundleBackends("cpu", 1).load(bundle),
-            Planner(bundle.calibration, PlannerSettings()),
-            BoundsPolicy(),
-            make_costs(*[100.0] * EXITS, growth=0.0),
-        )
-
-    runtime = Runtime(
-        lambda: [patient],
-        lambda path: ReadyBundle(load(path)),
-        Silent(),
-        1,
-        Scheduler(Value(), Value()),
-    )
-    runtime.load("tiny")
+    costs = make_costs(*[100.0] * EXITS, growth=0.0)
+    runtime = build_runtime([patient], lambda path: build_model(path, costs))
     yield runtime
     runtime.close()
 

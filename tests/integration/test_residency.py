@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from delen.bundle.manifest import MANIFEST, Bundle, load_bundle, read_manifest
 from delen.core.bounds import Bounds, Options
 from delen.core.result import Result
-from delen.core.work import Work
 from delen.engine.backends.base import Network, SegmentRun
 from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model, OpenedBundle
@@ -27,25 +26,14 @@ from delen.errors import BackendError, BundleError, ConfigError, InfeasibleBound
 from delen.profile.cost_model import CostModel
 from delen.residency.lease import ModelResidency
 from delen.residency.sizes import segment_bytes
-from delen.scheduler.core import Scheduler
 from policies.dispatch.edf import Edf
-from policies.exit.bounds import BoundsPolicy
-from policies.plan.planner import Planner, PlannerSettings
+from tests.builders.engine import PATIENCE, build_model, build_runtime
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
 
-PATIENCE = 60.0
 NAMES = ("a", "b", "c")
 LAST = Bounds(max_energy=100.0)
 """Met by every exit, so that each request runs to the last one."""
-
-
-class Silent:
-    def answered(self, result: Result) -> None: ...
-    def ran(self, work: Work) -> None: ...
-    def policy_failed(self, model: str) -> None: ...
-    def dispatch_failed(self, times: int) -> None: ...
-    def audited(self, model: str, agreed: bool) -> None: ...
 
 
 class Opener:
@@ -97,14 +85,8 @@ class Opener:
     ) -> Model | None:
         if not self.has_profiles and not is_whole:
             return None
-        return Model(
-            bundle,
-            network,
-            Planner(bundle.calibration, PlannerSettings()),
-            BoundsPolicy(),
-            self._make_costs(*[0.02] * 3, energy=(0.04,) * 3),
-            residency=residency,
-        )
+        costs = self._make_costs(*[0.02] * 3, energy=(0.04,) * 3)
+        return build_model(bundle, costs, network=network, residency=residency)
 
 
 @pytest.fixture
@@ -138,8 +120,7 @@ def house(bundles: list[Path], opener: Opener) -> Iterator[Callable[..., Runtime
     made: list[Runtime] = []
 
     def make(cap: float, folders: list[Path] = bundles) -> Runtime:
-        scheduler = Scheduler(Edf(), Edf())
-        runtime = Runtime(lambda: folders, opener.open, Silent(), 1, scheduler, memory=cap)
+        runtime = build_runtime(folders, opener.open, dispatch=Edf(), loaded=(), memory=cap)
         made.append(runtime)
         return runtime
 

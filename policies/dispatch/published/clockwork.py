@@ -23,26 +23,26 @@ class Clockwork:
     capabilities = PolicyCapabilities(admits=False, guards=False)
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
         started = [group for key, group in waiting.items() if key.segment > 0]
         if started:
             lead = first_in_rank(started)
-            known = figures[lead.model]
-            return Turn(run=waiting[Key(lead.model, lead.segment)].first(known.max_batch))
-        late = [
+            view = models[lead.model]
+            return Turn(run=waiting[Key(lead.model, lead.segment)].first(view.max_batch))
+        overdue = [
             task
             for group in waiting.values()
             for task in group.first(_LOOK)
-            if now + figures[task.model].latency_upper(0, task.last, 1) > task.deadline
+            if now + models[task.model].latency_upper(0, task.last, 1) > task.deadline
         ]
-        if late:
-            return Turn(refuse=late)
+        if overdue:
+            return Turn(refuse=overdue)
         lead = first_in_rank(waiting.values())
-        return Turn(run=join(lead, waiting[Key(lead.model, 0)], now, figures[lead.model]))
+        return Turn(run=join(lead, waiting[Key(lead.model, 0)], now, models[lead.model]))
 
     def ran(self, now: float, ran: Ran) -> None:
-        """Nothing to learn: predictions are the figures'."""
+        """Nothing to learn: predictions come from the model views."""
 
     def ended(self, now: float, task: Task) -> None:
         """Nothing to forget."""

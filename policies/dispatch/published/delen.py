@@ -23,7 +23,7 @@ class StaticConditions:
         self._confidence = confidence
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
         oldest = (group.oldest for group in waiting.values())
         job = min(oldest, key=lambda task: (task.exit < 0, task.arrived, task.id))

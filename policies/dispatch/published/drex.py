@@ -31,39 +31,35 @@ class Drex:
         self._segments: dict[str, float] = {}
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
         urgent = first_in_rank(waiting.values())
-        known = figures[urgent.model]
+        view = models[urgent.model]
         groups = [group for key, group in waiting.items() if key.model == urgent.model]
         groups.sort(key=lambda group: group.key.segment, reverse=True)
         chosen = groups[0]
         for behind in groups[1:]:
-            if not self._pays(chosen, behind, now, known):
+            if not self._pays(chosen, behind, now, view):
                 break
             chosen = behind
-        return Turn(run=join(chosen.first(1)[0], chosen, now, known))
+        return Turn(run=join(chosen.first(1)[0], chosen, now, view))
 
-    def _pays(self, held: Group, behind: Group, now: float, figures: ModelView) -> bool:
+    def _pays(self, held: Group, behind: Group, now: float, view: ModelView) -> bool:
         lead, segment = held.first(1)[0], held.key.segment
-        count = min(len(held), figures.max_batch)
-        going_on = 1 - 1 / self._segments.get(lead.model, float(figures.exits))
-        coming = min(len(behind), figures.max_batch) * going_on ** (segment - behind.key.segment)
-        more = min(round(coming), figures.max_batch - count)
+        count = min(len(held), view.max_batch)
+        going_on = 1 - 1 / self._segments.get(lead.model, float(view.exits))
+        coming = min(len(behind), view.max_batch) * going_on ** (segment - behind.key.segment)
+        more = min(round(coming), view.max_batch - count)
         if more <= 0:
             return False
-        both = figures.typical(segment, lead.last, count + more)
-        apart = figures.typical(segment, lead.last, count) + figures.typical(
-            segment, lead.last, more
-        )
-        if apart - both <= _OVERHEAD * figures.typical(segment, segment, 1):
+        both = view.typical(segment, lead.last, count + more)
+        apart = view.typical(segment, lead.last, count) + view.typical(segment, lead.last, more)
+        if apart - both <= _OVERHEAD * view.typical(segment, segment, 1):
             return False
-        until = figures.latency_upper(
-            behind.key.segment, segment - 1, min(len(behind), figures.max_batch)
+        until = view.latency_upper(
+            behind.key.segment, segment - 1, min(len(behind), view.max_batch)
         )
-        return (
-            now + until + figures.latency_upper(segment, lead.last, count + more) <= lead.deadline
-        )
+        return now + until + view.latency_upper(segment, lead.last, count + more) <= lead.deadline
 
     def ran(self, now: float, ran: Ran) -> None:
         """Nothing to learn."""

@@ -33,15 +33,15 @@ class Dysta:
         self._gamma: dict[str, float] = {}
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
         count = sum(map(len, waiting.values()))
         lead, least = None, inf
         for task in _scored(waiting.values()):
-            known = figures[task.model]
-            remaining = known.typical(task.segment, task.last, 1)
+            view = models[task.model]
+            remaining = view.typical(task.segment, task.last, 1)
             remaining *= self._gamma.get(task.model, 1.0)
-            isolated = known.typical(0, task.last, 1)
+            isolated = view.typical(0, task.last, 1)
             idle = now - task.waiting_since
             slack = min(task.deadline - now, _FOREVER)
             score = remaining + _BETA * (max(0.0, slack - remaining) + idle / isolated / count)

@@ -29,19 +29,19 @@ class EdgeServing:
         self._chosen: dict[int, int] = {}
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
-        started = go_on(waiting, figures, self._reached)
+        started = go_on(waiting, models, self._reached)
         if started is not None:
             return started
         best = -inf
         run: Sequence[Task] = ()
         for key, group in waiting.items():
-            known, price = figures[key.model], self._violated.get(key.model, 0.0)
-            tasks = group.first(known.max_batch)
+            view, price = models[key.model], self._violated.get(key.model, 0.0)
+            tasks = group.first(view.max_batch)
             for batch in sizes(len(tasks)):
-                for exit, accuracy in enumerate(known.accuracies):
-                    seconds = known.latency_upper(0, exit, batch)
+                for exit, accuracy in enumerate(view.accuracies):
+                    seconds = view.latency_upper(0, exit, batch)
                     violations = sum(task.deadline < now + seconds for task in tasks[:batch])
                     score = len(group) * batch * accuracy / (1e3 * seconds)
                     score += price * (_ALLOWED * batch - violations)

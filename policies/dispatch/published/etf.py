@@ -32,24 +32,24 @@ class EnergyTimeFair:
         self._seconds = self._joules = 0.0
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
         seen = [task for group in waiting.values() for task in (*group.first(_LOOK), group.oldest)]
         lead = min(seen, key=lambda task: (self._runtime_of(task.tenant), task.rank))
         self._level = self._runtime_of(lead.tenant)
         self._runtime = {name: at for name, at in self._runtime.items() if at > self._level}
-        known = figures[lead.model]
-        run = join(lead, waiting[Key(lead.model, lead.segment)], now, known)
-        self._charge(run, known)
+        view = models[lead.model]
+        run = join(lead, waiting[Key(lead.model, lead.segment)], now, view)
+        self._charge(run, view)
         return Turn(run=run)
 
     def _runtime_of(self, tenant: str) -> float:
         return max(self._runtime.get(tenant, 0.0), self._level)
 
-    def _charge(self, run: Sequence[Task], figures: ModelView) -> None:
+    def _charge(self, run: Sequence[Task], view: ModelView) -> None:
         segment, batch = run[0].segment, len(run)
-        seconds = cost = figures.typical(segment, segment, batch) / batch
-        joules = figures.joules(segment, segment, batch)
+        seconds = cost = view.typical(segment, segment, batch) / batch
+        joules = view.joules(segment, segment, batch)
         if joules:
             self._seconds += batch * seconds
             self._joules += batch * joules

@@ -21,18 +21,18 @@ class FluidBatching:
     capabilities = PolicyCapabilities(admits=False, guards=False)
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
         urgent = first_in_rank(waiting.values())
-        known = figures[urgent.model]
+        view = models[urgent.model]
         groups = [group for key, group in waiting.items() if key.model == urgent.model]
         groups.sort(key=lambda group: group.key.segment, reverse=True)
         chosen = groups[0]
         for shallower in groups[1:]:
-            if not _can_wait(chosen, shallower, now, known):
+            if not _can_wait(chosen, shallower, now, view):
                 break
             chosen = shallower
-        return Turn(run=join(chosen.first(1)[0], chosen, now, known))
+        return Turn(run=join(chosen.first(1)[0], chosen, now, view))
 
     def ran(self, now: float, ran: Ran) -> None:
         """Nothing to learn."""
@@ -41,13 +41,13 @@ class FluidBatching:
         """Nothing to forget."""
 
 
-def _can_wait(suspended: Group, newer: Group, now: float, figures: ModelView) -> bool:
+def _can_wait(suspended: Group, newer: Group, now: float, view: ModelView) -> bool:
     """Whether there is room in the batch of ``suspended`` and time for ``newer`` to catch up."""
-    room = figures.max_batch - len(suspended)
+    room = view.max_batch - len(suspended)
     if room <= 0:
         return False
     arriving = min(len(newer), room)
     lead, segment = suspended.first(1)[0], suspended.key.segment
-    catching_up = figures.latency_upper(newer.key.segment, segment - 1, arriving)
-    rest = figures.latency_upper(segment, lead.last, len(suspended) + arriving)
+    catching_up = view.latency_upper(newer.key.segment, segment - 1, arriving)
+    rest = view.latency_upper(segment, lead.last, len(suspended) + arriving)
     return now + catching_up + rest <= lead.deadline

@@ -23,14 +23,14 @@ class SlackFit:
         self._chosen: dict[int, int] = {}
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
-        started = go_on(waiting, figures, self._reached)
+        started = go_on(waiting, models, self._reached)
         if started is not None:
             return started
         lead = first_in_rank(waiting.values())
-        group, known = waiting[Key(lead.model, 0)], figures[lead.model]
-        exit, batch = self._fit(lead.deadline - now, lead.last, len(group), known)
+        group, view = waiting[Key(lead.model, 0)], models[lead.model]
+        exit, batch = self._fit(lead.deadline - now, lead.last, len(group), view)
         run = group.first(batch)
         self._chosen.update((task.id, exit) for task in run)
         return Turn(run=run)
@@ -39,12 +39,12 @@ class SlackFit:
         return not task.floor and task.exit >= self._chosen.get(task.id, task.last)
 
     @staticmethod
-    def _fit(slack: float, last: int, queue: int, figures: ModelView) -> tuple[int, int]:
-        width = figures.latency_upper(0, 0, 1)
+    def _fit(slack: float, last: int, queue: int, view: ModelView) -> tuple[int, int]:
+        width = view.latency_upper(0, 0, 1)
         best, chosen = (0, 0, 0), (0, 1)
-        for batch in sizes(min(queue, figures.max_batch)):
+        for batch in sizes(min(queue, view.max_batch)):
             for exit in range(last + 1):
-                latency = figures.latency_upper(0, exit, batch)
+                latency = view.latency_upper(0, exit, batch)
                 if latency <= slack:
                     found = (int(min(latency, 1e6 * width) / width), batch, exit)
                     if found > best:

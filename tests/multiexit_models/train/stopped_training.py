@@ -81,7 +81,7 @@ def _kill_while_writing(number: int) -> None:
     def fsync(descriptor: int) -> None:
         is_file = not Path(f"/proc/self/fd/{descriptor}").resolve().is_dir()
         if is_file and next(writes) == number:
-            os.ftruncate(descriptor, 1000)
+            os.truncate(f"/proc/self/fd/{descriptor}", 1000)
             _kill()
         real(descriptor)
 

@@ -72,7 +72,8 @@ def test_killed_while_it_writes_the_checkpoint_before_is_whole(
     training, straight, tmp_path
 ) -> None:
     kill(tmp_path / "training.pt", "save", 2)
-    assert (tmp_path / "training.pt.part").stat().st_size == 1000
+    (unfinished,) = tmp_path.glob(".training.pt.unfinished-*")
+    assert unfinished.stat().st_size == 1000
     resumed = training.run(tmp_path / "training.pt", lambda *_: None)
     assert same(straight, resumed.state_dict())
     assert [file.name for file in tmp_path.iterdir()] == ["training.pt"]

@@ -9,7 +9,7 @@ import pytest
 from delen.bundle.calibration import Calibration
 from delen.bundle.manifest import load_bundle
 from delen.profile.cost_model import CostModel
-from tests.unit.delen.engine.house import Clock, House
+from tests.unit.delen.engine.harness import Clock, ExecutorHarness
 
 
 @pytest.fixture
@@ -21,28 +21,30 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def make_house(
+def make_harness(
     tiny_bundle: Path,
     make_calibration: Callable[..., Calibration],
     make_costs: Callable[..., CostModel],
     clock: Clock,
-) -> Iterator[Callable[..., House]]:
-    """Makes houses with exits of 10 ms and 40 mJ each, right in 60, 80 and 90 of 100 cases, and
+) -> Iterator[Callable[..., ExecutorHarness]]:
+    """Makes harnesses with exits of 10 ms and 40 mJ each, right in 60, 80 and 90 of 100 cases, and
     the dispatch policy that is given; ``how`` is as for ``make_profile``."""
-    houses: list[House] = []
+    harnesses: list[ExecutorHarness] = []
 
-    def make(dispatch: Any = None, lanes: int = 1, **how: Any) -> House:
+    def make(dispatch: Any = None, lanes: int = 1, **how: Any) -> ExecutorHarness:
         costs = make_costs(0.01, 0.01, 0.01, watts=4.0, growth=0.0, lanes=lanes, **how)
         calibration = make_calibration(0.6, 0.8, 0.9)
-        house = House(load_bundle(tiny_bundle), calibration, costs, clock, dispatch, lanes)
-        houses.append(house)
-        return houses[-1]
+        harness = ExecutorHarness(
+            load_bundle(tiny_bundle), calibration, costs, clock, dispatch, lanes
+        )
+        harnesses.append(harness)
+        return harnesses[-1]
 
     yield make
-    for house in houses:
-        house.worker.close()
+    for harness in harnesses:
+        harness.worker.close()
 
 
 @pytest.fixture
-def house(make_house: Callable[..., House]) -> House:
-    return make_house()
+def harness(make_harness: Callable[..., ExecutorHarness]) -> ExecutorHarness:
+    return make_harness()

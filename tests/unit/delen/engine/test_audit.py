@@ -11,23 +11,16 @@ import numpy as np
 import pytest
 
 from delen.bundle.calibration import Calibration
-from delen.bundle.manifest import load_bundle
 from delen.core.bounds import Bounds, Options
 from delen.core.result import Result
-from delen.core.work import Work
 from delen.engine.audit import MOST_AUDITS
 from delen.engine.backends.base import Placement, SegmentRun
 from delen.engine.guarantee_monitor import GuaranteeMonitor, MonitorSettings
-from delen.engine.model import Model, ReadyBundle
-from delen.engine.runtime import Runtime
+from delen.engine.model import Model
 from delen.errors import InfeasibleBound, InvalidInput
 from delen.profile.cost_model import CostModel
-from delen.scheduler.core import Scheduler
-from policies.dispatch.value import Value
-from policies.exit.bounds import BoundsPolicy
-from policies.plan.planner import Planner, PlannerSettings
+from tests.builders.engine import PATIENCE, Recorder, build_model, build_runtime
 
-PATIENCE = 30.0
 FLOOR = Bounds(min_accuracy=0.7)
 
 
@@ -55,25 +48,7 @@ class FakeNetwork:
         return SegmentRun(list(samples) if segment < 2 else [], logits, confidence)
 
 
-class Counts:
-    def __init__(self) -> None:
-        self.audits: list[bool] = []
-        self.audit_done = threading.Semaphore(0)
-
-    def answered(self, result: Result) -> None: ...
-    def ran(self, work: Work) -> None: ...
-    def policy_failed(self, model: str) -> None: ...
-    def dispatch_failed(self, times: int) -> None: ...
-    def audited(self, model: str, agreed: bool) -> None:
-        self.audits.append(agreed)
-        self.audit_done.release()
-
-    def wait(self, audits: int) -> None:
-        for _ in range(audits):
-            assert self.audit_done.acquire(timeout=PATIENCE)
-
-
-class House:
+class AuditHarness:
     """A runtime with one model that audits every ``1 / fraction`` th confident stop."""
 
     def __init__(
@@ -83,24 +58,19 @@ class House:
         make_costs: Callable[..., CostModel],
         lanes: int,
     ) -> None:
-        self.network, self.counts = FakeNetwork(), Counts()
+        self.network, self.observer = FakeNetwork(), Recorder()
         self.fraction = 1.0
 
         def load(path: Path) -> Model:
-            return Model(
-                load_bundle(path),
-                self.network,
-                Planner(calibration, PlannerSettings()),
-                BoundsPolicy(),
+            return build_model(
+                path,
                 make_costs(100.0, 100.0, 100.0, watts=4.0, lanes=lanes),
-                GuaranteeMonitor("tiny", MonitorSettings(audit_fraction=self.fraction)),
+                network=self.network,
+                calibration=calibration,
+                monitor=GuaranteeMonitor("tiny", MonitorSettings(audit_fraction=self.fraction)),
             )
 
-        scheduler = Scheduler(Value(), Value(), lanes)
-        self.runtime = Runtime(
-            lambda: [bundle], lambda path: ReadyBundle(load(path)), self.counts, 1, scheduler
-        )
-        self.runtime.load("tiny")
+        self.runtime = build_runtime([bundle], load, observer=self.observer, lanes=lanes)
 
     def infer(self, *classes: int, bounds: Bounds = FLOOR, **options: Any) -> Result:
         return self.submit(*classes, bounds=bounds, **options).future.result(PATIENCE)
@@ -120,154 +90,154 @@ class House:
 
 
 @pytest.fixture(params=[1, 2], ids=["one lane", "two lanes"])
-def house(
+def harness(
     request: pytest.FixtureRequest,
     tiny_bundle: Path,
     make_calibration: Callable[..., Calibration],
     make_costs: Callable[..., CostModel],
-) -> Iterator[House]:
-    house = House(tiny_bundle, make_calibration(0.6, 0.8, 0.9), make_costs, request.param)
-    yield house
-    house.runtime.close()
+) -> Iterator[AuditHarness]:
+    harness = AuditHarness(tiny_bundle, make_calibration(0.6, 0.8, 0.9), make_costs, request.param)
+    yield harness
+    harness.runtime.close()
 
 
-def test_a_confident_answer_is_run_on_after_it_left(house: House) -> None:
-    result = house.infer(1, 2, 1)
+def test_a_confident_answer_is_run_on_after_it_left(harness: AuditHarness) -> None:
+    result = harness.infer(1, 2, 1)
     assert (result.exit, result.reason, result.index) == (0, "confident", 1)
-    house.counts.wait(1)
-    assert house.counts.audits == [True]
-    assert house.network.runs == [(0, 1), (1, 1), (2, 1)]
-    house.infer(1, 1, 3)
-    house.counts.wait(1)
-    assert house.counts.audits == [True, False]
-    status = house.monitor.status()
+    harness.observer.wait_for_audits(1)
+    assert harness.observer.audits == [True]
+    assert harness.network.runs == [(0, 1), (1, 1), (2, 1)]
+    harness.infer(1, 1, 3)
+    harness.observer.wait_for_audits(1)
+    assert harness.observer.audits == [True, False]
+    status = harness.monitor.status()
     assert (status.source, status.samples, status.errors) == ("agreement", 2, 1)
 
 
-def test_only_confident_stops_are_audited(house: House) -> None:
-    house.infer(1, 1, 1, bounds=Bounds(max_energy=1000.0))
-    house.network.confidence = 0.0
-    house.infer(1, 1, 1)
-    assert house.runtime.drain(PATIENCE)
-    assert house.counts.audits == []
-    assert house.monitor.status().samples == 0
+def test_only_confident_stops_are_audited(harness: AuditHarness) -> None:
+    harness.infer(1, 1, 1, bounds=Bounds(max_energy=1000.0))
+    harness.network.confidence = 0.0
+    harness.infer(1, 1, 1)
+    assert harness.runtime.drain(PATIENCE)
+    assert harness.observer.audits == []
+    assert harness.monitor.status().samples == 0
 
 
-@pytest.mark.parametrize("house", [2], indirect=True)
-def test_on_another_lane_nobody_waits_for_an_audit(house: House) -> None:
-    house.network.hold = {1: threading.Event()}
-    house.infer(1, 1, 1)
-    assert house.network.entered.wait(PATIENCE)
-    assert house.runtime.lanes() == (2, 1)
-    assert house.infer(2, 2, 2).exit == 0, "while the audit is still inside"
-    house.network.hold[1].set()
-    house.counts.wait(2)
-    assert house.counts.audits == [True, True]
+@pytest.mark.parametrize("harness", [2], indirect=True)
+def test_on_another_lane_nobody_waits_for_an_audit(harness: AuditHarness) -> None:
+    harness.network.hold = {1: threading.Event()}
+    harness.infer(1, 1, 1)
+    assert harness.network.entered.wait(PATIENCE)
+    assert harness.runtime.lanes() == (2, 1)
+    assert harness.infer(2, 2, 2).exit == 0, "while the audit is still inside"
+    harness.network.hold[1].set()
+    harness.observer.wait_for_audits(2)
+    assert harness.observer.audits == [True, True]
 
 
-@pytest.mark.parametrize("house", [1], indirect=True)
-def test_an_audit_waits_for_everything_else(house: House) -> None:
-    house.network.hold = {1: threading.Event()}
-    first = house.infer(1, 1, 1)
+@pytest.mark.parametrize("harness", [1], indirect=True)
+def test_an_audit_waits_for_everything_else(harness: AuditHarness) -> None:
+    harness.network.hold = {1: threading.Event()}
+    first = harness.infer(1, 1, 1)
     assert first.reason == "confident"
-    assert house.network.entered.wait(PATIENCE)  # the audit is inside segment 1
-    late = [house.submit(2, 2, 2, priority=9) for _ in range(3)]
-    house.network.hold[1].set()
+    assert harness.network.entered.wait(PATIENCE)  # the audit is inside segment 1
+    late = [harness.submit(2, 2, 2, priority=9) for _ in range(3)]
+    harness.network.hold[1].set()
     for job in late:
         assert job.future.result(PATIENCE).exit == 0
-    house.counts.wait(1)
-    after_audits_first = house.network.runs[2:]
+    harness.observer.wait_for_audits(1)
+    after_audits_first = harness.network.runs[2:]
     assert after_audits_first[0] == (0, 3)  # all three before the audit's last segment
 
 
-@pytest.mark.parametrize("house", [1], indirect=True)
-def test_few_audits_wait_and_the_others_are_left_out(house: House) -> None:
-    house.network.hold = {1: threading.Event()}
-    house.infer(1, 1, 1)
-    assert house.network.entered.wait(PATIENCE)
-    jobs = [house.submit(1, 1, 1) for _ in range(3 * MOST_AUDITS)]
-    house.network.hold[1].set()
+@pytest.mark.parametrize("harness", [1], indirect=True)
+def test_few_audits_wait_and_the_others_are_left_out(harness: AuditHarness) -> None:
+    harness.network.hold = {1: threading.Event()}
+    harness.infer(1, 1, 1)
+    assert harness.network.entered.wait(PATIENCE)
+    jobs = [harness.submit(1, 1, 1) for _ in range(3 * MOST_AUDITS)]
+    harness.network.hold[1].set()
     for job in jobs:
         job.future.result(PATIENCE)
-    house.counts.wait(MOST_AUDITS)
-    house.infer(1, 1, 3)
-    house.counts.wait(1)
-    assert house.counts.audits == [True] * MOST_AUDITS + [False]
+    harness.observer.wait_for_audits(MOST_AUDITS)
+    harness.infer(1, 1, 3)
+    harness.observer.wait_for_audits(1)
+    assert harness.observer.audits == [True] * MOST_AUDITS + [False]
 
 
-def test_nobody_waits_for_audits_at_the_end(house: House) -> None:
-    house.network.hold = {1: threading.Event()}
-    house.infer(1, 1, 1)
-    assert house.network.entered.wait(PATIENCE)
-    assert house.runtime.jobs("tiny") == 0
-    assert house.runtime.drain(PATIENCE)
-    threading.Timer(0.05, house.network.hold[1].set).start()
-    house.runtime.close()
-    assert house.counts.audits == []
-    assert [segment for segment, _ in house.network.runs] == [0, 1]
+def test_nobody_waits_for_audits_at_the_end(harness: AuditHarness) -> None:
+    harness.network.hold = {1: threading.Event()}
+    harness.infer(1, 1, 1)
+    assert harness.network.entered.wait(PATIENCE)
+    assert harness.runtime.jobs("tiny") == 0
+    assert harness.runtime.drain(PATIENCE)
+    threading.Timer(0.05, harness.network.hold[1].set).start()
+    harness.runtime.close()
+    assert harness.observer.audits == []
+    assert [segment for segment, _ in harness.network.runs] == [0, 1]
 
 
-def test_a_network_that_fails_in_an_audit_still_answers(house: House) -> None:
-    house.infer(1, 1, 200)  # there is no class 200: its last segment raises
-    assert house.infer(1, 1, 1).exit == 0
-    house.counts.wait(1)
-    assert house.counts.audits == [True]
+def test_a_network_that_fails_in_an_audit_still_answers(harness: AuditHarness) -> None:
+    harness.infer(1, 1, 200)  # there is no class 200: its last segment raises
+    assert harness.infer(1, 1, 1).exit == 0
+    harness.observer.wait_for_audits(1)
+    assert harness.observer.audits == [True]
 
 
-def test_after_the_guarantee_broke_all_run_to_their_end(house: House) -> None:
-    before = house.infer(1, 1, 1)
+def test_after_the_guarantee_broke_all_run_to_their_end(harness: AuditHarness) -> None:
+    before = harness.infer(1, 1, 1)
     assert (before.receipt.accuracy.guarantee, before.receipt.accuracy.met) == (0.95, True)
-    house.break_guarantee()
-    floor = house.infer(1, 1, 1)
+    harness.break_guarantee()
+    floor = harness.infer(1, 1, 1)
     assert (floor.exit, floor.reason) == (2, "final")
     accuracy = floor.receipt.accuracy
     assert (accuracy.bound, accuracy.guarantee, accuracy.met) == (0.7, None, False)
     assert not floor.receipt.met
-    free = house.infer(1, 1, 1, bounds=Bounds())
+    free = harness.infer(1, 1, 1, bounds=Bounds())
     assert (free.exit, free.reason, free.receipt.met) == (2, "final", True)
-    capped = house.infer(1, 1, 1, bounds=Bounds(min_accuracy=0.7, max_latency=290.0))
+    capped = harness.infer(1, 1, 1, bounds=Bounds(min_accuracy=0.7, max_latency=290.0))
     assert (capped.exit, capped.reason) == (1, "planned_exit")
     assert capped.receipt.accuracy.met is False
-    preview = house.runtime.preview("tiny", FLOOR)
+    preview = harness.runtime.preview("tiny", FLOOR)
     assert (preview.feasible, preview.guarantee, preview.threshold) == (True, None, None)
     with pytest.raises(InfeasibleBound):
-        house.infer(1, 1, 1, bounds=Bounds(min_accuracy=0.99))
+        harness.infer(1, 1, 1, bounds=Bounds(min_accuracy=0.99))
 
 
-def test_an_answer_on_its_way_when_it_broke_is_not_covered(house: House) -> None:
-    house.network.hold = {0: threading.Event()}
-    job = house.submit(1, 1, 1)
-    assert house.network.entered.wait(PATIENCE)
-    house.break_guarantee()
-    house.network.hold[0].set()
+def test_an_answer_on_its_way_when_it_broke_is_not_covered(harness: AuditHarness) -> None:
+    harness.network.hold = {0: threading.Event()}
+    job = harness.submit(1, 1, 1)
+    assert harness.network.entered.wait(PATIENCE)
+    harness.break_guarantee()
+    harness.network.hold[0].set()
     accuracy = job.future.result(PATIENCE).receipt.accuracy
     assert (accuracy.guarantee, accuracy.met) == (None, False)
 
 
-def test_loading_the_model_again_starts_afresh(house: House) -> None:
-    house.break_guarantee()
-    house.runtime.drain(PATIENCE)
-    house.runtime.unload("tiny")
-    house.runtime.load("tiny")
-    assert house.monitor.holds
-    assert house.monitor.status().samples == 0
+def test_loading_the_model_again_starts_afresh(harness: AuditHarness) -> None:
+    harness.break_guarantee()
+    harness.runtime.drain(PATIENCE)
+    harness.runtime.unload("tiny")
+    harness.runtime.load("tiny")
+    assert harness.monitor.holds
+    assert harness.monitor.status().samples == 0
 
 
-def test_labels_of_answers_are_counted(house: House) -> None:
-    results = [house.infer(1, 1, 1) for _ in range(3)]
+def test_labels_of_answers_are_counted(harness: AuditHarness) -> None:
+    results = [harness.infer(1, 1, 1) for _ in range(3)]
     ids = [result.request_id for result in results]
-    feedback = house.runtime.feedback("tiny", {ids[0]: 1, ids[1]: "class 2", "nobody": 0})
+    feedback = harness.runtime.feedback("tiny", {ids[0]: 1, ids[1]: "class 2", "nobody": 0})
     assert (feedback.accepted, feedback.wrong, feedback.unknown) == (2, 1, ("nobody",))
     with pytest.raises(InvalidInput, match="'class 9' is no class of tiny"):
-        house.runtime.feedback("tiny", {ids[2]: 1, ids[0]: "class 9"})
-    assert house.runtime.feedback("tiny", {ids[2]: 1}).accepted == 1
+        harness.runtime.feedback("tiny", {ids[2]: 1, ids[0]: "class 9"})
+    assert harness.runtime.feedback("tiny", {ids[2]: 1}).accepted == 1
 
 
-def test_labels_show_a_shift_and_answers_fall_back(house: House) -> None:
-    house.fraction = 0.0
-    house.runtime.unload("tiny")
-    house.runtime.load("tiny")
-    labels = {house.infer(1, 1, 1).request_id: 0 for _ in range(40)}
-    feedback = house.runtime.feedback("tiny", labels)
+def test_labels_show_a_shift_and_answers_fall_back(harness: AuditHarness) -> None:
+    harness.fraction = 0.0
+    harness.runtime.unload("tiny")
+    harness.runtime.load("tiny")
+    labels = {harness.infer(1, 1, 1).request_id: 0 for _ in range(40)}
+    feedback = harness.runtime.feedback("tiny", labels)
     assert (feedback.guarantee.holds, feedback.guarantee.source) == (False, "labels")
-    assert house.infer(1, 1, 1).reason == "final"
+    assert harness.infer(1, 1, 1).reason == "final"

@@ -15,36 +15,36 @@ from delen.core.bounds import Bounds
 from delen.core.plan import GO_ON, Decision, ExitView
 from delen.errors import BackendError, Draining
 from policies.exit.bounds import BoundsPolicy
-from tests.unit.delen.engine.house import PATIENCE, SURE, UNSURE, House
+from tests.unit.delen.engine.harness import PATIENCE, SURE, UNSURE, ExecutorHarness
 
 
-def test_a_confident_answer_leaves_at_once(house: House) -> None:
-    result = house.infer(SURE)
+def test_a_confident_answer_leaves_at_once(harness: ExecutorHarness) -> None:
+    result = harness.infer(SURE)
     assert (result.exit, result.exits, result.reason) == (0, 3, "confident")
-    assert house.network.batches == [(0, 1)]
+    assert harness.network.batches == [(0, 1)]
     assert result.index == 0
     assert result.label == "class 0"
 
 
-def test_an_unsure_answer_goes_to_the_end(house: House) -> None:
-    result = house.infer(UNSURE)
+def test_an_unsure_answer_goes_to_the_end(harness: ExecutorHarness) -> None:
+    result = harness.infer(UNSURE)
     assert (result.exit, result.reason) == (2, "final")
-    assert [segment for segment, _ in house.network.batches] == [0, 1, 2]
+    assert [segment for segment, _ in harness.network.batches] == [0, 1, 2]
     assert result.index == 2
 
 
-def test_a_cap_ends_where_it_was_planned_to(house: House) -> None:
-    result = house.infer(SURE, Bounds(max_energy=0.09))
+def test_a_cap_ends_where_it_was_planned_to(harness: ExecutorHarness) -> None:
+    result = harness.infer(SURE, Bounds(max_energy=0.09))
     assert (result.exit, result.reason) == (1, "planned_exit")
     energy = result.receipt.energy
     assert (energy.value, energy.predicted) == pytest.approx((0.08, 0.08))
     assert (energy.kind, energy.source, energy.met) == ("estimated", "test", True)
 
 
-def test_a_receipt_tells_waiting_from_running(house: House) -> None:
-    job = house.job(UNSURE, Bounds(max_latency=0.5))
-    house.clock.now += 0.2
-    house.worker.submit(job)
+def test_a_receipt_tells_waiting_from_running(harness: ExecutorHarness) -> None:
+    job = harness.job(UNSURE, Bounds(max_latency=0.5))
+    harness.clock.now += 0.2
+    harness.worker.submit(job)
     latency = job.future.result(PATIENCE).receipt.latency
     assert latency.queue == pytest.approx(0.2)
     assert latency.value == pytest.approx(0.23)
@@ -52,18 +52,18 @@ def test_a_receipt_tells_waiting_from_running(house: House) -> None:
     assert (latency.bound, latency.met) == (0.5, True)
 
 
-def test_going_on_is_not_tried_where_it_would_be_late(house: House) -> None:
-    house.network.seconds[0] = 0.012
-    result = house.infer(UNSURE, Bounds(max_latency=0.031))
+def test_going_on_is_not_tried_where_it_would_be_late(harness: ExecutorHarness) -> None:
+    harness.network.seconds[0] = 0.012
+    result = harness.infer(UNSURE, Bounds(max_latency=0.031))
     assert (result.exit, result.reason) == (1, "latency")
     assert result.receipt.latency.met is True
     assert result.receipt.accuracy.met is None
     assert result.receipt.met
 
 
-def test_a_miss_is_told_and_answered_with_the_best_so_far(house: House) -> None:
-    house.network.seconds[0] = 0.050
-    result = house.infer(UNSURE, Bounds(max_latency=0.031, min_accuracy=0.7))
+def test_a_miss_is_told_and_answered_with_the_best_so_far(harness: ExecutorHarness) -> None:
+    harness.network.seconds[0] = 0.050
+    result = harness.infer(UNSURE, Bounds(max_latency=0.031, min_accuracy=0.7))
     assert (result.exit, result.reason) == (0, "latency")
     receipt = result.receipt
     assert (receipt.latency.met, receipt.accuracy.met, receipt.met) == (False, False, False)
@@ -71,18 +71,18 @@ def test_a_miss_is_told_and_answered_with_the_best_so_far(house: House) -> None:
     assert receipt.accuracy.guarantee is None
 
 
-def test_expected_accuracy_is_that_of_the_answers_own_case(house: House) -> None:
+def test_expected_accuracy_is_that_of_the_answers_own_case(harness: ExecutorHarness) -> None:
     bounds = Bounds(max_latency=0.031, min_accuracy=0.8)
-    plan = house.job(bounds=bounds).plan
+    plan = harness.job(bounds=bounds).plan
     assert plan.threshold is not None
-    confident, planned = house.infer(SURE, bounds), house.infer(UNSURE, bounds)
-    house.network.seconds[0] = 0.050
-    forced = house.infer(UNSURE, bounds)
+    confident, planned = harness.infer(SURE, bounds), harness.infer(UNSURE, bounds)
+    harness.network.seconds[0] = 0.050
+    forced = harness.infer(UNSURE, bounds)
     assert [r.reason for r in (confident, planned, forced)] == ["confident", "final", "latency"]
     told = [r.receipt.accuracy.expected for r in (confident, planned, forced)]
     assert told == [plan.cases[0].confident, plan.cases[2].planned, plan.cases[0].forced]
     high, _, low = told
-    overall = house.planner.accuracies[0]
+    overall = harness.planner.accuracies[0]
     assert high is not None
     assert low is not None
     assert low < overall < high
@@ -95,14 +95,14 @@ def test_expected_accuracy_is_that_of_the_answers_own_case(house: House) -> None
     assert {r.receipt.accuracy.overall for r in (confident, planned, forced)} == {plan.accuracy}
 
 
-def test_jobs_of_one_batch_leave_by_their_own_bounds(house: House) -> None:
-    with house.held(0) as held:
-        first = house.submit(UNSURE)
+def test_jobs_of_one_batch_leave_by_their_own_bounds(harness: ExecutorHarness) -> None:
+    with harness.held(0) as held:
+        first = harness.submit(UNSURE)
         held.wait_until_running()
         cheap, floor, free = (
-            house.submit(UNSURE, Bounds(max_energy=0.05)),
-            house.submit(SURE, Bounds(min_accuracy=0.7)),
-            house.submit(UNSURE, Bounds(max_energy=0.09)),
+            harness.submit(UNSURE, Bounds(max_energy=0.05)),
+            harness.submit(SURE, Bounds(min_accuracy=0.7)),
+            harness.submit(UNSURE, Bounds(max_energy=0.09)),
         )
     ends = {
         name: (result.exit, result.reason)
@@ -115,129 +115,129 @@ def test_jobs_of_one_batch_leave_by_their_own_bounds(house: House) -> None:
         "floor": (0, "confident"),
         "free": (1, "planned_exit"),
     }
-    assert (0, 3) in house.network.batches
+    assert (0, 3) in harness.network.batches
 
 
-def test_a_shared_batch_shares_its_energy(house: House) -> None:
-    with house.held(0) as held:
-        house.submit(SURE)
+def test_a_shared_batch_shares_its_energy(harness: ExecutorHarness) -> None:
+    with harness.held(0) as held:
+        harness.submit(SURE)
         held.wait_until_running()
-        pair = [house.submit(SURE), house.submit(SURE)]
+        pair = [harness.submit(SURE), harness.submit(SURE)]
     for job in pair:
         assert job.future.result(PATIENCE).receipt.energy.value == pytest.approx(0.02)
 
 
-def test_a_cancelled_job_answers_at_the_end_of_its_segment(house: House) -> None:
-    with house.held(1) as held:
-        job = house.submit(UNSURE, Bounds(min_accuracy=0.7))
+def test_a_cancelled_job_answers_at_the_end_of_its_segment(harness: ExecutorHarness) -> None:
+    with harness.held(1) as held:
+        job = harness.submit(UNSURE, Bounds(min_accuracy=0.7))
         held.wait_until_running()
-        house.worker.cancel(job)
+        harness.worker.cancel(job)
         assert not job.future.done()
     result = job.future.result(PATIENCE)
     assert (result.exit, result.reason) == (1, "cancelled")
     assert result.receipt.accuracy.expected == job.plan.cases[1].forced
     assert result.receipt.accuracy.met is False
-    assert [segment for segment, _ in house.network.batches] == [0, 1]
+    assert [segment for segment, _ in harness.network.batches] == [0, 1]
 
 
-def test_a_cancelled_answer_that_was_confident_is_told_as_such(house: House) -> None:
-    with house.held(0) as held:
-        job = house.submit(SURE, Bounds(min_accuracy=0.7))
+def test_a_cancelled_answer_that_was_confident_is_told_as_such(harness: ExecutorHarness) -> None:
+    with harness.held(0) as held:
+        job = harness.submit(SURE, Bounds(min_accuracy=0.7))
         held.wait_until_running()
-        house.worker.cancel(job)
+        harness.worker.cancel(job)
     accuracy = job.future.result(PATIENCE).receipt.accuracy
     assert accuracy.expected == job.plan.cases[0].confident
     assert (accuracy.guarantee, accuracy.met) == (0.95, True)
 
 
-def test_only_a_lane_that_has_ended_the_last_job_rests(house: House) -> None:
+def test_only_a_lane_that_has_ended_the_last_job_rests(harness: ExecutorHarness) -> None:
     seen: list[tuple[str, bool]] = []
 
     def tell(name: str) -> Callable[[Any], None]:
-        return lambda _: seen.append((name, house.worker.rests))
+        return lambda _: seen.append((name, harness.worker.rests))
 
-    with house.held(0) as held:
-        first = house.submit(SURE)
+    with harness.held(0) as held:
+        first = harness.submit(SURE)
         held.wait_until_running()
-        second = house.submit(SURE)
+        second = harness.submit(SURE)
         first.future.add_done_callback(tell("one of two"))
         second.future.add_done_callback(tell("the last"))
     second.future.result(PATIENCE)
-    house.infer(SURE)  # which the lane begins once it has told of the last
+    harness.infer(SURE)  # which the lane begins once it has told of the last
     assert seen == [("one of two", False), ("the last", True)]
-    assert not house.worker.rests  # but this thread is no lane's
+    assert not harness.worker.rests  # but this thread is no lane's
 
 
-def wait_until_it_rests(house: House) -> None:
+def wait_until_it_rests(harness: ExecutorHarness) -> None:
     end = time.monotonic() + PATIENCE
-    while not house.worker._resting:
+    while not harness.worker._resting:
         assert time.monotonic() < end
         time.sleep(0.001)
 
 
 def test_an_engine_that_rests_begins_before_who_submitted_goes_on(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    harness: ExecutorHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("delen.engine.executor._HAND_OVER", PATIENCE)
     seen: list[object] = []
-    house.network.before = seen.append
+    harness.network.before = seen.append
 
     def submit_and_go_on() -> None:
-        house.submit(SURE)
-        house.worker.hand_over()
+        harness.submit(SURE)
+        harness.worker.hand_over()
         seen.append("went on")
 
-    wait_until_it_rests(house)
-    house.worker.change_model(submit_and_go_on)  # nothing is decided before it lets go
+    wait_until_it_rests(harness)
+    harness.worker.change_model(submit_and_go_on)  # nothing is decided before it lets go
     assert seen == [0, "went on"]
 
 
-def hands_over(house: House) -> bool:
+def hands_over(harness: ExecutorHarness) -> bool:
     """Whether who hands over need not wait for the engine."""
-    thread = threading.Thread(target=house.worker.hand_over, daemon=True)
+    thread = threading.Thread(target=harness.worker.hand_over, daemon=True)
     thread.start()
     thread.join(PATIENCE)
     return not thread.is_alive()
 
 
 def test_nobody_waits_for_an_engine_that_is_at_work_or_has_nothing_to_begin(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    harness: ExecutorHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("delen.engine.executor._HAND_OVER", 2 * PATIENCE)
-    wait_until_it_rests(house)
-    assert hands_over(house)
-    with house.held(0) as held:
-        house.submit(SURE)
+    wait_until_it_rests(harness)
+    assert hands_over(harness)
+    with harness.held(0) as held:
+        harness.submit(SURE)
         held.wait_until_running()
-        house.submit(SURE)
-        assert hands_over(house)
-    assert house.worker.drain(PATIENCE)
-    house.worker.keep_resident("tiny", 0)
-    house.submit(SURE)  # whose segment is not in memory
-    wait_until_it_rests(house)
-    assert hands_over(house)
+        harness.submit(SURE)
+        assert hands_over(harness)
+    assert harness.worker.drain(PATIENCE)
+    harness.worker.keep_resident("tiny", 0)
+    harness.submit(SURE)  # whose segment is not in memory
+    wait_until_it_rests(harness)
+    assert hands_over(harness)
 
 
-def test_a_job_cancelled_before_it_ran_has_no_answer(house: House) -> None:
-    with house.held(0) as held:
-        running = house.submit(UNSURE)
+def test_a_job_cancelled_before_it_ran_has_no_answer(harness: ExecutorHarness) -> None:
+    with harness.held(0) as held:
+        running = harness.submit(UNSURE)
         held.wait_until_running()
-        waiting = house.submit(UNSURE)
-        house.worker.cancel(waiting)
+        waiting = harness.submit(UNSURE)
+        harness.worker.cancel(waiting)
         with pytest.raises(Draining):
             waiting.future.result(PATIENCE)
     assert running.future.result(PATIENCE).reason == "final"
 
 
-def test_a_suspended_job_that_is_cancelled_answers_at_once(house: House) -> None:
-    with house.held(0) as held:
-        suspended = house.submit(UNSURE)
+def test_a_suspended_job_that_is_cancelled_answers_at_once(harness: ExecutorHarness) -> None:
+    with harness.held(0) as held:
+        suspended = harness.submit(UNSURE)
         held.wait_until_running()
-        urgent = house.submit(UNSURE, priority=1)
-        with house.held(0) as held_again:
+        urgent = harness.submit(UNSURE, priority=1)
+        with harness.held(0) as held_again:
             held.release()
             held_again.wait_until_running()  # the urgent one, before the other's segment 1
-            house.worker.cancel(suspended)
+            harness.worker.cancel(suspended)
             result = suspended.future.result(PATIENCE)
     assert (result.exit, result.reason) == (0, "cancelled")
     assert urgent.future.result(PATIENCE).reason == "final"
@@ -251,21 +251,21 @@ def fail_at(segment: int) -> Callable[[int], None]:
     return before
 
 
-def test_a_network_that_fails_fails_its_jobs_alone(house: House) -> None:
-    house.network.before = fail_at(0)
-    job = house.submit(UNSURE)
+def test_a_network_that_fails_fails_its_jobs_alone(harness: ExecutorHarness) -> None:
+    harness.network.before = fail_at(0)
+    job = harness.submit(UNSURE)
     with pytest.raises(BackendError, match="segment 0: out of memory"):
         job.future.result(PATIENCE)
-    house.network.before = lambda segment: None
-    assert house.infer(UNSURE).reason == "final"
+    harness.network.before = lambda segment: None
+    assert harness.infer(UNSURE).reason == "final"
 
 
-def test_an_answer_is_never_lost_to_a_later_failure(house: House) -> None:
-    house.network.before = fail_at(1)
-    result = house.infer(UNSURE, Bounds(min_accuracy=0.7))
+def test_an_answer_is_never_lost_to_a_later_failure(harness: ExecutorHarness) -> None:
+    harness.network.before = fail_at(1)
+    result = harness.infer(UNSURE, Bounds(min_accuracy=0.7))
     assert (result.exit, result.reason) == (0, "cancelled")
     assert result.receipt.accuracy.met is False
-    assert house.infer(SURE).reason == "confident"
+    assert harness.infer(SURE).reason == "confident"
 
 
 class Policy:
@@ -291,47 +291,49 @@ def raising(view: ExitView) -> Any:
     ids=["raises", "none", "text", "bool", "unknown reason", "number", "unhashable"],
 )
 def test_a_policy_that_talks_rubbish_is_replaced_by_the_default(
-    house: House, decide: Callable[[ExitView], Any], caplog: pytest.LogCaptureFixture
+    harness: ExecutorHarness, decide: Callable[[ExitView], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    house.use(Policy(decide))
+    harness.use(Policy(decide))
     with caplog.at_level(logging.ERROR, "delen.engine"):
-        assert house.infer(SURE).reason == "confident"
-        assert house.infer(UNSURE).reason == "final"
-    assert house.counts.policy_failures == 4
+        assert harness.infer(SURE).reason == "confident"
+        assert harness.infer(UNSURE).reason == "final"
+    assert harness.observer.policy_failures == 4
     assert len(caplog.records) == 1
 
 
-def test_a_policy_that_never_stops_ends_with_its_plan(house: House) -> None:
-    house.use(Policy(lambda view: GO_ON))
-    assert house.infer(SURE).reason == "final"
-    result = house.infer(SURE, Bounds(max_energy=0.09))
+def test_a_policy_that_never_stops_ends_with_its_plan(harness: ExecutorHarness) -> None:
+    harness.use(Policy(lambda view: GO_ON))
+    assert harness.infer(SURE).reason == "final"
+    result = harness.infer(SURE, Bounds(max_energy=0.09))
     assert (result.exit, result.reason) == (1, "planned_exit")
-    assert house.counts.policy_failures == 2
+    assert harness.observer.policy_failures == 2
 
 
-def test_a_policys_own_stop_claims_no_accuracy(house: House) -> None:
-    house.use(Policy(lambda view: Decision("policy")))
-    accuracy = house.infer(SURE, Bounds(min_accuracy=0.7)).receipt.accuracy
+def test_a_policys_own_stop_claims_no_accuracy(harness: ExecutorHarness) -> None:
+    harness.use(Policy(lambda view: Decision("policy")))
+    accuracy = harness.infer(SURE, Bounds(min_accuracy=0.7)).receipt.accuracy
     assert (accuracy.expected, accuracy.guarantee, accuracy.met) == (None, None, False)
 
 
-def test_a_policy_that_calls_an_unsure_answer_confident_is_not_certified(house: House) -> None:
-    house.use(Policy(lambda view: Decision("confident")))
-    job = house.submit(UNSURE, Bounds(min_accuracy=0.7))
+def test_a_policy_that_calls_an_unsure_answer_confident_is_not_certified(
+    harness: ExecutorHarness,
+) -> None:
+    harness.use(Policy(lambda view: Decision("confident")))
+    job = harness.submit(UNSURE, Bounds(min_accuracy=0.7))
     accuracy = job.future.result(PATIENCE).receipt.accuracy
     assert (accuracy.guarantee, accuracy.met) == (None, False)
     assert accuracy.expected == job.plan.cases[0].forced
 
 
-def test_a_policy_sees_the_job_as_it_is(house: House) -> None:
+def test_a_policy_sees_the_job_as_it_is(harness: ExecutorHarness) -> None:
     views: list[ExitView] = []
 
     def look(view: ExitView) -> Decision:
         views.append(view)
         return BoundsPolicy().decide(view)
 
-    house.use(Policy(look))
-    house.infer((0.1, 0.2, 0.3), Bounds(max_latency=0.5))
+    harness.use(Policy(look))
+    harness.infer((0.1, 0.2, 0.3), Bounds(max_latency=0.5))
     assert [view.exit for view in views] == [0, 1, 2]
     assert [view.next_exit for view in views] == [1, 2, None]
     assert [view.elapsed for view in views] == pytest.approx([0.01, 0.02, 0.03])
@@ -342,59 +344,65 @@ def test_a_policy_sees_the_job_as_it_is(house: House) -> None:
     assert [view.macs for view in views] == [1000, 2000, 3000]
 
 
-def test_what_is_ahead_is_what_runs_and_what_cannot_be_left_out_before(house: House) -> None:
+def test_what_is_ahead_is_what_runs_and_what_cannot_be_left_out_before(
+    harness: ExecutorHarness,
+) -> None:
     def ahead(priority: int) -> float:
-        return house.worker.seconds_ahead(house.model, priority, "default", inf)
+        return harness.worker.seconds_ahead(harness.model, priority, "default", inf)
 
     assert ahead(9) == 0
-    with house.held(0) as held:
-        house.submit(UNSURE)
+    with harness.held(0) as held:
+        harness.submit(UNSURE)
         held.wait_until_running()
         assert ahead(1) == pytest.approx(0.01)
-        house.submit(UNSURE, priority=3)
+        harness.submit(UNSURE, priority=3)
         assert ahead(1) == pytest.approx(0.01)
         assert ahead(3) == pytest.approx(0.02)
-        assert house.worker.jobs_of("tiny") == 2
-        assert house.worker.jobs_of("other") == 0
+        assert harness.worker.jobs_of("tiny") == 2
+        assert harness.worker.jobs_of("other") == 0
 
 
-def test_what_is_ahead_can_be_asked_while_exits_are_judged(house: House) -> None:
+def test_what_is_ahead_can_be_asked_while_exits_are_judged(harness: ExecutorHarness) -> None:
     seen: list[float] = []
 
     def look(view: ExitView) -> Decision:
-        seen.append(house.worker.seconds_ahead(house.model, 9, "default", inf))
+        seen.append(harness.worker.seconds_ahead(harness.model, 9, "default", inf))
         return BoundsPolicy().decide(view)
 
-    house.use(Policy(look))
-    assert house.infer(UNSURE).reason == "final"
+    harness.use(Policy(look))
+    assert harness.infer(UNSURE).reason == "final"
     assert seen == [0.0, 0.0, 0.0]
-    assert house.counts.policy_failures == 0
+    assert harness.observer.policy_failures == 0
 
 
-def test_what_segments_take_is_learnt(house: House) -> None:
-    house.network.seconds = [0.02, 0.02, 0.02]
+def test_what_segments_take_is_learnt(harness: ExecutorHarness) -> None:
+    harness.network.seconds = [0.02, 0.02, 0.02]
     for _ in range(40):
-        house.infer(UNSURE)
-    assert house.model.costs.slowdown.mean == pytest.approx(2, rel=0.05)
-    assert house.counts.runs[:3] == [("tiny", 0, 1), ("tiny", 1, 1), ("tiny", 2, 1)]
+        harness.infer(UNSURE)
+    assert harness.model.costs.slowdown.mean == pytest.approx(2, rel=0.05)
+    assert [(work.model, work.segment, work.batch) for work in harness.observer.works[:3]] == [
+        ("tiny", 0, 1),
+        ("tiny", 1, 1),
+        ("tiny", 2, 1),
+    ]
 
 
-def test_draining_waits_for_the_last_answer(house: House) -> None:
-    assert house.worker.drain(0)
-    with house.held(0) as held:
-        jobs = [house.submit(UNSURE) for _ in range(3)]
+def test_draining_waits_for_the_last_answer(harness: ExecutorHarness) -> None:
+    assert harness.worker.drain(0)
+    with harness.held(0) as held:
+        jobs = [harness.submit(UNSURE) for _ in range(3)]
         held.wait_until_running()
-        assert not house.worker.drain(0)
-    assert house.worker.drain(PATIENCE)
+        assert not harness.worker.drain(0)
+    assert harness.worker.drain(PATIENCE)
     assert [job.future.result(PATIENCE).reason for job in jobs] == ["final"] * 3
 
 
-def test_closing_refuses_what_waits_and_answers_what_runs(house: House) -> None:
-    with house.held(0) as held:
-        running = house.submit(UNSURE)
+def test_closing_refuses_what_waits_and_answers_what_runs(harness: ExecutorHarness) -> None:
+    with harness.held(0) as held:
+        running = harness.submit(UNSURE)
         held.wait_until_running()
-        waiting = [house.submit(UNSURE) for _ in range(3)]
-        closing = threading.Thread(target=house.worker.close)
+        waiting = [harness.submit(UNSURE) for _ in range(3)]
+        closing = threading.Thread(target=harness.worker.close)
         closing.start()
         for job in waiting:
             with pytest.raises(Draining):
@@ -403,63 +411,63 @@ def test_closing_refuses_what_waits_and_answers_what_runs(house: House) -> None:
     assert not closing.is_alive()
     assert (running.future.result(PATIENCE).reason, running.exit) == ("cancelled", 0)
     with pytest.raises(Draining):
-        house.submit(UNSURE)
-    house.worker.close()
+        harness.submit(UNSURE)
+    harness.worker.close()
 
 
-def test_every_answer_is_told_of_once(house: House) -> None:
+def test_every_answer_is_told_of_once(harness: ExecutorHarness) -> None:
     for confidences in (SURE, UNSURE, SURE):
-        house.infer(confidences)
-    house.network.before = fail_at(0)
-    failed = house.submit(SURE)
+        harness.infer(confidences)
+    harness.network.before = fail_at(0)
+    failed = harness.submit(SURE)
     with pytest.raises(BackendError):
         failed.future.result(PATIENCE)
-    house.worker.close()
-    assert [result.request_id for result in house.counts.results] == ["r1", "r2", "r3"]
+    harness.worker.close()
+    assert [result.request_id for result in harness.observer.results] == ["r1", "r2", "r3"]
 
 
-def test_an_answer_is_told_of_before_it_leaves(house: House) -> None:
+def test_an_answer_is_told_of_before_it_leaves(harness: ExecutorHarness) -> None:
     told: list[bool] = []
-    with house.held(0) as held:
-        job = house.submit(SURE)
+    with harness.held(0) as held:
+        job = harness.submit(SURE)
         held.wait_until_running()
         job.future.add_done_callback(
-            lambda left: told.append(left.result() in house.counts.results)
+            lambda left: told.append(left.result() in harness.observer.results)
         )
-    house.worker.close()
+    harness.worker.close()
     assert told == [True]
 
 
-def test_numbers_that_are_not_finite_are_no_answer(house: House) -> None:
+def test_numbers_that_are_not_finite_are_no_answer(harness: ExecutorHarness) -> None:
     with pytest.raises(BackendError, match=r"exit 0 of .* no finite numbers"):
-        house.infer((nan, nan, nan))
-    later = house.infer((0.3, nan, nan))
+        harness.infer((nan, nan, nan))
+    later = harness.infer((0.3, nan, nan))
     assert (later.exit, later.reason) == (0, "cancelled")
-    assert house.infer(SURE).reason == "confident"
+    assert harness.infer(SURE).reason == "confident"
 
 
-def test_others_of_the_batch_keep_their_answers(house: House) -> None:
-    with house.held(0) as held:
-        house.submit(SURE)
+def test_others_of_the_batch_keep_their_answers(harness: ExecutorHarness) -> None:
+    with harness.held(0) as held:
+        harness.submit(SURE)
         held.wait_until_running()
-        jobs = [house.submit(confidences) for confidences in (SURE, (nan, nan, nan), SURE)]
+        jobs = [harness.submit(confidences) for confidences in (SURE, (nan, nan, nan), SURE)]
         held.release()
     assert jobs[0].future.result(PATIENCE).reason == "confident"
     with pytest.raises(BackendError):
         jobs[1].future.result(PATIENCE)
     assert jobs[2].future.result(PATIENCE).reason == "confident"
-    assert (0, 3) in house.network.batches
+    assert (0, 3) in harness.network.batches
 
 
 def test_the_engine_outlives_what_goes_wrong_beside_an_answer(
-    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    harness: ExecutorHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("delen.engine.jobs.write_result", raises)
         with pytest.raises(BackendError, match="ZeroDivisionError"):
-            house.infer(SURE)
-    assert house.infer(SURE).reason == "confident"
-    assert house.worker.drain(PATIENCE)
+            harness.infer(SURE)
+    assert harness.infer(SURE).reason == "confident"
+    assert harness.worker.drain(PATIENCE)
     assert "lane 0 failed" in caplog.text
 
 

@@ -10,19 +10,19 @@ import pytest
 
 from delen.core.bounds import Bounds
 from delen.errors import BackendError, Draining
-from tests.unit.delen.engine.house import PATIENCE, SURE, UNSURE, House
+from tests.unit.delen.engine.harness import PATIENCE, SURE, UNSURE, ExecutorHarness
 
-MakeHouse = Callable[..., House]
+MakeHarness = Callable[..., ExecutorHarness]
 
 
 class Gate:
     """Lets a network into its runs only while it is open, and counts those that wait inside."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, harness: ExecutorHarness) -> None:
         self._changed = threading.Condition()
         self._passes = 0
         self.inside = 0
-        house.network.before = self._enter
+        harness.network.before = self._enter
 
     def _enter(self, segment: int) -> None:
         with self._changed:
@@ -44,19 +44,19 @@ class Gate:
 
 
 @pytest.fixture
-def two(make_house: MakeHouse) -> House:
+def two(make_harness: MakeHarness) -> ExecutorHarness:
     """Two lanes that do not slow each other; each batch is of one job."""
-    return make_house(lanes=2, corun=(1.0, 1.0), batches=(1,))
+    return make_harness(lanes=2, corun=(1.0, 1.0), batches=(1,))
 
 
 @pytest.fixture
-def gate(two: House) -> Iterator[Gate]:
+def gate(two: ExecutorHarness) -> Iterator[Gate]:
     gate = Gate(two)
     yield gate
     gate.let_pass(1000)
 
 
-def test_two_run_at_once_and_a_third_waits(two: House, gate: Gate) -> None:
+def test_two_run_at_once_and_a_third_waits(two: ExecutorHarness, gate: Gate) -> None:
     jobs = [two.submit(SURE) for _ in range(3)]
     gate.wait(2)
     assert two.worker.lanes() == (2, 2)
@@ -71,7 +71,7 @@ def test_two_run_at_once_and_a_third_waits(two: House, gate: Gate) -> None:
     assert two.worker.lanes() == (2, 0)
 
 
-def test_what_one_lane_begins_another_may_end(two: House, gate: Gate) -> None:
+def test_what_one_lane_begins_another_may_end(two: ExecutorHarness, gate: Gate) -> None:
     """The network asserts that each sample comes to each segment after those before it."""
     jobs = [two.submit(UNSURE) for _ in range(20)]
     gate.let_pass(1000)
@@ -79,17 +79,17 @@ def test_what_one_lane_begins_another_may_end(two: House, gate: Gate) -> None:
     assert len(two.network.batches) == 60
 
 
-def test_lanes_that_would_not_do_more_stay_idle(make_house: MakeHouse) -> None:
-    house = make_house(lanes=2, corun=(1.0, 2.2), batches=(1,))
-    gate = Gate(house)
-    jobs = [house.submit(SURE) for _ in range(3)]
+def test_lanes_that_would_not_do_more_stay_idle(make_harness: MakeHarness) -> None:
+    harness = make_harness(lanes=2, corun=(1.0, 2.2), batches=(1,))
+    gate = Gate(harness)
+    jobs = [harness.submit(SURE) for _ in range(3)]
     gate.wait(1)
-    assert house.worker.lanes() == (2, 1)
+    assert harness.worker.lanes() == (2, 1)
     gate.let_pass(1000)
     assert {job.future.result(PATIENCE).reason for job in jobs} == {"confident"}
 
 
-def test_both_can_be_cancelled_while_they_run(two: House, gate: Gate) -> None:
+def test_both_can_be_cancelled_while_they_run(two: ExecutorHarness, gate: Gate) -> None:
     jobs = [two.submit(UNSURE, Bounds(min_accuracy=0.7)) for _ in range(3)]
     gate.wait(2)
     for job in jobs:
@@ -102,7 +102,7 @@ def test_both_can_be_cancelled_while_they_run(two: House, gate: Gate) -> None:
         assert (result.exit, result.reason) == (0, "cancelled")
 
 
-def test_draining_waits_for_both(two: House, gate: Gate) -> None:
+def test_draining_waits_for_both(two: ExecutorHarness, gate: Gate) -> None:
     jobs = [two.submit(SURE) for _ in range(2)]
     gate.wait(2)
     gate.let_pass(1)
@@ -112,7 +112,7 @@ def test_draining_waits_for_both(two: House, gate: Gate) -> None:
     assert all(job.future.done() for job in jobs)
 
 
-def test_closing_answers_what_both_run(two: House, gate: Gate) -> None:
+def test_closing_answers_what_both_run(two: ExecutorHarness, gate: Gate) -> None:
     running = [two.submit(UNSURE) for _ in range(2)]
     gate.wait(2)
     waiting = [two.submit(UNSURE) for _ in range(3)]
@@ -127,7 +127,7 @@ def test_closing_answers_what_both_run(two: House, gate: Gate) -> None:
     assert {job.future.result(PATIENCE).reason for job in running} == {"cancelled"}
 
 
-def test_a_failure_on_one_lane_leaves_the_other_alone(two: House) -> None:
+def test_a_failure_on_one_lane_leaves_the_other_alone(two: ExecutorHarness) -> None:
     entered, go = threading.Event(), threading.Event()
     first = threading.Lock()
 
@@ -149,7 +149,7 @@ def test_a_failure_on_one_lane_leaves_the_other_alone(two: House) -> None:
     assert two.infer(UNSURE).reason == "final"
 
 
-def test_a_model_is_in_use_while_any_lane_runs_it(two: House, gate: Gate) -> None:
+def test_a_model_is_in_use_while_any_lane_runs_it(two: ExecutorHarness, gate: Gate) -> None:
     job = two.submit(SURE)
     gate.wait(1)
     assert two.worker.remove_model("tiny") == 1

@@ -11,17 +11,12 @@ import numpy as np
 import pytest
 
 from delen.bundle.calibration import Calibration
-from delen.bundle.manifest import load_bundle
 from delen.core.bounds import Bounds, Options
-from delen.engine.model import Model, ReadyBundle
 from delen.engine.runtime import Runtime
 from delen.profile.cost_model import CostModel
 from delen.profile.slowdown import Slowdown
-from delen.scheduler.core import Scheduler
-from policies.dispatch.value import Value
-from policies.exit.bounds import BoundsPolicy
-from policies.plan.planner import Planner, PlannerSettings
-from tests.unit.delen.engine.house import PATIENCE, Clock, Counts, FakeNetwork
+from tests.builders.engine import PATIENCE, build_model, build_runtime
+from tests.unit.delen.engine.harness import Clock, FakeNetwork
 
 
 def fail(segment: int) -> None:
@@ -37,21 +32,9 @@ def runtime(
 ) -> Iterator[Runtime]:
     network = FakeNetwork(clock)
     network.before = fail
-    model = Model(
-        load_bundle(tiny_bundle),
-        network,
-        Planner(make_calibration(0.6, 0.8, 0.9), PlannerSettings()),
-        BoundsPolicy(),
-        make_costs(0.01, 0.01, 0.01),
-    )
-    runtime = Runtime(
-        lambda: [tiny_bundle],
-        lambda _: ReadyBundle(model),
-        Counts(),
-        1,
-        Scheduler(Value(), Value()),
-    )
-    runtime.load("tiny")
+    costs, calibration = make_costs(0.01, 0.01, 0.01), make_calibration(0.6, 0.8, 0.9)
+    model = build_model(tiny_bundle, costs, network=network, calibration=calibration)
+    runtime = build_runtime([tiny_bundle], lambda _: model)
     yield runtime
     runtime.close()
 

@@ -111,7 +111,7 @@ def test_a_write_that_fails_keeps_the_earlier_file(
     file = tmp_path / "device.json"
     save_profile(profile, file)
 
-    def fail(path: Path, text: str) -> None:
+    def fail(path: Path, text: str, encoding: str) -> None:
         path.open("w").close()
         raise OSError(28, "No space left on device")
 

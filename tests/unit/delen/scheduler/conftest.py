@@ -1,4 +1,4 @@
-"""Tasks and figures with everything that is not under test left harmless."""
+"""Tasks and view with everything that is not under test left harmless."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_task() -> Callable[..., Task]:
 
 
 @pytest.fixture
-def figures(
+def view(
     make_costs: Callable[..., CostModel], make_calibration: Callable[..., Calibration]
 ) -> ScheduledModel:
     """Three segments of 10 ms; a batch of n takes (1 + n) / 2 times as long, and at most 8 run."""

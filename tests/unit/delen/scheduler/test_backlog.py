@@ -62,25 +62,25 @@ def refusals(
 
 @pytest.mark.parametrize("policy", [InRank, Edf, Value])
 def test_who_waits_as_long_as_the_header_says_gets_in(
-    figures: ScheduledModel, make_task: MakeTask, policy: type[DispatchPolicy]
+    view: ScheduledModel, make_task: MakeTask, policy: type[DispatchPolicy]
 ) -> None:
-    scheduler = make(figures, policy)
+    scheduler = make(view, policy)
     refused = refusals(scheduler, make_task, dict.fromkeys(range(600), 0.0), ceil)
     assert len(refused) > 500
     assert set(refused.values()) == {1}
 
 
 def test_who_waits_to_the_millisecond_gets_in_where_batches_are_full(
-    figures: ScheduledModel, make_task: MakeTask
+    view: ScheduledModel, make_task: MakeTask
 ) -> None:
-    refused = refusals(make(figures, Edf), make_task, dict.fromkeys(range(600), 0.0), float)
+    refused = refusals(make(view, Edf), make_task, dict.fromkeys(range(600), 0.0), float)
     assert set(refused.values()) == {1}
 
 
 def test_who_does_not_wait_is_told_no_more_than_the_longest_promise(
-    figures: ScheduledModel, make_task: MakeTask
+    view: ScheduledModel, make_task: MakeTask
 ) -> None:
-    scheduler, told = make(figures, Edf), []
+    scheduler, told = make(view, Edf), []
 
     def at_once(seconds: float) -> float:
         told.append(seconds)
@@ -91,7 +91,7 @@ def test_who_does_not_wait_is_told_no_more_than_the_longest_promise(
     scheduler.check_room(1.0, "other")
 
 
-def make(figures: ScheduledModel, policy: type[DispatchPolicy]) -> Scheduler:
+def make(view: ScheduledModel, policy: type[DispatchPolicy]) -> Scheduler:
     scheduler = Scheduler(policy(), policy(), max_backlog=BACKLOG)
-    scheduler.learn_model("m", figures)
+    scheduler.learn_model("m", view)
     return scheduler

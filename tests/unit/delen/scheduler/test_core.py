@@ -32,8 +32,8 @@ class OneByOne(InRank):
 
     name = "one_by_one"
 
-    def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
-        return Turn(run=super().choose(now, waiting, figures).run[:1])
+    def choose(self, now: float, waiting: Any, models: Any) -> Turn:
+        return Turn(run=super().choose(now, waiting, models).run[:1])
 
 
 class Idle(InRank):
@@ -41,16 +41,16 @@ class Idle(InRank):
 
     name = "idle"
 
-    def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+    def choose(self, now: float, waiting: Any, models: Any) -> Turn:
         return Turn(wake=now + 0.5)
 
 
 @pytest.fixture
-def make_scheduler(figures: ScheduledModel) -> Callable[..., Scheduler]:
+def make_scheduler(view: ScheduledModel) -> Callable[..., Scheduler]:
     def make(policy: DispatchPolicy | None = None, **how: Any) -> Scheduler:
         chosen = policy or OneByOne()
         scheduler = Scheduler(chosen, chosen, **how)
-        scheduler.learn_model("m", figures)
+        scheduler.learn_model("m", view)
         return scheduler
 
     return make
@@ -335,10 +335,10 @@ def test_who_asks_more_than_its_share_waits_behind_the_others(
 
 
 def test_a_model_can_come_and_go(
-    make_scheduler: MakeScheduler, make_task: MakeTask, figures: ScheduledModel
+    make_scheduler: MakeScheduler, make_task: MakeTask, view: ScheduledModel
 ) -> None:
     scheduler = make_scheduler()
-    scheduler.learn_model("n", figures)
+    scheduler.learn_model("n", view)
     scheduler.add(0.0, make_task(model="n"))
     assert run_next(scheduler, 0.0).key == ("n", 0)
     scheduler.forget_model("m")
@@ -355,7 +355,7 @@ class Wild(InRank):
         self._random = random
         self.told: list[int] = []
 
-    def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+    def choose(self, now: float, waiting: Any, models: Any) -> Turn:
         groups = [list(group) for group in waiting.values()]
         group = self._random.choice(groups)
         has_to = any(task.deadline - SEGMENT <= now for tasks in groups for task in tasks)
@@ -379,7 +379,7 @@ def test_every_task_ends_once_and_nothing_is_left(
     asked: list[tuple[float, bool]], seed: int, lanes: int
 ) -> None:
     random = Random(seed)
-    figures: Any = SimpleNamespace(
+    view: Any = SimpleNamespace(
         max_batch=8,
         typical=lambda first, last, batch: SEGMENT * (last - first + 1),
         latency_upper=lambda first, last, batch: SEGMENT * (last - first + 1),
@@ -393,7 +393,7 @@ def test_every_task_ends_once_and_nothing_is_left(
     )
     policy = Wild(random)
     scheduler = Scheduler(policy, InRank(), lanes=lanes)
-    scheduler.learn_model("m", figures)
+    scheduler.learn_model("m", view)
     ended: list[Task] = []
     running: list[Batch] = []
     tasks = [
@@ -428,7 +428,7 @@ def test_every_task_ends_once_and_nothing_is_left(
     assert sorted(task.id for task in ended) == [task.id for task in tasks]
     assert sorted(policy.told) == [task.id for task in tasks]
     assert scheduler.failures == 0
-    assert not scheduler._accounts
+    assert not scheduler._device_times
     assert scheduler._backlog.seconds == 0.0
     assert len(scheduler._start_by) == 0
 
@@ -481,11 +481,11 @@ def test_who_was_alone_does_not_stay_before_who_comes(
     assert run_next(scheduler, 0.0).tasks[0] is calm
 
 
-def test_a_task_whose_segment_is_not_in_memory_holds_nobody_up(
-    make_scheduler: MakeScheduler, make_task: MakeTask, figures: ScheduledModel
+def test_a_task_whose_segment_is_not_in_memory_delays_no_others(
+    make_scheduler: MakeScheduler, make_task: MakeTask, view: ScheduledModel
 ) -> None:
     scheduler = make_scheduler()
-    scheduler.learn_model("n", figures)
+    scheduler.learn_model("n", view)
     scheduler.keep_resident("m", 0)
     absent, present = make_task(id=1), make_task(id=2, model="n")
     scheduler.add(0.0, absent)

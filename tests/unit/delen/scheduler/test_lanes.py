@@ -29,9 +29,9 @@ class OneByOne(InRank):
     def __init__(self) -> None:
         self.typical: list[float] = []
 
-    def choose(self, now: float, waiting: Any, figures: Any) -> Any:
-        self.typical.append(figures["m"].typical(0, 0, 1))
-        turn = super().choose(now, waiting, figures)
+    def choose(self, now: float, waiting: Any, models: Any) -> Any:
+        self.typical.append(models["m"].typical(0, 0, 1))
+        turn = super().choose(now, waiting, models)
         return type(turn)(run=turn.run[:1])
 
 
@@ -51,8 +51,8 @@ def make_scheduler(
     def make(lanes: int, *corun: float) -> Scheduler:
         costs = make_costs(SEGMENT, SEGMENT, SEGMENT, lanes=lanes, corun=(1.0, *corun))
         scheduler = Scheduler(policy, policy, lanes)
-        figures = ScheduledModel(costs, make_calibration(0.6, 0.7, 0.8, samples=2000), 8)
-        scheduler.learn_model("m", figures)
+        view = ScheduledModel(costs, make_calibration(0.6, 0.7, 0.8, samples=2000), 8)
+        scheduler.learn_model("m", view)
         return scheduler
 
     return make
@@ -187,8 +187,8 @@ def test_the_drivers_own_runs_take_a_lane(
     make_scheduler: MakeScheduler, make_task: MakeTask
 ) -> None:
     scheduler = make_scheduler(1)
-    figures = scheduler._figures["m"]
-    own = scheduler.start_own(0.0, Key("m", 1), figures)
+    view = scheduler._models["m"]
+    own = scheduler.start_own(0.0, Key("m", 1), view)
     assert scheduler.busy == 1
     assert len(scheduler) == 0
     assert scheduler.ahead(0.0, 5, "t", inf) == pytest.approx(SEGMENT)

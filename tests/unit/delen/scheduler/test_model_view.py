@@ -19,12 +19,12 @@ def test_times_follow_the_slowdown_that_is_learnt(
     make_costs: Callable[..., CostModel], make_calibration: Callable[..., Calibration]
 ) -> None:
     costs = make_costs(0.01, 0.02, answer=0.005)
-    figures = ScheduledModel(costs, make_calibration(0.6, 0.7), 8)
-    assert figures.typical(0, 1, 1) == pytest.approx(0.03)
-    assert figures.latency_upper(0, 1, 1) == pytest.approx(0.035)
+    view = ScheduledModel(costs, make_calibration(0.6, 0.7), 8)
+    assert view.typical(0, 1, 1) == pytest.approx(0.03)
+    assert view.latency_upper(0, 1, 1) == pytest.approx(0.035)
     for _ in range(200):
         costs.learn(0, 1, 0.02)
-    assert figures.typical(0, 1, 1) == pytest.approx(0.06, rel=0.01)
+    assert view.typical(0, 1, 1) == pytest.approx(0.06, rel=0.01)
 
 
 def test_what_is_kept_of_the_work_of_a_task_knows_no_slowdown(
@@ -41,13 +41,13 @@ def test_what_is_kept_of_the_work_of_a_task_knows_no_slowdown(
         return typical(first, last, batch)
 
     costs.typical = while_it_learns  # type: ignore[method-assign]
-    figures = ScheduledModel(costs, make_calibration(0.6, 0.7, 0.8), 8)
+    view = ScheduledModel(costs, make_calibration(0.6, 0.7, 0.8), 8)
     for threshold in (None, 0.9):
         task = make_task(threshold=threshold)
-        expected = figures.expected(task) / costs.slowdown.mean
+        expected = view.expected(task) / costs.slowdown.mean
         other = ScheduledModel(make_costs(0.01, 0.01, 0.01), make_calibration(0.6, 0.7, 0.8), 8)
         assert expected == pytest.approx(other.expected(task))
-        assert figures.discount(0, 8) == pytest.approx(other.discount(0, 8))
+        assert view.discount(0, 8) == pytest.approx(other.discount(0, 8))
 
 
 def test_work_is_what_serving_takes_of_the_lane(
@@ -57,35 +57,35 @@ def test_work_is_what_serving_takes_of_the_lane(
 ) -> None:
     host = HostCosts(request=1.0, batch=0.003, task=0.001, answer=0.004)
     costs = make_costs(0.01, 0.01, 0.01, growth=1.0, host=host)
-    figures = ScheduledModel(costs, make_calibration(0.6, 0.7, 0.8), 8)
+    view = ScheduledModel(costs, make_calibration(0.6, 0.7, 0.8), 8)
     step, answer = 0.014, 0.004
-    assert figures.expected(make_task()) == pytest.approx(3 * step + answer)
-    first = figures.mandatory(make_task(), figures.expected(make_task()))
+    assert view.expected(make_task()) == pytest.approx(3 * step + answer)
+    first = view.mandatory(make_task(), view.expected(make_task()))
     assert first == pytest.approx(step + answer)
-    assert figures.discount(0, 8) == pytest.approx((0.08 + 0.003 + 8 * 0.001) / (8 * step))
+    assert view.discount(0, 8) == pytest.approx((0.08 + 0.003 + 8 * 0.001) / (8 * step))
 
 
-def test_energy_is_unknown_where_no_account_knows_it(figures: ScheduledModel) -> None:
-    assert figures.joules(0, 1, 1) is None
+def test_energy_is_unknown_where_no_account_knows_it(view: ScheduledModel) -> None:
+    assert view.joules(0, 1, 1) is None
 
 
 def test_a_task_needs_its_first_answer_or_all_that_its_floor_needs(
-    figures: ScheduledModel, make_task: MakeTask
+    view: ScheduledModel, make_task: MakeTask
 ) -> None:
     plain, floor, begun = make_task(), make_task(floor=True), make_task(segment=1, exit=0)
-    assert figures.expected(plain) == pytest.approx(0.03)
-    assert figures.mandatory(plain, 0.03) == pytest.approx(0.01)
-    assert figures.mandatory(floor, 0.03) == pytest.approx(0.03)
-    assert figures.mandatory(begun, 0.02) == 0.0
+    assert view.expected(plain) == pytest.approx(0.03)
+    assert view.mandatory(plain, 0.03) == pytest.approx(0.01)
+    assert view.mandatory(floor, 0.03) == pytest.approx(0.03)
+    assert view.mandatory(begun, 0.02) == 0.0
 
 
 def test_samples_that_are_confident_early_make_the_expected_work_less(
-    figures: ScheduledModel, make_task: MakeTask
+    view: ScheduledModel, make_task: MakeTask
 ) -> None:
-    loose = figures.expected(make_task(threshold=0.5))
-    strict = figures.expected(make_task(threshold=0.95))
+    loose = view.expected(make_task(threshold=0.5))
+    strict = view.expected(make_task(threshold=0.95))
     assert 0.01 < loose < strict < 0.03
-    assert figures.expected(make_task(threshold=0.5, segment=2)) == pytest.approx(0.01)
+    assert view.expected(make_task(threshold=0.5, segment=2)) == pytest.approx(0.01)
 
 
 def test_a_dominated_exit_is_nothing_to_run_on_for(
@@ -93,19 +93,19 @@ def test_a_dominated_exit_is_nothing_to_run_on_for(
     make_calibration: Callable[..., Calibration],
     make_task: MakeTask,
 ) -> None:
-    figures = ScheduledModel(make_costs(1.0, 1.0, 1.0), make_calibration(0.7, 0.6, 0.8), 8)
-    assert figures.next_useful(make_task(segment=1, exit=0)) == 2
-    assert figures.next_useful(make_task()) == 0
-    assert figures.next_useful(make_task(segment=1, exit=0, last=1)) == 1
+    view = ScheduledModel(make_costs(1.0, 1.0, 1.0), make_calibration(0.7, 0.6, 0.8), 8)
+    assert view.next_useful(make_task(segment=1, exit=0)) == 2
+    assert view.next_useful(make_task()) == 0
+    assert view.next_useful(make_task(segment=1, exit=0, last=1)) == 1
 
 
-def test_batches_make_waiting_work_less(figures: ScheduledModel) -> None:
-    assert figures.discount(0, 1) == pytest.approx(1.0)
-    assert figures.discount(0, 3) == pytest.approx(2 / 3)
-    assert figures.discount(0, 1000) == figures.discount(0, 8) == pytest.approx(4.5 / 8)
+def test_batches_make_waiting_work_less(view: ScheduledModel) -> None:
+    assert view.discount(0, 1) == pytest.approx(1.0)
+    assert view.discount(0, 3) == pytest.approx(2 / 3)
+    assert view.discount(0, 1000) == view.discount(0, 8) == pytest.approx(4.5 / 8)
 
 
-def test_the_outlook_is_the_accuracy_of_samples_that_are_as_confident(
+def test_the_forecast_is_the_accuracy_of_samples_that_are_as_confident(
     make_calibration: Callable[..., Calibration],
 ) -> None:
     table = make_calibration(0.6, 0.8, samples=4000)
@@ -119,7 +119,7 @@ def test_the_outlook_is_the_accuracy_of_samples_that_are_as_confident(
     assert forecast.accuracy(-1, 0.0, 1) == pytest.approx(0.8, abs=0.001)
 
 
-def test_the_outlook_ascends_with_confidence_and_takes_all_of_it(
+def test_the_forecast_ascends_with_confidence_and_takes_all_of_it(
     make_calibration: Callable[..., Calibration],
 ) -> None:
     forecast = ExitForecast(make_calibration(0.6, 0.8))
@@ -128,14 +128,14 @@ def test_the_outlook_ascends_with_confidence_and_takes_all_of_it(
     assert 0 <= said[0] < said[-1] <= 1
 
 
-def test_the_outlook_is_on_exits_to_come(make_calibration: Callable[..., Calibration]) -> None:
+def test_the_forecast_is_of_later_exits(make_calibration: Callable[..., Calibration]) -> None:
     forecast = ExitForecast(make_calibration(0.6, 0.8))
     assert forecast.accuracy(1, 0.9, 1) > forecast.accuracy(1, 0.5, 1)
-    with pytest.raises(ValueError, match="exit 1 says nothing of exit 0"):
+    with pytest.raises(ValueError, match="exit 0 comes before exit 1"):
         forecast.accuracy(1, 0.9, 0)
 
 
-def test_an_exit_that_is_always_right_has_an_outlook() -> None:
+def test_an_exit_that_is_always_right_has_a_forecast() -> None:
     confidence = np.linspace(0.5, 1, 40, dtype=np.float32)[:, None]
     table = Calibration(confidence, np.ones((40, 1), bool), np.zeros((40, 1), np.int32))
     assert ExitForecast(table).accuracy(0, 0.9, 0) > 0.9
@@ -148,13 +148,13 @@ def test_another_profile_is_followed(
     make_task: MakeTask,
 ) -> None:
     costs = make_costs(0.01, 0.01)
-    figures = ScheduledModel(costs, make_calibration(0.6, 0.7), 6)
+    view = ScheduledModel(costs, make_calibration(0.6, 0.7), 6)
     task = make_task(last=1)
-    assert figures.max_batch == 6
-    assert figures.expected(task) == pytest.approx(0.02)
-    assert figures.discount(0, 8) == pytest.approx(3.5 / 6)
+    assert view.max_batch == 6
+    assert view.expected(task) == pytest.approx(0.02)
+    assert view.discount(0, 8) == pytest.approx(3.5 / 6)
     costs.use(make_profile(0.02, 0.02, batches=(1, 2, 4), growth=0.0), costs.energy)
-    assert figures.max_batch == 4
-    assert figures.typical(0, 1, 4) == pytest.approx(0.04)
-    assert figures.expected(task) == pytest.approx(0.04)
-    assert figures.discount(0, 8) == pytest.approx(0.25)
+    assert view.max_batch == 4
+    assert view.typical(0, 1, 4) == pytest.approx(0.04)
+    assert view.expected(task) == pytest.approx(0.04)
+    assert view.discount(0, 8) == pytest.approx(0.25)

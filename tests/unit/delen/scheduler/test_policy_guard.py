@@ -28,7 +28,7 @@ class Scripted:
         self.asked = 0
         self.saw: list[object] = []
 
-    def choose(self, now: float, waiting: Any, figures: Any) -> Any:
+    def choose(self, now: float, waiting: Any, models: Any) -> Any:
         self.asked += 1
         return self._choose([list(group) for group in waiting.values()])
 
@@ -39,10 +39,10 @@ class Scripted:
         self.saw.append(task)
 
 
-def scheduler_with(choose: Choose, figures: ScheduledModel) -> tuple[Scheduler, Scripted]:
+def scheduler_with(choose: Choose, view: ScheduledModel) -> tuple[Scheduler, Scripted]:
     policy = Scripted(choose)
     scheduler = Scheduler(policy, InRank())
-    scheduler.learn_model("m", figures)
+    scheduler.learn_model("m", view)
     return scheduler, policy
 
 
@@ -85,9 +85,9 @@ RUBBISH: dict[str, Choose] = {
 
 @pytest.mark.parametrize("choose", RUBBISH.values(), ids=RUBBISH.keys())
 def test_rubbish_is_counted_and_the_default_decides(
-    choose: Choose, figures: ScheduledModel, make_task: MakeTask
+    choose: Choose, view: ScheduledModel, make_task: MakeTask
 ) -> None:
-    scheduler, policy = scheduler_with(choose, figures)
+    scheduler, policy = scheduler_with(choose, view)
     tasks = [make_task() for _ in range(20)]
     for task in [*tasks, make_task(segment=1, exit=0)]:
         scheduler.add(0.0, task)
@@ -108,7 +108,7 @@ def test_rubbish_is_counted_and_the_default_decides(
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
 def test_what_raises_when_told_is_contained_too(
-    error: type[BaseException], figures: ScheduledModel, make_task: MakeTask
+    error: type[BaseException], view: ScheduledModel, make_task: MakeTask
 ) -> None:
     class Deaf(InRank):
         name = "deaf"
@@ -120,7 +120,7 @@ def test_what_raises_when_told_is_contained_too(
             raise error("nor now")
 
     scheduler = Scheduler(Deaf(), InRank())
-    scheduler.learn_model("m", figures)
+    scheduler.learn_model("m", view)
     task = make_task()
     scheduler.add(0.0, task)
     batch = scheduler.next(0.0).run
@@ -132,10 +132,10 @@ def test_what_raises_when_told_is_contained_too(
 
 
 def test_a_default_that_fails_as_well_leaves_the_order_of_rank(
-    figures: ScheduledModel, make_task: MakeTask
+    view: ScheduledModel, make_task: MakeTask
 ) -> None:
     scheduler = Scheduler(Scripted(fail), Scripted(fail))
-    scheduler.learn_model("m", figures)
+    scheduler.learn_model("m", view)
     late, early = make_task(deadline=2.0), make_task(deadline=1.0)
     scheduler.add(0.0, late)
     scheduler.add(0.0, early)
@@ -145,10 +145,8 @@ def test_a_default_that_fails_as_well_leaves_the_order_of_rank(
     assert scheduler.failures == 2
 
 
-def test_a_policy_that_takes_50_ms_is_given_up(
-    figures: ScheduledModel, make_task: MakeTask
-) -> None:
-    scheduler, policy = scheduler_with(lambda groups: Turn(run=groups[0][:1]), figures)
+def test_a_policy_that_takes_50_ms_is_given_up(view: ScheduledModel, make_task: MakeTask) -> None:
+    scheduler, policy = scheduler_with(lambda groups: Turn(run=groups[0][:1]), view)
     assert scheduler.capabilities == Scripted.capabilities
     for _ in range(5):
         scheduler.add(0.0, make_task())
@@ -166,9 +164,9 @@ def test_a_policy_that_takes_50_ms_is_given_up(
 
 
 def test_a_decision_that_was_slow_once_is_forgiven(
-    figures: ScheduledModel, make_task: MakeTask
+    view: ScheduledModel, make_task: MakeTask
 ) -> None:
-    scheduler, policy = scheduler_with(lambda groups: Turn(run=groups[0][:1]), figures)
+    scheduler, policy = scheduler_with(lambda groups: Turn(run=groups[0][:1]), view)
     for number in range(2000):
         scheduler.add(0.0, make_task())
         batch = scheduler.next(0.0).run
@@ -181,31 +179,31 @@ def test_a_decision_that_was_slow_once_is_forgiven(
 
 
 def test_a_policy_is_asked_again_though_it_wants_to_wait_for_an_hour(
-    figures: ScheduledModel, make_task: MakeTask
+    view: ScheduledModel, make_task: MakeTask
 ) -> None:
-    scheduler, _ = scheduler_with(lambda groups: Turn(wake=3600.0), figures)
+    scheduler, _ = scheduler_with(lambda groups: Turn(wake=3600.0), view)
     scheduler.add(0.0, make_task(deadline=inf))
     decision = scheduler.next(0.0)
     assert decision.run is None
     assert decision.wake == 1.0
 
 
-def test_a_key_press_is_not_contained(figures: ScheduledModel, make_task: MakeTask) -> None:
+def test_a_key_press_is_not_caught(view: ScheduledModel, make_task: MakeTask) -> None:
     def interrupt(groups: Any) -> object:
         raise KeyboardInterrupt
 
-    scheduler, _ = scheduler_with(interrupt, figures)
+    scheduler, _ = scheduler_with(interrupt, view)
     scheduler.add(0.0, make_task())
     with pytest.raises(KeyboardInterrupt):
         scheduler.next(0.0)
 
 
 def test_what_is_held_back_again_and_again_runs_after_a_second(
-    figures: ScheduledModel, make_task: MakeTask
+    view: ScheduledModel, make_task: MakeTask
 ) -> None:
     """It says each time that it wants to be asked in 50 ms."""
     now = [0.0]
-    scheduler, policy = scheduler_with(lambda groups: Turn(wake=now[0] + 0.05), figures)
+    scheduler, policy = scheduler_with(lambda groups: Turn(wake=now[0] + 0.05), view)
     task = make_task()
     scheduler.add(0.0, task)
     while (decision := scheduler.next(now[0])).run is None:
@@ -222,10 +220,10 @@ def test_what_is_held_back_again_and_again_runs_after_a_second(
 
 
 def test_nothing_is_held_back_beyond_the_time_when_it_has_to_start(
-    figures: ScheduledModel, make_task: MakeTask
+    view: ScheduledModel, make_task: MakeTask
 ) -> None:
     now = [0.0]
-    scheduler, _ = scheduler_with(lambda groups: Turn(wake=now[0] + 0.5), figures)
+    scheduler, _ = scheduler_with(lambda groups: Turn(wake=now[0] + 0.5), view)
     gone, urgent = make_task(deadline=0.05), make_task(deadline=0.1)
     scheduler.add(0.0, make_task())
     scheduler.add(0.0, gone)
@@ -242,11 +240,11 @@ def test_nothing_is_held_back_beyond_the_time_when_it_has_to_start(
     assert scheduler.failures == 1
 
 
-def test_a_hold_that_what_waited_did_not_outlive_is_over(
-    figures: ScheduledModel, make_task: MakeTask
+def test_a_delay_ends_when_nothing_waits_any_more(
+    view: ScheduledModel, make_task: MakeTask
 ) -> None:
     now = [0.0]
-    scheduler, _ = scheduler_with(lambda groups: Turn(wake=now[0] + 0.05), figures)
+    scheduler, _ = scheduler_with(lambda groups: Turn(wake=now[0] + 0.05), view)
     cancelled = make_task()
     scheduler.add(0.0, cancelled)
     scheduler.next(0.0)
@@ -258,11 +256,11 @@ def test_a_hold_that_what_waited_did_not_outlive_is_over(
 
 
 def test_to_wait_for_the_past_is_rubbish_while_another_lane_runs_too(
-    figures: ScheduledModel, make_task: MakeTask
+    view: ScheduledModel, make_task: MakeTask
 ) -> None:
     turns = [Turn(run=[]), Turn(wake=1.0)]
     scheduler = Scheduler(Scripted(lambda groups: turns.pop()), InRank(), lanes=2)
-    scheduler.learn_model("m", figures)
+    scheduler.learn_model("m", view)
     scheduler.add(1.0, make_task())
     scheduler.add(1.0, make_task(segment=1, exit=0))
     assert scheduler.next(1.0).run is not None
@@ -274,18 +272,18 @@ def test_to_wait_for_the_past_is_rubbish_while_another_lane_runs_too(
 
 
 def test_a_policy_to_which_telling_takes_50_ms_is_given_up(
-    figures: ScheduledModel, make_task: MakeTask
+    view: ScheduledModel, make_task: MakeTask
 ) -> None:
-    scheduler, policy = scheduler_with(lambda groups: Turn(run=groups[0][:1]), figures)
+    scheduler, policy = scheduler_with(lambda groups: Turn(run=groups[0][:1]), view)
     for _ in range(8):
         scheduler.add(0.0, make_task())
         batch = scheduler.next(0.0).run
         assert batch is not None
         scheduler.decision_took(BUDGET / 2)
         scheduler.ran(0.0, batch, 0.01)
-        scheduler.telling_took(0.05)
+        scheduler.reporting_took(0.05)
         scheduler.end(0.0, batch.tasks[0])
-        scheduler.telling_took(BUDGET / 2)
+        scheduler.reporting_took(BUDGET / 2)
     assert policy.asked == 4
     assert scheduler.failures == 4
     (failure,) = scheduler.fetch_report()

@@ -23,7 +23,7 @@ def test_groups_are_by_model_and_segment_and_empty_ones_are_not_there(make_task:
         groups.add(task, 1.0)
     assert set(groups.view) == {KEY, Key("m", 1), Key("other", 0)}
     assert len(groups) == 4
-    assert groups.places[tasks[1].id].group.key == ("m", 1)
+    assert groups.positions[tasks[1].id].group.key == ("m", 1)
     assert groups.take(tasks[1].id) is tasks[1]
     assert Key("m", 1) not in groups.view
     assert tasks[1].id not in groups

@@ -32,7 +32,7 @@ def granted(shares: Shares, rates: dict[str, float], seconds: float) -> dict[str
 def test_an_only_tenant_is_never_behind() -> None:
     shares = Shares()
     assert all(shares.take(0.001 * n, "alone", 1.0).within for n in range(1000))
-    assert not shares.is_behind(1.0, "alone")
+    assert not shares.behind(1.0, ["alone"])
 
 
 def test_a_tenant_that_floods_gets_its_share_and_leaves_the_others_theirs() -> None:
@@ -82,10 +82,32 @@ def test_a_tenant_that_is_gone_leaves_its_share_to_the_others() -> None:
 def test_work_that_ended_early_is_given_back() -> None:
     shares = known(Shares(), "other", "a")
     assert shares.take(0.0, "a", 10.0).within
-    assert shares.is_behind(0.0, "a")
+    assert shares.behind(0.0, ["a"]) == {"a"}
     shares.settle("a", 10.0, 0.001)
-    assert not shares.is_behind(0.0, "a")
+    assert not shares.behind(0.0, ["a"])
     shares.settle("unknown", 1.0, 1.0)
+
+
+def test_a_debt_is_paid_off_while_others_are_there_and_forgotten_with_its_tenant() -> None:
+    shares = known(Shares(), "other", "a")
+    shares.take(0.0, "a", 1.0)
+    assert shares.behind(0.0, ["a", "other", "unknown"]) == {"a"}
+    shares.take(5.0, "other", 1e-9)
+    assert shares.behind(5.0, ["a", "other"]) == set()
+    while shares.take(5.0, "a", 1.0).within:
+        pass
+    assert shares.behind(5.0, ["a"]) == {"a"}
+    assert shares.behind(5.1 + MEMORY, ["a"]) == set()
+
+
+def test_asking_who_is_behind_changes_nothing() -> None:
+    asked, unasked = known(Shares(), "a", "b"), known(Shares(), "a", "b")
+    for number in range(2000):
+        now = 0.007 * number
+        asked.behind(now + 0.003, ["a", "b", "c"])
+        tenant = "abc"[number % 7 % 3]
+        assert asked.take(now, tenant, 0.01) == unasked.take(now, tenant, 0.01)
+        assert asked.share(tenant) == unasked.share(tenant)
 
 
 def test_a_clock_that_steps_back_deals_nothing_out_twice() -> None:
@@ -93,7 +115,7 @@ def test_a_clock_that_steps_back_deals_nothing_out_twice() -> None:
     for _ in range(100):
         shares.take(10.0, "a", 0.1)
         shares.take(0.0, "b", 0.1)
-    assert shares.is_behind(10.0, "a")
+    assert shares.behind(10.0, ["a"]) == {"a"}
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])

@@ -7,9 +7,9 @@ import pytest
 
 from delen.bundle.calibration import Calibration
 from delen.profile.profile import Profile
-from delen.simulate.energy_account import PaperAccount
 from delen.simulate.model import SimulatedModel
 from delen.simulate.population import Population
+from delen.simulate.profiled_energy import ProfiledEnergy
 from policies.exit.bounds import BoundsPolicy
 from policies.plan.planner import Planner, PlannerSettings
 
@@ -25,7 +25,7 @@ def make_model(
         return SimulatedModel(
             name=name,
             profile=make_profile(0.01, 0.01, 0.01, **how),
-            account=PaperAccount(watts),
+            energy=ProfiledEnergy(watts),
             level=0.99,
             calibration=calibration,
             planner=Planner(calibration, PlannerSettings()),

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from delen.profile.profile import Profile, Quantiles
-from delen.simulate.device import GRID, Device, DeviceSettings, durations
-from delen.simulate.upper_bound import Slow
+from delen.simulate.device import GRID, Device, DeviceSettings, SlowSpan, durations
 
 MakeProfile = Callable[..., Profile]
 
@@ -43,7 +42,7 @@ def test_noise_is_the_same_for_the_same_seed(make_profile: MakeProfile) -> None:
 
 
 def test_slow_spans_make_a_batch_longer(make_profile: MakeProfile) -> None:
-    settings = DeviceSettings(slow=(Slow(1.0, 2.0, 3.0),), noise=False)
+    settings = DeviceSettings(slow=(SlowSpan(1.0, 2.0, 3.0),), noise=False)
     device = Device({"m": make_profile(0.01, growth=0.5)}, settings, seed=0)
     assert device.takes(0.0, "m", 0, 1) == pytest.approx(0.01)
     assert device.takes(0.0, "m", 0, 3) == pytest.approx(0.02)

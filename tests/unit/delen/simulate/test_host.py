@@ -62,7 +62,7 @@ def test_an_ended_batch_is_passed_by_as_many_as_there_are_readers() -> None:
     assert not host.is_overdue(0.5), "it had not ended when the first was begun"
     host.reply(ended=0.5)
     assert host.is_overdue(0.5)
-    host.judge(0.5, 0.1)
+    host.decide(0.5, 0.1)
     assert not host.is_overdue(0.6), "another batch"
 
 

@@ -13,13 +13,12 @@ from delen.errors import ModelNotFound
 from delen.profile.profile import HostCosts, Quantiles
 from delen.scheduler.policy_guard import InRank
 from delen.simulate.arrivals import Poisson
-from delen.simulate.bound import bound_of
-from delen.simulate.device import DeviceSettings
+from delen.simulate.bounds.upper_bound import upper_bound
+from delen.simulate.device import DeviceSettings, SlowSpan
 from delen.simulate.model import SimulatedModel
 from delen.simulate.outcome import Fate, Outcomes
 from delen.simulate.run import RunSettings, run
 from delen.simulate.trace import Arrival, Trace
-from delen.simulate.upper_bound import Slow
 from policies.dispatch.edf import Edf
 from policies.dispatch.fifo import Fifo
 from policies.dispatch.value import Value
@@ -34,7 +33,7 @@ class Unplanned(InRank):
     name = "unplanned"
     capabilities = PolicyCapabilities(plans=False, admits=False, guards=False)
 
-    def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+    def choose(self, now: float, waiting: Any, models: Any) -> Turn:
         oldest = min((group.oldest for group in waiting.values()), key=lambda task: task.id)
         return Turn(run=[oldest])
 
@@ -91,7 +90,7 @@ def test_energy_caps_are_kept_on_a_device_that_takes_more_than_its_profile_says(
     """20 mJ are said to two exits and 30 % more is taken, in more or less noise."""
     model = make_model(watts=1.0, spread=0.04)
     asked = poisson(40.0, 20.0, bounds=Bounds(max_energy=0.022))
-    slow = DeviceSettings(slow=(Slow(0.0, 100.0, 1.3),))
+    slow = DeviceSettings(slow=(SlowSpan(0.0, 100.0, 1.3),))
     done = play(model, asked, policy, slow)
     assert done.missed_energy.sum() <= 4, "before it is seen how much is taken"
     assert np.bincount(done.exit, minlength=3).argmax() == 0
@@ -174,7 +173,7 @@ def test_a_policy_can_give_up(make_model: MakeModel) -> None:
     class Hopeless(InRank):
         name = "hopeless"
 
-        def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+        def choose(self, now: float, waiting: Any, models: Any) -> Turn:
             return Turn(refuse=[task for group in waiting.values() for task in group])
 
     done = play(make_model(), [Arrival(0.0), Arrival(1.0)], Hopeless)
@@ -196,7 +195,7 @@ def test_answers_of_the_policy_and_late_ones_have_the_exit_that_was_reached(
     class First(InRank):
         name = "first"
 
-        def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+        def choose(self, now: float, waiting: Any, models: Any) -> Turn:
             tasks = [task for group in waiting.values() for task in group]
             return Turn(
                 run=[task for task in tasks if task.exit < 0][:1],
@@ -212,7 +211,7 @@ def test_a_floor_that_is_cut_off_is_missed(make_model: MakeModel) -> None:
     class Cut(InRank):
         name = "cut"
 
-        def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+        def choose(self, now: float, waiting: Any, models: Any) -> Turn:
             (group,) = waiting.values()
             tasks = list(group)
             return Turn(answer=tasks) if tasks[0].exit >= 0 else Turn(run=tasks)
@@ -225,7 +224,7 @@ def test_a_floor_that_is_cut_off_is_missed(make_model: MakeModel) -> None:
 
 
 def test_a_slow_time_is_felt_and_over_again(make_model: MakeModel) -> None:
-    slow = DeviceSettings(slow=(Slow(10.0, 20.0, 2.0),), noise=False)
+    slow = DeviceSettings(slow=(SlowSpan(10.0, 20.0, 2.0),), noise=False)
     done = play(make_model(), [Arrival(float(n)) for n in range(60)], Unplanned, slow)
     assert done.latency[:10] == pytest.approx([0.03] * 10)
     assert done.latency[10:20] == pytest.approx([0.06] * 10)
@@ -233,7 +232,7 @@ def test_a_slow_time_is_felt_and_over_again(make_model: MakeModel) -> None:
 
 
 def test_the_slowdown_is_learnt(make_model: MakeModel) -> None:
-    slow = DeviceSettings(slow=(Slow(0.0, 1e6, 2.0),), noise=False)
+    slow = DeviceSettings(slow=(SlowSpan(0.0, 1e6, 2.0),), noise=False)
     cap = Bounds(max_latency=0.045)
     done = play(make_model(), [Arrival(0.1 * n, bounds=cap) for n in range(100)], InRank, slow)
     assert done.exit[0] == 1, "the first exit took long, so the last one was not tried"
@@ -326,7 +325,7 @@ def test_a_device_that_has_drifted_surprises_its_scheduler(make_model: MakeModel
 def test_a_slow_run_takes_more_of_the_joules_that_processor_time_costs(
     make_model: MakeModel,
 ) -> None:
-    slow = DeviceSettings(noise=False, slow=(Slow(0.0, 9.0, 2.0),))
+    slow = DeviceSettings(noise=False, slow=(SlowSpan(0.0, 9.0, 2.0),))
     done = play(make_model(watts=2.0), [Arrival(1.0, bounds=Bounds(max_latency=1.0))], device=slow)
     assert done.energy == pytest.approx([0.12])
 
@@ -381,7 +380,7 @@ def test_nobody_is_above_the_upper_bound(make_model: MakeModel) -> None:
     model = make_model(spread=0.1)
     for rate in (20.0, 60.0, 150.0):
         arrivals = poisson(rate, 10.0, bounds=Bounds(max_latency=0.06))
-        bound = bound_of(Trace(tuple(arrivals)), {"m": model}, DeviceSettings(), 0)
+        bound = upper_bound(Trace(tuple(arrivals)), {"m": model}, DeviceSettings(), 0)
         done = play(model, arrivals, device=DeviceSettings())
         assert done.effective.mean() <= bound + 0.02
 
@@ -390,7 +389,7 @@ def test_overload_makes_answers_shallower_before_it_refuses(make_model: MakeMode
     class FirstAnswersFirst(InRank):
         name = "first_answers_first"
 
-        def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+        def choose(self, now: float, waiting: Any, models: Any) -> Turn:
             return Turn(run=waiting[min(waiting)].first(1))
 
     cap = Bounds(max_latency=0.1)
@@ -411,7 +410,7 @@ def test_a_policy_that_fails_is_told_of_and_harms_nothing(make_model: MakeModel)
     class Broken(InRank):
         name = "broken"
 
-        def choose(self, now: float, waiting: Any, figures: Any) -> Turn:
+        def choose(self, now: float, waiting: Any, models: Any) -> Turn:
             raise KeyError("no such thing")
 
     arrivals = poisson(30.0, 5.0)

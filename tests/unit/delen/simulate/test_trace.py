@@ -109,7 +109,7 @@ def test_columns_that_say_nothing_are_not_written(tmp_path: Path) -> None:
         ("", 1, "no header"),
         ("tenant\nx\n", 1, "time_s is missing"),
         ("time_s,color\n", 1, "unknown column 'color'; known: time_s, tenant"),
-        ("time_s,tenant,tenant\n", 1, "tenant is there twice"),
+        ("time_s,tenant,tenant\n", 1, "tenant is given twice"),
         ("time_s,tenant\n1,a\n2\n", 3, "1 fields; the header has 2"),
         ("time_s\n1\n2,a\n", 3, "2 fields; the header has 1"),
         ("time_s,tenant\n2,a\n\n1.5,a\n", 4, "column time_s: 1.5 s is before the 2.0 s"),
@@ -130,8 +130,8 @@ def test_columns_that_say_nothing_are_not_written(tmp_path: Path) -> None:
         ("time_s,min_accuracy\n1,90\n", 2, "column min_accuracy: min_accuracy is 90; it is a fr"),
         ("time_s,max_energy_mj\n1,-3\n", 2, "column max_energy_mj: max_energy_mj is -3"),
         ("time_s,max_energy_mj\n1,inf\n", 2, "column max_energy_mj: max_energy_mj is inf"),
-        ('time_s,tenant\n1,"a\n', 2, "it is no CSV"),
-        ("time_s,tenant\n1," + "a" * 200_000 + "\n", 2, "it is no CSV"),
+        ('time_s,tenant\n1,"a\n', 2, "it is not a CSV"),
+        ("time_s,tenant\n1," + "a" * 200_000 + "\n", 2, "it is not a CSV"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, line: int, said: str) -> None:

@@ -1,4 +1,4 @@
-"""A network of three segments whose figures are exact, and tasks that wait for them."""
+"""A network of three segments of exact costs, and tasks that wait for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class WaitingTask(Task):
 
 
 @dataclass
-class ExactFigures:
+class ExactView:
     """Segments of 10 ms; a batch of n takes ``1 + (n - 1) * place`` times as long.
 
     Exits are right in 60, 75 and 80 % of the cases. Of what one exit gets wrong, as its confidence
@@ -62,8 +62,8 @@ class ExactFigures:
 class World:
     """Waiting tasks of one or more models, and policies that are asked about them."""
 
-    def __init__(self, figures: Mapping[str, ExactFigures]) -> None:
-        self.figures = figures
+    def __init__(self, models: Mapping[str, ExactView]) -> None:
+        self.models = models
         self.groups: dict[Key, SortedGroup] = {}
         self._ids = count()
 
@@ -90,7 +90,7 @@ class World:
             del self.groups[key]
 
     def ask(self, policy: DispatchPolicy, now: float = 0.0) -> Turn:
-        return policy.choose(now, self.groups, self.figures)
+        return policy.choose(now, self.groups, self.models)
 
     def drain(self, policy: DispatchPolicy, now: float = 0.0) -> list[Turn]:
         """Every turn until nothing waits; whoever runs goes on to the end of its plan."""
@@ -119,16 +119,16 @@ class World:
 
 
 @pytest.fixture
-def figures() -> ExactFigures:
-    return ExactFigures()
+def view() -> ExactView:
+    return ExactView()
 
 
 @pytest.fixture
-def world(figures: ExactFigures) -> World:
-    return World({"m": figures, "n": figures})
+def world(view: ExactView) -> World:
+    return World({"m": view, "n": view})
 
 
 @pytest.fixture
 def make_world() -> Callable[..., World]:
-    """A world whose figures differ as given."""
-    return lambda **given: World({"m": ExactFigures(**given)})
+    """A world whose costs differ as given."""
+    return lambda **given: World({"m": ExactView(**given)})

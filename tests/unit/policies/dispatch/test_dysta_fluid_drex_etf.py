@@ -120,7 +120,7 @@ def test_etf_shares_by_weight(world):
 @pytest.mark.parametrize(("time_share", "of_a"), [(1.0, 10), (0.0, 20)])
 def test_etf_shares_time_or_energy(make_world, time_share, of_a):
     world = make_world()
-    world.figures = {"m": world.figures["m"], "n": type(world.figures["m"])(watts=8.0)}
+    world.models = {"m": world.models["m"], "n": type(world.models["m"])(watts=8.0)}
     lead = _turns(world, EnergyTimeFair(time_share), 30)
     assert lead.count("a") == pytest.approx(of_a, abs=2)  # b weighs 2 and takes 4 times the watts
 
@@ -144,7 +144,7 @@ def test_etf_gives_no_credit_for_absence(world):
 
 def test_etf_shares_time_where_energy_is_unknown(make_world):
     world = make_world(watts=None)
-    world.figures = {"m": world.figures["m"], "n": world.figures["m"]}
+    world.models = {"m": world.models["m"], "n": world.models["m"]}
     assert _turns(world, EnergyTimeFair(0.0), 30).count("b") == pytest.approx(20, abs=1)
 
 

@@ -16,10 +16,8 @@ def test_alone_a_task_runs_to_the_end_of_its_plan(world):
     assert not any(turn.answer for turn in turns)
 
 
-def test_alone_it_runs_on_even_where_later_exits_seem_worse(world, figures, monkeypatch):
-    monkeypatch.setattr(
-        figures, "accuracy_after", lambda exit, confidence, target: 0.9 - target / 5
-    )
+def test_alone_it_runs_on_even_where_later_exits_seem_worse(world, view, monkeypatch):
+    monkeypatch.setattr(view, "accuracy_after", lambda exit, confidence, target: 0.9 - target / 5)
     task = world.wait(1, confidence=0.99, deadline=1.0)
     assert list(world.ask(Value()).run) == [task]
 
@@ -214,7 +212,7 @@ def test_lower_ranks_join_a_batch_only_if_no_higher_one_waits_elsewhere(world):
 
 
 def test_a_place_is_not_given_to_one_worth_less_than_what_waits_elsewhere(world):
-    """A place takes 5 ms: it costs half of what a first answer elsewhere is worth."""
+    """A place takes 5 ms: it costs half of what a first answer elsewhere is values."""
     _hurry(world)
     unsure, sure = world.wait(1, confidence=0.0), world.wait(1, confidence=0.9)
     assert list(world.ask(Value()).run) == [unsure, sure]
@@ -229,22 +227,22 @@ def test_models_are_told_apart(world):
     assert list(world.ask(Value()).run) == [better]
 
 
-def test_a_slowdown_is_taken_in_when_a_batch_has_run(world, figures):
+def test_a_slowdown_is_taken_in_when_a_batch_has_run(world, view):
     policy = Value()
     task = world.wait(0, deadline=0.015)
     assert list(world.ask(policy).run) == [task]
-    figures.slowdown = 2.0
+    view.slowdown = 2.0
     policy.ran(0.0, Ran(Key("m", 0), 1, 0.02, 0.01))
     assert list(world.ask(policy).refuse) == [task]
 
 
-def test_a_model_that_was_loaded_again_has_new_figures(world, figures):
+def test_a_model_that_was_loaded_again_has_new_costs(world, view):
     policy = Value()
     task = world.wait(0, deadline=0.015)
     assert list(world.ask(policy).run) == [task]
     world.leave(task)
     policy.ended(0.0, task)
-    world.figures = {"m": type(figures)(seconds=(0.02, 0.01, 0.01))}
+    world.models = {"m": type(view)(seconds=(0.02, 0.01, 0.01))}
     again = world.wait(0, deadline=0.015)
     assert list(world.ask(policy).refuse) == [again]
 
@@ -255,12 +253,12 @@ def test_a_decision_looks_at_few_of_many(world):
         world.wait(draw.choice((0, 1, 2)), deadline=draw.uniform(1.0, 2.0), confidence=0.5)
     policy = Value()
     world.ask(policy)
-    looked = len(policy._fronts._known)
+    looked = len(policy._heads._known)
     for _ in range(3000):
         world.wait(draw.choice((0, 1, 2)), deadline=draw.uniform(1.0, 2.0), confidence=0.5)
     fresh = Value()
     world.ask(fresh)
-    assert len(fresh._fronts._known) <= looked <= 3 * 2 + 8
+    assert len(fresh._heads._known) <= looked <= 3 * 2 + 8
 
 
 def test_nothing_is_kept_of_a_model_that_was_unloaded(world):
@@ -269,11 +267,11 @@ def test_nothing_is_kept_of_a_model_that_was_unloaded(world):
         world.wait(0, model=model, deadline=0.001)
         world.ask(policy)
         world.groups.clear()
-    del world.figures["n"]
+    del world.models["n"]
     world.wait(0)
     world.ask(policy)
-    fronts = policy._fronts
-    assert set(fronts._worths) == {group.key.model for group in fronts._fronts} | {"m"} == {"m"}
+    heads = policy._heads
+    assert set(heads._values) == {group.key.model for group in heads._heads} | {"m"} == {"m"}
 
 
 def test_what_has_waited_long_is_answered_with_what_it_has(world):
@@ -288,7 +286,7 @@ def test_what_has_waited_long_is_answered_with_what_it_has(world):
 
 
 def test_one_that_may_be_late_tries_where_nobody_waits_for_the_device(world):
-    world.figures["m"].late_by = 0.001
+    world.models["m"].late_by = 0.001
     hopeful = world.wait(0, deadline=0.0105)
     assert list(world.ask(Value()).run) == [hopeful]
     world.wait(1, deadline=1.0, confidence=0.1)

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delen.core.plan import GO_ON, ExitView
-from policies.exit.bounds import BoundsPolicy, bounds_policy
+from delen.core.plan import GO_ON, Decision, ExitView
+from policies.exit.bounds import BoundsPolicy
 
 MakeView = Callable[..., ExitView]
 END = {"next_exit": None, "time_to_next": 0.0}
@@ -53,7 +54,7 @@ def test_every_reason(make_view: MakeView, seen: dict[str, Any], reason: str | N
     confidence=st.floats(0, 1),
     threshold=st.none() | st.floats(0, 1),
 )
-def test_it_never_goes_on_into_a_broken_cap(
+def test_it_goes_on_just_where_no_cap_would_break(
     make_view: MakeView,
     elapsed: float,
     to_next: float,
@@ -72,12 +73,16 @@ def test_it_never_goes_on_into_a_broken_cap(
         confidence=confidence,
         threshold=threshold,
     )
-    if BoundsPolicy().decide(view) == GO_ON:
-        assert elapsed + to_next <= latency
-        assert at_next is not None
-        assert at_next <= energy
-        assert threshold is None or confidence < threshold
+    is_sure = threshold is not None and confidence >= threshold
+    is_late = elapsed + to_next > latency
+    is_dear = at_next is None or at_next > energy
+    reason = "confident" if is_sure else "latency" if is_late else "energy" if is_dear else None
+    assert BoundsPolicy().decide(view) == (GO_ON if reason is None else Decision(reason))
 
 
-def test_the_entry_point_makes_it() -> None:
-    assert isinstance(bounds_policy(5), BoundsPolicy)
+def test_the_entry_point_makes_what_decides_by_bounds(make_view: MakeView) -> None:
+    (found,) = entry_points(group="delen.exit_policies", name="bounds")
+    policy = found.load()(5)
+    assert policy.by_threshold
+    assert policy.decide(make_view()) == GO_ON
+    assert policy.decide(make_view(max_latency=0.001)).reason == "latency"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.other_user import as_other_user, open_folder
 
 from delen.errors import PowerError, SensorAbsent, SensorDenied, SensorFailed
 from power.sources.hwmon import INA238, INA3221
@@ -190,12 +191,15 @@ def test_content_that_is_no_number(text: str, make: MakeTree) -> None:
         source.read()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(make: MakeTree) -> None:
-    tree = make("orin-nx")
-    tree.path("VDD_IN", "current").chmod(0)
-    with pytest.raises(SensorDenied, match="curr1_input may not be read"):
-        RailSource(INA3221, tree.root).read()
+def test_a_file_that_may_not_be_read() -> None:
+    with open_folder() as folder:
+        tree = make_tree(folder, "orin-nx")
+        with as_other_user():
+            source = RailSource(INA3221, tree.root)
+            assert source.read().total == pytest.approx(tree.total)
+        tree.path("VDD_IN", "current").chmod(0)
+        with as_other_user(), pytest.raises(SensorDenied, match="curr1_input may not be read"):
+            source.read()
 
 
 @pytest.mark.parametrize("family", ONE_OF_EACH)

@@ -10,6 +10,7 @@ import pytest
 
 from delen.errors import SensorAbsent, SensorDenied, SensorFailed
 from power.sources.sysfs import read_number, read_text
+from tests.other_user import as_other_user, open_folder
 
 
 @pytest.mark.parametrize(
@@ -46,12 +47,15 @@ def test_a_missing_file_is_an_absent_sensor(tmp_path: Path) -> None:
             read_text(missing)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_forbidden_file_is_denied_with_what_would_help(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("1")
-    (tmp_path / "file").chmod(0)
-    with pytest.raises(SensorDenied, match="may not be read") as raised:
-        read_number(tmp_path / "file")
+def test_a_forbidden_file_is_denied_with_what_would_help() -> None:
+    with open_folder() as folder:
+        file = folder / "file"
+        file.write_text("1")
+        with as_other_user():
+            assert read_number(file) == 1
+        file.chmod(0)
+        with as_other_user(), pytest.raises(SensorDenied, match="may not be read") as raised:
+            read_number(file)
     assert "udev" in str(raised.value.remedy)
 
 

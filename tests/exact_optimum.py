@@ -1,6 +1,6 @@
-"""What the upper bound is held against: exact optima of small instances, and the fluid by slots.
+"""What the upper bound is compared with: exact optima of small instances, and the fluid by slots.
 
-Both are solved by HiGHS, through scipy.
+HiGHS solves both, through scipy.
 """
 
 from __future__ import annotations
@@ -8,21 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import optimize, sparse
 
-from delen.errors import MissingExtra
-from delen.simulate.work import Tasks
+from delen.simulate.bounds.least_costs import Tasks
 
 
 @dataclass(frozen=True, slots=True)
 class SmallTask:
-    """A request that is answered rightly once its first ``segments`` segments have run.
-
-    From ``release``, and in time if all ends by ``deadline``; both in whole ticks.
-    """
+    """A request that is answered rightly once its first ``segments`` segments have run between
+    ``release`` and ``deadline``, both in whole ticks."""
 
     release: int
     deadline: int
@@ -48,10 +45,7 @@ def exact_optimum(
     integer program with one variable for every run that there might be: whole ticks are enough,
     since a schedule in which nothing can start earlier starts everything on one. For some eight
     tasks and batches of up to two.
-
-    Raises MissingExtra without scipy.
     """
-    optimize, sparse = _scipy()
     runs = _possible_runs(tasks, ticks)
     if not runs:
         return 0
@@ -117,13 +111,12 @@ def _possible_runs(tasks: Sequence[SmallTask], ticks: Sequence[Sequence[int]]) -
 
 
 def slotted_fluid(tasks: Tasks, slot: float, lanes: int = 1) -> float:
-    """The fluid of ``upper_bound`` by linear programming over slots of ``slot`` seconds.
+    """The fluid of ``fluid_bound`` by linear programming over slots of ``slot`` seconds.
 
     A task may use all of a slot that its window touches, so that this is never below the fluid,
     whatever the slots; where they are fine, or windows start and end on slots, it is the same.
-    Deadlines must be finite. Raises MissingExtra without scipy.
+    Deadlines must be finite.
     """
-    optimize, sparse = _scipy()
     first = np.floor(tasks.release / slot).astype(np.int64)
     end = np.maximum(first + 1, np.ceil(tasks.deadline / slot).astype(np.int64))
     lengths = end - first
@@ -152,14 +145,6 @@ def _ranges(first: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.
     before = np.repeat(np.cumsum(lengths) - lengths, lengths)
     ranges: NDArray[np.int64] = np.repeat(first, lengths) + np.arange(len(before)) - before
     return ranges
-
-
-def _scipy() -> tuple[ModuleType, ModuleType]:
-    try:
-        from scipy import optimize, sparse
-    except ImportError as error:
-        raise MissingExtra("scipy (to solve for exact optima)", "train") from error
-    return optimize, sparse
 
 
 def _check(solution: object) -> None:

@@ -1,9 +1,9 @@
 """An upper bound on what any schedule can reach, even one that knows the future.
 
-The value of a request is 1 for a right answer that keeps all its bounds, else 0. The bound lets a
-clairvoyant know every arrival and the correctness of every sample, and asks of each request only
-``seconds`` of the device within its window from release to deadline, in pieces of any size, on
-lanes that can be shared at will (a fluid).
+A request is worth 1 for a right answer that keeps all its bounds, else 0. The clairvoyant knows
+every arrival and which exits are right. Each request needs only ``seconds`` of the device within
+its window from release to deadline, in pieces of any size, on lanes that can be shared at will (a
+fluid).
 
 Proof in short (docs/upper_bound.md has it in full, with noise, batches and energy). Take any
 schedule, and let ``x_j`` be the probability that it answers request j rightly and in time. That
@@ -28,30 +28,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush, heapreplace
-from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.simulate.work import Tasks
+from delen.simulate.bounds.least_costs import Tasks
+from delen.simulate.device import SlowSpan
 
 CLASSES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Slow:
-    """Runs that begin from ``start`` to ``end`` (s) take ``factor`` (at least 1) times as long."""
-
-    start: float
-    end: float
-    factor: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.start < self.end < inf or not 1 <= self.factor < inf:
-            raise ValueError(
-                f"{self.start}:{self.end}:{self.factor} must start at 0 s or later, end after "
-                "that, be slower by a factor of at least 1, and all of it be finite"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +51,19 @@ class UpperBound:
         return self.value / self.requests if self.requests else 0.0
 
 
-def upper_bound(
+def fluid_bound(
     tasks: Tasks,
     lanes: int = 1,
-    slow: Sequence[Slow] = (),
+    slow: Sequence[SlowSpan] = (),
     longest: float = 0.0,
     classes: int = CLASSES,
 ) -> UpperBound:
     """The bound for a device that runs ``lanes`` batches at once.
 
-    ``slow`` spans must not overlap. Runs that begin in one are slower; what began before is let
-    off, so that less is done only once such a run is over, of ``longest`` seconds at most. Tasks
-    of more than ``classes`` different lengths are shortened to fewer, which only raises the bound.
+    ``slow`` spans must not overlap. Runs that begin in one are slower. A run that began before
+    keeps its speed, so a span counts only once such a run is over, after ``longest`` seconds at
+    most. Tasks of more than ``classes`` different lengths are shortened to fewer, which only raises
+    the bound.
     """
     if lanes < 1 or classes < 1:
         raise ValueError(f"lanes ({lanes}) and classes ({classes}) must be at least 1")
@@ -136,15 +121,15 @@ def most_work(
 class _Capacity:
     """Lane seconds of full speed from 0 up to a time: the clock by which windows are measured."""
 
-    def __init__(self, lanes: int, slow: Sequence[Slow], longest: float) -> None:
+    def __init__(self, lanes: int, slow: Sequence[SlowSpan], longest: float) -> None:
         self._lanes = lanes
         times, totals = [0.0], [0.0]
-        last_end = let_off = 0.0
+        last_end = exempt_until = 0.0
         for span in sorted(slow, key=lambda span: span.start):
             if span.start < last_end:
                 raise ValueError(f"slow spans overlap at {span.start} s")
-            start = min(max(span.start + longest, let_off), span.end)
-            last_end, let_off = span.end, max(let_off, span.end + span.factor * longest)
+            start = min(max(span.start + longest, exempt_until), span.end)
+            last_end, exempt_until = span.end, max(exempt_until, span.end + span.factor * longest)
             totals.append(totals[-1] + start - times[-1])
             totals.append(totals[-1] + (span.end - start) / span.factor)
             times += [start, span.end]

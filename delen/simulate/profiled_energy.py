@@ -1,4 +1,4 @@
-"""Joules of a device that is not here: what its profile says, else processor time by watts."""
+"""Joules of a simulated device: what its profile says, else processor time by watts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from delen.profile.profile import SegmentCost
 
 
 @dataclass(frozen=True, slots=True)
-class PaperAccount:
-    """Energy by the profile; where that has none, ``watts_per_core`` for each processor second,
-    or unknown if that is None."""
+class ProfiledEnergy:
+    """An EnergyAccount by the profile; if that has no energy, ``watts_per_core`` for each processor
+    second, and unknown if that is None."""
 
     watts_per_core: float | None
     kind: EnergyKind = "estimated"
@@ -25,5 +25,5 @@ class PaperAccount:
         return (cost.processor if processor is None else processor) * self.watts_per_core
 
     def factor(self, segment: int) -> float:
-        """Nothing is measured that could correct it."""
+        """Always 1: nothing is measured that could correct the profile."""
         return 1.0

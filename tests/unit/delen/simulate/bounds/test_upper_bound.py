@@ -13,12 +13,11 @@ import pytest
 from delen.core.bounds import Bounds
 from delen.profile.profile import HostCosts
 from delen.scheduler.policy_guard import InRank
-from delen.simulate.bound import bound_of
-from delen.simulate.device import DeviceSettings
+from delen.simulate.bounds.upper_bound import upper_bound
+from delen.simulate.device import DeviceSettings, SlowSpan
 from delen.simulate.model import SimulatedModel
 from delen.simulate.run import RunSettings, run
 from delen.simulate.trace import Arrival, Trace
-from delen.simulate.upper_bound import Slow
 from policies.dispatch.fifo import Fifo
 from policies.dispatch.value import Value
 
@@ -34,11 +33,11 @@ def reached_and_bound(
 ) -> tuple[float, float]:
     trace, models = Trace(tuple(arrivals)), {model.name: model}
     done = run(trace, models, policy(), InRank(), RunSettings(device, seed=seed))
-    return float(done.effective.mean()), bound_of(trace, models, device, seed)
+    return float(done.effective.mean()), upper_bound(trace, models, device, seed)
 
 
 def test_what_comes_after_a_slow_time_only_for_the_way_is_not_slow(make_model: MakeModel) -> None:
-    far = DeviceSettings(slow=(Slow(0.0, 10.0, 1000.0),), network=1.0, noise=False)
+    far = DeviceSettings(slow=(SlowSpan(0.0, 10.0, 1000.0),), network=1.0, noise=False)
     asked = [Arrival(9.1 + 0.02 * n, bounds=Bounds(max_latency=2.5)) for n in range(5)]
     reached, bound = reached_and_bound(make_model(), asked, far, Fifo)
     assert 0.5 < reached <= bound
@@ -54,7 +53,7 @@ def test_no_schedule_is_above_the_bound(make_model: MakeModel, seed: int) -> Non
     device = DeviceSettings(
         lanes=random.choice((1, 1, 2)),
         corun=(1.0, 1.3),
-        slow=(Slow(start, end, slowness),),
+        slow=(SlowSpan(start, end, slowness),),
         network=random.choice((0.0, 0.3, 50.0)) * full,
         noise=random.random() < 0.5,
     )

@@ -13,7 +13,6 @@ from delen.bundle.calibration import Calibration
 from delen.bundle.manifest import Bundle
 from delen.core.bounds import Bounds, Options
 from delen.core.result import Result
-from delen.core.work import Work
 from delen.engine.backends.base import SegmentRun
 from delen.engine.energy_admission import UnlimitedEnergy
 from delen.engine.executor import Executor
@@ -24,9 +23,7 @@ from delen.scheduler.core import Scheduler
 from policies.dispatch.value import Value
 from policies.exit.bounds import BoundsPolicy
 from policies.plan.planner import Planner, PlannerSettings
-
-PATIENCE = 30.0
-"""How long a test waits for what has to happen before it fails; nothing is timed by it."""
+from tests.builders.engine import PATIENCE, Recorder
 
 SURE = (0.999, 0.999, 0.999)
 UNSURE = (0.1, 0.1, 0.1)
@@ -73,33 +70,7 @@ class FakeNetwork:
         return SegmentRun(features, logits, confidence)
 
 
-class Counts:
-    """An observer that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.results: list[Result] = []
-        self.runs: list[tuple[str, int, int]] = []
-        self.policy_failures = 0
-        self.dispatch_failures = 0
-        self.audits: list[bool] = []
-
-    def answered(self, result: Result) -> None:
-        self.results.append(result)
-
-    def ran(self, work: Work) -> None:
-        self.runs.append((work.model, work.segment, work.batch))
-
-    def policy_failed(self, model: str) -> None:
-        self.policy_failures += 1
-
-    def dispatch_failed(self, times: int) -> None:
-        self.dispatch_failures += times
-
-    def audited(self, model: str, agreed: bool) -> None:
-        self.audits.append(agreed)
-
-
-class House:
+class ExecutorHarness:
     """A worker with one model, and what is needed to give it jobs."""
 
     def __init__(
@@ -113,10 +84,10 @@ class House:
     ) -> None:
         self.clock = clock
         self.network = FakeNetwork(clock)
-        self.counts = Counts()
+        self.observer = Recorder()
         default = Value()
         self.scheduler = Scheduler(dispatch or default, default, lanes)
-        self.worker = Executor(self.counts, 2, self.scheduler, UnlimitedEnergy())
+        self.worker = Executor(self.observer, 2, self.scheduler, UnlimitedEnergy())
         self.planner = Planner(calibration, PlannerSettings())
         self._bundle, self._costs = bundle, costs
         self._ids = count(1)

@@ -7,18 +7,18 @@ from collections.abc import Mapping
 import numpy as np
 
 from delen.profile.cost_model import CostModel
+from delen.simulate.bounds.fluid import fluid_bound
+from delen.simulate.bounds.least_costs import LeastCosts, Tasks
 from delen.simulate.device import DeviceSettings, durations
 from delen.simulate.draws import draw_samples
 from delen.simulate.model import SimulatedModel
 from delen.simulate.trace import Trace
-from delen.simulate.upper_bound import upper_bound
-from delen.simulate.work import Tasks, Work
 
 
-def bound_of(
+def upper_bound(
     trace: Trace, models: Mapping[str, SimulatedModel], device: DeviceSettings, seed: int
 ) -> float:
-    """No schedule has more effective accuracy on average over the noise of ``device``."""
+    """The effective accuracy that no schedule exceeds on average over the noise of ``device``."""
     default = next(iter(models))
     samples = np.array(draw_samples(trace, models, default, seed), np.int64)
     names = np.array([arrival.model or default for arrival in trace])
@@ -26,13 +26,13 @@ def bound_of(
     for name, model in models.items():
         rows = np.flatnonzero(names == name)
         part = Trace(tuple(trace.arrivals[row] for row in rows))
-        work = Work.from_costs(
-            CostModel(model.actual, model.account, model.level),
+        costs = LeastCosts.of(
+            CostModel(model.actual, model.energy, model.level),
             model.max_batch,
             durations if device.noise else None,
             model.host.batch if device.lanes == 1 else 0.0,
             device.network,
         )
-        longest = max(longest, max(device.corun) * work.longest)
-        parts.append(Tasks.of(part, samples[rows], model.population, work))
-    return upper_bound(Tasks.join(parts), device.lanes, device.slow, longest).effective_accuracy
+        longest = max(longest, max(device.corun) * costs.longest)
+        parts.append(Tasks.of(part, samples[rows], model.population, costs))
+    return fluid_bound(Tasks.join(parts), device.lanes, device.slow, longest).effective_accuracy

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -9,50 +9,52 @@ from numpy.typing import NDArray
 from delen.core.bounds import Bounds
 from delen.profile.cost_model import CostModel
 from delen.profile.profile import Quantiles
+from delen.simulate.bounds.least_costs import LeastCosts, Tasks, effective_seconds
 from delen.simulate.population import Population
 from delen.simulate.trace import Arrival, Trace
-from delen.simulate.work import Tasks, Work, effective_seconds
 
 RIGHT = np.array([[1, 1, 1], [0, 1, 0], [0, 0, 1], [0, 0, 0]], bool)
 POPULATION = Population(np.full((4, 3), 0.5, np.float32), RIGHT)
 """Sample 0 is right from exit 0 on, 1 at exit 1 alone, 2 at exit 2, 3 never."""
 
-WORK = Work.of([{1: 2.0, 4: 4.0}, {1: 1.0, 4: 4.0}, {1: 3.0, 4: 3.0}], (1.0, 2.0, 3.0))
+SECONDS = np.linspace([2.0, 1.0, 3.0], [4.0, 4.0, 3.0], 4, axis=1)
+COSTS = LeastCosts(SECONDS, SECONDS, (1.0, 2.0, 3.0))
+"""Segments that take one sample 2, 1 and 3 s, and a batch of four 4, 4 and 3 s."""
 
 
-def tasks(*arrivals: Arrival, samples: list[int], work: Work = WORK, **how: float) -> Tasks:
-    return Tasks.of(Trace(arrivals), np.array(samples), POPULATION, work, **how)
+def alone(*seconds: float, answer: float = 0.0) -> LeastCosts:
+    """Segments that run one sample at a time, of unknown energy."""
+    table = np.array(seconds)[:, None]
+    return LeastCosts(table, table, (None,) * len(seconds), answer)
 
 
-def test_durations_are_linear_between_the_batches_measured() -> None:
-    assert WORK.seconds[0] == pytest.approx([2.0, 2 + 2 / 3, 2 + 4 / 3, 4.0])
-    assert Work.of([{1: 2.0, 4: 4.0}], (None,), max_batch=2).seconds.shape == (1, 2)
-    assert Work.of([{1: 2.0, 4: 4.0}, {1: 1.0}], (None, None)).seconds.shape == (2, 1)
+def tasks(*arrivals: Arrival, samples: Sequence[int], costs: LeastCosts = COSTS) -> Tasks:
+    return Tasks.of(Trace(arrivals), np.array(samples), POPULATION, costs)
 
 
 def test_a_sample_takes_its_share_of_the_best_batch() -> None:
-    assert [WORK.device_seconds(exit) for exit in range(3)] == pytest.approx([1.0, 2.0, 2.75])
+    assert [COSTS.device_seconds(exit) for exit in range(3)] == pytest.approx([1.0, 2.0, 2.75])
 
 
 def test_batches_must_fit_the_window() -> None:
     """Segments alone take 2, 1 and 3 s; what is left of the window may go into one batch."""
-    assert WORK.elapsed(1) == 3.0
-    assert WORK.device_seconds(1, 2.9) == np.inf
-    assert WORK.device_seconds(1, 3.0) == pytest.approx(2.0 + 1.0)
-    assert WORK.device_seconds(1, 3 + 2 / 3) == pytest.approx((2 + 2 / 3) / 2 + 1.0)
-    assert WORK.device_seconds(1, 5.0) == pytest.approx(2.0)
+    assert COSTS.elapsed(1) == 3.0
+    assert COSTS.device_seconds(1, 2.9) == np.inf
+    assert COSTS.device_seconds(1, 3.0) == pytest.approx(2.0 + 1.0)
+    assert COSTS.device_seconds(1, 3 + 2 / 3) == pytest.approx((2 + 2 / 3) / 2 + 1.0)
+    assert COSTS.device_seconds(1, 5.0) == pytest.approx(2.0)
     windows = np.linspace(3.0, 8.0, 60)
-    least = [WORK.device_seconds(2, window) for window in windows if window >= 6]
+    least = [COSTS.device_seconds(2, window) for window in windows if window >= 6]
     assert least == sorted(least, reverse=True)
 
 
 def test_the_answer_takes_time_but_not_the_device() -> None:
-    late = Work.of([{1: 2.0}], (None,), answer=0.5)
+    late = alone(2.0, answer=0.5)
     assert (late.elapsed(0), late.device_seconds(0)) == (2.5, 2.0)
     (deadline,) = tasks(
         Arrival(1.0, bounds=Bounds(max_latency=4.0)),
         samples=[0],
-        work=Work.of([{1: 2.0}] * 3, (None,) * 3, answer=0.5),
+        costs=alone(2.0, 2.0, 2.0, answer=0.5),
     ).deadline
     assert deadline == 4.5
 
@@ -71,8 +73,7 @@ def test_caps_that_no_right_exit_keeps_leave_no_task() -> None:
     assert len(tasks(Arrival(0.0, bounds=frugal), samples=[1]).release) == 0
     assert len(tasks(Arrival(0.0, bounds=quick), samples=[0]).release) == 1
     assert len(tasks(Arrival(0.0, bounds=quick), samples=[1]).release) == 0
-    unknown = Work.of([{1: 1.0}] * 3, (None,) * 3)
-    kept = tasks(Arrival(0.0, bounds=frugal), samples=[2], work=unknown)
+    kept = tasks(Arrival(0.0, bounds=frugal), samples=[2], costs=alone(1.0, 1.0, 1.0))
     assert len(kept.release) == 1
 
 
@@ -81,15 +82,8 @@ def test_a_floor_asks_nothing_of_the_bound() -> None:
     assert len(tasks(Arrival(0.0, bounds=floor), samples=[2]).release) == 1
 
 
-def test_no_answer_counts_after_the_horizon() -> None:
-    arrivals = (Arrival(0.0), Arrival(7.0), Arrival(9.5))
-    made = tasks(*arrivals, samples=[0, 0, 0], horizon=10.0)
-    assert made.deadline == pytest.approx([10.0, 10.0])
-    assert made.requests == 3
-
-
 def test_noise_lets_a_short_window_succeed_sometimes() -> None:
-    noisy = Work(np.full((3, 1), 1.6), np.full((3, 1), 1.0), (None,) * 3)
+    noisy = LeastCosts(np.full((3, 1), 1.6), np.full((3, 1), 1.0), (None,) * 3)
     assert noisy.elapsed(0) == 1.0
     assert noisy.device_seconds(0) == pytest.approx(1.6)
     made = tasks(
@@ -97,7 +91,7 @@ def test_noise_lets_a_short_window_succeed_sometimes() -> None:
         Arrival(0.0, bounds=Bounds(max_latency=1.2)),
         Arrival(0.0, bounds=Bounds(max_latency=1.7)),
         samples=[0, 0, 0],
-        work=noisy,
+        costs=noisy,
     )
     assert made.limit == pytest.approx([0.75, 1.0])
     assert made.seconds == pytest.approx([1.6, 1.6])
@@ -115,14 +109,14 @@ def test_the_effective_seconds_of_noise() -> None:
 
 def test_from_a_profile(make_costs: Callable[..., CostModel]) -> None:
     costs = make_costs(0.01, 0.02, energy=(0.1, 0.2), growth=0.5, spread=0.1, answer=0.001)
-    work = Work.from_costs(costs, max_batch=4)
-    assert work.seconds[1] == pytest.approx([0.02, 0.03, 0.04, 0.05])
-    assert (work.least == work.seconds).all()
-    assert work.energy == pytest.approx((0.1, 0.3))
-    assert work.answer == pytest.approx(0.001)
-    assert work.longest == pytest.approx(0.05)
-    assert Work.from_costs(costs).seconds.shape == (2, 8)
-    assert Work.from_costs(make_costs(0.01, 0.02)).energy == (None, None)
+    least = LeastCosts.of(costs, max_batch=4)
+    assert least.seconds[1] == pytest.approx([0.02, 0.03, 0.04, 0.05])
+    assert (least.least == least.seconds).all()
+    assert least.energy == pytest.approx((0.1, 0.3))
+    assert least.answer == pytest.approx(0.001)
+    assert least.longest == pytest.approx(0.05)
+    assert LeastCosts.of(costs).seconds.shape == (2, 8)
+    assert LeastCosts.of(make_costs(0.01, 0.02)).energy == (None, None)
 
 
 def test_from_a_profile_with_noise(make_costs: Callable[..., CostModel]) -> None:
@@ -130,12 +124,12 @@ def test_from_a_profile_with_noise(make_costs: Callable[..., CostModel]) -> None
         return quantiles.p50 * np.array([0.8, 1.0, 1.5])
 
     costs = make_costs(0.01, 0.02, energy=(0.1, 0.2), answer=0.001)
-    work = Work.from_costs(costs, 2, durations, overhead=0.01, network=0.002)
-    assert work.least[0] == pytest.approx([0.018, 0.022])
-    assert work.seconds[0] == pytest.approx([0.021, 0.0265])
-    assert work.longest == pytest.approx(0.01 + 1.5 * 0.03)
-    assert work.beside == pytest.approx(0.0048)
-    assert work.energy == pytest.approx((0.1, 0.3))
+    least = LeastCosts.of(costs, 2, durations, overhead=0.01, network=0.002)
+    assert least.least[0] == pytest.approx([0.018, 0.022])
+    assert least.seconds[0] == pytest.approx([0.021, 0.0265])
+    assert least.longest == pytest.approx(0.01 + 1.5 * 0.03)
+    assert least.beside == pytest.approx(0.0048)
+    assert least.energy == pytest.approx((0.1, 0.3))
 
 
 def test_tasks_of_several_models_join() -> None:
@@ -161,4 +155,4 @@ def test_what_makes_no_sense_is_refused(given: dict[str, object], named: str) ->
     ones = np.ones((2, 1))
     whole = {"seconds": ones, "least": ones, "energy": (None, None)} | given
     with pytest.raises(ValueError, match=named):
-        Work(**whole)  # type: ignore[arg-type]
+        LeastCosts(**whole)  # type: ignore[arg-type]

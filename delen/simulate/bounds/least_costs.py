@@ -1,8 +1,8 @@
-"""What an answer takes at least: device time, elapsed time and energy, with nothing in the way."""
+"""The least that an answer costs: device time, elapsed time and energy on an idle device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,19 +14,18 @@ from delen.simulate.population import Population
 from delen.simulate.trace import Trace
 
 _SLACK = 1e-9
-"""A window that is this share too short still counts as long enough: rounding, not scheduling."""
+"""The share by which a window may be too short and still counts as long enough: it is rounding."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Work:
-    """The least that the segments of one network take on one device.
+class LeastCosts:
+    """The least that the segments of one network cost on one device.
 
-    ``seconds`` and ``least``: float64 ``[segments, batch sizes]``, of a whole batch of 1, 2, ...
-    samples the mean duration (with noise its ``effective_seconds``) and the shortest one.
-    ``energy``: least joules of one sample up to each exit, None where unknown, which no cap is
-    then held against. ``answer``: least seconds from a segment's end to the answer. ``network``:
-    seconds of the way to the device, and of the way back. ``longest``: seconds of the longest run
-    that there is.
+    ``seconds`` and ``least``: float64 ``[segments, batch sizes]``, the mean duration (with noise
+    its ``effective_seconds``) and the shortest one of a whole batch of 1, 2, ... samples.
+    ``energy``: least joules of one sample up to each exit; no cap is held against None, which is
+    unknown. ``answer``: least seconds from a segment's end to the answer. ``network``: seconds of
+    the way to the device, and of the way back. ``longest``: seconds of the longest run.
     """
 
     seconds: NDArray[np.float64]
@@ -54,32 +53,16 @@ class Work:
     @classmethod
     def of(
         cls,
-        seconds: Sequence[Mapping[int, float]],
-        energy: Sequence[float | None],
-        max_batch: int | None = None,
-        answer: float = 0.0,
-    ) -> Work:
-        """Without noise, from ``seconds[segment][batch]`` at some batch sizes, linear between
-        them. ``max_batch`` is the largest that may run; by default the largest that is there."""
-        largest = min(max(costs) for costs in seconds)
-        sizes = np.arange(1, min(largest, max_batch or largest) + 1)
-        table = np.array([np.interp(sizes, *_columns(costs)) for costs in seconds])
-        return cls(table, table, tuple(energy), answer, float(table.max()))
-
-    @classmethod
-    def from_costs(
-        cls,
         costs: CostModel,
         max_batch: int | None = None,
         durations: Callable[[Quantiles], NDArray[np.float64]] | None = None,
         overhead: float = 0.0,
         network: float = 0.0,
-    ) -> Work:
-        """Of the profile behind ``costs``, with the least energy over its batch sizes.
+    ) -> LeastCosts:
+        """From the profile behind ``costs``, with the least energy over its batch sizes.
 
         ``durations`` makes all equally likely durations (s) of quantiles; without it everything
-        takes its median. ``overhead`` seconds of the device are added to each batch, ``network``
-        seconds pass on the way to the device, and as many back.
+        takes its median. ``overhead`` seconds of the device are added to each batch.
         """
         profile, draw = costs.profile, durations or _median
         largest = min(max(sizes) for sizes in profile.segments)
@@ -99,7 +82,7 @@ class Work:
 
     @property
     def beside(self) -> float:
-        """Least seconds from arrival to answer that are not of the segments."""
+        """Least seconds from arrival to answer outside the segments."""
         return self.answer + 2 * self.network
 
     def elapsed(self, exit: int) -> float:
@@ -107,22 +90,22 @@ class Work:
         return float(self.least.min(axis=1)[: exit + 1].sum()) + self.beside
 
     def device_seconds(self, exit: int, window: float = np.inf) -> float:
-        """Least device seconds of one sample up to ``exit``, its share of every batch it is in.
+        """Least device seconds of one sample up to ``exit``, its share of each of its batches.
 
-        Within ``window`` seconds only batches can be used that leave the other segments the time
+        A batch may be used within ``window`` seconds if it leaves the other segments the time that
         they need at least. Infinite where the window is too short for any.
         """
-        room = window * (1 + _SLACK) - self.elapsed(exit)
-        if room < 0:
+        spare = window * (1 + _SLACK) - self.elapsed(exit)
+        if spare < 0:
             return np.inf
         least = self.least[: exit + 1]
-        fits = least <= room + least.min(axis=1, keepdims=True)
+        fits = least <= spare + least.min(axis=1, keepdims=True)
         shares = self.seconds[: exit + 1] / np.arange(1, least.shape[1] + 1)
         return float(np.where(fits, shares, np.inf).min(axis=1).sum())
 
     def chance(self, exit: int, window: float) -> float:
-        """The largest probability to be answered from ``exit`` within ``window`` seconds: the
-        mean time that passes in the window is at most the window."""
+        """The largest probability of an answer from ``exit`` within ``window`` seconds: the mean
+        time that passes in the window is at most the window."""
         if window * (1 + _SLACK) < self.elapsed(exit):
             return 0.0
         mean = float(self.seconds.min(axis=1)[: exit + 1].sum())
@@ -130,12 +113,12 @@ class Work:
 
 
 def effective_seconds(durations: NDArray[np.float64]) -> float:
-    """What a run takes of the device for each time that it ends in its window, at least.
+    """The least device seconds of a run for each time that it ends in its window.
 
-    ``durations`` (float64 ``[n]``) are all equally likely ones. The least, over all times r, of
-    the mean of ``min(duration, r)`` over the share of durations up to r: how much of a run falls
-    into a window, in relation to the chance that it ends there. That is the mean for durations
-    that are "new better than used in expectation", as all with a rising hazard rate are.
+    ``durations`` (float64 ``[n]``) are equally likely. The result is the least, over all times r,
+    of the mean of ``min(duration, r)`` over the share of durations up to r: how much of a run falls
+    into a window, over the chance that it ends there. It is the mean for durations that are "new
+    better than used in expectation", as all with a rising hazard rate are.
     """
     ordered = np.sort(durations)
     count = len(ordered)
@@ -162,11 +145,11 @@ def _least_energies(costs: CostModel, sizes: Sequence[int]) -> tuple[float | Non
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tasks:
-    """Requests that can be answered rightly within their bounds, as a clairvoyant sees them.
+    """The requests that can be answered rightly within their bounds, as a clairvoyant sees them.
 
-    All float64 ``[tasks]``: ``release`` and ``deadline`` in seconds, ``seconds`` of device time at
-    least, ``limit`` the largest probability with which it can succeed. ``requests`` counts all,
-    with those for which there is no hope.
+    All float64 ``[tasks]``: ``release`` and ``deadline`` in seconds, the least ``seconds`` of
+    device time, and ``limit``, the largest probability of success. ``requests`` counts all
+    requests, also those that cannot succeed.
     """
 
     release: NDArray[np.float64]
@@ -181,36 +164,33 @@ class Tasks:
         trace: Trace,
         samples: NDArray[np.int64],
         population: Population,
-        work: Work,
-        horizon: float = np.inf,
+        costs: LeastCosts,
     ) -> Tasks:
-        """Of ``trace``, whose request i is about the sample ``samples[i]``.
+        """The tasks of ``trace``, whose request i is about the sample ``samples[i]``.
 
-        What counts is the first exit that is right: later ones take more of everything. No answer
-        counts that comes after ``horizon`` seconds.
+        The first exit that is right counts: later ones cost more of everything.
         """
         first = np.where(population.correct.any(axis=1), population.correct.argmax(axis=1), -1)
         known: dict[tuple[int, float], tuple[float, float]] = {}
         rows: list[tuple[float, float, float, float]] = []
         for arrival, exit in zip(trace, first[samples].tolist(), strict=True):
             bounds = arrival.bounds
-            if exit < 0 or not _affordable(bounds.max_energy, work.energy[exit]):
+            if exit < 0 or not _affordable(bounds.max_energy, costs.energy[exit]):
                 continue
             window = np.inf if bounds.max_latency is None else bounds.max_latency
-            window = min(window, horizon - arrival.time)
-            if (figures := known.get((exit, window))) is None:
-                figures = work.device_seconds(exit, window), work.chance(exit, window)
-                known[exit, window] = figures
-            seconds, limit = figures
+            if (found := known.get((exit, window))) is None:
+                found = costs.device_seconds(exit, window), costs.chance(exit, window)
+                known[exit, window] = found
+            seconds, limit = found
             if limit > 0:
-                release = arrival.time + work.network
-                rows.append((release, release + window - work.beside, seconds, limit))
+                release = arrival.time + costs.network
+                rows.append((release, release + window - costs.beside, seconds, limit))
         release, deadline, seconds, limit = np.array(rows, np.float64).reshape(-1, 4).T
         return cls(release, deadline, seconds, limit, len(trace))
 
     @classmethod
     def join(cls, parts: Sequence[Tasks]) -> Tasks:
-        """Those of several models or tenants that share the device."""
+        """The tasks of several models that share the device."""
         return cls(
             np.concatenate([part.release for part in parts]),
             np.concatenate([part.deadline for part in parts]),
@@ -222,8 +202,3 @@ class Tasks:
 
 def _affordable(cap: float | None, least: float | None) -> bool:
     return cap is None or least is None or least <= cap * (1 + _SLACK)
-
-
-def _columns(costs: Mapping[int, float]) -> tuple[list[int], list[float]]:
-    sizes = sorted(costs)
-    return sizes, [costs[size] for size in sizes]

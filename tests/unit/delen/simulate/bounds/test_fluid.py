@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delen.core.bounds import Bounds
-from delen.errors import MissingExtra
 from delen.simulate.apps import App, Mixed, make_trace
 from delen.simulate.arrivals import Bursts
-from delen.simulate.exact import SmallTask, exact_optimum, slotted_fluid
+from delen.simulate.bounds.fluid import UpperBound, fluid_bound, most_work
+from delen.simulate.bounds.least_costs import LeastCosts, Tasks, effective_seconds
+from delen.simulate.device import SlowSpan
 from delen.simulate.population import synthetic
-from delen.simulate.upper_bound import Slow, UpperBound, most_work, upper_bound
-from delen.simulate.work import Tasks, Work, effective_seconds
+from tests.exact_optimum import SmallTask, exact_optimum, slotted_fluid
 
 Instance = tuple[list[SmallTask], list[list[int]]]
 
@@ -50,8 +50,8 @@ def random_instance(seed: int) -> Instance:
 def as_tasks(instance: Instance) -> Tasks:
     small, ticks = instance
     seconds = np.array(ticks, float)
-    work = Work(seconds, seconds, (None,) * len(ticks))
-    known = [(t, work.device_seconds(t.segments - 1, t.deadline - t.release)) for t in small]
+    costs = LeastCosts(seconds, seconds, (None,) * len(ticks))
+    known = [(t, costs.device_seconds(t.segments - 1, t.deadline - t.release)) for t in small]
     rows = [(t.release, t.deadline, s, 1.0) for t, s in known if np.isfinite(s)]
     columns = np.array(rows, float).reshape(-1, 4).T
     return Tasks(columns[0], columns[1], columns[2], columns[3], len(small))
@@ -89,14 +89,14 @@ def edf_value(instance: Instance, lanes: int = 1) -> int:
 @given(instances(), st.integers(1, 2))
 def test_bound_exact_and_edf_come_in_this_order(instance: Instance, lanes: int) -> None:
     exact = exact_optimum(*instance, lanes=lanes)
-    assert upper_bound(as_tasks(instance), lanes).value >= exact - 1e-9
+    assert fluid_bound(as_tasks(instance), lanes).value >= exact - 1e-9
     assert exact >= edf_value(instance, lanes)
 
 
 def test_the_bound_is_near_the_optimum_of_eight_requests() -> None:
     exact = bound = edf = 0.0
     for instance in map(random_instance, range(12)):
-        optimum, above = exact_optimum(*instance), upper_bound(as_tasks(instance)).value
+        optimum, above = exact_optimum(*instance), fluid_bound(as_tasks(instance)).value
         assert above >= optimum - 1e-9
         exact, bound, edf = exact + optimum, bound + above, edf + edf_value(instance)
     assert edf < exact <= bound < 1.25 * exact
@@ -106,14 +106,14 @@ def test_the_bound_is_near_the_optimum_of_eight_requests() -> None:
 def test_it_is_the_optimum_of_the_fluid(instance: Instance, lanes: int) -> None:
     """By linear programming over slots on which every window starts and ends."""
     tasks = as_tasks(instance)
-    bound = upper_bound(tasks, lanes).value
+    bound = fluid_bound(tasks, lanes).value
     assert slotted_fluid(tasks, 1.0, lanes) == pytest.approx(bound, abs=1e-6)
 
 
 @given(instances(most=12), st.sampled_from([1.5, 2.0, 3.0, 7.0, 50.0]))
 def test_coarser_slots_are_a_relaxation(instance: Instance, slot: float) -> None:
     tasks = as_tasks(instance)
-    bound = upper_bound(tasks).value
+    bound = fluid_bound(tasks).value
     coarse, coarser = slotted_fluid(tasks, slot), slotted_fluid(tasks, 2 * slot)
     assert coarser + 1e-6 >= coarse >= bound - 1e-6
 
@@ -130,7 +130,7 @@ def draw_tasks(seed: int, count: int, load: float, limits: bool = False) -> Task
 @pytest.mark.parametrize("limits", [False, True])
 def test_windows_anywhere_and_limits_agree_with_fine_slots(limits: bool) -> None:
     tasks = draw_tasks(0, 60, 2.5, limits)
-    bound = upper_bound(tasks).value
+    bound = fluid_bound(tasks).value
     fine = slotted_fluid(tasks, 0.05)
     assert bound - 1e-6 <= fine <= 1.03 * bound
     assert bound < 0.97 * tasks.limit.sum()
@@ -142,55 +142,57 @@ def test_the_order_of_tasks_says_nothing() -> None:
     mixed = Tasks(
         *(a[order] for a in (tasks.release, tasks.deadline, tasks.seconds)), tasks.limit, 200
     )
-    assert upper_bound(mixed).value == pytest.approx(upper_bound(tasks).value)
+    assert fluid_bound(mixed).value == pytest.approx(fluid_bound(tasks).value)
 
 
 def test_without_a_wait_everything_is_answered() -> None:
     tasks = draw_tasks(0, 500, 0.05)
     loose = Tasks(tasks.release, tasks.deadline + 100.0, tasks.seconds, tasks.limit, 600)
-    assert upper_bound(loose) == UpperBound(500.0, 600)
-    assert upper_bound(loose).effective_accuracy == pytest.approx(500 / 600)
+    assert fluid_bound(loose) == UpperBound(500.0, 600)
+    assert fluid_bound(loose).effective_accuracy == pytest.approx(500 / 600)
     endless = Tasks(tasks.release, np.full(500, np.inf), tasks.seconds, tasks.limit, 500)
-    assert upper_bound(endless).value == 500
+    assert fluid_bound(endless).value == 500
 
 
 def test_nothing_to_do() -> None:
     none = np.empty(0)
-    assert upper_bound(Tasks(none, none, none, none, 0)) == UpperBound(0.0, 0)
-    assert upper_bound(Tasks(none, none, none, none, 0)).effective_accuracy == 0.0
-    assert upper_bound(Tasks(none, none, none, none, 5)) == UpperBound(0.0, 5)
+    assert fluid_bound(Tasks(none, none, none, none, 0)) == UpperBound(0.0, 0)
+    assert fluid_bound(Tasks(none, none, none, none, 0)).effective_accuracy == 0.0
+    assert fluid_bound(Tasks(none, none, none, none, 5)) == UpperBound(0.0, 5)
     assert slotted_fluid(Tasks(none, none, none, none, 0), 1.0) == 0.0
     assert exact_optimum([SmallTask(0, 1, 1)], [[2]]) == 0
 
 
 def test_more_load_less_value_more_lanes_more_value() -> None:
-    values = [upper_bound(draw_tasks(3, 2000, load)).value for load in (0.5, 1.0, 1.5, 3.0)]
+    values = [fluid_bound(draw_tasks(3, 2000, load)).value for load in (0.5, 1.0, 1.5, 3.0)]
     assert values == sorted(values, reverse=True) and values[0] > 1.5 * values[-1]
     busy = draw_tasks(3, 2000, 3.0)
-    lanes = [upper_bound(busy, n).value for n in (1, 2, 4)]
+    lanes = [fluid_bound(busy, n).value for n in (1, 2, 4)]
     assert lanes == sorted(lanes) and lanes[2] > 1.5 * lanes[0]
 
 
 def test_short_work_goes_first_where_not_all_fits() -> None:
     """Two seconds of the device: the short one whole, and half of the long one."""
     tasks = Tasks(np.zeros(2), np.full(2, 2.0), np.array([2.0, 1.0]), np.ones(2), 2)
-    assert upper_bound(tasks).value == pytest.approx(1.5)
+    assert fluid_bound(tasks).value == pytest.approx(1.5)
 
 
 def test_a_slow_device_does_less() -> None:
     """Unit work in 0 to 10 s; from 2 to 6 s at half speed that leaves 8 s."""
     count = 20
     tasks = Tasks(np.zeros(count), np.full(count, 10.0), np.ones(count), np.ones(count), count)
-    assert upper_bound(tasks).value == pytest.approx(10)
-    assert upper_bound(tasks, slow=[Slow(2.0, 6.0, 2.0)]).value == pytest.approx(8)
-    two = [Slow(8.0, 20.0, 4.0), Slow(2.0, 6.0, 2.0)]
-    assert upper_bound(tasks, lanes=2, slow=two).value == pytest.approx(13)
-    late = upper_bound(tasks, slow=[Slow(2.0, 6.0, 2.0)], longest=1.0)
+    assert fluid_bound(tasks).value == pytest.approx(10)
+    assert fluid_bound(tasks, slow=[SlowSpan(2.0, 6.0, 2.0)]).value == pytest.approx(8)
+    two = [SlowSpan(8.0, 20.0, 4.0), SlowSpan(2.0, 6.0, 2.0)]
+    assert fluid_bound(tasks, lanes=2, slow=two).value == pytest.approx(13)
+    late = fluid_bound(tasks, slow=[SlowSpan(2.0, 6.0, 2.0)], longest=1.0)
     assert late.value == pytest.approx(8.5)
-    assert upper_bound(tasks, slow=[Slow(2.0, 6.0, 2.0)], longest=9.0).value == pytest.approx(10)
+    assert fluid_bound(tasks, slow=[SlowSpan(2.0, 6.0, 2.0)], longest=9.0).value == pytest.approx(
+        10
+    )
     # what began in the first span may last 3 s into the second
-    meeting = [Slow(0.0, 4.0, 3.0), Slow(4.0, 8.0, 4.0)]
-    value = upper_bound(tasks, slow=meeting, longest=1.0).value
+    meeting = [SlowSpan(0.0, 4.0, 3.0), SlowSpan(4.0, 8.0, 4.0)]
+    value = fluid_bound(tasks, slow=meeting, longest=1.0).value
     assert value == pytest.approx(1 + 3 / 3 + 3 + 1 / 4 + 2)
 
 
@@ -201,8 +203,8 @@ def test_fewer_classes_only_raise_it(load: float) -> None:
     varied = Tasks(
         tasks.release, tasks.deadline, tasks.seconds * rng.uniform(0.8, 1, 1000), tasks.limit, 1000
     )
-    exact = upper_bound(varied, classes=1000).value
-    few = [upper_bound(varied, classes=classes).value for classes in (64, 8, 1)]
+    exact = fluid_bound(varied, classes=1000).value
+    few = [fluid_bound(varied, classes=classes).value for classes in (64, 8, 1)]
     assert exact <= few[0] <= few[1] <= few[2]
     assert few[0] <= 1.01 * exact
 
@@ -255,7 +257,7 @@ def test_noise_does_not_beat_it(factors: np.ndarray, cut: bool) -> None:
     tasks = Tasks(drawn.release, deadline, busy * drawn.seconds, limit, 400)
     played = Tasks(drawn.release, deadline, drawn.seconds, drawn.limit, 400)
     values = [play(played, factors, rng, cut) for _ in range(30)]
-    assert np.mean(values) <= upper_bound(tasks).value
+    assert np.mean(values) <= fluid_bound(tasks).value
 
 
 def test_heavy_noise_can_reach_it() -> None:
@@ -265,7 +267,7 @@ def test_heavy_noise_can_reach_it() -> None:
     release = 0.5 * np.arange(count)
     seconds = np.full(count, effective_seconds(factors))
     limit = np.minimum(1, 0.5 / seconds)
-    bound = upper_bound(Tasks(release, release + 0.5, seconds, limit, count))
+    bound = fluid_bound(Tasks(release, release + 0.5, seconds, limit, count))
     played = Tasks(release, release + 0.5, np.ones(count), np.ones(count), count)
     reached = play(played, factors, np.random.default_rng(0), cut=True)
     assert bound.effective_accuracy == pytest.approx(0.9)
@@ -274,7 +276,8 @@ def test_heavy_noise_can_reach_it() -> None:
 
 def test_twenty_thousand_requests_of_apps_with_their_bounds() -> None:
     population = synthetic((0.5, 0.7, 0.8), 5000, seed=0)
-    work = Work.of([{1: 0.01, 8: 0.04}] * 3, (0.1, 0.2, 0.3))
+    seconds = np.tile(np.linspace(0.01, 0.04, 8), (3, 1))
+    costs = LeastCosts(seconds, seconds, (0.1, 0.2, 0.3))
     mix = (
         Mixed(1, Bounds(max_latency=0.05)),
         Mixed(1, Bounds(max_energy=0.25)),
@@ -284,8 +287,8 @@ def test_twenty_thousand_requests_of_apps_with_their_bounds() -> None:
     for rate in (20.0, 100.0, 200.0):
         trace = make_trace([App("a", Bursts(rate), mix)], 20_000 / rate, seed=0)
         samples = population.draw(len(trace), seed=0)
-        tasks = Tasks.of(trace, samples, population, work, horizon=trace.arrivals[-1].time + 1)
-        shares.append(upper_bound(tasks).effective_accuracy)
+        tasks = Tasks.of(trace, samples, population, costs)
+        shares.append(fluid_bound(tasks).effective_accuracy)
         assert shares[-1] <= len(tasks.release) / len(trace)
     oracle = population.correct.any(axis=1).mean()
     assert oracle > shares[0] > shares[1] > shares[2] > 0.1
@@ -295,24 +298,19 @@ def test_what_makes_no_sense_is_refused() -> None:
     tasks = draw_tasks(0, 5, 1.0)
     for lanes, classes in ((0, 1), (1, 0)):
         with pytest.raises(ValueError, match="at least 1"):
-            upper_bound(tasks, lanes, classes=classes)
+            fluid_bound(tasks, lanes, classes=classes)
     for span in ((0.0, np.inf, 2.0), (0.0, 1.0, np.inf), (0.0, np.nan, 2.0), (1.0, 1.0, 2.0)):
         with pytest.raises(ValueError, match="finite"):
-            Slow(*span)
+            SlowSpan(*span)
     with pytest.raises(ValueError, match="overlap at 2"):
-        upper_bound(tasks, slow=[Slow(0.0, 3.0, 2.0), Slow(2.0, 4.0, 2.0)])
+        fluid_bound(tasks, slow=[SlowSpan(0.0, 3.0, 2.0), SlowSpan(2.0, 4.0, 2.0)])
     for start, end, factor in ((-1.0, 1.0, 2.0), (2.0, 1.0, 2.0), (0.0, 1.0, 0.5)):
         with pytest.raises(ValueError, match="slower by a factor"):
-            Slow(start, end, factor)
+            SlowSpan(start, end, factor)
     with pytest.raises(ValueError, match="segment 0 must ascend"):
         exact_optimum([SmallTask(0, 9, 1)], [[3, 2]])
 
 
-def test_the_bound_needs_no_scipy_and_the_check_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bound_needs_no_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy", None)
-    tasks = draw_tasks(0, 50, 1.5)
-    assert upper_bound(tasks).value > 0
-    with pytest.raises(MissingExtra, match=r"delen\[train\]"):
-        slotted_fluid(tasks, 1.0)
-    with pytest.raises(MissingExtra, match="scipy"):
-        exact_optimum([SmallTask(0, 9, 1)], [[1]])
+    assert fluid_bound(draw_tasks(0, 50, 1.5)).value > 0
