@@ -43,10 +43,7 @@ class ModelRegistry(Generic[M]):
     """
 
     def __init__(
-        self,
-        find: Callable[[], Iterable[Path]],
-        lanes: int = 1,
-        cap: float = inf,
+        self, find: Callable[[], Iterable[Path]], lanes: int = 1, cap: float = inf
     ) -> None:
         self.changed = threading.Condition(threading.Lock())
         self.state: ResidencyState[M] = ResidencyState(cap)
@@ -75,12 +72,8 @@ class ModelRegistry(Generic[M]):
                     del self._found[name]
 
     def refresh(self, name: str) -> None:
-        """Read the manifest of ``name`` again if nothing of it is in use. What is wrong with it is
-        left to who opens it to say."""
-        with self.changed:
-            is_idle, (path, _) = self.slot(name).is_idle, self._found[name]
-        if not is_idle:
-            return
+        """Read the manifest of ``name`` again. Opening the bundle reports what is wrong with it."""
+        path = self.entry(name).path
         try:
             manifest, _ = read_manifest(path)
         except BundleError:
@@ -90,7 +83,8 @@ class ModelRegistry(Generic[M]):
                 self._use(name, path, manifest)
 
     def _use(self, name: str, path: Path, manifest: Manifest) -> None:
-        """The bundle ``name`` is the one at ``path`` from its next opening on."""
+        """The bundle ``name`` is the one at ``path`` from its next opening on. Its slot starts anew
+        if it is idle."""
         slot = self.state.slots.get(name)
         self._found[name] = path, manifest
         if slot is None or slot.is_idle:
@@ -121,9 +115,7 @@ class ModelRegistry(Generic[M]):
 
     def models(self) -> list[M]:
         """Those that were opened."""
-        with self.changed:
-            slots = self.state.slots.values()
-            return [slot.model for slot in slots if slot.model is not None]
+        return [entry.model for _, entry in self.entries() if entry.model is not None]
 
     def entry(self, name: str) -> Entry[M]:
         with self.changed:

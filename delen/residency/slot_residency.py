@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Generic
+from typing import Any
 
 from delen.errors import DelenError, ModelLoading
-from delen.residency.interfaces import M
 from delen.residency.lease import Lease, ModelResidency, still_loading
 from delen.residency.registry import LOOK_EVERY, ModelRegistry
 from delen.residency.slot import ModelSlot
@@ -17,10 +16,10 @@ STAYS_FOR = 10.0
 meanwhile, waits in memory for the next try."""
 
 
-class SlotResidency(ModelResidency, Generic[M]):
+class SlotResidency(ModelResidency):
     """The ModelResidency of a model under the cap, until it is unloaded."""
 
-    def __init__(self, registry: ModelRegistry[M], slot: ModelSlot[M]) -> None:
+    def __init__(self, registry: ModelRegistry[Any], slot: ModelSlot[Any]) -> None:
         self._registry = registry
         self._changed = registry.changed
         self._state = registry.state

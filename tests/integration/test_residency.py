@@ -431,7 +431,7 @@ def test_bundles_may_be_looked_for_again_while_a_model_is_opened(
     waiting[0].start()
     wait_until(lambda: opener.loads == [("a", 0)])
     waiting[1].start()
-    wait_until(lambda: runtime._loader._waiting == 2)  # type: ignore[union-attr]
+    wait_until(lambda: runtime._loader._waiting == 2)
     runtime.store.rescan()
     opener.held.clear()
     for thread in waiting:
