@@ -72,7 +72,7 @@ class EnergyViews:
         tenants = self._service.tenants()
         return reply(
             {
-                "tenants": {name: tenant_to_json(each) for name, each in tenants.items()},
+                "tenants": {name: tenant_to_json(each) for name, each in sorted(tenants.items())},
                 "fairness": fairness_to_json(self._service.fairness()),
             }
         )

@@ -18,6 +18,7 @@ from api.guard import Guard
 from api.metrics.energy import EnergyCollector
 from api.metrics.requests import CONTENT_TYPE, Metrics
 from api.metrics.residency import ResidencyCollector, memory_to_json
+from api.metrics.runtime import RuntimeCollector
 from api.metrics.tenants import TenantCollector
 from api.openapi.document import document as openapi_document
 from api.parse import read_body, read_feedback, read_infer, read_json, read_plan, refuse_large_body
@@ -65,9 +66,9 @@ def create_app(service: Service) -> Flask:
     app = Application("delen")
     views = _Views(service)
     energy = EnergyViews(service.energy, service.guard, service.max_body)
-    label = service.metrics.tenant_label
-    service.metrics.include(EnergyCollector(service.energy, label))
-    service.metrics.include(TenantCollector(service.energy, label))
+    service.metrics.include(RuntimeCollector(service.runtime))
+    service.metrics.include(EnergyCollector(service.energy))
+    service.metrics.include(TenantCollector(service.energy))
     service.metrics.include(ResidencyCollector(service.runtime))
     app.before_request(views.refuse)
     for rule, view, methods in [*views.routes(), *energy.routes()]:
@@ -234,15 +235,7 @@ class _Views:
         check_known(request.args)
 
     def metrics(self) -> Response:
-        models = [(name, entry.model) for name, entry in self._runtime.store.entries()]
-        corun = {name: model.costs.corun.factors for name, model in models if model is not None}
-        self._service.metrics.lanes(*self._runtime.lanes(), corun)
-        exposition = self._service.metrics.exposition(
-            {name: model.costs.slowdown.mean for name, model in models if model is not None},
-            {name: self._runtime.jobs(name) for name, model in models if model is not None},
-            {name: model.monitor.holds for name, model in models if model is not None},
-        )
-        return Response(exposition, content_type=CONTENT_TYPE)
+        return Response(self._service.metrics.exposition(), content_type=CONTENT_TYPE)
 
     def healthz(self) -> Response:
         return reply({"status": "ok", "version": self._service.version})

@@ -19,15 +19,14 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks.common import Figure, report
-from delen.bundle.calibration import Calibration
 from delen.core.dispatch import DispatchPolicy, Task
 from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.profile.cost_model import CostModel
 from delen.profile.profile import Device, Profile, Quantiles, SegmentCost
 from delen.scheduler.core import Scheduler
 from delen.scheduler.model_view import ScheduledModel
-from delen.simulate.population import synthetic
 from delen.simulate.profiled_energy import ProfiledEnergy
+from delen.simulate.synthetic import synthetic
 from policies.plugins import DISPATCH_POLICIES, find_plugin, plugin_names
 
 WAITING = (1, 10, 100, 1_000, 10_000)
@@ -57,7 +56,7 @@ def _figures() -> ScheduledModel:
         answer=Quantiles(1e-4, 1e-4, 1e-4, 1e-4),
         segments=tuple({batch: cost(batch) for batch in (1, _MAX_BATCH)} for _ in range(_EXITS)),
     )
-    calibration: Calibration = synthetic((0.7, 0.75, 0.8, 0.84, 0.86), 2000, 0).calibration()
+    calibration = synthetic((0.7, 0.75, 0.8, 0.84, 0.86), 2000, 0)
     return ScheduledModel(CostModel(profile, ProfiledEnergy(None), 0.99), calibration, _MAX_BATCH)
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.common import data_folder
 from benchmarks.profile_files import NANO, TX2_RESNET50
+from benchmarks.standard_apps import KINDS, make_trace, standard_apps
 from delen.bundle.manifest import load_bundle
 from delen.daemon.build_model import SHIPPED_BUNDLES
 from delen.daemon.settings import DEFAULT_DISPATCH
@@ -21,7 +22,7 @@ from delen.profile.cost_model import CostModel
 from delen.profile.reader import load_profile
 from delen.scheduler.plan_cache import Plans
 from delen.sdk.address import default_state
-from delen.simulate.apps import KINDS, App, make_trace, standard_apps
+from delen.simulate.apps import App
 from delen.simulate.arrivals import Recorded
 from delen.simulate.bounds.upper_bound import upper_bound
 from delen.simulate.device import DeviceSettings
@@ -169,7 +170,7 @@ def deepest_accuracy(trace: Trace, model: SimulatedModel, seed: int) -> float:
     ):
         plan = plans.plan(replace(arrival.bounds, min_accuracy=None))
         exit = plan.exit if plan.limited_by != "depth" else model.planner.useful.deepest
-        right.append(plan.infeasible is None and bool(model.population.correct[sample, exit]))
+        right.append(plan.infeasible is None and bool(model.calibration.correct[sample, exit]))
     return sum(right) / len(right)
 
 

@@ -19,17 +19,11 @@ from dataclasses import dataclass, replace
 
 from benchmarks.common import Figure, report
 from benchmarks.dispatch_cells import DEFAULT, HERE, NANO_NAME, model_of
+from benchmarks.standard_apps import accuracy_floor, energy_cap, latency_cap, make_trace
 from delen.core.bounds import HIGHEST_PRIORITY, Bounds
 from delen.core.plan import OperatingPoint
 from delen.scheduler.shares import MOST_UNSET
-from delen.simulate.apps import (
-    App,
-    Mixed,
-    accuracy_floor,
-    energy_cap,
-    latency_cap,
-    make_trace,
-)
+from delen.simulate.apps import App, Mixed
 from delen.simulate.arrivals import Bursts, Poisson
 from delen.simulate.model import SimulatedModel
 from delen.simulate.run import RunSettings, run

@@ -53,8 +53,8 @@ _FAMILIES = ("orin-nx", "agx-orin")
 def main() -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         polling = [_polling(Path(folder) / family, family) for family in _FAMILIES]
-        path, books = _serving(_open(Path(folder) / "serving", "orin-nx"))
-    return report("What energy accounting costs", [*polling, path, books])
+        path, accounting = _serving(_open(Path(folder) / "serving", "orin-nx"))
+    return report("What energy accounting costs", [*polling, path, accounting])
 
 
 def _polling(root: Path, family: str) -> Figure:
@@ -133,16 +133,16 @@ def _serving(sampler: Sampler) -> tuple[Figure, Figure]:
     samples = Samples(times, np.full(len(times), 8.0))
     for _ in range(_ROUNDS):
         admission = ControllerAdmission(_controller())
-        books = WindowAccounting(sampler, accounts, 1.0, 10_000)
-        books.add_model(profile)
+        accounting = WindowAccounting(sampler, accounts, 1.0, 10_000)
+        accounting.add_model(profile)
         added.append(1e6 * served.added(admission))
         began = time.thread_time()
-        books.enter(admission.drain())
-        list(books.ledger.settle(books.attributor.close(0.0, seconds, samples)))
+        accounting.enter(admission.drain())
+        list(accounting.ledger.settle(accounting.attributor.close(0.0, seconds, samples)))
         kept.append(1e6 * (time.thread_time() - began) / _REQUESTS)
     return (
         Figure("a request's path, five segments, for energy", tuple(added), "us", 20.0),
-        Figure("the books, on a thread of their own, a request", tuple(kept), "us"),
+        Figure("accounting, on a thread of its own, a request", tuple(kept), "us"),
     )
 
 

@@ -46,6 +46,7 @@ from benchmarks.reality_sites import (
     simulate,
     simulate_as_profiled,
 )
+from benchmarks.standard_apps import Kind, make_trace, standard_apps
 from delen.bundle.manifest import load_bundle
 from delen.daemon.build_model import SHIPPED_BUNDLES
 from delen.profile.cost_model import CostModel
@@ -54,7 +55,6 @@ from delen.profile.store import state_file
 from delen.replay.inputs import Inputs, draw
 from delen.replay.play import Plan
 from delen.sdk.inputs import encode
-from delen.simulate.apps import Kind, make_trace, standard_apps
 from delen.simulate.load import of_bundle
 from delen.simulate.trace import Trace
 from policies.plan.planner import PlannerSettings
@@ -138,7 +138,7 @@ def trace_of(setting: Setting, scene: Scene, seconds: float, seed: int) -> Trace
 def plan_of(setting: Setting, trace: Trace, inputs: Inputs, seed: int) -> Plan:
     name = setting.model.name
     given = {name: inputs}
-    exits = setting.model.population.exits
+    exits = setting.model.calibration.exits
     return Plan(trace, given, draw(trace, given, name, seed), exits)
 
 

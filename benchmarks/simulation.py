@@ -37,7 +37,7 @@ def write_trace(
     file: Path, load: float, model: SimulatedModel, seed: int, requests: int = REQUESTS
 ) -> None:
     """As many ``requests`` of three tenants as are expected at ``load``, for ``play``."""
-    full = model.costs().typical(0, model.population.exits - 1, 1)
+    full = model.costs().typical(0, model.calibration.exits - 1, 1)
     duration = requests * full / load
     draw(apps_of(Cell(HERE, "poisson", 3, load), model, duration), duration, seed).write(file)
 

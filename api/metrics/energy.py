@@ -1,65 +1,58 @@
-"""Prometheus metrics of power, read from the energy accounting when they are asked for."""
+"""Prometheus metrics of power, read from the energy accounting at each scrape."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from delen.core.energy_status import EnergyService, PowerStatus, SourceHealth
+from api.metrics.tenants import tenant_labels
+from delen.core.energy_status import (
+    EnergyService,
+    EnergyTotal,
+    PowerStatus,
+    SourceHealth,
+    TenantStatus,
+)
 
 
 class EnergyCollector(Collector):
-    """Metrics of ``service``. ``tenant_label`` bounds the tenants that are told apart."""
+    """Metrics of ``service``."""
 
-    def __init__(self, service: EnergyService, tenant_label: Callable[[str], str]) -> None:
+    def __init__(self, service: EnergyService) -> None:
         self._service = service
-        self._tenant_label = tenant_label
 
     def describe(self) -> list[Metric]:
-        """Nothing: what there is to tell is found out at each collection."""
+        """Nothing: what there is to report is found out at each collection."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        status = self._service.describe()
+        status, totals = self._service.describe(), self._service.totals()
+        tenants = self._service.tenants()  # after the totals, whose tenants it then has
         yield from _power(status)
         yield from _accounting(status)
         yield from _control(status)
-        yield self._requests()
-        yield from self._budgets()
+        yield _requests(totals, tenants)
+        yield from _budgets(tenants)
 
-    def _requests(self) -> Metric:
-        joules: defaultdict[tuple[str, ...], float] = defaultdict(float)
-        for total in self._service.totals():
-            tenant = self._tenant_label(total.tenant)
-            joules[total.model, tenant, str(total.exit), total.kind] += total.joules
-        family = CounterMetricFamily(
-            "delen_energy_joules",
-            "Dynamic energy of answered requests once it is final, by how it is known",
-            labels=["model", "tenant", "exit", "kind"],
-        )
-        for labels, value in joules.items():
-            family.add_metric(labels, value)
-        return family
 
-    def _budgets(self) -> Iterator[Metric]:
-        balance = GaugeMetricFamily(
-            "delen_budget_balance_joules", "Joules a tenant may spend now", labels=["tenant"]
-        )
-        price = GaugeMetricFamily(
-            "delen_budget_price",
-            "Accuracy per joule asked of a tenant with a budget",
-            labels=["tenant"],
-        )
-        for name, tenant in self._service.tenants().items():
-            if tenant.budget is not None and tenant.balance is not None:
-                balance.add_metric([name], tenant.balance)
-                price.add_metric([name], tenant.price)
-        yield balance
-        yield price
+def _requests(totals: Iterable[EnergyTotal], tenants: Mapping[str, TenantStatus]) -> Metric:
+    joules: defaultdict[tuple[str, ...], float] = defaultdict(float)
+    label = tenant_labels(tenants)
+    for total in totals:
+        tenant = label(total.tenant)
+        joules[total.model, tenant, str(total.exit), total.kind] += total.joules
+    family = CounterMetricFamily(
+        "delen_energy_joules",
+        "Dynamic energy of answered requests once it is final, by how it is known",
+        labels=["model", "tenant", "exit", "kind"],
+    )
+    for labels, value in joules.items():
+        family.add_metric(labels, value)
+    return family
 
 
 def _power(status: PowerStatus) -> Iterator[Metric]:
@@ -121,3 +114,20 @@ def _control(status: PowerStatus) -> Iterator[Metric]:
             headroom.add_metric([constraint.name, constraint.unit], constraint.headroom)
     yield price
     yield headroom
+
+
+def _budgets(tenants: Mapping[str, TenantStatus]) -> Iterator[Metric]:
+    balance = GaugeMetricFamily(
+        "delen_budget_balance_joules", "Joules a tenant may spend now", labels=["tenant"]
+    )
+    price = GaugeMetricFamily(
+        "delen_budget_price",
+        "Accuracy per joule asked of a tenant with a budget",
+        labels=["tenant"],
+    )
+    for name, tenant in tenants.items():
+        if tenant.budget is not None and tenant.balance is not None:
+            balance.add_metric([name], tenant.balance)
+            price.add_metric([name], tenant.price)
+    yield balance
+    yield price

@@ -1,32 +1,31 @@
-"""Prometheus metrics of what the worker and the API did."""
+"""Prometheus metrics of what the executor and the API did."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
+from api.metrics.tenants import MAX_TENANTS, OTHERS
 from delen.core.result import Result
 from delen.core.work import Work
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-MAX_TENANTS = 100
-"""Tenants beyond this many are counted together as ``_other``: labels must stay bounded."""
 
 
 class Metrics:
-    """Counts for ``GET /metrics``. An Observer of the worker.
+    """Counts for ``GET /metrics``. An Observer of the executor.
 
-    An answer that leaves is only noted, since it would wait for more; it is counted when its batch
-    is, or when somebody asks.
+    An answer that leaves is only noted, since it would wait for more; it is counted with its batch,
+    or before a scrape. The counts are the same whichever is first.
     """
 
     def __init__(self) -> None:
@@ -111,30 +110,6 @@ class Metrics:
             ["model", "outcome"],
             registry=self._registry,
         )
-        self._holds = Gauge(
-            "delen_guarantee_holds",
-            "1 until outcomes show that the calibration no longer holds, then 0",
-            ["model"],
-            registry=self._registry,
-        )
-        self._slowdown = Gauge(
-            "delen_slowdown",
-            "Measured time over profiled time, recent mean",
-            ["model"],
-            registry=self._registry,
-        )
-        self._jobs = Gauge(
-            "delen_jobs", "Inputs queued or running", ["model"], registry=self._registry
-        )
-
-        self._lanes = Gauge("delen_lanes", "Batches that may run at once", registry=self._registry)
-        self._lanes_busy = Gauge("delen_lanes_busy", "Batches that run", registry=self._registry)
-        self._corun = Gauge(
-            "delen_corun_slowdown",
-            "Time of a segment while so many other lanes are busy, over its time alone",
-            ["model", "others"],
-            registry=self._registry,
-        )
 
     def answered(self, result: Result) -> None:
         self._uncounted.append(result)
@@ -146,7 +121,7 @@ class Metrics:
 
     def _count(self, result: Result) -> None:
         receipt, model = result.receipt, result.model
-        tenant = self.tenant_label(result.tenant)
+        tenant = self._tenant_label(result.tenant)
         self._answers(model, tenant, result.exit, result.reason).inc()
         self._latency(model).observe(receipt.latency.value)
         self._queue(model).observe(receipt.latency.queue)
@@ -175,40 +150,22 @@ class Metrics:
     def refused(self, code: str) -> None:
         self._errors.labels(code).inc()
 
-    def exposition(
-        self, slowdowns: dict[str, float], jobs: dict[str, int], holds: dict[str, bool]
-    ) -> bytes:
-        """The metrics as Prometheus reads them, with the slowdown of each loaded model, its jobs
-        under way, and whether its guarantee holds."""
+    def exposition(self) -> bytes:
+        """The metrics as Prometheus reads them."""
         self._count_answers()
-        for model, slowdown in slowdowns.items():
-            self._slowdown.labels(model).set(slowdown)
-        for model, count in jobs.items():
-            self._jobs.labels(model).set(count)
-        for model, held in holds.items():
-            self._holds.labels(model).set(held)
         return generate_latest(self._registry)
-
-    def lanes(self, count: int, busy: int, corun: Mapping[str, Sequence[float]]) -> None:
-        """``busy`` of ``count`` lanes run a batch; the factors of each loaded model."""
-        self._lanes.set(count)
-        self._lanes_busy.set(busy)
-        for model, factors in corun.items():
-            for others, factor in enumerate(factors):
-                self._corun.labels(model, others).set(factor)
 
     def include(self, collector: Collector) -> None:
         """Expose what ``collector`` collects too."""
         self._registry.register(collector)
 
-    def tenant_label(self, tenant: str) -> str:
-        """The name under which ``tenant`` is counted."""
+    def _tenant_label(self, tenant: str) -> str:
         if tenant in self._tenants or len(self._tenants) < MAX_TENANTS:
             self._tenants.add(tenant)
             return tenant
-        return "_other"
+        return OTHERS
 
 
 def _labelled(metric: MetricWrapperBase) -> Callable[..., Any]:
-    """The metric's ``labels``, remembered: the worker asks several times a segment."""
+    """The metric's ``labels``, remembered: the executor needs them several times a segment."""
     return lru_cache(maxsize=4096)(metric.labels)

@@ -34,7 +34,7 @@ OWN_KEYS = {
 
 
 def read_app(text: str) -> App:
-    """The app that ``text`` describes; ArgumentTypeError naming the key that is wrong."""
+    """The app that ``text`` describes; ArgumentTypeError names the key that is wrong."""
     head, _, rest = text.partition("=")
     name, colon, first = head.rpartition(":")
     if not colon or not name:
@@ -49,7 +49,7 @@ def read_app(text: str) -> App:
 
 
 def _read(text: str) -> tuple[dict[str, Any], tuple[Mixed, ...]]:
-    """What is said once, and the bounds: those behind each ``part``, or all as one."""
+    """The keys of the app, and its bounds: those behind each ``part``, or all as one."""
     once: dict[str, Any] = {}
     parts: list[dict[str, Any]] = [{}]
     for pair in text.split(","):
@@ -65,7 +65,7 @@ def _read(text: str) -> tuple[dict[str, Any], tuple[Mixed, ...]]:
         into = parts[-1] if key in _OF_PARTS else once
         if key in into:
             often = "once a part" if key in _OF_PARTS else "once"
-            raise ValueError(f"{key} is there twice; it may be there {often}")
+            raise ValueError(f"{key} is given twice; it may be given {often}")
         into[key] = _named(key, _READERS[key], value)
     whole, *behind = parts
     if whole and behind:
@@ -150,7 +150,7 @@ def _whole(low: int, high: int | None) -> Callable[[str], int]:
 
 def _kind(text: str) -> str:
     if text not in OWN_KEYS:
-        raise ValueError(f"{text!r} is none of {', '.join(OWN_KEYS)}")
+        raise ValueError(f"{text!r} must be one of {', '.join(OWN_KEYS)}")
     return text
 
 

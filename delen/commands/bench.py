@@ -1,4 +1,4 @@
-"""``delen bench``: replay a trace against what runs."""
+"""``delen bench``: replay a trace against a daemon, or an engine in this process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Replay a trace (a CSV file as delen simulate reads it) against a daemon, or against an\n"
         "engine in this process, and print the simulator's table. Every request is sent at its\n"
-        "time, however late answers come."
+        "time, however late answers arrive."
     )
     parser.epilog = (
         "example: delen bench --url http://127.0.0.1:8000 --trace day.csv --inputs test.npz --json"
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="who asks what (delen trace writes one)",
+        help="the requests (delen trace writes one)",
     )
     parser.add_argument(
         "--inputs",
@@ -70,32 +70,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=seed, default=0, help="of the inputs' order (default: 0)")
     parser.add_argument(
-        "--speed", type=_factor, default=1.0, metavar="2", help="ask so many times faster"
+        "--speed",
+        type=_factor,
+        default=1.0,
+        metavar="2",
+        help="replay this many times faster",
     )
     parser.add_argument(
         "--clock",
         choices=("daemon", "client"),
         default="daemon",
-        help="whose latencies count: the receipts', which the bounds are about, or those seen here",
+        help="which latencies count: those of the receipts, or those that this client sees",
     )
     parser.add_argument(
         "--timeout",
         type=quantity(LATENCIES),
         default=30.0,
         metavar="30s",
-        help="how long an answer is waited for (default: 30s)",
+        help="how long to wait for an answer (default: 30s)",
     )
     parser.add_argument(
         "--in-flight",
         type=_count,
         default=512,
         metavar="N",
-        help="what is due while N requests are under way is not sent (default: 512)",
+        help="requests that are due while N are under way are not sent (default: 512)",
     )
     parser.add_argument(
-        "--best-effort", action="store_true", help="answer even where the bounds cannot be kept"
+        "--best-effort", action="store_true", help="answer even if the bounds cannot be kept"
     )
-    parser.add_argument("--label", help="what the table calls the daemon (default: daemon)")
+    parser.add_argument("--label", help="name of the daemon in the table (default: daemon)")
     parser.add_argument("--json", action="store_true", help="print a JSON object a line and policy")
 
 
@@ -138,7 +142,7 @@ def _over_http(options: argparse.Namespace, trace: Trace) -> Generator[Played, N
     target = HttpTarget(url, plan.inputs, default, _on_infeasible(options))
     name = options.label or "daemon"
     bar = progress_bar(name, options.json)
-    yield play(plan, target, name, _manner(options), progress=bar)
+    yield play(plan, target, name, _mode(options), progress=bar)
 
 
 def _in_process(options: argparse.Namespace, trace: Trace) -> Generator[Played, None, None]:
@@ -164,7 +168,7 @@ def _in_process(options: argparse.Namespace, trace: Trace) -> Generator[Played, 
             how = _on_infeasible(options)
             target = EngineTarget(opened.runtime, specs, plan.inputs, default, how)
             bar = progress_bar(policy, options.json)
-            yield play(plan, target, policy, _manner(options), failures.count, bar)
+            yield play(plan, target, policy, _mode(options), failures.count, bar)
         finally:
             opened.close()
 
@@ -185,14 +189,14 @@ def _plan(
     plan = make_plan(trace, served, default, files, options.seed)
     if random := [name for name, given in plan.inputs.items() if given.kind == "random"]:
         print(
-            f"delen: {', '.join(random)} gets random inputs: real ones end at other exits and are "
-            "right more often or less; give --inputs",
+            f"delen: {', '.join(random)} gets random inputs: real ones end at other exits and with "
+            "other accuracies; give --inputs",
             file=sys.stderr,
         )
     return plan
 
 
-def _manner(options: argparse.Namespace) -> ReplayMode:
+def _mode(options: argparse.Namespace) -> ReplayMode:
     from delen.replay.play import ReplayMode
 
     return ReplayMode(options.speed, options.timeout, options.in_flight, options.clock)
@@ -223,29 +227,31 @@ def _count(text: str) -> int:
 
 
 def _warn(summary: Mapping[str, Any]) -> None:
-    """Say so where receipts hide what the client saw."""
+    """Warn if the receipts hide what the client saw."""
     seen, kept = summary["client"]["missed_latency"], summary["missed"]["latency"]
     if summary["clock"] == "daemon" and seen - kept > max(5, summary["answered"] // 100):
         late = figure(summary["client"]["sent_late_ms"]["p99"], ".1f")
         print(
-            f"delen: {kept} answers were late by their receipts, {seen} by the client's clock: "
-            "receipts begin when the daemon sees that a request is there; before that it waits in "
-            "the kernel where the daemon is short of processor time, or here where this client is "
-            f"(it sent late by {late} ms at p99)",
+            f"delen: {kept} answers missed their latency by the receipts, {seen} by the client's "
+            "clock: receipts begin when the daemon sees a request; before that it waits in the "
+            "kernel if the daemon is short of processor time, or here if this client is (it sent "
+            f"{late} ms late at p99)",
             file=sys.stderr,
         )
 
 
 def _footer(summary: Mapping[str, Any]) -> str:
-    """How the figures of one row are known, and what the client saw."""
-    seen, late = summary["client"]["latency_ms"], summary["client"]["sent_late_ms"]
-    ended = ", ".join(f"{count} {how}" for how, count in summary["client"]["ended"].items())
-    milliseconds = " ".join(f"{name} {figure(value, '.2f')}" for name, value in seen.items())
+    """How the figures of one row were obtained, and what the client saw."""
+    client = summary["client"]
+    ended = ", ".join(f"{count} {how}" for how, count in client["ended"].items())
+    seen, sent_late = (
+        " ".join(f"{name} {figure(value, '.2f')}" for name, value in client[key].items())
+        for key in ("latency_ms", "sent_late_ms")
+    )
     return (
         f"{summary['policy']}: accuracy {summary['accuracy_kind']}, energy "
         f"{summary['energy_kind'] or 'unknown'}, latencies by the {summary['clock']}'s clock\n"
-        f"  the client saw {milliseconds} ms, {summary['client']['missed_latency']} late; it sent "
-        f"late by p50 {figure(late['p50'], '.2f')} p99 {figure(late['p99'], '.2f')} max "
-        f"{figure(late['max'], '.2f')} ms\n"
+        f"  the client saw {seen} ms, missed latency {client['missed_latency']}; it sent late by "
+        f"{sent_late} ms\n"
         f"  {ended or 'nothing ended'}{'' if summary['complete'] else '; the rest was left out'}\n"
     )

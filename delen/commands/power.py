@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from delen.commands.common import add_connection, quantity
-from delen.core.energy_status import KEPT, Battery, Kept
+from delen.core.energy_status import UNCHANGED, Battery, Unchanged
 from delen.errors import ConfigError
 from delen.sdk.client import Client
 from delen.wire.power import JOULES_PER_WH
@@ -32,13 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "         delen power --battery 8Wh --reserve 1Wh --last 40min"
     )
     parser.add_argument(
-        "--watt-cap", type=_or_none(quantity(_WATTS)), default=KEPT, metavar="12W|none"
+        "--watt-cap", type=_or_none(quantity(_WATTS)), default=UNCHANGED, metavar="12W|none"
     )
     battery = parser.add_argument_group("battery")
     battery.add_argument(
         "--battery",
         type=_or_none(quantity(_STORED)),
-        default=KEPT,
+        default=UNCHANGED,
         metavar="8Wh|none",
         help="what is in it now",
     )
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     battery.add_argument(
         "--last", type=quantity(_TIMES), metavar="40min", help="how long it has to last"
     )
-    parser.add_argument("--mode", default=KEPT, metavar="NAME", help="switch the power mode")
+    parser.add_argument("--mode", default=UNCHANGED, metavar="NAME", help="switch the power mode")
     parser.add_argument(
         "--history",
         type=quantity(_TIMES),
@@ -67,7 +67,7 @@ def _or_none(read: Callable[[str], Read]) -> Callable[[str], Read | None]:
 def run(options: argparse.Namespace) -> int:
     battery = _battery(options)
     changes = {"watt_cap": options.watt_cap, "battery": battery, "mode": options.mode}
-    given = {name: value for name, value in changes.items() if value is not KEPT}
+    given = {name: value for name, value in changes.items() if value is not UNCHANGED}
     with Client(options.url) as client:
         description = client.set_power(**given) if given else None
         if options.history is not None:
@@ -79,12 +79,12 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _battery(options: argparse.Namespace) -> Battery | Kept | None:
+def _battery(options: argparse.Namespace) -> Battery | Unchanged | None:
     """ConfigError where the options say half of it."""
-    if options.battery is KEPT or options.battery is None:
+    if options.battery is UNCHANGED or options.battery is None:
         if options.reserve is not None or options.last is not None:
             raise ConfigError("--reserve and --last need --battery with what is in it")
-        battery: Kept | None = options.battery
+        battery: Unchanged | None = options.battery
         return battery
     if options.last is None:
         raise ConfigError("--battery needs --last, the time it has to last")

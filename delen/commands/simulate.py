@@ -1,4 +1,4 @@
-"""``delen simulate``: play a trace on a device that is not here."""
+"""``delen simulate``: play a trace on a simulated device."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Play a trace (a CSV file with the column time_s, and tenant, model, stream, priority,\n"
-        "max_latency_ms, min_accuracy, max_energy_mj as wanted) with the scheduler, planner and\n"
+        "max_latency_ms, min_accuracy, max_energy_mj if set) with the scheduler, planner and\n"
         "policies of the daemon on a simulated device, and compare dispatch policies."
     )
     parser.epilog = (
@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         action="append",
         default=[],
-        help="a shipped or configured model; may be given "
-        "several times, the first is for requests that name none",
+        help="a shipped or configured model; may be given several times, the first is for requests "
+        "that name none",
     )
     parser.add_argument(
         "--bundle", action="append", default=[], type=Path, help="folder of a bundle, likewise"
@@ -50,15 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--profile",
         type=Path,
         metavar="FILE",
-        help="the device: its profile of the bundle; or, "
-        "alone, a network of which only the profile with accuracies is known",
+        help="the device: its profile of the bundle; or, alone, a profile with accuracies of a "
+        "network whose bundle is not here",
     )
     parser.add_argument(
         "--trace",
         type=Path,
         required=True,
         metavar="FILE",
-        help="who asks what (delen trace writes one)",
+        help="the requests (delen trace writes one)",
     )
     parser.add_argument(
         "--policy", nargs="+", metavar="NAME", help="dispatch policies (default: all there are)"
@@ -106,18 +106,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(0.0, 0.0),
         metavar="0.4ms,0.6ms",
         help="what the host takes to read a request, and to send its answer (HTTP), beside what "
-        "the profile says; two more times are those where it has other things to do already",
+        "the profile says; two more times are those of a busy host",
     )
     parser.add_argument(
         "--actual",
         type=Path,
         metavar="FILE",
-        help="a profile of what the device has become: it behaves so, and all is planned by the "
-        "other (drift)",
+        help="drift: the device behaves by this profile, and everything is planned by the other",
     )
-    parser.add_argument("--no-noise", action="store_true", help="all takes its median time")
+    parser.add_argument("--no-noise", action="store_true", help="everything takes its median time")
     parser.add_argument(
-        "--no-upper-bound", action="store_true", help="do not compute what a clairvoyant could do"
+        "--no-upper-bound",
+        action="store_true",
+        help="do not compute what a clairvoyant could reach",
     )
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write plots here")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")
@@ -168,7 +169,7 @@ def run(options: argparse.Namespace) -> int:
         max_backlog=config["server.max_backlog_seconds"],
         seed=options.seed,
     )
-    gc.freeze()  # a long trace stays to the end, and would be searched for garbage again and again
+    gc.freeze()  # a long trace is no garbage, and would be searched for it again and again
     bound = None if options.no_upper_bound else upper_bound(trace, models, device, options.seed)
     runs, summaries = [], []
     for name, make in makers.items():
@@ -176,7 +177,7 @@ def run(options: argparse.Namespace) -> int:
         default = policy if name == DEFAULT_DISPATCH else fallback()
         outcomes = play(trace, models, policy, default, settings, progress_bar(name, options.json))
         for failure in outcomes.failures:
-            print(f"delen: {failure}; another decided instead", file=sys.stderr)
+            print(f"delen: {failure}; the default decided instead", file=sys.stderr)
         runs.append(outcomes)
         summaries.append(summarise(outcomes, bound, weights))
         if options.json:
@@ -193,8 +194,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _measured_corun(lanes: int, models: Sequence[SimulatedModel]) -> tuple[float, ...]:
-    """The factors of the model that suffers most; ConfigError if ``lanes`` need some that nobody
-    has measured."""
+    """The factors of the model that slows most; ConfigError if one for ``lanes`` is unknown."""
     known = [model.profile.corun or (1.0,) for model in models]
     for model, factors in zip(models, known, strict=True):
         if len(factors) < lanes:
@@ -269,18 +269,18 @@ def _spans(spans: Sequence[SlowSpan]) -> tuple[SlowSpan, ...]:
 
 
 def _drifted(models: list[SimulatedModel], file: Path | None) -> list[SimulatedModel]:
-    """With the device as the profile in ``file`` says that it has become."""
+    """``models`` on a device that has drifted to the profile in ``file``."""
     from delen.profile.reader import load_profile
 
     if file is None:
         return models
     if len(models) > 1:
-        raise ConfigError("--actual is a profile of one model; simulate one")
+        raise ConfigError("--actual is the profile of one model; simulate only that")
     model, become = models[0], load_profile(file)
     if become.bundle != model.profile.bundle or len(become.segments) != len(model.profile.segments):
         raise ConfigError(f"--actual {file} is a profile of {become.model}, not of {model.name}")
     if become.largest_batch < min(model.max_batch, model.profile.largest_batch):
-        raise ConfigError(f"--actual {file} ends at batch {become.largest_batch}, too early")
+        raise ConfigError(f"--actual {file} has no batches larger than {become.largest_batch}")
     return [replace(model, become=become)]
 
 

@@ -1,4 +1,4 @@
-"""The figures of runs as a table, and the bar while they go on: ``simulate`` and ``bench``."""
+"""The table and progress bar of ``delen simulate`` and ``delen bench``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def progress_bar(name: str, quiet: bool) -> Callable[[int, int], None] | None:
-    """A bar on stderr while a person looks on; nothing else."""
+    """A progress bar on stderr if that is a terminal, else None."""
     if quiet or not sys.stderr.isatty():
         return None
 
@@ -22,15 +22,15 @@ def progress_bar(name: str, quiet: bool) -> Callable[[int, int], None] | None:
 
 
 def table(summaries: Sequence[Mapping[str, Any]]) -> str:
-    """A line a summary, and what nobody could beat, where that is known."""
+    """A line a summary, and the upper bound if it is known."""
     head = summaries[0]
     bound = head["upper_bound"]
     lines = [
-        f"{head['requests']} requests, {len(head['tenants'])} tenants; effective accuracy is that "
-        "of answers within all bounds",
+        f"{head['requests']} requests, {len(head['tenants'])} tenants; effective accuracy counts "
+        "right answers within all bounds",
         f"{'policy':<12} {'effective':>9} {'of bound':>8} {'answered':>8} {'refused':>8} "
-        f"{'late':>7} {'floor':>6} {'energy':>6} {'p50 ms':>8} {'p99 ms':>8} {'joules':>8} "
-        f"{'us':>5}  exits",
+        f"{'missed latency':>14} {'missed accuracy':>15} {'missed energy':>13} {'p50 ms':>8} "
+        f"{'p99 ms':>8} {'joules':>8} {'decision µs':>11}  exits",
     ]
     for row in summaries:
         effective = row["effective_accuracy"]
@@ -38,10 +38,10 @@ def table(summaries: Sequence[Mapping[str, Any]]) -> str:
         missed, latency = row["missed"], row["latency_ms"]
         lines.append(
             f"{row['policy']:<12} {figure(effective, '9.4f')} {figure(of_bound, '8.3f')} "
-            f"{row['answered']:>8} {row['refused']:>8} {missed['latency']:>7} "
-            f"{missed['accuracy']:>6} {missed['energy']:>6} {figure(latency['p50'], '8.2f')} "
+            f"{row['answered']:>8} {row['refused']:>8} {missed['latency']:>14} "
+            f"{missed['accuracy']:>15} {missed['energy']:>13} {figure(latency['p50'], '8.2f')} "
             f"{figure(latency['p99'], '8.2f')} {figure(row['energy_j'], '8.4g')} "
-            f"{figure(row['decision_us']['p50'], '5.0f')}  "
+            f"{figure(row['decision_us']['p50'], '11.0f')}  "
             + " ".join(f"{share:.2f}" for share in row["exits"])
         )
     if bound is not None:
@@ -50,6 +50,6 @@ def table(summaries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def figure(value: float | None, form: str) -> str:
-    """``value`` in the format ``form``, or a dash in its width where it is unknown."""
+    """``value`` in the format ``form``, or a dash of that width if it is unknown."""
     width = int(form.split(".")[0] or 0)
     return f"{'-':>{width}}" if value is None else f"{value:>{form}}"

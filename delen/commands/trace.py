@@ -1,4 +1,4 @@
-"""``delen trace``: write a trace of apps that ask at random."""
+"""``delen trace``: write a trace of apps that send requests at random."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from delen.simulate.arrivals import Arrivals
 
 MOST_REQUESTS = 20_000_000
-"""A day of 230 a second. Making them takes some 60 bytes each, and playing them far more."""
+"""A day of 230 a second. Drawing takes some 60 bytes for each, and playing far more."""
 
 MOST_CHANGES = 1_000_000
-"""Of rates, in bursts and recordings."""
+"""Changes of rates, in bursts and recordings."""
 
 KEYS = """\
 keys of an app:
@@ -35,7 +35,7 @@ keys of an app:
            recorded        Poisson at the rates in record=FILE, a line for each step=1s, over
                            and over; scaled to the mean rate, if that is given
   from=20s, to=40s         when the app is there (default: always)
-  streams=4                so many sources of their own
+  streams=4                four sources, each with this rate
   model=NAME, priority=2   as in a request
   max-latency=20ms, min-accuracy=0.9, max-energy=50mJ
                            the bounds of all requests; or of a part of them, behind part=3: every
@@ -51,8 +51,8 @@ example: delen trace --output day.csv --duration 1min --seed 1 \\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Write a trace for delen simulate and delen bench: when which app asks for what. The same\n"
-        "seed gives the same trace."
+        "Write a trace for delen simulate and delen bench: which app sends which requests, and\n"
+        "when. The same seed gives the same trace."
     )
     parser.epilog = f"{KEYS}\n\n{EXAMPLE}"
     parser.add_argument(
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "one name",
     )
     parser.add_argument(
-        "--duration", type=_duration, required=True, metavar="10min", help="how long they ask"
+        "--duration", type=_duration, required=True, metavar="10min", help="length of the trace"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the trace")
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
             requests = draw(options.app, options.duration, options.seed)
             if not len(requests):
                 raise DelenError(
-                    f"nobody asked anything in {options.duration:g} s, and nothing is written; "
+                    f"no requests were drawn in {options.duration:g} s, and nothing is written; "
                     "give a longer --duration, or --app higher rates"
                 )
             requests.write(unfinished, progress_bar("trace", options.json))
@@ -132,7 +132,7 @@ def _duration(text: str) -> float:
 
 
 def _stay(arrivals: Arrivals) -> tuple[Arrivals, float, float]:
-    """How an app's requests arrive while it is there, and from and to when it is."""
+    """An app's arrivals while it sends, and when it begins and ends."""
     from delen.simulate.arrivals import Window
 
     if isinstance(arrivals, Window):
@@ -144,7 +144,7 @@ def _check_stay(app: App, duration: float) -> None:
     _, start, end = _stay(app.arrivals)
     if start >= duration:
         raise ConfigError(
-            f"--app {app.name}: from is {start:g} s, when the trace has ended: --duration is "
+            f"--app {app.name}: from is {start:g} s, after the trace's end: --duration is "
             f"{duration:g} s"
         )
     if duration < end < inf:
@@ -155,7 +155,7 @@ def _check_stay(app: App, duration: float) -> None:
 
 
 def _check_size(apps: Sequence[App], duration: float) -> None:
-    """ConfigError where ``apps`` would take too much memory or time to draw."""
+    """ConfigError if ``apps`` would take too much memory or time to draw."""
     from delen.simulate.arrivals import Bursts, Recorded
 
     requests = changes = 0.0
@@ -186,6 +186,6 @@ def _check_output(target: Path, overwrite: bool) -> None:
     if not target.parent.is_dir():
         raise InvalidInput(f"--output {target}: there is no folder {target.parent}", "output")
     if target.exists() and not target.is_file():
-        raise InvalidInput(f"--output {target} is no file; give the name of one", "output")
+        raise InvalidInput(f"--output {target} is not a file; give the name of one", "output")
     if target.exists() and not overwrite:
         raise InvalidInput(f"--output {target} exists; give another file, or --overwrite", "output")

@@ -1,6 +1,7 @@
-"""What energy accounting and control say of themselves, and what they may be told.
+"""What energy accounting and control report, and what can be set of them.
 
-Joules, watts and seconds throughout. The API writes these to the wire; the steward makes them.
+Joules, watts and seconds throughout. The API writes these to the wire; the EnergyService makes
+them.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ LONGEST_HISTORY = 3600.0
 """Seconds for which the windows can be asked for, and are kept."""
 
 
-class Kept(enum.Enum):
-    """In ``PowerChanges``: what is not named stays as it is. None takes a limit away."""
+class Unchanged(enum.Enum):
+    """In changes: what is not named stays as it is. None takes a limit away."""
 
-    KEPT = "kept"
+    UNCHANGED = "unchanged"
 
 
-KEPT: Final = Kept.KEPT
+UNCHANGED: Final = Unchanged.UNCHANGED
 
 
 SHORTEST_PERIOD, LONGEST_PERIOD = 5.0, 31_622_400.0
@@ -87,26 +88,26 @@ class Battery:
 
 @dataclass(frozen=True, slots=True)
 class PowerChanges:
-    """New limits and mode. What is ``KEPT`` stays; None as a limit means none."""
+    """New limits and mode. What is ``UNCHANGED`` stays; None as a limit means none."""
 
-    watt_cap: float | Kept | None = KEPT
-    battery: Battery | Kept | None = KEPT
-    mode: str | Kept = KEPT
+    watt_cap: float | Unchanged | None = UNCHANGED
+    battery: Battery | Unchanged | None = UNCHANGED
+    mode: str | Unchanged = UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)
 class TenantChanges:
-    """What is to be another way with a tenant. What is ``KEPT`` stays; None takes it away."""
+    """New settings of a tenant. What is ``UNCHANGED`` stays; None takes it away."""
 
-    budget: Budget | Kept | None = KEPT
-    weight: float | Kept | None = KEPT
-    priority: int | Kept | None = KEPT
+    budget: Budget | Unchanged | None = UNCHANGED
+    weight: float | Unchanged | None = UNCHANGED
+    priority: int | Unchanged | None = UNCHANGED
 
     def applied(self, settings: TenantSettings) -> TenantSettings:
         """``settings`` after them."""
         return TenantSettings(
-            settings.weight if isinstance(self.weight, Kept) else self.weight,
-            settings.priority if isinstance(self.priority, Kept) else self.priority,
+            settings.weight if isinstance(self.weight, Unchanged) else self.weight,
+            settings.priority if isinstance(self.priority, Unchanged) else self.priority,
         )
 
 
@@ -187,7 +188,7 @@ class BoardEnergy:
 
 @dataclass(frozen=True, slots=True)
 class PowerStatus:
-    """What ``GET /v1/power`` tells.
+    """What ``GET /v1/power`` reports.
 
     ``watts`` and ``rails`` are the latest reading, which is ``age`` seconds old; ``kind`` says
     whether it was measured. ``since`` is how many seconds ``state`` has held. ``static``,
@@ -278,7 +279,10 @@ class Settled:
 
 
 class EnergyService(Protocol):
-    """What the API asks of the accounting of energy and tenants. Safe for many threads."""
+    """What the API needs of the accounting of energy and tenants. Safe for many threads.
+
+    All but the ``set_`` methods change nothing.
+    """
 
     def describe(self) -> PowerStatus: ...
 

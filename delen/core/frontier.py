@@ -1,4 +1,4 @@
-"""What joules can buy: the operating points worth taking, and which of them at what price."""
+"""The operating points worth their joules, and the choice among them at a price."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True, init=False, eq=False)
 class Frontier:
-    """Choices in ascending order of energy, each extra joule of which buys less accuracy.
+    """Choices in ascending order of energy, with less accuracy for each further joule.
 
-    ``prices`` are the accuracies per joule that each step to the next choice buys, so they
-    descend. A frontier of one choice leaves nothing to choose. ValueError where the choices are
-    not strictly concave, or where there are several of which an energy is unknown.
+    ``prices`` are the accuracies per joule of each step to the next choice, so they descend.
+    ValueError if the choices are not strictly concave, or if there are several and an energy is
+    unknown.
     """
 
     choices: tuple[Choice, ...]
@@ -39,7 +39,7 @@ class Frontier:
     def __init__(self, choices: tuple[Choice, ...]) -> None:
         energies = tuple(0.0 if c.energy is None else c.energy for c in choices)
         if not choices or (len(choices) > 1 and any(c.energy is None for c in choices)):
-            raise ValueError("a frontier takes one choice, or several whose energies are known")
+            raise ValueError("a frontier needs one choice, or several whose energies are known")
         steps = zip(choices, choices[1:], energies, energies[1:], strict=False)
         prices = tuple(
             (b.accuracy - a.accuracy) / (f - e) if f > e else 0.0 for a, b, e, f in steps
@@ -60,7 +60,7 @@ class Frontier:
 
     @property
     def most(self) -> Choice:
-        """The most accurate one, taken where energy has no price."""
+        """The most accurate choice, taken if energy has no price."""
         return self.choices[-1]
 
     def at(self, price: float) -> Choice:
@@ -71,7 +71,7 @@ class Frontier:
         return self.choices[self._index(price)]
 
     def energy_at(self, price: float) -> float:
-        """Joules of the choice at ``price``; 0 where they are unknown."""
+        """Joules of the choice at ``price``; 0 if they are unknown."""
         return self._energies[self._index(price)]
 
     def _index(self, price: float) -> int:

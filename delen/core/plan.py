@@ -1,4 +1,4 @@
-"""What a request is to do before it starts, and what a policy may see and say at an exit."""
+"""The plan of a request, and what an exit policy sees and decides."""
 
 from __future__ import annotations
 
@@ -29,10 +29,8 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Expected accuracy at one exit for each way in which an answer can end there.
-
-    None: too few calibration images were in that case to say.
-    """
+    """Expected accuracy at one exit for each way in which an answer can end there; None if too few
+    calibration samples are in that case."""
 
     confident: float | None
     planned: float | None
@@ -46,15 +44,14 @@ class Plan(NamedTuple):
     """The operating point chosen for one request.
 
     ``exit`` is the deepest exit it may run to. ``threshold`` is the calibrated confidence at
-    which it stops earlier, None where confidence does not matter. ``latency`` (s) and ``energy``
-    (J) are predicted for running to ``exit``; ``expected_energy`` is the mean over inputs, which
-    early confident stops make smaller. ``accuracy`` is expected over all requests with this
-    plan, None under an exit policy that does not keep to plans. ``guarantee`` is the level at
-    which ``min_accuracy`` holds, None without a floor or where it cannot be kept. ``limited_by``
-    says what set the depth, ``price`` where the price of energy chose less than it allows.
-    ``frontier`` is what could have been chosen, one choice where the bounds leave no more, and
-    ``price`` what a joule cost in accuracy. ``infeasible`` says, for a plan made as best effort,
-    what could not be kept.
+    which it stops earlier, None if confidence does not matter. ``latency`` (s) and ``energy`` (J)
+    are predicted for running to ``exit``; ``expected_energy`` is the mean over inputs, which early
+    confident stops make smaller. ``accuracy`` is expected over all requests with this plan, None
+    under an exit policy that does not follow plans. ``guarantee`` is the level at which
+    ``min_accuracy`` holds, None without a floor or if it cannot be kept. ``limited_by`` says what
+    set the depth: ``price`` if the price of energy chose less than the bounds allow. ``frontier``
+    is what could have been chosen, a single choice if the bounds leave no other, and ``price`` what
+    a joule cost in accuracy. ``infeasible`` says what a best effort could not keep.
     """
 
     exit: int
@@ -72,7 +69,7 @@ class Plan(NamedTuple):
     price: float = 0.0
 
     def taking(self, latency: float) -> Plan:
-        """The same plan where it is predicted to take so many seconds."""
+        """The same plan with another predicted ``latency`` in seconds."""
         exit, threshold, _, *others = self
         return Plan._make((exit, threshold, latency, *others))
 
@@ -81,9 +78,9 @@ class Plan(NamedTuple):
 class Preview:
     """What bounds would buy now. Latencies in seconds, energies in joules; None is unknown.
 
-    The figures are those of the plan, which is the best effort where it is not ``feasible``;
-    then ``problem`` says why and ``nearest`` which bounds could be kept. ``points`` are all the
-    exits as places to stop. ``price`` is that of energy for this tenant now, in accuracy per joule.
+    It describes the plan, which is the best effort if it is not ``feasible``; then ``problem`` says
+    why and ``nearest`` which bounds could be kept. ``points`` are all exits as operating points.
+    ``price`` is the price of energy for this tenant now, in accuracy per joule.
     """
 
     model: str
@@ -124,7 +121,7 @@ class Preview:
 class ExitView(NamedTuple):
     """What an exit policy may see. Times in seconds, energies in joules, both since arrival.
 
-    ``next_exit`` is the next exit worth reaching within the plan, None when there is none.
+    ``next_exit`` is the next useful exit within the plan, None if there is none.
     ``time_to_next`` is the time to reach it and answer, at the quantile that plans use.
     ``accuracy`` is the exit's over all inputs; ``macs`` are cumulative multiply-adds.
     """

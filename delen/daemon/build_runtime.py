@@ -60,7 +60,7 @@ def open_runtime(
     lanes = configured_lanes(config, backend.provider)
     policies, make_scheduler = policy_settings(config), partial(_make_scheduler, config)
     scheduler = make_scheduler(lanes, config["server.max_backlog_seconds"])
-    energy = _open_steward(config, is_gpu=backend.provider != "cpu")
+    energy = _open_energy(config, is_gpu=backend.provider != "cpu")
     try:
         assembler = Assembler(
             backend,
@@ -125,7 +125,7 @@ def _make_dispatch(name: str) -> DispatchPolicy:
     return policy
 
 
-def _open_steward(config: Config, is_gpu: bool) -> EnergyService:
+def _open_energy(config: Config, is_gpu: bool) -> EnergyService:
     root, watts_per_core = Path(config["power.root"]), config["power.watts_per_core"]
     make_controller = find_plugin(ENERGY_CONTROLLERS, config["energy.controller"])
     settings = EnergySettings(

@@ -1,4 +1,4 @@
-"""The desk of a running daemon: it asks the energy controller, and keeps what the books need."""
+"""Admission of requests by the energy controller, and what happened to them since."""
 
 from __future__ import annotations
 
@@ -6,20 +6,34 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
+from delen.core.energy_status import Battery, BatteryStatus, Budget, ConstraintStatus
 from delen.core.plan import Plan
 from delen.core.result import Result
 from delen.core.work import Share, Work
+from delen.energy.ledger import Correction
 from delen.engine.energy_admission import Admitted
 from policies.energy.api import EnergyController
+from policies.energy.budget import BudgetState
+from policies.energy.constraint import PowerView
 
 log = logging.getLogger("delen.energy")
 
 MOST_EVENTS = 100_000
-"""Some minutes of a busy daemon. Beyond these, where nobody keeps the books, the oldest go."""
+"""Some minutes of a busy daemon. Beyond these, where nobody takes them, the oldest go."""
+
+_ANYBODY = ""
+"""A tenant that nobody can be, and so one without a budget: its price is the price for all."""
+
+
+class Ended(NamedTuple):
+    """The end of a request that was admitted; ``result`` is None where it got no answer."""
+
+    share: Share
+    result: Result | None
 
 
 class Refused(NamedTuple):
@@ -29,41 +43,53 @@ class Refused(NamedTuple):
     code: str
 
 
-Event = Work | tuple[Share, Result | None] | Refused
-"""A batch that ran; the end of a request that was admitted; one without an answer."""
+Event = Work | Ended | Refused
+"""``Work`` is a batch that ran."""
+
+
+class ControlStatus(NamedTuple):
+    """The controller in force, its price for all, its constraints and its battery."""
+
+    controller: str
+    price: float
+    constraints: tuple[ConstraintStatus, ...]
+    battery: BatteryStatus | None
 
 
 class ControllerAdmission:
     """Admits requests by an energy controller, each in a few microseconds under one lock.
 
-    What happened is only noted; ``drain`` hands it to whoever keeps the books. A controller that
-    fails at the end of a request does not take the answer with it.
+    What happened is only noted, for ``drain`` to hand over. A controller that fails at the end of a
+    request does not take the answer with it. ``clock`` is the controller's.
     """
 
     def __init__(
         self, controller: EnergyController, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.lock = threading.Lock()
-        """Held whenever the controller is asked or told something."""
-        self.controller = controller
+        self._lock = threading.Lock()
+        self._controller = controller
         self._clock = clock
         self._events: deque[Event] = deque(maxlen=MOST_EVENTS)
         self._failures = 0
 
-    def price(self, tenant: str) -> float:
-        with self.lock:
-            return self.controller.price(tenant)
+    def price(self, tenant: str = _ANYBODY) -> float:
+        with self._lock:
+            return self._controller.price(tenant)
+
+    def prices(self, tenants: Iterable[str]) -> dict[str, float]:
+        with self._lock:
+            return {tenant: self._controller.price(tenant) for tenant in tenants}
 
     def admit(self, tenant: str, plan: Plan, replan: Callable[[float], Plan]) -> Admitted:
-        controller, now, joules = self.controller, self._clock(), _needed(plan)
-        with self.lock:
+        controller, now, joules = self._controller, self._clock(), _needed(plan)
+        with self._lock:
             controller.arrived(now, tenant, plan.frontier)
             if joules <= controller.allowance(tenant, now):
                 controller.reserve(tenant, joules)
                 return Admitted(plan, joules)
         plan = replan(inf)
         joules = _needed(plan)
-        with self.lock:
+        with self._lock:
             if joules <= controller.allowance(tenant, now):
                 controller.reserve(tenant, joules)
                 return Admitted(plan, joules)
@@ -76,21 +102,61 @@ class ControllerAdmission:
         self, share: Share, reserved: float, used: float | None, result: Result | None
     ) -> None:
         try:
-            with self.lock:
-                self.controller.spent(share.tenant, reserved, used or 0.0)
+            with self._lock:
+                self._controller.spent(share.tenant, reserved, used or 0.0)
         except Exception:  # a controller of someone else's must not end the engine's thread
             self._failures += 1
             if self._failures == 1:
                 log.exception("the energy controller failed; its figures are off from now on")
-        self._events.append((share, result))
+        self._events.append(Ended(share, result))
 
     def refused(self, tenant: str, code: str) -> None:
         self._events.append(Refused(tenant, code))
+
+    def pending(self) -> list[Event]:
+        """What happened since the last ``drain``, in order; it stays."""
+        return list(self._events)
 
     def drain(self) -> list[Event]:
         """What happened since the last call, in order."""
         count = len(self._events)
         return [self._events.popleft() for _ in range(count)]
+
+    def tick(self, view: PowerView) -> None:
+        with self._lock:
+            self._controller.tick(view)
+
+    def settle(self, corrections: Sequence[Correction]) -> None:
+        """Charge tenants what their answers took in the end instead of what was estimated."""
+        for tenant, estimated, final in corrections:
+            with self._lock:
+                self._controller.settled(tenant, estimated, final)
+
+    def status(self) -> ControlStatus:
+        controller = self._controller
+        with self._lock:
+            return ControlStatus(
+                controller.name,
+                controller.price(_ANYBODY),
+                tuple(controller.constraints()),
+                controller.battery(),
+            )
+
+    def set_watt_cap(self, watts: float | None) -> None:
+        with self._lock:
+            self._controller.set_watt_cap(watts)
+
+    def set_battery(self, battery: Battery | None) -> None:
+        with self._lock:
+            self._controller.set_battery(battery, self._clock())
+
+    def set_budget(self, tenant: str, budget: Budget | None, spent: float = 0.0) -> None:
+        with self._lock:
+            self._controller.set_budget(tenant, budget, self._clock(), spent)
+
+    def budgets(self) -> Mapping[str, BudgetState]:
+        with self._lock:
+            return self._controller.budgets(self._clock())
 
 
 def _needed(plan: Plan) -> float:

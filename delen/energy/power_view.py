@@ -1,4 +1,4 @@
-"""What the sampler shows, as the energy controller is to see it."""
+"""The power of the moment, as the energy controller sees it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from power.sources.sampler import Sampler, SourceState
 
 
 class PowerViewBuilder:
-    """Reads off a sampler, None where there is no source, what happened since the last time."""
+    """Reads a sampler (None: there is no source) each time from where it stopped the last time."""
 
     def __init__(self, sampler: Sampler | None, now: float) -> None:
         self._sampler = sampler
@@ -23,12 +23,13 @@ class PowerViewBuilder:
     def state(self) -> SourceState | None:
         return None if self._sampler is None else self._sampler.state()
 
-    def health(self) -> SourceHealth:
-        return "none" if self._sampler is None else self._sampler.state().status
+    def check(self) -> SourceHealth:
+        """How the source is doing; a reading that is overdue is counted and logged."""
+        return "none" if self._sampler is None else self._sampler.check().status
 
     def view(self, now: float, attributor: Attributor, headroom: float | None) -> PowerView:
-        """The power of the moment, unknown while there are no good readings. A source that only
-        estimates knows of requests alone."""
+        """Unknown while there are no good readings. A source that only estimates knows of requests
+        alone."""
         state = self.state()
         if self._sampler is None or state is None or state.status == "degraded":
             return PowerView(now, headroom=headroom)

@@ -1,16 +1,16 @@
-"""Keeps house with energy: reads the device, closes the books, moves the price, answers for it."""
+"""Energy accounting and control of one device: the thread that ticks, and what the API reads."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from delen.core.energy_status import (
-    KEPT,
+    UNCHANGED,
     Battery,
     EnergyTotal,
     PowerChanges,
@@ -22,7 +22,6 @@ from delen.core.energy_status import (
 )
 from delen.core.fairness import Fairness
 from delen.energy.admission import ControllerAdmission
-from delen.energy.ledger import Correction
 from delen.energy.mode_monitor import ModeMonitor
 from delen.energy.power_view import PowerViewBuilder
 from delen.energy.windows import WindowAccounting
@@ -31,8 +30,8 @@ from delen.errors import PowerError
 from delen.profile.energy_account import EnergyAccount
 from delen.profile.profile import Profile
 from delen.tenants.store import TenantStore
-from delen.tenants.tenants import House, Tenants
-from delen.tenants.usage import fairness_of
+from delen.tenants.tenants import TenantHost, Tenants
+from delen.tenants.usage import Usage, fairness_of
 from policies.energy.api import EnergyController
 from policies.energy.constraint import PowerView
 from power.attribution.accounts import Accounts
@@ -47,8 +46,6 @@ _TICK = 0.1
 _LOOK = 1.0
 _SAVE = 30.0
 _CLOSING = 2.0
-_ANYBODY = ""
-"""A tenant that nobody can be, and so one without a budget: its price is that of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +65,12 @@ class EnergySettings:
 
 
 class EnergyService:
-    """Energy accounting and control of one device. An EnergyService, safe for many threads.
+    """Energy accounting and control of one device. Safe for many threads.
 
-    ``source`` is what measures, None for nothing; the steward closes it. ``root`` stands for /.
-    Nothing that fails here takes a request with it: energy is then estimated, and that is said.
+    ``source`` is what measures, None for nothing; the service closes it. ``root`` stands for /.
+    A thread of its own closes windows, settles receipts and moves the price, whether or not
+    anybody reads; what only reads changes nothing. A failure here takes no request with it: energy
+    is then estimated, and receipts say so.
     """
 
     def __init__(
@@ -82,19 +81,20 @@ class EnergyService:
         tenants: TenantStore,
         settings: EnergySettings,
     ) -> None:
-        self._controller = controller
         self._switcher = ModeSwitcher(root, settings.switch_modes)
         if settings.mode:
             self._switcher.switch(settings.mode)
-        self._watch = ModeMonitor(root)
+        self._mode_monitor = ModeMonitor(root)
         board = identify_board(root)
         self._board = None if board is None else board.family
         self._accounts = Accounts(None if source is None else source.name, settings.watts_per_core)
+        self._source = source
         self._sampler = None if source is None else Sampler(source, settings.interval)
-        self._books = WindowAccounting(
+        self._accounting = WindowAccounting(
             self._sampler, self._accounts, settings.window, settings.receipts
         )
-        self._books_lock = threading.Lock()
+        self._lock = threading.Lock()
+        """Held whenever the accounting is used."""
         self.admission = ControllerAdmission(controller)
         self._models: Callable[[], Iterable[Model]] = tuple
         self._reprofile: Callable[[Model], None] = lambda model: None
@@ -105,34 +105,34 @@ class EnergyService:
         self._looking = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="delen-energy", daemon=True)
-        controller.set_watt_cap(settings.watt_cap)
-        controller.set_battery(settings.battery, self._started)
+        self.admission.set_watt_cap(settings.watt_cap)
+        self.admission.set_battery(settings.battery)
         self._tenants = Tenants(self.admission, tenants)
         for name in self._tenants.are_set():
-            self._books.ledger.know(name)
+            self._accounting.know(name)
 
     def account(self, profile: Profile) -> EnergyAccount:
-        """The account of a model whose profile this is from now on."""
-        with self._books_lock:
-            self._books.add_model(profile)
+        """The energy account of a model with this profile from now on."""
+        with self._lock:
+            self._accounting.add_model(profile)
         return self._accounts.open(profile)
 
     @property
     def mode(self) -> str:
         """The key of the power mode, as profiles are filed under."""
-        return self._watch.mode.key
+        return self._mode_monitor.mode.key
 
     def start(
         self,
         models: Callable[[], Iterable[Model]],
         reprofile: Callable[[Model], None],
-        house: House,
+        host: TenantHost,
     ) -> None:
         """Begin to sample and to control. ``models`` are those that are loaded; ``reprofile``
-        gives one the profile of the power mode that is in force by then; tenants are served in
-        ``house``."""
+        gives one the profile of the power mode that is in force by then; ``host`` serves the
+        tenants."""
         self._models, self._reprofile = models, reprofile
-        self._tenants.move_in(house)
+        self._tenants.start(host)
         if self._sampler is not None:
             self._sampler.start()
         self._thread.start()
@@ -164,23 +164,21 @@ class EnergyService:
             self._look_at = now + _LOOK
             self._look()
         self._settle()
-        view = self._view(time.monotonic())
-        with self.admission.lock:
-            self._controller.tick(view)
+        self.admission.tick(self._view(time.monotonic()))
         if now >= self._save_at:
             self._save_at = now + _SAVE
             self._tenants.save()
 
     def _look(self) -> None:
         """Look at the device; where its mode is another one, so are the profiles. A model that was
-        being loaded while it changed has that of the mode before."""
+        being loaded while it changed has the profile of the mode before."""
         with self._looking:
-            changed, throttled = self._watch.look()
+            changed, throttled = self._mode_monitor.look()
             for sentence in (changed, throttled):
                 if sentence is not None:
                     log.warning("%s", sentence)
-                    with self._books_lock:
-                        self._books.invalidate(sentence)
+                    with self._lock:
+                        self._accounting.invalidate(sentence)
             for model in self._models():
                 costs = model.costs
                 is_other = costs.profile.device.power_mode != self.mode and costs.stale is None
@@ -188,47 +186,27 @@ class EnergyService:
                     self._reprofile(model)
 
     def _settle(self) -> None:
-        """Bring the books up to date, and the budgets with them."""
-        with self.admission.lock:
-            price = self._controller.price(_ANYBODY)
-        health = self._power_view.health()
-        with self._books_lock:
-            corrections = self._enter()
-            corrections += self._books.close_due(price, health)
-        self._correct(corrections)
-
-    def _enter(self) -> list[Correction]:
-        return self._books.enter(self.admission.drain())
-
-    def _correct(self, corrections: Sequence[Correction]) -> None:
-        for tenant, estimated, final in corrections:
-            with self.admission.lock:
-                self._controller.settled(tenant, estimated, final)
+        """Take in what happened, close the windows that are over, and charge the budgets."""
+        price, health = self.admission.price(), self._power_view.check()
+        with self._lock:
+            corrections = self._accounting.enter(self.admission.drain())
+            corrections += self._accounting.close_due(price, health)
+        self.admission.settle(corrections)
 
     def _view(self, now: float) -> PowerView:
-        """What was measured since the last tick; the rails go to the books."""
+        """What was measured since the last tick; the rails go to the accounting."""
         state = self._power_view.state()
-        with self._books_lock:
-            books = self._books
+        with self._lock:
             if state is not None and state.status == "ok" and state.reading is not None:
-                books.note(state.reading.rails)
-            return self._power_view.view(now, books.attributor, self._watch.headroom)
+                self._accounting.note(state.reading.rails)
+            attributor = self._accounting.attributor
+            return self._power_view.view(now, attributor, self._mode_monitor.headroom)
 
     def describe(self) -> PowerStatus:
-        state, source = (
-            self._power_view.state(),
-            None if self._sampler is None else self._sampler.source,
-        )
-        now = time.monotonic()
-        with self.admission.lock:
-            price = self._controller.price(_ANYBODY)
-            constraints = tuple(self._controller.constraints())
-            battery = self._controller.battery()
-        with self._books_lock:
-            books, split = self._books, self._books.latest
-            window, energy, count = books.history.latest, books.history.energy, books.history.count
-            static, lag = books.attributor.static_watts, books.attributor.time_constant
-            other = books.other_watts
+        now, state, source = time.monotonic(), self._power_view.state(), self._source
+        control = self.admission.status()
+        with self._lock:
+            accounting = self._accounting.status()
         reading = None if state is None else state.reading
         is_measured = self._power_view.is_measured
         return PowerStatus(
@@ -242,73 +220,63 @@ class EnergyService:
             problem=None if state is None else state.problem,
             age=None if reading is None else now - reading.time,
             board=self._board,
-            mode=self._watch.status,
-            static=static if is_measured else None,
-            dynamic=None if split is None else split.attributed / (split.ended - split.began),
-            other=other,
-            time_constant=lag if is_measured else None,
-            price=price,
-            controller=self._controller.name,
-            constraints=constraints,
-            battery=battery,
-            window=window,
+            mode=self._mode_monitor.status,
+            static=accounting.static if is_measured else None,
+            dynamic=accounting.dynamic,
+            other=accounting.other,
+            time_constant=accounting.lag if is_measured else None,
+            price=control.price,
+            controller=control.controller,
+            constraints=control.constraints,
+            battery=control.battery,
+            window=accounting.window,
             errors=0 if state is None else state.errors,
-            windows=count,
-            board_energy=energy,
+            windows=accounting.windows,
+            board_energy=accounting.board_energy,
         )
 
     def history(self, seconds: float) -> list[WindowStatus]:
-        with self._books_lock:
-            return self._books.history.since(time.time() - seconds)
+        with self._lock:
+            return self._accounting.history.since(time.time() - seconds)
 
     def receipt(self, request_id: str) -> Settled | None:
-        with self._books_lock:
-            corrections = self._enter()
-            settled = self._books.ledger.receipt(request_id)
-        self._correct(corrections)
-        return settled
+        with self._lock:
+            return self._accounting.receipt(request_id, self.admission.pending())
 
     def totals(self) -> list[EnergyTotal]:
-        with self._books_lock:
-            corrections = self._enter()
-            totals = self._books.ledger.totals()
-        self._correct(corrections)
-        return totals
+        return self._usage().energy_totals()
 
     def tenants(self) -> Mapping[str, TenantStatus]:
-        with self._books_lock:
-            corrections = self._enter()
-            booked = self._books.ledger.tenants()
-            recent = self._books.recent.totals(time.monotonic())
-        self._correct(corrections)
-        return self._tenants.status(booked, recent)
+        usage = self._usage()
+        return self._tenants.status(usage.tenants, usage.recent(time.monotonic()))
 
     def fairness(self) -> Fairness:
-        with self._books_lock:
-            recent = self._books.recent.totals(time.monotonic())
-        return fairness_of(recent, self._tenants.weight)
+        return fairness_of(self._usage().recent(time.monotonic()), self._tenants.weight)
+
+    def _usage(self) -> Usage:
+        with self._lock:
+            return self._accounting.usage(self.admission.pending())
 
     def set_tenant(self, name: str, changes: TenantChanges) -> TenantStatus:
-        if changes.budget not in (KEPT, None):
+        if changes.budget not in (UNCHANGED, None):
             self._check_known()
         self._tenants.change(name, changes)
         if name in self._tenants.are_set():
-            with self._books_lock:
-                self._books.ledger.know(name)
+            with self._lock:
+                self._accounting.know(name)
         nothing = TenantStatus(None, None, 0.0, 0.0, 0, {}, self.admission.price(name))
         return self.tenants().get(name, nothing)
 
     def set_limits(self, changes: PowerChanges) -> None:
-        if changes.watt_cap not in (KEPT, None) or changes.battery not in (KEPT, None):
+        if changes.watt_cap not in (UNCHANGED, None) or changes.battery not in (UNCHANGED, None):
             self._check_known()
-        if changes.mode is not KEPT:
+        if changes.mode is not UNCHANGED:
             self._switcher.switch(changes.mode)
             self._look()
-        with self.admission.lock:
-            if changes.watt_cap is not KEPT:
-                self._controller.set_watt_cap(changes.watt_cap)
-            if changes.battery is not KEPT:
-                self._controller.set_battery(changes.battery, time.monotonic())
+        if changes.watt_cap is not UNCHANGED:
+            self.admission.set_watt_cap(changes.watt_cap)
+        if changes.battery is not UNCHANGED:
+            self.admission.set_battery(changes.battery)
 
     def _check_known(self) -> None:
         """PowerError where no joule is known, so that no limit on them can be kept."""

@@ -1,19 +1,19 @@
-"""The books on energy: windows closed one after another, shared out, and settled on receipts."""
+"""Accounting by windows: each is closed, shared out among requests, and settled on receipts."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from delen.core.energy_status import SourceHealth, WindowStatus
+from delen.core.energy_status import BoardEnergy, Settled, SourceHealth, WindowStatus
 from delen.core.work import Split, Work
-from delen.energy.admission import Event, Refused
+from delen.energy.admission import Ended, Event, Refused
 from delen.energy.ledger import Correction, Ledger, Meter
-from delen.errors import Overloaded
 from delen.profile.profile import Profile
-from delen.tenants.usage import UsageWindow
+from delen.tenants.usage import Usage
 from power.attribution.accounts import TRUSTED, Accounts
 from power.attribution.attribution import LONGEST_WORK, Attributor
 from power.attribution.history import History
@@ -23,14 +23,29 @@ from power.sources.series import Samples
 log = logging.getLogger("delen.energy")
 
 _REPORT_DELAY = 0.1
-"""Seconds after which a batch that ended in a window has been told of."""
+"""Seconds after which a batch that ended in a window has been reported."""
+
+
+class AccountingStatus(NamedTuple):
+    """The last closed ``window`` (None: there is none yet) and how many there were. ``dynamic`` and
+    ``other`` are its watts of requests and of neither requests nor idle, ``static`` and ``lag``
+    what was learnt of the device and of its sensor; None is unknown."""
+
+    window: WindowStatus | None
+    windows: int
+    board_energy: BoardEnergy
+    dynamic: float | None
+    other: float | None
+    static: float | None
+    lag: float | None
 
 
 class WindowAccounting:
     """Takes what ran and what was answered, and closes windows of ``seconds``.
 
-    Without a ``sampler`` of a sensor every window is estimated. Not locked: the caller sees to it
-    that one thread at a time is in it.
+    Without a ``sampler`` of a sensor every window is estimated. What only reads (``receipt``,
+    ``usage``, ``status``) takes what is ``pending`` into account and changes nothing. Not locked:
+    the caller lets one thread at a time in.
     """
 
     def __init__(
@@ -54,25 +69,52 @@ class WindowAccounting:
         meter = None
         if sampler is not None and self._is_measured:
             meter = Meter(sampler.source.name, sampler.source.scope)
-        self.ledger = Ledger(receipts, meter)
-        self.recent = UsageWindow()
+        self._usage = Usage()
+        self.ledger = Ledger(receipts, meter, self._usage)
+        self._latest: Split | None = None
         self.history = History()
         self.attributor = Attributor()
-        self.latest: Split | None = None
-        """The last window."""
 
-    @property
-    def other_watts(self) -> float | None:
-        """Watts that were none of requests' nor idle in the last window; None if unknown."""
-        split = self.latest
-        if split is None or split.other is None:
-            return None
-        return split.other / (split.ended - split.began)
+    def receipt(self, request_id: str, pending: Sequence[Event] = ()) -> Settled | None:
+        """None for a request that is unknown, not answered, or forgotten."""
+        for event in pending:
+            if isinstance(event, Ended) and event.share.request_id == request_id and event.result:
+                return self.ledger.first_receipt(event.result)
+        return self.ledger.receipt(request_id)
+
+    def usage(self, pending: Iterable[Event] = ()) -> Usage:
+        """What tenants used until now."""
+        usage, now = self._usage.copy(), self._clock()
+        for event in pending:
+            self._count(usage, now, event)
+            if isinstance(event, Ended) and event.result and not self._is_measured:
+                usage.settled(event.result, event.result.receipt.energy)
+        return usage
+
+    def status(self) -> AccountingStatus:
+        split, dynamic, other = self._latest, None, None
+        if split is not None:
+            seconds = split.ended - split.began
+            dynamic = split.attributed / seconds
+            other = None if split.other is None else split.other / seconds
+        return AccountingStatus(
+            self.history.latest,
+            self.history.count,
+            self.history.energy,
+            dynamic,
+            other,
+            self.attributor.static_watts,
+            self.attributor.time_constant,
+        )
+
+    def know(self, tenant: str) -> None:
+        """Count ``tenant`` under its own name, however many there are."""
+        self._usage.know(tenant)
 
     def add_model(self, profile: Profile) -> None:
-        """Expect work of the model of ``profile``, whose account is a new one: what was learnt of
-        an earlier one corrects it no more. The first one says what the device draws idle, where
-        nothing has been measured yet."""
+        """Expect work of the model of ``profile``. What was learnt with an earlier profile of that
+        model corrects it no more. The first one says what the device draws idle, where nothing has
+        been measured yet."""
         spread, metering = self._accounts.spread(profile), profile.energy
         is_first = not self._profiles and self.attributor.static_watts is None
         if is_first and metering is not None and spread == TRUSTED:
@@ -89,24 +131,27 @@ class WindowAccounting:
     def enter(self, events: Iterable[Event]) -> list[Correction]:
         """Take in what happened; the corrections of answers that are settled at once."""
         corrections: list[Correction | None] = []
-        now, recent, name = self._clock(), self.recent, self.ledger.name
+        now = self._clock()
         for event in events:
+            self._count(self._usage, now, event)
             if isinstance(event, Work):
                 self.attributor.add(event)
                 self.ledger.ran(event)
-                for share in event.shares:
-                    recent.ran(now, name(share.tenant), event.seconds / event.batch)
             elif isinstance(event, Refused):
-                self.ledger.refused(*event)
-                if event.code == Overloaded.code:
-                    recent.turned_away(now, name(event.tenant))
-            elif event[1] is None:
-                self.ledger.failed(event[0].request_id)
+                continue
+            elif event.result is None:
+                self.ledger.failed(event.share.request_id)
             else:
-                result = event[1]
-                corrections.append(self.ledger.answered(result))
-                recent.answered(now, name(result.tenant), result.receipt.energy.value)
+                corrections.append(self.ledger.answered(event.result))
         return [correction for correction in corrections if correction is not None]
+
+    def _count(self, usage: Usage, now: float, event: Event) -> None:
+        if isinstance(event, Work):
+            usage.ran(now, event)
+        elif isinstance(event, Refused):
+            usage.refused(now, *event)
+        elif event.result is not None:
+            usage.answered(now, event.result)
 
     def note(self, rails: Mapping[str, float]) -> None:
         """Take in the watts of the rails for the mean of the present window."""
@@ -139,7 +184,7 @@ class WindowAccounting:
             split = self.attributor.close(began, ended, measured)
         except Exception:
             return self._write_off()
-        self.latest = split
+        self._latest = split
         watts = None if samples is None else samples.energy(began, ended) / (ended - began)
         self.history.add(
             WindowStatus(

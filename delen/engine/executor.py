@@ -119,8 +119,8 @@ class Executor:
         with self._lock:
             change()
 
-    def stand(self, tenant: str, settings: TenantSettings) -> None:
-        """From now on requests of ``tenant`` are served as its ``settings`` says."""
+    def set_tenant(self, tenant: str, settings: TenantSettings) -> None:
+        """From now on requests of ``tenant`` are served as its ``settings`` say."""
         with self._lock:
             self._scheduler.shares.set_weight(tenant, settings.weight)
             self._scheduler.shares.set_priority(tenant, settings.priority)

@@ -102,9 +102,9 @@ class Runtime:
         """Let ``change`` give ``model`` other costs while nothing is decided by them."""
         self._worker.change_model(partial(change, model))
 
-    def stand(self, tenant: str, settings: TenantSettings) -> None:
-        """From now on requests of ``tenant`` are served as its ``settings`` says."""
-        self._worker.stand(tenant, settings)
+    def set_tenant(self, tenant: str, settings: TenantSettings) -> None:
+        """From now on requests of ``tenant`` are served as its ``settings`` say."""
+        self._worker.set_tenant(tenant, settings)
 
     def behind(self, tenants: Iterable[str]) -> set[str]:
         """Those of ``tenants`` that have used more than their share of the device."""

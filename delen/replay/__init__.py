@@ -1,1 +1,1 @@
-"""Traces replayed against what runs: every request at its time, however late answers come."""
+"""Replays traces against a daemon or an engine: every request is sent at its time."""

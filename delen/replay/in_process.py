@@ -16,7 +16,7 @@ from delen.simulate.trace import Arrival
 
 
 class FailureCount:
-    """An observer that counts what the dispatch policy did wrong."""
+    """An observer that counts failures of the dispatch policy."""
 
     def __init__(self) -> None:
         self._dispatch = 0
@@ -34,7 +34,7 @@ class FailureCount:
 
 
 class EngineTarget:
-    """``runtime`` with its models loaded; requests that name none are for ``default``."""
+    """``runtime`` with its models loaded; requests that name no model go to ``default``."""
 
     def __init__(
         self,

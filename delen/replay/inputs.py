@@ -1,4 +1,4 @@
-"""What a replay sends: random inputs, or those of files, with labels where there are some."""
+"""What a replay sends: random inputs, or inputs from files, with labels if there are any."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Inputs:
 
 
 def random_inputs(model: Served, seed: int) -> Inputs:
-    """Inputs without sense or label: bytes over all their range, other whole numbers from 0 to
-    127, which most vocabularies have, and normal floats."""
+    """Random inputs without labels: bytes over all their range, other whole numbers from 0 to 127,
+    which most vocabularies have, and normal floats."""
     rng, dtype = np.random.default_rng(seed), np.dtype(model.dtype)
     shape = (_RANDOM, *model.shape)
     if dtype.kind == "f":
@@ -50,7 +50,7 @@ def random_inputs(model: Served, seed: int) -> Inputs:
 
 
 def read_inputs(path: Path, model: Served) -> Inputs:
-    """The inputs in ``path``, which is one of
+    """The inputs in ``path``, which may be
 
     - an .npy array of one sample or of many;
     - an .npz file with the array ``inputs`` and, for labels, ``labels``;
@@ -58,7 +58,7 @@ def read_inputs(path: Path, model: Served) -> Inputs:
     - a folder with such a file named labels.csv; or with a folder of files for each class; or of
       files without labels.
 
-    A label is a class's name or its index. Raises InvalidInput naming the file that is wrong.
+    A label is a class's name or its index. InvalidInput names the file that is wrong.
     """
     try:
         bodies, labels = _read(path, model)
@@ -147,14 +147,14 @@ def _samples(array: NDArray[Any], model: Served, path: Path) -> NDArray[Any]:
         if array.shape[1:] == model.shape and len(array):
             return array
     raise InvalidInput(
-        f"{path} holds {array.dtype} {list(array.shape)}; {model.name} takes {model.dtype} "
+        f"{path} holds {array.dtype} {list(array.shape)}; {model.name} accepts {model.dtype} "
         f"{list(model.shape)}, or [n, ...] for many",
         "inputs",
     )
 
 
 def _label(label: int | str, model: Served, path: Path) -> int:
-    """The class that ``label`` means."""
+    """The index of the class that ``label`` names."""
     if label == UNKNOWN:
         return UNKNOWN
     if isinstance(label, str) and model.labels is not None and label in model.labels:
@@ -166,7 +166,7 @@ def _label(label: int | str, model: Served, path: Path) -> int:
     if not 0 <= index < model.classes or index != float(label):
         names = "" if model.labels is None else f", or {', '.join(model.labels[:20])}"
         raise InvalidInput(
-            f"{path}: {label!r} is no class of {model.name}; they are 0 to {model.classes - 1}"
+            f"{path}: {label!r} is not a class of {model.name}; they are 0 to {model.classes - 1}"
             f"{names}",
             "inputs",
         )
@@ -175,14 +175,14 @@ def _label(label: int | str, model: Served, path: Path) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawn:
-    """Which input each request of a trace sends, by its index among its model's, and its label."""
+    """The input of each request of a trace, by its index among its model's, and its label."""
 
     index: NDArray[np.int64]
     label: NDArray[np.int64]
 
 
 def draw(trace: Trace, inputs: Mapping[str, Inputs], default: str, seed: int) -> Drawn:
-    """In random order, none again before all were sent."""
+    """Inputs in random order; none is sent again before all were."""
     index, label = np.zeros(len(trace), np.int64), np.full(len(trace), UNKNOWN, np.int64)
     names = np.array([arrival.model or default for arrival in trace])
     rng = np.random.default_rng(seed)

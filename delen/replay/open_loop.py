@@ -1,4 +1,4 @@
-"""The open loop: every request is sent at its time, however late answers come."""
+"""The open loop: every request is sent at its time, however late answers arrive."""
 
 from __future__ import annotations
 
@@ -32,28 +32,27 @@ _HOPELESS = (
     ModelNotFound,
     Unauthorized,
 )
-"""After one of these the other requests would fare no better."""
+"""After one of these errors the other requests would fail as well."""
 
 _STEPS = 100
 
 
 class Target(Protocol):
-    """What is asked."""
+    """Where requests are sent."""
 
     async def ask(self, arrival: Arrival, number: int) -> Result:
         """The answer to input ``number`` of the arrival's model. Raises the refusal, OSError or
-        EOFError where the connection broke, and DaemonUnreachable where none can be made."""
+        EOFError if the connection broke, and DaemonUnreachable if none can be made."""
 
     async def check(self) -> None:
-        """DaemonUnreachable where nobody is there any more."""
+        """DaemonUnreachable if the target is gone."""
 
     async def close(self) -> None: ...
 
 
 class OpenLoop:
-    """Replays ``trace`` once. ``inputs`` are the numbers of the inputs, ``timeout`` the seconds
-    after which an answer is no longer waited for, and ``most`` how many requests may be under way:
-    what is due beyond that is not sent.
+    """Replays ``trace`` once. ``inputs`` are the numbers of the inputs. It waits for an answer for
+    ``timeout`` seconds. While ``most`` requests are under way, others that are due are not sent.
 
     A thread keeps the time, since asyncio's timers are late by up to a millisecond.
     """
@@ -84,14 +83,16 @@ class OpenLoop:
         self._start = 0.0
 
     async def run(self) -> None:
-        """Until all have ended. Raises the error that makes going on hopeless."""
+        """Run until all requests have ended. Raises an error after which the rest would fail."""
         if not self._due:
             return
         loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = loop.create_future()
         self._start = time.monotonic()
-        pacer = threading.Thread(target=self._pace, args=(loop,), name="delen-pacer", daemon=True)
-        pacer.start()
+        timer = threading.Thread(
+            target=self._keep_time, args=(loop,), name="delen-timer", daemon=True
+        )
+        timer.start()
         try:
             await self._finished
         finally:
@@ -99,13 +100,13 @@ class OpenLoop:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            pacer.join()
+            timer.join()
 
     def _now(self) -> float:
         return time.monotonic() - self._start
 
-    def _pace(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wake ``loop`` when a request is due, unless it is about to look by itself."""
+    def _keep_time(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake ``loop`` when a request is due, unless it is already woken."""
         for due in self._due:
             left = due - self._now()
             if left > 0:
@@ -117,7 +118,7 @@ class OpenLoop:
                 loop.call_soon_threadsafe(self._begin_due)
 
     def _begin_due(self) -> None:
-        self._woken = False  # before the clock is read: who is due later wakes again
+        self._woken = False  # before the clock is read: a request that is due later wakes it again
         now, count = self._now(), len(self._due)
         while self._next < count and self._due[self._next] <= now:
             self._begin(self._next)

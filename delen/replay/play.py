@@ -21,8 +21,8 @@ from delen.simulate.trace import Trace
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """What is sent: ``inputs`` by model, of which ``drawn`` says each request's own. ``exits`` is
-    how many the deepest model has."""
+    """What is sent: ``inputs`` by model, and the input of each request, ``drawn``. ``exits`` is the
+    number of exits of the deepest model."""
 
     trace: Trace
     inputs: Mapping[str, Inputs]
@@ -37,8 +37,8 @@ def make_plan(
     files: Mapping[str | None, Path],
     seed: int,
 ) -> Plan:
-    """Inputs of the models that ``trace`` asks, from ``files`` by model (None: ``default``), and
-    random ones for the others.
+    """Inputs of the models in ``trace``, from ``files`` by model (None: ``default``), and random
+    ones for the others.
 
     Raises ModelNotFound, InvalidInput, or DelenError for a model that is not ready.
     """
@@ -46,7 +46,7 @@ def make_plan(
     paths = {default if name is None else name: path for name, path in files.items()}
     if unused := sorted(set(paths) - set(models)):
         raise ModelNotFound(
-            f"--inputs are given for {', '.join(unused)}; the trace asks: {', '.join(models)}"
+            f"--inputs are given for {', '.join(unused)}; models in the trace: {', '.join(models)}"
         )
     inputs = {
         name: read_inputs(paths[name], model) if name in paths else random_inputs(model, seed)
@@ -69,8 +69,8 @@ class ReplayMode:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """``summary`` is of the requests that ended, which may not be all: then ``problem`` says why
-    it went no further, or it was ``interrupted`` by Ctrl-C."""
+    """``summary`` describes the requests that ended. If they are not all, ``problem`` says why, or
+    Ctrl-C ``interrupted`` the replay."""
 
     summary: dict[str, Any]
     problem: DelenError | None
@@ -81,20 +81,18 @@ def play(
     plan: Plan,
     target: Target,
     name: str,
-    manner: ReplayMode,
+    mode: ReplayMode,
     failures: Callable[[], int] = lambda: 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Played:
-    """Replay ``plan`` against ``target``, called ``name`` in the figures.
+    """Replay ``plan`` against ``target``, named ``name`` in the summary.
 
     ``failures`` says at the end how often the dispatch policy failed. Raises the problem itself
     when nothing has ended before it.
     """
-    due = np.array([arrival.time for arrival in plan.trace]) / manner.speed
+    due = np.array([arrival.time for arrival in plan.trace]) / mode.speed
     record = Record(plan.trace, due, plan.drawn.label, plan.exits)
-    loop = OpenLoop(
-        plan.trace, plan.drawn.index, target, record, manner.timeout, manner.most, progress
-    )
+    loop = OpenLoop(plan.trace, plan.drawn.index, target, record, mode.timeout, mode.most, progress)
     problem, interrupted = None, False
     try:
         asyncio.run(_run(loop, target))
@@ -104,15 +102,15 @@ def play(
         if not len(record):
             raise
         problem = error
-    outcomes = record.outcomes(name, manner.clock, failures())
+    outcomes = record.outcomes(name, mode.clock, failures())
     summary = {
         **summarise(outcomes, None),
-        "clock": manner.clock,
+        "clock": mode.clock,
         "client": record.client_figures(),
         "accuracy_kind": record.accuracy_kind,
         "energy_kind": record.energy_kind,
         "inputs": {model: _describe(given) for model, given in plan.inputs.items()},
-        "speed": manner.speed,
+        "speed": mode.speed,
         "complete": len(record) == len(plan.trace),
     }
     return Played(summary, problem, interrupted)

@@ -1,4 +1,4 @@
-"""What came back, request by request, in the simulator's columns and figures."""
+"""The answers, request by request, in the simulator's columns."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from delen.simulate.summary import quantile
 from delen.simulate.trace import Trace
 
 Clock = Literal["daemon", "client"]
-"""Whose latencies count: the receipts', from a request's arrival to its answer's leaving, which is
-what ``max_latency`` is about; or the client's, from when the trace says to when the answer is
-read."""
+"""Which latencies count: those of the receipts, from a request's arrival to its answer's leaving,
+which ``max_latency`` means; or the client's, from the time in the trace until it has the answer."""
 
 Failure = Literal["timeout", "broken", "not_sent"]
 
@@ -28,8 +27,8 @@ _PENDING = -1
 class Record:
     """One row a request of ``trace``. All times are seconds since the replay's start.
 
-    ``due`` is when each request is to be sent, ``labels`` its right class or UNKNOWN, ``exits``
-    how many the deepest model has.
+    ``due`` is when each request is to be sent, ``labels`` its right class or UNKNOWN, ``exits`` the
+    number of exits of the deepest model.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Record:
 
     @property
     def accuracy_kind(self) -> Literal["measured", "expected"]:
-        """By labels where there are any, else what the receipts expect."""
+        """By labels if there are any, else as the receipts expect."""
         return "measured" if self._has_labels else "expected"
 
     @property
@@ -76,8 +75,8 @@ class Record:
         self._sent[row] = now
 
     def answered(self, row: int, now: float, result: Result) -> None:
-        """Bounds are judged by the receipt. One that is asked and not known to be kept is
-        missed."""
+        """Bounds are judged by the receipt. A bound that was set and is not known to be kept counts
+        as missed."""
         receipt, bounds = result.receipt, self._trace.arrivals[row].bounds
         self._end(row, now, Fate.ANSWERED, "answered")
         self._exit[row] = result.exit
@@ -85,7 +84,7 @@ class Record:
         energy = receipt.energy.value
         self._energy[row] = np.nan if energy is None else energy
         self._energy_kinds.add(receipt.energy.kind)
-        self._correct[row] = self._judge(row, result)
+        self._correct[row] = self._correctness(row, result)
         self._missed[:, row] = (
             bounds.max_latency is not None and not receipt.latency.met,
             bounds.min_accuracy is not None and not receipt.accuracy.met,
@@ -96,14 +95,14 @@ class Record:
         self._end(row, now, _fate(error), error.code)
 
     def failed(self, row: int, now: float, why: Failure) -> None:
-        """No answer, and no refusal either."""
+        """Neither an answer nor a refusal."""
         self._end(row, now, Fate.GIVEN_UP, why)
 
     def outcomes(self, policy: str, clock: Clock, failures: int = 0) -> Outcomes:
-        """All requests that have ended; others are as if the trace did not have them.
+        """All requests that have ended; the others are left out.
 
-        Energy is what answers' receipts say. Device time is unknown. Where accuracy is expected
-        and one answer's is not known, nothing is judged.
+        Energy is what the receipts say. Device time is unknown. If accuracy is expected and one
+        answer's is unknown, all are unknown.
         """
         trace, count = self._trace, len(self._trace)
         index = {name: number for number, name in enumerate(trace.tenants)}
@@ -127,7 +126,7 @@ class Record:
             energy=self._energy,
             seconds=np.full(count, np.nan),
             correct=correct,
-            missed_latency=self._late() if by_client else self._missed[0],
+            missed_latency=self._overdue() if by_client else self._missed[0],
             missed_accuracy=self._missed[1],
             missed_energy=self._missed[2],
             decision_seconds=np.zeros(0),
@@ -137,14 +136,14 @@ class Record:
         return whole[self._fate != _PENDING]
 
     def client_figures(self) -> dict[str, Any]:
-        """What the client saw, from the time at which the trace says that it asks."""
+        """What the client saw, from the times in the trace."""
         answered = self._fate == Fate.ANSWERED
         seen = 1e3 * (self._done - self.due)[answered]
         was_sent = ~np.isnan(self._sent)
         late = 1e3 * (self._sent - self.due)[was_sent]
         return {
             "latency_ms": {f"p{100 * q:.0f}": quantile(seen, q) for q in (0.5, 0.95, 0.99)},
-            "missed_latency": int(self._late().sum()),
+            "missed_latency": int(self._overdue().sum()),
             "sent_late_ms": {
                 "p50": quantile(late, 0.5),
                 "p99": quantile(late, 0.99),
@@ -158,19 +157,19 @@ class Record:
         self._done[row] = now
         self.ended[how] += 1
 
-    def _judge(self, row: int, result: Result) -> float:
+    def _correctness(self, row: int, result: Result) -> float:
         if self._has_labels:
             return float(result.index == self._labels[row])
         accuracy = result.receipt.accuracy
         known = accuracy.overall if accuracy.expected is None else accuracy.expected
         return np.nan if known is None else known
 
-    def _late(self) -> NDArray[np.bool_]:
+    def _overdue(self) -> NDArray[np.bool_]:
         """Answered after its cap, as the client saw it."""
         caps = [arrival.bounds.max_latency for arrival in self._trace]
         limits = np.array([np.inf if cap is None else cap for cap in caps])
-        late: NDArray[np.bool_] = (self._fate == Fate.ANSWERED) & (self._done - self.due > limits)
-        return late
+        overdue: NDArray[np.bool_] = self._done - self.due > limits
+        return (self._fate == Fate.ANSWERED) & overdue
 
 
 def _fate(error: DelenError) -> Fate:

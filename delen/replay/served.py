@@ -1,4 +1,4 @@
-"""What a replay has to know of a model that is served."""
+"""What a replay needs to know of a served model."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from delen.simulate.trace import Trace
 class Served:
     """A model: ``dtype`` and ``shape`` of one input, its classes, and how many exits it has.
 
-    ``labels`` are the names of the classes, None where they have none. ``state`` is ``ready``
-    once it answers.
+    ``labels`` are the names of the classes, None if they have none. ``state`` is ``ready`` once it
+    answers.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Served:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Served:
-        """Of what ``GET /v1/models`` says of one model."""
+        """From one model of ``GET /v1/models``."""
         labels = document["labels"]
         return cls(
             name=document["name"],
@@ -54,9 +54,9 @@ class Served:
 
 
 def asked_of(trace: Trace, served: Iterable[Served], default: str) -> dict[str, Served]:
-    """The models that ``trace`` asks, by name; requests that name none ask ``default``.
+    """The models of ``trace`` by name; requests that name none go to ``default``.
 
-    ModelNotFound for one that is not served, DelenError for one that is not ready.
+    ModelNotFound for a model that is not served, DelenError for one that is not ready.
     """
     known = {model.name: model for model in served}
     names = sorted({arrival.model or default for arrival in trace})

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from delen.core.bounds import Bounds, OnInfeasible
-from delen.core.energy_status import KEPT, Battery, Kept, Settled
+from delen.core.energy_status import UNCHANGED, Battery, Settled, Unchanged
 from delen.core.guarantee import Feedback
 from delen.core.plan import Preview
 from delen.core.result import EnergyOutcome
@@ -120,9 +120,9 @@ class AsyncClient:
     async def set_power(
         self,
         *,
-        watt_cap: float | Kept | None = KEPT,
-        battery: Battery | Kept | None = KEPT,
-        mode: str | Kept = KEPT,
+        watt_cap: float | Unchanged | None = UNCHANGED,
+        battery: Battery | Unchanged | None = UNCHANGED,
+        mode: str | Unchanged = UNCHANGED,
     ) -> dict[str, Any]:
         """As ``Client.set_power``."""
         call = self._calls.set_power(watt_cap, battery, mode)
@@ -145,10 +145,10 @@ class AsyncClient:
         self,
         name: str,
         *,
-        energy: float | Kept | None = KEPT,
-        period: float | Kept | None = KEPT,
-        weight: float | Kept | None = KEPT,
-        priority: int | Kept | None = KEPT,
+        energy: float | Unchanged | None = UNCHANGED,
+        period: float | Unchanged | None = UNCHANGED,
+        weight: float | Unchanged | None = UNCHANGED,
+        priority: int | Unchanged | None = UNCHANGED,
     ) -> dict[str, Any]:
         """As ``Client.set_tenant``."""
         call = self._calls.set_tenant(name, energy, period, weight, priority)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from delen.core.bounds import Bounds, OnInfeasible
-from delen.core.energy_status import KEPT, Battery, Kept, Settled
+from delen.core.energy_status import UNCHANGED, Battery, Settled, Unchanged
 from delen.core.guarantee import Feedback
 from delen.core.plan import Preview
 from delen.core.result import EnergyOutcome
@@ -140,9 +140,9 @@ class Client:
     def set_power(
         self,
         *,
-        watt_cap: float | Kept | None = KEPT,
-        battery: Battery | Kept | None = KEPT,
-        mode: str | Kept = KEPT,
+        watt_cap: float | Unchanged | None = UNCHANGED,
+        battery: Battery | Unchanged | None = UNCHANGED,
+        mode: str | Unchanged = UNCHANGED,
     ) -> dict[str, Any]:
         """Change what is given: a cap on the watts, a battery to make last (both may be None, for
         none), or the power mode. Returns what ``power`` would. Raises InvalidInput, Forbidden, or
@@ -172,10 +172,10 @@ class Client:
         self,
         name: str,
         *,
-        energy: float | Kept | None = KEPT,
-        period: float | Kept | None = KEPT,
-        weight: float | Kept | None = KEPT,
-        priority: int | Kept | None = KEPT,
+        energy: float | Unchanged | None = UNCHANGED,
+        period: float | Unchanged | None = UNCHANGED,
+        weight: float | Unchanged | None = UNCHANGED,
+        priority: int | Unchanged | None = UNCHANGED,
     ) -> dict[str, Any]:
         """Change what is given of tenant ``name``: a budget of ``energy`` joules in every
         ``period`` seconds, its ``weight`` against others, the ``priority`` of its requests that

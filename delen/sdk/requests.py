@@ -23,7 +23,14 @@ from delen.core.bounds import (
     check_integer,
     check_name,
 )
-from delen.core.energy_status import KEPT, Battery, Budget, Kept, PowerChanges, TenantChanges
+from delen.core.energy_status import (
+    UNCHANGED,
+    Battery,
+    Budget,
+    PowerChanges,
+    TenantChanges,
+    Unchanged,
+)
 from delen.core.result import Result
 from delen.core.tenant import check_weight
 from delen.errors import ConfigError, DaemonUnreachable, DelenError, InvalidInput
@@ -124,15 +131,15 @@ class Calls:
     @staticmethod
     def set_tenant(
         name: str,
-        energy: float | Kept | None,
-        period: float | Kept | None,
-        weight: float | Kept | None,
-        priority: int | Kept | None,
+        energy: float | Unchanged | None,
+        period: float | Unchanged | None,
+        weight: float | Unchanged | None,
+        priority: int | Unchanged | None,
     ) -> Call:
         path = f"/v1/tenants/{quote(check_name(name, 'name'), safe='')}"
-        if weight is not None and weight is not KEPT:
+        if weight is not None and weight is not UNCHANGED:
             weight = check_weight(weight, "weight")
-        if priority is not None and priority is not KEPT:
+        if priority is not None and priority is not UNCHANGED:
             priority = check_integer(priority, "priority", HIGHEST_PRIORITY, LOWEST_PRIORITY)
         changes = TenantChanges(_budget(energy, period), weight, priority)
         if changes == TenantChanges():
@@ -141,11 +148,13 @@ class Calls:
 
     @staticmethod
     def set_power(
-        watt_cap: float | Kept | None, battery: Battery | Kept | None, mode: str | Kept
+        watt_cap: float | Unchanged | None,
+        battery: Battery | Unchanged | None,
+        mode: str | Unchanged,
     ) -> Call:
         if isinstance(watt_cap, (int, float)):
             watt_cap = check_cap(watt_cap, "watt_cap", "watts")
-        if not isinstance(battery, (Battery, Kept, NoneType)):
+        if not isinstance(battery, (Battery, Unchanged, NoneType)):
             raise InvalidInput(f"battery must be a Battery or None, not {battery!r}", "battery")
         return _put("/v1/power", changes_to_json(PowerChanges(watt_cap, battery, mode)))
 
@@ -178,13 +187,15 @@ def _put(path: str, document: Mapping[str, Any]) -> Call:
     return Call("PUT", path, {}, json.dumps(document).encode(), "application/json")
 
 
-def _budget(energy: float | Kept | None, period: float | Kept | None) -> Budget | Kept | None:
+def _budget(
+    energy: float | Unchanged | None, period: float | Unchanged | None
+) -> Budget | Unchanged | None:
     if energy is None and period is None:
         return None
-    if energy is KEPT and period is KEPT:
-        return KEPT
-    if energy is None or period is None or energy is KEPT or period is KEPT:
-        missing = "energy" if energy is None or energy is KEPT else "period"
+    if energy is UNCHANGED and period is UNCHANGED:
+        return UNCHANGED
+    if energy is None or period is None or energy is UNCHANGED or period is UNCHANGED:
+        missing = "energy" if energy is None or energy is UNCHANGED else "period"
         raise InvalidInput(f"a budget needs energy and period; {missing} is missing", missing)
     return Budget(check_cap(energy, "energy", "joules"), period)
 

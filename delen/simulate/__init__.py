@@ -1,1 +1,1 @@
-"""Plays traces on a simulated device: arrivals, populations, runs and their upper bound."""
+"""Plays traces on a simulated device: arrivals, models, runs and their upper bound."""

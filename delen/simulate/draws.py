@@ -1,4 +1,4 @@
-"""The samples of requests, drawn from the populations of their models."""
+"""The samples that requests are about, drawn from the calibration tables of their models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from delen.simulate.trace import Trace
 def draw_samples(
     trace: Trace, models: Mapping[str, SimulatedModel], default: str, seed: int
 ) -> array[int]:
-    """The sample of each request, the same in every run of one seed.
+    """The sample of each request, with replacement, the same in every run of one seed.
 
     ModelNotFound names a model that is not among ``models``.
     """
@@ -26,5 +26,6 @@ def draw_samples(
             known = ", ".join(sorted(models))
             raise ModelNotFound(f"the trace asks for the model {name!r}; simulated: {known}")
         rows = np.array([other == name for other in asked], bool)
-        samples[rows] = models[name].population.draw(int(rows.sum()), seed)
+        count = models[name].calibration.samples
+        samples[rows] = np.random.default_rng(seed).integers(count, size=int(rows.sum()))
     return array("q", samples.tobytes())

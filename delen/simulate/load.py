@@ -9,13 +9,13 @@ from delen.errors import ConfigError, ProfileError
 from delen.profile.profile import Profile
 from delen.profile.reader import load_profile
 from delen.simulate.model import SimulatedModel
-from delen.simulate.population import Population, synthetic
 from delen.simulate.profiled_energy import ProfiledEnergy
+from delen.simulate.synthetic import synthetic
 from policies.exit.bounds import ExitPolicy
 from policies.plan.planner import Planner, PlannerSettings
 
 SAMPLES = 5000
-"""How many samples the synthetic population of a profile alone has."""
+"""How many samples the synthetic calibration table of a profile alone has."""
 
 
 def of_bundle(
@@ -40,7 +40,6 @@ def of_bundle(
         calibration=bundle.calibration,
         planner=Planner(bundle.calibration, planner, policy.by_threshold),
         policy=policy,
-        population=Population.of(bundle.calibration),
         macs=tuple(exit.macs for exit in bundle.exits),
         max_batch=bundle.manifest.max_batch,
     )
@@ -61,8 +60,7 @@ def of_profile(
         raise ProfileError(
             f"the profile of {profile.model} has no accuracies: give its bundle with --bundle too"
         )
-    population = synthetic(profile.accuracies, SAMPLES, seed)
-    calibration = population.calibration()
+    calibration = synthetic(profile.accuracies, SAMPLES, seed)
     return SimulatedModel(
         name=profile.model,
         profile=profile,
@@ -71,8 +69,7 @@ def of_profile(
         calibration=calibration,
         planner=Planner(calibration, planner, policy.by_threshold),
         policy=policy,
-        population=population,
-        macs=(0,) * population.exits,
+        macs=(0,) * calibration.exits,
         max_batch=profile.largest_batch,
     )
 

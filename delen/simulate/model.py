@@ -15,14 +15,13 @@ from delen.scheduler.exit_view import ExitViewBuilder
 from delen.scheduler.model_view import ScheduledModel
 from delen.scheduler.plan_cache import Plans
 from delen.simulate.device import durations
-from delen.simulate.population import Population
 from policies.exit.bounds import ExitPolicy
 from policies.plan.planner import Planner
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SimulatedModel:
-    """``calibration`` is what ``planner`` was made from; requests draw from ``population``.
+    """``calibration`` is what ``planner`` was made from, and what requests draw their samples from.
 
     ``level`` is the quantile at which latencies are predicted; ``macs`` are cumulative
     multiply-adds of the exits, 0 if unknown. Everything is planned by ``profile``; ``become`` is
@@ -36,7 +35,6 @@ class SimulatedModel:
     calibration: Calibration
     planner: Planner
     policy: ExitPolicy
-    population: Population
     macs: tuple[int, ...]
     max_batch: int
     become: Profile | None = None
@@ -73,9 +71,9 @@ class ModelInPlay:
         self.plans = Plans(model.planner, self.costs)
         self.exit_views = ExitViewBuilder(model.planner, self.costs, model.macs)
         self.view = ScheduledModel(self.costs, model.calibration, model.max_batch, model.forecast)
-        self.exits = model.population.exits
-        self.confidence: list[list[float]] = model.population.confidence.tolist()
-        self.correct: list[list[bool]] = model.population.correct.tolist()
+        self.exits = model.calibration.exits
+        self.confidence: list[list[float]] = model.calibration.confidence.tolist()
+        self.correct: list[list[bool]] = model.calibration.correct.tolist()
         self.failures = 0
         """How often the exit policy failed."""
         self.failure: str | None = None

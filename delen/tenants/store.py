@@ -1,4 +1,5 @@
-"""What is set of tenants on disk, so that a restart neither forgets it nor refills budgets."""
+"""The file that keeps what is set for tenants, so that a restart neither forgets it nor refills
+budgets."""
 
 from __future__ import annotations
 
@@ -28,9 +29,9 @@ class TenantsError(DelenError):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A tenant's budget, if it has one, the joules that were spent and not refilled by then, and
-    its standing."""
+class StoredTenant:
+    """A tenant's budget, if it has one, the joules of it that were spent and not refilled by then,
+    and its settings."""
 
     budget: Budget | None = None
     spent: float = 0.0
@@ -43,7 +44,7 @@ class TenantStore:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def load(self, now: float) -> dict[str, Kept]:
+    def load(self, now: float) -> dict[str, StoredTenant]:
         """The tenants, their budgets refilled up to ``now`` (seconds since 1970); none where
         there is no file.
 
@@ -62,13 +63,13 @@ class TenantStore:
             log.error("tenants are forgotten: %s: %s", self._path, error)
             return {}
 
-    def save(self, kept: Mapping[str, Kept], now: float) -> None:
+    def save(self, stored: Mapping[str, StoredTenant], now: float) -> None:
         """Write the file whole or not at all. Raises TenantsError naming it."""
         document = {
             "format": FORMAT,
             "schema": SCHEMA,
             "saved_s": now,
-            "tenants": {name: _to_json(own) for name, own in sorted(kept.items())},
+            "tenants": {name: _to_json(own) for name, own in sorted(stored.items())},
         }
         try:
             write_atomically(self._path, json.dumps(document, indent=1) + "\n")
@@ -78,45 +79,45 @@ class TenantStore:
             ) from error
 
 
-def _to_json(kept: Kept) -> dict[str, float]:
+def _to_json(stored: StoredTenant) -> dict[str, float]:
     document: dict[str, float] = {}
-    if kept.budget is not None:
-        document["energy_j"] = kept.budget.joules
-        document["period_s"] = kept.budget.period
-        document["spent_j"] = kept.spent
-    if kept.settings.weight is not None:
-        document["weight"] = kept.settings.weight
-    if kept.settings.priority is not None:
-        document["priority"] = kept.settings.priority
+    if stored.budget is not None:
+        document["energy_j"] = stored.budget.joules
+        document["period_s"] = stored.budget.period
+        document["spent_j"] = stored.spent
+    if stored.settings.weight is not None:
+        document["weight"] = stored.settings.weight
+    if stored.settings.priority is not None:
+        document["priority"] = stored.settings.priority
     return document
 
 
-def _parse(document: object, now: float) -> dict[str, Kept]:
+def _parse(document: object, now: float) -> dict[str, StoredTenant]:
     root = Fields(document, "the file", TenantsError)
     if root.text("format", default="none") != FORMAT or root.integer("schema") != SCHEMA:
-        raise TenantsError(f"this is no {FORMAT} file of schema {SCHEMA}")
+        raise TenantsError(f"this is not a {FORMAT} file of schema {SCHEMA}")
     elapsed = max(0.0, now - root.number("saved_s"))
     tenants = root.mapping("tenants")
     root.finish()
-    kept = {}
+    stored = {}
     for name, entry in tenants.items():
         fields = Fields(entry, f"tenants[{name}]", TenantsError)
         try:
             check_name(name, "tenant")
-            kept[name] = _parse_tenant(fields, elapsed)
+            stored[name] = _parse_tenant(fields, elapsed)
         except InvalidInput as error:
             raise TenantsError(f"tenants[{name}]: {error}") from error
         fields.finish()
-    return kept
+    return stored
 
 
-def _parse_tenant(fields: Fields, elapsed: float) -> Kept:
+def _parse_tenant(fields: Fields, elapsed: float) -> StoredTenant:
     settings = TenantSettings(
         fields.number("weight", default=None), fields.integer("priority", default=None)
     )
     joules = fields.number("energy_j", default=None)
     if joules is None:
-        return Kept(settings=settings)
+        return StoredTenant(settings=settings)
     budget = Budget(joules, fields.number("period_s"))
     refilled = budget.joules / budget.period * elapsed
-    return Kept(budget, max(0.0, fields.number("spent_j") - refilled), settings)
+    return StoredTenant(budget, max(0.0, fields.number("spent_j") - refilled), settings)

@@ -1,18 +1,31 @@
-"""What tenants used of the device lately."""
+"""What tenants used of the device: since the start, and lately."""
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from math import nan
+from typing import Literal
 
+from delen.core.energy_status import EnergyTotal
 from delen.core.fairness import Fairness, Use, fairness
+from delen.core.result import EnergyOutcome, Result
+from delen.core.work import Work
+from delen.errors import Overloaded
+
+MAX_TENANTS = 1000
+"""Tenants beyond this many are counted together as ``_other``."""
+
+OTHERS = "_other"
 
 SPAN = 60.0
 """Seconds that are looked back on."""
 
 _STEP = 5.0
+
+Kind = Literal["attributed", "estimated"]
 
 
 @dataclass(slots=True)
@@ -41,7 +54,7 @@ class TenantTotals:
 
 
 class UsageWindow:
-    """The last minute, in steps of five seconds, of which the oldest is left out as a whole.
+    """The last minute, in steps of five seconds; the oldest step is left out as a whole.
 
     Times are on the caller's clock and may not fall. The caller bounds how many tenants there are.
     """
@@ -49,23 +62,28 @@ class UsageWindow:
     def __init__(self) -> None:
         self._steps: deque[tuple[float, dict[str, RecentUsage]]] = deque()
 
-    def ran(self, now: float, tenant: str, seconds: float) -> None:
-        self._of(now, tenant).seconds += seconds
+    def copy(self) -> UsageWindow:
+        """The same steps, which go on apart; only the last one can still change."""
+        same = UsageWindow()
+        same._steps = copy(self._steps)
+        if same._steps:
+            began, step = same._steps[-1]
+            same._steps[-1] = (began, {tenant: replace(got) for tenant, got in step.items()})
+        return same
 
-    def answered(self, now: float, tenant: str, joules: float | None) -> None:
-        got = self._of(now, tenant)
-        got.answers += 1
-        got.joules += nan if joules is None else joules
-
-    def turned_away(self, now: float, tenant: str) -> None:
-        self._of(now, tenant).turned_away += 1
+    def at(self, now: float, tenant: str) -> RecentUsage:
+        """The usage of ``tenant`` in the step of ``now``, to be added to."""
+        if not self._steps or now >= self._steps[-1][0] + _STEP:
+            self._steps.append((now, {}))
+            while self._steps[0][0] <= now - SPAN:
+                self._steps.popleft()
+        return self._steps[-1][1].setdefault(tenant, RecentUsage())
 
     def totals(self, now: float) -> dict[str, RecentUsage]:
         """What each tenant got that asked for something."""
-        self._drop(now)
         totals: dict[str, RecentUsage] = {}
-        for _, step in self._steps:
-            for tenant, got in step.items():
+        for began, step in self._steps:
+            for tenant, got in step.items() if began > now - SPAN else ():
                 total = totals.setdefault(tenant, RecentUsage())
                 total.seconds += got.seconds
                 total.joules += got.joules
@@ -73,15 +91,90 @@ class UsageWindow:
                 total.turned_away += got.turned_away
         return totals
 
-    def _of(self, now: float, tenant: str) -> RecentUsage:
-        if not self._steps or now >= self._steps[-1][0] + _STEP:
-            self._steps.append((now, {}))
-            self._drop(now)
-        return self._steps[-1][1].setdefault(tenant, RecentUsage())
 
-    def _drop(self, now: float) -> None:
-        while self._steps and self._steps[0][0] <= now - SPAN:
-            self._steps.popleft()
+class Usage:
+    """Counts what happens by tenant, and joules also by model and exit.
+
+    ``tenants`` are in the order in which they were first seen. Times are on the caller's clock and
+    may not fall.
+    """
+
+    def __init__(self) -> None:
+        self.tenants: dict[str, TenantTotals] = {}
+        self._joules: defaultdict[tuple[str, str, int, Kind], float] = defaultdict(float)
+        self._recent = UsageWindow()
+
+    def copy(self) -> Usage:
+        """The same counts, which go on apart."""
+        same = Usage()
+        same.tenants = {
+            name: replace(own, refused=copy(own.refused), missed=copy(own.missed))
+            for name, own in self.tenants.items()
+        }
+        same._joules = copy(self._joules)
+        same._recent = self._recent.copy()
+        return same
+
+    def ran(self, now: float, work: Work) -> None:
+        seconds = work.seconds / work.batch
+        for share in work.shares:
+            name = self.name(share.tenant)
+            self._of(name).seconds += seconds
+            self._recent.at(now, name).seconds += seconds
+
+    def answered(self, now: float, result: Result) -> None:
+        name, receipt = self.name(result.tenant), result.receipt
+        own, recent = self._of(name), self._recent.at(now, name)
+        own.answers += 1
+        for bound in ("latency", "accuracy"):
+            if getattr(receipt, bound).met is False:
+                own.missed[bound] += 1
+        recent.answers += 1
+        recent.joules += nan if receipt.energy.value is None else receipt.energy.value
+
+    def refused(self, now: float, tenant: str, code: str) -> None:
+        """A request of ``tenant`` was refused, or failed, with an error of that ``code``."""
+        name = self.name(tenant)
+        self._of(name).refused[code] += 1
+        if code == Overloaded.code:
+            self._recent.at(now, name).turned_away += 1
+
+    def settled(self, result: Result, energy: EnergyOutcome) -> None:
+        """The ``energy`` of an answer is final."""
+        name = self.name(result.tenant)
+        own = self._of(name)
+        if energy.met is False:
+            own.missed["energy"] += 1
+        if energy.value is None:
+            return
+        kind: Kind = "attributed" if energy.kind == "attributed" else "estimated"
+        if kind == "attributed":
+            own.attributed += energy.value
+        else:
+            own.estimated += energy.value
+        self._joules[name, result.model, result.exit, kind] += energy.value
+
+    def know(self, tenant: str) -> None:
+        """Count ``tenant`` under its own name, however many there are."""
+        self.tenants.setdefault(tenant, TenantTotals())
+
+    def name(self, tenant: str) -> str:
+        """The name under which ``tenant`` is counted."""
+        return tenant if tenant in self.tenants or len(self.tenants) < MAX_TENANTS else OTHERS
+
+    def energy_totals(self) -> list[EnergyTotal]:
+        """Joules of all settled answers."""
+        return [EnergyTotal(*key, joules) for key, joules in sorted(self._joules.items())]
+
+    def recent(self, now: float) -> dict[str, RecentUsage]:
+        """What each tenant got in the last minute that asked for something."""
+        return self._recent.totals(now)
+
+    def _of(self, name: str) -> TenantTotals:
+        own = self.tenants.get(name)
+        if own is None:
+            own = self.tenants[name] = TenantTotals()
+        return own
 
 
 def fairness_of(totals: Mapping[str, RecentUsage], weight: Callable[[str], float]) -> Fairness:

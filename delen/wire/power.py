@@ -8,7 +8,7 @@ from typing import Any
 
 from delen.core.bounds import check_cap, check_not_negative
 from delen.core.energy_status import (
-    KEPT,
+    UNCHANGED,
     Battery,
     BatteryStatus,
     BoardEnergy,
@@ -147,16 +147,16 @@ def settled_from_json(document: Mapping[str, Any]) -> Settled:
 def changes_to_json(changes: PowerChanges) -> dict[str, Any]:
     """The body of ``PUT /v1/power``: what is kept is left out."""
     document: dict[str, Any] = {}
-    if changes.watt_cap is not KEPT:
+    if changes.watt_cap is not UNCHANGED:
         document["watt_cap_w"] = changes.watt_cap
-    if changes.battery is not KEPT:
+    if changes.battery is not UNCHANGED:
         battery = changes.battery
         document["battery"] = battery and {
             "energy_wh": battery.joules / JOULES_PER_WH,
             "reserve_wh": battery.reserve / JOULES_PER_WH,
             "last_s": battery.last,
         }
-    if changes.mode is not KEPT:
+    if changes.mode is not UNCHANGED:
         document["mode"] = changes.mode
     return document
 
@@ -165,12 +165,14 @@ def parse_changes(document: Mapping[str, Any]) -> PowerChanges:
     """What ``PUT /v1/power`` asks to change; null takes a limit away. InvalidInput names the
     field that is wrong."""
     check_known(document, "watt_cap_w", "battery", "mode")
-    cap, battery, mode = (document.get(name, KEPT) for name in ("watt_cap_w", "battery", "mode"))
-    if cap is not None and cap is not KEPT:
+    cap, battery, mode = (
+        document.get(name, UNCHANGED) for name in ("watt_cap_w", "battery", "mode")
+    )
+    if cap is not None and cap is not UNCHANGED:
         cap = check_cap(cap, "watt_cap_w", "watts")
-    if battery is not None and battery is not KEPT:
+    if battery is not None and battery is not UNCHANGED:
         battery = _parse_battery(battery)
-    if mode is not KEPT and (not isinstance(mode, str) or not mode):
+    if mode is not UNCHANGED and (not isinstance(mode, str) or not mode):
         raise InvalidInput(f"mode must be the name or number of a mode, not {mode!r}", "mode")
     return PowerChanges(cap, battery, mode)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from delen.core.bounds import HIGHEST_PRIORITY, LOWEST_PRIORITY, check_cap, check_integer
-from delen.core.energy_status import KEPT, Budget, TenantChanges, TenantStatus, check_period
+from delen.core.energy_status import UNCHANGED, Budget, TenantChanges, TenantStatus, check_period
 from delen.core.fairness import Fairness
 from delen.core.tenant import check_weight
 from delen.errors import InvalidInput
@@ -55,15 +55,15 @@ def fairness_to_json(fairness: Fairness) -> dict[str, float | None]:
 def tenant_changes_to_json(changes: TenantChanges) -> dict[str, Any]:
     """The body of ``PUT /v1/tenants/{tenant}``: what is kept is left out."""
     document: dict[str, Any] = {}
-    if changes.budget is not KEPT:
+    if changes.budget is not UNCHANGED:
         budget = changes.budget
         document["energy_budget"] = budget and {
             "energy_j": budget.joules,
             "period_s": budget.period,
         }
-    if changes.weight is not KEPT:
+    if changes.weight is not UNCHANGED:
         document["weight"] = changes.weight
-    if changes.priority is not KEPT:
+    if changes.priority is not UNCHANGED:
         document["priority"] = changes.priority
     return document
 
@@ -76,12 +76,12 @@ def parse_tenant_changes(document: Mapping[str, Any]) -> TenantChanges:
     check_known(document, *CHANGES)
     if not document:
         raise InvalidInput(f"the body is to name one of {', '.join(CHANGES)}", CHANGES[0])
-    budget, weight, priority = (document.get(name, KEPT) for name in CHANGES)
-    if budget is not None and budget is not KEPT:
+    budget, weight, priority = (document.get(name, UNCHANGED) for name in CHANGES)
+    if budget is not None and budget is not UNCHANGED:
         budget = _parse_budget(budget)
-    if weight is not None and weight is not KEPT:
+    if weight is not None and weight is not UNCHANGED:
         weight = check_weight(weight, "weight")
-    if priority is not None and priority is not KEPT:
+    if priority is not None and priority is not UNCHANGED:
         priority = check_integer(priority, "priority", HIGHEST_PRIORITY, LOWEST_PRIORITY)
     return TenantChanges(budget, weight, priority)
 

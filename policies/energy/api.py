@@ -80,4 +80,4 @@ class EnergyController(Protocol):
         """
 
     def budgets(self, now: float) -> Mapping[str, BudgetState]:
-        """The budgets in force, by tenant."""
+        """The budgets in force, by tenant; asking changes nothing."""

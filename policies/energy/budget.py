@@ -105,8 +105,10 @@ class TenantBudget:
         )
 
     def state(self, now: float) -> BudgetState:
-        self._advance(now)
-        return BudgetState(self.budget, self.balance, self._spent, self.price)
+        """What is left ``now``; asking changes nothing."""
+        oldest = now - self.budget.period
+        spent = sum((joules for end, joules in self._all_slots() if end > oldest), 0.0)
+        return BudgetState(self.budget, self.budget.joules - spent, spent, self.price)
 
     def status(self) -> ConstraintStatus:
         left = max(self.balance, 0.0)

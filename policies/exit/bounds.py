@@ -1,4 +1,4 @@
-"""The default exit policy: stop when confident, where planned, or before a cap would be passed."""
+"""The default exit policy: stop when confident, where planned, or before a cap is exceeded."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ BY_POLICY = Decision("policy")
 
 
 class ExitPolicy(Protocol):
-    """Says at each exit whether a job stops there.
+    """Decides at each exit whether a job stops there.
 
-    ``by_threshold`` says whether it stops where the plan's threshold does, so that the accuracies
-    and guarantees of plans hold. Where it does not, they are unknown and floors are refused.
+    ``by_threshold`` is true if it stops by the plan's threshold, so that the accuracies and
+    guarantees of plans hold. If not, they are unknown and floors are refused.
     """
 
     by_threshold: bool
@@ -27,8 +27,8 @@ class ExitPolicy(Protocol):
 
 
 class BoundsPolicy:
-    """The meaning of bounds (docs/request.md), decided ahead: a job goes on only if the next
-    exit worth reaching will be reached, and answered from, inside every cap."""
+    """The meaning of bounds (docs/request.md), decided ahead: a job goes on only if it will reach
+    the next useful exit, and be answered from there, within every cap."""
 
     by_threshold = True
 
@@ -40,7 +40,7 @@ class BoundsPolicy:
 
 
 def stop_at_end_or_cap(view: ExitView) -> Decision:
-    """Stop where the plan ends, or where going on would pass a cap of the request."""
+    """Stop where the plan ends, or if going on would exceed a cap of the request."""
     if view.next_exit is None:
         return FINAL if view.exit == view.exits - 1 else PLANNED
     max_latency, max_energy = view.bounds.max_latency, view.bounds.max_energy

@@ -1,7 +1,7 @@
 """Dělen's exit conditions (Liang et al., IoTDI 2023), read from its own condition files.
 
 A file is a list with one condition an exit: ``{"metric", "op", "threshold"}``, or a compound
-``{"op": "and" | "or", "conditions": [...]}``. The condition of an exit true means: stop there.
+``{"op": "and" | "or", "conditions": [...]}``. A job stops at an exit whose condition is true.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Condition(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One metric against a threshold; a metric that is unknown here (energy) holds for no op."""
+    """One metric against a threshold; false if the metric is unknown here (energy)."""
 
     metric: str
     op: str
@@ -69,7 +69,7 @@ class Compound:
 
 
 def parse_conditions(document: object, exits: int) -> tuple[Condition, ...]:
-    """Conditions for a network of ``exits`` exits; InvalidInput says which one is wrong and how.
+    """Conditions for a network of ``exits`` exits; InvalidInput names the one that is wrong.
 
     The last exit always ends a job, so its condition may be left out.
     """
@@ -78,7 +78,7 @@ def parse_conditions(document: object, exits: int) -> tuple[Condition, ...]:
     if len(document) not in (exits - 1, exits):
         raise InvalidInput(
             f"{len(document)} conditions do not fit a network of {exits} exits: give one an exit "
-            "(that of the last may be left out)"
+            "(the last may be left out)"
         )
     return tuple(
         _parse_condition(Fields(item, f"condition {index}", InvalidInput))
@@ -96,16 +96,16 @@ def _parse_condition(fields: Fields) -> Condition:
         return Compound(op, parts)
     if op not in COMPARISONS:
         known = ", ".join([*COMPARISONS, *CONNECTIVES])
-        raise InvalidInput(f"condition op {op!r} is none of {known}")
+        raise InvalidInput(f"condition op {op!r} must be one of {known}")
     metric, threshold = fields.text("metric"), fields.number("threshold")
     fields.finish()
     if metric not in METRICS:
-        raise InvalidInput(f"condition metric {metric!r} is none of {', '.join(METRICS)}")
+        raise InvalidInput(f"condition metric {metric!r} must be one of {', '.join(METRICS)}")
     return Comparison(metric, op, threshold)
 
 
 class ConditionsPolicy:
-    """Stops where the exit's condition holds, and like the default where the plan or a cap ends.
+    """Stops where the exit's condition holds, and like the default where the plan or a cap ends it.
 
     A job for which no condition holds ends with the answer of its last exit.
     """

@@ -1,4 +1,4 @@
-"""Does a promised risk still hold? A test that may be looked at after every outcome."""
+"""A test whether a promised risk still holds, valid after every outcome."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ ODDS = (1.1, 1.2, 1.5, 2.0, 3.0, 6.0, 12.0)
 """Alternatives to the promise: the odds of a wrong answer are this many times the promised ones."""
 
 _HALF_WEIGHT = 100
-"""Half of all weight is on changes that begin within this many outcomes."""
+"""Half of the weight is on changes that begin within this many outcomes."""
 
 
 class DriftTest:
@@ -21,8 +21,8 @@ class DriftTest:
 
     The bets are those that grow the stake fastest where the odds of being wrong are r times the
     promised ones: bet = (r - 1) / (1 + promised * (r - 1)). The stake is spread over ODDS, and over
-    the moment at which the change begins, so that a long good time before does not hide it:
-    outcome t is the first of a share c / ((t + c - 1) (t + c)), c = 100.
+    the outcome at which the change begins, so that a long good time before does not hide it: the
+    share that begins at outcome t is c / ((t + c - 1) (t + c)), c = 100.
     """
 
     def __init__(self, delta: float) -> None:
@@ -44,7 +44,7 @@ class DriftTest:
         return self._greatest < 1 / self.delta
 
     def add(self, wrong: bool, promised: float) -> None:
-        """Take in one outcome and the greatest error rate that was promised for it (0 to 1)."""
+        """Add one outcome and the greatest error rate that was promised for it (0 to 1)."""
         self.samples += 1
         self.errors += wrong
         self.promised += promised

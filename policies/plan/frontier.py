@@ -22,14 +22,14 @@ class Freedom(Enum):
 
 
 _KEPT = 256
-"""Frontiers kept for energies that have not changed since."""
+"""How many frontiers are kept."""
 
 Energies = tuple[float | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Cloud:
-    """All that could be chosen up to some exit: ``shares`` [choices, exits] of where inputs end."""
+    """All choices up to some exit; ``shares`` [choices, exits] of inputs that end at each."""
 
     exits: NDArray[np.int64]
     thresholds: NDArray[np.float64]
@@ -40,8 +40,8 @@ class _Cloud:
 class Frontiers:
     """Frontiers of one network at the energies of the moment.
 
-    ``useful`` are the exits that are worth reaching. Choices whose expected accuracy is below
-    ``least_accuracy`` are never taken to save. Safe to be asked by many threads.
+    ``useful`` are the exits worth reaching. Choices whose expected accuracy is below
+    ``least_accuracy`` are never taken to save energy. Safe for many threads.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class Frontiers:
         self._made: dict[tuple[Choice, Energies, Freedom], Frontier] = {}
 
     def up_to(self, top: Choice, energies: Energies, freedom: Freedom) -> Frontier:
-        """The frontier whose most accurate choice is ``top``, what is taken at no price.
+        """The frontier whose most accurate choice is ``top``, which is taken at no price.
 
-        ``energies`` are the joules up to each exit. Others go no deeper than ``top``, and are
-        cheaper and less accurate than it.
+        ``energies`` are the joules up to each exit. The other choices go no deeper than ``top``,
+        and are cheaper and less accurate.
         """
         known = energies[: top.exit + 1]
         if top.energy is None or None in known:
@@ -77,12 +77,12 @@ class Frontiers:
         cloud = self._cloud(top.exit, freedom)
         joules = cloud.shares @ np.array(energies, np.float64)
         assert top.energy is not None
-        worth = (
+        cheaper = (
             (joules < top.energy)
             & (cloud.accuracies < top.accuracy)
             & (cloud.accuracies >= self._least_accuracy)
         )
-        found = np.flatnonzero(worth)
+        found = np.flatnonzero(cheaper)
         found = found[np.lexsort((-cloud.accuracies[found], joules[found]))]
         best = np.maximum.accumulate(cloud.accuracies[found])
         rises = np.ones(len(found), bool)
@@ -112,7 +112,7 @@ class Frontiers:
     ) -> Iterator[
         tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
     ]:
-        """Each depth run without a threshold, and with every threshold where they may be chosen."""
+        """Each depth without a threshold, and with every threshold if they may be chosen."""
         table = self._calibration
         for exit in (exit for exit in self._useful if exit <= deepest):
             straight = np.zeros((1, deepest + 1))
@@ -131,7 +131,7 @@ class Frontiers:
 
 
 def hull(choices: Sequence[Choice]) -> list[Choice]:
-    """Those of ``choices`` that a line of some slope above 0 touches from above.
+    """The ``choices`` that a line of some slope above 0 touches from above.
 
     ``choices`` must ascend strictly in energy and accuracy; energies must be known. (Andrew's
     monotone chain, "Another efficient algorithm for convex hulls in two dimensions", 1979.)

@@ -34,22 +34,21 @@ NO_FLOORS = (
     "thresholds"
 )
 
-NOT_GUARANTEED = "the calibration was found to hold no longer, so no floor is guaranteed now"
+NOT_GUARANTEED = "the calibration no longer holds, so no floor is guaranteed now"
 
 ACCURACY = "accuracy"
 AGREEMENT = "agreement"
 LOSSLESS = (ACCURACY, AGREEMENT)
 """What a request without bounds may lose against the deepest exit: accuracy, by the labels of the
-calibration table, or agreement with its answers, which takes none."""
+calibration table, or agreement with its answers, which needs no labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannerSettings:
-    """``guarantee``: the level of floors. ``tolerance``: what a request without bounds accepts to
-    lose against the deepest exit, in the sense of ``lossless`` (one of LOSSLESS). ``procedure``:
-    how thresholds are certified, one of ``policies.plan.thresholds.PROCEDURES``.
-    ``least_accuracy``:
-    what has less expected accuracy is never taken to save energy."""
+    """``guarantee``: the level of floors. ``tolerance``: what a request without bounds may lose
+    against the deepest exit, in the sense of ``lossless`` (one of LOSSLESS). ``procedure``: how
+    thresholds are certified, one of ``policies.plan.thresholds.PROCEDURES``. ``least_accuracy``:
+    choices of less expected accuracy are never taken to save energy."""
 
     guarantee: float = 0.95
     tolerance: float = 0.005
@@ -110,22 +109,21 @@ class Planner:
     ) -> Plan:
         """The operating point for ``bounds`` when ``delay`` seconds pass before segment 0.
 
-        ``waits`` are the seconds until each segment is in memory: inf where there is no room for
-        it, None where all are there. They pass beside the delay, and no plan goes beyond what
-        there is room for.
+        ``waits`` are the seconds until each segment is in memory, inf if it does not fit; None if
+        all are there. They pass beside the delay, and no plan goes beyond what fits.
 
         Caps alone: the deepest useful exit within them. A floor alone or with caps: the lowest
         certified threshold of the network that ends at the deepest exit within the caps, which
         has the least expected energy of the certified ones. No bound: the lowest threshold that
-        loses at most the tolerance. A plan that keeps not all bounds says so in ``infeasible``,
-        names the nearest feasible bounds, and is the best effort.
+        loses at most the tolerance. A plan that does not keep all bounds says so in
+        ``infeasible``, names the nearest feasible bounds, and is the best effort.
 
-        ``guaranteed`` is false once the calibration was found to hold no longer. Then no plan
-        stops early, and floors that could be kept before are tried without a guarantee.
+        ``guaranteed`` is false once the calibration no longer holds. Then no plan stops early, and
+        floors that could be kept before are tried without a guarantee.
 
         ``price`` is what a joule costs in accuracy. Without a floor, a plan at a price above 0 is
         the choice of the plan's frontier that is worth it: no deeper and no dearer than without a
-        price. Where plans must not stop early, the price limits their depth alone.
+        price. If plans must not stop early, the price limits only their depth.
         """
         latencies = {exit: self.arrival(exit, costs, delay, waits) for exit in self.useful.exits}
         energies = costs.energies()
@@ -181,16 +179,16 @@ class Planner:
     def arrival(
         self, exit: int, costs: CostModel, delay: float, waits: Sequence[float] | None
     ) -> float:
-        """Seconds to an answer from ``exit``, after a ``delay``, beside which the ``waits`` for
-        the segments pass."""
+        """Seconds to an answer from ``exit``, after a ``delay`` and, at the same time, the
+        ``waits`` for segments."""
         start = delay if waits is None else max(delay, waits[exit])
         return start + self.latency(exit, costs)
 
     def latency(self, exit: int, costs: CostModel) -> float:
-        """Seconds from a request's coming to an answer from ``exit``, alone on the device.
+        """Seconds from a request's arrival to an answer from ``exit``, alone on the device.
 
-        That of the first exit leaves out the slowdown's spread: there is no shallower exit to be
-        careful with, and a belief that refuses everything is never corrected.
+        For the first exit it leaves out the slowdown's spread: there is no shallower exit to fall
+        back to, and a belief that refuses everything is never corrected.
         """
         predict = costs.usual if exit == self.useful.first else costs.latency
         return costs.admitting() + predict(0, exit, 1) + costs.answering()
@@ -251,7 +249,7 @@ class Planner:
         for exit in self.useful.exits:
             if exit > deepest and self._certify(exit, floor) is not None:
                 if latencies[exit] == inf:
-                    return f"{sentence} (exit {exit} could, but there is no memory for it)"
+                    return f"{sentence} (exit {exit} could, but its segments do not fit in memory)"
                 return f"{sentence} (exit {exit} could: it takes {1e3 * latencies[exit]:.3g} ms)"
         samples, last = self.calibration.samples, self.useful.deepest
         accuracy = self.accuracies[last]

@@ -1,4 +1,4 @@
-"""What a plan promises of the answers that end as planned, as rates that can be watched."""
+"""What a plan promises about answers that end as planned, as rates that can be monitored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from policies.plan.risk import upper_bound
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How an answer was planned: its threshold, deepest exit, and the floor it was to keep."""
+    """How an answer was planned: its threshold, deepest exit, and floor."""
 
     threshold: float | None
     deepest: int
@@ -21,10 +21,9 @@ class Terms:
 class Promises:
     """The error rates that follow from a calibration table.
 
-    What is not a floor is an upper confidence bound. These hold together with probability
-    1 - ``delta``, for all thresholds and exits at once (a union bound over all of them), since
-    thresholds were chosen by the very same table. ``reference`` is the exit that answers which
-    stopped early are compared with.
+    Rates other than floors are upper confidence bounds. They hold together with probability
+    1 - ``delta``, for all thresholds and exits at once (a union bound), since thresholds were
+    chosen by the same table. Answers that stopped early are compared with the exit ``reference``.
     """
 
     def __init__(self, calibration: Calibration, delta: float, reference: int) -> None:
@@ -37,14 +36,14 @@ class Promises:
         self._disagreement = lru_cache(maxsize=1024)(self._make_disagreement)
 
     def error(self, terms: Terms) -> float:
-        """The greatest share of wrong answers among those on these terms."""
+        """The greatest share of wrong answers among those with these terms."""
         if terms.floor is not None:
             return 1 - terms.floor
         return self._error(terms.threshold, terms.deepest)
 
     def disagreement(self, threshold: float, deepest: int, exit: int) -> float:
-        """The greatest share, among answers that stopped early at ``exit``, that the reference
-        exit would give otherwise."""
+        """The greatest share, among answers that stopped early at ``exit``, of those that the
+        reference exit would change."""
         return self._disagreement(threshold, deepest, exit)
 
     def _make_error(self, threshold: float | None, deepest: int) -> float:

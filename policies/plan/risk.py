@@ -1,6 +1,6 @@
 """Bounds on a risk (an expected loss, an error rate) from independent samples of it.
 
-Each comes as a p-value of "the risk is above ``rate``", as the most errors at which that is
+Each exists as a p-value of "the risk is above ``rate``", as the most errors at which that is
 rejected, and, inverted, as an upper confidence bound. The exact ones are for losses of 0 and 1;
 those by Hoeffding and Bentkus hold for every loss from 0 to 1.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 _HALVINGS = 40
 _ROUNDING = 1e-9
-"""Sums of losses may be this much above the whole number that they stand for."""
+"""How much sums of losses may exceed the whole number that they represent."""
 
 
 def binomial_p(errors: int, samples: int, rate: float) -> float:
@@ -61,8 +61,8 @@ def most_errors_bounded(samples: int, rate: float, delta: float) -> int:
 
 
 def upper_bound(errors: int, samples: int, delta: float) -> float:
-    """The exact upper confidence bound of an error rate (Clopper and Pearson, 1934): it is below
-    the true rate with a probability of at most ``delta``."""
+    """The exact upper confidence bound of an error rate (Clopper and Pearson, 1934), which is below
+    the true rate with probability at most ``delta``."""
     return _invert(lambda rate: binomial_p(errors, samples, rate), errors / samples, delta)
 
 
@@ -75,8 +75,8 @@ def least_samples(error_rate: float, allowed: float, delta: float) -> float:
     """How many samples with this share of errors show that the risk is below ``allowed``.
 
     By Hoeffding's tail, log(1/delta) / h(error_rate, allowed), which both p-values are within;
-    exact without errors, where it is log(delta) / log(1 - allowed). Infinite where the rate is
-    not below what is allowed.
+    exact without errors, where it is log(delta) / log(1 - allowed). Infinite if the rate is not
+    below what is allowed.
     """
     distance = _relative_entropy(error_rate, allowed) if error_rate < allowed else 0.0
     return ceil(log(1 / delta) / distance - _ROUNDING) if distance > 0 else inf

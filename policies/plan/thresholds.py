@@ -1,4 +1,4 @@
-"""Confidence thresholds with a guarantee, from the calibration table alone."""
+"""Confidence thresholds with a guarantee, from the calibration table."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ sequence is fixed in advance, so no correction for the many thresholds is due.
 
 ``ucb``: upper confidence bounds (Bates et al., "Distribution-Free, Risk-Controlling Prediction
 Sets", J. ACM 68, 2021, section 2): the lowest threshold such that the bound of the risk is within
-what is allowed there and at all safer ones. The bound is that of Hoeffding and Bentkus, which
-holds for any bounded loss. It is within what is allowed just where its p-value there is at most
-delta, so that it need not be computed.
+what is allowed there and at all safer ones. The bound is by Hoeffding and Bentkus and holds for any
+bounded loss. It is within what is allowed exactly if its p-value there is at most delta, so it need
+not be computed.
 
-Both control the risk even where it is not monotone: to end at a threshold that is not safe, one
-has to accept the first that is not, whose own test does that with probability delta at most.
+Both control the risk even if it is not monotone: to end at an unsafe threshold, the first unsafe
+one has to be accepted, and its own test does that with probability delta at most.
 """
 
 
@@ -49,8 +49,8 @@ def certified_threshold(
 ) -> Threshold | None:
     """The lowest threshold whose accuracy keeps ``floor`` with probability ``level``.
 
-    That is over the draw of the calibration samples. ``procedure`` is one of PROCEDURES. None
-    when the safest threshold already fails: the floor cannot be certified.
+    The probability is over the draw of the calibration samples. ``procedure`` is one of PROCEDURES.
+    None if the safest threshold already fails: the floor cannot be certified.
     """
     safe = _lowest_safe(calibration.curve(deepest), 1 - floor, level, procedure)
     return None if safe is None else _threshold(calibration, deepest, safe)
@@ -60,9 +60,9 @@ def agreement_threshold(
     calibration: Calibration, deepest: int, tolerance: float, level: float, procedure: str = LTT
 ) -> Threshold | None:
     """The lowest threshold whose answers differ from those of ``deepest`` for at most the share
-    ``tolerance`` of inputs, with probability ``level``: certified without a label.
+    ``tolerance`` of inputs, with probability ``level``. It needs no labels.
 
-    None when not even the safest is certified: only running all to ``deepest`` agrees then.
+    None if not even the safest is certified: then only running everything to ``deepest`` agrees.
     """
     safe = _lowest_safe(calibration.agreement(deepest), tolerance, level, procedure)
     return None if safe is None else _threshold(calibration, deepest, safe)
@@ -88,10 +88,10 @@ def highest_floor(
 
 
 def samples_needed(floor: float, level: float, accuracy: float = 1.0) -> float:
-    """How many calibration samples certify ``floor`` where ``accuracy`` of them are right.
+    """How many calibration samples certify ``floor`` if ``accuracy`` of them are right.
 
-    Infinite for a floor that is not below the accuracy. Without an error it is the least number
-    that there can be: log(1 - level) / log(floor).
+    Infinite for a floor that is not below the accuracy. Without an error it is the least possible
+    number: log(1 - level) / log(floor).
     """
     return least_samples(1 - accuracy, 1 - floor, 1 - level)
 
@@ -117,7 +117,7 @@ def lossless_threshold(
 
 
 def _lowest_safe(curve: ThresholdCurve, allowed: float, level: float, procedure: str) -> int | None:
-    """The index of the last threshold that is safe as all above it are; None if none is."""
+    """The index of the lowest threshold that is safe along with all above it; None if none is."""
     errors = curve.samples - curve.correct
     passed = errors <= PROCEDURES[procedure](curve.samples, allowed, 1 - level)
     accepted = len(passed) if passed.all() else int(np.argmin(passed))

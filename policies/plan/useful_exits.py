@@ -1,4 +1,4 @@
-"""Which exits are worth reaching, and which of them comes next."""
+"""Which exits are worth reaching, and which one comes next."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 class UsefulExits:
     """The ``exits`` that are more accurate than every earlier one; the others are dominated.
 
-    ``accuracies`` are those of all exits, of which there must be one.
+    ``accuracies`` are those of all exits, at least one.
     """
 
     def __init__(self, accuracies: Sequence[float]) -> None:
@@ -28,6 +28,6 @@ class UsefulExits:
         )
 
     def next(self, exit: int, deepest: int) -> int | None:
-        """The first one after ``exit`` (-1: none was reached yet), up to ``deepest``; None if there
-        is none."""
+        """The first useful exit after ``exit`` (-1: none was reached yet), up to ``deepest``, if
+        any."""
         return self._next[exit + 1][deepest]

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, isfinite, nan
 from random import Random
 from typing import Literal
@@ -102,12 +102,17 @@ class Sampler:
             self._thread.join(_CLOSING)
 
     def state(self) -> SourceState:
-        """How the source is doing now; a reading that is overdue is noticed here."""
+        """How the source is doing now."""
         with self._lock:
-            waited = self._clock() - self._advanced
-            unnoticed = self._state.status == "ok" or not self._state.errors
-            if unnoticed and waited > self.stalled_after:
-                self._degrade(self._overdue(waited), since=self._advanced)
+            return self._current()
+
+    def check(self) -> SourceState:
+        """How the source is doing now; a reading that is overdue is counted and logged. Whoever
+        relies on the source calls this now and then."""
+        with self._lock:
+            current = self._current()
+            if current is not self._state:
+                self._state = replace(current, errors=current.errors + 1)
             self._complain()
             return self._state
 
@@ -171,7 +176,7 @@ class Sampler:
         with self._lock:
             self._reading_since = None
             if problem is not None:
-                self._degrade(problem, since=self._clock())
+                self._fail(problem)
                 return False
             self._accept(reading)
             return True
@@ -205,16 +210,20 @@ class Sampler:
             return latest.joules is not reading.joules
         return reading.joules < latest.joules
 
-    def _overdue(self, waited: float) -> str:
+    def _current(self) -> SourceState:
+        """The state as it was noted, or degraded where a reading is overdue since."""
+        state, waited = self._state, self._clock() - self._advanced
+        is_noted = state.status == "degraded" and state.errors
+        if is_noted or waited <= self.stalled_after:
+            return state
+        overdue = "a reading has not come back"
         if self._reading_since is None:
-            return f"its readings have not advanced for {waited:.1f} s"
-        return f"a reading has not come back for {waited:.1f} s"
+            overdue = "its readings have not advanced"
+        return _degraded(state, f"{overdue} for {waited:.1f} s", self._advanced)
 
-    def _degrade(self, problem: str, since: float) -> None:
-        """Note a failure."""
-        state = self._state
-        since = since if state.status == "ok" else state.since
-        self._state = SourceState("degraded", since, problem, state.reading, state.errors + 1)
+    def _fail(self, problem: str) -> None:
+        failed = _degraded(self._state, problem, self._clock())
+        self._state = replace(failed, errors=failed.errors + 1)
         self._complain()
 
     def _complain(self) -> None:
@@ -228,6 +237,11 @@ class Sampler:
                 "%s is degraded, energy is estimated meanwhile: %s", self.source.name, state.problem
             )
             self._complained, self._announced = now, True
+
+
+def _degraded(state: SourceState, problem: str, since: float) -> SourceState:
+    since = since if state.status == "ok" else state.since
+    return replace(state, status="degraded", since=since, problem=problem)
 
 
 def _rubbish(reading: PowerReading) -> str | None:

@@ -152,5 +152,5 @@ def test_nobody_there_and_wrong_inputs_are_told(
     assert "no daemon answers at" in err
     np.save(tmp_path / "x.npy", np.zeros((3, 3), np.uint8))
     wrong = start("--url", daemon.url, "--trace", trace, "--inputs", "x.npy")
-    assert "takes uint8 [32, 32, 3]" in wrong.communicate(timeout=SECONDS)[1]
+    assert "accepts uint8 [32, 32, 3]" in wrong.communicate(timeout=SECONDS)[1]
     assert wrong.returncode == 1

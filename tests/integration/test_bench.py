@@ -143,7 +143,10 @@ def test_receipts_that_hide_what_the_client_saw_are_told(
     client = {"missed_latency": 40, "sent_late_ms": {"p99": 0.5}}
     summary = {"clock": "daemon", "answered": 100, "missed": {"latency": 2}, "client": client}
     _warn(summary)
-    assert "2 answers were late by their receipts, 40 by the client's" in capsys.readouterr().err
+    assert (
+        "2 answers missed their latency by the receipts, 40 by the client's"
+        in capsys.readouterr().err
+    )
     _warn({**summary, "clock": "client"})
     _warn({**summary, "missed": {"latency": 38}})
     assert not capsys.readouterr().err

@@ -127,7 +127,7 @@ def test_a_file_is_replaced_only_when_that_is_asked_for(
     assert f"--output {file} exists; give another file, or --overwrite" in said(capsys)
     assert file.read_text() == "mine"
     assert write("--app", "a:rate=1e-9", "--overwrite") == 1
-    assert "nobody asked anything in 20 s, and nothing is written" in said(capsys)
+    assert "no requests were drawn in 20 s, and nothing is written" in said(capsys)
     assert file.read_text() == "mine"
     assert write(*APPS, "--overwrite") == 0
     assert len(read_trace(file))
@@ -137,7 +137,7 @@ def test_a_file_is_replaced_only_when_that_is_asked_for(
 def test_a_place_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--duration", "1s", "--app", "a:rate=9", "--overwrite"]
     assert main(["trace", "--output", str(tmp_path), *given]) == 1
-    assert f"--output {tmp_path} is no file" in said(capsys)
+    assert f"--output {tmp_path} is not a file" in said(capsys)
     assert main(["trace", "--output", str(tmp_path / "no" / "day.csv"), *given]) == 1
     assert f"there is no folder {tmp_path / 'no'}" in said(capsys)
 
@@ -145,7 +145,7 @@ def test_a_place_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--app", "a:rate=1,from=20s"], "--app a: from is 20 s, when the trace has ended"),
+        (["--app", "a:rate=1,from=20s"], "--app a: from is 20 s, after the trace's end"),
         (["--app", "a:rate=1,to=21s"], "--app a: to is 21 s, after the trace's end"),
         (["--app", "a:rate=1e9"], "about 2e+10 requests in 20 s are too many; up to 20,000,000"),
         (["--app", "a:rate=1,streams=9999999"], "lower rate or --duration"),

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from delen.bundle.calibration import Calibration
 from delen.profile.cost_model import CostModel
 from delen.profile.profile import Quantiles
-from delen.simulate.population import Population
 from delen.simulate.trace import Trace
 
 _SLACK = 1e-9
@@ -163,14 +163,15 @@ class Tasks:
         cls,
         trace: Trace,
         samples: NDArray[np.int64],
-        population: Population,
+        calibration: Calibration,
         costs: LeastCosts,
     ) -> Tasks:
         """The tasks of ``trace``, whose request i is about the sample ``samples[i]``.
 
         The first exit that is right counts: later ones cost more of everything.
         """
-        first = np.where(population.correct.any(axis=1), population.correct.argmax(axis=1), -1)
+        correct = calibration.correct
+        first = np.where(correct.any(axis=1), correct.argmax(axis=1), -1)
         known: dict[tuple[int, float], tuple[float, float]] = {}
         rows: list[tuple[float, float, float, float]] = []
         for arrival, exit in zip(trace, first[samples].tolist(), strict=True):

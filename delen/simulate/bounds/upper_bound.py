@@ -34,5 +34,5 @@ def upper_bound(
             device.network,
         )
         longest = max(longest, max(device.corun) * costs.longest)
-        parts.append(Tasks.of(part, samples[rows], model.population, costs))
+        parts.append(Tasks.of(part, samples[rows], model.calibration, costs))
     return fluid_bound(Tasks.join(parts), device.lanes, device.slow, longest).effective_accuracy

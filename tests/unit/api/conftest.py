@@ -16,7 +16,7 @@ from api.guard import Guard
 from api.metrics.requests import Metrics
 from api.views import Service, create_app
 from delen.core.energy_status import (
-    KEPT,
+    UNCHANGED,
     Battery,
     BatteryStatus,
     BoardEnergy,
@@ -117,12 +117,12 @@ class MadeUpEnergy:
         return tenant
 
     def set_limits(self, changes: PowerChanges) -> None:
-        if changes.mode is not KEPT:
+        if changes.mode is not UNCHANGED:
             raise PowerError("modes are not switched", "set power.switch_modes = true")
-        if changes.watt_cap is not KEPT:
+        if changes.watt_cap is not UNCHANGED:
             cap = changes.watt_cap
             self.status = replace(self.status, constraints=() if cap is None else (_cap(cap),))
-        if changes.battery is not KEPT:
+        if changes.battery is not UNCHANGED:
             battery = changes.battery
             self.status = replace(self.status, battery=battery and _battery(battery))
 

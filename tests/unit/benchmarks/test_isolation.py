@@ -16,7 +16,7 @@ from benchmarks.isolation import (
     violations,
     violations_beside,
 )
-from delen.simulate.apps import make_trace
+from benchmarks.standard_apps import make_trace
 
 NANO = model_of(NANO_NAME)
 FULL, POINTS = full_of(NANO), points_of(NANO)

@@ -8,8 +8,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.metrics.energy import EnergyCollector
-from api.metrics.requests import MAX_TENANTS, Metrics
+from api.metrics.tenants import MAX_TENANTS
 from delen.core.energy_status import Budget, ConstraintStatus, EnergyTotal, TenantChanges
+from tests.unit.api.conftest import NOBODY
 
 if TYPE_CHECKING:
     from tests.unit.api.conftest import MadeUpEnergy
@@ -19,7 +20,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 def samples(energy: MadeUpEnergy) -> Samples:
     registry = CollectorRegistry()
-    registry.register(EnergyCollector(energy, Metrics().tenant_label))
+    registry.register(EnergyCollector(energy))
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(generate_latest(registry).decode())
@@ -65,6 +66,7 @@ def test_joules_are_told_by_model_tenant_exit_and_kind(energy: MadeUpEnergy) -> 
         EnergyTotal("a", "m", 2, "estimated", 0.01),
         *(EnergyTotal(f"t{number}", "m", 0, "attributed", 1.0) for number in range(MAX_TENANTS)),
     ]
+    energy.set = {total.tenant: NOBODY for total in energy.sums}
     told = samples(energy)
 
     def joules(tenant: str, exit: int, kind: str) -> float:

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from api.metrics.requests import MAX_TENANTS, Metrics
-from api.metrics.tenants import TenantCollector
+from api.metrics.tenants import MAX_TENANTS, TenantCollector
 from delen.core.energy_status import TenantChanges, TenantStatus
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ SEEN = TenantStatus(
 
 def registry(energy: MadeUpEnergy) -> CollectorRegistry:
     made = CollectorRegistry()
-    made.register(TenantCollector(energy, Metrics().tenant_label))
+    made.register(TenantCollector(energy))
     return made
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from delen.core.energy_status import KEPT, Battery, Budget, PowerChanges
+from delen.core.energy_status import UNCHANGED, Battery, Budget, PowerChanges
 from delen.errors import InvalidInput
 
 
@@ -37,5 +37,5 @@ def test_a_battery_holds_more_than_its_reserve(field: str, wrong: Any) -> None:
 def test_changes_keep_what_is_not_named() -> None:
     changes = PowerChanges(watt_cap=None)
     assert changes.watt_cap is None
-    assert changes.battery is KEPT
-    assert changes.mode is KEPT
+    assert changes.battery is UNCHANGED
+    assert changes.mode is UNCHANGED

@@ -97,7 +97,9 @@ def test_what_happened_is_handed_on_once_and_in_order() -> None:
     work = Work("tiny", 0, 1, 0.0, 1.0, None, (Share("r", "cam"),))
     admission.ran(work)
     admission.ended(Share("r", "cam"), 0.0, None, None)
+    assert admission.pending() == [work, (Share("r", "cam"), None)]
     assert admission.drain() == [work, (Share("r", "cam"), None)]
+    assert admission.pending() == []
     assert admission.drain() == []
 
 
@@ -106,7 +108,7 @@ class Broken(Limited):
         raise ArithmeticError("no account of it")
 
 
-def test_a_controller_that_fails_at_the_end_is_told_of_once(
+def test_a_controller_that_fails_at_the_end_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     admission = ControllerAdmission(Broken(1.0))
@@ -117,7 +119,7 @@ def test_a_controller_that_fails_at_the_end_is_told_of_once(
     assert caplog.text.count("the energy controller failed") == 1
 
 
-def test_where_nobody_keeps_the_books_the_latest_events_are_kept() -> None:
+def test_where_nobody_takes_the_events_the_latest_are_kept() -> None:
     admission = ControllerAdmission(Limited(1.0))
     work = Work("tiny", 0, 1, 0.0, 1.0, None, ())
     for _ in range(MOST_EVENTS):

@@ -1,58 +1,14 @@
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
-
 import pytest
 
 from delen.core.energy_status import EnergyTotal
-from delen.core.result import (
-    AccuracyOutcome,
-    EnergyOutcome,
-    LatencyOutcome,
-    Prediction,
-    Receipt,
-    Result,
-)
-from delen.core.work import Share, Split, Work
-from delen.energy.ledger import MAX_TENANTS, OTHERS, Correction, Ledger, Meter, TenantTotals
+from delen.core.work import Share, Split
+from delen.energy.ledger import Correction, Ledger, Meter
+from delen.tenants.usage import Usage
+from tests.unit.delen.answers import answer, work
 
 METER = Meter("ina3221", "module_input")
-
-
-def answer(
-    request: str, joules: float | None = 0.5, bound: float | None = None, **own: str
-) -> Result:
-    return Result(
-        model="tiny",
-        version="1",
-        request_id=request,
-        predictions=(Prediction(0, None, 1.0),),
-        probabilities=None,
-        exit=1,
-        exits=3,
-        reason="confident",
-        receipt=Receipt(
-            LatencyOutcome(None, 0.01, 0.0, 0.01, None),
-            AccuracyOutcome(None, None, None, None, None),
-            EnergyOutcome(
-                bound,
-                joules,
-                joules,
-                "unknown" if joules is None else "estimated",
-                None if joules is None else "model",
-                None if joules is None else "processor",
-                None if bound is None else True,
-            ),
-        ),
-        tenant=own.get("tenant", "default"),
-        stream=None,
-    )
-
-
-def work(*requests: str) -> Work:
-    shares = tuple(Share(request, "default") for request in requests)
-    return Work("tiny", 0, max(1, len(requests)), 0.0, 0.1, 0.5, shares)
 
 
 def window(
@@ -72,7 +28,7 @@ def window(
 
 
 def test_a_receipt_is_an_estimate_until_its_windows_are_closed() -> None:
-    ledger = Ledger(10, METER)
+    ledger = Ledger(10, METER, usage := Usage())
     ledger.ran(work("a", "b"))
     assert ledger.receipt("a") is None
     assert ledger.answered(answer("a", bound=0.6)) is None
@@ -89,11 +45,13 @@ def test_a_receipt_is_an_estimate_until_its_windows_are_closed() -> None:
     assert (energy.kind, energy.source, energy.scope) == ("attributed", *METER)
     assert (energy.value, energy.predicted) == (pytest.approx(0.7), 0.5)
     assert (energy.met, last.receipt.met) == (False, False)
-    assert ledger.totals() == [EnergyTotal("default", "tiny", 1, "attributed", pytest.approx(0.7))]
+    assert usage.energy_totals() == [
+        EnergyTotal("default", "tiny", 1, "attributed", pytest.approx(0.7))
+    ]
 
 
 def test_a_window_that_nobody_measured_leaves_the_answer_estimated() -> None:
-    ledger = Ledger(10, METER)
+    ledger = Ledger(10, METER, usage := Usage())
     ledger.ran(work("a"))
     ledger.answered(answer("a"))
     list(ledger.settle(window({"a": 0.3})))
@@ -103,11 +61,12 @@ def test_a_window_that_nobody_measured_leaves_the_answer_estimated() -> None:
     energy = settled.receipt.energy
     assert (energy.value, energy.kind) == (pytest.approx(0.6), "estimated")
     assert (energy.source, energy.scope) == ("model", "processor")
-    assert ledger.tenants() == {"default": TenantTotals(0.0, pytest.approx(0.6), 1, seconds=0.1)}
+    own = usage.tenants["default"]
+    assert (own.attributed, own.estimated) == (0.0, pytest.approx(0.6))
 
 
 def test_an_answer_waits_for_work_that_came_after_a_window() -> None:
-    ledger = Ledger(10, METER)
+    ledger = Ledger(10, METER, Usage())
     ledger.ran(work("a"))
     assert list(ledger.settle(window({"a": 0.3}, "a"))) == []
     ledger.ran(work("a"))
@@ -120,7 +79,7 @@ def test_an_answer_waits_for_work_that_came_after_a_window() -> None:
 
 def test_an_answer_without_further_work_is_settled_at_once() -> None:
     """It was cut off while it waited between two segments."""
-    ledger = Ledger(10, METER)
+    ledger = Ledger(10, METER, Usage())
     ledger.ran(work("a"))
     list(ledger.settle(window({"a": 0.3}, "a")))
     assert ledger.answered(answer("a")) == Correction("default", 0.5, pytest.approx(0.3))
@@ -131,18 +90,18 @@ def test_an_answer_without_further_work_is_settled_at_once() -> None:
 def test_where_nothing_measures_the_first_figure_is_the_last(
     joules: float | None, totals: int
 ) -> None:
-    ledger = Ledger(10, None)
+    ledger = Ledger(10, None, usage := Usage())
     ledger.ran(work("a"))
     assert ledger.answered(answer("a", joules)) is None
     settled = ledger.receipt("a")
     assert settled is not None
     assert settled.settled
     assert settled.receipt.energy.value == joules
-    assert len(ledger.totals()) == totals
+    assert len(usage.energy_totals()) == totals
 
 
 def test_the_oldest_receipts_are_forgotten_but_counted() -> None:
-    ledger = Ledger(2, METER)
+    ledger = Ledger(2, METER, usage := Usage())
     for request in "abc":
         ledger.ran(work(request))
         ledger.answered(answer(request))
@@ -150,20 +109,19 @@ def test_the_oldest_receipts_are_forgotten_but_counted() -> None:
     list(ledger.settle(window(dict.fromkeys("abc", 0.2), *"abc")))
     assert ledger.receipt("a") is None
     assert ledger.receipt("c") is not None
-    booked = TenantTotals(pytest.approx(0.6), 0.0, 3, seconds=pytest.approx(0.3))
-    assert ledger.tenants()["default"] == booked
+    assert usage.tenants["default"].attributed == pytest.approx(0.6)
 
 
 def test_a_failed_request_leaves_nothing_behind() -> None:
-    ledger = Ledger(10, METER)
+    ledger = Ledger(10, METER, usage := Usage())
     ledger.ran(work("a"))
     ledger.failed("a")
     assert list(ledger.settle(window({"a": 0.2}, "a"))) == []
-    assert ledger.totals() == []
+    assert usage.energy_totals() == []
 
 
 def test_what_is_written_off_keeps_its_estimate() -> None:
-    ledger = Ledger(10, METER)
+    ledger = Ledger(10, METER, Usage())
     ledger.ran(work("a", "b"))
     ledger.answered(answer("a"))
     assert ledger.write_off() == [Correction("default", 0.5, 0.5)]
@@ -174,39 +132,8 @@ def test_what_is_written_off_keeps_its_estimate() -> None:
     assert ledger.receipt("b").settled  # type: ignore[union-attr]
 
 
-def test_tenants_beyond_the_limit_are_counted_together() -> None:
-    ledger = Ledger(10, None)
-    for number in range(MAX_TENANTS):
-        ledger.answered(answer(f"r{number}", tenant=f"t{number}"))
-    ledger.answered(answer("x", tenant="late"))
-    ledger.answered(answer("y", tenant="later"))
-    ledger.refused("later", "overloaded")
-    tenants = ledger.tenants()
-    assert len(tenants) == MAX_TENANTS + 1
-    assert tenants[OTHERS] == TenantTotals(0.0, 1.0, 2, Counter(overloaded=1))
-    assert ledger.receipt("x").tenant == "late"  # type: ignore[union-attr]
-
-
-def test_of_each_tenant_is_counted_what_was_refused_and_which_bounds_were_broken() -> None:
-    ledger = Ledger(10, METER)
-    for code in ("overloaded", "overloaded", "infeasible_bound"):
-        ledger.refused("default", code)
-    late = answer("a", bound=0.4)
-    receipt = replace(late.receipt, latency=LatencyOutcome(0.005, 0.01, 0.0, 0.01, False))
-    ledger.ran(work("a"))
-    ledger.answered(replace(late, receipt=receipt))
-    assert ledger.tenants()["default"].missed == {"latency": 1}
-    list(ledger.settle(window({"a": 0.5}, "a")))
-    booked = ledger.tenants()["default"]
-    assert booked.missed == {"latency": 1, "energy": 1}, "by its final energy"
-    assert booked.refused == {"overloaded": 2, "infeasible_bound": 1}
-
-
-def test_a_tenant_that_is_known_keeps_its_name() -> None:
-    ledger = Ledger(10, None)
-    for number in range(MAX_TENANTS):
-        ledger.refused(f"t{number}", "overloaded")
-    ledger.know("set")
-    ledger.refused("set", "overloaded")
-    assert ledger.tenants()["set"].refused == {"overloaded": 1}
-    assert OTHERS not in ledger.tenants()
+def test_an_answer_that_is_not_kept_yet_has_its_first_receipt() -> None:
+    first = Ledger(10, METER, Usage()).first_receipt(answer("a"))
+    assert (first.request_id, first.settled) == ("a", False)
+    assert first.receipt == answer("a").receipt
+    assert Ledger(10, None, Usage()).first_receipt(answer("a")).settled, "it is the last one too"

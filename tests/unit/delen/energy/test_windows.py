@@ -1,4 +1,4 @@
-"""The books over a real sampler whose clock and readings a test moves."""
+"""Window accounting over a real sampler whose clock and readings a test moves."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ class Dial:
         """Nothing is held."""
 
 
-class House:
-    """Books, gauge and sampler of one dial; time goes on by reading it."""
+class Rig:
+    """Accounting, power view and sampler of one dial; time goes on by reading it."""
 
     def __init__(self, profile: Profile, kind: Literal["measured", "estimated"]) -> None:
         self.clock = Clock()
         self.dial = Dial(self.clock, kind)
         self.sampler = Sampler(self.dial, 0.1, clock=self.clock)
         self.accounts = Accounts("dial", 4.0)
-        self.books = WindowAccounting(self.sampler, self.accounts, 1.0, 100, clock=self.clock)
-        self.books.add_model(profile)
+        self.accounting = WindowAccounting(self.sampler, self.accounts, 1.0, 100, clock=self.clock)
+        self.accounting.add_model(profile)
         self.power_view = PowerViewBuilder(self.sampler, self.clock.now)
         self.sampler._poll(self.clock.now)
 
@@ -67,49 +67,49 @@ class House:
 
 
 @pytest.fixture
-def house(make_profile: Callable[..., Profile]) -> House:
-    return House(make_profile(0.01), "measured")
+def rig(make_profile: Callable[..., Profile]) -> Rig:
+    return Rig(make_profile(0.01), "measured")
 
 
-def test_a_window_is_closed_when_its_readings_are_there(house: House) -> None:
-    house.wait(1.0)
-    house.books.close_due(0.0, "ok")
-    assert house.books.history.count == 0  # what ended just now may not have been told yet
-    house.wait(0.2)
-    house.books.note({"VDD_IN": 5.0})
-    house.books.note({"VDD_IN": 7.0})
-    house.books.close_due(0.5, "ok")
-    window = house.books.history.latest
+def test_a_window_is_closed_when_its_readings_are_there(rig: Rig) -> None:
+    rig.wait(1.0)
+    rig.accounting.close_due(0.0, "ok")
+    assert rig.accounting.history.count == 0  # what ended just now may not have been told yet
+    rig.wait(0.2)
+    rig.accounting.note({"VDD_IN": 5.0})
+    rig.accounting.note({"VDD_IN": 7.0})
+    rig.accounting.close_due(0.5, "ok")
+    window = rig.accounting.history.latest
     assert window is not None
     assert (window.watts, window.seconds, window.price) == (pytest.approx(6.0), 1.0, 0.5)
     assert window.rails == {"VDD_IN": 6.0}
     assert window.idle is not None
     assert window.attributed + window.idle + (window.other or 0.0) == pytest.approx(6.0)
-    house.wait(3.0)
-    house.books.close_due(0.0, "ok")
-    assert house.books.history.count == 4
-    assert house.books.other_watts == pytest.approx(0.0, abs=0.1)
+    rig.wait(3.0)
+    rig.accounting.close_due(0.0, "ok")
+    assert rig.accounting.history.count == 4
+    assert rig.accounting.status().other == pytest.approx(0.0, abs=0.1)
 
 
-def test_a_window_whose_readings_do_not_come_is_estimated(house: House) -> None:
-    house.wait(0.5)
-    house.books.enter([house.work(0.1, 0.4)])
-    house.clock.now += 0.7
-    house.books.close_due(0.0, "ok")
-    assert house.books.history.count == 0
-    house.clock.now += 1.0
-    house.books.close_due(0.0, "ok")
-    window = house.books.history.latest
+def test_a_window_whose_readings_do_not_come_is_estimated(rig: Rig) -> None:
+    rig.wait(0.5)
+    rig.accounting.enter([rig.work(0.1, 0.4)])
+    rig.clock.now += 0.7
+    rig.accounting.close_due(0.0, "ok")
+    assert rig.accounting.history.count == 0
+    rig.clock.now += 1.0
+    rig.accounting.close_due(0.0, "ok")
+    window = rig.accounting.history.latest
     assert window is not None
     assert (window.kind, window.watts, window.idle) == ("estimated", None, None)
     assert window.attributed == pytest.approx(0.4, rel=0.2)
-    assert house.books.other_watts is None
+    assert rig.accounting.status().other is None
 
 
-def test_a_degraded_source_is_not_waited_for(house: House) -> None:
-    house.clock.now += 1.2
-    house.books.close_due(0.0, "degraded")
-    window = house.books.history.latest
+def test_a_degraded_source_is_not_waited_for(rig: Rig) -> None:
+    rig.clock.now += 1.2
+    rig.accounting.close_due(0.0, "degraded")
+    window = rig.accounting.history.latest
     assert window is not None
     assert (window.state, window.kind) == ("degraded", "estimated")
 
@@ -117,58 +117,58 @@ def test_a_degraded_source_is_not_waited_for(house: House) -> None:
 def test_what_is_only_estimated_is_not_shared_out_as_measured(
     make_profile: Callable[..., Profile],
 ) -> None:
-    house = House(make_profile(0.01), "estimated")
-    house.wait(1.2)
-    house.books.close_due(0.0, "ok")
-    window = house.books.history.latest
+    rig = Rig(make_profile(0.01), "estimated")
+    rig.wait(1.2)
+    rig.accounting.close_due(0.0, "ok")
+    window = rig.accounting.history.latest
     assert window is not None
     assert (window.kind, window.idle) == ("estimated", None)
     assert window.watts == pytest.approx(6.0)
 
 
-def test_the_gauge_shows_the_mean_since_it_was_last_read(house: House) -> None:
+def test_the_power_view_shows_the_mean_since_it_was_last_read(rig: Rig) -> None:
     attributor = Attributor(static=5.0)
-    house.wait(1.0)
-    house.dial.watts = 10.0
-    house.wait(1.0)
-    view = house.power_view.view(house.clock.now, attributor, 40.0)
+    rig.wait(1.0)
+    rig.dial.watts = 10.0
+    rig.wait(1.0)
+    view = rig.power_view.view(rig.clock.now, attributor, 40.0)
     assert view.watts == pytest.approx(8.0, abs=0.3)
     assert view.joules == pytest.approx(16.0, abs=0.6)
     assert (view.static, view.other, view.headroom) == (5.0, 0.0, 40.0)
-    house.wait(0.5)
-    again = house.power_view.view(house.clock.now, attributor, None)
+    rig.wait(0.5)
+    again = rig.power_view.view(rig.clock.now, attributor, None)
     assert again.watts == pytest.approx(10.0)
     assert again.joules == pytest.approx(21.0, abs=0.6)
 
 
-def test_the_gauge_counts_over_a_gap_by_the_reading_at_its_end(house: House) -> None:
+def test_the_power_view_counts_over_a_gap_by_the_reading_at_its_end(rig: Rig) -> None:
     attributor = Attributor(static=5.0)
-    house.wait(1.0)
-    before = house.power_view.view(house.clock.now, attributor, None)
-    house.clock.now += 0.8  # too long to interpolate over, too short to be called a stall
-    house.sampler._poll(house.clock.now)
-    after = house.power_view.view(house.clock.now, attributor, None)
+    rig.wait(1.0)
+    before = rig.power_view.view(rig.clock.now, attributor, None)
+    rig.clock.now += 0.8  # too long to interpolate over, too short to be called a stall
+    rig.sampler._poll(rig.clock.now)
+    after = rig.power_view.view(rig.clock.now, attributor, None)
     assert before.joules is not None
     assert after.joules == pytest.approx(before.joules + 0.8 * 6.0)
     assert after.watts == pytest.approx(6.0)
 
 
-def test_the_gauge_knows_nothing_of_a_degraded_source(house: House) -> None:
+def test_the_power_view_knows_nothing_of_a_degraded_source(rig: Rig) -> None:
     attributor = Attributor(static=5.0)
-    house.wait(1.0)
-    house.dial.watts = None
-    house.wait(0.1)
-    view = house.power_view.view(house.clock.now, attributor, 40.0)
+    rig.wait(1.0)
+    rig.dial.watts = None
+    rig.wait(0.1)
+    view = rig.power_view.view(rig.clock.now, attributor, 40.0)
     assert (view.watts, view.static, view.joules, view.headroom) == (None, None, None, 40.0)
-    assert house.power_view.health() == "degraded"
-    assert PowerViewBuilder(None, 0.0).health() == "none"
+    assert rig.power_view.check() == "degraded"
+    assert PowerViewBuilder(None, 0.0).check() == "none"
     assert PowerViewBuilder(None, 0.0).view(1.0, attributor, None).watts is None
 
 
 def test_a_model_knows_of_requests_alone(make_profile: Callable[..., Profile]) -> None:
-    house = House(make_profile(0.01), "estimated")
-    house.wait(1.0)
-    view = house.power_view.view(house.clock.now, Attributor(static=5.0), None)
+    rig = Rig(make_profile(0.01), "estimated")
+    rig.wait(1.0)
+    view = rig.power_view.view(rig.clock.now, Attributor(static=5.0), None)
     assert (view.watts, view.static, view.other) == (pytest.approx(6.0), 0.0, 0.0)
 
 
@@ -178,49 +178,49 @@ def test_a_profile_of_this_sensor_says_what_the_device_draws_idle(
     metered = make_profile(0.01, energy=(0.05,))
     assert metered.energy is not None
     own = replace(metered, energy=replace(metered.energy, source="dial"))
-    assert House(own, "measured").books.attributor.static_watts == own.energy.idle_watts
-    assert House(metered, "measured").books.attributor.static_watts is None  # another sensor's
+    assert Rig(own, "measured").accounting.attributor.static_watts == own.energy.idle_watts
+    assert Rig(metered, "measured").accounting.attributor.static_watts is None  # another sensor's
 
 
-def test_works_that_outlast_a_window_are_learnt_from(house: House) -> None:
+def test_works_that_outlast_a_window_are_learnt_from(rig: Rig) -> None:
     """Readings wait for works that still run, which here takes them into a later window."""
     for _ in range(20):
-        house.wait(0.5)
-        house.dial.watts = 10.0
-        house.wait(1.5)
-        house.dial.watts = 6.0
-        house.books.enter([house.work(1.5, 3.0)])
-        house.books.close_due(0.0, "ok")
-    assert house.books.attributor.factor("tiny", 0) == pytest.approx(2.0, rel=0.1)
+        rig.wait(0.5)
+        rig.dial.watts = 10.0
+        rig.wait(1.5)
+        rig.dial.watts = 6.0
+        rig.accounting.enter([rig.work(1.5, 3.0)])
+        rig.accounting.close_due(0.0, "ok")
+    assert rig.accounting.attributor.factor("tiny", 0) == pytest.approx(2.0, rel=0.1)
 
 
-def test_readings_of_a_window_that_a_change_falls_in_are_never_learnt_from(house: House) -> None:
+def test_readings_of_a_window_that_a_change_falls_in_are_never_learnt_from(rig: Rig) -> None:
     for _ in range(10):
-        house.wait(1.0)
-        house.books.close_due(0.0, "ok")
-    house.dial.watts = 60.0
-    house.wait(1.0)
-    house.books.invalidate("the power mode changed")
-    house.dial.watts = 6.0
+        rig.wait(1.0)
+        rig.accounting.close_due(0.0, "ok")
+    rig.dial.watts = 60.0
+    rig.wait(1.0)
+    rig.accounting.invalidate("the power mode changed")
+    rig.dial.watts = 6.0
     for _ in range(5):
-        house.wait(1.0)
-        house.books.close_due(0.0, "ok")
-    assert house.books.attributor.beside_watts == pytest.approx(6.0, rel=0.05)
+        rig.wait(1.0)
+        rig.accounting.close_due(0.0, "ok")
+    assert rig.accounting.attributor.beside_watts == pytest.approx(6.0, rel=0.05)
 
 
 def test_a_new_profile_is_not_corrected_by_what_the_old_one_taught(
     make_profile: Callable[..., Profile],
 ) -> None:
     profile = make_profile(0.01)
-    house = House(profile, "measured")
-    account = house.accounts.open(profile)
+    rig = Rig(profile, "measured")
+    account = rig.accounts.open(profile)
     for _ in range(20):
-        house.wait(0.8)
-        house.dial.watts = 10.0
-        house.wait(0.2)
-        house.dial.watts = 6.0
-        house.books.enter([house.work(0.2, 0.4)])
-        house.books.close_due(0.0, "ok")
+        rig.wait(0.8)
+        rig.dial.watts = 10.0
+        rig.wait(0.2)
+        rig.dial.watts = 6.0
+        rig.accounting.enter([rig.work(0.2, 0.4)])
+        rig.accounting.close_due(0.0, "ok")
     assert account.factor(0) > 1.5
-    house.books.add_model(profile)
+    rig.accounting.add_model(profile)
     assert account.factor(0) == 1.0

@@ -68,11 +68,14 @@ def test_folders_of_classes_and_a_csv_file_give_labels(tmp_path: Path, model: Se
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"inputs": SAMPLES, "labels": np.array([0, 1, 3])}, "3 is no class of m; they are 0 to 2"),
-        ({"inputs": SAMPLES, "labels": np.array(["cow"] * 3)}, "'cow' is no class"),
+        (
+            {"inputs": SAMPLES, "labels": np.array([0, 1, 3])},
+            "3 is not a class of m; they are 0 to 2",
+        ),
+        ({"inputs": SAMPLES, "labels": np.array(["cow"] * 3)}, "'cow' is not a class"),
         ({"inputs": SAMPLES, "labels": np.array([0])}, "there are 3 inputs"),
-        ({"inputs": SAMPLES, "labels": np.array([0, 0.5, 1])}, "0.5 is no class"),
-        ({"inputs": SAMPLES.astype(np.float32)}, "float32 [3, 2, 2]; m takes uint8 [2, 2]"),
+        ({"inputs": SAMPLES, "labels": np.array([0, 0.5, 1])}, "0.5 is not a class"),
+        ({"inputs": SAMPLES.astype(np.float32)}, "float32 [3, 2, 2]; m accepts uint8 [2, 2]"),
         ({"inputs": SAMPLES[:0]}, "uint8 [0, 2, 2]"),
         ({"images": SAMPLES}, "no array named inputs"),
     ],

@@ -105,7 +105,7 @@ def test_no_plan_goes_beyond_what_there_is_room_for(planner: Planner, costs: Cos
         plan = plans.plan(bounds, waits=waits)
         assert (plan.exit, plan.limited_by) == (1, "memory")
     assert plans.unplanned(waits).exit == 1
-    with pytest.raises(InfeasibleBound, match="there is no memory") as refused:
+    with pytest.raises(InfeasibleBound, match="do not fit in memory") as refused:
         plans.admit(Bounds(min_accuracy=0.75), waits=waits)
     assert refused.value.nearest.min_accuracy == pytest.approx(0.68, abs=0.02)
 

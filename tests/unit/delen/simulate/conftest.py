@@ -8,7 +8,6 @@ import pytest
 from delen.bundle.calibration import Calibration
 from delen.profile.profile import Profile
 from delen.simulate.model import SimulatedModel
-from delen.simulate.population import Population
 from delen.simulate.profiled_energy import ProfiledEnergy
 from policies.exit.bounds import BoundsPolicy
 from policies.plan.planner import Planner, PlannerSettings
@@ -30,7 +29,6 @@ def make_model(
             calibration=calibration,
             planner=Planner(calibration, PlannerSettings()),
             policy=BoundsPolicy(),
-            population=Population.of(calibration),
             macs=(1, 2, 3),
             max_batch=8,
         )

@@ -6,25 +6,28 @@ import pytest
 
 from delen.core.energy_status import Budget
 from delen.core.tenant import TenantSettings
-from delen.tenants.store import Kept, TenantsError, TenantStore
+from delen.tenants.store import StoredTenant, TenantsError, TenantStore
 
 
 def test_budgets_survive_and_refill_meanwhile(tmp_path: Path) -> None:
     file = TenantStore(tmp_path / "state" / "tenants.json")
     assert file.load(now=1000.0) == {}
-    kept = {"cam/1": Kept(Budget(60.0, 60.0), 20.0), "b": Kept(Budget(1.0, 3600.0), 0.25)}
-    kept["c"] = Kept(settings=TenantSettings(2.5, 3))
-    kept["d"] = Kept(Budget(1.0, 3600.0), 0.25, TenantSettings(priority=9))
-    file.save(kept, now=1000.0)
-    assert file.load(now=1000.0) == kept
+    stored = {
+        "cam/1": StoredTenant(Budget(60.0, 60.0), 20.0),
+        "b": StoredTenant(Budget(1.0, 3600.0), 0.25),
+    }
+    stored["c"] = StoredTenant(settings=TenantSettings(2.5, 3))
+    stored["d"] = StoredTenant(Budget(1.0, 3600.0), 0.25, TenantSettings(priority=9))
+    file.save(stored, now=1000.0)
+    assert file.load(now=1000.0) == stored
     assert file.load(now=1005.0)["cam/1"].spent == pytest.approx(15.0)
     assert file.load(now=2000.0)["cam/1"].spent == 0
-    assert file.load(now=900.0) == kept  # the clock went back
+    assert file.load(now=900.0) == stored  # the clock went back
 
 
 def test_a_save_replaces_all(tmp_path: Path) -> None:
     file = TenantStore(tmp_path / "tenants.json")
-    file.save({"a": Kept(Budget(1.0, 60.0), 0.0)}, 0.0)
+    file.save({"a": StoredTenant(Budget(1.0, 60.0), 0.0)}, 0.0)
     file.save({}, 0.0)
     assert file.load(0.0) == {}
     assert [path.name for path in tmp_path.iterdir()] == ["tenants.json"]

@@ -10,22 +10,21 @@ import pytest
 from delen.core.energy_status import Budget, TenantChanges
 from delen.core.tenant import TenantSettings
 from delen.energy.admission import ControllerAdmission
-from delen.energy.ledger import TenantTotals
 from delen.tenants.store import TenantStore
 from delen.tenants.tenants import Tenants
-from delen.tenants.usage import RecentUsage
+from delen.tenants.usage import RecentUsage, TenantTotals
 from policies.energy.api import ControllerSettings
 from policies.energy.price_controller import PriceController
 
 
-class Room:
-    """A house that remembers how its tenants stand; ``late`` are behind."""
+class Host:
+    """Remembers the settings of its tenants; ``late`` are behind."""
 
     def __init__(self, *late: str) -> None:
         self.all_settings: dict[str, TenantSettings] = {}
         self.late = late
 
-    def stand(self, tenant: str, settings: TenantSettings) -> None:
+    def set_tenant(self, tenant: str, settings: TenantSettings) -> None:
         self.all_settings[tenant] = settings
 
     def behind(self, tenants: Iterable[str]) -> set[str]:
@@ -39,16 +38,16 @@ def make(tmp_path: Path) -> Callable[[], Tenants]:
     return lambda: Tenants(ControllerAdmission(PriceController(ControllerSettings())), file)
 
 
-def test_standings_reach_the_house_and_outlive_the_daemon(make: Callable[[], Tenants]) -> None:
-    tenants, room = make(), Room()
+def test_settings_reach_the_host_and_outlive_the_daemon(make: Callable[[], Tenants]) -> None:
+    tenants, host = make(), Host()
     tenants.change("early", TenantChanges(weight=3.0))
-    tenants.move_in(room)
-    assert room.all_settings == {"early": TenantSettings(3.0)}
+    tenants.start(host)
+    assert host.all_settings == {"early": TenantSettings(3.0)}
     tenants.change("early", TenantChanges(priority=2))
-    assert room.all_settings["early"] == TenantSettings(3.0, 2), "what is not named stays"
+    assert host.all_settings["early"] == TenantSettings(3.0, 2), "what is not named stays"
     tenants.change("budget", TenantChanges(budget=Budget(10.0, 60.0)))
-    again, other = make(), Room()
-    again.move_in(other)
+    again, other = make(), Host()
+    again.start(other)
     assert other.all_settings == {"early": TenantSettings(3.0, 2)}
     assert again.are_set() == {"early", "budget"}
     assert (again.weight("early"), again.weight("budget")) == (3.0, 1.0)
@@ -59,14 +58,13 @@ def test_standings_reach_the_house_and_outlive_the_daemon(make: Callable[[], Ten
 
 def test_what_tenants_got_is_shown_beside_what_is_set(make: Callable[[], Tenants]) -> None:
     tenants = make()
-    tenants.move_in(Room("greedy"))
+    tenants.start(Host("greedy"))
     tenants.change("set", TenantChanges(weight=2.0))
     recent = {"greedy": RecentUsage(seconds=3.0), "calm": RecentUsage(seconds=1.0)}
     booked = {"greedy": TenantTotals(seconds=9.0, answers=4), "calm": TenantTotals()}
     status = tenants.status(booked, recent)
-    assert {name: each.share for name, each in status.items()} == {
-        "calm": 0.25, "greedy": 0.75, "set": None
-    }  # fmt: skip
+    shares = [(name, each.share) for name, each in status.items()]
+    assert shares == [("greedy", 0.75), ("calm", 0.25), ("set", None)]
     assert [name for name, each in status.items() if each.is_behind] == ["greedy"]
     assert (status["set"].weight, status["calm"].weight) == (2.0, None)
     assert (status["greedy"].seconds, status["greedy"].answers) == (9.0, 4)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delen.core.energy_status import (
-    KEPT,
+    UNCHANGED,
     Battery,
     BatteryStatus,
     BoardEnergy,
@@ -119,9 +119,11 @@ def test_a_settled_request_comes_back_as_it_was_sent() -> None:
 
 
 @given(
-    st.just(KEPT) | st.none() | amounts,
-    st.just(KEPT) | st.none() | st.builds(Battery, st.floats(100, 1e6), st.floats(0, 50), amounts),
-    st.just(KEPT) | st.sampled_from(["15W", "MAXN", "2"]),
+    st.just(UNCHANGED) | st.none() | amounts,
+    st.just(UNCHANGED)
+    | st.none()
+    | st.builds(Battery, st.floats(100, 1e6), st.floats(0, 50), amounts),
+    st.just(UNCHANGED) | st.sampled_from(["15W", "MAXN", "2"]),
 )
 def test_changes_come_back_as_they_were_sent(cap: Any, battery: Any, mode: Any) -> None:
     changes = PowerChanges(cap, battery, mode)

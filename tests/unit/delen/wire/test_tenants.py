@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delen.core.energy_status import KEPT, Budget, TenantChanges, TenantStatus
+from delen.core.energy_status import UNCHANGED, Budget, TenantChanges, TenantStatus
 from delen.core.fairness import Fairness
 from delen.errors import InvalidInput, UnknownField
 from delen.wire.tenants import (
@@ -50,7 +50,7 @@ def test_a_fairness_that_is_unknown_is_null() -> None:
     assert plain(fairness_to_json(Fairness(0.5, None))) == {"time": 0.5, "energy": None}
 
 
-kept = st.just(KEPT) | st.none()
+kept = st.just(UNCHANGED) | st.none()
 changes = st.builds(
     TenantChanges,
     kept | st.builds(Budget, st.floats(1e-6, 1e6), st.floats(5.0, 1e6)),

@@ -92,8 +92,11 @@ def test_compound_conditions(
         ([NEVER, {}, NEVER], r"condition 1 lacks 'op'"),
         ([{"op": "greater", "threshold": 1}, NEVER, NEVER], "condition 0 lacks 'metric'"),
         ([{"op": "greater", "metric": "exit"}, NEVER, NEVER], "condition 0 lacks 'threshold'"),
-        ([condition("exit", "above", 1), NEVER, NEVER], "op 'above' is none of less, "),
-        ([condition("speed", "less", 1), NEVER, NEVER], "metric 'speed' is none of response_time"),
+        ([condition("exit", "above", 1), NEVER, NEVER], "op 'above' must be one of less, "),
+        (
+            [condition("speed", "less", 1), NEVER, NEVER],
+            "metric 'speed' must be one of response_time",
+        ),
         ([{**NEVER, "threshold": "1"}, NEVER, NEVER], "'threshold' must be a number"),
         ([{**NEVER, "threshold": True}, NEVER, NEVER], "'threshold' must be a number"),
         ([{**NEVER, "threshold": float("nan")}, NEVER, NEVER], "finite"),

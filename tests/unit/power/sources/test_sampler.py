@@ -244,7 +244,11 @@ def test_a_read_that_hangs_is_noticed_and_holds_nobody_up(tree: SensorTree) -> N
     assert state.status == "degraded"
     assert state.problem is not None
     assert state.problem.startswith("a reading has not come back for ")
-    assert sampler.state() is state
+    assert sampler.state().errors == 0, "looking at it counts nothing"
+    noticed = sampler.check()
+    assert (noticed.status, noticed.errors) == ("degraded", 1)
+    assert sampler.check() is noticed
+    assert sampler.state() is noticed
     assert len(sampler.samples(0.0)) > 0
 
     tree.heal()

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delen.core.bounds import Bounds
-from delen.simulate.apps import App, Mixed, make_trace
+from delen.simulate.apps import App, Mixed, draw
 from delen.simulate.arrivals import Bursts
 from delen.simulate.bounds.fluid import UpperBound, fluid_bound, most_work
 from delen.simulate.bounds.least_costs import LeastCosts, Tasks, effective_seconds
 from delen.simulate.device import SlowSpan
-from delen.simulate.population import synthetic
+from delen.simulate.synthetic import synthetic
+from delen.simulate.trace import Trace
 from tests.exact_optimum import SmallTask, exact_optimum, slotted_fluid
 
 Instance = tuple[list[SmallTask], list[list[int]]]
@@ -275,7 +276,7 @@ def test_heavy_noise_can_reach_it() -> None:
 
 
 def test_twenty_thousand_requests_of_apps_with_their_bounds() -> None:
-    population = synthetic((0.5, 0.7, 0.8), 5000, seed=0)
+    table = synthetic((0.5, 0.7, 0.8), 5000, seed=0)
     seconds = np.tile(np.linspace(0.01, 0.04, 8), (3, 1))
     costs = LeastCosts(seconds, seconds, (0.1, 0.2, 0.3))
     mix = (
@@ -285,12 +286,12 @@ def test_twenty_thousand_requests_of_apps_with_their_bounds() -> None:
     )
     shares = []
     for rate in (20.0, 100.0, 200.0):
-        trace = make_trace([App("a", Bursts(rate), mix)], 20_000 / rate, seed=0)
-        samples = population.draw(len(trace), seed=0)
-        tasks = Tasks.of(trace, samples, population, costs)
+        trace = Trace(tuple(draw([App("a", Bursts(rate), mix)], 20_000 / rate, seed=0)))
+        samples = np.random.default_rng(0).integers(table.samples, size=len(trace))
+        tasks = Tasks.of(trace, samples, table, costs)
         shares.append(fluid_bound(tasks).effective_accuracy)
         assert shares[-1] <= len(tasks.release) / len(trace)
-    oracle = population.correct.any(axis=1).mean()
+    oracle = table.correct.any(axis=1).mean()
     assert oracle > shares[0] > shares[1] > shares[2] > 0.1
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from delen.bundle.calibration import Calibration
 from delen.core.bounds import Bounds
 from delen.profile.cost_model import CostModel
 from delen.profile.profile import Quantiles
 from delen.simulate.bounds.least_costs import LeastCosts, Tasks, effective_seconds
-from delen.simulate.population import Population
 from delen.simulate.trace import Arrival, Trace
 
 RIGHT = np.array([[1, 1, 1], [0, 1, 0], [0, 0, 1], [0, 0, 0]], bool)
-POPULATION = Population(np.full((4, 3), 0.5, np.float32), RIGHT)
+TABLE = Calibration(np.full((4, 3), 0.5, np.float32), RIGHT, (~RIGHT).astype(np.int32))
 """Sample 0 is right from exit 0 on, 1 at exit 1 alone, 2 at exit 2, 3 never."""
 
 SECONDS = np.linspace([2.0, 1.0, 3.0], [4.0, 4.0, 3.0], 4, axis=1)
@@ -29,7 +29,7 @@ def alone(*seconds: float, answer: float = 0.0) -> LeastCosts:
 
 
 def tasks(*arrivals: Arrival, samples: Sequence[int], costs: LeastCosts = COSTS) -> Tasks:
-    return Tasks.of(Trace(arrivals), np.array(samples), POPULATION, costs)
+    return Tasks.of(Trace(arrivals), np.array(samples), TABLE, costs)
 
 
 def test_a_sample_takes_its_share_of_the_best_batch() -> None:

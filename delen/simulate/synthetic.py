@@ -1,8 +1,7 @@
-"""A population: what every exit would answer to each sample that requests are drawn from."""
+"""Calibration tables for networks of which only the exits' accuracies are known."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import erfc, sqrt
 
 import numpy as np
@@ -20,63 +19,10 @@ confident (0.9) at exit 0 51 and 53 %, which are right to .97 and .97, the other
 accuracy at threshold 0.9 .914 and .903; of the answer of the most confident exit .912 and .921."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Population:
-    """``confidence``: float32, calibrated; ``correct``: bool; both ``[samples, exits]``.
-
-    Raises ValueError where they do not fit.
-    """
-
-    confidence: NDArray[np.float32]
-    correct: NDArray[np.bool_]
-
-    def __post_init__(self) -> None:
-        if self.confidence.ndim != 2 or not self.confidence.size:
-            raise ValueError(
-                f"confidence {self.confidence.shape} must be [samples, exits], not empty"
-            )
-        if self.correct.shape != self.confidence.shape:
-            raise ValueError(
-                f"correct {self.correct.shape} must have the shape of confidence "
-                f"{self.confidence.shape}"
-            )
-
-    @classmethod
-    def of(cls, calibration: Calibration) -> Population:
-        """The samples of a bundle's calibration table."""
-        return cls(calibration.confidence, calibration.correct)
-
-    @property
-    def samples(self) -> int:
-        return int(self.correct.shape[0])
-
-    @property
-    def exits(self) -> int:
-        return int(self.correct.shape[1])
-
-    @property
-    def accuracies(self) -> tuple[float, ...]:
-        """Of each exit over all samples."""
-        return tuple(self.correct.mean(axis=0).tolist())
-
-    def draw(self, requests: int, seed: int) -> NDArray[np.int64]:
-        """A sample for each request, with replacement: int64 ``[requests]``."""
-        return np.random.default_rng(seed).integers(self.samples, size=requests)
-
-    def calibration(self) -> Calibration:
-        """A calibration table of these samples, so that the planner can run on them.
-
-        Right answers are class 0. Wrong ones are class 1 at every exit: exits that are wrong
-        agree.
-        """
-        return Calibration(self.confidence, self.correct, (~self.correct).astype(np.int32))
-
-
 def synthetic(
     accuracies: tuple[float, ...], samples: int, seed: int, difficulty: float = SHARED_DIFFICULTY
-) -> Population:
-    """A population with ``accuracies`` (rounded to whole samples), for a network of which only
-    these are known.
+) -> Calibration:
+    """A calibration table with ``accuracies`` (rounded to whole samples).
 
     A one-factor Gaussian copula. Sample i has a difficulty ``z_i``, and is as hard for exit k as
     ``h_ik = sqrt(difficulty) z_i + sqrt(1 - difficulty) e_ik``, all standard normal; exit k is
@@ -91,7 +37,8 @@ def synthetic(
     Otherwise the most confident of several exits would be right much more often than the last one,
     which is not the case in the shipped networks.
 
-    Raises ValueError for an accuracy that leaves no sample right, or none wrong.
+    Right answers are class 0. Wrong ones are class 1 at every exit: exits that are wrong agree.
+    ValueError for an accuracy that leaves no sample right, or none wrong.
     """
     if not 0.8 <= difficulty < 1:
         raise ValueError(f"difficulty is {difficulty}; it must be from 0.8 to below 1")
@@ -118,7 +65,7 @@ def synthetic(
         limit = (ordered[right - 1] + ordered[right]) / 2
         correct[:, exit] = hard[:, exit] < limit
         confidence[:, exit] = _normal_cdf((limit - EVIDENCE * seen[:, exit]) / rest)
-    return Population(confidence, correct)
+    return Calibration(confidence, correct, (~correct).astype(np.int32))
 
 
 def _normal_cdf(values: NDArray[np.float64]) -> NDArray[np.float64]:

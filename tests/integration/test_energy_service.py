@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from delen.core.bounds import Bounds, Options
-from delen.core.energy_status import KEPT, Battery, Budget, PowerChanges, TenantChanges
+from delen.core.energy_status import UNCHANGED, Battery, Budget, PowerChanges, TenantChanges
 from delen.core.result import Result
 from delen.core.work import Work
 from delen.daemon.build_runtime import Opened, open_runtime
@@ -222,7 +222,7 @@ def test_limits_come_and_go_one_by_one(opening: Callable[..., Any], tmp_path: Pa
         assert names() == {"battery"}
         energy.set_limits(PowerChanges(battery=battery))
         assert energy.describe().battery.reserve == 360
-        energy.set_limits(PowerChanges(watt_cap=20.0, battery=None, mode=KEPT))
+        energy.set_limits(PowerChanges(watt_cap=20.0, battery=None, mode=UNCHANGED))
         assert names() == {"watt_cap"}
 
 

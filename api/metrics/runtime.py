@@ -1,0 +1,47 @@
+"""Prometheus metrics of the loaded models and the lanes, read from the runtime at each scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from delen.engine.runtime import Runtime
+
+
+class RuntimeCollector(Collector):
+    """Metrics of ``runtime``."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def describe(self) -> list[Metric]:
+        """Nothing: what there is to report is found out at each collection."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        lanes, busy = self._runtime.lanes()
+        yield GaugeMetricFamily("delen_lanes", "Batches that may run at once", value=lanes)
+        yield GaugeMetricFamily("delen_lanes_busy", "Batches that run", value=busy)
+        slowdown = GaugeMetricFamily(
+            "delen_slowdown", "Measured time over profiled time, recent mean", labels=["model"]
+        )
+        jobs = GaugeMetricFamily("delen_jobs", "Inputs queued or running", labels=["model"])
+        holds = GaugeMetricFamily(
+            "delen_guarantee_holds",
+            "1 until outcomes show that the calibration no longer holds, then 0",
+            labels=["model"],
+        )
+        corun = GaugeMetricFamily(
+            "delen_corun_slowdown",
+            "Time of a segment while so many other lanes are busy, over its time alone",
+            labels=["model", "others"],
+        )
+        for model in self._runtime.store.models():
+            slowdown.add_metric([model.name], model.costs.slowdown.mean)
+            jobs.add_metric([model.name], self._runtime.jobs(model.name))
+            holds.add_metric([model.name], float(model.monitor.holds))
+            for others, factor in enumerate(model.costs.corun.factors):
+                corun.add_metric([model.name, str(others)], factor)
+        yield from (slowdown, jobs, holds, corun)
