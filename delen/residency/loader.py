@@ -150,8 +150,8 @@ class ModelLoader(Generic[M]):
             self._waiting -= 1
         if slot.state == "failed" and slot.failure is not None:
             raise slot.failure.error
+        if slot.model is not None:
+            return slot.model
         if not self._state.owns(slot):
             raise ModelLoading(f"model {slot.name!r} was unloaded meanwhile", retry_after=1.0)
-        if slot.model is None:
-            raise still_loading(slot.name, self._seconds_to_open(slot))
-        return slot.model
+        raise still_loading(slot.name, self._seconds_to_open(slot))
