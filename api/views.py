@@ -16,6 +16,7 @@ from api.application import Application
 from api.energy_views import EnergyViews
 from api.guard import Guard
 from api.metrics.energy import EnergyCollector
+from api.metrics.failures import FailureCollector
 from api.metrics.requests import CONTENT_TYPE, Metrics
 from api.metrics.residency import ResidencyCollector, memory_to_json
 from api.metrics.runtime import RuntimeCollector
@@ -70,6 +71,7 @@ def create_app(service: Service) -> Flask:
     service.metrics.include(EnergyCollector(service.energy))
     service.metrics.include(TenantCollector(service.energy))
     service.metrics.include(ResidencyCollector(service.runtime))
+    service.metrics.include(FailureCollector())
     app.before_request(views.refuse)
     for rule, view, methods in [*views.routes(), *energy.routes()]:
         app.add_url_rule(rule, view.__name__, view, methods=methods)
@@ -135,12 +137,12 @@ class _Views:
         except BaseException:
             self._cancel(jobs)
             raise
-        self._runtime.hand_over()
+        self._runtime.dispatch_now()
         return DeferredResponse(
             [job.future for job in jobs],
             lambda: self._answer(jobs, asked.is_batch, environ),
             lambda: self._cancel(jobs),
-            lambda: not asked.is_batch and self._runtime.rests,
+            lambda: not asked.is_batch and self._runtime.on_idle_lane,
         )
 
     def _answer(self, jobs: list[Job], is_batch: bool, environ: WSGIEnvironment) -> WSGIApplication:

@@ -1,1 +1,1 @@
-"""Every claim on speed, size and accuracy, each beside its baseline in one run."""
+"""Every claim on speed, size and accuracy, each measured beside its baseline."""

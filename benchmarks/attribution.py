@@ -1,9 +1,9 @@
 """Live attribution against a plant whose true energies are known, in simulated time.
 
-A network serves five minutes of load on a device that a sensor looks at; the model of its
-energies is off by 30 % up or down on every segment, and where said by a factor on top. What
-requests are told they took is compared with what they truly took. Readings come at the daemon's
-default of 50 ms, windows at its default of one second.
+A network serves five minutes of load on a device with a sensor; the model of its energies is off by
+30 % up or down on every segment, and in some scenes by a factor on top. The energies reported to
+requests are compared with the true ones. Readings come at the daemon's default of 50 ms, windows at
+its default of one second.
 
 Exits: the mean error of requests that began after the first minute, for the worst exit. Total:
 all requests of the five minutes, the first seconds' ignorance included. Nothing is claimed for
@@ -94,10 +94,10 @@ class Scene:
 
 @dataclass
 class Outcome:
-    """What requests were told and what was true, in joules."""
+    """What was reported to requests and what was true, in joules."""
 
     served: Served
-    told: dict[str, float] = field(default_factory=dict)
+    reported: dict[str, float] = field(default_factory=dict)
     estimated: int = 0
     seconds: float = 0.0
 
@@ -112,13 +112,15 @@ class Outcome:
         exits = []
         for number in sorted(set(self.served.exits.values())):
             chosen = [r for r, e in self.served.exits.items() if e == number and began[r] > LEARNT]
-            exits.append(_error(self.told, true, chosen))
-        return max(exits), _error(self.told, true, list(true))
+            exits.append(_error(self.reported, true, chosen))
+        return max(exits), _error(self.reported, true, list(true))
 
 
-def _error(told: Mapping[str, float], true: Mapping[str, float], requests: Sequence[str]) -> float:
+def _error(
+    reported: Mapping[str, float], true: Mapping[str, float], requests: Sequence[str]
+) -> float:
     total = sum(true[request] for request in requests)
-    return 100 * abs(sum(told.get(request, 0.0) for request in requests) / total - 1)
+    return 100 * abs(sum(reported.get(request, 0.0) for request in requests) / total - 1)
 
 
 def run(scene: Scene, sensor: Sensor, seed: int) -> Outcome:
@@ -142,7 +144,9 @@ def run(scene: Scene, sensor: Sensor, seed: int) -> Outcome:
         outcome.seconds += time.process_time() - clock
         outcome.estimated += split.kind == "estimated"
         for share, joules in split.by_share.items():
-            outcome.told[share.request_id] = outcome.told.get(share.request_id, 0.0) + joules
+            outcome.reported[share.request_id] = (
+                outcome.reported.get(share.request_id, 0.0) + joules
+            )
     return outcome
 
 

@@ -1,7 +1,7 @@
 """A device in simulated time that serves under energy control, as the daemon would.
 
-The planner, the controller, its desk and the attribution are the daemon's own; the device, its
-sensor and its requests are simulated. Time stands still while they think.
+The planner, the controller, its admission and the attribution are the daemon's own; the device, its
+sensor and its requests are simulated. Deciding takes no simulated time.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Machine:
     other: Callable[[float], float] = lambda now: 0.0
 
 
-class Account:
-    """Prices segments by the profile and what the attribution has learnt since."""
+class AttributedEnergy:
+    """An EnergyAccount by the profile and what the attribution has learnt since."""
 
     kind: EnergyKind = "estimated"
     source, scope = "profile", "module_input"
@@ -77,7 +77,7 @@ class Account:
 
 @dataclass
 class Log:
-    """What truly happened: batches as [began, ended, joules] by tenant, answers, refusals."""
+    """What truly happened: batches as (began, ended, joules) by tenant, answers, refusals."""
 
     blocks: dict[str, list[tuple[float, float, float]]] = field(
         default_factory=lambda: defaultdict(list)
@@ -127,7 +127,7 @@ class Loop:
         self._planner = planner
         self._rng = np.random.default_rng([seed, 7])
         self._sensor = Sensor(sensor.window, sensor.lag, quantum=0.0, noise=0.0)
-        self._costs = CostModel(_profile(machine), Account(self.attributor), 0.99)
+        self._costs = CostModel(_profile(machine), AttributedEnergy(self.attributor), 0.99)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._free = 0.0

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a daemon of their own, a thin HTTP connection, medians and spreads."""
+"""What the benchmarks share: a daemon, a thin HTTP connection, medians and spreads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _START_SECONDS = 60
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure from several rounds. ``limit`` is what is claimed of its median."""
+    """A figure from several rounds. ``limit`` is the claim on its median."""
 
     name: str
     values: tuple[float, ...]
@@ -191,7 +191,7 @@ class Connection:
 
 
 def report(title: str, figures: Sequence[Figure]) -> list[Figure]:
-    """Print ``figures`` under ``title`` and hand them on."""
+    """Print ``figures`` under ``title`` and return them."""
     print(f"\n{title}")
     for figure in figures:
         print(figure.line(), flush=True)

@@ -4,8 +4,8 @@ A decision is ``Scheduler.next``: policy, check of its turn, and taking the batc
 As many tasks as it takes out are put back, at other ranks, before the next one, so that the queue
 stays as long as it is. Deadlines, priorities, tenants and exits are mixed.
 
-A turn is all that the scheduler does for such a decision: being told that a batch ended, that its
-tasks did, and that as many others came, too.
+A turn is all that the scheduler does for such a decision: also the reports that a batch and its
+tasks ended, and that as many others arrived.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _EXITS = 5
 _MAX_BATCH = 8
 
 
-def _figures() -> ScheduledModel:
+def _view() -> ScheduledModel:
     def cost(batch: int) -> SegmentCost:
         median = 1e-3 * (0.4 + 0.6 * batch)
         quantiles = Quantiles(median, 1.1 * median, 1.2 * median, 1.4 * median)
@@ -68,7 +68,7 @@ class _Queue:
         self._ids = iter(range(1 << 40))
         self._now = 0.0
         self._scheduler = Scheduler(policy, policy)
-        self._scheduler.learn_model(_MODEL, _figures())
+        self._scheduler.learn_model(_MODEL, _view())
         for _ in range(waiting):
             self._scheduler.add(self._now, self._make())
 
@@ -95,19 +95,19 @@ class _Queue:
         """Seconds of one decision, and of the scheduler in the whole turn."""
         began = time.perf_counter()
         decision = self._scheduler.next(self._now)
-        decision = time.perf_counter() - began
+        seconds = time.perf_counter() - began
         run = decision.run
         gone = len(decision.answer) + len(decision.overdue) + len(decision.refuse)
         self._now += 1e-3
-        coming = [self._make() for _ in range(gone + (len(run.tasks) if run else 0))]
+        arriving = [self._make() for _ in range(gone + (len(run.tasks) if run else 0))]
         began = time.perf_counter()
         if run is not None:
             self._scheduler.ran(self._now, run, run.predicted)
             for task in run.tasks:
                 self._scheduler.end(self._now, task)
-        for task in coming:
+        for task in arriving:
             self._scheduler.add(self._now, task)
-        return decision, decision + time.perf_counter() - began
+        return seconds, seconds + time.perf_counter() - began
 
 
 class _Medians(NamedTuple):

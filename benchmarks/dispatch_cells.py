@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from benchmarks.common import data_folder
 from benchmarks.profile_files import NANO, TX2_RESNET50
-from benchmarks.standard_apps import KINDS, make_trace, standard_apps
+from benchmarks.standard_apps import KINDS, Kind, make_trace, standard_apps
 from delen.bundle.manifest import load_bundle
 from delen.daemon.build_model import SHIPPED_BUNDLES
 from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.errors import ConfigError
-from delen.profile.cost_model import CostModel
 from delen.profile.reader import load_profile
 from delen.scheduler.plan_cache import Plans
 from delen.sdk.address import default_state
@@ -83,25 +82,12 @@ def model_of(device: str) -> SimulatedModel:
     try:
         profile = profile_of(bundle, Path(default_state()))
     except ConfigError:
-        command = [
-            sys.executable,
-            "-m",
-            "delen.commands.main",
-            "profile",
-            "--model",
-            BUNDLE,
-            "--quick",
-        ]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        command = f"-m delen.commands.main profile --quick --model {BUNDLE}"
+        subprocess.run([sys.executable, *command.split()], check=True, stdout=subprocess.DEVNULL)
         profile = profile_of(bundle, Path(default_state()))
     profile = replace(profile, host=None)  # as of the other devices: segments, and nothing else
     policy = make_policy(len(bundle.exits))
     return of_bundle(bundle, profile, PlannerSettings(), policy, _LEVEL, WATTS_PER_CORE)
-
-
-def record_of(file: Path) -> tuple[float, ...]:
-    """The recorded values; FileNotFoundError where they are not."""
-    return tuple(map(float, file.read_text().split()))
 
 
 def kinds_here() -> tuple[str, ...]:
@@ -112,12 +98,10 @@ def kinds_here() -> tuple[str, ...]:
 def apps_of(cell: Cell, model: SimulatedModel, duration: float) -> tuple[App, ...]:
     """The tenants of ``cell``. A recording is gone through once in ``duration`` seconds, by all
     tenants together."""
-    costs = model.costs()
-    rate, points = cell.load / _full(costs), model.planner.points(costs)
-    for kind in KINDS:
-        if cell.kind == kind:
-            return standard_apps(cell.tenants, rate, kind, points)
-    record = record_of(data_folder() / RECORD)
+    rate, points = cell.load / full_seconds(model), model.planner.points(model.costs())
+    if cell.kind != RECORDED:
+        return standard_apps(cell.tenants, rate, cast(Kind, cell.kind), points)
+    record = tuple(map(float, (data_folder() / RECORD).read_text().split()))
     step = duration / len(record)
     return tuple(
         replace(app, arrivals=Recorded(app.rate, record, step))
@@ -127,8 +111,7 @@ def apps_of(cell: Cell, model: SimulatedModel, duration: float) -> tuple[App, ..
 
 def trace_of(cell: Cell, model: SimulatedModel, size: Size, seed: int) -> Trace:
     """The requests of ``cell``, the same for every policy."""
-    full = _full(model.costs())
-    duration = max(size.seconds, size.requests * full / cell.load)
+    duration = max(size.seconds, size.requests * full_seconds(model) / cell.load)
     return make_trace(apps_of(cell, model, duration), duration, seed)
 
 
@@ -149,7 +132,7 @@ def play(cell: Cell, seed: int, size: Size, policies: Sequence[str]) -> dict[str
     model = model_of(cell.device)
     models = {model.name: model}
     trace, settings = trace_of(cell, model, size, seed), RunSettings(seed=seed)
-    idle = spread_out(trace, _IDLE * _full(model.costs()))
+    idle = spread_out(trace, _IDLE * full_seconds(model))
     return {
         **cell._asdict(),
         "seed": seed,
@@ -193,6 +176,7 @@ def _play(
     }
 
 
-def _full(costs: CostModel) -> float:
+def full_seconds(model: SimulatedModel) -> float:
     """Seconds of the whole network on one sample."""
+    costs = model.costs()
     return costs.typical(0, costs.segments - 1, 1)

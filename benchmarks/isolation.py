@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.common import Figure, report
-from benchmarks.dispatch_cells import DEFAULT, HERE, NANO_NAME, model_of
+from benchmarks.dispatch_cells import DEFAULT, HERE, NANO_NAME, full_seconds, model_of
 from benchmarks.standard_apps import accuracy_floor, energy_cap, latency_cap, make_trace
 from delen.core.bounds import HIGHEST_PRIORITY, Bounds
 from delen.core.plan import OperatingPoint
@@ -125,20 +125,10 @@ def violations_beside(
     return violations(model, trace, weights, seed)
 
 
-def points_of(model: SimulatedModel) -> Sequence[OperatingPoint]:
-    return model.planner.points(model.costs())
-
-
-def full_of(model: SimulatedModel) -> float:
-    """Seconds of the whole network on one sample."""
-    costs = model.costs()
-    return costs.typical(0, costs.segments - 1, 1)
-
-
 def rises(device: str, seeds: int) -> list[Figure]:
     """By how many points the calm app's violations rise beside each flood, in ``seeds`` runs."""
     model = model_of(device)
-    points, full = points_of(model), full_of(model)
+    points, full = model.planner.points(model.costs()), full_seconds(model)
     calm = calm_app(points, CALM_LOAD / full)
     duration = max(SECONDS, REQUESTS * full / CALM_LOAD)
     alone = [

@@ -1,4 +1,4 @@
-"""A device in simulated time whose true energies are known, and the sensor that looks at it.
+"""A device in simulated time whose true energies are known, and the sensor that reads it.
 
 The sensor is that of Jetson boards (an INA3221): it averages the power over its conversion time,
 holds the average until the next one is done, in steps of its quantum and with noise; a program
@@ -131,8 +131,8 @@ class Network:
 
 @dataclass
 class Served:
-    """What ran: the works as the engine tells of them, the joules that each truly took, and the
-    exit that answered each request."""
+    """What ran: the works as the engine reports them, the joules that each truly took, and the exit
+    that answered each request."""
 
     works: list[Work] = field(default_factory=list)
     joules: list[float] = field(default_factory=list)

@@ -1,22 +1,22 @@
 """``python -m benchmarks.reality``: the simulator beside what it simulates.
 
-The same requests, three apps with other bounds each (``simulate.apps``), are played by an engine in
+The same requests, three apps with other bounds each (``standard_apps``), are played by an engine in
 this process, by a daemon over HTTP, and by the simulator with the profile that both have, which is
 measured before each round. Loads are of what the device runs a second to the deepest exit, one at a
 time. They and the apps' bounds are by the segments alone, without the host's time. The device takes
 one thread (``device.threads``), so that the client has a core of its own.
 
-Latencies are those of receipts. The simulator is told two things of the run beside it, which are
-measured and no fit: how fast the device was by and by (the daemon's ``delen_slowdown``), since this
-machine's speed changes from minute to minute; and the host's time for a request beside the engine's
-own (``front``: the client in this process, by the processor time of its thread; or HTTP, by that of
-the daemon, alone before the run, and in a crowd). "As profiled" is without the first.
+Latencies are those of receipts. The simulator gets two measurements of the run beside it, no fits:
+the speed of the device over time (the daemon's ``delen_slowdown``), since this machine's speed
+changes from minute to minute; and the host's time for a request beside the engine's own
+(``front``), idle and busy: that of the client's thread in this process, or that of HTTP in the
+daemon. "As profiled" is without the first.
 
 Each round takes ten traces and a quarter of a minute: ``--seeds 5 --seconds 20`` some 20 minutes.
 
-Nobody asks for joules. Without a sensor a daemon makes them of processor time, which differs by a
-fifth from one request to the next; whether a cap a little above an exit's energy is kept is then a
-matter of luck on both sides.
+No request has an energy cap. Without a sensor a daemon estimates joules from processor time, which
+differs by a fifth between requests; then it is luck on both sides whether a cap a little above an
+exit's energy is kept.
 
 With ``--minutes`` a daemon is given bursts for so long, and its memory is watched.
 """

@@ -1,13 +1,13 @@
 """Three models in less memory than they take: by segments, and as whole models.
 
-All play the same requests: a Poisson stream in which one model is asked for most, another one
-after every shift, each with a cap on latency. By segments it is the daemon's own Residency that
-decides; a request is answered from the deepest exit that is in memory, or comes into it, within its
-cap. A whole model is in memory or it is not; which one leaves is decided by the same Residency ("by
-worth"), or by last use (LRU). Sizes, calibration and answers are the shipped bundle's. A segment
-takes 1 ms to run; to load, 10 ms and what a card with 50 MB/s takes. One segment, or one whole
-model, is loaded at a time; runs do not queue. Effective accuracy counts what is refused, or too
-late, as wrong.
+All play the same requests: a Poisson stream in which one model is requested most, another one
+after every shift, each with a cap on latency. By segments the daemon's own Residency decides; a
+request is answered from the deepest exit that is in memory, or is loaded, within its cap. A whole
+model is in memory or it is not; either the same Residency evicts by the value of the models ("by
+worth"), or the least recently used one leaves (LRU). Sizes, calibration and answers are the shipped
+bundle's. A segment takes 1 ms to run; to load, 10 ms and the time of a card with 50 MB/s. One
+segment, or one whole model, is loaded at a time; runs do not queue. Effective accuracy counts
+requests that are refused or too late as wrong.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.common import Figure, report
-from benchmarks.dispatch_cells import DEFAULT, HERE, Cell, apps_of, model_of
+from benchmarks.dispatch_cells import DEFAULT, HERE, Cell, apps_of, full_seconds, model_of
 from delen.profile.profile import HostCosts
 from delen.simulate.apps import draw
 from delen.simulate.model import SimulatedModel
@@ -37,8 +37,7 @@ def write_trace(
     file: Path, load: float, model: SimulatedModel, seed: int, requests: int = REQUESTS
 ) -> None:
     """As many ``requests`` of three tenants as are expected at ``load``, for ``play``."""
-    full = model.costs().typical(0, model.calibration.exits - 1, 1)
-    duration = requests * full / load
+    duration = requests * full_seconds(model) / load
     draw(apps_of(Cell(HERE, "poisson", 3, load), model, duration), duration, seed).write(file)
 
 

@@ -1,5 +1,9 @@
-"""Makes bundles of multi-exit networks: trains, calibrates, exports. Serving imports none of it.
+"""Makes bundles of multi-exit networks. Serving imports none of it.
 
-``bundles/`` holds the bundles that ship with delen. Everything else here needs the ``train``
-extra, except this module, ``command`` and ``recipe``.
+Read ``network`` first (what a multi-exit network is), then ``build``: the steps of ``delen build``
+in order, each from its own package. ``data`` reads samples, ``zoo`` and ``attach`` make networks,
+``train`` trains them, ``calibrate`` and ``export`` make the bundle, ``report`` describes it.
+
+``bundles/`` holds the bundles that ship with delen. All modules but this one, ``command``,
+``spec`` and ``progress`` need the ``train`` extra.
 """

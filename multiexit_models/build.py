@@ -1,196 +1,178 @@
-"""From a trained network and its data to a bundle."""
+"""Carries out one ``delen build``: data, network, training, bundle, report."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import asdict, replace
 
 import torch
 
-from delen.bundle.calibration import Calibration
-from delen.bundle.manifest import MANIFEST, Bundle, ExitSpec, FileEntry, Manifest, load_bundle
+from delen.bundle.manifest import Bundle
 from delen.errors import InvalidInput
-from multiexit_models.calibrate.calibrate import choose_criterion, fit_temperature, make_calibration
-from multiexit_models.calibrate.provenance import Evaluated, exit_provenance, software
-from multiexit_models.data.dataset import Dataset, Labelled
-from multiexit_models.export.export import (
-    OPSET,
-    Exported,
-    chain_logits,
-    check_chain,
-    export_network,
-    finish,
-)
-from multiexit_models.export.folder import whole_folder
-from multiexit_models.network import MultiExitNetwork, cumulative_macs
-from multiexit_models.report import LEVEL, write_report
-from multiexit_models.train.weights import digest
-from policies.plan.thresholds import highest_floor, samples_needed
+from multiexit_models.attach.backbone import own_network
+from multiexit_models.attach.heads import image_head, pooled_head
+from multiexit_models.data.dataset import Dataset
+from multiexit_models.data.reading import Reading
+from multiexit_models.data.source import check_options, find_kind, input_kind, read_data
+from multiexit_models.export.bundle import write_bundle
+from multiexit_models.export.folder import check_target
+from multiexit_models.network import IMAGENET_MEAN, IMAGENET_STD, MultiExitNetwork
+from multiexit_models.progress import Bar
+from multiexit_models.spec import QUICK_EPOCHS, BuildSpec
+from multiexit_models.train.recipe import Recipe
+from multiexit_models.train.training import train
+from multiexit_models.train.weights import WeightsOrigin, digest, load_weights, save_weights
+from multiexit_models.zoo.entry import ZooEntry
+from multiexit_models.zoo.registry import ZOO, zoo_entry
 
-CALIBRATION = "calibration.npz"
-CHECKED_INPUTS = 256
-QUANTISED_WITH = 500
-
-
-class Progress(Protocol):
-    """Is told how far a build is."""
-
-    def stage(self, name: str) -> None:
-        """``name`` begins."""
-
-    def step(self, done: int, total: int, loss: float) -> None:
-        """Training has done so many of its steps."""
+DEFAULT_NETWORKS = {"image": "residual-small", "audio": "audio-commands", "text": "text-bytes"}
+SHIPPED_NETWORKS = {"cifar10": "residual-cifar", "fsdd": "audio-digits"}
+"""The networks of the shipped bundles, by the kind of their data."""
 
 
-class Silent:
-    """Progress that nobody watches."""
-
-    def stage(self, name: str) -> None: ...
-
-    def step(self, done: int, total: int, loss: float) -> None: ...
-
-
-@dataclass(frozen=True)
-class Target:
-    """What the bundle is to be called and what it is to be made for."""
-
-    name: str
-    version: str
-    description: str
-    max_batch: int = 32
-    runtime: str = "onnx"
-    precision: str = "fp32"
-
-
-def build_bundle(
-    network: MultiExitNetwork,
-    data: Dataset,
-    target: Target,
-    folder: Path,
-    *,
-    training: Mapping[str, Any] | None = None,
-    floor: float | None = None,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> Bundle:
-    """Calibrate and export ``network``, write the bundle ``folder`` and load it.
-
-    The criterion and the temperatures are fitted to the validation part; the table is of the
-    calibration part, and both come from the exported graphs themselves, in the precision that is
-    served. The chain's logits must be torch's (not for int8, whose accuracy is what the table
-    says). ``training`` is recorded as provenance; it must be JSON. Raises InvalidInput when
-    ``folder`` may not be written or ``floor`` cannot be guaranteed, BundleError when the export
-    does not compute what the network does. A failed build leaves ``folder`` as it was.
-    """
-    watcher = progress or Silent()
-    network.eval()
-    sample = data.validation.inputs[:1]
-    macs = cumulative_macs(network, torch.from_numpy(sample))
-    with whole_folder(folder, overwrite) as unfinished:
-        watcher.stage("exporting")
-        exported = export_network(
-            network,
-            sample,
-            name=f"{target.name}-{target.version}",
-            max_batch=target.max_batch,
-            runtime=target.runtime,
-            precision=target.precision,
-            calibration_inputs=data.training.spread(QUANTISED_WITH).inputs,
-        )
-        watcher.stage("calibrating")
-        validated, labels = chain_logits(exported, data.validation.inputs), data.validation.labels
-        temperatures = [fit_temperature(logits, labels) for logits in validated]
-        choice = choose_criterion(validated, labels, temperatures, macs)
-        calibrated, tested = _evaluate(exported, data.calibration), _evaluate(exported, data.test)
-        table = make_calibration(calibrated.logits, calibrated.labels, temperatures, choice.name)
-        if floor is not None:
-            _check_floor(table, floor)
-        watcher.stage("checking")
-        graphs = finish(exported, choice.name, temperatures)
-        checked = data.test.spread(CHECKED_INPUTS).inputs
-        differences = check_chain(network, graphs, exported, choice.name, temperatures, checked)
-        exits = tuple(
-            ExitSpec(name, shape, cost, temperature, accuracy)
-            for name, shape, cost, temperature, accuracy in zip(
-                graphs,
-                [*exported.features, None],
-                macs,
-                temperatures,
-                tested.accuracy(),
-                strict=True,
-            )
-        )
-        files = {**graphs, CALIBRATION: table.to_npz()}
-        provenance = {
-            **(training or {}),
-            "data": _describe_data(data),
-            "weights_sha256": digest(network),
-            "exits": exit_provenance(network, sample, calibrated, tested, temperatures),
-            "criteria": {name: asdict(score) for name, score in choice.scores.items()},
-            "export": {
-                "opset": OPSET if target.runtime == "onnx" else None,
-                "checked_inputs": len(checked),
-                "max_logit_difference": differences,
-            },
-            "software": software(),
-        }
-        manifest = Manifest(
-            name=target.name,
-            version=target.version,
-            description=target.description,
-            runtime=target.runtime,
-            precision=target.precision,
-            criterion=choice.name,
-            input=data.input,
-            classes=len(data.classes),
-            labels=data.classes,
-            max_batch=target.max_batch,
-            exits=exits,
-            calibration=CALIBRATION,
-            files={name: _entry(contents) for name, contents in files.items()},
-            provenance=provenance,
-        )
-        for name, contents in files.items():
-            (unfinished / name).write_bytes(contents)
-        (unfinished / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-        write_report(load_bundle(unfinished))
-    return load_bundle(folder)
-
-
-def _evaluate(exported: Exported, data: Labelled) -> Evaluated:
-    return Evaluated(chain_logits(exported, data.inputs), data.labels)
-
-
-def _entry(contents: bytes) -> FileEntry:
-    return FileEntry(hashlib.sha256(contents).hexdigest(), len(contents))
-
-
-def _describe_data(data: Dataset) -> dict[str, Any]:
-    parts = {
-        part: len(getattr(data, part)) for part in ("training", "validation", "calibration", "test")
-    }
-    return {"name": data.name, **parts, "skipped": list(data.skipped)}
-
-
-def _check_floor(table: Calibration, floor: float) -> None:
-    """InvalidInput where no exit can be certified for ``floor`` on this table."""
-    best = max(highest_floor(table, exit, LEVEL) for exit in range(table.exits))
-    if floor <= best:
-        return
-    needed = samples_needed(floor, LEVEL)
-    accuracy = max(table.accuracy(exit) for exit in range(table.exits))
-    if table.samples < needed:
-        why = (
-            f"{table.samples} calibration samples are too few: even without an error it takes "
-            f"{needed}"
-        )
-    else:
-        why = f"the most accurate exit answers {accuracy:.2%} of {table.samples} samples rightly"
-    raise InvalidInput(
-        f"a floor of {floor:g} cannot be guaranteed at level {LEVEL:g}: {why}; the highest that "
-        f"can is {best:g}",
-        "floor",
+def list_networks() -> str:
+    """The zoo, one network a line."""
+    width = max(map(len, ZOO))
+    return "\n".join(
+        f"{name:{width}}  {entry.kind:5}  {entry.exits} exits  {entry.description}"
+        for name, entry in ZOO.items()
     )
+
+
+def build(spec: BuildSpec, bar: Bar) -> Bundle:
+    """Make the bundle of ``spec``, and its report.
+
+    Raises InvalidInput for data, a network, weights or an output that cannot be used, BundleError
+    when the exported graphs fail their check, FloatingPointError when the training diverges.
+    """
+    check_target(spec.output, spec.overwrite)
+    if spec.save_weights is not None and not spec.save_weights.absolute().parent.is_dir():
+        raise InvalidInput(f"{spec.save_weights.parent} is not a folder", "save_weights")
+    if spec.threads is not None:
+        torch.set_num_threads(spec.threads)
+    kind = spec.kind or find_kind(spec.data)
+    check_options(kind, vars(spec))
+    entry = _entry(spec, kind)
+    spec.output.parent.mkdir(parents=True, exist_ok=True)
+    bar.stage("reading data")
+    data = read_data(spec.data, kind, _reading(spec, entry, bar))
+    for name in data.skipped:
+        bar.stage(f"left out, unreadable: {name}")
+    torch.manual_seed(spec.seed)
+    network = _network(spec, entry, data, bar)
+    origin = _trained(spec, entry, network, data, bar)
+    if spec.save_weights is not None:
+        save_weights(network, origin, spec.save_weights)
+    made_from = spec.backbone or entry.name
+    bundle = write_bundle(
+        network,
+        data,
+        spec,
+        spec.description or f"{made_from} trained on {data.name}",
+        {
+            "network": made_from,
+            "recipe": origin.recipe,
+            "trained_with_torch": origin.torch,
+            "seed": spec.seed,
+        },
+        bar.stage,
+    )
+    if spec.checkpoint is None and spec.weights is None:
+        spec.checkpoint_file.unlink(missing_ok=True)
+    return bundle
+
+
+def _entry(spec: BuildSpec, kind: str) -> ZooEntry:
+    default = SHIPPED_NETWORKS.get(kind) or DEFAULT_NETWORKS[input_kind(kind)]
+    entry = zoo_entry(spec.network or default)
+    if entry.kind != input_kind(kind):
+        raise InvalidInput(f"{entry.name} is for {entry.kind}; the data are {kind}", "network")
+    return entry
+
+
+def _reading(spec: BuildSpec, entry: ZooEntry, bar: Bar) -> Reading:
+    return Reading(
+        shape=entry.shape if spec.size is None else parse_size(spec.size, entry.shape),
+        seed=spec.seed,
+        sample_rate=spec.sample_rate or entry.sample_rate,
+        text_column=spec.text_column or "text",
+        label_column=spec.label_column or "label",
+        split_column=spec.split_column,
+        group_by=spec.group_by,
+        max_unreadable=0.01 if spec.max_unreadable is None else spec.max_unreadable,
+        cache=spec.cache,
+        on_file=bar.file,
+    )
+
+
+def parse_size(text: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    """``HEIGHTxWIDTH`` for images (``x1``: grey), else one number, as an input's shape."""
+    parts = text.lower().split("x")
+    is_image = len(default) == 3
+    wanted = (2, 3) if is_image else (1,)
+    if len(parts) not in wanted or not all(part.isdigit() and int(part) for part in parts):
+        right = "HEIGHTxWIDTH, such as 64x64" if is_image else "one whole number above 0"
+        raise InvalidInput(f"size {text!r} must be {right}", "size")
+    return (*map(int, parts), *default[len(parts) :])
+
+
+def _network(spec: BuildSpec, entry: ZooEntry, data: Dataset, bar: Bar) -> MultiExitNetwork:
+    if spec.backbone is None:
+        weights = "DEFAULT" if spec.pretrained else None
+        return entry.make(len(data.classes), data.input.shape, weights)
+    return own_network(
+        spec.backbone,
+        data.input,
+        len(data.classes),
+        at=spec.at,
+        exits=spec.exits,
+        mean=spec.mean or IMAGENET_MEAN,
+        std=spec.std or IMAGENET_STD,
+        head=image_head if spec.head == "convolutional" else pooled_head,
+        probe=data.validation if spec.place == "probe" else None,
+        on_places=lambda names: bar.stage(f"exits after {', '.join(names)}"),
+    )
+
+
+def _trained(
+    spec: BuildSpec, entry: ZooEntry, network: MultiExitNetwork, data: Dataset, bar: Bar
+) -> WeightsOrigin:
+    """Train ``network`` or load its weights; where they come from."""
+    if spec.weights is not None:
+        origin = load_weights(network, spec.weights)
+        _check_split(origin, spec.seed)
+        return origin
+    bar.stage("training")
+    recipe = _recipe(spec, entry)
+    train(
+        network,
+        data.training,
+        recipe,
+        input=data.input,
+        device=spec.device,
+        checkpoint=spec.checkpoint_file,
+        on_step=bar.step,
+    )
+    return WeightsOrigin(asdict(recipe), str(torch.__version__), digest(network))
+
+
+def _recipe(spec: BuildSpec, entry: ZooEntry) -> Recipe:
+    recipe = entry.recipe if spec.backbone is None else Recipe()
+    return replace(
+        recipe,
+        epochs=QUICK_EPOCHS if spec.quick else spec.epochs or recipe.epochs,
+        batch_size=spec.batch_size or recipe.batch_size,
+        mirror=recipe.mirror and not spec.no_mirror,
+        frozen_backbone=spec.frozen,
+        seed=spec.seed,
+    )
+
+
+def _check_split(origin: WeightsOrigin, seed: int) -> None:
+    """InvalidInput where another seed would calibrate on samples that the weights trained on."""
+    trained_with = (origin.recipe or {}).get("seed", seed)
+    if trained_with != seed:
+        raise InvalidInput(
+            f"the weights were trained with --seed {trained_with}, which chose their training "
+            f"part; --seed {seed} would calibrate on some of it",
+            "seed",
+        )

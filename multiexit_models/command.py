@@ -6,12 +6,14 @@ import argparse
 import importlib
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delen.errors import InvalidInput, MissingExtra
+from delen.errors import MissingExtra
 from multiexit_models.progress import Bar
-from multiexit_models.train.recipe import QUICK_EPOCHS
+from multiexit_models.spec import QUICK_EPOCHS, BuildSpec
 
 if TYPE_CHECKING:
     from delen.bundle.manifest import Bundle
@@ -21,13 +23,14 @@ NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "PIL", "matplotlib", "tq
 _PACKAGES = {"PIL": "pillow"}
 
 DESCRIPTION = f"""\
-Train a multi-exit network on labelled data, or put exits on your own; choose its criterion and
-temperatures, calibrate it on samples that nothing was fitted to, export one graph a segment, check
-the graphs against torch, and write the bundle and a report. Needs: pip install 'delen[{EXTRA}]'.
+Train a multi-exit network on labelled data, or put exits on your own. Then choose its criterion
+and temperatures, calibrate it on samples that nothing was fitted to, export one graph a segment,
+check the graphs against torch, and write the bundle and a report.
+Needs: pip install 'delen[{EXTRA}]'.
 
-Data: a folder with one folder of images (or .wav recordings) a class, perhaps under train/, val/,
+Data: a folder with one folder of images (or .wav recordings) a class, perhaps below train/, val/,
 calibration/ and test/; a CSV of texts and labels; CIFAR-10; or a dataset of torchvision.
-Killed, it goes on from its last checkpoint when it is started again.
+A build that was killed goes on from its last checkpoint when it is started again.
 
 examples:
   delen build --data photos --output bundles/photos
@@ -41,64 +44,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``delen build`` on ``parser``."""
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    _add_data(parser.add_argument_group("data"))
+    _add_data(parser.add_argument_group("data").add_argument)
     _add_network(parser.add_argument_group("network"))
     _add_training(parser.add_argument_group("training"))
-    _add_bundle(parser.add_argument_group("bundle"))
+    _add_bundle(parser.add_argument_group("bundle").add_argument)
+    defaults = {field.name: field.default for field in fields(BuildSpec)}
+    parser.set_defaults(**{name: value for name, value in defaults.items() if value is not MISSING})
 
 
-def _add_data(group: Any) -> None:
-    group.add_argument("--data", type=Path, required=True, metavar="PATH", help="where it is")
-    group.add_argument(
+def _add_data(add: Callable[..., Any]) -> None:
+    add("--data", type=Path, required=True, metavar="PATH", help="folder or file of the data")
+    add(
         "--kind",
         metavar="KIND",
         help="images, audio, texts, cifar10, fsdd or torchvision:NAME (default: by what is there)",
     )
-    group.add_argument(
+    add(
         "--size",
         metavar="SIZE",
-        help="of an input: HEIGHTxWIDTH of images, samples of audio, bytes of texts (default: the "
-        "network's)",
+        help="size of an input: HEIGHTxWIDTH of images, samples of audio, bytes of texts "
+        "(default: the network's)",
     )
-    group.add_argument(
-        "--sample-rate", type=_at_least_one, metavar="HZ", help="of audio (default: the network's)"
+    add(
+        "--sample-rate",
+        type=_at_least_one,
+        metavar="HZ",
+        help="sample rate of audio (default: the network's)",
     )
-    group.add_argument("--text-column", metavar="NAME", help="of a CSV")
-    group.add_argument("--label-column", metavar="NAME", help="of a CSV")
-    group.add_argument("--split-column", metavar="NAME", help="of a CSV, with each text's part")
-    group.add_argument(
+    add("--text-column", metavar="NAME", help="the CSV column of texts (default: text)")
+    add("--label-column", metavar="NAME", help="the CSV column of labels (default: label)")
+    add("--split-column", metavar="NAME", help="the CSV column with each text's part")
+    add(
         "--group-by",
         metavar="REGEX",
         help="files for whose names it finds the same text (a track, a speaker) stay in one part",
     )
-    group.add_argument(
-        "--cache", type=Path, metavar="DIR", help="keep decoded files here, for data beyond memory"
-    )
-    group.add_argument(
+    add("--cache", type=Path, metavar="DIR", help="keep decoded files here, for data beyond memory")
+    add(
         "--max-unreadable",
         type=_share,
         metavar="SHARE",
-        help="of the images that may be unreadable; they are named and left out (default: 0.01)",
+        help="share of the files that may be unreadable; they are named and left out "
+        "(default: 0.01)",
     )
 
 
-def _add_network(group: Any) -> None:
+def _add_network(group: argparse._ArgumentGroup) -> None:
     which = group.add_mutually_exclusive_group()
     which.add_argument(
-        "--network", metavar="NAME", help="of the zoo (default: a small one for the kind of data)",
-    )  # fmt: skip
+        "--network",
+        metavar="NAME",
+        help="a network of the zoo (default: a small one for the kind of data)",
+    )
     which.add_argument(
         "--backbone",
         metavar="PLACE",
-        help="your own: FILE.py:FUNCTION or MODULE:FUNCTION that gives a torch classifier",
+        help="your own: FILE.py:FUNCTION or MODULE:FUNCTION that returns a torch classifier",
     )
     group.add_argument("--list-networks", action=_ListNetworks, nargs=0, help="show the zoo")
     where = group.add_mutually_exclusive_group()
     where.add_argument(
-        "--at", metavar="LAYERS", help="of --backbone: exits after these layers, by commas"
+        "--at",
+        type=_names,
+        metavar="LAYERS",
+        help="exits of --backbone after these layers, with commas between",
     )
     where.add_argument(
-        "--exits", type=_at_least_one, metavar="N", help="of --backbone: so many exits"
+        "--exits", type=_at_least_one, metavar="N", help="number of exits of --backbone"
     )
     group.add_argument(
         "--place",
@@ -109,20 +121,26 @@ def _add_network(group: Any) -> None:
     group.add_argument(
         "--head",
         choices=("pooled", "convolutional"),
-        help="of the early exits of --backbone: a mean over all places (the default), or a "
-        "convolution before it, which sees more in shallow features and costs more",
+        help="early heads of --backbone: a mean over all places (the default), or a convolution "
+        "before it, which is more accurate on shallow features and costs more",
     )
     group.add_argument(
-        "--mean", type=_numbers, metavar="M,M,M",
-        help="by which images are normalised for --backbone (default: ImageNet's)",
-    )  # fmt: skip
-    group.add_argument("--std", type=_numbers, metavar="S,S,S", help="likewise")
+        "--mean",
+        type=_numbers,
+        metavar="M,M,M",
+        help="mean that normalises images for --backbone (default: ImageNet's)",
+    )
     group.add_argument(
-        "--pretrained", action="store_true", help="begin with the published weights of --network"
+        "--std", type=_numbers, metavar="S,S,S", help="standard deviation, in the same way"
+    )
+    group.add_argument(
+        "--pretrained",
+        action="store_true",
+        help="start with the published weights of --network",
     )
 
 
-def _add_training(group: Any) -> None:
+def _add_training(group: argparse._ArgumentGroup) -> None:
     how = group.add_mutually_exclusive_group()
     how.add_argument("--epochs", type=_at_least_one, metavar="N", help="passes over the data")
     how.add_argument(
@@ -131,67 +149,57 @@ def _add_training(group: Any) -> None:
         help=f"{QUICK_EPOCHS} epochs: a bundle to try things with, several points less accurate",
     )
     how.add_argument(
-        "--weights", type=Path, metavar="FILE", help="take these trained weights, train nothing"
+        "--weights", type=Path, metavar="FILE", help="use these trained weights, train nothing"
     )
-    group.add_argument("--batch-size", type=_at_least_one, metavar="N", help="of training")
-    group.add_argument(
+    add = group.add_argument
+    add("--batch-size", type=_at_least_one, metavar="N", help="samples of a training step")
+    add(
         "--frozen",
         action="store_true",
         help="train the heads alone and leave the backbone as it is",
     )
-    group.add_argument(
+    add(
         "--no-mirror",
         action="store_true",
-        help="images are never mirrored in training: for digits, text, signs",
+        help="never mirror images in training: for digits, text, signs",
     )
-    group.add_argument("--seed", type=int, default=0, help="of weights, splits and order")
-    group.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="to train on"
-    )
-    group.add_argument(
-        "--threads", type=_at_least_one, metavar="N", help="CPU threads (default: torch's choice)"
-    )
-    group.add_argument(
+    add("--seed", type=int, help="seed of weights, splits and order (default: 0)")
+    add("--device", choices=("auto", "cpu", "cuda"), help="device to train on (default: auto)")
+    add("--threads", type=_at_least_one, metavar="N", help="CPU threads (default: torch's choice)")
+    add(
         "--checkpoint",
         type=Path,
         metavar="FILE",
         help="kept while training, to go on from (default: OUTPUT.checkpoint, removed at the end)",
     )
-    group.add_argument(
-        "--save-weights", type=Path, metavar="FILE", help="keep the trained weights for --weights"
-    )
+    add("--save-weights", type=Path, metavar="FILE", help="keep the trained weights for --weights")
 
 
-def _add_bundle(group: Any) -> None:
-    group.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="the bundle's folder"
-    )
-    group.add_argument("--name", help="of the model (default: the folder's)")
-    group.add_argument("--model-version", default="1", metavar="VERSION", help="(default: 1)")
-    group.add_argument("--description", metavar="TEXT", help="one sentence on the model")
-    group.add_argument(
+def _add_bundle(add: Callable[..., Any]) -> None:
+    add("--output", type=Path, required=True, metavar="DIR", help="the bundle's folder")
+    add("--name", help="name of the model (default: the folder's)")
+    add("--model-version", metavar="VERSION", help="version of the model (default: 1)")
+    add("--description", metavar="TEXT", help="one sentence on the model")
+    add(
         "--precision",
-        default="fp32",
         choices=("fp32", "fp16", "int8"),
-        help="of weights; the bundle is calibrated in it (default: fp32)",
+        help="precision of weights; the bundle is calibrated in it (default: fp32)",
     )
-    group.add_argument(
+    add(
         "--runtime",
-        default="onnx",
         choices=("onnx", "torch"),
-        help="of the graphs; torch is for what does not export to ONNX (default: onnx)",
+        help="runtime of the graphs; torch is for networks that do not export to ONNX "
+        "(default: onnx)",
     )
-    group.add_argument(
-        "--max-batch", type=_at_least_one, default=32, metavar="N", help="(default: 32)"
-    )
-    group.add_argument(
+    add("--max-batch", type=_at_least_one, metavar="N", help="largest batch (default: 32)")
+    add(
         "--floor",
         type=_share,
         metavar="ACCURACY",
         help="refuse a bundle that cannot guarantee this min_accuracy at level 0.95",
     )
-    group.add_argument("--overwrite", action="store_true", help="replace the bundle in --output")
-    group.add_argument("--json", action="store_true", help="print the figures as JSON")
+    add("--overwrite", action="store_true", help="replace the bundle in --output")
+    add("--json", action="store_true", help="print the figures as JSON")
 
 
 class _ListNetworks(argparse.Action):
@@ -199,7 +207,7 @@ class _ListNetworks(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         _need_extra()
-        from multiexit_models.orders import list_networks
+        from multiexit_models.build import list_networks
 
         print(list_networks())
         parser.exit()
@@ -223,6 +231,10 @@ def _numbers(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
 _at_least_one.__name__ = "whole number above 0"
 _share.__name__ = "share from 0 to 1"
 _numbers.__name__ = "list of numbers"
@@ -231,17 +243,16 @@ _numbers.__name__ = "list of numbers"
 def run(args: argparse.Namespace) -> int:
     """Build as ``args`` say and print a table of the exits; the command's exit status.
 
-    Raises MissingExtra when torch or another part of the extra is not installed, InvalidInput
-    for data, a network, weights or an output that cannot be used, BundleError when the export
-    fails its check.
+    Raises MissingExtra when torch or another part of the extra is not installed, InvalidInput for
+    options that contradict, and all that ``build`` raises but for a training that diverges.
     """
     _need_extra()
-    from multiexit_models.orders import carry_out
+    from multiexit_models.build import build
 
-    _check_together(args)
+    spec = BuildSpec(**{field.name: getattr(args, field.name) for field in fields(BuildSpec)})
     try:
         with Bar() as bar:
-            bundle = carry_out(args, bar)
+            bundle = build(spec, bar)
     except FloatingPointError as error:
         print(f"delen: training failed: {error}; try another --seed", file=sys.stderr)
         return 1
@@ -256,35 +267,6 @@ def _need_extra() -> None:
         except ModuleNotFoundError as error:
             missing = error.name or module
             raise MissingExtra(_PACKAGES.get(missing, missing), EXTRA) from error
-
-
-def _check_together(args: argparse.Namespace) -> None:
-    """InvalidInput where one argument makes another do nothing."""
-    if args.backbone is None and (args.at or args.exits):
-        raise InvalidInput("--at and --exits are for --backbone; the zoo's exits are placed", "at")
-    if args.backbone is not None and not (args.at or args.exits):
-        raise InvalidInput("--backbone needs --at LAYERS or --exits N", "backbone")
-    if args.backbone is None and args.head is not None:
-        raise InvalidInput("--head is for --backbone; the zoo has its own", "head")
-    if args.place is not None and args.exits is None:
-        raise InvalidInput("--place is for --exits N", "place")
-    if args.backbone is not None and args.size is None:
-        raise InvalidInput("--backbone needs --size: what your network takes", "size")
-    if args.backbone is None and (args.mean or args.std):
-        raise InvalidInput("--mean and --std are for --backbone; the zoo has its own", "mean")
-    if args.batch_size == 1:
-        raise InvalidInput(
-            "--batch-size must be 2 or more: batch norms need a spread", "batch_size"
-        )
-    if args.runtime == "torch" and args.precision != "fp32":
-        raise InvalidInput(f"--runtime torch takes fp32, not {args.precision}", "precision")
-    if args.backbone is not None and args.pretrained:
-        raise InvalidInput("--pretrained is for --network; --backbone brings its own", "pretrained")
-    trains = args.frozen or args.batch_size or args.checkpoint or args.no_mirror or args.pretrained
-    if args.weights is not None and trains:
-        raise InvalidInput(
-            "--weights trains nothing, so the training's options do nothing", "weights"
-        )
 
 
 def _print(bundle: Bundle, as_json: bool) -> None:

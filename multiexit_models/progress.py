@@ -1,4 +1,4 @@
-"""How far a build is, on standard error."""
+"""The progress of a build, on standard error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Bar:
-    """Names each stage, and shows a bar with the time left for those that count steps."""
+    """Names each stage, with a bar and the time left for stages that count steps."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -29,7 +29,7 @@ class Bar:
         print(f"{name} ...", file=sys.stderr, flush=True)
 
     def step(self, done: int, total: int, loss: float) -> None:
-        """Training has done ``done`` of ``total`` steps, the first of them perhaps long ago."""
+        """Training has done ``done`` of ``total`` steps, perhaps some of them before a restart."""
         self._show(done, total, "step", initial=done - 1)
         self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
 

@@ -1,4 +1,4 @@
-"""What a bundle is worth, for its maker to read: a page of Markdown and one figure."""
+"""The report of a bundle, for the engineer who made it: a page of Markdown and one figure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from delen.bundle.calibration import THRESHOLDS
 from delen.bundle.manifest import Bundle
 from policies.plan.thresholds import certified_threshold, highest_floor
 
@@ -26,8 +25,8 @@ _BINS = 10
 def write_report(bundle: Bundle) -> None:
     """Write ``report.md`` and ``report.png`` into the bundle's folder.
 
-    All figures come from the bundle's own calibration table and manifest, so that a report can be
-    made of any bundle again. The figure needs matplotlib; ModuleNotFoundError without it.
+    All figures come from the bundle's own calibration table and manifest. The figure needs
+    matplotlib; ModuleNotFoundError without it.
     """
     (bundle.path / REPORT).write_text(report_text(bundle), encoding="utf-8")
     draw_report(bundle, bundle.path / FIGURE)
@@ -96,11 +95,10 @@ def exit_table(bundle: Bundle) -> str:
 def threshold_table(bundle: Bundle) -> str:
     """At some thresholds: accuracy, mean cost and the share that leaves at each exit."""
     table, last = bundle.calibration, len(bundle.exits) - 1
-    shares = cost_shares(bundle)
     rows = []
     for threshold in _SHOWN_THRESHOLDS:
         leaving = table.exit_shares(threshold, last)
-        cost = float(np.dot(leaving, shares))
+        cost = float(np.dot(leaving, cost_shares(bundle)))
         accuracy = float(table.right_answers(threshold, last).mean())
         rows.append([f"{threshold:g}", f"{accuracy:.2%}", f"{cost:.1%}"])
         rows[-1] += [f"{share:.1%}" for share in leaving]
@@ -165,8 +163,11 @@ def draw_report(bundle: Bundle, file: Path) -> None:
 def _draw_accuracy(axes: Axes, bundle: Bundle) -> None:
     table, last = bundle.calibration, len(bundle.exits) - 1
     shares = 100 * np.array(cost_shares(bundle))
-    costs = [float(np.dot(table.exit_shares(float(t), last), shares)) for t in THRESHOLDS]
-    axes.plot(costs, 100 * table.curve(last).accuracy, label="leaving when confident")
+    axes.plot(
+        table.share_curve(last) @ shares,
+        100 * table.curve(last).accuracy,
+        label="leaving when confident",
+    )
     exits = [100 * table.accuracy(exit) for exit in range(last + 1)]
     axes.plot(shares, exits, "o--", label="all to one exit")
     for exit, (x, y) in enumerate(zip(shares, exits, strict=True)):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from delen.bundle.calibration import Calibration
 from delen.bundle.confidence import confidences
 from delen.bundle.manifest import ExitSpec, FileEntry, ImagePreprocessing, InputSpec, Manifest
+from delen.core.failures import failure_counts
 from delen.profile.cost_model import CostModel
 from delen.profile.profile import Device, HostCosts, Metering, Profile, Quantiles, SegmentCost
 
@@ -40,6 +41,13 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the public data are not at {folder}; DELEN_TEST_DATA names their folder")
     return folder
+
+
+@pytest.fixture
+def failed() -> Callable[[str], int]:
+    """How many failures a place counted since the test began."""
+    before = failure_counts()
+    return lambda where: failure_counts()[where] - before.get(where, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,6 @@ class EnergyCollector(Collector):
     def __init__(self, service: EnergyService) -> None:
         self._service = service
 
-    def describe(self) -> list[Metric]:
-        """Nothing: what there is to report is found out at each collection."""
-        return []
-
     def collect(self) -> Iterator[Metric]:
         status, totals = self._service.describe(), self._service.totals()
         tenants = self._service.tenants()  # after the totals, whose tenants it then has
@@ -103,7 +99,7 @@ def _control(status: PowerStatus) -> Iterator[Metric]:
         "delen_energy_price", "Accuracy per joule; +Inf for the least energy", value=status.price
     )
     price = GaugeMetricFamily(
-        "delen_constraint_price", "Accuracy per joule that it asks for", labels=["constraint"]
+        "delen_constraint_price", "Accuracy per joule that it demands", labels=["constraint"]
     )
     headroom = GaugeMetricFamily(
         "delen_constraint_headroom", "What is left of its limit", labels=["constraint", "unit"]
@@ -122,7 +118,7 @@ def _budgets(tenants: Mapping[str, TenantStatus]) -> Iterator[Metric]:
     )
     price = GaugeMetricFamily(
         "delen_budget_price",
-        "Accuracy per joule asked of a tenant with a budget",
+        "Accuracy per joule for a tenant with a budget",
         labels=["tenant"],
     )
     for name, tenant in tenants.items():

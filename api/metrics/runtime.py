@@ -16,10 +16,6 @@ class RuntimeCollector(Collector):
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
-    def describe(self) -> list[Metric]:
-        """Nothing: what there is to report is found out at each collection."""
-        return []
-
     def collect(self) -> Iterator[Metric]:
         lanes, busy = self._runtime.lanes()
         yield GaugeMetricFamily("delen_lanes", "Batches that may run at once", value=lanes)

@@ -31,10 +31,6 @@ class TenantCollector(Collector):
     def __init__(self, service: EnergyService) -> None:
         self._service = service
 
-    def describe(self) -> list[Metric]:
-        """Nothing: what there is to report is found out at each collection."""
-        return []
-
     def collect(self) -> Iterator[Metric]:
         tenants = self._service.tenants()
         for name, text, label, count in (

@@ -1,1 +1,5 @@
-"""The folder that is served: manifest, calibration, and how files become samples."""
+"""The folder that is served.
+
+Read ``manifest`` first (the folder and its manifest), then ``calibration`` (each exit on held-out
+data) and ``confidence`` (what its numbers are). ``images`` and ``samples`` turn files into samples.
+"""

@@ -1,4 +1,4 @@
-"""What held-out data say of each exit: confidences, correctness and all that follows from them."""
+"""The calibration table: each exit's confidences and correctness on held-out data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from delen.core.plan import Case
 from delen.errors import BundleError
 
 LEAST_CASES = 20
-"""Fewer images than this in one case say nothing: the expected accuracy is unknown."""
+"""With fewer samples than this in one case, its expected accuracy is unknown."""
 
 THRESHOLDS: NDArray[np.float64] = np.round(np.linspace(1.0, 0.0, 201), 3)
 """The grid of confidence thresholds, safest first."""
@@ -26,7 +26,7 @@ THRESHOLDS: NDArray[np.float64] = np.round(np.linspace(1.0, 0.0, 201), 3)
 class ThresholdCurve:
     """Right answers among ``samples`` at each threshold of the grid: int64 ``[thresholds]``.
 
-    What is right depends on the curve: the label's class, or the deepest exit's.
+    An answer is right that equals the label, or on another curve the deepest exit's answer.
     """
 
     samples: int
@@ -38,7 +38,7 @@ class ThresholdCurve:
 
 
 class Calibration:
-    """The table sample x exit from samples that were neither trained on nor tested on.
+    """The table sample x exit of samples that were used neither for training nor for test.
 
     All are ``[samples, exits]``. ``confidence``: float32, of the bundle's criterion after
     temperature scaling. ``correct``: bool, whether the exit's answer is the label.
@@ -123,7 +123,7 @@ class Calibration:
         return self._curve(deepest)
 
     def agreement(self, deepest: int) -> ThresholdCurve:
-        """As ``curve``, where an answer is right that is the one of exit ``deepest``."""
+        """As ``curve``, where an answer is right that equals that of exit ``deepest``."""
         return self._agreement(deepest)
 
     def _make_curve(self, deepest: int) -> ThresholdCurve:
@@ -193,11 +193,11 @@ class Calibration:
         except (
             KeyError, ValueError, TypeError, EOFError, OSError, BadZipFile, ZlibError
         ) as error:  # fmt: skip
-            raise BundleError(f"{name} is no calibration table: {error}") from error
+            raise BundleError(f"{name} is not a calibration table: {error}") from error
 
 
 def _check_answers(correct: NDArray[np.bool_], predictions: NDArray[np.int32]) -> None:
-    """ValueError where no label could make these predictions right and wrong in this way."""
+    """ValueError where ``correct`` contradicts ``predictions`` whatever the labels."""
     if (predictions < 0).any():
         raise ValueError("every prediction must be a class from 0 on")
     exits = correct.shape[1]

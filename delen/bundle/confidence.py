@@ -1,4 +1,4 @@
-"""What a classifier's output says of how sure it is: one number from 0 to 1 an answer.
+"""How sure a classifier is of an answer: one number from 0 to 1.
 
 Each criterion is a family of thresholds: a job stops where its number reaches the threshold.
 The first three are computed from one exit's probabilities, inside the exported graph:
@@ -9,7 +9,7 @@ The first three are computed from one exit's probabilities, inside the exported 
 - ``entropy``: 1 - H / log(classes), 1 where one class has all probability;
 - ``patience``: how many earlier exits in a row gave this exit's answer, as a share of all earlier
   exits there can be (Zhou et al., "BERT loses patience", NeurIPS 2020). It needs the answers of
-  the exits before, so whoever runs the network counts.
+  the exits before, so the code that runs the network counts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Probabilities = NDArray[np.floating[Any]]
 def confidences(criterion: str, probabilities: Probabilities) -> NDArray[np.float32]:
     """The confidences ``[exits, n]`` of ``probabilities`` ``[exits, n, classes]``.
 
-    Raises ValueError, with the list of criteria, for a name that is none.
+    Raises ValueError, with the list of criteria, for another name.
     """
     if criterion == MAX_PROBABILITY:
         values = probabilities.max(axis=2)
@@ -44,7 +44,7 @@ def confidences(criterion: str, probabilities: Probabilities) -> NDArray[np.floa
     elif criterion == PATIENCE:
         values = _patience(probabilities.argmax(axis=2))
     else:
-        raise ValueError(f"the criterion {criterion!r} is none of {', '.join(CRITERIA)}")
+        raise ValueError(f"the criterion must be one of {', '.join(CRITERIA)}, not {criterion!r}")
     bounded: NDArray[np.float32] = np.clip(values, 0, 1).astype(np.float32)
     return bounded
 

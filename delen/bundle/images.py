@@ -1,4 +1,4 @@
-"""The one way in which an image is fitted to a model, at training and at serving alike."""
+"""How an image is fitted to a model, the same at training and at serving."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def fit_image(
 
     ``mode`` is RGB (3 channels) or L (1); ``size`` is ``(width, height)`` in pixels; ``resize``
     is bilinear, bicubic or nearest. A JPEG much larger than ``size`` is decoded at a fraction of
-    its size; of grey of 16 bits the upper eight are kept. Raises what Pillow raises for an image
-    that does not decode: OSError, SyntaxError or ValueError.
+    its size; 16-bit grey keeps its upper eight bits. Raises Pillow's errors for an image that does
+    not decode: OSError, SyntaxError or ValueError.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""A bundle: the folder that holds all that serving one network needs, verified when loaded."""
+"""A bundle: the folder with all that serving one network needs, verified when loaded."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TextPreprocessing:
 class InputSpec:
     """One sample: ``dtype`` (a numpy name) and ``shape`` without the batch.
 
-    At most one of the three ways in which an app's file becomes a sample is given. With
+    At most one of ``image``, ``audio`` and ``text`` says how an app's file becomes a sample. With
     ``image``, the input is uint8 ``(height, width, channels)``; with ``audio``, int16
     ``(samples,)``; with ``text``, uint8 ``(bytes,)``.
     """
@@ -98,10 +98,10 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a bundle says of itself.
+    """The contents of ``manifest.json``.
 
-    ``runtime`` is what runs its graphs, ``precision`` that of their weights, from which its
-    calibration was measured too. ``criterion`` is the family of its confidences and thresholds.
+    ``runtime`` runs its graphs, ``precision`` is that of their weights, in which the calibration
+    was measured too. ``criterion`` is the kind of its confidences and thresholds.
     """
 
     name: str
@@ -206,7 +206,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
         raw = file.read_bytes()
         document = json.loads(raw)
     except FileNotFoundError:
-        raise BundleError(f"{folder} is no bundle: it has no {MANIFEST}") from None
+        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{file} cannot be read as JSON: {error}") from error
     return _parse_manifest(document, file), hashlib.sha256(raw).hexdigest()
@@ -231,7 +231,7 @@ def _parse_manifest(document: object, file: Path) -> Manifest:
 
     root = Fields(document, "the manifest", fail)
     if (found := root.text("format", default="none")) != FORMAT:
-        raise fail(f"format is {found!r}, not {FORMAT!r}: this is no delen bundle")
+        raise fail(f"format is {found!r}, not {FORMAT!r}: this is not a delen bundle")
     schema = root.integer("schema")
     if schema > SCHEMA:
         raise fail(
@@ -340,7 +340,7 @@ def _parse_file(fields: Fields, fail: Any) -> FileEntry:
 
 
 def _check_whole(manifest: Manifest, fail: Any) -> None:
-    """What no single field can say: that the parts of the manifest fit each other."""
+    """Whether the parts of the manifest fit each other."""
     if not FILE_NAME.fullmatch(manifest.name):
         raise fail(f"name {manifest.name!r} must be letters, digits, '.', '_' and '-'")
     if not manifest.exits:

@@ -1,4 +1,4 @@
-"""The one way in which a text or a recording becomes a sample, at training and at serving alike."""
+"""How a text or a recording becomes a sample, the same at training and at serving."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def pcm_to_samples(frames: NDArray[np.int16], samples: int) -> NDArray[np.int16]
 def read_wav(raw: bytes) -> tuple[NDArray[np.int16], int]:
     """A WAV file's recording, int16 ``[n]``, and its sample rate in Hz.
 
-    8- and 16-bit PCM is read; two channels are averaged. Raises ValueError that says why ``raw``
-    is none of that.
+    It is 8- or 16-bit PCM; two channels are averaged. Raises ValueError with the reason why ``raw``
+    cannot be read.
     """
     _refuse_many_chunks(raw)
     try:
@@ -47,7 +47,7 @@ def read_wav(raw: bytes) -> tuple[NDArray[np.int16], int]:
             contents = file.readframes(parameters.nframes)
     except (wave.Error, EOFError, RuntimeError) as error:
         reason = str(error) or "it is cut off"
-        raise ValueError(f"it is no WAV file of PCM samples: {reason}") from None
+        raise ValueError(f"it is not a WAV file of PCM samples: {reason}") from None
     channels, width, rate = parameters.nchannels, parameters.sampwidth, parameters.framerate
     if channels > 2 or width > 2:
         raise ValueError(
@@ -67,14 +67,14 @@ def read_wav(raw: bytes) -> tuple[NDArray[np.int16], int]:
 
 
 def _refuse_many_chunks(raw: bytes) -> None:
-    """ValueError for more chunks than recordings have: `wave` takes seconds for millions."""
+    """ValueError for more chunks than recordings have: `wave` needs seconds for millions."""
     position = 12
     for _ in range(_MOST_CHUNKS):
         if position + 8 > len(raw):
             return
         size = int.from_bytes(raw[position + 4 : position + 8], "little")
         position += 8 + size + size % 2
-    raise ValueError(f"it is no WAV file of PCM samples: it has more than {_MOST_CHUNKS} chunks")
+    raise ValueError(f"it is not a WAV file of PCM samples: it has more than {_MOST_CHUNKS} chunks")
 
 
 def _mono(contents: bytes, channels: int, width: int) -> NDArray[np.int16]:

@@ -172,3 +172,13 @@ class DispatchPolicy(Protocol):
     def ran(self, now: float, ran: Ran) -> None: ...
 
     def ended(self, now: float, task: Task) -> None: ...
+
+
+class NoFeedback:
+    """The methods of a DispatchPolicy that ignores what ran and what ended."""
+
+    def ran(self, now: float, ran: Ran) -> None:
+        """Nothing to learn."""
+
+    def ended(self, now: float, task: Task) -> None:
+        """Nothing to forget."""

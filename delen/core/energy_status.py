@@ -22,7 +22,7 @@ SourceHealth = Literal["ok", "degraded", "none"]
 
 SHORTEST_HISTORY = 1.0
 LONGEST_HISTORY = 3600.0
-"""Seconds for which the windows can be asked for, and are kept."""
+"""Seconds for which windows are kept and can be read."""
 
 
 class Unchanged(enum.Enum):
@@ -117,7 +117,7 @@ class ConstraintStatus:
 
     ``value`` is compared with ``limit``, both in ``unit`` (``W``, ``J``, ``s``, ``degC``);
     ``headroom`` is what is left between them. None is unknown or does not apply. ``price``
-    (accuracy per joule) is what the constraint asks for, infinite where it asks for the least
+    (accuracy per joule) is what the constraint demands, infinite where it demands the least
     energy; ``binding`` says whether it sets the price in force. ``explanation`` is a sentence.
     """
 
@@ -231,7 +231,7 @@ class TenantStatus:
 
     ``weight`` and ``priority`` are None where they are not set. ``missed`` are answers that broke a
     bound, by the bound. ``seconds`` of the device were used; ``share`` is its part of what all used
-    in the last minute, None where it asked for nothing. It ``is_behind`` while it has used more
+    in the last minute, None where it requested nothing. It ``is_behind`` while it has used more
     than its share."""
 
     budget: Budget | None

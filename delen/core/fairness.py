@@ -36,7 +36,7 @@ class Fairness:
 
 
 def fairness(uses: Iterable[Use]) -> float | None:
-    """Jain's index over what was used of the fair parts of all that asked for something."""
+    """Jain's index over what was used of the fair parts of all that requested something."""
     asked = [use for use in uses if use.served or use.turned_away]
     total, served = sum(use.used for use in asked), sum(use.served for use in asked)
     if not total > 0:

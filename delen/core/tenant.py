@@ -1,4 +1,4 @@
-"""What a tenant is to the others: its weight and its priority, as the operator set them."""
+"""A tenant's weight and priority, as the operator set them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def check_weight(value: object, field: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class TenantSettings:
-    """``weight`` is its part of the device against others', ``priority`` that of its requests
-    which name none, and the most urgent they may have. None: not set; it then counts 1, and its
-    requests have 5 at the most beside those of others. InvalidInput for what cannot be."""
+    """``weight`` is its part of the device against others'. ``priority`` is for its requests that
+    name none, and the most urgent they may have. None is not set: its weight is then 1, and beside
+    others its requests have priority 5 at the most. InvalidInput for values out of range."""
 
     weight: float | None = None
     priority: int | None = None

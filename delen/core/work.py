@@ -1,4 +1,4 @@
-"""Energy as the layers tell each other of it: what ran, what it is priced at, what it got."""
+"""Energy as the layers exchange it: what ran, and how a window's joules were split."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from math import inf
 from typing import NamedTuple
 
 from delen.core.energy_status import Battery, BatteryStatus, Budget, ConstraintStatus
+from delen.core.failures import FailureCounter
 from delen.core.plan import Plan
 from delen.core.result import Result
 from delen.core.work import Share, Work
@@ -70,7 +71,7 @@ class ControllerAdmission:
         self._controller = controller
         self._clock = clock
         self._events: deque[Event] = deque(maxlen=MOST_EVENTS)
-        self._failures = 0
+        self._failures = FailureCounter("energy_controller", log)
 
     def price(self, tenant: str = _ANYBODY) -> float:
         with self._lock:
@@ -104,10 +105,11 @@ class ControllerAdmission:
         try:
             with self._lock:
                 self._controller.spent(share.tenant, reserved, used or 0.0)
-        except Exception:  # a controller of someone else's must not end the engine's thread
-            self._failures += 1
-            if self._failures == 1:
-                log.exception("the energy controller failed; its figures are off from now on")
+        except (
+            Exception
+        ) as error:  # a controller of someone else's must not end the engine's thread
+            message = "the energy controller failed; its figures are off from now on"
+            self._failures.failed(error, message)
         self._events.append(Ended(share, result))
 
     def refused(self, tenant: str, code: str) -> None:

@@ -21,7 +21,7 @@ class Meter(NamedTuple):
 
 
 class Correction(NamedTuple):
-    """What a tenant's answer was said to take at first, and what it took in the end, in joules."""
+    """The joules of a tenant's answer as estimated at first, and as they are in the end."""
 
     tenant: str
     estimated: float
@@ -77,7 +77,7 @@ class Ledger:
         return None if own.waits else self._settle(result.request_id, own)
 
     def failed(self, request_id: str) -> None:
-        """A request ended without an answer; nobody will ask for its receipt."""
+        """A request ended without an answer, and so without a receipt."""
         self._unsettled.pop(request_id, None)
 
     def settle(self, split: Split) -> Iterator[Correction]:

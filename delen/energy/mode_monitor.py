@@ -1,4 +1,4 @@
-"""Looks now and then at the device itself: its power mode, its throttling, its temperature."""
+"""The state of the device itself: its power mode, its throttling, its temperature."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FEEL_EVERY = 3
 
 
 class ModeMonitor:
-    """What the device under ``root`` was like when it was last looked at."""
+    """The device under ``root`` as it was at the last look."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

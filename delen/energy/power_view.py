@@ -45,7 +45,7 @@ class PowerViewBuilder:
 
     def _mean(self, sampler: Sampler, latest: float | None) -> float | None:
         """Watts since the last call, which are added to the joules. Over a gap, and where there is
-        nothing new, they are those of the ``latest`` reading."""
+        nothing new, they are the ``latest`` reading."""
         began, ended = self._seen, sampler.covered()
         if ended is None or ended <= began:
             return latest

@@ -20,6 +20,7 @@ from delen.core.energy_status import (
     TenantStatus,
     WindowStatus,
 )
+from delen.core.failures import FailureCounter
 from delen.core.fairness import Fairness
 from delen.energy.admission import ControllerAdmission
 from delen.energy.mode_monitor import ModeMonitor
@@ -51,7 +52,7 @@ _CLOSING = 2.0
 @dataclass(frozen=True, slots=True)
 class EnergySettings:
     """``interval`` seconds between readings, ``window`` seconds that are shared out together,
-    ``receipts`` answers that can be asked for, ``watts_per_core`` of the processor model. ``mode``
+    ``receipts`` answers that can be read back, ``watts_per_core`` of the processor model. ``mode``
     is switched to at the start (empty: none), and only where ``switch_modes`` allows it."""
 
     interval: float = 0.05
@@ -101,7 +102,7 @@ class EnergyService:
         self._started = time.monotonic()
         self._power_view = PowerViewBuilder(self._sampler, self._started)
         self._look_at = self._save_at = self._started
-        self._failures = 0
+        self._failures = FailureCounter("energy_service", log)
         self._looking = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="delen-energy", daemon=True)
@@ -154,10 +155,8 @@ class EnergyService:
         while not self._stop.wait(_TICK):
             try:
                 self._tick(time.monotonic())
-            except Exception:
-                self._failures += 1
-                if self._failures == 1:
-                    log.exception("energy control failed; it goes on, and complains only once")
+            except Exception as error:
+                self._failures.failed(error, "a tick of energy control failed; the next goes on")
 
     def _tick(self, now: float) -> None:
         if now >= self._look_at:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from delen.core.energy_status import BoardEnergy, Settled, SourceHealth, WindowStatus
+from delen.core.failures import FailureCounter
 from delen.core.work import Split, Work
 from delen.energy.admission import Ended, Event, Refused
 from delen.energy.ledger import Correction, Ledger, Meter
@@ -64,7 +65,7 @@ class WindowAccounting:
         self._began = clock()
         self._rails: defaultdict[str, list[float]] = defaultdict(list)
         self._profiles: dict[str, Profile] = {}
-        self._failures = 0
+        self._failures = FailureCounter("attribution", log)
         self._published = 0
         meter = None
         if sampler is not None and self._is_measured:
@@ -182,7 +183,10 @@ class WindowAccounting:
         measured = samples if self._is_measured else None
         try:
             split = self.attributor.close(began, ended, measured)
-        except Exception:
+        except Exception as error:
+            self._failures.failed(
+                error, "a window's energy stays estimated: it cannot be attributed"
+            )
             return self._write_off()
         self._latest = split
         watts = None if samples is None else samples.energy(began, ended) / (ended - began)
@@ -220,9 +224,6 @@ class WindowAccounting:
 
     def _write_off(self) -> list[Correction]:
         """Start the attribution anew after it failed; what was open stays as it was estimated."""
-        self._failures += 1
-        if self._failures == 1:
-            log.exception("a window could not be shared out; its requests stay estimated")
         self.attributor, self._published = Attributor(), -1
         for profile in self._profiles.values():
             self.add_model(profile)
@@ -230,7 +231,7 @@ class WindowAccounting:
 
 
 def _samples(sampler: Sampler, began: float, ended: float) -> Samples | None:
-    """The samples of a window, and where there is no gap those of some seconds before it, which
-    may have waited for works that were still running."""
+    """The samples of a window, and of some seconds before it where there is no gap: these may have
+    waited for works that were still running."""
     longer = sampler.window(began - LONGEST_WORK, ended)
     return sampler.window(began, ended) if longer is None else longer

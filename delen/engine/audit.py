@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from dataclasses import dataclass
 
+from delen.core.failures import FailureCounter
 from delen.core.result import Reason
 from delen.core.work import Work
 from delen.engine.backends.base import Features
@@ -18,7 +19,7 @@ from delen.engine.runner import SegmentRunner
 log = logging.getLogger("delen.engine")
 
 MOST_AUDITS = 4
-"""Each waiting audit keeps its features, so few may wait; those beyond are left out."""
+"""So many audits may wait: each keeps its features in memory. Further ones are left out."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,22 +38,23 @@ class Audit:
 
 
 class Audits:
-    """The audits that wait for the device to have nothing else to do. Any thread may add one, as
-    long as one at a time takes them out."""
+    """The audits that wait until the device is idle. Any thread may add one; one thread at a time
+    may take one out."""
 
-    def __init__(self, segments: SegmentRunner, observer: Observer) -> None:
-        self._segments = segments
+    def __init__(self, runner: SegmentRunner, observer: Observer) -> None:
+        self._runner = runner
         self._observer = observer
         self._waiting: deque[Audit] = deque()
+        self._failures = FailureCounter("audit", log)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def consider(self, job: Job, reason: Reason, features: Features) -> None:
-        """Have ``job``, which ended with these features, audited if it is one to be.
+        """Queue an audit of ``job``, which ended with these features, if it is to be audited.
 
-        Where too many wait it is left out, and bursts reach shallow exits first: so what is
-        promised is promised of each exit apart.
+        If too many wait it is left out. Bursts reach shallow exits first, so the promise is one of
+        each exit apart.
         """
         model, terms = job.model, terms_of(job, reason)
         last = model.planner.promises.reference
@@ -76,27 +78,28 @@ class Audits:
         return self._waiting.popleft()
 
     def run(self, audit: Audit, lane: int) -> Work | None:
-        """Take ``audit`` through its next segment. None if that failed, or is not in memory: it is
-        not loaded for it."""
+        """Run the next segment of ``audit``. None if that failed, or if the segment is not in
+        memory: it is not loaded for an audit."""
         model, segment = audit.model, audit.segment
         lease = model.residency.lease_resident(segment)
         if lease is None:
             return None
         try:
-            run, work = self._segments.run_sample(model, segment, audit.features, lane)
+            run, work = self._runner.run_sample(model, segment, audit.features, lane)
             if segment == audit.last:
                 audit.agrees = int(run.logits[0].argmax()) == audit.index
             else:
                 audit.features, audit.segment = run.features[0], segment + 1
         except Exception:
             log.exception("segment %d of %s failed in an audit", segment, model.name)
+            self._failures.add(1)
             return None
         finally:
             lease.end()
         return work
 
     def go_on(self, audit: Audit) -> None:
-        """After a run: tell whether the exits agree, or have it go on before any other."""
+        """After a run: report whether the exits agree, or let it go on before any other audit."""
         if audit.agrees is None:
             self._waiting.appendleft(audit)
             return

@@ -1,4 +1,4 @@
-"""Where the engine asks what a joule costs now, and tells what was spent."""
+"""The engine's side of energy control: the price of a joule now, and what was spent."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from delen.core.work import Share, Work
 
 
 class Admitted(NamedTuple):
-    """The plan that a request may run, and the joules that were set aside for it."""
+    """The plan that a request may run, and the joules that are reserved for it."""
 
     plan: Plan
     reserved: float
 
 
 class EnergyAdmission(Protocol):
-    """Energy control as the engine sees it. Called by many threads; it has to be quick.
+    """Energy control as the engine sees it. Many threads call it; it has to be quick.
 
-    ``price`` is in accuracy per joule, for requests of ``tenant``. ``admit`` sets aside what
-    ``plan`` is expected to take, or what ``replan`` (which plans at another price) makes of it
-    where that is too much now; it raises BudgetExhausted or Overloaded where not even the least
-    is left. ``ran`` is told of every batch before its answers leave, ``ended`` of every admitted
-    request just before its answer, or its failure (``result`` None), is known to the caller;
-    ``used`` are its joules as far as they are known by then. ``refused`` is told of every request
-    that gets no answer but an error of that ``code``, admitted or not.
+    ``price`` is in accuracy per joule, for requests of ``tenant``. ``admit`` reserves the joules
+    that ``plan`` is expected to take. If these are too many now, it reserves those of a cheaper
+    plan by ``replan``, which plans at another price; if these are too many as well, it raises
+    BudgetExhausted or Overloaded. ``ran`` is called with every batch before its answers leave.
+    ``ended`` is called for every admitted request just before its answer, or its failure
+    (``result`` None), reaches the caller; ``used`` are its joules as far as they are known by
+    then. ``refused`` is called once for every request that gets an error of that ``code`` instead
+    of an answer, admitted or not.
     """
 
     def price(self, tenant: str) -> float: ...
@@ -39,7 +40,7 @@ class EnergyAdmission(Protocol):
 
 
 class UnlimitedEnergy:
-    """No energy control: every joule is free, and nobody counts."""
+    """No energy control: every joule is free, and none is counted."""
 
     def price(self, tenant: str) -> float:
         return 0.0
@@ -48,12 +49,12 @@ class UnlimitedEnergy:
         return Admitted(plan, 0.0)
 
     def ran(self, work: Work) -> None:
-        """Nothing is kept."""
+        """Nothing is recorded."""
 
     def ended(
         self, share: Share, reserved: float, used: float | None, result: Result | None
     ) -> None:
-        """Nothing was set aside."""
+        """Nothing was reserved."""
 
     def refused(self, tenant: str, code: str) -> None:
-        """Nobody counts."""
+        """Refusals are not counted."""

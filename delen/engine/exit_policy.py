@@ -1,10 +1,11 @@
-"""Asks the exit policy of a model, and the default where that fails."""
+"""Decides at exits by a model's exit policy, and by the default where that fails."""
 
 from __future__ import annotations
 
 import logging
 import threading
 
+from delen.core.failures import FailureCounter
 from delen.core.result import Reason
 from delen.engine.job import Job
 from delen.engine.observer import Observer
@@ -14,16 +15,17 @@ log = logging.getLogger("delen.engine")
 
 
 class ExitDecider:
-    """Says of jobs that reached an exit whether they stop there. Exit policies are asked by one
-    lane at a time, since they may keep state."""
+    """Decides whether a job stops at the exit that it reached. One lane at a time calls an exit
+    policy, since it may keep state."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self._reported: set[str] = set()
-        self._asking = threading.Lock()
+        self._failures = FailureCounter("exit_policy", log)
+        self._deciding = threading.Lock()
 
     def reason_to_stop(self, job: Job, batch: int, now: float) -> Reason | None:
-        """Why ``job``, which has just left a batch of so many, ends here; None if it goes on."""
+        """Why ``job``, which has just run in a ``batch`` of so many, ends here; None if it goes
+        on."""
         model = job.model
         view = model.views.at(
             job.exit,
@@ -34,12 +36,11 @@ class ExitDecider:
             job.energy,
             min(batch, model.figures.max_batch),
         )
-        with self._asking:
+        with self._deciding:
             decision, error = guarded_decision(model.policy, view)
         if error is not None:
-            if model.name not in self._reported:
-                self._reported.add(model.name)
-                message = "the exit policy of %s failed; the default decides"
-                log.error(message, model.name, exc_info=error)
+            self._failures.failed(
+                error, "the exit policy of %s failed; the default decides", model.name
+            )
             self._observer.policy_failed(model.name)
         return decision.reason

@@ -1,4 +1,4 @@
-"""Watches whether a model's answers still keep what its calibration promised."""
+"""Tests whether a model's answers still keep what its calibration promised."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger("delen.engine")
 @dataclass(frozen=True, slots=True)
 class MonitorSettings:
     """``delta``: the probability of a false alarm, for as long as the model is loaded.
-    ``window``: how many answers are remembered for labels. ``audit_fraction``: the share of
+    ``window``: how many answers are remembered for labels. ``audit_fraction``: the fraction of
     confident stops that is run on to the deepest exit; 0 for none."""
 
     delta: float = 0.05
@@ -59,7 +59,7 @@ class GuaranteeMonitor:
         self._remembered = 0
         self._stops = 0
         self._memory = threading.Lock()
-        self._judging = threading.Lock()
+        self._testing = threading.Lock()
 
     @property
     def holds(self) -> bool:
@@ -67,8 +67,8 @@ class GuaranteeMonitor:
         return self._holds
 
     def remember(self, request_id: str, index: int, terms: Terms | None) -> None:
-        """Keep the class ``index`` that was answered, for a label that may follow; ``terms`` are
-        None where nothing is promised of the answer."""
+        """Keep the class ``index`` of an answer for a label that may follow; ``terms`` are None
+        where nothing is promised of the answer."""
         with self._memory:
             self._remembered += 1
             self._answers[request_id] = _Answer(self._remembered, index, terms)
@@ -76,10 +76,10 @@ class GuaranteeMonitor:
                 self._answers.popitem(last=False)
 
     def label(self, labels: Mapping[str, int], promised: Callable[[Terms], float]) -> Feedback:
-        """Take the right classes of answers by request id. ``promised`` gives the error rate of
-        terms. They count in the order of the answers, whatever that of the labels is, so that
-        no order can make a run of errors."""
-        taken: list[tuple[int, bool, Terms | None]] = []
+        """Accept the right classes of answers by request id. ``promised`` gives the error rate of
+        terms. They count in the order of the answers, not of the labels, so that no order can
+        make a run of errors."""
+        accepted: list[tuple[int, bool, Terms | None]] = []
         repeated, unknown = 0, []
         for request_id, index in labels.items():
             with self._memory:
@@ -90,27 +90,27 @@ class GuaranteeMonitor:
                     repeated += 1
                 else:
                     answer.labelled = True
-                    taken.append((answer.number, answer.index != index, answer.terms))
-        for _, wrong, terms in sorted(taken, key=lambda item: item[0]):
+                    accepted.append((answer.number, answer.index != index, answer.terms))
+        for _, wrong, terms in sorted(accepted, key=lambda item: item[0]):
             if terms is not None:
                 self._add("labels", wrong, promised(terms))
-        wrong_answers = sum(wrong for _, wrong, _ in taken)
-        return Feedback(len(taken), wrong_answers, repeated, tuple(unknown), self.status())
+        wrong_answers = sum(wrong for _, wrong, _ in accepted)
+        return Feedback(len(accepted), wrong_answers, repeated, tuple(unknown), self.status())
 
     def wants_audit(self) -> bool:
-        """Whether the confident stop that happened now is one of those to be audited."""
+        """Whether the confident stop that happened now is to be audited."""
         with self._memory:
             before = int(self._stops * self._fraction)
             self._stops += 1
             return int(self._stops * self._fraction) > before
 
     def audited(self, agrees: bool, promised: float) -> None:
-        """Take in whether an early answer is the deepest exit's too. At most a share ``promised``
-        of them should not be."""
+        """Count whether the deepest exit agrees with an early answer. At most a fraction
+        ``promised`` of them should differ."""
         self._add("agreement", not agrees, promised)
 
     def _add(self, source: Source, wrong: bool, promised: float) -> None:
-        with self._judging:
+        with self._testing:
             test = self._tests[source]
             test.add(wrong, promised)
             broken = self._holds and not test.holds
@@ -118,9 +118,9 @@ class GuaranteeMonitor:
                 self._holds = False
         if broken:
             log.warning(
-                "the guarantee of %s no longer holds, by %s: %d of %d outcomes are wrong, where at "
-                "most %.2f %% were promised. Nothing is promised, and no early stop made, until "
-                "it is loaded anew; calibrate it on data as they are now",
+                "the guarantee of %s no longer holds, by %s: %d of %d outcomes are wrong; at most "
+                "%.2f %% were promised. Nothing is promised, and no request stops early, until the "
+                "model is loaded again; calibrate it on present data",
                 self._model,
                 source,
                 test.errors,
@@ -129,7 +129,7 @@ class GuaranteeMonitor:
             )
 
     def status(self) -> GuaranteeStatus:
-        with self._judging:
+        with self._testing:
             source: Source = max(
                 self._tests, key=lambda s: (self._tests[s].evidence, self._tests[s].samples > 0)
             )
@@ -154,13 +154,13 @@ def _read_class(label: object, manifest: Manifest) -> int:
     if isinstance(label, str):
         if manifest.labels is None:
             raise InvalidInput(
-                f"{label!r} is no class of {manifest.name}: its classes have no names, only "
+                f"{label!r} is not a class of {manifest.name}: its classes have no names, only "
                 f"indices from 0 to {manifest.classes - 1}",
                 "labels",
             )
         if label not in manifest.labels:
             raise InvalidInput(
-                f"{label!r} is no class of {manifest.name}; known: {', '.join(manifest.labels)}",
+                f"{label!r} is not a class of {manifest.name}; known: {', '.join(manifest.labels)}",
                 "labels",
             )
         if manifest.labels.count(label) > 1:
@@ -176,7 +176,7 @@ def _read_class(label: object, manifest: Manifest) -> int:
     index = int(label)
     if not 0 <= index < manifest.classes:
         raise InvalidInput(
-            f"{index} is no class of {manifest.name}; its indices are from 0 to "
+            f"{index} is not a class of {manifest.name}; its indices are from 0 to "
             f"{manifest.classes - 1}",
             "labels",
         )

@@ -34,9 +34,9 @@ _NPY_FIELDS = (
 
 
 def prepare_decoding(spec: InputSpec) -> None:
-    """Load what decodes images now: in the first request it would take 20 ms of its time.
+    """Load the image decoders now: this takes 20 ms, which the first request would pay.
 
-    Without Pillow images are refused when they come; all other inputs are taken.
+    Without Pillow images are refused when they come; all other inputs are accepted.
     """
     if spec.image is not None:
         with suppress(ModuleNotFoundError):
@@ -48,11 +48,11 @@ def prepare_decoding(spec: InputSpec) -> None:
 def decode_image(encoded: bytes, media_type: str, spec: InputSpec) -> NDArray[np.uint8]:
     """Decode and fit an image to the model: uint8 ``[height, width, channels]``.
 
-    Raises InvalidInput for what does not decode,
-    TooLarge for a decompression bomb, UnsupportedMediaType where the model takes no images.
+    Raises InvalidInput for what does not decode, TooLarge for a decompression bomb,
+    UnsupportedMediaType where the model does not accept images.
     """
     if spec.image is None:
-        raise _not_taken("images", spec)
+        raise _not_accepted("images", spec)
     try:
         from PIL import Image, UnidentifiedImageError
     except ModuleNotFoundError as error:
@@ -71,7 +71,7 @@ def decode_image(encoded: bytes, media_type: str, spec: InputSpec) -> NDArray[np
     except Image.DecompressionBombError:
         raise TooLarge(f"the image has more than {MAX_PIXELS} pixels", "input") from None
     except UnidentifiedImageError:
-        raise InvalidInput(f"the body is no {form} image", "input") from None
+        raise InvalidInput(f"the body is not a {form} image", "input") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise InvalidInput(f"the image does not decode: {error}", "input") from error
 
@@ -80,17 +80,17 @@ def decode_wav(raw: bytes, spec: InputSpec) -> NDArray[np.int16]:
     """Decode a WAV file and cut or pad it to the model's length: int16 ``[samples]``.
 
     Raises InvalidInput for what does not decode or has another sample rate than the model's,
-    UnsupportedMediaType where the model takes no recordings.
+    UnsupportedMediaType where the model does not accept recordings.
     """
     if spec.audio is None:
-        raise _not_taken("recordings", spec)
+        raise _not_accepted("recordings", spec)
     try:
         frames, rate = read_wav(raw)
     except ValueError as error:
         raise InvalidInput(f"the recording does not decode: {error}", "input") from error
     if rate != spec.audio.sample_rate:
         raise InvalidInput(
-            f"the recording has {rate} samples a second; this model takes "
+            f"the recording has {rate} samples a second; this model needs "
             f"{spec.audio.sample_rate}: convert it first",
             "input",
         )
@@ -100,24 +100,26 @@ def decode_wav(raw: bytes, spec: InputSpec) -> NDArray[np.int16]:
 def decode_text(text: str | bytes, spec: InputSpec) -> NDArray[np.uint8]:
     """The UTF-8 bytes of ``text``, cut or padded to the model's length: uint8 ``[bytes]``.
 
-    Raises InvalidInput for an empty text and what is no Unicode, UnsupportedMediaType where the
-    model takes no texts.
+    Raises InvalidInput for an empty text and what is not Unicode, UnsupportedMediaType where the
+    model does not accept texts.
     """
     if spec.text is None:
-        raise _not_taken("texts", spec)
+        raise _not_accepted("texts", spec)
     if not text:
         raise InvalidInput("the text is empty", "input")
     try:
         whole = text.decode("utf-8") if isinstance(text, bytes) else text
         return text_to_bytes(whole, spec.shape[0])
     except ValueError as error:
-        raise InvalidInput(f"the text is no UTF-8: {error}", "input") from error
+        raise InvalidInput(f"the text is not UTF-8: {error}", "input") from error
 
 
-def _not_taken(what: str, spec: InputSpec) -> UnsupportedMediaType:
+def _not_accepted(what: str, spec: InputSpec) -> UnsupportedMediaType:
     own = {"images": spec.image, "WAV recordings": spec.audio, "texts": spec.text}
-    taken = [name for name, way in own.items() if way is not None] + [".npy arrays", "raw bytes"]
-    return UnsupportedMediaType(f"this model takes no {what}; it takes {', '.join(taken)}")
+    accepted = [name for name, way in own.items() if way is not None] + [".npy arrays", "raw bytes"]
+    return UnsupportedMediaType(
+        f"this model does not accept {what}; it accepts {', '.join(accepted)}"
+    )
 
 
 def decode_npy(raw: bytes) -> NDArray[Any]:
@@ -139,14 +141,14 @@ def decode_npy(raw: bytes) -> NDArray[Any]:
         order: Literal["F", "C"] = "F" if is_fortran else "C"
         array: NDArray[Any] = np.ndarray(shape, dtype, contents, order=order)
     except (ValueError, TypeError, OverflowError) as error:
-        raise InvalidInput(f"the body is no .npy array: {error}", "input") from error
+        raise InvalidInput(f"the body is not an .npy array: {error}", "input") from error
     return array
 
 
 def _split_npy(raw: bytes) -> tuple[bytes, memoryview]:
     """The header's text and what follows it."""
     if len(raw) < 12 or not raw.startswith(_NPY_MAGIC):
-        raise ValueError("it does not begin like one")
+        raise ValueError("it does not begin as one")
     width = 2 if raw[6] == 1 else 4
     start = 8 + width
     end = start + int.from_bytes(raw[8:start], "little")
@@ -181,8 +183,8 @@ def decode_raw(raw: bytes, spec: InputSpec) -> NDArray[Any]:
 
 
 def decode_json(value: object, spec: InputSpec) -> NDArray[Any]:
-    """What a JSON document has as its input: a nested list of numbers; for a model of texts also
-    a string, or a list of strings, which is a batch."""
+    """The input of a JSON document: a nested list of numbers; for a model of texts also a string,
+    or a list of strings, which is a batch."""
     if spec.text is not None and isinstance(value, str):
         return decode_text(value, spec)
     if spec.text is not None and isinstance(value, list):
@@ -233,8 +235,8 @@ def decode_body(body: bytes, media_type: str, spec: InputSpec) -> NDArray[Any]:
 def split_batch(array: NDArray[Any], spec: InputSpec) -> tuple[list[NDArray[Any]], bool]:
     """The samples in ``array`` and whether it was a batch (one more dimension than a sample).
 
-    What is neither comes back whole, to be refused as a sample is: an empty shape or dtype could
-    claim any number of samples.
+    An array that is neither is returned whole, to be refused as a sample is: an empty shape or
+    dtype could claim any number of samples.
     """
     if array.shape[1:] != spec.shape or not array.itemsize:
         return [array], False

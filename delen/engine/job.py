@@ -1,4 +1,4 @@
-"""An admitted request on its way through the segments."""
+"""A request on its way through the segments."""
 
 from __future__ import annotations
 
@@ -25,12 +25,10 @@ from delen.residency.lease import NO_LEASE, Lease
 class Job:
     """One input, its bounds and plan, and the best answer so far (``exit`` -1: none yet).
 
-    ``streak`` is how many exits before that one gave the same answer in a row, counted under the
-    criterion ``patience`` alone.
-
-    ``reserved`` are the joules that were set aside for it when it was admitted. ``cut_off`` is true
-    where the dispatch policy ended it with the answer that it had. ``lease`` keeps the segments
-    that it still needs in memory.
+    ``plan``, the ``reserved`` joules, and the ``lease``, which keeps the segments that it still
+    needs in memory, are set when it is admitted. ``streak`` is how many exits before the last gave
+    the same answer in a row, counted under the criterion ``patience`` alone. ``cut_off`` is true
+    where the dispatch policy ended it with the answer that it had.
 
     ``arrived`` is on the runtime's monotonic clock. ``future`` gets the Result, or the error of
     a job that ends with no answer at all.
@@ -41,9 +39,9 @@ class Job:
     model: Model
     bounds: Bounds
     options: Options
-    plan: Plan
     arrived: float
     features: Features
+    plan: Plan = field(init=False)
     future: Future[Result] = field(default_factory=Future)
     started: float = inf
     segment: int = 0
@@ -59,7 +57,7 @@ class Job:
 
     @property
     def share(self) -> Share:
-        """Who bears what it costs."""
+        """The tenant that bears what it costs."""
         return Share(self.request_id, self.options.tenant)
 
     @property
@@ -69,7 +67,8 @@ class Job:
 
     @property
     def joules_left(self) -> float:
-        """Of the cap on its energy; inf without one, or where what it took is unknown."""
+        """What is left of the cap on its energy; inf without a cap, or where its energy is
+        unknown."""
         cap = self.bounds.max_energy
         return inf if cap is None or self.energy is None else cap - self.energy
 
@@ -106,7 +105,7 @@ class Job:
         joules: float | None,
         features: Features | None,
     ) -> None:
-        """Take the answer of ``exit`` as the best so far, and the energy that it took.
+        """Keep the answer of ``exit`` as the best so far, and add the energy that it took.
 
         Under the criterion ``patience`` the confidence is how many exits in a row gave the same
         answer, whatever ``confidence`` the graph computed.

@@ -1,4 +1,4 @@
-"""The jobs under way, each until it has its answer, or an error."""
+"""The jobs that are queued or running, each until it has its answer or an error."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 
+from delen.core.failures import FailureCounter
 from delen.core.result import Reason, Result
 from delen.engine.audit import Audits
 from delen.engine.energy_admission import EnergyAdmission
@@ -18,22 +19,23 @@ log = logging.getLogger("delen.engine")
 
 
 class Jobs:
-    """All that are queued or running, by their ids. Safe to use from many threads, whether or not
-    they hold ``lock``.
+    """All jobs that are queued or running, by id. Many threads may call it, with or without
+    ``lock``.
 
-    A job always ends: with the best answer it has, or, where it has none, with an error. What
-    waits or runs of it elsewhere is the caller's.
+    A job always ends with the best answer it has, or with an error if it has none. The caller
+    takes care of its task in the scheduler.
     """
 
     def __init__(
-        self, lock: threading.RLock, observer: Observer, admission: EnergyAdmission, audits: Audits
+        self, lock: threading.RLock, observer: Observer, energy: EnergyAdmission, audits: Audits
     ) -> None:
         self._observer = observer
-        self._admission = admission
+        self._energy = energy
         self._audits = audits
         self._lock = lock
         self._ended = threading.Condition(lock)
         self._jobs: dict[int, Job] = {}
+        self._failures = FailureCounter("request_end", log)
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -50,16 +52,16 @@ class Jobs:
             return list(self._jobs.values())
 
     def of(self, model: str) -> int:
-        """How many are of ``model``."""
+        """How many jobs are of ``model``."""
         with self._lock:
             return sum(job.model.name == model for job in self._jobs.values())
 
     def add(self, job: Job) -> None:
-        with self._lock:
-            self._jobs[job.id] = job
+        """With the lock held."""
+        self._jobs[job.id] = job
 
     def wait(self, seconds: float) -> None:
-        """Let others go on for so long, or until no job is left."""
+        """Release the lock for so long, or until no job is left."""
         with self._lock:
             self._ended.wait(seconds)
 
@@ -80,7 +82,7 @@ class Jobs:
     def fail(self, job: Job, error: DelenError) -> None:
         """End ``job`` with ``error``."""
         self._end(job, None)
-        self._admission.refused(job.options.tenant, error.code)
+        self._energy.refused(job.options.tenant, error.code)
         job.future.set_exception(error)
 
     def end_early(self, job: Job, error: DelenError) -> None:
@@ -91,18 +93,19 @@ class Jobs:
             self.fail(job, error)
 
     def end_anyhow(self, job: Job, error: DelenError) -> None:
-        """End ``job`` with ``error``, even if what is to be told of that fails."""
+        """End ``job`` with ``error``, even if something fails that is informed of it."""
         try:
             self.fail(job, error)
         except Exception:
-            log.exception("request %s could not be ended in order", job.request_id)
+            log.exception("request %s did not end cleanly", job.request_id)
+            self._failures.add(1)
             self._forget(job)
             job.future.set_exception(error)
 
     def _end(self, job: Job, result: Result | None) -> None:
         job.features = None
         job.lease.end()
-        self._admission.ended(job.share, job.reserved, job.energy, result)
+        self._energy.ended(job.share, job.reserved, job.energy, result)
         self._forget(job)
 
     def _forget(self, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""Who is told of what the engine did."""
+"""The interface to which the engine reports what it did."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from delen.core.work import Work
 
 
 class Observer(Protocol):
-    """Told of what the worker did, on its thread or a canceller's; it has to be quick.
+    """Lanes and threads that cancel jobs call it; it has to be quick.
 
-    ``answered`` is told of an answer that is about to leave, ``ran`` of a batch once its answers
-    have left. ``policy_failed`` is about the exit policy of a model, ``dispatch_failed`` about as
-    many calls of the dispatch policy.
+    ``answered`` reports an answer that is about to leave, ``ran`` a batch whose answers have left,
+    ``policy_failed`` a failure of a model's exit policy, ``dispatch_failed`` how many calls of the
+    dispatch policy failed, ``audited`` whether the deepest exit agreed with an early answer.
     """
 
     def answered(self, result: Result) -> None: ...

@@ -77,7 +77,7 @@ def _ended_as_planned(job: Job, reason: Reason) -> bool:
 def terms_of(job: Job, reason: Reason) -> Terms | None:
     """What is promised of the answer of ``job``, which ends for ``reason``.
 
-    None where that is nothing: it was cut off, or the exit policy keeps to no plan.
+    None if nothing is: the job was cut off, or the exit policy follows no plan.
     """
     plan = job.plan
     if plan.accuracy is None or not _ended_as_planned(job, reason):
@@ -102,8 +102,8 @@ def _accuracy(job: Job, reason: Reason) -> AccuracyOutcome:
 
 
 def _expected(case: Case, job: Job, reason: Reason) -> float | None:
-    """Where the dispatch policy cut it off, which it does by what it knows of the confidence, that
-    of answers as sure as this one."""
+    """The accuracy of the answer's own case. A dispatch policy cuts jobs off by their confidence,
+    so of those it is the accuracy of answers as confident as this one."""
     if reason == "policy":
         if not job.cut_off or job.plan.accuracy is None:
             return None

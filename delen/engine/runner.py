@@ -1,4 +1,4 @@
-"""Runs segments on the device, and tells energy accounts what they took."""
+"""Runs segments on the device, and reports what they took to energy control."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from delen.engine.model import Model
 
 
 class SegmentRunner:
-    """Used by the threads of all lanes. ``threads`` are those that each run takes."""
+    """The threads of all lanes use it. Each run takes ``threads`` of the processor."""
 
-    def __init__(self, admission: EnergyAdmission, threads: int) -> None:
-        self._admission = admission
+    def __init__(self, energy: EnergyAdmission, threads: int) -> None:
+        self._energy = energy
         self._threads = threads
 
     def run(self, jobs: Sequence[Job], lane: int) -> Work:
-        """Take ``jobs``, all of one model, through the segment that they wait for: then each has
-        the answer of its exit, but for those whose numbers are not finite."""
+        """Run ``jobs``, all of one model, through the segment that they wait for. Then each has the
+        answer of its exit, unless its numbers are not finite."""
         model, segment, size = jobs[0].model, jobs[0].segment, len(jobs)
         shares = tuple(job.share for job in jobs)
         run, work = self._run(model, segment, [job.features for job in jobs], shares, lane)
@@ -48,7 +48,7 @@ class SegmentRunner:
     def run_sample(
         self, model: Model, segment: int, sample: Features, lane: int
     ) -> tuple[SegmentRun, Work]:
-        """Take one ``sample``, which is no job's, through ``segment``."""
+        """Run one ``sample``, which belongs to no job, through ``segment``."""
         return self._run(model, segment, [sample], (), lane)
 
     def _run(
@@ -67,5 +67,5 @@ class SegmentRunner:
         ended = time.monotonic()
         joules = costs.energy.predict(cost, processor)
         work = Work(model.name, segment, size, began, ended, joules, shares)
-        self._admission.ran(work)
+        self._energy.ran(work)
         return run, work

@@ -169,7 +169,8 @@ class Record:
         caps = [arrival.bounds.max_latency for arrival in self._trace]
         limits = np.array([np.inf if cap is None else cap for cap in caps])
         overdue: NDArray[np.bool_] = self._done - self.due > limits
-        return (self._fate == Fate.ANSWERED) & overdue
+        overdue &= self._fate == Fate.ANSWERED
+        return overdue
 
 
 def _fate(error: DelenError) -> Fate:

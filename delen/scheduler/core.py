@@ -164,6 +164,15 @@ class Scheduler:
         """The tasks of ``model`` that wait for a segment which is not in memory."""
         return self._groups.parked(model)
 
+    def admit(self, now: float, tenant: str, priority: int | None, deadline: float) -> float:
+        """Seconds until a new task with these properties can start, 0 under a policy that does not
+        need to know. Overloaded where too much work of ``tenant`` waits."""
+        self.check_room(now, tenant)
+        capabilities = self._policy.capabilities
+        if not (capabilities.plans and capabilities.admits):
+            return 0.0
+        return self.ahead(now, priority, tenant, deadline)
+
     def add(self, now: float, task: Task) -> None:
         """Accept a new task, which waits for its first segment."""
         now = self._clock(now)

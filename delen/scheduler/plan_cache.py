@@ -25,6 +25,16 @@ class Plans:
         self._planner = planner
         self._costs = costs
         self._kept: dict[tuple[object, ...], Plan] = {}
+        self._prepared: set[Bounds] = set()
+
+    def prepare(self, bounds: Bounds) -> None:
+        """Certify the floor of new ``bounds``, which may take milliseconds, so that plans for them
+        are quick where others wait."""
+        if bounds.min_accuracy is not None and bounds not in self._prepared:
+            self._planner.plan(bounds, self._costs)
+            if len(self._prepared) >= _KEPT:
+                self._prepared.clear()
+            self._prepared.add(bounds)
 
     def plan(
         self,
@@ -73,7 +83,7 @@ class Plans:
         plan = self.plan(bounds, spent + ahead, guaranteed, price, since)
         if plan.infeasible is None or best_effort:
             return plan
-        alone = self.plan(bounds, spent, guaranteed, price, since)
+        alone = self.plan(bounds, spent, guaranteed, price, since) if ahead else plan
         if alone.infeasible is None:
             raise Overloaded(
                 f"the bounds cannot be kept behind {1e3 * ahead:.3g} ms of waiting work",

@@ -10,6 +10,7 @@ from delen.core.dispatch import (
     Group,
     Key,
     ModelView,
+    NoFeedback,
     PolicyCapabilities,
     Ran,
     Task,
@@ -27,7 +28,7 @@ _FORGIVEN = 0.99
 off the count, so that a machine that was busy for a moment does no harm."""
 
 
-class InRank:
+class InRank(NoFeedback):
     """The last resort: the group whose first task ranks first, as many as a batch takes."""
 
     name = "in_rank"
@@ -38,12 +39,6 @@ class InRank:
         lead = min((group.first(1)[0] for group in waiting.values()), key=lambda task: task.rank)
         group = waiting[Key(lead.model, lead.segment)]
         return Turn(run=group.first(models[lead.model].max_batch))
-
-    def ran(self, now: float, ran: Ran) -> None:
-        """Learns nothing."""
-
-    def ended(self, now: float, task: Task) -> None:
-        """Forgets nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,8 +166,8 @@ class _Run:
         # The answer has to leave the device one way back before the client's cap ends.
         deadline = inf if cap is None else arrival.time + cap - self._network
         try:
-            scheduler.check_room(now, arrival.tenant)
-            plan = self._plan(now, read, model, arrival, deadline, waited)
+            ahead = scheduler.admit(now, arrival.tenant, arrival.priority, deadline)
+            plan = self._plan(model, arrival, read, waited, ahead)
         except InfeasibleBound:
             self._tally.refuse(row, now, Fate.INFEASIBLE)
             return
@@ -180,23 +180,13 @@ class _Run:
         scheduler.add(now, job.task(row, deadline, priority))
 
     def _plan(
-        self,
-        now: float,
-        read: float,
-        model: ModelInPlay,
-        arrival: Arrival,
-        deadline: float,
-        waited: float,
+        self, model: ModelInPlay, arrival: Arrival, read: float, waited: float, ahead: float
     ) -> Plan:
         """The plan of a request. The time that it ``waited`` for the host counts as others' work
-        ahead of it. Plans include what it takes to admit a request that was ``read``."""
-        capabilities = self._capabilities
-        if not capabilities.plans:
+        ``ahead`` of it. Plans include what it takes to admit a request that was ``read``."""
+        if not self._capabilities.plans:
             return self._unplanned[model.name]
         spent = read - arrival.time + self._network
-        ahead = 0.0
-        if capabilities.admits:
-            ahead = self._scheduler.ahead(now, arrival.priority, arrival.tenant, deadline)
         return model.plans.admit(arrival.bounds, spent - waited, waited + ahead)
 
     def _dispatch(self, now: float) -> None:

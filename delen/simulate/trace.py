@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -11,6 +11,7 @@ from itertools import pairwise
 from math import inf
 from operator import attrgetter
 from pathlib import Path
+from typing import TypeVar
 
 from delen.core.bounds import (
     HIGHEST_PRIORITY,
@@ -35,6 +36,7 @@ COLUMNS = (
     "max_energy_mj",
 )
 TIME = COLUMNS[0]
+Number = TypeVar("Number", int, float)
 
 _DEFAULTS = Options()
 _NO_BOUNDS = Bounds()
@@ -188,7 +190,7 @@ class _Reader:
             model, stream = given.get("model"), given.get("stream")
             priority = _DEFAULTS.priority
             if (text := given.get("priority")) is not None:
-                priority = _whole_number(text, "priority")
+                priority = _convert(int, text, "priority", "a whole number")
             _check_source(tenant, model, stream, priority)
             floor = given.get("min_accuracy")
             bounds = Bounds(
@@ -212,21 +214,16 @@ def _others() -> str:
 
 
 def _number(text: str, column: str) -> float:
+    return _convert(float, text, column, "a number")
+
+
+def _convert(kind: Callable[[str], Number], text: str, column: str, what: str) -> Number:
     try:
         if "_" in text:
             raise ValueError("an underscore")
-        return float(text)
+        return kind(text)
     except ValueError:
-        raise InvalidInput(f"{column} must be a number, not {text!r}", column) from None
-
-
-def _whole_number(text: str, column: str) -> int:
-    try:
-        if "_" in text:
-            raise ValueError("an underscore")
-        return int(text)
-    except ValueError:
-        raise InvalidInput(f"{column} must be a whole number, not {text!r}", column) from None
+        raise InvalidInput(f"{column} must be {what}, not {text!r}", column) from None
 
 
 def _cap(given: dict[str, str], column: str, unit: str) -> float | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from delen.core.energy_status import Budget, TenantChanges, TenantStatus, Unchanged
+from delen.core.failures import FailureCounter
 from delen.core.tenant import UNSET, TenantSettings
 from delen.errors import DelenError
 from delen.tenants.store import StoredTenant, TenantStore
@@ -52,6 +53,7 @@ class Tenants:
         self._settings: dict[str, TenantSettings] = {}
         self._changing = threading.Lock()
         self._saving = threading.Lock()
+        self._failures = FailureCounter("tenants_file", log)
         self._saved = file.load(wall())
         for name, stored in self._saved.items():
             if stored.budget is not None:
@@ -141,4 +143,4 @@ class Tenants:
                 self._file.save(tenants, self._wall())
                 self._saved = tenants
             except DelenError as error:
-                log.error("what is set for tenants is not kept: %s", error)
+                self._failures.failed(error, "what is set for tenants is not kept")

@@ -80,7 +80,7 @@ class UsageWindow:
         return self._steps[-1][1].setdefault(tenant, RecentUsage())
 
     def totals(self, now: float) -> dict[str, RecentUsage]:
-        """What each tenant got that asked for something."""
+        """What each tenant got that requested something."""
         totals: dict[str, RecentUsage] = {}
         for began, step in self._steps:
             for tenant, got in step.items() if began > now - SPAN else ():
@@ -167,7 +167,7 @@ class Usage:
         return [EnergyTotal(*key, joules) for key, joules in sorted(self._joules.items())]
 
     def recent(self, now: float) -> dict[str, RecentUsage]:
-        """What each tenant got in the last minute that asked for something."""
+        """What each tenant got in the last minute that requested something."""
         return self._recent.totals(now)
 
     def _of(self, name: str) -> TenantTotals:

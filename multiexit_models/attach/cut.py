@@ -8,22 +8,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from delen.errors import InvalidInput
-from multiexit_models.attach.cut_points import CutPoint, Cuttable, Place, needed, read
+from multiexit_models.attach.cut_points import Cuttable, Place, needed
 from multiexit_models.attach.observe import Seen
-from multiexit_models.attach.trace import mode
-
-__all__ = ["CutPoint", "cut_points", "split"]
+from multiexit_models.attach.trace import evaluating, mode
 
 _TOLERANCE = 1e-5
-
-
-def cut_points(module: nn.Module, sample: Tensor) -> tuple[CutPoint, ...]:
-    """All places after which ``module`` can be cut, in the order of its forward.
-
-    ``sample``: one input ``[1, ...]`` as ``module`` takes it. Raises InvalidInput, naming the
-    cause, when the module cannot be cut at all (see `places.read`).
-    """
-    return tuple(place.point for place in read(module, sample).places)
 
 
 def split(
@@ -32,37 +21,36 @@ def split(
     """Cut at ``places``, in order: one module more than places, each fed by the one before.
 
     They share the parameters of ``module``, which ``cuttable`` was read from. Raises InvalidInput
-    when, in evaluation, the chain does not give for ``sample`` what ``module`` gives.
+    when, in evaluation, the chain computes something else for ``sample`` than ``module``.
     """
     starts = [None, *places]
     ends = [*(place.node for place in places), cuttable.steps[-1]]
     parts = [_part(cuttable, start, end) for start, end in zip(starts, ends, strict=True)]
-    with torch.no_grad():
-        with mode(module, False):
-            expected = module(sample)
+    with torch.no_grad(), mode(module, False):
+        expected = module(sample)
+    with evaluating(parts):
         given = sample
         for part in parts:
-            with mode(part, False):
-                given = part(given)
+            given = part(given)
     # The shape first, since allclose would broadcast.
     if given.shape != expected.shape or not torch.allclose(given, expected, 0, _TOLERANCE):
         raise InvalidInput(
-            f"{type(module).__name__} cannot be cut: as a chain it gives other outputs than "
-            "whole; its forward is random in evaluation, or hooks change what it gives",
+            f"{type(module).__name__} cannot be cut: the chain of its parts computes other outputs "
+            "than the whole; its forward is random in evaluation, or hooks change its outputs",
             "module",
         )
     return parts
 
 
 def _part(cuttable: Cuttable, start: Place | None, end: fx.Node) -> fx.GraphModule:
-    """What computes ``end`` from the features at ``start``; None: from the input."""
+    """The module that computes ``end`` from the features at ``start``; None: from the input."""
     graph = fx.Graph()
     copies: dict[fx.Node, fx.node.Argument] = {}
     size = None
     if start is not None:
         features = graph.placeholder("features")
         if _writes_into(cuttable, start, end):
-            # The head before is given the same tensor, and keeps it for its gradients.
+            # The head before has the same tensor, and keeps it for its gradients.
             features = graph.call_method("clone", (features,))
         size = graph.call_method("size", (features, 0))
         copies[start.node] = features

@@ -1,8 +1,8 @@
 """Where a module's forward can be cut into a chain.
 
 A place is after a step of the traced forward where one tensor alone is still needed: float32, with
-the batch as its first axis. Numbers that the forward took from tensors' shapes may be needed too:
-they are the same for every batch, or its size, and are taken anew from the features.
+the batch as its first axis. Numbers that the forward read from tensors' shapes may be needed too:
+they are the same for every batch, or its size, which the features have as well.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class CutPoint:
     """A place after which a module can be cut.
 
     ``name``: the dotted path of the submodule whose output is needed there, the outermost where
-    several give it; else the name of the step (``add_1``). ``macs_share``: multiply-adds up to
+    several return it; else the name of the step (``add_1``). ``macs_share``: multiply-adds up to
     there as a share of the whole. ``shape``: of the features, without the batch.
     """
 
@@ -34,8 +34,8 @@ class CutPoint:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A cut point in the graph: ``node`` alone is needed after ``position``, and ``numbers``,
-    which are no tensors."""
+    """A cut point in the graph: after ``position``, only the tensor ``node`` and the numbers
+    ``numbers`` are needed."""
 
     point: CutPoint
     node: fx.Node
@@ -58,15 +58,23 @@ class Cuttable:
     named: Mapping[str, Place]
 
 
+def cut_points(module: nn.Module, sample: Tensor) -> tuple[CutPoint, ...]:
+    """All places after which ``module`` can be cut, in the order of its forward.
+
+    ``sample``: one input ``[1, ...]`` as ``module`` accepts it. Raises InvalidInput as `read`.
+    """
+    return tuple(place.point for place in read(module, sample).places)
+
+
 def read(module: nn.Module, sample: Tensor) -> Cuttable:
     """Trace ``module``, run it on batches of ``sample`` ``[1, ...]``, and find its places.
 
     Raises InvalidInput, naming the cause, when the module cannot be traced, does not return one
-    tensor, cannot run any batch, or changes tensors in place without giving them on.
+    tensor, cannot run a batch of any size, or changes a tensor in place that it does not return.
     """
     if sample.ndim < 2 or sample.shape[0] != 1:
         raise InvalidInput(
-            f"sample must be one input [1, ...] as the module takes it, not {list(sample.shape)}",
+            f"sample must be one input [1, ...] as the module accepts it, not {list(sample.shape)}",
             "sample",
         )
     traced = trace(module)
@@ -92,25 +100,25 @@ def find(cuttable: Cuttable, name: str) -> Place:
     whole = [path for path in cuttable.trace.whole if name.startswith(f"{path}.")]
     if sum(place.node in returned for place in cuttable.places) > 1:
         problem = (
-            f"{name} is used at several places: name the block around the one that is meant, or "
-            f"its step ({', '.join(p.point.name for p in cuttable.places if p.node in returned)})"
+            f"{name} is used at several places: name the block around the one you mean, or its "
+            f"step ({', '.join(p.point.name for p in cuttable.places if p.node in returned)})"
         )
     elif returned:
         problem = _obstacle(cuttable, name, returned[-1])
     elif whole:
         problem = (
-            f"there can be no exit after {name}: it is inside {whole[0]}, which is kept whole: "
+            f"an exit after {name} is impossible: it is inside {whole[0]}, which is kept whole: "
             f"{cuttable.trace.whole[whole[0]]}"
         )
     else:
         near = difflib.get_close_matches(name, cuttable.named, n=3, cutoff=0)
         problem = f"the module has no place {name!r}"
-        problem += f"; near it are {', '.join(near)}" if near else " and none at all"
+        problem += f"; similar names: {', '.join(near)}" if near else " and no other place"
     raise InvalidInput(problem, "at")
 
 
 def needed(end: fx.Node, known: Collection[fx.Node] = ()) -> tuple[fx.Node, ...]:
-    """What computing ``end`` needs, in order, with ``known`` but not what those need."""
+    """The steps that compute ``end``, in order; what ``known`` ones need is left out."""
     found: set[fx.Node] = set()
     waiting = [end]
     while waiting:
@@ -127,8 +135,8 @@ def _refuse_hidden_writes(trace: Trace, observed: Observed, steps: Collection[fx
         if written and node not in steps:
             raise InvalidInput(
                 f"the module cannot be cut: `{_target(node)}` in "
-                f"{trace.owners[node] or 'its forward'} changes a tensor in place and does not "
-                "give it on; write the change as a new tensor",
+                f"{trace.owners[node] or 'its forward'} changes a tensor in place and its result "
+                "is not used; make a new tensor instead",
                 "module",
             )
 
@@ -181,7 +189,7 @@ def _name(trace: Trace, node: fx.Node) -> str:
 
 
 def _step_name(trace: Trace, node: fx.Node) -> str:
-    """What torch.fx calls the step; of a layer called several times ``layer_0``, ``layer_1``."""
+    """torch.fx's name of the step; ``layer_0``, ``layer_1`` for a layer called several times."""
     return f"{node.name}_0" if node.name in trace.outputs else node.name
 
 
@@ -200,7 +208,7 @@ def _names(trace: Trace, places: Sequence[Place]) -> dict[str, Place]:
 def _obstacle(cuttable: Cuttable, name: str, node: fx.Node) -> str:
     """Why there is no place after ``node``, which ``name`` returned."""
     if node is cuttable.steps[-1]:
-        return f"{name} is the module's own end, which has its exit anyway"
+        return f"{name} is the module's own end, which always has an exit"
     steps, observed = cuttable.steps, cuttable.observed
     position = steps.index(node)
     crossing = [
@@ -214,8 +222,8 @@ def _obstacle(cuttable: Cuttable, name: str, node: fx.Node) -> str:
         )
     elif not observed.is_features(node):
         reason = (
-            f"it gives {observed.described(node)}, and what goes from segment to segment must be "
-            "one float32 tensor [batch, ...]"
+            f"it returns {observed.described(node)}, and segments pass on one float32 tensor "
+            "[batch, ...]"
         )
     else:
         reason = "sizes that change with the batch are needed after it"
@@ -223,7 +231,7 @@ def _obstacle(cuttable: Cuttable, name: str, node: fx.Node) -> str:
     after = [place.point.name for place in cuttable.places if place.position > position]
     near = " and ".join(before[-1:] + after[:1])
     nearest = f"; the nearest places that can be cut are after {near}" if near else ""
-    return f"there can be no exit after {name}: {reason}{nearest}"
+    return f"an exit after {name} is impossible: {reason}{nearest}"
 
 
 def _target(node: fx.Node) -> str:

@@ -1,4 +1,4 @@
-"""What each step of a traced module gives: seen by running it on batches of two sizes."""
+"""What each step of a traced module computes, observed on batches of two sizes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from delen.errors import InvalidInput
 from multiexit_models.attach.trace import mode
-from multiexit_models.network import counting
+from multiexit_models.macs import counting
 
-BATCHES = (2, 3)  # two sizes tell what changes with the batch; a batch of 1 would broadcast
+BATCHES = (2, 3)  # two sizes show what changes with the batch; a batch of 1 would broadcast
 UNKNOWN = object()
 
 
@@ -29,7 +29,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Per node: ``values``, what it gave for each of the batches, tensors as `Seen`;
+    """Per node: ``values``, its result for each of the batches, tensors as `Seen`;
     ``macs``, its multiply-adds for one input; ``written``, the storages of arguments it changed.
     """
 
@@ -38,11 +38,11 @@ class Observed:
     written: Mapping[fx.Node, frozenset[int]]
 
     def is_tensor(self, node: fx.Node) -> bool:
-        """Whether ``node`` gave a tensor, or several."""
+        """Whether the result of ``node`` is or contains a tensor."""
         return _has_tensor(self.values[node][0])
 
     def is_features(self, node: fx.Node) -> bool:
-        """Whether ``node`` gave one float32 tensor whose first axis, and no other, is the batch."""
+        """Whether ``node`` is one float32 tensor whose first axis, and no other, is the batch."""
         one, other = self.values[node]
         if not isinstance(one, Seen) or not isinstance(other, Seen) or len(one.shape) < 2:
             return False
@@ -53,14 +53,14 @@ class Observed:
         )
 
     def anew(self, node: fx.Node, batch: Any) -> Any:
-        """The value of ``node``, no tensor, with ``batch`` for the batch's size; or UNKNOWN."""
+        """The numbers ``node``, with ``batch`` in place of the batch's size; or UNKNOWN."""
         return _anew(*self.values[node], batch)
 
     def described(self, node: fx.Node) -> str:
-        """What ``node`` gave, in words."""
+        """The result of ``node``, in words."""
         value = self.values[node][0]
         if not isinstance(value, Seen):
-            return "no single tensor"
+            return "something other than one tensor"
         dtype = str(value.dtype).removeprefix("torch.")
         return f"{dtype} {list(value.shape)} for a batch of {BATCHES[0]}"
 
@@ -94,7 +94,7 @@ def observe(module: fx.GraphModule, sample: Tensor) -> Observed:
 
 class _Observer(fx.Interpreter):
     def __init__(self, module: fx.GraphModule, counter: FlopCounterMode) -> None:
-        # What is kept cannot be given to another tensor, so that equal storages mean views.
+        # Storages that are kept are not reused, so that equal ones mean views.
         super().__init__(module, garbage_collect_values=False)
         self.counter = counter
         self.seen: dict[fx.Node, Any] = {}

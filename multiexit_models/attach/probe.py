@@ -1,16 +1,15 @@
-"""Where exits go, by measurement: what a module costs up to each place, and what can be told there.
+"""Where exits go, by measurement: a module's cost up to each place, and the accuracy there.
 
-An exit is not trained to know what it would reach: a linear probe on the frozen, pooled features
-(Alain and Bengio, "Understanding intermediate layers using linear classifier probes", 2016) says
-it within minutes. The probe is ridge regression, whose leave-one-out predictions follow from one
-fit (Allen, "The relationship between variable selection and data augmentation", Technometrics
-1974), so that all samples both teach and test.
+A linear probe on the frozen, pooled features (Alain and Bengio, "Understanding intermediate layers
+using linear classifier probes", 2016) predicts within minutes what a trained exit would reach. The
+probe is ridge regression, whose leave-one-out predictions follow from one fit (Allen, "The
+relationship between variable selection and data augmentation", Technometrics 1974), so that all
+samples both train and test it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from time import perf_counter
 
 import numpy as np
@@ -19,12 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from delen.errors import InvalidInput
-from multiexit_models.attach.attach import candidates, end_place
 from multiexit_models.attach.cut import split
 from multiexit_models.attach.cut_points import Cuttable, Place, find, read
+from multiexit_models.attach.exits import candidates, end_place
+from multiexit_models.attach.heads import pooled
 from multiexit_models.attach.placement import place_exits
-from multiexit_models.attach.trace import mode
-from multiexit_models.heads import pooled
+from multiexit_models.attach.trace import evaluating
 
 _WARM_UP = 3
 _RIDGES = (0.01, 0.1, 1.0, 10.0)  # against a kernel whose diagonal is about 1
@@ -36,16 +35,13 @@ def place_by_probe(
     labels: NDArray[np.integer],
     exits: int,
     *,
-    head_cost: float = 0.0,
     repeats: int = 20,
-    batch_size: int = 64,
 ) -> tuple[str, ...]:
     """The places of all but the last of ``exits`` exits, for ``attach_exits(..., at=...)``.
 
-    ``inputs``: float ``[n, ...]`` as ``module`` takes them, with ``labels`` int ``[n]``, a few
-    hundred to a few thousand that the module has not been trained on. ``head_cost``: seconds
-    that asking one exit takes. See `placement.place_exits` for what is best. Raises InvalidInput
-    when the module cannot be cut, or not at so many places.
+    ``inputs``: float ``[n, ...]`` as ``module`` accepts them, with ``labels`` int ``[n]``, a few
+    hundred to a few thousand that the module has not been trained on. `placement.place_exits` says
+    which places are best. Raises InvalidInput when the module cannot be cut, or has fewer places.
     """
     cuttable = read(module, inputs[:1])
     names = tuple(place.point.name for place in candidates(cuttable))
@@ -53,9 +49,9 @@ def place_by_probe(
         raise InvalidInput(
             f"exits must be 1 to {len(names) + 1} for this module, not {exits}", "exits"
         )
-    accuracies = probe_accuracies(module, inputs, labels, names, batch_size)
+    accuracies = probe_accuracies(module, inputs, labels, names)
     costs = measure_costs(module, inputs[:1], names, repeats)
-    return tuple(names[index] for index in place_exits(costs, accuracies, exits, head_cost)[:-1])
+    return tuple(names[index] for index in place_exits(costs, accuracies, exits)[:-1])
 
 
 def measure_costs(
@@ -71,10 +67,7 @@ def measure_costs(
     cuttable = read(module, sample)
     parts = split(cuttable, _in_order(cuttable, names), module, sample)
     seconds: list[list[float]] = []
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        for part in parts:
-            stack.enter_context(mode(part, False))
+    with evaluating(parts):
         for _ in range(_WARM_UP + repeats):
             features = sample
             seconds.append([])
@@ -98,12 +91,12 @@ def probe_accuracies(
     """Leave-one-out accuracy of a linear probe at the places ``names``, in the module's order.
 
     Float64 ``[places + 1]``; the last is of the features before the module's own classifier.
-    ``inputs`` float ``[n, ...]`` as ``module`` takes them; ``labels`` int ``[n]``.
+    ``inputs`` float ``[n, ...]`` as ``module`` accepts them; ``labels`` int ``[n]``.
     """
     if len(inputs) != len(labels) or len(inputs) < 2 or len(np.unique(labels)) < 2:
         raise InvalidInput(
-            f"a probe needs a label for each input and two classes at least: got {len(inputs)} "
-            f"inputs, {len(labels)} labels of {len(np.unique(labels))} classes",
+            f"a probe needs a label for each input and at least two classes, not {len(inputs)} "
+            f"inputs with {len(labels)} labels of {len(np.unique(labels))} classes",
             "labels",
         )
     cuttable = read(module, inputs[:1])
@@ -111,10 +104,7 @@ def probe_accuracies(
     places = [*_in_order(cuttable, names), *([end] if end else [])]
     parts = split(cuttable, places, module, inputs[:1])[: max(len(places), 1)]
     seen: list[list[Tensor]] = [[] for _ in parts]
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        for part in parts:
-            stack.enter_context(mode(part, False))
+    with evaluating(parts):
         for features in torch.split(inputs, batch_size):
             for part, kept in zip(parts, seen, strict=True):
                 features = part(features)

@@ -1,9 +1,9 @@
 """Symbolic traces of a module's forward that still follow ``train()`` and ``eval()``.
 
-torch.fx runs the Python of ``forward`` once, with stand-ins for tensors, and so freezes what that
-Python reads off ``self.training``. Here a module is traced in both modes. A flag that differs
-(``F.dropout(x, training=self.training)``) is read live again; a submodule whose steps differ, or
-that fx cannot trace, stays whole, as one step.
+torch.fx runs the Python of ``forward`` once, with stand-ins for tensors, and so records one value
+of ``self.training``. Here a module is traced in both modes. A flag that differs
+(``F.dropout(x, training=self.training)``) follows the mode again; a submodule whose steps differ,
+or that fx cannot trace, stays whole, as one step.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from __future__ import annotations
 import inspect
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from delen.errors import InvalidInput
 
-_OTHER_IN_TRAINING = "its forward takes other steps in training than in evaluation"
+_OTHER_IN_TRAINING = "its forward has other steps in training than in evaluation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,18 @@ def mode(module: nn.Module, training: bool) -> Iterator[None]:
             part.training = was
 
 
+@contextmanager
+def evaluating(parts: Sequence[nn.Module]) -> Iterator[None]:
+    """All ``parts`` in evaluation without gradients; afterwards in the modes they were in."""
+    with torch.no_grad(), mode(nn.ModuleList(parts), False):
+        yield
+
+
 def trace(module: nn.Module) -> Trace:
-    """Trace ``module``, whose forward takes one tensor; arguments with defaults keep them.
+    """Trace ``module``, whose forward accepts one tensor; arguments with defaults keep them.
 
     ``module`` itself stays as it is. Raises InvalidInput, naming the cause, when its own forward
-    cannot be traced by torch.fx or takes other steps in training than in evaluation.
+    cannot be traced by torch.fx or has other steps in training than in evaluation.
     """
     defaults = _defaults(module)
     whole: dict[str, str] = {}
@@ -88,8 +96,8 @@ def trace(module: nn.Module) -> Trace:
             return _joined(module, evaluating, training, whole)
         if "" in differing:
             raise InvalidInput(
-                f"{type(module).__name__} cannot be cut: {_OTHER_IN_TRAINING}; keep what differs "
-                "in a submodule of its own, and make it without auxiliary outputs",
+                f"{type(module).__name__} cannot be cut: {_OTHER_IN_TRAINING}; move those steps "
+                "into a submodule of their own, and return no auxiliary outputs",
                 "module",
             )
         whole.update(dict.fromkeys(differing, _OTHER_IN_TRAINING))
@@ -149,12 +157,12 @@ def _run(
     tracer = _Tracer(whole)
     try:
         return tracer.trace(module, dict(defaults)), tracer
-    except Exception as error:  # forward is code of others, run with stand-ins: anything can come
+    except Exception as error:  # forward is foreign code that runs with stand-ins
         cause = _cause(error)
         if tracer.failed is None or tracer.failed in whole:
             raise InvalidInput(
                 f"{type(module).__name__} cannot be cut: torch.fx cannot trace its forward: "
-                f"{cause}; move this into a submodule of its own, which is then kept whole",
+                f"{cause}; move this code into a submodule of its own, which then stays whole",
                 "module",
             ) from error
         whole[tracer.failed] = f"torch.fx cannot trace it: {cause}"
@@ -171,8 +179,8 @@ def _defaults(module: nn.Module) -> dict[str, Any]:
     needed = [parameter.name for parameter in named if parameter.default is parameter.empty]
     if needed:
         raise InvalidInput(
-            f"forward of {type(module).__name__} takes more than one input "
-            f"({', '.join(needed)}): a network is fed one tensor",
+            f"forward of {type(module).__name__} needs more than one input "
+            f"({', '.join(needed)}); a network has one input tensor",
             "module",
         )
     return {parameter.name: parameter.default for parameter in named}
@@ -190,7 +198,7 @@ def _cause(error: Exception) -> str:
 
 
 def _plain(argument: Any, order: Mapping[fx.Node, int]) -> str:
-    """An argument as text that is equal in two graphs where it means the same."""
+    """An argument as text; two graphs' arguments of the same meaning have the same text."""
     return repr(fx.node.map_arg(argument, lambda node: f"%{order[node]}"))
 
 
@@ -202,7 +210,7 @@ def _step(node: fx.Node) -> tuple[str, str]:
 def _differing_modules(
     evaluating: tuple[fx.Graph, _Tracer], training: tuple[fx.Graph, _Tracer]
 ) -> set[str]:
-    """The deepest submodules that do not take the same steps in both modes."""
+    """The deepest submodules whose steps differ between the modes."""
     steps: list[defaultdict[str, list[tuple[str, str]]]] = []
     for graph, tracer in (evaluating, training):
         steps.append(defaultdict(list))
@@ -237,7 +245,7 @@ def _inside(path: str, container: str) -> bool:
 
 
 def _flags(ours: fx.Node, theirs: fx.Node) -> frozenset[int | str] | None:
-    """Which arguments are False in evaluation and True in training; None: there can be no such."""
+    """Which arguments are False in evaluation and True in training; None for other arguments."""
     if ours.op != "call_function":
         return frozenset()
     if len(ours.args) != len(theirs.args) or ours.kwargs.keys() != theirs.kwargs.keys():
@@ -261,7 +269,7 @@ def _joined(
     training: tuple[fx.Graph, _Tracer],
     whole: Mapping[str, str],
 ) -> Trace:
-    """The graph of evaluation, with the flags that training changes read live."""
+    """The graph of evaluation, whose flags that training changes follow the mode."""
     graph, tracer = evaluating
     pairs = list(zip(graph.nodes, training[0].nodes, strict=True))
     traced = fx.GraphModule(module, graph, type(module).__name__)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-import torch
-from numpy.typing import NDArray
+from multiexit_models.calibrate.criterion import make_calibration
+from multiexit_models.calibrate.temperature import Labels, Logits, calibration_error
 
-from multiexit_models.calibrate.calibrate import Labels, Logits, calibration_error, make_calibration
-from multiexit_models.network import MultiExitNetwork, cumulative_macs, macs_per_stage
+PACKAGES = (
+    "torch", "torchvision", "timm", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,26 +29,22 @@ class Evaluated:
 
 
 def exit_provenance(
-    network: MultiExitNetwork,
-    sample: NDArray[Any],
+    macs: Sequence[int],
+    head_macs: Sequence[int],
     calibration: Evaluated,
-    test: Evaluated | None,
+    test: Evaluated,
     temperatures: Sequence[float],
 ) -> list[dict[str, Any]]:
-    """Per exit the figures behind it, as JSON.
+    """The figures of each exit, as JSON.
 
-    ``macs_share`` and ``head_macs_share`` (of this exit's own head) are of all that a full run
-    computes. Calibration errors are of the largest probability, which is what a probability
-    should be right about whatever the criterion, before and after division by
-    ``temperatures``. ``sample`` is one input, ``[1, ...]``.
+    ``macs`` are those of a run that ends at each exit, ``head_macs`` those of its own head; their
+    shares are of all that a full run computes. Calibration errors are of the largest probability,
+    whatever the criterion, before and after division by ``temperatures``.
     """
     logits, labels = calibration.logits, calibration.labels
     uncalibrated = make_calibration(logits, labels, [1.0] * len(temperatures))
     calibrated = make_calibration(logits, labels, temperatures)
-    tensor = torch.from_numpy(sample)
-    macs = cumulative_macs(network, tensor)
-    _, head_macs = macs_per_stage(network, tensor)
-    test_accuracies = None if test is None else test.accuracy()
+    test_accuracies = test.accuracy()
     figures = []
     for index, temperature in enumerate(temperatures):
         correct = calibrated.correct[:, index]
@@ -58,7 +55,7 @@ def exit_provenance(
                 "macs_share": round(macs[index] / macs[-1], 4),
                 "head_macs_share": round(head_macs[index] / macs[-1], 4),
                 "calibration_accuracy": calibrated.accuracy(index),
-                "test_accuracy": None if test_accuracies is None else test_accuracies[index],
+                "test_accuracy": test_accuracies[index],
                 "temperature": temperature,
                 "calibration_error_before": round(calibration_error(before, correct), 5),
                 "calibration_error_after": round(calibration_error(after, correct), 5),
@@ -67,12 +64,7 @@ def exit_provenance(
     return figures
 
 
-PACKAGES = (
-    "torch", "torchvision", "timm", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy",
-)  # fmt: skip
-
-
 def software() -> dict[str, str]:
-    """Versions of all that took part: of the packages imported by now."""
+    """Versions of Python and of the packages imported by now."""
     taking_part = {name: version(name) for name in PACKAGES if name in sys.modules}
     return {"python": platform.python_version(), **taking_part}

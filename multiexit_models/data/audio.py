@@ -18,19 +18,12 @@ from delen.bundle.manifest import AudioPreprocessing, InputSpec
 from delen.bundle.samples import pcm_to_samples, read_wav
 from delen.errors import InvalidInput, MissingExtra
 from multiexit_models.data.dataset import Dataset
-from multiexit_models.data.folders import Kind, list_class_folders, shown
-from multiexit_models.data.gather import (
-    UNREADABLE_SHARE,
-    Gathering,
-    OnFile,
-    Source,
-    gather,
-    read_file,
-    stamp,
-)
-from multiexit_models.data.splits import Indices, Shares, complete, groups_of, split_stratified
+from multiexit_models.data.folders import FileKind, read_class_folders, shown
+from multiexit_models.data.gather import Source, gather, read_file, stamp
+from multiexit_models.data.reading import Reading
+from multiexit_models.data.splits import Indices, split_stratified
 
-RECORDINGS = Kind("recordings", frozenset((".wav",)))
+RECORDINGS = FileKind("recordings", frozenset((".wav",)))
 _FSDD_NAME = re.compile(r"([^_]+)_([^_]+)_\d+\.wav")
 _FSDD_LAYOUT = (
     "the Free Spoken Digit Dataset is a folder or zip of recordings named LABEL_SPEAKER_NUMBER.wav"
@@ -39,99 +32,67 @@ _FSDD_CALIBRATION = 0.8
 _Recording = tuple[str, str, Callable[[], bytes]]
 
 
-def audio_input(samples: int, sample_rate: int) -> InputSpec:
-    """The input of a network over ``samples`` at ``sample_rate`` Hz. InvalidInput below 1."""
-    if samples < 1 or sample_rate < 1:
-        raise InvalidInput(
-            f"samples and sample_rate must be above 0, not {samples} and {sample_rate}", "shape"
-        )
-    return InputSpec("int16", (samples,), audio=AudioPreprocessing(sample_rate))
-
-
-def read_audio_folder(
-    path: Path,
-    samples: int,
-    sample_rate: int,
-    *,
-    seed: int,
-    shares: Shares | None = None,
-    group_by: str | None = None,
-    unreadable_share: float = UNREADABLE_SHARE,
-    cache: Path | None = None,
-    on_file: OnFile | None = None,
-) -> Dataset:
+def read_audio_folder(path: Path, how: Reading) -> Dataset:
     """WAV files in ``path/CLASS/``, or in ``path/train/CLASS/`` with val, calibration and test.
 
-    Mono or stereo (averaged) PCM of 8 or 16 bits, resampled to ``sample_rate`` Hz where it has
-    another one, cut or padded with silence at the end to ``samples``: int16. ``group_by`` is a
-    regular expression that finds the speaker in a file's name (``([^/_]+)_nohash`` for Speech
-    Commands), so that no speaker is in two parts. All else is as in
-    ``images.read_image_folder``; MissingExtra where resampling needs scipy and it is absent.
+    Mono or stereo (averaged) PCM of 8 or 16 bits, resampled to the sample rate where it has another
+    one, cut or padded with silence at the end: int16. Raises InvalidInput as
+    ``folders.read_class_folders``, MissingExtra where resampling needs scipy and it is absent.
     """
-    input = audio_input(samples, sample_rate)
-    listing = list_class_folders(path, RECORDINGS)
-    names = listing.names
-    groups = None if group_by is None else groups_of(names, group_by)
-    parts = complete(
-        listing.given, listing.labels, listing.classes, shares or Shares(), seed, groups
-    )
-    sources = [
-        Source(
-            name,
-            stamp(file),
-            int(label),
-            partial(_load, partial(read_file, file), samples, sample_rate),
-        )
-        for name, file, label in zip(names, listing.files, listing.labels, strict=True)
-    ]
-    way = Gathering(unreadable_share, cache, on_file)
-    labelled, skipped = gather(sources, parts, input, listing.classes, way)
-    name = path.resolve().name
-    return Dataset(name, input, listing.classes, **labelled, skipped=skipped + listing.left_out)
+    input, rate = _audio_input(how)
+
+    def load(file: Path) -> NDArray[np.int16]:
+        return _load(partial(read_file, file), input.shape[0], rate)
+
+    return read_class_folders(path, RECORDINGS, input, load, how)
 
 
-def read_fsdd(
-    path: Path,
-    *,
-    samples: int = 8000,
-    sample_rate: int = 8000,
-    held_out: str | None = None,
-    test: str | None = None,
-    seed: int = 0,
-    unreadable_share: float = UNREADABLE_SHARE,
-    on_file: OnFile | None = None,
-) -> Dataset:
+def read_fsdd(path: Path, how: Reading) -> Dataset:
     """The Free Spoken Digit Dataset (Jackson et al., 2016), a folder or a zip, speakers held out.
 
-    The recordings of the speaker ``test`` (the last by name) are for test, those of ``held_out``
-    (the last but one) a fifth for validation and the rest for calibration, and those of all
-    others, four, for training. So no voice in one of the three was heard in another. Raises
-    InvalidInput for a name that is not of the set, a speaker who is not in it, or too few
-    speakers; else as ``read_audio_folder``.
+    The last speaker by name is for test. The last but one has a fifth of the recordings for
+    validation and the rest for calibration. All others are for training, so that no voice of one
+    of the three is in another. Raises InvalidInput for a file name of another form or fewer than
+    three speakers; else as ``read_audio_folder``.
     """
-    input = audio_input(samples, sample_rate)
+    input, rate = _audio_input(how)
     found = _fsdd_files(path)
     matches = [_fsdd_match(name) for name, _, _ in found]
     classes = tuple(sorted({match[1] for match in matches}))
-    speakers = np.array([match[2] for match in matches])
     labels = np.array([classes.index(match[1]) for match in matches], np.int64)
-    validating, testing = _fsdd_speakers(sorted(set(speakers.tolist())), held_out, test)
-    set_aside = np.flatnonzero(speakers == validating)
-    halves = split_stratified(labels[set_aside], {"calibration": _FSDD_CALIBRATION}, seed)
+    speakers = np.array([match[2] for match in matches])
+    known = sorted(set(speakers.tolist()))
+    if len(known) < 3:
+        raise InvalidInput(
+            f"three speakers or more are needed to hold two out; there are {', '.join(known)}",
+            "data",
+        )
+    validating, testing = known[-2:]
+    held_out = np.flatnonzero(speakers == validating)
+    pieces = split_stratified(labels[held_out], {"calibration": _FSDD_CALIBRATION}, how.seed)
     given: dict[str, Indices] = {
         "training": np.flatnonzero((speakers != validating) & (speakers != testing)),
-        "validation": set_aside[halves["training"]],
-        "calibration": set_aside[halves["calibration"]],
+        "validation": held_out[pieces["training"]],
+        "calibration": held_out[pieces["calibration"]],
         "test": np.flatnonzero(speakers == testing),
     }
-    parts = complete(given, labels, classes, Shares(), seed)
     sources = [
-        Source(name, mark, int(label), partial(_load, read, samples, sample_rate))
+        Source(name, mark, int(label), partial(_load, read, input.shape[0], rate))
         for (name, mark, read), label in zip(found, labels, strict=True)
     ]
-    way = Gathering(unreadable_share, on_file=on_file)
-    labelled, skipped = gather(sources, parts, input, classes, way)
-    return Dataset("free-spoken-digits", input, classes, **labelled, skipped=skipped)
+    return gather("free-spoken-digits", sources, input, classes, given, None, how)
+
+
+def _audio_input(how: Reading) -> tuple[InputSpec, int]:
+    """The input, and its sample rate in Hz."""
+    if how.sample_rate is None:
+        raise InvalidInput("audio needs its sample rate, in Hz", "sample_rate")
+    samples, rate = how.shape[0], how.sample_rate
+    if samples < 1 or rate < 1:
+        raise InvalidInput(
+            f"samples and sample_rate must be above 0, not {samples} and {rate}", "shape"
+        )
+    return InputSpec("int16", (samples,), audio=AudioPreprocessing(rate)), rate
 
 
 def _fsdd_files(path: Path) -> list[_Recording]:
@@ -169,25 +130,8 @@ def _zipped(path: Path) -> list[_Recording]:
 def _fsdd_match(name: str) -> re.Match[str]:
     match = _FSDD_NAME.fullmatch(PurePosixPath(name).name)
     if match is None:
-        raise InvalidInput(f"{name} is not named so: {_FSDD_LAYOUT}", "data")
+        raise InvalidInput(f"{name} has another form of name: {_FSDD_LAYOUT}", "data")
     return match
-
-
-def _fsdd_speakers(known: list[str], held_out: str | None, test: str | None) -> tuple[str, str]:
-    """Who validates and calibrates, and who tests."""
-    if len(known) < 3:
-        raise InvalidInput(
-            f"three speakers or more are needed to hold two out; there are {', '.join(known)}",
-            "data",
-        )
-    for field, speaker in (("held_out", held_out), ("test", test)):
-        if speaker is not None and speaker not in known:
-            raise InvalidInput(f"{field}: no speaker {speaker!r}; known: {', '.join(known)}", field)
-    testing = test or next(name for name in reversed(known) if name != held_out)
-    validating = held_out or next(name for name in reversed(known) if name != testing)
-    if validating == testing:
-        raise InvalidInput(f"{testing!r} cannot be held out for both parts", "test")
-    return validating, testing
 
 
 def _load(read: Callable[[], bytes], samples: int, sample_rate: int) -> NDArray[np.int16]:
@@ -197,7 +141,7 @@ def _load(read: Callable[[], bytes], samples: int, sample_rate: int) -> NDArray[
 
 def resample(frames: NDArray[np.int16], rate: int, wanted: int) -> NDArray[np.int16]:
     """``frames``, int16 ``[n]`` at ``rate`` Hz, at the ``wanted`` rate, through a filter that
-    keeps what it cannot hold from folding back. MissingExtra without scipy."""
+    keeps higher frequencies from folding back. MissingExtra without scipy."""
     if rate == wanted:
         return frames
     try:

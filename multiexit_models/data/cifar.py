@@ -27,11 +27,11 @@ INPUT = InputSpec("uint8", (SIDE, SIDE, 3), image=ImagePreprocessing("RGB", "bil
 def read_cifar10(
     path: Path, *, validation: int = 1000, calibration: int = 4000, seed: int = 0
 ) -> Dataset:
-    """CIFAR-10 from ``path``, as ``load`` takes it; the test images are the published ones.
+    """CIFAR-10 from ``path``, in a form that ``load`` reads, with its published test images.
 
     ``validation`` and then ``calibration`` of the training images are set aside at random by
-    ``seed``; what trains depends on the sum of the two alone. Raises InvalidInput as ``load``,
-    or where a part would be empty.
+    ``seed``; which images train depends on the sum of the two alone. Raises InvalidInput as
+    ``load``, or where a part would be empty.
     """
     whole, test = load(path, "train"), load(path, "test")
     held_out = validation + calibration
@@ -57,7 +57,7 @@ def load(path: Path, split: str) -> Labelled:
     """Read ``split`` ("train": 50,000 images, "test": 10,000): uint8 ``[n, 32, 32, 3]``.
 
     ``path`` is the folder of the dataset's binary version (``cifar-10-batches-bin``) or a zip
-    of lossless mosaics with a ``manifest.json``. Raises InvalidInput naming what was looked for.
+    of lossless mosaics with a ``manifest.json``. Raises InvalidInput naming what is wrong.
     """
     if path.is_dir():
         return _load_binary_version(path, split)
@@ -75,8 +75,8 @@ def _load_binary_version(folder: Path, split: str) -> Labelled:
     rows = np.concatenate([_read_records(folder / name) for name in names])
     if rows[:, 0].max() >= len(LABELS):
         raise InvalidInput(
-            f"{folder}: {split} has the label {rows[:, 0].max()}; {len(LABELS)} classes are 0 to "
-            f"{len(LABELS) - 1}",
+            f"{folder}: {split} has the label {rows[:, 0].max()}; the labels of {len(LABELS)} "
+            f"classes are 0 to {len(LABELS) - 1}",
             "data",
         )
     planes = rows[:, 1:].reshape(-1, 3, SIDE, SIDE)
@@ -102,7 +102,7 @@ def _load_mosaics(path: Path, split: str) -> Labelled:
 
     with zipfile.ZipFile(path) as archive:
         if "manifest.json" not in archive.namelist():
-            raise InvalidInput(f"{path} has no manifest.json and so is no zip of mosaics", "data")
+            raise InvalidInput(f"{path} has no manifest.json: not a zip of mosaics", "data")
         try:
             count = json.loads(archive.read("manifest.json"))[split]["n"]
             tiles = []

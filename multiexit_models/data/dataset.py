@@ -1,4 +1,4 @@
-"""Labelled data split as a bundle needs them."""
+"""Labelled data in the parts that a bundle needs."""
 
 from __future__ import annotations
 

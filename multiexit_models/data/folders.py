@@ -1,20 +1,28 @@
-"""Labelled files as people keep them: a folder a class, perhaps under train, val and test."""
+"""Labelled files as people keep them: a folder a class, perhaps below train, val and test."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from delen.bundle.manifest import InputSpec
 from delen.errors import InvalidInput
-from multiexit_models.data.splits import PART_NAMES, TRAINING, Indices
+from multiexit_models.data.dataset import Dataset
+from multiexit_models.data.gather import Source, gather, stamp
+from multiexit_models.data.reading import Reading
+from multiexit_models.data.splits import PART_NAMES, TRAINING, Indices, groups_of
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What is looked for: its plural, for messages, and the file endings, in small letters."""
+class FileKind:
+    """The files that are read: their plural, for messages, and endings, in small letters."""
 
     plural: str
     suffixes: frozenset[str]
@@ -22,28 +30,22 @@ class Kind:
     @property
     def layout(self) -> str:
         return (
-            f"{self.plural} belong in one folder a class, FOLDER/CLASS/FILE, or in "
-            "FOLDER/train/CLASS/FILE with val, calibration and test beside train where they are "
-            "split already"
+            f"{self.plural} belong in one folder a class, FOLDER/CLASS/FILE, or, where they are "
+            "split already, in FOLDER/train/CLASS/FILE with val, calibration and test beside train"
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """``files`` below ``folder`` in order, their ``labels`` (int64) as indices into ``classes``,
-    and which indices of ``files`` belong to which part; all to training where the folder does not
-    say. ``left_out`` says what else lay in the class folders."""
+    """``files`` in order, their ``labels`` (int64) as indices into ``classes``, and which indices
+    of ``files`` belong to which part; all to training where the folder has no parts. ``left_out``
+    describes the other files in the class folders."""
 
-    folder: Path
     classes: tuple[str, ...]
     files: tuple[Path, ...]
     labels: Indices
     given: dict[str, Indices]
     left_out: tuple[str, ...]
-
-    @property
-    def names(self) -> list[str]:
-        return [shown(file.relative_to(self.folder)) for file in self.files]
 
 
 def shown(path: Path) -> str:
@@ -51,14 +53,36 @@ def shown(path: Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
-def list_class_folders(folder: Path, kind: Kind) -> Listing:
-    """The files of each class, in the order of their names; hidden files are left alone.
+def read_class_folders(
+    folder: Path,
+    kind: FileKind,
+    input: InputSpec,
+    load: Callable[[Path], NDArray[Any]],
+    how: Reading,
+) -> Dataset:
+    """The files of each class, each as ``load`` decodes it, as samples of ``input``.
 
-    Raises InvalidInput that says what the right layout is where ``folder`` has another one,
-    and that names an empty class folder, or a class that training has not.
+    Parts that ``folder`` does not have come out of its training part. Files that do not decode,
+    and files of other kinds, are named in ``skipped``. Raises InvalidInput for another layout, an
+    empty class folder, a class that training lacks, or too many files that do not decode.
     """
+    listing = _list_class_folders(folder, kind)
+    names = [shown(file.relative_to(folder)) for file in listing.files]
+    sources = [
+        Source(name, stamp(file), int(label), partial(load, file))
+        for name, file, label in zip(names, listing.files, listing.labels, strict=True)
+    ]
+    groups = None if how.group_by is None else groups_of(names, how.group_by)
+    name = folder.resolve().name
+    return gather(
+        name, sources, input, listing.classes, listing.given, groups, how, listing.left_out
+    )
+
+
+def _list_class_folders(folder: Path, kind: FileKind) -> Listing:
+    """The files of each class, in the order of their names; hidden files are left alone."""
     if not folder.is_dir():
-        raise InvalidInput(f"{shown(folder)} is no folder; {kind.layout}", "data")
+        raise InvalidInput(f"{shown(folder)} is not a folder; {kind.layout}", "data")
     parts = _part_folders(folder, kind) or {TRAINING: folder}
     classes = tuple(entry.name for entry in _class_folders(parts[TRAINING], kind))
     if len(classes) < 2:
@@ -76,7 +100,7 @@ def list_class_folders(folder: Path, kind: Kind) -> Listing:
         for class_folder in _class_folders(part_folder, kind):
             if class_folder.name not in classes:
                 raise InvalidInput(
-                    f"{shown(class_folder)} is no class of {shown(parts[TRAINING])}, which has "
+                    f"{shown(class_folder)} is not a class of {shown(parts[TRAINING])}, which has "
                     f"{', '.join(classes)}",
                     "data",
                 )
@@ -86,17 +110,15 @@ def list_class_folders(folder: Path, kind: Kind) -> Listing:
             if foreign:
                 endings = ", ".join(sorted({file.suffix or "no ending" for file in foreign}))
                 left_out.append(
-                    f"{shown(class_folder.relative_to(folder))}: {len(foreign)} files that are no "
+                    f"{shown(class_folder.relative_to(folder))}: {len(foreign)} files that are not "
                     f"{kind.plural} ({endings})"
                 )
         given[part] = np.arange(start, len(files), dtype=np.int64)
-    return Listing(
-        folder, classes, tuple(files), np.array(labels, np.int64), given, tuple(left_out)
-    )
+    return Listing(classes, tuple(files), np.array(labels, np.int64), given, tuple(left_out))
 
 
-def _part_folders(folder: Path, kind: Kind) -> dict[str, Path]:
-    """The folders of parts that ``folder`` is divided into; none where it is not."""
+def _part_folders(folder: Path, kind: FileKind) -> dict[str, Path]:
+    """The folders of the parts in ``folder``; none where it has no parts."""
     inside = [entry for entry in _entries(folder) if entry.is_dir()]
     parts = {entry: PART_NAMES[entry.name.lower()] for entry in inside if _is_part(entry)}
     if TRAINING not in parts.values():
@@ -118,25 +140,24 @@ def _is_part(folder: Path) -> bool:
     return folder.name.lower() in PART_NAMES
 
 
-def _class_folders(folder: Path, kind: Kind) -> list[Path]:
+def _class_folders(folder: Path, kind: FileKind) -> list[Path]:
     entries = _entries(folder)
-    if loose := [entry for entry in entries if entry.suffix.lower() in kind.suffixes]:
-        files = [entry for entry in loose if not entry.is_dir()]
-        if files:
+    folders = [entry for entry in entries if entry.is_dir()]
+    for entry in entries:
+        if entry.suffix.lower() in kind.suffixes and not entry.is_dir():
             raise InvalidInput(
-                f"{shown(files[0])} lies directly in {shown(folder)} and so has no class; "
+                f"{shown(entry)} lies directly in {shown(folder)} and so has no class; "
                 f"{kind.layout}",
                 "data",
             )
-    folders = [entry for entry in entries if entry.is_dir()]
     for entry in folders:
         if shown(entry) != str(entry):
             raise InvalidInput(f"the class {shown(entry)} is not named in UTF-8", "data")
     return folders
 
 
-def _class_files(folder: Path, kind: Kind) -> tuple[list[Path], list[Path]]:
-    """The files of a class and the others. InvalidInput where there are none, or folders."""
+def _class_files(folder: Path, kind: FileKind) -> tuple[list[Path], list[Path]]:
+    """The files of a class, and files of other kinds."""
     entries = _entries(folder)
     if nested := [entry for entry in entries if entry.is_dir()]:
         raise InvalidInput(
@@ -147,10 +168,10 @@ def _class_files(folder: Path, kind: Kind) -> tuple[list[Path], list[Path]]:
     found = [entry for entry in entries if entry.suffix.lower() in kind.suffixes]
     foreign = [entry for entry in entries if entry.suffix.lower() not in kind.suffixes]
     if not found:
-        others = f", only {len(foreign)} files of other endings" if foreign else ""
+        others = f", only {len(foreign)} files with other endings" if foreign else ""
         raise InvalidInput(
             f"the class folder {shown(folder)} has no {kind.plural} "
-            f"({', '.join(sorted(kind.suffixes))}){others}; fill it or take it away",
+            f"({', '.join(sorted(kind.suffixes))}){others}; fill it or remove it",
             "data",
         )
     return found, foreign

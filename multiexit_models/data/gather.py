@@ -1,4 +1,4 @@
-"""Many files decoded into one array, part by part, perhaps on disk so that memory is no limit."""
+"""Many files decoded into one array, part by part, on disk where memory is too small."""
 
 from __future__ import annotations
 
@@ -18,24 +18,21 @@ from numpy.typing import NDArray
 from delen.bundle.manifest import InputSpec
 from delen.core.atomic_file import atomic_file, write_atomically
 from delen.errors import InvalidInput
-from multiexit_models.data.dataset import Labelled
-from multiexit_models.data.splits import PARTS, TRAINING, Indices, check_classes
+from multiexit_models.data.dataset import Dataset, Labelled
+from multiexit_models.data.reading import OnFile, Reading
+from multiexit_models.data.splits import PARTS, TRAINING, Indices, check_classes, complete
 
-UNREADABLE_SHARE = 0.01
 ARRAY = "samples.npy"
 INDEX = "samples.json"
 _AT_ONCE = 128
 _NAMED = 5
-
-OnFile = Callable[[int, int], None]
-"""Told after each file how many are done, and of how many."""
 
 
 @dataclass(frozen=True)
 class Source:
     """One sample that is still to be decoded.
 
-    ``stamp`` changes when the file does. ``load`` gives the sample in the dtype and shape of the
+    ``stamp`` changes when the file does. ``load`` returns the sample in the dtype and shape of the
     input and may run in any thread; it raises ValueError or OSError with the reason where the
     file cannot be read.
     """
@@ -46,21 +43,8 @@ class Source:
     load: Callable[[], NDArray[Any]]
 
 
-@dataclass(frozen=True)
-class Gathering:
-    """How files are read: at most ``unreadable_share`` of them may fail and are skipped.
-
-    With ``cache``, a folder for this data set alone, the array lies there and is mapped into
-    memory; it is made again only when the files, their order or the input change.
-    """
-
-    unreadable_share: float = UNREADABLE_SHARE
-    cache: Path | None = None
-    on_file: OnFile | None = None
-
-
 def stamp(file: Path) -> str:
-    """Size and time of change; of a file that is gone, something else."""
+    """Size and time of change of ``file``; ``absent`` where it is gone."""
     try:
         status = file.stat()
     except OSError:
@@ -71,30 +55,38 @@ def stamp(file: Path) -> str:
 def read_file(file: Path) -> bytes:
     """The contents of a plain file. Raises OSError or ValueError; a pipe would never end."""
     if file.exists() and not file.is_file():
-        raise ValueError("it is no plain file")
+        raise ValueError("it is not a plain file")
     return file.read_bytes()
 
 
 def gather(
+    name: str,
     sources: Sequence[Source],
-    parts: Mapping[str, Indices],
     input: InputSpec,
-    classes: Sequence[str],
-    way: Gathering,
-) -> tuple[dict[str, Labelled], tuple[str, ...]]:
-    """Each part's samples, and the names of the files that could not be read, with the reasons.
+    classes: tuple[str, ...],
+    given: Mapping[str, Indices],
+    groups: Sequence[str] | None,
+    how: Reading,
+    left_out: tuple[str, ...] = (),
+) -> Dataset:
+    """The data set ``name`` of ``sources``, decoded; files that cannot be read are skipped.
 
-    ``parts`` are indices into ``sources``. Raises InvalidInput where too many files cannot be
-    read, naming the first, or where a class has none left to train on.
+    ``given`` are the parts that the data have, as indices into ``sources``, and ``groups`` the
+    group of each source: see ``splits.complete``. With a cache the array lies there and is mapped
+    into memory; it is made again only when the files, their order or the input change. Raises
+    InvalidInput where too many files cannot be read, naming the first, or where a class has none
+    left to train on.
     """
+    all_labels = np.array([source.label for source in sources], np.int64)
+    parts = complete(given, all_labels, classes, how.seed, groups)
     ordered = [sources[index] for part in PARTS for index in parts[part]]
     array, unreadable = (
-        _gather_in_memory(ordered, input, way)
-        if way.cache is None
-        else _gather_on_disk(ordered, input, way, way.cache)
+        _gather_in_memory(ordered, input, how.on_file)
+        if how.cache is None
+        else _gather_on_disk(ordered, input, how.on_file, how.cache)
     )
     skipped = tuple(f"{ordered[index].name}: {reason}" for index, reason in unreadable.items())
-    _check_share(skipped, len(ordered), way.unreadable_share)
+    _check_share(skipped, len(ordered), how.max_unreadable)
     labelled = {}
     place = row = 0
     for part in PARTS:
@@ -103,7 +95,7 @@ def gather(
         labelled[part] = Labelled(array[row : row + len(labels)], np.array(labels, np.int64))
         place, row = indices.stop, row + len(labels)
     check_classes(labelled[TRAINING].labels, classes)
-    return labelled, skipped
+    return Dataset(name, input, classes, **labelled, skipped=skipped + left_out)
 
 
 def _check_share(skipped: tuple[str, ...], total: int, allowed: float) -> None:
@@ -121,7 +113,7 @@ def _check_share(skipped: tuple[str, ...], total: int, allowed: float) -> None:
 def _decode(
     sources: Sequence[Source], on_file: OnFile | None
 ) -> Iterator[tuple[int, NDArray[Any] | str]]:
-    """Each source's index with its sample, or with the reason why there is none."""
+    """Each source's index with its sample, or with the reason why it cannot be read."""
 
     def load(source: Source) -> NDArray[Any] | str:
         try:
@@ -141,11 +133,11 @@ def _decode(
 
 
 def _gather_in_memory(
-    sources: Sequence[Source], input: InputSpec, way: Gathering
+    sources: Sequence[Source], input: InputSpec, on_file: OnFile | None
 ) -> tuple[NDArray[Any], dict[int, str]]:
     array = np.empty((len(sources), *input.shape), input.dtype)
     unreadable: dict[int, str] = {}
-    for index, sample in _decode(sources, way.on_file):
+    for index, sample in _decode(sources, on_file):
         if isinstance(sample, str):
             unreadable[index] = sample
         else:
@@ -154,12 +146,12 @@ def _gather_in_memory(
 
 
 def _gather_on_disk(
-    sources: Sequence[Source], input: InputSpec, way: Gathering, cache: Path
+    sources: Sequence[Source], input: InputSpec, on_file: OnFile | None, cache: Path
 ) -> tuple[NDArray[Any], dict[int, str]]:
     wanted = _fingerprint(sources, input)
     try:
         if (unreadable := _cached(cache, wanted)) is None:
-            unreadable = _write(sources, input, way, cache, wanted)
+            unreadable = _write(sources, input, on_file, cache, wanted)
         array: NDArray[Any] = np.load(cache / ARRAY, mmap_mode="r")
     except OSError as error:
         reason = error.strerror or str(error)
@@ -186,15 +178,19 @@ def _cached(cache: Path, wanted: str) -> dict[int, str] | None:
 
 
 def _write(
-    sources: Sequence[Source], input: InputSpec, way: Gathering, cache: Path, fingerprint: str
+    sources: Sequence[Source],
+    input: InputSpec,
+    on_file: OnFile | None,
+    cache: Path,
+    fingerprint: str,
 ) -> dict[int, str]:
-    """Make the array and then its index, which alone says that the array is whole."""
+    """Make the array and then its index, which shows that the array is complete."""
     cache.mkdir(parents=True, exist_ok=True)
     for leftover in cache.glob(".*.unfinished-*"):  # of a process that was killed
         leftover.unlink(missing_ok=True)
     with atomic_file(cache / ARRAY) as unfinished:
         with unfinished.open("wb") as file:
-            unreadable = _write_array(sources, input, way, file)
+            unreadable = _write_array(sources, input, on_file, file)
         (cache / INDEX).unlink(missing_ok=True)
     document = {"fingerprint": fingerprint, "unreadable": unreadable}
     write_atomically(cache / INDEX, json.dumps(document))
@@ -202,9 +198,9 @@ def _write(
 
 
 def _write_array(
-    sources: Sequence[Source], input: InputSpec, way: Gathering, file: BinaryIO
+    sources: Sequence[Source], input: InputSpec, on_file: OnFile | None, file: BinaryIO
 ) -> dict[int, str]:
-    # Plain writes, no mapping: a full disk is then an error, not a killed process.
+    # Plain writes instead of mapping: a full disk is then an error, not a killed process.
     dtype = np.dtype(input.dtype)
     header = {
         "descr": np.lib.format.dtype_to_descr(dtype),
@@ -214,7 +210,7 @@ def _write_array(
     np.lib.format.write_array_header_1_0(file, header)
     start = file.tell()
     unreadable: dict[int, str] = {}
-    for index, sample in _decode(sources, way.on_file):
+    for index, sample in _decode(sources, on_file):
         if isinstance(sample, str):
             unreadable[index] = sample
         else:

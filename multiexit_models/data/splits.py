@@ -1,10 +1,9 @@
-"""Which samples train, validate, calibrate and test: pure, and the same for the same seed."""
+"""Which samples are for training, validation, calibration and test, decided by a seed."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,9 @@ from delen.errors import InvalidInput
 Indices = NDArray[np.int64]
 
 TRAINING = "training"
-HELD_OUT = ("validation", "calibration", "test")
-PARTS = (TRAINING, *HELD_OUT)
+SHARES: Mapping[str, float] = {"validation": 0.1, "calibration": 0.15, "test": 0.15}
+"""The share of the training samples that a part gets which the data do not have."""
+PARTS = (TRAINING, *SHARES)
 PART_NAMES: Mapping[str, str] = {
     "train": "training",
     "training": "training",
@@ -27,50 +27,24 @@ PART_NAMES: Mapping[str, str] = {
     "test": "test",
     "testing": "test",
 }
-"""What people call the four parts, in small letters."""
-
-
-@dataclass(frozen=True)
-class Shares:
-    """What share of the samples each part gets where the data do not say; the rest trains.
-
-    Raises InvalidInput for a share that is not between 0 and 1, or where nothing would be left.
-    """
-
-    validation: float = 0.1
-    calibration: float = 0.15
-    test: float = 0.15
-
-    def __post_init__(self) -> None:
-        shares = [self.of(part) for part in HELD_OUT]
-        if not all(0 < share < 1 for share in shares) or sum(shares) >= 1:
-            raise InvalidInput(
-                f"the shares {shares} of {', '.join(HELD_OUT)} must be above 0 and leave a share "
-                "for training",
-                "shares",
-            )
-
-    def of(self, part: str) -> float:
-        share: float = getattr(self, part)
-        return share
+"""The parts by the names that people give them, in small letters."""
 
 
 def complete(
     given: Mapping[str, Indices],
     labels: Indices,
     classes: Sequence[str],
-    shares: Shares,
     seed: int,
     groups: Sequence[str] | None = None,
 ) -> dict[str, Indices]:
     """All four parts, as ascending indices into ``labels``, int64 ``[n]``.
 
-    The ``given`` ones, ``training`` among them, are kept; each one missing takes its share out of
-    the given training, classes in proportion. Samples of one of the ``groups`` (one name a
-    sample: a speaker, a track) stay together. Raises InvalidInput where a group is in two given
-    parts, a part would be empty, or a class would have nothing to train on.
+    The ``given`` ones, ``training`` among them, are kept; each one missing gets its share of
+    ``SHARES`` from the given training, classes in proportion. Samples of one of the ``groups`` (one
+    name a sample: a speaker, a track) stay together. Raises InvalidInput where a group is in two
+    given parts, a part would be empty, or a class would have nothing to train on.
     """
-    missing = {part: shares.of(part) for part in HELD_OUT if part not in given}
+    missing = {part: share for part, share in SHARES.items() if part not in given}
     parts = {part: np.sort(indices) for part, indices in given.items()}
     if groups is not None:
         _check_groups(parts, groups)
@@ -125,14 +99,14 @@ def split_groups(
 ) -> dict[str, Indices]:
     """Positions in ``groups`` for training and for each part ``held_out``; no group is in two.
 
-    Parts come as near to their shares as whole groups, the greatest first, allow. Raises
+    Parts come as close to their shares as whole groups, the largest first, allow. Raises
     InvalidInput where there are fewer groups than parts.
     """
     names, members, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     shares = {TRAINING: 1 - sum(held_out.values()), **held_out}
     if len(names) < len(shares):
         raise InvalidInput(
-            f"{len(names)} groups cannot be shared out to {', '.join(shares)}: each needs a group "
+            f"{len(names)} groups are too few for {', '.join(shares)}: each part needs a group "
             "of its own",
             "group_by",
         )
@@ -153,14 +127,16 @@ def split_groups(
 
 
 def groups_of(names: Sequence[str], group_by: str) -> list[str]:
-    """What ``group_by``, a regular expression, finds in each name: its first bracket, or all.
+    """What ``group_by``, a regular expression, finds in each name: its first group, or all.
 
-    Raises InvalidInput for what is no expression, and for a name in which it finds nothing.
+    Raises InvalidInput for an invalid expression, and for a name in which it finds nothing.
     """
     try:
         expression = re.compile(group_by)
     except re.error as error:
-        raise InvalidInput(f"group_by {group_by!r} is no expression: {error}", "group_by") from None
+        raise InvalidInput(
+            f"group_by {group_by!r} is not a regular expression: {error}", "group_by"
+        ) from None
     groups = []
     for name in names:
         found = expression.search(name)

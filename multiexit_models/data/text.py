@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,22 @@ from delen.bundle.samples import text_to_bytes
 from delen.errors import InvalidInput
 from multiexit_models.data.dataset import Dataset, Labelled
 from multiexit_models.data.folders import shown
+from multiexit_models.data.reading import Reading
 from multiexit_models.data.splits import (
     PART_NAMES,
     TRAINING,
     Indices,
-    Shares,
     complete,
 )
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+JSON_ENDING = ".json"
 _PART_CHOICE = ", ".join(PART_NAMES)
 
 
 @dataclass(frozen=True)
 class _Item:
-    """``where`` says which line of which file, for messages; ``part`` is None if none was given."""
+    """``part`` is None where the data name none; ``where`` is the file and line, for messages."""
 
     text: str
     label: str
@@ -39,54 +40,30 @@ class _Item:
     where: str
 
 
-def text_input(length: int) -> InputSpec:
-    """The input of a network over ``length`` bytes of UTF-8. Raises InvalidInput below 1."""
-    if length < 1:
-        raise InvalidInput(f"the length of a text must be above 0 bytes, not {length}", "shape")
-    return InputSpec("uint8", (length,), text=TextPreprocessing("utf-8"))
+def read_texts(path: Path, how: Reading) -> Dataset:
+    """Labelled texts: a CSV file, a folder of them, or a JSON file, by the ending of ``path``.
 
+    A text is its UTF-8 bytes, cut between characters or padded with zeros: uint8. The parts that
+    the data do not have come out of training. The classes are the labels of the training texts.
 
-def read_text_csv(
-    path: Path,
-    length: int,
-    *,
-    text_column: str = "text",
-    label_column: str = "label",
-    split_column: str | None = None,
-    classes: Sequence[str] | None = None,
-    seed: int,
-    shares: Shares | None = None,
-) -> Dataset:
-    """A CSV file with a line of column names, or a folder of train.csv, test.csv and the like;
-    a file that ends in .tsv has tabs in place of commas.
-
-    A text is its UTF-8 bytes, cut between characters or padded with zeros to ``length``: uint8.
-    ``split_column`` holds train, val, calibration or test; the parts that neither it nor the
-    folder gives are taken out of training by ``shares``, with ``seed``. ``classes`` are those of
-    the training texts, by name, unless they are given.
+    A CSV file has a line of column names; one that ends in .tsv has tabs in place of commas. The
+    split column has train, val, calibration or test. A folder has train.csv, test.csv and the like.
+    A JSON file is an object of parts, each a list of pairs ``[text, label]``, as CLINC150 (Larson
+    et al., 2019) is published; keys of other names, as that set's texts out of scope, are left out.
 
     Raises InvalidInput naming file and line for a missing column, an empty text or label, bytes
-    that are not UTF-8, a part of another name, or a label that is none of the classes.
+    that are not UTF-8, a part of another name, or a label that training lacks.
     """
-    files = _csv_files(path)
     items: list[_Item] = []
-    for file, part in files:
-        items += _read_csv(file, part, text_column, label_column, split_column)
-    return _dataset(path.resolve().stem, length, items, classes, seed, shares)
+    if path.suffix == JSON_ENDING:
+        items += _read_json(path)
+    else:
+        for file, part in _csv_files(path):
+            items += _read_csv(file, part, how)
+    return _dataset(path.resolve().stem, items, how)
 
 
-def read_text_json(
-    path: Path,
-    length: int,
-    *,
-    classes: Sequence[str] | None = None,
-    seed: int,
-    shares: Shares | None = None,
-) -> Dataset:
-    """A JSON object of parts, each a list of pairs ``[text, label]``, as CLINC150 (Larson et al.,
-    2019) is published: train, val, calibration and test. What has another name, as that set's
-    texts out of scope, is not read. All else is as in ``read_text_csv``.
-    """
+def _read_json(path: Path) -> Iterator[_Item]:
     try:
         document = json.loads(_decoded(path))
     except (ValueError, RecursionError) as error:
@@ -97,10 +74,9 @@ def read_text_json(
             "[text, label]",
             "data",
         )
-    items: list[_Item] = []
-    for key in (key for key in document if key in PART_NAMES):
-        items += _read_pairs(document[key], PART_NAMES[key], f"{shown(path)}: {key}")
-    return _dataset(path.resolve().stem, length, items, classes, seed, shares)
+    for key, pairs in document.items():
+        if key in PART_NAMES:
+            yield from _read_pairs(pairs, PART_NAMES[key], f"{shown(path)}: {key}")
 
 
 def _csv_files(path: Path) -> list[tuple[Path, str | None]]:
@@ -110,7 +86,7 @@ def _csv_files(path: Path) -> list[tuple[Path, str | None]]:
     files = sorted(
         file
         for file in path.iterdir()
-        if file.suffix.lower() in _DELIMITERS and not file.name.startswith(".")
+        if file.suffix.lower() in DELIMITERS and not file.name.startswith(".")
     )
     parts = [PART_NAMES.get(file.stem.lower()) for file in files]
     if not files or None in parts or len(set(parts)) < len(parts):
@@ -141,10 +117,9 @@ def _decoded(file: Path) -> str:
         ) from error
 
 
-def _read_csv(
-    file: Path, part: str | None, text: str, label: str, split: str | None
-) -> Iterator[_Item]:
-    delimiter = _DELIMITERS.get(file.suffix.lower(), ",")
+def _read_csv(file: Path, part: str | None, how: Reading) -> Iterator[_Item]:
+    text, label, split = how.text_column, how.label_column, how.split_column
+    delimiter = DELIMITERS.get(file.suffix.lower(), ",")
     reader = csv.reader(io.StringIO(_decoded(file), newline=""), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
@@ -184,7 +159,7 @@ def _part(value: str, where: str) -> str:
         return PART_NAMES[value.strip().lower()]
     except KeyError:
         raise InvalidInput(
-            f"{where}: {value!r} is no part of the data; parts are {_PART_CHOICE}", "data"
+            f"{where}: {value!r} does not name a part; parts are {_PART_CHOICE}", "data"
         ) from None
 
 
@@ -207,39 +182,36 @@ def _checked(item: _Item) -> _Item:
     return item
 
 
-def _dataset(
-    name: str,
-    length: int,
-    items: list[_Item],
-    classes: Sequence[str] | None,
-    seed: int,
-    shares: Shares | None,
-) -> Dataset:
-    input = text_input(length)
+def _dataset(name: str, items: list[_Item], how: Reading) -> Dataset:
+    length = how.shape[0]
+    if length < 1:
+        raise InvalidInput(f"the length of a text must be above 0 bytes, not {length}", "shape")
     given = _given(items)
-    if classes is None:
-        known = tuple(sorted({items[index].label for index in given[TRAINING]}))
-    else:
-        known = tuple(classes)
-    numbers = {label: number for number, label in enumerate(known)}
+    classes = tuple(sorted({items[index].label for index in given[TRAINING]}))
+    numbers = {label: number for number, label in enumerate(classes)}
     labels = np.empty(len(items), np.int64)
     for index, item in enumerate(items):
         if item.label not in numbers:
-            raise InvalidInput(f"{item.where}: the label {item.label!r} {_none_of(known)}", "data")
+            known = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+            raise InvalidInput(
+                f"{item.where}: the label {item.label!r} is not one of the {len(classes)} classes "
+                f"of the training texts: {known}",
+                "data",
+            )
         labels[index] = numbers[item.label]
-    parts = complete(given, labels, known, shares or Shares(), seed)
+    parts = complete(given, labels, classes, how.seed)
     inputs = np.stack([_bytes(item, length) for item in items])
     return Dataset(
         name,
-        input,
-        known,
+        InputSpec("uint8", (length,), text=TextPreprocessing("utf-8")),
+        classes,
         **{part: Labelled(inputs[indices], labels[indices]) for part, indices in parts.items()},
         skipped=(),
     )
 
 
 def _given(items: list[_Item]) -> dict[str, Indices]:
-    """The parts that the data say, training among them. What has no part is to train."""
+    """The parts that the data have, training among them. Items without a part are for training."""
     found: dict[str, list[int]] = {}
     for index, item in enumerate(items):
         found.setdefault(item.part or TRAINING, []).append(index)
@@ -253,8 +225,3 @@ def _bytes(item: _Item, length: int) -> Any:
         return text_to_bytes(item.text, length)
     except ValueError as error:
         raise InvalidInput(f"{item.where}: the text is not Unicode: {error}", "data") from error
-
-
-def _none_of(classes: Sequence[str]) -> str:
-    few = ", ".join(classes[:10])
-    return f"is none of the {len(classes)} classes: {few}{', ...' if len(classes) > 10 else ''}"

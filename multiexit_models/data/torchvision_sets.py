@@ -1,8 +1,8 @@
-"""The labelled image sets that torchvision reads and can download."""
+"""The labelled image sets that torchvision reads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delen.bundle.images import fit_image
-from delen.bundle.manifest import ImagePreprocessing, InputSpec
+from delen.bundle.manifest import ImagePreprocessing
 from delen.errors import InvalidInput, MissingExtra
 from multiexit_models.data.dataset import Dataset
-from multiexit_models.data.gather import UNREADABLE_SHARE, Gathering, OnFile, Source, gather
-from multiexit_models.data.images import image_way, plain_errors
-from multiexit_models.data.splits import Indices, Shares, complete
+from multiexit_models.data.gather import Source, gather
+from multiexit_models.data.images import image_input, plain_errors
+from multiexit_models.data.reading import Reading
+from multiexit_models.data.splits import Indices
 
 _Parts = Mapping[str, Mapping[str, object]]
 _BY_FLAG: _Parts = {"training": {"train": True}, "test": {"train": False}}
@@ -27,7 +28,7 @@ _WHOLE: _Parts = {"training": {}}
 
 
 def _named_classes(dataset: Any) -> tuple[str, ...]:
-    """The class names that the set itself knows; of several names for one, the first."""
+    """The set's own class names; the first where a class has several."""
     names = getattr(dataset, "classes", None)
     if names is None:
         names = sorted(dataset.class_to_idx, key=dataset.class_to_idx.__getitem__)
@@ -39,16 +40,16 @@ def _numbered(count: int) -> Callable[[Any], tuple[str, ...]]:
 
 
 def _traffic_tracks(dataset: Any) -> list[str]:
-    """The 30 pictures of one sign are named CLASS/TRACK_FRAME.ppm."""
+    """The track of each image: the 30 images of one sign are named CLASS/TRACK_FRAME.ppm."""
     paths = [Path(path) for path, _ in dataset._samples]
     return [f"{path.parent.name}/{path.name.split('_')[0]}" for path in paths]
 
 
 @dataclass(frozen=True)
 class _Set:
-    """Which arguments of the set's class give which part, and what its classes are.
+    """The arguments of the set's class for each part, and how its classes are found.
 
-    ``groups`` says of each training image to what it belongs that must stay in one part.
+    ``groups`` names the group of each training image; a group stays in one part.
     """
 
     parts: _Parts
@@ -81,74 +82,57 @@ SETS: Mapping[str, _Set] = {
 }
 
 
-def read_torchvision(
-    name: str,
-    root: Path,
-    shape: tuple[int, ...],
-    *,
-    seed: int,
-    download: bool = False,
-    shares: Shares | None = None,
-    unreadable_share: float = UNREADABLE_SHARE,
-    cache: Path | None = None,
-    on_file: OnFile | None = None,
-) -> Dataset:
+def read_torchvision(name: str, root: Path, how: Reading) -> Dataset:
     """The set ``name`` of torchvision.datasets (one of ``SETS``) below ``root``.
 
-    The parts it is published in are kept and the others taken out of its training images by
-    ``shares``, with ``seed``; of GTSRB the frames of one sign stay together. Images are fitted to
-    ``shape`` (height, width, channels), uint8. With ``download`` they are fetched where they are
-    absent. All else is as in ``images.read_image_folder``, but for one thing: torchvision decodes
-    a large JPEG whole, where the daemon decodes it at a fraction of its size.
+    The parts it is published in are kept and the others come out of its training images; the
+    frames of one sign of GTSRB stay together. Images are fitted to the shape as in
+    ``images.read_image_folder``, with one difference: torchvision decodes a large JPEG whole, where
+    the daemon decodes it at a fraction of its size.
 
-    Raises InvalidInput for an unknown name, or data that are neither there nor to be had;
-    MissingExtra without torchvision, or scipy where the set needs it.
+    Raises InvalidInput for an unknown name or data that are not there; MissingExtra without
+    torchvision, or scipy where the set needs it.
     """
     if name not in SETS:
         raise InvalidInput(f"no set {name!r}; known: {', '.join(SETS)}", "data")
-    way = image_way(shape)
+    input, way = image_input(how.shape)
     form = SETS[name]
-    datasets = {
-        part: _open(name, root, download, arguments) for part, arguments in form.parts.items()
-    }
-    classes = form.classes(datasets["training"])
-    labels_by_part = {part: _labels(dataset) for part, dataset in datasets.items()}
-    labels = np.concatenate(list(labels_by_part.values()))
+    datasets = {part: _open(name, root, arguments) for part, arguments in form.parts.items()}
     given: dict[str, Indices] = {}
     sources: list[Source] = []
     for part, dataset in datasets.items():
         given[part] = np.arange(len(sources), len(sources) + len(dataset), dtype=np.int64)
-        for index, label in enumerate(labels_by_part[part].tolist()):
-            load = partial(_load, dataset, index, label, way, (shape[1], shape[0]))
+        for index, label in enumerate(_labels(dataset).tolist()):
+            load = partial(_load, dataset, index, label, way, (how.shape[1], how.shape[0]))
             sources.append(Source(f"{name} {part} {index}", "", label, load))
-    groups = _groups(form, datasets, sources)
-    parts = complete(given, labels, classes, shares or Shares(), seed, groups)
-    input = InputSpec("uint8", tuple(shape), image=way)
-    gathering = Gathering(unreadable_share, cache, on_file)
-    labelled, skipped = gather(sources, parts, input, classes, gathering)
-    return Dataset(name.lower(), input, classes, **labelled, skipped=skipped)
+    groups = None
+    if form.groups is not None:
+        groups = [source.name for source in sources]  # images of other parts: a group each
+        for index, group in zip(given["training"], form.groups(datasets["training"]), strict=True):
+            groups[index] = group
+    classes = form.classes(datasets["training"])
+    return gather(name.lower(), sources, input, classes, given, groups, how)
 
 
-def _open(name: str, root: Path, download: bool, arguments: Mapping[str, object]) -> Any:
+def _open(name: str, root: Path, arguments: Mapping[str, object]) -> Any:
     try:
         from torchvision import datasets
     except ImportError as error:
         raise MissingExtra("torchvision", "train") from error
     try:
-        return getattr(datasets, name)(root, download=download, **arguments)
+        return getattr(datasets, name)(root, download=False, **arguments)
     except ImportError as error:
         raise MissingExtra(f"{error.name or error} (to read {name})", "train") from error
     except (OSError, RuntimeError, ValueError, LookupError, EOFError) as error:
-        how = (
-            "it could not be downloaded"
-            if download
-            else "download it (download=True), or put its files there"
-        )
-        raise InvalidInput(f"{name} is not whole below {root} ({error}); {how}", "data") from error
+        raise InvalidInput(
+            f"{name} is not complete below {root} ({error}); put its files there, as "
+            f"torchvision.datasets.{name}(root, download=True) does",
+            "data",
+        ) from error
 
 
 def _labels(dataset: Any) -> Indices:
-    """The label of each image, from whichever list the set keeps, else by reading each image."""
+    """The label of each image, from a list that the set keeps, else by reading each image."""
     for attribute in ("targets", "labels", "_labels", "y"):
         if (kept := getattr(dataset, attribute, None)) is not None and len(kept) == len(dataset):
             return np.asarray(kept).astype(np.int64)
@@ -156,18 +140,6 @@ def _labels(dataset: Any) -> Indices:
         if (kept := getattr(dataset, attribute, None)) is not None and len(kept) == len(dataset):
             return np.array([label for _, label in kept], np.int64)
     return np.array([dataset[index][1] for index in range(len(dataset))], np.int64)
-
-
-def _groups(form: _Set, datasets: Mapping[str, Any], sources: Sequence[Source]) -> list[str] | None:
-    if form.groups is None:
-        return None
-    names = [source.name for source in sources]  # an image of another part is its own group
-    start = 0
-    for part, dataset in datasets.items():
-        if part == "training":
-            names[start : start + len(dataset)] = form.groups(dataset)
-        start += len(dataset)
-    return names
 
 
 def _load(

@@ -1,4 +1,4 @@
-"""Exported graphs run one after the other, and the proof that they compute what torch does."""
+"""Exported graphs run one after the other, on the CPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Segment: TypeAlias = Callable[..., Outputs]
 Rows: TypeAlias = NDArray[np.int64]
 
 CRASHING_OPTIMIZERS = ["FuseFp16InitializerToFp32NodeTransformer"]
-"""With it, ONNX Runtime 1.31 crashes as it opens some float16 graphs on the CPU."""
+"""With it, ONNX Runtime 1.31 crashes while it opens some float16 graphs on the CPU."""
 
 
 def open_session(graph: bytes) -> onnxruntime.InferenceSession:
@@ -64,32 +64,12 @@ def torch_segment(module: torch.nn.Module) -> Segment:
     return run
 
 
-def run_chain(
-    graphs: Sequence[bytes],
-    inputs: NDArray[Any],
-    batch_sizes: Sequence[int],
-    runtime: str = "onnx",
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Logits ``[exits, n, classes]`` and confidences ``[exits, n]`` of the graphs in a chain.
-
-    Runs on the CPU, in batches of ``batch_sizes`` in turn, the last of them again and again
-    until ``inputs`` ``[n, ...]`` is used up.
-    """
-    segments = [open_segment(graph, runtime) for graph in graphs]
-    logits, confidences = [], []
-    for batch in batches(inputs, batch_sizes):
-        outputs = [outputs for _, outputs in walk(segments, batch, all_rows)]
-        logits.append(np.stack([of_exit[0] for of_exit in outputs]))
-        confidences.append(np.stack([of_exit[1] for of_exit in outputs]))
-    return np.concatenate(logits, axis=1), np.concatenate(confidences, axis=1)
-
-
 def walk(
     segments: Sequence[Segment], inputs: NDArray[Any], go_on: Callable[[int], Rows]
 ) -> Iterator[tuple[Rows, Outputs]]:
-    """Per exit, which of ``inputs`` have come so far and their outputs, in the same order.
+    """Per exit, the places in ``inputs`` of the samples there and their outputs, in that order.
 
-    ``go_on`` gives the rows, of so many at an exit, that take the next segment.
+    ``go_on`` chooses the rows that go on to the next segment, from the number of rows at an exit.
     """
     arrived = all_rows(len(inputs))
     arguments: tuple[NDArray[Any], ...] = (inputs,)
@@ -106,7 +86,7 @@ def all_rows(count: int) -> Rows:
 
 
 def every_second_row(count: int) -> Rows:
-    """Every second row from the last back, so that rows change both number and place."""
+    """Every second row, the last first, so that rows change both number and place."""
     last_first: Rows = np.arange(count)[::-2].copy()
     return last_first
 

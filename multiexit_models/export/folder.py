@@ -20,13 +20,13 @@ def check_target(folder: Path, overwrite: bool) -> None:
     """
     above = next(parent for parent in folder.absolute().parents if parent.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
-        raise InvalidInput(f"{above} is no folder that can be written to", "output")
+        raise InvalidInput(f"{above} is not a folder that can be written to", "output")
     if not folder.exists():
         return
     if not overwrite:
         raise InvalidInput(f"{folder} exists; give another folder, or --overwrite", "output")
     if not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST).is_file()):
-        raise InvalidInput(f"{folder} is no bundle and so is not overwritten", "output")
+        raise InvalidInput(f"{folder} is not a bundle and is not overwritten", "output")
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def whole_folder(target: Path, overwrite: bool) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.parent / f".{target.name}.unfinished-{os.getpid()}"
     replaced = target.parent / f".{target.name}.replaced-{os.getpid()}"
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a killed process of the same number
+    shutil.rmtree(unfinished, ignore_errors=True)  # from a killed process of the same number
     unfinished.mkdir()
     try:
         yield unfinished

@@ -1,4 +1,4 @@
-"""Torch modules as ONNX graphs, and graphs joined to one."""
+"""Stages as ONNX graphs, and the confidence joined to them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INPUT, FEATURES, ROWS = "input", "features", "rows"
 LOGITS, CONFIDENCE, FEATURES_OUT = "logits", "confidence", "features_out"
 _TAIL = "confidence."
 _TRACED_TEMPERATURE = 1.2345678
-"""Unlike any constant of a network, so that the exporter merges it with none of equal value."""
+"""Unlike any constant of a network, so that the exporter does not merge the two."""
 
 
 def dynamic_axes(arguments: int, max_batch: int) -> tuple[dict[int, Any], ...]:
@@ -110,7 +110,9 @@ def _export(
     output_names: list[str],
     name: str,
 ) -> onnx.ModelProto:
-    with quiet_exporter():
+    with errors_only("torch.onnx"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
         try:
             program = torch.onnx.export(
                 module,
@@ -125,8 +127,8 @@ def _export(
             )
         except torch.onnx.OnnxExporterError as error:
             raise BundleError(
-                f"torch cannot export {name} to ONNX with a free batch; the runtime torch may "
-                f"take it: {first_line(error)}"
+                f"torch cannot export {name} to ONNX with a free batch; --runtime torch may work: "
+                f"{first_line(error)}"
             ) from error
     if program is None:
         raise BundleError(f"torch.onnx.export returned no program for {name}")
@@ -145,22 +147,19 @@ def first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def quiet_exporter() -> Iterator[None]:
-    """Without the exporter's notes on torchvision and on its own deprecations."""
-    logger = logging.getLogger("torch.onnx")
+def errors_only(name: str | None = None) -> Iterator[None]:
+    """The logger ``name`` without the advice that torch and ONNX Runtime log while they export."""
+    logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
-            yield
+        yield
     finally:
         logger.setLevel(level)
 
 
 def strip(message: Any) -> None:
-    """Clear a protobuf's documentation and metadata, where the exporter writes local paths."""
+    """Clear a protobuf's documentation and metadata, which contain paths of this machine."""
     for field, value in message.ListFields():
         if field.name in ("doc_string", "metadata_props"):
             message.ClearField(field.name)
@@ -175,7 +174,7 @@ def check_axes(model: onnx.ModelProto) -> None:
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
-        raise BundleError(f"{graph.name} is no valid graph: {first_line(error)}") from error
+        raise BundleError(f"{graph.name} is not a valid graph: {first_line(error)}") from error
     for value in [*graph.input, *graph.output]:
         tensor = value.type.tensor_type
         first, *others = tensor.shape.dim

@@ -1,16 +1,14 @@
 """ONNX graphs in fewer bits: float16, or int8 calibrated on real inputs.
 
-What comes before the first learnt convolution or matrix product of segment 0 (scaling of pixels,
-spectra of audio) stays as it is: it is cheap, and its numbers may span more than 8 or 16 bits
-hold. In int8 so does the layer that makes the logits: confidences must not fall on 256 steps.
+The nodes before the first learnt convolution or matrix product of segment 0 (scaling of pixels,
+spectra of audio) stay as they are: they are cheap, and their numbers may span more than 8 or 16
+bits hold. In int8 so does the layer that makes the logits: confidences need more than 256 steps.
 """
 
 from __future__ import annotations
 
-import logging
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +33,7 @@ from multiexit_models.export.graphs import (
     LOGITS,
     ROWS,
     check_axes,
+    errors_only,
     strip,
 )
 
@@ -52,9 +51,8 @@ def convert(
 ) -> list[onnx.ModelProto]:
     """A chain's float32 ``models`` in ``precision``.
 
-    ``fixed`` names the initializers of the first that are no learnt weights. ``inputs``
-    ``[n, ...]``, a few hundred, give int8 its ranges: each graph is calibrated on what it takes
-    in float32.
+    ``fixed`` names the initializers of the first that are not learnt weights. int8 gets its ranges
+    from ``inputs`` ``[n, ...]``, a few hundred: each graph is calibrated on its float32 inputs.
     """
     if precision == "fp32":
         return list(models)
@@ -83,7 +81,7 @@ def to_fp16(model: onnx.ModelProto, fixed: Collection[str]) -> onnx.ModelProto:
 
 
 def _forget_types_within(graph: onnx.GraphProto, kept: Collection[str]) -> None:
-    """Drop the types of values that only ``kept`` nodes make and take.
+    """Drop the types of values that only ``kept`` nodes make and use.
 
     The converter rounds every value whose type it knows to float16 and back, even between two
     nodes that stay float32.
@@ -100,7 +98,7 @@ def _forget_types_within(graph: onnx.GraphProto, kept: Collection[str]) -> None:
 
 
 def _drop_repeated_casts(graph: onnx.GraphProto) -> None:
-    """The converter casts a value anew, to the same name, for each node that takes it."""
+    """The converter casts a value again, to the same name, for each node that uses it."""
     seen: set[str] = set()
     nodes = []
     for node in graph.node:
@@ -116,12 +114,12 @@ def to_int8(
 ) -> onnx.ModelProto:
     """``model`` with int8 convolutions and products with weights, one scale a channel.
 
-    Activations have the ranges seen on ``batches``, the graph's inputs by name (Jacob et al.,
+    Activations have the ranges of ``batches``, the graph's inputs by name (Jacob et al.,
     "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
     Inference", CVPR 2018, section 3). Weights use 7 bits: processors without VNNI add products
     of 8 bits in 16 and overflow, and a calibration must hold on every processor.
     """
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, errors_only():
         prepared, quantised = Path(folder, "prepared.onnx"), Path(folder, "quantised.onnx")
         quant_pre_process(model, prepared, skip_optimization=True, skip_symbolic_shape=True)
         quantize_static(
@@ -153,25 +151,13 @@ def _next_feeds(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> list[Feeds]:
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Hands the quantiser one batch after the other, as its interface wants them."""
+    """The batches, one after the other, for the quantiser."""
 
     def __init__(self, batches: Sequence[Feeds]) -> None:
         self._batches = iter(batches)
 
     def get_next(self) -> Feeds | None:
         return next(self._batches, None)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the quantiser's advice on what has been done already."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(level)
 
 
 def _preprocessing(model: onnx.ModelProto, fixed: Collection[str]) -> set[str]:

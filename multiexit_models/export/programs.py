@@ -1,4 +1,4 @@
-"""Torch modules as exported programs, for networks that do not export to ONNX."""
+"""Stages as exported programs of torch, for networks that do not export to ONNX."""
 
 from __future__ import annotations
 

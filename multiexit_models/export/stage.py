@@ -1,7 +1,7 @@
 """What one exported graph computes, as torch modules: a segment and its head, and the confidence.
 
 The two are exported apart and joined at the end, so that temperature and criterion can come from
-the logits that the exported, perhaps quantised, chain gives.
+the logits of the exported, perhaps quantised, chain.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Stage(nn.Module):
 class Confidence(nn.Module):
     """float32 logits ``[batch, classes]`` to float32 confidences ``[batch]``.
 
-    Computes what ``delen.bundle.confidence.confidences`` does of softmax(logits / temperature). For
-    patience it gives the largest probability: whoever runs the chain counts the streaks. Raises
-    InvalidInput for a criterion that is none.
+    Computes ``delen.bundle.confidence.confidences`` of softmax(logits / temperature). For patience
+    it is the largest probability: the code that runs the chain counts the streaks. Raises
+    InvalidInput for an unknown criterion.
     """
 
     temperature: Tensor
@@ -55,7 +55,10 @@ class Confidence(nn.Module):
     def __init__(self, criterion: str, temperature: float) -> None:
         super().__init__()
         if criterion not in CRITERIA:
-            raise InvalidInput(f"{criterion!r} is none of {', '.join(CRITERIA)}", "criterion")
+            raise InvalidInput(
+                f"the criterion must be one of {', '.join(CRITERIA)}, not {criterion!r}",
+                "criterion",
+            )
         self.criterion = criterion
         self.register_buffer("temperature", torch.tensor(temperature, dtype=torch.float32))
 
@@ -88,7 +91,7 @@ class ConfidentStage(nn.Module):
 class GlobalMean(nn.Module):
     """``AdaptiveAvgPool2d(1)`` that exports as one mean.
 
-    torch's own exports an index computation that only restores strides.
+    torch's own exports an index computation as well, which only restores strides.
     """
 
     def forward(self, features: Tensor) -> Tensor:
@@ -107,8 +110,8 @@ class StageExample:
 def stages(network: MultiExitNetwork, sample: Tensor) -> Iterator[StageExample]:
     """The stages of a copy of ``network`` in evaluation mode on the CPU, first to last.
 
-    ``sample`` is one input, ``[1, ...]``, of which only shape and dtype are looked at. Raises
-    InvalidInput naming the segment or head whose output is not as a chain needs it.
+    ``sample`` is one input, ``[1, ...]``; only its shape and dtype matter. Raises
+    InvalidInput naming the segment or head whose output does not fit a chain.
     """
     exportable = copy.deepcopy(network).cpu().eval()
     set_memory_format(exportable, torch.contiguous_format)
@@ -132,13 +135,13 @@ def stages(network: MultiExitNetwork, sample: Tensor) -> Iterator[StageExample]:
 def _check_features(index: int, features: object) -> None:
     if not isinstance(features, Tensor):
         raise InvalidInput(
-            f"segment {index} gives a {type(features).__name__}, not one tensor; what it passes "
-            "on must be packed into one, for example flattened and joined along axis 1",
+            f"segment {index} returns a {type(features).__name__}, not one tensor; pack its "
+            "outputs into one, for example flattened and joined along axis 1",
             "network",
         )
     if features.dtype != torch.float32 or features.ndim < 2 or len(features) != EXAMPLE_STORED:
         raise InvalidInput(
-            f"segment {index} gives {features.dtype} {list(features.shape)} for a batch of "
+            f"segment {index} returns {features.dtype} {list(features.shape)} for a batch of "
             f"{EXAMPLE_STORED}, not torch.float32 [batch, ...]",
             "network",
         )
@@ -147,7 +150,7 @@ def _check_features(index: int, features: object) -> None:
 def _check_logits(index: int, logits: Tensor, classes: int | None) -> int:
     if logits.dtype != torch.float32 or logits.ndim != 2 or logits.shape[1] < 2:
         raise InvalidInput(
-            f"head {index} gives {logits.dtype} {list(logits.shape)}, not torch.float32 "
+            f"head {index} returns {logits.dtype} {list(logits.shape)}, not torch.float32 "
             "[batch, classes] with two classes or more",
             "network",
         )

@@ -1,7 +1,7 @@
-"""Inputs varied at random while training, so that no network learns them by heart.
+"""Inputs varied at random while training, against overfitting.
 
-What varies depends on what the input is (``augmentation``). Every draw comes from one generator
-on the CPU, whose state is thus all that a resumed training needs to draw the same again.
+The kind of input decides what varies (``augmentation``). Every draw comes from one generator on the
+CPU, so its state is all that a resumed training needs to draw the same again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CHARACTER_DROPOUT = 0.01
 
 
 def augmentation(input: InputSpec, recipe: Recipe) -> Augmentation:
-    """What to do with each batch ``[n, *shape]`` of ``input``; the result has its shape and dtype.
+    """The function that varies a batch ``[n, *shape]`` of ``input``, and keeps shape and dtype.
 
     Inputs that are neither images, nor audio, nor text stay as they are. Raises InvalidInput when
     the recipe's ``crop_padding`` is too large for the images.
@@ -50,8 +50,8 @@ def _check_padding(shape: tuple[int, ...], padding: int) -> None:
     side = min(shape[:2])
     if not 0 <= padding < side:
         raise InvalidInput(
-            f"crop_padding is {padding}; images of {shape[0]} x {shape[1]} pixels can be padded "
-            f"by 0 to {side - 1}",
+            f"crop_padding is {padding}; for images of {shape[0]} x {shape[1]} pixels it must be "
+            f"from 0 to {side - 1}",
             "crop_padding",
         )
 
@@ -139,18 +139,18 @@ def _sample_at(signal: Tensor, times: Tensor) -> Tensor:
 
 
 def _white_noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Normal noise drawn where ``like`` is, which is much faster than to draw it on the CPU."""
+    """Normal noise drawn on the device of ``like``, which is much faster than on the CPU."""
     seed = int(torch.randint(2**62, (), generator=generator))
     there = torch.Generator(like.device).manual_seed(seed)
     return torch.randn(like.shape, generator=there, device=like.device)
 
 
 def augment_text(text: Tensor, generator: torch.Generator) -> Tensor:
-    """Some words and characters left out of each text, and the rest moved together.
+    """Each text without some words and characters; the rest closes up.
 
     ``text``: uint8 ``[n, bytes]`` in UTF-8, padded with zeros at the end. A word goes with the
     space before it (word dropout: Iyyer et al., "Deep Unordered Composition", ACL 2015, section
-    3.2), a character with all of its bytes. A text that would lose everything stays.
+    3.2), a character with all of its bytes. A text that would become empty stays as it is.
     """
     starts_word = text == ord(" ")
     starts_character = (text & 0b1100_0000) != 0b1000_0000

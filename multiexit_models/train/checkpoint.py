@@ -1,4 +1,4 @@
-"""A training that was stopped, in a file from which it goes on as if it had not been."""
+"""A training in a file, from which it goes on as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from delen.bundle.manifest import InputSpec
@@ -21,21 +19,23 @@ from multiexit_models.data.dataset import Labelled
 from multiexit_models.network import MultiExitNetwork
 from multiexit_models.train.optimiser import MatrixMuon
 from multiexit_models.train.recipe import Recipe
-from multiexit_models.train.weights import digest, write_whole
+from multiexit_models.train.weights import digest, read_contents, save_atomically
 
 FORMAT = "delen-training"
 SCHEMA = 1
 _CHUNK_BYTES = 1 << 24
+_ABSENT = "absent"
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What a training is of. Only a training of the same may go on from a checkpoint.
+    """What a training trains, and on what. A checkpoint only continues the same training.
 
-    ``modules`` is the digest of how the network prints, ``tensors`` has the type and shape of
+    ``modules`` is the digest of the network's printed form, ``tensors`` has the type and shape of
     each of its weights, ``start`` is the digest of the weights before the first step, pretrained
-    ones and constants of the preprocessing included. ``data`` is that of all inputs and labels.
+    ones and constants of the preprocessing included. ``data`` is the digest of all inputs and
+    labels.
     """
 
     recipe: Mapping[str, Any]
@@ -49,10 +49,10 @@ class Identity:
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """Between two steps: ``step`` are done, from which epoch and place in the epoch follow.
+    """A training between two steps: ``step`` steps are done.
 
     ``order`` and ``generator`` are the state of the training's generator before it drew the order
-    of this epoch's samples, and now; ``randomness`` that of the libraries' own generators.
+    of this epoch's samples, and now; ``randomness`` is the state of the libraries' own generators.
     """
 
     step: int
@@ -64,7 +64,7 @@ class Moment:
 def identify(
     network: MultiExitNetwork, data: Labelled, recipe: Recipe, input: InputSpec
 ) -> Identity:
-    """What this training is of. Reads all of the data once."""
+    """The identity of this training. Reads all of the data once."""
     return Identity(
         recipe=asdict(recipe),
         modules=hashlib.sha256(_ADDRESS.sub("", str(network)).encode()).hexdigest(),
@@ -83,14 +83,10 @@ def _data_digest(data: Labelled) -> str:
     total = hashlib.sha256()
     for array in (data.inputs, data.labels):
         total.update(f"{array.dtype} {array.shape}".encode())
-        for chunk in _chunks(array):
-            total.update(np.ascontiguousarray(chunk).tobytes())
+        rows = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
+        for start in range(0, len(array), rows):
+            total.update(np.ascontiguousarray(array[start : start + rows]).tobytes())
     return total.hexdigest()
-
-
-def _chunks(array: NDArray[Any]) -> list[NDArray[Any]]:
-    rows = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
-    return [array[start : start + rows] for start in range(0, len(array), rows)]
 
 
 def save_checkpoint(
@@ -100,7 +96,7 @@ def save_checkpoint(
     identity: Identity,
     moment: Moment,
 ) -> None:
-    """Write all that the training needs to go on; a checkpoint that was there stays until then.
+    """Write all that the training needs to go on; an earlier checkpoint stays until then.
 
     ``load_weights`` reads the network's weights from it too.
     """
@@ -114,7 +110,7 @@ def save_checkpoint(
         "optimiser": optimiser.state_dict(),
         "moment": vars(moment),
     }
-    write_whole(contents, file)
+    save_atomically(contents, file)
 
 
 def load_checkpoint(
@@ -122,14 +118,14 @@ def load_checkpoint(
 ) -> Moment:
     """Fill ``network`` and ``optimiser`` from ``file``; the moment at which they were saved.
 
-    Raises InvalidInput when the file is no checkpoint, or one of another recipe, network, input
+    Raises InvalidInput when the file is not a checkpoint, or one of another recipe, network, input
     or data; the message says what differs, and nothing is changed.
     """
     contents = _read(file)
     difference = _difference(Identity(**contents["identity"]), identity)
     if difference is not None:
         raise InvalidInput(
-            f"the checkpoint {file} is of another training: {difference}; remove it to begin anew",
+            f"the checkpoint {file} is of another training: {difference}; remove it to start again",
             "checkpoint",
         )
     network.load_state_dict(contents["weights"])
@@ -138,12 +134,9 @@ def load_checkpoint(
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        contents = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        raise InvalidInput(f"{file} is no checkpoint: {error}", "checkpoint") from error
-    if not isinstance(contents, dict) or contents.get("format") != FORMAT:
-        raise InvalidInput(f"{file} is no checkpoint of a training", "checkpoint")
+    contents = read_contents(file, "checkpoint")
+    if contents.get("format") != FORMAT:
+        raise InvalidInput(f"{file} is not a checkpoint of a training", "checkpoint")
     if contents["schema"] != SCHEMA:
         raise InvalidInput(
             f"{file} is a checkpoint of schema {contents['schema']}; this delen reads {SCHEMA}",
@@ -153,33 +146,19 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _difference(there: Identity, here: Identity) -> str | None:
-    """What differs, as the end of a sentence; None where nothing does."""
-    recipe = _first_difference(there.recipe, here.recipe)
-    if recipe is not None:
-        return f"its recipe's {recipe}"
-    tensors = _first_difference(there.tensors, here.tensors)
-    if tensors is not None:
-        return f"its network's {tensors}"
+    """The first difference, as the end of a sentence; None where all is the same."""
+    for part, name in (("recipe", "recipe"), ("tensors", "network"), ("input", "input")):
+        before, now = getattr(there, part), getattr(here, part)
+        for key in {**now, **before}:
+            was, is_now = before.get(key, _ABSENT), now.get(key, _ABSENT)
+            if was != is_now:
+                return f"its {name}'s {key} is {was}, and here it is {is_now}"
     if there.modules != here.modules:
         return "its network has the same weights in other modules"
     if there.start != here.start:
         return "its network began with other weights"
-    input = _first_difference(there.input, here.input)
-    if input is not None:
-        return f"its input's {input}"
     if there.samples != here.samples:
         return f"its data had {there.samples} samples, and these have {here.samples}"
     if there.data != here.data:
         return f"its data had as many samples as these ({here.samples}), but other ones"
-    return None
-
-
-def _first_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
-    for name in {**here, **there}:
-        if name not in here:
-            return f"{name} is {there[name]}, and there is none here"
-        if name not in there:
-            return f"{name} is missing, and here it is {here[name]}"
-        if there[name] != here[name]:
-            return f"{name} is {there[name]}, and here it is {here[name]}"
     return None

@@ -1,4 +1,4 @@
-"""Where networks are trained and asked, and with which precision."""
+"""The device that networks run on, and its precision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from delen.errors import InvalidInput
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is the GPU where torch sees one, else the CPU; or ``cpu``, ``cuda``, ``cuda:1``.
+    """``auto`` is the GPU where torch has one, else the CPU; or ``cpu``, ``cuda``, ``cuda:1``.
 
     Raises InvalidInput when there is no such device here.
     """
@@ -27,7 +27,7 @@ def choose_device(name: str) -> torch.device:
         raise InvalidInput(f"device is {name!r}; it must be auto, cpu, cuda or cuda:N", "device")
     if device.type == "cuda" and (device.index or 0) >= seen:
         raise InvalidInput(
-            f"device is {name!r}, and torch {torch.__version__} sees {seen} CUDA devices here; "
+            f"device is {name!r}, and torch {torch.__version__} has {seen} CUDA devices here; "
             "give auto or cpu, or install torch for this machine's GPU",
             "device",
         )
@@ -45,7 +45,7 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
 
 @contextmanager
 def whole_float32() -> Iterator[None]:
-    """No TF32: what a GPU gives can be held against a CPU's results to about 1e-5."""
+    """Without TF32, so that a GPU's results equal a CPU's to about 1e-5."""
     switches: list[Any] = [getattr(torch.backends.cudnn, kind) for kind in ("conv", "rnn")]
     switches.append(torch.backends.cuda.matmul)
     before = [switch.fp32_precision for switch in switches]

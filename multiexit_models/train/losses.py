@@ -1,4 +1,4 @@
-"""What training minimises: the losses of all exits at once."""
+"""What training minimises: the losses of all exits together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from multiexit_models.train.recipe import Recipe
 
 
 def exit_weights(recipe: Recipe, exits: int) -> tuple[float, ...]:
-    """How much the loss of each of ``exits`` exits counts.
+    """The weight of the loss of each of ``exits`` exits.
 
     Raises InvalidInput when the recipe has weights for another number of exits.
     """
@@ -31,7 +31,7 @@ def joint_loss(logits: Sequence[Tensor], labels: Tensor, recipe: Recipe) -> Tens
     """Σ over exits of weight x (cross-entropy, and KL to the detached last exit).
 
     ``logits``: one float32 ``[batch, classes]`` for each exit; ``labels``: int64 ``[batch]``. The
-    last exit has its cross-entropy alone. The loss is of all exits together as in Huang et al.,
+    last exit has its cross-entropy alone. The sum over exits is that of Huang et al.,
     "Multi-Scale Dense Networks" (ICLR 2018), section 4; self-distillation as in Zhang et al.,
     "Be Your Own Teacher" (ICCV 2019), section 3.
     """

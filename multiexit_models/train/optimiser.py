@@ -24,7 +24,7 @@ def as_matrix(weight: Tensor) -> Tensor:
 
 
 def _laid_out(tensor: Tensor) -> Tensor:
-    """``tensor`` in the layout of which ``as_matrix`` can make a view."""
+    """``tensor`` in the layout that ``as_matrix`` needs for a view."""
     channels_last = tensor.ndim == 4
     return tensor.contiguous(
         memory_format=torch.channels_last if channels_last else torch.contiguous_format
@@ -38,9 +38,9 @@ def _is_matrix(weight: Tensor) -> bool:
 class MatrixMuon:
     """torch's Muon for every weight that is a matrix, or can be seen as one.
 
-    torch.optim.Muon takes matrices alone. The views share their storage with the convolutions'
-    weights, so that a step on the view is a step on the weight. AdamW has the rest (biases,
-    norms), and the embeddings, whose rows are looked up and not multiplied. Muon: Jordan et al.,
+    torch.optim.Muon accepts matrices alone. The views share their storage with the convolutions'
+    weights, so that a step on the view is a step on the weight. AdamW steps the rest (biases,
+    norms), and the embeddings, whose rows are looked up instead of multiplied. Muon: Jordan et al.,
     2024; step size matched to AdamW: Liu et al., 2502.16982, section 2.2.
 
     Weights that need no gradient stay as they are. Four-dimensional ones are laid out
@@ -89,10 +89,10 @@ class MatrixMuon:
             optimiser.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on beside the weights and the gradients."""
+        """The state of the next step beside weights and gradients."""
         return {name: optimiser.state_dict() for name, optimiser in self._optimisers.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where the optimiser of ``state_dict`` was, which was of the same network."""
+        """Go on where the optimiser of ``state_dict`` was; it must be of the same network."""
         for name, optimiser in self._optimisers.items():
             optimiser.load_state_dict(state[name])

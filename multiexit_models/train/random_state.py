@@ -1,4 +1,4 @@
-"""The random numbers that networks draw while they train, of which dropout is the best known.
+"""The random numbers that networks draw while they train, as for dropout.
 
 They come from the libraries' own generators, so these are seeded for the length of a training,
 and saved with it.
@@ -31,7 +31,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def randomness(device: torch.device) -> dict[str, Any]:
-    """Where the generators are, as tensors and numbers; ``set_randomness`` takes it."""
+    """The state of the generators, as tensors and numbers, for ``set_randomness``."""
     _, keys, *numbers = np.random.get_state(legacy=True)
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),
@@ -43,9 +43,9 @@ def randomness(device: torch.device) -> dict[str, Any]:
 
 
 def set_randomness(state: Mapping[str, Any], device: torch.device) -> None:
-    """Put the generators where ``randomness`` found them.
+    """Set the generators to a state from ``randomness``.
 
-    A GPU's stays as it is where the state was not taken on one.
+    A GPU's stays as it is where the state has none.
     """
     torch.set_rng_state(state["torch"])
     keys = state["numpy"]["keys"].numpy().astype(np.uint32)
@@ -56,9 +56,9 @@ def set_randomness(state: Mapping[str, Any], device: torch.device) -> None:
 
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
-    """On a GPU, the ways to compute that give the same bits each time, where torch has them.
+    """On a GPU, the algorithms that compute the same bits each time, where torch has them.
 
-    torch warns of each operation for which it has none. A CPU needs nothing of the kind.
+    torch warns of each operation for which it has none. A CPU needs no such switch.
     """
     if device.type != "cuda":
         yield

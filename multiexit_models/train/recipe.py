@@ -1,18 +1,16 @@
-"""What a training run is to do, as a value that a bundle can record."""
+"""What a training does, as a value that a bundle records."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-QUICK_EPOCHS = 3
-
 
 @dataclass(frozen=True)
 class Recipe:
-    """What training does. The same recipe, data, machine and torch give the same weights.
+    """What a training does. The same recipe, data, machine and torch give the same weights.
 
     ``exit_weights`` weigh the exits' losses; None: exit k of n has (k + 1) / n. With
-    ``small_side``, the first ``small_share`` of the epochs see images scaled to that many pixels,
+    ``small_side``, the first ``small_share`` of the epochs have images scaled to that many pixels,
     which costs less (Tan and Le, EfficientNetV2, 2021). ``frozen_backbone`` trains the heads
     alone; the backbone stays as it is, batch norms included.
     """

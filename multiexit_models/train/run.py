@@ -23,7 +23,7 @@ from multiexit_models.train.recipe import Recipe
 
 
 class Run:
-    """One training: what each step does, which samples it takes, and how far it is."""
+    """One training: its steps, the order of its samples, and its progress."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Run:
         )
 
     def go_to(self, moment: Moment) -> None:
-        """Draw from here on what was drawn after ``moment``."""
+        """Go on from ``moment``, with the same draws as after it."""
         self.done = moment.step
         self._generator.set_state(moment.order)
         self._draw_order()
@@ -62,7 +62,7 @@ class Run:
         return self.done % self._batches == 0
 
     def steps(self) -> Iterator[float]:
-        """Train to the end; the loss before each step, once it is done."""
+        """Train to the end; yields the loss before each step once the step is done."""
         size = self._recipe.batch_size
         while self.done < self.total:
             if self.done and self.ends_epoch():
@@ -111,14 +111,14 @@ class Run:
 def _check_labels(labels: Tensor, classes: int) -> None:
     if labels.min() < 0 or labels.max() >= classes:
         raise InvalidInput(
-            f"there are labels from {labels.min()} to {labels.max()}, and the network has "
+            f"the labels are from {labels.min()} to {labels.max()}, and the network has "
             f"{classes} classes, 0 to {classes - 1}",
             "data",
         )
 
 
 class Saves:
-    """When a run is saved, and that nothing is saved that is no good."""
+    """Saves a run now and then, and never weights that are not finite."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class Saves:
         self._kept: int | None = None
 
     def resume(self) -> None:
-        """Put the run where the checkpoint is, if there is one."""
+        """Go on from the checkpoint, if there is one."""
         if self._file is None or self._identity is None or not self._file.exists():
             return
         run = self._run
@@ -143,7 +143,7 @@ class Saves:
         self._kept = moment.step
 
     def after_step(self) -> None:
-        """Save if it is time to. Raises FloatingPointError when the weights are not finite."""
+        """Save if it is time. Raises FloatingPointError when the weights are not finite."""
         run = self._run
         due = self._file is not None and self._clock() - self._last >= self._seconds
         if not (due or run.ends_epoch()):
@@ -158,14 +158,14 @@ class Saves:
         self._last, self._kept = self._clock(), run.done
 
     def kept(self) -> str:
-        """What is left of a run that failed, as the end of a sentence."""
+        """What the checkpoint keeps of a run that failed, as the end of a sentence."""
         if self._kept is None:
             return "" if self._file is None else "; there is no checkpoint yet"
         return f"; {self._file} keeps the last good weights, after step {self._kept}"
 
 
 def _is_finite(network: MultiExitNetwork) -> bool:
-    """Every weight is, and no buffer holds NaN; masks are buffers that may hold infinities."""
+    """No weight is infinite or NaN, and no buffer NaN: masks are buffers that have infinities."""
     return all(bool(torch.isfinite(p).all()) for p in network.parameters()) and not any(
         bool(torch.isnan(b).any()) for b in network.buffers()
     )

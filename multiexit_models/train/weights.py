@@ -18,7 +18,7 @@ from delen.errors import InvalidInput
 
 @dataclass(frozen=True)
 class WeightsOrigin:
-    """Where weights come from; ``recipe`` and ``torch`` are None where the file does not say.
+    """Where weights come from; ``recipe`` and ``torch`` are None where the file has neither.
 
     ``digest`` is the SHA-256 of names, shapes and bytes of all tensors, and so is the same for
     the same weights in whatever file.
@@ -39,20 +39,31 @@ def digest(network: nn.Module) -> str:
     return total.hexdigest()
 
 
-def write_whole(contents: Mapping[str, Any], file: Path) -> None:
-    """Write what torch.save can; whoever is stopped meanwhile leaves ``file`` as it was."""
+def save_atomically(contents: Mapping[str, Any], file: Path) -> None:
+    """Write ``contents`` by torch.save; a process killed meanwhile leaves ``file`` as it was."""
     with atomic_file(file) as unfinished:
         torch.save(dict(contents), unfinished)
 
 
 def save_weights(network: nn.Module, origin: WeightsOrigin, file: Path) -> None:
-    """Write the network's weights and what is known of their training."""
+    """Write the network's weights and where they come from."""
     contents = {
         "weights": network.state_dict(),
         "recipe": None if origin.recipe is None else dict(origin.recipe),
         "torch": origin.torch,
     }
-    write_whole(contents, file)
+    save_atomically(contents, file)
+
+
+def read_contents(file: Path, field: str) -> dict[str, Any]:
+    """The mapping in a file of torch.save. Raises InvalidInput for ``field`` for another file."""
+    try:
+        contents = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        raise InvalidInput(f"{file} cannot be read as a file of {field}: {error}", field) from error
+    if not isinstance(contents, dict):
+        raise InvalidInput(f"{file} holds a {type(contents).__name__}, not {field}", field)
+    return contents
 
 
 def load_weights(network: nn.Module, file: Path) -> WeightsOrigin:
@@ -60,12 +71,7 @@ def load_weights(network: nn.Module, file: Path) -> WeightsOrigin:
 
     Raises InvalidInput naming the file when it is missing, damaged or of another network.
     """
-    try:
-        contents = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        raise InvalidInput(f"{file} holds no weights: {error}", "weights") from error
-    if not isinstance(contents, dict):
-        raise InvalidInput(f"{file} holds a {type(contents).__name__}, not weights", "weights")
+    contents = read_contents(file, "weights")
     saved_here = "weights" in contents
     try:
         network.load_state_dict(contents["weights"] if saved_here else contents)

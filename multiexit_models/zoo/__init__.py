@@ -1,5 +1,7 @@
 """The networks that delen knows by name.
 
-``registry`` finds them. A module for each family says how its networks are made, and lists them
-in ``ENTRIES``. No module imports torchvision or transformers before a network of it is made.
+Read ``entry`` first (what the zoo knows of one network), then ``registry`` (the list). A module
+for each family makes its networks and lists them in ``ENTRIES``: ``residual``, ``msdnet`` (with its
+layers in ``msdnet_layers``), ``vision`` (torchvision's), ``audio``, ``wav2vec`` and ``text``.
+torchvision and transformers are imported only when a network of theirs is made.
 """

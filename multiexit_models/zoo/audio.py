@@ -2,23 +2,20 @@
 
 Log-mel bands, then residual depthwise-separable convolutions, as in the keyword-spotting networks
 of Zhang et al., "Hello Edge" (2017). The spectrum is part of the first segment, so that a client
-sends nothing but samples.
+sends samples alone.
 """
 
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from delen.errors import InvalidInput
 from multiexit_models.network import MultiExitNetwork
 from multiexit_models.train.recipe import Recipe
 from multiexit_models.zoo.entry import ZooEntry
-from multiexit_models.zoo.images import check_classes, refuse_weights
 from multiexit_models.zoo.residual import Residual
 
 BANDS = 36
@@ -26,13 +23,13 @@ WINDOW_SECONDS = 0.025
 HOP_SECONDS = 0.020
 LOWEST_HZ = 60.0
 HIGHEST_SHARE = 0.95
-"""Of half the sample rate: above it, recorders filter as each likes."""
+"""Of half the sample rate: above it, recorders filter differently."""
 EMPHASIS_HZ = 1000.0
 EVERY_BIN_TO_HZ = 2000.0
 """Above it bands are wide, and every second bin, which the Hann window blurs anyway, is enough."""
 FULL_SCALE = 2.0**15
 FLOOR = 1e-5
-"""Power, of the loudest band's in the clip, under which nothing is heard: -50 dB."""
+"""Power, as a share of the clip's loudest band, below which a band counts as silent: -50 dB."""
 QUIETEST = 1e-9
 LEAST_SPREAD = 0.1
 LEAST_FRAMES = 5
@@ -142,7 +139,7 @@ def compact_audio(sample_rate: int, classes: int) -> MultiExitNetwork:
     """Four exits over int16 PCM ``[batch, samples]`` at ``sample_rate`` Hz.
 
     The first segment has half the bands, the second a quarter, the last two an eighth; frames are
-    halved in the first and in the third. Takes clips of ``shortest_clip`` samples or more.
+    halved in the first and in the third. Clips have ``shortest_clip`` samples or more.
     """
     first, second, third, last = WIDTHS
     segments = [
@@ -178,30 +175,15 @@ def shortest_clip(sample_rate: int) -> int:
     return math.ceil(sample_rate * frames)
 
 
-def make(
-    name: str, sample_rate: int, classes: int, shape: tuple[int, ...], weights: str | None
-) -> MultiExitNetwork:
-    """compact_audio for clips of ``shape`` ``(samples,)``; InvalidInput where it cannot be."""
-    refuse_weights(name, weights)
-    check_classes(name, classes)
-    shortest = shortest_clip(sample_rate)
-    if len(shape) != 1 or shape[0] < shortest:
-        raise InvalidInput(
-            f"{name} takes clips of shape (samples,) at {sample_rate} Hz with at least {shortest} "
-            f"samples, not {list(shape)}",
-            "shape",
-        )
-    return compact_audio(sample_rate, classes)
-
-
 def _entry(name: str, sample_rate: int, description: str) -> ZooEntry:
     return ZooEntry(
         name=name,
         kind="audio",
         description=description,
         shape=(sample_rate,),
+        smallest=shortest_clip(sample_rate),
         exits=len(WIDTHS),
-        make=partial(make, name, sample_rate),
+        create=lambda classes, shape, weights: compact_audio(sample_rate, classes),
         recipe=RECIPE,
         sample_rate=sample_rate,
     )

@@ -6,29 +6,68 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from delen.errors import InvalidInput
 from multiexit_models.network import MultiExitNetwork
 from multiexit_models.train.recipe import Recipe
 
 Kind: TypeAlias = Literal["image", "audio", "text"]
-Make: TypeAlias = Callable[[int, tuple[int, ...], str | None], MultiExitNetwork]
+Create: TypeAlias = Callable[[int, tuple[int, ...], str | None], MultiExitNetwork]
+
+SMALLEST_SIDE = 32
+"""Pixels of an image's side: five halvings leave one."""
+_SHAPES: dict[Kind, tuple[str, str]] = {
+    "image": ("[height, width, 3]", "pixels on each side"),
+    "audio": ("[samples]", "samples"),
+    "text": ("[bytes]", "bytes"),
+}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ZooEntry:
     """One network of the zoo.
 
     ``shape`` is the default shape of one input, without the batch: ``(height, width, 3)`` of
     uint8 for an image, ``(samples,)`` of int16 for audio, ``(bytes,)`` of uint8 for text.
-    ``make(classes, shape, weights)`` builds the network for inputs of ``shape``; ``weights``
-    names trained weights of a maintained library, None means random ones. It raises InvalidInput
-    for a shape or weights that the network cannot take. ``sample_rate`` (Hz) is that of audio.
+    ``smallest`` is the least height, width, samples or bytes. ``create(classes, shape, weights)``
+    builds the network; only where ``has_weights`` can ``weights`` name trained weights of a
+    maintained library. ``sample_rate`` (Hz) is that of audio.
     """
 
     name: str
     kind: Kind
     description: str
     shape: tuple[int, ...]
+    smallest: int
     exits: int
-    make: Make
+    create: Create
     recipe: Recipe
+    has_weights: bool = False
     sample_rate: int | None = None
+
+    def make(
+        self, classes: int, shape: tuple[int, ...], weights: str | None = None
+    ) -> MultiExitNetwork:
+        """The network for ``classes`` and inputs of ``shape``, with random weights for None.
+
+        Raises InvalidInput for fewer than two classes, and for a shape or weights that the network
+        cannot have.
+        """
+        if weights is not None and not self.has_weights:
+            raise InvalidInput(
+                f"no maintained library has trained weights for {self.name}, so {weights!r} cannot "
+                "be loaded; leave the weights out and train it",
+                "weights",
+            )
+        if classes < 2:
+            raise InvalidInput(f"{self.name} needs at least 2 classes, not {classes}", "classes")
+        sizes = shape[:2] if self.kind == "image" else shape
+        is_right = len(shape) == len(self.shape) and min(sizes) >= self.smallest
+        if not is_right or (self.kind == "image" and shape[2] != 3):
+            form, unit = _SHAPES[self.kind]
+            at = f" at {self.sample_rate} Hz" if self.sample_rate else ""
+            raise InvalidInput(
+                f"{self.name} needs inputs of shape {form}{at} with at least {self.smallest} "
+                f"{unit}, not {list(shape)}",
+                "shape",
+            )
+        return self.create(classes, shape, weights)

@@ -1,10 +1,10 @@
 """MSDNet, the multi-scale dense network of Huang et al., "Multi-Scale Dense Networks for Resource
 Efficient Image Classification", ICLR 2018, in its forms for CIFAR and for ImageNet.
 
-Every layer keeps features at several scales, so that even the first exit sees coarse ones, and
-adds to what it was given (section 3). What the paper leaves open (the width of the bottlenecks,
-where a transition stands, the halves of a layer's growth) follows its authors' published
-configurations: for ImageNet ``base 4, step 4, growth 16, factors 1-2-4-4``.
+Every layer keeps features at several scales, so that even the first exit has coarse ones, and
+adds to its inputs (section 3). The authors' published configurations decide what the paper leaves
+open (the width of the bottlenecks, where a transition stands, the halves of a layer's growth): for
+ImageNet ``base 4, step 4, growth 16, factors 1-2-4-4``.
 """
 
 from __future__ import annotations
@@ -13,17 +13,10 @@ from math import ceil
 
 from torch import Tensor, nn
 
-from multiexit_models.heads import linear_head
-from multiexit_models.network import MultiExitNetwork
+from multiexit_models.attach.heads import linear_head
+from multiexit_models.network import IMAGENET_MEAN, IMAGENET_STD, MultiExitNetwork, Normalise
 from multiexit_models.train.recipe import Recipe
-from multiexit_models.zoo.entry import ZooEntry
-from multiexit_models.zoo.images import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    check_classes,
-    image_size,
-    refuse_weights,
-)
+from multiexit_models.zoo.entry import SMALLEST_SIDE, ZooEntry
 from multiexit_models.zoo.msdnet_layers import (
     Coarsest,
     DenseLayer,
@@ -35,7 +28,7 @@ from multiexit_models.zoo.msdnet_layers import (
     convolution,
     pack,
 )
-from multiexit_models.zoo.residual import CIFAR10_MEAN, CIFAR10_STD, Normalise
+from multiexit_models.zoo.residual import CIFAR10_MEAN, CIFAR10_STD
 
 TRANSITION_KEEPS = 0.5
 
@@ -64,7 +57,7 @@ IMAGENET = Form(
 
 
 class Segment(nn.Module):
-    """``opening`` makes the list of scales from one tensor, ``layers`` work on it; packed again."""
+    """``opening`` makes the list of scales from one tensor, ``layers`` change it; packed again."""
 
     def __init__(self, opening: nn.Module, layers: list[nn.Module]) -> None:
         super().__init__()
@@ -131,30 +124,16 @@ def build_msdnet(
     return MultiExitNetwork(segments, heads)
 
 
-def msdnet_cifar(
-    classes: int, shape: tuple[int, ...] = (32, 32, 3), weights: str | None = None
-) -> MultiExitNetwork:
-    """The CIFAR form: three scales, 12 layers, exits after layers 4, 6, 8, 10 and 12.
-
-    Raises InvalidInput for another kind of shape, for fewer than two classes, and for weights.
-    """
-    refuse_weights("msdnet-cifar", weights)
-    check_classes("msdnet-cifar", classes)
-    size = image_size("msdnet-cifar", shape)
-    return build_msdnet(CIFAR, classes, size, Normalise(CIFAR10_MEAN, CIFAR10_STD))
+def msdnet_cifar(classes: int, shape: tuple[int, ...]) -> MultiExitNetwork:
+    """The CIFAR form: three scales, 12 layers, exits after layers 4, 6, 8, 10 and 12."""
+    normalise = Normalise(CIFAR10_MEAN, CIFAR10_STD)
+    return build_msdnet(CIFAR, classes, (shape[0], shape[1]), normalise)
 
 
-def msdnet_imagenet(
-    classes: int, shape: tuple[int, ...] = (224, 224, 3), weights: str | None = None
-) -> MultiExitNetwork:
-    """The ImageNet form: four scales, 20 layers, an exit after every fourth.
-
-    Raises InvalidInput as ``msdnet_cifar`` does.
-    """
-    refuse_weights("msdnet-imagenet", weights)
-    check_classes("msdnet-imagenet", classes)
-    size = image_size("msdnet-imagenet", shape)
-    return build_msdnet(IMAGENET, classes, size, Normalise(IMAGENET_MEAN, IMAGENET_STD))
+def msdnet_imagenet(classes: int, shape: tuple[int, ...]) -> MultiExitNetwork:
+    """The ImageNet form: four scales, 20 layers, an exit after every fourth."""
+    normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
+    return build_msdnet(IMAGENET, classes, (shape[0], shape[1]), normalise)
 
 
 EQUAL_WEIGHTS = (1.0,) * 5  # section 4.1: every exit's loss weighs the same
@@ -165,8 +144,9 @@ ENTRIES = (
         kind="image",
         description="MSDNet for small images: 3 scales, 12 layers (Huang et al., ICLR 2018)",
         shape=(32, 32, 3),
+        smallest=SMALLEST_SIDE,
         exits=CIFAR.exits,
-        make=msdnet_cifar,
+        create=lambda classes, shape, weights: msdnet_cifar(classes, shape),
         recipe=Recipe(epochs=60, batch_size=64, exit_weights=EQUAL_WEIGHTS),
     ),
     ZooEntry(
@@ -174,8 +154,9 @@ ENTRIES = (
         kind="image",
         description="MSDNet for large images: 4 scales, 20 layers (Huang et al., ICLR 2018)",
         shape=(224, 224, 3),
+        smallest=SMALLEST_SIDE,
         exits=IMAGENET.exits,
-        make=msdnet_imagenet,
+        create=lambda classes, shape, weights: msdnet_imagenet(classes, shape),
         recipe=Recipe(epochs=90, batch_size=64, exit_weights=EQUAL_WEIGHTS, crop_padding=16),
     ),
 )

@@ -1,4 +1,4 @@
-"""The layers of MSDNet (Huang et al., ICLR 2018, section 3) and the figures they are made from.
+"""The layers of MSDNet (Huang et al., ICLR 2018, section 3) and the figures of its forms.
 
 Between layers, features are a list: one float32 tensor ``[batch, channels, height, width]`` for
 each scale, the finest first.
@@ -22,11 +22,11 @@ class Form:
     """The figures of one MSDNet.
 
     The finest scale begins with ``channels`` and gains ``growth`` a layer; scale s has
-    ``factors[s]`` times as many, and bottlenecks ``bottlenecks[s]`` times as wide as what they
-    lead to. Exits stand after layer ``first_exit`` and every ``exit_step`` layers from there.
+    ``factors[s]`` times as many, and bottlenecks ``bottlenecks[s]`` times as wide as their
+    outputs. Exits stand after layer ``first_exit`` and every ``exit_step`` layers from there.
     ``halvings`` is how often the stem halves the image before the finest scale: 0 (one 3 x 3
     convolution) or 2 (a 7 x 7 one and a maximum). A classifier's convolutions have
-    ``head_channels``; None: as many as they are given.
+    ``head_channels``; None: as many as their inputs.
     """
 
     factors: tuple[int, ...]
@@ -73,7 +73,7 @@ def _bottlenecked(inputs: int, outputs: int, widening: int, stride: int = 1) -> 
 
 
 class Stem(nn.Module):
-    """The paper's first layer, which a form's layers do not count: float32 ``[batch, 3, height,
+    """The paper's first layer, not counted among a form's layers: float32 ``[batch, 3, height,
     width]`` to the features of each scale."""
 
     def __init__(self, form: Form) -> None:
@@ -97,8 +97,8 @@ class Stem(nn.Module):
 
 
 class Growth(nn.Module):
-    """One scale's part of a layer: half of what it adds from the scale itself, half from the next
-    finer one. Without ``from_finer`` all is from the scale itself."""
+    """One scale's part of a layer: half of the new features from the scale itself, half from the
+    next finer one. Without ``from_finer`` all are from the scale itself."""
 
     def __init__(self, form: Form, channels: int, scale: int, from_finer: bool) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class Growth(nn.Module):
 
 
 class DenseLayer(nn.Module):
-    """Takes scales ``finest_in`` to the coarsest; gives ``finest_out`` to the coarsest, grown."""
+    """From scales ``finest_in`` to the coarsest, to ``finest_out`` to the coarsest, grown."""
 
     def __init__(self, form: Form, channels: int, finest_in: int, finest_out: int) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ def pack(scales: list[Tensor]) -> Tensor:
 
 
 class Unpack(nn.Module):
-    """What ``pack`` made of features of ``shapes`` as the list it was."""
+    """The inverse of ``pack`` for features of ``shapes``."""
 
     def __init__(self, shapes: tuple[Shape, ...]) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ class Unpack(nn.Module):
 
 
 class Coarsest(nn.Module):
-    """The coarsest scale, of ``shape``, out of what ``pack`` made: all that a classifier sees."""
+    """The coarsest scale, of ``shape``, of packed features: the input of a classifier."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()

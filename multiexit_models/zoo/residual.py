@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import replace
+
 from torch import Tensor, nn
 
-from multiexit_models.heads import convolution, convolutional_head, linear_head
-from multiexit_models.network import MultiExitNetwork
+from multiexit_models.attach.heads import convolution, convolutional_head, linear_head
+from multiexit_models.network import MultiExitNetwork, Normalise
+from multiexit_models.train.recipe import Recipe
+from multiexit_models.zoo.entry import SMALLEST_SIDE, ZooEntry
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
-
-
-class Normalise(nn.Module):
-    """uint8 ``[batch, height, width, 3]`` to normalised float32 ``[batch, 3, height, width]``."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        super().__init__()
-        self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(1, -1, 1, 1)))
-        self.register_buffer("shift", (torch.tensor(mean) / torch.tensor(std)).view(1, -1, 1, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images.permute(0, 3, 1, 2).float() * self.scale - self.shift
+EXIT_WEIGHTS = (0.3, 0.4, 0.6, 0.8, 1.5)
 
 
 class Residual(nn.Module):
-    """What ``body`` computes is added to its input (He et al., CVPR 2016)."""
+    """The input plus ``body`` of it (He et al., CVPR 2016)."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -64,3 +53,22 @@ def residual_cifar(classes: int = 10) -> MultiExitNetwork:
         linear_head(256, classes),
     ]
     return MultiExitNetwork(segments, heads)
+
+
+RESIDUAL_CIFAR = ZooEntry(
+    name="residual-cifar",
+    kind="image",
+    description="Residual network for small images, by the recipe of the bundle that delen ships",
+    shape=(32, 32, 3),
+    smallest=SMALLEST_SIDE,
+    exits=5,
+    create=lambda classes, shape, weights: residual_cifar(classes),
+    recipe=Recipe(epochs=24, batch_size=256, exit_weights=EXIT_WEIGHTS, small_side=24),
+)
+RESIDUAL_SMALL = replace(
+    RESIDUAL_CIFAR,
+    name="residual-small",
+    description="The same network, by a recipe for a few hundred to a few thousand images",
+    recipe=Recipe(epochs=30, batch_size=32, exit_weights=EXIT_WEIGHTS),
+)
+ENTRIES = (RESIDUAL_CIFAR, RESIDUAL_SMALL)

@@ -6,16 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from delen.errors import InvalidInput
 from multiexit_models.network import MultiExitNetwork
 from multiexit_models.train.recipe import Recipe
 from multiexit_models.zoo.entry import ZooEntry
-from multiexit_models.zoo.images import check_classes, refuse_weights
 
 BYTES = 256
 PADDING = 0
 STRIDE = 4
-"""Bytes a position of the encoder stands for."""
+"""Bytes for each position of the encoder."""
 EXITS = 4
 
 
@@ -122,25 +120,15 @@ def byte_transformer(
     return MultiExitNetwork(segments, [MaskedMeanHead(width, classes) for _ in segments])
 
 
-def make(classes: int, shape: tuple[int, ...], weights: str | None) -> MultiExitNetwork:
-    """text-bytes for texts of ``shape`` ``(bytes,)``; raises InvalidInput for other shapes."""
-    check_classes("text-bytes", classes)
-    refuse_weights("text-bytes", weights)
-    if len(shape) != 1 or shape[0] < 1:
-        raise InvalidInput(
-            f"the shape of text is (bytes,), at least one, not {list(shape)}", "shape"
-        )
-    return byte_transformer(classes, shape[0])
-
-
 ENTRIES: tuple[ZooEntry, ...] = (
     ZooEntry(
         name="text-bytes",
         kind="text",
         description="transformer encoder over UTF-8 bytes, four exits; knows no language",
         shape=(128,),
+        smallest=1,
         exits=EXITS,
-        make=make,
+        create=lambda classes, shape, weights: byte_transformer(classes, shape[0]),
         recipe=Recipe(epochs=12, batch_size=64, mirror=False),
     ),
 )

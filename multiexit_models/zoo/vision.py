@@ -1,7 +1,7 @@
 """ResNet, EfficientNet and MobileNetV3 as torchvision has them, with exits on the way.
 
-The networks and their ImageNet weights are torchvision's own; nothing of them is changed but the
-last layer where there are other than ImageNet's 1000 classes. He et al., "Deep Residual Learning
+The networks and their ImageNet weights are torchvision's own; only the last layer is new where
+there are other than ImageNet's 1000 classes. He et al., "Deep Residual Learning
 for Image Recognition", CVPR 2016; Tan and Le, "EfficientNet", ICML 2019; Howard et al.,
 "Searching for MobileNetV3", ICCV 2019.
 """
@@ -17,18 +17,16 @@ import torch
 from torch import nn
 
 from delen.errors import InvalidInput, MissingExtra
-from multiexit_models.attach.attach import attach_exits
-from multiexit_models.network import MultiExitNetwork
+from multiexit_models.attach.exits import attach_exits
+from multiexit_models.network import IMAGENET_MEAN, IMAGENET_STD, MultiExitNetwork, Normalise
 from multiexit_models.train.recipe import Recipe
-from multiexit_models.zoo.entry import ZooEntry
-from multiexit_models.zoo.images import IMAGENET_MEAN, IMAGENET_STD, check_classes, image_size
-from multiexit_models.zoo.residual import Normalise
+from multiexit_models.zoo.entry import SMALLEST_SIDE, ZooEntry
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
 
 STAGES = ("layer1", "layer2", "layer3")
-"""Where a ResNet's exits go: after each stage but the last, which ends at the network's own."""
+"""A ResNet's exits: after each stage but the last, which ends at the network's own exit."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +101,12 @@ def make_vision(
     """``backbone`` with exits, for uint8 images ``[batch, *shape]``, ``shape`` (height, width, 3).
 
     ``weights`` names torchvision's trained ones ("DEFAULT" are the best), which are downloaded
-    where they are not there yet; None: random ones. Raises InvalidInput for a shape below 32 x 32
-    pixels, for fewer than two classes, and for weights that are unknown or cannot be had;
-    MissingExtra without torchvision.
+    where they are absent; None: random ones. Raises InvalidInput for weights that are unknown or
+    cannot be downloaded; MissingExtra without torchvision.
     """
-    height, width = image_size(backbone.name, shape)
-    check_classes(backbone.name, classes)
     return attach_exits(
         _trunk(backbone, weights),
-        torch.zeros(1, 3, height, width),
+        torch.zeros(1, 3, *shape[:2]),
         classes,
         at=backbone.at,
         exits=None if backbone.at else backbone.exits,
@@ -130,8 +125,10 @@ ENTRIES = tuple(
         description=backbone.description,
         shape=(backbone.side, backbone.side, 3),
         exits=backbone.exits,
-        make=partial(make_vision, backbone),
+        smallest=SMALLEST_SIDE,
+        create=partial(make_vision, backbone),
         recipe=FINE_TUNING,
+        has_weights=True,
     )
     for backbone in BACKBONES
 )

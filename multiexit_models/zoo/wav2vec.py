@@ -1,8 +1,8 @@
 """wav2vec 2.0 with exits, on the Wav2Vec2Model of Hugging Face's transformers.
 
 Baevski et al., "wav2vec 2.0: A Framework for Self-Supervised Learning of Speech Representations"
-(NeurIPS 2020). The library's modules are used as they are, their weights included; only where
-the layers are cut is ours.
+(NeurIPS 2020). The library's modules and weights are used as they are; only the cuts between
+layers are ours.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from delen.errors import InvalidInput, MissingExtra
 from multiexit_models.network import MultiExitNetwork
 from multiexit_models.train.recipe import Recipe
 from multiexit_models.zoo.entry import ZooEntry
-from multiexit_models.zoo.images import check_classes
 
 if TYPE_CHECKING:
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 PRETRAINED = "facebook/wav2vec2-base"
 SAMPLE_RATE = 16_000
+SHORTEST = 400
+"""Samples of the base model's one frame."""
 EXITS = 4
 FULL_SCALE = 2.0**15
 LIBRARY_EPSILON = 1e-7
@@ -32,7 +33,7 @@ LIBRARY_EPSILON = 1e-7
 class StandardPcm(nn.Module):
     """int16 PCM ``[batch, samples]`` to float32 of mean 0 and variance 1 in each clip.
 
-    That is what the library's feature extractor does to samples scaled to -1..1.
+    The library's feature extractor does the same to samples scaled to -1..1.
     """
 
     def forward(self, pcm: Tensor) -> Tensor:
@@ -44,7 +45,7 @@ class StandardPcm(nn.Module):
 
 
 class Frontend(nn.Module):
-    """Samples ``[batch, samples]`` to what the first encoder layer takes, ``[batch, t, d]``.
+    """Samples ``[batch, samples]`` to inputs of the first encoder layer, ``[batch, t, d]``.
 
     The same modules in the same order as Wav2Vec2Model.forward without an attention mask, which
     the library's base models are trained without.
@@ -81,7 +82,7 @@ def wav2vec(
 ) -> MultiExitNetwork:
     """``exits`` exits after equal shares of the encoder layers; shares ``model``'s parameters.
 
-    Takes int16 PCM ``[batch, samples]`` at the model's rate; features are ``[batch, t, d]``.
+    Inputs are int16 PCM ``[batch, samples]`` at the model's rate; features are ``[batch, t, d]``.
     LayerDrop and the library's masking in training are left out. Raises InvalidInput for models
     that normalise at the end of the encoder (``do_stable_layer_norm``) or have an adapter, for
     more exits than layers, and for clips shorter than one frame.
@@ -90,7 +91,7 @@ def wav2vec(
     if config.do_stable_layer_norm or config.add_adapter:
         raise InvalidInput(
             "this wav2vec 2.0 has do_stable_layer_norm or add_adapter set; only models with "
-            "neither, as the base ones, can be cut here",
+            "neither, such as the base ones, can be cut here",
             "weights",
         )
     layers: Sequence[nn.Module] = list(model.encoder.layers)
@@ -118,7 +119,7 @@ def wav2vec(
 
 
 def shortest_clip(config: Wav2Vec2Config) -> int:
-    """Samples under which the convolutions give no frame."""
+    """The fewest samples that give the convolutions one frame."""
     samples = 1
     for kernel, stride in zip(
         reversed(config.conv_kernel), reversed(config.conv_stride), strict=True
@@ -131,12 +132,12 @@ def load_model(weights: str | None) -> Wav2Vec2Model:
     """The base model with random weights for None, or for "DEFAULT" with the published ones.
 
     Raises MissingExtra without transformers, and InvalidInput for another name or where the
-    weights are neither on this machine nor to be fetched.
+    weights are neither in the cache nor can be downloaded.
     """
     try:
         from transformers import Wav2Vec2Config, Wav2Vec2Model
     except ImportError as error:
-        raise MissingExtra("transformers", "train") from error
+        raise MissingExtra("transformers", "wav2vec2") from error
     if weights is None:
         return Wav2Vec2Model(Wav2Vec2Config())
     if weights != "DEFAULT":
@@ -149,22 +150,10 @@ def load_model(weights: str | None) -> Wav2Vec2Model:
         return Wav2Vec2Model.from_pretrained(PRETRAINED)
     except OSError as error:
         raise InvalidInput(
-            f"the weights {PRETRAINED} could not be loaded: {str(error).splitlines()[0]} Fetch "
-            "them where there is a network into the cache of transformers, or leave weights out",
+            f"the weights {PRETRAINED} could not be loaded: {str(error).splitlines()[0]} Put "
+            "them into the cache of transformers, or leave the weights out",
             "weights",
         ) from error
-
-
-def make(classes: int, shape: tuple[int, ...], weights: str | None) -> MultiExitNetwork:
-    """wav2vec2-base for clips of ``shape`` ``(samples,)``; see load_model and wav2vec."""
-    check_classes("wav2vec2-base", classes)
-    if len(shape) != 1:
-        raise InvalidInput(
-            f"the shape of audio is (samples,), not {list(shape)}; for one second give "
-            f"({SAMPLE_RATE},)",
-            "shape",
-        )
-    return wav2vec(load_model(weights), classes, shape[0])
 
 
 ENTRIES: tuple[ZooEntry, ...] = (
@@ -173,8 +162,10 @@ ENTRIES: tuple[ZooEntry, ...] = (
         kind="audio",
         description="wav2vec 2.0 base, exits after encoder layers 3, 6, 9 and 12, for 16 kHz",
         shape=(SAMPLE_RATE,),
+        smallest=SHORTEST,
         exits=EXITS,
-        make=make,
+        create=lambda classes, shape, weights: wav2vec(load_model(weights), classes, shape[0]),
+        has_weights=True,
         recipe=Recipe(
             epochs=10,
             batch_size=32,

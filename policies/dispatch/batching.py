@@ -37,20 +37,53 @@ def join(lead: Task, group: Group, now: float, view: ModelView) -> Sequence[Task
     return batch
 
 
-def go_on(
+def catch_up(
+    now: float,
     waiting: Mapping[Key, Group],
     models: Mapping[str, ModelView],
-    reached: Callable[[Task], bool],
-) -> Turn | None:
-    """The turn in which tasks that have started go before new ones: those that ``reached`` the exit
-    chosen for them are answered, the others run on. None if none has started."""
-    started = [group for key, group in waiting.items() if key.segment > 0]
-    if not started:
-        return None
-    lead = first_in_rank(started)
-    tasks = waiting[Key(lead.model, lead.segment)].first(models[lead.model].max_batch)
-    done = [task for task in tasks if reached(task)]
-    return Turn(answer=done) if done else Turn(run=tasks)
+    waits: Callable[[float, Group, Group, ModelView], bool],
+) -> Turn:
+    """Serve the model of the most urgent task: its deepest group, or a shallower one while each
+    deeper one ``waits(now, deeper, shallower, view)`` for the next to catch up."""
+    urgent = first_in_rank(waiting.values())
+    view = models[urgent.model]
+    groups = [group for key, group in waiting.items() if key.model == urgent.model]
+    groups.sort(key=lambda group: group.key.segment, reverse=True)
+    chosen = groups[0]
+    for shallower in groups[1:]:
+        if not waits(now, chosen, shallower, view):
+            break
+        chosen = shallower
+    return Turn(run=join(chosen.first(1)[0], chosen, now, view))
+
+
+class ChosenExits:
+    """The exits chosen for tasks that have started, which run to them. Floors keep their plan."""
+
+    def __init__(self) -> None:
+        self._exits: dict[int, int] = {}
+
+    def start(self, tasks: Sequence[Task], exit: int) -> Turn:
+        """Run ``tasks`` to ``exit``."""
+        self._exits.update((task.id, exit) for task in tasks)
+        return Turn(run=tasks)
+
+    def go_on(self, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]) -> Turn | None:
+        """The turn in which tasks that have started go before new ones: those that reached their
+        exit are answered, the others run on. None if none has started."""
+        started = [group for key, group in waiting.items() if key.segment > 0]
+        if not started:
+            return None
+        lead = first_in_rank(started)
+        tasks = waiting[Key(lead.model, lead.segment)].first(models[lead.model].max_batch)
+        done = [task for task in tasks if self._is_reached(task)]
+        return Turn(answer=done) if done else Turn(run=tasks)
+
+    def _is_reached(self, task: Task) -> bool:
+        return not task.floor and task.exit >= self._exits.get(task.id, task.last)
+
+    def forget(self, task: Task) -> None:
+        self._exits.pop(task.id, None)
 
 
 def sizes(most: int) -> Sequence[int]:

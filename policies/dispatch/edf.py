@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Turn
 from policies.dispatch.batching import first_in_rank, join
 
 
-class Edf:
+class Edf(NoFeedback):
     """Serves in order of rank: share, priority, deadline, arrival."""
 
     name = "edf"
@@ -20,9 +20,3 @@ class Edf:
         lead = first_in_rank(waiting.values())
         group = waiting[Key(lead.model, lead.segment)]
         return Turn(run=join(lead, group, now, models[lead.model]))
-
-    def ran(self, now: float, ran: Ran) -> None:
-        """Nothing to learn."""
-
-    def ended(self, now: float, task: Task) -> None:
-        """Nothing to forget."""

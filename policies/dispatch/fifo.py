@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Turn
 from policies.dispatch.batching import join
 
 
-class Fifo:
+class Fifo(NoFeedback):
     """Serves in order of arrival, blind to deadlines but for the size of batches."""
 
     name = "fifo"
@@ -21,9 +21,3 @@ class Fifo:
         lead = min(oldest, key=lambda task: (task.arrived, task.id))
         group = waiting[Key(lead.model, lead.segment)]
         return Turn(run=join(lead, group, now, models[lead.model]))
-
-    def ran(self, now: float, ran: Ran) -> None:
-        """Nothing to learn."""
-
-    def ended(self, now: float, task: Task) -> None:
-        """Nothing to forget."""

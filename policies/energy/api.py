@@ -1,4 +1,4 @@
-"""What an energy controller is told and says: the protocol that controllers follow."""
+"""The protocol of energy controllers: what they receive and what they answer."""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ since what requests draw is then not missed before it is seen."""
 
 
 class Baseline:
-    """Watts that the measured total has beside those of requests.
+    """Watts of the measured total that no request draws.
 
-    Where windows of attribution tell them (``static + other``: all that was measured and given to
-    no request), these are followed. Until then a disturbance observer stands in (Chen et al.,
+    Where windows of attribution report them (``static + other``: all that was measured and given
+    to no request), these are followed. Until then a disturbance observer stands in (Chen et al.,
     "Disturbance-observer-based control and related methods", IEEE Trans. Ind. Electronics 63,
     2016, section II): what requests were counted with is passed through the sensor's lag and taken
     from what it measured; the rest is low-passed. Either way errors of prediction are part of it,

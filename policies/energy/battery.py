@@ -57,15 +57,15 @@ class BatteryHorizon:
         else:
             allowed = max(0.0, self.left) / max(remaining, _LEAST_TIME)
         self._allowed = allowed if allowed < inf else None
-        room = max(0.0, allowed - self._baseline)
-        if room == inf:
+        available = max(0.0, allowed - self._baseline)
+        if available == inf:
             self.price, self._limiter = 0.0, PowerLimiter()
         else:
             ahead = min(_AHEAD, _AHEAD_SHARE * self.battery.last)
-            self._limiter.set(room, room * ahead, view.now)
-            wanted = room + self._limiter.surplus / ahead if room > 0 else 0.0
+            self._limiter.set(available, available * ahead, view.now)
+            wanted = available + self._limiter.surplus / ahead if available > 0 else 0.0
             self.price = market.price_for(max(0.0, wanted))
-        self._watts = self._baseline + min(market.watts_at(self.price), room)
+        self._watts = self._baseline + min(market.watts_at(self.price), available)
 
     def allowance(self, now: float) -> float:
         return self._limiter.allowance(now)

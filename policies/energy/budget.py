@@ -28,7 +28,7 @@ _ROUNDING = 1e-9
 @dataclass(frozen=True, slots=True)
 class BudgetState:
     """A budget, the joules that are left of it and were ``spent`` in the last period, and the
-    price (accuracy per joule) that it asks for."""
+    price (accuracy per joule) that it demands."""
 
     budget: Budget
     balance: float

@@ -1,4 +1,4 @@
-"""What energy requests ask for: how many joules a second they would take at each price."""
+"""The demand of requests for energy: how many joules a second they would draw at each price."""
 
 from __future__ import annotations
 

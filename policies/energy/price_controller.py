@@ -1,4 +1,4 @@
-"""The energy controller ``price``: every constraint asks for a price, and the highest one rules."""
+"""The energy controller ``price``: every constraint demands a price, and the highest one rules."""
 
 from __future__ import annotations
 

@@ -46,9 +46,9 @@ class WattCap:
 
     def tick(self, view: PowerView, market: Market) -> None:
         self._market = market
-        room = max(0.0, (1 - _MARGIN) * self.watts - (market.baseline or 0.0))
-        self._limiter.set(room, _PEAK * self.watts, view.now)
-        wanted = _AIM * room + self._limiter.surplus / _EVEN if room > 0 else 0.0
+        available = max(0.0, (1 - _MARGIN) * self.watts - (market.baseline or 0.0))
+        self._limiter.set(available, _PEAK * self.watts, view.now)
+        wanted = _AIM * available + self._limiter.surplus / _EVEN if available > 0 else 0.0
         self.price = market.price_for(max(0.0, wanted))
         if view.watts is None:
             self._total = None
@@ -107,5 +107,5 @@ class WattCap:
         known = "draws" if market.measured else "drew (the sensor does not answer now)"
         return (
             f"the device {known} {market.baseline:.3g} W without requests, which leaves them "
-            f"{self._limiter.watts:.3g} W; they ask for {market.watts_at(0.0):.3g} W"
+            f"{self._limiter.watts:.3g} W; they demand {market.watts_at(0.0):.3g} W"
         )

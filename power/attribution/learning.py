@@ -27,7 +27,7 @@ from power.attribution.response import (
     join_blocks,
     unexplained,
 )
-from power.attribution.sample_hold import Hold, find_hold
+from power.attribution.sample_and_hold import Hold, find_hold
 from power.sources.series import Floats, Samples
 
 UNTOLD_SD = 1.0

@@ -145,7 +145,7 @@ def _segments(
     high = np.maximum(high, fitted + reach)
     for segment in np.flatnonzero(low <= 0).tolist():
         notes.append(
-            f"segment {segment} at batch {batch} cannot be told from nothing: measured "
+            f"segment {segment} at batch {batch} cannot be distinguished from nothing: measured "
             f"{1e3 * measured[segment]:.3g} mJ, taken {1e3 * fitted[segment]:.3g} mJ, at most "
             f"{1e3 * high[segment]:.3g} mJ"
         )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NAME = "jtop"
 PIPE = "run/jtop.sock"
 _FASTEST = 0.1
-"""Seconds. A server reads all of its board each time, and serves all its clients at one pace."""
+"""Seconds. A server reads all of its board each time, and has one interval for all its clients."""
 _SILENCE = 5
 """Intervals without anything new after which the server is taken for dead, and the least time."""
 _LEAST_SILENCE = 1.0
@@ -29,10 +29,10 @@ _OPENING = 8.0
 
 
 class Jtop:
-    """The rails that the jtop server at ``root/run/jtop.sock`` tells, and the board's own total.
+    """The rails that the jtop server at ``root/run/jtop.sock`` reports, and the board's own total.
 
     The server is asked for a reading every ``interval`` seconds (at least 0.1); where another
-    client came first, that one's interval stands, and is told by ``interval``. The total is that
+    client came first, that one's interval holds, and ``interval`` shows it. The total is that
     of the table of boards or of the ``configured`` rails, never the sum that jtop makes when the
     rail of the total is gone. A server that dies or stops reading is connected to anew by the
     next read.
@@ -68,7 +68,7 @@ class Jtop:
         if not self._counted:
             self.close()
             raise PowerError(
-                f"jtop tells the rails {', '.join(sorted(rails))}, but this board is not known",
+                f"jtop reports the rails {', '.join(sorted(rails))}, but this board is not known",
                 "name the rails whose sum is the total in power.total_rails",
             )
 
@@ -108,7 +108,7 @@ class Jtop:
         self._opening.join(_OPENING)
         if self._opening.is_alive():
             raise SensorFailed(
-                f"jtop at {self._pipe} takes connections but does not answer",
+                f"jtop at {self._pipe} accepts connections but does not answer",
                 "sudo systemctl restart jtop.service",
             )
         opening, self._opening = self._opening, None

@@ -67,7 +67,7 @@ class JtopClient(jtop):
 
     def _keep(self) -> None:
         """Take what came, unless it is a repetition: the server sends its last figures for ever
-        once its reading thread has died of a bad value, and only its uptime tells."""
+        once its reading thread has died of a bad value, and only its uptime shows it."""
         with self._arrived:
             uptime = self._stats["uptime"]
             if self._uptime not in (None, uptime):
@@ -97,13 +97,13 @@ class JtopClient(jtop):
         raise JtopException("its server does not answer")
 
     def _load_jetson_libraries(self) -> None:
-        """Not wanted: the original imports OpenCV into this process to tell its version."""
+        """Not wanted: the original imports OpenCV into this process to report its version."""
 
 
 def connect(pipe: Path, interval: float) -> JtopClient:
     """A started client at the server's own interval, which its first client chose.
 
-    A client that asks for less would take the server for dead. Raises SensorAbsent without a
+    A client that requests less would consider the server dead. Raises SensorAbsent without a
     server at ``pipe``, SensorDenied where this user may not talk to it, SensorFailed otherwise.
     """
     began = time.monotonic()

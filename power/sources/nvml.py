@@ -1,6 +1,6 @@
 """NVML: power and energy of a discrete NVIDIA GPU, through its driver.
 
-Optional extra ``nvml``. On a Jetson NVML opens, but has no power to tell.
+Optional extra ``nvml``. On a Jetson NVML opens, but reports no power.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _INTERVAL = 0.1
 class Nvml:
     """Watts of the GPU that segments run on, and its energy counter where it has one.
 
-    Power is the momentary one where the driver tells it, else its own average (over a second on
+    Power is the momentary one where the driver reports it, else its own average (over a second on
     many GPUs). With several GPUs it is the one that ``CUDA_VISIBLE_DEVICES`` of ``environment``
-    names first, as CUDA takes it.
+    names first, as CUDA does.
 
     The constructor probes a reading: SensorAbsent without driver, GPU or power (a Jetson), or
-    where it cannot tell which GPU is meant; SensorDenied, SensorFailed; MissingExtra where
+    where it is unclear which GPU is meant; SensorDenied, SensorFailed; MissingExtra where
     nvidia-ml-py is not installed.
     """
 
@@ -130,7 +130,7 @@ class Nvml:
             return SensorDenied(message, "let the user of the daemon open /dev/nvidia*")
         if isinstance(error, library.NVMLError_NotSupported):
             return SensorAbsent(
-                message, "this GPU does not tell its power; on a Jetson see ina3221"
+                message, "this GPU does not report its power; on a Jetson see ina3221"
             )
         if isinstance(
             error,

@@ -42,7 +42,7 @@ class Probe:
     """What came of trying one source: a reading, or the problem and what would help.
 
     A source that reads well and still does not measure what segments run on has both.
-    ``absent``: this machine has no such sensor, which is no fault.
+    ``absent``: this machine has no such sensor, which is not a fault.
     """
 
     source: str
@@ -231,7 +231,7 @@ def _force(name: str) -> str:
 
 
 def _why(source: PowerSource, probe: Probe, tried: Sequence[Probe]) -> str:
-    """One sentence. Of sources that this machine does not have it tells no more than the names."""
+    """One sentence. Of sources that this machine does not have it lists the names alone."""
     now = (
         f"{probe.reading.total:.2f} W now"
         if probe.reading is not None and probe.reading.total is not None

@@ -17,7 +17,7 @@ SCOPE = "package"
 FOLDER = "sys/class/powercap"
 _PACKAGE = re.compile(r"package-\d+(-die-\d+)?")
 _SHORTEST = 0.01
-"""Seconds over which watts are told. The counters move every millisecond, in steps."""
+"""Seconds over which watts are averaged. The counters move every millisecond, in steps."""
 _MOST_WATTS = 5000.0
 """No package draws that: a step beyond it is a counter that was reset (by suspending)."""
 _REMEDY = (
@@ -52,7 +52,7 @@ class Rapl:
     Only the packages ``intel-rapl:N`` count: cores, graphics and memory are parts of them, psys
     is around them, and ``intel-rapl-mmio`` shows the same again. Watts are those since the
     reading before, and at least 10 ms: an earlier read waits. A counter that wrapped more than
-    once between two readings (minutes) cannot be told from one that wrapped once.
+    once between two readings (minutes) looks like one that wrapped once.
 
     The constructor raises SensorAbsent without packages, SensorDenied where they are root's.
     """

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from delen.core.failures import FailureCounter
 from delen.errors import PowerError
 from power.sources.series import Floats, Samples
 from power.sources.source import PowerReading, PowerSource
@@ -72,12 +73,13 @@ class Sampler:
         self._state = SourceState("degraded", now, "there has been no reading yet", None, 0)
         self._advanced = now
         self._reading_since: float | None = None
+        self._failures = FailureCounter("power_source", log)
         self._complained = -_QUIET
         self._announced = False
 
     @property
     def interval(self) -> float:
-        """Seconds from one poll to the next: as asked, or as rarely as the source changes now."""
+        """Seconds from one poll to the next: as set, or as rarely as the source changes now."""
         return max(self._interval, self.source.interval)
 
     @property
@@ -112,7 +114,7 @@ class Sampler:
         with self._lock:
             current = self._current()
             if current is not self._state:
-                self._state = replace(current, errors=current.errors + 1)
+                self._note(current)
             self._complain()
             return self._state
 
@@ -222,9 +224,12 @@ class Sampler:
         return _degraded(state, f"{overdue} for {waited:.1f} s", self._advanced)
 
     def _fail(self, problem: str) -> None:
-        failed = _degraded(self._state, problem, self._clock())
-        self._state = replace(failed, errors=failed.errors + 1)
+        self._note(_degraded(self._state, problem, self._clock()))
         self._complain()
+
+    def _note(self, failed: SourceState) -> None:
+        self._state = replace(failed, errors=failed.errors + 1)
+        self._failures.add(1)
 
     def _complain(self) -> None:
         """Log once that the source is degraded, where it is. One that comes and goes is logged

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 class PowerReading:
     """Watts at ``time`` (seconds, ``time.monotonic``): of each rail, and in total.
 
-    ``total`` is None where the source cannot tell it. ``joules`` is what a hardware energy
+    ``total`` is None where the source does not report it. ``joules`` is what a hardware energy
     counter has counted since the source was opened, None where there is none.
     """
 
@@ -22,7 +22,7 @@ class PowerReading:
 
 
 class PowerSource(Protocol):
-    """Something that tells the device's power.
+    """Something that reports the device's power.
 
     ``kind`` is ``measured`` for a sensor and ``estimated`` for a model; ``scope`` names what the
     total covers. ``interval`` is the least time in seconds between readings that differ.

@@ -199,7 +199,7 @@ class Launcher:
 
     def __init__(self, folder: Path, state: Path) -> None:
         self._folder = folder
-        self._state = state
+        self.state = state
         self._count = 0
         self._started: list[Daemon] = []
 
@@ -209,7 +209,7 @@ class Launcher:
         folder.mkdir()
         whole: dict[str, dict[str, Any]] = {
             "server": {"port": 0, "socket": str(folder / "d.sock")},
-            "state": {"path": str(self._state)},
+            "state": {"path": str(self.state)},
         }
         for section, values in config.items():
             whole.setdefault(section, {}).update(values)

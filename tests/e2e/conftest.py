@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,52 @@ def metric() -> Callable[..., float]:
 @pytest.fixture(scope="session")
 def environment() -> Callable[..., dict[str, str]]:
     return clean_environment
+
+
+GATE = """
+import time
+from pathlib import Path
+from policies.exit.bounds import BoundsPolicy
+
+class Gate(BoundsPolicy):
+    def decide(self, view):
+        while Path({file!r}).exists():
+            time.sleep(0.005)
+        return super().decide(view)
+
+def make_gate(exits):
+    return Gate()
+"""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A daemon with these ``policies`` ends no segment while the gate is closed."""
+
+    file: Path
+    policies: Mapping[str, str] = field(default_factory=lambda: {"exit": "gate"})
+
+    def close(self) -> None:
+        self.file.touch()
+
+    def open(self) -> None:
+        self.file.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def gate(install: Callable[..., None], tmp_path: Path) -> Iterator[Gate]:
+    gate = Gate(tmp_path / "closed")
+    install("delen.exit_policies", GATE.format(file=str(gate.file)), gate="make_gate")
+    yield gate
+    gate.open()
+
+
+@pytest.fixture(scope="session")
+def closed_url() -> Iterator[str]:
+    """An address of this machine at which nobody listens, and nobody else can."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 @pytest.fixture

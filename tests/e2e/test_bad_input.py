@@ -434,6 +434,21 @@ def test_a_body_over_the_limit_is_refused_everywhere(api: Api, path: str) -> Non
     answer.error(413, "too_large")
 
 
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_body_of_just_the_limit_is_taken_and_a_byte_more_is_not(
+    daemon: Daemon, image: Image8, is_chunked: bool
+) -> None:
+    document = json.dumps({"input": image.tolist()}).encode()
+    for length, status in ((999_999, b"200"), (1_000_000, b"200"), (1_000_001, b"413")):
+        body = document.ljust(length)
+        how = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {length}"
+        head = f"POST /v1/infer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{how}\r\n"
+        with daemon.api.socket() as connection:
+            sent = _chunked(body, 100_000) if is_chunked else body
+            connection.sendall(f"{head}\r\n".encode() + sent)
+            assert _read_answer(connection).split()[1] == status, length
+
+
 def test_a_body_over_the_limit_that_is_sent_gets_its_answer(api: Api) -> None:
     answer = api.post("/v1/infer", body=bytes(1_000_001), content_type=RAW)
     assert "1000000" in answer.error(413, "too_large")["error"]

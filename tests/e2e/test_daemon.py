@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,11 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from tests.builders.daemon import DEADLINE
+
 if TYPE_CHECKING:
     from tests.builders.daemon import Answer, Daemon, Launcher
+    from tests.e2e.conftest import Gate
 
 Image8 = NDArray[np.uint8]
 DAEMON = str(Path(sys.executable).parent / "delen-daemon")
@@ -320,6 +324,35 @@ def test_what_waits_when_the_drain_time_is_over_is_refused(
     assert "drain time is over" in daemon.log()
 
 
+def test_draining_ends_with_its_time(
+    launcher: Launcher, images: Image8, metric: Any, until: Any, gate: Gate
+) -> None:
+    """What runs is answered, though its segment ends later; what waits is refused."""
+    server = {"max_backlog_seconds": 1000.0, "drain_seconds": 0.4}
+    config = {"server": server, "policies": gate.policies, "log": {"format": "json"}}
+    daemon = launcher.start(config)
+    gate.close()
+    with ThreadPoolExecutor(4) as pool:
+        asked = _ask_in_parallel(daemon, images[0].tobytes(), 1, pool)
+        _wait_until_all_are_admitted(daemon, 1, metric, until)
+        asked += _ask_in_parallel(daemon, images.tobytes(), 3, pool)
+        _wait_until_all_are_admitted(daemon, 1 + 3 * len(images), metric, until)
+        daemon.process.terminate()
+        log = daemon.wait_for_log("the drain time is over")
+        gate.open()
+        answers = [request.result() for request in asked]
+    assert daemon.process.wait(DEADLINE) == 0
+    assert _check_answered_or_draining(answers) == (1, 3)
+    assert answers[0].json()["reason"] == "cancelled"
+    lines = [json.loads(line) for line in log.splitlines()]
+    began, over = (
+        datetime.fromisoformat(line["time"])
+        for line in lines
+        if line["message"].endswith("draining") or "drain time is over" in line["message"]
+    )
+    assert (over - began).total_seconds() >= 0.4
+
+
 def test_sigint_stops_it_too(launcher: Launcher) -> None:
     daemon = launcher.start()
     daemon.process.send_signal(2)
@@ -555,14 +588,14 @@ def test_a_damaged_bundle_is_left_out_and_the_others_are_served(
 
 
 @pytest.mark.parametrize(
-    ("models", "said"),
-    [({"load": ["nothing"]}, "nothing"), ({"path": "/no/such/folder"}, "/no/such/folder")],
+    ("models", "status", "said"),
+    [({"load": ["nothing"]}, 1, "nothing"), ({"path": "/no/such/folder"}, 2, "/no/such/folder")],
 )
 def test_models_that_are_not_there_stop_the_start(
-    launcher: Launcher, models: dict[str, Any], said: str
+    launcher: Launcher, models: dict[str, Any], status: int, said: str
 ) -> None:
     ended = launcher.refused({"models": models})
-    assert ended.returncode in (1, 2)
+    assert ended.returncode == status
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
 

@@ -73,7 +73,7 @@ def test_labels_come_back_and_are_counted(
     with delen.Client(daemon.url) as client:
         again = client.feedback({first["request_id"]: np.int64(index)})
         assert (again.accepted, again.repeated, again.guarantee.holds) == (0, 1, True)
-        with pytest.raises(delen.InvalidInput, match="'horse' is no class of tiny"):
+        with pytest.raises(delen.InvalidInput, match="'horse' is not a class of tiny"):
             client.feedback({third["request_id"]: "horse"}, model="tiny")
 
     async def post() -> Any:
@@ -91,7 +91,7 @@ def test_labels_come_back_and_are_counted(
     [
         ({}, "invalid_input", "labels"),
         ({"labels": [1]}, "invalid_input", "labels"),
-        ({"labels": {"a": 4}}, "invalid_input", "4 is no class"),
+        ({"labels": {"a": 4}}, "invalid_input", "4 is not a class"),
         ({"labels": {"a": True}}, "invalid_input", "True"),
         ({"labels": {}, "model": "tiny"}, "unknown_field", "model"),
         ({"labels": dict.fromkeys(map(str, range(100_001)), 0)}, "invalid_input", "too many"),

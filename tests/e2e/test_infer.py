@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 if TYPE_CHECKING:
-    from tests.builders.daemon import Answer, Api, Daemon
+    from tests.builders.daemon import Answer, Api, Daemon, Launcher
+    from tests.e2e.conftest import Gate
 
 Image8 = NDArray[np.uint8]
 Encode = Callable[[Image8], bytes]
@@ -203,9 +204,29 @@ def test_tenant_and_stream_come_back_and_the_tenant_is_counted(
     assert (without["tenant"], without["stream"]) == ("default", None)
 
 
-@pytest.mark.parametrize("priority", [1, 5, 9])
-def test_priorities_1_to_9_are_taken(api: Api, image: Image8, priority: int) -> None:
-    assert api.raw(image, priority=priority).status == 200
+def test_a_higher_priority_is_served_first(
+    launcher: Launcher, images: Image8, gate: Gate, metric: Callable[..., float], until: Any
+) -> None:
+    server = {"max_backlog_seconds": 1000.0}
+    api = launcher.start({"server": server, "policies": gate.policies}).api
+    gate.close()
+    with ThreadPoolExecutor(3) as clients:
+
+        def ask(array: Image8, priority: int) -> Any:
+            answer = clients.submit(api.raw, array, priority=priority, max_energy_mj=1e6)
+            admitted.append(len(array))
+            until(lambda: metric(api, "delen_jobs") == sum(admitted), "they are admitted")
+            return answer
+
+        admitted: list[int] = []
+        running = ask(images[:2], 5)
+        last, first = ask(np.concatenate([images] * 5), 9), ask(images[:2], 1)
+        gate.open()
+        latencies = [
+            [result["receipt"]["latency_ms"]["value"] for result in _ok(answer.result())["results"]]
+            for answer in (first, last, running)
+        ]
+    assert max(latencies[0]) < min(latencies[1])
 
 
 @pytest.mark.parametrize(

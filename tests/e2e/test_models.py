@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tests.builders.daemon import wait_until
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Api, Launcher
+    from tests.builders.daemon import Api, Launcher
 
 Image8 = NDArray[np.uint8]
 
@@ -68,13 +68,17 @@ def test_nothing_of_a_model_is_left_once_it_is_unloaded(launcher: Launcher) -> N
     models = {"default": "spoken-digits", "load": ["spoken-digits"]}
     daemon = launcher.start({"device": {"threads": 2, "instances": 1}, "models": models})
     path, threads = "/v1/models/spoken-digits", Path(f"/proc/{daemon.process.pid}/task")
+
+    def until_there_are(count: int) -> None:
+        wait_until(lambda: len(list(threads.iterdir())) == count, f"{count} threads")
+
     loaded = len(list(threads.iterdir()))
     graphs = len(daemon.api.get(path).json()["exits"])
     for _ in range(2):
         assert daemon.api.post(f"{path}/unload").status == 200
-        assert len(list(threads.iterdir())) == loaded - graphs
+        until_there_are(loaded - graphs)
         assert daemon.api.post(f"{path}/load").status == 200
-        assert len(list(threads.iterdir())) == loaded
+        until_there_are(loaded)
     launcher.stop(daemon)
 
 
@@ -231,5 +235,5 @@ def test_more_waiting_work_than_allowed_is_refused_as_overload(
     error = refused.error(503, "overloaded")
     assert int(refused.headers["Retry-After"]) >= 1
     assert error["retry_after_s"] > 0
-    assert daemon.api.raw(images[0]).status in (200, 503)
+    assert daemon.api.raw(images[0]).status == 200
     launcher.stop(daemon)

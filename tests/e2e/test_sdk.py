@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +23,7 @@ from delen.errors import ModelLoading, TooLarge
 
 if TYPE_CHECKING:
     from tests.builders.daemon import Daemon, Launcher
+    from tests.e2e.conftest import Gate
 
 Image8 = NDArray[np.uint8]
 
@@ -170,16 +174,16 @@ def test_an_infeasible_bound_names_the_nearest_in_si_units(
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_sent(
-    image: Image8, arguments: dict[str, Any], field: str
+    image: Image8, arguments: dict[str, Any], field: str, closed_url: str
 ) -> None:
-    with delen.Client("http://127.0.0.1:9") as client, pytest.raises(delen.InvalidInput) as caught:
+    with delen.Client(closed_url) as client, pytest.raises(delen.InvalidInput) as caught:
         client.infer(image, **arguments)
     assert caught.value.field == field
 
 
 @pytest.mark.parametrize("x", [None, 5, [[1, 2]], b"GIF89a", "/no/such/file", object()])
-def test_what_is_no_input_is_refused_before_anything_is_sent(x: Any) -> None:
-    with delen.Client("http://127.0.0.1:9") as client, pytest.raises(delen.InvalidInput):
+def test_what_is_no_input_is_refused_before_anything_is_sent(x: Any, closed_url: str) -> None:
+    with delen.Client(closed_url) as client, pytest.raises(delen.InvalidInput):
         client.infer(x)
 
 
@@ -191,11 +195,10 @@ def test_overload_carries_when_to_come_back(launcher: Launcher, images: Image8) 
     launcher.stop(daemon)
 
 
-def test_no_daemon_says_where_it_was_looked_for(image: Image8, tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        closed = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    for url in (closed, f"unix://{tmp_path}/none.sock"):
+def test_no_daemon_says_where_it_was_looked_for(
+    image: Image8, tmp_path: Path, closed_url: str
+) -> None:
+    for url in (closed_url, f"unix://{tmp_path}/none.sock"):
         with delen.Client(url) as client, pytest.raises(delen.DaemonUnreachable) as caught:
             client.infer(image)
         assert url in str(caught.value)
@@ -274,17 +277,78 @@ async def test_the_async_client_gathers(daemon: Daemon, images: Image8) -> None:
                 await client.infer(images[0], max_latency=1e-7)
 
 
-async def test_the_async_client_says_where_no_daemon_is(image: Image8) -> None:
-    async with delen.AsyncClient("http://127.0.0.1:9", timeout=5) as client:
-        with pytest.raises(delen.DaemonUnreachable, match=r"127\.0\.0\.1:9"):
+async def test_the_async_client_says_where_no_daemon_is(image: Image8, closed_url: str) -> None:
+    async with delen.AsyncClient(closed_url) as client:
+        with pytest.raises(delen.DaemonUnreachable, match=re.escape(closed_url)):
             await client.infer(image)
 
 
-async def test_a_cancelled_request_leaves_the_client_usable(daemon: Daemon, images: Image8) -> None:
+APART = """
+import multiprocessing, sys
+import numpy as np
+import delen
+
+def ask(url, answers):
+    with delen.Client(url) as client:
+        answers.put(client.infer(np.load("image.npy")).index)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    answers = context.Queue()
+    with delen.Client(sys.argv[2]) as client:
+        print(client.infer(np.load("image.npy")).index)
+        for _ in range(2):
+            process = context.Process(target=ask, args=(sys.argv[2], answers))
+            process.start()
+            print(answers.get(timeout=60))
+            process.join()
+        print(client.infer(np.load("image.npy")).index)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_that_are_begun_from_one_with_a_client_have_their_own(
+    daemon: Daemon, image: Image8, method: str, tmp_path: Path
+) -> None:
+    (tmp_path / "apart.py").write_text(APART)
+    np.save(tmp_path / "image.npy", image)
+    ended = subprocess.run(
+        [sys.executable, "apart.py", method, daemon.url],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    with delen.Client(daemon.url) as client:
+        assert ended.stdout.split() == [str(client.infer(image).index)] * 4
+
+
+async def test_requests_cancelled_in_flight_run_no_further(
+    launcher: Launcher, images: Image8, gate: Gate, metric: Any, until: Any
+) -> None:
+    daemon = launcher.start({"policies": gate.policies})
+    gate.close()
+
+    async def until_jobs(most: int, least: int = 0) -> None:
+        def are_left() -> bool:
+            return bool(least <= metric(daemon.api, "delen_jobs") <= most)
+
+        await asyncio.to_thread(until, are_left, f"{least} to {most} jobs")
+
     async with delen.AsyncClient(daemon.url) as client:
-        asked = [asyncio.create_task(client.infer(images)) for _ in range(8)]
-        await asyncio.sleep(0)
+        first = asyncio.create_task(client.infer(images[0]))
+        await until_jobs(1, 1)
+        asked = [asyncio.create_task(client.infer(images[:10])) for _ in range(4)]
+        await until_jobs(41, 41)
         for task in asked:
             task.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
-        assert (await client.infer(images[0])).label
+        ended = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(error) for error in ended} == {asyncio.CancelledError}
+        await until_jobs(1, 1)
+        gate.open()
+        with delen.Engine(state=launcher.state) as engine:
+            expected = engine.infer(images[:2])
+        assert (await first).index == expected[0].index
+        assert (await client.infer(images[1])).index == expected[1].index
+    launcher.stop(daemon)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.other_user import as_other_user, open_folder
 
 from delen.errors import (
     MissingExtra,
@@ -24,6 +23,7 @@ from delen.errors import (
 from power.sources.jtop import PIPE, Jtop
 from power.sources.source import PowerReading
 from tests.jtop_server import Server, wait_until
+from tests.other_user import as_other_user, open_folder
 from tests.sensors import SensorTree, make_tree, play
 
 pytest.importorskip("jtop", reason="the real jtop server comes with delen[test]")

@@ -25,7 +25,7 @@ from delen.engine.backends.base import Network
 from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
-from delen.errors import BackendError, DelenError
+from delen.errors import BackendError, Draining
 from delen.measure.interference import Rounds, measure_corun
 from delen.profile.cost_model import CostModel
 from delen.profile.reader import load_profile
@@ -53,17 +53,22 @@ class Meeting:
 
 
 class Watched:
-    """A network that may be made to fail in segment 1, and to wait for a ``meeting`` first."""
+    """A network that may be made to fail in segment 1, to wait for a ``meeting`` first, and to be
+    held: no run begins while ``may_run`` is clear."""
 
     def __init__(self, network: Network, meeting: Meeting | None = None) -> None:
         self._network = network
         self._meeting = meeting
         self.placement = network.placement
         self.fails = False
+        self.entered, self.may_run = threading.Event(), threading.Event()
+        self.may_run.set()
 
     def run(self, segment: int, samples: Sequence[Any], lane: int = 0) -> Any:
         if self._meeting is not None:
             self._meeting.wait()
+        self.entered.set()
+        assert self.may_run.wait(PATIENCE)
         if self.fails and segment == 1:
             raise RuntimeError("out of memory")
         return self._network.run(segment, samples, lane)
@@ -153,12 +158,23 @@ def test_lanes_that_fail_fail_their_jobs_alone_and_close_under_load(
         (0, "cancelled")
     }, "each has the answer of the exit before"
     networks[0].fails = False
+    other = networks[1]
+    other.may_run.clear()
+    other.entered.clear()
     late = [runtime.submit("other", image, TO_THE_END, ALL) for image in list(IMAGES) * 4]
-    runtime.close()
-    for job in late:
-        assert job.future.done()
-        error = job.future.exception()
-        assert error is None or isinstance(error, DelenError)
+    assert other.entered.wait(PATIENCE)
+    closing = threading.Thread(target=runtime.close)
+    closing.start()
+    with pytest.raises(Draining):
+        late[-1].future.result(PATIENCE)
+    other.may_run.set()
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
+    refused = [job.future.exception(PATIENCE) for job in late]
+    answered = [job.future.result() for job in late if job.future.exception() is None]
+    assert {type(error) for error in refused} == {type(None), Draining}
+    assert 1 <= len(answered) <= 2 * 8, "what the lanes ran is answered"
+    assert {result.reason for result in answered} == {"cancelled"}
 
 
 def test_a_lane_has_buffers_of_its_own_and_takes_what_another_gave(tiny_bundle: Path) -> None:
@@ -239,8 +255,20 @@ def test_more_threads_than_cores_are_allowed_and_said(caplog: pytest.LogCaptureF
 def test_the_default_policy_serves_two_lanes(
     tiny_bundle: Path, make_costs: Callable[..., CostModel]
 ) -> None:
-    costs = make_costs(0.001, 0.001, 0.001, lanes=2, corun=(1.0, 1.2))
-    runtime = build_runtime([tiny_bundle], lambda path: build_model(path, costs), lanes=2)
-    jobs = [runtime.submit("tiny", image, Bounds(), ALL) for image in list(IMAGES) * 5]
-    assert {job.future.result(PATIENCE).model for job in jobs} == {"tiny"}
-    runtime.close()
+    """Its first batches wait for each other, and its answers are those of one lane."""
+    bundle, meeting = load_bundle(tiny_bundle), Meeting()
+    answers = []
+    for lanes in (1, 2):
+        network = BundleBackends("cpu", 1).load(bundle)
+        costs = make_costs(100.0, 100.0, 100.0, growth=0.0, lanes=lanes, corun=(1.0, 1.2)[:lanes])
+        model = build_model(
+            bundle, costs, network=network if lanes == 1 else Watched(network, meeting)
+        )
+        runtime = build_runtime([tiny_bundle], lambda path, model=model: model, lanes=lanes)
+        jobs = [runtime.submit("tiny", image, Bounds(), ALL) for image in list(IMAGES) * 5]
+        answers.append([job.future.result(PATIENCE) for job in jobs])
+        runtime.close()
+    assert meeting.took_place
+    for mine, right in zip(*answers, strict=True):
+        assert (mine.exit, mine.reason, mine.index) == (right.exit, right.reason, right.index)
+        np.testing.assert_allclose(mine.probabilities, right.probabilities, atol=1e-5)

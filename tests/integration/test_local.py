@@ -177,9 +177,9 @@ def test_recordings_are_taken(
         forms: list[Input] = [wav(samples), file, str(file)]
         for x in forms:
             np.testing.assert_array_equal(engine.infer(x).probabilities, expected.probabilities)
-        with pytest.raises(InvalidInput, match="has 16000 samples a second; this model takes 8000"):
+        with pytest.raises(InvalidInput, match="has 16000 samples a second; this model needs 8000"):
             engine.infer(wav(samples, 16000))
-        with pytest.raises(UnsupportedMediaType, match="no texts; it takes WAV recordings"):
+        with pytest.raises(UnsupportedMediaType, match="it accepts WAV recordings"):
             engine.infer(delen.Text("hello"))
 
 
@@ -200,7 +200,7 @@ def test_texts_are_taken(
         np.testing.assert_allclose(both[0].probabilities, expected.probabilities, atol=1e-6)
         with pytest.raises(InvalidInput, match="the text is empty"):
             engine.infer(delen.Text(""))
-        with pytest.raises(UnsupportedMediaType, match="no recordings; it takes texts"):
+        with pytest.raises(UnsupportedMediaType, match="not accept recordings; it accepts texts"):
             engine.infer(wav(np.zeros(16)))
 
 

@@ -119,11 +119,21 @@ def test_the_front_end_and_drift_have_their_effect(
 
 def test_plots_are_written(simulate: Simulate, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="plots take delen[plot]")
-    folder = tmp_path / "new" / "plots"
-    assert simulate("--policy", "fifo", "--plots", folder) == 0
-    assert {file.name for file in folder.iterdir()} == {
-        "front.png", "latency.png", "tenants-fifo.png"
-    }  # fmt: skip
+    image = pytest.importorskip("PIL.Image", reason="Pillow opens what is plotted: delen[plot]")
+    drawn = []
+    for number, policies in enumerate((["fifo"], ["fifo", "value"])):
+        folder = tmp_path / "new" / f"plots{number}"
+        assert simulate("--policy", *policies, "--plots", folder) == 0
+        drawn.append({file.name: image.open(file).convert("RGB") for file in folder.iterdir()})
+    one, both = drawn
+    assert set(one) == {"front.png", "latency.png", "tenants-fifo.png"}
+    assert set(both) == {*one, "tenants-value.png"}
+    for plot in both.values():
+        assert min(plot.size) > 200
+        assert len(plot.getcolors(1 << 24)) > 20
+    for name in ("front.png", "latency.png"):
+        assert one[name].tobytes() != both[name].tobytes(), "the second policy is drawn"
+    assert one["tenants-fifo.png"].tobytes() == both["tenants-fifo.png"].tobytes()
 
 
 def test_a_profile_alone_is_a_device_that_is_not_here(

@@ -174,7 +174,7 @@ def test_own_backbone_gets_exits(
         (["--at", "layer1"], "--at and --exits are for --backbone"),
         (["--backbone", "{own}:make"], "needs --at LAYERS or --exits N"),
         (["--backbone", "{own}:nothing", *OF_OWN], "no function 'nothing'"),
-        (["--backbone", "{own}:no_network", *OF_OWN], "gave a int"),
+        (["--backbone", "{own}:no_network", *OF_OWN], "returned a int"),
         (["--backbone", "{own}", *OF_OWN], "FILE.py:FUNCTION"),
         (["--backbone", "absent.py:make", *OF_OWN], "no Python file"),
         (["--head", "convolutional"], "--head is for --backbone"),
@@ -182,13 +182,13 @@ def test_own_backbone_gets_exits(
         (["--size", "32"], "HEIGHTxWIDTH"),
         (["--sample-rate", "8000"], "--sample-rate does nothing for the kind images"),
         (["--name", "my photos"], "must be letters"),
-        (["--runtime", "torch", "--precision", "fp16"], "--runtime torch takes fp32"),
+        (["--runtime", "torch", "--precision", "fp16"], "--runtime torch needs --precision fp32"),
         (["--mean", "0,0,0"], "--mean and --std are for --backbone"),
         (["--backbone", "{own}:make", "--exits", "2"], "needs --size"),
         (["--backbone", "{own}:broken", *OF_OWN], "broken failed: ZeroDivisionError"),
-        (["--kind", "smells"], "none of"),
+        (["--kind", "smells"], "not 'smells'"),
         (["--batch-size", "1000"], "batch"),
-        (["--save-weights", "absent/weights.pt"], "absent is no folder"),
+        (["--save-weights", "absent/weights.pt"], "absent is not a folder"),
     ],
 )
 def test_what_cannot_be_built_is_said(
@@ -203,7 +203,7 @@ def test_what_cannot_be_built_is_said(
 def test_weights_of_another_network_are_refused(photos: Path, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.pt"
     torch.save(torch.nn.Linear(2, 2).state_dict(), foreign)
-    for file, problem in [(tmp_path / "no.pt", "holds no weights"), (foreign, "another network")]:
+    for file, problem in [(tmp_path / "no.pt", "cannot be read"), (foreign, "another network")]:
         with pytest.raises(InvalidInput, match=problem):
             command("--data", photos, "--output", tmp_path / "bundle", "--weights", file)
     assert not (tmp_path / "bundle").exists()
@@ -222,7 +222,7 @@ def test_floor_beyond_the_calibration_set_is_refused(
     built: Bundle, photos: Path, tmp_path: Path
 ) -> None:
     arguments = ["--data", photos, "--output", tmp_path / "strict", "--floor", "0.99"]
-    with pytest.raises(InvalidInput, match="too few: even without an error it takes"):
+    with pytest.raises(InvalidInput, match="too few: even without an error it needs"):
         command(*arguments, "--weights", built.path.parent / "weights.pt")
     assert list(tmp_path.iterdir()) == []
 
@@ -233,7 +233,7 @@ def test_existing_output_is_refused_before_any_work(built: Bundle, tmp_path: Pat
 
 
 def test_data_of_no_kind_ask_for_it(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="--kind does: cifar10"):
+    with pytest.raises(InvalidInput, match="give --kind: cifar10"):
         command("--data", tmp_path, "--output", tmp_path / "bundle")
 
 
@@ -257,12 +257,12 @@ def test_arguments_that_contradict_are_wrong_usage(arguments: list[str]) -> None
 def test_training_that_diverges_is_a_failure_and_no_traceback(
     monkeypatch: Any, photos: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    from multiexit_models import orders
+    from multiexit_models import build
 
     def diverge(*_args: Any, **_options: Any) -> None:
         raise FloatingPointError("the loss is nan at step 3 of 9")
 
-    monkeypatch.setattr(orders, "train", diverge)
+    monkeypatch.setattr(build, "train", diverge)
     assert command("--data", photos, "--output", tmp_path / "bundle") == 1
     assert "nan at step 3" in capsys.readouterr().err
 

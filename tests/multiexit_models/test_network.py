@@ -10,13 +10,9 @@ from torch.nn import functional as F  # noqa: E402
 
 from multiexit_models.attach.observe import observe  # noqa: E402
 from multiexit_models.attach.trace import trace  # noqa: E402
-from multiexit_models.network import (  # noqa: E402
-    MultiExitNetwork,
-    cumulative_macs,
-    macs_per_stage,
-    set_memory_format,
-)
-from multiexit_models.zoo.residual import Normalise, residual_cifar  # noqa: E402
+from multiexit_models.macs import cumulative_macs, macs_per_stage  # noqa: E402
+from multiexit_models.network import MultiExitNetwork, Normalise, set_memory_format  # noqa: E402
+from multiexit_models.zoo.residual import residual_cifar  # noqa: E402
 
 SAMPLE = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Turn
 from policies.dispatch.batching import first_in_rank, join
 
 _LOOK = 8
 """This many are looked at for refusal at a time; the scheduler asks again for the next."""
 
 
-class Clockwork:
+class Clockwork(NoFeedback):
     """Started batches first; else the new ones by deadline, those too late refused."""
 
     name = "clockwork"
@@ -40,9 +40,3 @@ class Clockwork:
             return Turn(refuse=overdue)
         lead = first_in_rank(waiting.values())
         return Turn(run=join(lead, waiting[Key(lead.model, 0)], now, models[lead.model]))
-
-    def ran(self, now: float, ran: Ran) -> None:
-        """Nothing to learn: predictions come from the model views."""
-
-    def ended(self, now: float, task: Task) -> None:
-        """Nothing to forget."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
 
 
-class StaticConditions:
+class StaticConditions(NoFeedback):
     """``confidence`` is the application's threshold; None: it has none."""
 
     name = "delen"
@@ -34,9 +34,3 @@ class StaticConditions:
             return False
         confident = self._confidence is not None and job.confidence >= self._confidence
         return confident or now >= job.deadline or job.joules_left <= 0
-
-    def ran(self, now: float, ran: Ran) -> None:
-        """Nothing to learn: the conditions are static."""
-
-    def ended(self, now: float, task: Task) -> None:
-        """Nothing to forget."""

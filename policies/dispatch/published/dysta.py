@@ -12,7 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 
-from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
+from delen.core.dispatch import (
+    Group,
+    Key,
+    ModelView,
+    NoFeedback,
+    PolicyCapabilities,
+    Ran,
+    Task,
+    Turn,
+)
 
 _BETA = 0.01
 _SCORED = 8
@@ -23,7 +32,7 @@ _WEIGHT = 0.1
 """Of the latest segment in γ."""
 
 
-class Dysta:
+class Dysta(NoFeedback):
     """Keeps γ of each model, learnt from every segment that has run."""
 
     name = "dysta"
@@ -52,9 +61,6 @@ class Dysta:
     def ran(self, now: float, ran: Ran) -> None:
         known = self._gamma.get(ran.key.model, 1.0)
         self._gamma[ran.key.model] = known + _WEIGHT * (ran.seconds / ran.predicted - known)
-
-    def ended(self, now: float, task: Task) -> None:
-        """Nothing to forget."""
 
 
 def _scored(groups: Iterable[Group]) -> Iterator[Task]:

@@ -11,30 +11,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import inf
 
-from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
-from policies.dispatch.batching import go_on, sizes
+from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
+from policies.dispatch.batching import ChosenExits, sizes
 
 _ALLOWED = 0.05
 _MOST = 1000.0
 
 
-class EdgeServing:
-    """Keeps Z, and the exit chosen for each task that has started. Floors keep their plan."""
+class EdgeServing(NoFeedback):
+    """Keeps Z, and the exits chosen for tasks that have started."""
 
     name = "edgeserving"
     capabilities = PolicyCapabilities(admits=False, guards=False)
 
     def __init__(self) -> None:
         self._violated: dict[str, float] = {}
-        self._chosen: dict[int, int] = {}
+        self._chosen = ChosenExits()
 
     def choose(
         self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
-        started = go_on(waiting, models, self._reached)
+        started = self._chosen.go_on(waiting, models)
         if started is not None:
             return started
-        best = -inf
+        best, chosen = -inf, 0
         run: Sequence[Task] = ()
         for key, group in waiting.items():
             view, price = models[key.model], self._violated.get(key.model, 0.0)
@@ -47,16 +47,9 @@ class EdgeServing:
                     score += price * (_ALLOWED * batch - violations)
                     if score > best:
                         best, run, chosen = score, tasks[:batch], exit
-        self._chosen.update((task.id, chosen) for task in run)
-        return Turn(run=run)
-
-    def _reached(self, task: Task) -> bool:
-        return not task.floor and task.exit >= self._chosen.get(task.id, task.last)
-
-    def ran(self, now: float, ran: Ran) -> None:
-        """Nothing to learn."""
+        return self._chosen.start(run, chosen)
 
     def ended(self, now: float, task: Task) -> None:
-        self._chosen.pop(task.id, None)
+        self._chosen.forget(task)
         violated = self._violated.get(task.model, 0.0) + (now > task.deadline) - _ALLOWED
         self._violated[task.model] = min(max(violated, 0.0), _MOST)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
 from policies.dispatch.batching import join
 
 _LOOK = 16
 """Tenants are looked for among this many of each group, and its oldest."""
 
 
-class EnergyTimeFair:
+class EnergyTimeFair(NoFeedback):
     """Keeps the virtual runtime of each tenant. ``time_share`` is ρ."""
 
     name = "etf"
@@ -57,9 +57,3 @@ class EnergyTimeFair:
             cost = self._time_share * seconds + (1 - self._time_share) * energy
         for task in run:
             self._runtime[task.tenant] = self._runtime_of(task.tenant) + cost / task.weight
-
-    def ran(self, now: float, ran: Ran) -> None:
-        """Nothing to learn: what is given is charged when it is given, as predicted."""
-
-    def ended(self, now: float, task: Task) -> None:
-        """Nothing to forget."""

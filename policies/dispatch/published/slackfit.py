@@ -9,34 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
-from policies.dispatch.batching import first_in_rank, go_on, sizes
+from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
+from policies.dispatch.batching import ChosenExits, first_in_rank, sizes
 
 
-class SlackFit:
-    """Keeps the exit chosen for each task that has started. A floor's plan is not shortened."""
+class SlackFit(NoFeedback):
+    """Keeps the exits chosen for tasks that have started."""
 
     name = "slackfit"
     capabilities = PolicyCapabilities(admits=False, guards=False)
 
     def __init__(self) -> None:
-        self._chosen: dict[int, int] = {}
+        self._chosen = ChosenExits()
 
     def choose(
         self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
-        started = go_on(waiting, models, self._reached)
+        started = self._chosen.go_on(waiting, models)
         if started is not None:
             return started
         lead = first_in_rank(waiting.values())
         group, view = waiting[Key(lead.model, 0)], models[lead.model]
         exit, batch = self._fit(lead.deadline - now, lead.last, len(group), view)
-        run = group.first(batch)
-        self._chosen.update((task.id, exit) for task in run)
-        return Turn(run=run)
-
-    def _reached(self, task: Task) -> bool:
-        return not task.floor and task.exit >= self._chosen.get(task.id, task.last)
+        return self._chosen.start(group.first(batch), exit)
 
     @staticmethod
     def _fit(slack: float, last: int, queue: int, view: ModelView) -> tuple[int, int]:
@@ -51,8 +46,5 @@ class SlackFit:
                         best, chosen = found, (exit, batch)
         return chosen
 
-    def ran(self, now: float, ran: Ran) -> None:
-        """Nothing to learn."""
-
     def ended(self, now: float, task: Task) -> None:
-        self._chosen.pop(task.id, None)
+        self._chosen.forget(task)

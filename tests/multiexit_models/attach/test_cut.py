@@ -8,8 +8,8 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from delen.errors import InvalidInput  # noqa: E402
-from multiexit_models.attach.cut import cut_points, split  # noqa: E402
-from multiexit_models.attach.cut_points import find, read  # noqa: E402
+from multiexit_models.attach.cut import split  # noqa: E402
+from multiexit_models.attach.cut_points import cut_points, find, read  # noqa: E402
 
 SAMPLE = torch.linspace(-1, 1, 6).reshape(1, 6)
 
@@ -109,10 +109,8 @@ def test_a_skip_across_the_cut_is_refused_by_name() -> None:
     cuttable = read(LongSkip(), SAMPLE)
     with pytest.raises(InvalidInput) as refused:
         find(cuttable, "first")
-    assert str(refused.value) == (
-        "there can be no exit after first: a skip path crosses it, from stem to `add` in the "
-        "forward of the module; the nearest places that can be cut are after stem and add"
-    )
+    for named in ("after first", "from stem to `add`", "are after stem and add"):
+        assert named in str(refused.value)
     assert refused.value.field == "at"
 
 
@@ -127,10 +125,10 @@ def test_names_of_blocks_and_of_what_ends_them_mean_one_place() -> None:
     ("module", "name", "problem"),
     [
         (LongSkip(), "classifier", "the module's own end"),
-        (LongSkip(), "stemm", "no place 'stemm'; near it are stem"),
+        (LongSkip(), "stemm", "no place 'stemm'; similar names: stem"),
         (Twice(), "layer", r"used at several places.*\(layer_0, layer_1\)"),
-        (nn.Linear(6, 3), "0", "none at all"),
-        (Windows(), "fold", r"it gives float32 \[4, 3\] for a batch of 2"),
+        (nn.Linear(6, 3), "0", "no other place"),
+        (Windows(), "fold", r"it returns float32 \[4, 3\] for a batch of 2"),
     ],
 )
 def test_other_names_are_refused_with_the_reason(module, name: str, problem: str) -> None:
@@ -147,7 +145,9 @@ def test_a_place_inside_what_is_kept_whole_is_refused_with_the_cause() -> None:
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
             return self.inner(inputs) if inputs.sum() > 9 else inputs
 
-    with pytest.raises(InvalidInput, match=r"0.inner: it is inside 0, .* `return self.inner"):
+    with pytest.raises(
+        InvalidInput, match=r"0.inner is impossible: it is inside 0, .* `return self.inner"
+    ):
         find(read(nn.Sequential(Deciding(), nn.Linear(6, 3)), SAMPLE), "0.inner")
 
 

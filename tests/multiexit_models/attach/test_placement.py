@@ -9,14 +9,12 @@ from delen.errors import InvalidInput
 from multiexit_models.attach.placement import nearest_in_order, place_exits
 
 
-def area(costs, accuracies, heads, chosen, horizon) -> float:
+def area(costs, accuracies, chosen) -> float:
     """Under the step curve, exit by exit, as its definition says."""
-    corners, best, delay = [(0.0, 0.0)], 0.0, 0.0
+    corners, best = [(0.0, 0.0)], 0.0
     for place in chosen:
-        delay += heads[place]
         best = max(best, accuracies[place])
-        corners.append((costs[place] + delay, best))
-    corners.append((horizon, best))
+        corners.append((costs[place], best))
     return sum(height * (end - start) for (start, height), (end, _) in pairwise(corners))
 
 
@@ -27,32 +25,20 @@ def test_no_other_choice_has_a_larger_area(seed: int) -> None:
     k = int(rng.integers(1, n + 1))
     costs = np.cumsum(rng.integers(0, 4, n)).astype(float)
     accuracies = rng.integers(0, 8, n) / 8  # ties, falls and useless places among them
-    heads = rng.integers(0, 3, n) * rng.choice([0.0, 0.3, 2.0])
-    heads[-1] = 0
-    horizon = costs[-1] + (k - 1) * heads.max()
-    chosen = place_exits(costs, accuracies, k, heads)
+    chosen = place_exits(costs, accuracies, k)
     assert len(set(chosen)) == k
     assert list(chosen) == sorted(chosen)
     assert chosen[-1] == n - 1
     best = max(
-        area(costs, accuracies, heads, (*some, n - 1), horizon)
-        for some in combinations(range(n - 1), k - 1)
+        area(costs, accuracies, (*some, n - 1)) for some in combinations(range(n - 1), k - 1)
     )
-    assert area(costs, accuracies, heads, chosen, horizon) == pytest.approx(best)
+    assert area(costs, accuracies, chosen) == pytest.approx(best)
 
 
-def test_a_dear_head_moves_the_exit_and_a_useless_place_is_left() -> None:
+def test_a_useless_place_is_left() -> None:
     costs, accuracies = [1, 2, 3, 4, 10], [0.1, 0.6, 0.6, 0.5, 0.9]
     assert place_exits(costs, accuracies, 2) == (1, 4)
-    assert place_exits(costs, accuracies, 2, [0, 5, 0, 0, 0]) == (2, 4)
     assert place_exits(costs, accuracies, 1) == (4,)
-
-
-def test_one_head_cost_for_all_counts_for_all_but_the_end() -> None:
-    costs, accuracies = [1.0, 2.0, 3.0], [0.2, 0.5, 0.9]
-    assert place_exits(costs, accuracies, 2, 0.5) == place_exits(
-        costs, accuracies, 2, [0.5, 0.5, 0]
-    )
 
 
 @pytest.mark.parametrize(
@@ -67,8 +53,6 @@ def test_one_head_cost_for_all_counts_for_all_but_the_end() -> None:
         (([1, 2], [0.1, np.nan], 1), "accuracies"),
         (([1, 2], [0.1, 0.2], 3), "k"),
         (([1, 2], [0.1, 0.2], 0), "k"),
-        (([1, 2], [0.1, 0.2], 1, -1), "head_cost"),
-        (([1, 2], [0.1, 0.2], 1, [1, 2, 3]), "head_cost"),
     ],
 )
 def test_wrong_figures_are_refused(arguments, field: str) -> None:

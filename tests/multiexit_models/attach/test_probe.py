@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="models need torch: delen[train]")
 from torch import nn  # noqa: E402
 
 from delen.errors import InvalidInput  # noqa: E402
-from multiexit_models.attach.attach import attach_exits  # noqa: E402
+from multiexit_models.attach import attach_exits  # noqa: E402
 from multiexit_models.attach.probe import (  # noqa: E402
     measure_costs,
     place_by_probe,
@@ -87,7 +87,7 @@ def test_costs_are_sums_and_leave_the_module_as_it_was() -> None:
 def test_figures_that_do_not_fit_are_refused() -> None:
     module, inputs, labels = signs()
     for wrong in (labels[:5], np.zeros(200, dtype=int)):
-        with pytest.raises(InvalidInput, match="a label for each input and two classes"):
+        with pytest.raises(InvalidInput, match="a label for each input and at least two classes"):
             probe_accuracies(module, inputs, wrong, ("0",))
     with pytest.raises(InvalidInput, match="in the module's order"):
         measure_costs(module, inputs[:1], ("3", "0"))

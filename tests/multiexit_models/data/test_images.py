@@ -13,6 +13,7 @@ from delen.errors import InvalidInput
 from multiexit_models.data import gather
 from multiexit_models.data.dataset import Dataset
 from multiexit_models.data.images import read_image_folder
+from multiexit_models.data.reading import Reading
 from multiexit_models.data.splits import PARTS
 
 SHAPE = (8, 10, 3)
@@ -21,7 +22,7 @@ SHAPE = (8, 10, 3)
 @pytest.fixture
 def read() -> Callable[..., Dataset]:
     def read(path: Path, shape: tuple[int, ...] = SHAPE, **settings: Any) -> Dataset:
-        return read_image_folder(path, shape, **{"seed": 0, **settings})
+        return read_image_folder(path, Reading(shape=shape, **settings))
 
     return read
 
@@ -83,7 +84,7 @@ def test_many_formats_are_read(
     for number in range(10):
         write_image(tmp_path / "a" / f"{number}.{ending}", number)
         write_image(tmp_path / "b" / f"{number}.{ending}", 10 + number)
-    assert len(read(tmp_path, unreadable_share=0).training) == 12
+    assert len(read(tmp_path, max_unreadable=0).training) == 12
 
 
 def test_given_parts_are_kept(
@@ -135,15 +136,15 @@ def test_unreadable_images_are_named_and_skipped_up_to_a_share(
     (image_folder / "bee" / "03.png").write_bytes(
         (image_folder / "bee" / "04.png").read_bytes()[:150]
     )
-    data = read(image_folder, unreadable_share=0.04)
+    data = read(image_folder, max_unreadable=0.04)
     assert sorted(line.split(":")[0] for line in data.skipped) == ["bee/03.png", "cat/05.png"]
-    assert any("no image of a known format" in line for line in data.skipped)
+    assert any("not an image of a known format" in line for line in data.skipped)
     assert sum(len(getattr(data, part)) for part in PARTS) == 58
     left = class_by_row(data)
     assert len(left) == 58
     assert left.items() <= intact.items()  # each with the label that is its own
     with pytest.raises(InvalidInput, match=r"2 of 60 files \(3\.33%\).*at most 3\.00%") as error:
-        read(image_folder, unreadable_share=0.03)
+        read(image_folder, max_unreadable=0.03)
     assert "bee/03.png" in str(error.value)
     assert "cat/05.png" in str(error.value)
 
@@ -163,7 +164,7 @@ def test_a_class_with_nothing_readable_is_refused(
     for file in (image_folder / "ant").iterdir():
         file.write_bytes(b"nothing")
     with pytest.raises(InvalidInput, match="class 'ant' has no samples"):
-        read(image_folder, unreadable_share=0.5)
+        read(image_folder, max_unreadable=0.5)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -172,14 +173,14 @@ def test_what_is_no_plain_file_is_unreadable(
 ) -> None:
     os.mkfifo(image_folder / "ant" / "pipe.png")
     (image_folder / "ant" / "gone.png").symlink_to(image_folder / "nowhere.png")
-    data = read(image_folder, unreadable_share=0.1)
+    data = read(image_folder, max_unreadable=0.1)
     assert {line.split(":")[0] for line in data.skipped} == {"ant/pipe.png", "ant/gone.png"}
 
 
 def test_other_files_are_counted_not_read(image_folder: Path, read: Callable[..., Dataset]) -> None:
     (image_folder / "ant" / "notes.txt").write_text("nothing")
     (image_folder / "ant" / "Thumbs.db").write_bytes(b"\0")
-    assert read(image_folder).skipped == ("ant: 2 files that are no images (.db, .txt)",)
+    assert read(image_folder).skipped == ("ant: 2 files that are not images (.db, .txt)",)
 
 
 def empty_class(folder: Path) -> None:
@@ -235,9 +236,9 @@ def one_class(folder: Path) -> None:
         (nested, "class folder .*ant has a folder in it, .*more"),
         (without_train, "has cal, test, val but no train"),
         (beside_train, "has 'ant' beside a folder for training"),
-        (foreign_class, "test/cat is no class of .*train, which has ant, bee"),
+        (foreign_class, "test/cat is not a class of .*train, which has ant, bee"),
         (twice, "has 2 folders for training"),
-        (other_files_only, "ant has no images .*only 10 files of other endings"),
+        (other_files_only, "ant has no images .*only 10 files with other endings"),
         (one_class, "has only one class; images belong in one folder a class"),
     ],
 )
@@ -255,7 +256,7 @@ def test_another_layout_is_refused(
 def test_nothing_to_read(tmp_path: Path, read: Callable[..., Dataset]) -> None:
     with pytest.raises(InvalidInput, match="has no classes; images belong"):
         read(tmp_path)
-    with pytest.raises(InvalidInput, match="absent is no folder"):
+    with pytest.raises(InvalidInput, match="absent is not a folder"):
         read(tmp_path / "absent")
 
 
@@ -284,7 +285,7 @@ class TestCache:
         def on_file(done: int, total: int) -> None:
             told.append(done)
 
-        settings = {"unreadable_share": 0.05, "on_file": on_file}
+        settings = {"max_unreadable": 0.05, "on_file": on_file}
         first = read(image_folder, cache=cache, **settings)
         assert isinstance(first.training.inputs.base, np.memmap)
         assert sorted(file.name for file in cache.iterdir()) == ["samples.json", "samples.npy"]

@@ -12,6 +12,7 @@ from PIL import Image
 
 from delen.errors import InvalidInput, MissingExtra
 from multiexit_models.data.dataset import Dataset
+from multiexit_models.data.reading import Reading
 from multiexit_models.data.splits import PARTS
 from multiexit_models.data.torchvision_sets import SETS, read_torchvision
 
@@ -47,7 +48,7 @@ def counts(data: Dataset) -> list[int]:
 
 
 def test_published_parts_are_kept(fashion: Path) -> None:
-    data = read_torchvision("FashionMNIST", fashion, (28, 28, 1), seed=0)
+    data = read_torchvision("FashionMNIST", fashion, Reading(shape=(28, 28, 1)))
     assert (data.name, len(data.classes)) == ("fashionmnist", 10)
     assert data.classes[0] == "T-shirt/top"
     assert data.input.to_json()["image"] == {"mode": "L", "resize": "bilinear"}
@@ -63,7 +64,7 @@ def test_published_parts_are_kept(fashion: Path) -> None:
 
 
 def test_images_are_fitted(fashion: Path) -> None:
-    data = read_torchvision("FashionMNIST", fashion, (16, 20, 3), seed=0)
+    data = read_torchvision("FashionMNIST", fashion, Reading(shape=(16, 20, 3)))
     source = Image.fromarray(pictures(30, 1, (28, 28))[4]).convert("RGB")
     expected = np.asarray(source.resize((20, 16), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(data.test.inputs[4], expected)
@@ -72,14 +73,12 @@ def test_images_are_fitted(fashion: Path) -> None:
 def test_a_cache_is_used(fashion: Path, tmp_path: Path) -> None:
     told: list[int] = []
     for _ in range(2):
-        data = read_torchvision(
-            "FashionMNIST",
-            fashion,
-            (28, 28, 1),
-            seed=0,
+        how = Reading(
+            shape=(28, 28, 1),
             cache=tmp_path / "cache",
             on_file=lambda done, total: told.append(total),
         )
+        data = read_torchvision("FashionMNIST", fashion, how)
         assert isinstance(data.training.inputs.base, np.memmap)
     assert told == [130] * 130
 
@@ -103,7 +102,7 @@ def test_road_signs_stay_with_their_track(tmp_path: Path) -> None:
         for number in range(5):
             Image.fromarray(pictures(1, number, (6, 6, 3))[0]).save(tests / f"{number:05d}.ppm")
             rows.writerow([f"{number:05d}.ppm", number])
-    data = read_torchvision("GTSRB", tmp_path, (6, 6, 3), seed=0)
+    data = read_torchvision("GTSRB", tmp_path, Reading(shape=(6, 6, 3)))
     assert data.classes[:3] == ("0", "1", "2")
     assert counts(data)[3] == 5
     tracks = [
@@ -130,7 +129,7 @@ def test_flowers_have_three_parts(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         # The published files' checksums are not those of the small ones here.
         patch.setattr(torchvision.Flowers102, "_check_integrity", lambda self: True)
-        data = read_torchvision("Flowers102", tmp_path, (4, 4, 3), seed=0)
+        data = read_torchvision("Flowers102", tmp_path, Reading(shape=(4, 4, 3)))
     assert counts(data) == [434, 102, 76, 102]
     assert len(data.classes) == 102
     assert data.classes[0] == "pink primrose"
@@ -144,14 +143,14 @@ def test_a_set_with_a_damaged_file_is_refused(contents: bytes | None, fashion: P
         file.unlink()
     else:
         file.write_bytes(contents)
-    with pytest.raises(InvalidInput, match=r"FashionMNIST is not whole below .*download=True"):
-        read_torchvision("FashionMNIST", fashion, (28, 28, 1), seed=0)
+    with pytest.raises(InvalidInput, match=r"FashionMNIST is not complete below .*download=True"):
+        read_torchvision("FashionMNIST", fashion, Reading(shape=(28, 28, 1)))
 
 
 @pytest.mark.parametrize("name", sorted(SETS))
 def test_absent_data_say_how_to_get_them(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=f"{name} is not whole below .*download it"):
-        read_torchvision(name, tmp_path, (8, 8, 3), seed=0)
+    with pytest.raises(InvalidInput, match=f"{name} is not complete below .*put its files there"):
+        read_torchvision(name, tmp_path, Reading(shape=(8, 8, 3)))
 
 
 def test_a_list_of_foreign_checksums_is_not_taken_for_the_set(tmp_path: Path) -> None:
@@ -160,13 +159,13 @@ def test_a_list_of_foreign_checksums_is_not_taken_for_the_set(tmp_path: Path) ->
     batch = {"data": pictures(10, 0, (3072,)), "labels": labels_of(10).tolist()}
     for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
         (folder / name).write_bytes(pickle.dumps(batch))
-    with pytest.raises(InvalidInput, match="CIFAR10 is not whole"):
-        read_torchvision("CIFAR10", tmp_path, (32, 32, 3), seed=0)
+    with pytest.raises(InvalidInput, match="CIFAR10 is not complete"):
+        read_torchvision("CIFAR10", tmp_path, Reading(shape=(32, 32, 3)))
 
 
 def test_an_unknown_set_lists_the_known(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"no set 'Cats'; known: CIFAR10, .*STL10"):
-        read_torchvision("Cats", tmp_path, (8, 8, 3), seed=0)
+        read_torchvision("Cats", tmp_path, Reading(shape=(8, 8, 3)))
 
 
 def test_without_torchvision_it_says_what_to_install(
@@ -174,4 +173,4 @@ def test_without_torchvision_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(MissingExtra, match=r"delen\[train\]"):
-        read_torchvision("MNIST", tmp_path, (8, 8, 3), seed=0)
+        read_torchvision("MNIST", tmp_path, Reading(shape=(8, 8, 3)))

@@ -56,7 +56,7 @@ def test_existing_target_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_no_bundle_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(InvalidInput, match="no bundle"), whole_folder(tmp_path, overwrite=True):
+    with pytest.raises(InvalidInput, match="not a bundle"), whole_folder(tmp_path, overwrite=True):
         pytest.fail("the block ran")
     assert names(tmp_path) == ["thesis.tex"]
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -10,15 +8,14 @@ from torch import nn  # noqa: E402
 
 onnx = pytest.importorskip("onnx", reason="exporting needs onnx: delen[train]")
 pytest.importorskip("onnxscript", reason="exporting needs onnxscript: delen[train]")
-datasets = pytest.importorskip("sklearn.datasets", reason="the digits are scikit-learn's")
 
 from onnx import TensorProto, numpy_helper  # noqa: E402
 
 from delen.bundle.confidence import MARGIN  # noqa: E402
 from delen.errors import InvalidInput  # noqa: E402
-from multiexit_models.calibrate.calibrate import fit_temperature  # noqa: E402
+from multiexit_models.calibrate.temperature import fit_temperature  # noqa: E402
 from multiexit_models.export.chain import open_segment  # noqa: E402
-from multiexit_models.export.export import (  # noqa: E402
+from multiexit_models.export.exported import (  # noqa: E402
     Exported,
     chain_logits,
     check_chain,
@@ -27,14 +24,10 @@ from multiexit_models.export.export import (  # noqa: E402
 )
 from multiexit_models.network import MultiExitNetwork  # noqa: E402
 from multiexit_models.zoo.registry import zoo_entry  # noqa: E402
+from tests.multiexit_models import tiny  # noqa: E402
 
 TRAINED_ON = 1200
 RANGES_FROM = 300
-
-
-class Planes(nn.Module):
-    def forward(self, images):
-        return images.permute(0, 3, 1, 2).float() / 8 - 1
 
 
 def head(channels: int) -> nn.Sequential:
@@ -44,27 +37,20 @@ def head(channels: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def single_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [1797, 8, 8, 1], in an order of our own, and their labels."""
-    bunch = datasets.load_digits()
-    order = np.random.default_rng(0).permutation(len(bunch.target))
-    return bunch.images[order].astype(np.uint8)[..., None], bunch.target[order]
+    data = tiny.digits()
+    return data.inputs, data.labels
 
 
 @pytest.fixture(scope="module")
 def network(digits) -> MultiExitNetwork:
     torch.manual_seed(0)
     first = nn.Sequential(
-        Planes(), nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+        tiny.DigitPlanes(),
+        nn.Conv2d(1, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
     )
     second = nn.Sequential(nn.Conv2d(16, 24, 3, stride=2, padding=1), nn.ReLU())
     network = MultiExitNetwork([first, second], [head(16), head(24)])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,7 +13,7 @@ pytest.importorskip("torchvision", reason="the zoo needs torchvision: delen[trai
 pytest.importorskip("transformers", reason="the zoo needs transformers: delen[train]")
 
 from delen.bundle.confidence import MAX_PROBABILITY  # noqa: E402
-from multiexit_models.export.export import check_chain, export_network, finish  # noqa: E402
+from multiexit_models.export.exported import check_chain, export_network, finish  # noqa: E402
 from multiexit_models.network import MultiExitNetwork  # noqa: E402
 from multiexit_models.zoo.registry import ZOO, ZooEntry  # noqa: E402
 
@@ -29,14 +27,6 @@ CHAINS = [
     for name in ZOO
     for runtime in ("onnx", "torch")
 ]
-
-
-@pytest.fixture(autouse=True)
-def single_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def small_inputs(entry: ZooEntry) -> NDArray[np.generic]:

@@ -16,14 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from delen.bundle.manifest import ImagePreprocessing, InputSpec
 from multiexit_models.data.dataset import Labelled
 from multiexit_models.network import MultiExitNetwork
 from multiexit_models.train.recipe import Recipe
-from multiexit_models.train.train import train
-from multiexit_models.zoo.residual import Normalise
+from multiexit_models.train.training import train
+from tests.multiexit_models.tiny import INPUT, normalise
 
-INPUT = InputSpec("uint8", (8, 8, 3), image=ImagePreprocessing("RGB", "bilinear"))
 RECIPE = Recipe(epochs=2, batch_size=16, crop_padding=1)
 STEPS = 2 * 5
 SAVE_EVERY = 2
@@ -33,7 +31,7 @@ def make_network() -> MultiExitNetwork:
     """Two exits with dropout and batch norm, of which both draw or keep something."""
     torch.manual_seed(3)
     first = torch.nn.Sequential(
-        Normalise((0.5,) * 3, (0.25,) * 3),
+        normalise(),
         torch.nn.Conv2d(3, 8, 3, stride=2, bias=False),
         torch.nn.BatchNorm2d(8),
         torch.nn.ReLU(),

@@ -20,8 +20,6 @@ from multiexit_models.train.augment import (  # noqa: E402
 )
 from multiexit_models.train.recipe import Recipe  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 IMAGES = InputSpec("uint8", (8, 10, 3), image=ImagePreprocessing("RGB", "bilinear"))
 AUDIO = InputSpec("int16", (800,), audio=AudioPreprocessing(8000))
 TEXT = InputSpec("uint8", (64,), text=TextPreprocessing("utf-8"))
@@ -70,9 +68,23 @@ def test_padding_that_the_images_cannot_have_is_refused(padding: int) -> None:
 
 
 def test_crops_are_shifted_pieces_of_their_own_image() -> None:
-    images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 8, 6, 3).contiguous()
-    crops = augment_images(images, 2, True, seeded())
-    assert torch.equal(crops, images)
+    images = torch.randint(0, 256, (32, 8, 6, 3), dtype=torch.uint8, generator=seeded(4))
+    crops = augment_images(images, 2, False, seeded())
+    padded = torch.nn.functional.pad(
+        images.permute(0, 3, 1, 2).float(), (2,) * 4, mode="reflect"
+    ).permute(0, 2, 3, 1)
+    offsets = set()
+    for crop, image in zip(crops, padded, strict=True):
+        found = [
+            (row, column)
+            for row in range(5)
+            for column in range(5)
+            if torch.equal(crop.float(), image[row : row + 8, column : column + 6])
+        ]
+        assert len(found) == 1, "a crop is one piece of its own padded image"
+        offsets.update(found)
+    assert len(offsets) > 5
+    assert {row for row, _ in offsets} == {column for _, column in offsets} == set(range(5))
 
 
 def test_some_crops_are_mirrored_and_none_without_padding_is_shifted() -> None:

@@ -16,10 +16,8 @@ torch = pytest.importorskip("torch", reason="training needs torch: delen[train]"
 from delen.bundle.manifest import InputSpec  # noqa: E402
 from delen.errors import InvalidInput  # noqa: E402
 from multiexit_models.data.dataset import Labelled  # noqa: E402
-from multiexit_models.train.train import train  # noqa: E402
+from multiexit_models.train.training import train  # noqa: E402
 from multiexit_models.train.weights import digest, load_weights  # noqa: E402
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 SCRIPT = Path(__file__).with_name("stopped_training.py")
 
@@ -147,7 +145,7 @@ def test_another_network_is_refused(training, refused) -> None:
     assert "heads.1.1.weight is float32 [4, 16], and here it is float32 [5, 16]" in message
     deeper = training.make_network()
     deeper.heads[1].append(torch.nn.Linear(4, 4))
-    assert "heads.1.2.weight is missing" in refused(network=deeper)
+    assert "heads.1.2.weight is absent" in refused(network=deeper)
     other = training.make_network()
     other.segments[1][2] = torch.nn.GELU()
     assert "the same weights in other modules" in refused(network=other)
@@ -187,7 +185,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(training, tmp_path, contents) -
         torch.save({"weights": {}}, file)
     else:
         file.write_bytes(contents)
-    with pytest.raises(InvalidInput, match=r"training\.pt is no checkpoint"):
+    with pytest.raises(InvalidInput, match=r"training\.pt"):
         training.run(file, lambda *_: None)
 
 
@@ -199,5 +197,5 @@ def test_a_checkpoint_of_a_later_schema_is_refused(training, tmp_path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_refused(training, tmp_path) -> None:
-    with pytest.raises(InvalidInput, match="there is no folder"):
+    with pytest.raises(InvalidInput, match="nowhere does not exist"):
         training.run(tmp_path / "nowhere" / "training.pt", lambda *_: None)

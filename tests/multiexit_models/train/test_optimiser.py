@@ -10,8 +10,6 @@ from delen.errors import InvalidInput  # noqa: E402
 from multiexit_models.train.optimiser import MatrixMuon, as_matrix, lr_factor  # noqa: E402
 from multiexit_models.train.recipe import Recipe  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def network():
     torch.manual_seed(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -14,17 +13,12 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch", reason="the zoo needs torch: delen[train]")
 
 from delen.errors import InvalidInput  # noqa: E402
-from multiexit_models.network import MultiExitNetwork, cumulative_macs  # noqa: E402
+from multiexit_models.macs import cumulative_macs  # noqa: E402
+from multiexit_models.network import MultiExitNetwork  # noqa: E402
 from multiexit_models.zoo import audio, wav2vec  # noqa: E402
 from multiexit_models.zoo.entry import ZooEntry  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+(WAV2VEC,) = wav2vec.ENTRIES
 
 
 def tones(count: int, samples: int, level: float = 3000.0) -> NDArray[np.int16]:
@@ -138,9 +132,9 @@ def test_wav2vec_refuses_what_it_cannot_cut() -> None:
     with pytest.raises(InvalidInput, match=f"at least {shortest} samples"):
         wav2vec.wav2vec(model, 5, shortest - 1)
     with pytest.raises(InvalidInput, match="DEFAULT"):
-        wav2vec.make(5, (16_000,), "large")
+        WAV2VEC.make(5, (16_000,), "large")
     with pytest.raises(InvalidInput, match="samples"):
-        wav2vec.make(5, (32, 32, 3), None)
+        WAV2VEC.make(5, (32, 32, 3), None)
 
 
 def test_weights_that_cannot_be_fetched_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +145,7 @@ def test_weights_that_cannot_be_fetched_are_told(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(transformers.Wav2Vec2Model, "from_pretrained", unreachable)
     with pytest.raises(InvalidInput, match="could not be loaded: We couldn't connect") as caught:
-        wav2vec.make(5, (16_000,), "DEFAULT")
+        WAV2VEC.make(5, (16_000,), "DEFAULT")
     assert caught.value.field == "weights"
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,7 +9,8 @@ torch = pytest.importorskip("torch", reason="the zoo needs torch: delen[train]")
 from torch.nn import functional as F  # noqa: E402
 
 from delen.errors import InvalidInput  # noqa: E402
-from multiexit_models.network import MultiExitNetwork, cumulative_macs  # noqa: E402
+from multiexit_models.macs import cumulative_macs  # noqa: E402
+from multiexit_models.network import MultiExitNetwork  # noqa: E402
 from multiexit_models.zoo.msdnet import (  # noqa: E402
     CIFAR,
     ENTRIES,
@@ -28,7 +28,7 @@ from multiexit_models.zoo.msdnet_layers import (  # noqa: E402
     Unpack,
     pack,
 )
-from multiexit_models.zoo.residual import Normalise  # noqa: E402
+from tests.multiexit_models.tiny import normalise, random_images  # noqa: E402
 
 TINY = Form(
     factors=(1, 2, 2),
@@ -44,20 +44,12 @@ TINY = Form(
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def one_seed() -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def tiny(form: Form = TINY, size: tuple[int, int] = (16, 16)) -> MultiExitNetwork:
-    return build_msdnet(form, 3, size, Normalise((0.5,) * 3, (0.25,) * 3))
-
-
-def images(count: int, height: int, width: int):
-    return torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8)
+    return build_msdnet(form, 3, size, normalise())
 
 
 def layers(network: MultiExitNetwork, kind: type) -> list:
@@ -68,7 +60,7 @@ def layers(network: MultiExitNetwork, kind: type) -> list:
 
 def test_cost_of_the_imagenet_form_is_that_published() -> None:
     with torch.device("meta"):  # counting needs shapes alone
-        network = msdnet_imagenet(1000).eval()
+        network = msdnet_imagenet(1000, (224, 224, 3)).eval()
         macs = cumulative_macs(network, torch.zeros(1, 224, 224, 3, dtype=torch.uint8))
     published = [0.34e9, 0.69e9, 1.01e9, 1.25e9, 1.36e9]
     assert macs == pytest.approx(published, rel=0.02)
@@ -76,7 +68,7 @@ def test_cost_of_the_imagenet_form_is_that_published() -> None:
 
 
 def test_cost_of_the_first_cifar_exit_is_that_published() -> None:
-    macs = cumulative_macs(msdnet_cifar(10).eval(), images(1, 32, 32))
+    macs = cumulative_macs(msdnet_cifar(10, (32, 32, 3)).eval(), random_images(1, 32, 32))
     assert macs[0] == pytest.approx(15e6, rel=0.02)
     assert macs == sorted(set(macs))
 
@@ -130,7 +122,7 @@ def test_new_features_see_the_finer_scale_and_no_coarser_one() -> None:
 
 
 def test_each_block_drops_a_scale_and_halves_the_channels() -> None:
-    network = msdnet_cifar(10)
+    network = msdnet_cifar(10, (32, 32, 3))
     transitions = layers(network, Transition)
     assert [len(transition.scales) for transition in transitions] == [2, 1]
     # 16 + 5 * 6 = 46 channels, times the scale's factor, after layer 5; 23 + 4 * 6 after layer 9
@@ -156,7 +148,7 @@ def test_packing_is_undone() -> None:
 @pytest.mark.parametrize("make", [msdnet_cifar, msdnet_imagenet])
 def test_odd_sizes_and_any_batch_run(make, size: tuple[int, int]) -> None:
     network = make(7, (*size, 3)).eval()
-    batch = images(3, *size)
+    batch = random_images(3, *size)
     with torch.no_grad():
         logits = network(batch)
         alone = network(batch[1:2])
@@ -167,7 +159,7 @@ def test_odd_sizes_and_any_batch_run(make, size: tuple[int, int]) -> None:
 
 def test_only_scales_that_are_needed_travel() -> None:
     network = tiny().eval()
-    features, widths = images(2, 16, 16), []
+    features, widths = random_images(2, 16, 16), []
     with torch.no_grad():
         for segment in network.segments:
             features = segment(features)
@@ -186,7 +178,7 @@ def test_only_scales_that_are_needed_travel() -> None:
 def test_a_training_step_reaches_every_parameter() -> None:
     network = tiny().train()
     labels = torch.arange(6) % 3
-    sum(F.cross_entropy(logits, labels) for logits in network(images(6, 16, 16))).backward()
+    sum(F.cross_entropy(logits, labels) for logits in network(random_images(6, 16, 16))).backward()
     untouched = [
         name
         for name, weight in network.named_parameters()
@@ -198,7 +190,7 @@ def test_a_training_step_reaches_every_parameter() -> None:
 def test_it_learns() -> None:
     network = tiny().train()
     labels = torch.arange(12) % 3
-    batch = (images(12, 16, 16) // 4 + 60 * labels[:, None, None, None]).to(torch.uint8)
+    batch = (random_images(12, 16, 16) // 4 + 60 * labels[:, None, None, None]).to(torch.uint8)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(15):
         optimiser.zero_grad()
@@ -211,7 +203,7 @@ def test_it_learns() -> None:
 def test_segments_export_with_a_dynamic_batch() -> None:
     network = tiny(replace(TINY, exits=2)).eval()
     dynamic = {0: torch.export.Dim("batch", min=1, max=16)}
-    features = images(2, 16, 16)
+    features = random_images(2, 16, 16)
     for segment, head in zip(network.segments, network.heads, strict=True):
         stage = torch.nn.Sequential(segment, head)
         exported = torch.export.export(stage, (features,), dynamic_shapes=(dynamic,))
@@ -229,7 +221,7 @@ def test_bad_input_is_refused(entry) -> None:
         entry.make(10, entry.shape, "DEFAULT")
     assert refused.value.field == "weights"
     for shape in ((32, 32), (32, 32, 1), (31, 32, 3)):
-        with pytest.raises(InvalidInput, match="at least 32 x 32") as refused:
+        with pytest.raises(InvalidInput, match="at least 32 pixels") as refused:
             entry.make(10, shape, None)
         assert refused.value.field == "shape"
     with pytest.raises(InvalidInput, match="at least 2 classes") as refused:

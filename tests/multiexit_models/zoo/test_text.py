@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -12,18 +11,11 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch", reason="the zoo needs torch: delen[train]")
 
 from delen.errors import InvalidInput  # noqa: E402
-from multiexit_models.network import MultiExitNetwork, cumulative_macs  # noqa: E402
+from multiexit_models.macs import cumulative_macs  # noqa: E402
+from multiexit_models.network import MultiExitNetwork  # noqa: E402
 from multiexit_models.zoo import text  # noqa: E402
 
 LENGTH = 30
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def tiny(length: int = LENGTH) -> MultiExitNetwork:
@@ -92,9 +84,10 @@ def test_training_reaches_every_parameter() -> None:
 
 
 def test_shapes_and_weights_that_cannot_be_are_refused() -> None:
-    with pytest.raises(InvalidInput, match="at least one") as caught:
-        text.make(2, (32, 32, 3), None)
+    (entry,) = text.ENTRIES
+    with pytest.raises(InvalidInput, match="at least 1 bytes") as caught:
+        entry.make(2, (32, 32, 3), None)
     assert caught.value.field == "shape"
     with pytest.raises(InvalidInput, match="weights") as caught:
-        text.make(2, (128,), "DEFAULT")
+        entry.make(2, (128,), "DEFAULT")
     assert caught.value.field == "weights"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,28 +13,16 @@ models = pytest.importorskip(
 )
 
 from delen.errors import InvalidInput  # noqa: E402
-from multiexit_models.network import cumulative_macs, macs_per_stage  # noqa: E402
-from multiexit_models.zoo.images import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
-from multiexit_models.zoo.residual import Normalise  # noqa: E402
+from multiexit_models.macs import cumulative_macs, macs_per_stage  # noqa: E402
+from multiexit_models.network import IMAGENET_MEAN, IMAGENET_STD, Normalise  # noqa: E402
+from multiexit_models.zoo.registry import ZOO  # noqa: E402
 from multiexit_models.zoo.vision import BACKBONES, ENTRIES, Backbone, make_vision  # noqa: E402
+from tests.multiexit_models.tiny import random_images  # noqa: E402
 
 SHAPE = (64, 64, 3)
 BY_NAME = {backbone.name: backbone for backbone in BACKBONES}
 RESNETS = tuple(name for name in BY_NAME if name.startswith("resnet"))
 PLACED_BY_COST = tuple(name for name in BY_NAME if name not in RESNETS)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def images(count: int, height: int = SHAPE[0], width: int = SHAPE[1]):
-    generator = torch.Generator().manual_seed(5)
-    return torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8, generator=generator)
 
 
 NORMALISE = Normalise(IMAGENET_MEAN, IMAGENET_STD)
@@ -55,7 +42,7 @@ def randomise(network: torch.nn.Module) -> None:
         norm.bias.data.normal_(0, 0.1, generator=generator)
         norm.train().momentum = 1.0
     with torch.no_grad():
-        network(NORMALISE(images(8)))
+        network(NORMALISE(random_images(8, 64, 64)))
     for norm in norms:
         norm.running_mean.mul_(torch.empty_like(norm.bias).uniform_(0.8, 1.2, generator=generator))
         norm.running_var.mul_(torch.empty_like(norm.bias).uniform_(0.8, 1.2, generator=generator))
@@ -92,7 +79,7 @@ def member(request, tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_last_exit_is_torchvisions_own_answer(member) -> None:
-    batch = images(3)
+    batch = random_images(3, 64, 64)
     with torch.no_grad():
         expected = member.own(NORMALISE(batch))
         logits = member.network(batch)
@@ -105,7 +92,7 @@ def test_last_exit_is_torchvisions_own_answer(member) -> None:
 def test_images_are_normalised_as_torchvision_does() -> None:
     transform = models.ResNet18_Weights.DEFAULT.transforms()
     assert (tuple(transform.mean), tuple(transform.std)) == (IMAGENET_MEAN, IMAGENET_STD)
-    batch = images(2)
+    batch = random_images(2, 64, 64)
     expected = (batch / 255 - torch.tensor(transform.mean)) / torch.tensor(transform.std)
     torch.testing.assert_close(NORMALISE(batch), expected.permute(0, 3, 1, 2))
 
@@ -120,13 +107,13 @@ def test_trunk_and_last_head_have_torchvisions_parameters(member) -> None:
 
 
 def test_every_exit_costs_more_than_the_one_before(member) -> None:
-    macs = cumulative_macs(member.network, images(1))
+    macs = cumulative_macs(member.network, random_images(1, 64, 64))
     assert len(macs) == member.backbone.exits
     assert macs == sorted(set(macs))
 
 
 def test_exits_stand_where_the_cost_says(member) -> None:
-    segments, heads = macs_per_stage(member.network, images(1))
+    segments, heads = macs_per_stage(member.network, random_images(1, 64, 64))
     total = sum(segments) + heads[-1]
     shares = [reached / total for reached in accumulate(segments)][:-1]
     exits = member.backbone.exits
@@ -135,7 +122,7 @@ def test_exits_stand_where_the_cost_says(member) -> None:
 
 
 def test_a_batch_is_answered_as_its_images_alone(member) -> None:
-    batch = images(3)
+    batch = random_images(3, 64, 64)
     with torch.no_grad():
         together = member.network(batch)
         alone = member.network(batch[2:])
@@ -149,7 +136,9 @@ def test_other_classes_replace_the_last_layer_alone(name: str) -> None:
     backbone = BY_NAME[name]
     network = make_vision(backbone, 7, SHAPE).eval()
     with torch.no_grad():
-        assert [tuple(exit.shape) for exit in network(images(2))] == [(2, 7)] * backbone.exits
+        assert [tuple(exit.shape) for exit in network(random_images(2, 64, 64))] == [
+            (2, 7)
+        ] * backbone.exits
     early = sum(weight.numel() for head in network.heads[:-1] for weight in head.parameters())
     with torch.device("meta"):
         own = models.get_model(backbone.torchvision_name, num_classes=7)
@@ -159,16 +148,27 @@ def test_other_classes_replace_the_last_layer_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet-b0", "mobilenet-v3-small"])
 @pytest.mark.parametrize("size", [(32, 32), (75, 49)])
-def test_other_sizes_run(name: str, size: tuple[int, int]) -> None:
-    network = make_vision(BY_NAME[name], 4, (*size, 3)).eval()
+def test_other_sizes_are_answered_as_torchvision_does(name: str, size: tuple[int, int]) -> None:
+    backbone = BY_NAME[name]
+    torch.manual_seed(1)
+    own = models.get_model(backbone.torchvision_name, weights=None)
+    randomise(own)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "get_model", lambda name, weights: own)
+        network = make_vision(backbone, 1000, (*size, 3)).eval()
+    batch = random_images(2, *size)
     with torch.no_grad():
-        logits = network(images(2, *size))
-    assert all(exit.shape == (2, 4) and exit.isfinite().all() for exit in logits)
+        logits, expected = network(batch), own.eval()(NORMALISE(batch))
+    assert (expected[0] - expected[1]).abs().max() > 1e-3  # else any answer would do
+    assert (logits[-1] - expected).abs().max() <= 1e-5
+    for early in logits[:-1]:
+        assert early.shape == (2, 1000)
+        assert (early[0] - early[1]).abs().max() > 1e-3, "an early exit depends on the image"
 
 
 def test_a_training_step_reaches_every_parameter() -> None:
     network = make_vision(BY_NAME["resnet18"], 3, (32, 32, 3)).train()
-    logits = network(images(4, 32, 32))
+    logits = network(random_images(4, 32, 32))
     sum(torch.nn.functional.cross_entropy(exit, torch.arange(4) % 3) for exit in logits).backward()
     assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
 
@@ -192,14 +192,14 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     ("classes", "shape", "weights", "field", "says"),
     [
         (5, SHAPE, "BEST", "weights", "no weights 'BEST' for resnet18; it has IMAGENET1K_V1"),
-        (5, (64, 64), None, "shape", "at least 32 x 32 pixels"),
-        (5, (64, 31, 3), None, "shape", "at least 32 x 32 pixels"),
+        (5, (64, 64), None, "shape", "at least 32 pixels"),
+        (5, (64, 31, 3), None, "shape", "at least 32 pixels"),
         (1, SHAPE, None, "classes", "at least 2 classes, not 1"),
     ],
 )
 def test_bad_input_is_refused(classes, shape, weights, field: str, says: str) -> None:
     with pytest.raises(InvalidInput, match=says) as refused:
-        make_vision(BY_NAME["resnet18"], classes, shape, weights)
+        ZOO["resnet18"].make(classes, shape, weights)
     assert refused.value.field == field
 
 

@@ -1,21 +1,18 @@
-"""The grid of dispatch policies: its cells, its lines that can be taken up again, its claims."""
+"""The grid of dispatch policies: its cells and its claims."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks import dispatch_grid
+from benchmarks.dispatch import Grid, play_grid
 from benchmarks.dispatch_cells import DEFAULT, NANO_NAME, Cell, Size, model_of, spread_out, trace_of
-from benchmarks.dispatch_grid import Grid, Job, fill, jobs_of, read_lines
 from benchmarks.dispatch_report import behind, by_cell, cells_table, claims, interval
 from delen.simulate.trace import Trace
 
 CELL = Cell(NANO_NAME, "poisson", 3, 0.9)
 SIZE = Size(40, 1.0)
-GRID = Grid(SIZE, (NANO_NAME,), ("poisson",), (1,), (0.5, 1.5), seeds=2)
 
 
 def _line(cell: Cell, seed: int, ours: float, theirs: float, broken: float = 0.0) -> dict:
@@ -70,48 +67,16 @@ def test_spread_out_changes_the_times_alone() -> None:
     assert isinstance(idle, Trace)
 
 
-def test_jobs_go_seed_by_seed_and_keys_tell_them_apart() -> None:
-    jobs = jobs_of(GRID, (DEFAULT,))
-    assert [(job.seed, job.cell.load) for job in jobs] == [(0, 0.5), (0, 1.5), (1, 0.5), (1, 1.5)]
-    assert len({job.key for job in jobs}) == len(jobs)
-    assert jobs[0]._replace(policies=("fifo",)).key != jobs[0].key
-
-
-def test_what_is_played_is_not_played_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    played: list[Job] = []
-
-    def play(jobs, processes, until):  # type: ignore[no-untyped-def]
-        for job, key in jobs:
-            played.append(job)
-            yield {"key": key}
-
-    monkeypatch.setattr(dispatch_grid, "_play", play)
-    file = tmp_path / "results" / "lines.jsonl"
-    jobs = jobs_of(GRID, (DEFAULT,))
-    assert len(fill(jobs[:3], file, 1, 60)) == 3
-    with file.open("a") as out:
-        out.write('{"key": "cut sh')
-    assert len(fill(jobs, file, 1, 60)) == 4
-    assert played == jobs
-    assert set(read_lines(file)) == {job.key for job in jobs}
-
-
-def test_a_line_has_all_that_the_report_takes(tmp_path: Path) -> None:
-    grid = Grid(SIZE, (NANO_NAME,), ("cameras",), (10,), (1.5,), seeds=1)
-    lines = fill(jobs_of(grid, (DEFAULT, "delen")), tmp_path / "lines.jsonl", 1, 60)
-    assert json.loads(json.dumps(lines)) == lines
-    (result,) = by_cell(lines)
-    assert result.share()[0] <= 1.05
-    assert result.deep[0] <= 1
-    assert result.rival == "delen"
-    assert "cameras" in cells_table([result])
-
-
-def test_time_that_is_over_leaves_jobs_for_the_next_run(tmp_path: Path) -> None:
-    lines = fill(jobs_of(GRID, (DEFAULT,)), tmp_path / "lines.jsonl", 1, 0.0)
-    assert len(lines) == 1
+def test_a_grid_plays_each_cell_with_each_seed_and_the_report_can_read_it() -> None:
+    grid = Grid(SIZE, (NANO_NAME,), ("cameras",), (10,), (0.5, 1.5), seeds=2)
+    results = by_cell(play_grid(grid, (DEFAULT, "delen"), processes=1))
+    assert [result.cell.load for result in results] == [0.5, 1.5]
+    for result in results:
+        assert len(result.share()) == 2
+        assert result.share()[0] <= 1.05
+        assert result.deep[0] <= 1
+        assert result.rival == "delen"
+        assert "cameras" in cells_table([result])
 
 
 def test_a_claim_is_that_of_the_worst_cell() -> None:

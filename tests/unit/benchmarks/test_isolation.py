@@ -4,22 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.dispatch_cells import NANO_NAME, model_of
+from benchmarks.dispatch_cells import NANO_NAME, full_seconds, model_of
 from benchmarks.isolation import (
     CALM_LOAD,
     FLOOD_LOAD,
     MOST,
     calm_app,
     floods,
-    full_of,
-    points_of,
     violations,
     violations_beside,
 )
 from benchmarks.standard_apps import make_trace
 
 NANO = model_of(NANO_NAME)
-FULL, POINTS = full_of(NANO), points_of(NANO)
+FULL, POINTS = full_seconds(NANO), NANO.planner.points(NANO.costs())
 CALM = calm_app(POINTS, CALM_LOAD / FULL)
 DURATION = 100 * FULL / CALM_LOAD
 

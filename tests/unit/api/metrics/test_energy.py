@@ -83,10 +83,13 @@ def test_control_is_told_by_constraint_and_budget(energy: MadeUpEnergy) -> None:
     cap = ConstraintStatus("watt_cap", "W", 8.0, 7.5, 0.5, math.inf, True, "close")
     energy.status = replace(energy.status, constraints=(cap,), price=math.inf)
     energy.set_tenant("a", TenantChanges(Budget(50.0, 60.0)))
+    energy.set["a"] = replace(energy.set["a"], price=0.25)
     energy.set_tenant("b", TenantChanges(weight=2.0))
     told = samples(energy)
     assert told["delen_energy_price", ()] == math.inf
     assert told["delen_constraint_price", (("constraint", "watt_cap"),)] == math.inf
     assert told["delen_constraint_headroom", (("constraint", "watt_cap"), ("unit", "W"))] == 0.5
     assert told["delen_budget_balance_joules", (("tenant", "a"),)] == 50.0
-    assert ("delen_budget_balance_joules", (("tenant", "b"),)) not in told
+    assert told["delen_budget_price", (("tenant", "a"),)] == 0.25
+    for name in ("delen_budget_balance_joules", "delen_budget_price"):
+        assert (name, (("tenant", "b"),)) not in told

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from queue import Queue
@@ -19,7 +19,7 @@ import api.server.connection
 import api.server.server
 from api.reply import reply
 from api.server.connection import Connection
-from api.server.deferred import DeferredResponse
+from api.server.deferred import SURPLUS, DeferredResponse
 from api.server.server import HttpServer
 from delen.errors import ConfigError
 
@@ -31,8 +31,10 @@ REQUEST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
 
 
 @contextmanager
-def serving(app: Callable[..., Any], threads: int) -> Iterator[tuple[str, int]]:
-    server = HttpServer(app, threads, 10)
+def serving(
+    app: Callable[..., Any], threads: int, connections: int = 10
+) -> Iterator[tuple[str, int]]:
+    server = HttpServer(app, threads, connections)
     host, port = server.listen_tcp("127.0.0.1", 0).removeprefix("http://").rsplit(":", 1)
     server.start()
     try:
@@ -94,6 +96,34 @@ def test_a_client_whose_body_stops_coming_is_told_so_and_nothing_is_logged(
     assert head.startswith(b"HTTP/1.1 408 ") and b"Connection: close" in head
     assert json.loads(body)["code"] == "request_timeout"
     assert not caplog.records
+
+
+def tell_surplus(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    return reply({"surplus": environ[SURPLUS]})(environ, start_response)
+
+
+def test_connections_beyond_the_surplus_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.server.server, "_SURPLUS", 1)
+    with serving(tell_surplus, 1, connections=2) as address, ExitStack() as opened:
+        clients = [
+            opened.enter_context(socket.create_connection(address, timeout=10.0)) for _ in range(4)
+        ]
+        with suppress(ConnectionResetError):
+            assert clients[3].recv(1) == b""
+        for client, is_surplus in ((clients[2], True), (clients[0], False)):
+            client.sendall(REQUEST)
+            _, _, body = receive(client, b"}").partition(b"\r\n\r\n")
+            assert json.loads(body) == {"surplus": is_surplus}
+
+
+def test_idle_connections_keep_a_third() -> None:
+    with serving(tell_surplus, 1, connections=9) as address, ExitStack() as opened:
+        is_kept = []
+        for _ in range(5):
+            client = opened.enter_context(socket.create_connection(address, timeout=10.0))
+            client.sendall(REQUEST)
+            is_kept.append(b"connection: close" not in receive(client, b"}").lower())
+        assert is_kept == [True] * 3 + [False] * 2
 
 
 def receive(client: socket.socket, end: bytes) -> bytes:

@@ -79,7 +79,7 @@ def test_a_file_is_no_bundle(tiny_bundle: Path) -> None:
 
 
 def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
-    assert f"{tmp_path} is no bundle: it has no {MANIFEST}" in refusal(tmp_path)
+    assert f"{tmp_path} is not a bundle: it has no {MANIFEST}" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000])
@@ -97,7 +97,7 @@ def test_a_manifest_is_an_object(copy: Path, document: object) -> None:
 @pytest.mark.parametrize("document", [{}, {"format": "triton"}])
 def test_a_foreign_manifest_is_no_delen_bundle(copy: Path, document: object) -> None:
     (copy / MANIFEST).write_text(json.dumps(document))
-    assert "this is no delen bundle" in refusal(copy)
+    assert "this is not a delen bundle" in refusal(copy)
 
 
 def test_a_newer_bundle_asks_for_an_upgrade(edit: Edit) -> None:
@@ -285,13 +285,13 @@ GOOD = {
 )
 def test_what_is_no_calibration_table_is_named(copy: Path, contents: bytes) -> None:
     put(copy, "calibration.npz", contents)
-    assert f"{copy / 'calibration.npz'} is no calibration table" in refusal(copy)
+    assert f"{copy / 'calibration.npz'} is not a calibration table" in refusal(copy)
 
 
 def test_a_calibration_table_that_does_not_decompress_is_named(copy: Path) -> None:
     contents = (copy / "calibration.npz").read_bytes()
     put(copy, "calibration.npz", with_broken_stream(contents))
-    assert f"{copy / 'calibration.npz'} is no calibration table" in refusal(copy)
+    assert f"{copy / 'calibration.npz'} is not a calibration table" in refusal(copy)
 
 
 def test_a_calibration_of_another_network_is_refused(copy: Path) -> None:

@@ -72,9 +72,9 @@ GOOD = wav(np.arange(50, dtype=np.int16))
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
-        (b"", "no WAV file"),
-        (b"RIFF", "no WAV file"),
-        (b"\xff\xfb\x90" * 200, "no WAV file"),
+        (b"", "not a WAV file"),
+        (b"RIFF", "not a WAV file"),
+        (b"\xff\xfb\x90" * 200, "not a WAV file"),
         (GOOD[:-10], "cut off: 50 samples are announced, 45 are there"),
         (wav(np.zeros(0, np.int16)), "no samples"),
         (wav(np.zeros((4, 3), np.int16), channels=3), "3 channels of 16 bits"),

@@ -146,7 +146,9 @@ def test_reading_before_and_after_events_are_entered_shows_the_same(
 
 
 def test_a_source_that_stalls_is_seen_by_readers_and_counted_by_the_service(
-    make: Callable[..., EnergyService], monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., EnergyService],
+    monkeypatch: pytest.MonkeyPatch,
+    failed: Callable[[str], int],
 ) -> None:
     service = make(Source())
     monkeypatch.setattr(service._sampler, "_clock", lambda: 1e9)
@@ -156,4 +158,4 @@ def test_a_source_that_stalls_is_seen_by_readers_and_counted_by_the_service(
         assert status.problem is not None
         assert "have not advanced" in status.problem
     service._settle()
-    assert service.describe().errors == 1
+    assert service.describe().errors == failed("power_source") == 1

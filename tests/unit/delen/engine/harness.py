@@ -105,16 +105,17 @@ class ExecutorHarness:
     ) -> Job:
         bounds = bounds or Bounds()
         number = next(self._ids)
-        return Job(
+        job = Job(
             id=number,
             request_id=f"r{number}",
             model=self.model,
             bounds=bounds,
             options=Options(**options),
-            plan=self.planner.plan(bounds, self._costs),
             arrived=self.clock.now,
             features=list(confidences),
         )
+        job.plan = self.planner.plan(bounds, self._costs)
+        return job
 
     def submit(self, *args: Any, **options: Any) -> Job:
         job = self.job(*args, **options)

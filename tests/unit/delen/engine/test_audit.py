@@ -19,6 +19,7 @@ from delen.engine.guarantee_monitor import GuaranteeMonitor, MonitorSettings
 from delen.engine.model import Model
 from delen.errors import InfeasibleBound, InvalidInput
 from delen.profile.cost_model import CostModel
+from tests.builders.daemon import wait_until
 from tests.builders.engine import PATIENCE, Recorder, build_model, build_runtime
 
 FLOOR = Bounds(min_accuracy=0.7)
@@ -177,11 +178,15 @@ def test_nobody_waits_for_audits_at_the_end(harness: AuditHarness) -> None:
     assert [segment for segment, _ in harness.network.runs] == [0, 1]
 
 
-def test_a_network_that_fails_in_an_audit_still_answers(harness: AuditHarness) -> None:
+def test_a_network_that_fails_in_an_audit_still_answers(
+    harness: AuditHarness, failed: Callable[[str], int]
+) -> None:
     harness.infer(1, 1, 200)  # there is no class 200: its last segment raises
     assert harness.infer(1, 1, 1).exit == 0
     harness.observer.wait_for_audits(1)
+    harness.runtime.close()
     assert harness.observer.audits == [True]
+    wait_until(lambda: failed("audit") == 1, "the count of the audit that failed")
 
 
 def test_after_the_guarantee_broke_all_run_to_their_end(harness: AuditHarness) -> None:
@@ -228,7 +233,7 @@ def test_labels_of_answers_are_counted(harness: AuditHarness) -> None:
     ids = [result.request_id for result in results]
     feedback = harness.runtime.feedback("tiny", {ids[0]: 1, ids[1]: "class 2", "nobody": 0})
     assert (feedback.accepted, feedback.wrong, feedback.unknown) == (2, 1, ("nobody",))
-    with pytest.raises(InvalidInput, match="'class 9' is no class of tiny"):
+    with pytest.raises(InvalidInput, match="'class 9' is not a class of tiny"):
         harness.runtime.feedback("tiny", {ids[2]: 1, ids[0]: "class 9"})
     assert harness.runtime.feedback("tiny", {ids[2]: 1}).accepted == 1
 

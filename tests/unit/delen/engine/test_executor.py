@@ -150,11 +150,11 @@ def test_a_cancelled_answer_that_was_confident_is_told_as_such(harness: Executor
     assert (accuracy.guarantee, accuracy.met) == (0.95, True)
 
 
-def test_only_a_lane_that_has_ended_the_last_job_rests(harness: ExecutorHarness) -> None:
+def test_only_a_lane_that_has_ended_the_last_job_is_idle(harness: ExecutorHarness) -> None:
     seen: list[tuple[str, bool]] = []
 
     def tell(name: str) -> Callable[[Any], None]:
-        return lambda _: seen.append((name, harness.worker.rests))
+        return lambda _: seen.append((name, harness.worker.on_idle_lane))
 
     with harness.held(0) as held:
         first = harness.submit(SURE)
@@ -165,57 +165,58 @@ def test_only_a_lane_that_has_ended_the_last_job_rests(harness: ExecutorHarness)
     second.future.result(PATIENCE)
     harness.infer(SURE)  # which the lane begins once it has told of the last
     assert seen == [("one of two", False), ("the last", True)]
-    assert not harness.worker.rests  # but this thread is no lane's
+    assert not harness.worker.on_idle_lane  # but this thread is no lane's
 
 
-def wait_until_it_rests(harness: ExecutorHarness) -> None:
+def wait_until_it_is_idle(harness: ExecutorHarness) -> None:
     end = time.monotonic() + PATIENCE
-    while not harness.worker._resting:
+    while not harness.worker._lanes.all_idle:
         assert time.monotonic() < end
         time.sleep(0.001)
 
 
-def test_an_engine_that_rests_begins_before_who_submitted_goes_on(
+def test_an_idle_engine_begins_before_the_submitter_goes_on(
     harness: ExecutorHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("delen.engine.executor._HAND_OVER", PATIENCE)
+    monkeypatch.setattr("delen.engine.executor._DISPATCH_SECONDS", PATIENCE)
     seen: list[object] = []
     harness.network.before = seen.append
 
     def submit_and_go_on() -> None:
         harness.submit(SURE)
-        harness.worker.hand_over()
+        harness.worker.dispatch_now()
         seen.append("went on")
 
-    wait_until_it_rests(harness)
-    harness.worker.change_model(submit_and_go_on)  # nothing is decided before it lets go
+    wait_until_it_is_idle(harness)
+    with harness.worker.lock:  # nothing is decided before the lock is released
+        submit_and_go_on()
     assert seen == [0, "went on"]
 
 
-def hands_over(harness: ExecutorHarness) -> bool:
-    """Whether who hands over need not wait for the engine."""
-    thread = threading.Thread(target=harness.worker.hand_over, daemon=True)
+def returns_at_once(harness: ExecutorHarness) -> bool:
+    """Whether ``dispatch_now`` does not wait for the engine."""
+    thread = threading.Thread(target=harness.worker.dispatch_now, daemon=True)
     thread.start()
     thread.join(PATIENCE)
     return not thread.is_alive()
 
 
-def test_nobody_waits_for_an_engine_that_is_at_work_or_has_nothing_to_begin(
+def test_a_submitter_does_not_wait_for_an_engine_that_is_busy_or_has_nothing_to_begin(
     harness: ExecutorHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("delen.engine.executor._HAND_OVER", 2 * PATIENCE)
-    wait_until_it_rests(harness)
-    assert hands_over(harness)
+    monkeypatch.setattr("delen.engine.executor._DISPATCH_SECONDS", 2 * PATIENCE)
+    wait_until_it_is_idle(harness)
+    assert returns_at_once(harness)
     with harness.held(0) as held:
         harness.submit(SURE)
         held.wait_until_running()
         harness.submit(SURE)
-        assert hands_over(harness)
+        assert returns_at_once(harness)
     assert harness.worker.drain(PATIENCE)
     harness.worker.keep_resident("tiny", 0)
     harness.submit(SURE)  # whose segment is not in memory
-    wait_until_it_rests(harness)
-    assert hands_over(harness)
+    wait_until_it_is_idle(harness)
+    assert returns_at_once(harness)
 
 
 def test_a_job_cancelled_before_it_ran_has_no_answer(harness: ExecutorHarness) -> None:
@@ -251,13 +252,16 @@ def fail_at(segment: int) -> Callable[[int], None]:
     return before
 
 
-def test_a_network_that_fails_fails_its_jobs_alone(harness: ExecutorHarness) -> None:
+def test_a_network_that_fails_fails_its_jobs_alone(
+    harness: ExecutorHarness, failed: Callable[[str], int]
+) -> None:
     harness.network.before = fail_at(0)
     job = harness.submit(UNSURE)
     with pytest.raises(BackendError, match="segment 0: out of memory"):
         job.future.result(PATIENCE)
     harness.network.before = lambda segment: None
     assert harness.infer(UNSURE).reason == "final"
+    assert failed("segment") == 1
 
 
 def test_an_answer_is_never_lost_to_a_later_failure(harness: ExecutorHarness) -> None:
@@ -291,13 +295,16 @@ def raising(view: ExitView) -> Any:
     ids=["raises", "none", "text", "bool", "unknown reason", "number", "unhashable"],
 )
 def test_a_policy_that_talks_rubbish_is_replaced_by_the_default(
-    harness: ExecutorHarness, decide: Callable[[ExitView], Any], caplog: pytest.LogCaptureFixture
+    harness: ExecutorHarness,
+    decide: Callable[[ExitView], Any],
+    caplog: pytest.LogCaptureFixture,
+    failed: Callable[[str], int],
 ) -> None:
     harness.use(Policy(decide))
     with caplog.at_level(logging.ERROR, "delen.engine"):
         assert harness.infer(SURE).reason == "confident"
         assert harness.infer(UNSURE).reason == "final"
-    assert harness.observer.policy_failures == 4
+    assert harness.observer.policy_failures == failed("exit_policy") == 4
     assert len(caplog.records) == 1
 
 
@@ -344,29 +351,31 @@ def test_a_policy_sees_the_job_as_it_is(harness: ExecutorHarness) -> None:
     assert [view.macs for view in views] == [1000, 2000, 3000]
 
 
+def ahead(harness: ExecutorHarness, priority: int) -> float:
+    with harness.worker.lock:
+        return harness.scheduler.admit(harness.clock.now, "default", priority, inf)
+
+
 def test_what_is_ahead_is_what_runs_and_what_cannot_be_left_out_before(
     harness: ExecutorHarness,
 ) -> None:
-    def ahead(priority: int) -> float:
-        return harness.worker.seconds_ahead(harness.model, priority, "default", inf)
-
-    assert ahead(9) == 0
+    assert ahead(harness, 9) == 0
     with harness.held(0) as held:
         harness.submit(UNSURE)
         held.wait_until_running()
-        assert ahead(1) == pytest.approx(0.01)
+        assert ahead(harness, 1) == pytest.approx(0.01)
         harness.submit(UNSURE, priority=3)
-        assert ahead(1) == pytest.approx(0.01)
-        assert ahead(3) == pytest.approx(0.02)
+        assert ahead(harness, 1) == pytest.approx(0.01)
+        assert ahead(harness, 3) == pytest.approx(0.02)
         assert harness.worker.jobs_of("tiny") == 2
         assert harness.worker.jobs_of("other") == 0
 
 
-def test_what_is_ahead_can_be_asked_while_exits_are_judged(harness: ExecutorHarness) -> None:
+def test_requests_are_admitted_while_exit_policies_decide(harness: ExecutorHarness) -> None:
     seen: list[float] = []
 
     def look(view: ExitView) -> Decision:
-        seen.append(harness.worker.seconds_ahead(harness.model, 9, "default", inf))
+        seen.append(ahead(harness, 9))
         return BoundsPolicy().decide(view)
 
     harness.use(Policy(look))
@@ -460,7 +469,10 @@ def test_others_of_the_batch_keep_their_answers(harness: ExecutorHarness) -> Non
 
 
 def test_the_engine_outlives_what_goes_wrong_beside_an_answer(
-    harness: ExecutorHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    harness: ExecutorHarness,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failed: Callable[[str], int],
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("delen.engine.jobs.write_result", raises)
@@ -469,6 +481,7 @@ def test_the_engine_outlives_what_goes_wrong_beside_an_answer(
     assert harness.infer(SURE).reason == "confident"
     assert harness.worker.drain(PATIENCE)
     assert "lane 0 failed" in caplog.text
+    assert failed("lane") == 1
 
 
 def raises(*_: Any) -> None:

@@ -106,7 +106,7 @@ def test_images_of_any_mode_are_converted(mode: str) -> None:
 
 
 def test_a_model_of_tensors_takes_no_images() -> None:
-    with pytest.raises(UnsupportedMediaType, match="takes no images"):
+    with pytest.raises(UnsupportedMediaType, match="does not accept images"):
         decode_image(encoded(Image.new("RGB", (4, 6))), PNG, FLOATS)
 
 
@@ -118,7 +118,7 @@ def test_what_is_no_image_is_refused(contents: bytes, media_type: str) -> None:
 
 
 def test_an_image_of_another_format_than_announced_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="no JPEG image"):
+    with pytest.raises(InvalidInput, match="not a JPEG image"):
         decode_image(encoded(Image.new("RGB", (4, 6))), JPEG, RGB)
 
 
@@ -327,7 +327,7 @@ def test_recordings_have_two_media_types(media_type: str) -> None:
 
 
 def test_a_recording_of_another_sample_rate_is_refused_with_both() -> None:
-    with pytest.raises(InvalidInput, match="has 44100 samples a second; this model takes 8000"):
+    with pytest.raises(InvalidInput, match="has 44100 samples a second; this model needs 8000"):
         decode_wav(wav(np.arange(6), rate=44100), SOUND)
 
 
@@ -355,8 +355,8 @@ def test_a_text_is_cut_or_padded_to_the_models_length(text: str, expected: bytes
     [
         (b"", "the text is empty"),
         ("", "the text is empty"),
-        (b"caf\xe9", "the text is no UTF-8"),
-        ("\ud800", "the text is no UTF-8"),
+        (b"caf\xe9", "the text is not UTF-8"),
+        ("\ud800", "the text is not UTF-8"),
     ],
 )
 def test_what_is_no_text_is_refused(text: str | bytes, message: str) -> None:
@@ -388,10 +388,14 @@ def test_a_model_of_other_inputs_takes_no_text_in_json(value: object) -> None:
 @pytest.mark.parametrize(
     ("media_type", "spec", "message"),
     [
-        (PNG, SOUND, "takes no images; it takes WAV recordings, .npy arrays, raw bytes"),
-        (RECORDINGS[0], WORDS, "takes no recordings; it takes texts, .npy arrays, raw bytes"),
-        (TEXT, RGB, "takes no texts; it takes images, .npy arrays, raw bytes"),
-        (TEXT, FLOATS, "takes no texts; it takes .npy arrays, raw bytes"),
+        (PNG, SOUND, "does not accept images; it accepts WAV recordings, .npy arrays, raw bytes"),
+        (
+            RECORDINGS[0],
+            WORDS,
+            "does not accept recordings; it accepts texts, .npy arrays, raw bytes",
+        ),
+        (TEXT, RGB, "does not accept texts; it accepts images, .npy arrays, raw bytes"),
+        (TEXT, FLOATS, "does not accept texts; it accepts .npy arrays, raw bytes"),
     ],
 )
 def test_a_model_says_what_it_takes_instead(media_type: str, spec: InputSpec, message: str) -> None:

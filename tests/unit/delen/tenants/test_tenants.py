@@ -83,3 +83,17 @@ def test_budgets_that_are_set_at_once_are_all_kept(
         assert set(file.load(0.0)) == set(names)
         file.save({}, 0.0)
     assert caplog.text == ""
+
+
+def test_a_file_that_cannot_be_written_is_logged_once_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, failed: Callable[[str], int]
+) -> None:
+    (tmp_path / "file").touch()
+    file = TenantStore(tmp_path / "file" / "tenants.json")
+    tenants = Tenants(ControllerAdmission(PriceController(ControllerSettings())), file)
+    caplog.clear()
+    for weight in (2.0, 3.0):
+        tenants.change("cam", TenantChanges(weight=weight))
+    assert (len(caplog.records), failed("tenants_file")) == (1, 2)
+    assert str(tmp_path / "file") in caplog.text
+    assert tenants.weight("cam") == 3.0

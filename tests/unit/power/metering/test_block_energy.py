@@ -117,7 +117,7 @@ def test_a_segment_within_the_noise_is_levelled_and_noted() -> None:
         assert sum(c.marginal for c in costs) == pytest.approx(joules.sum(), rel=0.02)
         if costs[1].low == 0:
             noted = True
-            assert "segment 1 at batch 1 cannot be told from nothing" in found.notes[0]
+            assert "segment 1 at batch 1 cannot be distinguished from nothing" in found.notes[0]
             assert costs[1].high > 0
     assert noted
 

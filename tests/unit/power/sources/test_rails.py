@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.other_user import as_other_user, open_folder
 
 from delen.errors import PowerError, SensorAbsent, SensorDenied, SensorFailed
 from power.sources.hwmon import INA238, INA3221
 from power.sources.iio import INA3221X
 from power.sources.rails import Driver, RailSource
 from power.sources.sysfs import read_file
+from tests.other_user import as_other_user, open_folder
 from tests.sensors import LAYOUTS, SensorTree, make_tree, play
 
 DRIVERS: dict[str, Driver] = {

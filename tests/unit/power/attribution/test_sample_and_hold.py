@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.plant import Power, Sensor, polls
 from power.attribution.response import Readings
-from power.attribution.sample_hold import find_hold
+from power.attribution.sample_and_hold import find_hold
 
 
 def busy(seconds: float, seed: int) -> Power:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +16,10 @@ pytest.importorskip("onnxscript", reason="exporting needs onnxscript: delen[trai
 from delen.bundle.confidence import CRITERIA, MAX_PROBABILITY, PATIENCE, confidences  # noqa: E402
 from delen.bundle.manifest import load_bundle  # noqa: E402
 from delen.errors import BundleError, InvalidInput  # noqa: E402
-from multiexit_models.calibrate.calibrate import softmax  # noqa: E402
+from multiexit_models.calibrate.temperature import softmax  # noqa: E402
 from multiexit_models.data import cifar  # noqa: E402
-from multiexit_models.export.chain import batches, open_segment, run_chain  # noqa: E402
-from multiexit_models.export.export import (  # noqa: E402
+from multiexit_models.export.chain import all_rows, batches, open_segment, walk  # noqa: E402
+from multiexit_models.export.exported import (  # noqa: E402
     Exported,
     chain_logits,
     check_chain,
@@ -28,8 +27,8 @@ from multiexit_models.export.export import (  # noqa: E402
     finish,
 )
 from multiexit_models.network import MultiExitNetwork  # noqa: E402
-from multiexit_models.train.train import predict  # noqa: E402
-from multiexit_models.zoo.residual import Normalise  # noqa: E402
+from multiexit_models.train.training import predict  # noqa: E402
+from tests.multiexit_models.tiny import head, normalise, spread_norms  # noqa: E402
 
 CLASSES = 3
 
@@ -87,22 +86,16 @@ class FromTwoScales(nn.Module):
         return torch.cat([small, coarse.unflatten(1, (2, 4, 4))], dim=1)
 
 
-def pooled_head(channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES))
-
-
 def images() -> MultiExitNetwork:
-    first = nn.Sequential(
-        Normalise((0.5,) * 3, (0.25,) * 3), nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6)
-    )
+    first = nn.Sequential(normalise(), nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6))
     second = nn.Sequential(nn.ReLU(), nn.Conv2d(6, 8, 3, stride=2), nn.ReLU())
-    return MultiExitNetwork([first, second], [pooled_head(6), pooled_head(8)])
+    return MultiExitNetwork([first, second], [head(6, CLASSES), head(8, CLASSES)])
 
 
 def audio() -> MultiExitNetwork:
     first = nn.Sequential(Spectrum(), nn.Conv2d(1, 4, 3), nn.ReLU())
     second = nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU())
-    return MultiExitNetwork([first, second], [pooled_head(4), pooled_head(6)])
+    return MultiExitNetwork([first, second], [head(4, CLASSES), head(6, CLASSES)])
 
 
 def text() -> MultiExitNetwork:
@@ -112,8 +105,8 @@ def text() -> MultiExitNetwork:
 
 
 def packed() -> MultiExitNetwork:
-    head = nn.Linear(4 * 8 * 8 + 2 * 4 * 4, CLASSES)
-    return MultiExitNetwork([TwoScales(), FromTwoScales()], [head, pooled_head(6)])
+    first = nn.Linear(4 * 8 * 8 + 2 * 4 * 4, CLASSES)
+    return MultiExitNetwork([TwoScales(), FromTwoScales()], [first, head(6, CLASSES)])
 
 
 MAKERS = {
@@ -128,11 +121,7 @@ def make_network(kind: str) -> MultiExitNetwork:
     """The network of ``kind``, its norms' statistics unlike those of a fresh one."""
     torch.manual_seed(0)
     network = MAKERS[kind][0]()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.2, 0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
+    spread_norms(network)
     return network.eval()
 
 
@@ -149,12 +138,17 @@ TEMPERATURES = [0.7, 1.0]
 SHIPPED = Path(__file__).resolve().parents[3] / "multiexit_models" / "bundles" / "cifar10-resnet"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def single_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def run_chain(graphs, inputs, sizes: list[int], runtime: str):
+    """Logits [exits, n, classes] and confidences [exits, n] of the graphs in a chain."""
+    segments = [open_segment(graph, runtime) for graph in graphs]
+    walks = [
+        [outputs for _, outputs in walk(segments, batch, all_rows)]
+        for batch in batches(inputs, sizes)
+    ]
+    return tuple(
+        np.concatenate([np.stack([outputs[index] for outputs in one]) for one in walks], axis=1)
+        for index in (0, 1)
+    )
 
 
 def export(kind: str, runtime: str = "onnx", **changes) -> Exported:
@@ -349,8 +343,8 @@ def test_network_that_fixes_its_batch_is_refused(runtime: str) -> None:
 @pytest.mark.parametrize(
     ("segment", "message"),
     [
-        (Pair(), "segment 0 gives a tuple, not one tensor"),
-        (Double(), "segment 0 gives torch.float64"),
+        (Pair(), "segment 0 returns a tuple, not one tensor"),
+        (Double(), "segment 0 returns torch.float64"),
         (Mixed(), "for a batch of 3"),
     ],
 )
@@ -363,7 +357,7 @@ def test_features_that_are_no_float32_tensor_are_refused(segment, message: str) 
 @pytest.mark.parametrize(
     ("heads", "message"),
     [
-        ([nn.Linear(12, 1)] * 2, r"head 0 gives torch.float32 \[3, 1\]"),
+        ([nn.Linear(12, 1)] * 2, r"head 0 returns torch.float32 \[3, 1\]"),
         ([nn.Identity(), nn.Linear(12, 2)], "head 1 has 2 classes, not 12"),
     ],
 )
@@ -388,7 +382,7 @@ def test_what_cannot_be_made_is_refused(changes: dict[str, str], field: str) -> 
 
 
 def test_confidences_that_cannot_be_made_are_refused(exported) -> None:
-    with pytest.raises(InvalidInput, match="'luck' is none of max_probability"):
+    with pytest.raises(InvalidInput, match="not 'luck'"):
         finish(exported["images", "onnx"], "luck", TEMPERATURES)
     with pytest.raises(ValueError, match="3 temperatures for 2 segments"):
         finish(exported["images", "onnx"], MAX_PROBABILITY, [1.0] * 3)
@@ -398,7 +392,7 @@ def test_logits_that_are_no_numbers_are_refused() -> None:
     network = make_network("images")
     nn.init.constant_(network.heads[0][2].bias, torch.inf)
     one = export_network(network, make_inputs("images")[:1], name="n", max_batch=4, runtime="torch")
-    with pytest.raises(BundleError, match="exit 0 of n in fp32 gives logits that are no finite"):
+    with pytest.raises(BundleError, match="exit 0 of n in fp32 has logits that are not finite"):
         chain_logits(one, make_inputs("images"))
 
 

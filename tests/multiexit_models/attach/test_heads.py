@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="models need torch: delen[train]")
 
 from delen.errors import InvalidInput  # noqa: E402
-from multiexit_models import heads  # noqa: E402
+from multiexit_models.attach import heads  # noqa: E402
 
 
 @pytest.mark.parametrize("shape", [(5, 7, 6), (9, 4), (11,)])
@@ -22,11 +22,6 @@ def test_the_default_head_is_one_linear_layer_on_normed_means(shape: tuple[int, 
 @pytest.mark.parametrize("shape", [(4, 8, 8), (4, 3, 5), (4, 1, 1)])
 def test_the_image_head_takes_any_size(shape: tuple[int, ...]) -> None:
     assert heads.image_head(shape, 3).eval()(torch.randn(2, *shape)).shape == (2, 3)
-
-
-def test_other_layouts() -> None:
-    assert heads.signal_head(4, 3)(torch.randn(2, 4, 9)).shape == (2, 3)
-    assert heads.channels_last_head(4, 3)(torch.randn(2, 5, 6, 4)).shape == (2, 3)
 
 
 def test_features_that_no_head_is_known_for_are_refused() -> None:

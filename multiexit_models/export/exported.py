@@ -1,4 +1,4 @@
-"""From a network to the files that serve it, and the proof that they compute what it does."""
+"""A network as a chain of exported stages: their logits, their files, and the check of both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from delen.bundle.confidence import MAX_PROBABILITY, PATIENCE, confidences
 from delen.bundle.manifest import PRECISIONS, RUNTIMES
 from delen.errors import BundleError, InvalidInput
-from multiexit_models.calibrate.calibrate import softmax
+from multiexit_models.calibrate.temperature import softmax
 from multiexit_models.export import graphs, programs
 from multiexit_models.export.chain import (
     Segment,
@@ -31,14 +31,14 @@ from multiexit_models.export.graphs import OPSET
 from multiexit_models.export.precision import convert
 from multiexit_models.export.stage import stages
 from multiexit_models.network import MultiExitNetwork
-from multiexit_models.train.train import predict
+from multiexit_models.train.training import predict
 
 __all__ = ["OPSET", "Exported", "chain_logits", "check_chain", "export_network", "finish"]
 
 TOLERANCES: Mapping[str, float] = {"fp32": 1e-4, "fp16": 0.2}
 """Largest difference of a logit to torch's, as a share of the exit's largest where that is above
-1. For fp16 it only catches graphs that are wrong, and int8 has none: what their rounding costs is
-in the accuracies, which are measured on the converted chain."""
+1. For fp16 it only catches wrong graphs, and int8 has none: the accuracies, which are measured on
+the converted chain, show what rounding costs."""
 
 CONFIDENCE_TOLERANCE = 1e-4
 _SIZES = (1, 3)
@@ -92,7 +92,7 @@ class ProgramStages:
 class Exported:
     """A chain of exported stages whose temperatures and criterion are not chosen yet.
 
-    ``features`` are the shapes, without the batch, of what all stages but the last pass on.
+    ``features`` are the shapes, without the batch, of the features of all stages but the last.
     """
 
     name: str
@@ -115,10 +115,10 @@ def export_network(
 ) -> Exported:
     """One graph a segment: ONNX, or with the runtime ``torch`` an exported program.
 
-    ``sample`` is one input, ``[1, ...]``, of which only shape and dtype are looked at. int8 takes
-    its ranges from ``calibration_inputs`` ``[n, ...]``. Raises InvalidInput for a runtime or
-    precision that cannot be had or a network that is no chain, BundleError where torch cannot
-    export it. The graph of segment k is named ``<name>-segment<k>``.
+    ``sample`` is one input, ``[1, ...]``; only its shape and dtype matter. int8 gets its ranges
+    from ``calibration_inputs`` ``[n, ...]``. Raises InvalidInput for a runtime or precision that
+    does not exist or a network that is not a chain, BundleError where torch cannot export it. The
+    graph of segment k is named ``<name>-segment<k>``.
     """
     inputs = sample[:0] if calibration_inputs is None else calibration_inputs
     _check_choices(runtime, precision, len(inputs))
@@ -139,22 +139,26 @@ def export_network(
 
 def _check_choices(runtime: str, precision: str, inputs: int) -> None:
     if runtime not in RUNTIMES:
-        raise InvalidInput(f"{runtime!r} is none of {', '.join(RUNTIMES)}", "runtime")
+        raise InvalidInput(
+            f"the runtime must be one of {', '.join(RUNTIMES)}, not {runtime!r}", "runtime"
+        )
     if precision not in PRECISIONS:
-        raise InvalidInput(f"{precision!r} is none of {', '.join(PRECISIONS)}", "precision")
+        raise InvalidInput(
+            f"the precision must be one of {', '.join(PRECISIONS)}, not {precision!r}", "precision"
+        )
     if runtime == "torch" and precision != "fp32":
-        raise InvalidInput(f"the runtime torch takes fp32 alone, not {precision}", "precision")
+        raise InvalidInput(f"the runtime torch needs fp32, not {precision}", "precision")
     if precision == "int8" and not inputs:
-        raise InvalidInput("int8 needs inputs that give it its ranges", "calibration_inputs")
+        raise InvalidInput("int8 needs inputs to measure its ranges on", "calibration_inputs")
 
 
 def chain_logits(
     exported: Exported, inputs: NDArray[Any], batch_size: int = 64
 ) -> NDArray[np.float32]:
-    """Logits ``[exits, n, classes]`` of ``inputs`` ``[n, ...]`` as the exported chain gives them.
+    """Logits ``[exits, n, classes]`` of the exported chain for ``inputs`` ``[n, ...]``.
 
-    Temperatures, criterion and table are to be made from these. Raises BundleError naming the
-    exit where one is not finite, as where float16 overflows.
+    Temperatures, criterion and table come from these. Raises BundleError naming the exit where one
+    is not finite, as where float16 overflows.
     """
     segments = exported.stages.segments()
     parts = [
@@ -165,8 +169,8 @@ def chain_logits(
     for index, of_exit in enumerate(logits):
         if not np.isfinite(of_exit).all():
             raise BundleError(
-                f"exit {index} of {exported.name} in {exported.precision} gives logits that are "
-                "no finite numbers"
+                f"exit {index} of {exported.name} in {exported.precision} has logits that are not "
+                "finite numbers"
             )
     return logits
 
@@ -194,8 +198,8 @@ def check_chain(
 ) -> list[float]:
     """The largest difference of a logit to torch's, per exit, over ``inputs`` ``[n, ...]``.
 
-    Runs batches of 1, 3 and ``max_batch``, once with all rows and once with every second row
-    going on, from the last. Raises BundleError naming the exit when a logit differs by more than
+    Runs batches of 1, 3 and ``max_batch``, once with all rows going on and once with every second,
+    the last first. Raises BundleError naming the exit when a logit differs by more than
     its precision allows, or a confidence is not the criterion's of the chain's own logits.
     """
     segments = [open_segment(raw, exported.runtime) for raw in files.values()]

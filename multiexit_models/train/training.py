@@ -1,4 +1,4 @@
-"""Joint training of all exits with self-distillation from the last, and what a network answers."""
+"""Joint training of all exits with self-distillation from the last, and a network's logits."""
 
 from __future__ import annotations
 
@@ -27,10 +27,6 @@ from multiexit_models.train.run import Run, Saves
 OnStep = Callable[[int, int, float], None]
 
 
-def _unwatched(step: int, steps: int, loss: float) -> None:
-    """Progress that nobody looks at."""
-
-
 def train(
     network: MultiExitNetwork,
     data: Labelled,
@@ -40,28 +36,28 @@ def train(
     device: str = "auto",
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 60.0,
-    on_step: OnStep = _unwatched,
+    on_step: OnStep | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Train ``network`` in place on ``data``, whose inputs are of ``input``.
 
-    ``device`` is auto (a GPU where torch sees one), cpu, cuda or cuda:N; the network comes back
-    to where it was. ``on_step(step, steps, loss)`` is called after each step. An epoch's last
-    samples that do not fill a batch are left out.
+    ``device`` is auto (a GPU where torch has one), cpu, cuda or cuda:N; the network returns to
+    where it was. ``on_step(step, steps, loss)`` is called after each step. An epoch's last samples
+    that do not fill a batch are left out.
 
     With ``checkpoint``, the training is saved there every ``checkpoint_seconds`` of ``clock`` and
-    after each epoch. Where that file is already, the training goes on from it and ends with the
-    same weights, bit for bit, as one that was never stopped (on the same machine and torch). The
-    file stays when the training is done; then a second call only loads its weights.
+    after each epoch. Where that file exists, the training goes on from it and ends with the same
+    weights, bit for bit, as one that never stopped (on the same machine and torch). The file stays
+    when the training is done; then a second call only loads its weights.
 
-    Raises InvalidInput for what cannot be trained and for a checkpoint of another training, and
-    FloatingPointError when the loss or the weights are no longer finite; the last checkpoint, all
-    of whose weights are finite, then stays.
+    Raises InvalidInput for a recipe, data or device that do not fit and for a checkpoint of another
+    training, and FloatingPointError when the loss or the weights are no longer finite; the last
+    checkpoint, whose weights are finite, then stays.
     """
     where = choose_device(device)
     _check(network, data, recipe, input)
     if checkpoint is not None and not checkpoint.parent.is_dir():
-        raise InvalidInput(f"there is no folder {checkpoint.parent}", "checkpoint")
+        raise InvalidInput(f"the folder {checkpoint.parent} does not exist", "checkpoint")
     vary = augmentation(input, recipe)
     identity = None if checkpoint is None else identify(network, data, recipe, input)
     with (
@@ -75,7 +71,8 @@ def train(
         try:
             for loss in run.steps():
                 saves.after_step()
-                on_step(run.done, run.total, loss)
+                if on_step is not None:
+                    on_step(run.done, run.total, loss)
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}{saves.kept()}") from error
 
@@ -85,8 +82,8 @@ def predict(
 ) -> NDArray[np.float32]:
     """Logits of every exit for ``inputs [n, *shape]``: float32 ``[exits, n, classes]``.
 
-    ``inputs`` may be memory-mapped: it is read ``batch_size`` samples at a time. The network is
-    left in evaluation mode, where it was. Raises InvalidInput when there are no inputs.
+    ``inputs`` may be memory-mapped: it is read ``batch_size`` samples at a time. The network
+    returns in evaluation mode to the device where it was. Raises InvalidInput for no inputs.
     """
     if not len(inputs):
         raise InvalidInput("there are no inputs to predict", "inputs")
@@ -130,7 +127,7 @@ def _check(network: MultiExitNetwork, data: Labelled, recipe: Recipe, input: Inp
 
 def _check_small_side(side: int, input: InputSpec) -> None:
     if input.image is None:
-        raise InvalidInput("small_side is for images, and the input is none", "small_side")
+        raise InvalidInput("small_side is for images, not for this input", "small_side")
     if not 1 <= side <= min(input.shape[:2]):
         raise InvalidInput(
             f"small_side is {side}; for images of {input.shape[0]} x {input.shape[1]} pixels it "
@@ -146,9 +143,9 @@ def _home(network: MultiExitNetwork) -> torch.device:
 
 @contextmanager
 def _in_training(network: MultiExitNetwork, where: torch.device, frozen: bool) -> Iterator[None]:
-    """The network is on ``where`` and trains; a frozen backbone does not, batch norms included.
+    """The network trains on ``where``; a frozen backbone stays as it is, batch norms included.
 
-    Afterwards it is where it was, in evaluation mode, and what needed gradients needs them again.
+    Afterwards it is where it was, in evaluation mode, with its own ``requires_grad`` flags.
     """
     home = _home(network)
     needed = [(p, p.requires_grad) for p in network.parameters()]

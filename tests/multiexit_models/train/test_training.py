@@ -9,7 +9,6 @@ torch = pytest.importorskip("torch", reason="training needs torch: delen[train]"
 
 from delen.bundle.manifest import (  # noqa: E402
     AudioPreprocessing,
-    ImagePreprocessing,
     InputSpec,
     TextPreprocessing,
 )
@@ -18,11 +17,16 @@ from multiexit_models.data.dataset import Labelled  # noqa: E402
 from multiexit_models.network import MultiExitNetwork  # noqa: E402
 from multiexit_models.train.device import choose_device  # noqa: E402
 from multiexit_models.train.recipe import Recipe  # noqa: E402
-from multiexit_models.train.train import predict, train  # noqa: E402
+from multiexit_models.train.training import predict, train  # noqa: E402
+from tests.multiexit_models.tiny import (  # noqa: E402
+    DIGITS_INPUT,
+    INPUT,
+    DigitPlanes,
+    digits,
+    halving,
+    two_exits,
+)
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-INPUT = InputSpec("uint8", (8, 8, 3), image=ImagePreprocessing("RGB", "bilinear"))
 RECIPE = Recipe(
     exit_weights=(0.5, 1.0),
     epochs=6,
@@ -46,8 +50,8 @@ def accuracies(network, data: Labelled) -> np.ndarray:
     return (predict(network, data.inputs).argmax(2) == data.labels).mean(axis=1)
 
 
-def test_loss_falls_and_every_exit_learns(tiny_network, bright_or_dark) -> None:
-    network, seen = tiny_network(), []
+def test_loss_falls_and_every_exit_learns(bright_or_dark) -> None:
+    network, seen = two_exits(), []
     train(network, bright_or_dark, RECIPE, input=INPUT, on_step=lambda *step: seen.append(step))
     losses = [loss for _, _, loss in seen]
     assert [(step, steps) for step, steps, _ in seen] == [(n, 24) for n in range(1, 25)]
@@ -57,37 +61,19 @@ def test_loss_falls_and_every_exit_learns(tiny_network, bright_or_dark) -> None:
 
 
 def test_real_digits_are_learned_and_the_last_exit_knows_them_best() -> None:
-    datasets = pytest.importorskip("sklearn.datasets", reason="the digits are scikit-learn's")
-    digits = datasets.load_digits()
-    images = (digits.images * 15).astype(np.uint8)[..., None]
-    training, test = slice(0, 1200), slice(1200, None)
+    data = digits()
+    training, test = data.take(np.arange(1200)), data.take(np.arange(1200, len(data)))
     torch.manual_seed(0)
-
-    def convolution(inputs: int, outputs: int) -> torch.nn.Sequential:
-        return torch.nn.Sequential(
-            torch.nn.Conv2d(inputs, outputs, 3, padding=1, stride=2),
-            torch.nn.BatchNorm2d(outputs),
-            torch.nn.ReLU(),
-        )
-
-    class Scale(torch.nn.Module):
-        def forward(self, images):
-            return images.permute(0, 3, 1, 2).float() / 128 - 1
-
-    def head(features: int) -> torch.nn.Sequential:
-        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(features, 10))
-
     network = MultiExitNetwork(
-        [torch.nn.Sequential(Scale(), convolution(1, 8)), convolution(8, 32)],
-        [head(8 * 16), head(32 * 4)],
+        [torch.nn.Sequential(DigitPlanes(), halving(1, 8)), halving(8, 32)],
+        [
+            torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(features, 10))
+            for features in (8 * 16, 32 * 4)
+        ],
     )
-    train(
-        network,
-        Labelled(images[training], digits.target[training]),
-        Recipe(epochs=6, batch_size=32, crop_padding=1, mirror=False),
-        input=InputSpec("uint8", (8, 8, 1), image=ImagePreprocessing("L", "bilinear")),
-    )
-    first, last = accuracies(network, Labelled(images[test], digits.target[test]))
+    recipe = Recipe(epochs=6, batch_size=32, crop_padding=1, mirror=False)
+    train(network, training, recipe, input=DIGITS_INPUT)
+    first, last = accuracies(network, test)
     assert first > 0.8
     assert last > max(first, 0.9)
 
@@ -143,9 +129,9 @@ def test_text_is_learned() -> None:
     assert accuracies(network, Labelled(inputs, labels)).min() > 0.9
 
 
-def test_same_seed_same_weights_and_another_seed_others(tiny_network, bright_or_dark) -> None:
+def test_same_seed_same_weights_and_another_seed_others(bright_or_dark) -> None:
     def trained(seed: int):
-        network = tiny_network()
+        network = two_exits()
         network.heads[0].insert(2, torch.nn.Dropout(0.3))
         train(network, bright_or_dark, replace(RECIPE, epochs=1, seed=seed), input=INPUT)
         return network.state_dict()
@@ -155,8 +141,8 @@ def test_same_seed_same_weights_and_another_seed_others(tiny_network, bright_or_
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_the_callers_random_numbers_are_left_alone(tiny_network, bright_or_dark) -> None:
-    network = tiny_network()
+def test_the_callers_random_numbers_are_left_alone(bright_or_dark) -> None:
+    network = two_exits()
     torch.manual_seed(7)
     np.random.seed(7)
     expected = (torch.rand(1), np.random.rand())
@@ -166,8 +152,8 @@ def test_the_callers_random_numbers_are_left_alone(tiny_network, bright_or_dark)
     assert (torch.rand(1), np.random.rand()) == expected
 
 
-def test_a_frozen_backbone_stays_as_it_is_while_heads_learn(tiny_network, bright_or_dark) -> None:
-    network = tiny_network()
+def test_a_frozen_backbone_stays_as_it_is_while_heads_learn(bright_or_dark) -> None:
+    network = two_exits()
     network.segments[0].requires_grad_(False)
     needed = [p.requires_grad for p in network.parameters()]
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -180,10 +166,8 @@ def test_a_frozen_backbone_stays_as_it_is_while_heads_learn(tiny_network, bright
 
 
 @pytest.mark.parametrize("saved", [False, True])
-def test_loss_that_is_no_number_stops_training(
-    tiny_network, bright_or_dark, tmp_path, saved: bool
-) -> None:
-    network = tiny_network()
+def test_loss_that_is_no_number_stops_training(bright_or_dark, tmp_path, saved: bool) -> None:
+    network = two_exits()
     with torch.no_grad():
         network.heads[1][-1].weight.fill_(float("nan"))
     file = tmp_path / "training.pt" if saved else None
@@ -193,10 +177,8 @@ def test_loss_that_is_no_number_stops_training(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_last_good_checkpoint_stays_when_the_loss_is_lost(
-    tiny_network, bright_or_dark, tmp_path
-) -> None:
-    network, file = tiny_network(), tmp_path / "training.pt"
+def test_the_last_good_checkpoint_stays_when_the_loss_is_lost(bright_or_dark, tmp_path) -> None:
+    network, file = two_exits(), tmp_path / "training.pt"
     kept = {}
 
     def spoil(step: int, steps: int, loss: float) -> None:
@@ -219,9 +201,7 @@ def test_the_last_good_checkpoint_stays_when_the_loss_is_lost(
     assert torch.load(file, weights_only=True)["moment"]["step"] == 4
 
 
-def test_weights_that_are_not_finite_are_never_saved(
-    tiny_network, bright_or_dark, tmp_path
-) -> None:
+def test_weights_that_are_not_finite_are_never_saved(bright_or_dark, tmp_path) -> None:
     class Spoiling(torch.autograd.Function):
         """Nothing forward, and backward a gradient that is no number from the sixth step on."""
 
@@ -240,7 +220,7 @@ def test_weights_that_are_not_finite_are_never_saved(
         def forward(self, features):
             return Spoiling.apply(features)
 
-    network, file = tiny_network(), tmp_path / "training.pt"
+    network, file = two_exits(), tmp_path / "training.pt"
     network.heads[1].append(Spoiled())
     with pytest.raises(FloatingPointError, match=r"no longer finite after step 6 of 24.*step 5$"):
         train(
@@ -267,26 +247,26 @@ def test_weights_that_are_not_finite_are_never_saved(
         ({"crop_padding": 8}, "crop_padding is 8"),
     ],
 )
-def test_a_recipe_that_cannot_be_is_refused(tiny_network, bright_or_dark, changed, message) -> None:
+def test_a_recipe_that_cannot_be_is_refused(bright_or_dark, changed, message) -> None:
     with pytest.raises(InvalidInput, match=message):
-        train(tiny_network(), bright_or_dark, replace(RECIPE, **changed), input=INPUT)
+        train(two_exits(), bright_or_dark, replace(RECIPE, **changed), input=INPUT)
 
 
-def test_data_that_do_not_fit_are_refused(tiny_network, bright_or_dark) -> None:
+def test_data_that_do_not_fit_are_refused(bright_or_dark) -> None:
     other_shape = replace(INPUT, shape=(9, 8, 3))
     with pytest.raises(InvalidInput, match=r"uint8 \[8, 8, 3\], and the input is uint8 \[9, 8, 3"):
-        train(tiny_network(), bright_or_dark, RECIPE, input=other_shape)
+        train(two_exits(), bright_or_dark, RECIPE, input=other_shape)
     with pytest.raises(InvalidInput, match="small_side is for images"):
-        train(tiny_network(), bright_or_dark, RECIPE, input=replace(INPUT, image=None))
+        train(two_exits(), bright_or_dark, RECIPE, input=replace(INPUT, image=None))
     labels = Labelled(bright_or_dark.inputs, bright_or_dark.labels + 1)
-    with pytest.raises(InvalidInput, match="labels from 1 to 2, and the network has 2 classes"):
-        train(tiny_network(), labels, RECIPE, input=INPUT)
+    with pytest.raises(InvalidInput, match="labels are from 1 to 2, and the network has 2 classes"):
+        train(two_exits(), labels, RECIPE, input=INPUT)
 
 
 def test_a_device_that_is_not_here_is_refused() -> None:
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(InvalidInput, match=r"sees \d+ CUDA devices here"):
+    with pytest.raises(InvalidInput, match=r"has \d+ CUDA devices here"):
         choose_device("cuda:99")
     for wrong in ("tpu", "meta", "cuda:x"):
         with pytest.raises(InvalidInput, match="must be auto, cpu, cuda"):
@@ -294,9 +274,9 @@ def test_a_device_that_is_not_here_is_refused() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
-def test_on_a_gpu_the_same_seed_gives_the_same_weights_too(tiny_network, bright_or_dark) -> None:
+def test_on_a_gpu_the_same_seed_gives_the_same_weights_too(bright_or_dark) -> None:
     def trained():
-        network = tiny_network()
+        network = two_exits()
         train(network, bright_or_dark, RECIPE, input=INPUT, device="cuda")
         return network
 
@@ -307,11 +287,11 @@ def test_on_a_gpu_the_same_seed_gives_the_same_weights_too(tiny_network, bright_
 
 
 def test_prediction_does_not_depend_on_batches_and_reads_mapped_files(
-    tiny_network, bright_or_dark, tmp_path
+    bright_or_dark, tmp_path
 ) -> None:
     np.save(tmp_path / "inputs.npy", bright_or_dark.inputs)
     mapped = np.load(tmp_path / "inputs.npy", mmap_mode="r")
-    network = tiny_network()
+    network = two_exits()
     whole = predict(network, bright_or_dark.inputs, 128)
     assert whole.shape == (2, 128, 2)
     assert whole.dtype == np.float32
@@ -320,10 +300,10 @@ def test_prediction_does_not_depend_on_batches_and_reads_mapped_files(
         predict(network, bright_or_dark.inputs[:0])
 
 
-def test_mapped_files_are_trained_on_alike(tiny_network, bright_or_dark, tmp_path) -> None:
+def test_mapped_files_are_trained_on_alike(bright_or_dark, tmp_path) -> None:
     np.save(tmp_path / "inputs.npy", bright_or_dark.inputs)
     mapped = Labelled(np.load(tmp_path / "inputs.npy", mmap_mode="r"), bright_or_dark.labels)
-    first, second = tiny_network(), tiny_network()
+    first, second = two_exits(), two_exits()
     recipe = replace(RECIPE, epochs=1)
     train(first, bright_or_dark, recipe, input=INPUT)
     train(second, mapped, recipe, input=INPUT)

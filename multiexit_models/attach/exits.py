@@ -13,14 +13,14 @@ from torch.nn.modules.dropout import _DropoutNd
 from delen.errors import InvalidInput
 from multiexit_models.attach.cut import split
 from multiexit_models.attach.cut_points import Cuttable, Place, find, read
+from multiexit_models.attach.heads import HeadFactory, pooled_head
 from multiexit_models.attach.observe import Seen
 from multiexit_models.attach.placement import nearest_in_order
 from multiexit_models.attach.trace import FollowMode, mode
-from multiexit_models.heads import HeadFactory, pooled_head
 from multiexit_models.network import MultiExitNetwork
 
 _PROBABILITIES = {"softmax", "sigmoid", "Softmax", "Sigmoid"}
-# How far, as a share of the cost, an exit may move to be after a block rather than within one.
+# How far, as a share of the cost, an exit may move to stand after a block instead of within one.
 _SHARE_PER_LEVEL = 0.01
 
 
@@ -36,22 +36,21 @@ def attach_exits(
 ) -> MultiExitNetwork:
     """Cut ``module`` into segments and put a head after each.
 
-    ``module``: a classifier that takes one tensor and returns logits ``[batch, classes]``,
+    ``module``: a classifier that accepts one tensor and returns logits ``[batch, classes]``,
     float32. The network shares its layers and parameters, so that a trained backbone stays as it
     is; ``network.train()`` and ``network.eval()`` put those shared layers into that mode.
-    ``sample``: one input ``[1, ...]`` as ``module`` takes it. ``classes``: where its final
-    ``nn.Linear`` gives another number, a new one takes that one's place in the network;
-    ``module`` keeps its own.
+    ``sample``: one input ``[1, ...]`` as ``module`` accepts it. ``classes``: where its final
+    ``nn.Linear`` has another number of outputs, the network gets a new one; ``module`` keeps its
+    own.
 
-    ``at``: names of places (see `cut.cut_points`) after which an exit goes, beside the last exit,
+    ``at``: names of places (see `cut_points`) after which an exit goes, beside the last exit,
     which is the module's own end. Or ``exits``: how many in all, placed by equal shares of the
     multiply-adds, preferring the ends of blocks; `probe.place_by_probe` gives an ``at`` by
     measurement. ``preprocess``: goes before the first segment, from the bundle's input to what
-    ``module`` takes. ``head``: makes the early heads; by default pooling and one linear layer.
+    ``module`` accepts. ``head``: makes the early heads; by default pooling and one linear layer.
 
-    The segments are all of the backbone up to its final layer with multiply-adds, the last head
-    is that layer and what follows: the last exit's logits are the module's own. To keep the
-    backbone frozen, train the heads alone.
+    The segments are the backbone up to its final layer with multiply-adds. The last head is that
+    layer and what follows, so the last exit's logits are the module's own.
 
     Raises InvalidInput, naming the layer or the argument, when the module cannot be traced, a
     skip path crosses a cut, or an argument does not fit the module.
@@ -67,7 +66,7 @@ def attach_exits(
         _replace_classifier(parts[-1], classes)
     *segments, last_head = parts if end else (*parts, nn.Identity())
     make = head or pooled_head
-    heads = [_made(make, place.point.shape, classes, sample) for place in places]
+    heads = [_make_head(make, place.point.shape, classes, sample) for place in places]
     first = segments[0] if preprocess is None else nn.Sequential(preprocess, segments[0])
     return MultiExitNetwork([first, *segments[1:]], [*heads, last_head])
 
@@ -75,7 +74,7 @@ def attach_exits(
 def end_place(cuttable: Cuttable) -> Place | None:
     """Where the module's own classifier begins: the last place before its last multiply-adds.
 
-    Dropout there belongs to the classifier. None when nothing before it can be cut off.
+    Dropout there belongs to the classifier. None when there is no such place.
     """
     macs = cuttable.observed.macs
     last = max((at for at, step in enumerate(cuttable.steps) if macs[step]), default=0)
@@ -86,7 +85,7 @@ def end_place(cuttable: Cuttable) -> Place | None:
 
 
 def candidates(cuttable: Cuttable) -> tuple[Place, ...]:
-    """The places worth an exit: of those that cost the same, the end of the outermost block."""
+    """The places worth an exit: the end of the outermost block among those of the same cost."""
     end = end_place(cuttable)
     best: dict[float, Place] = {}
     for place in cuttable.places:
@@ -99,7 +98,7 @@ def candidates(cuttable: Cuttable) -> tuple[Place, ...]:
 
 
 def _depth(cuttable: Cuttable, place: Place) -> int:
-    """How far inside blocks a place is; a step that is no submodule's output counts as deepest."""
+    """How deep a place is in nested blocks; a step within a forward counts as deepest."""
     name = place.point.name
     if name in cuttable.trace.outputs:
         return name.count(".")
@@ -124,8 +123,8 @@ def _named(cuttable: Cuttable, at: Sequence[str], end: Place | None) -> list[Pla
         place = find(cuttable, name)
         if end is None or place.position >= end.position:
             raise InvalidInput(
-                f"an exit after {name} would see no less than the module's own classifier, "
-                "which is the last exit anyway: name a place before it",
+                f"an exit after {name} would see the same features as the module's own classifier, "
+                "which is the last exit: name a place before it",
                 "at",
             )
         if place.position in chosen:
@@ -159,11 +158,11 @@ def _check_output(cuttable: Cuttable, classes: int) -> None:
     logits = cuttable.observed.values[last][0]
     if not isinstance(logits, Seen) or not cuttable.observed.is_features(last):
         given = cuttable.observed.described(last)
-        raise InvalidInput(f"the module must return float32 logits, and gives {given}", "module")
+        raise InvalidInput(f"the module must return float32 logits, and returns {given}", "module")
     if len(logits.shape) != 2:
         raise InvalidInput(
-            f"the module must return logits [batch, classes], and gives {list(logits.shape)} for "
-            f"a batch of {logits.shape[0]}",
+            f"the module must return logits [batch, classes], and returns {list(logits.shape)} "
+            f"for a batch of {logits.shape[0]}",
             "module",
         )
     called: object = last.target
@@ -172,14 +171,14 @@ def _check_output(cuttable: Cuttable, classes: int) -> None:
     name = called if isinstance(called, str) else getattr(called, "__name__", "")
     if name in _PROBABILITIES:
         raise InvalidInput(
-            f"the module ends in {name}, which gives probabilities: take that off, so that it "
-            "returns logits",
+            f"the module ends in {name}, which returns probabilities: remove it, so that the "
+            "module returns logits",
             "module",
         )
 
 
 def _replace_classifier(part: fx.GraphModule, classes: int) -> None:
-    """Put a new final linear layer in ``part``; what it was made from keeps the old one."""
+    """Put a new final linear layer in ``part``; the module that it is a part of keeps its own."""
     output = next(node for node in part.graph.nodes if node.op == "output").args[0]
     called = (
         part.get_submodule(str(output.target))
@@ -189,8 +188,8 @@ def _replace_classifier(part: fx.GraphModule, classes: int) -> None:
     if type(called) is not nn.Linear or not isinstance(output, fx.Node):
         ending = type(called).__name__ if called else f"`{getattr(output, 'target', output)}`"
         raise InvalidInput(
-            f"the module does not give {classes} classes and ends in {ending}, not in an "
-            "nn.Linear that a new one could take the place of: replace its last layer first",
+            f"the module returns another number of classes than {classes} and ends in {ending}, "
+            "not in an nn.Linear that can be replaced: replace its last layer first",
             "classes",
         )
     weight = called.weight
@@ -200,7 +199,9 @@ def _replace_classifier(part: fx.GraphModule, classes: int) -> None:
     part.set_submodule(str(output.target), fresh)
 
 
-def _made(make: HeadFactory, shape: tuple[int, ...], classes: int, sample: Tensor) -> nn.Module:
+def _make_head(
+    make: HeadFactory, shape: tuple[int, ...], classes: int, sample: Tensor
+) -> nn.Module:
     """A head for features of ``shape``, checked on features of zeros."""
     made = make(shape, classes).to(sample.device)
     with torch.no_grad(), mode(made, False):
@@ -209,7 +210,7 @@ def _made(make: HeadFactory, shape: tuple[int, ...], classes: int, sample: Tenso
         given = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InvalidInput(
             f"head must return logits [2, {classes}] for a batch of 2 features {list(shape)}, "
-            f"and gave {given}",
+            f"not {given}",
             "head",
         )
     return made

@@ -1,4 +1,4 @@
-"""An engineer's own network, from the Python file or module that makes it."""
+"""An engineer's own network, made by a function in a Python file or module."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from torch import nn
 
 from delen.bundle.manifest import InputSpec
 from delen.errors import InvalidInput
-from multiexit_models.attach.attach import attach_exits
+from multiexit_models.attach.exits import attach_exits
+from multiexit_models.attach.heads import HeadFactory
 from multiexit_models.attach.probe import place_by_probe
 from multiexit_models.data.dataset import Labelled
-from multiexit_models.heads import HeadFactory
-from multiexit_models.network import MultiExitNetwork
-from multiexit_models.zoo.residual import Normalise
+from multiexit_models.network import MultiExitNetwork, Normalise
 
 PROBED = 1000
 """Samples on which places for exits are measured."""
@@ -41,14 +40,14 @@ def own_network(
     """Exits on the classifier that ``place`` makes: ``file.py:function`` or ``module:function``.
 
     They go after the places ``at``, or there are ``exits`` of them: spread by cost, or with
-    ``probe``, samples that the network was not trained on, where the features and the times
-    measured on them give the best curve of accuracy over time; ``on_places`` is told which.
+    ``probe``, samples that the network was not trained on, where features and times measured on
+    them give the best curve of accuracy over time; ``on_places`` is then called with their names.
 
-    The function takes nothing and gives a torch module with its trained weights in it. A module
-    for images takes float32 ``[batch, channels, height, width]``, normalised by ``mean`` and
-    ``std``; any other takes the input as float32. Raises InvalidInput naming what is wrong.
+    The function has no arguments and returns a torch module with its trained weights. A module
+    for images accepts float32 ``[batch, channels, height, width]``, normalised by ``mean`` and
+    ``std``; any other accepts the input as float32. Raises InvalidInput naming what is wrong.
     """
-    module = _make(place)
+    module = _make_module(place)
     if input.image is not None:
         height, width, channels = input.shape
         sample = torch.rand(1, channels, height, width)
@@ -75,12 +74,12 @@ class _AsFloat(nn.Module):
         return inputs.float()
 
 
-def _make(place: str) -> nn.Module:
+def _make_module(place: str) -> nn.Module:
     source, _, name = place.rpartition(":")
     if not source or not name:
         raise InvalidInput(
-            f"{place!r} must be FILE.py:FUNCTION or MODULE:FUNCTION, where the function gives the "
-            "network",
+            f"{place!r} must be FILE.py:FUNCTION or MODULE:FUNCTION, where the function returns "
+            "the network",
             "backbone",
         )
     make = getattr(_import(source), name, None)
@@ -93,7 +92,9 @@ def _make(place: str) -> nn.Module:
             f"{place} failed: {type(error).__name__}: {error}", "backbone"
         ) from error
     if not isinstance(module, nn.Module):
-        raise InvalidInput(f"{place} gave a {type(module).__name__}, no torch module", "backbone")
+        raise InvalidInput(
+            f"{place} returned a {type(module).__name__}, not a torch module", "backbone"
+        )
     return module
 
 

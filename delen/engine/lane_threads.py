@@ -1,0 +1,90 @@
+"""The threads that own the device, one for each lane."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeAlias
+
+from delen.core.failures import FailureCounter
+
+log = logging.getLogger("delen.engine")
+
+_LONGEST_WAIT = 3600.0
+"""Seconds after which an idle lane looks for work, whatever was said; locks take no infinity."""
+
+LaneWork: TypeAlias = Callable[[int], None]
+"""Something to do on the lane of this number."""
+
+
+class LaneThreads:
+    """``count`` threads, each of which does one piece of work after another.
+
+    ``find_work`` is called with ``lock`` held. It returns what to do next, or None and the time
+    (seconds, ``time.monotonic``) at which to look again unless the thread is woken before.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        lock: threading.RLock,
+        find_work: Callable[[], tuple[LaneWork | None, float]],
+    ) -> None:
+        self._find_work = find_work
+        self._lock = lock
+        self._work_waits = threading.Condition(lock)
+        self._failures = FailureCounter("lane", log)
+        self._idle = 0
+        self.stopping = False
+        self._threads = [
+            threading.Thread(
+                target=self._loop, args=(lane,), name=f"delen-lane-{lane}", daemon=True
+            )
+            for lane in range(count)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def all_idle(self) -> bool:
+        return self._idle == len(self._threads)
+
+    @property
+    def has_caller(self) -> bool:
+        """Whether the calling thread is one of them."""
+        return threading.current_thread() in self._threads
+
+    def wake(self) -> None:
+        """Let an idle thread look for work. With the lock held."""
+        self._work_waits.notify()
+
+    def wake_all(self) -> None:
+        self._work_waits.notify_all()
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def _loop(self, lane: int) -> None:
+        while (work := self._wait_for_work()) is not None:
+            try:
+                work(lane)
+            except Exception:
+                log.exception("lane %d failed; it goes on with what waits", lane)
+                self._failures.add(1)
+            del work  # it may refer to a model, which may be unloaded while this thread is idle
+
+    def _wait_for_work(self) -> LaneWork | None:
+        """None once the threads are stopping and nothing is left to do."""
+        with self._lock:
+            work, wake_at = self._find_work()
+            while work is None and not self.stopping:
+                self._idle += 1
+                self._work_waits.wait(min(_LONGEST_WAIT, max(0.0, wake_at - time.monotonic())))
+                self._idle -= 1
+                work, wake_at = self._find_work()
+            return work

@@ -1,0 +1,187 @@
+"""From a trained network and its data to a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from delen.bundle.calibration import Calibration
+from delen.bundle.manifest import MANIFEST, Bundle, ExitSpec, FileEntry, Manifest, load_bundle
+from delen.errors import InvalidInput
+from multiexit_models.calibrate.criterion import (
+    CriterionChoice,
+    choose_criterion,
+    make_calibration,
+)
+from multiexit_models.calibrate.provenance import Evaluated, exit_provenance, software
+from multiexit_models.calibrate.temperature import fit_temperature
+from multiexit_models.data.dataset import Dataset, Labelled
+from multiexit_models.data.splits import PARTS
+from multiexit_models.export.exported import (
+    OPSET,
+    Exported,
+    chain_logits,
+    check_chain,
+    export_network,
+    finish,
+)
+from multiexit_models.export.folder import whole_folder
+from multiexit_models.macs import cumulative_macs, macs_per_stage
+from multiexit_models.network import MultiExitNetwork
+from multiexit_models.report import LEVEL, write_report
+from multiexit_models.spec import BuildSpec
+from multiexit_models.train.weights import digest
+from policies.plan.thresholds import highest_floor, samples_needed
+
+CALIBRATION = "calibration.npz"
+CHECKED_INPUTS = 256
+QUANTISED_WITH = 500
+
+
+def write_bundle(
+    network: MultiExitNetwork,
+    data: Dataset,
+    spec: BuildSpec,
+    description: str,
+    training: Mapping[str, Any],
+    on_stage: Callable[[str], None],
+) -> Bundle:
+    """Calibrate and export ``network``, write the bundle of ``spec`` and load it.
+
+    Temperatures and criterion are fitted to the validation part and the table is of the calibration
+    part; both come from the exported graphs themselves, in the precision that is served. The
+    chain's logits must equal torch's (but for int8, whose accuracy is in the table). ``training``
+    is recorded as provenance and must be JSON; ``on_stage`` is called with the name of each stage.
+    Raises InvalidInput when the output may not be written or the floor cannot be guaranteed,
+    BundleError when the graphs do not compute what the network does. A failed build leaves the
+    output as it was.
+    """
+    network.eval()
+    sample = data.validation.inputs[:1]
+    macs = cumulative_macs(network, torch.from_numpy(sample))
+    with whole_folder(spec.output, spec.overwrite) as unfinished:
+        on_stage("exporting")
+        exported = export_network(
+            network,
+            sample,
+            name=f"{spec.bundle_name}-{spec.model_version}",
+            max_batch=spec.max_batch,
+            runtime=spec.runtime,
+            precision=spec.precision,
+            calibration_inputs=data.training.spread(QUANTISED_WITH).inputs,
+        )
+        on_stage("calibrating")
+        validated = _evaluate(exported, data.validation)
+        temperatures = [fit_temperature(logits, validated.labels) for logits in validated.logits]
+        choice = choose_criterion(validated.logits, validated.labels, temperatures, macs)
+        calibrated, tested = _evaluate(exported, data.calibration), _evaluate(exported, data.test)
+        table = make_calibration(calibrated.logits, calibrated.labels, temperatures, choice.name)
+        if spec.floor is not None:
+            _check_floor(table, spec.floor)
+        on_stage("checking")
+        graphs = finish(exported, choice.name, temperatures)
+        checked = data.test.spread(CHECKED_INPUTS).inputs
+        differences = check_chain(network, graphs, exported, choice.name, temperatures, checked)
+        _, head_macs = macs_per_stage(network, torch.from_numpy(sample))
+        provenance = {
+            **training,
+            "data": _describe_data(data),
+            "weights_sha256": digest(network),
+            "exits": exit_provenance(macs, head_macs, calibrated, tested, temperatures),
+            "criteria": {name: asdict(score) for name, score in choice.scores.items()},
+            "export": {
+                "opset": OPSET if spec.runtime == "onnx" else None,
+                "checked_inputs": len(checked),
+                "max_logit_difference": differences,
+            },
+            "software": software(),
+        }
+        exits = _exits(graphs, exported, macs, temperatures, tested)
+        files = {**graphs, CALIBRATION: table.to_npz()}
+        manifest = _manifest(spec, description, data, choice, exits, files, provenance)
+        _write(unfinished, manifest, files)
+    return load_bundle(spec.output)
+
+
+def _evaluate(exported: Exported, data: Labelled) -> Evaluated:
+    return Evaluated(chain_logits(exported, data.inputs), data.labels)
+
+
+def _exits(
+    graphs: Mapping[str, bytes],
+    exported: Exported,
+    macs: Sequence[int],
+    temperatures: Sequence[float],
+    tested: Evaluated,
+) -> tuple[ExitSpec, ...]:
+    features = [*exported.features, None]
+    columns = zip(graphs, features, macs, temperatures, tested.accuracy(), strict=True)
+    return tuple(ExitSpec(*column) for column in columns)
+
+
+def _describe_data(data: Dataset) -> dict[str, Any]:
+    parts = {part: len(getattr(data, part)) for part in PARTS}
+    return {"name": data.name, **parts, "skipped": list(data.skipped)}
+
+
+def _manifest(
+    spec: BuildSpec,
+    description: str,
+    data: Dataset,
+    choice: CriterionChoice,
+    exits: tuple[ExitSpec, ...],
+    files: Mapping[str, bytes],
+    provenance: Mapping[str, Any],
+) -> Manifest:
+    return Manifest(
+        name=spec.bundle_name,
+        version=spec.model_version,
+        description=description,
+        runtime=spec.runtime,
+        precision=spec.precision,
+        criterion=choice.name,
+        input=data.input,
+        classes=len(data.classes),
+        labels=data.classes,
+        max_batch=spec.max_batch,
+        exits=exits,
+        calibration=CALIBRATION,
+        files={
+            name: FileEntry(hashlib.sha256(contents).hexdigest(), len(contents))
+            for name, contents in files.items()
+        },
+        provenance=provenance,
+    )
+
+
+def _write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    for name, contents in files.items():
+        (folder / name).write_bytes(contents)
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    write_report(load_bundle(folder))
+
+
+def _check_floor(table: Calibration, floor: float) -> None:
+    """InvalidInput where no exit can be certified for ``floor`` on this table."""
+    best = max(highest_floor(table, exit, LEVEL) for exit in range(table.exits))
+    if floor <= best:
+        return
+    needed = samples_needed(floor, LEVEL)
+    if table.samples < needed:
+        why = (
+            f"{table.samples} calibration samples are too few: even without an error it needs "
+            f"{needed}"
+        )
+    else:
+        accuracy = max(table.accuracy(exit) for exit in range(table.exits))
+        why = f"the most accurate exit answers {accuracy:.2%} of {table.samples} samples rightly"
+    raise InvalidInput(
+        f"a floor of {floor:g} cannot be guaranteed at level {LEVEL:g}: {why}; the highest that "
+        f"can is {best:g}",
+        "floor",
+    )

@@ -1,0 +1,116 @@
+"""What one ``delen build`` makes, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from delen.bundle.manifest import FILE_NAME
+from delen.errors import InvalidInput
+
+QUICK_EPOCHS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSpec:
+    """Data, network, training and bundle of one build; the options of ``delen build`` explain them.
+
+    None stands for the choice of the network or of the kind of data. Raises InvalidInput, naming
+    the field, where one option makes another do nothing.
+    """
+
+    data: Path
+    kind: str | None = None
+    size: str | None = None
+    sample_rate: int | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    group_by: str | None = None
+    cache: Path | None = None
+    max_unreadable: float | None = None
+
+    network: str | None = None
+    backbone: str | None = None
+    at: tuple[str, ...] | None = None
+    exits: int | None = None
+    place: str | None = None
+    head: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    pretrained: bool = False
+
+    epochs: int | None = None
+    quick: bool = False
+    weights: Path | None = None
+    batch_size: int | None = None
+    frozen: bool = False
+    no_mirror: bool = False
+    seed: int = 0
+    device: str = "auto"
+    threads: int | None = None
+    checkpoint: Path | None = None
+    save_weights: Path | None = None
+
+    output: Path
+    name: str | None = None
+    model_version: str = "1"
+    description: str | None = None
+    precision: str = "fp32"
+    runtime: str = "onnx"
+    max_batch: int = 32
+    floor: float | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.backbone is None:
+            self._check_zoo_network()
+        else:
+            self._check_backbone()
+        if self.place is not None and self.exits is None:
+            raise InvalidInput("--place is for --exits N", "place")
+        if self.batch_size == 1:
+            raise InvalidInput(
+                "--batch-size must be 2 or more: batch norms need a spread", "batch_size"
+            )
+        if self.runtime == "torch" and self.precision != "fp32":
+            raise InvalidInput(
+                f"--runtime torch needs --precision fp32, not {self.precision}", "precision"
+            )
+        trains = self.frozen or self.no_mirror or self.pretrained
+        if self.weights is not None and (trains or self.batch_size or self.checkpoint):
+            raise InvalidInput(
+                "--weights trains nothing, so the training's options do nothing", "weights"
+            )
+        if not FILE_NAME.fullmatch(self.bundle_name):
+            raise InvalidInput(
+                f"the name {self.bundle_name!r} must be letters, digits, '.', '_' and '-'; --name "
+                "gives another",
+                "name",
+            )
+
+    def _check_zoo_network(self) -> None:
+        if self.at or self.exits:
+            raise InvalidInput("--at and --exits are for --backbone; the zoo's exits are set", "at")
+        if self.head is not None:
+            raise InvalidInput("--head is for --backbone; the zoo has its own", "head")
+        if self.mean or self.std:
+            raise InvalidInput("--mean and --std are for --backbone; the zoo has its own", "mean")
+
+    def _check_backbone(self) -> None:
+        if not (self.at or self.exits):
+            raise InvalidInput("--backbone needs --at LAYERS or --exits N", "backbone")
+        if self.size is None:
+            raise InvalidInput("--backbone needs --size: the size of your network's input", "size")
+        if self.pretrained:
+            raise InvalidInput(
+                "--pretrained is for --network; --backbone has its own weights", "pretrained"
+            )
+
+    @property
+    def bundle_name(self) -> str:
+        return self.name or self.output.name
+
+    @property
+    def checkpoint_file(self) -> Path:
+        return self.checkpoint or self.output.with_name(f"{self.output.name}.checkpoint")
