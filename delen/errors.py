@@ -32,6 +32,11 @@ class InvalidInput(DelenError):
         super().__init__(message)
         self.field = field
 
+    def renamed(self, field: str | None) -> InvalidInput:
+        """This of a value that its giver knows as ``field``. The sentence begins with the name."""
+        rest = str(self).removeprefix(self.field or "")
+        return type(self)(f"{field}{rest}" if rest != str(self) else rest, field)
+
 
 class UnknownField(InvalidInput):
     code = "unknown_field"

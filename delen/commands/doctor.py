@@ -119,8 +119,9 @@ def _model(config: Config, root: Path, power_mode: str) -> dict[str, Any]:
         found["profile"] = {
             "created": profile.created,
             "quick": profile.quick,
+            "busy": profile.busy,
             "energy": profile.energy and profile.energy.source,
-            "host": profile.host is not None or len(profile.segments) == 1,
+            "host": not profile.lacks_host,
         }
     return found
 
@@ -218,6 +219,10 @@ def _model_line(model: Mapping[str, Any]) -> str:
         line += f"with energy by {profile['energy']}"
     if not profile["host"]:
         line += "; what serving takes beside segments is unknown: delen profile measures it"
+    if profile["busy"]:
+        line += "; MEASURED ON A BUSY MACHINE, so plans may be wrong: "
+        again = "a daemon measures it again once the machine is calm and nothing is served"
+        line += again if profile["quick"] else "delen profile measures it again"
     return line
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from delen.commands.common import add_bounds, add_connection, milli
 from delen.core.result import Result
 from delen.sdk.client import Client
-from delen.wire.answers import result_to_json
+from delen.wire import answers as wire
+from delen.wire.message import write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,9 +39,9 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.json:
         if isinstance(answer, list):
-            print(json.dumps([result_to_json(result) for result in answer]))
+            print(f"[{','.join(write(wire.Result.of(each)).decode() for each in answer)}]")
         else:
-            print(json.dumps(result_to_json(answer)))
+            print(write(wire.Result.of(answer)).decode())
     else:
         print("\n".join(_describe(r) for r in (answer if isinstance(answer, list) else [answer])))
     return 0

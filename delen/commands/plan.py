@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from delen.commands.common import add_bounds, add_connection, milli
 from delen.sdk.client import Client
-from delen.wire.answers import preview_to_json
+from delen.wire.answers import Plan
+from delen.wire.message import write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
             max_energy=options.max_energy,
         )
     if options.json:
-        print(json.dumps(preview_to_json(preview)))
+        print(write(Plan.of(preview)).decode())
         return 0 if preview.feasible else 1
     print(f"{'exit':>4} {'accuracy':>9} {'latency':>10} {'energy':>10}")
     for point in preview.points:

@@ -12,10 +12,10 @@ from delen.commands.common import add_connection, quantity
 from delen.core.energy_status import UNCHANGED, Battery, Unchanged
 from delen.errors import ConfigError
 from delen.sdk.client import Client
-from delen.wire.power import JOULES_PER_WH
+from delen.wire.message import WattHours
 
 _WATTS = {"mW": 1e-3, "W": 1.0}
-_STORED = {"J": 1.0, "kJ": 1e3, "Wh": JOULES_PER_WH}
+_STORED = {"J": 1.0, "kJ": 1e3, "Wh": WattHours.over}
 _TIMES = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _DEFAULT_HISTORY = 60.0
 

@@ -78,7 +78,7 @@ class Job:
         return self.model.residency.failure(self.segment)
 
     @property
-    def takes_best_effort(self) -> bool:
+    def accepts_best_effort(self) -> bool:
         return self.options.on_infeasible == "best_effort"
 
     def task(self, priority: int) -> Task:

@@ -58,26 +58,6 @@ class Model:
         return self.planner.accuracies
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ReadyBundle:
-    """The OpenBundle of a model that is made already."""
-
-    model: Model
-
-    @property
-    def bundle(self) -> Bundle:
-        return self.model.bundle
-
-    def load(self, segment: int) -> None:
-        """It is loaded."""
-
-    def drop(self, segment: int) -> None:
-        """It goes with the model."""
-
-    def complete(self, residency: ModelResidency, is_whole: bool) -> Model:
-        return self.model
-
-
 ModelMaker: TypeAlias = Callable[[Bundle, Network, ModelResidency, bool], Model | None]
 
 

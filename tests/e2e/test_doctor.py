@@ -151,10 +151,13 @@ def test_a_profile_without_what_serving_takes_is_told_of(
     for file in state.rglob("profiles/cifar10-resnet-*/*.json"):
         profile = json.loads(file.read_bytes())
         del profile["host"]
+        profile["measured"] = {"busy": True, "others": 0.5}
         old = tmp_path / "state" / file.relative_to(state)
         old.parent.mkdir(parents=True, exist_ok=True)
         old.write_text(json.dumps(profile))
-    assert examined(doctor("--json"))["model"]["profile"]["host"] is False
+    found = examined(doctor("--json"))["model"]["profile"]
+    assert (found["host"], found["busy"]) == (False, True)
+    assert "MEASURED ON A BUSY MACHINE" in doctor().stdout
     unknown = "what serving takes beside segments is unknown: delen profile measures it"
     assert unknown in doctor().stdout
     assert unknown not in doctor(DELEN_STATE__PATH=str(state)).stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -172,8 +173,13 @@ def test_nobody_waits_for_audits_at_the_end(harness: AuditHarness) -> None:
     assert harness.network.entered.wait(PATIENCE)
     assert harness.runtime.jobs("tiny") == 0
     assert harness.runtime.drain(PATIENCE)
-    threading.Timer(0.05, harness.network.hold[1].set).start()
-    harness.runtime.close()
+    closing = threading.Thread(target=harness.runtime.close)
+    closing.start()
+    while not harness.runtime._worker._stopping:
+        time.sleep(0.001)
+    harness.network.hold[1].set()
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
     assert harness.observer.audits == []
     assert [segment for segment, _ in harness.network.runs] == [0, 1]
 

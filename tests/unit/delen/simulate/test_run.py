@@ -454,3 +454,17 @@ def test_progress_is_told(make_model: MakeModel) -> None:
     )
     assert told[0] == (2, 250)
     assert told[-1] == (250, 250)
+
+
+@pytest.mark.parametrize(("margin", "exit"), [(1.02, 0), (1.6, 0), (1.02, 1), (1.25, 1), (1.02, 2)])
+def test_a_tight_latency_cap_is_kept_in_99_of_100_cases(
+    make_model: MakeModel, margin: float, exit: int
+) -> None:
+    """Caps above what an exit takes in 99 of 100 runs, some also above the next exit's median."""
+    model = make_model(spread=0.1)
+    cap = margin * sum(segment[1].latency.p99 for segment in model.profile.segments[: exit + 1])
+    arrivals = [Arrival(float(number), bounds=Bounds(max_latency=cap)) for number in range(3000)]
+    done = play(model, arrivals, Value, DeviceSettings())
+    assert done.answered.mean() >= 0.99
+    assert done.missed_latency.mean() <= 0.01
+    assert done.exit[done.answered].max() >= exit, "and the cap is made use of"
