@@ -175,7 +175,7 @@ def test_nobody_waits_for_audits_at_the_end(harness: AuditHarness) -> None:
     assert harness.runtime.drain(PATIENCE)
     closing = threading.Thread(target=harness.runtime.close)
     closing.start()
-    while not harness.runtime._worker._stopping:
+    while not harness.runtime._executor._lanes.stopping:
         time.sleep(0.001)
     harness.network.hold[1].set()
     closing.join(PATIENCE)
