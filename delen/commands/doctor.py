@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Look at the device: its board, power mode and throttling, every power source with its\n"
-        "reading or what is wrong with it, the default model's profile, and the daemon. Status 1\n"
-        "when the configured power source gives no reading."
+        "Examine the device: its board, power mode and throttling, every power source with its\n"
+        "reading or its problem, the default model's profile, and the daemon. The exit status is\n"
+        "1 when the configured power source gives no reading."
     )
     parser.epilog = "example: delen doctor --config /etc/delen/delen.toml"
     parser.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")
@@ -182,7 +182,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     slowed = "; ".join(mode["throttling"])
     return [
         f"device      {device['processor']}, {_count(device['cores'], 'core')}",
-        f"board       {board['family'] + ': total is ' + rails if board else 'no known Jetson'}",
+        f"board       {board['family'] + ': total is ' + rails if board else 'not a known Jetson'}",
         f"power mode  {mode['key']}{', jetson_clocks' if mode['jetson_clocks'] else ''}",
         *([f"            SLOWED DOWN: {slowed}"] if slowed else []),
         "thermal     "
@@ -195,7 +195,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"model       {_model_line(model)}",
         f"daemon      {_daemon_line(daemon)}",
         "",
-        "power sources, in the order in which 'auto' tries them:",
+        "power sources, in the order of 'auto':",
         *(line for source in found["sources"] for line in _source_lines(source, found["energy"])),
         *_energy_lines(found["energy"]),
     ]

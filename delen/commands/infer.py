@@ -16,12 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: delen infer cat.png --max-latency 20ms --top-k 3"
     parser.add_argument("file", metavar="FILE", help="a JPEG, PNG, .wav, .txt (UTF-8) or .npy file")
     add_bounds(parser)
-    parser.add_argument("--model", help="by default the daemon's default model")
+    parser.add_argument("--model", help="name of the model (default: the daemon's default)")
     parser.add_argument("--tenant", default="default")
     parser.add_argument("--priority", type=int, help="1 (first) to 9 (default: the tenant's, or 5)")
     parser.add_argument("--top-k", type=int, default=1, help="how many predictions to list")
     parser.add_argument(
-        "--best-effort", action="store_true", help="answer even where the bounds cannot be kept"
+        "--best-effort", action="store_true", help="answer even if the bounds cannot be kept"
     )
     add_connection(parser)
 

@@ -11,10 +11,10 @@ from delen.wire.message import write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Say what bounds would buy now, and list the exits."
+    parser.description = "Show the plan for bounds at present costs, and list the exits."
     parser.epilog = "example: delen plan --min-accuracy 0.85"
     add_bounds(parser)
-    parser.add_argument("--model", help="by default the daemon's default model")
+    parser.add_argument("--model", help="name of the model (default: the daemon's default)")
     add_connection(parser)
 
 

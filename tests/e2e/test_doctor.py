@@ -114,7 +114,7 @@ def test_a_named_source_without_a_reading_ends_with_status_1(
 def test_an_unknown_board_is_asked_for_its_total(doctor: Doctor, tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "root", "unknown")
     ended = doctor(DELEN_POWER__ROOT=str(tree.root))
-    assert "no known Jetson" in ended.stdout
+    assert "not a known Jetson" in ended.stdout
     assert "MAIN_IN" in ended.stdout and "power.total_rails" in ended.stdout
     found = examined(
         doctor("--json", DELEN_POWER__ROOT=str(tree.root), DELEN_POWER__TOTAL_RAILS="MAIN_IN")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.builders.daemon import wait_until
+from tests.builders.daemon import Api, wait_until
 
 if TYPE_CHECKING:
-    from tests.builders.daemon import Api, Launcher
+    from tests.builders.daemon import Launcher
 
 Image8 = NDArray[np.uint8]
 
@@ -212,6 +213,33 @@ def test_a_token_guards_load_and_unload_alone(
     daemon.reload()
     api.post(path, headers=right).error(403, "forbidden")
     assert api.post(path, headers={"Authorization": "Bearer another"}).status == 200
+    launcher.stop(daemon)
+
+
+def address_of_this_machine() -> str:
+    """One that is not loopback; a client that connects to it comes from it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("203.0.113.1", 9))  # nothing is sent
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def test_callers_from_elsewhere_may_ask_and_change_nothing_without_a_token(
+    launcher: Launcher, image: Image8
+) -> None:
+    host = address_of_this_machine()
+    if host.startswith("127."):
+        pytest.skip("this machine has no address but loopback")
+    daemon = launcher.start({"server": {"host": "0.0.0.0"}})
+    port, path = daemon.url.rpartition(":")[2], "/v1/models/cifar10-resnet"
+    elsewhere, here = Api(f"http://{host}:{port}"), Api(f"http://127.0.0.1:{port}")
+    for verb in ("load", "unload"):
+        error = elsewhere.post(f"{path}/{verb}").error(403, "forbidden")
+        assert "server.token_file" in error["error"]
+    assert elsewhere.raw(image).status == here.raw(image).status == 200
+    assert here.post(f"{path}/load").status == 200
     launcher.stop(daemon)
 
 

@@ -165,9 +165,11 @@ def test_lanes_that_fail_fail_their_jobs_alone_and_close_under_load(
     assert other.entered.wait(PATIENCE)
     closing = threading.Thread(target=runtime.close)
     closing.start()
-    with pytest.raises(Draining):
-        late[-1].future.result(PATIENCE)
-    other.may_run.set()
+    try:
+        with pytest.raises(Draining):
+            late[-1].future.result(PATIENCE)
+    finally:
+        other.may_run.set()
     closing.join(PATIENCE)
     assert not closing.is_alive()
     refused = [job.future.exception(PATIENCE) for job in late]

@@ -59,9 +59,9 @@ def test_a_degraded_source_is_described_with_its_problem() -> None:
         "throttled: the GPU is held back by its temperature",
         "without requests 5.00 W, requests 2.00 W, other unknown",
         "price without limit (controller price)",
-        "  battery: it is used up; asks without limit <-",
-        "  watt_cap: 7 W of 9 W; asks 0.25 accuracy/J",
-        "  battery: 1 Wh left, 0.5 Wh kept, to last 1.0 min",
+        "  battery: it is used up; price without limit <-",
+        "  watt_cap: 7 W of 9 W; price 0.25 accuracy/J",
+        "  battery: 1 Wh left, 0.5 Wh reserved, to last 1.0 min",
     ]
 
 

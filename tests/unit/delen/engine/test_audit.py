@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -167,18 +166,26 @@ def test_few_audits_wait_and_the_others_are_left_out(harness: AuditHarness) -> N
     assert harness.observer.audits == [True] * MOST_AUDITS + [False]
 
 
-def test_nobody_waits_for_audits_at_the_end(harness: AuditHarness) -> None:
+def test_nobody_waits_for_audits_at_the_end(
+    harness: AuditHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joins, join = threading.Event(), threading.Thread.join
+
+    def tell_and_join(thread: threading.Thread, timeout: float | None = None) -> None:
+        joins.set()
+        join(thread, timeout)
+
     harness.network.hold = {1: threading.Event()}
     harness.infer(1, 1, 1)
     assert harness.network.entered.wait(PATIENCE)
     assert harness.runtime.jobs("tiny") == 0
     assert harness.runtime.drain(PATIENCE)
+    monkeypatch.setattr(threading.Thread, "join", tell_and_join)
     closing = threading.Thread(target=harness.runtime.close)
     closing.start()
-    while not harness.runtime._worker._stopping:
-        time.sleep(0.001)
+    assert joins.wait(PATIENCE), "what runs is awaited, and nothing begins"
     harness.network.hold[1].set()
-    closing.join(PATIENCE)
+    join(closing, PATIENCE)
     assert not closing.is_alive()
     assert harness.observer.audits == []
     assert [segment for segment, _ in harness.network.runs] == [0, 1]
@@ -190,9 +197,8 @@ def test_a_network_that_fails_in_an_audit_still_answers(
     harness.infer(1, 1, 200)  # there is no class 200: its last segment raises
     assert harness.infer(1, 1, 1).exit == 0
     harness.observer.wait_for_audits(1)
-    harness.runtime.close()
-    assert harness.observer.audits == [True]
     wait_until(lambda: failed("audit") == 1, "the count of the audit that failed")
+    assert harness.observer.audits == [True]
 
 
 def test_after_the_guarantee_broke_all_run_to_their_end(harness: AuditHarness) -> None:

@@ -20,18 +20,18 @@ class OneByOne(InRank):
     """Runs what ranks first alone."""
 
     def choose(
-        self, now: float, waiting: Mapping[Key, Group], figures: Mapping[str, ModelView]
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
-        return Turn(run=super().choose(now, waiting, figures).run[:1])
+        return Turn(run=super().choose(now, waiting, models).run[:1])
 
 
 def test_what_has_waited_long_takes_at_most_a_fifth_of_the_device(
-    figures: ScheduledModel, make_task: Callable[..., Task]
+    view: ScheduledModel, make_task: Callable[..., Task]
 ) -> None:
     """As many tasks without a deadline are sent as are taken."""
     policy = OneByOne()
     scheduler = Scheduler(policy, policy, max_backlog=BACKLOG)
-    scheduler.learn_model("m", figures)
+    scheduler.learn_model("m", view)
     now, seconds = 0.0, Counter[bool]()
 
     def add(deadline: float) -> Task:
