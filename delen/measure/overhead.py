@@ -89,7 +89,11 @@ class _Requests:
         self._executor.add_model(model)
 
     def close(self) -> None:
+        """Stop, and let go of the model: the executor and its observer refer to each other, and
+        would keep it in memory."""
         self._executor.close()
+        self._jobs.clear()
+        del self._model
 
     def submit(self) -> float:
         """Admit one more request; the processor seconds until it waits."""
