@@ -97,6 +97,8 @@ class ModelLoader(Generic[M]):
             if (jobs := self._executor.remove_model(name)) > 0:
                 raise Overloaded(f"model {name!r} has {jobs} jobs under way", retry_after=0.1)
             with self._changed:
+                if not self._state.owns(slot):
+                    return  # it was idle, and a rescan has removed it or begun a new one
                 self._state.add(name, slot.sizes)
                 self._registry.notify()
             if self._registry.is_capped and slot.opened is not None:

@@ -167,6 +167,21 @@ def test_an_unload_in_the_middle_of_a_load_leaves_nothing_behind(
     assert (runtime.store.entry("a").model is None) == (loads.in_memory() == 0)
 
 
+def test_the_unload_of_a_model_that_is_removed_meanwhile_leaves_it_removed(
+    runtime: Runtime, folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = Executor.remove_model
+
+    def rescan_first(executor: Executor, name: str) -> int:
+        folders.pop(0)
+        runtime.store.rescan()
+        return remove(executor, name)
+
+    monkeypatch.setattr(Executor, "remove_model", rescan_first)
+    runtime.unload("a")
+    assert [name for name, _ in runtime.store.entries()] == ["b"]
+
+
 def test_a_model_that_fails_to_load_says_why_until_its_folder_is_looked_at_again(
     runtime: Runtime, folders: list[Path], loads: Loads
 ) -> None:
