@@ -26,7 +26,7 @@ setup(
         "delen": ["py.typed"],
         "multiexit_models": ["bundles/*/*"],
     },
-    install_requires=["numpy>=1.24", "httpx>=0.27"],
+    install_requires=["numpy>=1.24", "httpx>=0.27", "msgspec>=0.20,<0.24"],
     extras_require={
         "daemon": [
             "flask>=3.0",

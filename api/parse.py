@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import numpy as np
-from flask import Request
 from numpy.typing import NDArray
 from werkzeug.http import parse_options_header
 
@@ -21,17 +20,12 @@ from delen.bundle.manifest import InputSpec
 from delen.core.bounds import Bounds, Options
 from delen.engine import inputs as preprocess
 from delen.errors import InvalidInput, RequestTimeout, TooLarge, UnsupportedMediaType
-from delen.wire.requests import (
-    BOUND_FIELDS,
-    OPTION_FIELDS,
-    check_known,
-    from_query,
-    parse_bounds,
-    parse_options,
-)
+from delen.wire.message import Request
+from delen.wire.requests import InferBody, InferFields, NoFields, PlanFields
+
+AnyRequest = TypeVar("AnyRequest", bound=Request)
 
 UTF_8 = "utf-8"
-MOST_LABELS = 100_000
 MEDIA_TYPES = (JSON, *preprocess.BODY_TYPES)
 
 
@@ -94,23 +88,23 @@ def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=256)
-def read_query(text: str, *known: str) -> Mapping[str, Any]:
-    """The fields of a query string, each given once and known. Not to be changed: apps ask the
-    same thing again and again, so what was read is kept."""
-    pairs = parse_qsl(text, keep_blank_values=True)
-    fields = dict(pairs)
-    check_known(fields, *known)
-    names = [name for name, _ in pairs]
-    for name in fields:
-        if names.count(name) > 1:
-            raise InvalidInput(f"{name} is given {names.count(name)} times", name)
-    return from_query(fields)
+def read_query(kind: type[AnyRequest], text: str) -> AnyRequest:
+    """The fields of a query string, each given once. What was read is kept: apps ask the same
+    thing again and again."""
+    fields = _object_once(parse_qsl(text, keep_blank_values=True))
+    return kind.read_query(fields)
+
+
+def read_request(kind: type[AnyRequest], environ: Mapping[str, Any], limit: int) -> AnyRequest:
+    """The request in a JSON body; its address has no query."""
+    read_query(NoFields, environ["QUERY_STRING"])
+    return kind.read(read_json(read_body(environ, limit)))
 
 
 @lru_cache(maxsize=256)
 def _asked_in_query(text: str) -> tuple[Bounds, Options]:
-    fields = read_query(text, *BOUND_FIELDS, *OPTION_FIELDS)
-    return parse_bounds(fields), parse_options(fields)
+    fields = read_query(InferFields, text)
+    return fields.bounds(), fields.options()
 
 
 def read_infer(environ: Mapping[str, Any], spec: InputSpec, limit: int) -> InferRequest:
@@ -121,13 +115,9 @@ def read_infer(environ: Mapping[str, Any], spec: InputSpec, limit: int) -> Infer
     body = read_body(environ, limit)
     sending = time.monotonic() - began
     if media_type == JSON:
-        document = read_json(body)
-        check_known(document, "input", *BOUND_FIELDS, *OPTION_FIELDS)
-        if "input" not in document:
-            raise InvalidInput("the body lacks 'input'", "input")
-        fields = _join(read_query(query, *BOUND_FIELDS, *OPTION_FIELDS), document)
-        array = preprocess.decode_json(document["input"], spec)
-        bounds, options = parse_bounds(fields), parse_options(fields)
+        fields = InferBody.read(read_json(body)).joined(read_query(InferFields, query))
+        array = preprocess.decode_json(fields.input, spec)
+        bounds, options = fields.bounds(), fields.options()
     else:
         bounds, options = _asked_in_query(query)
         array = preprocess.decode_body(body, media_type, spec)
@@ -151,34 +141,7 @@ def _read_media_type(text: str) -> str:
 
 
 def read_plan(environ: Mapping[str, Any], limit: int) -> tuple[Bounds, str]:
-    """Bounds and the tenant who would set them, from a JSON body or the query string."""
-    known = (*BOUND_FIELDS, "tenant")
-    fields = read_query(environ["QUERY_STRING"], *known)
-    document = read_json(read_body(environ, limit))
-    check_known(document, *known)
-    asked = _join(fields, document)
-    return parse_bounds(asked), parse_options(asked).tenant
-
-
-def read_feedback(request: Request, limit: int) -> dict[str, Any]:
-    """The posted labels by request id, their classes not yet checked."""
-    check_known(request.args)
-    document = read_json(read_body(request.environ, limit))
-    check_known(document, "labels")
-    labels = document.get("labels")
-    if not isinstance(labels, dict):
-        raise InvalidInput(
-            'the body must be {"labels": {"<request_id>": <class index or label name>, ...}}',
-            "labels",
-        )
-    if len(labels) > MOST_LABELS:
-        raise InvalidInput(
-            f"{len(labels)} labels are too many at once; post up to {MOST_LABELS}", "labels"
-        )
-    return labels
-
-
-def _join(query: Mapping[str, Any], document: dict[str, Any]) -> dict[str, Any]:
-    if twice := sorted(query.keys() & document.keys()):
-        raise InvalidInput(f"{twice[0]} is given in the body and in the query string", twice[0])
-    return {**query, **document}
+    """Bounds and the tenant who would set them, from a JSON body and the query string."""
+    body = PlanFields.read(read_json(read_body(environ, limit)))
+    fields = body.joined(read_query(PlanFields, environ["QUERY_STRING"]))
+    return fields.bounds(), fields.options().tenant

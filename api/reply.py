@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flask import Response
+
+from delen.wire.message import Message, write
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -14,15 +15,15 @@ if TYPE_CHECKING:
 JSON = "application/json"
 
 
-def reply(document: dict[str, Any], status: int = 200) -> Response:
-    return Response(json.dumps(document), status, content_type=JSON)
+def reply(message: Message, status: int = 200) -> Response:
+    return Response(write(message), status, content_type=JSON)
 
 
 class Answer:
     """A JSON answer as a bare WSGI application, for what Flask has nothing more to do with."""
 
-    def __init__(self, document: dict[str, Any]) -> None:
-        self._body = json.dumps(document).encode()
+    def __init__(self, message: Message) -> None:
+        self._body = write(message)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         length = str(len(self._body))

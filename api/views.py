@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request
+from msgspec import UNSET
 from werkzeug.exceptions import HTTPException
 
 from api.application import Application
@@ -18,15 +20,16 @@ from api.guard import Guard
 from api.metrics.energy import EnergyCollector
 from api.metrics.failures import FailureCollector
 from api.metrics.requests import CONTENT_TYPE, Metrics
-from api.metrics.residency import ResidencyCollector, memory_to_json
+from api.metrics.residency import ResidencyCollector, describe
 from api.metrics.runtime import RuntimeCollector
 from api.metrics.tenants import TenantCollector
 from api.openapi.document import document as openapi_document
-from api.parse import read_body, read_feedback, read_infer, read_json, read_plan, refuse_large_body
-from api.reply import Answer, reply
+from api.parse import read_infer, read_plan, read_request, refuse_large_body
+from api.reply import JSON, Answer, reply
 from api.server.deferred import ARRIVED, PROCESSOR, SURPLUS, DeferredResponse
 from delen.core.energy_status import EnergyService
 from delen.engine.job import Job
+from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.errors import (
     BudgetExhausted,
@@ -38,9 +41,12 @@ from delen.errors import (
     Overloaded,
     RequestTimeout,
 )
-from delen.profile.profile import metering_to_json
-from delen.wire.answers import feedback_to_json, guarantee_to_json, preview_to_json, result_to_json
-from delen.wire.requests import check_known, error_to_json
+from delen.wire.answers import Feedback, Guarantee, Plan, Result, Results
+from delen.wire.errors import Error
+from delen.wire.models import Exit, Health, Metering, Models, ProfileSummary, Ready
+from delen.wire.models import Input as InputDescription
+from delen.wire.models import Model as ModelDescription
+from delen.wire.requests import Labels, NoFields
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -79,6 +85,19 @@ def create_app(service: Service) -> Flask:
     app.register_error_handler(HTTPException, views.http_error)
     app.register_error_handler(Exception, views.unexpected)
     return app
+
+
+def _summary(model: Model) -> ProfileSummary:
+    profile = model.costs.profile
+    return ProfileSummary(
+        created=profile.created,
+        quick=profile.quick,
+        busy=profile.busy,
+        device=profile.device.key,
+        slowdown=model.costs.slowdown.mean,
+        energy=None if profile.energy is None else Metering.of(profile.energy),
+        stale=model.costs.stale,
+    )
 
 
 class _Views:
@@ -151,8 +170,8 @@ class _Views:
             for job in jobs:
                 if job.future.done():
                     job.future.result()
-            results = [result_to_json(job.future.result()) for job in jobs]
-            return Answer({"results": results} if is_batch else results[0])
+            results = tuple(Result.of(job.future.result()) for job in jobs)
+            return Answer(Results(results) if is_batch else results[0])
         except Exception as error:
             self._cancel(jobs)
             if isinstance(error, DelenError):
@@ -168,58 +187,48 @@ class _Views:
 
     def plan(self, model: str) -> Response:
         bounds, tenant = read_plan(request.environ, self._service.max_body)
-        return reply(preview_to_json(self._runtime.preview(model, bounds, tenant)))
+        return reply(Plan.of(self._runtime.preview(model, bounds, tenant)))
 
     def models(self) -> Response:
         store = self._runtime.store
-        return reply({"models": [self._describe(name) for name, _ in store.entries()]})
+        return reply(Models(tuple(self._describe(name) for name, _ in store.entries())))
 
     def model(self, model: str) -> Response:
         return reply(self._describe(model))
 
-    def _describe(self, name: str) -> dict[str, Any]:
+    def _describe(self, name: str) -> ModelDescription:
         entry = self._runtime.store.entry(name)
-        manifest, loaded = entry.manifest, entry.model
-        description = {
-            "name": manifest.name,
-            "version": manifest.version,
-            "description": manifest.description,
-            "default": name == self._service.default_model,
-            "state": entry.state,
-            "problem": entry.problem,
-            "input": manifest.input.to_json(),
-            "classes": manifest.classes,
-            "labels": None if manifest.labels is None else list(manifest.labels),
-            "max_batch": manifest.max_batch,
-            "exits": [
-                {"exit": index, "macs": exit.macs, "test_accuracy": exit.test_accuracy}
-                for index, exit in enumerate(manifest.exits)
-            ],
-        }
-        if loaded is not None:
-            profile = loaded.costs.profile
-            description["profile"] = {
-                "created": profile.created,
-                "quick": profile.quick,
-                "device": profile.device.key,
-                "slowdown": loaded.costs.slowdown.mean,
-                "energy": None if profile.energy is None else metering_to_json(profile.energy),
-                "stale": loaded.costs.stale,
-            }
-            description["guarantee"] = guarantee_to_json(loaded.monitor.status())
+        manifest, model = entry.manifest, entry.model
         segments, memory = self._runtime.segments(name), self._runtime.memory()
-        if segments is not None and memory is not None:
-            description["memory"] = memory_to_json(segments, memory)
-        return description
+        return ModelDescription(
+            name=manifest.name,
+            version=manifest.version,
+            description=manifest.description,
+            default=name == self._service.default_model,
+            state=entry.state,
+            problem=entry.problem,
+            input=InputDescription.of(manifest.input),
+            classes=manifest.classes,
+            labels=manifest.labels,
+            max_batch=manifest.max_batch,
+            exits=tuple(
+                Exit(index, exit.macs, exit.test_accuracy)
+                for index, exit in enumerate(manifest.exits)
+            ),
+            profile=UNSET if model is None else _summary(model),
+            guarantee=UNSET if model is None else Guarantee.of(model.monitor.status()),
+            memory=UNSET if segments is None or memory is None else describe(segments, memory),
+        )
 
     def feedback_default(self) -> Response:
         return self.feedback(self._service.default_model)
 
     def feedback(self, model: str) -> Response:
         self._service.guard.check(request)
-        taken = self._runtime.feedback(model, read_feedback(request, self._service.max_body))
+        posted = read_request(Labels, request.environ, self._service.max_body)
+        taken = self._runtime.feedback(model, posted.labels)
         self._service.metrics.labelled(model, taken.accepted - taken.wrong, taken.wrong)
-        return reply(feedback_to_json(taken))
+        return reply(Feedback.of(taken))
 
     def load(self, model: str) -> Response:
         self._guarded()
@@ -233,31 +242,31 @@ class _Views:
 
     def _guarded(self) -> None:
         self._service.guard.check(request)
-        check_known(read_json(read_body(request.environ, self._service.max_body)))
-        check_known(request.args)
+        read_request(NoFields, request.environ, self._service.max_body)
 
     def metrics(self) -> Response:
         return Response(self._service.metrics.exposition(), content_type=CONTENT_TYPE)
 
     def healthz(self) -> Response:
-        return reply({"status": "ok", "version": self._service.version})
+        return reply(Health("ok", self._service.version))
 
     def readyz(self) -> Response:
         """200 while requests are taken and every model that was asked for is loaded."""
         if self._runtime.draining:
             raise Draining("the daemon is stopping", retry_after=1.0)
         self._runtime.store.ready(self._service.default_model)
-        return reply({"status": "ready", "device": self._service.describe_device()})
+        return reply(Ready("ready", self._service.describe_device()))
 
     def openapi(self) -> Response:
-        return reply(openapi_document(self._service.version))
+        description = json.dumps(openapi_document(self._service.version))
+        return Response(description, content_type=JSON)
 
     def error(self, error: DelenError) -> Response:
         return self._refusal(error, request.environ)
 
     def _refusal(self, error: DelenError, environ: WSGIEnvironment) -> Response:
         self._service.metrics.refused(error.code)
-        response = reply(error_to_json(error), error.status)
+        response = reply(Error.of(error), error.status)
         if isinstance(error, (BudgetExhausted, Overloaded)):
             response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
         if error.status == 401:

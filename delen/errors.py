@@ -1,4 +1,4 @@
-"""The one tree of errors. ``code`` and ``status`` say how each looks over HTTP."""
+"""The one tree of errors. ``code`` and ``status`` are what each has over HTTP."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DelenError(Exception):
 
 
 class InvalidInput(DelenError):
-    """The request itself is wrong. ``field`` names the part that is, where one can be named."""
+    """The request itself is wrong. ``field`` names the wrong part, where there is one."""
 
     code = "invalid_input"
     status = 400
@@ -31,6 +31,11 @@ class InvalidInput(DelenError):
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
         self.field = field
+
+    def renamed(self, field: str | None) -> InvalidInput:
+        """This of a value that its giver knows as ``field``. The sentence begins with the name."""
+        rest = str(self).removeprefix(self.field or "")
+        return type(self)(f"{field}{rest}" if rest != str(self) else rest, field)
 
 
 class UnknownField(InvalidInput):
@@ -67,14 +72,14 @@ class UnsupportedMediaType(InvalidInput):
 
 
 class Unauthorized(DelenError):
-    """A guarded address was asked without a token."""
+    """A request to a guarded address has no token."""
 
     code = "unauthorized"
     status = 401
 
 
 class Forbidden(DelenError):
-    """A guarded address was asked with a wrong token, or from where it is not offered."""
+    """A request to a guarded address has a wrong token, or comes from where it is not offered."""
 
     code = "forbidden"
     status = 403
@@ -161,7 +166,7 @@ class ConfigError(DelenError):
 
 
 class TraceError(DelenError):
-    """A trace of arrivals cannot be read, or holds what is no arrival."""
+    """A trace of arrivals cannot be read, or contains something that is not an arrival."""
 
     code = "trace_invalid"
 
@@ -196,7 +201,7 @@ class SensorDenied(PowerError):
 
 
 class SensorFailed(PowerError):
-    """A reading failed, did not advance or was rubbish. The next one may succeed."""
+    """A reading failed, did not advance or was invalid. The next one may succeed."""
 
     code = "sensor_failed"
 

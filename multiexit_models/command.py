@@ -7,6 +7,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -251,7 +252,7 @@ def run(args: argparse.Namespace) -> int:
 
     spec = BuildSpec(**{field.name: getattr(args, field.name) for field in fields(BuildSpec)})
     try:
-        with Bar() as bar:
+        with closing(Bar()) as bar:
             bundle = build(spec, bar)
     except FloatingPointError as error:
         print(f"delen: training failed: {error}; try another --seed", file=sys.stderr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
 from typing import Any
 
 
@@ -13,19 +12,8 @@ class Bar:
     def __init__(self) -> None:
         self._bar: Any = None
 
-    def __enter__(self) -> Bar:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._close()
-
     def stage(self, name: str) -> None:
-        self._close()
+        self.close()
         print(f"{name} ...", file=sys.stderr, flush=True)
 
     def step(self, done: int, total: int, loss: float) -> None:
@@ -44,7 +32,7 @@ class Bar:
             self._bar = tqdm(total=total, unit=unit, initial=initial, file=sys.stderr)
         self._bar.update(done - self._bar.n)
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None

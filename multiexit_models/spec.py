@@ -13,9 +13,9 @@ QUICK_EPOCHS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSpec:
-    """Data, network, training and bundle of one build; the options of ``delen build`` explain them.
+    """Data, network, training and bundle of one build; ``delen build --help`` explains the fields.
 
-    None stands for the choice of the network or of the kind of data. Raises InvalidInput, naming
+    Where a field is None, the network or the kind of data decides. Raises InvalidInput, naming
     the field, where one option makes another do nothing.
     """
 

@@ -330,7 +330,7 @@ def make_profile() -> Callable[..., Profile]:
                 for median, joules in zip(medians, energies, strict=True)
             ),
             energy=energy and Metering("test", "module_input", 3.0, 5, 10.0),
-            corun=corun,
+            interference=corun,
             host=host,
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -11,28 +10,23 @@ from prometheus_client.registry import Collector
 
 from delen.engine.runtime import Runtime
 from delen.residency.sizes import MemoryStatus, SegmentStatus
+from delen.wire.message import Megabytes
+from delen.wire.models import Memory, Segment
 
 IN_MEMORY = ("resident", "leaving")
 
 
-def memory_to_json(segments: Sequence[SegmentStatus], memory: MemoryStatus) -> dict[str, Any]:
-    """One model's segments, and all models' memory, in MB of 10^6 bytes. ``kind`` says how the
-    figures were obtained."""
-    return {
-        "segments": [
-            {
-                "segment": index,
-                "state": segment.state,
-                "memory_mb": segment.bytes / 1e6,
-                "jobs": segment.references,
-            }
+def describe(segments: Sequence[SegmentStatus], memory: MemoryStatus) -> Memory:
+    """One model's segments, and all models' memory."""
+    return Memory(
+        segments=tuple(
+            Segment(index, segment.state, Megabytes(segment.bytes), segment.references)
             for index, segment in enumerate(segments)
-        ],
-        "resident_mb": resident_bytes(segments) / 1e6,
-        "all_models_mb": memory.taken / 1e6,
-        "cap_mb": memory.cap / 1e6,
-        "kind": "estimated",
-    }
+        ),
+        resident=Megabytes(resident_bytes(segments)),
+        taken=Megabytes(memory.taken),
+        cap=Megabytes(memory.cap),
+    )
 
 
 def resident_bytes(segments: Sequence[SegmentStatus]) -> int:

@@ -38,6 +38,6 @@ class RuntimeCollector(Collector):
             slowdown.add_metric([model.name], model.costs.slowdown.mean)
             jobs.add_metric([model.name], self._runtime.jobs(model.name))
             holds.add_metric([model.name], float(model.monitor.holds))
-            for others, factor in enumerate(model.costs.corun.factors):
+            for others, factor in enumerate(model.costs.interference.factors):
                 corun.add_metric([model.name, str(others)], factor)
         yield from (slowdown, jobs, holds, corun)

@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from delen.bundle.calibration import Calibration
 from delen.bundle.confidence import CRITERIA
-from delen.core.strict_reader import Fields
+from delen.core.typed_reader import Fail, read_file
 from delen.errors import BundleError
 
 FORMAT = "delen-bundle"
@@ -20,9 +22,14 @@ SCHEMA = 2
 MANIFEST = "manifest.json"
 PROFILES = "profiles"
 RUNTIMES = ("onnx", "torch")
+IMAGE_MODES = ("RGB", "L")
+RESIZES = ("bilinear", "bicubic", "nearest")
 PRECISIONS = ("fp32", "fp16", "int8")
 DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+Size = Annotated[int, Meta(ge=1)]
+Shape = Annotated[tuple[Size, ...], Meta(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,7 @@ class AudioPreprocessing:
     """How a recording becomes the input: mono 16-bit samples at ``sample_rate`` (Hz), cut or
     padded with silence at the end."""
 
-    sample_rate: int
+    sample_rate: Annotated[int, Meta(ge=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +65,13 @@ class InputSpec:
     """
 
     dtype: str
-    shape: tuple[int, ...]
+    shape: Shape
     image: ImagePreprocessing | None = None
     audio: AudioPreprocessing | None = None
     text: TextPreprocessing | None = None
 
     def to_json(self) -> dict[str, Any]:
-        ways = {"image": self.image, "audio": self.audio, "text": self.text}
-        return {
-            "dtype": self.dtype,
-            "shape": list(self.shape),
-            **{name: None if way is None else asdict(way) for name, way in ways.items()},
-        }
+        return {**asdict(self), "shape": list(self.shape)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +86,10 @@ class ExitSpec:
     """
 
     graph: str
-    features: tuple[int, ...] | None
+    features: Shape | None
     macs: int
-    temperature: float
-    test_accuracy: float | None
+    temperature: Annotated[float, Meta(gt=0, le=1e6)]
+    test_accuracy: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,46 +113,17 @@ class Manifest:
     precision: str
     criterion: str
     input: InputSpec
-    classes: int
+    classes: Annotated[int, Meta(ge=2)]
     labels: tuple[str, ...] | None
-    max_batch: int
-    exits: tuple[ExitSpec, ...]
+    max_batch: Annotated[int, Meta(ge=1)]
+    exits: Annotated[tuple[ExitSpec, ...], Meta(min_length=1)]
     calibration: str
     files: Mapping[str, FileEntry]
     provenance: Mapping[str, Any]
 
     def to_json(self) -> str:
         """The text of ``manifest.json``."""
-        document = {
-            "format": FORMAT,
-            "schema": SCHEMA,
-            "name": self.name,
-            "version": self.version,
-            "description": self.description,
-            "runtime": self.runtime,
-            "precision": self.precision,
-            "criterion": self.criterion,
-            "input": self.input.to_json(),
-            "classes": self.classes,
-            "labels": None if self.labels is None else list(self.labels),
-            "max_batch": self.max_batch,
-            "exits": [
-                {
-                    "graph": exit.graph,
-                    "features": None if exit.features is None else list(exit.features),
-                    "macs": exit.macs,
-                    "temperature": exit.temperature,
-                    "test_accuracy": exit.test_accuracy,
-                }
-                for exit in self.exits
-            ],
-            "calibration": self.calibration,
-            "files": {
-                name: {"sha256": entry.sha256, "size": entry.size}
-                for name, entry in self.files.items()
-            },
-            "provenance": dict(self.provenance),
-        }
+        document = {"format": FORMAT, "schema": SCHEMA, **asdict(self)}
         return json.dumps(document, indent=1) + "\n"
 
 
@@ -229,128 +202,56 @@ def _parse_manifest(document: object, file: Path) -> Manifest:
     def fail(sentence: str) -> BundleError:
         return BundleError(f"{file}: {sentence}")
 
-    root = Fields(document, "the manifest", fail)
-    if (found := root.text("format", default="none")) != FORMAT:
+    if not isinstance(document, dict):
+        raise fail(f"the manifest must be an object, not {type(document).__name__}")
+    found, schema = document.pop("format", None), document.pop("schema", None)
+    if found != FORMAT:
         raise fail(f"format is {found!r}, not {FORMAT!r}: this is not a delen bundle")
-    schema = root.integer("schema")
+    if type(schema) is not int:
+        raise fail(f"schema must be a whole number, not {schema!r}")
     if schema > SCHEMA:
         raise fail(
             f"schema {schema} is newer than {SCHEMA}, the newest this delen reads; upgrade it"
         )
     if schema < SCHEMA:
         raise fail(f"schema {schema} is of an older delen; build the bundle again")
-    labels = root.array("labels", default=None)
-    manifest = Manifest(
-        name=root.text("name"),
-        version=root.text("version"),
-        description=root.text("description"),
-        runtime=_parse_choice(root, "runtime", RUNTIMES, fail),
-        precision=_parse_choice(root, "precision", PRECISIONS, fail),
-        criterion=_parse_choice(root, "criterion", CRITERIA, fail),
-        input=_parse_input(root.child("input"), fail),
-        classes=root.integer("classes"),
-        labels=None if labels is None else tuple(labels),
-        max_batch=root.integer("max_batch"),
-        exits=tuple(_parse_exit(fields, fail) for fields in root.children("exits")),
-        calibration=root.text("calibration"),
-        files={
-            name: _parse_file(Fields(entry, f"files[{name!r}]", fail), fail)
-            for name, entry in root.mapping("files").items()
-        },
-        provenance=root.mapping("provenance"),
-    )
-    root.finish()
+    manifest = read_file(Manifest, document, "the manifest", fail)
+    _check_input(manifest.input, fail)
     _check_whole(manifest, fail)
     return manifest
 
 
-def _parse_choice(fields: Fields, name: str, choices: tuple[str, ...], fail: Any) -> str:
-    value: str = fields.text(name)
-    if value not in choices:
-        raise fail(f"{name} {value!r} is none of {', '.join(choices)}")
-    return value
-
-
-def _parse_shape(values: list[Any], what: str, fail: Any) -> tuple[int, ...]:
-    if not values or any(type(size) is not int or size < 1 for size in values):
-        raise fail(f"{what} must be a list of whole numbers above 0, not {values!r}")
-    return tuple(values)
-
-
-def _parse_input(fields: Fields, fail: Any) -> InputSpec:
-    dtype = fields.text("dtype")
-    if dtype not in DTYPES:
-        raise fail(f"input.dtype {dtype!r} is none of {', '.join(DTYPES)}")
-    shape = _parse_shape(fields.array("shape"), "input.shape", fail)
-    image = _parse_image(fields, dtype, shape, fail)
-    audio = text = None
-    if fields.mapping("audio", default=None) is not None:
-        audio_fields = fields.child("audio")
-        audio = AudioPreprocessing(audio_fields.integer("sample_rate"))
-        audio_fields.finish()
-        if audio.sample_rate < 1 or dtype != "int16" or len(shape) != 1:
-            raise fail("input.audio needs a sample_rate above 0 and int16 [samples]")
-    if fields.mapping("text", default=None) is not None:
-        text_fields = fields.child("text")
-        text = TextPreprocessing(text_fields.text("encoding"))
-        text_fields.finish()
-        if text.encoding != "utf-8" or dtype != "uint8" or len(shape) != 1:
-            raise fail("input.text needs the encoding utf-8 and uint8 [bytes]")
-    fields.finish()
-    if sum(way is not None for way in (image, audio, text)) > 1:
-        raise fail("input can have only one of image, audio and text")
-    return InputSpec(dtype, shape, image, audio, text)
-
-
-def _parse_image(
-    fields: Fields, dtype: str, shape: tuple[int, ...], fail: Any
-) -> ImagePreprocessing | None:
-    if fields.mapping("image", default=None) is None:
-        return None
-    image_fields = fields.child("image")
-    image = ImagePreprocessing(image_fields.text("mode"), image_fields.text("resize"))
-    image_fields.finish()
-    if image.mode not in ("RGB", "L") or image.resize not in ("bilinear", "bicubic", "nearest"):
+def _check_input(input: InputSpec, fail: Fail) -> None:
+    if input.dtype not in DTYPES:
+        raise fail(f"input.dtype {input.dtype!r} is none of {', '.join(DTYPES)}")
+    sample, image = (input.dtype, len(input.shape)), input.image
+    if input.audio and sample != ("int16", 1):
+        raise fail("input.audio needs int16 [samples]")
+    if input.text and (input.text.encoding != "utf-8" or sample != ("uint8", 1)):
+        raise fail("input.text needs the encoding utf-8 and uint8 [bytes]")
+    if image and (image.mode not in IMAGE_MODES or image.resize not in RESIZES):
         raise fail(
-            "input.image needs a mode of RGB or L and a resize of bilinear, bicubic or "
-            f"nearest, not {image.mode!r} and {image.resize!r}"
+            f"input.image needs a mode of {' or '.join(IMAGE_MODES)} and a resize of "
+            f"{', '.join(RESIZES)}, not {image.mode!r} and {image.resize!r}"
         )
-    if len(shape) != 3 or shape[2] != len(image.mode) or dtype != "uint8":
+    if image and (sample != ("uint8", 3) or input.shape[2] != len(image.mode)):
         raise fail(f"input.image {image.mode} needs uint8 [height, width, {len(image.mode)}]")
-    return image
+    if sum(way is not None for way in (image, input.audio, input.text)) > 1:
+        raise fail("input can have only one of image, audio and text")
 
 
-def _parse_exit(fields: Fields, fail: Any) -> ExitSpec:
-    features = fields.array("features", default=None)
-    exit = ExitSpec(
-        graph=fields.text("graph"),
-        features=None if features is None else _parse_shape(features, "features", fail),
-        macs=fields.integer("macs"),
-        temperature=fields.number("temperature"),
-        test_accuracy=fields.number("test_accuracy", default=None),
-    )
-    fields.finish()
-    return exit
-
-
-def _parse_file(fields: Fields, fail: Any) -> FileEntry:
-    entry = FileEntry(fields.text("sha256"), fields.integer("size"))
-    fields.finish()
-    return entry
-
-
-def _check_whole(manifest: Manifest, fail: Any) -> None:
+def _check_whole(manifest: Manifest, fail: Fail) -> None:
     """Whether the parts of the manifest fit each other."""
     if not FILE_NAME.fullmatch(manifest.name):
         raise fail(f"name {manifest.name!r} must be letters, digits, '.', '_' and '-'")
-    if not manifest.exits:
-        raise fail("exits is empty")
-    if manifest.classes < 2 or manifest.max_batch < 1:
-        raise fail("classes must be at least 2 and max_batch at least 1")
-    if manifest.labels is not None and (
-        len(manifest.labels) != manifest.classes
-        or not all(isinstance(label, str) for label in manifest.labels)
+    for name, choices in (
+        ("runtime", RUNTIMES),
+        ("precision", PRECISIONS),
+        ("criterion", CRITERIA),
     ):
+        if (chosen := getattr(manifest, name)) not in choices:
+            raise fail(f"{name} {chosen!r} is none of {', '.join(choices)}")
+    if manifest.labels is not None and len(manifest.labels) != manifest.classes:
         raise fail(f"labels must be {manifest.classes} strings, one a class")
     for name in manifest.files:
         if not FILE_NAME.fullmatch(name):
@@ -362,7 +263,5 @@ def _check_whole(manifest: Manifest, fail: Any) -> None:
         is_last = index == len(manifest.exits) - 1
         if (exit.features is None) != is_last:
             raise fail(f"exits[{index}].features must be null for the last exit and only for it")
-        if exit.temperature <= 0 or (index and exit.macs <= manifest.exits[index - 1].macs):
-            raise fail(
-                f"exits[{index}] needs a temperature above 0 and more macs than the one before"
-            )
+        if index and exit.macs <= manifest.exits[index - 1].macs:
+            raise fail(f"exits[{index}] needs more macs than the one before")

@@ -178,9 +178,9 @@ def _record(text: str) -> tuple[float, ...]:
 
 _OF_PARTS: dict[str, Callable[[str], Any]] = {
     "part": _above_0,
-    "max-latency": lambda text: check_cap(quantity(TIMES)(text), "it", "seconds"),
+    "max-latency": lambda text: check_cap(quantity(TIMES)(text), "it"),
     "min-accuracy": lambda text: check_fraction(_number(text), "it"),
-    "max-energy": lambda text: check_cap(quantity(ENERGIES)(text), "it", "joules"),
+    "max-energy": lambda text: check_cap(quantity(ENERGIES)(text), "it"),
 }
 _READERS: dict[str, Callable[[str], Any]] = {
     "rate": _above_0,

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Look at the device: its board, power mode and throttling, every power source with its\n"
-        "reading or what is wrong with it, the default model's profile, and the daemon. Status 1\n"
-        "when the configured power source gives no reading."
+        "Examine the device: its board, power mode and throttling, every power source with its\n"
+        "reading or its problem, the default model's profile, and the daemon. The exit status is\n"
+        "1 when the configured power source gives no reading."
     )
     parser.epilog = "example: delen doctor --config /etc/delen/delen.toml"
     parser.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")
@@ -119,8 +119,9 @@ def _model(config: Config, root: Path, power_mode: str) -> dict[str, Any]:
         found["profile"] = {
             "created": profile.created,
             "quick": profile.quick,
+            "busy": profile.busy,
             "energy": profile.energy and profile.energy.source,
-            "host": profile.host is not None or len(profile.segments) == 1,
+            "host": not profile.lacks_host,
         }
     return found
 
@@ -181,7 +182,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     slowed = "; ".join(mode["throttling"])
     return [
         f"device      {device['processor']}, {_count(device['cores'], 'core')}",
-        f"board       {board['family'] + ': total is ' + rails if board else 'no known Jetson'}",
+        f"board       {board['family'] + ': total is ' + rails if board else 'not a known Jetson'}",
         f"power mode  {mode['key']}{', jetson_clocks' if mode['jetson_clocks'] else ''}",
         *([f"            SLOWED DOWN: {slowed}"] if slowed else []),
         "thermal     "
@@ -194,7 +195,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"model       {_model_line(model)}",
         f"daemon      {_daemon_line(daemon)}",
         "",
-        "power sources, in the order in which 'auto' tries them:",
+        "power sources, in the order of 'auto':",
         *(line for source in found["sources"] for line in _source_lines(source, found["energy"])),
         *_energy_lines(found["energy"]),
     ]
@@ -218,6 +219,10 @@ def _model_line(model: Mapping[str, Any]) -> str:
         line += f"with energy by {profile['energy']}"
     if not profile["host"]:
         line += "; what serving takes beside segments is unknown: delen profile measures it"
+    if profile["busy"]:
+        line += "; MEASURED ON A BUSY MACHINE, so plans may be wrong: "
+        again = "a daemon measures it again once the machine is calm and nothing is served"
+        line += again if profile["quick"] else "delen profile measures it again"
     return line
 
 

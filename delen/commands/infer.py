@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from delen.commands.common import add_bounds, add_connection, milli
 from delen.core.result import Result
 from delen.sdk.client import Client
-from delen.wire.answers import result_to_json
+from delen.wire import answers as wire
+from delen.wire.message import write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,12 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: delen infer cat.png --max-latency 20ms --top-k 3"
     parser.add_argument("file", metavar="FILE", help="a JPEG, PNG, .wav, .txt (UTF-8) or .npy file")
     add_bounds(parser)
-    parser.add_argument("--model", help="by default the daemon's default model")
+    parser.add_argument("--model", help="name of the model (default: the daemon's default)")
     parser.add_argument("--tenant", default="default")
     parser.add_argument("--priority", type=int, help="1 (first) to 9 (default: the tenant's, or 5)")
     parser.add_argument("--top-k", type=int, default=1, help="how many predictions to list")
     parser.add_argument(
-        "--best-effort", action="store_true", help="answer even where the bounds cannot be kept"
+        "--best-effort", action="store_true", help="answer even if the bounds cannot be kept"
     )
     add_connection(parser)
 
@@ -39,9 +39,9 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.json:
         if isinstance(answer, list):
-            print(json.dumps([result_to_json(result) for result in answer]))
+            print(f"[{','.join(write(wire.Result.of(each)).decode() for each in answer)}]")
         else:
-            print(json.dumps(result_to_json(answer)))
+            print(write(wire.Result.of(answer)).decode())
     else:
         print("\n".join(_describe(r) for r in (answer if isinstance(answer, list) else [answer])))
     return 0

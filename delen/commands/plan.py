@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from delen.commands.common import add_bounds, add_connection, milli
 from delen.sdk.client import Client
-from delen.wire.answers import preview_to_json
+from delen.wire.answers import Plan
+from delen.wire.message import write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Say what bounds would buy now, and list the exits."
+    parser.description = "Show the plan for bounds at present costs, and list the exits."
     parser.epilog = "example: delen plan --min-accuracy 0.85"
     add_bounds(parser)
-    parser.add_argument("--model", help="by default the daemon's default model")
+    parser.add_argument("--model", help="name of the model (default: the daemon's default)")
     add_connection(parser)
 
 
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
             max_energy=options.max_energy,
         )
     if options.json:
-        print(json.dumps(preview_to_json(preview)))
+        print(write(Plan.of(preview)).decode())
         return 0 if preview.feasible else 1
     print(f"{'exit':>4} {'accuracy':>9} {'latency':>10} {'energy':>10}")
     for point in preview.points:

@@ -12,10 +12,10 @@ from delen.commands.common import add_connection, quantity
 from delen.core.energy_status import UNCHANGED, Battery, Unchanged
 from delen.errors import ConfigError
 from delen.sdk.client import Client
-from delen.wire.power import JOULES_PER_WH
+from delen.wire.message import WattHours
 
 _WATTS = {"mW": 1e-3, "W": 1.0}
-_STORED = {"J": 1.0, "kJ": 1e3, "Wh": JOULES_PER_WH}
+_STORED = {"J": 1.0, "kJ": 1e3, "Wh": WattHours.over}
 _TIMES = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _DEFAULT_HISTORY = 60.0
 
@@ -24,8 +24,8 @@ Read = TypeVar("Read")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Show the device's power, what it is made of and what limits it; or change the limits.\n"
-        "A limit of none takes it away. Changes last until the daemon ends."
+        "Show the device's power, its parts and its limits; or change the limits.\n"
+        "The value none removes a limit. Changes last until the daemon stops."
     )
     parser.epilog = (
         "example: delen power --watt-cap 12W\n"
@@ -40,13 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_or_none(quantity(_STORED)),
         default=UNCHANGED,
         metavar="8Wh|none",
-        help="what is in it now",
+        help="energy in the battery now",
     )
     battery.add_argument(
-        "--reserve", type=quantity(_STORED), metavar="1Wh", help="what is to be left; by default 0"
+        "--reserve",
+        type=quantity(_STORED),
+        metavar="1Wh",
+        help="energy that must be left (default: 0)",
     )
     battery.add_argument(
-        "--last", type=quantity(_TIMES), metavar="40min", help="how long it has to last"
+        "--last", type=quantity(_TIMES), metavar="40min", help="how long the battery must last"
     )
     parser.add_argument("--mode", default=UNCHANGED, metavar="NAME", help="switch the power mode")
     parser.add_argument(
@@ -55,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=_DEFAULT_HISTORY,
         metavar="60s",
-        help="show the last accounting windows instead",
+        help="show the latest accounting windows instead",
     )
     add_connection(parser)
 
@@ -83,11 +86,11 @@ def _battery(options: argparse.Namespace) -> Battery | Unchanged | None:
     """ConfigError where the options say half of it."""
     if options.battery is UNCHANGED or options.battery is None:
         if options.reserve is not None or options.last is not None:
-            raise ConfigError("--reserve and --last need --battery with what is in it")
+            raise ConfigError("--reserve and --last need --battery, the energy in it now")
         battery: Unchanged | None = options.battery
         return battery
     if options.last is None:
-        raise ConfigError("--battery needs --last, the time it has to last")
+        raise ConfigError("--battery needs --last, how long it must last")
     return Battery(options.battery, options.reserve or 0.0, options.last)
 
 
@@ -126,14 +129,15 @@ def _control(power: dict[str, Any]) -> list[str]:
         mark = " <-" if constraint["binding"] else ""
         lines.append(
             f"  {constraint['name']}: {constraint['explanation']}; "
-            f"asks {_price(constraint['price_per_j'])}{mark}"
+            f"price {_price(constraint['price_per_j'])}{mark}"
         )
     battery = power["battery"]
     if battery is not None:
         lasts = battery["lasts_s"]
         reach = "" if lasts is None else f", at this draw for {lasts / 60:.1f} min"
         lines.append(
-            f"  battery: {battery['left_wh']:.3g} Wh left, {battery['reserve_wh']:.3g} Wh kept, "
+            f"  battery: {battery['left_wh']:.3g} Wh left, "
+            f"{battery['reserve_wh']:.3g} Wh reserved, "
             f"to last {battery['last_s'] / 60:.1f} min{reach}"
         )
     return lines

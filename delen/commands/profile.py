@@ -5,24 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
-from math import inf
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from delen.commands.profile_table import instances_table, profile_table
 from delen.errors import ConfigError, PowerError
-from delen.profile.profile import HostCosts, Metering, Profile
+from delen.profile.profile import Profile
 
 if TYPE_CHECKING:
     from delen.bundle.manifest import Bundle
     from delen.daemon.config import Config
     from delen.engine.backends.base import Network
-    from delen.engine.observer import Observer
-    from delen.engine.runtime import Runtime
+    from delen.engine.backends.choose import BundleBackends
+    from delen.profile.energy_account import EnergyAccount
     from delen.profile.profile import Device
     from power.metering.blocks import BlockPlan
     from power.sources.sampler import Sampler
@@ -114,9 +111,9 @@ def run(options: argparse.Namespace) -> int:
     if options.instances:
         lanes = max(lanes, min(_MOST_LANES, available_cores() // config["device.threads"]))
     if lanes > 1:
-        profile = _with_corun(options, bundle, network, profile, lanes)
+        profile = _with_interference(options, bundle, network, profile, lanes)
     if profile.host is None:
-        profile = _with_host(config, bundle, profile)
+        profile = _with_host(config, backend, bundle, network, profile)
     if plan is not None and source is not None:
         sampler = Sampler(source, POLL, retained(plan))
         profile = _with_energy(bundle, network, profile, sampler, root, plan, options.batches or ())
@@ -127,29 +124,35 @@ def run(options: argparse.Namespace) -> int:
     else:
         file = state_file(Path(config["state.path"]), bundle, device)
     save_profile(profile, file)
-    print(profile.to_json() if options.json else _table(profile), end="")
+    print(profile.to_json() if options.json else profile_table(profile), end="")
     if options.instances:
         table = _compare_instances(options, config, bundle)
         print(table, end="", file=sys.stderr if options.json else sys.stdout)
+    if profile.measured is not None and profile.busy:
+        print(
+            f"note: other work had {profile.measured.others:.0%} of the processor meanwhile, so "
+            "the profile may be wrong; stop what else runs here, and measure it again",
+            file=sys.stderr,
+        )
     print(f"written to {file}", file=sys.stderr)
     return 0
 
 
-def _with_corun(
+def _with_interference(
     options: argparse.Namespace, bundle: Bundle, network: Network, profile: Profile, lanes: int
 ) -> Profile:
-    from delen.measure.interference import QUICK_ROUNDS, THOROUGH_ROUNDS, measure_corun
+    from delen.measure.interference import QUICK_ROUNDS, THOROUGH_ROUNDS, measure_interference
 
     rounds = QUICK_ROUNDS if options.quick else THOROUGH_ROUNDS
     print(f"measuring how much 2 to {lanes} instances slow each other down", file=sys.stderr)
-    return replace(profile, corun=measure_corun(bundle, network, lanes, rounds))
+    return replace(profile, interference=measure_interference(bundle, network, lanes, rounds))
 
 
 def _compare_instances(options: argparse.Namespace, config: Config, bundle: Bundle) -> str:
     """A table of what instances and threads do, and what is best."""
     from delen.engine.backends.choose import BundleBackends
     from delen.measure.interference import QUICK_ROUNDS, THOROUGH_ROUNDS, measure_instances
-    from delen.profile.concurrency import advise, splits
+    from delen.profile.concurrency import splits
     from delen.profile.device import available_cores
 
     tried = splits(available_cores())
@@ -160,21 +163,7 @@ def _compare_instances(options: argparse.Namespace, config: Config, bundle: Bund
     }
     rounds = QUICK_ROUNDS if options.quick else THOROUGH_ROUNDS
     rows = measure_instances(bundle, networks, tried, rounds)
-    lines = [
-        "the whole network on all instances at once, milliseconds",
-        f"{'instances':>9} {'threads':>7} {'batch':>5} {'samples/s':>9} {'p50':>8} {'p95':>8}",
-        *(
-            f"{row.instances:>9} {row.threads:>7} {row.batch:>5} {row.rate:9.0f} "
-            f"{1e3 * row.p50:8.3f} {1e3 * row.p95:8.3f}"
-            for row in rows
-        ),
-    ]
-    for purpose, row in zip(("the most work", "a single request"), advise(rows), strict=True):
-        lines.append(
-            f"best for {purpose}: device.instances = {row.instances}, "
-            f"device.threads = {row.threads}"
-        )
-    return "\n".join(lines) + "\n"
+    return instances_table(rows)
 
 
 def _block_plan(options: argparse.Namespace) -> BlockPlan | None:
@@ -236,7 +225,8 @@ def _latencies(
     from delen.profile.store import find_profile
 
     known = find_profile(Path(config["state.path"]), bundle, device)
-    if options.energy and known is not None and (options.quick or not known.quick):
+    is_right = known is not None and not known.busy and (options.quick or not known.quick)
+    if options.energy and known is not None and is_right:
         print(f"the latencies measured on {known.created} are kept", file=sys.stderr)
         return known
     effort = QUICK if options.quick else THOROUGH
@@ -247,38 +237,30 @@ def _latencies(
     return keep_energies(profile, known)
 
 
-def _with_host(config: Config, bundle: Bundle, profile: Profile) -> Profile:
-    from delen.measure.overhead import QUICK, THOROUGH, measure_host
+def _with_host(
+    config: Config, backend: BundleBackends, bundle: Bundle, network: Network, profile: Profile
+) -> Profile:
+    from delen.daemon.build_runtime import make_builder
 
-    effort = QUICK if profile.quick else THOROUGH
-    host = measure_host(partial(_serving, config, bundle, profile), bundle, profile, effort)
-    if host is None:
+    energy = _ModelledEnergy(profile.device.power_mode, config["power.watts_per_core"])
+    builder = make_builder(config, backend, energy)
+    profile = builder.with_host(bundle, network, profile, energy.account(profile))
+    if profile.host is None:
         print("note: what serving takes beside the segments was not found out", file=sys.stderr)
-    return replace(profile, host=host)
+    return profile
 
 
-@contextmanager
-def _serving(
-    config: Config, bundle: Bundle, profile: Profile, observer: Observer
-) -> Iterator[Runtime]:
-    """The engine that ``config`` describes, on one lane; it knows ``profile`` and keeps nothing."""
-    from delen.daemon.build_runtime import open_runtime
-    from delen.profile.store import save_profile, state_file
+@dataclass(frozen=True, slots=True)
+class _ModelledEnergy:
+    """The energy of a model that is measured and serves nobody."""
 
-    with tempfile.TemporaryDirectory() as state:
-        save_profile(profile, state_file(Path(state), bundle, profile.device))
-        own = {
-            "state.path": state,
-            "policies.audit_fraction": 0.0,
-            "device.instances": 1,
-            "server.max_backlog_seconds": inf,
-        }
-        values = {**config.values, **own}
-        opened = open_runtime(replace(config, values=values), observer, lambda: [bundle.path])
-        try:
-            yield opened.runtime
-        finally:
-            opened.close()
+    mode: str
+    watts_per_core: float
+
+    def account(self, profile: Profile) -> EnergyAccount:
+        from power.attribution.accounts import Accounts
+
+        return Accounts("model", self.watts_per_core).open(profile)
 
 
 def _with_energy(
@@ -328,56 +310,3 @@ def _show_progress(done: int, total: int, what: str) -> None:
         print(f"\r[{bar:<30}] {done}/{total} {what:<36}", end=end, file=sys.stderr, flush=True)
     else:
         print(f"{done}/{total} {what}", file=sys.stderr)
-
-
-def _table(profile: Profile) -> str:
-    lines = [
-        f"{profile.model} on {profile.device.key}, milliseconds a segment and batch",
-        f"{'segment':>7} {'batch':>5} {'p50':>8} {'p90':>8} {'p99':>8} {'processor':>9}",
-    ]
-    for segment, costs in enumerate(profile.segments):
-        for batch, cost in sorted(costs.items()):
-            latency = cost.latency
-            figures = (latency.p50, latency.p90, latency.p99)
-            columns = " ".join(f"{1e3 * value:8.3f}" for value in figures)
-            lines.append(f"{segment:>7} {batch:>5} {columns} {1e3 * cost.processor:9.3f}")
-    if profile.corun is not None:
-        factors = ", ".join(f"{factor:.2f}" for factor in profile.corun)
-        lines.append(f"times longer while 0, 1, ... other instances run: {factors}")
-    if profile.host is not None:
-        lines += _host_table(profile.host)
-    if profile.energy is not None:
-        lines += _energy_table(profile, profile.energy)
-    return "\n".join(lines) + "\n"
-
-
-def _host_table(host: HostCosts) -> list[str]:
-    lines = [
-        "milliseconds of the engine's own code: "
-        f"a request {1e3 * host.request:.3f}, a batch {1e3 * host.batch:.3f}, each of its samples "
-        f"{1e3 * host.task:.3f}, an answer {1e3 * host.answer:.3f}"
-    ]
-    if (stretch := host.stretch) is not None:
-        lines.append(
-            f"while serving, segments take {stretch.p50:.2f} times their p50 (p90 "
-            f"{stretch.p90:.2f}, p99 {stretch.p99:.2f})"
-        )
-    return lines
-
-
-def _energy_table(profile: Profile, metering: Metering) -> list[str]:
-    lines = [
-        f"millijoules a segment and batch by {metering.source} ({metering.scope}), of "
-        f"{metering.blocks} blocks of {metering.block_seconds:g} s; idle takes "
-        f"{metering.idle_watts:.2f} W",
-        f"{'segment':>7} {'batch':>5} {'marginal':>9} {'95 %':>20} {'gross':>9}",
-    ]
-    for segment, costs in enumerate(profile.segments):
-        for batch, cost in sorted(costs.items()):
-            if cost.energy is None:
-                continue
-            low, high = cost.energy_interval or (cost.energy, cost.energy)
-            interval = f"{1e3 * low:.3f} .. {1e3 * high:.3f}"
-            gross = "" if cost.gross is None else f"{1e3 * cost.gross:9.3f}"
-            lines.append(f"{segment:>7} {batch:>5} {1e3 * cost.energy:9.3f} {interval:>20} {gross}")
-    return lines

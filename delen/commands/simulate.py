@@ -195,7 +195,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _measured_corun(lanes: int, models: Sequence[SimulatedModel]) -> tuple[float, ...]:
     """The factors of the model that slows most; ConfigError if one for ``lanes`` is unknown."""
-    known = [model.profile.corun or (1.0,) for model in models]
+    known = [model.profile.interference or (1.0,) for model in models]
     for model, factors in zip(models, known, strict=True):
         if len(factors) < lanes:
             raise ConfigError(

@@ -1,4 +1,7 @@
-"""What a request asks: bounds and options, checked where they are made."""
+"""What a request asks for: bounds and options, checked where they are made and nowhere else.
+
+A sentence on a bound begins with its name and says neither unit nor figure: REST has other units.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,19 @@ DEFAULT_PRIORITY = 5
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
 
 
-def check_cap(value: object, field: str, unit: str) -> float:
+def check_cap(value: object, field: str) -> float:
     """``value`` as a float; InvalidInput unless it is a finite number above 0."""
-    number = _number(value, field, f"a number of {unit}")
+    number = _number(value, field, "a number")
     if number <= 0:
-        raise InvalidInput(f"{field} is {number:g}; it must be above 0 {unit}", field)
+        raise InvalidInput(f"{field} must be above 0", field)
     return number
 
 
-def check_not_negative(value: object, field: str, unit: str) -> float:
+def check_not_negative(value: object, field: str) -> float:
     """``value`` as a float; InvalidInput unless it is a finite number of at least 0."""
-    number = _number(value, field, f"a number of {unit}")
+    number = _number(value, field, "a number")
     if number < 0:
-        raise InvalidInput(f"{field} is {number:g}; it must be at least 0 {unit}", field)
+        raise InvalidInput(f"{field} must be at least 0", field)
     return number
 
 
@@ -94,11 +97,11 @@ class Bounds:
 
     def __post_init__(self) -> None:
         if self.max_latency is not None:
-            self._set("max_latency", check_cap(self.max_latency, "max_latency", "seconds"))
+            self._set("max_latency", check_cap(self.max_latency, "max_latency"))
         if self.min_accuracy is not None:
             self._set("min_accuracy", check_fraction(self.min_accuracy, "min_accuracy"))
         if self.max_energy is not None:
-            self._set("max_energy", check_cap(self.max_energy, "max_energy", "joules"))
+            self._set("max_energy", check_cap(self.max_energy, "max_energy"))
 
     def _set(self, field: str, value: float) -> None:
         object.__setattr__(self, field, value)

@@ -6,10 +6,12 @@ them.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Final, Literal, Protocol
+
+import msgspec
 
 from delen.core.bounds import check_cap, check_not_negative
 from delen.core.fairness import Fairness
@@ -25,13 +27,9 @@ LONGEST_HISTORY = 3600.0
 """Seconds for which windows are kept and can be read."""
 
 
-class Unchanged(enum.Enum):
-    """In changes: what is not named stays as it is. None takes a limit away."""
-
-    UNCHANGED = "unchanged"
-
-
-UNCHANGED: Final = Unchanged.UNCHANGED
+Unchanged = msgspec.UnsetType
+UNCHANGED: Final = msgspec.UNSET
+"""In changes: what is not named stays as it is. None takes a limit away."""
 
 
 SHORTEST_PERIOD, LONGEST_PERIOD = 5.0, 31_622_400.0
@@ -40,7 +38,7 @@ SHORTEST_PERIOD, LONGEST_PERIOD = 5.0, 31_622_400.0
 
 def check_period(value: object, field: str) -> float:
     """``value`` as the seconds of a budget's period; InvalidInput unless it can be one."""
-    seconds = check_cap(value, field, "seconds")
+    seconds = check_cap(value, field)
     if not SHORTEST_PERIOD <= seconds <= LONGEST_PERIOD:
         raise InvalidInput(
             f"{field} is {seconds:g}; it must be from {SHORTEST_PERIOD:g} to {LONGEST_PERIOD:.0f} "
@@ -59,7 +57,7 @@ class Budget:
     period: float
 
     def __post_init__(self) -> None:
-        check_cap(self.joules, "joules", "joules")
+        check_cap(self.joules, "joules")
         check_period(self.period, "period")
 
 
@@ -75,33 +73,46 @@ class Battery:
     last: float
 
     def __post_init__(self) -> None:
-        check_cap(self.joules, "joules", "joules")
-        check_cap(self.last, "last", "seconds")
-        check_not_negative(self.reserve, "reserve", "joules")
+        check_cap(self.joules, "joules")
+        check_cap(self.last, "last")
+        check_not_negative(self.reserve, "reserve")
         if self.reserve >= self.joules:
-            raise InvalidInput(
-                f"reserve is {self.reserve:g} J; it must be below the {self.joules:g} J in the "
-                "battery",
-                "reserve",
-            )
+            raise InvalidInput("reserve must be below what is in the battery", "reserve")
 
 
 @dataclass(frozen=True, slots=True)
 class PowerChanges:
-    """New limits and mode. What is ``UNCHANGED`` stays; None as a limit means none."""
+    """New limits and mode. What is ``UNCHANGED`` stays; None as a limit means none. InvalidInput
+    for values out of range."""
 
     watt_cap: float | Unchanged | None = UNCHANGED
     battery: Battery | Unchanged | None = UNCHANGED
     mode: str | Unchanged = UNCHANGED
 
+    def __post_init__(self) -> None:
+        if self.watt_cap is not None and self.watt_cap is not UNCHANGED:
+            check_cap(self.watt_cap, "watt_cap")
+        if not isinstance(self.battery, (Battery, Unchanged, NoneType)):
+            raise InvalidInput(
+                f"battery must be a Battery or None, not {self.battery!r}", "battery"
+            )
+        if self.mode is not UNCHANGED and not (isinstance(self.mode, str) and self.mode):
+            raise InvalidInput(
+                f"mode must be the name or number of a mode, not {self.mode!r}", "mode"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class TenantChanges:
-    """New settings of a tenant. What is ``UNCHANGED`` stays; None takes it away."""
+    """New settings of a tenant. What is ``UNCHANGED`` stays; None takes it away. InvalidInput for
+    values out of range."""
 
     budget: Budget | Unchanged | None = UNCHANGED
     weight: float | Unchanged | None = UNCHANGED
     priority: int | Unchanged | None = UNCHANGED
+
+    def __post_init__(self) -> None:
+        self.applied(TenantSettings())
 
     def applied(self, settings: TenantSettings) -> TenantSettings:
         """``settings`` after them."""

@@ -12,7 +12,7 @@ LEAST_WEIGHT, MOST_WEIGHT = 0.001, 1000.0
 
 def check_weight(value: object, field: str) -> float:
     """``value`` as a weight; InvalidInput unless it can be one."""
-    weight = check_cap(value, field, "shares")
+    weight = check_cap(value, field)
     if not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
         raise InvalidInput(
             f"{field} is {weight:g}; it must be from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}", field

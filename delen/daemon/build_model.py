@@ -1,32 +1,28 @@
-"""Puts a served model together: bundle, backend, profile, planner, policy. Part of the
+"""From a bundle's folder to a served model: backend, profile, planner, policy. Part of the
 composition root; the daemon and the in-process engine both come through here."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from delen.bundle.manifest import Bundle, load_bundle
+from delen.daemon.profiles import DeviceProfiles, report_busy
 from delen.engine.backends.base import Backend, Network
 from delen.engine.guarantee_monitor import GuaranteeMonitor, MonitorSettings
 from delen.engine.inputs import prepare_decoding
 from delen.engine.model import Model
-from delen.engine.observer import Observer
-from delen.engine.runtime import Runtime
-from delen.errors import ConfigError, DelenError, ProfileError
-from delen.measure import interference as corun_profiler
-from delen.measure import overhead as host_profiler
+from delen.errors import ConfigError, DelenError
+from delen.measure import interference, overhead
+from delen.measure.disturbance import GaveWay, ProcessorWatch, SpareLane, worse
+from delen.measure.energy import keep_energies
 from delen.measure.segments import QUICK, measure_profile, warm_up
 from delen.profile.cost_model import CostModel
-from delen.profile.device import identify
 from delen.profile.energy_account import EnergyAccount
-from delen.profile.profile import Device, HostCosts, Profile
-from delen.profile.store import find_profile, save_profile, state_file
+from delen.profile.profile import Profile
 from delen.residency.lease import WHOLE, Residence
 from delen.scheduler.core import Scheduler
 from policies.exit.bounds import ExitPolicy
@@ -40,9 +36,9 @@ SHIPPED_BUNDLES = Path(__file__).resolve().parents[2] / "multiexit_models" / "bu
 
 @dataclass(frozen=True, slots=True)
 class PolicySettings:
-    """The exit policy by name with its own options, and what planners and watches are told.
+    """The exit policy by name with its own options, and the settings of planners and monitors.
 
-    ``quantile`` is the one at which latencies are predicted.
+    Latencies are predicted at ``quantile``.
     """
 
     exit: str = "bounds"
@@ -53,7 +49,7 @@ class PolicySettings:
 
 
 class ModelEnergy(Protocol):
-    """What a model is told of energy: the power mode that its profile has to be of, and the
+    """What a model needs to know of energy: the power mode that its profile has to be of, and the
     account of that profile."""
 
     @property
@@ -61,11 +57,13 @@ class ModelEnergy(Protocol):
     def account(self, profile: Profile) -> EnergyAccount: ...
 
 
-class Assembler:
-    """Makes a Model of a bundle's folder, on one backend and a device with ``lanes``.
+class ModelBuilder:
+    """Makes a Model of a bundle's folder, on one backend and a device with ``lanes``, and measures
+    the profile that this takes.
 
-    ``make_scheduler`` makes one of so many lanes that takes all that comes: that of a first, quick
-    profile, which serves.
+    ``make_scheduler`` makes a scheduler of so many lanes that limits no backlog: it schedules the
+    requests by which the overhead of serving is measured. Measurements give way once
+    ``is_serving``: requests are queued or running.
     """
 
     def __init__(
@@ -78,22 +76,22 @@ class Assembler:
         root: Path,
         lanes: int = 1,
     ) -> None:
+        self.is_serving: Callable[[], bool] = lambda: False
         self._backend = backend
         self._energy = energy
         self._policies = policies
         self._make_policy: Callable[..., Any] = find_plugin(EXIT_POLICIES, policies.exit)
         self._make_scheduler = make_scheduler
-        self._state = state
-        self._root = root
         self._lanes = lanes
+        self._profiles = DeviceProfiles(state, root, lambda: energy.mode, lanes)
 
     def __call__(self, path: Path) -> Model:
-        """Load and verify the bundle, find or measure its profile, and put the model together."""
+        """Load and verify the bundle, find or measure its profile, and make the model."""
         bundle = load_bundle(path)
         network = self._backend.load(bundle)
-        profile = self._find_profile(bundle, network) or self._measure_profile(bundle, network)
+        profile = self._profiles.find(bundle, network) or self._measure_first(bundle, network)
         warm_up(network, bundle)
-        return self._announced(self._model(bundle, network, profile, WHOLE))
+        return self._announced(self._serve(bundle, network, profile, WHOLE))
 
     def open(self, path: Path) -> tuple[Bundle, Network]:
         """Load and verify the bundle; none of its segments is loaded yet."""
@@ -105,12 +103,12 @@ class Assembler:
     ) -> Model | None:
         """The model of ``network``. Where it has no profile yet, one is measured if all its
         segments are there, else it is None."""
-        profile = self._find_profile(bundle, network)
+        profile = self._profiles.find(bundle, network)
         if profile is None and is_whole:
-            profile = self._measure_profile(bundle, network)
+            profile = self._measure_first(bundle, network)
         if profile is None:
             return None
-        return self._announced(self._model(bundle, network, profile, residence))
+        return self._announced(self._serve(bundle, network, profile, residence))
 
     def _announced(self, model: Model) -> Model:
         where = model.network.placement
@@ -126,45 +124,26 @@ class Assembler:
         )
         return model
 
-    def _model(
+    def _serve(
         self, bundle: Bundle, network: Network, profile: Profile, residence: Residence
     ) -> Model:
         prepare_decoding(bundle.manifest.input)
+        account, quantile = self._energy.account(profile), self._policies.quantile
+        costs = CostModel(profile, account, quantile, self._lanes)
+        monitor = GuaranteeMonitor(bundle.name, self._policies.monitor)
+        return self._model(bundle, network, costs, monitor, residence)
+
+    def _model(
+        self,
+        bundle: Bundle,
+        network: Network,
+        costs: CostModel,
+        monitor: GuaranteeMonitor,
+        residence: Residence,
+    ) -> Model:
         policy = self._policy(len(bundle.exits))
-        return Model(
-            bundle=bundle,
-            network=network,
-            planner=Planner(bundle.calibration, self._policies.planner, policy.by_threshold),
-            policy=policy,
-            costs=CostModel(
-                profile, self._energy.account(profile), self._policies.quantile, self._lanes
-            ),
-            monitor=GuaranteeMonitor(bundle.name, self._policies.monitor),
-            residence=residence,
-        )
-
-    def reprofile(self, model: Model) -> None:
-        """Give ``model`` the profile of the power mode that the device is in by now, or say that
-        there is none: then the old one goes on, marked as stale."""
-        costs, mode, device = model.costs, self._energy.mode, self._device(model.network)
-        if device == costs.profile.device:
-            costs.use(costs.profile, costs.energy)
-            return
-        profile = find_profile(self._state, model.bundle, device)
-        if profile is not None:
-            costs.use(profile, self._energy.account(profile))
-            log.info("model %s: the profile is now that of power mode %s", model.name, mode)
-            return
-        stale = (
-            f"measured in power mode {costs.profile.device.power_mode}, but the device is in "
-            f"{mode}, of which there is no profile: run delen profile"
-        )
-        costs.use(costs.profile, costs.energy, stale)
-        log.warning("model %s: its profile was %s", model.name, stale)
-
-    def _device(self, network: Network) -> Device:
-        where = network.placement
-        return identify(self._root, where.provider, where.threads, where.runtime, self._energy.mode)
+        planner = Planner(bundle.calibration, self._policies.planner, policy.by_threshold)
+        return Model(bundle, network, planner, policy, costs, monitor, residence)
 
     def _policy(self, exits: int) -> ExitPolicy:
         policy: ExitPolicy = self._make_policy(exits, **dict(self._policies.options))
@@ -175,59 +154,77 @@ class Assembler:
             )
         return policy
 
-    def _find_profile(self, bundle: Bundle, network: Network) -> Profile | None:
-        profile = find_profile(self._state, bundle, self._device(network))
-        if profile is None:
-            return None
-        if profile.host is None and len(profile.segments) > 1:
-            log.info(
-                "the profile of %s does not say what serving takes beside its segments: "
-                "`delen profile` measures it, and bounds that leave little room are kept better",
-                bundle.name,
-            )
-        if len(profile.corun or (1.0,)) < self._lanes:
-            log.info(
-                "the profile of %s does not say how much %d instances slow each other down: "
-                "that is learnt while they serve; `delen profile` measures it",
-                bundle.name,
-                self._lanes,
-            )
-        return profile
+    def follow_mode(self, model: Model) -> Callable[[Model], None]:
+        """What gives ``model`` the profile of the power mode that the device is in by now, which is
+        looked for here. Where there is none, the old one stays, marked as stale."""
+        costs, mode = model.costs, self._energy.mode
+        known = costs.profile
+        if self._profiles.device(model.network) == known.device:
+            return lambda model: costs.use(known, costs.energy)
+        profile = self._profiles.find(model.bundle, model.network)
+        if profile is not None:
+            log.info("model %s: the profile is now that of power mode %s", model.name, mode)
+            return self.adopt(profile)
+        stale = (
+            f"measured in power mode {known.device.power_mode}, but the device is in {mode}, "
+            "which has no profile yet: run delen profile"
+        )
+        log.warning("model %s: its profile was %s", model.name, stale)
+        return lambda model: costs.use(known, costs.energy, stale)
 
-    def _measure_profile(self, bundle: Bundle, network: Network) -> Profile:
-        device = self._device(network)
+    def adopt(self, profile: Profile) -> Callable[[Model], None]:
+        """What has a model served by ``profile`` from now on."""
+        account = self._energy.account(profile)
+        return lambda model: model.costs.use(profile, account)
+
+    def _measure_first(self, bundle: Bundle, network: Network) -> Profile:
+        device = self._profiles.device(network)
         log.info("no profile of %s for this device yet: measuring a quick one", bundle.name)
         profile = measure_profile(bundle, network, device, QUICK)
         if self._lanes > 1:
-            rounds = corun_profiler.QUICK_ROUNDS
-            corun = corun_profiler.measure_corun(bundle, network, self._lanes, rounds)
-            profile = replace(profile, corun=corun)
-        profile = replace(profile, host=self._measure_host(bundle, network, profile))
-        file = state_file(self._state, bundle, device)
+            rounds = interference.QUICK_ROUNDS
+            factors = interference.measure_interference(bundle, network, self._lanes, rounds)
+            profile = replace(profile, interference=factors)
+        account = self._energy.account(profile)
         try:
-            save_profile(profile, file)
-            log.info("kept it as %s; `delen profile` measures a thorough one", file)
-        except ProfileError as error:
-            log.warning("it will be measured again at the next start: %s", error)
-        return profile
-
-    def _measure_host(self, bundle: Bundle, network: Network, profile: Profile) -> HostCosts | None:
-        serve = partial(self._serving, bundle, network, profile)
-        try:
-            return host_profiler.measure_host(serve, bundle, profile, host_profiler.QUICK)
+            profile = self.with_host(bundle, network, profile, account, self.is_serving)
+        except GaveWay:
+            log.info("what serving %s takes beside it is measured once nothing runs", bundle.name)
         except DelenError as error:
             log.warning("what serving %s takes beside it is unknown: %s", bundle.name, error)
-            return None
+        report_busy(profile)
+        self._profiles.keep(bundle, profile)
+        return profile
 
-    @contextmanager
-    def _serving(
-        self, bundle: Bundle, network: Network, profile: Profile, observer: Observer
-    ) -> Iterator[Runtime]:
-        """An engine of its own on one lane, as the model will be served."""
-        model = self._model(bundle, network, profile, WHOLE)
-        scheduler, threads = self._make_scheduler(1), network.placement.threads
-        runtime = Runtime(lambda: [bundle.path], lambda _: model, observer, threads, scheduler)
-        try:
-            yield runtime
-        finally:
-            runtime.close()
+    def measure_again(self, model: Model, gives_way: Callable[[], bool]) -> Profile:
+        """What of the profile of ``model`` is wrong or unknown, measured while the model may serve:
+        on a lane of its own. Raises GaveWay once ``gives_way``."""
+        profile, bundle = model.costs.profile, model.bundle
+        if profile.busy:
+            spare = SpareLane(model.network, self._lanes, gives_way)
+            measured = measure_profile(bundle, spare, profile.device, QUICK)
+            measured = replace(measured, interference=profile.interference)
+            profile = keep_energies(measured, profile)
+        spare = SpareLane(model.network, self._lanes)
+        return self.with_host(bundle, spare, profile, model.costs.energy, gives_way)
+
+    def keep(self, model: Model, profile: Profile) -> None:
+        """Keep ``profile`` for the next start."""
+        self._profiles.keep(model.bundle, profile)
+
+    def with_host(
+        self,
+        bundle: Bundle,
+        network: Network,
+        profile: Profile,
+        account: EnergyAccount,
+        gives_way: Callable[[], bool] = lambda: False,
+    ) -> Profile:
+        """``profile`` with what serving takes beside its segments, as far as that can be found
+        out; as thoroughly as the profile was measured. Raises GaveWay once ``gives_way``."""
+        costs = CostModel(replace(profile, host=None), account, self._policies.quantile)
+        model = self._model(bundle, network, costs, GuaranteeMonitor(), WHOLE)
+        effort = overhead.QUICK if profile.quick else overhead.THOROUGH
+        watch = ProcessorWatch()
+        host = overhead.measure_host(model, self._make_scheduler(1), effort, gives_way)
+        return replace(profile, host=host, measured=worse(profile.measured, watch.disturbance()))

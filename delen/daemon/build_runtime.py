@@ -13,8 +13,9 @@ from typing import Any
 
 from delen.core.dispatch import DispatchPolicy
 from delen.core.energy_status import Battery
-from delen.daemon.build_model import SHIPPED_BUNDLES, Assembler, PolicySettings
+from delen.daemon.build_model import SHIPPED_BUNDLES, ModelBuilder, ModelEnergy, PolicySettings
 from delen.daemon.config import Config
+from delen.daemon.idle_profiler import IdleProfiler
 from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.energy.service import EnergyService, EnergySettings
 from delen.engine.backends.choose import BundleBackends
@@ -38,13 +39,16 @@ log = logging.getLogger("delen")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A runtime with what was opened for it."""
+    """A runtime with what was opened for it. ``profiler`` is to be started once the first models
+    are loaded."""
 
     runtime: Runtime
     energy: EnergyService
+    profiler: IdleProfiler
 
     def close(self) -> None:
-        """Stop the engine, then the energy accounting."""
+        """Stop measuring, then the engine, then the energy accounting."""
+        self.profiler.close()
         self.runtime.close()
         self.energy.close()
 
@@ -58,38 +62,47 @@ def open_runtime(
     """
     backend = BundleBackends(config["device.backend"], config["device.threads"])
     lanes = configured_lanes(config, backend.provider)
-    policies, make_scheduler = policy_settings(config), partial(_make_scheduler, config)
-    scheduler = make_scheduler(lanes, config["server.max_backlog_seconds"])
+    scheduler = _make_scheduler(config, lanes, config["server.max_backlog_seconds"])
     energy = _open_energy(config, is_gpu=backend.provider != "cpu")
     try:
-        assembler = Assembler(
-            backend,
-            energy,
-            policies,
-            make_scheduler,
-            Path(config["state.path"]),
-            Path(config["power.root"]),
-            lanes,
-        )
+        builder = make_builder(config, backend, energy, lanes)
         folders = bundle_folders(config)
         memory = int(config["models.memory_mb"] * 1e6)
         runtime = Runtime(
             find or (lambda: find_bundles(folders)),
-            assembler,
+            builder,
             observer,
             backend.threads,
             scheduler,
             energy.admission,
-            assembler if memory else None,
+            builder if memory else None,
             memory,
         )
     except BaseException:
         energy.close()
         raise
+    builder.is_serving = lambda: runtime.idle_since is None
     energy.start(
-        runtime.store.models, lambda model: runtime.change(model, assembler.reprofile), runtime
+        runtime.store.models,
+        lambda model: runtime.change(model, builder.follow_mode(model)),
+        runtime,
     )
-    return Opened(runtime, energy)
+    return Opened(runtime, energy, IdleProfiler(runtime, builder))
+
+
+def make_builder(
+    config: Config, backend: BundleBackends, energy: ModelEnergy, lanes: int = 1
+) -> ModelBuilder:
+    """What makes models as ``config`` describes them."""
+    return ModelBuilder(
+        backend,
+        energy,
+        policy_settings(config),
+        partial(_make_scheduler, config),
+        Path(config["state.path"]),
+        Path(config["power.root"]),
+        lanes,
+    )
 
 
 def configured_lanes(config: Config, provider: str) -> int:

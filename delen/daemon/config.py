@@ -87,7 +87,7 @@ def _read_file(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is no TOML: {error}") from error
+        raise ConfigError(f"{file} is not TOML: {error}") from error
     found: dict[str, Any] = {}
     sections = {setting.section for setting in SETTINGS}
     for section, table in document.items():

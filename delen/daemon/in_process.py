@@ -67,6 +67,7 @@ class Engine:
         self._runtime = self._opened.runtime
         try:
             self._spec = self._runtime.load(self._name).bundle.manifest.input
+            self._opened.profiler.start()
         except BaseException:
             self.close()
             raise

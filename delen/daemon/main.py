@@ -75,12 +75,13 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._note_signal)
         sys.setswitchinterval(SWITCH_INTERVAL)
-        self._assemble()
+        self._open()
         gc.collect()  # before models are there, which may be unloaded
         gc.freeze()  # a full collection over all that stays would hold requests up
         try:
             for name in self._config["models.load"]:
                 self._runtime.load(name)
+            self._opened.profiler.start()
             addresses = self._listen()
             self._http.start()
             ready_log.info("ready on %s", " and ".join(addresses))
@@ -93,7 +94,7 @@ class Daemon:
         self._signals.append(number)
         self._signalled.set()
 
-    def _assemble(self) -> None:
+    def _open(self) -> None:
         try:
             from api.guard import Guard
             from api.metrics.requests import Metrics
@@ -183,6 +184,7 @@ class Daemon:
         drained = self._runtime.drain(self._config["server.drain_seconds"])
         if not drained:
             log.warning("the drain time is over: what still waits is refused")
+        self._opened.profiler.close()
         self._runtime.close()
         self._http.stop()
         self._opened.energy.close()

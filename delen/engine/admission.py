@@ -57,7 +57,7 @@ class Admission:
         def plan_at(price: float) -> Plan:
             if not self._scheduler.capabilities.plans:
                 return plans.unplanned(waits)
-            best_effort = job.takes_best_effort
+            best_effort = job.accepts_best_effort
             return plans.admit(bounds, spent, ahead, guaranteed, best_effort, price, waits)
 
         if residence is not WHOLE:

@@ -160,6 +160,11 @@ class Executor:
         """Whether the calling thread is a lane's, and no job is queued or running."""
         return not self._jobs and self._lanes.has_caller
 
+    @property
+    def idle_since(self) -> float | None:
+        """When the last job ended (``time.monotonic``); None while one is queued or running."""
+        return self._jobs.idle_since
+
     def jobs_of(self, model: str) -> int:
         """How many jobs of ``model`` are queued or running."""
         return self._jobs.of(model)
@@ -294,12 +299,12 @@ class Executor:
         return "final" if job.exit == job.plan.exit else None
 
     def _refuse(self, task: Task) -> None:
-        """Refuse ``task``, which has no answer; one that takes the best effort gets more time."""
+        """Refuse ``task``, which has no answer; one that accepts the best effort gets more time."""
         job = self._jobs[task.id]
         with self.lock:
             now = time.monotonic()
             may_go_on = not job.cancelled and self._unavailable.stops(job) is None
-            if job.takes_best_effort and task.deadline < inf and may_go_on:
+            if job.accepts_best_effort and task.deadline < inf and may_go_on:
                 self._scheduler.add(now, replace(task, deadline=inf))
                 return
             deadline = now + job.deadline - job.arrived

@@ -72,7 +72,7 @@ class Job:
         return inf if cap is None or self.energy is None else cap - self.energy
 
     @property
-    def takes_best_effort(self) -> bool:
+    def accepts_best_effort(self) -> bool:
         return self.options.on_infeasible == "best_effort"
 
     def task(self, priority: int) -> Task:

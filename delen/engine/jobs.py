@@ -36,6 +36,8 @@ class Jobs:
         self._ended = threading.Condition(lock)
         self._jobs: dict[int, Job] = {}
         self._failures = FailureCounter("request_end", log)
+        self.idle_since: float | None = time.monotonic()
+        """When the last one ended; None while there is one."""
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -59,6 +61,7 @@ class Jobs:
     def add(self, job: Job) -> None:
         """With the lock held."""
         self._jobs[job.id] = job
+        self.idle_since = None
 
     def wait(self, seconds: float) -> None:
         """Release the lock for so long, or until no job is left."""
@@ -112,4 +115,5 @@ class Jobs:
         with self._lock:
             self._jobs.pop(job.id, None)
             if not self._jobs:
+                self.idle_since = time.monotonic()
                 self._ended.notify_all()

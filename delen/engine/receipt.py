@@ -114,14 +114,14 @@ def _expected(case: Case, job: Job, reason: Reason) -> float | None:
 
 
 def _energy(job: Job) -> EnergyOutcome:
-    bound, account = job.bounds.max_energy, job.model.costs.energy
+    bound, energy = job.bounds.max_energy, job.model.costs.energy
     known = job.energy is not None
     return EnergyOutcome(
         bound=bound,
         value=job.energy,
         predicted=job.plan.energy,
-        kind=account.kind if known else "unknown",
-        source=account.source if known else None,
-        scope=account.scope if known else None,
+        kind=energy.kind if known else "unknown",
+        source=energy.source if known else None,
+        scope=energy.scope if known else None,
         met=None if bound is None else job.energy is not None and job.energy <= bound,
     )

@@ -79,6 +79,11 @@ class Runtime:
         """Whether the calling thread runs jobs, and none is queued or running."""
         return self._executor.on_idle_lane
 
+    @property
+    def idle_since(self) -> float | None:
+        """When the last job ended (``time.monotonic``); None while one is queued or running."""
+        return self._executor.idle_since
+
     def lanes(self) -> tuple[int, int]:
         """How many batches may run at once, and how many do."""
         return self._executor.lanes()
@@ -214,11 +219,13 @@ def check_sample(model: Model, sample: NDArray[np.generic]) -> None:
     spec = model.bundle.manifest.input
     if sample.shape != spec.shape:
         raise InvalidInput(
-            f"the input has shape {list(sample.shape)}; {model.name} takes {list(spec.shape)}",
+            f"the input has shape {list(sample.shape)}; {model.name} accepts {list(spec.shape)}",
             "input",
         )
     if sample.dtype != np.dtype(spec.dtype):
-        raise InvalidInput(f"the input is {sample.dtype}; {model.name} takes {spec.dtype}", "input")
+        raise InvalidInput(
+            f"the input is {sample.dtype}; {model.name} accepts {spec.dtype}", "input"
+        )
     if sample.dtype.kind == "f" and not np.isfinite(sample).all():
         raise InvalidInput("the input holds numbers that are not finite", "input")
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from delen.bundle.manifest import Bundle
 from delen.engine.backends.base import Network
 from delen.errors import ConfigError
-from delen.measure.segments import noise_inputs
+from delen.measure.segments import noise_inputs, run_chain
 from delen.profile.profile import Metering, Profile, SegmentCost
 from power.metering.block_energy import evaluate
 from power.metering.blocks import BlockPlan, BlockRunner, Chain, Meter, Progress
@@ -64,9 +64,8 @@ def measure_energy(
     inputs = noise_inputs(bundle)
 
     def work(chain: Chain) -> None:
-        features: Sequence[object] = inputs[: chain.batch]
-        for segment in range(chain.exit + 1):
-            features = network.run(segment, features).features
+        for _ in run_chain(network, inputs[: chain.batch], chain.exit + 1):
+            pass
 
     exits = range(len(bundle.exits))
     chains = [Chain(batch, exit) for batch in measured_batches(batches, profile) for exit in exits]

@@ -1,4 +1,4 @@
-"""Measures what several instances of a network do at once, and how much they slow each other."""
+"""Measures what several instances of a network do at once: their interference, and their work."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from statistics import median
 import numpy as np
 
 from delen.bundle.manifest import Bundle
-from delen.engine.backends.base import Features, Network
-from delen.measure.segments import noise_inputs
+from delen.engine.backends.base import Network
+from delen.measure.segments import noise_inputs, run_chain
 from delen.profile.concurrency import Measured
 
 BATCHES = (1, 8)
@@ -34,14 +34,14 @@ QUICK_ROUNDS = Rounds(3, 0.1)
 THOROUGH_ROUNDS = Rounds(9, 0.4)
 
 
-def measure_corun(
+def measure_interference(
     bundle: Bundle, network: Network, lanes: int, rounds: Rounds
 ) -> tuple[float, ...]:
     """How many times longer ``network`` takes while 0, 1, ... others of ``lanes`` run it, too.
 
-    Of every number of lanes the median over batch sizes and rounds, each of which begins with one
-    alone; so what else slows the device down for a while slows both. One figure for all segments:
-    they differ by less than rounds do.
+    Each figure is the median over batch sizes and rounds. A round begins with one lane alone, so
+    what else slows the device down for a while slows both. One figure serves all segments: they
+    differ by less than rounds do.
     """
     ratios: list[list[float]] = [[] for _ in range(lanes)]
     for _ in range(rounds.count):
@@ -96,13 +96,16 @@ def _run(bundle: Bundle, network: Network, lanes: int, batch: int, seconds: floa
     took: list[list[float]] = [[] for _ in range(lanes)]
     failures: list[Exception] = []
 
+    def run_whole(lane: int) -> float:
+        return sum(seconds for seconds, _ in run_chain(network, inputs, segments, lane))
+
     def keep_busy(lane: int) -> None:
         try:
-            _run_chain(network, inputs, segments, lane)
+            run_whole(lane)
             ready.wait()
             end = time.perf_counter() + seconds
             while time.perf_counter() < end or len(took[lane]) < _LEAST_RUNS:
-                took[lane].append(_run_chain(network, inputs, segments, lane))
+                took[lane].append(run_whole(lane))
         except threading.BrokenBarrierError:
             return  # another lane failed
         except Exception as error:
@@ -122,10 +125,3 @@ def _run(bundle: Bundle, network: Network, lanes: int, batch: int, seconds: floa
         raise failures[0]
     every = [one for of_lane in took for one in of_lane]
     return _Runs(every, batch * len(every) / elapsed)
-
-
-def _run_chain(network: Network, inputs: Sequence[Features], segments: int, lane: int) -> float:
-    began, features = time.perf_counter(), inputs
-    for segment in range(segments):
-        features = network.run(segment, features, lane).features
-    return time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""Measures what serving takes beside the segments, and does to them, on the engine as it serves."""
+"""Measures what serving takes beside the segments, and does to them, on an executor of its own."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import wait
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bundle.manifest import Bundle
 from delen.core.bounds import Bounds, Options
 from delen.core.result import Result
 from delen.core.work import Work
-from delen.engine.observer import Observer
-from delen.engine.runtime import Runtime
+from delen.engine.admission import Admission
+from delen.engine.energy_admission import UnlimitedEnergy
+from delen.engine.executor import Executor
+from delen.engine.job import Job
+from delen.engine.model import Model
+from delen.engine.runtime import check_sample
+from delen.measure.disturbance import GaveWay
 from delen.measure.segments import noise_inputs, quantiles
-from delen.profile.profile import HostCosts, Profile
-
-Serve = Callable[[Observer], AbstractContextManager[Runtime]]
-"""Opens an engine of one lane, which tells the observer, and closes it again."""
+from delen.profile.profile import HostCosts
+from delen.scheduler.core import Scheduler
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """So many rounds are served, of which nothing begins once ``seconds`` have passed."""
+    """So many rounds are served; none begins once ``seconds`` have passed."""
 
     rounds: int
     seconds: float
@@ -40,7 +41,8 @@ THOROUGH = Effort(60, seconds=60.0)
 _AT_ONCE = (1, 2, 1, 4, 1, 3, 8, 2, 16)
 """So many requests come at once, and are waited for, in turn."""
 
-_ASKED = (Bounds(), Bounds(max_latency=60.0))
+_BOUNDS = (Bounds(), Bounds(max_latency=60.0))
+_OPTIONS = Options()
 _PAUSE = 2.0
 """Mean pause before the next, in times of the whole network: caches get cold, as they do."""
 
@@ -54,7 +56,7 @@ _LONGEST_GAP = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """A segment that ran from ``began`` to ``ended`` on ``size`` jobs, of which ``answers`` ended
+    """A segment that ran from ``began`` to ``ended`` on ``size`` jobs; ``answers`` of them ended
     there."""
 
     segment: int
@@ -64,21 +66,65 @@ class _Batch:
     answers: int
 
 
-class _Recorder:
-    """An observer that keeps the batches that ran."""
+class _Requests:
+    """Requests of noise to one model, on an executor of its own that nobody else is served by. It
+    is also the executor's observer, and keeps the batches that ran.
 
-    def __init__(self) -> None:
+    Once ``gives_way``, what waits is cancelled at the next segment's end, and GaveWay is raised.
+    """
+
+    def __init__(self, model: Model, scheduler: Scheduler, gives_way: Callable[[], bool]) -> None:
         self.batches: list[_Batch] = []
+        self._model = model
+        self._inputs = noise_inputs(model.bundle)
+        self._gives_way = gives_way
+        self._gave_way = False
+        self._numbers = count()
+        self._jobs: list[Job] = []
         self._answers = 0
+        threads = model.network.placement.threads
+        energy = UnlimitedEnergy()
+        self._executor = Executor(self, threads, scheduler, energy)
+        self._admission = Admission(self._executor, scheduler, energy)
+        self._executor.add_model(model)
+
+    def close(self) -> None:
+        self._executor.close()
+
+    def submit(self) -> float:
+        """Admit one more request; the processor seconds until it waits."""
+        if self._has_to_stop():
+            raise GaveWay
+        began = time.thread_time()
+        model, number = self._model, next(self._numbers)
+        bounds, sample = _BOUNDS[number % len(_BOUNDS)], self._inputs[number % len(self._inputs)]
+        check_sample(model, sample)
+        job = Job(number, f"noise-{number}", model, bounds, _OPTIONS, time.monotonic(), sample)
+        self._jobs.append(job)
+        self._admission.admit(job, 0.0)
+        return time.thread_time() - began
+
+    def wait(self) -> None:
+        """Until all are answered."""
+        wait([job.future for job in self._jobs])
+        self._jobs.clear()
+        if self._has_to_stop():
+            raise GaveWay
+
+    def _has_to_stop(self) -> bool:
+        self._gave_way = self._gave_way or self._gives_way()
+        return self._gave_way
 
     def answered(self, result: Result) -> None:
         self._answers += 1
 
     def ran(self, work: Work) -> None:
-        if work.shares:
-            size = len(work.shares)
-            self.batches.append(_Batch(work.segment, work.began, work.ended, size, self._answers))
-            self._answers = 0
+        size = len(work.shares)
+        self.batches.append(_Batch(work.segment, work.began, work.ended, size, self._answers))
+        self._answers = 0
+        if self._has_to_stop():
+            for job in list(self._jobs):
+                self._executor.cancel(job)
 
     def policy_failed(self, model: str) -> None: ...
     def dispatch_failed(self, times: int) -> None: ...
@@ -86,19 +132,23 @@ class _Recorder:
 
 
 def measure_host(
-    serve: Serve, bundle: Bundle, profile: Profile, effort: Effort
+    model: Model,
+    scheduler: Scheduler,
+    effort: Effort,
+    gives_way: Callable[[], bool] = lambda: False,
 ) -> HostCosts | None:
-    """Have the engine that ``serve`` opens answer rounds of noise by ``bundle``, whose segments
-    alone take what ``profile`` says.
+    """Have ``model``, whose profile says what its segments take alone, answer rounds of noise.
 
-    Costs of batches are those of the gaps between segments that follow one another: a line in the
-    samples and answers of a batch, through the mean gap of each pair of these. None for a network
-    whose segments never follow one another.
+    ``scheduler`` is a new one of one lane. Costs of batches are those of the gaps between segments
+    that follow one another: a line in the samples and answers of a batch, through the mean gap of
+    each pair of these. None for a network whose segments never follow one another. Raises GaveWay
+    once ``gives_way``, at the end of the segment that runs.
     """
-    recorder = _Recorder()
-    with serve(recorder) as runtime:
-        runtime.load(bundle.name)
-        seen = _ask(runtime, bundle, profile, recorder, effort)
+    requests = _Requests(model, scheduler, gives_way)
+    try:
+        seen = _ask(requests, model, effort)
+    finally:
+        requests.close()
     if max(map(len, seen.gaps.values()), default=0) < _LEAST_GAPS:
         return None
     batch, task, answer = _line(seen.gaps)
@@ -117,33 +167,25 @@ class _Seen:
     gaps: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
-def _ask(
-    runtime: Runtime, bundle: Bundle, profile: Profile, recorder: _Recorder, effort: Effort
-) -> _Seen:
-    inputs, seen, asked = noise_inputs(bundle), _Seen(), 0
+def _ask(requests: _Requests, model: Model, effort: Effort) -> _Seen:
+    profile, seen = model.costs.profile, _Seen()
     whole = sum(costs[1].latency.p50 for costs in profile.segments)
     pauses = np.random.default_rng(0)
     end = time.monotonic() + effort.seconds
-    for count in _AT_ONCE * effort.rounds:
+    for at_once in _AT_ONCE * effort.rounds:
         if time.monotonic() > end:
             break
         time.sleep(pauses.exponential(_PAUSE * whole))
-        jobs = []
-        recorder.batches.clear()
-        for _ in range(count):
-            asked += 1
-            sample, bounds = inputs[asked % len(inputs)], _ASKED[asked % len(_ASKED)]
-            began = time.thread_time()
-            jobs.append(runtime.submit(bundle.name, sample, bounds, Options()))
-            seen.submitted.append(time.thread_time() - began)
-        coming_until = time.monotonic()
-        wait([job.future for job in jobs])
-        batches = list(recorder.batches)
+        requests.batches.clear()
+        seen.submitted.extend(requests.submit() for _ in range(at_once))
+        submitted = time.monotonic()
+        requests.wait()
+        batches = list(requests.batches)
         for one in batches:
             median = profile.cost(one.segment, one.size).latency.p50
             seen.stretches.append((one.ended - one.began) / median)
         for one, after in pairwise(batches):
-            if one.ended >= coming_until:
+            if one.ended >= submitted:
                 seen.gaps[one.size, one.answers].append(after.began - one.ended)
     return seen
 

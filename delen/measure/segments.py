@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from delen.bundle.manifest import Bundle
 from delen.engine.backends.base import Features, Network
 from delen.errors import ProfileError
+from delen.measure.disturbance import ProcessorWatch
 from delen.profile.profile import LEVELS, Device, Profile, Quantiles, SegmentCost
 
 Progress = Callable[[int, int, str], None]
-"""Told ``(done, total, what)`` as the measurement goes on."""
+"""Gets ``(done, total, what)`` as the measurement goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def warm_up(network: Network, bundle: Bundle) -> None:
     spec = bundle.manifest.input
     blank = [np.zeros(spec.shape, spec.dtype)]
     for _ in range(_WARM_UP_RUNS):
-        list(_run_chain(network, blank, len(bundle.exits), 1))
+        list(run_chain(network, blank, len(bundle.exits)))
 
 
 def batch_sizes(largest: int) -> list[int]:
@@ -76,7 +77,7 @@ def measure_profile(
 
     Raises ProfileError when ``effort`` is strict and a batch size stays too unsteady.
     """
-    inputs = noise_inputs(bundle)
+    inputs, watch = noise_inputs(bundle), ProcessorWatch()
     sizes = batch_sizes(bundle.manifest.max_batch)
     segments = len(bundle.exits)
     costs: list[dict[int, SegmentCost]] = [{} for _ in range(segments)]
@@ -87,6 +88,7 @@ def measure_profile(
             costs[segment][batch] = SegmentCost(
                 quantiles(runs.latency[:, segment]), float(runs.processor[:, segment].mean())
             )
+    measured = watch.disturbance(device.threads)
     on_progress(len(sizes), len(sizes) + 1, "answers")
     answer = _measure_answers(_ANSWER_RUNS[not effort.strict])
     on_progress(len(sizes) + 1, len(sizes) + 1, "done")
@@ -98,6 +100,7 @@ def measure_profile(
         quick=not effort.strict,
         answer=answer,
         segments=tuple(costs),
+        measured=measured,
     )
 
 
@@ -142,24 +145,26 @@ def _measure_runs(
     network: Network, inputs: Sequence[Features], segments: int, threads: int, effort: Effort
 ) -> _Runs:
     for _ in range(_WARM_UP_RUNS):
-        list(_run_chain(network, inputs, segments, threads))
+        list(run_chain(network, inputs, segments))
     rows: list[list[tuple[float, float]]] = []
     end = time.perf_counter() + effort.seconds
     while len(rows) < effort.least_runs or time.perf_counter() < end:
-        rows.append(list(_run_chain(network, inputs, segments, threads)))
+        rows.append(list(run_chain(network, inputs, segments)))
     measured = np.asarray(rows)
-    return _Runs(measured[:, :, 0], measured[:, :, 1])
+    return _Runs(measured[:, :, 0], threads * measured[:, :, 1])
 
 
-def _run_chain(
-    network: Network, inputs: Sequence[Features], segments: int, threads: int
+def run_chain(
+    network: Network, inputs: Sequence[Features], segments: int, lane: int = 0
 ) -> Iterator[tuple[float, float]]:
+    """Run ``inputs`` through the first ``segments``, one a step: its seconds, and the calling
+    thread's processor seconds."""
     features = inputs
     for segment in range(segments):
         began, processor = time.perf_counter(), time.thread_time()
-        run = network.run(segment, features)
+        run = network.run(segment, features, lane)
         ended = time.perf_counter()
-        yield ended - began, (time.thread_time() - processor) * threads
+        yield ended - began, time.thread_time() - processor
         features = run.features
 
 

@@ -13,8 +13,8 @@ _AS_GOOD = 0.95
 
 
 def lanes_of(instances: int, threads: int, cores: int, is_accelerator: bool) -> int:
-    """The lanes for ``device.instances`` (0: as many as there are cores for, one of which is left
-    to HTTP) of ``threads`` each."""
+    """The lanes for ``device.instances`` of ``threads`` each; 0 stands for as many as there are
+    cores for, with one core left to HTTP."""
     if instances:
         return instances
     return ON_ACCELERATOR if is_accelerator else max(1, (cores - 1) // threads)

@@ -96,7 +96,7 @@ class CostModel:
         self.lanes = lanes
         self._believe(Slowdown())
         self.dearness = Slowdown()
-        self.corun = Interference.of(profile.corun, lanes)
+        self.interference = Interference.of(profile.interference, lanes)
         self.slowdown_factor = 1.0
         """How many times longer what starts now takes than alone."""
         self._others = 0
@@ -125,12 +125,12 @@ class CostModel:
         self._look_up(profile, energy, stale)
         self._believe(Slowdown())
         self.dearness = Slowdown()
-        self._take_in(Interference.of(profile.corun, self.lanes))
+        self._take_in(Interference.of(profile.interference, self.lanes))
 
     def run_beside(self, others: int) -> None:
         """What starts from now on runs while ``others`` lanes are busy."""
         self._others = others
-        self.slowdown_factor = self.corun.at(others)
+        self.slowdown_factor = self.interference.at(others)
 
     def learn(
         self,
@@ -147,9 +147,9 @@ class CostModel:
         cost = tables.cost(segment, batch)
         usual = cost.latency.p50
         if total > spent[0]:
-            alone = measured * self.corun.alone(spent) / total
-            self._take_in(self.corun.after(spent, alone / (usual * self.slowdown.mean)))
-            measured *= self.corun.alone(spent) / total
+            alone = measured * self.interference.alone(spent) / total
+            self._take_in(self.interference.after(spent, alone / (usual * self.slowdown.mean)))
+            measured *= self.interference.alone(spent) / total
         self._believe(self.slowdown.after(measured, usual))
         said = None if joules is None else tables.energy.predict(cost)
         if joules is not None and said:
@@ -161,7 +161,7 @@ class CostModel:
             elapsed = max(0.0, now - self._relaxed_at)
             self._believe(self.slowdown.relaxed(elapsed))
             self.dearness = self.dearness.relaxed(elapsed)
-            self._take_in(self.corun.relaxed(elapsed))
+            self._take_in(self.interference.relaxed(elapsed))
         self._relaxed_at = now
 
     def _look_up(self, profile: Profile, energy: EnergyAccount, stale: str | None) -> None:
@@ -175,10 +175,10 @@ class CostModel:
         self.slowdown = slowdown
         self._belief = slowdown.mean, slowdown.high(self.level)
 
-    def _take_in(self, corun: Interference) -> None:
-        if corun is not self.corun:
-            self.corun = corun
-            self.slowdown_factor = corun.at(self._others)
+    def _take_in(self, interference: Interference) -> None:
+        if interference is not self.interference:
+            self.interference = interference
+            self.slowdown_factor = interference.at(self._others)
 
     def latency(self, first: int, last: int, batch: int) -> float:
         """Seconds for segments ``first`` to ``last``, both included, at quantile ``level``.

@@ -13,7 +13,7 @@ _HALF_LIFE = 60.0
 _MOST = 4.0
 """Lanes that make each other slower than in turn by this much more are not believed."""
 _STEADY = 0.9
-"""An observation tells of one number of busy lanes if it was that for this part of the time."""
+"""An observation counts for one number of busy lanes if it was that for this part of the time."""
 
 
 @dataclass(frozen=True, slots=True)

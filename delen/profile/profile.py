@@ -114,15 +114,24 @@ _NO_HOST = HostCosts()
 
 
 @dataclass(frozen=True, slots=True)
+class Disturbance:
+    """What else ran while a profile was measured: ``others`` is the share of all cores that other
+    work had, ``busy`` whether that was too much for the profile to be right."""
+
+    busy: bool
+    others: float
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """Measured costs of ``bundle`` (its digest) on ``device``.
 
     ``segments[k][batch]`` is the cost of segment k. ``answer`` is the time from a segment's end
-    to the answer in the caller's hands. ``quick`` marks a short first measurement. ``energy`` is
-    None where no energies were measured. ``corun[k]`` is how many times longer segments take while
-    k other instances run, None where that was not measured. ``accuracies`` of the exits stand in a
-    profile that is all that is known of a network, else they are None. ``host`` is None
-    where it was not measured.
+    to the answer in the caller's hands. ``quick`` marks a short first measurement.
+    ``interference[k]`` is how many times longer segments take while k other instances run.
+    ``accuracies`` of the exits stand in a profile that is all that is known of a network.
+    ``measured`` says what else ran meanwhile. ``energy``, ``interference``, ``host`` and
+    ``measured`` are None where they were not measured.
     """
 
     model: str
@@ -134,8 +143,19 @@ class Profile:
     segments: tuple[Mapping[int, SegmentCost], ...]
     energy: Metering | None = None
     accuracies: tuple[float, ...] | None = None
-    corun: tuple[float, ...] | None = None
+    interference: tuple[float, ...] | None = None
     host: HostCosts | None = None
+    measured: Disturbance | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether the machine was too busy with other work while this was measured."""
+        return self.measured is not None and self.measured.busy
+
+    @property
+    def lacks_host(self) -> bool:
+        """Whether it is unknown what serving takes beside segments that follow one another."""
+        return self.host is None and len(self.segments) > 1
 
     @property
     def host_costs(self) -> HostCosts:
@@ -226,8 +246,10 @@ class Profile:
             document["host"] = _host_to_json(self.host)
         if self.accuracies is not None:
             document["accuracies"] = list(self.accuracies)
-        if self.corun is not None:
-            document["corun"] = list(self.corun)
+        if self.interference is not None:
+            document["corun"] = list(self.interference)
+        if self.measured is not None:
+            document["measured"] = asdict(self.measured)
         return json.dumps(document, indent=1) + "\n"
 
 

@@ -13,6 +13,7 @@ from delen.profile.profile import (
     FORMAT,
     SCHEMAS,
     Device,
+    Disturbance,
     HostCosts,
     Metering,
     Profile,
@@ -35,7 +36,7 @@ def load_profile(file: Path) -> Profile:
         raise fail(f"cannot be read as JSON: {error}") from error
     root = Fields(document, "the profile", fail)
     if root.text("format", default="none") != FORMAT:
-        raise fail(f"format must be {FORMAT!r}: this is no delen profile")
+        raise fail(f"format must be {FORMAT!r}: this is not a delen profile")
     if (schema := root.integer("schema")) not in SCHEMAS:
         known = " or ".join(map(str, SCHEMAS))
         raise fail(f"schema {schema} is not {known}, those that this delen reads")
@@ -61,8 +62,9 @@ def load_profile(file: Path) -> Profile:
         ),
         energy=None if energies is None else _parse_metering(energies, fail),
         accuracies=_parse_accuracies(root.array("accuracies", None), fail),
-        corun=_parse_corun(root.array("corun", None), fail),
+        interference=_parse_interference(root.array("corun", None), fail),
         host=_parse_host(root.mapping("host", None), fail),
+        measured=_parse_disturbance(root.mapping("measured", None), fail),
     )
     device.finish()
     root.finish()
@@ -82,7 +84,7 @@ def _parse_accuracies(values: list[Any] | None, fail: Fail) -> tuple[float, ...]
     return tuple(map(float, values))
 
 
-def _parse_corun(values: list[Any] | None, fail: Fail) -> tuple[float, ...] | None:
+def _parse_interference(values: list[Any] | None, fail: Fail) -> tuple[float, ...] | None:
     if values is None:
         return None
     for value in values:
@@ -91,6 +93,17 @@ def _parse_corun(values: list[Any] | None, fail: Fail) -> tuple[float, ...] | No
     if not values or values[0] != 1:
         raise fail(f"corun must begin with 1, for an instance that runs alone, not be {values!r}")
     return tuple(map(float, values))
+
+
+def _parse_disturbance(entry: Any, fail: Fail) -> Disturbance | None:
+    if entry is None:
+        return None
+    fields = Fields(entry, "the profile.measured", fail)
+    disturbance = Disturbance(fields.boolean("busy"), fields.number("others"))
+    fields.finish()
+    if disturbance.others < 0:
+        raise fail("measured.others must be at least 0")
+    return disturbance
 
 
 def _parse_host(entry: Any, fail: Fail) -> HostCosts | None:

@@ -21,8 +21,8 @@ class Slowdown:
 
     One factor for the whole device, as the xi of ALERT (Wan et al., ATC 2020, section 3.3), kept
     by an exponentially weighted mean and variance instead of its Kalman filter: the gain is
-    fixed, so the belief never stops listening. It is a value, of which others are made and which
-    itself is never changed; not frozen, since one is made for every batch, in a third of the time.
+    fixed, so the belief never stops listening. It is a value and never changed; not
+    frozen, since one is made for every batch, in a third of the time.
     """
 
     mean: float = 1.0
@@ -32,7 +32,7 @@ class Slowdown:
         """The belief after a segment of profiled median ``predicted`` took ``measured`` seconds.
 
         One segment counts for at most twice, and at least half, of what was believed: a process
-        that was descheduled once is no law of the device, one that stays slow soon is.
+        that was descheduled once says little of the device, one that stays slow soon counts.
         """
         mean = self.mean
         ratio, least, most = measured / predicted, mean / _LARGEST_STEP, mean * _LARGEST_STEP

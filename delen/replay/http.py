@@ -7,12 +7,13 @@ must not slow it down. A request takes less than 0.1 ms of processor time; with 
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import ssl
 from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
 
 from delen.core.bounds import Bounds, OnInfeasible, Options
 from delen.core.result import Result
@@ -21,8 +22,10 @@ from delen.replay.inputs import Inputs
 from delen.sdk.inputs import EncodedInput
 from delen.sdk.requests import unix_path
 from delen.simulate.trace import Arrival
-from delen.wire.answers import result_from_json
-from delen.wire.requests import error_from_json, request_fields
+from delen.wire import answers
+from delen.wire.errors import read_error
+from delen.wire.message import read_answer
+from delen.wire.requests import InferFields
 
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _RETRY_SECONDS = 0.002
@@ -67,13 +70,12 @@ class HttpTarget:
         )
         address = _address(arrival.model, arrival.bounds, options)
         status, answer = await self._post(address, body)
+        if status != 200:
+            raise read_error(answer, status)
         try:
-            document = json.loads(answer)
-        except ValueError:
-            document = None
-        if status != 200 or not isinstance(document, dict):
-            raise error_from_json(document, status)
-        return result_from_json(document)
+            return read_answer(answers.Result, answer).to(Result)
+        except msgspec.DecodeError as error:
+            raise DelenError(f"the daemon's answer is not as expected: {error}") from error
 
     async def check(self) -> None:
         connection = await self._connect()
@@ -159,5 +161,5 @@ def _read_head(head: bytes) -> tuple[int, int, bool]:
 @lru_cache(4096)
 def _address(model: str | None, bounds: Bounds, options: Options) -> str:
     path = "/v1/infer" if model is None else f"/v1/models/{quote(model, safe='')}/infer"
-    fields = urlencode(request_fields(bounds, options))
+    fields = urlencode(InferFields.asking(bounds, options).query())
     return f"{path}?{fields}" if fields else path

@@ -64,7 +64,7 @@ class ScheduledModel:
 
     @property
     def corun(self) -> Interference:
-        return self._costs.corun
+        return self._costs.interference
 
     def next_useful(self, task: Task) -> int:
         """The exit that ``task`` runs on for: the next one that is better than all before."""

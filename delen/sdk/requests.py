@@ -1,46 +1,49 @@
-"""The calls that both clients make: how they are built, and how their answers are read."""
+"""The calls that both clients make, each declared once: its signature, how it is built, and how its
+answer is read."""
 
 from __future__ import annotations
 
-import json
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import wraps
 from numbers import Integral
 from pathlib import Path
-from types import NoneType
-from typing import Any
+from typing import Any, Generic, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import httpx
+import msgspec
 
-from delen.core.bounds import (
-    HIGHEST_PRIORITY,
-    LOWEST_PRIORITY,
-    Bounds,
-    Options,
-    check_cap,
-    check_integer,
-    check_name,
-)
+from delen.core.bounds import Bounds, OnInfeasible, Options, check_cap, check_name
 from delen.core.energy_status import (
     UNCHANGED,
     Battery,
     Budget,
     PowerChanges,
+    Settled,
     TenantChanges,
     Unchanged,
 )
+from delen.core.guarantee import Feedback
+from delen.core.plan import Preview
 from delen.core.result import Result
-from delen.core.tenant import check_weight
 from delen.errors import ConfigError, DaemonUnreachable, DelenError, InvalidInput
 from delen.sdk.address import SYSTEM_SOCKET, TCP_URL, user_socket
 from delen.sdk.inputs import Input, encode
 from delen.sdk.polling import follow
-from delen.wire.answers import result_from_json
-from delen.wire.power import changes_to_json
-from delen.wire.requests import error_from_json, request_fields
-from delen.wire.tenants import tenant_changes_to_json
+from delen.wire import answers
+from delen.wire.errors import read_error
+from delen.wire.message import Message, read_answer, write
+from delen.wire.requests import (
+    HistoryFields,
+    InferFields,
+    Labels,
+    PlanFields,
+    PowerChange,
+    TenantChange,
+)
 
 URL_VARIABLE = "DELEN_URL"
 TOKEN_VARIABLE = "DELEN_TOKEN_FILE"
@@ -64,12 +67,20 @@ def find_url() -> str:
     return TCP_URL
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+M = TypeVar("M", bound=Callable[..., Any])
+Settle = Callable[[str, float], Any]
+"""Waits for the final energy of a request for so many seconds; an AsyncClient's is awaited."""
+
+
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One HTTP request, not yet sent."""
+class Call(Generic[T]):
+    """One HTTP request, not yet sent. ``read`` makes its answer of the body of a good one."""
 
     method: str
     path: str
+    read: Callable[[bytes, Settle], T]
     query: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     media_type: str | None = None
@@ -89,102 +100,195 @@ class Call:
             arguments["timeout"] = self.timeout
         return arguments
 
+    def answer(self, response: httpx.Response, settle: Settle) -> T:
+        """What a good ``response`` says; the daemon's own exception for any other."""
+        if response.status_code != 200:
+            raise read_error(response.content, response.status_code)
+        try:
+            return self.read(response.content, settle)
+        except msgspec.DecodeError as error:
+            raise DelenError(f"the daemon's answer is not as expected: {error}") from error
+
+
+def like(build: Callable[..., Call[Any]], method: M) -> M:
+    """``method`` with the name, signature and docstring of ``build``, whose call it sends."""
+    signature = inspect.signature(build)
+    answer = str(signature.return_annotation).removeprefix("Call[").removesuffix("]")
+    wraps(build)(method)
+    method.__signature__ = signature.replace(return_annotation=answer)  # type: ignore[attr-defined]
+    return method
+
 
 class Calls:
-    """Builds calls and reads their answers; the same for both kinds of client."""
+    """Every address of the daemon once: what is sent to it, and how its answer is read. Both
+    clients have these methods, and send what they build."""
 
     def __init__(self, model: str | None, tenant: str) -> None:
         self._model = model
         self._tenant = tenant
 
     def infer(
-        self, x: Input, model: str | None, bounds: Bounds, timeout: float | None, **options: Any
-    ) -> Call:
+        self,
+        x: Input,
+        *,
+        max_latency: float | None = None,
+        min_accuracy: float | None = None,
+        max_energy: float | None = None,
+        model: str | None = None,
+        stream: str | None = None,
+        priority: int | None = None,
+        top_k: int = 1,
+        on_infeasible: OnInfeasible = "reject",
+        timeout: float | None = None,
+    ) -> Call[Any]:
+        """Answer ``x`` under its bounds: seconds, a fraction, joules.
+
+        ``x`` is a numpy array, a PIL image, a path, or encoded bytes. Returns a Result, or a list
+        of them when ``x`` is a batch; ``result.receipt.energy.settled()`` waits for its final
+        energy, through this client. Raises InvalidInput, ModelNotFound, InfeasibleBound,
+        BudgetExhausted, Overloaded or DaemonUnreachable.
+        """
+        bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
+        options = Options(
+            tenant=self._tenant,
+            stream=stream,
+            priority=priority,
+            top_k=top_k,
+            on_infeasible=on_infeasible,
+            probabilities=True,
+        )
         encoded = encode(x)
-        asked = Options(tenant=self._tenant, probabilities=True, **options)
-        fields = request_fields(bounds, asked)
-        query = {name: _as_text(value) for name, value in fields.items()}
-        path = self._path(model, "infer")
-        return Call("POST", path, query, encoded.body, encoded.media_type, timeout)
+        return Call(
+            "POST",
+            self._path(model, "infer"),
+            _read_results,
+            InferFields.asking(bounds, options).query(),
+            encoded.body,
+            encoded.media_type,
+            timeout,
+        )
 
-    def plan(self, model: str | None, bounds: Bounds) -> Call:
-        asked = request_fields(bounds, Options(tenant=self._tenant))
-        query = {name: _as_text(value) for name, value in asked.items()}
-        return Call("POST", self._path(model, "plan"), query)
+    def plan(
+        self,
+        *,
+        max_latency: float | None = None,
+        min_accuracy: float | None = None,
+        max_energy: float | None = None,
+        model: str | None = None,
+    ) -> Call[Preview]:
+        """What these bounds would buy now, without an input."""
+        bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
+        query = PlanFields.asking(bounds, Options(tenant=self._tenant)).query()
+        return Call("POST", self._path(model, "plan"), _as(answers.Plan, Preview), query)
 
-    def feedback(self, model: str | None, labels: Mapping[str, int | str]) -> Call:
-        posted = {name: _plain_label(label) for name, label in labels.items()}
-        body = json.dumps({"labels": posted}).encode()
-        return Call("POST", self._path(model, "feedback"), {}, body, "application/json")
+    def feedback(
+        self, labels: Mapping[str, int | str], *, model: str | None = None
+    ) -> Call[Feedback]:
+        """Post the right classes, as indices or names, of past answers by their request id.
 
-    def change(self, model: str, verb: str) -> Call:
-        return Call("POST", self._path(model, verb))
+        They show the daemon whether what it promised still holds. They should be of all answers,
+        or of some chosen without looking at the answers.
+        """
+        posted = Labels({name: _plain_label(label) for name, label in labels.items()})
+        return _send("POST", self._path(model, "feedback"), posted, _as(answers.Feedback, Feedback))
 
-    @staticmethod
-    def request(request_id: str) -> Call:
-        return Call("GET", f"/v1/requests/{quote(request_id, safe='')}")
+    def models(self) -> Call[list[dict[str, Any]]]:
+        """The models that the daemon knows, as ``GET /v1/models`` describes them."""
+        return Call("GET", "/v1/models", _part("models"))
 
-    @staticmethod
-    def power_history(seconds: float) -> Call:
-        return Call("GET", "/v1/power/history", {"seconds": _as_text(seconds)})
+    def load(self, model: str) -> Call[dict[str, Any]]:
+        """Load a model, and return its description once it is ready."""
+        return Call("POST", self._path(model, "load"), _read_object)
 
-    @staticmethod
+    def unload(self, model: str) -> Call[dict[str, Any]]:
+        """Unload a model that no request is using."""
+        return Call("POST", self._path(model, "unload"), _read_object)
+
+    def power(self) -> Call[dict[str, Any]]:
+        """Watts now, how they are known and what limits them, as ``GET /v1/power`` describes."""
+        return Call("GET", "/v1/power", _read_object)
+
+    def power_history(self, seconds: float = 600.0) -> Call[list[dict[str, Any]]]:
+        """The accounting windows of the last ``seconds`` (1 to 3600), oldest first, as
+        ``GET /v1/power/history`` describes them.
+        """
+        query = HistoryFields(seconds).query()
+        return Call("GET", "/v1/power/history", _part("windows"), query)
+
+    def set_power(
+        self,
+        *,
+        watt_cap: float | Unchanged | None = UNCHANGED,
+        battery: Battery | Unchanged | None = UNCHANGED,
+        mode: str | Unchanged = UNCHANGED,
+    ) -> Call[dict[str, Any]]:
+        """Change what is given: a cap on the watts, a battery to make last (both may be None, for
+        none), or the power mode. Returns what ``power`` would. Raises InvalidInput, Forbidden, or
+        PowerError where the mode cannot be had.
+        """
+        change = PowerChange.of(PowerChanges(watt_cap, battery, mode))
+        return _send("PUT", "/v1/power", change, _read_object)
+
+    def request(self, request_id: str) -> Call[Settled]:
+        """A past request as it is known by now, its receipt once the energy is final.
+
+        NotFound when the daemon does not know it, or has forgotten it.
+        """
+        path = f"/v1/requests/{quote(request_id, safe='')}"
+        return Call("GET", path, _as(answers.SettledRequest, Settled))
+
+    def tenants(self) -> Call[dict[str, Any]]:
+        """The tenants that were seen or of which something is set, as ``GET /v1/tenants``
+        describes them."""
+        return Call("GET", "/v1/tenants", _part("tenants"))
+
     def set_tenant(
+        self,
         name: str,
-        energy: float | Unchanged | None,
-        period: float | Unchanged | None,
-        weight: float | Unchanged | None,
-        priority: int | Unchanged | None,
-    ) -> Call:
+        *,
+        energy: float | Unchanged | None = UNCHANGED,
+        period: float | Unchanged | None = UNCHANGED,
+        weight: float | Unchanged | None = UNCHANGED,
+        priority: int | Unchanged | None = UNCHANGED,
+    ) -> Call[dict[str, Any]]:
+        """Change what is given of tenant ``name``: a budget of ``energy`` joules in every
+        ``period`` seconds, its ``weight`` against others, the ``priority`` of its requests that
+        name none, which is also the most urgent they may have. None takes it away; a budget's two
+        go together. Returns its description. Raises InvalidInput or Forbidden.
+        """
         path = f"/v1/tenants/{quote(check_name(name, 'name'), safe='')}"
-        if weight is not None and weight is not UNCHANGED:
-            weight = check_weight(weight, "weight")
-        if priority is not None and priority is not UNCHANGED:
-            priority = check_integer(priority, "priority", HIGHEST_PRIORITY, LOWEST_PRIORITY)
         changes = TenantChanges(_budget(energy, period), weight, priority)
         if changes == TenantChanges():
             raise InvalidInput("name what to change: energy and period, weight or priority")
-        return _put(path, tenant_changes_to_json(changes))
-
-    @staticmethod
-    def set_power(
-        watt_cap: float | Unchanged | None,
-        battery: Battery | Unchanged | None,
-        mode: str | Unchanged,
-    ) -> Call:
-        if isinstance(watt_cap, (int, float)):
-            watt_cap = check_cap(watt_cap, "watt_cap", "watts")
-        if not isinstance(battery, (Battery, Unchanged, NoneType)):
-            raise InvalidInput(f"battery must be a Battery or None, not {battery!r}", "battery")
-        return _put("/v1/power", changes_to_json(PowerChanges(watt_cap, battery, mode)))
+        return _send("PUT", path, TenantChange.of(changes), _read_object)
 
     def _path(self, model: str | None, verb: str) -> str:
         name = model or self._model
         return f"/v1/{verb}" if name is None else f"/v1/models/{quote(name, safe='')}/{verb}"
 
-    @staticmethod
-    def read(response: httpx.Response) -> Any:
-        """The JSON of a good answer; the daemon's own exception for any other."""
-        try:
-            document = response.json()
-        except ValueError:
-            document = None
-        if response.status_code != 200 or not isinstance(document, dict):
-            raise error_from_json(document, response.status_code)
-        return document
 
-    @staticmethod
-    def results(
-        document: Mapping[str, Any], settle: Callable[[str, float], Any]
-    ) -> Result | list[Result]:
-        """The answers, with ``settle(request_id, timeout)`` behind their ``energy.settled``."""
-        if "results" in document:
-            return [follow(result_from_json(item), settle) for item in document["results"]]
-        return follow(result_from_json(document), settle)
+def _send(method: str, path: str, message: Message, read: Callable[[bytes, Settle], T]) -> Call[T]:
+    return Call(method, path, read, {}, write(message), "application/json")
 
 
-def _put(path: str, document: Mapping[str, Any]) -> Call:
-    return Call("PUT", path, {}, json.dumps(document).encode(), "application/json")
+def _as(message: type[Message], kind: Callable[..., T]) -> Callable[[bytes, Settle], T]:
+    return lambda raw, _: read_answer(message, raw).to(kind)
+
+
+def _read_object(raw: bytes, settle: Settle) -> dict[str, Any]:
+    return read_answer(dict[str, Any], raw)
+
+
+def _part(name: str) -> Callable[[bytes, Settle], Any]:
+    return lambda raw, settle: _read_object(raw, settle)[name]
+
+
+def _read_results(raw: bytes, settle: Settle) -> Result | list[Result]:
+    """The answers, with ``settle`` behind their ``energy.settled``."""
+    if "results" in read_answer(dict[str, msgspec.Raw], raw):
+        batch = read_answer(answers.Results, raw)
+        return [follow(one.to(Result), settle) for one in batch.results]
+    return follow(read_answer(answers.Result, raw).to(Result), settle)
 
 
 def _budget(
@@ -197,11 +301,7 @@ def _budget(
     if energy is None or period is None or energy is UNCHANGED or period is UNCHANGED:
         missing = "energy" if energy is None or energy is UNCHANGED else "period"
         raise InvalidInput(f"a budget needs energy and period; {missing} is missing", missing)
-    return Budget(check_cap(energy, "energy", "joules"), period)
-
-
-def _as_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return Budget(check_cap(energy, "energy"), period)
 
 
 def _plain_label(label: object) -> int | str:

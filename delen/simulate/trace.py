@@ -194,11 +194,11 @@ class _Reader:
             _check_source(tenant, model, stream, priority)
             floor = given.get("min_accuracy")
             bounds = Bounds(
-                max_latency=_cap(given, "max_latency_ms", "milliseconds"),
+                max_latency=_cap(given, "max_latency_ms"),
                 min_accuracy=None
                 if floor is None
                 else check_fraction(_number(floor, "min_accuracy"), "min_accuracy"),
-                max_energy=_cap(given, "max_energy_mj", "millijoules"),
+                max_energy=_cap(given, "max_energy_mj"),
             )
         except InvalidInput as error:
             column = next((name for name in fields if name.startswith(str(error.field))), "?")
@@ -226,12 +226,12 @@ def _convert(kind: Callable[[str], Number], text: str, column: str, what: str) -
         raise InvalidInput(f"{column} must be {what}, not {text!r}", column) from None
 
 
-def _cap(given: dict[str, str], column: str, unit: str) -> float | None:
+def _cap(given: dict[str, str], column: str) -> float | None:
     """A cap in seconds or joules: the decimal text shifted by three digits. That reads back exactly
     what was written; a division by 1000 may miss by a bit."""
     if (text := given.get(column)) is None:
         return None
-    check_cap(_number(text, column), column, unit)
+    check_cap(_number(text, column), column)
     try:
         return float(Decimal(text.strip()).scaleb(-3))
     except InvalidOperation:

@@ -1,218 +1,155 @@
-"""Answers, previews and feedback on the wire."""
+"""Answers, plans and what became of labels."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, fields
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from msgspec import field
 
-from delen.core.guarantee import Feedback, GuaranteeStatus
-from delen.core.plan import OperatingPoint, Preview
-from delen.core.result import (
-    AccuracyOutcome,
-    EnergyOutcome,
-    LatencyOutcome,
-    Prediction,
-    Receipt,
-    Result,
-)
-from delen.wire.requests import from_milli, nearest_from_json, nearest_to_json, to_milli
+from delen.core.guarantee import Source
+from delen.core.plan import LimitedBy
+from delen.core.result import EnergyKind, Reason
+from delen.wire.message import Message, Milli, Price, about
 
 
-def receipt_to_json(receipt: Receipt) -> dict[str, Any]:
-    latency, accuracy, energy = receipt.latency, receipt.accuracy, receipt.energy
-    return {
-        "met": receipt.met,
-        "latency_ms": {
-            "bound": to_milli(latency.bound),
-            "value": 1e3 * latency.value,
-            "queue": 1e3 * latency.queue,
-            "predicted": 1e3 * latency.predicted,
-            "met": latency.met,
-        },
-        "accuracy": {
-            "bound": accuracy.bound,
-            "expected": accuracy.expected,
-            "overall": accuracy.overall,
-            "guarantee": accuracy.guarantee,
-            "met": accuracy.met,
-        },
-        "energy_mj": {
-            "bound": to_milli(energy.bound),
-            "value": to_milli(energy.value),
-            "predicted": to_milli(energy.predicted),
-            "kind": energy.kind,
-            "source": energy.source,
-            "scope": energy.scope,
-            "met": energy.met,
-        },
-    }
+class Prediction(Message, frozen=True):
+    index: int
+    label: str | None
+    probability: float
 
 
-def receipt_from_json(document: Mapping[str, Any]) -> Receipt:
-    """What ``receipt_to_json`` wrote."""
-    latency, accuracy, energy = (document[name] for name in ("latency_ms", "accuracy", "energy_mj"))
-    return Receipt(
-        LatencyOutcome(
-            bound=from_milli(latency["bound"]),
-            value=latency["value"] / 1e3,
-            queue=latency["queue"] / 1e3,
-            predicted=latency["predicted"] / 1e3,
-            met=latency["met"],
-        ),
-        AccuracyOutcome(
-            bound=accuracy["bound"],
-            expected=accuracy["expected"],
-            overall=accuracy["overall"],
-            guarantee=accuracy["guarantee"],
-            met=accuracy["met"],
-        ),
-        EnergyOutcome(
-            bound=from_milli(energy["bound"]),
-            value=from_milli(energy["value"]),
-            predicted=from_milli(energy["predicted"]),
-            kind=energy["kind"],
-            source=energy["source"],
-            scope=energy["scope"],
-            met=energy["met"],
-        ),
-    )
+class Latency(Message, frozen=True):
+    """From the request's arrival to the answer's leaving; ``queue`` is waiting in it."""
+
+    bound: Milli | None
+    value: Milli
+    queue: Milli
+    predicted: Milli
+    met: bool | None
 
 
-def result_to_json(result: Result) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "model": result.model,
-        "version": result.version,
-        "request_id": result.request_id,
-        "tenant": result.tenant,
-        "stream": result.stream,
-        "predictions": [
-            {"index": p.index, "label": p.label, "probability": p.probability}
-            for p in result.predictions
-        ],
-        "exit": result.exit,
-        "exits": result.exits,
-        "reason": result.reason,
-        "receipt": receipt_to_json(result.receipt),
-    }
-    if result.probabilities is not None:
-        document["probabilities"] = result.probabilities.tolist()
-    return document
+class Accuracy(Message, frozen=True):
+    """``expected`` is of answers like this one, ``overall`` of all requests with this plan."""
+
+    bound: float | None
+    expected: float | None
+    overall: float | None
+    guarantee: float | None
+    met: bool | None
 
 
-def result_from_json(document: Mapping[str, Any]) -> Result:
-    """What ``result_to_json`` wrote. Fields that a newer daemon adds are let be."""
-    probabilities = document.get("probabilities")
-    return Result(
-        model=document["model"],
-        version=document["version"],
-        request_id=document["request_id"],
-        predictions=tuple(
-            Prediction(p["index"], p["label"], p["probability"]) for p in document["predictions"]
-        ),
-        probabilities=None if probabilities is None else np.asarray(probabilities, np.float32),
-        exit=document["exit"],
-        exits=document["exits"],
-        reason=document["reason"],
-        receipt=receipt_from_json(document["receipt"]),
-        tenant=document["tenant"],
-        stream=document["stream"],
-    )
+class Energy(Message, frozen=True):
+    """Dynamic energy of the request; ``kind`` says how ``value`` is known."""
+
+    bound: Milli | None
+    value: Milli | None
+    predicted: Milli | None
+    kind: EnergyKind
+    source: str | None
+    scope: str | None
+    met: bool | None
 
 
-def preview_to_json(preview: Preview) -> dict[str, Any]:
-    return {
-        "model": preview.model,
-        "feasible": preview.feasible,
-        "problem": preview.problem,
-        "nearest": None if preview.nearest is None else nearest_to_json(preview.nearest),
-        "exit": preview.exit,
-        "threshold": preview.threshold,
-        "limited_by": preview.limited_by,
-        "latency_ms": 1e3 * preview.latency,
-        "energy_mj": to_milli(preview.energy),
-        "expected_energy_mj": to_milli(preview.expected_energy),
-        "accuracy": preview.accuracy,
-        "guarantee": preview.guarantee,
-        "price_per_j": price_to_json(preview.price),
-        "pareto": [
-            {
-                "exit": point.exit,
-                "accuracy": point.accuracy,
-                "latency_ms": 1e3 * point.latency,
-                "energy_mj": to_milli(point.energy),
-                "dominated": point.dominated,
-            }
-            for point in preview.points
-        ],
-    }
+class Receipt(Message, frozen=True):
+    """Bounds against outcomes."""
+
+    met: Annotated[bool, about("whether every bound that was set was kept")]
+    latency: Latency = field(name="latency_ms")
+    accuracy: Accuracy
+    energy: Energy = field(name="energy_mj")
 
 
-def preview_from_json(document: Mapping[str, Any]) -> Preview:
-    """What ``preview_to_json`` wrote."""
-    nearest = document["nearest"]
-    return Preview(
-        model=document["model"],
-        feasible=document["feasible"],
-        problem=document["problem"],
-        nearest=None if nearest is None else nearest_from_json(nearest),
-        exit=document["exit"],
-        threshold=document["threshold"],
-        limited_by=document["limited_by"],
-        latency=document["latency_ms"] / 1e3,
-        energy=from_milli(document["energy_mj"]),
-        expected_energy=from_milli(document["expected_energy_mj"]),
-        accuracy=document["accuracy"],
-        guarantee=document["guarantee"],
-        price=price_from_json(document["price_per_j"]),
-        points=tuple(
-            OperatingPoint(
-                exit=point["exit"],
-                accuracy=point["accuracy"],
-                latency=point["latency_ms"] / 1e3,
-                energy=from_milli(point["energy_mj"]),
-                dominated=point["dominated"],
-            )
-            for point in document["pareto"]
-        ),
-    )
+class Result(Message, frozen=True, omit_defaults=True):
+    """The answer to one input."""
+
+    model: str
+    version: str
+    request_id: str
+    tenant: str
+    stream: str | None
+    predictions: tuple[Prediction, ...]
+    exit: int
+    exits: int
+    reason: Reason
+    receipt: Receipt
+    probabilities: Annotated[
+        np.ndarray | None, about("of all classes, where they were asked for")
+    ] = None
 
 
-def guarantee_to_json(status: GuaranteeStatus) -> dict[str, Any]:
-    return asdict(status)
+class Results(Message, frozen=True):
+    """The answers to a batch, in its order."""
+
+    results: tuple[Result, ...]
 
 
-def feedback_to_json(feedback: Feedback) -> dict[str, Any]:
-    return {
-        "accepted": feedback.accepted,
-        "wrong": feedback.wrong,
-        "repeated": feedback.repeated,
-        "unknown": list(feedback.unknown),
-        "guarantee": guarantee_to_json(feedback.guarantee),
-    }
+class SettledRequest(Message, frozen=True):
+    """An answered request as it is known by now."""
+
+    request_id: str
+    model: str
+    tenant: str
+    exit: int
+    reason: Reason
+    settled: Annotated[bool, about("whether the energy is final")]
+    receipt: Receipt
 
 
-def feedback_from_json(document: Mapping[str, Any]) -> Feedback:
-    """What ``feedback_to_json`` wrote. Fields that a newer daemon adds are let be."""
-    status = document["guarantee"]
-    return Feedback(
-        accepted=document["accepted"],
-        wrong=document["wrong"],
-        repeated=document["repeated"],
-        unknown=tuple(document["unknown"]),
-        guarantee=GuaranteeStatus(
-            **{field.name: status[field.name] for field in fields(GuaranteeStatus)}
-        ),
-    )
+class Nearest(Message, frozen=True):
+    """Bounds near refused ones that can be kept; null is no limit."""
+
+    max_latency: Milli | None = field(name="max_latency_ms", default=None)
+    min_accuracy: float | None = None
+    max_energy: Milli | None = field(name="max_energy_mj", default=None)
 
 
-def price_to_json(price: float) -> float | None:
-    """Accuracy per joule; None for a price without limit, which buys the least energy there is."""
-    return price if math.isfinite(price) else None
+class OperatingPoint(Message, frozen=True):
+    """One exit as a place to stop."""
+
+    exit: int
+    accuracy: float
+    latency: Milli = field(name="latency_ms")
+    energy: Milli | None = field(name="energy_mj")
+    dominated: Annotated[bool, about("whether an earlier exit is at least as accurate")]
 
 
-def price_from_json(price: float | None) -> float:
-    return math.inf if price is None else price
+class Plan(Message, frozen=True):
+    """What bounds would buy now; where they are not feasible, the best effort."""
+
+    model: str
+    feasible: bool
+    problem: str | None
+    nearest: Nearest | None
+    exit: int
+    threshold: float | None
+    limited_by: LimitedBy
+    latency: Milli = field(name="latency_ms")
+    energy: Milli | None = field(name="energy_mj")
+    expected_energy: Milli | None = field(name="expected_energy_mj")
+    accuracy: float | None
+    guarantee: float | None
+    price: Price = field(name="price_per_j")
+    points: tuple[OperatingPoint, ...] = field(name="pareto")
+
+
+class Guarantee(Message, frozen=True):
+    """Evidence against what was promised of a model since it was loaded."""
+
+    holds: bool
+    source: Source | None
+    samples: int
+    errors: int
+    promised: float | None
+    evidence: float
+    delta: float
+
+
+class Feedback(Message, frozen=True):
+    """What became of posted labels."""
+
+    accepted: int
+    wrong: int
+    repeated: int
+    unknown: tuple[str, ...]
+    guarantee: Guarantee

@@ -1,145 +1,162 @@
-"""Where values and units cross a process boundary: ms, mJ and JSON outside, seconds, joules and
-dataclasses inside. Here what a request says, and errors; answers are in ``delen.wire.answers`` and
-power in ``delen.wire.power``. The API writes what the client reads there."""
+"""What REST requests ask for: bounds and options, labels, and changes of limits and tenants."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any
 
-from delen.core.bounds import Bounds, Options, check_cap, check_fraction
-from delen.core.strict_reader import Fields
-from delen.errors import (
-    ERRORS_BY_CODE,
-    BudgetExhausted,
-    DelenError,
-    InfeasibleBound,
-    InvalidInput,
-    MissingExtra,
-    Nearest,
-    Overloaded,
-    PowerError,
-    UnknownField,
+from msgspec import UNSET, Meta, UnsetType, field, structs
+
+from delen.core.bounds import HIGHEST_PRIORITY, LOWEST_PRIORITY, Bounds, OnInfeasible, Options
+from delen.core.energy_status import (
+    LONGEST_HISTORY,
+    LONGEST_PERIOD,
+    SHORTEST_HISTORY,
+    SHORTEST_PERIOD,
+    PowerChanges,
+    TenantChanges,
 )
+from delen.core.tenant import LEAST_WEIGHT, MOST_WEIGHT
+from delen.errors import InvalidInput
+from delen.wire.message import Milli, Request, WattHours, about
 
-BOUND_FIELDS = ("max_latency_ms", "min_accuracy", "max_energy_mj")
-OPTION_FIELDS = ("tenant", "stream", "priority", "top_k", "on_infeasible", "probabilities")
-_NUMBERS = frozenset((*BOUND_FIELDS, "priority", "top_k", "seconds"))
-_DEFAULTS = Options()
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-
-def to_milli(value: float | None) -> float | None:
-    """Seconds to ms, or joules to mJ; None stays unknown."""
-    return None if value is None else 1e3 * value
-
-
-def from_milli(value: float | None) -> float | None:
-    return None if value is None else value / 1e3
+MOST_LABELS = 100_000
+_OPTIONS = {each.name: each.default for each in fields(Options)}
+_POSITIVE = about(exclusiveMinimum=0)
+_PRIORITIES: dict[str, Any] = {"minimum": HIGHEST_PRIORITY, "maximum": LOWEST_PRIORITY}
 
 
-def parse_bounds(fields: Mapping[str, Any]) -> Bounds:
-    """Bounds from their wire names; null means not set. InvalidInput names the field."""
-    latency, energy = fields.get("max_latency_ms"), fields.get("max_energy_mj")
-    floor = fields.get("min_accuracy")
-    return Bounds(
-        max_latency=None
-        if latency is None
-        else check_cap(latency, "max_latency_ms", "milliseconds") / 1e3,
-        min_accuracy=None if floor is None else check_fraction(floor, "min_accuracy"),
-        max_energy=None
-        if energy is None
-        else check_cap(energy, "max_energy_mj", "millijoules") / 1e3,
+class NoFields(Request, frozen=True):
+    """A request that is all said by its address."""
+
+
+class PlanFields(Request, frozen=True):
+    """Bounds, and the tenant who would set them, in the query string or a body. Null: not set."""
+
+    max_latency: Annotated[
+        Milli | None,
+        about("from the request's arrival to the answer's leaving", exclusiveMinimum=0),
+    ] = field(name="max_latency_ms", default=None)
+    min_accuracy: Annotated[float | None, about(minimum=0, maximum=1)] = None
+    max_energy: Annotated[
+        Milli | None, about("dynamic energy of this request", exclusiveMinimum=0)
+    ] = field(name="max_energy_mj", default=None)
+    tenant: str | None = None
+
+    @classmethod
+    def asking(cls, bounds: Bounds, options: Options | None = None) -> Self:
+        """The fields of what differs from the defaults."""
+        asked: dict[str, Any] = {
+            name: value
+            for name, default in _OPTIONS.items()
+            if options and (value := getattr(options, name)) != default
+        }
+        return cls(
+            max_latency=None if bounds.max_latency is None else Milli(bounds.max_latency),
+            min_accuracy=bounds.min_accuracy,
+            max_energy=None if bounds.max_energy is None else Milli(bounds.max_energy),
+            **asked,
+        )
+
+    def bounds(self) -> Bounds:
+        return self.to(Bounds)
+
+    def options(self) -> Options:
+        asked = {name: getattr(self, name, None) for name in _OPTIONS}
+        return Options(**{name: value for name, value in asked.items() if value is not None})
+
+    def joined(self, others: PlanFields) -> Self:
+        """These fields and those of ``others``, none of which is set twice."""
+        added = {name: v for name, v in structs.asdict(others).items() if v is not None}
+        for name in added:
+            if getattr(self, name) is not None:
+                written = self.written(name)
+                raise InvalidInput(f"{written} is given in the body and in the query", written)
+        return structs.replace(self, **added)
+
+
+class InferFields(PlanFields, frozen=True):
+    """Bounds and options, in the query string or beside the input."""
+
+    stream: str | None = None
+    priority: Annotated[
+        int | None,
+        about(
+            "1 is served first; beside other tenants no more urgent than its tenant's",
+            **_PRIORITIES,
+        ),
+    ] = None
+    top_k: Annotated[int | None, about("how many predictions to list", minimum=1)] = None
+    on_infeasible: OnInfeasible | None = None
+    probabilities: bool | None = None
+
+
+class InferBody(InferFields, frozen=True, kw_only=True):
+    """The JSON body of an infer request."""
+
+    input: Annotated[Any, about(type=["array", "string"])]
+
+
+class HistoryFields(Request, frozen=True):
+    """How far back to look."""
+
+    seconds: Annotated[float, Meta(ge=SHORTEST_HISTORY, le=LONGEST_HISTORY)] = 600.0
+
+
+class Labels(Request, frozen=True):
+    """The class of each answer by its request_id, as an index or a name."""
+
+    labels: Annotated[dict[str, int | str], Meta(max_length=MOST_LABELS)]
+
+
+class BatteryChange(Request, frozen=True):
+    """A battery to make last."""
+
+    joules: Annotated[WattHours, _POSITIVE] = field(name="energy_wh")
+    last: Annotated[float, _POSITIVE] = field(name="last_s")
+    reserve: Annotated[WattHours, about(minimum=0)] = field(  # type: ignore[assignment]
+        name="reserve_wh",
+        default_factory=float,  # plain, as what is read is
     )
 
 
-def parse_options(fields: Mapping[str, Any]) -> Options:
-    given = {name: fields[name] for name in OPTION_FIELDS if fields.get(name) is not None}
-    return Options(**given)
+class PowerChange(Request, frozen=True):
+    """New limits and mode. What is left out stays; null takes a limit away."""
+
+    watt_cap: Annotated[float | None | UnsetType, _POSITIVE] = field(
+        name="watt_cap_w", default=UNSET
+    )
+    battery: BatteryChange | None | UnsetType = UNSET
+    mode: Annotated[str | UnsetType, about("name or number of a power mode")] = UNSET
+
+    def changes(self) -> PowerChanges:
+        return self.to(PowerChanges)
 
 
-def check_known(fields: Mapping[str, Any], *known: str) -> None:
-    """UnknownField, with the list of those that are known, for any other key."""
-    for name in fields:
-        if name not in known:
-            listed = ", ".join(known) or "none"
-            raise UnknownField(f"unknown field {name!r}; known: {listed}", name)
+class BudgetChange(Request, frozen=True):
+    """Joules that may be spent in every period."""
 
-
-def from_query(arguments: Mapping[str, str]) -> dict[str, Any]:
-    """Query arguments with their numbers and truth values read; InvalidInput names a bad one."""
-    return {name: _read_text(name, text) for name, text in arguments.items()}
-
-
-def _read_text(name: str, text: str) -> Any:
-    if name in _NUMBERS:
-        try:
-            return int(text)
-        except ValueError:
-            pass
-        try:
-            return float(text)
-        except ValueError:
-            raise InvalidInput(f"{name} must be a number, not {text!r}", name) from None
-    if name == "probabilities":
-        return {"true": True, "false": False}.get(text, text)
-    return text
-
-
-def request_fields(bounds: Bounds, options: Options | None = None) -> dict[str, Any]:
-    """The wire fields of a request; what is not set is left out."""
-    fields: dict[str, Any] = {
-        "max_latency_ms": to_milli(bounds.max_latency),
-        "min_accuracy": bounds.min_accuracy,
-        "max_energy_mj": to_milli(bounds.max_energy),
-    }
-    if options is not None:
-        for name in OPTION_FIELDS:
-            value = getattr(options, name)
-            fields[name] = None if value == getattr(_DEFAULTS, name) else value
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def nearest_to_json(nearest: Nearest) -> dict[str, float | None]:
-    return {
-        "max_latency_ms": to_milli(nearest.max_latency),
-        "min_accuracy": nearest.min_accuracy,
-        "max_energy_mj": to_milli(nearest.max_energy),
-    }
-
-
-def nearest_from_json(document: Mapping[str, Any]) -> Nearest:
-    return Nearest(
-        from_milli(document.get("max_latency_ms")),
-        document.get("min_accuracy"),
-        from_milli(document.get("max_energy_mj")),
+    joules: Annotated[float, _POSITIVE] = field(name="energy_j")
+    period: Annotated[float, about(minimum=SHORTEST_PERIOD, maximum=LONGEST_PERIOD)] = field(
+        name="period_s"
     )
 
 
-def error_to_json(error: DelenError) -> dict[str, Any]:
-    document: dict[str, Any] = {"error": str(error), "code": error.code}
-    if isinstance(error, InvalidInput) and error.field is not None:
-        document["field"] = error.field
-    if isinstance(error, InfeasibleBound):
-        document["nearest"] = nearest_to_json(error.nearest)
-    if isinstance(error, (BudgetExhausted, Overloaded)):
-        document["retry_after_s"] = error.retry_after
-    if isinstance(error, PowerError) and error.remedy is not None:
-        document["remedy"] = error.remedy
-    return document
+class TenantChange(Request, frozen=True):
+    """New settings of a tenant. What is left out stays; null takes it away."""
 
+    budget: BudgetChange | None | UnsetType = field(name="energy_budget", default=UNSET)
+    weight: Annotated[
+        float | None | UnsetType, about(minimum=LEAST_WEIGHT, maximum=MOST_WEIGHT)
+    ] = UNSET
+    priority: Annotated[int | None | UnsetType, about(**_PRIORITIES)] = UNSET
 
-def error_from_json(document: object, status: int) -> DelenError:
-    """The exception that the daemon raised, or a DelenError that quotes what it sent."""
-    if not isinstance(document, Mapping) or not isinstance(document.get("error"), str):
-        return DelenError(f"the daemon answered with status {status} and no error sentence")
-    message = document["error"]
-    kind = ERRORS_BY_CODE.get(str(document.get("code")), DelenError)
-    if issubclass(kind, InfeasibleBound):
-        return kind(message, nearest_from_json(document.get("nearest") or {}))
-    if issubclass(kind, InvalidInput):
-        return kind(message, document.get("field"))
-    if issubclass(kind, (BudgetExhausted, Overloaded)):
-        return kind(message, Fields(document, "the error", DelenError).number("retry_after_s"))
-    if issubclass(kind, PowerError):
-        return kind(message, document.get("remedy"))
-    return DelenError(message) if issubclass(kind, MissingExtra) else kind(message)
+    def changes(self) -> TenantChanges:
+        """InvalidInput where nothing is named."""
+        if self == TenantChange():
+            names = self.__struct_encode_fields__
+            raise InvalidInput(f"the body must name one of {', '.join(names)}", names[0])
+        return self.to(TenantChanges)

@@ -1,95 +1,91 @@
-"""Tenants on the wire: joules, seconds, weights and priorities."""
+"""Tenants, what is set of them and what they got."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated
 
-from delen.core.bounds import HIGHEST_PRIORITY, LOWEST_PRIORITY, check_cap, check_integer
-from delen.core.energy_status import UNCHANGED, Budget, TenantChanges, TenantStatus, check_period
-from delen.core.fairness import Fairness
-from delen.core.tenant import check_weight
-from delen.errors import InvalidInput
-from delen.wire.answers import price_to_json
-from delen.wire.power import finite, read_object, require
-from delen.wire.requests import check_known
+from msgspec import field
 
-CHANGES = ("energy_budget", "weight", "priority")
-"""What ``PUT /v1/tenants/{tenant}`` may name."""
+from delen.core.energy_status import TenantStatus
+from delen.wire.message import Message, Price, about
 
 
-def tenant_to_json(tenant: TenantStatus) -> dict[str, Any]:
-    """One tenant of ``GET /v1/tenants``. What is not set is null."""
-    budget, refused = tenant.budget, sum(tenant.refused.values())
-    return {
-        "weight": tenant.weight,
-        "priority": tenant.priority,
-        "budget": None
-        if budget is None
-        else {
-            "energy_j": budget.joules,
-            "period_s": budget.period,
-            "balance_j": finite(tenant.balance),
-        },
-        "requests": tenant.answers + refused,
-        "answers": tenant.answers,
-        "refused": refused,
-        "refused_why": dict(tenant.refused),
-        "missed": {
-            bound: tenant.missed.get(bound, 0) for bound in ("latency", "accuracy", "energy")
-        },
-        "energy_j": {"attributed": tenant.attributed, "estimated": tenant.estimated},
-        "price_per_j": price_to_json(tenant.price),
-        "device": {
-            "seconds": tenant.seconds,
-            "share": finite(tenant.share),
-            "behind": tenant.is_behind,
-        },
-    }
+class Budget(Message, frozen=True):
+    """Joules in every period, and those left of them, negative after an overrun."""
+
+    energy: float = field(name="energy_j")
+    period: float = field(name="period_s")
+    balance: float | None = field(name="balance_j")
 
 
-def fairness_to_json(fairness: Fairness) -> dict[str, float | None]:
-    return {"time": finite(fairness.time), "energy": finite(fairness.energy)}
+class Missed(Message, frozen=True):
+    """Answers that broke a bound."""
+
+    latency: int = 0
+    accuracy: int = 0
+    energy: int = 0
 
 
-def tenant_changes_to_json(changes: TenantChanges) -> dict[str, Any]:
-    """The body of ``PUT /v1/tenants/{tenant}``: what is kept is left out."""
-    document: dict[str, Any] = {}
-    if changes.budget is not UNCHANGED:
-        budget = changes.budget
-        document["energy_budget"] = budget and {
-            "energy_j": budget.joules,
-            "period_s": budget.period,
-        }
-    if changes.weight is not UNCHANGED:
-        document["weight"] = changes.weight
-    if changes.priority is not UNCHANGED:
-        document["priority"] = changes.priority
-    return document
+class TenantEnergy(Message, frozen=True):
+    """Joules of a tenant's answers by how they are known."""
+
+    attributed: float
+    estimated: float
 
 
-def parse_tenant_changes(document: Mapping[str, Any]) -> TenantChanges:
-    """What ``PUT /v1/tenants/{tenant}`` asks to change; null takes it away.
+class DeviceTime(Message, frozen=True):
+    """How much of the device a tenant used."""
 
-    InvalidInput names the field that is wrong, or the first one where none is named.
-    """
-    check_known(document, *CHANGES)
-    if not document:
-        raise InvalidInput(f"the body is to name one of {', '.join(CHANGES)}", CHANGES[0])
-    budget, weight, priority = (document.get(name, UNCHANGED) for name in CHANGES)
-    if budget is not None and budget is not UNCHANGED:
-        budget = _parse_budget(budget)
-    if weight is not None and weight is not UNCHANGED:
-        weight = check_weight(weight, "weight")
-    if priority is not None and priority is not UNCHANGED:
-        priority = check_integer(priority, "priority", HIGHEST_PRIORITY, LOWEST_PRIORITY)
-    return TenantChanges(budget, weight, priority)
+    seconds: float
+    share: Annotated[float | None, about("its part of what all used in the last minute")]
+    is_behind: Annotated[bool, about("it has used more than its share")] = field(name="behind")
 
 
-def _parse_budget(given: object) -> Budget:
-    fields = read_object(given, "energy_budget", "energy_j", "period_s")
-    require(fields, "energy_j", "period_s")
-    return Budget(
-        check_cap(fields["energy_j"], "energy_j", "joules"),
-        check_period(fields["period_s"], "period_s"),
-    )
+class Tenant(Message, frozen=True):
+    """What is set of a tenant, null where nothing is, and what it got."""
+
+    weight: Annotated[float | None, about("its part of the device against others'; null counts 1")]
+    priority: Annotated[
+        int | None, about("of its requests that name none, and the most urgent they may have")
+    ]
+    budget: Budget | None
+    requests: int
+    answers: int
+    refused: int
+    refused_why: Annotated[Mapping[str, int], about("by the error's code")]
+    missed: Missed
+    energy: TenantEnergy = field(name="energy_j")
+    price: Price = field(name="price_per_j")
+    device: DeviceTime
+
+    @classmethod
+    def of(cls, status: TenantStatus) -> Tenant:  # type: ignore[override]  # of nothing else
+        budget, refused = status.budget, sum(status.refused.values())
+        return cls(
+            weight=status.weight,
+            priority=status.priority,
+            budget=None if budget is None else Budget(budget.joules, budget.period, status.balance),
+            requests=status.answers + refused,
+            answers=status.answers,
+            refused=refused,
+            refused_why=status.refused,
+            missed=Missed(**status.missed),
+            energy=TenantEnergy.of(status),
+            price=Price(status.price),
+            device=DeviceTime.of(status),
+        )
+
+
+class Fairness(Message, frozen=True):
+    """How evenly the device was shared out in the last minute."""
+
+    time: float | None
+    energy: float | None
+
+
+class Tenants(Message, frozen=True):
+    """The tenants that were seen or of which something is set."""
+
+    tenants: dict[str, Tenant]
+    fairness: Fairness

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from delen.errors import InvalidInput
 from multiexit_models.attach.cut_points import Cuttable, Place, needed
 from multiexit_models.attach.observe import Seen
-from multiexit_models.attach.trace import evaluating, mode
+from multiexit_models.attach.trace import in_evaluation, mode
 
 _TOLERANCE = 1e-5
 
@@ -28,7 +28,7 @@ def split(
     parts = [_part(cuttable, start, end) for start, end in zip(starts, ends, strict=True)]
     with torch.no_grad(), mode(module, False):
         expected = module(sample)
-    with evaluating(parts):
+    with in_evaluation(parts):
         given = sample
         for part in parts:
             given = part(given)

@@ -23,7 +23,7 @@ from multiexit_models.attach.cut_points import Cuttable, Place, find, read
 from multiexit_models.attach.exits import candidates, end_place
 from multiexit_models.attach.heads import pooled
 from multiexit_models.attach.placement import place_exits
-from multiexit_models.attach.trace import evaluating
+from multiexit_models.attach.trace import in_evaluation
 
 _WARM_UP = 3
 _RIDGES = (0.01, 0.1, 1.0, 10.0)  # against a kernel whose diagonal is about 1
@@ -67,7 +67,7 @@ def measure_costs(
     cuttable = read(module, sample)
     parts = split(cuttable, _in_order(cuttable, names), module, sample)
     seconds: list[list[float]] = []
-    with evaluating(parts):
+    with in_evaluation(parts):
         for _ in range(_WARM_UP + repeats):
             features = sample
             seconds.append([])
@@ -104,7 +104,7 @@ def probe_accuracies(
     places = [*_in_order(cuttable, names), *([end] if end else [])]
     parts = split(cuttable, places, module, inputs[:1])[: max(len(places), 1)]
     seen: list[list[Tensor]] = [[] for _ in parts]
-    with evaluating(parts):
+    with in_evaluation(parts):
         for features in torch.split(inputs, batch_size):
             for part, kept in zip(parts, seen, strict=True):
                 features = part(features)

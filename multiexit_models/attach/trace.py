@@ -70,7 +70,7 @@ def mode(module: nn.Module, training: bool) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(parts: Sequence[nn.Module]) -> Iterator[None]:
+def in_evaluation(parts: Sequence[nn.Module]) -> Iterator[None]:
     """All ``parts`` in evaluation without gradients; afterwards in the modes they were in."""
     with torch.no_grad(), mode(nn.ModuleList(parts), False):
         yield

@@ -34,12 +34,12 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Four disjoint parts and what they are of.
+    """Four disjoint parts of labelled data.
 
     ``training`` fits weights; ``validation`` temperatures and the criterion; ``calibration`` the
-    table behind every guarantee, which holds because nothing was fitted to it; ``test`` is looked
-    at once, for the figures of the report. ``skipped`` names files that could not be read.
-    Raises InvalidInput where labels are no classes, or inputs not of ``input``.
+    table behind every guarantee, which holds because nothing was fitted to it; ``test`` is used
+    once, for the figures of the report. ``skipped`` names files that could not be read.
+    Raises InvalidInput for labels outside the classes, or inputs that differ from ``input``.
     """
 
     name: str

@@ -35,19 +35,6 @@ class FileKind:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Listing:
-    """``files`` in order, their ``labels`` (int64) as indices into ``classes``, and which indices
-    of ``files`` belong to which part; all to training where the folder has no parts. ``left_out``
-    describes the other files in the class folders."""
-
-    classes: tuple[str, ...]
-    files: tuple[Path, ...]
-    labels: Indices
-    given: dict[str, Indices]
-    left_out: tuple[str, ...]
-
-
 def shown(path: Path) -> str:
     """``path`` for messages, whatever bytes are in it."""
     return str(path).encode("utf-8", "backslashreplace").decode()
@@ -60,27 +47,13 @@ def read_class_folders(
     load: Callable[[Path], NDArray[Any]],
     how: Reading,
 ) -> Dataset:
-    """The files of each class, each as ``load`` decodes it, as samples of ``input``.
+    """The files of each class, in the order of their names, each as ``load`` decodes it.
 
-    Parts that ``folder`` does not have come out of its training part. Files that do not decode,
-    and files of other kinds, are named in ``skipped``. Raises InvalidInput for another layout, an
-    empty class folder, a class that training lacks, or too many files that do not decode.
+    Parts that ``folder`` does not have come out of its training part. Hidden files are left alone.
+    Files that do not decode, and files of other kinds, are named in ``skipped``. Raises
+    InvalidInput for another layout, an empty class folder, a class that training lacks, or too many
+    files that do not decode.
     """
-    listing = _list_class_folders(folder, kind)
-    names = [shown(file.relative_to(folder)) for file in listing.files]
-    sources = [
-        Source(name, stamp(file), int(label), partial(load, file))
-        for name, file, label in zip(names, listing.files, listing.labels, strict=True)
-    ]
-    groups = None if how.group_by is None else groups_of(names, how.group_by)
-    name = folder.resolve().name
-    return gather(
-        name, sources, input, listing.classes, listing.given, groups, how, listing.left_out
-    )
-
-
-def _list_class_folders(folder: Path, kind: FileKind) -> Listing:
-    """The files of each class, in the order of their names; hidden files are left alone."""
     if not folder.is_dir():
         raise InvalidInput(f"{shown(folder)} is not a folder; {kind.layout}", "data")
     parts = _part_folders(folder, kind) or {TRAINING: folder}
@@ -91,12 +64,11 @@ def _list_class_folders(folder: Path, kind: FileKind) -> Listing:
             f"{kind.layout}",
             "data",
         )
-    files: list[Path] = []
-    labels: list[int] = []
+    sources: list[Source] = []
     left_out: list[str] = []
     given: dict[str, Indices] = {}
     for part, part_folder in parts.items():
-        start = len(files)
+        start = len(sources)
         for class_folder in _class_folders(part_folder, kind):
             if class_folder.name not in classes:
                 raise InvalidInput(
@@ -104,17 +76,23 @@ def _list_class_folders(folder: Path, kind: FileKind) -> Listing:
                     f"{', '.join(classes)}",
                     "data",
                 )
+            label = classes.index(class_folder.name)
             found, foreign = _class_files(class_folder, kind)
-            files += found
-            labels += [classes.index(class_folder.name)] * len(found)
+            for file in found:
+                name = shown(file.relative_to(folder))
+                sources.append(Source(name, stamp(file), label, partial(load, file)))
             if foreign:
                 endings = ", ".join(sorted({file.suffix or "no ending" for file in foreign}))
                 left_out.append(
                     f"{shown(class_folder.relative_to(folder))}: {len(foreign)} files that are not "
                     f"{kind.plural} ({endings})"
                 )
-        given[part] = np.arange(start, len(files), dtype=np.int64)
-    return Listing(classes, tuple(files), np.array(labels, np.int64), given, tuple(left_out))
+        given[part] = np.arange(start, len(sources), dtype=np.int64)
+    groups = None
+    if how.group_by is not None:
+        groups = groups_of([source.name for source in sources], how.group_by)
+    name = folder.resolve().name
+    return gather(name, sources, input, classes, given, groups, how, tuple(left_out))
 
 
 def _part_folders(folder: Path, kind: FileKind) -> dict[str, Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
@@ -45,18 +45,10 @@ _SIZES = (1, 3)
 """Batches that ``check_chain`` runs beside the largest."""
 
 
-class Stages(Protocol):
-    """A chain of exported stages, without confidences, of one runtime."""
-
-    def segments(self) -> list[Segment]:
-        """The stages ready to run: ``(input)`` or ``(features, rows)`` to ``[logits, ...]``."""
-
-    def finish(self, criterion: str, temperatures: Sequence[float]) -> dict[str, bytes]:
-        """The files of the stages, first to last, with confidences."""
-
-
 @dataclass(frozen=True, eq=False)
 class OnnxStages:
+    """A chain of stages as ONNX graphs, without confidences."""
+
     models: tuple[onnx.ModelProto, ...]
 
     def segments(self) -> list[Segment]:
@@ -72,6 +64,8 @@ class OnnxStages:
 
 @dataclass(frozen=True, eq=False)
 class ProgramStages:
+    """A chain of stages as torch's exported programs, without confidences."""
+
     stages: tuple[ExportedProgram, ...]
     max_batch: int
 
@@ -100,7 +94,7 @@ class Exported:
     precision: str
     max_batch: int
     features: tuple[tuple[int, ...], ...]
-    stages: Stages
+    stages: OnnxStages | ProgramStages
 
 
 def export_network(
@@ -126,7 +120,7 @@ def export_network(
     features = tuple(example.features for example in examples if example.features is not None)
     names = [f"{name}-segment{index}" for index in range(len(examples))]
     pairs = zip(examples, names, strict=True)
-    exported: Stages
+    exported: OnnxStages | ProgramStages
     if runtime == "torch":
         traced = [programs.stage_program(example, graph, max_batch) for example, graph in pairs]
         exported = ProgramStages(tuple(traced), max_batch)

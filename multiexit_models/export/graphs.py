@@ -27,7 +27,7 @@ _TRACED_TEMPERATURE = 1.2345678
 
 
 def dynamic_axes(arguments: int, max_batch: int) -> tuple[dict[int, Any], ...]:
-    """The named free axes of a stage's one or two arguments, as torch.export takes them."""
+    """The named free axes of a stage's one or two arguments, as torch.export names them."""
     batch = torch.export.Dim(BATCH, min=1, max=max(EXAMPLE_BATCH, max_batch))
     if arguments == 1:
         return ({0: batch},)

@@ -14,7 +14,7 @@ from delen.errors import InvalidInput
 def choose_device(name: str) -> torch.device:
     """``auto`` is the GPU where torch has one, else the CPU; or ``cpu``, ``cuda``, ``cuda:1``.
 
-    Raises InvalidInput when there is no such device here.
+    Raises InvalidInput for a device that this machine lacks.
     """
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":

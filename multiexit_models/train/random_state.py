@@ -19,7 +19,7 @@ _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """torch's and numpy's own generators begin at ``seed``, and are afterwards as before."""
+    """torch's and numpy's own generators start at ``seed``, and are afterwards as before."""
     numpy_before = np.random.get_state()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

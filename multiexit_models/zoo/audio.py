@@ -117,7 +117,7 @@ def separable(inputs: int, outputs: int, stride: int | tuple[int, int] = 1) -> n
 class TimeMeanHead(nn.Module):
     """``[batch, channels, height, t]`` to logits; height is frequency.
 
-    Each channel is weighed over frequency, since where a band lies tells vowels apart; over time
+    Each channel is weighed over frequency, since vowels differ in where their bands lie; over time
     only the mean is kept, since when a word is said does not matter.
     """
 

@@ -52,7 +52,7 @@ class Form:
         """The finest scale that ``layer`` (from 1) computes.
 
         Network reduction (section 3): the layers form as many blocks as there are scales, and
-        each block drops the finest scale of the one before. Layer 0 stands for the stem.
+        each block drops the finest scale of the one before. Layer 0 is the stem.
         """
         return max(0, layer - 1) * self.scales // self.exit_layers[-1]
 

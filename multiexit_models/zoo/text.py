@@ -39,7 +39,7 @@ def unpack(features: Tensor) -> tuple[Tensor, Tensor]:
 class ByteStem(nn.Module):
     """UTF-8 bytes, uint8 ``[batch, length]`` padded by zeros, to packed features.
 
-    Two strided convolutions see spans of 13 bytes, about two words, at every fourth byte. The
+    Two strided convolutions cover spans of 13 bytes, about two words, at every fourth byte. The
     first position always counts as present, so that an empty text too has something to attend to.
     """
 

@@ -56,8 +56,8 @@ def evaluate(blocks: Sequence[Block], plan: BlockPlan, polled: float) -> BlockEn
     settling = max(edge, _SETTLING * delay)
     if plan.idle - settling - edge < _LEAST_LEFT:
         raise ProfileError(
-            f"the sensor settles in {settling:.1f} s, which leaves too little of blocks of "
-            f"{plan.seconds:g} s; they must last {2 * (settling + edge + _LEAST_LEFT):.0f} s"
+            f"blocks of {plan.seconds:g} s are too short for a sensor that settles in "
+            f"{settling:.1f} s; they must last {2 * (settling + edge + _LEAST_LEFT):.0f} s"
         )
     figures = [_figures(block, settling, edge) for block in blocks]
     batches = sorted({block.chain.batch for block in blocks})
@@ -146,7 +146,7 @@ def _segments(
     for segment in np.flatnonzero(low <= 0).tolist():
         notes.append(
             f"segment {segment} at batch {batch} cannot be distinguished from nothing: measured "
-            f"{1e3 * measured[segment]:.3g} mJ, taken {1e3 * fitted[segment]:.3g} mJ, at most "
+            f"{1e3 * measured[segment]:.3g} mJ, used {1e3 * fitted[segment]:.3g} mJ, at most "
             f"{1e3 * high[segment]:.3g} mJ"
         )
     figures = np.stack([fitted, whole, low, high], axis=1).tolist()
@@ -159,7 +159,7 @@ def _check_spread(means: Floats, ends: tuple[Floats, Floats], batch: int, plan: 
     joules, give = float(means[exit]), float(reach[exit])
     if joules <= 0 or give > plan.spread * joules:
         raise ProfileError(
-            f"{Chain(batch, exit)} takes {1e3 * joules:.3g} mJ, give or take {1e3 * give:.2g} mJ; "
+            f"{Chain(batch, exit)} needs {1e3 * joules:.3g} mJ ± {1e3 * give:.2g} mJ, but at most "
             f"{plan.spread:.0%} is accepted. Stop what else runs here, or measure more blocks or "
             "longer ones"
         )
@@ -170,7 +170,7 @@ def _check_order(means: Floats, ends: tuple[Floats, Floats], batch: int, plan: B
         less = means[exit - 1] - means[exit]
         if most < 0 and less > plan.spread * means[exit - 1]:
             raise ProfileError(
-                f"{Chain(batch, exit)} takes {1e3 * less:.3g} mJ less than exit {exit - 1}, which "
-                "is a part of it, and noise does not explain it: something else drew power. Stop "
+                f"{Chain(batch, exit)} needs {1e3 * less:.3g} mJ less than exit {exit - 1}, which "
+                "is a part of it. Noise does not explain this: something else drew power. Stop "
                 "what else runs here and try again"
             )

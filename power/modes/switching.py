@@ -92,18 +92,18 @@ class ModeSwitcher:
         current = conf.model(now.id)
         if current is None:
             raise PowerError(
-                f"the power mode now is unknown, so whether {target.name} takes a reboot is too",
+                f"the current power mode is unknown, so {target.name} may need a reboot",
                 "let delen read /var/lib/nvpmodel/status",
             )
         if current.gating != target.gating:
             raise PowerError(
-                f"the power mode {target.name} takes a reboot: it powers other parts of the GPU "
+                f"the power mode {target.name} needs a reboot: it powers other parts of the GPU "
                 f"than {current.name}",
                 f"run: sudo nvpmodel -m {target.id}",
             )
         if now.jetson_clocks:
             raise PowerError(
-                "jetson_clocks holds the clocks, and a switch would end that for good",
+                "jetson_clocks holds the clocks, and a switch would end this permanently",
                 "run: sudo jetson_clocks --restore",
             )
 
@@ -127,13 +127,13 @@ class ModeSwitcher:
             raise PowerError(f"{program} cannot be run: {error.strerror}") from None
         if "reboot" in done.stdout.lower():
             raise PowerError(
-                f"the power mode {target.name} takes a reboot now",
+                f"the power mode {target.name} needs a reboot",
                 f"run: sudo nvpmodel -m {target.id}",
             )
         if done.returncode:
-            said = " ".join(done.stdout.split())[-200:] or "nothing"
+            said = " ".join(done.stdout.split())[-200:] or "no output"
             raise PowerError(
-                f"nvpmodel ended with {done.returncode} and said: {said}",
+                f"nvpmodel failed with status {done.returncode}: {said}",
                 "nvpmodel works for root only",
             )
 
@@ -145,7 +145,7 @@ class ModeSwitcher:
                 return
             if time.monotonic() > until:
                 raise PowerError(
-                    f"the power mode {target.name} did not come about in {self._timeout:g} s: "
+                    f"the power mode {target.name} is not in force after {self._timeout:g} s: "
                     f"{differs}",
                     "in a container nvpmodel cannot set clocks; switch the mode on the host",
                 )
@@ -167,7 +167,7 @@ def _find(conf: Conf, wanted: str | int) -> Model:
         ):
             return model
     known = ", ".join(f"{model.name} ({model.id})" for model in conf.models)
-    raise InvalidInput(f"power mode {wanted!r} is none of this device's: {known}", "mode")
+    raise InvalidInput(f"this device has no power mode {wanted!r}; it has {known}", "mode")
 
 
 def _plain(name: str | int) -> str:

@@ -64,7 +64,7 @@ class Jtop:
         rails = _watts(self._client.power)
         if not rails:
             self.close()
-            raise SensorAbsent("the jtop server knows no rail of this board")
+            raise SensorAbsent("the jtop server reports no rail of this board")
         if not self._counted:
             self.close()
             raise PowerError(
@@ -98,7 +98,7 @@ class Jtop:
         try:
             self._client = self._connect()
         except PowerError as error:
-            raise SensorFailed(f"jtop has gone: {error}", error.remedy) from error
+            raise SensorFailed(f"the connection to jtop is lost: {error}", error.remedy) from error
         self.interval = self._client.interval
 
     def _connect(self) -> JtopClient:

@@ -58,7 +58,7 @@ class JtopClient(jtop):
                 if time.monotonic() > deadline:
                     raise SensorFailed(
                         f"jtop has sent nothing new for {timeout:.2g} s",
-                        "a sensor that gives rubbish stops its server: journalctl -u jtop.service, "
+                        "an invalid reading stops its server: journalctl -u jtop.service, "
                         "then sudo systemctl restart jtop.service",
                     )
                 self._arrived.wait(_PAUSE)
@@ -130,8 +130,8 @@ def _translate(error: BaseException, pipe: Path) -> SensorAbsent | SensorDenied 
         return SensorAbsent(f"no jtop server answers at {pipe}", INSTALL)
     if isinstance(cause, PermissionError):
         return SensorDenied(
-            f"{pipe} is not this user's to open",
-            "sudo usermod -aG jtop USER, for the user that the daemon runs as, and log in anew",
+            f"this user may not open {pipe}",
+            "sudo usermod -aG jtop USER, for the user that runs the daemon, and log in again",
         )
     message = " ".join(str(error).split()) or repr(error)
     return SensorFailed(f"jtop at {pipe}: {message}", INSTALL)

@@ -82,11 +82,11 @@ class Nvml:
         names = {self._ask(library.nvmlDeviceGetName, handle) for handle in handles}
         if len(names) > 1 and environment.get(ORDER) != "PCI_BUS_ID":
             raise SensorAbsent(
-                f"which of {count} unlike GPUs CUDA calls its first is not known",
+                f"the {count} GPUs differ, and it is unknown which one CUDA calls its first",
                 f"set {ORDER}=PCI_BUS_ID, or {VISIBLE} to the GPU's UUID (nvidia-smi -L)",
             )
         if first and not (first.isdecimal() and int(first) < count):
-            raise SensorAbsent(f"{VISIBLE} is {first!r}, which is none of the {count} GPUs")
+            raise SensorAbsent(f"{VISIBLE} is {first!r}, which is not one of the {count} GPUs")
         return handles[int(first or 0)]
 
     def _choose_power(self) -> Callable[[], float]:
@@ -142,5 +142,7 @@ class Nvml:
                 library.NVMLError_Uninitialized,
             ),
         ):
-            return SensorAbsent(message, "install NVIDIA's driver, where there is a GPU of theirs")
+            return SensorAbsent(
+                message, "install NVIDIA's driver, if this machine has an NVIDIA GPU"
+            )
         return SensorFailed(message)

@@ -87,7 +87,7 @@ def open_source(
     that cannot be opened.
     """
     if choice not in CHOICES:
-        raise ConfigError(f"power.source is {choice!r}, which is none of {', '.join(CHOICES)}")
+        raise ConfigError(f"power.source is {choice!r}, which is not one of {', '.join(CHOICES)}")
     openers = _openers(root, total_rails, watts_per_core, interval)
     if choice == "none":
         chosen = Chosen(None, (), "no power source, as configured: energy is unknown")
@@ -220,14 +220,14 @@ def _problem(name: str, error: PowerError | MissingExtra) -> Probe:
 
 def _unfit(name: str, gpu: bool) -> str | None:
     if name == "nvml" and not gpu:
-        return "it measures the GPU, and segments run on the processor"
+        return "it measures the GPU, but segments run on the processor"
     if name == "rapl" and gpu:
-        return "it measures the processor, and segments run on the GPU"
+        return "it measures the processor, but segments run on the GPU"
     return None
 
 
 def _force(name: str) -> str:
-    return f"power.source = {name!r} takes it all the same"
+    return f"power.source = {name!r} uses it anyway"
 
 
 def _why(source: PowerSource, probe: Probe, tried: Sequence[Probe]) -> str:

@@ -154,15 +154,15 @@ class RailSource:
         listed = ", ".join(rails)
         if not counted:
             raise PowerError(
-                f"this board is not known, nor which of its rails make up its total: {listed}",
-                "name the rails that do in power.total_rails",
+                f"this board is not known, so its total is unknown; it has the rails {listed}",
+                "name the rails of the total in power.total_rails",
             )
         missing = [rail for rail in counted if rail not in rails]
         if missing:
             family = "this board" if self._board is None else self._board.family
             elsewhere = not self._configured and len(missing) == len(counted)
             raise (SensorAbsent if elsewhere else PowerError)(
-                f"the total of {family} needs {', '.join(missing)}, and {self.name} has {listed}",
+                f"the total of {family} needs {', '.join(missing)}, but {self.name} has {listed}",
                 "try another power.source, or name the rails to add in power.total_rails",
             )
         return frozenset(counted)

@@ -21,8 +21,8 @@ _SHORTEST = 0.01
 _MOST_WATTS = 5000.0
 """No package draws that: a step beyond it is a counter that was reset (by suspending)."""
 _REMEDY = (
-    "the counters are root's alone, because they leak what others compute (CVE-2020-8694); where "
-    "that is no concern: sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj, by a udev rule"
+    "only root may read the counters, because they leak what others compute (CVE-2020-8694). If "
+    "this is acceptable: sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj, by a udev rule"
 )
 
 
@@ -101,6 +101,6 @@ def _find_counters(root: Path) -> list[_Counter]:
     if not counters:
         raise SensorAbsent(
             f"no processor package counts its energy in {folder}",
-            "an Intel or AMD processor, not a virtual machine, with the module intel_rapl_msr",
+            "RAPL needs an Intel or AMD processor (not virtual) and the module intel_rapl_msr",
         )
     return counters

@@ -218,7 +218,7 @@ class Sampler:
         is_noted = state.status == "degraded" and state.errors
         if is_noted or waited <= self.stalled_after:
             return state
-        overdue = "a reading has not come back"
+        overdue = "a reading has not returned"
         if self._reading_since is None:
             overdue = "its readings have not advanced"
         return _degraded(state, f"{overdue} for {waited:.1f} s", self._advanced)
@@ -239,7 +239,7 @@ class Sampler:
             return
         if now - self._complained >= _QUIET:
             log.warning(
-                "%s is degraded, energy is estimated meanwhile: %s", self.source.name, state.problem
+                "%s is degraded, so energy is estimated: %s", self.source.name, state.problem
             )
             self._complained, self._announced = now, True
 

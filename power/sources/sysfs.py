@@ -43,7 +43,7 @@ def read_text(path: Path, read: ReadFile = read_file) -> str:
             raise SensorAbsent(f"there is no {path}") from error
         if error.errno in _DENIED:
             raise SensorDenied(
-                f"{path} may not be read by this user",
+                f"this user may not read {path}",
                 f"let the daemon's user read {path}: with a udev rule, or chgrp and chmod g+r",
             ) from error
         reason = error.strerror or type(error).__name__
@@ -58,5 +58,5 @@ def read_number(path: Path, read: ReadFile = read_file) -> int:
     text = read_text(path, read)
     found = _NUMBER.fullmatch(text)
     if found is None:
-        raise SensorFailed(f"{path} says {text[:_LONGEST_QUOTE]!r}, which is not a whole number")
+        raise SensorFailed(f"{path} has {text[:_LONGEST_QUOTE]!r}, which is not a whole number")
     return int(found[1])

@@ -114,7 +114,7 @@ def test_a_named_source_without_a_reading_ends_with_status_1(
 def test_an_unknown_board_is_asked_for_its_total(doctor: Doctor, tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "root", "unknown")
     ended = doctor(DELEN_POWER__ROOT=str(tree.root))
-    assert "no known Jetson" in ended.stdout
+    assert "not a known Jetson" in ended.stdout
     assert "MAIN_IN" in ended.stdout and "power.total_rails" in ended.stdout
     found = examined(
         doctor("--json", DELEN_POWER__ROOT=str(tree.root), DELEN_POWER__TOTAL_RAILS="MAIN_IN")
@@ -151,10 +151,13 @@ def test_a_profile_without_what_serving_takes_is_told_of(
     for file in state.rglob("profiles/cifar10-resnet-*/*.json"):
         profile = json.loads(file.read_bytes())
         del profile["host"]
+        profile["measured"] = {"busy": True, "others": 0.5}
         old = tmp_path / "state" / file.relative_to(state)
         old.parent.mkdir(parents=True, exist_ok=True)
         old.write_text(json.dumps(profile))
-    assert examined(doctor("--json"))["model"]["profile"]["host"] is False
+    found = examined(doctor("--json"))["model"]["profile"]
+    assert (found["host"], found["busy"]) == (False, True)
+    assert "MEASURED ON A BUSY MACHINE" in doctor().stdout
     unknown = "what serving takes beside segments is unknown: delen profile measures it"
     assert unknown in doctor().stdout
     assert unknown not in doctor(DELEN_STATE__PATH=str(state)).stdout

@@ -225,10 +225,10 @@ def network(either_bundle: Path) -> Network:
 @pytest.mark.parametrize(
     ("sample", "message"),
     [
-        (np.zeros((4, 4, 3), np.uint8), r"shape \[4, 4, 3\]; tiny takes \[4, 4, 1\]"),
+        (np.zeros((4, 4, 3), np.uint8), r"shape \[4, 4, 3\]; tiny accepts \[4, 4, 1\]"),
         (np.zeros((2, 4, 4, 1), np.uint8), "shape"),
-        (np.zeros((4, 4, 1), np.float32), "is float32; tiny takes uint8"),
-        (np.zeros((4, 4, 1), np.int8), "is int8; tiny takes uint8"),
+        (np.zeros((4, 4, 1), np.float32), "is float32; tiny accepts uint8"),
+        (np.zeros((4, 4, 1), np.int8), "is int8; tiny accepts uint8"),
     ],
 )
 def test_an_input_that_does_not_fit_is_refused(

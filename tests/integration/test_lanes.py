@@ -26,7 +26,7 @@ from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.errors import BackendError, Draining
-from delen.measure.interference import Rounds, measure_corun
+from delen.measure.interference import Rounds, measure_interference
 from delen.profile.cost_model import CostModel
 from delen.profile.reader import load_profile
 from policies.dispatch.edf import Edf
@@ -191,13 +191,13 @@ def test_a_lane_has_buffers_of_its_own_and_takes_what_another_gave(tiny_bundle: 
         np.testing.assert_allclose(mixed[row], alone, atol=1e-4)
 
 
-def test_corun_is_measured_and_a_network_that_fails_says_so(tiny_bundle: Path) -> None:
+def test_interference_is_measured_and_a_network_that_fails_says_so(tiny_bundle: Path) -> None:
     bundle = load_bundle(tiny_bundle)
     network = BundleBackends("cpu", 1).load(bundle)
-    corun = measure_corun(bundle, network, 3, Rounds(1, 0.005))
-    assert len(corun) == 3
-    assert corun[0] == 1
-    assert min(corun) >= 1
+    factors = measure_interference(bundle, network, 3, Rounds(1, 0.005))
+    assert len(factors) == 3
+    assert factors[0] == 1
+    assert min(factors) >= 1
 
     class Broken:
         placement = network.placement
@@ -208,7 +208,7 @@ def test_corun_is_measured_and_a_network_that_fails_says_so(tiny_bundle: Path) -
             return network.run(segment, samples, lane)
 
     with pytest.raises(BackendError, match="out of memory"):
-        measure_corun(bundle, Broken(), 2, Rounds(1, 0.005))
+        measure_interference(bundle, Broken(), 2, Rounds(1, 0.005))
 
 
 @pytest.mark.usefixtures("brief_profile")
@@ -220,8 +220,8 @@ def test_the_engine_measures_what_its_lanes_cost_and_serves_on_them(
     assert [result.model for result in results] == ["tiny"] * 64
     (file,) = tmp_path.rglob("profiles/**/*.json")
     profile = load_profile(file)
-    assert profile.corun is not None
-    assert len(profile.corun) == 2
+    assert profile.interference is not None
+    assert len(profile.interference) == 2
 
 
 @pytest.mark.usefixtures("brief_profile")

@@ -151,7 +151,7 @@ WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None
 import delen
-from delen.daemon.build_model import Assembler
+from delen.daemon.build_model import ModelBuilder
 from delen.bundle.manifest import load_bundle
 from delen.engine.backends.choose import BundleBackends
 

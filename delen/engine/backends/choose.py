@@ -13,7 +13,7 @@ class BundleBackends:
     """ONNX Runtime for graphs, torch for exported programs.
 
     ``name`` is that of ``device.backend``. torch takes a second and 200 MB to import, and is not
-    part of what serving needs, so its backend is made when the first bundle asks for it. Raises
+    part of what serving needs, so its backend is made when the first bundle needs it. Raises
     ConfigError for an unknown name, BackendError where ONNX Runtime lacks its provider.
     """
 

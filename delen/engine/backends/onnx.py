@@ -31,7 +31,7 @@ _NUMPY_TYPES = {f"tensor({name})": name for name in DTYPES} | {
 _CRASHING_OPTIMIZERS = ["FuseFp16InitializerToFp32NodeTransformer"]
 """With it, ONNX Runtime 1.31 crashes as it opens some float16 graphs on the CPU."""
 AUTO_ORDER = ("cuda", "cpu")
-"""TensorRT builds its engines for minutes at the first load, so it is only taken when asked for."""
+"""TensorRT builds its engines for minutes at the first load, so only if it is named."""
 
 
 class _LoadedSegment(NamedTuple):
@@ -161,7 +161,7 @@ class OnnxBackend:
         in_use = session.get_providers()[0]
         if in_use != PROVIDERS[self.provider]:
             if self._strict:
-                raise BackendError(f"{self.provider} was asked for, but {file} runs on {in_use}")
+                raise BackendError(f"{self.provider} is configured, but {file} runs on {in_use}")
             self.provider = next(short for short, full in PROVIDERS.items() if full == in_use)
         _check_interface(session, bundle, segment)
         return session
@@ -169,7 +169,7 @@ class OnnxBackend:
 
 @cache
 def _share_arena() -> None:
-    """One arena for the CPU memory of all sessions, that grows by what is asked and no more.
+    """One arena for the CPU memory of all sessions, that grows by what is requested and no more.
 
     An arena a session, doubling as it grows, holds 20 MB more for the shipped bundle.
     """

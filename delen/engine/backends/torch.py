@@ -150,9 +150,9 @@ def _check_interface(program: Any, bundle: Bundle, segment: int) -> None:
         if len(found) != len(wanted):
             raise BackendError(f"{file} {verb} {len(found)} tensors; they must be {names}")
         for value, (name, dtype, shape) in zip(found, wanted, strict=True):
-            told, sizes = str(value.dtype).removeprefix("torch."), list(value.shape)
-            if told != dtype:
-                raise BackendError(f"{file} {verb} {name} as {told}; it must be {dtype}")
+            found_dtype, sizes = str(value.dtype).removeprefix("torch."), list(value.shape)
+            if found_dtype != dtype:
+                raise BackendError(f"{file} {verb} {name} as {found_dtype}; it must be {dtype}")
             if verb == "takes" and isinstance(sizes[0], int):
                 raise BackendError(
                     f"{file} takes {name} {sizes}; its first size must be free, for any batch"

@@ -29,7 +29,7 @@ _WARM_UP_RUNS = 3
 
 
 class Opener(Protocol):
-    """Opens bundles, and makes models of them; see ``delen.daemon.build_model.Assembler``."""
+    """Opens bundles, and makes models of them; see ``delen.daemon.build_model.ModelBuilder``."""
 
     def open(self, path: Path) -> tuple[Bundle, Network]: ...
     def complete(

@@ -46,5 +46,5 @@ def test_any_other_server_gets_the_answer_when_it_is_there() -> None:
     def start(status: str, headers: Any, exc_info: Any = None) -> Any:
         heads.append(status)
 
-    assert b"".join(later({"REQUEST_METHOD": "POST"}, start)) == b'{"answer": 1}'
+    assert b"".join(later({"REQUEST_METHOD": "POST"}, start)) == b'{"answer":1}'
     assert heads == ["200 OK"]

@@ -252,7 +252,7 @@ def test_who_ends_the_last_request_sends_what_the_client_takes_at_once(length: i
             received = bytearray()
             while not received.endswith(b'"}'):
                 received += client.recv(65_536)
-    assert received.endswith(b'{"": "' + b"x" * length + b'"}')
+    assert received.endswith(b'{"":"' + b"x" * length + b'"}')
 
 
 def test_a_server_that_waits_for_clients_is_woken_to_stop(

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,8 @@ from delen.core.energy_status import (
     PowerStatus,
     WindowStatus,
 )
-from delen.wire.power import power_to_json, window_to_json
+from delen.wire.message import Message, write
+from delen.wire.power import Power, Window
 
 STATUS = PowerStatus(
     source="ina3221x",
@@ -43,8 +46,12 @@ STATUS = PowerStatus(
 )
 
 
+def plain(message: Message) -> Any:
+    return json.loads(write(message))
+
+
 def test_a_degraded_source_is_described_with_its_problem() -> None:
-    lines = _describe(power_to_json(STATUS)).splitlines()
+    lines = _describe(plain(Power.of(STATUS))).splitlines()
     assert lines == [
         "ina3221x (module_input, measured): degraded for 12 s: VDD_IN: Input/output error",
         "power unknown",
@@ -52,9 +59,9 @@ def test_a_degraded_source_is_described_with_its_problem() -> None:
         "throttled: the GPU is held back by its temperature",
         "without requests 5.00 W, requests 2.00 W, other unknown",
         "price without limit (controller price)",
-        "  battery: it is used up; asks without limit <-",
-        "  watt_cap: 7 W of 9 W; asks 0.25 accuracy/J",
-        "  battery: 1 Wh left, 0.5 Wh kept, to last 1.0 min",
+        "  battery: it is used up; price without limit <-",
+        "  watt_cap: 7 W of 9 W; price 0.25 accuracy/J",
+        "  battery: 1 Wh left, 0.5 Wh reserved, to last 1.0 min",
     ]
 
 
@@ -62,7 +69,7 @@ def test_no_source_is_said_in_one_line() -> None:
     nothing = replace(
         STATUS, source=None, constraints=(), battery=None, windows=0, price=0.0, state="none"
     )
-    assert _describe(power_to_json(nothing)).splitlines() == [
+    assert _describe(plain(Power.of(nothing))).splitlines() == [
         "no power source: every energy is unknown",
         "price 0 accuracy/J (controller price)",
     ]
@@ -71,7 +78,7 @@ def test_no_source_is_said_in_one_line() -> None:
 @pytest.mark.parametrize(("idle", "shown"), [(None, "-"), (4.5, "4.500 J")])
 def test_a_window_that_was_not_measured_has_gaps(idle: float | None, shown: str) -> None:
     window = WindowStatus(0.0, 1.0, None, {}, 0.25, idle, None, "estimated", 0.0, "degraded")
-    row = _table([window_to_json(window)]).splitlines()[1]
+    row = _table([plain(Window.of(window))]).splitlines()[1]
     assert "0.250 J" in row
     assert shown in row
     assert row.endswith("estimated")

@@ -122,7 +122,7 @@ def test_a_file_that_is_asked_for_has_to_be_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[server\n", "is no TOML"),
+        ("[server\n", "is not TOML"),
         ("[server]\nport = 1\nport = 2\n", "line 3"),
         ("port = 1\n", "unknown section [port]"),
         ("server = 3\n", "server must be a section"),
@@ -142,7 +142,7 @@ def test_a_wrong_file_is_refused_with_its_name_and_the_key(
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "delen.toml"
     file.write_bytes(b"\xff\xfe")
-    assert refusal(file, {}).startswith(f"{file} is no TOML")
+    assert refusal(file, {}).startswith(f"{file} is not TOML")
 
 
 WRONG_VALUES = [(s, value) for s in SETTINGS for value in WRONG[type(s.default)]] + [

@@ -263,3 +263,22 @@ def test_a_request_waits_for_a_segment_that_is_leaving_without_the_lock(served: 
     assert served.residence.held == 0
     assert served.energy.left == 1.0
     assert set(served.residence.uses) == {2}
+
+
+def test_a_new_floor_is_certified_without_the_lock(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planner, ended = served.model.planner, []
+    plan = planner.plan
+
+    def plan_while_another_comes(*arguments: Any, **named: Any) -> Plan:
+        if not ended:
+            other = threading.Thread(target=served.runtime.backlog_seconds)
+            other.start()
+            other.join(PATIENCE)
+            ended.append(not other.is_alive())
+        return plan(*arguments, **named)
+
+    monkeypatch.setattr(planner, "plan", plan_while_another_comes)
+    served.submit(Bounds(min_accuracy=0.65)).result(PATIENCE)
+    assert ended == [True]

@@ -13,9 +13,9 @@ BESIDE_ONE = (0.0, 1.0)
 
 
 def test_what_was_measured_is_believed_and_the_rest_is_no_better() -> None:
-    corun = Interference.of((1.0, 1.3), lanes=4)
-    assert corun.factors == (1.0, 1.3, 1.3, 1.3)
-    assert [corun.at(others) for others in (0, 1, 3, 9)] == [1.0, 1.3, 1.3, 1.3]
+    known = Interference.of((1.0, 1.3), lanes=4)
+    assert known.factors == (1.0, 1.3, 1.3, 1.3)
+    assert [known.at(others) for others in (0, 1, 3, 9)] == [1.0, 1.3, 1.3, 1.3]
     assert Interference.of(None, lanes=2).factors == (1.0, 1.0)
     assert Interference.of((1.0, 1.3, 1.6), lanes=2).factors == (1.0, 1.3)
 
@@ -31,9 +31,9 @@ def test_what_passed_beside_others_counts_for_less_alone() -> None:
 
 
 def test_the_first_that_is_seen_of_something_unknown_is_believed() -> None:
-    corun = Interference.of(None, lanes=2).after(BESIDE_ONE, 1.6)
-    assert corun.factors == (1.0, pytest.approx(1.6))
-    later = corun.after(BESIDE_ONE, 1.5)
+    known = Interference.of(None, lanes=2).after(BESIDE_ONE, 1.6)
+    assert known.factors == (1.0, pytest.approx(1.6))
+    later = known.after(BESIDE_ONE, 1.5)
     assert 1.6 < later.factors[1] < 1.6 * 1.5
     measured = Interference.of((1.0, 1.6), lanes=2).after(BESIDE_ONE, 1.5)
     assert measured.factors[1] == pytest.approx(1.6 * 1.01)
@@ -41,8 +41,8 @@ def test_the_first_that_is_seen_of_something_unknown_is_believed() -> None:
 
 @pytest.mark.parametrize("spent", [(1.0, 0.0), (0.5, 0.5), (0.0, 0.8, 0.2), (0.0, 0.0, 0.0, 1.0)])
 def test_mixed_company_tells_nothing(spent: tuple[float, ...]) -> None:
-    corun = Interference.of((1.0, 1.5, 2.0), lanes=3)
-    assert corun.after(spent, 1.8) is corun
+    known = Interference.of((1.0, 1.5, 2.0), lanes=3)
+    assert known.after(spent, 1.8) is known
 
 
 def test_one_observation_is_no_law_and_nothing_gets_quicker_in_company() -> None:
@@ -51,8 +51,8 @@ def test_one_observation_is_no_law_and_nothing_gets_quicker_in_company() -> None
 
 
 def test_it_returns_to_what_was_measured() -> None:
-    corun = Interference.of((1.0, 1.2), lanes=2)
-    assert corun.relaxed(10.0) is corun
+    known = Interference.of((1.0, 1.2), lanes=2)
+    assert known.relaxed(10.0) is known
     moved = Interference((1.0, 1.6), (50, 60), (1.0, 1.2))
     assert moved.relaxed(60.0).factors == (1.0, pytest.approx(1.4))
 
@@ -64,7 +64,7 @@ def test_costs_learn_lanes_and_slowdown_apart(make_costs: Callable[..., CostMode
         costs.learn(0, 1, 0.01, spent=(1.0, 0.0))
         costs.learn(0, 1, 0.017, spent=(0.0, 1.0))
     assert costs.slowdown.mean == pytest.approx(1.0, rel=0.02)
-    assert costs.corun.factors[1] == pytest.approx(1.7, rel=0.03)
+    assert costs.interference.factors[1] == pytest.approx(1.7, rel=0.03)
 
 
 def test_a_device_that_slows_down_is_no_matter_of_lanes(
@@ -75,7 +75,7 @@ def test_a_device_that_slows_down_is_no_matter_of_lanes(
         costs.learn(0, 1, 0.02, spent=(1.0, 0.0))
         costs.learn(0, 1, 0.03, spent=(0.0, 1.0))
     assert costs.slowdown.mean == pytest.approx(2.0, rel=0.02)
-    assert costs.corun.factors[1] == pytest.approx(1.5, rel=0.05)
+    assert costs.interference.factors[1] == pytest.approx(1.5, rel=0.05)
 
 
 def test_costs_are_those_beside_what_runs(make_costs: Callable[..., CostModel]) -> None:

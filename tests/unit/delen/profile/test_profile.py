@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delen.errors import ProfileError
-from delen.profile.profile import LEVELS, Device, HostCosts, Profile, Quantiles
+from delen.profile.profile import LEVELS, Device, Disturbance, HostCosts, Profile, Quantiles
 from delen.profile.reader import load_profile
 
 MakeProfile = Callable[..., Profile]
@@ -195,8 +195,8 @@ def batch_one(document: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
-        (lambda d: d.update(format="other"), "no delen profile"),
-        (lambda d: d.pop("format"), "no delen profile"),
+        (lambda d: d.update(format="other"), "not a delen profile"),
+        (lambda d: d.pop("format"), "not a delen profile"),
         (lambda d: d.update(host=3), "'host' must be an object"),
         (lambda d: d.update(host=with_host(batch_ms=-0.1)), "host must have nothing below 0"),
         (lambda d: d.update(host=with_host(colour=1)), "unknown key 'colour'"),
@@ -280,7 +280,7 @@ def test_a_device_has_a_plain_file_name() -> None:
     assert device.key.startswith("Intel_R__Xeon_R____2.80GHz_x-2c-cpu-1t-")
 
 
-def test_corun_is_read_back_and_checked(
+def test_interference_is_read_back_and_checked(
     make_profile: Callable[..., Profile], tmp_path: Path
 ) -> None:
     file = tmp_path / "profile.json"
@@ -296,6 +296,28 @@ def test_corun_is_read_back_and_checked(
         (1.5, "a list"),
     ):
         file.write_text(json.dumps(json.loads(made.to_json()) | {"corun": wrong}))
+        with pytest.raises(ProfileError, match=named):
+            load_profile(file)
+
+
+def test_what_else_ran_is_read_back_and_checked(
+    make_profile: Callable[..., Profile], tmp_path: Path
+) -> None:
+    file = tmp_path / "profile.json"
+    unknown = make_profile(0.01)
+    assert not unknown.busy and "measured" not in unknown.to_json()
+    made = replace(unknown, measured=Disturbance(busy=True, others=0.5))
+    assert made.busy
+    file.write_text(made.to_json())
+    assert load_profile(file) == made
+    for wrong, named in (
+        ({"busy": "yes", "others": 0.5}, "busy"),
+        ({"busy": True}, "others"),
+        ({"busy": True, "others": -0.5}, "others"),
+        ({"busy": True, "others": 0.5, "why": "x"}, "why"),
+        ([], "measured"),
+    ):
+        file.write_text(json.dumps(json.loads(made.to_json()) | {"measured": wrong}))
         with pytest.raises(ProfileError, match=named):
             load_profile(file)
 

@@ -17,7 +17,8 @@ from delen.replay.http import HttpTarget
 from delen.replay.inputs import Inputs
 from delen.sdk.inputs import EncodedInput
 from delen.simulate.trace import Arrival
-from delen.wire.answers import result_to_json
+from delen.wire import answers
+from delen.wire.message import write
 
 INPUTS = Inputs(
     "files",
@@ -73,7 +74,7 @@ def play(server: Server, talk: Callable[[HttpTarget], Awaitable[None]], base: st
 
 @pytest.fixture
 def good(make_result: Callable[..., Result]) -> Any:
-    return (200, "", result_to_json(make_result(index=2)))
+    return (200, "", json.loads(write(answers.Result.of(make_result(index=2)))))
 
 
 def test_bounds_and_options_of_the_row_are_sent(good: Any) -> None:

@@ -23,14 +23,10 @@ from delen.core.energy_status import (
 )
 from delen.core.result import AccuracyOutcome, EnergyOutcome, LatencyOutcome, Receipt
 from delen.errors import InvalidInput, UnknownField
-from delen.wire.power import (
-    changes_to_json,
-    parse_changes,
-    power_to_json,
-    settled_from_json,
-    settled_to_json,
-    window_to_json,
-)
+from delen.wire.answers import SettledRequest
+from delen.wire.message import Message, read_answer, write
+from delen.wire.power import Power, Window
+from delen.wire.requests import PowerChange
 
 WINDOW = WindowStatus(1.7e9, 1.0, 7.5, {"VDD_IN": 7.5}, 2.0, 5.0, 0.5, "attributed", math.inf, "ok")
 STATUS = PowerStatus(
@@ -65,13 +61,13 @@ STATUS = PowerStatus(
 amounts = st.floats(1e-6, 1e6)
 
 
-def plain(document: dict[str, Any]) -> Any:
-    """Through JSON, which has neither infinity nor NaN."""
-    return json.loads(json.dumps(document, allow_nan=False))
+def plain(message: Message) -> Any:
+    """``message`` as another JSON reader has it, which knows neither infinity nor NaN."""
+    return json.loads(write(message), parse_constant=pytest.fail)
 
 
 def test_power_is_in_the_units_that_its_names_say() -> None:
-    power = plain(power_to_json(STATUS))
+    power = plain(Power.of(STATUS))
     assert (power["age_ms"], power["time_constant_ms"]) == pytest.approx((30.0, 6.6))
     assert (power["static_w"], power["dynamic_w"], power["other_w"]) == (5.0, 2.0, 0.5)
     assert power["rails"] == {"VDD_IN": 7.5, "VDD_SOC": -0.02}
@@ -86,7 +82,7 @@ def test_power_is_in_the_units_that_its_names_say() -> None:
 
 
 def test_what_has_no_limit_is_null() -> None:
-    power = plain(power_to_json(STATUS))
+    power = plain(Power.of(STATUS))
     battery, cap = power["constraints"][1], power["constraints"][0]
     assert battery["price_per_j"] is None
     assert (battery["limit"], battery["value"], battery["headroom"]) == (None, None, None)
@@ -94,14 +90,14 @@ def test_what_has_no_limit_is_null() -> None:
     assert power["battery"] == {
         "left_wh": 7.0, "reserve_wh": 1.0, "last_s": 1200.0, "allowed_w": 9.0, "lasts_s": None,
     }  # fmt: skip
-    assert plain(window_to_json(WINDOW))["price_per_j"] is None
+    assert plain(Window.of(WINDOW))["price_per_j"] is None
 
 
 def test_an_unknown_power_is_all_null() -> None:
     nothing = dataclasses.replace(
         STATUS, source=None, watts=None, rails={}, age=None, battery=None, window=None
     )
-    power = plain(power_to_json(nothing))
+    power = plain(Power.of(nothing))
     for name in ("source", "watts", "age_ms", "battery", "window"):
         assert power[name] is None
 
@@ -113,9 +109,10 @@ def test_a_settled_request_comes_back_as_it_was_sent() -> None:
         EnergyOutcome(0.5, 0.25, 0.125, "attributed", "ina3221", "module_input", True),
     )
     settled = Settled("a-1", "m", "camera", 2, "confident", receipt, True)
-    document = plain(settled_to_json(settled))
+    document = plain(SettledRequest.of(settled))
     assert document["receipt"]["energy_mj"]["value"] == 250.0
-    assert settled_from_json({**document, "weather": "fine"}) == settled
+    raw = json.dumps({**document, "weather": "fine"}).encode()
+    assert read_answer(SettledRequest, raw).to(Settled) == settled
 
 
 @given(
@@ -127,7 +124,7 @@ def test_a_settled_request_comes_back_as_it_was_sent() -> None:
 )
 def test_changes_come_back_as_they_were_sent(cap: Any, battery: Any, mode: Any) -> None:
     changes = PowerChanges(cap, battery, mode)
-    back = parse_changes(plain(changes_to_json(changes)))
+    back = PowerChange.read(plain(PowerChange.of(changes))).changes()
     assert (back.watt_cap, back.mode) == (cap, mode)
     if not isinstance(battery, Battery):
         assert back.battery is battery
@@ -154,7 +151,7 @@ def test_changes_come_back_as_they_were_sent(cap: Any, battery: Any, mode: Any) 
 )
 def test_a_wrong_change_is_refused_by_name(document: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidInput, match=field) as caught:
-        parse_changes(document)
+        PowerChange.read(document).changes()
     assert caught.value.field == field
 
 
@@ -167,4 +164,4 @@ def test_a_wrong_change_is_refused_by_name(document: dict[str, Any], field: str)
 )
 def test_a_change_that_is_not_known_is_refused(document: dict[str, Any]) -> None:
     with pytest.raises(UnknownField, match="known: "):
-        parse_changes(document)
+        PowerChange.read(document).changes()

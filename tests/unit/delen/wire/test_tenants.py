@@ -11,18 +11,14 @@ from hypothesis import strategies as st
 from delen.core.energy_status import UNCHANGED, Budget, TenantChanges, TenantStatus
 from delen.core.fairness import Fairness
 from delen.errors import InvalidInput, UnknownField
-from delen.wire.tenants import (
-    fairness_to_json,
-    parse_tenant_changes,
-    tenant_changes_to_json,
-    tenant_to_json,
-)
+from delen.wire import tenants
+from delen.wire.message import Message, write
+from delen.wire.requests import TenantChange
 
 
-def plain(document: dict[str, Any]) -> dict[str, Any]:
-    """``document`` as it comes out at the other end."""
-    back: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False))
-    return back
+def plain(message: Message) -> Any:
+    """``message`` as it comes out at the other end."""
+    return json.loads(write(message))
 
 
 def test_a_tenant_shows_what_is_set_and_what_it_got() -> None:
@@ -30,7 +26,7 @@ def test_a_tenant_shows_what_is_set_and_what_it_got() -> None:
         Budget(50.0, 60.0), -0.5, 30.0, 2.0, 400, {"overloaded": 5, "infeasible_bound": 2}, 0.1,
         weight=2.0, priority=3, missed={"latency": 4}, seconds=12.5, share=0.25, is_behind=True,
     )  # fmt: skip
-    assert plain(tenant_to_json(tenant)) == {
+    assert plain(tenants.Tenant.of(tenant)) == {
         "weight": 2.0,
         "priority": 3,
         "budget": {"energy_j": 50.0, "period_s": 60.0, "balance_j": -0.5},
@@ -43,11 +39,11 @@ def test_a_tenant_shows_what_is_set_and_what_it_got() -> None:
         "price_per_j": 0.1,
         "device": {"seconds": 12.5, "share": 0.25, "behind": True},
     }
-    assert tenant_to_json(dataclasses.replace(tenant, budget=None, balance=None))["budget"] is None
+    assert tenants.Tenant.of(dataclasses.replace(tenant, budget=None, balance=None)).budget is None
 
 
 def test_a_fairness_that_is_unknown_is_null() -> None:
-    assert plain(fairness_to_json(Fairness(0.5, None))) == {"time": 0.5, "energy": None}
+    assert plain(tenants.Fairness.of(Fairness(0.5, None))) == {"time": 0.5, "energy": None}
 
 
 kept = st.just(UNCHANGED) | st.none()
@@ -61,7 +57,7 @@ changes = st.builds(
 
 @given(changes.filter(lambda made: made != TenantChanges()))
 def test_changes_come_back_as_they_were_sent(made: TenantChanges) -> None:
-    assert parse_tenant_changes(plain(tenant_changes_to_json(made))) == made
+    assert TenantChange.read(plain(TenantChange.of(made))).changes() == made
 
 
 @pytest.mark.parametrize(
@@ -89,7 +85,7 @@ def test_changes_come_back_as_they_were_sent(made: TenantChanges) -> None:
 )
 def test_a_wrong_change_is_refused_by_name(document: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidInput, match=field) as caught:
-        parse_tenant_changes(document)
+        TenantChange.read(document).changes()
     assert caught.value.field == field
 
 
@@ -103,4 +99,4 @@ def test_a_wrong_change_is_refused_by_name(document: dict[str, Any], field: str)
 )
 def test_what_is_not_known_is_refused(document: dict[str, Any]) -> None:
     with pytest.raises(UnknownField, match="known: "):
-        parse_tenant_changes(document)
+        TenantChange.read(document).changes()

@@ -94,15 +94,15 @@ class Disturbed(Bench):
 
 
 def test_an_interval_too_wide_is_refused_with_its_width() -> None:
-    with pytest.raises(ProfileError, match=r"exit \d at batch 1 takes .* give or take") as caught:
+    with pytest.raises(ProfileError, match=r"exit \d at batch 1 .*Stop what else") as caught:
         Disturbed(Sensor(), seed=0).measure(PLAN, chains(JOULES[:2], 1))
-    assert "5% is accepted" in str(caught.value)
+    assert " 5% " in str(caught.value)
     wide = BlockPlan(spread=0.5)
     assert Disturbed(Sensor(), seed=0).measure(wide, chains(JOULES[:2], 1)).segments
 
 
 def test_work_that_draws_nothing_is_refused() -> None:
-    with pytest.raises(ProfileError, match="give or take"):
+    with pytest.raises(ProfileError, match="Stop what else"):
         Bench(Sensor(noise=0.1), seed=0, joules=np.zeros(1)).measure(PLAN, [Chain(1, 0)])
 
 
@@ -117,12 +117,12 @@ def test_a_segment_within_the_noise_is_levelled_and_noted() -> None:
         assert sum(c.marginal for c in costs) == pytest.approx(joules.sum(), rel=0.02)
         if costs[1].low == 0:
             noted = True
-            assert "segment 1 at batch 1 cannot be distinguished from nothing" in found.notes[0]
+            assert "segment 1 at batch 1" in found.notes[0]
             assert costs[1].high > 0
     assert noted
 
 
 def test_an_exit_that_takes_much_less_than_an_earlier_one_is_refused() -> None:
     joules = np.array([0.0164, -0.004])
-    with pytest.raises(ProfileError, match=r"exit 1 at batch 1 takes .* mJ less than exit 0"):
+    with pytest.raises(ProfileError, match=r"exit 1 at batch 1 .* exit 0.*Stop what else"):
         Bench(Sensor(), 0, joules).measure(PLAN, chains(joules, 1))

@@ -149,8 +149,8 @@ def test_of_several_gpus_it_is_the_one_that_cuda_takes(
     ("names", "visible", "problem"),
     [
         ([], "", "no GPU"),
-        (["A", "B"], "", "unlike"),
-        (["A", "A"], "2", "none of the 2"),
+        (["A", "B"], "", "differ"),
+        (["A", "A"], "2", "'2'.* 2 GPUs"),
         (["A"], "MIG-12ab", "slice"),
     ],
 )

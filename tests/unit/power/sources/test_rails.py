@@ -187,7 +187,7 @@ def test_content_that_is_no_number(text: str, make: MakeTree) -> None:
     tree = make("orin-nx")
     source = RailSource(INA3221, tree.root)
     tree.spoil(tree.path("VDD_IN", "voltage"), text)
-    with pytest.raises(SensorFailed, match="in1_input says"):
+    with pytest.raises(SensorFailed, match="in1_input"):
         source.read()
 
 
@@ -198,7 +198,7 @@ def test_a_file_that_may_not_be_read() -> None:
             source = RailSource(INA3221, tree.root)
             assert source.read().total == pytest.approx(tree.total)
         tree.path("VDD_IN", "current").chmod(0)
-        with as_other_user(), pytest.raises(SensorDenied, match="curr1_input may not be read"):
+        with as_other_user(), pytest.raises(SensorDenied, match="curr1_input"):
             source.read()
 
 
@@ -253,7 +253,7 @@ def test_a_rail_that_is_gone_and_not_counted_is_not_missed(make: MakeTree) -> No
 
 def test_an_unknown_board_lists_its_rails_and_asks_for_the_total(make: MakeTree) -> None:
     tree = make("unknown")
-    with pytest.raises(PowerError, match=r"not known, .*: MAIN_IN, AUX") as raised:
+    with pytest.raises(PowerError, match="MAIN_IN, AUX") as raised:
         RailSource(INA3221, tree.root)
     assert type(raised.value) is PowerError
     assert "power.total_rails" in str(raised.value.remedy)
@@ -263,10 +263,10 @@ def test_the_configuration_names_the_total_of_an_unknown_board(make: MakeTree) -
     tree = make("unknown", MAIN_IN=9.0, AUX=2.0)
     assert RailSource(INA3221, tree.root, ["MAIN_IN"]).read().total == pytest.approx(9.0)
     assert RailSource(INA3221, tree.root, ["MAIN_IN", "AUX"]).read().total == pytest.approx(11.0)
-    message = "this board needs MAIN, and ina3221 has MAIN_IN, AUX"
-    with pytest.raises(PowerError, match=message) as raised:
+    with pytest.raises(PowerError, match=r"MAIN, .*MAIN_IN, AUX") as raised:
         RailSource(INA3221, tree.root, ["MAIN"])
     assert type(raised.value) is PowerError
+    assert "power.total_rails" in str(raised.value.remedy)
 
 
 def test_two_chips_with_one_label_stay_apart(make: MakeTree) -> None:
@@ -279,7 +279,7 @@ def test_two_chips_with_one_label_stay_apart(make: MakeTree) -> None:
 
 def test_the_module_rails_of_thor_are_not_its_total(make: MakeTree) -> None:
     tree = make("thor")
-    with pytest.raises(SensorAbsent, match=r"Thor needs VIN, and ina3221 has VDD_GPU") as raised:
+    with pytest.raises(SensorAbsent, match=r"Thor needs VIN, .*VDD_GPU") as raised:
         RailSource(INA3221, tree.root)
     assert "another power.source" in str(raised.value.remedy)
 

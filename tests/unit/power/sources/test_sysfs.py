@@ -24,7 +24,7 @@ def test_numbers_may_be_negative_and_have_a_unit(text: str, number: int, tmp_pat
 @pytest.mark.parametrize("text", ["", "\n", "abc", "12 34", "nan", "1.5", "1_000", "0x10", "٣"])
 def test_what_is_no_number_is_quoted(text: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text(text)
-    with pytest.raises(SensorFailed, match=r"file says '.*', which is not a whole number"):
+    with pytest.raises(SensorFailed, match=r"file has '.*'"):
         read_number(tmp_path / "file")
 
 
@@ -54,7 +54,7 @@ def test_a_forbidden_file_is_denied_with_what_would_help() -> None:
         with as_other_user():
             assert read_number(file) == 1
         file.chmod(0)
-        with as_other_user(), pytest.raises(SensorDenied, match="may not be read") as raised:
+        with as_other_user(), pytest.raises(SensorDenied, match=str(file)) as raised:
             read_number(file)
     assert "udev" in str(raised.value.remedy)
 

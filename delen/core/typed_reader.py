@@ -1,0 +1,156 @@
+"""Strict reading of JSON and TOML values into typed structs: right types, no unknown key, and a
+sentence that names the field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from reprlib import Repr
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from delen.errors import InvalidInput, UnknownField
+
+T = TypeVar("T")
+Hook = Callable[[type, Any], Any]
+"""Makes a JSON value into a field's own type. Raises TypeError or ValueError where it cannot."""
+Fail = Callable[[str], Exception]
+
+_KEY = re.compile(r"(?:(unknown)|missing required) field `(.*?)`")
+_STEP = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")
+_HIDDEN = object()
+"""A value whose key msgspec does not say."""
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 60
+_WORDS: dict[type[inspect.Type], str] = {
+    inspect.BoolType: "true or false",
+    inspect.IntType: "a whole number",
+    inspect.FloatType: "a number",
+    inspect.CustomType: "a number",
+    inspect.StrType: "a string",
+    inspect.NoneType: "null",
+    inspect.StructType: "an object",
+    inspect.DataclassType: "an object",
+    inspect.DictType: "an object",
+    inspect.VarTupleType: "a list",
+    inspect.TupleType: "a list",
+}
+_LIMITS = {
+    "gt": "above {:g}",
+    "ge": "at least {:g}",
+    "lt": "below {:g}",
+    "le": "at most {:g}",
+    "min_length": "at least {} long",
+    "max_length": "at most {} long",
+    "pattern": "like {}",
+}
+
+
+def read(
+    kind: type[T],
+    document: object,
+    where: str = "the body",
+    hook: Hook | None = None,
+    *,
+    text: bool = False,
+) -> T:
+    """``document`` as a ``kind``. With ``text``, numbers and truth values may be in strings.
+
+    InvalidInput, or UnknownField for a key that ``kind`` does not have, names the field.
+    """
+    try:
+        return msgspec.convert(document, kind, dec_hook=hook, strict=not text)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error), inspect.type_info(kind), document, where) from None
+
+
+def read_file(kind: type[T], document: object, where: str, fail: Fail) -> T:
+    """``document`` as a ``kind`` of dataclasses, and with no other keys. Raises what ``fail``
+    makes of a sentence."""
+    try:
+        _refuse_unknown(inspect.type_info(kind), document, "")
+        return read(kind, document, where)
+    except InvalidInput as error:
+        raise fail(str(error)) from None
+
+
+def _refuse_unknown(kind: inspect.Type, value: Any, place: str) -> None:
+    """UnknownField for a key in ``value`` that no dataclass in ``kind`` has. Other misfits pass."""
+    for option in _options(kind):
+        if isinstance(option, inspect.DataclassType) and isinstance(value, Mapping):
+            known = {field.encode_name: field.type for field in option.fields}
+            for name, each in value.items():
+                if name not in known:
+                    raise _unknown(name, known, place)
+                _refuse_unknown(known[name], each, f"{place}.{name}")
+        elif isinstance(option, inspect.VarTupleType) and isinstance(value, list):
+            for index, each in enumerate(value):
+                _refuse_unknown(option.item_type, each, f"{place}[{index}]")
+        elif isinstance(option, inspect.DictType) and isinstance(value, Mapping):
+            for name, each in value.items():
+                _refuse_unknown(option.value_type, each, f"{place}[{name!r}]")
+
+
+def _unknown(name: str, known: Iterable[str], place: str) -> UnknownField:
+    inside = f" in {place.strip('.')}" if place else ""
+    return UnknownField(
+        f"unknown field {name!r}{inside}; known: {', '.join(known) or 'none'}", name
+    )
+
+
+def _explain(problem: str, kind: inspect.Type, value: Any, where: str) -> InvalidInput:
+    """The sentence for msgspec's ``problem``, which ends with the path of the value."""
+    sentence, _, path = problem.partition(" - at `$")
+    inner = None
+    for name, index in _STEP.findall(path):
+        inner, kind = name or inner, _member(kind, name)
+        value = _HIDDEN if index == "..." or value is _HIDDEN else value[name or int(index)]
+    place = path.strip("`.")
+    if key := _KEY.search(sentence):
+        is_unknown, name = key.groups()
+        if is_unknown:
+            return _unknown(name, [field.encode_name for field in _fields(kind)], place)
+        return InvalidInput(f"{place or where} lacks {name!r}", name)
+    wanted = " or ".join(map(_words, _options(kind)))
+    found = "" if value is _HIDDEN else f", not {_SHORT.repr(value)}"
+    return InvalidInput(f"{place or where} must be {wanted}{found}", inner)
+
+
+def _options(kind: inspect.Type) -> Iterator[inspect.Type]:
+    if isinstance(kind, inspect.Metadata):
+        yield from _options(kind.type)
+    elif isinstance(kind, inspect.UnionType):
+        for option in kind.types:
+            yield from _options(option)
+    else:
+        yield kind
+
+
+def _fields(kind: inspect.Type) -> Iterator[inspect.Field]:
+    for option in _options(kind):
+        if isinstance(option, (inspect.StructType, inspect.DataclassType)):
+            yield from option.fields
+
+
+def _member(kind: inspect.Type, name: str) -> inspect.Type:
+    """The type of the field ``name``; without a name, of a list's or an object's values."""
+    if name:
+        return next(field.type for field in _fields(kind) if field.encode_name == name)
+    for option in _options(kind):
+        if isinstance(option, inspect.VarTupleType):
+            return option.item_type
+        if isinstance(option, inspect.DictType):
+            return option.value_type
+    raise TypeError(f"{kind} has no values")
+
+
+def _words(kind: inspect.Type) -> str:
+    if isinstance(kind, inspect.LiteralType):
+        return f"one of {', '.join(map(str, kind.values))}"
+    words = _WORDS.get(type(kind), "another value")
+    for name, limit in _LIMITS.items():
+        if (value := getattr(kind, name, None)) is not None:
+            words += f", {limit.format(value)}"
+    return words

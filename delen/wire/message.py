@@ -1,0 +1,197 @@
+"""What all messages have in common: units, and the ways from the program to JSON and back.
+
+A message's attributes are named as in the program and in SI units. Their names in JSON say
+another unit where there is one, and values are converted as they are read and written, here alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Meta, inspect
+
+from delen.core import typed_reader
+from delen.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+T = TypeVar("T")
+
+
+class _OfFloats(type):
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, float)
+
+
+class Quantity(float, metaclass=_OfFloats):
+    """A number in SI units that JSON has in another, ``times`` or ``over`` which it is there.
+    What is read is a plain float, what is to be written is this."""
+
+    times: ClassVar[float] = 1.0
+    over: ClassVar[float] = 1.0
+    schema: ClassVar[dict[str, Any]] = {"type": "number"}
+
+
+class Milli(Quantity):
+    """Seconds in ms, joules in mJ."""
+
+    times = 1e3
+
+
+class Megabytes(Quantity):
+    """Bytes in MB of 10^6 bytes."""
+
+    over = 1e6
+
+
+class WattHours(Quantity):
+    """Joules in watt-hours."""
+
+    over = 3600.0
+
+
+class Price(Quantity):
+    """Accuracy per joule, infinity as null."""
+
+    schema: ClassVar[dict[str, Any]] = {
+        "type": ["number", "null"],
+        "description": "accuracy per joule; null for one without limit, which buys the least "
+        "energy",
+    }
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A message that its reader takes with whatever fields a newer writer adds."""
+
+    @classmethod
+    def of(cls, source: object) -> Self:
+        """The message that says what ``source``, with attributes of the same names, says."""
+        values = [getattr(source, name) for name in cls.__struct_fields__]
+        for index, make in _makers(cls):
+            if (value := values[index]) is not None and value is not UNSET:
+                values[index] = make(value)
+        return cls(*values)
+
+    def to(self, kind: Callable[..., T]) -> T:
+        """What this says as a ``kind``, a dataclass with attributes of the same names.
+        InvalidInput names the field as it is in JSON."""
+        given = {name: getattr(self, name) for name in self.__struct_fields__}
+        try:
+            return msgspec.convert(  # type: ignore[no-any-return]  # of any dataclass
+                {name: value for name, value in given.items() if value is not UNSET},
+                kind,
+                from_attributes=True,
+            )
+        except InvalidInput as error:
+            raise error.renamed(self.written(error.field) or error.field) from None
+
+    def written(self, attribute: str | None) -> str | None:
+        """The name in JSON of ``attribute``, which may be of a message in this one."""
+        names = dict(zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True))
+        if attribute in names:
+            return names[attribute]
+        inner = (getattr(self, name) for name in names)
+        found = (each.written(attribute) for each in inner if isinstance(each, Message))
+        return next(filter(None, found), None)
+
+
+class Request(Message, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A message that asks for something, and may name nothing that is unknown."""
+
+    @classmethod
+    def read(cls, document: object) -> Self:
+        """The request in a JSON ``document``. InvalidInput or UnknownField names the field."""
+        return typed_reader.read(cls, document, hook=_from_json)
+
+    @classmethod
+    def read_query(cls, fields: Mapping[str, str]) -> Self:
+        """The same from the fields of a query string."""
+        return typed_reader.read(cls, fields, hook=_from_text, text=True)
+
+    def query(self) -> dict[str, str]:
+        """What ``read_query`` reads."""
+        fields: dict[str, Any] = msgspec.to_builtins(self, enc_hook=_to_json)
+        return {
+            name: str(value).lower() if isinstance(value, bool) else str(value)
+            for name, value in fields.items()
+        }
+
+
+def about(description: str = "", **schema: Any) -> Meta:
+    """What a field means, and JSON Schema on its range, which is checked elsewhere."""
+    return Meta(description=description or None, extra_json_schema=schema or None)
+
+
+def write(message: Message) -> bytes:
+    """``message`` in JSON, which has null for what is neither finite nor known."""
+    return _ENCODER.encode(message)
+
+
+def read_answer(kind: type[T], raw: bytes) -> T:
+    """The message in ``raw``. ValueError where it has none."""
+    return msgspec.json.decode(raw, type=kind, dec_hook=_from_json)
+
+
+def schema_of(kind: type) -> dict[str, Any]:
+    """The JSON Schema of a field's own type."""
+    if issubclass(kind, Quantity):
+        return kind.schema
+    return {"type": "array", "items": {"type": "number"}}
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Quantity):
+        return float(value) * getattr(value, "times", 1.0) / getattr(value, "over", 1.0)
+    return value.tolist()  # of numpy, an array or one number
+
+
+def _from_json(kind: type, value: Any) -> Any:
+    if not issubclass(kind, Quantity):
+        return np.asarray(value, np.float32)
+    if value is None and kind is Price:
+        return math.inf
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError("a number is wanted")
+    try:
+        return value * kind.over / kind.times
+    except OverflowError:
+        return math.inf
+
+
+def _from_text(kind: type, value: str) -> Any:
+    return _from_json(kind, float(value))
+
+
+Make = Callable[[Any], Any]
+
+
+@cache
+def _makers(message: type[Message]) -> list[tuple[int, Make]]:
+    """How those fields of ``message`` are made that do not take their source's value as it is."""
+    info = inspect.type_info(message)
+    assert isinstance(info, inspect.StructType)
+    makers = enumerate(_maker(field.type) for field in info.fields)
+    return [(index, make) for index, make in makers if make is not None]
+
+
+def _maker(kind: inspect.Type) -> Make | None:
+    if isinstance(kind, inspect.Metadata):
+        return _maker(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        return next(filter(None, map(_maker, kind.types)), None)
+    if isinstance(kind, inspect.StructType):
+        return cast("type[Message]", kind.cls).of
+    if isinstance(kind, inspect.CustomType) and issubclass(kind.cls, Quantity):
+        return kind.cls
+    if isinstance(kind, inspect.VarTupleType) and (one := _maker(kind.item_type)):
+        return lambda items: tuple(map(one, items))
+    return None
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_to_json)

@@ -1,0 +1,114 @@
+"""Models and the daemon as they are described."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, UnsetType, field
+
+from delen.wire.answers import Guarantee
+from delen.wire.message import Megabytes, Message, about
+
+
+class ImageInput(Message, frozen=True):
+    mode: str
+    resize: str
+
+
+class AudioInput(Message, frozen=True):
+    sample_rate: int
+
+
+class TextInput(Message, frozen=True):
+    encoding: str
+
+
+class Input(Message, frozen=True):
+    """One sample, and how a file becomes it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    image: ImageInput | None
+    audio: AudioInput | None
+    text: TextInput | None
+
+
+class Exit(Message, frozen=True):
+    exit: int
+    macs: Annotated[int, about("multiply-adds of a sample that ends here")]
+    test_accuracy: float | None
+
+
+class Metering(Message, frozen=True):
+    """How the profile's energies were measured."""
+
+    source: str
+    scope: str
+    idle_watts: float = field(name="idle_w")
+    blocks: int
+    block_seconds: float = field(name="block_s")
+
+
+class ProfileSummary(Message, frozen=True):
+    """The profile that predictions are made from."""
+
+    created: str
+    quick: bool
+    busy: Annotated[
+        bool | None,
+        about("other programs took processor time while it was measured; null: unknown"),
+    ]
+    device: str
+    slowdown: float
+    energy: Metering | None
+    stale: Annotated[str | None, about("why it should be measured again")]
+
+
+class Segment(Message, frozen=True):
+    segment: int
+    state: str
+    memory: Megabytes = field(name="memory_mb")
+    jobs: int
+
+
+class Memory(Message, frozen=True):
+    """A model's segments, and all models' memory."""
+
+    segments: tuple[Segment, ...]
+    resident: Megabytes = field(name="resident_mb")
+    taken: Megabytes = field(name="all_models_mb")
+    cap: Megabytes = field(name="cap_mb")
+    kind: Literal["estimated"] = "estimated"
+
+
+class Model(Message, frozen=True, kw_only=True):
+    """A model that the daemon knows. What is known of loaded models alone is left out of others."""
+
+    name: str
+    version: str
+    description: str
+    default: bool
+    state: str
+    problem: str | None
+    input: Input
+    classes: int
+    labels: tuple[str, ...] | None
+    max_batch: int
+    exits: tuple[Exit, ...]
+    profile: ProfileSummary | UnsetType = UNSET
+    guarantee: Guarantee | UnsetType = UNSET
+    memory: Memory | UnsetType = UNSET
+
+
+class Models(Message, frozen=True):
+    models: tuple[Model, ...]
+
+
+class Health(Message, frozen=True):
+    status: str
+    version: str
+
+
+class Ready(Message, frozen=True):
+    status: str
+    device: dict[str, Any]

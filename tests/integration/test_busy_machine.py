@@ -1,0 +1,285 @@
+"""A profile that was measured on a busy machine says so, and is measured again later."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from delen import Engine
+from delen.bundle.manifest import load_bundle
+from delen.core.bounds import Bounds, Options
+from delen.daemon.build_runtime import Opened, open_runtime
+from delen.daemon.config import config_of
+from delen.engine.backends.choose import BundleBackends
+from delen.engine.model import Model
+from delen.measure.segments import QUICK, measure_profile
+from delen.profile.device import identify
+from delen.profile.profile import Disturbance, Metering, Profile
+from delen.profile.reader import load_profile
+from delen.profile.store import save_profile
+from delen.replay.in_process import FailureCount
+
+BUSY = Disturbance(busy=True, others=0.5)
+IMAGE = np.zeros((4, 4, 1), np.uint8)
+HOG = """
+import os, sys
+os.sched_setaffinity(0, {int(sys.argv[1])})
+print("on", flush=True)
+while True:
+    pass
+"""
+
+
+@contextmanager
+def hogs() -> Iterator[None]:
+    """A busy process on each core that the tests may use."""
+    started = [
+        subprocess.Popen([sys.executable, "-c", HOG, str(core)], stdout=subprocess.PIPE)
+        for core in os.sched_getaffinity(0)
+    ]
+    try:
+        for hog in started:
+            assert hog.stdout is not None and hog.stdout.readline() == b"on\n"
+        yield
+    finally:
+        for hog in started:
+            hog.kill()
+            hog.communicate()
+
+
+@pytest.fixture
+def calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel says that nothing else runs."""
+    monkeypatch.setattr("delen.measure.disturbance._busy_seconds", lambda file: 0.0)
+
+
+@pytest.fixture
+def idle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime without requests is looked at at once."""
+    monkeypatch.setattr("delen.daemon.idle_profiler._LOOK_EVERY", 0.01)
+    monkeypatch.setattr("delen.daemon.idle_profiler._IDLE_SECONDS", 0.0)
+
+
+@contextmanager
+def opened(bundle: Path, state: Path) -> Iterator[Opened]:
+    config = config_of({"state.path": str(state), "device.threads": 1, "power.source": "none"})
+    runtime = open_runtime(config, FailureCount(), lambda: [bundle])
+    try:
+        yield runtime
+    finally:
+        runtime.close()
+
+
+@pytest.fixture
+def kept(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    brief_profile: None,
+    calm: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Path]:
+    """Keeps a profile of the tiny bundle like a measured one but for what is given. The next start
+    leaves it as it is."""
+
+    def keep(energy: Metering | None = None, **other: Any) -> Path:
+        with Engine(tiny_bundle, state=tmp_path, threads=1):
+            (file,) = tmp_path.rglob("*.json")
+        known = load_profile(file)
+        if energy is not None:
+            segments = tuple(
+                {batch: replace(cost, energy=0.25) for batch, cost in costs.items()}
+                for costs in known.segments
+            )
+            known = replace(known, energy=energy, segments=segments)
+        save_profile(replace(known, **other), file)
+        monkeypatch.setattr("delen.daemon.idle_profiler.is_calm", lambda: False)
+        return file
+
+    return keep
+
+
+def until(holds: Callable[[], Any]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.01)
+
+
+def test_a_hog_of_every_core_shows_in_what_was_measured(tiny_bundle: Path) -> None:
+    bundle = load_bundle(tiny_bundle)
+    network = BundleBackends("cpu", 1).load(bundle)
+    with hogs():
+        profile = measure_profile(bundle, network, identify(Path("/"), "cpu", 1), QUICK)
+    assert profile.measured is not None
+    assert profile.busy and profile.measured.others > 0.1
+
+
+def test_a_first_profile_from_a_busy_machine_says_so_and_the_next_calm_start_measures_again(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with caplog.at_level(logging.INFO, "delen"), hogs():
+        with Engine(tiny_bundle, state=tmp_path, threads=1):
+            pass
+        (file,) = tmp_path.rglob("*.json")
+        first = file.read_bytes()
+        assert json.loads(first)["measured"]["busy"] is True
+        assert "was measured while other work had" in caplog.text
+        with Engine(tiny_bundle, state=tmp_path, threads=1):
+            assert file.read_bytes() == first
+    monkeypatch.setattr("delen.measure.disturbance._busy_seconds", lambda file: 0.0)
+    caplog.clear()
+    with Engine(tiny_bundle, state=tmp_path, threads=1):
+        assert load_profile(file).measured == Disturbance(busy=False, others=0.0)
+    caplog.clear()
+    with Engine(tiny_bundle, state=tmp_path, threads=1):
+        assert "other work" not in caplog.text
+
+
+@pytest.mark.usefixtures("idle_at_once")
+def test_a_running_daemon_measures_again_while_it_serves_nothing(
+    tiny_bundle: Path, tmp_path: Path, kept: Callable[..., Path]
+) -> None:
+    metering = Metering("ina3221", "module_input", 2.0, 5, 10.0)
+    file = kept(measured=BUSY, energy=metering, interference=(1.0, 1.7))
+    with opened(tiny_bundle, tmp_path) as runtime:
+        costs = runtime.runtime.load("tiny").costs
+        runtime.profiler.start()
+        until(lambda: not costs.profile.busy)
+        assert costs.profile.host_costs.request > 0
+        runtime.runtime.submit("tiny", IMAGE, Bounds(), Options()).future.result(60)
+    profile = load_profile(file)
+    assert profile.measured == Disturbance(busy=False, others=0.0)
+    assert (profile.energy, profile.interference) == (metering, (1.0, 1.7))
+    assert profile.cost(2, 8).energy == 0.25
+
+
+@pytest.mark.usefixtures("idle_at_once")
+def test_what_serving_takes_is_measured_where_the_load_left_it_out(
+    tiny_bundle: Path, tmp_path: Path, kept: Callable[..., Path]
+) -> None:
+    file = kept(host=None)
+    before = load_profile(file)
+    with opened(tiny_bundle, tmp_path) as runtime:
+        costs = runtime.runtime.load("tiny").costs
+        runtime.profiler.start()
+        until(lambda: costs.profile.host is not None)
+    assert load_profile(file).host is not None
+    assert load_profile(file).segments == before.segments
+
+
+@pytest.mark.parametrize(
+    "other", [{"measured": BUSY, "quick": False}, {"host": None, "quick": False}, {}]
+)
+def test_a_thorough_profile_and_a_right_one_are_left_alone(
+    tiny_bundle: Path, tmp_path: Path, kept: Callable[..., Path], other: dict[str, Any]
+) -> None:
+    file = kept(**other)
+    before = file.read_bytes()
+    with opened(tiny_bundle, tmp_path) as runtime:
+        profile = runtime.runtime.load("tiny").costs.profile
+        idle_since = runtime.runtime.idle_since
+        assert idle_since is not None
+        runtime.profiler.look(idle_since)
+        assert runtime.runtime.load("tiny").costs.profile is profile
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("part", ["segments", "overhead"])
+def test_a_request_ends_the_measurement_and_is_answered(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    kept: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+) -> None:
+    file = kept(measured=BUSY) if part == "segments" else kept(host=None)
+    before = file.read_bytes()
+    with opened(tiny_bundle, tmp_path) as runtime:
+        engine = runtime.runtime
+        model = engine.load("tiny")
+        idle_since, run = engine.idle_since, model.network.run
+        runs: list[int] = []
+        answers: list[None] = []
+
+        def ask_at_the_third(segment: int, samples: Any, lane: int = 0) -> Any:
+            if lane == 1:
+                runs.append(segment)
+            if len(runs) == 3 and not answers:
+                answers.append(None)
+                engine.submit("tiny", IMAGE, Bounds(), Options()).future.result(60)
+            return run(segment, samples, lane)
+
+        monkeypatch.setattr(model.network, "run", ask_at_the_third)
+        assert idle_since is not None
+        runtime.profiler.look(idle_since)
+        assert len(runs) == 3
+        assert model.costs.profile.busy is (part == "segments")
+        assert engine.submit("tiny", IMAGE, Bounds(), Options()).future.result(60).exits == 3
+        assert file.read_bytes() == before
+        idle_since = engine.idle_since
+        assert idle_since is not None
+        runtime.profiler.look(idle_since)
+        assert not model.costs.profile.busy and model.costs.profile.host is not None
+
+
+def test_a_measurement_that_is_disturbed_again_changes_nothing(
+    tiny_bundle: Path, tmp_path: Path, kept: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = kept(measured=BUSY)
+    before = file.read_bytes()
+    with opened(tiny_bundle, tmp_path) as runtime:
+        model = runtime.runtime.load("tiny")
+        monkeypatch.setattr("delen.daemon.build_model.worse", lambda one, other: BUSY)
+        measured: list[Model] = []
+        again = runtime.profiler._builder.measure_again
+
+        def note(model: Model, gives_way: Callable[[], bool]) -> Profile:
+            measured.append(model)
+            return again(model, gives_way)
+
+        monkeypatch.setattr(runtime.profiler._builder, "measure_again", note)
+        for _ in range(2):
+            idle_since = runtime.runtime.idle_since
+            assert idle_since is not None
+            runtime.profiler.look(idle_since)
+        assert measured == [model]  # the second try comes a minute later
+        assert model.costs.profile.busy
+    assert file.read_bytes() == before
+
+
+@pytest.mark.usefixtures("idle_at_once")
+def test_closing_ends_a_measurement(
+    tiny_bundle: Path, tmp_path: Path, kept: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(measured=BUSY)
+    runs = threading.Event()
+    with opened(tiny_bundle, tmp_path) as runtime:
+        endless = replace(QUICK, seconds=3600.0)
+        monkeypatch.setattr("delen.daemon.build_model.QUICK", endless)
+        network = runtime.runtime.load("tiny").network
+        run = network.run
+
+        def note(segment: int, samples: Any, lane: int = 0) -> Any:
+            runs.set()
+            return run(segment, samples, lane)
+
+        monkeypatch.setattr(network, "run", note)
+        runtime.profiler.start()
+        assert runs.wait(60)
+    assert not any(thread.name == "delen-profiler" for thread in threading.enumerate())

@@ -1,0 +1,79 @@
+"""Both clients have the same methods, for people, for tools and for type checkers."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from delen.core.plan import Preview
+from delen.sdk.async_client import AsyncClient
+from delen.sdk.client import Client
+from delen.sdk.requests import Calls
+
+CALLS = [name for name in vars(Calls) if not name.startswith("_")]
+CHECKED = """
+from collections.abc import Coroutine
+from typing import Any
+from typing_extensions import assert_type
+import delen
+
+def sync(client: delen.Client) -> None:
+    assert_type(client.plan(min_accuracy=0.9), delen.Preview)
+    assert_type(client.request("a"), delen.Settled)
+    assert_type(client.models(), list[dict[str, Any]])
+    client.infer(b"", max_latency=0.1, on_infeasible="best_effort")
+
+async def not_sync(client: delen.AsyncClient) -> None:
+    started: Coroutine[Any, Any, delen.Preview] = client.plan(min_accuracy=0.9)
+    assert_type(await started, delen.Preview)
+    assert_type(await client.plan(min_accuracy=0.9), delen.Preview)
+"""
+REFUSED = {
+    "client.plan(0.9)": "Too many positional arguments",
+    'client.plan(min_accuracy="high")': "incompatible type",
+    "client.plan(accuracy=0.9)": "Unexpected keyword argument",
+    'client.infer(b"", on_infeasible="retry")': "incompatible type",
+    "client.request()": "Too few arguments",
+}
+
+
+def test_both_clients_make_every_call() -> None:
+    assert {"infer", "plan", "feedback", "models", "request", "set_tenant"} <= set(CALLS)
+    for client in (Client, AsyncClient):
+        assert set(CALLS) <= set(vars(client))
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_a_method_is_described_as_its_call(client: type, name: str) -> None:
+    method, call = getattr(client, name), getattr(Calls, name)
+    assert (method.__name__, method.__doc__) == (name, call.__doc__)
+    assert inspect.signature(method).parameters == inspect.signature(call).parameters
+    assert inspect.iscoroutinefunction(method) == (client is AsyncClient)
+
+
+def test_a_method_says_what_it_returns() -> None:
+    assert inspect.signature(Client.plan).return_annotation == Preview.__name__
+    assert inspect.signature(Client.models).return_annotation == "list[dict[str, Any]]"
+
+
+def test_options_are_keywords_alone() -> None:
+    with Client("http://127.0.0.1:9") as client, pytest.raises(TypeError):
+        client.plan(0.9)  # type: ignore[misc]
+
+
+def test_a_type_checker_sees_arguments_and_answers(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    wrong = "\n".join(f"    {call}" for call in REFUSED)
+    file = tmp_path / "app.py"
+    file.write_text(f"{CHECKED}\ndef wrong(client: delen.Client) -> None:\n{wrong}\n")
+    command = [sys.executable, "-m", "mypy", "--strict", str(file)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=Path.cwd())
+    errors = [line for line in ended.stdout.splitlines() if ": error: " in line]
+    assert len(errors) == len(REFUSED), ended.stdout + ended.stderr
+    for error, reason in zip(errors, REFUSED.values(), strict=True):
+        assert reason in error
