@@ -89,7 +89,11 @@ class _Requests:
         self._executor.add_model(model)
 
     def close(self) -> None:
+        """Executor and observer refer to each other, so that neither may keep the model: it would
+        stay in memory once it is unloaded."""
         self._executor.close()
+        self._executor.remove_model(self._model.name)
+        del self._model
 
     def submit(self) -> float:
         """Admit one more request; the processor seconds until it waits."""
