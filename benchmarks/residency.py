@@ -18,15 +18,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from benchmarks.common import Figure, report
 from delen.bundle.manifest import load_bundle
 from delen.daemon.build_model import SHIPPED_BUNDLES
-from delen.residency.policy import Evict, Load, Residency
 from delen.residency.sizes import segment_bytes
+from delen.residency.state import Evict, Load, ResidencyState
 
 SEEDS = range(7)
 REQUESTS = 4000
@@ -74,7 +74,7 @@ class _Waiting:
 
 @dataclass(slots=True)
 class BySegments:
-    """The daemon's residency."""
+    """The daemon's ResidencyState."""
 
     sizes: Sequence[int]
     accuracies: Sequence[float]
@@ -84,24 +84,23 @@ class BySegments:
     waiting: list[_Waiting] = field(default_factory=list)
     loading: tuple[Load, float] | None = None
     now: float = 0.0
-    residency: Residency = field(init=False)
+    state: ResidencyState[Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.residency = Residency(self.cap)
+        self.state = ResidencyState(self.cap)
         for model in range(len(POPULARITY)):
-            self.residency.add(str(model), self.sizes)
-            self.residency.weigh(str(model), self.accuracies)
+            self.state.add(str(model), self.sizes).set_accuracies(self.accuracies)
 
     def ask(self, number: int, request: Request) -> None:
-        name, residency = str(request.model), self.residency
-        residency.use(name, request.time, len(self.sizes))
-        if residency.depth(name) == 0:
-            residency.call(name, request.time + 10.0)
-        waits = residency.waits(name, request.time) or (0.0,) * len(self.sizes)
+        slot = self.state.slots[str(request.model)]
+        slot.usage.add(request.time, len(self.sizes))
+        if slot.depth == 0:
+            slot.request(request.time + 10.0)
+        waits = self.state.policy.waits(slot, request.time) or (0.0,) * len(self.sizes)
         in_time = [e for e, wait in enumerate(waits) if wait + (e + 1) * self.run <= request.cap]
         exit = in_time[-1] if in_time else -1
-        if exit < residency.depth(name) or not residency.hold(name, 0, exit):
-            self.exits[number] = min(exit, residency.depth(name) - 1)
+        if exit < slot.depth or not slot.acquire(0, exit):
+            self.exits[number] = min(exit, slot.depth - 1)
         else:
             self.waiting.append(_Waiting(number, request, exit))
         self._start()
@@ -117,10 +116,10 @@ class BySegments:
                 return
             if done == self.now and self.loading is not None:
                 load, self.loading = self.loading[0], None
-                size = self.residency.size(load.model, load.segment)
-                self.residency.loaded(load.model, load_seconds(size))
+                slot = self.state.slots[load.model]
+                self.state.loaded(slot, load_seconds(slot.sizes[load.segment]))
             for each in list(self.waiting):
-                depth = self.residency.depth(str(each.request.model))
+                depth = self.state.slots[str(each.request.model)].depth
                 if depth > each.exit or self._end(each) <= self.now:
                     self._answer(each, min(each.exit, depth - 1))
             self._start()
@@ -132,19 +131,19 @@ class BySegments:
         self.waiting.remove(each)
         self.exits[each.number] = exit
         for segment in range(each.exit + 1):
-            self.residency.release(str(each.request.model), segment)
+            self.state.slots[str(each.request.model)].release(segment)
 
     def _start(self) -> None:
         while self.loading is None:
-            step = self.residency.next(self.now)
+            step = self.state.next_step(self.now)
             if step is None:
                 return
             if isinstance(step, Evict):
-                self.residency.evict(step)
+                self.state.evict(step)
             else:
-                size = self.residency.size(step.model, step.segment)
+                size = self.state.slots[step.model].sizes[step.segment]
                 self.loading = (step, self.now + load_seconds(size))
-            if self.residency.taken > self.cap:
+            if self.state.policy.taken > self.cap:
                 raise RuntimeError("the cap is passed")
 
 

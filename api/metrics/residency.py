@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from delen.engine.runtime import Runtime
-from delen.residency.sizes import MemoryStatus, SegmentStatus
+from delen.residency.state import MemoryStatus, SegmentStatus
 from delen.wire.message import Megabytes
 from delen.wire.models import Memory, Segment
 
@@ -20,7 +20,7 @@ def describe(segments: Sequence[SegmentStatus], memory: MemoryStatus) -> Memory:
     """One model's segments, and all models' memory."""
     return Memory(
         segments=tuple(
-            Segment(index, segment.state, Megabytes(segment.bytes), segment.references)
+            Segment(index, segment.state, Megabytes(segment.bytes), segment.leases)
             for index, segment in enumerate(segments)
         ),
         resident=Megabytes(resident_bytes(segments)),

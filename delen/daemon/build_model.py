@@ -14,16 +14,16 @@ from delen.daemon.profiles import DeviceProfiles, report_busy
 from delen.engine.backends.base import Backend, Network
 from delen.engine.guarantee_monitor import GuaranteeMonitor, MonitorSettings
 from delen.engine.inputs import prepare_decoding
-from delen.engine.model import Model
+from delen.engine.model import Model, OpenedBundle
 from delen.errors import ConfigError, DelenError
 from delen.measure import interference, overhead
 from delen.measure.disturbance import GaveWay, ProcessorWatch, SpareLane, worse
 from delen.measure.energy import keep_energies
-from delen.measure.segments import QUICK, measure_profile, warm_up
+from delen.measure.segments import QUICK, measure_profile
 from delen.profile.cost_model import CostModel
 from delen.profile.energy_account import EnergyAccount
 from delen.profile.profile import Profile
-from delen.residency.lease import WHOLE, Residence
+from delen.residency.lease import ALWAYS_RESIDENT, ModelResidency
 from delen.scheduler.core import Scheduler
 from policies.exit.bounds import ExitPolicy
 from policies.plan.planner import Planner, PlannerSettings
@@ -58,8 +58,8 @@ class ModelEnergy(Protocol):
 
 
 class ModelBuilder:
-    """Makes a Model of a bundle's folder, on one backend and a device with ``lanes``, and measures
-    the profile that this takes.
+    """Opens bundles and makes Models of them, on one backend and a device with ``lanes``, and
+    measures the profiles that this takes.
 
     ``make_scheduler`` makes a scheduler of so many lanes that limits no backlog: it schedules the
     requests by which the overhead of serving is measured. Measurements give way once
@@ -85,21 +85,13 @@ class ModelBuilder:
         self._lanes = lanes
         self._profiles = DeviceProfiles(state, root, lambda: energy.mode, lanes)
 
-    def __call__(self, path: Path) -> Model:
-        """Load and verify the bundle, find or measure its profile, and make the model."""
-        bundle = load_bundle(path)
-        network = self._backend.load(bundle)
-        profile = self._profiles.find(bundle, network) or self._measure_first(bundle, network)
-        warm_up(network, bundle)
-        return self._announced(self._serve(bundle, network, profile, WHOLE))
-
-    def open(self, path: Path) -> tuple[Bundle, Network]:
+    def open(self, path: Path) -> OpenedBundle:
         """Load and verify the bundle; none of its segments is loaded yet."""
         bundle = load_bundle(path)
-        return bundle, self._backend.open(bundle)
+        return OpenedBundle(bundle, self._backend.open(bundle), self._complete)
 
-    def complete(
-        self, bundle: Bundle, network: Network, residence: Residence, is_whole: bool
+    def _complete(
+        self, bundle: Bundle, network: Network, residency: ModelResidency, is_whole: bool
     ) -> Model | None:
         """The model of ``network``. Where it has no profile yet, one is measured if all its
         segments are there, else it is None."""
@@ -108,7 +100,7 @@ class ModelBuilder:
             profile = self._measure_first(bundle, network)
         if profile is None:
             return None
-        return self._announced(self._serve(bundle, network, profile, residence))
+        return self._announced(self._serve(bundle, network, profile, residency))
 
     def _announced(self, model: Model) -> Model:
         where = model.network.placement
@@ -125,13 +117,13 @@ class ModelBuilder:
         return model
 
     def _serve(
-        self, bundle: Bundle, network: Network, profile: Profile, residence: Residence
+        self, bundle: Bundle, network: Network, profile: Profile, residency: ModelResidency
     ) -> Model:
         prepare_decoding(bundle.manifest.input)
         account, quantile = self._energy.account(profile), self._policies.quantile
         costs = CostModel(profile, account, quantile, self._lanes)
         monitor = GuaranteeMonitor(bundle.name, self._policies.monitor)
-        return self._model(bundle, network, costs, monitor, residence)
+        return self._model(bundle, network, costs, monitor, residency)
 
     def _model(
         self,
@@ -139,11 +131,11 @@ class ModelBuilder:
         network: Network,
         costs: CostModel,
         monitor: GuaranteeMonitor,
-        residence: Residence,
+        residency: ModelResidency,
     ) -> Model:
         policy = self._policy(len(bundle.exits))
         planner = Planner(bundle.calibration, self._policies.planner, policy.by_threshold)
-        return Model(bundle, network, planner, policy, costs, monitor, residence)
+        return Model(bundle, network, planner, policy, costs, monitor, residency)
 
     def _policy(self, exits: int) -> ExitPolicy:
         policy: ExitPolicy = self._make_policy(exits, **dict(self._policies.options))
@@ -223,7 +215,7 @@ class ModelBuilder:
         """``profile`` with what serving takes beside its segments, as far as that can be found
         out; as thoroughly as the profile was measured. Raises GaveWay once ``gives_way``."""
         costs = CostModel(replace(profile, host=None), account, self._policies.quantile)
-        model = self._model(bundle, network, costs, GuaranteeMonitor(), WHOLE)
+        model = self._model(bundle, network, costs, GuaranteeMonitor(), ALWAYS_RESIDENT)
         effort = overhead.QUICK if profile.quick else overhead.THOROUGH
         watch = ProcessorWatch()
         host = overhead.measure_host(model, self._make_scheduler(1), effort, gives_way)

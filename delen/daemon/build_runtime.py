@@ -22,11 +22,11 @@ from delen.engine.backends.choose import BundleBackends
 from delen.engine.guarantee_monitor import MonitorSettings
 from delen.engine.model import Model
 from delen.engine.observer import Observer
-from delen.engine.registry import ModelRegistry
 from delen.engine.runtime import Runtime
-from delen.errors import BundleError, ConfigError, InvalidInput, PowerError
+from delen.errors import ConfigError, InvalidInput, PowerError
 from delen.profile.concurrency import lanes_of
 from delen.profile.device import available_cores
+from delen.residency.registry import ModelRegistry
 from delen.scheduler.core import Scheduler
 from delen.tenants.store import TenantStore
 from policies.energy.api import ControllerSettings
@@ -67,15 +67,14 @@ def open_runtime(
     try:
         builder = make_builder(config, backend, energy, lanes)
         folders = bundle_folders(config)
-        memory = int(config["models.memory_mb"] * 1e6)
+        memory = config["models.memory_mb"] * 1e6 or inf
         runtime = Runtime(
             find or (lambda: find_bundles(folders)),
-            builder,
+            builder.open,
             observer,
             backend.threads,
             scheduler,
             energy.admission,
-            builder if memory else None,
             memory,
         )
     except BaseException:
@@ -203,11 +202,8 @@ def bundle_folders(config: Config) -> list[Path]:
 
 def bundle_by_name(config: Config, name: str) -> Path:
     """The folder of the bundle ``name``; ModelNotFound lists those that there are."""
-    return ModelRegistry(lambda: find_bundles(bundle_folders(config)), _no_load).entry(name).path
-
-
-def _no_load(path: Path) -> Model:
-    raise BundleError(f"{path} is looked up here, not loaded")
+    found: ModelRegistry[Model] = ModelRegistry(lambda: find_bundles(bundle_folders(config)))
+    return found.entry(name).path
 
 
 def find_bundles(folders: Sequence[Path]) -> list[Path]:

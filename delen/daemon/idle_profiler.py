@@ -99,7 +99,7 @@ class IdleProfiler:
 
         with ExitStack() as leases:
             for segment in range(model.exits):
-                lease = model.residence.borrow(segment)
+                lease = model.residency.lease_resident(segment)
                 if lease is None:
                     raise GaveWay  # it needs memory that other models have
                 leases.callback(lease.end)

@@ -9,7 +9,7 @@ from delen.engine.energy_admission import EnergyAdmission
 from delen.engine.executor import Executor
 from delen.engine.job import Job
 from delen.errors import ModelLoading
-from delen.residency.lease import WHOLE
+from delen.residency.lease import ALWAYS_RESIDENT
 from delen.scheduler.core import Scheduler
 
 _LONGEST_WAIT = 10.0
@@ -39,18 +39,18 @@ class Admission:
                 if self._admit(job, waited):
                     return
             give_up = min(job.arrived + _LONGEST_WAIT, job.deadline)
-            job.model.residence.hold(job.plan.exit, give_up - time.monotonic()).end()
+            job.model.residency.lease(job.plan.exit, give_up - time.monotonic()).end()
 
     def _admit(self, job: Job, waited: float) -> bool:
         """False, and nothing is kept, while a segment that it needs is about to leave memory."""
         model, bounds, tenant = job.model, job.bounds, job.options.tenant
-        plans, residence, now = model.plans, model.residence, time.monotonic()
+        plans, residency, now = model.plans, model.residency, time.monotonic()
         model.costs.relax(now)
         seconds = self._scheduler.admit(now, tenant, job.options.priority, job.deadline)
         spent, ahead = now - job.arrived - waited, waited + seconds
         price, waits, guaranteed = (
             self._energy.price(tenant),
-            residence.waits(),
+            residency.waits(),
             model.monitor.holds,
         )
 
@@ -60,11 +60,11 @@ class Admission:
             best_effort = job.accepts_best_effort
             return plans.admit(bounds, spent, ahead, guaranteed, best_effort, price, waits)
 
-        if residence is not WHOLE:
-            residence.use(plans.plan(bounds, 0.0, guaranteed, price).exit)
+        if residency is not ALWAYS_RESIDENT:
+            residency.record_use(plans.plan(bounds, 0.0, guaranteed, price).exit)
         job.plan, job.reserved = self._energy.admit(tenant, plan_at(price), plan_at)
         try:
-            job.lease = residence.hold(job.plan.exit, 0.0)
+            job.lease = residency.lease(job.plan.exit, 0.0)
         except ModelLoading:  # if it is unloaded, a longer wait will say so
             self._energy.ended(job.share, job.reserved, 0.0, None)
             return False

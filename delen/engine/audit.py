@@ -81,7 +81,7 @@ class Audits:
         """Run the next segment of ``audit``. None if that failed, or if the segment is not in
         memory: it is not loaded for an audit."""
         model, segment = audit.model, audit.segment
-        lease = model.residence.borrow(segment)
+        lease = model.residency.lease_resident(segment)
         if lease is None:
             return None
         try:

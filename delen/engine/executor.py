@@ -25,7 +25,6 @@ from delen.engine.lane_threads import LaneThreads, LaneWork
 from delen.engine.model import Model
 from delen.engine.observer import Observer
 from delen.engine.runner import SegmentRunner
-from delen.engine.unavailable import UnavailableSegments
 from delen.errors import BackendError, DelenError, Draining, ModelLoading, Overloaded
 from delen.residency.lease import still_loading
 from delen.scheduler.core import DispatchDecision, Scheduler
@@ -64,7 +63,6 @@ class Executor:
         self._audits = Audits(self._runner, observer)
         self._jobs = Jobs(self.lock, observer, energy, self._audits)
         self._models: set[str] = set()
-        self._unavailable = UnavailableSegments()
         self._segment_failures = FailureCounter("segment", log)
         self._dispatch_failures = FailureCounter("dispatch_policy", log)
         self._lanes = LaneThreads(scheduler.lanes, self.lock, self._find_work)
@@ -81,7 +79,6 @@ class Executor:
             jobs = self._jobs.of(name)
             if not jobs and name in self._models:
                 self._models.remove(name)
-                self._unavailable.forget(name)
                 self._scheduler.forget_model(name)
             return jobs
 
@@ -90,14 +87,12 @@ class Executor:
         need others wait for them, as long as their bounds let them."""
         with self.lock:
             self._scheduler.keep_resident(name, depth)
-            self._unavailable.find(name, depth)
             self._lanes.wake_all()
 
-    def give_up_on(self, name: str, segment: int, error: DelenError) -> None:
-        """End the jobs of model ``name`` that wait for ``segment``, which cannot be loaded, and all
-        that come to wait for it until it can."""
+    def fail_waiting(self, name: str, error: DelenError) -> None:
+        """End the jobs of model ``name`` that wait for a segment which cannot be loaded. Those that
+        come to wait for it find it unavailable."""
         with self.lock:
-            self._unavailable.lose(name, segment, error)
             for task in self._scheduler.parked(name):
                 self._scheduler.remove(time.monotonic(), task.id)
                 self._jobs.end_early(self._jobs[task.id], error)
@@ -125,7 +120,7 @@ class Executor:
                 raise Draining("the engine is closed", retry_after=1.0)
             if job.model.name not in self._models:
                 raise ModelLoading(f"model {job.model.name!r} is not loaded", retry_after=1.0)
-            if (error := self._unavailable.stops(job)) is not None:
+            if (error := job.unavailable) is not None:
                 raise error
             priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)
             self._scheduler.add(time.monotonic(), job.task(priority))
@@ -268,7 +263,7 @@ class Executor:
                 elif job.cancelled:
                     reason = "cancelled"
                 elif reason is None:
-                    problem = self._unavailable.stops(job)
+                    problem = job.unavailable
                 if problem is None and reason is None:
                     self._scheduler.resume(now, task, job.confidence, job.joules_left)
                 else:
@@ -303,13 +298,13 @@ class Executor:
         job = self._jobs[task.id]
         with self.lock:
             now = time.monotonic()
-            may_go_on = not job.cancelled and self._unavailable.stops(job) is None
+            may_go_on = not job.cancelled and job.unavailable is None
             if job.accepts_best_effort and task.deadline < inf and may_go_on:
                 self._scheduler.add(now, replace(task, deadline=inf))
                 return
             deadline = now + job.deadline - job.arrived
             wait = self._scheduler.ahead(now, task.priority, task.tenant, deadline)
-        waits = job.model.residence.waits()
+        waits = job.model.residency.waits()
         if waits is not None and waits[task.segment] > 0:
             self._jobs.fail(job, still_loading(job.model.name, waits[task.segment]))
             return

@@ -17,6 +17,7 @@ from delen.core.result import Result
 from delen.core.work import Share
 from delen.engine.backends.base import Features
 from delen.engine.model import Model
+from delen.errors import DelenError
 from delen.residency.lease import NO_LEASE, Lease
 
 
@@ -70,6 +71,11 @@ class Job:
         unknown."""
         cap = self.bounds.max_energy
         return inf if cap is None or self.energy is None else cap - self.energy
+
+    @property
+    def unavailable(self) -> DelenError | None:
+        """Why its next segment can never run, None if it can."""
+        return self.model.residency.failure(self.segment)
 
     @property
     def accepts_best_effort(self) -> bool:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from delen.bundle.manifest import Bundle
 from delen.engine.backends.base import Network
 from delen.engine.guarantee_monitor import GuaranteeMonitor
 from delen.profile.cost_model import CostModel
-from delen.residency.lease import WHOLE, Residence
+from delen.residency.lease import ALWAYS_RESIDENT, ModelResidency
 from delen.scheduler.exit_view import ExitViewBuilder
 from delen.scheduler.model_view import ScheduledModel
 from delen.scheduler.plan_cache import Plans
 from policies.exit.bounds import ExitPolicy
 from policies.plan.planner import Planner
 
+_WARM_UP_RUNS = 3
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
     """``plans``, ``views`` and ``figures`` are what requests, exit policies and dispatch policies
-    are given of it; all follow ``costs``. ``residence`` knows which segments are in memory."""
+    are given of it; all follow ``costs``. ``residency`` knows which segments are in memory."""
 
     bundle: Bundle
     network: Network
@@ -27,7 +31,7 @@ class Model:
     policy: ExitPolicy
     costs: CostModel
     monitor: GuaranteeMonitor = field(default_factory=GuaranteeMonitor)
-    residence: Residence = WHOLE
+    residency: ModelResidency = ALWAYS_RESIDENT
     plans: Plans = field(init=False)
     views: ExitViewBuilder = field(init=False)
     figures: ScheduledModel = field(init=False)
@@ -47,3 +51,34 @@ class Model:
     @property
     def exits(self) -> int:
         return len(self.bundle.exits)
+
+    @property
+    def accuracies(self) -> Sequence[float]:
+        """Expected ones of the exits."""
+        return self.planner.accuracies
+
+
+ModelMaker: TypeAlias = Callable[[Bundle, Network, ModelResidency, bool], Model | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenedBundle:
+    """A bundle on a backend, whose segments are loaded one by one (residency's OpenBundle)."""
+
+    bundle: Bundle
+    network: Network
+    make_model: ModelMaker
+
+    def load(self, segment: int) -> None:
+        """Load ``segment`` and run it a few times, for first runs are slow."""
+        self.network.load(segment)
+        for _ in range(_WARM_UP_RUNS):
+            self.network.run(segment, [self.network.blank(segment)])
+
+    def drop(self, segment: int) -> None:
+        self.network.drop(segment)
+
+    def complete(self, residency: ModelResidency, is_whole: bool) -> Model | None:
+        """The model; None while it has no profile and ``is_whole`` is false: not all its segments
+        are loaded for one to be measured."""
+        return self.make_model(self.bundle, self.network, residency, is_whole)

@@ -6,6 +6,7 @@ import itertools
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -21,43 +22,39 @@ from delen.engine.energy_admission import EnergyAdmission, UnlimitedEnergy
 from delen.engine.executor import Executor
 from delen.engine.guarantee_monitor import read_labels
 from delen.engine.job import Job
-from delen.engine.loading.loader import Loader
-from delen.engine.loading.thread import Opener
 from delen.engine.model import Model
 from delen.engine.observer import Observer
-from delen.engine.registry import ModelRegistry
 from delen.errors import DelenError, Draining, InvalidInput
-from delen.residency.sizes import MemoryStatus, SegmentStatus
+from delen.residency.interfaces import OpenBundle
+from delen.residency.loader import ModelLoader
+from delen.residency.registry import ModelRegistry
+from delen.residency.state import MemoryStatus, SegmentStatus
 from delen.scheduler.core import Scheduler
 
 
 class Runtime:
     """One device's server without its HTTP. Many threads may call it.
 
-    ``find`` gives the folders of bundles and ``load`` makes a Model of one. ``scheduler`` is
-    a new one. ``energy`` sets the price of energy and admits what requests may spend; by default
-    nothing is limited. With an ``opener``, which then takes the place of ``load``, models are
-    loaded on demand, and their segments take at most ``memory`` bytes.
+    ``find`` gives the folders of bundles and ``open_bundle`` opens one. ``scheduler`` is a new one.
+    ``energy`` sets the price of energy and admits what requests may spend; by default nothing is
+    limited. With a cap on ``memory``, in bytes, models are loaded on demand.
     """
 
     def __init__(
         self,
         find: Callable[[], Iterable[Path]],
-        load: Callable[[Path], Model],
+        open_bundle: Callable[[Path], OpenBundle[Model]],
         observer: Observer,
         threads: int,
         scheduler: Scheduler,
         energy: EnergyAdmission | None = None,
-        opener: Opener | None = None,
-        memory: int = 0,
+        memory: float = inf,
     ) -> None:
-        self.store = ModelRegistry(find, load)
+        self.store: ModelRegistry[Model] = ModelRegistry(find, scheduler.lanes, memory)
         self._energy = energy or UnlimitedEnergy()
         self._executor = Executor(observer, threads, scheduler, self._energy)
         self._admission = Admission(self._executor, scheduler, self._energy)
-        self._loader: Loader | None = None
-        if opener is not None:
-            self._loader = Loader(self.store, opener, self._executor, memory)
+        self._loader = ModelLoader(self.store, open_bundle, self._executor)
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(4)
         self._draining = False
@@ -68,11 +65,7 @@ class Runtime:
 
     def load(self, name: str) -> Model:
         """Load ``name``; with a cap on memory, its first segment."""
-        if self._loader is not None:
-            return self._loader.load(name)
-        model = self.store.load(name)
-        self._executor.add_model(model)
-        return model
+        return self._loader.load(name)
 
     @property
     def on_idle_lane(self) -> bool:
@@ -93,30 +86,19 @@ class Runtime:
         return self._executor.jobs_of(name)
 
     def unload(self, name: str) -> None:
-        if self._loader is not None:
-            self._loader.unload(name)
-            return
-        self.store.unload(name, self._executor.remove_model)
+        self._loader.unload(name)
 
     def input_of(self, name: str) -> InputSpec:
         """The input of ``name``. ModelLoading if it is neither loaded nor loaded on demand."""
-        if self._loader is not None:
-            return self.store.entry(name).manifest.input
-        return self.store.ready(name).bundle.manifest.input
+        return self._loader.manifest(name).input
 
     def segments(self, name: str) -> list[SegmentStatus] | None:
         """Where the segments of ``name`` are; None without a cap on memory."""
-        return None if self._loader is None else self._loader.segments(name)
+        return self._loader.segments(name) if self.store.is_capped else None
 
     def memory(self) -> MemoryStatus | None:
         """What all segments take; None without a cap on memory."""
-        return None if self._loader is None else self._loader.status()
-
-    def _find(self, name: str, seconds: float | None) -> Model:
-        """The model ``name``; loaded on demand, if that takes at most ``seconds``."""
-        if self._loader is not None:
-            return self._loader.find(name, seconds)
-        return self.store.ready(name)
+        return self._loader.memory() if self.store.is_capped else None
 
     def change(self, model: Model, change: Callable[[Model], None]) -> None:
         """Let ``change`` give ``model`` other costs while no decision is made."""
@@ -154,7 +136,7 @@ class Runtime:
             arrived = now if arrived is None else arrived
             if cap is not None and options.on_infeasible != "best_effort":
                 left = arrived + cap - now
-            model = self._find(name, left)
+            model = self._loader.find(name, left)
             _check_options(model, options)
             check_sample(model, sample)
             number = next(self._ids)
@@ -173,9 +155,9 @@ class Runtime:
     def preview(self, name: str, bounds: Bounds, tenant: str = "default") -> Preview:
         """What ``bounds`` would buy of model ``name`` for ``tenant`` on an idle device, at the
         present price of energy, without running it."""
-        model = self._find(name, None)
+        model = self._loader.find(name, None)
         self.change(model, lambda model: model.costs.relax(time.monotonic()))
-        price, waits = self._energy.price(tenant), model.residence.waits()
+        price, waits = self._energy.price(tenant), model.residency.waits()
         plan = model.plans.plan(bounds, 0.0, model.monitor.holds, price, waits)
         return Preview.of(name, plan, model.planner.points(model.costs))
 
@@ -210,8 +192,7 @@ class Runtime:
         """Stop. Waiting jobs without an answer are refused (Draining); all others answer early."""
         self.start_draining()
         self._executor.close()
-        if self._loader is not None:
-            self._loader.close()
+        self._loader.close()
 
 
 def check_sample(model: Model, sample: NDArray[np.generic]) -> None:

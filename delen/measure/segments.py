@@ -44,14 +44,6 @@ _WARM_UP_RUNS = 5
 _ANSWER_RUNS = {True: 200, False: 2000}
 
 
-def warm_up(network: Network, bundle: Bundle) -> None:
-    """Run the whole chain a few times: first runs are slow, and would be taken for a slowdown."""
-    spec = bundle.manifest.input
-    blank = [np.zeros(spec.shape, spec.dtype)]
-    for _ in range(_WARM_UP_RUNS):
-        list(run_chain(network, blank, len(bundle.exits)))
-
-
 def batch_sizes(largest: int) -> list[int]:
     """1, 2, 4, ... up to and with ``largest``."""
     powers = [2**k for k in range(int(math.log2(largest)) + 1)]

@@ -1,11 +1,10 @@
-"""What the engine asks of the memory that a model's segments are in."""
+"""What a request uses of its model's residency: predicted waits, and leases on segments."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
-from delen.errors import ModelLoading
+from delen.errors import DelenError, ModelLoading
 
 
 def still_loading(name: str, seconds: float) -> ModelLoading:
@@ -17,7 +16,7 @@ def still_loading(name: str, seconds: float) -> ModelLoading:
 
 
 class Lease:
-    """Keeps some segments of a model in memory until it is ended, or they were passed.
+    """Keeps some segments of a model in memory until it ends, or the job has passed them.
 
     ``release`` is called once for each.
     """
@@ -28,10 +27,10 @@ class Lease:
 
     def passed(self, segment: int) -> None:
         """Segments up to ``segment`` are needed no more."""
-        passed = [held for held in self._segments if held <= segment]
+        passed = [leased for leased in self._segments if leased <= segment]
         self._segments = self._segments[len(passed) :]
-        for held in passed:
-            self._release(held)
+        for leased in passed:
+            self._release(leased)
 
     def end(self) -> None:
         if self._segments:
@@ -41,36 +40,30 @@ class Lease:
 NO_LEASE = Lease(lambda segment: None, range(0))
 
 
-class Residence(Protocol):
-    """One model's segments in memory. Called by many threads.
-
-    ``waits`` are the seconds until each segment is predicted to be in memory if it is asked for
-    now: inf where there is no room for it, None where all are there. ``use`` tells that a request
-    came which would best have run to exit ``exit``. ``hold`` keeps, or gets, the segments up to
-    ``exit`` for a job; it waits while one of them is leaving, and raises ModelLoading after
-    ``seconds``. ``borrow`` keeps one segment that is in memory; None if it is not.
-    """
-
-    def waits(self) -> Sequence[float] | None: ...
-    def use(self, exit: int) -> None: ...
-    def hold(self, exit: int, seconds: float) -> Lease: ...
-    def borrow(self, segment: int) -> Lease | None: ...
-
-
-class Whole:
-    """A model that is in memory from its first segment to its last for as long as it is loaded."""
+class ModelResidency:
+    """One model's segments in memory: all of them, for as long as it is loaded. SlotResidency is
+    that of a model under a cap. Safe to call from many threads."""
 
     def waits(self) -> Sequence[float] | None:
+        """Seconds until each segment is predicted to be in memory if it is requested now: inf where
+        it has no room or cannot be loaded, None where all segments are there."""
         return None
 
-    def use(self, exit: int) -> None:
-        """Nothing is decided by it."""
+    def record_use(self, exit: int) -> None:
+        """A request came that would best run to ``exit``."""
 
-    def hold(self, exit: int, seconds: float) -> Lease:
+    def lease(self, exit: int, seconds: float) -> Lease:
+        """Keep the segments up to ``exit`` in memory, or have them loaded. Waits while one of them
+        is leaving, and raises ModelLoading after ``seconds``."""
         return NO_LEASE
 
-    def borrow(self, segment: int) -> Lease | None:
+    def lease_resident(self, segment: int) -> Lease | None:
+        """Keep one segment that is in memory; None if it is not."""
         return NO_LEASE
 
+    def failure(self, segment: int) -> DelenError | None:
+        """Why ``segment`` is unavailable, None unless it failed to load."""
+        return None
 
-WHOLE = Whole()
+
+ALWAYS_RESIDENT = ModelResidency()

@@ -1,9 +1,8 @@
-"""What segments take of memory, and giving back what they took."""
+"""What segments take of memory, and returning what they took to the system."""
 
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 from functools import cache
 from math import prod
 from typing import Any
@@ -11,27 +10,11 @@ from typing import Any
 import numpy as np
 
 from delen.bundle.manifest import Manifest
-from delen.residency.policy import SegmentState
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentStatus:
-    """One segment: ``bytes`` that it takes in memory, and ``references``: jobs that need it."""
-
-    state: SegmentState
-    bytes: int
-    references: int
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryStatus:
-    """The segments of all models under the cap, in bytes; times in seconds."""
-
-    cap: int
-    taken: int
-    loads: int
-    evictions: int
-    load_seconds: float
+def segment_sizes(manifest: Manifest, lanes: int) -> tuple[int, ...]:
+    """What each segment takes in memory, in bytes."""
+    return tuple(segment_bytes(manifest, k, lanes) for k in range(len(manifest.exits)))
 
 
 def segment_bytes(manifest: Manifest, segment: int, lanes: int) -> int:
@@ -52,7 +35,7 @@ def segment_bytes(manifest: Manifest, segment: int, lanes: int) -> int:
     return manifest.files[exit.graph].size + buffers
 
 
-def give_back() -> None:
+def trim_memory() -> None:
     """Return freed memory to the system, where the C library keeps it otherwise."""
     trim = _trim()
     if trim is not None:

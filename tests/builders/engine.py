@@ -12,9 +12,10 @@ from delen.bundle.calibration import Calibration
 from delen.bundle.manifest import Bundle, load_bundle
 from delen.core.result import Result
 from delen.core.work import Work
-from delen.engine.model import Model
+from delen.engine.model import Model, OpenedBundle
 from delen.engine.runtime import Runtime
 from delen.profile.cost_model import CostModel
+from delen.residency.lease import ModelResidency
 from delen.scheduler.core import Scheduler
 from policies.dispatch.value import Value
 from policies.exit.bounds import BoundsPolicy
@@ -77,9 +78,26 @@ def build_model(
     return Model(bundle, network, planner, policy or BoundsPolicy(), costs, **parts)
 
 
+class ReadyBundle:
+    """The open bundle of a model that is made already."""
+
+    def __init__(self, model: Model) -> None:
+        self.bundle = model.bundle
+        self._model = model
+
+    def load(self, segment: int) -> None:
+        """It is loaded."""
+
+    def drop(self, segment: int) -> None:
+        """It goes with the model."""
+
+    def complete(self, residency: ModelResidency, is_whole: bool) -> Model:
+        return self._model
+
+
 def build_runtime(
     bundles: Iterable[Path],
-    load: Callable[[Path], Model],
+    load: Callable[[Path], Model | OpenedBundle],
     *,
     observer: Any = None,
     dispatch: Any = None,
@@ -89,10 +107,15 @@ def build_runtime(
     **parts: Any,
 ) -> Runtime:
     """A runtime on one thread, with the models that ``loaded`` names."""
+
+    def open_bundle(path: Path) -> OpenedBundle | ReadyBundle:
+        made = load(path)
+        return ReadyBundle(made) if isinstance(made, Model) else made
+
     policy = dispatch or Value()
     runtime = Runtime(
         lambda: bundles,
-        load,
+        open_bundle,
         observer or Recorder(),
         1,
         Scheduler(policy, policy, lanes, max_backlog=max_backlog),

@@ -87,7 +87,7 @@ def test_a_small_cap_serves_the_first_exits_and_says_so(small: Daemon, image: Im
     assert api.get(path).json()["state"] == "ready"
     floor = 0.9
     refused = api.raw(image, min_accuracy=floor).error(422, "infeasible_bound")
-    assert "no memory" in refused["error"]
+    assert "memory" in refused["error"]
     nearest = refused["nearest"]["min_accuracy"]
     kept = api.raw(image, min_accuracy=nearest).json()
     assert kept["exit"] <= 3 and kept["receipt"]["accuracy"]["met"]

@@ -19,6 +19,7 @@ from delen.errors import ConfigError
 from delen.profile.profile import Profile
 from delen.profile.store import find_profile
 from delen.replay.in_process import FailureCount
+from delen.residency.lease import ALWAYS_RESIDENT
 from delen.scheduler.core import Scheduler
 from policies.dispatch.fifo import Fifo
 from power.attribution.accounts import UnknownAccount
@@ -45,7 +46,7 @@ def test_a_policy_has_to_say_whether_it_keeps_to_thresholds(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build_model, "find_plugin", lambda group, name: lambda exits: Undecided())
-    build = ModelBuilder(
+    builder = ModelBuilder(
         OnnxBackend("cpu", 1),
         NoEnergy(),
         PolicySettings("own"),
@@ -53,8 +54,11 @@ def test_a_policy_has_to_say_whether_it_keeps_to_thresholds(
         tmp_path,
         Path("/"),
     )
+    bundle = builder.open(tiny_bundle)
+    for segment in range(3):
+        bundle.load(segment)
     with pytest.raises(ConfigError, match="'own' must say in by_threshold"):
-        build(tiny_bundle)
+        bundle.complete(ALWAYS_RESIDENT, is_whole=True)
 
 
 def test_what_decodes_images_is_loaded_with_the_model(tiny_bundle: Path, tmp_path: Path) -> None:

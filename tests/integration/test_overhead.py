@@ -194,7 +194,7 @@ def test_a_builder_measures_a_profile_that_serves_nobody(
     bundle = load_bundle(tiny_bundle)
     with opened(tiny_bundle, tmp_path) as runtime:
         builder: ModelBuilder = runtime.profiler._builder
-        network = builder.open(tiny_bundle)[1]
+        network = builder.open(tiny_bundle).network
         for segment in range(3):
             network.load(segment)
         account = runtime.runtime.load("tiny").costs.energy

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,16 +15,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from delen.bundle.manifest import Bundle, load_bundle, read_manifest
+from delen.bundle.manifest import MANIFEST, Bundle, load_bundle, read_manifest
 from delen.core.bounds import Bounds, Options
 from delen.core.result import Result
-from delen.engine.backends.base import Network
+from delen.engine.backends.base import Network, SegmentRun
 from delen.engine.backends.choose import BundleBackends
-from delen.engine.model import Model
+from delen.engine.model import Model, OpenedBundle
 from delen.engine.runtime import Runtime
-from delen.errors import ConfigError, InfeasibleBound, ModelLoading
+from delen.errors import BackendError, BundleError, ConfigError, InfeasibleBound, ModelLoading
 from delen.profile.cost_model import CostModel
-from delen.residency.lease import Residence
+from delen.residency.lease import ModelResidency
 from delen.residency.sizes import segment_bytes
 from policies.dispatch.edf import Edf
 from tests.builders.engine import PATIENCE, build_model, build_runtime
@@ -36,19 +38,22 @@ LAST = Bounds(max_energy=100.0)
 
 class Opener:
     """Opens bundles with costs of a test's choice. Loads of (model, segment) in ``held`` wait
-    until they are taken out, and those in ``broken`` fail."""
+    until they are taken out, those in ``broken`` fail, and those in ``unusable`` are loaded but
+    fail to run."""
 
     def __init__(self, make_costs: Callable[..., CostModel]) -> None:
         self._make_costs = make_costs
         self.held: set[tuple[str, int]] = set()
         self.broken: set[tuple[str, int]] = set()
+        self.unusable: set[tuple[str, int]] = set()
         self.has_profiles = True
         self.loads: list[tuple[str, int]] = []
+        self.loaded: set[tuple[str, int]] = set()
 
-    def open(self, path: Path) -> tuple[Bundle, Network]:
+    def open(self, path: Path) -> OpenedBundle:
         bundle = load_bundle(path)
         network = BundleBackends("cpu", 1).open(bundle)
-        load = network.load
+        load, drop, run = network.load, network.drop, network.run
 
         def watched(segment: int) -> None:
             key = (bundle.name, segment)
@@ -59,17 +64,29 @@ class Opener:
             if key in self.broken:
                 raise OSError("the card has gone")
             load(segment)
+            self.loaded.add(key)
+
+        def watched_drop(segment: int) -> None:
+            drop(segment)
+            self.loaded.discard((bundle.name, segment))
+
+        def watched_run(segment: int, samples: Sequence[Any], lane: int = 0) -> SegmentRun:
+            if (bundle.name, segment) in self.unusable:
+                raise BackendError("out of memory")
+            return run(segment, samples, lane)
 
         network.load = watched  # type: ignore[method-assign]
-        return bundle, network
+        network.drop = watched_drop  # type: ignore[method-assign]
+        network.run = watched_run  # type: ignore[method-assign]
+        return OpenedBundle(bundle, network, self.complete)
 
     def complete(
-        self, bundle: Bundle, network: Network, residence: Residence, is_whole: bool
+        self, bundle: Bundle, network: Network, residency: ModelResidency, is_whole: bool
     ) -> Model | None:
         if not self.has_profiles and not is_whole:
             return None
         costs = self._make_costs(*[0.02] * 3, energy=(0.04,) * 3)
-        return build_model(bundle, costs, network=network, residence=residence)
+        return build_model(bundle, costs, network=network, residency=residency)
 
 
 @pytest.fixture
@@ -98,14 +115,12 @@ def images() -> NDArray[np.uint8]:
 
 
 @pytest.fixture
-def house(bundles: list[Path], opener: Opener) -> Iterator[Callable[[float], Runtime]]:
-    """Makes a runtime with a cap, in bytes."""
+def house(bundles: list[Path], opener: Opener) -> Iterator[Callable[..., Runtime]]:
+    """Makes a runtime with a cap, in bytes, of the ``bundles`` or of other ``folders``."""
     made: list[Runtime] = []
 
-    def make(cap: float) -> Runtime:
-        runtime = build_runtime(
-            bundles, _never, dispatch=Edf(), loaded=(), opener=opener, memory=int(cap)
-        )
+    def make(cap: float, folders: list[Path] = bundles) -> Runtime:
+        runtime = build_runtime(folders, opener.open, dispatch=Edf(), loaded=(), memory=cap)
         made.append(runtime)
         return runtime
 
@@ -113,10 +128,6 @@ def house(bundles: list[Path], opener: Opener) -> Iterator[Callable[[float], Run
     opener.held.clear()
     for runtime in made:
         runtime.close()
-
-
-def _never(path: Path) -> Model:
-    raise AssertionError("under a cap, models are opened")
 
 
 def infer(runtime: Runtime, name: str, image: Any, bounds: Bounds = LAST, **how: Any) -> Result:
@@ -134,6 +145,11 @@ def states(runtime: Runtime, name: str) -> list[str]:
     segments = runtime.segments(name)
     assert segments is not None
     return [segment.state for segment in segments]
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    file = folder / MANIFEST
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -248,7 +264,7 @@ def test_a_floor_waits_for_a_late_segment_or_hears_what_can_be_kept(
     runtime.load("a")
     wait_until(lambda: states(runtime, "a") == ["resident", "resident", "absent"])
     floor = Bounds(min_accuracy=0.9)
-    with pytest.raises(InfeasibleBound, match="exit 2 could, but there is no memory") as refused:
+    with pytest.raises(InfeasibleBound, match=r"exit 2 could, .* memory") as refused:
         infer(runtime, "a", images[0], floor)
     nearest = refused.value.nearest.min_accuracy
     assert nearest is not None and nearest < 0.9
@@ -275,8 +291,8 @@ def test_a_request_in_a_hurry_is_told_when_to_come_back(
     with pytest.raises(ModelLoading) as refused:
         infer(runtime, "a", images[0], Bounds(max_latency=0.005))
     assert 0 < refused.value.retry_after < 5
-    wait_until(lambda: states(runtime, "a")[0] == "resident")
-    assert infer(runtime, "a", images[0], Bounds(max_latency=1.0)).receipt.met
+    wait_until(lambda: runtime.store.entry("a").state == "ready")
+    assert infer(runtime, "a", images[0], Bounds(max_latency=5.0)).receipt.met
 
 
 def test_few_wait_for_a_model_to_be_opened_and_the_others_come_back(
@@ -352,6 +368,103 @@ def test_a_segment_that_fails_to_load_leaves_the_rest_serving(
     opener.broken.clear()
     runtime.load("b")
     assert infer(runtime, "b", images[0]).exit == 2
+
+
+def test_a_segment_that_fails_its_first_run_is_dropped_again(
+    house: Callable[[float], Runtime],
+    opener: Opener,
+    sizes: list[int],
+    images: NDArray[np.uint8],
+) -> None:
+    opener.unusable = {("a", 2), ("b", 0)}
+    runtime = house(3 * sum(sizes))
+    runtime.load("a")
+    wait_until(lambda: states(runtime, "a") == ["resident", "resident", "failed"])
+    assert infer(runtime, "a", images[0]).exit == 1
+    with pytest.raises(BackendError, match="out of memory"):
+        runtime.load("b")
+    memory = runtime.memory()
+    assert memory is not None and memory.taken == sizes[0] + sizes[1]
+    assert opener.loaded == {("a", 0), ("a", 1)}
+    opener.unusable.clear()
+    runtime.load("a")
+    wait_until(lambda: states(runtime, "a") == ["resident"] * 3)
+    assert (infer(runtime, "a", images[0]).exit, runtime.store.entry("a").problem) == (2, None)
+
+
+def test_a_segment_that_failed_is_waited_for_once_it_is_loaded_again(
+    house: Callable[[float], Runtime],
+    opener: Opener,
+    sizes: list[int],
+    images: NDArray[np.uint8],
+) -> None:
+    opener.broken = {("a", 2)}
+    runtime = house(2 * sum(sizes))
+    assert infer(runtime, "a", images[0]).exit == 1
+    opener.broken.clear()
+    opener.held = {("a", 2)}
+    runtime.load("a")
+    wait_until(lambda: states(runtime, "a") == ["resident", "resident", "loading"])
+    job = runtime.submit("a", images[0], LAST, Options())
+    opener.held.clear()
+    assert job.future.result(PATIENCE).exit == 2
+
+
+def test_a_model_that_failed_while_it_was_measured_leaves_nothing_in_memory(
+    house: Callable[[float], Runtime], opener: Opener, sizes: list[int]
+) -> None:
+    opener.has_profiles, opener.broken = False, {("a", 2)}
+    runtime = house(2 * sum(sizes))
+    with pytest.raises(BackendError, match="the card has gone"):
+        runtime.load("a")
+    memory = runtime.memory()
+    assert (runtime.store.entry("a").state, opener.loaded) == ("failed", set())
+    assert memory is not None and memory.taken == 0
+
+
+def test_bundles_may_be_looked_for_again_while_a_model_is_opened(
+    house: Callable[..., Runtime], opener: Opener, sizes: list[int], images: NDArray[np.uint8]
+) -> None:
+    opener.held = {("a", 0)}
+    runtime = house(4 * sum(sizes))
+    waiting = [threading.Thread(target=runtime.load, args=(name,)) for name in ("a", "b")]
+    waiting[0].start()
+    wait_until(lambda: opener.loads == [("a", 0)])
+    waiting[1].start()
+    wait_until(lambda: runtime._loader._waiting == 2)
+    runtime.store.rescan()
+    opener.held.clear()
+    for thread in waiting:
+        thread.join(PATIENCE)
+    assert [runtime.store.entry(name).state for name in ("a", "b")] == ["ready", "ready"]
+    loads = list(opener.loads)
+    assert infer(runtime, "b", images[0], Bounds(max_latency=10.0)).exit >= 0
+    assert opener.loads.count(("b", 0)) == loads.count(("b", 0)) == 1
+
+
+def test_a_folder_that_changed_is_described_as_it_is_loaded(
+    house: Callable[..., Runtime],
+    write_bundle: Callable[..., Path],
+    tmp_path: Path,
+    sizes: list[int],
+    images: NDArray[np.uint8],
+) -> None:
+    folder = write_bundle(tmp_path / "a", name="a")
+    runtime = house(4 * sum(sizes), [folder])
+    assert infer(runtime, "a", images[0]).exit == 2
+    shutil.rmtree(folder)
+    write_bundle(folder, name="a", exits=2)
+    rewrite(folder, version="2")
+    assert infer(runtime, "a", images[0]).version == runtime.store.entry("a").manifest.version
+    runtime.unload("a")
+    result = infer(runtime, "a", images[0])
+    manifest = runtime.store.entry("a").manifest
+    assert (result.version, result.exit, result.exits) == ("2", 1, 2)
+    assert (manifest.version, len(manifest.exits), len(states(runtime, "a"))) == ("2", 2, 2)
+    runtime.unload("a")
+    rewrite(folder, name="c")
+    with pytest.raises(BundleError, match=r"'c'.*SIGHUP"):
+        runtime.load("a")
 
 
 def test_an_unloaded_model_frees_all_and_comes_back_on_demand(

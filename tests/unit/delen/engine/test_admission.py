@@ -29,7 +29,7 @@ from delen.errors import (
     Overloaded,
 )
 from delen.profile.cost_model import CostModel
-from delen.residency.lease import WHOLE, Lease, still_loading
+from delen.residency.lease import ALWAYS_RESIDENT, Lease, ModelResidency, still_loading
 from tests.builders.engine import PATIENCE, build_model, build_runtime
 from tests.unit.delen.engine.harness import Clock, Held
 
@@ -57,8 +57,8 @@ class Budget(UnlimitedEnergy):
         self.refusals[code] += 1
 
 
-class Leaving:
-    """The residence of a model whose segments leave memory when ``leaves`` says so."""
+class Leaving(ModelResidency):
+    """Of a model whose segments leave memory when ``leaves`` says so."""
 
     def __init__(self) -> None:
         self.leaves = False
@@ -67,13 +67,10 @@ class Leaving:
         self.held = 0
         self.backlog: Callable[[], object] = float
 
-    def waits(self) -> None:
-        return None
-
-    def use(self, exit: int) -> None:
+    def record_use(self, exit: int) -> None:
         self.uses.append(exit)
 
-    def hold(self, exit: int, seconds: float) -> Lease:
+    def lease(self, exit: int, seconds: float) -> Lease:
         if self.leaves and seconds <= 0:
             raise still_loading("tiny", 0.5)
         if self.leaves:
@@ -84,9 +81,6 @@ class Leaving:
             self.leaves = done.is_alive()
         self.held += exit + 1
         return Lease(self._release, range(exit + 1))
-
-    def borrow(self, segment: int) -> Lease | None:
-        return None
 
     def _release(self, segment: int) -> None:
         self.held -= 1
@@ -114,18 +108,18 @@ class Served:
         self.network = Sure()
         self.running = Held(self.network, 0)
         self.energy = Budget()
-        self.residence = Leaving()
+        self.residency = Leaving()
         self.model = build_model(
             bundle,
             costs,
             network=self.network,
             calibration=calibration,
-            residence=self.residence if leaving else WHOLE,
+            residency=self.residency if leaving else ALWAYS_RESIDENT,
         )
         self.runtime = build_runtime(
             [bundle], lambda _: self.model, energy=self.energy, max_backlog=1e-9
         )
-        self.residence.backlog = self.runtime.backlog_seconds
+        self.residency.backlog = self.runtime.backlog_seconds
 
     def submit(self, bounds: Bounds | None = None, **options: Any) -> Future[Result]:
         sample = options.pop("sample", SAMPLE)
@@ -244,7 +238,7 @@ def test_a_refusal_is_counted_once(
     with pytest.raises(error):
         served.submit()
     assert served.energy.refusals == {error.code: 1}
-    assert (served.residence.held, served.runtime.jobs("tiny")) == (0, 0)
+    assert (served.residency.held, served.runtime.jobs("tiny")) == (0, 0)
 
 
 def test_a_wrong_input_is_refused_and_counted(served: Served) -> None:
@@ -256,13 +250,13 @@ def test_a_wrong_input_is_refused_and_counted(served: Served) -> None:
 
 @pytest.mark.parametrize("served", [True], indirect=True)
 def test_a_request_waits_for_a_segment_that_is_leaving_without_the_lock(served: Served) -> None:
-    served.energy.left, served.residence.leaves = 1.0, True
+    served.energy.left, served.residency.leaves = 1.0, True
     assert served.submit(Bounds(max_latency=3.0)).result(PATIENCE).reason == "final"
-    assert served.residence.waited == [pytest.approx(3.0)]
+    assert served.residency.waited == [pytest.approx(3.0)]
     assert served.runtime.drain(PATIENCE)
-    assert served.residence.held == 0
+    assert served.residency.held == 0
     assert served.energy.left == 1.0
-    assert set(served.residence.uses) == {2}
+    assert set(served.residency.uses) == {2}
 
 
 def test_a_new_floor_is_certified_without_the_lock(

@@ -1,1 +1,0 @@
-"""Loading segments on demand."""

@@ -1,0 +1,157 @@
+"""What requests and operators have loaded and unloaded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic
+
+from delen.bundle.manifest import Manifest
+from delen.errors import ConfigError, ModelLoading, Overloaded
+from delen.residency.interfaces import M, ModelExecutor, OpenBundle
+from delen.residency.lease import still_loading
+from delen.residency.registry import ModelRegistry, not_loaded
+from delen.residency.sizes import trim_memory
+from delen.residency.slot import ModelSlot
+from delen.residency.slot_residency import STAYS_FOR
+from delen.residency.state import MemoryStatus, SegmentStatus
+from delen.residency.thread import LoadingThread
+
+_MOST_WAITING = 8
+"""Requests that may wait for bundles to be opened, each on a thread that others need, too."""
+_MEASURING = 5.0
+"""Seconds that measuring a profile is predicted to take, once it is known that there is none."""
+
+
+class ModelLoader(Generic[M]):
+    """Loads and unloads models: under a cap on memory on demand and segment by segment, without one
+    by name and whole. Safe to call from many threads."""
+
+    def __init__(
+        self,
+        registry: ModelRegistry[M],
+        open_bundle: Callable[[Path], OpenBundle[M]],
+        executor: ModelExecutor[M],
+    ) -> None:
+        self._registry = registry
+        self._state = registry.state
+        self._changed = registry.changed
+        self._executor = executor
+        self._waiting = 0
+        self._is_closed = False
+        self._thread = LoadingThread(registry, open_bundle, executor)
+
+    def load(self, name: str) -> M:
+        """Load ``name``; under a cap its first segment, which stays in memory from now on, and the
+        others follow as there is room. Raises ConfigError where the cap leaves no room for it, or
+        what its loading raised."""
+        self._registry.refresh(name)
+        with self._changed:
+            slot = self._registry.slot(name)
+            self._check_room(slot)
+            slot.pin()
+            slot.usage.add(time.monotonic(), len(slot.sizes))
+            if not self._registry.is_capped and slot.model is None:
+                slot.load_all()
+            self._registry.notify()
+            return self._wait_for(slot, None)
+
+    def find(self, name: str, seconds: float | None) -> M:
+        """The model ``name``; under a cap it is opened if it is not. ModelLoading where that is
+        predicted to take longer than ``seconds`` (None: there is no hurry), or failed, and without
+        a cap where it is not loaded."""
+        if not self._registry.is_capped:
+            return self._registry.ready(name)
+        with self._changed:
+            slot = self._registry.slot(name)
+            if slot.model is not None and slot.depth > 0:
+                return slot.model
+            if slot.state == "failed":
+                raise not_loaded(slot)
+            self._check_room(slot)
+            if slot.model is not None:
+                return slot.model
+            now, wait = time.monotonic(), self._seconds_to_open(slot)
+            slot.usage.add(now, len(slot.sizes))
+            slot.request(now + wait + STAYS_FOR)
+            self._registry.notify()
+            is_late = seconds is not None and wait > seconds
+            if is_late or self._waiting >= _MOST_WAITING:
+                raise still_loading(name, wait)
+            return self._wait_for(slot, seconds)
+
+    def manifest(self, name: str) -> Manifest:
+        """What ``name`` was, or will be, loaded from. ModelLoading if it is not loaded, and not on
+        demand either."""
+        if self._registry.is_capped:
+            return self._registry.entry(name).manifest
+        return self._registry.ready(name).bundle.manifest
+
+    def unload(self, name: str) -> None:
+        """Free all segments of ``name``; Overloaded while jobs of it are under way. Under a cap the
+        next request loads it again."""
+        with self._thread.busy:
+            with self._changed:
+                slot = self._registry.slot(name)
+            if (jobs := self._executor.remove_model(name)) > 0:
+                raise Overloaded(f"model {name!r} has {jobs} jobs under way", retry_after=0.1)
+            with self._changed:
+                self._state.add(name, slot.sizes)
+                self._registry.notify()
+            if self._registry.is_capped and slot.opened is not None:
+                for segment in range(slot.depth):
+                    slot.opened.drop(segment)
+            trim_memory()
+        self._registry.refresh(name)
+
+    def segments(self, name: str) -> list[SegmentStatus]:
+        """Where the segments of model ``name`` are."""
+        with self._changed:
+            return self._state.segments(self._registry.slot(name))
+
+    def memory(self) -> MemoryStatus:
+        """What all segments take."""
+        with self._changed:
+            return self._state.memory()
+
+    def close(self) -> None:
+        with self._changed:
+            self._is_closed = True
+        self._thread.close()
+
+    def _check_room(self, slot: ModelSlot[M]) -> None:
+        """ConfigError unless the first segment has room beside those that are pinned."""
+        policy = self._state.policy
+        needed, beside = slot.sizes[0], policy.pinned_beside(slot)
+        if needed + beside > policy.cap:
+            others = f", beside {beside / 1e6:.3g} MB that loaded models keep" if beside else ""
+            raise ConfigError(
+                f"models.memory_mb is {policy.cap / 1e6:g}: the first segment of {slot.name} takes "
+                f"{needed / 1e6:.3g} MB{others}"
+            )
+
+    def _seconds_to_open(self, slot: ModelSlot[M]) -> float:
+        waits = self._state.policy.waits(slot, time.monotonic())
+        measuring = _MEASURING if slot.needs_all else 0.0
+        return self._thread.opening + measuring + (waits[0] if waits else 0.0)
+
+    def _wait_for(self, slot: ModelSlot[M], seconds: float | None) -> M:
+        """The model once it is opened and has a segment in memory. With ``changed`` held."""
+
+        def is_settled() -> bool:
+            is_over = self._is_closed or not self._state.owns(slot)
+            return is_over or slot.state in ("ready", "failed")
+
+        self._waiting += 1
+        try:
+            self._changed.wait_for(is_settled, seconds)
+        finally:
+            self._waiting -= 1
+        if slot.state == "failed" and slot.failure is not None:
+            raise slot.failure.error
+        if slot.model is not None:
+            return slot.model
+        if not self._state.owns(slot):
+            raise ModelLoading(f"model {slot.name!r} was unloaded meanwhile", retry_after=1.0)
+        raise still_loading(slot.name, self._seconds_to_open(slot))
