@@ -262,15 +262,18 @@ def test_the_default_policy_serves_two_lanes(
     answers = []
     for lanes in (1, 2):
         network = BundleBackends("cpu", 1).load(bundle)
-        costs = make_costs(100.0, 100.0, 100.0, growth=0.0, lanes=lanes, corun=(1.0, 1.2)[:lanes])
+        corun = (1.0, 1.2)[:lanes]
+        costs = make_costs(
+            100.0, 100.0, 100.0, energy=(0.01,) * 3, growth=0.0, lanes=lanes, corun=corun
+        )
         model = build_model(
             bundle, costs, network=network if lanes == 1 else Watched(network, meeting)
         )
         runtime = build_runtime([tiny_bundle], lambda path, model=model: model, lanes=lanes)
-        jobs = [runtime.submit("tiny", image, Bounds(), ALL) for image in list(IMAGES) * 5]
+        jobs = [runtime.submit("tiny", image, TO_THE_END, ALL) for image in list(IMAGES) * 5]
         answers.append([job.future.result(PATIENCE) for job in jobs])
         runtime.close()
     assert meeting.took_place
     for mine, right in zip(*answers, strict=True):
-        assert (mine.exit, mine.reason, mine.index) == (right.exit, right.reason, right.index)
+        assert (mine.exit, mine.reason, mine.index) == (2, "final", right.index)
         np.testing.assert_allclose(mine.probabilities, right.probabilities, atol=1e-5)
