@@ -260,12 +260,14 @@ def test_the_default_policy_serves_two_lanes(
     """Its first batches wait for each other. It may answer early, with what the exit says."""
     bundle, meeting = load_bundle(tiny_bundle), Meeting()
     network = BundleBackends("cpu", 1).load(bundle)
-    expected: list[list[int]] = []
-    features: list[Any] = list(IMAGES)
-    for segment in range(3):
-        runs = [network.run(segment, [one]) for one in features]
-        expected.append([int(run.logits[0].argmax()) for run in runs])
-        features = [one for run in runs for one in run.features]
+    expected = []
+    for image in IMAGES:
+        reached, alone = [image], []
+        for segment in range(3):
+            run = network.run(segment, reached)
+            alone.append(int(run.logits[0].argmax()))
+            reached = run.features
+        expected.append(alone)
     costs = make_costs(100.0, 100.0, 100.0, growth=0.0, lanes=2, corun=(1.0, 1.2))
     model = build_model(bundle, costs, network=Watched(network, meeting))
     runtime = build_runtime([tiny_bundle], lambda path: model, lanes=2)
@@ -275,4 +277,4 @@ def test_the_default_policy_serves_two_lanes(
     runtime.close()
     assert meeting.took_place
     for index, result in zip(asked, results, strict=True):
-        assert result.index == expected[result.exit][index]
+        assert result.index == expected[index][result.exit]
