@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import threading
 import time
@@ -21,8 +20,6 @@ from api.server.deferred import ARRIVED, PROCESSOR, SURPLUS, SUSPENDS, DeferredR
 from api.server.disconnects import DisconnectWatcher, is_readable
 from api.server.sized_body import SizedBody
 from api.server.streams import open_stream
-
-log = logging.getLogger("delen.http")
 
 _LINGER = 0.002
 _DISCARD_WAIT = 0.5
@@ -105,8 +102,9 @@ class Gateway(wsgi.Gateway_10):
         self.req.sent_headers = False
         try:
             return self._compose(later.make()(self.env, self.start_response))
-        except Exception:
-            log.exception("%s %s failed", self.env["REQUEST_METHOD"], self.env["PATH_INFO"])
+        except Exception as error:
+            request = self.env["REQUEST_METHOD"], self.env["PATH_INFO"]
+            self.req.server.requests.failures.failed(error, "%s %s failed", *request)
             self.req.close_connection = True
             return _FAILED
 

@@ -9,6 +9,8 @@ from collections import deque
 from queue import SimpleQueue
 from typing import Protocol
 
+from delen.core.failures import FailureCounter
+
 log = logging.getLogger("delen.http")
 
 
@@ -52,6 +54,7 @@ class Pool:
         self._served: dict[_Box, Connection] = {}
         self._lock = threading.Lock()
         self._stopping = False
+        self.failures = FailureCounter("http", log)
 
     @property
     def idle(self) -> int:
@@ -124,10 +127,10 @@ class Pool:
                 keep = connection.communicate()
             except ConnectionError as error:
                 log.info("a client broke off: %r", error)
-            except Exception:
-                log.exception("a connection failed")
+            except Exception as error:
+                self.failures.failed(error, "a connection failed")
             del self._served[box]
             try:
                 connection.leave(keep)
-            except Exception:
-                log.exception("a connection failed at its end")
+            except Exception as error:
+                self.failures.failed(error, "a connection failed at its end")

@@ -189,7 +189,9 @@ class EnergyService:
         price, health = self.admission.price(), self._power_view.check()
         with self._lock:
             corrections = self._accounting.enter(self.admission.drain())
-            corrections += self._accounting.close_due(price, health)
+        self.admission.settle(corrections)
+        with self._lock:
+            corrections = self._accounting.close_due(price, health)
         self.admission.settle(corrections)
 
     def _view(self, now: float) -> PowerView:

@@ -130,21 +130,27 @@ class WindowAccounting:
         self.attributor.reset(why)
 
     def enter(self, events: Iterable[Event]) -> list[Correction]:
-        """Take in what happened; the corrections of answers that are settled at once."""
+        """Take in what happened; the corrections of answers that are settled at once. An event that
+        fails is counted, and takes no other with it."""
         corrections: list[Correction | None] = []
         now = self._clock()
         for event in events:
-            self._count(self._usage, now, event)
-            if isinstance(event, Work):
-                self.attributor.add(event)
-                self.ledger.ran(event)
-            elif isinstance(event, Refused):
-                continue
-            elif event.result is None:
-                self.ledger.failed(event.share.request_id)
-            else:
-                corrections.append(self.ledger.answered(event.result))
+            try:
+                corrections.append(self._enter(now, event))
+            except Exception as error:
+                self._failures.failed(error, "the energy of a batch or a request is not counted")
         return [correction for correction in corrections if correction is not None]
+
+    def _enter(self, now: float, event: Event) -> Correction | None:
+        self._count(self._usage, now, event)
+        if isinstance(event, Work):
+            self.attributor.add(event)
+            self.ledger.ran(event)
+        elif isinstance(event, Ended):
+            if event.result is not None:
+                return self.ledger.answered(event.result)
+            self.ledger.failed(event.share.request_id)
+        return None
 
     def _count(self, usage: Usage, now: float, event: Event) -> None:
         if isinstance(event, Work):

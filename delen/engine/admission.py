@@ -17,6 +17,10 @@ _LONGEST_WAIT = 10.0
 needs leaves memory."""
 
 
+class _Leaving(Exception):
+    """A segment that the plan needs is about to leave memory."""
+
+
 class Admission:
     """Admits jobs to ``executor``, which runs what ``scheduler`` says."""
 
@@ -34,15 +38,18 @@ class Admission:
         is about to leave memory; after that everything is decided anew.
         """
         job.model.plans.prepare(job.bounds)
+        is_recorded = job.model.residency is ALWAYS_RESIDENT
         while True:
             with self._executor.lock:
-                if self._admit(job, waited):
+                if self._admit(job, waited, is_recorded):
                     return
+            is_recorded = True
             give_up = min(job.arrived + _LONGEST_WAIT, job.deadline)
             job.model.residency.lease(job.plan.exit, give_up - time.monotonic()).end()
 
-    def _admit(self, job: Job, waited: float) -> bool:
-        """False, and nothing is kept, while a segment that it needs is about to leave memory."""
+    def _admit(self, job: Job, waited: float, is_recorded: bool) -> bool:
+        """False, and nothing is kept, while a segment that it needs is about to leave memory. A
+        use that ``is_recorded`` is not recorded again."""
         model, bounds, tenant = job.model, job.bounds, job.options.tenant
         plans, residency, now = model.plans, model.residency, time.monotonic()
         model.costs.relax(now)
@@ -60,14 +67,24 @@ class Admission:
             best_effort = job.accepts_best_effort
             return plans.admit(bounds, spent, ahead, guaranteed, best_effort, price, waits)
 
-        if residency is not ALWAYS_RESIDENT:
+        def lease_at(price: float) -> Plan:
+            job.lease.end()
+            job.plan = plan_at(price)
+            try:
+                job.lease = residency.lease(job.plan.exit, 0.0)
+            except ModelLoading as error:  # if it is unloaded, a longer wait will say so
+                raise _Leaving from error
+            return job.plan
+
+        if not is_recorded:
             residency.record_use(plans.plan(bounds, 0.0, guaranteed, price).exit)
-        job.plan, job.reserved = self._energy.admit(tenant, plan_at(price), plan_at)
         try:
-            job.lease = residency.lease(job.plan.exit, 0.0)
-        except ModelLoading:  # if it is unloaded, a longer wait will say so
-            self._energy.ended(job.share, job.reserved, 0.0, None)
+            job.plan, job.reserved = self._energy.admit(tenant, lease_at(price), lease_at)
+        except _Leaving:
             return False
+        except BaseException:
+            job.lease.end()
+            raise
         try:
             self._executor.submit(job)
         except BaseException:

@@ -97,9 +97,9 @@ class Audits:
                 audit.agrees = int(run.logits[0].argmax()) == audit.index
             else:
                 audit.features, audit.segment = run.features[0], segment + 1
-        except Exception:
-            log.exception("segment %d of %s failed in an audit", segment, model.name)
-            self._failures.add(1)
+        except Exception as error:
+            message = "segment %d of %s failed in an audit"
+            self._failures.failed(error, message, segment, model.name)
             return None
         finally:
             lease.end()

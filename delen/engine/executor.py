@@ -172,12 +172,14 @@ class Executor:
 
     def close(self) -> None:
         """Refuse what waits, let the running segments end, and stop the threads."""
-        with self.lock:
-            self._lanes.stopping = True
-            for job in self._jobs.all():
-                self.cancel(job)
-            self._lanes.wake_all()
-        self._lanes.join()
+        try:
+            with self.lock:
+                self._lanes.stopping = True
+                self._lanes.wake_all()
+                for job in self._jobs.all():
+                    self.cancel(job)
+        finally:
+            self._lanes.join()
 
     def _find_work(self) -> tuple[LaneWork | None, float]:
         decision = self._decide()
@@ -253,8 +255,8 @@ class Executor:
             work = self._runner.run(jobs, lane)
             reasons = [self._reason_to_stop(job, len(jobs)) for job in jobs]
         except Exception as error:
-            log.exception("segment %d of %s failed", batch.key.segment, batch.key.model)
-            self._segment_failures.add(1)
+            key = batch.key
+            self._segment_failures.failed(error, "segment %d of %s failed", key.segment, key.model)
             failure = BackendError(f"the engine failed in segment {batch.key.segment}: {error}")
         now = self._end_batch(batch, work if costs.profile is profile else None)
         ended: list[tuple[Job, Reason | None, DelenError | None]] = []

@@ -89,19 +89,22 @@ class Jobs:
         job.future.set_exception(error)
 
     def end_early(self, job: Job, error: DelenError) -> None:
-        """End ``job`` with its best answer so far, with ``error`` only where it has none."""
-        if job.exit >= 0:
-            self.answer(job, "cancelled")
-        else:
-            self.fail(job, error)
+        """End ``job`` with its best answer so far, with ``error`` only where it has none or where
+        something fails that is informed of it."""
+        try:
+            if job.exit >= 0:
+                self.answer(job, "cancelled")
+        except Exception as failure:
+            self._failures.failed(failure, "a request did not end cleanly")
+        if not job.future.done():
+            self.end_anyhow(job, error)
 
     def end_anyhow(self, job: Job, error: DelenError) -> None:
         """End ``job`` with ``error``, even if something fails that is informed of it."""
         try:
             self.fail(job, error)
-        except Exception:
-            log.exception("request %s did not end cleanly", job.request_id)
-            self._failures.add(1)
+        except Exception as failure:
+            self._failures.failed(failure, "a request did not end cleanly")
             self._forget(job)
             job.future.set_exception(error)
 

@@ -73,9 +73,8 @@ class LaneThreads:
         while (work := self._wait_for_work()) is not None:
             try:
                 work(lane)
-            except Exception:
-                log.exception("lane %d failed; it goes on with what waits", lane)
-                self._failures.add(1)
+            except Exception as error:
+                self._failures.failed(error, "lane %d failed and goes on with what waits", lane)
             del work  # it may refer to a model, which may be unloaded while this thread is idle
 
     def _wait_for_work(self) -> LaneWork | None:

@@ -90,7 +90,7 @@ def test_as_many_as_there_are_threads_at_once(
 
 
 def test_a_thread_outlives_a_connection_that_fails(
-    make_pool: Callable[[int], Pool], log: list[str]
+    make_pool: Callable[[int], Pool], log: list[str], failed: Callable[[str], int]
 ) -> None:
     pool, bad, good = make_pool(1), Visit("bad", log, fails=True), Visit("good", log)
     for visit in (bad, good):
@@ -98,6 +98,7 @@ def test_a_thread_outlives_a_connection_that_fails(
         pool.put(visit)
         assert visit.left.wait(PATIENCE)
     assert log == ["bad closed", "good kept"]
+    assert failed("http") == 1
 
 
 def test_who_brings_nothing_gets_no_thread(

@@ -200,7 +200,7 @@ def test_a_client_that_is_closed_need_not_wait_for_that(make_app: Callable[..., 
 
 @pytest.mark.parametrize("is_last", [True, False])
 def test_an_answer_that_cannot_be_made_is_told_of_once(
-    is_last: bool, caplog: pytest.LogCaptureFixture
+    is_last: bool, caplog: pytest.LogCaptureFixture, failed: Callable[[str], int]
 ) -> None:
     asked: Queue[Future[None]] = Queue()
 
@@ -219,7 +219,8 @@ def test_an_answer_that_cannot_be_made_is_told_of_once(
         asked.get(timeout=10.0).set_result(None)
         received = b"".join(iter(partial(client.recv, 65_536), b""))
     assert received.startswith(b"HTTP/1.1 500 ")
-    assert [record.message for record in caplog.records] == ["POST / failed"]
+    assert [record.message[:13] for record in caplog.records] == ["POST / failed"]
+    assert failed("http") == 1
 
 
 @pytest.mark.parametrize("length", [10, 10_000_000])

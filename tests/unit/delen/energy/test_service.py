@@ -14,6 +14,7 @@ from api.metrics.energy import EnergyCollector
 from api.metrics.tenants import TenantCollector
 from delen.core.energy_status import Battery, Budget, TenantChanges
 from delen.core.work import Share
+from delen.energy.ledger import Correction
 from delen.energy.service import EnergyService, EnergySettings
 from delen.tenants.store import TenantStore
 from policies.energy.api import ControllerSettings
@@ -143,6 +144,22 @@ def test_reading_before_and_after_events_are_entered_shows_the_same(
     ) == pending  # fmt: skip
     assert pending[0].settled, "nothing measures, so the estimate is final"
     assert pending[1][0].joules == 0.5
+
+
+def test_an_answer_is_charged_although_no_window_can_be_closed(
+    make: Callable[..., EnergyService], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close_due(*_: object) -> list[Correction]:
+        raise ArithmeticError("no such window")
+
+    service = make(Source())
+    correction, settled = Correction("cam", 1.0, 2.0), list[Correction]()
+    monkeypatch.setattr(service._accounting, "enter", lambda events: [correction])
+    monkeypatch.setattr(service._accounting, "close_due", close_due)
+    monkeypatch.setattr(service.admission, "settle", settled.extend)
+    with pytest.raises(ArithmeticError):
+        service._settle()
+    assert settled == [correction]
 
 
 def test_a_source_that_stalls_is_seen_by_readers_and_counted_by_the_service(

@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 
 from delen.core.work import Share, Work
+from delen.energy.admission import Ended
 from delen.energy.power_view import PowerViewBuilder
 from delen.energy.windows import WindowAccounting
 from delen.profile.profile import Profile
@@ -16,6 +17,7 @@ from power.attribution.accounts import Accounts
 from power.attribution.attribution import Attributor
 from power.sources.sampler import Sampler
 from power.sources.source import PowerReading
+from tests.unit.delen.answers import answer
 
 
 class Clock:
@@ -104,6 +106,20 @@ def test_a_window_whose_readings_do_not_come_is_estimated(rig: Rig) -> None:
     assert (window.kind, window.watts, window.idle) == ("estimated", None, None)
     assert window.attributed == pytest.approx(0.4, rel=0.2)
     assert rig.accounting.status().other is None
+
+
+def test_an_event_that_cannot_be_entered_takes_no_other_with_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, failed: Callable[[str], int]
+) -> None:
+    def add(work: Work) -> None:
+        raise ArithmeticError("no such batch")
+
+    monkeypatch.setattr(rig.accounting.attributor, "add", add)
+    answered = answer("a", tenant="cam")
+    events = [rig.work(0.1, 0.4), rig.work(0.1, 0.4), Ended(Share("a", "cam"), answered)]
+    rig.accounting.enter(events)
+    assert rig.accounting.receipt("a") is not None
+    assert failed("attribution") == 2
 
 
 def test_a_degraded_source_is_not_waited_for(rig: Rig) -> None:

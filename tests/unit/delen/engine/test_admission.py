@@ -41,9 +41,11 @@ class Budget(UnlimitedEnergy):
 
     def __init__(self) -> None:
         self.left = inf
+        self.admitted = 0
         self.refusals: Counter[str] = Counter()
 
     def admit(self, tenant: str, plan: Plan, replan: Callable[[float], Plan]) -> Admitted:
+        self.admitted += 1
         for each in (plan, replan(inf) if plan.energy and plan.energy > self.left else plan):
             if (joules := each.energy or 0.0) <= self.left:
                 self.left -= joules
@@ -256,7 +258,24 @@ def test_a_request_waits_for_a_segment_that_is_leaving_without_the_lock(served: 
     assert served.runtime.drain(PATIENCE)
     assert served.residency.held == 0
     assert served.energy.left == 1.0
-    assert set(served.residency.uses) == {2}
+    assert served.residency.uses == [2], "one request is one use, however long it waited"
+    assert served.energy.admitted == 1
+
+
+@pytest.mark.parametrize("served", [True], indirect=True)
+def test_a_refusal_for_energy_keeps_no_segment(served: Served) -> None:
+    served.energy.left = 0.0
+    with pytest.raises(BudgetExhausted):
+        served.submit()
+    assert served.residency.held == 0
+
+
+@pytest.mark.parametrize("served", [True], indirect=True)
+def test_only_the_segments_of_a_cheaper_plan_are_kept(served: Served) -> None:
+    served.energy.left = 0.05
+    with served.running:
+        served.fill_the_lane()
+        assert served.residency.held == 1
 
 
 def test_a_new_floor_is_certified_without_the_lock(

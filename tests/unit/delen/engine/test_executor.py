@@ -13,6 +13,7 @@ import pytest
 
 from delen.core.bounds import Bounds
 from delen.core.plan import GO_ON, Decision, ExitView
+from delen.engine.energy_admission import UnlimitedEnergy
 from delen.errors import BackendError, Draining
 from policies.exit.bounds import BoundsPolicy
 from tests.unit.delen.engine.harness import PATIENCE, SURE, UNSURE, ExecutorHarness
@@ -424,6 +425,38 @@ def test_closing_refuses_what_waits_and_answers_what_runs(harness: ExecutorHarne
     harness.worker.close()
 
 
+def test_closing_ends_every_job_although_one_does_not_end_cleanly(
+    harness: ExecutorHarness, monkeypatch: pytest.MonkeyPatch, failed: Callable[[str], int]
+) -> None:
+    with harness.held(0) as held:
+        harness.submit(UNSURE)
+        held.wait_until_running()
+        waiting = [harness.submit(UNSURE) for _ in range(3)]
+        waiting[1].exit = 0  # without its numbers, so that no answer can be written
+        monkeypatch.setattr(UnlimitedEnergy, "refused", raises)
+        closing = threading.Thread(target=harness.worker.close)
+        closing.start()
+        for job in waiting:
+            with pytest.raises(Draining):
+                job.future.result(PATIENCE)
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
+    assert harness.worker.drain(0)
+    assert failed("request_end") == 4
+
+
+def test_failures_of_one_kind_are_logged_once_and_counted(
+    harness: ExecutorHarness, caplog: pytest.LogCaptureFixture, failed: Callable[[str], int]
+) -> None:
+    harness.network.before = fail_at(0)
+    with caplog.at_level(logging.ERROR, "delen.engine"):
+        for _ in range(3):
+            with pytest.raises(BackendError):
+                harness.infer(SURE)
+    assert failed("segment") == 3
+    assert len(caplog.records) == 1
+
+
 def test_every_answer_is_told_of_once(harness: ExecutorHarness) -> None:
     for confidences in (SURE, UNSURE, SURE):
         harness.infer(confidences)
@@ -476,12 +509,13 @@ def test_the_engine_outlives_what_goes_wrong_beside_an_answer(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("delen.engine.jobs.write_result", raises)
-        with pytest.raises(BackendError, match="ZeroDivisionError"):
-            harness.infer(SURE)
+        for _ in range(2):
+            with pytest.raises(BackendError, match="ZeroDivisionError"):
+                harness.infer(SURE)
     assert harness.infer(SURE).reason == "confident"
     assert harness.worker.drain(PATIENCE)
-    assert "lane 0 failed" in caplog.text
-    assert failed("lane") == 1
+    assert [record.message[:13] for record in caplog.records] == ["lane 0 failed"]
+    assert failed("lane") == 2
 
 
 def raises(*_: Any) -> None:
