@@ -93,7 +93,7 @@ class BySegments:
 
     def ask(self, number: int, request: Request) -> None:
         slot = self.state.slots[str(request.model)]
-        slot.usage.add(request.time, len(self.sizes))
+        slot.uses.add(request.time, len(self.sizes))
         if slot.depth == 0:
             slot.request(request.time + 10.0)
         waits = self.state.policy.waits(slot, request.time) or (0.0,) * len(self.sizes)

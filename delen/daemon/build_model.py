@@ -181,15 +181,18 @@ class ModelBuilder:
 
     def measure_again(self, model: Model, gives_way: Callable[[], bool]) -> Profile:
         """What of the profile of ``model`` is wrong or unknown, measured while the model may serve:
-        on a lane of its own. Raises GaveWay once ``gives_way``."""
+        on a lane of its own, which keeps no memory. Raises GaveWay once ``gives_way``."""
         profile, bundle = model.costs.profile, model.bundle
-        if profile.busy:
-            spare = SpareLane(model.network, self._lanes, gives_way)
-            measured = measure_profile(bundle, spare, profile.device, QUICK)
-            measured = replace(measured, interference=profile.interference)
-            profile = keep_energies(measured, profile)
-        spare = SpareLane(model.network, self._lanes)
-        return self.with_host(bundle, spare, profile, model.costs.energy, gives_way)
+        try:
+            if profile.busy:
+                spare = SpareLane(model.network, self._lanes, gives_way)
+                measured = measure_profile(bundle, spare, profile.device, QUICK)
+                measured = replace(measured, interference=profile.interference)
+                profile = keep_energies(measured, profile)
+            spare = SpareLane(model.network, self._lanes)
+            return self.with_host(bundle, spare, profile, model.costs.energy, gives_way)
+        finally:
+            model.network.free_lane(self._lanes)
 
     def measure_host(self, model: Model, gives_way: Callable[[], bool]) -> Profile:
         """The profile of ``model``, which serves nobody yet, with what serving it takes. Raises

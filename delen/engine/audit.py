@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from delen.core.failures import FailureCounter
@@ -39,7 +40,7 @@ class Audit:
 
 class Audits:
     """The audits that wait until the device is idle. Any thread may add one; one thread at a time
-    may take one out."""
+    may take some out."""
 
     def __init__(self, runner: SegmentRunner, observer: Observer) -> None:
         self._runner = runner
@@ -72,6 +73,12 @@ class Audits:
             promised=model.planner.promises.disagreement(terms.threshold, terms.deepest, job.exit),
         )
         self._waiting.append(audit)
+
+    def keep_only(self, models: Mapping[str, Model]) -> None:
+        """Leave out the audits of models that are not in ``models``, which has them by name."""
+        for audit in self._waiting.copy():
+            if models.get(audit.model.name) is not audit.model:
+                self._waiting.remove(audit)
 
     def next(self) -> Audit:
         """Take out the one that has waited longest."""

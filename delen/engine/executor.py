@@ -62,7 +62,7 @@ class Executor:
         self._exits = ExitDecider(observer)
         self._audits = Audits(self._runner, observer)
         self._jobs = Jobs(self.lock, observer, energy, self._audits)
-        self._models: set[str] = set()
+        self._models: dict[str, Model] = {}
         self._segment_failures = FailureCounter("segment", log)
         self._dispatch_failures = FailureCounter("dispatch_policy", log)
         self._lanes = LaneThreads(scheduler.lanes, self.lock, self._find_work)
@@ -70,15 +70,17 @@ class Executor:
 
     def add_model(self, model: Model) -> None:
         with self.lock:
-            self._models.add(model.name)
+            self._models[model.name] = model
             self._scheduler.learn_model(model.name, model.figures)
 
     def remove_model(self, name: str) -> int:
-        """Accept no more jobs of model ``name``, unless some are queued or running: how many."""
+        """Accept no more jobs of model ``name`` and drop its audits, unless some jobs are queued or
+        running: how many."""
         with self.lock:
             jobs = self._jobs.of(name)
             if not jobs and name in self._models:
-                self._models.remove(name)
+                del self._models[name]
+                self._audits.keep_only(self._models)
                 self._scheduler.forget_model(name)
             return jobs
 
@@ -183,9 +185,10 @@ class Executor:
             if len(self._scheduler):
                 self._lanes.wake()  # an idle lane looks after what waits on
             return partial(self._follow, decision), decision.wake
-        if len(self._audits) and not (
-            self._lanes.stopping or len(self._scheduler) or self._scheduler.busy
-        ):
+        if self._lanes.stopping or len(self._scheduler) or self._scheduler.busy:
+            return None, decision.wake
+        self._audits.keep_only(self._models)  # some may have come after their model was removed
+        if len(self._audits):
             audit = self._audits.next()
             key = Key(audit.model.name, audit.segment)
             batch = self._scheduler.start_own(time.monotonic(), key, audit.model.figures)

@@ -126,3 +126,6 @@ class SpareLane:
         if self._gives_way():
             raise GaveWay
         return self._network.run(segment, samples, self._lane + lane)
+
+    def free_lane(self, lane: int) -> None:
+        self._network.free_lane(self._lane + lane)

@@ -51,7 +51,7 @@ class ModelLoader(Generic[M]):
             slot = self._registry.slot(name)
             self._check_room(slot)
             slot.pin()
-            slot.usage.add(time.monotonic(), len(slot.sizes))
+            slot.uses.add(time.monotonic(), len(slot.sizes))
             if not self._registry.is_capped and slot.model is None:
                 slot.load_all()
             self._registry.notify()
@@ -73,7 +73,7 @@ class ModelLoader(Generic[M]):
             if slot.model is not None:
                 return slot.model
             now, wait = time.monotonic(), self._seconds_to_open(slot)
-            slot.usage.add(now, len(slot.sizes))
+            slot.uses.add(now, len(slot.sizes))
             slot.request(now + wait + STAYS_FOR)
             self._registry.notify()
             is_late = seconds is not None and wait > seconds
@@ -97,6 +97,8 @@ class ModelLoader(Generic[M]):
             if (jobs := self._executor.remove_model(name)) > 0:
                 raise Overloaded(f"model {name!r} has {jobs} jobs under way", retry_after=0.1)
             with self._changed:
+                if not self._state.owns(slot):
+                    return  # it was idle, and a rescan has removed it or begun a new one
                 self._state.add(name, slot.sizes)
                 self._registry.notify()
             if self._registry.is_capped and slot.opened is not None:

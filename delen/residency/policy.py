@@ -64,7 +64,7 @@ class ResidencyPolicy:
             victims = self._victims(slot, now, inf)
             if victims is not None:
                 return slot, victims
-        useful = [slot for slot in can_grow if slot.usage.depth > slot.depth]
+        useful = [slot for slot in can_grow if slot.uses.depth > slot.depth]
         for slot in sorted(useful, key=lambda slot: -slot.value(slot.depth, now)):
             victims = self._victims(slot, now, slot.value(slot.depth, now) / _ADVANTAGE)
             if victims is not None:

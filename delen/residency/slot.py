@@ -9,7 +9,7 @@ from typing import Generic, Literal
 
 from delen.errors import DelenError
 from delen.residency.interfaces import M, OpenBundle
-from delen.residency.usage import Usage
+from delen.residency.use_history import UseHistory
 
 SegmentState = Literal["resident", "loading", "leaving", "absent", "failed"]
 ModelState = Literal["unloaded", "loading", "ready", "failed"]
@@ -40,7 +40,7 @@ class ModelSlot(Generic[M]):
     def __init__(self, name: str, sizes: Sequence[int]) -> None:
         self.name = name
         self.sizes = tuple(sizes)
-        self.usage = Usage()
+        self.uses = UseHistory()
         self.clear()
 
     def clear(self) -> None:
@@ -111,7 +111,7 @@ class ModelSlot(Generic[M]):
 
     def value(self, segment: int, now: float) -> float:
         """What it brings to have ``segment`` in memory: accuracy a byte and second."""
-        return self._densities[segment] / self.usage.gap(now)
+        return self._densities[segment] / self.uses.gap(now)
 
     def pin(self) -> None:
         """The first segment stays in memory from now on; what failed may be loaded again."""

@@ -35,7 +35,7 @@ class SlotResidency(ModelResidency):
         with self._changed:
             self._check_loaded()
             now = time.monotonic()
-            slot.usage.add(now, exit + 1)
+            slot.uses.add(now, exit + 1)
             if slot.depth == 0:
                 waits = self._waits(now) or [0.0]
                 slot.request(now + STAYS_FOR + waits[0])

@@ -68,7 +68,7 @@ class ResidencyState(Generic[M]):
 
     def add(self, name: str, sizes: Sequence[int]) -> ModelSlot[M]:
         """A new slot for the model ``name``, none of whose segments is in memory by now. ``sizes``
-        in bytes. Who holds its old slot holds on to nothing."""
+        in bytes. Its old slot is out of use: leases on it keep nothing in memory."""
         old = self._slots.get(name)
         self._evictions += 0 if old is None else old.depth
         slot = self._slots[name] = ModelSlot[M](name, sizes)

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic
 
+from delen.core.failures import FailureCounter
 from delen.errors import BackendError, ConfigError, DelenError
 from delen.residency.interfaces import M, ModelExecutor, OpenBundle
 from delen.residency.lease import ALWAYS_RESIDENT
-from delen.residency.registry import ModelRegistry
+from delen.residency.registry import LOOK_EVERY, ModelRegistry
 from delen.residency.sizes import trim_memory
 from delen.residency.slot import ModelSlot
 from delen.residency.slot_residency import SlotResidency
@@ -26,7 +27,8 @@ OPENING = 0.5
 
 class LoadingThread(Generic[M]):
     """Loads and evicts one segment at a time. ``busy`` is held while it does anything. ``opening``
-    are the seconds that opening a bundle is predicted to take."""
+    are the seconds that opening a bundle is predicted to take. A step that fails is counted, and
+    the next one follows a moment later."""
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class LoadingThread(Generic[M]):
         self._state = registry.state
         self._open_bundle = open_bundle
         self._executor = executor
+        self._failures = FailureCounter("loader", log)
         self._is_stopping = False
         self._thread = threading.Thread(target=self._loop, name="delen-loader", daemon=True)
         self._thread.start()
@@ -52,18 +55,27 @@ class LoadingThread(Generic[M]):
         self._thread.join()
 
     def _loop(self) -> None:
-        while True:
-            with self.busy:
+        while not self._is_stopping:
+            try:
+                while self._take_step():
+                    pass
                 with self._changed:
-                    now = time.monotonic()
-                    step = None if self._is_stopping else self._state.next_step(now)
-                if step is not None:
-                    self._follow(step)
-                    continue
+                    if not self._is_stopping:
+                        self._registry.wait_for_change()
+            except Exception as error:
+                self._failures.failed(error, "a step of the loader failed; it goes on")
+                with self._changed:
+                    self._changed.wait_for(lambda: self._is_stopping, LOOK_EVERY)
+
+    def _take_step(self) -> bool:
+        """Whether there was one to take."""
+        with self.busy:
             with self._changed:
-                if self._is_stopping:
-                    return
-                self._registry.wait_for_change()
+                now = time.monotonic()
+                step = None if self._is_stopping else self._state.next_step(now)
+            if step is not None:
+                self._follow(step)
+            return step is not None
 
     def _follow(self, step: Load | Evict) -> None:
         slot = self._state.slots[step.model]
@@ -149,14 +161,16 @@ class LoadingThread(Generic[M]):
             slot.load_all()
 
     def _give_up(self, slot: ModelSlot[M], segment: int, error: DelenError) -> None:
-        """``segment`` cannot be loaded. Of a model that serves already, what is there stays."""
+        """``segment`` cannot be loaded. A model that serves keeps those before it."""
         log.error("model %s: segment %d cannot be loaded: %s", slot.name, segment, error)
-        if slot.opened is not None:
-            for loaded in range(0 if slot.model is None else segment, segment + 1):
-                slot.opened.drop(loaded)
-        trim_memory()
-        with self._changed:
-            slot.fail(error.with_traceback(None))  # whose frames hold the network
-            self._registry.notify()
-        if slot.model is not None:
-            self._executor.fail_waiting(slot.name, error)
+        try:
+            if slot.opened is not None:
+                for loaded in range(0 if slot.model is None else segment, segment + 1):
+                    slot.opened.drop(loaded)
+            trim_memory()
+        finally:
+            with self._changed:
+                slot.fail(error.with_traceback(None))  # whose frames hold the network
+                self._registry.notify()
+            if slot.model is not None:
+                self._executor.fail_waiting(slot.name, error)

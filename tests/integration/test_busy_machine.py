@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,10 @@ from delen.core.bounds import Bounds, Options
 from delen.daemon.build_model import ModelBuilder
 from delen.daemon.build_runtime import Opened, open_runtime
 from delen.daemon.config import config_of
+from delen.engine.backends.bound import BoundSegment
 from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model
+from delen.measure.disturbance import GaveWay
 from delen.measure.segments import QUICK, measure_profile
 from delen.profile.device import identify
 from delen.profile.profile import Disturbance, Metering, Profile
@@ -237,6 +241,27 @@ def test_a_request_ends_the_measurement_and_is_answered(
         assert idle_since is not None
         runtime.profiler.look(idle_since)
         assert not model.costs.profile.busy and model.costs.profile.host is not None
+
+
+@pytest.mark.parametrize("gives_way", [False, True])
+def test_a_measurement_leaves_no_buffers_behind(
+    tiny_bundle: Path, tmp_path: Path, kept: Callable[..., Path], gives_way: bool
+) -> None:
+    def bound() -> int:
+        gc.collect()
+        return sum(isinstance(thing, BoundSegment) for thing in gc.get_objects())
+
+    kept(measured=BUSY)
+    with opened(tiny_bundle, tmp_path) as runtime:
+        model = runtime.runtime.load("tiny")
+        before = bound()
+        ran = count()
+        builder = runtime.profiler._builder
+        try:
+            builder.measure_again(model, lambda: gives_way and next(ran) == 5)
+        except GaveWay:
+            assert gives_way
+        assert bound() == before
 
 
 def test_a_measurement_that_is_disturbed_again_changes_nothing(

@@ -25,6 +25,7 @@ from delen.engine.runtime import Runtime
 from delen.errors import BundleError, ModelLoading
 from delen.profile.cost_model import CostModel
 from delen.residency.lease import ModelResidency
+from delen.residency.state import Evict, Load, ResidencyState
 from tests.builders.engine import PATIENCE, build_model, build_runtime
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
@@ -165,6 +166,41 @@ def test_an_unload_in_the_middle_of_a_load_leaves_nothing_behind(
     unload.join(PATIENCE)
     assert runtime.store.entry("a").state == calls[-1]
     assert (runtime.store.entry("a").model is None) == (loads.in_memory() == 0)
+
+
+def test_the_unload_of_a_model_that_is_removed_meanwhile_leaves_it_removed(
+    runtime: Runtime, folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = Executor.remove_model
+
+    def rescan_first(executor: Executor, name: str) -> int:
+        folders.pop(0)
+        runtime.store.rescan()
+        return remove(executor, name)
+
+    monkeypatch.setattr(Executor, "remove_model", rescan_first)
+    runtime.unload("a")
+    assert [name for name, _ in runtime.store.entries()] == ["b"]
+
+
+def test_a_loader_whose_step_fails_loads_what_comes_next(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, failed: Callable[[str], int]
+) -> None:
+    next_step, is_broken = ResidencyState.next_step, threading.Event()
+    is_broken.set()
+
+    def fail_once(state: ResidencyState[Model], now: float) -> Load | Evict | None:
+        if is_broken.is_set():
+            is_broken.clear()
+            raise RuntimeError("a fault")
+        return next_step(state, now)
+
+    monkeypatch.setattr(ResidencyState, "next_step", fail_once)
+    loading = threading.Thread(target=runtime.load, args=("a",), daemon=True)
+    loading.start()
+    loading.join(PATIENCE)
+    assert runtime.store.entry("a").state == "ready"
+    assert failed("loader") == 1
 
 
 def test_a_model_that_fails_to_load_says_why_until_its_folder_is_looked_at_again(

@@ -39,13 +39,14 @@ LAST = Bounds(max_energy=100.0)
 class Opener:
     """Opens bundles with costs of a test's choice. Loads of (model, segment) in ``held`` wait
     until they are taken out, those in ``broken`` fail, and those in ``unusable`` are loaded but
-    fail to run."""
+    fail to run. Segments in ``stuck`` fail to be dropped."""
 
     def __init__(self, make_costs: Callable[..., CostModel]) -> None:
         self._make_costs = make_costs
         self.held: set[tuple[str, int]] = set()
         self.broken: set[tuple[str, int]] = set()
         self.unusable: set[tuple[str, int]] = set()
+        self.stuck: set[tuple[str, int]] = set()
         self.has_profiles = True
         self.loads: list[tuple[str, int]] = []
         self.loaded: set[tuple[str, int]] = set()
@@ -67,6 +68,8 @@ class Opener:
             self.loaded.add(key)
 
         def watched_drop(segment: int) -> None:
+            if (bundle.name, segment) in self.stuck:
+                raise OSError("the driver has gone")
             drop(segment)
             self.loaded.discard((bundle.name, segment))
 
@@ -368,6 +371,23 @@ def test_a_segment_that_fails_to_load_leaves_the_rest_serving(
     opener.broken.clear()
     runtime.load("b")
     assert infer(runtime, "b", images[0]).exit == 2
+
+
+def test_a_segment_that_fails_to_load_and_to_be_dropped_stops_no_other(
+    house: Callable[[float], Runtime],
+    opener: Opener,
+    sizes: list[int],
+    images: NDArray[np.uint8],
+    failed: Callable[[str], int],
+) -> None:
+    opener.broken = opener.stuck = {("a", 2), ("b", 0)}
+    runtime = house(3 * sum(sizes))
+    assert infer(runtime, "a", images[0]).exit == 1
+    assert states(runtime, "a") == ["resident", "resident", "failed"]
+    with pytest.raises(BackendError, match="the card has gone"):
+        infer(runtime, "b", images[0])
+    assert infer(runtime, "c", images[0]).exit == 2
+    assert failed("loader") == 2
 
 
 def test_a_segment_that_fails_its_first_run_is_dropped_again(

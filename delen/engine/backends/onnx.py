@@ -101,6 +101,11 @@ class OnnxNetwork:
                 f"segment {segment} failed on a batch of {len(samples)}: {error}"
             ) from error
 
+    def free_lane(self, lane: int) -> None:
+        for loaded in self._segments:
+            if loaded is not None:
+                loaded.lanes.pop(lane, None)
+
 
 class OnnxBackend:
     """Sessions on the first provider of ``name`` that works; ``auto`` tries CUDA, then the CPU."""

@@ -78,6 +78,9 @@ class TorchNetwork:
                 f"segment {segment} failed on a batch of {len(samples)}: {error}"
             ) from error
 
+    def free_lane(self, lane: int) -> None:
+        """No lane keeps memory of its own."""
+
     def _stack(self, samples: Sequence[Any]) -> Tensor:
         return torch.from_numpy(np.stack(samples)).to(self._device)
 

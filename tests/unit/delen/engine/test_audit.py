@@ -166,6 +166,22 @@ def test_few_audits_wait_and_the_others_are_left_out(harness: AuditHarness) -> N
     assert harness.observer.audits == [True] * MOST_AUDITS + [False]
 
 
+@pytest.mark.parametrize("harness", [2], indirect=True)
+def test_the_audits_of_a_model_end_when_it_is_unloaded(harness: AuditHarness) -> None:
+    inside = harness.network.hold[1] = threading.Event()
+    harness.infer(1, 1, 3)
+    assert harness.network.entered.wait(PATIENCE)
+    harness.infer(1, 1, 3)  # its audit waits for the first one
+    wait_until(lambda: harness.runtime.jobs("tiny") == 0, "the end of the job")
+    harness.runtime.unload("tiny")
+    harness.runtime.load("tiny")
+    del harness.network.hold[1]
+    inside.set()
+    harness.infer(2, 2, 2)
+    harness.observer.wait_for_audits(1)
+    assert harness.observer.audits == [True]
+
+
 def test_nobody_waits_for_audits_at_the_end(
     harness: AuditHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

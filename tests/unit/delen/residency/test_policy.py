@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from delen.errors import BackendError
 from delen.residency.load_times import LoadTimes
 from delen.residency.state import Evict, Load, ResidencyState
-from delen.residency.usage import Usage
+from delen.residency.use_history import UseHistory
 
 State = ResidencyState[Any]
 
@@ -63,8 +63,8 @@ def test_what_a_job_needs_is_loaded_in_order() -> None:
 def test_late_segments_leave_first_and_those_of_the_model_that_is_used_least() -> None:
     state = make(20, a=(5, 5, 5), b=(5, 5, 5), c=(5,))
     for now in range(8):
-        state.slots["a"].usage.add(float(now), 2)
-    state.slots["b"].usage.add(1.0, 2)
+        state.slots["a"].uses.add(float(now), 2)
+    state.slots["b"].uses.add(1.0, 2)
     settle(state, 8.0)
     assert depths(state, "a", "b") == [2, 2]
     state.slots["c"].acquire(0, 0)
@@ -74,10 +74,10 @@ def test_late_segments_leave_first_and_those_of_the_model_that_is_used_least() -
 def test_a_model_that_is_used_no_more_leaves() -> None:
     state = make(10, a=(5, 5), b=(5, 5))
     for now in range(8):
-        state.slots["a"].usage.add(now / 10, 2)
+        state.slots["a"].uses.add(now / 10, 2)
     settle(state, 1.0)
     for now in range(8):
-        state.slots["b"].usage.add(1000 + now, 2)
+        state.slots["b"].uses.add(1000 + now, 2)
     settle(state, 1008.0)
     assert depths(state, "a", "b") == [0, 2]
 
@@ -85,12 +85,12 @@ def test_a_model_that_is_used_no_more_leaves() -> None:
 def test_what_nobody_waits_for_is_not_loaded_over_what_is_worth_as_much() -> None:
     state = make(15, a=(5, 5, 5), b=(5, 5, 5))
     for now in range(8):
-        state.slots["a"].usage.add(float(now), 3)
-        state.slots["b"].usage.add(float(now), 3)
+        state.slots["a"].uses.add(float(now), 3)
+        state.slots["b"].uses.add(float(now), 3)
     settle(state, 8.0)
     before = depths(state, "a", "b")
     for now in range(8, 40):
-        state.slots["ab"[now % 2]].usage.add(float(now), 3)
+        state.slots["ab"[now % 2]].uses.add(float(now), 3)
         assert settle(state, float(now)) == []
     assert depths(state, "a", "b") == before
 
@@ -191,14 +191,14 @@ def test_load_times_are_those_of_the_segment_or_of_its_bytes() -> None:
 
 
 def test_the_next_use_is_as_far_as_the_last_ones_lie_apart() -> None:
-    usage = Usage()
-    unknown = usage.gap(0.0)
+    uses = UseHistory()
+    unknown = uses.gap(0.0)
     for now in range(100):
-        usage.add(float(now), 2)
-    assert 0.8 < usage.gap(99.5) < 1.2
-    assert usage.gap(99.5) < usage.gap(110.0) < usage.gap(1000.0)
-    assert unknown > usage.gap(100.0)
-    assert usage.depth == 2
+        uses.add(float(now), 2)
+    assert 0.8 < uses.gap(99.5) < 1.2
+    assert uses.gap(99.5) < uses.gap(110.0) < uses.gap(1000.0)
+    assert unknown > uses.gap(100.0)
+    assert uses.depth == 2
 
 
 events = st.lists(
@@ -245,7 +245,7 @@ def test_the_cap_is_never_passed_and_nothing_that_is_needed_leaves(
             if slot.acquire(0, number):
                 leases += [(name, segment) for segment in range(number + 1)]
         elif kind == "use":
-            slot.usage.add(now, number)
+            slot.uses.add(now, number)
         elif kind == "request":
             slot.request(now + number)
         elif kind == "pin" and slot.sizes[0] + state.policy.pinned_beside(slot) <= cap:

@@ -10,7 +10,7 @@ _UNKNOWN = 60.0
 _LEAST = 1e-3
 
 
-class Usage:
+class UseHistory:
     """The last uses of one model, at times in seconds of the caller's clock.
 
     The next one is predicted as LRU-K ranks pages (O'Neil, O'Neil and Weikum, SIGMOD 1993): by how
