@@ -91,7 +91,7 @@ class InProcess:
         own = {"state.path": str(setting.state), "device.threads": 1, "power.source": "none"}
         config = config_of(own)
         self._opened = open_runtime(config, FailureCount(), lambda: [setting.bundle])
-        self._model = self._opened.runtime.load(setting.model.name)
+        self._model = self._opened.load(setting.model.name)
 
     def play(self, plan: Plan) -> Seen:
         spec = self._model.bundle.manifest.input

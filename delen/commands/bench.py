@@ -164,7 +164,7 @@ def _in_process(options: argparse.Namespace, trace: Trace) -> Generator[Played, 
         opened = open_runtime(own, failures, lambda: options.bundle)
         try:
             for name in plan.inputs:
-                opened.runtime.load(name)
+                opened.load(name)
             how = _on_infeasible(options)
             target = EngineTarget(opened.runtime, specs, plan.inputs, default, how)
             bar = progress_bar(policy, options.json)

@@ -15,9 +15,9 @@ from delen.engine.backends.base import Backend, Network
 from delen.engine.guarantee_monitor import GuaranteeMonitor, MonitorSettings
 from delen.engine.inputs import prepare_decoding
 from delen.engine.model import Model, OpenedBundle
-from delen.errors import ConfigError, DelenError
+from delen.errors import ConfigError
 from delen.measure import interference, overhead
-from delen.measure.disturbance import GaveWay, ProcessorWatch, SpareLane, worse
+from delen.measure.disturbance import ProcessorWatch, SpareLane, worse
 from delen.measure.energy import keep_energies
 from delen.measure.segments import QUICK, measure_profile
 from delen.profile.cost_model import CostModel
@@ -62,8 +62,7 @@ class ModelBuilder:
     measures the profiles that this takes.
 
     ``make_scheduler`` makes a scheduler of so many lanes that limits no backlog: it schedules the
-    requests by which the overhead of serving is measured. Measurements give way once
-    ``is_serving``: requests are queued or running.
+    requests by which the overhead of serving is measured.
     """
 
     def __init__(
@@ -76,7 +75,6 @@ class ModelBuilder:
         root: Path,
         lanes: int = 1,
     ) -> None:
-        self.is_serving: Callable[[], bool] = lambda: False
         self._backend = backend
         self._energy = energy
         self._policies = policies
@@ -177,13 +175,6 @@ class ModelBuilder:
             rounds = interference.QUICK_ROUNDS
             factors = interference.measure_interference(bundle, network, self._lanes, rounds)
             profile = replace(profile, interference=factors)
-        account = self._energy.account(profile)
-        try:
-            profile = self.with_host(bundle, network, profile, account, self.is_serving)
-        except GaveWay:
-            log.info("what serving %s takes beside it is measured once nothing runs", bundle.name)
-        except DelenError as error:
-            log.warning("what serving %s takes beside it is unknown: %s", bundle.name, error)
         report_busy(profile)
         self._profiles.keep(bundle, profile)
         return profile
@@ -203,8 +194,16 @@ class ModelBuilder:
         finally:
             model.network.free_lane(self._lanes)
 
+    def measure_host(self, model: Model, gives_way: Callable[[], bool]) -> Profile:
+        """The profile of ``model``, which serves nobody yet, with what serving it takes. Raises
+        GaveWay once ``gives_way``."""
+        costs = model.costs
+        return self.with_host(model.bundle, model.network, costs.profile, costs.energy, gives_way)
+
     def keep(self, model: Model, profile: Profile) -> None:
-        """Keep ``profile`` for the next start."""
+        """Keep ``profile``, by which ``model`` is not served yet, for the next start."""
+        if not model.costs.profile.busy:
+            report_busy(profile)
         self._profiles.keep(model.bundle, profile)
 
     def with_host(

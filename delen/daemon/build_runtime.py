@@ -40,11 +40,18 @@ log = logging.getLogger("delen")
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A runtime with what was opened for it. ``profiler`` is to be started once the first models
-    are loaded."""
+    are there by ``load``."""
 
     runtime: Runtime
     energy: EnergyService
     profiler: IdleProfiler
+
+    def load(self, name: str) -> Model:
+        """Load ``name`` before anything is served. What its serving takes is measured, if a quick
+        profile does not say it."""
+        model = self.runtime.load(name)
+        self.profiler.complete(model)
+        return model
 
     def close(self) -> None:
         """Stop measuring, then the engine, then the energy accounting."""
@@ -80,7 +87,6 @@ def open_runtime(
     except BaseException:
         energy.close()
         raise
-    builder.is_serving = lambda: runtime.idle_since is None
     energy.start(
         runtime.store.models,
         lambda model: runtime.change(model, builder.follow_mode(model)),

@@ -6,12 +6,15 @@ import logging
 import threading
 import time
 from contextlib import ExitStack
+from weakref import WeakKeyDictionary
 
 from delen.core.failures import FailureCounter
 from delen.daemon.build_model import ModelBuilder
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.measure.disturbance import GaveWay, ProcessorWatch, is_calm
+from delen.profile.cost_model import CostModel
+from delen.profile.profile import Profile
 
 log = logging.getLogger("delen")
 
@@ -30,10 +33,19 @@ class IdleProfiler:
     def __init__(self, runtime: Runtime, builder: ModelBuilder) -> None:
         self._runtime = runtime
         self._builder = builder
-        self._not_before: dict[str, float] = {}
+        self._not_before = WeakKeyDictionary[CostModel, float]()
+        self._without_host = WeakKeyDictionary[CostModel, Profile]()
+        """Profiles whose host costs were looked for, and not found out."""
         self._failures = FailureCounter("idle_profiler", log)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="delen-profiler", daemon=True)
+
+    def complete(self, model: Model) -> None:
+        """To be called before anything is served: measure now what serving ``model`` takes, if a
+        quick profile does not say it. What a busy machine says of it is better than nothing."""
+        idle_since = self._runtime.idle_since
+        if idle_since is not None and self._lacks_host(model) and self._may_change(model):
+            self._try(model, idle_since, is_first=True)
 
     def start(self) -> None:
         """To be called before anything is served: measure now what can be, if the machine is calm,
@@ -65,24 +77,34 @@ class IdleProfiler:
         """Measure all models that need it, as long as nothing came since ``idle_since``."""
         for model in self._runtime.store.models():
             if self._is_due(model):
-                self._not_before[model.name] = time.monotonic() + _TRY_AGAIN
-                try:
-                    self._improve(model, idle_since)
-                except GaveWay:
-                    del self._not_before[model.name]
-                except Exception as error:
-                    message = "the profile of %s could not be measured again"
-                    self._failures.failed(error, message, model.name)
+                self._not_before[model.costs] = time.monotonic() + _TRY_AGAIN
+                self._try(model, idle_since)
 
     def _is_due(self, model: Model) -> bool:
-        profile, now = model.costs.profile, time.monotonic()
-        if not profile.quick or model.costs.stale is not None:
-            return False
-        if profile.busy:
-            return now >= self._not_before.get(model.name, now)
-        return profile.lacks_host and model.name not in self._not_before
+        now = time.monotonic()
+        return (
+            (model.costs.profile.busy or self._lacks_host(model))
+            and self._may_change(model)
+            and now >= self._not_before.get(model.costs, now)
+        )
 
-    def _improve(self, model: Model, idle_since: float) -> None:
+    def _lacks_host(self, model: Model) -> bool:
+        profile = model.costs.profile
+        return profile.lacks_host and self._without_host.get(model.costs) is not profile
+
+    def _may_change(self, model: Model) -> bool:
+        return model.costs.profile.quick and model.costs.stale is None
+
+    def _try(self, model: Model, idle_since: float, is_first: bool = False) -> None:
+        try:
+            self._improve(model, idle_since, is_first)
+        except GaveWay:
+            self._not_before.pop(model.costs, None)
+        except Exception as error:
+            message = "the profile of %s could not be measured"
+            self._failures.failed(error, message, model.name)
+
+    def _improve(self, model: Model, idle_since: float, is_first: bool) -> None:
         runtime, costs, known = self._runtime, model.costs, model.costs.profile
 
         def gives_way() -> bool:
@@ -103,10 +125,14 @@ class IdleProfiler:
                 if lease is None:
                     raise GaveWay  # it needs memory that other models have
                 leases.callback(lease.end)
-            profile = self._builder.measure_again(model, gives_way)
-        if profile.busy or not is_same():
+            measure = self._builder.measure_host if is_first else self._builder.measure_again
+            profile = measure(model, gives_way)
+        is_better = not profile.busy or (is_first and not profile.lacks_host)
+        if not is_better or not is_same():
             return
         self._builder.keep(model, profile)
         adopt = self._builder.adopt(profile)
         runtime.change(model, lambda model: adopt(model) if is_same() else None)
-        log.info("model %s: its profile was measured again while nothing was served", model.name)
+        if profile.lacks_host:
+            self._without_host[costs] = profile
+        log.info("model %s: its profile was improved while nothing was served", model.name)

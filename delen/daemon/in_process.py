@@ -66,7 +66,7 @@ class Engine:
         self._opened = open_runtime(config, _Silent(), lambda: [folder])
         self._runtime = self._opened.runtime
         try:
-            self._spec = self._runtime.load(self._name).bundle.manifest.input
+            self._spec = self._opened.load(self._name).bundle.manifest.input
             self._opened.profiler.start()
         except BaseException:
             self.close()

@@ -80,7 +80,7 @@ class Daemon:
         gc.freeze()  # a full collection over all that stays would hold requests up
         try:
             for name in self._config["models.load"]:
-                self._runtime.load(name)
+                self._opened.load(name)
             self._opened.profiler.start()
             addresses = self._listen()
             self._http.start()

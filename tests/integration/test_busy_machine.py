@@ -23,6 +23,7 @@ import pytest
 from delen import Engine
 from delen.bundle.manifest import load_bundle
 from delen.core.bounds import Bounds, Options
+from delen.daemon.build_model import ModelBuilder
 from delen.daemon.build_runtime import Opened, open_runtime
 from delen.daemon.config import config_of
 from delen.engine.backends.bound import BoundSegment
@@ -286,6 +287,74 @@ def test_a_measurement_that_is_disturbed_again_changes_nothing(
         assert measured == [model]  # the second try comes a minute later
         assert model.costs.profile.busy
     assert file.read_bytes() == before
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The models that were measured again. The next try comes at once."""
+    monkeypatch.setattr("delen.daemon.idle_profiler._TRY_AGAIN", 0.0)
+    measured: list[str] = []
+    again = ModelBuilder.measure_again
+
+    def note(self: ModelBuilder, model: Model, gives_way: Callable[[], bool]) -> Profile:
+        measured.append(model.name)
+        return again(self, model, gives_way)
+
+    monkeypatch.setattr(ModelBuilder, "measure_again", note)
+    return measured
+
+
+def look(runtime: Opened) -> None:
+    idle_since = runtime.runtime.idle_since
+    assert idle_since is not None
+    runtime.profiler.look(idle_since)
+
+
+def test_what_serving_takes_is_measured_again_where_the_machine_got_busy(
+    tiny_bundle: Path, tmp_path: Path, kept: Callable[..., Path], tried: list[str]
+) -> None:
+    file = kept(host=None)
+    before = file.read_bytes()
+    with opened(tiny_bundle, tmp_path) as runtime:
+        costs = runtime.runtime.load("tiny").costs
+        with pytest.MonkeyPatch.context() as busy:
+            busy.setattr("delen.daemon.build_model.worse", lambda one, other: BUSY)
+            look(runtime)
+        assert costs.profile.lacks_host and file.read_bytes() == before
+        look(runtime)
+        assert not costs.profile.lacks_host and not costs.profile.busy
+    assert tried == ["tiny"] * 2
+    assert load_profile(file).host is not None
+
+
+def test_what_cannot_be_found_out_is_not_looked_for_again_until_the_model_is_reloaded(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    kept: Callable[..., Path],
+    tried: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept(host=None)
+    monkeypatch.setattr("delen.measure.overhead.measure_host", lambda *arguments: None)
+    with opened(tiny_bundle, tmp_path) as runtime:
+        for tries in (1, 2):
+            runtime.runtime.load("tiny")
+            look(runtime)
+            look(runtime)
+            assert tried == ["tiny"] * tries
+            runtime.runtime.unload("tiny")
+
+
+@pytest.mark.usefixtures("brief_profile")
+def test_a_first_profile_says_what_serving_takes_though_the_machine_is_busy(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delen.daemon.idle_profiler.is_calm", lambda: False)
+    monkeypatch.setattr("delen.daemon.build_model.worse", lambda one, other: BUSY)
+    with Engine(tiny_bundle, state=tmp_path, threads=1):
+        (file,) = tmp_path.rglob("*.json")
+        profile = load_profile(file)
+    assert profile.host is not None and profile.busy
 
 
 @pytest.mark.usefixtures("idle_at_once")

@@ -18,6 +18,7 @@ from delen.core.bounds import Bounds, Options
 from delen.daemon.build_model import ModelBuilder
 from delen.daemon.build_runtime import Opened, open_runtime
 from delen.daemon.config import config_of
+from delen.engine.executor import Executor
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.measure.disturbance import GaveWay
@@ -104,28 +105,35 @@ def test_a_profile_from_before_that_is_told_of(
 def test_a_first_start_is_not_bound_by_how_much_may_wait(tiny_bundle: Path, tmp_path: Path) -> None:
     limit = {"server.max_backlog_seconds": 0.001}
     with opened(tiny_bundle, tmp_path, **limit) as runtime:
-        host = runtime.runtime.load("tiny").costs.profile.host
+        host = runtime.load("tiny").costs.profile.host
     assert host is not None and host.request > 0
 
 
 def test_several_lanes_are_measured_as_one(tiny_bundle: Path, tmp_path: Path) -> None:
     with opened(tiny_bundle, tmp_path, **{"device.instances": 2}) as runtime:
-        host = runtime.runtime.load("tiny").costs.profile.host
+        host = runtime.load("tiny").costs.profile.host
     assert host is not None and host.batch + host.task + host.answer > 0
 
 
 @pytest.mark.usefixtures("brief_profile")
-def test_a_load_beside_requests_leaves_that_for_later(
-    tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_load_into_a_running_daemon_leaves_that_for_later(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with opened(tiny_bundle, tmp_path) as runtime, caplog.at_level(logging.INFO, "delen"):
-        builder = runtime.profiler._builder
-        builder.is_serving = lambda: True
+    """No executor starts beside the one that serves while a model is loaded."""
+    with opened(tiny_bundle, tmp_path) as runtime:
+        made: list[Executor] = []
+        original = Executor.__init__
+
+        def note(self: Executor, *arguments: object) -> None:
+            made.append(self)
+            original(self, *arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Executor, "__init__", note)
         profile = runtime.runtime.load("tiny").costs.profile
         (file,) = tmp_path.rglob("*.json")
+    assert not made
     assert profile.host is None
     assert load_profile(file).host is None
-    assert "is measured once nothing runs" in caplog.text
 
 
 @pytest.mark.usefixtures("brief_profile")
@@ -136,7 +144,7 @@ def test_requests_that_are_queued_or_running_keep_a_runtime_from_being_idle(
         engine = runtime.runtime
         network = engine.load("tiny").network
         before = engine.idle_since
-        assert before is not None and not runtime.profiler._builder.is_serving()
+        assert before is not None
         runs, may_end = threading.Event(), threading.Event()
         run = network.run
 
@@ -148,7 +156,7 @@ def test_requests_that_are_queued_or_running_keep_a_runtime_from_being_idle(
         monkeypatch.setattr(network, "run", block)
         job = engine.submit("tiny", np.zeros((4, 4, 1), np.uint8), Bounds(), Options())
         assert runs.wait(60)
-        assert engine.idle_since is None and runtime.profiler._builder.is_serving()
+        assert engine.idle_since is None
         may_end.set()
         job.future.result(60)
         assert engine.idle_since is not None and engine.idle_since > before
