@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -48,6 +49,14 @@ def failed() -> Callable[[str], int]:
     """How many failures a place counted since the test began."""
     before = failure_counts()
     return lambda where: failure_counts()[where] - before.get(where, 0)
+
+
+@pytest.fixture(scope="session")
+def closed_url() -> Iterator[str]:
+    """An address of this machine at which nobody listens, and nobody else can."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ class _Requests:
         """Stop, and let go of the model: the executor and its observer refer to each other, and
         would keep it in memory."""
         self._executor.close()
+        self._executor.remove_model(self._model.name)
         self._jobs.clear()
         del self._model
 

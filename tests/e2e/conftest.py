@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -244,14 +243,6 @@ def gate(install: Callable[..., None], tmp_path: Path) -> Iterator[Gate]:
     install("delen.exit_policies", GATE.format(file=str(gate.file)), gate="make_gate")
     yield gate
     gate.open()
-
-
-@pytest.fixture(scope="session")
-def closed_url() -> Iterator[str]:
-    """An address of this machine at which nobody listens, and nobody else can."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 @pytest.fixture

@@ -144,9 +144,9 @@ def test_a_daemon_that_goes_away_ends_it(
 
 
 def test_nobody_there_and_wrong_inputs_are_told(
-    start: Start, daemon: Daemon, trace: Path, tmp_path: Path
+    start: Start, daemon: Daemon, trace: Path, tmp_path: Path, closed_url: str
 ) -> None:
-    nobody = start("--url", "http://127.0.0.1:9", "--trace", trace)
+    nobody = start("--url", closed_url, "--trace", trace)
     out, err = nobody.communicate(timeout=SECONDS)
     assert (nobody.returncode, out) == (1, "")
     assert "no daemon answers at" in err

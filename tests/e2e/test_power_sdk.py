@@ -130,15 +130,15 @@ def test_a_budget_that_is_spent_is_an_exception(client: delen.Client, image: Ima
     ],
 )
 def test_a_wrong_budget_is_refused_before_anything_is_sent(
-    arguments: dict[str, Any], field: str
+    arguments: dict[str, Any], field: str, closed_url: str
 ) -> None:
-    with delen.Client("http://127.0.0.1:9") as client, pytest.raises(delen.InvalidInput) as caught:
+    with delen.Client(closed_url) as client, pytest.raises(delen.InvalidInput) as caught:
         client.set_tenant(**arguments)
     assert caught.value.field == field
 
 
-def test_a_wrong_limit_is_refused_before_anything_is_sent() -> None:
-    with delen.Client("http://127.0.0.1:9") as client:
+def test_a_wrong_limit_is_refused_before_anything_is_sent(closed_url: str) -> None:
+    with delen.Client(closed_url) as client:
         for watts in (0.0, -1.0, float("nan")):
             with pytest.raises(delen.InvalidInput, match="watt_cap"):
                 client.set_power(watt_cap=watts)

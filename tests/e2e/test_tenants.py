@@ -118,16 +118,16 @@ def test_weights_and_priorities_are_set_shown_and_kept(
     ],
 )
 def test_a_wrong_standing_is_refused_before_anything_is_sent(
-    given: dict[str, Any], field: str
+    given: dict[str, Any], field: str, closed_url: str
 ) -> None:
-    with delen.Client("http://127.0.0.1:9") as client, pytest.raises(delen.InvalidInput) as caught:
+    with delen.Client(closed_url) as client, pytest.raises(delen.InvalidInput) as caught:
         client.set_tenant("camera", **given)
     assert caught.value.field == field
 
 
-def test_a_change_of_nothing_is_refused() -> None:
+def test_a_change_of_nothing_is_refused(closed_url: str) -> None:
     with (
-        delen.Client("http://127.0.0.1:9") as client,
+        delen.Client(closed_url) as client,
         pytest.raises(delen.InvalidInput, match="name what to change"),
     ):
         client.set_tenant("camera")

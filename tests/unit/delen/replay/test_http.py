@@ -160,8 +160,8 @@ def test_a_new_connection_that_breaks_is_not_hidden() -> None:
     play(Server(None), talk)
 
 
-def test_nobody_there_is_unreachable(tmp_path: Path) -> None:
-    for url in ("http://127.0.0.1:9", f"unix://{tmp_path}/none.sock"):
+def test_nobody_there_is_unreachable(tmp_path: Path, closed_url: str) -> None:
+    for url in (closed_url, f"unix://{tmp_path}/none.sock"):
         target = HttpTarget(url, {"m": INPUTS}, "m")
         with pytest.raises(DaemonUnreachable, match="no daemon answers at"):
             asyncio.run(target.ask(Arrival(0.0), 0))
