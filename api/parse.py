@@ -18,7 +18,7 @@ from werkzeug.http import parse_options_header
 from api.reply import JSON
 from delen.bundle.manifest import InputSpec
 from delen.core.bounds import Bounds, Options
-from delen.engine import inputs as preprocess
+from delen.engine import inputs
 from delen.errors import InvalidInput, RequestTimeout, TooLarge, UnsupportedMediaType
 from delen.wire.message import Request
 from delen.wire.requests import InferBody, InferFields, NoFields, PlanFields
@@ -26,7 +26,7 @@ from delen.wire.requests import InferBody, InferFields, NoFields, PlanFields
 AnyRequest = TypeVar("AnyRequest", bound=Request)
 
 UTF_8 = "utf-8"
-MEDIA_TYPES = (JSON, *preprocess.BODY_TYPES)
+MEDIA_TYPES = (JSON, *inputs.BODY_TYPES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def refuse_large_body(environ: Mapping[str, Any], limit: int) -> None:
     """TooLarge, before anything is read, for a body announced as larger than ``limit`` bytes."""
     announced = int(environ.get("CONTENT_LENGTH") or 0)
     if announced > limit:
-        raise TooLarge(f"the body has {announced} bytes; at most {limit} are taken")
+        raise TooLarge(f"the body has {announced} bytes; the limit is {limit}")
 
 
 def read_body(environ: Mapping[str, Any], limit: int) -> bytes:
@@ -56,13 +56,13 @@ def read_body(environ: Mapping[str, Any], limit: int) -> bytes:
     try:
         body: bytes = environ["wsgi.input"].read(wanted) if wanted else b""
     except TimeoutError:
-        raise RequestTimeout("no more of the body came, and it is awaited no longer") from None
+        raise RequestTimeout("no more of the body came, and the wait for it is over") from None
     except (OSError, ValueError) as error:
         raise InvalidInput(f"the body could not be read to its end: {error}") from error
     if len(body) < announced:
         raise InvalidInput(f"the body ends after {len(body)} of {announced} bytes")
     if len(body) > limit:
-        raise TooLarge(f"the body has more than the {limit} bytes that are taken")
+        raise TooLarge(f"the body is larger than the limit of {limit} bytes")
     return body
 
 
@@ -73,7 +73,7 @@ def read_json(raw: bytes) -> dict[str, Any]:
     try:
         document = json.loads(raw, object_pairs_hook=_object_once)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"the body is no JSON: {error}") from None
+        raise InvalidInput(f"the body is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise InvalidInput(f"the body must be a JSON object, not {type(document).__name__}")
     return document
@@ -116,12 +116,12 @@ def read_infer(environ: Mapping[str, Any], spec: InputSpec, limit: int) -> Infer
     sending = time.monotonic() - began
     if media_type == JSON:
         fields = InferBody.read(read_json(body)).joined(read_query(InferFields, query))
-        array = preprocess.decode_json(fields.input, spec)
+        array = inputs.decode_json(fields.input, spec)
         bounds, options = fields.bounds(), fields.options()
     else:
         bounds, options = _asked_in_query(query)
-        array = preprocess.decode_body(body, media_type, spec)
-    samples, is_batch = preprocess.split_batch(np.asarray(array), spec)
+        array = inputs.decode_body(body, media_type, spec)
+    samples, is_batch = inputs.split_batch(np.asarray(array), spec)
     return InferRequest(samples, is_batch, bounds, options, sending)
 
 
@@ -135,8 +135,8 @@ def _read_media_type(text: str) -> str:
         given = repr(media_type) if media_type else "none"
         raise UnsupportedMediaType(f"Content-Type is {given}; taken: {', '.join(MEDIA_TYPES)}")
     charset = options.get("charset", UTF_8)
-    if media_type == preprocess.TEXT and charset.lower() != UTF_8:
-        raise UnsupportedMediaType(f"the text's charset is {charset!r}; texts are taken in {UTF_8}")
+    if media_type == inputs.TEXT and charset.lower() != UTF_8:
+        raise UnsupportedMediaType(f"the text's charset is {charset!r}; texts must be in {UTF_8}")
     return media_type
 
 

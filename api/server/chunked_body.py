@@ -44,7 +44,7 @@ class ChunkedBody:
     def _begin_chunk(self) -> None:
         size = self._line().partition(b";")[0].strip()
         if not _SIZE.fullmatch(size):
-            raise ValueError(f"{size[:20]!r} is no size of a chunk")
+            raise ValueError(f"{size[:20]!r} is not the size of a chunk")
         self._left = int(size, 16)
         if not self._left:
             while self._line():

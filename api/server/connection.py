@@ -167,10 +167,10 @@ class Connection(HTTPConnection):
         self._is_open = True
         self._client_left = False
         self._suspended: tuple[Gateway, DeferredResponse] | None = None
-        disconnects.watch(accepted, self._note_departure)
+        disconnects.watch(accepted, self._note_disconnect)
         self.is_surplus = places.enter()
 
-    def _note_departure(self) -> None:
+    def _note_disconnect(self) -> None:
         self._client_left = True
         suspended = self._suspended
         if suspended is not None:

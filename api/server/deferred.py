@@ -22,7 +22,7 @@ SURPLUS = "delen.surplus"
 """In the WSGI environment: true for a connection beyond those that are served."""
 
 SUSPENDS = "delen.suspends"
-"""In the WSGI environment: true where the server takes a Later for the body of an answer."""
+"""In the WSGI environment: true where the server takes a DeferredResponse for an answer."""
 
 
 class DeferredResponse(Response):

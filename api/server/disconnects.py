@@ -14,7 +14,7 @@ class DisconnectWatcher:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._watched: dict[int, tuple[socket.socket, Callable[[], None]]] = {}
-        threading.Thread(target=self._watch, name="delen-departures", daemon=True).start()
+        threading.Thread(target=self._watch, name="delen-disconnects", daemon=True).start()
 
     def watch(self, connection: socket.socket, tell: Callable[[], None]) -> None:
         """Call ``tell`` when the client of ``connection`` closes it, unless it is let go before."""

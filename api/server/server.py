@@ -71,7 +71,7 @@ class HttpServer:
         file = Path(path)
         if file.exists():
             if not stat.S_ISSOCK(file.stat().st_mode):
-                raise ConfigError(f"server.socket {path} exists and is no socket")
+                raise ConfigError(f"server.socket {path} exists and is not a socket")
             if _answers(socket.AF_UNIX, path):
                 return None
             file.unlink()

@@ -31,7 +31,7 @@ def quantity(units: dict[str, float]) -> Callable[[str], float]:
         try:
             return float(Decimal(match[1]) * Decimal(repr(units[match[2]])))
         except ArithmeticError:
-            raise argparse.ArgumentTypeError(f"{match[1]!r} is no number") from None
+            raise argparse.ArgumentTypeError(f"{match[1]!r} is not a number") from None
 
     return read
 

@@ -152,7 +152,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         device = DeviceSettings(
             lanes=options.lanes,
-            corun=options.corun or _measured_corun(options.lanes, list(models.values())),
+            interference=options.corun
+            or _measured_interference(options.lanes, list(models.values())),
             slow=_spans(options.slowdown),
             network=options.network,
             front=options.front[:2],
@@ -193,7 +194,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _measured_corun(lanes: int, models: Sequence[SimulatedModel]) -> tuple[float, ...]:
+def _measured_interference(lanes: int, models: Sequence[SimulatedModel]) -> tuple[float, ...]:
     """The factors of the model that slows most; ConfigError if one for ``lanes`` is unknown."""
     known = [model.profile.interference or (1.0,) for model in models]
     for model, factors in zip(models, known, strict=True):

@@ -129,7 +129,7 @@ class Engine:
         return self._runtime.feedback(self._name, labels)
 
     def close(self) -> None:
-        """Stop the worker; jobs under way answer early."""
+        """Stop the executor; jobs under way answer early."""
         self._opened.close()
 
     def __enter__(self) -> Engine:

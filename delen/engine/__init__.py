@@ -1,1 +1,1 @@
-"""The engine: loaded models, the worker that runs their segments, and the answers it writes."""
+"""The engine: loaded models, the executor that runs their segments, and the answers it writes."""

@@ -71,7 +71,7 @@ class Executor:
     def add_model(self, model: Model) -> None:
         with self.lock:
             self._models[model.name] = model
-            self._scheduler.learn_model(model.name, model.figures)
+            self._scheduler.learn_model(model.name, model.view)
 
     def remove_model(self, name: str) -> int:
         """Accept no more jobs of model ``name`` and drop its audits, unless some jobs are queued or
@@ -193,7 +193,7 @@ class Executor:
         if len(self._audits):
             audit = self._audits.next()
             key = Key(audit.model.name, audit.segment)
-            batch = self._scheduler.start_own(time.monotonic(), key, audit.model.figures)
+            batch = self._scheduler.start_own(time.monotonic(), key, audit.model.view)
             return partial(self._run_audit, audit, batch), decision.wake
         return None, decision.wake
 

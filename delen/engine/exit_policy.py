@@ -27,14 +27,14 @@ class ExitDecider:
         """Why ``job``, which has just run in a ``batch`` of so many, ends here; None if it goes
         on."""
         model = job.model
-        view = model.views.at(
+        view = model.exit_view.at(
             job.exit,
             job.confidence,
             job.bounds,
             job.plan,
             now - job.arrived,
             job.energy,
-            min(batch, model.figures.max_batch),
+            min(batch, model.view.max_batch),
         )
         with self._deciding:
             decision, error = guarded_decision(model.policy, view)

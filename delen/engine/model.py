@@ -22,7 +22,7 @@ _WARM_UP_RUNS = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """``plans``, ``views`` and ``figures`` are what requests, exit policies and dispatch policies
+    """``plans``, ``exit_view`` and ``view`` are what requests, exit policies and dispatch policies
     are given of it; all follow ``costs``. ``residency`` knows which segments are in memory."""
 
     bundle: Bundle
@@ -33,16 +33,16 @@ class Model:
     monitor: GuaranteeMonitor = field(default_factory=GuaranteeMonitor)
     residency: ModelResidency = ALWAYS_RESIDENT
     plans: Plans = field(init=False)
-    views: ExitViewBuilder = field(init=False)
-    figures: ScheduledModel = field(init=False)
+    exit_view: ExitViewBuilder = field(init=False)
+    view: ScheduledModel = field(init=False)
 
     def __post_init__(self) -> None:
         planner, costs, bundle = self.planner, self.costs, self.bundle
         macs = tuple(exit.macs for exit in bundle.exits)
-        figures = ScheduledModel(costs, planner.calibration, bundle.manifest.max_batch)
+        view = ScheduledModel(costs, planner.calibration, bundle.manifest.max_batch)
         object.__setattr__(self, "plans", Plans(planner, costs))
-        object.__setattr__(self, "views", ExitViewBuilder(planner, costs, macs))
-        object.__setattr__(self, "figures", figures)
+        object.__setattr__(self, "exit_view", ExitViewBuilder(planner, costs, macs))
+        object.__setattr__(self, "view", view)
 
     @property
     def name(self) -> str:

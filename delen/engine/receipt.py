@@ -107,7 +107,7 @@ def _expected(case: Case, job: Job, reason: Reason) -> float | None:
     if reason == "policy":
         if not job.cut_off or job.plan.accuracy is None:
             return None
-        return job.model.figures.accuracy_after(job.exit, job.confidence, job.exit)
+        return job.model.view.accuracy_after(job.exit, job.confidence, job.exit)
     if _is_confident(job):
         return case.confident
     return case.planned if job.exit == job.plan.exit else case.forced

@@ -271,7 +271,7 @@ class Scheduler:
         if view is None or not size:
             return
         each = seconds / size
-        alone = view.typical(segment, segment, 1) / view.slowdown_factor * view.corun.gain
+        alone = view.typical(segment, segment, 1) / view.slowdown_factor * view.interference.gain
         self._backlog.ran(each / alone)
         for task in batch.tasks:
             self._device_times[task.id].used += each
@@ -317,7 +317,7 @@ class Scheduler:
         """What the tasks of ``group`` take in batches on all lanes, over what they take one by
         one alone."""
         view = self._models[group.key.model]
-        return view.discount(group.key.segment, len(group)) / view.corun.gain
+        return view.discount(group.key.segment, len(group)) / view.interference.gain
 
     def _clock(self, now: float) -> float:
         if now > self._now:

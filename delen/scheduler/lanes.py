@@ -21,9 +21,9 @@ class Batch:
 
     It has no tasks if the driver runs the segment for itself. When the last batch started or
     ended, ``alone`` were the typical seconds left of it, if no other lane is busy. They are
-    ``upper_factor`` times as long at the quantile that plans use, and ``corun`` says how much
-    longer beside others. ``due`` are the times by which it has to end for its tasks, ascending;
-    ``spent[k]`` are the seconds that it ran until then beside k others.
+    ``upper_factor`` times as long at the quantile that plans use, and ``interference`` says how
+    much longer beside others. ``due`` are the times by which it has to end for its tasks,
+    ascending; ``spent[k]`` are the seconds that it ran until then beside k others.
     """
 
     key: Key
@@ -33,7 +33,7 @@ class Batch:
     alone: float
     spent: list[float]
     upper_factor: float = 1.0
-    corun: Interference = ALONE
+    interference: Interference = ALONE
     due: tuple[float, ...] = ()
 
 
@@ -64,7 +64,7 @@ class Lanes:
         batch = Batch(key, tasks, now, typical, typical / view.slowdown_factor, [0.0] * self.count)
         if self.count > 1:
             batch.upper_factor = view.latency_upper(segment, segment, size) / typical
-            batch.corun = view.corun
+            batch.interference = view.interference
             batch.due = _due(tasks, view)
         self._advance(now)
         self._running.append(batch)
@@ -87,7 +87,7 @@ class Lanes:
             return False
         others, passed = len(running), now - self._at
         for batch in running:
-            before, beside = batch.corun.at(others - 1), batch.corun.at(others)
+            before, beside = batch.interference.at(others - 1), batch.interference.at(others)
             if (others + 1) / beside < _LEAST_GAIN * others / before:
                 return False
             if batch.due:
@@ -108,7 +108,7 @@ class Lanes:
             left = running[0].alone
         else:
             others = len(running) - 1
-            left = min([batch.alone * batch.corun.at(others) for batch in running])
+            left = min([batch.alone * batch.interference.at(others) for batch in running])
         end = self._at + left
         return end if end > now else now
 
@@ -120,7 +120,7 @@ class Lanes:
         others = len(self._running) - 1
         for batch in self._running:
             batch.spent[others] += seconds
-            batch.alone -= seconds / batch.corun.at(others)
+            batch.alone -= seconds / batch.interference.at(others)
 
 
 def _due(tasks: Iterable[Task], view: ScheduledModel) -> tuple[float, ...]:

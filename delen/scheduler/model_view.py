@@ -63,7 +63,7 @@ class ScheduledModel:
         return self._costs.slowdown_factor
 
     @property
-    def corun(self) -> Interference:
+    def interference(self) -> Interference:
         return self._costs.interference
 
     def next_useful(self, task: Task) -> int:

@@ -67,7 +67,7 @@ def _check_batch(run: Sequence[Task], groups: Groups, models: Mapping[str, Model
     model = group.key.model
     limit = models[model].max_batch
     if len(run) > limit:
-        raise ValueError(f"it runs {len(run)} tasks; {model} takes {limit} at once")
+        raise ValueError(f"it runs {len(run)} tasks; the largest batch of {model} is {limit}")
 
 
 def _check_delay(

@@ -149,7 +149,7 @@ class GuardedPolicy:
         if self._strikes < _STRIKES:
             self.failures += 1
             return
-        slow = f"{what}, more than {1e3 * BUDGET:g} ms again; it is no longer asked"
+        slow = f"{what}, more than {1e3 * BUDGET:g} ms again; it will not be called again"
         self._failed(self._policies[0], call, slow)
         self._strikes = 0.0
         self._capabilities = getattr(self._policies[1], "capabilities", PolicyCapabilities())

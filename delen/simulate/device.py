@@ -35,15 +35,15 @@ class SlowSpan:
 
 @dataclass(frozen=True, slots=True)
 class DeviceSettings:
-    """``lanes`` batches run at once, each ``corun[k]`` times slower while k others run; the last
-    factor also holds for more. ``slow`` are spans in which everything is slower; they must not
+    """``lanes`` batches run at once, each ``interference[k]`` times slower while k others run; the
+    last factor also holds for more. ``slow`` are spans in which everything is slower; they must not
     overlap. ``network`` seconds pass from a client to the device, and as many back. ``front`` are
     the seconds that the host takes to read a request, and to send its answer, beside what profiles
     say, on an idle host; ``crowded`` those on a busy one (None: the same). ``readers`` threads
     read. Without ``noise`` everything takes its median."""
 
     lanes: int = 1
-    corun: tuple[float, ...] = (1.0,)
+    interference: tuple[float, ...] = (1.0,)
     slow: tuple[SlowSpan, ...] = ()
     network: float = 0.0
     front: tuple[float, float] = (0.0, 0.0)
@@ -54,8 +54,10 @@ class DeviceSettings:
     def __post_init__(self) -> None:
         if self.lanes < 1:
             raise ValueError(f"lanes is {self.lanes}; a device has at least one")
-        if not self.corun or any(not factor >= 1 for factor in self.corun):
-            raise ValueError(f"corun is {self.corun}; it needs factors of at least 1")
+        if not self.interference or any(not factor >= 1 for factor in self.interference):
+            raise ValueError(
+                f"interference (corun) needs factors of at least 1, not {self.interference}"
+            )
         if self.readers < 1:
             raise ValueError(f"readers is {self.readers}; it must be at least 1")
         if not min(self.network, *self.front, *(self.crowded or ())) >= 0:

@@ -78,7 +78,7 @@ class _Run:
             {name: model.actual for name, model in models.items()}, device, settings.seed
         )
         self._host = Host(device, self._device.slowness if device.slow else None)
-        self._running = RunningBatches(device.corun)
+        self._running = RunningBatches(device.interference)
         self._scheduler = Scheduler(
             policy,
             fallback,

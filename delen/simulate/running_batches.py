@@ -9,11 +9,11 @@ from delen.scheduler.lanes import Batch
 
 
 class RunningBatches:
-    """``corun[k]``: how many times longer everything takes while k other batches run; the last one
-    also holds for more. Times may not fall."""
+    """``interference[k]``: how many times longer everything takes while k other batches run; the
+    last one also holds for more. Times may not fall."""
 
-    def __init__(self, corun: Sequence[float]) -> None:
-        self._corun = tuple(corun)
+    def __init__(self, interference: Sequence[float]) -> None:
+        self._interference = tuple(interference)
         self._left: list[float] = []
         self._started: list[tuple[float, Batch]] = []
         self._at = 0.0
@@ -50,8 +50,8 @@ class RunningBatches:
         self._at = now
 
     def _look_ahead(self) -> None:
-        left, corun = self._left, self._corun
-        self._factor = corun[len(left) - 1] if len(left) < len(corun) else corun[-1]
+        left, factors = self._left, self._interference
+        self._factor = factors[len(left) - 1] if len(left) < len(factors) else factors[-1]
         least = min(left)
         self._first = left.index(least)
         self.next_end = self._at + least * self._factor

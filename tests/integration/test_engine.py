@@ -409,8 +409,8 @@ def test_an_overloaded_device_answers_from_shallower_exits_than_planned(
     for job, result in zip(jobs, results, strict=True):
         if result.reason == "policy":
             accuracy = result.receipt.accuracy
-            figures = runtime.store.ready("tiny").figures
-            own = figures.accuracy_after(job.exit, job.confidence, job.exit)
+            view = runtime.store.ready("tiny").view
+            own = view.accuracy_after(job.exit, job.confidence, job.exit)
             assert result.exit < job.plan.exit
             assert (accuracy.expected, accuracy.guarantee) == (own, None)
 

@@ -33,6 +33,6 @@ def upper_bound(
             model.host.batch if device.lanes == 1 else 0.0,
             device.network,
         )
-        longest = max(longest, max(device.corun) * costs.longest)
+        longest = max(longest, max(device.interference) * costs.longest)
         parts.append(Tasks.of(part, samples[rows], model.calibration, costs))
     return fluid_bound(Tasks.join(parts), device.lanes, device.slow, longest).effective_accuracy

@@ -56,13 +56,13 @@ def test_a_client_that_leaves_before_its_answer_is_awaited_is_noticed(
 ) -> None:
     entered, noticed, given_up = threading.Event(), threading.Event(), threading.Event()
     never: Future[None] = Future()
-    notice = Connection._note_departure
+    notice = Connection._note_disconnect
 
     def notice_and_tell(connection: Connection) -> None:
         notice(connection)
         noticed.set()
 
-    monkeypatch.setattr(Connection, "_note_departure", notice_and_tell)
+    monkeypatch.setattr(Connection, "_note_disconnect", notice_and_tell)
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         entered.set()

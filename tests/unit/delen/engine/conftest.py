@@ -42,7 +42,7 @@ def make_harness(
 
     yield make
     for harness in harnesses:
-        harness.worker.close()
+        harness.executor.close()
 
 
 @pytest.fixture

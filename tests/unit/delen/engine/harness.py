@@ -1,4 +1,4 @@
-"""A worker with one model, whose network's answers and time a test chooses."""
+"""An executor with one model, whose network's answers and time a test chooses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UNSURE = (0.1, 0.1, 0.1)
 
 
 class Clock:
-    """Stands in for the worker's module ``time``; networks move it."""
+    """Stands in for the executor's module ``time``; networks move it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -71,7 +71,7 @@ class FakeNetwork:
 
 
 class ExecutorHarness:
-    """A worker with one model, and what is needed to give it jobs."""
+    """An executor with one model, and what is needed to give it jobs."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class ExecutorHarness:
         self.observer = Recorder()
         default = Value()
         self.scheduler = Scheduler(dispatch or default, default, lanes)
-        self.worker = Executor(self.observer, 2, self.scheduler, UnlimitedEnergy())
+        self.executor = Executor(self.observer, 2, self.scheduler, UnlimitedEnergy())
         self.planner = Planner(calibration, PlannerSettings())
         self._bundle, self._costs = bundle, costs
         self._ids = count(1)
@@ -95,7 +95,7 @@ class ExecutorHarness:
 
     def use(self, policy: Any) -> None:
         self.model = Model(self._bundle, self.network, self.planner, policy, self._costs)
-        self.worker.add_model(self.model)
+        self.executor.add_model(self.model)
 
     def job(
         self,
@@ -119,7 +119,7 @@ class ExecutorHarness:
 
     def submit(self, *args: Any, **options: Any) -> Job:
         job = self.job(*args, **options)
-        self.worker.submit(job)
+        self.executor.submit(job)
         return job
 
     def infer(self, *args: Any, **options: Any) -> Result:

@@ -1,4 +1,4 @@
-"""Audits and the fallback, on the worker with a network whose answers a test chooses."""
+"""Audits and the fallback, on the executor with a network whose answers a test chooses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker under dispatch policies: it does what they say, and contains what they do wrong."""
+"""The executor under dispatch policies: it does what they say, and contains what they do wrong."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_an_answer_that_the_policy_sends_out_claims_the_accuracy_of_those_as_sur
     assert (result.exit, result.reason) == (0, "policy")
     accuracy = result.receipt.accuracy
     assert (accuracy.guarantee, accuracy.met) == (None, False)
-    assert accuracy.expected == harness.model.figures.accuracy_after(0, job.confidence, 0)
+    assert accuracy.expected == harness.model.view.accuracy_after(0, job.confidence, 0)
     assert accuracy.expected is not None
     assert accuracy.expected < harness.planner.accuracies[0]
     free = harness.infer(UNSURE, Bounds(max_energy=0.5)).receipt
@@ -120,7 +120,7 @@ def test_what_the_policy_refuses_is_overload_unless_it_takes_the_best_effort(
     result = harness.infer(UNSURE, hurried, on_infeasible="best_effort")
     assert (result.exit, result.reason) == (2, "final")
     assert result.receipt.latency.bound == 1.0
-    assert harness.worker.jobs_of("tiny") == 0
+    assert harness.executor.jobs_of("tiny") == 0
 
 
 def test_without_plans_jobs_run_to_the_deepest_exit(make_harness: MakeHarness) -> None:
@@ -134,7 +134,7 @@ def test_without_plans_jobs_run_to_the_deepest_exit(make_harness: MakeHarness) -
     harness.model.policy.decide = fail  # type: ignore[method-assign]
     job = harness.job(SURE, Bounds(max_energy=0.05))
     job.plan = harness.model.plans.unplanned()
-    harness.worker.submit(job)
+    harness.executor.submit(job)
     result = job.future.result(PATIENCE)
     assert (result.exit, result.reason) == (2, "final")
     assert result.receipt.accuracy.expected == harness.planner.accuracies[2]
@@ -210,7 +210,7 @@ def test_a_dispatch_policy_that_fails_to_learn_is_contained(
     with caplog.at_level(logging.ERROR, "delen.engine"):
         for _ in range(3):
             assert harness.infer(UNSURE).reason == "final"
-        harness.worker.close()
+        harness.executor.close()
     assert len(caplog.records) == 1
     assert harness.observer.dispatch_failures >= 2
 
@@ -285,22 +285,22 @@ def test_ten_thousand_cancellations_leave_nothing_behind(harness: ExecutorHarnes
         for number in range(10_000):
             job = replace(model_job, id=1000 + number, request_id=f"c{number}")
             job.plan, job.future = model_job.plan, type(job.future)()
-            harness.worker.submit(job)
+            harness.executor.submit(job)
             jobs.append(job)
         together = threading.Barrier(4)
 
         def cancel(part: int) -> None:
             together.wait(PATIENCE)
             for job in jobs[part::4]:
-                harness.worker.cancel(job)
+                harness.executor.cancel(job)
 
         with ThreadPoolExecutor(4) as cancellers:
             list(cancellers.map(cancel, range(4)))
-        assert harness.worker.jobs_of("tiny") == 1
+        assert harness.executor.jobs_of("tiny") == 1
     assert all(isinstance(job.future.exception(PATIENCE), Draining) for job in jobs)
     assert running.future.result(PATIENCE).reason == "final"
     assert harness.infer(SURE).reason == "confident"
-    assert harness.worker.drain(PATIENCE)
+    assert harness.executor.drain(PATIENCE)
     assert len(harness.scheduler) == 0
 
 
@@ -308,12 +308,12 @@ def test_a_model_is_removed_only_where_no_job_needs_it(harness: ExecutorHarness)
     with harness.held(0) as held:
         job = harness.submit(UNSURE)
         held.wait_until_running()
-        assert harness.worker.remove_model("tiny") == 1
+        assert harness.executor.remove_model("tiny") == 1
     assert job.future.result(PATIENCE).reason == "final"
-    assert harness.worker.drain(PATIENCE)
-    assert harness.worker.remove_model("tiny") == 0
-    assert harness.worker.remove_model("tiny") == 0
+    assert harness.executor.drain(PATIENCE)
+    assert harness.executor.remove_model("tiny") == 0
+    assert harness.executor.remove_model("tiny") == 0
     with pytest.raises(ModelLoading, match="is not loaded"):
         harness.submit(UNSURE)
-    harness.worker.add_model(harness.model)
+    harness.executor.add_model(harness.model)
     assert harness.infer(UNSURE).reason == "final"

@@ -1,4 +1,4 @@
-"""The worker with a network whose answers, and whose time, a test chooses."""
+"""The executor with a network whose answers, and whose time, a test chooses."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_cap_ends_where_it_was_planned_to(harness: ExecutorHarness) -> None:
 def test_a_receipt_tells_waiting_from_running(harness: ExecutorHarness) -> None:
     job = harness.job(UNSURE, Bounds(max_latency=0.5))
     harness.clock.now += 0.2
-    harness.worker.submit(job)
+    harness.executor.submit(job)
     latency = job.future.result(PATIENCE).receipt.latency
     assert latency.queue == pytest.approx(0.2)
     assert latency.value == pytest.approx(0.23)
@@ -132,7 +132,7 @@ def test_a_cancelled_job_answers_at_the_end_of_its_segment(harness: ExecutorHarn
     with harness.held(1) as held:
         job = harness.submit(UNSURE, Bounds(min_accuracy=0.7))
         held.wait_until_running()
-        harness.worker.cancel(job)
+        harness.executor.cancel(job)
         assert not job.future.done()
     result = job.future.result(PATIENCE)
     assert (result.exit, result.reason) == (1, "cancelled")
@@ -145,7 +145,7 @@ def test_a_cancelled_answer_that_was_confident_is_told_as_such(harness: Executor
     with harness.held(0) as held:
         job = harness.submit(SURE, Bounds(min_accuracy=0.7))
         held.wait_until_running()
-        harness.worker.cancel(job)
+        harness.executor.cancel(job)
     accuracy = job.future.result(PATIENCE).receipt.accuracy
     assert accuracy.expected == job.plan.cases[0].confident
     assert (accuracy.guarantee, accuracy.met) == (0.95, True)
@@ -155,7 +155,7 @@ def test_only_a_lane_that_has_ended_the_last_job_is_idle(harness: ExecutorHarnes
     seen: list[tuple[str, bool]] = []
 
     def tell(name: str) -> Callable[[Any], None]:
-        return lambda _: seen.append((name, harness.worker.on_idle_lane))
+        return lambda _: seen.append((name, harness.executor.on_idle_lane))
 
     with harness.held(0) as held:
         first = harness.submit(SURE)
@@ -166,12 +166,12 @@ def test_only_a_lane_that_has_ended_the_last_job_is_idle(harness: ExecutorHarnes
     second.future.result(PATIENCE)
     harness.infer(SURE)  # which the lane begins once it has told of the last
     assert seen == [("one of two", False), ("the last", True)]
-    assert not harness.worker.on_idle_lane  # but this thread is no lane's
+    assert not harness.executor.on_idle_lane  # but this thread is no lane's
 
 
 def wait_until_it_is_idle(harness: ExecutorHarness) -> None:
     end = time.monotonic() + PATIENCE
-    while not harness.worker._lanes.all_idle:
+    while not harness.executor._lanes.all_idle:
         assert time.monotonic() < end
         time.sleep(0.001)
 
@@ -185,18 +185,18 @@ def test_an_idle_engine_begins_before_the_submitter_goes_on(
 
     def submit_and_go_on() -> None:
         harness.submit(SURE)
-        harness.worker.dispatch_now()
+        harness.executor.dispatch_now()
         seen.append("went on")
 
     wait_until_it_is_idle(harness)
-    with harness.worker.lock:  # nothing is decided before the lock is released
+    with harness.executor.lock:  # nothing is decided before the lock is released
         submit_and_go_on()
     assert seen == [0, "went on"]
 
 
 def returns_at_once(harness: ExecutorHarness) -> bool:
     """Whether ``dispatch_now`` does not wait for the engine."""
-    thread = threading.Thread(target=harness.worker.dispatch_now, daemon=True)
+    thread = threading.Thread(target=harness.executor.dispatch_now, daemon=True)
     thread.start()
     thread.join(PATIENCE)
     return not thread.is_alive()
@@ -213,8 +213,8 @@ def test_a_submitter_does_not_wait_for_an_engine_that_is_busy_or_has_nothing_to_
         held.wait_until_running()
         harness.submit(SURE)
         assert returns_at_once(harness)
-    assert harness.worker.drain(PATIENCE)
-    harness.worker.keep_resident("tiny", 0)
+    assert harness.executor.drain(PATIENCE)
+    harness.executor.keep_resident("tiny", 0)
     harness.submit(SURE)  # whose segment is not in memory
     wait_until_it_is_idle(harness)
     assert returns_at_once(harness)
@@ -225,7 +225,7 @@ def test_a_job_cancelled_before_it_ran_has_no_answer(harness: ExecutorHarness) -
         running = harness.submit(UNSURE)
         held.wait_until_running()
         waiting = harness.submit(UNSURE)
-        harness.worker.cancel(waiting)
+        harness.executor.cancel(waiting)
         with pytest.raises(Draining):
             waiting.future.result(PATIENCE)
     assert running.future.result(PATIENCE).reason == "final"
@@ -239,7 +239,7 @@ def test_a_suspended_job_that_is_cancelled_answers_at_once(harness: ExecutorHarn
         with harness.held(0) as held_again:
             held.release()
             held_again.wait_until_running()  # the urgent one, before the other's segment 1
-            harness.worker.cancel(suspended)
+            harness.executor.cancel(suspended)
             result = suspended.future.result(PATIENCE)
     assert (result.exit, result.reason) == (0, "cancelled")
     assert urgent.future.result(PATIENCE).reason == "final"
@@ -353,7 +353,7 @@ def test_a_policy_sees_the_job_as_it_is(harness: ExecutorHarness) -> None:
 
 
 def ahead(harness: ExecutorHarness, priority: int) -> float:
-    with harness.worker.lock:
+    with harness.executor.lock:
         return harness.scheduler.admit(harness.clock.now, "default", priority, inf)
 
 
@@ -368,8 +368,8 @@ def test_what_is_ahead_is_what_runs_and_what_cannot_be_left_out_before(
         harness.submit(UNSURE, priority=3)
         assert ahead(harness, 1) == pytest.approx(0.01)
         assert ahead(harness, 3) == pytest.approx(0.02)
-        assert harness.worker.jobs_of("tiny") == 2
-        assert harness.worker.jobs_of("other") == 0
+        assert harness.executor.jobs_of("tiny") == 2
+        assert harness.executor.jobs_of("other") == 0
 
 
 def test_requests_are_admitted_while_exit_policies_decide(harness: ExecutorHarness) -> None:
@@ -398,12 +398,12 @@ def test_what_segments_take_is_learnt(harness: ExecutorHarness) -> None:
 
 
 def test_draining_waits_for_the_last_answer(harness: ExecutorHarness) -> None:
-    assert harness.worker.drain(0)
+    assert harness.executor.drain(0)
     with harness.held(0) as held:
         jobs = [harness.submit(UNSURE) for _ in range(3)]
         held.wait_until_running()
-        assert not harness.worker.drain(0)
-    assert harness.worker.drain(PATIENCE)
+        assert not harness.executor.drain(0)
+    assert harness.executor.drain(PATIENCE)
     assert [job.future.result(PATIENCE).reason for job in jobs] == ["final"] * 3
 
 
@@ -412,7 +412,7 @@ def test_closing_refuses_what_waits_and_answers_what_runs(harness: ExecutorHarne
         running = harness.submit(UNSURE)
         held.wait_until_running()
         waiting = [harness.submit(UNSURE) for _ in range(3)]
-        closing = threading.Thread(target=harness.worker.close)
+        closing = threading.Thread(target=harness.executor.close)
         closing.start()
         for job in waiting:
             with pytest.raises(Draining):
@@ -422,7 +422,7 @@ def test_closing_refuses_what_waits_and_answers_what_runs(harness: ExecutorHarne
     assert (running.future.result(PATIENCE).reason, running.exit) == ("cancelled", 0)
     with pytest.raises(Draining):
         harness.submit(UNSURE)
-    harness.worker.close()
+    harness.executor.close()
 
 
 def test_closing_ends_every_job_although_one_does_not_end_cleanly(
@@ -434,14 +434,14 @@ def test_closing_ends_every_job_although_one_does_not_end_cleanly(
         waiting = [harness.submit(UNSURE) for _ in range(3)]
         waiting[1].exit = 0  # without its numbers, so that no answer can be written
         monkeypatch.setattr(UnlimitedEnergy, "refused", raises)
-        closing = threading.Thread(target=harness.worker.close)
+        closing = threading.Thread(target=harness.executor.close)
         closing.start()
         for job in waiting:
             with pytest.raises(Draining):
                 job.future.result(PATIENCE)
     closing.join(PATIENCE)
     assert not closing.is_alive()
-    assert harness.worker.drain(0)
+    assert harness.executor.drain(0)
     assert failed("request_end") == 4
 
 
@@ -464,7 +464,7 @@ def test_every_answer_is_told_of_once(harness: ExecutorHarness) -> None:
     failed = harness.submit(SURE)
     with pytest.raises(BackendError):
         failed.future.result(PATIENCE)
-    harness.worker.close()
+    harness.executor.close()
     assert [result.request_id for result in harness.observer.results] == ["r1", "r2", "r3"]
 
 
@@ -476,7 +476,7 @@ def test_an_answer_is_told_of_before_it_leaves(harness: ExecutorHarness) -> None
         job.future.add_done_callback(
             lambda left: told.append(left.result() in harness.observer.results)
         )
-    harness.worker.close()
+    harness.executor.close()
     assert told == [True]
 
 
@@ -513,7 +513,7 @@ def test_the_engine_outlives_what_goes_wrong_beside_an_answer(
             with pytest.raises(BackendError, match="ZeroDivisionError"):
                 harness.infer(SURE)
     assert harness.infer(SURE).reason == "confident"
-    assert harness.worker.drain(PATIENCE)
+    assert harness.executor.drain(PATIENCE)
     assert [record.message[:13] for record in caplog.records] == ["lane 0 failed"]
     assert failed("lane") == 2
 

@@ -1,4 +1,4 @@
-"""The worker with two lanes, whose networks a test holds."""
+"""The executor with two lanes, whose networks a test holds."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ def gate(two: ExecutorHarness) -> Iterator[Gate]:
 def test_two_run_at_once_and_a_third_waits(two: ExecutorHarness, gate: Gate) -> None:
     jobs = [two.submit(SURE) for _ in range(3)]
     gate.wait(2)
-    assert two.worker.lanes() == (2, 2)
-    assert two.worker.jobs_of("tiny") == 3
+    assert two.executor.lanes() == (2, 2)
+    assert two.executor.jobs_of("tiny") == 3
     gate.let_pass(1)
     done, _ = wait([job.future for job in jobs], PATIENCE, FIRST_COMPLETED)
     gate.wait(2)
     assert len(done) == 1
     gate.let_pass(2)
     assert {job.future.result(PATIENCE).reason for job in jobs} == {"confident"}
-    assert two.worker.drain(PATIENCE)
-    assert two.worker.lanes() == (2, 0)
+    assert two.executor.drain(PATIENCE)
+    assert two.executor.lanes() == (2, 0)
 
 
 def test_what_one_lane_begins_another_may_end(two: ExecutorHarness, gate: Gate) -> None:
@@ -84,7 +84,7 @@ def test_lanes_that_would_not_do_more_stay_idle(make_harness: MakeHarness) -> No
     gate = Gate(harness)
     jobs = [harness.submit(SURE) for _ in range(3)]
     gate.wait(1)
-    assert harness.worker.lanes() == (2, 1)
+    assert harness.executor.lanes() == (2, 1)
     gate.let_pass(1000)
     assert {job.future.result(PATIENCE).reason for job in jobs} == {"confident"}
 
@@ -93,7 +93,7 @@ def test_both_can_be_cancelled_while_they_run(two: ExecutorHarness, gate: Gate) 
     jobs = [two.submit(UNSURE, Bounds(min_accuracy=0.7)) for _ in range(3)]
     gate.wait(2)
     for job in jobs:
-        two.worker.cancel(job)
+        two.executor.cancel(job)
     with pytest.raises(Draining):
         jobs[2].future.result(PATIENCE)
     gate.let_pass(1000)
@@ -106,9 +106,9 @@ def test_draining_waits_for_both(two: ExecutorHarness, gate: Gate) -> None:
     jobs = [two.submit(SURE) for _ in range(2)]
     gate.wait(2)
     gate.let_pass(1)
-    assert not two.worker.drain(0)
+    assert not two.executor.drain(0)
     gate.let_pass(1)
-    assert two.worker.drain(PATIENCE)
+    assert two.executor.drain(PATIENCE)
     assert all(job.future.done() for job in jobs)
 
 
@@ -116,7 +116,7 @@ def test_closing_answers_what_both_run(two: ExecutorHarness, gate: Gate) -> None
     running = [two.submit(UNSURE) for _ in range(2)]
     gate.wait(2)
     waiting = [two.submit(UNSURE) for _ in range(3)]
-    closing = threading.Thread(target=two.worker.close)
+    closing = threading.Thread(target=two.executor.close)
     closing.start()
     for job in waiting:
         with pytest.raises(Draining):
@@ -152,8 +152,8 @@ def test_a_failure_on_one_lane_leaves_the_other_alone(two: ExecutorHarness) -> N
 def test_a_model_is_in_use_while_any_lane_runs_it(two: ExecutorHarness, gate: Gate) -> None:
     job = two.submit(SURE)
     gate.wait(1)
-    assert two.worker.remove_model("tiny") == 1
+    assert two.executor.remove_model("tiny") == 1
     gate.let_pass(1)
     assert job.future.result(PATIENCE).reason == "confident"
-    assert two.worker.drain(PATIENCE)
-    assert two.worker.remove_model("tiny") == 0
+    assert two.executor.drain(PATIENCE)
+    assert two.executor.remove_model("tiny") == 0

@@ -388,7 +388,7 @@ def test_every_task_ends_once_and_nothing_is_left(
         next_useful=lambda task: task.segment,
         discount=lambda segment, waiting: 1.0,
         slowdown_factor=1.0,
-        corun=Interference.of((1.0, 1.2, 1.4), lanes),
+        interference=Interference.of((1.0, 1.2, 1.4), lanes),
         run_beside=lambda others: None,
     )
     policy = Wild(random)

@@ -54,8 +54,8 @@ def test_slow_spans_make_a_batch_longer(make_profile: MakeProfile) -> None:
     "wrong",
     [
         {"lanes": 0},
-        {"corun": ()},
-        {"corun": (0.5,)},
+        {"interference": ()},
+        {"interference": (0.5,)},
         {"network": -1.0},
         {"front": (0.0, -1.0)},
         {"readers": 0},

@@ -337,7 +337,7 @@ def test_two_lanes_do_twice_as_much_unless_they_slow_each_other(make_model: Make
 
     assert longest() == pytest.approx(0.06)
     assert longest(lanes=2) == pytest.approx(0.03)
-    assert 0.03 < longest(lanes=2, corun=(1.0, 1.5)) <= 0.045 + 1e-9
+    assert 0.03 < longest(lanes=2, interference=(1.0, 1.5)) <= 0.045 + 1e-9
 
 
 def test_a_second_lane_helps_as_far_as_it_gains(make_model: MakeModel) -> None:
@@ -345,7 +345,7 @@ def test_a_second_lane_helps_as_far_as_it_gains(make_model: MakeModel) -> None:
 
     def effective(lanes: int, corun: float, knows: bool = True) -> float:
         model = make_model(corun=(1.0, corun) if knows else None, spread=0.1, growth=1.0)
-        device = DeviceSettings(lanes=lanes, corun=(1.0, corun))
+        device = DeviceSettings(lanes=lanes, interference=(1.0, corun))
         arrivals = poisson(150.0, 10.0, bounds=Bounds(max_latency=0.1))
         done = play(model, arrivals, Value, device)
         assert not done.failures

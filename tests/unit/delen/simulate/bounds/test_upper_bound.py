@@ -52,7 +52,7 @@ def test_no_schedule_is_above_the_bound(make_model: MakeModel, seed: int) -> Non
     end = start + random.uniform(40, 150) * full
     device = DeviceSettings(
         lanes=random.choice((1, 1, 2)),
-        corun=(1.0, 1.3),
+        interference=(1.0, 1.3),
         slow=(SlowSpan(start, end, slowness),),
         network=random.choice((0.0, 0.3, 50.0)) * full,
         noise=random.random() < 0.5,
