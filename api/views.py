@@ -225,6 +225,7 @@ class _Views:
 
     def feedback(self, model: str) -> Response:
         self._service.guard.check(request)
+        self._runtime.store.ready(model)
         posted = read_request(Labels, request.environ, self._service.max_body)
         taken = self._runtime.feedback(model, posted.labels)
         self._service.metrics.labelled(model, taken.accepted - taken.wrong, taken.wrong)

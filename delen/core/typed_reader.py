@@ -53,15 +53,11 @@ def read(
     document: object,
     where: str = "the body",
     hook: Hook | None = None,
-    *,
-    text: bool = False,
 ) -> T:
-    """``document`` as a ``kind``. With ``text``, numbers and truth values may be in strings.
-
-    InvalidInput, or UnknownField for a key that ``kind`` does not have, names the field.
-    """
+    """``document`` as a ``kind``. InvalidInput, or UnknownField for a key that ``kind`` does not
+    have, names the field."""
     try:
-        return msgspec.convert(document, kind, dec_hook=hook, strict=not text)
+        return msgspec.convert(document, kind, dec_hook=hook)
     except msgspec.ValidationError as error:
         raise _explain(str(error), inspect.type_info(kind), document, where) from None
 
@@ -78,7 +74,7 @@ def read_file(kind: type[T], document: object, where: str, fail: Fail) -> T:
 
 def _refuse_unknown(kind: inspect.Type, value: Any, place: str) -> None:
     """UnknownField for a key in ``value`` that no dataclass in ``kind`` has. Other misfits pass."""
-    for option in _options(kind):
+    for option in options(kind):
         if isinstance(option, inspect.DataclassType) and isinstance(value, Mapping):
             known = {field.encode_name: field.type for field in option.fields}
             for name, each in value.items():
@@ -113,23 +109,24 @@ def _explain(problem: str, kind: inspect.Type, value: Any, where: str) -> Invali
         if is_unknown:
             return _unknown(name, [field.encode_name for field in _fields(kind)], place)
         return InvalidInput(f"{place or where} lacks {name!r}", name)
-    wanted = " or ".join(map(_words, _options(kind)))
+    wanted = " or ".join(map(_words, options(kind)))
     found = "" if value is _HIDDEN else f", not {_SHORT.repr(value)}"
     return InvalidInput(f"{place or where} must be {wanted}{found}", inner)
 
 
-def _options(kind: inspect.Type) -> Iterator[inspect.Type]:
+def options(kind: inspect.Type) -> Iterator[inspect.Type]:
+    """The types of which a value may have any."""
     if isinstance(kind, inspect.Metadata):
-        yield from _options(kind.type)
+        yield from options(kind.type)
     elif isinstance(kind, inspect.UnionType):
         for option in kind.types:
-            yield from _options(option)
+            yield from options(option)
     else:
         yield kind
 
 
 def _fields(kind: inspect.Type) -> Iterator[inspect.Field]:
-    for option in _options(kind):
+    for option in options(kind):
         if isinstance(option, (inspect.StructType, inspect.DataclassType)):
             yield from option.fields
 
@@ -138,7 +135,7 @@ def _member(kind: inspect.Type, name: str) -> inspect.Type:
     """The type of the field ``name``; without a name, of a list's or an object's values."""
     if name:
         return next(field.type for field in _fields(kind) if field.encode_name == name)
-    for option in _options(kind):
+    for option in options(kind):
         if isinstance(option, inspect.VarTupleType):
             return option.item_type
         if isinstance(option, inspect.DictType):

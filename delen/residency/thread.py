@@ -162,7 +162,8 @@ class LoadingThread(Generic[M]):
 
     def _give_up(self, slot: ModelSlot[M], segment: int, error: DelenError) -> None:
         """``segment`` cannot be loaded. A model that serves keeps those before it."""
-        log.error("model %s: segment %d cannot be loaded: %s", slot.name, segment, error)
+        what = "it" if slot.opened is None else f"segment {segment}"
+        log.error("model %s: %s cannot be loaded: %s", slot.name, what, error)
         try:
             if slot.opened is not None:
                 for loaded in range(0 if slot.model is None else segment, segment + 1):

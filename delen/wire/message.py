@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_TRUTH = {"true": True, "false": False}
+
 
 class _OfFloats(type):
     def __instancecheck__(cls, value: object) -> bool:
@@ -112,7 +114,12 @@ class Request(Message, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     @classmethod
     def read_query(cls, fields: Mapping[str, str]) -> Self:
         """The same from the fields of a query string."""
-        return typed_reader.read(cls, fields, hook=_from_text, text=True)
+        kinds = {field.encode_name: field.type for field in _struct(cls).fields}
+        document = {
+            name: _parsed(kinds[name], text) if name in kinds else text
+            for name, text in fields.items()
+        }
+        return cls.read(document)
 
     def query(self) -> dict[str, str]:
         """What ``read_query`` reads."""
@@ -164,19 +171,32 @@ def _from_json(kind: type, value: Any) -> Any:
         return math.inf
 
 
-def _from_text(kind: type, value: str) -> Any:
-    return _from_json(kind, float(value))
+def _parsed(kind: inspect.Type, text: str) -> Any:
+    """``text`` as the number or truth value that ``kind`` is; ``text`` itself if it is neither."""
+    kinds = {type(option) for option in typed_reader.options(kind)}
+    try:
+        if inspect.IntType in kinds:
+            return int(text)
+        if kinds & {inspect.FloatType, inspect.CustomType}:
+            return float(text)
+    except ValueError:
+        return text
+    return _TRUTH.get(text, text) if inspect.BoolType in kinds else text
 
 
 Make = Callable[[Any], Any]
 
 
+def _struct(message: type[Message]) -> inspect.StructType:
+    info = inspect.type_info(message)
+    assert isinstance(info, inspect.StructType)
+    return info
+
+
 @cache
 def _makers(message: type[Message]) -> list[tuple[int, Make]]:
     """How those fields of ``message`` are made that do not take their source's value as it is."""
-    info = inspect.type_info(message)
-    assert isinstance(info, inspect.StructType)
-    makers = enumerate(_maker(field.type) for field in info.fields)
+    makers = enumerate(_maker(field.type) for field in _struct(message).fields)
     return [(index, make) for index, make in makers if make is not None]
 
 

@@ -109,7 +109,9 @@ class HistoryFields(Request, frozen=True):
 class Labels(Request, frozen=True):
     """The class of each answer by its request_id, as an index or a name."""
 
-    labels: Annotated[dict[str, int | str], Meta(max_length=MOST_LABELS)]
+    labels: Annotated[
+        dict[str, Annotated[Any, about(type=["integer", "string"])]], Meta(max_length=MOST_LABELS)
+    ]
 
 
 class BatteryChange(Request, frozen=True):

@@ -92,7 +92,8 @@ def test_labels_come_back_and_are_counted(
         ({}, "invalid_input", "labels"),
         ({"labels": [1]}, "invalid_input", "labels"),
         ({"labels": {"a": 4}}, "invalid_input", "4 is not a class"),
-        ({"labels": {"a": True}}, "invalid_input", "labels"),
+        ({"labels": {"a": True}}, "invalid_input", "not True"),
+        ({"labels": {"a": None}}, "invalid_input", "the index or the name of a class"),
         ({"labels": {}, "model": "tiny"}, "unknown_field", "model"),
         ({"labels": dict.fromkeys(map(str, range(100_001)), 0)}, "invalid_input", "at most 100000"),
         ([], "invalid_input", "object"),
@@ -104,9 +105,9 @@ def test_wrong_labels_are_refused(
     error = shared.api.as_json(body, "/v1/feedback").error(400, code)
     assert says in error["error"]
     assert shared.api.get("/v1/feedback").error(405, "method_not_allowed")
-    assert shared.api.as_json({"labels": {}}, "/v1/models/no/feedback").error(
-        404, "model_not_found"
-    )
+    for labels in ({}, {"a": 1.5}):
+        elsewhere = shared.api.as_json({"labels": labels}, "/v1/models/no/feedback")
+        assert elsewhere.error(404, "model_not_found")
 
 
 @pytest.fixture(scope="module")

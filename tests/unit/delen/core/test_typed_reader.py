@@ -66,12 +66,6 @@ def test_a_long_value_is_shown_in_part() -> None:
     assert len(str(caught.value)) < 200
 
 
-def test_text_has_numbers_and_truth_values_where_that_is_said() -> None:
-    assert read(Wheel, {"radius": "2e1", "spokes": "3"}, text=True) == Wheel(20.0, 3)
-    with pytest.raises(InvalidInput):
-        read(Wheel, {"radius": "2e1"})
-
-
 @dataclass(frozen=True)
 class Part:
     size: int

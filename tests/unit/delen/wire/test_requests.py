@@ -341,9 +341,22 @@ def test_a_number_in_a_query_that_is_not_finite_is_refused(name: str, text: str)
         InferFields.read_query({name: text}).bounds()
 
 
-def test_a_truth_value_that_is_none_is_refused() -> None:
+@pytest.mark.parametrize("text", ["05", "+5", " 5"])
+def test_a_whole_number_in_a_query_may_be_written_as_apps_write_it(text: str) -> None:
+    assert InferFields.read_query({"priority": text}).options() == Options(priority=5)
+
+
+@pytest.mark.parametrize("text", ["2.0", "1e0"])
+def test_a_fraction_in_a_query_is_not_a_whole_number(text: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        InferFields.read_query({"top_k": text})
+    assert caught.value.field == "top_k"
+
+
+@pytest.mark.parametrize("text", ["yes", "1", "0", "True", ""])
+def test_a_truth_value_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="probabilities"):
-        InferFields.read_query({"probabilities": "yes"})
+        InferFields.read_query({"probabilities": text})
 
 
 def test_an_unknown_field_is_refused_with_those_that_are_known() -> None:
