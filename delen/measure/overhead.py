@@ -89,12 +89,12 @@ class _Requests:
         self._executor.add_model(model)
 
     def close(self) -> None:
-        """Stop, and let go of the model: the executor and its observer refer to each other, and
-        would keep it in memory."""
+        """Stop, and let go of the model, which ``gives_way`` may refer to: the executor and its
+        observer refer to each other, and would keep it in memory."""
         self._executor.close()
         self._executor.remove_model(self._model.name)
         self._jobs.clear()
-        del self._model
+        del self._model, self._gives_way
 
     def submit(self) -> float:
         """Admit one more request; the processor seconds until it waits."""
