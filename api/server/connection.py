@@ -103,8 +103,7 @@ class Gateway(wsgi.Gateway_10):
         try:
             return self._compose(later.make()(self.env, self.start_response))
         except Exception as error:
-            request = self.env["REQUEST_METHOD"], self.env["PATH_INFO"]
-            self.req.server.requests.failures.failed(error, "%s %s failed", *request)
+            self.req.server.requests.failures.failed(error, "the answer to a request failed")
             self.req.close_connection = True
             return _FAILED
 

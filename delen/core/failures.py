@@ -27,12 +27,13 @@ class FailureCounter:
         self.add(0)
 
     def failed(self, error: BaseException, message: str, *args: object) -> None:
-        """Count ``error``, and log it unless one of its type was logged with these ``args``.
+        """Count ``error``, and log it unless one of its type was logged with this ``message`` and
+        these ``args``. Both are kept: nothing in them may be made up by a client.
 
         The line has a traceback, unless the error is one of delen's own.
         """
         self.add(1)
-        kind = (type(error), *args)
+        kind = (type(error), message, *args)
         with _counting:
             if kind in self._logged:
                 return

@@ -213,14 +213,17 @@ def test_an_answer_that_cannot_be_made_is_told_of_once(
     def fail() -> Any:
         raise ZeroDivisionError("made to fail")
 
-    with serving(answer, 1) as address, socket.create_connection(address) as client:
-        client.settimeout(10.0)
-        client.sendall(REQUEST)
-        asked.get(timeout=10.0).set_result(None)
-        received = b"".join(iter(partial(client.recv, 65_536), b""))
-    assert received.startswith(b"HTTP/1.1 500 ")
-    assert [record.message[:13] for record in caplog.records] == ["POST / failed"]
-    assert failed("http") == 1
+    with serving(answer, 1) as address:
+        for path in (b"/", b"/made-up"):
+            with socket.create_connection(address) as client:
+                client.settimeout(10.0)
+                client.sendall(REQUEST.replace(b"/ ", path + b" ", 1))
+                asked.get(timeout=10.0).set_result(None)
+                received = b"".join(iter(partial(client.recv, 65_536), b""))
+            assert received.startswith(b"HTTP/1.1 500 ")
+    assert len(caplog.records) == 1, "paths that clients make up fill neither log nor memory"
+    assert "made to fail" in caplog.text
+    assert failed("http") == 2
 
 
 @pytest.mark.parametrize("length", [10, 10_000_000])

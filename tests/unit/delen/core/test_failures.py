@@ -23,9 +23,10 @@ def test_the_first_of_a_kind_is_logged_and_all_are_counted(
     assert "KeyError" in caplog.text, "with its traceback"
     counter.failed(ValueError("y"), "the plug-in of %s failed", "tiny")
     counter.failed(KeyError("x"), "the plug-in of %s failed", "large")
-    assert len(caplog.records) == 3, "another error and another model are other kinds"
-    assert counter.count == 5
-    assert failure_counts()["here"] == before + 5
+    counter.failed(KeyError("x"), "the end of %s failed", "tiny")
+    assert len(caplog.records) == 4, "another error, model or event is another kind"
+    assert counter.count == 6
+    assert failure_counts()["here"] == before + 6
 
 
 def test_an_error_that_says_what_is_wrong_needs_no_traceback(
