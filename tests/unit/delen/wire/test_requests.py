@@ -23,6 +23,7 @@ from delen.core.result import (
 )
 from delen.errors import (
     ERRORS_BY_CODE,
+    BatchTooLarge,
     BudgetExhausted,
     DelenError,
     InfeasibleBound,
@@ -224,6 +225,8 @@ def example_of(kind: type[DelenError]) -> DelenError:
         return kind("too tight", Nearest(0.02, 0.85, None))
     if issubclass(kind, MissingExtra):
         return kind("Pillow", "daemon")
+    if issubclass(kind, BatchTooLarge):
+        return kind("too many", 400)
     if issubclass(kind, (BudgetExhausted, Overloaded)):
         return kind("later", 1.5)
     if issubclass(kind, PowerError):
