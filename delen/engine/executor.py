@@ -96,8 +96,9 @@ class Executor:
         come to wait for it find it unavailable."""
         with self.lock:
             for task in self._scheduler.parked(name):
-                self._scheduler.remove(time.monotonic(), task.id)
-                self._jobs.end_early(self._jobs[task.id], error)
+                if task.id in self._scheduler:  # it may end with another one of its batch
+                    self._scheduler.remove(time.monotonic(), task.id)
+                    self._jobs.end_early(self._jobs[task.id], error)
 
     def set_tenant(self, tenant: str, settings: TenantSettings) -> None:
         """From now on requests of ``tenant`` are served as its ``settings`` say."""

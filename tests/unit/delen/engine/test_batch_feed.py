@@ -314,6 +314,15 @@ def test_one_that_fails_ends_the_others_and_what_is_held_never_runs(served: Serv
     served.check_nothing_is_left()
 
 
+def test_a_segment_that_cannot_be_loaded_ends_all_that_wait_for_it(served: Served) -> None:
+    executor = served.runtime._executor
+    executor.keep_resident("tiny", 0)
+    batch = served.submit(50)
+    executor.fail_waiting("tiny", BackendError("broken"))
+    assert errors(batch) == {BackendError}
+    served.check_nothing_is_left()
+
+
 def test_a_client_that_leaves_cancels_all(served: Served) -> None:
     with served.running:
         batch = served.fill_the_lane(500)

@@ -247,6 +247,13 @@ def test_every_error_comes_back_with_its_fields(kind: type[DelenError]) -> None:
         assert getattr(back, name) == value
 
 
+@pytest.mark.parametrize("wait", [math.inf, math.nan])
+def test_a_wait_that_nobody_knows_is_said_as_a_finite_one(wait: float) -> None:
+    sent = read_error(write(Error.of(Overloaded("later", wait))), 503)
+    assert isinstance(sent, Overloaded)
+    assert 1 <= sent.retry_after < math.inf
+
+
 def test_an_infeasible_bound_speaks_milliseconds_and_millijoules() -> None:
     error = Error.of(InfeasibleBound("too tight", Nearest(0.02, 0.85, 0.05)))
     assert plain(error) == {
