@@ -99,12 +99,11 @@ class BatchPlans:
         if bounds.max_latency is None:
             since = None if waits is None else [spent + wait if wait else 0.0 for wait in waits]
             return self._plans.plan(bounds, spent + ahead, guaranteed, price, since)
-        starts = [
-            max(spent + ahead + own, spent + wait)
-            for own, wait in zip(rest, waits or [0.0] * len(rest), strict=True)
-        ]
+        loaded = [spent + wait for wait in waits or [0.0] * len(rest)]
+        starts = [max(spent + ahead + own, at) for own, at in zip(rest, loaded, strict=True)]
         plan = self._plans.plan(bounds, spent + ahead, guaranteed, price, starts)
-        return plan.taking(plan.latency - rest[plan.exit]) if rest[plan.exit] else plan
+        start, own_start = starts[plan.exit], max(spent + ahead, loaded[plan.exit])
+        return plan.taking(plan.latency - start + own_start) if own_start < start else plan
 
     def _largest(self, bounds: Bounds, samples: int, moment: Moment) -> int:
         """The largest batch of fewer than ``samples`` that fits."""
