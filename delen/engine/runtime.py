@@ -153,24 +153,16 @@ class Runtime:
             _check_options(model, options)
             for sample in samples:
                 check_sample(model, sample)
-            jobs = [self._job(model, sample, bounds, options, arrived) for sample in samples]
+            jobs = []
+            for sample in samples:
+                number = next(self._ids)
+                request_id = f"{self._id_prefix}-{number:x}"
+                jobs.append(Job(number, request_id, model, bounds, options, arrived, sample))
             self._admission.admit(jobs, waited)
             return jobs
         except DelenError as error:
             self._energy.refused(options.tenant, error.code)
             raise
-
-    def _job(
-        self,
-        model: Model,
-        sample: NDArray[np.generic],
-        bounds: Bounds,
-        options: Options,
-        arrived: float,
-    ) -> Job:
-        number = next(self._ids)
-        request_id = f"{self._id_prefix}-{number:x}"
-        return Job(number, request_id, model, bounds, options, arrived, features=sample)
 
     def backlog_seconds(self) -> float:
         """Seconds until everything that waits now is done."""
