@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
-from delen.core.energy_status import Budget, TenantChanges, TenantStatus, Unchanged
+from delen.core.energy_status import UNCHANGED, Budget, TenantChanges, TenantStatus
 from delen.core.failures import FailureCounter
 from delen.core.tenant import UNSET, TenantSettings
 from delen.errors import NotKept
@@ -122,12 +122,11 @@ class Tenants:
             stored = self._stored()
             before = stored.pop(name, StoredTenant())
             settings = changes.applied(before.settings)
-            is_same = isinstance(changes.budget, Unchanged)
-            budget = before.budget if is_same else changes.budget
+            budget = before.budget if changes.budget is UNCHANGED else changes.budget
             if budget is not None or settings != UNSET:
                 stored[name] = StoredTenant(budget, before.spent, settings)
             self._write(stored)
-            if not is_same:
+            if changes.budget is not UNCHANGED:
                 self._budgets.set_budget(name, budget)
             with self._changing:
                 if settings == UNSET:
