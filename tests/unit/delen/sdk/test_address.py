@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from delen.sdk.address import SYSTEM_SOCKET, TCP_URL, default_socket, default_state, user_socket
-from delen.sdk.requests import find_url
+from delen.sdk.address import find_url
 from tests.other_user import NOBODY
 
 FOLDERS = ("RUNTIME_DIRECTORY", "STATE_DIRECTORY", "XDG_RUNTIME_DIR", "XDG_STATE_HOME")
