@@ -10,7 +10,7 @@ from typing import Any, Concatenate
 import httpx
 
 from delen.core.result import EnergyOutcome
-from delen.sdk.connection import RETRIES, Connections
+from delen.sdk.connection import Connections
 from delen.sdk.polling import wait_settled_async
 from delen.sdk.requests import Call, Calls, P, T, like, of_class
 
@@ -27,9 +27,8 @@ def _sent(
     return like(build, method)
 
 
-def _open_pool(path: str | None, settings: dict[str, Any]) -> httpx.AsyncClient:
-    transport = httpx.AsyncHTTPTransport(uds=path, retries=RETRIES)
-    return httpx.AsyncClient(transport=transport, **settings)
+def _open_pool(transport: dict[str, Any], settings: dict[str, Any]) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(**transport), **settings)
 
 
 class AsyncClient:

@@ -12,7 +12,7 @@ import httpx
 
 from delen.core.result import EnergyOutcome
 from delen.sdk.address import URL_VARIABLE
-from delen.sdk.connection import RETRIES, Connections
+from delen.sdk.connection import Connections
 from delen.sdk.inputs import Input
 from delen.sdk.polling import wait_settled
 from delen.sdk.requests import Call, Calls, P, T, like, of_class
@@ -28,8 +28,8 @@ def _sent(build: Callable[Concatenate[Calls, P], Call[T]]) -> Callable[Concatena
     return like(build, method)
 
 
-def _open_pool(path: str | None, settings: dict[str, Any]) -> httpx.Client:
-    return httpx.Client(transport=httpx.HTTPTransport(uds=path, retries=RETRIES), **settings)
+def _open_pool(transport: dict[str, Any], settings: dict[str, Any]) -> httpx.Client:
+    return httpx.Client(transport=httpx.HTTPTransport(**transport), **settings)
 
 
 class Client:

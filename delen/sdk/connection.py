@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401  # as httpcore, below
 import os
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import httpcore  # noqa: F401  # loaded at first use, a fork meanwhile would leave it half loaded
 import httpx
 
 from delen.errors import ConfigError, DaemonUnreachable, DelenError, InvalidInput
 from delen.sdk.address import URL_VARIABLE, describe_sockets, find_url, unix_path
 
 TOKEN_VARIABLE = "DELEN_TOKEN_FILE"
-RETRIES = 1
+_RETRIES = 1
 
 Pool = TypeVar("Pool")
 
@@ -36,12 +38,12 @@ class Connections(Generic[Pool]):
     parent's locks, perhaps held by a thread that the child does not have. It only forgets them: to
     close a pool takes its lock, and changes the selector that parent and child share.
 
-    ``open_pool`` opens a pool from the path of a Unix socket, or None, and httpx's settings.
+    ``open_pool`` opens a pool from the arguments of httpx's transports and those of its clients.
     """
 
     def __init__(
         self,
-        open_pool: Callable[[str | None, dict[str, Any]], Pool],
+        open_pool: Callable[[dict[str, Any], dict[str, Any]], Pool],
         url: str | None,
         timeout: float,
         token: str | None,
@@ -73,9 +75,10 @@ class Connections(Generic[Pool]):
             if process is not _process or address != url or (other and other.is_closed()):
                 self._pools.pop((process, other, address), None)
         path = unix_path(url)
-        made = self._open_pool(
-            path, {**self._settings, "base_url": "http://delen" if path else url}
-        )
+        base = "http://delen" if path else url
+        is_tls = url.startswith("https://")  # only then: to load certificates takes 0.2 s
+        transport = {"uds": path, "retries": _RETRIES, "verify": is_tls}
+        made = self._open_pool(transport, {**self._settings, "base_url": base})
         return self._pools.setdefault(here, made)  # another thread may have been first
 
     def close(self, loop: AbstractEventLoop | None = None) -> Pool | None:
