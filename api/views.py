@@ -145,22 +145,14 @@ class _Views:
         asked = read_infer(environ, spec, self._service.max_body)
         own = asked.sending + time.thread_time() - processor
         waited = max(0.0, time.monotonic() - arrived - own)
-        jobs: list[Job] = []
-        try:
-            for sample in asked.samples:
-                jobs.append(
-                    self._runtime.submit(
-                        model, sample, asked.bounds, asked.options, arrived, waited
-                    )
-                )
-        except BaseException:
-            self._cancel(jobs)
-            raise
+        jobs = self._runtime.submit_batch(
+            model, asked.samples, asked.bounds, asked.options, arrived, waited
+        )
         self._runtime.dispatch_now()
         return DeferredResponse(
             [job.future for job in jobs],
             lambda: self._answer(jobs, asked.is_batch, environ),
-            lambda: self._cancel(jobs),
+            lambda: self._runtime.cancel(jobs),
             lambda: not asked.is_batch and self._runtime.on_idle_lane,
         )
 
@@ -173,14 +165,10 @@ class _Views:
             results = tuple(Result.of(job.future.result()) for job in jobs)
             return Answer(Results(results) if is_batch else results[0])
         except Exception as error:
-            self._cancel(jobs)
+            self._runtime.cancel(jobs)
             if isinstance(error, DelenError):
                 return self._refusal(error, environ)
             return self._failure(error, environ)
-
-    def _cancel(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            self._runtime.cancel(job)
 
     def plan_default(self) -> Response:
         return self.plan(self._service.default_model)

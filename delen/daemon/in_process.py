@@ -103,8 +103,12 @@ class Engine:
             probabilities=True,
         )
         samples, is_batch = split_batch(self._decode(x), self._spec)
-        jobs = [runtime.submit(self._name, sample, bounds, options) for sample in samples]
-        results = [follow(job.future.result(), self._settle) for job in jobs]
+        jobs = runtime.submit_batch(self._name, samples, bounds, options)
+        try:
+            results = [follow(job.future.result(), self._settle) for job in jobs]
+        except BaseException:
+            runtime.cancel(jobs)
+            raise
         return results if is_batch else results[0]
 
     def _settle(self, request_id: str, timeout: float) -> EnergyOutcome:

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -61,19 +60,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _catch_signals() -> int:
+    """The end of a pipe from which the number of each signal can be read, a byte each.
+
+    A burst of signals reaches other threads, too, and then wakes no main thread that waits for a
+    lock; a pipe wakes it always.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: None)
+    return reading
+
+
 class Daemon:
     """One run of the daemon, from a configuration to a clean stop."""
 
     def __init__(self, config: Config, file: Path | None) -> None:
         self._config = config
         self._file = file
-        self._signals: list[int] = []
-        self._signalled = threading.Event()
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT, then drain. Returns the exit status."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._note_signal)
+        signals = _catch_signals()
         sys.setswitchinterval(SWITCH_INTERVAL)
         self._open()
         gc.collect()  # before models are there, which may be unloaded
@@ -85,14 +95,10 @@ class Daemon:
             addresses = self._listen()
             self._http.start()
             ready_log.info("ready on %s", " and ".join(addresses))
-            self._serve_signals()
+            self._serve_signals(signals)
         finally:
             self._stop()
         return 0
-
-    def _note_signal(self, number: int, frame: object) -> None:
-        self._signals.append(number)
-        self._signalled.set()
 
     def _open(self) -> None:
         try:
@@ -142,41 +148,41 @@ class Daemon:
                 log.warning("another daemon answers at %s: this one serves TCP alone", path)
         return addresses
 
-    def _serve_signals(self) -> None:
-        while True:
-            self._signalled.wait()
-            self._signalled.clear()
-            while self._signals:
-                number = self._signals.pop(0)
-                if number != signal.SIGHUP:
-                    log.info("%s: draining", signal.Signals(number).name)
-                    return
-                self._reload()
+    def _serve_signals(self, signals: int) -> None:
+        while (number := os.read(signals, 1)[0]) == signal.SIGHUP:
+            self._reload()
+        log.info("%s: draining", signal.Signals(number).name)
 
     def _reload(self) -> None:
-        """Take over what can change in a running daemon, and say what cannot."""
+        """Take over what can change in a running daemon, and say what cannot. All stays as it was
+        where anything is wrong."""
+        from delen.daemon.build_runtime import check_config
+
+        before = self._config
         try:
             new = read_config(self._file, os.environ)
-            self._guard.reload()
-            self._runtime.store.rescan()
+            check_config(new)
+            changed = [s for s in SETTINGS if before[s.name] != new[s.name]]
+            token, bundles = self._guard.read(), self._runtime.store.scan()
+            if new["energy.watt_cap_w"] != before["energy.watt_cap_w"]:
+                watts = new["energy.watt_cap_w"] or None
+                self._opened.energy.set_limits(PowerChanges(watt_cap=watts))
         except DelenError as error:
             log.error("SIGHUP: nothing reloaded: %s", error)
             return
-        before = self._config.values
-        values = dict(before)
-        for setting in SETTINGS:
-            old, now = before[setting.name], new[setting.name]
-            if old == now:
-                continue
+        except Exception:
+            log.exception("SIGHUP: nothing reloaded")
+            return
+        self._guard.use(token)
+        self._runtime.store.use(bundles)
+        values = dict(before.values)
+        values.update((s.name, new[s.name]) for s in changed if s.reloads)
+        self._config = Config(values, new.origins)
+        for setting in changed:
             if setting.reloads:
-                values[setting.name] = now
-                log.info("SIGHUP: %s is now %s", setting.name, json.dumps(now))
+                log.info("SIGHUP: %s is now %s", setting.name, json.dumps(values[setting.name]))
             else:
                 log.warning("SIGHUP: %s changes at a restart only", setting.name)
-        self._config = Config(values, new.origins)
-        if values["energy.watt_cap_w"] != before["energy.watt_cap_w"]:
-            watts = values["energy.watt_cap_w"] or None
-            self._opened.energy.set_limits(PowerChanges(watt_cap=watts))
         configure_logs(values["log.level"], values["log.format"])
         log.info("SIGHUP: reloaded the configuration, the token and the list of bundles")
 

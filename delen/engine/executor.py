@@ -96,8 +96,9 @@ class Executor:
         come to wait for it find it unavailable."""
         with self.lock:
             for task in self._scheduler.parked(name):
-                self._scheduler.remove(time.monotonic(), task.id)
-                self._jobs.end_early(self._jobs[task.id], error)
+                if task.id in self._scheduler:  # it may end with another one of its batch
+                    self._scheduler.remove(time.monotonic(), task.id)
+                    self._jobs.end_early(self._jobs[task.id], error)
 
     def set_tenant(self, tenant: str, settings: TenantSettings) -> None:
         """From now on requests of ``tenant`` are served as its ``settings`` say."""
@@ -115,7 +116,14 @@ class Executor:
         with self.lock:
             return self._scheduler.backlog(time.monotonic())
 
-    def submit(self, job: Job) -> None:
+    def hold(self, jobs: Iterable[Job]) -> None:
+        """Count ``jobs`` as under way, though there is no room for them in the queue yet."""
+        with self.lock:
+            for job in jobs:
+                job.turn = inf
+                self._jobs.add(job)
+
+    def submit(self, job: Job) -> Task:
         """Queue a job; its future gets the answer."""
         with self.lock:
             if self._lanes.stopping:
@@ -125,10 +133,15 @@ class Executor:
             if (error := job.unavailable) is not None:
                 raise error
             priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)
-            self._scheduler.add(time.monotonic(), job.task(priority))
+            now = time.monotonic()
+            if job.is_held:
+                job.turn = now
+            task = job.task(priority)
+            self._scheduler.add(now, task)
             job.future.set_running_or_notify_cancel()
             self._jobs.add(job)
             self._lanes.wake()
+            return task
 
     def dispatch_now(self) -> None:
         """If all lanes are idle, let one begin what waits before the calling thread goes on."""
@@ -137,15 +150,18 @@ class Executor:
                 if self._scheduler.may_begin:
                     self._jobs.wait(_DISPATCH_SECONDS)
 
-    def cancel(self, job: Job) -> None:
-        """End ``job`` at the end of its segment, or now if it waits."""
+    def cancel(self, job: Job, error: DelenError | None = None) -> None:
+        """End ``job`` at the end of its segment, or now if it waits: with the answer it has, or
+        with ``error``, which by default says that it was cancelled."""
         with self.lock:
             job.cancelled = True
             if job.id in self._scheduler:
                 with self._policy_informed():
                     self._scheduler.remove(time.monotonic(), job.id)
-                cancelled = "the request was cancelled before its first exit"
-                self._jobs.end_early(job, Draining(cancelled, retry_after=1.0))
+            elif not job.is_held or job.future.done():
+                return
+            cancelled = "the request was cancelled before its first exit"
+            self._jobs.end_early(job, error or Draining(cancelled, retry_after=1.0))
 
     def lanes(self) -> tuple[int, int]:
         """How many batches may run at once, and how many do."""

@@ -64,7 +64,7 @@ class EngineTarget:
         try:
             return await asyncio.shield(asyncio.wrap_future(job.future))
         except asyncio.CancelledError:
-            self._runtime.cancel(job)
+            self._runtime.cancel([job])
             raise
 
     async def check(self) -> None:

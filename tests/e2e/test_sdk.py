@@ -188,12 +188,19 @@ def test_what_is_no_input_is_refused_before_anything_is_sent(x: Any, closed_url:
         client.infer(x)
 
 
-def test_overload_carries_when_to_come_back(launcher: Launcher, images: Image8) -> None:
-    daemon = launcher.start({"server": {"max_backlog_seconds": 0.001}})
-    with delen.Client(daemon.url) as client, pytest.raises(delen.Overloaded) as caught:
-        client.infer(np.concatenate([images] * 3))
+def test_overload_carries_when_to_come_back(overloaded: Daemon, images: Image8) -> None:
+    with delen.Client(overloaded.url) as client, pytest.raises(delen.Overloaded) as caught:
+        client.infer(images)
     assert caught.value.retry_after > 0
-    launcher.stop(daemon)
+
+
+def test_a_batch_that_is_too_large_carries_the_largest_size(daemon: Daemon, images: Image8) -> None:
+    batch = np.concatenate([images] * 8)
+    with delen.Client(daemon.url) as client:
+        least = client.plan(max_latency=60.0).points[0].latency
+        with pytest.raises(delen.BatchTooLarge) as caught:
+            client.infer(batch, max_latency=20 * least)
+    assert 1 <= caught.value.largest < len(batch)
 
 
 def test_no_daemon_says_where_it_was_looked_for(
