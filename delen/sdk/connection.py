@@ -61,7 +61,7 @@ class Connections(Generic[Pool]):
         self._pools: dict[tuple[object, AbstractEventLoop | None, str], Pool] = {}
         self._is_closed = False
         self._is_found = not url
-        self.url = _check_url(url or find_url())
+        self._go_to(url or find_url())
 
     def pool(self, loop: AbstractEventLoop | None = None) -> Pool:
         """The pool of this process, for ``loop`` if there is one. DelenError after ``close``."""
@@ -76,8 +76,7 @@ class Connections(Generic[Pool]):
                 self._pools.pop((process, other, address), None)
         path = unix_path(url)
         base = "http://delen" if path else url
-        is_tls = url.startswith("https://")  # only then: to load certificates takes 0.2 s
-        transport = {"uds": path, "retries": _RETRIES, "verify": is_tls}
+        transport = {"uds": path, "retries": _RETRIES, "verify": self._tls}
         made = self._open_pool(transport, {**self._settings, "base_url": base})
         return self._pools.setdefault(here, made)  # another thread may have been first
 
@@ -86,11 +85,21 @@ class Connections(Generic[Pool]):
         self._is_closed = True
         return self._pools.pop((_process, loop, self.url), None)
 
+    def _go_to(self, url: str) -> None:
+        """Connect to ``url`` from now on. All pools share what TLS needs: where a thread makes that
+        while another forks, a child that made its own would wait for a lock of OpenSSL for ever."""
+        if not url.startswith(("unix://", "http://", "https://")):
+            raise InvalidInput(
+                f"url is {url!r}; it must be http://HOST:PORT or unix:///PATH", "url"
+            )
+        self._tls = httpx.create_ssl_context(verify=url.startswith("https://"))
+        self.url = url
+
     def look_again(self) -> bool:
         """Look for the daemon anew, unless a URL was given; whether it is elsewhere now."""
         before = self.url
         if self._is_found:
-            self.url = _check_url(find_url())
+            self._go_to(find_url())
         return self.url != before
 
     def unreachable(self, error: httpx.TransportError) -> DaemonUnreachable:
@@ -106,12 +115,6 @@ class Connections(Generic[Pool]):
             f"no daemon answers at {tried}; start one with delen-daemon, or say where it is with "
             f"{URL_VARIABLE}"
         )
-
-
-def _check_url(url: str) -> str:
-    if not url.startswith(("unix://", "http://", "https://")):
-        raise InvalidInput(f"url is {url!r}; it must be http://HOST:PORT or unix:///PATH", "url")
-    return url
 
 
 def _read_token(file: Path) -> str:
