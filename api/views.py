@@ -64,7 +64,8 @@ class Service:
     guard: Guard
     default_model: str
     max_body: int
-    describe_device: Callable[[], dict[str, Any]]
+    describe_device: Callable[[Model], dict[str, Any]]
+    health: Callable[[], Health]
     version: str
 
 
@@ -237,14 +238,19 @@ class _Views:
         return Response(self._service.metrics.exposition(), content_type=CONTENT_TYPE)
 
     def healthz(self) -> Response:
-        return reply(Health("ok", self._service.version))
+        """200 while requests can be answered, 503 where they cannot and a restart may help."""
+        health = self._service.health()
+        return reply(health, 503 if health.status == "failing" else 200)
 
     def readyz(self) -> Response:
-        """200 while requests are taken and every model that was asked for is loaded."""
+        """200 while requests are accepted: the default model is loaded, or will be on demand."""
         if self._runtime.draining:
             raise Draining("the daemon is stopping", retry_after=1.0)
-        self._runtime.store.ready(self._service.default_model)
-        return reply(Ready("ready", self._service.describe_device()))
+        store, name = self._runtime.store, self._service.default_model
+        entry = store.entry(name)
+        if entry.model is None and store.is_capped and entry.state != "failed":
+            return reply(Ready("ready", None))
+        return reply(Ready("ready", self._service.describe_device(store.ready(name))))
 
     def openapi(self) -> Response:
         description = json.dumps(openapi_document(self._service.version))

@@ -21,6 +21,7 @@ from delen.engine.admission import Admission
 from delen.engine.energy_admission import EnergyAdmission, UnlimitedEnergy
 from delen.engine.executor import Executor
 from delen.engine.guarantee_monitor import read_labels
+from delen.engine.health import EngineHealth
 from delen.engine.job import Job
 from delen.engine.model import Model
 from delen.engine.observer import Observer
@@ -76,6 +77,11 @@ class Runtime:
     def idle_since(self) -> float | None:
         """When the last job ended (``time.monotonic``); None while one is queued or running."""
         return self._executor.idle_since
+
+    @property
+    def health(self) -> EngineHealth:
+        """What hangs in the engine, and what keeps failing."""
+        return self._executor.health
 
     def lanes(self) -> tuple[int, int]:
         """How many batches may run at once, and how many do."""

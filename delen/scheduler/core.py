@@ -312,6 +312,18 @@ class Scheduler:
             self._device_times[task.id].used += each
         self._policy.ran(now, Ran(batch.key, size, seconds, batch.predicted))
 
+    def abandon(self, now: float, batch: Batch) -> None:
+        """Free the lane of ``batch`` and forget its tasks, as far as ``ran``, ``resume`` and
+        ``end`` have not: the driver failed with them."""
+        now = self._clock(now)
+        if self._lanes.is_running(batch):
+            self._lanes.end(now, batch)
+        if self._lanes.count > 1:
+            self._update_busy()
+        for task in batch.tasks:
+            if task.id in self._device_times and task.id not in self._groups:
+                self.end(now, task)
+
     def ahead(self, now: float, priority: int | None, tenant: str, deadline: float) -> float:
         """Seconds until a new task with these properties can start, if all optional work is left
         out before."""

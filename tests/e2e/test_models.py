@@ -171,7 +171,7 @@ def test_the_description_is_valid_and_names_just_the_addresses_that_are(
             answer = api.request(method.upper(), path.format(**names))
             assert answer.status not in (404, 405), f"{method} {path}"
     unused: Any = None
-    app = create_app(Service(unused, unused, Metrics(), *[unused] * 5))
+    app = create_app(Service(unused, unused, Metrics(), *[unused] * 6))
     served = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", str(rule)) for rule in app.url_map.iter_rules()}
     assert served == set(document["paths"])
 
