@@ -23,7 +23,7 @@ def find_plugin(group: str, name: str) -> Callable[..., Any]:
     """A maker of what the entry point ``name`` of ``group`` names.
 
     ConfigError lists those that there are, or says why it cannot be loaded; the maker raises one
-    that says why it cannot be made.
+    that says why it cannot be made, unless the plug-in itself raised a DelenError.
     """
     found = {point.name: point for point in entry_points(group=group)}
     if name not in found:
@@ -38,6 +38,8 @@ def find_plugin(group: str, name: str) -> Callable[..., Any]:
     def make(*given: Any, **options: Any) -> Any:
         try:
             return plugin(*given, **options)
+        except DelenError:
+            raise
         except Exception as error:
             raise ConfigError(f"{_described(point)} cannot be made: {_why(error)}") from error
 
@@ -59,4 +61,4 @@ def _described(point: EntryPoint) -> str:
 
 
 def _why(error: Exception) -> str:
-    return str(error) if isinstance(error, DelenError) else f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}"

@@ -155,7 +155,7 @@ def test_wrong_usage_is_status_2(delen: Run, arguments: list[str]) -> None:
 
 def test_an_accuracy_of_90_is_told_to_be_0_9(told: Run, file: Path) -> None:
     ended = told("infer", file, "--min-accuracy", "90")
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "0.9 " in ended.stderr
 
 
