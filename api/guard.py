@@ -17,20 +17,26 @@ class Guard:
 
     def __init__(self, token_file: str) -> None:
         self._token_file = token_file
-        self._token = self._read()
+        self._token = self.read()
 
-    def reload(self) -> None:
-        """Read the token file again."""
-        self._token = self._read()
+    def use(self, token: str | None) -> None:
+        """Accept ``token``, as ``read`` returned it, from now on."""
+        self._token = token
 
-    def _read(self) -> str | None:
+    def read(self) -> str | None:
+        """The token in the token file now, None without one. ConfigError if it has none."""
         if not self._token_file:
             return None
         try:
-            token = Path(self._token_file).read_text().strip()
-        except OSError as error:
+            token = Path(self._token_file).read_text("utf-8").strip()
+        except UnicodeDecodeError as error:
             raise ConfigError(
-                f"server.token_file {self._token_file} cannot be read: {error.strerror or error}"
+                f"server.token_file {self._token_file} must be UTF-8 text: {error}"
+            ) from error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(
+                f"server.token_file {self._token_file} cannot be read: {reason}"
             ) from error
         if not token:
             raise ConfigError(f"server.token_file {self._token_file} is empty")

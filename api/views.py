@@ -64,7 +64,8 @@ class Service:
     guard: Guard
     default_model: str
     max_body: int
-    describe_device: Callable[[], dict[str, Any]]
+    describe_device: Callable[[Model], dict[str, Any]]
+    health: Callable[[], Health]
     version: str
 
 
@@ -145,22 +146,14 @@ class _Views:
         asked = read_infer(environ, spec, self._service.max_body)
         own = asked.sending + time.thread_time() - processor
         waited = max(0.0, time.monotonic() - arrived - own)
-        jobs: list[Job] = []
-        try:
-            for sample in asked.samples:
-                jobs.append(
-                    self._runtime.submit(
-                        model, sample, asked.bounds, asked.options, arrived, waited
-                    )
-                )
-        except BaseException:
-            self._cancel(jobs)
-            raise
+        jobs = self._runtime.submit_batch(
+            model, asked.samples, asked.bounds, asked.options, arrived, waited
+        )
         self._runtime.dispatch_now()
         return DeferredResponse(
             [job.future for job in jobs],
             lambda: self._answer(jobs, asked.is_batch, environ),
-            lambda: self._cancel(jobs),
+            lambda: self._runtime.cancel(jobs),
             lambda: not asked.is_batch and self._runtime.on_idle_lane,
         )
 
@@ -173,14 +166,10 @@ class _Views:
             results = tuple(Result.of(job.future.result()) for job in jobs)
             return Answer(Results(results) if is_batch else results[0])
         except Exception as error:
-            self._cancel(jobs)
+            self._runtime.cancel(jobs)
             if isinstance(error, DelenError):
                 return self._refusal(error, environ)
             return self._failure(error, environ)
-
-    def _cancel(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            self._runtime.cancel(job)
 
     def plan_default(self) -> Response:
         return self.plan(self._service.default_model)
@@ -249,14 +238,19 @@ class _Views:
         return Response(self._service.metrics.exposition(), content_type=CONTENT_TYPE)
 
     def healthz(self) -> Response:
-        return reply(Health("ok", self._service.version))
+        """200 while requests can be answered, 503 where they cannot and a restart may help."""
+        health = self._service.health()
+        return reply(health, 503 if health.status == "failing" else 200)
 
     def readyz(self) -> Response:
-        """200 while requests are taken and every model that was asked for is loaded."""
+        """200 while requests are accepted: the default model is loaded, or will be on demand."""
         if self._runtime.draining:
             raise Draining("the daemon is stopping", retry_after=1.0)
-        self._runtime.store.ready(self._service.default_model)
-        return reply(Ready("ready", self._service.describe_device()))
+        store, name = self._runtime.store, self._service.default_model
+        entry = store.entry(name)
+        if entry.model is None and store.is_capped and entry.state != "failed":
+            return reply(Ready("ready", None))
+        return reply(Ready("ready", self._service.describe_device(store.ready(name))))
 
     def openapi(self) -> Response:
         description = json.dumps(openapi_document(self._service.version))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from delen.core.result import Receipt as Receipt
     from delen.core.result import Result as Result
     from delen.daemon.in_process import Engine as Engine
+    from delen.errors import BatchTooLarge as BatchTooLarge
     from delen.errors import BudgetExhausted as BudgetExhausted
     from delen.errors import BundleError as BundleError
     from delen.errors import DaemonUnreachable as DaemonUnreachable
@@ -44,6 +45,7 @@ _HOMES = {
     "delen.sdk.client": ("Client", "infer"),
     "delen.sdk.inputs": ("Text",),
     "delen.errors": (
+        "BatchTooLarge",
         "BudgetExhausted",
         "BundleError",
         "DaemonUnreachable",

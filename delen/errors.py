@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import ClassVar
 
 
@@ -66,6 +67,18 @@ class TooLarge(InvalidInput):
     status = 413
 
 
+class BatchTooLarge(DelenError):
+    """The batch can never be admitted under its bounds and the limits in force; one of ``largest``
+    samples can."""
+
+    code = "batch_too_large"
+    status = 413
+
+    def __init__(self, message: str, largest: int) -> None:
+        super().__init__(message)
+        self.largest = largest
+
+
 class UnsupportedMediaType(InvalidInput):
     code = "unsupported_media_type"
     status = 415
@@ -101,10 +114,16 @@ class InfeasibleBound(DelenError):
         self.nearest = nearest
 
 
+_UNKNOWN_WAIT = 60.0
+"""Seconds after which a client comes again where nobody can say when it is worth a try."""
+
+
 class _Retry(DelenError):
+    """``retry_after`` is finite: where the wait is unknown, it is a minute."""
+
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after = retry_after if isfinite(retry_after) else _UNKNOWN_WAIT
 
 
 class BudgetExhausted(_Retry):

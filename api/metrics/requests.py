@@ -87,6 +87,12 @@ class Metrics:
                 registry=self._registry,
             )
         )
+        self._segment_failures = Counter(
+            "delen_segment_failures",
+            "Batches whose segment failed, or gave numbers that are not finite",
+            ["model", "segment"],
+            registry=self._registry,
+        )
         self._policy_failures = Counter(
             "delen_policy_failures",
             "Decisions that the exit policy failed to make",
@@ -133,6 +139,9 @@ class Metrics:
         self._count_answers()
         self._segments(work.model, work.segment).inc(work.seconds)
         self._batches(work.model).observe(work.batch)
+
+    def segment_failed(self, model: str, segment: int) -> None:
+        self._segment_failures.labels(model, segment).inc()
 
     def policy_failed(self, model: str) -> None:
         self._policy_failures.labels(model).inc()

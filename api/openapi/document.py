@@ -99,7 +99,7 @@ _OPERATIONS = (
     ),
     _Operation("get", ("/v1/tenants",), "Tenants and what they got", (Tenants,)),
     _Operation("put", ("/v1/tenants/{tenant}",), "Change a tenant", (Tenant,), body=TenantChange),
-    _Operation("get", ("/healthz",), "The process lives", (Health,)),
+    _Operation("get", ("/healthz",), "What hangs, has died or keeps failing", (Health,)),
     _Operation("get", ("/readyz",), "Requests are accepted", (Ready,)),
     _METRICS,
     _Operation("get", ("/openapi.json",), "This description"),

@@ -165,12 +165,12 @@ def _daemon(config: Config, url: str | None) -> dict[str, Any]:
 
 def _address(config: Config) -> str:
     """Where the environment, or else the configuration, says that the daemon listens."""
-    from delen.sdk.requests import URL_VARIABLE
+    from delen.sdk.address import URL_VARIABLE, connect_problem
 
     if url := os.environ.get(URL_VARIABLE):
         return url
     path = config["server.socket"]
-    if path and Path(path).exists():
+    if path and connect_problem(path) is None:
         return f"unix://{path}"
     return f"http://{config['server.host']}:{config['server.port']}"
 

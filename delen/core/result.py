@@ -9,7 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Reason = Literal["confident", "planned_exit", "latency", "energy", "final", "cancelled", "policy"]
+Reason = Literal[
+    "confident", "planned_exit", "latency", "energy", "final", "cancelled", "policy", "failed"
+]
 EnergyKind = Literal["attributed", "estimated", "unknown"]
 
 

@@ -67,6 +67,7 @@ def open_runtime(
 
     ``find`` gives the bundles' folders where they are not the configuration's.
     """
+    check_config(config)
     backend = BundleBackends(config["device.backend"], config["device.threads"])
     lanes = configured_lanes(config, backend.provider)
     scheduler = _make_scheduler(config, lanes, config["server.max_backlog_seconds"])
@@ -157,9 +158,6 @@ def _open_energy(config: Config, is_gpu: bool) -> EnergyService:
         watt_cap=config["energy.watt_cap_w"] or None,
         battery=_battery_of(config),
     )
-    for key in ("energy.watt_cap_w", "energy.battery_wh"):
-        if config[key] and config["power.source"] == "none":
-            raise ConfigError(f"{key} is {config[key]:g}, which power.source none cannot keep")
     chosen = open_source(
         config["power.source"],
         root,
@@ -181,6 +179,15 @@ def _open_energy(config: Config, is_gpu: bool) -> EnergyService:
             chosen.source.close()
         remedy = f"; {error.remedy}" if isinstance(error, PowerError) and error.remedy else ""
         raise ConfigError(f"power.mode is {settings.mode!r}: {error}{remedy}") from error
+
+
+def check_config(config: Config) -> None:
+    """ConfigError for values that do not go together, before anything is opened with them."""
+    for key in ("energy.watt_cap_w", "energy.battery_wh"):
+        if config[key] and config["power.source"] == "none":
+            raise ConfigError(f"{key} is {config[key]:g}, which power.source none cannot keep")
+    _battery_of(config)
+    policy_settings(config)
 
 
 def _battery_of(config: Config) -> Battery | None:
@@ -215,15 +222,17 @@ def bundle_by_name(config: Config, name: str) -> Path:
 def find_bundles(folders: Sequence[Path]) -> list[Path]:
     """Every folder in ``folders`` whose name begins with no dot; of two bundles of one name the
     later wins."""
+    found: list[Path] = []
     for folder in folders:
-        if not folder.is_dir():
-            raise ConfigError(f"models.path: {folder} is not a folder")
-    return [
-        path
-        for folder in folders
-        for path in sorted(folder.iterdir())
-        if path.is_dir() and not path.name.startswith(".")
-    ]
+        try:
+            inside = sorted(folder.iterdir())
+        except NotADirectoryError:
+            raise ConfigError(f"models.path: {folder} is not a folder") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"models.path: {folder} cannot be read: {reason}") from error
+        found += [path for path in inside if path.is_dir() and not path.name.startswith(".")]
+    return found
 
 
 def policy_settings(config: Config) -> PolicySettings:

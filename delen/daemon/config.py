@@ -83,10 +83,12 @@ def config_of(given: Mapping[str, Any]) -> Config:
 
 def _read_file(file: Path) -> dict[str, Any]:
     try:
-        document = tomllib.loads(file.read_text())
+        document = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ConfigError(f"{file} is nested too deeply; it has sections of keys alone") from None
+    except ValueError as error:  # neither UTF-8 nor TOML, or a name that no file can have
         raise ConfigError(f"{file} is not TOML: {error}") from error
     found: dict[str, Any] = {}
     sections = {setting.section for setting in SETTINGS}

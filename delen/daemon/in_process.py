@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,7 @@ from delen.sdk.polling import follow, wait_settled
 if TYPE_CHECKING:
     from delen.core.result import EnergyOutcome, Result
     from delen.core.work import Work
+    from delen.daemon.build_runtime import Opened
 
 _SIBLINGS = ("policies", "power")
 _HOME = Path(__file__).resolve().parents[2]
@@ -35,8 +39,10 @@ class Engine:
     default all cores but one; ``power`` is as ``power.source`` of
     the configuration; ``state`` the folder where profiles are kept. A device without a profile of
     the bundle is measured first, which takes a few seconds. Raises BundleError, BackendError,
-    ConfigError or MissingExtra.
+    ConfigError or MissingExtra. A forked child does not have its threads, and gets a DelenError.
     """
+
+    _is_forked = False
 
     def __init__(
         self,
@@ -64,7 +70,7 @@ class Engine:
         folder = SHIPPED_BUNDLES / config["models.default"] if bundle is None else Path(bundle)
         self._name = read_manifest(folder)[0].name
         self._opened = open_runtime(config, _Silent(), lambda: [folder])
-        self._runtime = self._opened.runtime
+        _engines.add(self)
         try:
             self._spec = self._opened.load(self._name).bundle.manifest.input
             self._opened.profiler.start()
@@ -87,6 +93,7 @@ class Engine:
         """As ``Client.infer``: a Result, or a list of them when ``x`` is a batch."""
         from delen.engine.inputs import split_batch
 
+        runtime = self._here().runtime
         bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
         options = Options(
             stream=stream,
@@ -96,12 +103,16 @@ class Engine:
             probabilities=True,
         )
         samples, is_batch = split_batch(self._decode(x), self._spec)
-        jobs = [self._runtime.submit(self._name, sample, bounds, options) for sample in samples]
-        results = [follow(job.future.result(), self._settle) for job in jobs]
+        jobs = runtime.submit_batch(self._name, samples, bounds, options)
+        try:
+            results = [follow(job.future.result(), self._settle) for job in jobs]
+        except BaseException:
+            runtime.cancel(jobs)
+            raise
         return results if is_batch else results[0]
 
     def _settle(self, request_id: str, timeout: float) -> EnergyOutcome:
-        return wait_settled(lambda: self._opened.energy.receipt(request_id), request_id, timeout)
+        return wait_settled(lambda: self._here().energy.receipt(request_id), request_id, timeout)
 
     def _decode(self, x: Input) -> NDArray[Any]:
         if isinstance(x, np.ndarray):
@@ -122,15 +133,25 @@ class Engine:
     ) -> Preview:
         """What these bounds would buy now, without an input."""
         bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
-        return self._runtime.preview(self._name, bounds)
+        return self._here().runtime.preview(self._name, bounds)
 
     def feedback(self, labels: Mapping[str, int | str]) -> Feedback:
         """As ``Client.feedback``."""
-        return self._runtime.feedback(self._name, labels)
+        return self._here().runtime.feedback(self._name, labels)
 
     def close(self) -> None:
-        """Stop the executor; jobs under way answer early."""
-        self._opened.close()
+        """Stop the executor; jobs under way answer early. A forked child leaves that to its
+        parent."""
+        if not self._is_forked:
+            self._opened.close()
+
+    def _here(self) -> Opened:
+        if self._is_forked:
+            raise DelenError(
+                "this engine was opened before a fork, and its threads are in the parent; open an "
+                "Engine in the child, or use delen.Client and a daemon"
+            )
+        return self._opened
 
     def __enter__(self) -> Engine:
         return self
@@ -144,11 +165,29 @@ class Engine:
         self.close()
 
 
+_engines: WeakSet[Engine] = WeakSet()
+
+
+def _disown() -> None:
+    """In a forked child. What ONNX Runtime frees waits for its threads, which are not in the child:
+    its sessions are never freed there, and the process ends before the library's own end."""
+    for engine in _engines:
+        engine._is_forked = True
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine._opened))
+    if _engines:
+        libc = ctypes.CDLL(None)
+        libc.on_exit(libc._exit, None)  # last registered, first called; it keeps the exit status
+
+
+os.register_at_fork(after_in_child=_disown)
+
+
 class _Silent:
     """An observer that keeps no counts."""
 
     def answered(self, result: Result) -> None: ...
     def ran(self, work: Work) -> None: ...
+    def segment_failed(self, model: str, segment: int) -> None: ...
     def policy_failed(self, model: str) -> None: ...
     def dispatch_failed(self, times: int) -> None: ...
     def audited(self, model: str, agreed: bool) -> None: ...

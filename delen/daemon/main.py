@@ -7,22 +7,31 @@ import gc
 import json
 import logging
 import os
+import select
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from delen.core.energy_status import PowerChanges
 from delen.daemon.config import Config, read_config
 from delen.daemon.logs import configure_logs
 from delen.daemon.settings import SETTINGS, SWITCH_INTERVAL
+from delen.daemon.watchdog import Watchdog
 from delen.errors import ConfigError, DelenError, MissingExtra
 from delen.version import VERSION
+from delen.wire.models import Health
 
 log = logging.getLogger("delen")
+_LOOK_EVERY = 1.0
+"""Seconds from one look at what died or hangs to the next."""
+
+_CLOSING = 5.0
+"""Seconds after the drain time in which all is to stop; then the process ends whatever hangs."""
+
 ready_log = logging.getLogger("delen.ready")
 ready_log.setLevel(logging.INFO)  # whoever starts the daemon waits for this line at any log.level
 
@@ -61,19 +70,49 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _catch_signals() -> int:
+    """The end of a pipe from which the number of each signal can be read, a byte each.
+
+    A burst of signals reaches other threads, too, and then wakes no main thread that waits for a
+    lock; a pipe wakes it always.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: None)
+    return reading
+
+
+def _in_time(end: Callable[[], None], seconds: float) -> bool:
+    """Whether ``end`` returns within ``seconds``."""
+    has_ended = threading.Event()
+
+    def run() -> None:
+        try:
+            end()
+        except Exception:
+            log.exception("stopping failed")
+            return
+        has_ended.set()
+
+    thread = threading.Thread(target=run, name="delen-stop", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return has_ended.is_set()
+
+
 class Daemon:
     """One run of the daemon, from a configuration to a clean stop."""
 
     def __init__(self, config: Config, file: Path | None) -> None:
         self._config = config
         self._file = file
-        self._signals: list[int] = []
-        self._signalled = threading.Event()
 
     def run(self) -> int:
-        """Serve until SIGTERM or SIGINT, then drain. Returns the exit status."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._note_signal)
+        """Serve until SIGTERM or SIGINT, then drain. Returns the exit status, which is 1 where a
+        thread died or hangs: whoever supervises the daemon is to start it again."""
+        signals = _catch_signals()
         sys.setswitchinterval(SWITCH_INTERVAL)
         self._open()
         gc.collect()  # before models are there, which may be unloaded
@@ -85,14 +124,14 @@ class Daemon:
             addresses = self._listen()
             self._http.start()
             ready_log.info("ready on %s", " and ".join(addresses))
-            self._serve_signals()
+            self._watchdog.watch_threads()
+            is_well = self._serve_signals(signals)
         finally:
-            self._stop()
-        return 0
-
-    def _note_signal(self, number: int, frame: object) -> None:
-        self._signals.append(number)
-        self._signalled.set()
+            has_stopped = self._stop()
+        if not has_stopped:
+            logging.shutdown()
+            os._exit(1)
+        return 0 if is_well else 1
 
     def _open(self) -> None:
         try:
@@ -108,6 +147,7 @@ class Daemon:
         self._metrics = Metrics()
         self._opened = open_runtime(config, self._metrics)
         self._runtime = self._opened.runtime
+        self._watchdog = Watchdog(self._runtime.health)
         self._guard = Guard(config["server.token_file"])
         service = Service(
             runtime=self._runtime,
@@ -116,17 +156,19 @@ class Daemon:
             guard=self._guard,
             default_model=config["models.default"],
             max_body=int(config["server.max_body_mb"] * 1e6),
-            describe_device=self._describe_device,
+            describe_device=lambda model: asdict(model.costs.profile.device),
+            health=self._check_health,
             version=VERSION,
         )
         self._http = HttpServer(
             create_app(service), config["server.threads"], config["server.connections"]
         )
 
-    def _describe_device(self) -> dict[str, Any]:
-        """The device as the default model's profile names it; ModelLoading before there is one."""
-        default = self._runtime.store.ready(self._config["models.default"])
-        return asdict(default.costs.profile.device)
+    def _check_health(self) -> Health:
+        failing = self._watchdog.problems(time.monotonic())
+        degraded = self._runtime.health.failing()
+        status = "failing" if failing else "degraded" if degraded else "ok"
+        return Health(status, VERSION, (*failing, *degraded))
 
     def _listen(self) -> list[str]:
         host, port = self._config["server.host"], self._config["server.port"]
@@ -142,53 +184,71 @@ class Daemon:
                 log.warning("another daemon answers at %s: this one serves TCP alone", path)
         return addresses
 
-    def _serve_signals(self) -> None:
+    def _serve_signals(self, signals: int) -> bool:
+        """Until a signal ends it, True, or what is wrong lasts, False."""
         while True:
-            self._signalled.wait()
-            self._signalled.clear()
-            while self._signals:
-                number = self._signals.pop(0)
-                if number != signal.SIGHUP:
-                    log.info("%s: draining", signal.Signals(number).name)
-                    return
-                self._reload()
+            readable, _, _ = select.select([signals], [], [], _LOOK_EVERY)
+            if self._watchdog.is_over(time.monotonic()):
+                return False
+            if not readable:
+                continue
+            number = os.read(signals, 1)[0]
+            if number != signal.SIGHUP:
+                self._runtime.start_draining()
+                log.info("%s: draining", signal.Signals(number).name)
+                return True
+            self._reload()
 
     def _reload(self) -> None:
-        """Take over what can change in a running daemon, and say what cannot."""
+        """Take over what can change in a running daemon, and say what cannot. All stays as it was
+        where anything is wrong."""
+        from delen.daemon.build_runtime import check_config
+
+        before = self._config
         try:
             new = read_config(self._file, os.environ)
-            self._guard.reload()
-            self._runtime.store.rescan()
+            check_config(new)
+            changed = [s for s in SETTINGS if before[s.name] != new[s.name]]
+            token, bundles = self._guard.read(), self._runtime.store.scan()
+            if new["energy.watt_cap_w"] != before["energy.watt_cap_w"]:
+                watts = new["energy.watt_cap_w"] or None
+                self._opened.energy.set_limits(PowerChanges(watt_cap=watts))
         except DelenError as error:
             log.error("SIGHUP: nothing reloaded: %s", error)
             return
-        before = self._config.values
-        values = dict(before)
-        for setting in SETTINGS:
-            old, now = before[setting.name], new[setting.name]
-            if old == now:
-                continue
+        except Exception:
+            log.exception("SIGHUP: nothing reloaded")
+            return
+        self._guard.use(token)
+        self._runtime.store.use(bundles)
+        values = dict(before.values)
+        values.update((s.name, new[s.name]) for s in changed if s.reloads)
+        self._config = Config(values, new.origins)
+        for setting in changed:
             if setting.reloads:
-                values[setting.name] = now
-                log.info("SIGHUP: %s is now %s", setting.name, json.dumps(now))
+                log.info("SIGHUP: %s is now %s", setting.name, json.dumps(values[setting.name]))
             else:
                 log.warning("SIGHUP: %s changes at a restart only", setting.name)
-        self._config = Config(values, new.origins)
-        if values["energy.watt_cap_w"] != before["energy.watt_cap_w"]:
-            watts = values["energy.watt_cap_w"] or None
-            self._opened.energy.set_limits(PowerChanges(watt_cap=watts))
         configure_logs(values["log.level"], values["log.format"])
         log.info("SIGHUP: reloaded the configuration, the token and the list of bundles")
 
-    def _stop(self) -> None:
-        drained = self._runtime.drain(self._config["server.drain_seconds"])
-        if not drained:
+    def _stop(self) -> bool:
+        """Whether all ended by itself. What hangs is left to the end of the process."""
+        drain = self._config["server.drain_seconds"]
+        has_stopped = _in_time(self._stop_serving, drain + _CLOSING)
+        if not has_stopped:
+            calls = map(str, self._runtime.health.under_way(time.monotonic()))
+            log.critical("what hangs is left behind: %s", "; ".join(calls) or "a thread")
+        is_closed = _in_time(self._opened.energy.close, _CLOSING)
+        log.info("stopped")
+        return has_stopped and is_closed
+
+    def _stop_serving(self) -> None:
+        if not self._runtime.drain(self._config["server.drain_seconds"]):
             log.warning("the drain time is over: what still waits is refused")
         self._opened.profiler.close()
         self._runtime.close()
         self._http.stop()
-        self._opened.energy.close()
-        log.info("stopped")
 
 
 if __name__ == "__main__":

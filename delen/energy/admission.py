@@ -17,6 +17,7 @@ from delen.core.result import Result
 from delen.core.work import Share, Work
 from delen.energy.ledger import Correction
 from delen.engine.energy_admission import Admitted
+from delen.errors import BatchTooLarge
 from policies.energy.api import EnergyController
 from policies.energy.budget import BudgetState
 from policies.energy.constraint import PowerView
@@ -81,20 +82,39 @@ class ControllerAdmission:
         with self._lock:
             return {tenant: self._controller.price(tenant) for tenant in tenants}
 
-    def admit(self, tenant: str, plan: Plan, replan: Callable[[float], Plan]) -> Admitted:
+    def admit(
+        self, tenant: str, plan: Plan, replan: Callable[[float], Plan], samples: int = 1
+    ) -> Admitted:
         controller, now, joules = self._controller, self._clock(), _needed(plan)
         with self._lock:
-            controller.arrived(now, tenant, plan.frontier)
-            if joules <= controller.allowance(tenant, now):
-                controller.reserve(tenant, joules)
+            for _ in range(samples):
+                controller.arrived(now, tenant, plan.frontier)
+            if samples * joules <= controller.allowance(tenant, now):
+                controller.reserve(tenant, samples * joules)
                 return Admitted(plan, joules)
         plan = replan(inf)
         joules = _needed(plan)
         with self._lock:
-            if joules <= controller.allowance(tenant, now):
-                controller.reserve(tenant, joules)
+            if samples * joules <= controller.allowance(tenant, now):
+                controller.reserve(tenant, samples * joules)
                 return Admitted(plan, joules)
-            raise controller.refuse(tenant, joules, now)
+            if samples > 1:
+                self._check_budget(tenant, joules, samples, now)
+            raise controller.refuse(tenant, samples * joules, now)
+
+    def _check_budget(self, tenant: str, joules: float, samples: int, now: float) -> None:
+        """BatchTooLarge if so many ``samples`` of ``joules`` each are more than the whole budget of
+        ``tenant``, which has enough for some."""
+        state = self._controller.budgets(now).get(tenant)
+        if state is None or not joules <= state.budget.joules < samples * joules:
+            return
+        largest = int(state.budget.joules / joules)
+        raise BatchTooLarge(
+            f"{samples} samples take {samples * joules:.3g} J at least; the energy budget of "
+            f"tenant {tenant!r}, {state.budget.joules:g} J in {state.budget.period:g} s, is "
+            f"enough for {largest}",
+            largest,
+        )
 
     def ran(self, work: Work) -> None:
         self._events.append(work)

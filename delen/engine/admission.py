@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Sequence
 
+from delen.core.failures import FailureCounter
 from delen.core.plan import Plan
+from delen.engine.batch_feed import BatchFeed
 from delen.engine.energy_admission import EnergyAdmission
 from delen.engine.executor import Executor
 from delen.engine.job import Job
 from delen.errors import ModelLoading
 from delen.residency.lease import ALWAYS_RESIDENT
+from delen.scheduler.batch_plans import Moment
 from delen.scheduler.core import Scheduler
+
+log = logging.getLogger("delen.engine")
 
 _LONGEST_WAIT = 10.0
 """Seconds after its arrival for which a request without a deadline waits while a segment that it
@@ -28,28 +35,32 @@ class Admission:
         self._executor = executor
         self._scheduler = scheduler
         self._energy = energy
+        self._failures = FailureCounter("batch", log)
 
-    def admit(self, job: Job, waited: float) -> None:
-        """Plan ``job`` and queue it, or raise why it is refused. It ``waited`` so many seconds for
-        others since it arrived, which counts as their work does.
+    def admit(self, jobs: Sequence[Job], waited: float) -> None:
+        """Plan the ``jobs`` of one request and queue them, a batch as room frees; or raise why all
+        are refused. The request ``waited`` so many seconds for others since it arrived, which count
+        as their work does.
 
-        Each job is checked against all that were admitted before it: the executor's lock is held
-        from the first check to the queue. It is released only while a segment that the job needs
-        is about to leave memory; after that everything is decided anew.
+        Each request is checked against all that were admitted before it: the executor's lock is
+        held from the first check to the queue. It is released only while a segment that the request
+        needs is about to leave memory; after that everything is decided anew.
         """
-        job.model.plans.prepare(job.bounds)
-        is_recorded = job.model.residency is ALWAYS_RESIDENT
+        lead = jobs[0]
+        lead.model.plans.prepare(lead.bounds)
+        is_recorded = lead.model.residency is ALWAYS_RESIDENT
         while True:
             with self._executor.lock:
-                if self._admit(job, waited, is_recorded):
+                if self._admit(jobs, waited, is_recorded):
                     return
             is_recorded = True
-            give_up = min(job.arrived + _LONGEST_WAIT, job.deadline)
-            job.model.residency.lease(job.plan.exit, give_up - time.monotonic()).end()
+            give_up = min(lead.arrived + _LONGEST_WAIT, lead.deadline)
+            lead.model.residency.lease(lead.plan.exit, give_up - time.monotonic()).end()
 
-    def _admit(self, job: Job, waited: float, is_recorded: bool) -> bool:
-        """False, and nothing is kept, while a segment that it needs is about to leave memory. A
+    def _admit(self, jobs: Sequence[Job], waited: float, is_recorded: bool) -> bool:
+        """False, and nothing is kept, while a segment that they need is about to leave memory. A
         use that ``is_recorded`` is not recorded again."""
+        job, samples = jobs[0], len(jobs)
         model, bounds, tenant = job.model, job.bounds, job.options.tenant
         plans, residency, now = model.plans, model.residency, time.monotonic()
         model.costs.relax(now)
@@ -65,7 +76,10 @@ class Admission:
             if not self._scheduler.capabilities.plans:
                 return plans.unplanned(waits)
             best_effort = job.accepts_best_effort
-            return plans.admit(bounds, spent, ahead, guaranteed, best_effort, price, waits)
+            if samples == 1:
+                return plans.admit(bounds, spent, ahead, guaranteed, best_effort, price, waits)
+            moment = Moment(spent, ahead, guaranteed, price, waits)
+            return model.batch_plans.admit(bounds, samples, best_effort, moment)
 
         def lease_at(price: float) -> Plan:
             job.lease.end()
@@ -77,9 +91,11 @@ class Admission:
             return job.plan
 
         if not is_recorded:
-            residency.record_use(plans.plan(bounds, 0.0, guaranteed, price).exit)
+            use = plans.plan(bounds, 0.0, guaranteed, price).exit
+            for _ in jobs:
+                residency.record_use(use)
         try:
-            job.plan, job.reserved = self._energy.admit(tenant, lease_at(price), lease_at)
+            job.plan, job.reserved = self._energy.admit(tenant, lease_at(price), lease_at, samples)
         except _Leaving:
             return False
         except BaseException:
@@ -89,6 +105,16 @@ class Admission:
             self._executor.submit(job)
         except BaseException:
             job.lease.end()
-            self._energy.ended(job.share, job.reserved, 0.0, None)
+            for each in jobs:
+                self._energy.ended(each.share, job.reserved, 0.0, None)
             raise
+        if samples > 1:
+            self._feed(job, jobs[1:])
         return True
+
+    def _feed(self, lead: Job, others: Sequence[Job]) -> None:
+        """Queue the ``others`` of an admitted batch as there is room."""
+        for job in others:
+            job.plan, job.reserved = lead.plan, lead.reserved
+        feed = BatchFeed(lead, others, self._executor, self._scheduler, self._failures)
+        feed.start()

@@ -11,7 +11,7 @@ from delen.core.work import Share, Work
 
 
 class Admitted(NamedTuple):
-    """The plan that a request may run, and the joules that are reserved for it."""
+    """The plan that each sample of a request may run, and the joules reserved for each."""
 
     plan: Plan
     reserved: float
@@ -21,17 +21,20 @@ class EnergyAdmission(Protocol):
     """Energy control as the engine sees it. Many threads call it; it has to be quick.
 
     ``price`` is in accuracy per joule, for requests of ``tenant``. ``admit`` reserves the joules
-    that ``plan`` is expected to take. If these are too many now, it reserves those of a cheaper
-    plan by ``replan``, which plans at another price; if these are too many as well, it raises
-    BudgetExhausted or Overloaded. ``ran`` is called with every batch before its answers leave.
-    ``ended`` is called for every admitted request just before its answer, or its failure
+    that ``plan`` is expected to take for all ``samples`` of a request. If these are too many now,
+    it reserves those of a cheaper plan by ``replan``, which plans at another price; if these are
+    too many as well, it reserves none and raises BudgetExhausted, Overloaded, or BatchTooLarge
+    where they always will be. ``ran`` is called with every batch before its answers leave.
+    ``ended`` is called for every admitted sample just before its answer, or its failure
     (``result`` None), reaches the caller; ``used`` are its joules as far as they are known by
     then. ``refused`` is called once for every request that gets an error of that ``code`` instead
     of an answer, admitted or not.
     """
 
     def price(self, tenant: str) -> float: ...
-    def admit(self, tenant: str, plan: Plan, replan: Callable[[float], Plan]) -> Admitted: ...
+    def admit(
+        self, tenant: str, plan: Plan, replan: Callable[[float], Plan], samples: int = 1
+    ) -> Admitted: ...
     def ran(self, work: Work) -> None: ...
     def ended(
         self, share: Share, reserved: float, used: float | None, result: Result | None
@@ -45,7 +48,9 @@ class UnlimitedEnergy:
     def price(self, tenant: str) -> float:
         return 0.0
 
-    def admit(self, tenant: str, plan: Plan, replan: Callable[[float], Plan]) -> Admitted:
+    def admit(
+        self, tenant: str, plan: Plan, replan: Callable[[float], Plan], samples: int = 1
+    ) -> Admitted:
         return Admitted(plan, 0.0)
 
     def ran(self, work: Work) -> None:

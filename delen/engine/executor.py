@@ -19,6 +19,7 @@ from delen.core.work import Work
 from delen.engine.audit import Audit, Audits
 from delen.engine.energy_admission import EnergyAdmission
 from delen.engine.exit_policy import ExitDecider
+from delen.engine.health import EngineHealth
 from delen.engine.job import Job
 from delen.engine.jobs import Jobs
 from delen.engine.lane_threads import LaneThreads, LaneWork
@@ -36,12 +37,9 @@ _DISPATCH_SECONDS = 0.0002
 """In this time an idle lane wakes, decides and begins."""
 
 
-def _no_answer(job: Job, batch: Batch) -> BackendError | None:
-    """What is wrong if ``job`` has no answer of the segment that ran."""
-    segment = batch.key.segment
-    if job.exit == segment:
-        return None
-    return BackendError(f"exit {segment} of {batch.key.model} gave no finite numbers for the input")
+def _no_answer(key: Key) -> BackendError:
+    """What is wrong where a job has no answer of the segment that ran."""
+    return BackendError(f"exit {key.segment} of {key.model} gave no finite numbers for the input")
 
 
 class Executor:
@@ -63,9 +61,11 @@ class Executor:
         self._audits = Audits(self._runner, observer)
         self._jobs = Jobs(self.lock, observer, energy, self._audits)
         self._models: dict[str, Model] = {}
+        self.health = EngineHealth(scheduler.lanes)
+        self._broken: BackendError | None = None
         self._segment_failures = FailureCounter("segment", log)
         self._dispatch_failures = FailureCounter("dispatch_policy", log)
-        self._lanes = LaneThreads(scheduler.lanes, self.lock, self._find_work)
+        self._lanes = LaneThreads(scheduler.lanes, self.lock, self._find_work, self._lane_died)
         self._lanes.start()
 
     def add_model(self, model: Model) -> None:
@@ -82,6 +82,7 @@ class Executor:
                 del self._models[name]
                 self._audits.keep_only(self._models)
                 self._scheduler.forget_model(name)
+                self.health.forget_model(name)
             return jobs
 
     def keep_resident(self, name: str, depth: int) -> None:
@@ -96,8 +97,9 @@ class Executor:
         come to wait for it find it unavailable."""
         with self.lock:
             for task in self._scheduler.parked(name):
-                self._scheduler.remove(time.monotonic(), task.id)
-                self._jobs.end_early(self._jobs[task.id], error)
+                if task.id in self._scheduler:  # it may end with another one of its batch
+                    self._scheduler.remove(time.monotonic(), task.id)
+                    self._jobs.end_early(self._jobs[task.id], "failed", error)
 
     def set_tenant(self, tenant: str, settings: TenantSettings) -> None:
         """From now on requests of ``tenant`` are served as its ``settings`` say."""
@@ -115,9 +117,18 @@ class Executor:
         with self.lock:
             return self._scheduler.backlog(time.monotonic())
 
-    def submit(self, job: Job) -> None:
+    def hold(self, jobs: Iterable[Job]) -> None:
+        """Count ``jobs`` as under way, though there is no room for them in the queue yet."""
+        with self.lock:
+            for job in jobs:
+                job.turn = inf
+                self._jobs.add(job)
+
+    def submit(self, job: Job) -> Task:
         """Queue a job; its future gets the answer."""
         with self.lock:
+            if self._broken is not None:
+                raise self._broken
             if self._lanes.stopping:
                 raise Draining("the engine is closed", retry_after=1.0)
             if job.model.name not in self._models:
@@ -125,10 +136,15 @@ class Executor:
             if (error := job.unavailable) is not None:
                 raise error
             priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)
-            self._scheduler.add(time.monotonic(), job.task(priority))
+            now = time.monotonic()
+            if job.is_held:
+                job.turn = now
+            task = job.task(priority)
+            self._scheduler.add(now, task)
             job.future.set_running_or_notify_cancel()
             self._jobs.add(job)
             self._lanes.wake()
+            return task
 
     def dispatch_now(self) -> None:
         """If all lanes are idle, let one begin what waits before the calling thread goes on."""
@@ -137,15 +153,18 @@ class Executor:
                 if self._scheduler.may_begin:
                     self._jobs.wait(_DISPATCH_SECONDS)
 
-    def cancel(self, job: Job) -> None:
-        """End ``job`` at the end of its segment, or now if it waits."""
+    def cancel(self, job: Job, error: DelenError | None = None) -> None:
+        """End ``job`` at the end of its segment, or now if it waits: with the answer it has, or
+        with ``error``, which by default says that it was cancelled."""
         with self.lock:
             job.cancelled = True
             if job.id in self._scheduler:
                 with self._policy_informed():
                     self._scheduler.remove(time.monotonic(), job.id)
-                cancelled = "the request was cancelled before its first exit"
-                self._jobs.end_early(job, Draining(cancelled, retry_after=1.0))
+            elif not job.is_held or job.future.done():
+                return
+            cancelled = "the request was cancelled before its first exit"
+            self._jobs.end_early(job, "cancelled", error or Draining(cancelled, retry_after=1.0))
 
     def lanes(self) -> tuple[int, int]:
         """How many batches may run at once, and how many do."""
@@ -181,7 +200,19 @@ class Executor:
         finally:
             self._lanes.join()
 
+    def _lane_died(self, lane: int, error: BaseException) -> None:
+        """Nothing is left to run what waits: end all jobs, and accept no more."""
+        broken = BackendError(f"lane {lane} of the engine died: {type(error).__name__}: {error}")
+        with self.lock:
+            self._broken = broken
+            self._lanes.stopping = True
+            self._lanes.wake_all()
+            for job in self._jobs.all():
+                self._jobs.end_early(job, "failed", broken)
+
     def _find_work(self) -> tuple[LaneWork | None, float]:
+        if self._broken is not None:
+            return None, inf
         decision = self._decide()
         if not decision.idle:
             if len(self._scheduler):
@@ -199,7 +230,9 @@ class Executor:
 
     def _decide(self) -> DispatchDecision:
         began = time.monotonic()
+        self.health.policy_called(began)
         decision = self._scheduler.next(began)
+        self.health.policy_returned()
         self._scheduler.decision_took(time.monotonic() - began)
         for failure in self._scheduler.fetch_report():
             log.error("%s; the default decides where it fails", failure)
@@ -212,7 +245,9 @@ class Executor:
     def _policy_informed(self) -> Iterator[None]:
         """Inside, the dispatch policy is informed of an end, which must not take long."""
         began = time.monotonic()
+        self.health.policy_called(began)
         yield
+        self.health.policy_returned()
         self._scheduler.reporting_took(time.monotonic() - began)
 
     def _follow(self, decision: DispatchDecision, lane: int) -> None:
@@ -235,14 +270,20 @@ class Executor:
             raise
 
     def _abandon(self, decision: DispatchDecision, error: Exception) -> None:
-        """End the jobs of ``decision`` that neither ended nor wait again."""
+        """Free the lane of ``decision``, and end its jobs that neither ended nor wait again."""
         failure = BackendError(f"the engine failed: {type(error).__name__}; see its log")
         run = () if decision.run is None else decision.run.tasks
+        if decision.run is not None:
+            try:
+                with self.lock:
+                    self._scheduler.abandon(time.monotonic(), decision.run)
+            except Exception as another:
+                self._dispatch_failures.failed(another, "a batch that failed cannot be forgotten")
         for task in (*decision.overdue, *decision.answer, *decision.refuse, *run):
             with self.lock:
                 job = None if task.id in self._scheduler else self._jobs.get(task.id)
             if job is not None:
-                self._jobs.end_anyhow(job, failure)
+                self._jobs.end_early(job, "failed", failure)
 
     def _run(self, batch: Batch, lane: int) -> None:
         jobs = [self._jobs[task.id] for task in batch.tasks]
@@ -251,18 +292,28 @@ class Executor:
         work: Work | None = None
         failure: BackendError | None = None
         reasons: list[Reason | None] = [None] * len(jobs)
+        key = batch.key
+        self.health.batch_began(lane, batch.began, batch.predicted, key)
         try:
             work = self._runner.run(jobs, lane)
             reasons = [self._reason_to_stop(job, len(jobs)) for job in jobs]
         except Exception as error:
-            key = batch.key
             self._segment_failures.failed(error, "segment %d of %s failed", key.segment, key.model)
-            failure = BackendError(f"the engine failed in segment {batch.key.segment}: {error}")
+            failure = BackendError(f"the engine failed in segment {key.segment}: {error}")
+        self.health.batch_ended(lane, key, failure is not None)
+        has_answers = all(job.exit == key.segment for job in jobs)
+        if failure is None and not has_answers:
+            message = "segment %d of %s"
+            self._segment_failures.failed(_no_answer(key), message, key.segment, key.model)
+        if failure is not None or not has_answers:
+            self._observer.segment_failed(key.model, key.segment)
         now = self._end_batch(batch, work if costs.profile is profile else None)
         ended: list[tuple[Job, Reason | None, DelenError | None]] = []
         with self.lock, self._policy_informed():
             for task, job, reason in zip(batch.tasks, jobs, reasons, strict=True):
-                problem: DelenError | None = failure or _no_answer(job, batch)
+                problem: DelenError | None = failure
+                if job.exit != key.segment:
+                    problem = failure or _no_answer(key)
                 if problem is not None:
                     reason = None
                 elif job.cancelled:
@@ -280,7 +331,7 @@ class Executor:
             if reason is not None:
                 self._jobs.answer(job, reason)
             elif problem is not None:
-                self._jobs.end_early(job, problem)
+                self._jobs.end_early(job, "failed", problem)
         if work is not None:
             self._observer.ran(work)
 
@@ -320,7 +371,9 @@ class Executor:
     def _run_audit(self, audit: Audit, batch: Batch, lane: int) -> None:
         costs = audit.model.costs
         profile = costs.profile
+        self.health.batch_began(lane, batch.began, batch.predicted, batch.key)
         work = self._audits.run(audit, lane)
+        self.health.batch_ended(lane, batch.key, work is None)
         self._end_batch(batch, work if costs.profile is profile else None)
         if work is not None:
             self._observer.ran(work)

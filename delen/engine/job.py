@@ -30,8 +30,9 @@ class Job:
     the same answer in a row, counted under the criterion ``patience`` alone. ``cut_off`` is true
     where the dispatch policy ended it with the answer that it had.
 
-    ``arrived`` is on the runtime's monotonic clock. ``future`` gets the Result, or the error of
-    a job that ends with no answer at all.
+    ``arrived`` is on the runtime's monotonic clock. ``turn`` is when a job that was held back got
+    room in the queue, inf until then. ``future`` gets the Result, or the error of a job that ends
+    with no answer at all.
     """
 
     id: int
@@ -53,7 +54,13 @@ class Job:
     reserved: float = 0.0
     cancelled: bool = False
     cut_off: bool = False
+    turn: float = -inf
     lease: Lease = NO_LEASE
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits for room in the queue."""
+        return self.turn == inf
 
     @property
     def share(self) -> Share:
@@ -82,12 +89,13 @@ class Job:
         return self.options.on_infeasible == "best_effort"
 
     def task(self, priority: int) -> Task:
-        """This job as the scheduler sees it, before its first segment, with ``priority``."""
+        """This job as the scheduler sees it, before its first segment, with ``priority``. One that
+        was held back comes when it has room, so that it does not go before all that came since."""
         return Task(
             id=self.id,
             model=self.model.name,
             tenant=self.options.tenant,
-            arrived=self.arrived,
+            arrived=max(self.arrived, self.turn),
             segment=0,
             last=self.plan.exit,
             deadline=self.deadline,

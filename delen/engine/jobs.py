@@ -14,6 +14,7 @@ from delen.engine.job import Job
 from delen.engine.observer import Observer
 from delen.engine.receipt import terms_of, write_result
 from delen.errors import DelenError
+from delen.residency.lease import NO_LEASE
 
 log = logging.getLogger("delen.engine")
 
@@ -74,7 +75,9 @@ class Jobs:
             return self._ended.wait_for(lambda: not self._jobs, timeout)
 
     def answer(self, job: Job, reason: Reason) -> None:
-        """End ``job`` with the answer that it has."""
+        """End ``job`` with the answer that it has, unless it has ended."""
+        if job.id not in self._jobs:
+            return
         result, features = write_result(job, reason, time.monotonic()), job.features
         job.model.monitor.remember(job.request_id, result.index, terms_of(job, reason))
         self._observer.answered(result)
@@ -83,17 +86,19 @@ class Jobs:
         self._audits.consider(job, reason, features)
 
     def fail(self, job: Job, error: DelenError) -> None:
-        """End ``job`` with ``error``."""
+        """End ``job`` with ``error``, unless it has ended."""
+        if job.id not in self._jobs:
+            return
         self._end(job, None)
         self._energy.refused(job.options.tenant, error.code)
         job.future.set_exception(error)
 
-    def end_early(self, job: Job, error: DelenError) -> None:
-        """End ``job`` with its best answer so far, with ``error`` only where it has none or where
-        something fails that is informed of it."""
+    def end_early(self, job: Job, reason: Reason, error: DelenError) -> None:
+        """End ``job`` with its best answer so far for ``reason``, with ``error`` only where it has
+        none or where something fails that is informed of it."""
         try:
             if job.exit >= 0:
-                self.answer(job, "cancelled")
+                self.answer(job, reason)
         except Exception as failure:
             self._failures.failed(failure, "a request did not end cleanly")
         if not job.future.done():
@@ -105,14 +110,20 @@ class Jobs:
             self.fail(job, error)
         except Exception as failure:
             self._failures.failed(failure, "a request did not end cleanly")
-            self._forget(job)
+        if not job.future.done():
             job.future.set_exception(error)
 
     def _end(self, job: Job, result: Result | None) -> None:
-        job.features = None
-        job.lease.end()
-        self._energy.ended(job.share, job.reserved, job.energy, result)
-        self._forget(job)
+        """Free all that ``job`` holds, each only once and whatever fails."""
+        job.features, lease, job.lease = None, job.lease, NO_LEASE
+        reserved, job.reserved = job.reserved, 0.0
+        try:
+            lease.end()
+        finally:
+            try:
+                self._energy.ended(job.share, reserved, job.energy, result)
+            finally:
+                self._forget(job)
 
     def _forget(self, job: Job) -> None:
         with self._lock:

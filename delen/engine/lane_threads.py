@@ -24,6 +24,8 @@ class LaneThreads:
 
     ``find_work`` is called with ``lock`` held. It returns what to do next, or None and the time
     (seconds, ``time.monotonic``) at which to look again unless the thread is woken before.
+    ``died`` is called where it raises, or where what was to do ends the thread: nothing can be run
+    from then on.
     """
 
     def __init__(
@@ -31,8 +33,10 @@ class LaneThreads:
         count: int,
         lock: threading.RLock,
         find_work: Callable[[], tuple[LaneWork | None, float]],
+        died: Callable[[int, BaseException], None],
     ) -> None:
         self._find_work = find_work
+        self._died = died
         self._lock = lock
         self._work_waits = threading.Condition(lock)
         self._failures = FailureCounter("lane", log)
@@ -70,6 +74,13 @@ class LaneThreads:
             thread.join()
 
     def _loop(self, lane: int) -> None:
+        try:
+            self._work_on(lane)
+        except BaseException as error:
+            log.critical("lane %d died", lane, exc_info=error)
+            self._died(lane, error)
+
+    def _work_on(self, lane: int) -> None:
         while (work := self._wait_for_work()) is not None:
             try:
                 work(lane)

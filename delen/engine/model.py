@@ -11,6 +11,7 @@ from delen.engine.backends.base import Network
 from delen.engine.guarantee_monitor import GuaranteeMonitor
 from delen.profile.cost_model import CostModel
 from delen.residency.lease import ALWAYS_RESIDENT, ModelResidency
+from delen.scheduler.batch_plans import BatchPlans
 from delen.scheduler.exit_view import ExitViewBuilder
 from delen.scheduler.model_view import ScheduledModel
 from delen.scheduler.plan_cache import Plans
@@ -22,8 +23,9 @@ _WARM_UP_RUNS = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """``plans``, ``exit_view`` and ``view`` are what requests, exit policies and dispatch policies
-    are given of it; all follow ``costs``. ``residency`` knows which segments are in memory."""
+    """``plans``, ``batch_plans``, ``exit_view`` and ``view`` are what requests, batches, exit
+    policies and dispatch policies are given of it; all follow ``costs``. ``residency`` knows which
+    segments are in memory."""
 
     bundle: Bundle
     network: Network
@@ -33,6 +35,7 @@ class Model:
     monitor: GuaranteeMonitor = field(default_factory=GuaranteeMonitor)
     residency: ModelResidency = ALWAYS_RESIDENT
     plans: Plans = field(init=False)
+    batch_plans: BatchPlans = field(init=False)
     exit_view: ExitViewBuilder = field(init=False)
     view: ScheduledModel = field(init=False)
 
@@ -40,7 +43,9 @@ class Model:
         planner, costs, bundle = self.planner, self.costs, self.bundle
         macs = tuple(exit.macs for exit in bundle.exits)
         view = ScheduledModel(costs, planner.calibration, bundle.manifest.max_batch)
-        object.__setattr__(self, "plans", Plans(planner, costs))
+        plans = Plans(planner, costs)
+        object.__setattr__(self, "plans", plans)
+        object.__setattr__(self, "batch_plans", BatchPlans(plans, view))
         object.__setattr__(self, "exit_view", ExitViewBuilder(planner, costs, macs))
         object.__setattr__(self, "view", view)
 

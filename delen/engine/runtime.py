@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from delen.engine.admission import Admission
 from delen.engine.energy_admission import EnergyAdmission, UnlimitedEnergy
 from delen.engine.executor import Executor
 from delen.engine.guarantee_monitor import read_labels
+from delen.engine.health import EngineHealth
 from delen.engine.job import Job
 from delen.engine.model import Model
 from delen.engine.observer import Observer
@@ -77,6 +78,11 @@ class Runtime:
         """When the last job ended (``time.monotonic``); None while one is queued or running."""
         return self._executor.idle_since
 
+    @property
+    def health(self) -> EngineHealth:
+        """What hangs in the engine, and what keeps failing."""
+        return self._executor.health
+
     def lanes(self) -> tuple[int, int]:
         """How many batches may run at once, and how many do."""
         return self._executor.lanes()
@@ -122,12 +128,25 @@ class Runtime:
         arrived: float | None = None,
         waited: float = 0.0,
     ) -> Job:
-        """Admit one input of the model's dtype and shape; the job's future gets the Result.
+        """As ``submit_batch``, of one input."""
+        return self.submit_batch(name, (sample,), bounds, options, arrived, waited)[0]
+
+    def submit_batch(
+        self,
+        name: str,
+        samples: Sequence[NDArray[np.generic]],
+        bounds: Bounds,
+        options: Options,
+        arrived: float | None = None,
+        waited: float = 0.0,
+    ) -> list[Job]:
+        """Admit inputs of the model's dtype and shape, all or none; the futures of their jobs get
+        the Results. Once one has failed, the others end.
 
         ``arrived`` is when the request came in (``time.monotonic``), now if not given. Since then
         it ``waited`` for others for so many seconds, which count as their work does. Raises
-        ModelNotFound, ModelLoading, InvalidInput, InfeasibleBound, BudgetExhausted, Overloaded
-        or Draining. Here every refusal is counted.
+        ModelNotFound, ModelLoading, InvalidInput, InfeasibleBound, BatchTooLarge, BudgetExhausted,
+        Overloaded or Draining. Here every refusal is counted.
         """
         try:
             if self._draining:
@@ -138,12 +157,15 @@ class Runtime:
                 left = arrived + cap - now
             model = self._loader.find(name, left)
             _check_options(model, options)
-            check_sample(model, sample)
-            number = next(self._ids)
-            request_id = f"{self._id_prefix}-{number:x}"
-            job = Job(number, request_id, model, bounds, options, arrived, features=sample)
-            self._admission.admit(job, waited)
-            return job
+            for sample in samples:
+                check_sample(model, sample)
+            jobs = []
+            for sample in samples:
+                number = next(self._ids)
+                request_id = f"{self._id_prefix}-{number:x}"
+                jobs.append(Job(number, request_id, model, bounds, options, arrived, sample))
+            self._admission.admit(jobs, waited)
+            return jobs
         except DelenError as error:
             self._energy.refused(options.tenant, error.code)
             raise
@@ -176,8 +198,11 @@ class Runtime:
         with other work, which would delay that."""
         self._executor.dispatch_now()
 
-    def cancel(self, job: Job) -> None:
-        self._executor.cancel(job)
+    def cancel(self, jobs: Sequence[Job]) -> None:
+        """End ``jobs`` of one request, which nobody waits for any more. Those that wait for room
+        come last in it, and are given none."""
+        for job in reversed(jobs):
+            self._executor.cancel(job)
 
     def start_draining(self) -> None:
         """Refuse new requests from now on."""

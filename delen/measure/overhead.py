@@ -106,7 +106,7 @@ class _Requests:
         check_sample(model, sample)
         job = Job(number, f"noise-{number}", model, bounds, _OPTIONS, time.monotonic(), sample)
         self._jobs.append(job)
-        self._admission.admit(job, 0.0)
+        self._admission.admit([job], 0.0)
         return time.thread_time() - began
 
     def wait(self) -> None:
@@ -132,6 +132,7 @@ class _Requests:
                 self._executor.cancel(job)
 
     def policy_failed(self, model: str) -> None: ...
+    def segment_failed(self, model: str, segment: int) -> None: ...
     def dispatch_failed(self, times: int) -> None: ...
     def audited(self, model: str, agreed: bool) -> None: ...
 

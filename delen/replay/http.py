@@ -19,8 +19,8 @@ from delen.core.bounds import Bounds, OnInfeasible, Options
 from delen.core.result import Result
 from delen.errors import DaemonUnreachable, DelenError
 from delen.replay.inputs import Inputs
+from delen.sdk.address import unix_path
 from delen.sdk.inputs import EncodedInput
-from delen.sdk.requests import unix_path
 from delen.simulate.trace import Arrival
 from delen.wire import answers
 from delen.wire.errors import read_error

@@ -27,6 +27,7 @@ class FailureCount:
     def answered(self, result: Result) -> None: ...
     def ran(self, work: Work) -> None: ...
     def policy_failed(self, model: str) -> None: ...
+    def segment_failed(self, model: str, segment: int) -> None: ...
     def dispatch_failed(self, times: int) -> None:
         self._dispatch += times
 
@@ -64,7 +65,7 @@ class EngineTarget:
         try:
             return await asyncio.shield(asyncio.wrap_future(job.future))
         except asyncio.CancelledError:
-            self._runtime.cancel(job)
+            self._runtime.cancel([job])
             raise
 
     async def check(self) -> None:

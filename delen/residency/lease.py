@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 from delen.errors import DelenError, ModelLoading
 
 
 def still_loading(name: str, seconds: float) -> ModelLoading:
-    """The refusal of a request for which ``name`` will be in memory too late."""
-    return ModelLoading(
-        f"model {name!r} is not in memory yet: that takes another {seconds:.2g} s",
-        retry_after=seconds,
-    )
+    """The refusal of a request for which ``name`` will be in memory too late; ``seconds`` are inf
+    where there is no room for it now."""
+    when = f"that takes another {seconds:.2g} s" if seconds < inf else "there is no room for it now"
+    return ModelLoading(f"model {name!r} is not in memory yet: {when}", retry_after=seconds)
 
 
 class Lease:

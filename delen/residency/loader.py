@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Generic
 
 from delen.bundle.manifest import Manifest
-from delen.errors import ConfigError, ModelLoading, Overloaded
+from delen.errors import BackendError, ConfigError, ModelLoading, Overloaded
 from delen.residency.interfaces import M, ModelExecutor, OpenBundle
 from delen.residency.lease import still_loading
 from delen.residency.registry import ModelRegistry, not_loaded
@@ -142,7 +142,7 @@ class ModelLoader(Generic[M]):
         """The model once it is opened and has a segment in memory. With ``changed`` held."""
 
         def is_settled() -> bool:
-            is_over = self._is_closed or not self._state.owns(slot)
+            is_over = self._is_closed or self._thread.is_dead or not self._state.owns(slot)
             return is_over or slot.state in ("ready", "failed")
 
         self._waiting += 1
@@ -154,6 +154,8 @@ class ModelLoader(Generic[M]):
             raise slot.failure.error
         if slot.model is not None:
             return slot.model
+        if self._thread.is_dead:
+            raise BackendError(f"the loader died: model {slot.name!r} cannot be loaded")
         if not self._state.owns(slot):
             raise ModelLoading(f"model {slot.name!r} was unloaded meanwhile", retry_after=1.0)
         raise still_loading(slot.name, self._seconds_to_open(slot))

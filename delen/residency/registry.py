@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Generic
+from typing import Generic, TypeAlias
 
 from delen.bundle.manifest import Bundle, Manifest, read_manifest
 from delen.errors import BundleError, ModelLoading, ModelNotFound
@@ -18,6 +18,9 @@ from delen.residency.slot import ModelSlot, ModelState
 from delen.residency.state import ResidencyState
 
 log = logging.getLogger("delen.engine")
+
+Found: TypeAlias = dict[str, tuple[Path, Manifest]]
+"""Each bundle's folder and manifest, by the bundle's name."""
 
 LOOK_EVERY = 0.5
 """Seconds after which the next step is asked for again: values of segments change with time."""
@@ -49,13 +52,17 @@ class ModelRegistry(Generic[M]):
         self.state: ResidencyState[M] = ResidencyState(cap)
         self._find = find
         self._lanes = lanes
-        self._found: dict[str, tuple[Path, Manifest]] = {}
+        self._found: Found = {}
         self._has_news = False
         self.rescan()
 
     def rescan(self) -> None:
         """Look for bundles again. What cannot be read is logged and left out."""
-        found: dict[str, tuple[Path, Manifest]] = {}
+        self.use(self.scan())
+
+    def scan(self) -> Found:
+        """The bundles that are there now. What cannot be read is logged and left out."""
+        found: Found = {}
         for path in self._find():
             try:
                 manifest, _ = read_manifest(path)
@@ -63,6 +70,10 @@ class ModelRegistry(Generic[M]):
                 log.error("left out: %s", error)
                 continue
             found[manifest.name] = path, manifest
+        return found
+
+    def use(self, found: Found) -> None:
+        """Serve what ``scan`` found. A model that is loaded stays until it is unloaded."""
         with self.changed:
             for name, (path, manifest) in found.items():
                 self._use(name, path, manifest)

@@ -45,6 +45,8 @@ class LoadingThread(Generic[M]):
         self._executor = executor
         self._failures = FailureCounter("loader", log)
         self._is_stopping = False
+        self.is_dead = False
+        """Whether it has ended before it was closed, so that nothing is loaded any more."""
         self._thread = threading.Thread(target=self._loop, name="delen-loader", daemon=True)
         self._thread.start()
 
@@ -55,6 +57,15 @@ class LoadingThread(Generic[M]):
         self._thread.join()
 
     def _loop(self) -> None:
+        try:
+            self._take_steps()
+        except BaseException as error:
+            log.critical("the loader died", exc_info=error)
+            with self._changed:
+                self.is_dead = True
+                self._registry.notify()
+
+    def _take_steps(self) -> None:
         while not self._is_stopping:
             try:
                 while self._take_step():

@@ -46,6 +46,17 @@ class DispatchDecision(NamedTuple):
 NOTHING = DispatchDecision()
 
 
+class _ToCome(NamedTuple):
+    """Tasks that are to be added as room frees, with their common rank: device seconds in batches
+    until their first answers, and until their ends."""
+
+    behind: bool
+    priority: int
+    deadline: float
+    mandatory: float
+    expected: float
+
+
 _set = object.__setattr__
 """Policies cannot change a task, the scheduler can."""
 
@@ -95,6 +106,7 @@ class Scheduler:
         self._start_by = LazyHeap()
         self._delay: BatchingDelay | None = None
         self._device_times: dict[int, _DeviceTime] = {}
+        self._to_come: dict[int, _ToCome] = {}
         self._now = -inf
 
     def __len__(self) -> int:
@@ -168,6 +180,10 @@ class Scheduler:
         """Seconds until a new task with these properties can start, 0 under a policy that does not
         need to know. Overloaded where too much work of ``tenant`` waits."""
         self.check_room(now, tenant)
+        return self.wait(now, priority, tenant, deadline)
+
+    def wait(self, now: float, priority: int | None, tenant: str, deadline: float) -> float:
+        """As ``admit``, for one that is not refused."""
         capabilities = self._policy.capabilities
         if not (capabilities.plans and capabilities.admits):
             return 0.0
@@ -187,6 +203,25 @@ class Scheduler:
         _set(task, "patience", self._patience)
         self._device_times[task.id] = _DeviceTime(bucket, work if within else 0.0)
         self._queue(now, task, view, work)
+
+    def expect(self, id: int, task: Task, count: int) -> None:
+        """``count`` more tasks like ``task``, which has just been added, are to be added as room
+        frees; a later call with the same ``id`` says how many then. They take no room, but those
+        that they will rank before have to wait for them."""
+        view = self._models[task.model]
+        work = view.expected(task)
+        each = count * view.discount(task.segment, count) / view.interference.gain
+        self._to_come[id] = _ToCome(
+            task.behind,
+            task.priority,
+            task.deadline,
+            each * view.mandatory(task, work),
+            each * work,
+        )
+
+    def expect_no_more(self, id: int) -> None:
+        """No more tasks are to come of those that were said to under ``id``."""
+        self._to_come.pop(id, None)
 
     def resume(self, now: float, task: Task, confidence: float, joules_left: float = inf) -> None:
         """``task`` reached the exit of its segment, ``confidence`` sure, and goes on."""
@@ -277,6 +312,18 @@ class Scheduler:
             self._device_times[task.id].used += each
         self._policy.ran(now, Ran(batch.key, size, seconds, batch.predicted))
 
+    def abandon(self, now: float, batch: Batch) -> None:
+        """Free the lane of ``batch`` and forget its tasks, as far as ``ran``, ``resume`` and
+        ``end`` have not: the driver failed with them."""
+        now = self._clock(now)
+        if self._lanes.is_running(batch):
+            self._lanes.end(now, batch)
+        if self._lanes.count > 1:
+            self._update_busy()
+        for task in batch.tasks:
+            if task.id in self._device_times and task.id not in self._groups:
+                self.end(now, task)
+
     def ahead(self, now: float, priority: int | None, tenant: str, deadline: float) -> float:
         """Seconds until a new task with these properties can start, if all optional work is left
         out before."""
@@ -290,14 +337,30 @@ class Scheduler:
             group.seconds_before(priority, behind, due) * self._discount(group)
             for group in self._groups.view.values()
         )
+        if self._to_come:
+            rank = behind, priority, due
+            before += sum(
+                each.mandatory
+                for each in self._to_come.values()
+                if (each.behind, each.priority, min(each.deadline, now + self._patience)) < rank
+            )
         return before + self._lanes.wait(now)
 
     def backlog(self, now: float) -> float:
         """Seconds until everything that waits is done, if nothing more came."""
         now = self._clock(now)
-        return self._backlog.seconds * self._backlog.batching_factor(
-            self._best_factor()
-        ) + self._lanes.wait(now)
+        to_come = sum(each.expected for each in self._to_come.values())
+        return (
+            self._backlog.seconds * self._backlog.batching_factor(self._best_factor())
+            + to_come
+            + self._lanes.wait(now)
+        )
+
+    def has_room(self, tenant: str, part: float) -> bool:
+        """Whether at most this ``part`` of what ``tenant``, and the names that share its bucket,
+        may have waiting waits."""
+        bucket = self.shares.bucket_of(tenant)
+        return not self._backlog.is_over(bucket, part * self.shares.share_of_bucket(bucket))
 
     def check_room(self, now: float, tenant: str) -> None:
         """Raises Overloaded, with the time until it ends, if ``tenant`` and the names that share

@@ -77,6 +77,9 @@ class Lanes:
         self._running.remove(batch)
         self.free += 1
 
+    def is_running(self, batch: Batch) -> bool:
+        return batch in self._running
+
     def opens(self, now: float) -> bool:
         """Whether a batch may start now: no lane is busy; or one is free, the device would do
         more, and no running batch would miss a deadline that it keeps without."""

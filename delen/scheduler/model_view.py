@@ -82,6 +82,13 @@ class ScheduledModel:
             self._discounts[key] = discount
         return discount
 
+    def batched(self, exit: int, samples: int) -> float:
+        """Device seconds to ``exit`` of each of ``samples`` that run in the largest batches on all
+        lanes, at the quantile that plans use."""
+        costs, batch = self._costs, min(samples, self.max_batch)
+        seconds = costs.latency(0, exit, batch) / costs.slowdown_factor / costs.interference.gain
+        return seconds / batch + self._answer * costs.slowdown.mean
+
     def mandatory(self, task: Task, expected: float) -> float:
         """Device seconds of ``task`` that cannot be left out: its first answer, or, if it keeps a
         floor, all the seconds that it is ``expected`` to take alone."""

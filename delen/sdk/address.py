@@ -3,10 +3,65 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
+from pathlib import Path
 
+URL_VARIABLE = "DELEN_URL"
 SYSTEM_SOCKET = "/run/delen/delen.sock"
 TCP_URL = "http://127.0.0.1:8000"
+
+
+def find_url() -> str:
+    """Where the daemon is: ``DELEN_URL``, else the first socket that somebody listens on, the
+    system's before the user's, else TCP."""
+    if url := os.environ.get(URL_VARIABLE):
+        return url
+    for path in (SYSTEM_SOCKET, user_socket()):
+        if _problem(path) is None:
+            return f"unix://{path}"
+    return TCP_URL
+
+
+def describe_sockets() -> str:
+    """Each of the sockets that ``find_url`` tries, and what is wrong with it."""
+    problems = {path: _problem(path) for path in (SYSTEM_SOCKET, user_socket())}
+    return "; ".join(f"unix://{path}: {why or 'answers now'}" for path, why in problems.items())
+
+
+def _problem(path: str) -> str | None:
+    """Why ``path`` is passed over, if it is.
+
+    Anyone may put a file into the temp directory, so the user's socket must be the user's own or
+    root's. Only root puts folders into ``/run``, so the system's may be any user's: systemd makes
+    up a user for the daemon.
+    """
+    try:
+        owner = Path(path).stat().st_uid
+    except OSError as error:
+        return error.strerror or str(error)
+    if path != SYSTEM_SOCKET and owner not in (0, os.getuid()):
+        return "it is another user's"
+    return connect_problem(path)
+
+
+def connect_problem(path: str) -> str | None:
+    """Why the Unix socket ``path`` accepts no connection; None if it does, at once or when the
+    daemon gets round to it."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            return error.strerror or str(error)
+    return None
+
+
+def unix_path(url: str) -> str | None:
+    """The socket that ``url`` names, if it names one."""
+    return url.removeprefix("unix://") if url.startswith("unix://") else None
 
 
 def user_socket() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import get_running_loop
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Concatenate
@@ -9,25 +10,16 @@ from typing import Any, Concatenate
 import httpx
 
 from delen.core.result import EnergyOutcome
+from delen.sdk.connection import Connections
 from delen.sdk.polling import wait_settled_async
-from delen.sdk.requests import (
-    RETRIES,
-    Call,
-    Calls,
-    P,
-    T,
-    check_open,
-    connection_settings,
-    like,
-    unix_path,
-    unreachable,
-)
+from delen.sdk.requests import Call, Calls, P, T, like, of_class
 
 
 def _sent(
     build: Callable[Concatenate[Calls, P], Call[T]],
 ) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
     """The method that sends what ``build`` builds and returns its answer."""
+    build = of_class("AsyncClient", build)
 
     async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._send(build(self._calls, *args, **kwargs))
@@ -35,8 +27,13 @@ def _sent(
     return like(build, method)
 
 
+def _open_pool(transport: dict[str, Any], settings: dict[str, Any]) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(**transport), **settings)
+
+
 class AsyncClient:
-    """``Client`` for asyncio: the same methods, awaited."""
+    """``Client`` for asyncio: the same methods, awaited. Every event loop has its own connections,
+    so that one client serves several ``asyncio.run``."""
 
     infer = _sent(Calls.infer)
     plan = _sent(Calls.plan)
@@ -61,24 +58,36 @@ class AsyncClient:
         token: str | None = None,
     ) -> None:
         self._calls = Calls(model, tenant)
-        self.url, settings = connection_settings(url, timeout, token)
-        transport = httpx.AsyncHTTPTransport(uds=unix_path(self.url), retries=RETRIES)
-        self._http = httpx.AsyncClient(transport=transport, **settings)
+        self._connections = Connections(_open_pool, url, timeout, token)
+
+    @property
+    def url(self) -> str:
+        """Where the daemon is."""
+        return self._connections.url
 
     async def _send(self, call: Call[T]) -> T:
-        check_open(self._http.is_closed)
         try:
-            response = await self._http.request(**call.arguments())
+            response = await self._request(call.arguments())
         except httpx.TransportError as error:
-            raise unreachable(self.url, error) from error
+            raise self._connections.unreachable(error) from error
         return call.answer(response, self._settle)
+
+    async def _request(self, arguments: dict[str, Any]) -> httpx.Response:
+        loop = get_running_loop()
+        try:
+            return await self._connections.pool(loop).request(**arguments)
+        except httpx.ConnectError:
+            if not self._connections.look_again():
+                raise
+            return await self._connections.pool(loop).request(**arguments)
 
     async def _settle(self, request_id: str, timeout: float) -> EnergyOutcome:
         return await wait_settled_async(lambda: self.request(request_id), request_id, timeout)
 
     async def close(self) -> None:
-        """Close the pooled connections."""
-        await self._http.aclose()
+        """Close the pooled connections of this event loop, and open no more."""
+        if (pool := self._connections.close(get_running_loop())) is not None:
+            await pool.aclose()
 
     async def __aenter__(self) -> AsyncClient:
         return self

@@ -11,25 +11,16 @@ from typing import Any, Concatenate
 import httpx
 
 from delen.core.result import EnergyOutcome
+from delen.sdk.address import URL_VARIABLE
+from delen.sdk.connection import Connections
 from delen.sdk.inputs import Input
 from delen.sdk.polling import wait_settled
-from delen.sdk.requests import (
-    RETRIES,
-    Call,
-    Calls,
-    P,
-    T,
-    check_open,
-    connection_settings,
-    find_url,
-    like,
-    unix_path,
-    unreachable,
-)
+from delen.sdk.requests import Call, Calls, P, T, like, of_class
 
 
 def _sent(build: Callable[Concatenate[Calls, P], Call[T]]) -> Callable[Concatenate[Client, P], T]:
     """The method that sends what ``build`` builds and returns its answer."""
+    build = of_class("Client", build)
 
     def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._send(build(self._calls, *args, **kwargs))
@@ -37,11 +28,17 @@ def _sent(build: Callable[Concatenate[Calls, P], Call[T]]) -> Callable[Concatena
     return like(build, method)
 
 
+def _open_pool(transport: dict[str, Any], settings: dict[str, Any]) -> httpx.Client:
+    return httpx.Client(transport=httpx.HTTPTransport(**transport), **settings)
+
+
 class Client:
-    """A connection pool to one daemon. Safe to share between threads.
+    """A connection pool to one daemon. Safe to share between threads, and with forked processes,
+    which open connections of their own.
 
     ``url`` is ``http://HOST:PORT`` or ``unix:///PATH``; by default ``DELEN_URL``, the daemon's
-    sockets, and TCP port 8000 are tried in this order. ``timeout`` is how many seconds to wait
+    sockets, and TCP port 8000 are tried in this order, and again when the daemon is not there any
+    more. ``timeout`` is how many seconds to wait
     for an answer, queueing included. ``token`` (by default from the file that
     ``DELEN_TOKEN_FILE`` names) opens guarded addresses. Every method raises DaemonUnreachable
     when there is no answer, and the daemon's own error when it refuses.
@@ -70,24 +67,35 @@ class Client:
         token: str | None = None,
     ) -> None:
         self._calls = Calls(model, tenant)
-        self.url, settings = connection_settings(url, timeout, token)
-        transport = httpx.HTTPTransport(uds=unix_path(self.url), retries=RETRIES)
-        self._http = httpx.Client(transport=transport, **settings)
+        self._connections = Connections(_open_pool, url, timeout, token)
+
+    @property
+    def url(self) -> str:
+        """Where the daemon is."""
+        return self._connections.url
 
     def _send(self, call: Call[T]) -> T:
-        check_open(self._http.is_closed)
         try:
-            response = self._http.request(**call.arguments())
+            response = self._request(call.arguments())
         except httpx.TransportError as error:
-            raise unreachable(self.url, error) from error
+            raise self._connections.unreachable(error) from error
         return call.answer(response, self._settle)
+
+    def _request(self, arguments: dict[str, Any]) -> httpx.Response:
+        try:
+            return self._connections.pool().request(**arguments)
+        except httpx.ConnectError:
+            if not self._connections.look_again():
+                raise
+            return self._connections.pool().request(**arguments)
 
     def _settle(self, request_id: str, timeout: float) -> EnergyOutcome:
         return wait_settled(lambda: self.request(request_id), request_id, timeout)
 
     def close(self) -> None:
         """Close the pooled connections."""
-        self._http.close()
+        if (pool := self._connections.close()) is not None:
+            pool.close()
 
     def __enter__(self) -> Client:
         return self
@@ -102,10 +110,10 @@ class Client:
 
 
 def infer(x: Input, **arguments: Any) -> Any:
-    """``Client.infer`` on a client that is kept for this process."""
-    return _kept_client(find_url(), os.getpid()).infer(x, **arguments)
+    """``Client.infer`` on a client that is kept."""
+    return _kept_client(os.environ.get(URL_VARIABLE)).infer(x, **arguments)
 
 
 @lru_cache(maxsize=8)
-def _kept_client(url: str, process: int) -> Client:
+def _kept_client(url: str | None) -> Client:
     return Client(url)

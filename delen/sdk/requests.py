@@ -4,12 +4,11 @@ answer is read."""
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import update_wrapper, wraps
 from numbers import Integral
-from pathlib import Path
+from types import FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar
 from urllib.parse import quote
 
@@ -29,8 +28,7 @@ from delen.core.energy_status import (
 from delen.core.guarantee import Feedback
 from delen.core.plan import Preview
 from delen.core.result import Result
-from delen.errors import ConfigError, DaemonUnreachable, DelenError, InvalidInput
-from delen.sdk.address import SYSTEM_SOCKET, TCP_URL, user_socket
+from delen.errors import DelenError, InvalidInput
 from delen.sdk.inputs import Input, encode
 from delen.sdk.polling import follow
 from delen.wire import answers
@@ -45,29 +43,8 @@ from delen.wire.requests import (
     TenantChange,
 )
 
-URL_VARIABLE = "DELEN_URL"
-TOKEN_VARIABLE = "DELEN_TOKEN_FILE"
-RETRIES = 1
-
-
-def find_url() -> str:
-    """Where the daemon is: ``DELEN_URL``, else the system's socket, the user's, else TCP.
-
-    A socket of another user is passed over: anyone may put a file into the temp directory.
-    """
-    if url := os.environ.get(URL_VARIABLE):
-        return url
-    for path in (SYSTEM_SOCKET, user_socket()):
-        try:
-            status = Path(path).stat()
-        except OSError:
-            continue
-        if status.st_uid in (0, os.getuid()):
-            return f"unix://{path}"
-    return TCP_URL
-
-
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 T = TypeVar("T")
 M = TypeVar("M", bound=Callable[..., Any])
 Settle = Callable[[str, float], Any]
@@ -108,6 +85,16 @@ class Call(Generic[T]):
             return self.read(response.content, settle)
         except msgspec.DecodeError as error:
             raise DelenError(f"the daemon's answer is not as expected: {error}") from error
+
+
+def of_class(owner: str, build: Callable[Q, Call[T]]) -> Callable[Q, Call[T]]:
+    """``build`` as a method of the class ``owner``, by which Python's TypeErrors then call it."""
+    assert isinstance(build, FunctionType)
+    copy = FunctionType(build.__code__, build.__globals__, build.__name__, build.__defaults__)
+    update_wrapper(copy, build)
+    copy.__kwdefaults__ = build.__kwdefaults__
+    copy.__qualname__ = f"{owner}.{build.__name__}"
+    return copy
 
 
 def like(build: Callable[..., Call[Any]], method: M) -> M:
@@ -313,54 +300,3 @@ def _plain_label(label: object) -> int | str:
             f"a label must be the index or the name of a class, not {label!r}", "labels"
         )
     return int(label)
-
-
-def _read_token(file: Path) -> str:
-    try:
-        return file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{TOKEN_VARIABLE}: {file} cannot be read: {error}") from error
-
-
-def connection_settings(
-    url: str | None, timeout: float, token: str | None
-) -> tuple[str, dict[str, Any]]:
-    """The address in words, and the arguments for httpx's clients."""
-    address = url or find_url()
-    if timeout <= 0:
-        raise InvalidInput(f"timeout is {timeout:g}; it must be above 0 seconds", "timeout")
-    if token is None and (file := os.environ.get(TOKEN_VARIABLE)):
-        token = _read_token(Path(file))
-    settings: dict[str, Any] = {
-        "timeout": timeout,
-        "headers": {} if token is None else {"Authorization": f"Bearer {token}"},
-        "trust_env": False,
-    }
-    if address.startswith("unix://"):
-        settings["base_url"] = "http://delen"
-    elif address.startswith(("http://", "https://")):
-        settings["base_url"] = address
-    else:
-        raise InvalidInput(
-            f"url is {address!r}; it must be http://HOST:PORT or unix:///PATH", "url"
-        )
-    return address, settings
-
-
-def unix_path(address: str) -> str | None:
-    return address.removeprefix("unix://") if address.startswith("unix://") else None
-
-
-def check_open(is_closed: bool) -> None:
-    """DelenError where the client's connections are closed."""
-    if is_closed:
-        raise DelenError("this client is closed; ask before its `with` block ends")
-
-
-def unreachable(address: str, error: httpx.TransportError) -> DaemonUnreachable:
-    if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
-        return DaemonUnreachable(f"the daemon at {address} gave no answer in time: {error!r}")
-    return DaemonUnreachable(
-        f"no daemon answers at {address} ({error}); start one with delen-daemon, or say where it "
-        f"is with {URL_VARIABLE}"
-    )

@@ -8,6 +8,7 @@ import msgspec
 
 from delen.errors import (
     ERRORS_BY_CODE,
+    BatchTooLarge,
     BudgetExhausted,
     DelenError,
     InfeasibleBound,
@@ -20,6 +21,8 @@ from delen.errors import Nearest as NearestBounds
 from delen.wire.answers import Nearest
 from delen.wire.message import Message, about, read_answer
 
+_ATTRIBUTES = ("field", "largest", "retry_after", "remedy")
+
 
 class Error(Message, frozen=True, omit_defaults=True):
     """Why a request was refused or failed."""
@@ -28,6 +31,7 @@ class Error(Message, frozen=True, omit_defaults=True):
     code: Annotated[str, about(enum=sorted(ERRORS_BY_CODE))]
     field: Annotated[str | None, about("the part of the request that is wrong")] = None
     nearest: Nearest | None = None
+    largest: Annotated[int | None, about("the largest batch that can be admitted")] = None
     retry_after: float | None = msgspec.field(name="retry_after_s", default=None)
     remedy: str | None = None
 
@@ -38,7 +42,7 @@ class Error(Message, frozen=True, omit_defaults=True):
             error=str(error),
             code=error.code,
             nearest=None if nearest is None else Nearest.of(nearest),
-            **{name: getattr(error, name, None) for name in ("field", "retry_after", "remedy")},
+            **{name: getattr(error, name, None) for name in _ATTRIBUTES},
         )
 
     def exception(self) -> DelenError:
@@ -46,6 +50,8 @@ class Error(Message, frozen=True, omit_defaults=True):
         kind = ERRORS_BY_CODE.get(self.code, DelenError)
         if issubclass(kind, InfeasibleBound):
             return kind(self.error, (self.nearest or Nearest()).to(NearestBounds))
+        if issubclass(kind, BatchTooLarge):
+            return kind(self.error, self.largest or 0)
         if issubclass(kind, InvalidInput):
             return kind(self.error, self.field)
         if issubclass(kind, (BudgetExhausted, Overloaded)):

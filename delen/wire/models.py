@@ -105,10 +105,16 @@ class Models(Message, frozen=True):
 
 
 class Health(Message, frozen=True):
+    """``status`` is ok, degraded (a model keeps failing) or failing (a thread has died, or hangs);
+    ``problems`` says what is wrong."""
+
     status: str
     version: str
+    problems: tuple[str, ...] = ()
 
 
 class Ready(Message, frozen=True):
+    """``device`` is null until the default model is loaded, where models are loaded on demand."""
+
     status: str
-    device: dict[str, Any]
+    device: dict[str, Any] | None

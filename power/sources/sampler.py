@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import ceil, isfinite, nan
+from math import isfinite, nan
 from random import Random
 from typing import Literal
 
@@ -24,6 +24,7 @@ _JITTER = 0.1
 _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
 _CLOSING = 1.0
 _QUIET = 60.0
+_ROWS = 1024
 
 _TIME, _WATTS, _JOULES, _STRETCH = range(4)
 
@@ -62,8 +63,8 @@ class Sampler:
         self._interval = interval
         self._clock = clock
         self._random = Random(seed)
-        self._capacity = ceil(retain / (self.interval * (1 - _JITTER))) + 2
-        self._rows = np.empty((2 * self._capacity, 4))
+        self._retain = retain
+        self._rows = np.empty((2 * _ROWS, 4))
         self._count = 0
         self._stretch = 0
         self._lock = threading.Lock()
@@ -191,8 +192,7 @@ class Sampler:
         if latest is not None and self._breaks(latest, reading):
             self._stretch += 1
         if self._count == len(self._rows):
-            self._rows[: self._capacity] = self._rows[-self._capacity :]
-            self._count = self._capacity
+            self._make_room(reading.time - self._retain)
         joules = nan if reading.joules is None else reading.joules
         self._rows[self._count] = (reading.time, reading.total, joules, self._stretch)
         self._count += 1
@@ -202,6 +202,15 @@ class Sampler:
             self._announced = False
         since = state.since if state.status == "ok" else now
         self._state = SourceState("ok", since, None, reading, state.errors)
+
+    def _make_room(self, since: float) -> None:
+        """Let go of the rows before ``since``, but for the one that a window from there on needs.
+        At least half the rows are free then."""
+        first = max(0, int(np.searchsorted(self._rows[:, _TIME], since, "right")) - 1)
+        kept = self._rows[first:]
+        rows = np.empty((max(2 * _ROWS, 2 * len(kept)), 4))
+        rows[: len(kept)] = kept
+        self._rows, self._count = rows, len(kept)
 
     def _breaks(self, latest: PowerReading, reading: PowerReading) -> bool:
         """Whether nothing may be interpolated between two readings: they lie too far apart, or

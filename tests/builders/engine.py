@@ -32,6 +32,7 @@ class Recorder:
         self.results: list[Result] = []
         self.works: list[Work] = []
         self.policy_failures = 0
+        self.segment_failures: list[tuple[str, int]] = []
         self.dispatch_failures = 0
         self.audits: list[bool] = []
         self._audited = threading.Semaphore(0)
@@ -44,6 +45,9 @@ class Recorder:
 
     def policy_failed(self, model: str) -> None:
         self.policy_failures += 1
+
+    def segment_failed(self, model: str, segment: int) -> None:
+        self.segment_failures.append((model, segment))
 
     def dispatch_failed(self, times: int) -> None:
         self.dispatch_failures += times

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -243,6 +244,24 @@ def gate(install: Callable[..., None], tmp_path: Path) -> Iterator[Gate]:
     install("delen.exit_policies", GATE.format(file=str(gate.file)), gate="make_gate")
     yield gate
     gate.open()
+
+
+@pytest.fixture
+def overloaded(
+    launcher: Launcher, gate: Gate, images: NDArray[np.uint8], metric: Any, until: Any
+) -> Iterator[Daemon]:
+    """A daemon where one request runs, and another one is all that may wait, at a closed gate."""
+    server = {"max_backlog_seconds": 0.001}
+    daemon = launcher.start({"server": server, "policies": gate.policies})
+    gate.close()
+    with ThreadPoolExecutor(2) as clients:
+        clients.submit(daemon.api.raw, images[0])
+        until(lambda: metric(daemon.api, "delen_lanes_busy") == 1, "one runs")
+        clients.submit(daemon.api.raw, images[0])
+        until(lambda: metric(daemon.api, "delen_jobs") == 2, "one waits")
+        yield daemon
+        gate.open()
+    launcher.stop(daemon)
 
 
 @pytest.fixture

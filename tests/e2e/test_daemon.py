@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from delen.daemon.settings import SETTINGS
 from tests.builders.daemon import DEADLINE
 
 if TYPE_CHECKING:
@@ -96,6 +99,13 @@ def test_what_print_config_prints_is_a_configuration(
     assert second.returncode == 0, second.stderr
     assert tomllib.loads(second.stdout) == tomllib.loads(first.stdout)
     assert tomllib.loads(first.stdout)["models"]["path"] == 'a "b" \\ \x7f \t ř 😀'
+
+
+def test_systemds_folders_are_the_daemons(run: Callable[..., Any]) -> None:
+    folders = {"RUNTIME_DIRECTORY": "/run/delen:/run/b", "STATE_DIRECTORY": "/var/lib/delen:/b"}
+    config = tomllib.loads(run("--print-config", **folders).stdout)
+    assert config["server"]["socket"] == "/run/delen/delen.sock"
+    assert config["state"]["path"] == "/var/lib/delen"
 
 
 def test_delen_config_names_the_file(run: Callable[..., Any], tmp_path: Path) -> None:
@@ -350,7 +360,8 @@ def test_draining_ends_with_its_time(
         for line in lines
         if line["message"].endswith("draining") or "drain time is over" in line["message"]
     )
-    assert (over - began).total_seconds() >= 0.4
+    (usual,) = (setting.default for setting in SETTINGS if setting.name == "server.drain_seconds")
+    assert 0.4 <= (over - began).total_seconds() < usual
 
 
 def test_sigint_stops_it_too(launcher: Launcher) -> None:
@@ -406,6 +417,89 @@ def test_sighup_finds_new_bundles(
     assert daemon.api.raw(image, "/v1/models/second/infer").json()["model"] == "second"
     assert daemon.api.get("/v1/models/cifar10-resnet").json()["state"] == "ready"
     launcher.stop(daemon)
+
+
+def _deep_toml(daemon: Daemon) -> None:
+    daemon.config_file.write_text("a = " + "[" * 5000 + "]" * 5000)
+
+
+def _binary_toml(daemon: Daemon) -> None:
+    daemon.config_file.write_bytes(b"\xff\xfe\x00")
+
+
+def _no_file(daemon: Daemon) -> None:
+    daemon.config_file.unlink()
+    daemon.config_file.mkdir()
+
+
+def _unkeepable_limit(daemon: Daemon) -> None:
+    daemon.configure({"energy": {"watt_cap_w": 5.0}})
+
+
+def _half_a_battery(daemon: Daemon) -> None:
+    daemon.configure({"energy": {"battery_wh": 5.0}})
+
+
+def _binary_token(daemon: Daemon) -> None:
+    Path(daemon.config["server"]["token_file"]).write_bytes(b"\xff\xfe")
+
+
+def _no_bundles(daemon: Daemon) -> None:
+    Path(daemon.config["models"]["path"]).rmdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (_deep_toml, "nested"),
+        (_binary_toml, "not TOML"),
+        (_no_file, "cannot be read"),
+        (_unkeepable_limit, "energy.watt_cap_w"),
+        (_half_a_battery, "energy.battery_wh"),
+        (_binary_token, "server.token_file"),
+        (_no_bundles, "models.path"),
+    ],
+)
+def test_a_bad_reload_keeps_all_old_settings(
+    launcher: Launcher,
+    tmp_path: Path,
+    image: Image8,
+    spoil: Callable[[Daemon], None],
+    named: str,
+) -> None:
+    token, folder = tmp_path / "token", tmp_path / "bundles"
+    token.write_text("secret")
+    folder.mkdir()
+    daemon = launcher.start(
+        {
+            "server": {"token_file": str(token)},
+            "models": {"path": str(folder)},
+            "power": {"source": "none"},
+        }
+    )
+    token.write_text("another")
+    daemon.configure({"log": {"level": "error"}})
+    spoil(daemon)
+    for _ in range(3):
+        daemon.process.send_signal(signal.SIGHUP)
+    said = daemon.reload()
+    assert "nothing reloaded" in said
+    assert named in said
+    assert "Traceback" not in said
+    secret = {"Authorization": "Bearer secret"}
+    assert daemon.api.post("/v1/models/cifar10-resnet/load", headers=secret).status == 200
+    assert daemon.api.raw(image).status == 200
+    launcher.stop(daemon)
+
+
+def test_many_sighups_and_one_while_it_drains_end_nothing(launcher: Launcher) -> None:
+    daemon = launcher.start()
+    for _ in range(20):
+        daemon.process.send_signal(signal.SIGHUP)
+    daemon.process.send_signal(signal.SIGTERM)
+    with suppress(ProcessLookupError):
+        daemon.process.send_signal(signal.SIGHUP)
+    assert daemon.process.wait(30) == 0
 
 
 # --- sockets

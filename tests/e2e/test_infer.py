@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -287,3 +288,33 @@ def test_one_connection_serves_many_requests(daemon: Daemon, image: Image8) -> N
 def test_the_unix_socket_serves_the_same(daemon: Daemon, api: Api, image: Image8) -> None:
     over_unix = type(api)(str(daemon.unix_url))
     assert _ok(over_unix.raw(image))["predictions"] == _ok(api.raw(image))["predictions"]
+
+
+@pytest.mark.parametrize("address", ["tcp", "unix"])
+def test_a_client_that_only_ends_its_request_gets_its_answer_and_one_that_closes_none(
+    launcher: Launcher, images: Image8, gate: Gate, metric: Any, until: Any, address: str
+) -> None:
+    daemon = launcher.start({"policies": gate.policies})
+    api = type(daemon.api)(str(daemon.url if address == "tcp" else daemon.unix_url))
+    gate.close()
+    head = (
+        "POST /v1/infer HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n"
+        "Content-Length: 3072\r\nConnection: close\r\n\r\n"
+    )
+    connections = []
+    for image in images[:3]:
+        connection = api.connect()
+        connection.connect()
+        connection.sock.sendall(head.encode() + image.tobytes())
+        connection.sock.shutdown(socket.SHUT_WR)
+        connections.append(connection)
+        until(lambda: metric(daemon.api, "delen_jobs") == len(connections), "it is admitted")
+    connections[2].close()
+    until(lambda: metric(daemon.api, "delen_jobs") == 2, "the job of who closed is given up")
+    gate.open()
+    for connection in connections[:2]:
+        received = b"".join(iter(lambda: connection.sock.recv(65536), b""))  # noqa: B023
+        assert received.startswith(b"HTTP/1.1 200 OK"), received[:300]
+        assert json.loads(received.partition(b"\r\n\r\n")[2])["reason"] != "cancelled"
+        connection.close()
+    launcher.stop(daemon)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tests.builders.daemon import Api, wait_until
 
 if TYPE_CHECKING:
-    from tests.builders.daemon import Launcher
+    from tests.builders.daemon import Daemon, Launcher
 
 Image8 = NDArray[np.uint8]
 
@@ -171,7 +171,7 @@ def test_the_description_is_valid_and_names_just_the_addresses_that_are(
             answer = api.request(method.upper(), path.format(**names))
             assert answer.status not in (404, 405), f"{method} {path}"
     unused: Any = None
-    app = create_app(Service(unused, unused, Metrics(), *[unused] * 5))
+    app = create_app(Service(unused, unused, Metrics(), *[unused] * 6))
     served = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", str(rule)) for rule in app.url_map.iter_rules()}
     assert served == set(document["paths"])
 
@@ -255,13 +255,10 @@ def test_a_token_file_that_is_missing_or_empty_is_refused(
 
 
 def test_more_waiting_work_than_allowed_is_refused_as_overload(
-    launcher: Launcher, images: Image8, npy: Any
+    overloaded: Daemon, images: Image8
 ) -> None:
-    daemon = launcher.start({"server": {"max_backlog_seconds": 0.001}})
-    body = npy(np.concatenate([images] * 3))
-    refused = daemon.api.post("/v1/infer", body=body, content_type="application/x-npy")
-    error = refused.error(503, "overloaded")
-    assert int(refused.headers["Retry-After"]) >= 1
-    assert error["retry_after_s"] > 0
-    assert daemon.api.raw(images[0]).status == 200
-    launcher.stop(daemon)
+    for array in (images[0], images):
+        refused = overloaded.api.raw(array)
+        error = refused.error(503, "overloaded")
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert error["retry_after_s"] > 0

@@ -20,6 +20,7 @@ from PIL import Image
 
 import delen
 from delen.errors import ModelLoading, TooLarge
+from delen.sdk.client import _kept_client
 
 if TYPE_CHECKING:
     from tests.builders.daemon import Daemon, Launcher
@@ -187,12 +188,19 @@ def test_what_is_no_input_is_refused_before_anything_is_sent(x: Any, closed_url:
         client.infer(x)
 
 
-def test_overload_carries_when_to_come_back(launcher: Launcher, images: Image8) -> None:
-    daemon = launcher.start({"server": {"max_backlog_seconds": 0.001}})
-    with delen.Client(daemon.url) as client, pytest.raises(delen.Overloaded) as caught:
-        client.infer(np.concatenate([images] * 3))
+def test_overload_carries_when_to_come_back(overloaded: Daemon, images: Image8) -> None:
+    with delen.Client(overloaded.url) as client, pytest.raises(delen.Overloaded) as caught:
+        client.infer(images)
     assert caught.value.retry_after > 0
-    launcher.stop(daemon)
+
+
+def test_a_batch_that_is_too_large_carries_the_largest_size(daemon: Daemon, images: Image8) -> None:
+    batch = np.concatenate([images] * 8)
+    with delen.Client(daemon.url) as client:
+        least = client.plan(max_latency=60.0).points[0].latency
+        with pytest.raises(delen.BatchTooLarge) as caught:
+            client.infer(batch, max_latency=20 * least)
+    assert 1 <= caught.value.largest < len(batch)
 
 
 def test_no_daemon_says_where_it_was_looked_for(
@@ -216,6 +224,34 @@ def test_a_daemon_that_gives_no_answer_is_given_up_in_time(image: Image8) -> Non
             assert url in str(caught.value)
         with delen.Client(url) as patient, pytest.raises(delen.DaemonUnreachable):
             patient.infer(image, timeout=0.2)
+
+
+@pytest.mark.parametrize("make", ["infer", "Client", "AsyncClient"])
+def test_a_daemon_that_comes_back_elsewhere_is_found(
+    launcher: Launcher, images: Image8, make: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("DELEN_URL", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr("delen.sdk.address.SYSTEM_SOCKET", str(tmp_path / "system.sock"))
+    _kept_client.cache_clear()
+    ask = getattr(delen, make) if make == "infer" else getattr(delen, make)().infer
+
+    def answer() -> Any:
+        asked = ask(images[0])
+        return asyncio.run(asked) if make == "AsyncClient" else asked
+
+    first = launcher.start({"server": {"socket": str(tmp_path / "delen.sock")}})
+    monkeypatch.setattr("delen.sdk.address.TCP_URL", first.url)
+    assert answer().label
+    first.process.kill()
+    first.process.wait()
+    assert (tmp_path / "delen.sock").exists()
+    with pytest.raises(delen.DaemonUnreachable, match=r"delen\.sock"):
+        answer()
+    second = launcher.start({"server": {"socket": str(tmp_path / "system.sock")}})
+    assert answer().label
+    launcher.stop(second)
+    _kept_client.cache_clear()
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "unix:/x"])

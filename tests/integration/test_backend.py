@@ -42,6 +42,29 @@ def test_auto_says_what_it_runs_on(tiny_bundle: Path) -> None:
     assert PROVIDERS[placement.provider] in ort.get_available_providers()
 
 
+@pytest.fixture
+def broken_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An onnxruntime that lists CUDA, and whose sessions fall back to the CPU."""
+    if PROVIDERS["cuda"] in ort.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    offered = [PROVIDERS["cuda"], PROVIDERS["cpu"]]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: offered)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_what_sessions_fall_back_to_is_known_before_there_is_one(
+    broken_cuda: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert OnnxBackend("auto", 1).provider == "cpu"
+    assert "sessions run on cpu" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_named_provider_that_falls_back_is_refused(broken_cuda: None) -> None:
+    with pytest.raises(BackendError, match="'cuda' does not work"):
+        OnnxBackend("cuda", 1)
+
+
 def test_batches_up_to_the_largest_run_alike(tiny_bundle: Path) -> None:
     network = OnnxBackend("cpu", 1).load(load_bundle(tiny_bundle))
     images = np.random.default_rng(2).integers(0, 256, (8, 4, 4, 1), dtype=np.uint8)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
 
-pytest.importorskip("setuptools", reason="wheels are built without a network by setuptools")
+from tests.builders.daemon import clean_environment
+
+setuptools = pytest.importorskip(
+    "setuptools", reason="wheels are built without a network by setuptools"
+)
 pytest.importorskip("pip", reason="pip installs the wheel")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -32,8 +38,8 @@ def run(*command: str | Path, cwd: Path, **variables: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder into which the wheel of the source distribution is installed."""
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution of a copy of the repository."""
     work = tmp_path_factory.mktemp("installation")
     source = work / "source"
     source.mkdir()
@@ -44,7 +50,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(REPOSITORY / name, source)
     build = "from setuptools import build_meta; print(build_meta.build_sdist('../sdist'))"
     run(sys.executable, "-c", build, cwd=source)
-    (sdist,) = (work / "sdist").glob("delen-*.tar.gz")
+    (made,) = (work / "sdist").glob("delen-*.tar.gz")
+    return made
+
+
+@pytest.fixture(scope="module")
+def installed(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder into which the wheel of the source distribution is installed."""
+    work = tmp_path_factory.mktemp("wheel")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-cache-dir")
     offline = ("--no-deps", "--no-build-isolation", "--no-index")
     run(*pip, "wheel", *offline, "-w", work, sdist, cwd=work)
@@ -108,3 +121,68 @@ def test_what_is_installed_finds_its_policies_and_its_network(
     told = run(sys.executable, "-c", FIND, cwd=tmp_path, PYTHONPATH=str(installed)).split()
     assert told[-1] == "cifar10-resnet"
     assert set(told) >= {"bounds", "conditions", "value", "fifo", "edf", "delen", "price"}
+
+
+ANSWER = """
+import sys
+import urllib.request
+
+import delen
+import numpy
+
+image = numpy.zeros((32, 32, 3), numpy.uint8)
+with delen.Client(sys.argv[1]) as client:
+    result = client.infer(image)
+request = urllib.request.Request(
+    sys.argv[1] + "/v1/infer", image.tobytes(), {"Content-Type": "application/octet-stream"}
+)
+with urllib.request.urlopen(request) as response:
+    assert response.status == 200
+    assert f'"label":"{result.label}"' in response.read().decode()
+print(delen.__path__[0])
+"""
+
+
+def test_an_empty_environment_with_the_source_distribution_answers_an_image(
+    sdist: Path, tmp_path: Path
+) -> None:
+    """pip builds and installs delen; what it depends on is read from where it lies already."""
+    home = tmp_path / "environment"
+    run(sys.executable, "-m", "venv", "--without-pip", home, cwd=tmp_path)
+    python = home / "bin" / "python"
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python)
+    offline = ("--ignore-installed", "--no-deps", "--no-build-isolation", "--no-index")
+    others = [file.parents[1] for file in (Path(numpy.__file__), Path(setuptools.__file__))]
+    borrowed = os.pathsep.join(map(str, others))
+    run(
+        *pip,
+        "install",
+        "--ignore-installed",
+        *offline,
+        f"{sdist}[daemon]",
+        cwd=tmp_path,
+        PYTHONPATH=borrowed,
+    )
+    variables = clean_environment(PYTHONPATH=borrowed, DELEN_STATE__PATH=str(tmp_path / "state"))
+    variables |= {"DELEN_SERVER__PORT": "0", "DELEN_SERVER__SOCKET": ""}
+    with subprocess.Popen(
+        [home / "bin" / "delen-daemon"],
+        cwd=tmp_path,
+        env=variables,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as daemon:
+        assert daemon.stderr is not None
+        try:
+            said: list[str] = []
+            for line in daemon.stderr:
+                said.append(line)
+                if found := re.search(r"ready on (http://[^\s,]+)", line):
+                    break
+            assert found, "".join(said)
+            told = run(python, "-c", ANSWER, found[1], cwd=tmp_path, PYTHONPATH=borrowed)
+        finally:
+            daemon.terminate()
+            daemon.communicate()
+    assert Path(told.strip()).is_relative_to(home)
+    assert daemon.returncode == 0

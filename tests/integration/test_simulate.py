@@ -136,6 +136,38 @@ def test_plots_are_written(simulate: Simulate, tmp_path: Path) -> None:
     assert one["tenants-fifo.png"].tobytes() == both["tenants-fifo.png"].tobytes()
 
 
+def test_plots_show_what_the_runs_came_to(
+    simulate: Simulate,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="plots take delen[plot]")
+    drawn: list[Any] = []
+    monkeypatch.setattr(pyplot, "close", drawn.append)
+    assert simulate("--policy", "fifo", "value", "--json", "--plots", tmp_path) == 0
+    monkeypatch.undo()
+    summaries = [
+        json.loads(line) for line in capsys.readouterr().out.splitlines() if line[0] == "{"
+    ]
+    front, latency, *timelines = [figure.axes for figure in drawn]
+    pyplot.close("all")
+    points = [tuple(line.get_xydata()[0]) for line in front[0].lines[:2]]
+    assert points == [
+        pytest.approx((100 * summary["violations"], 100 * summary["effective_accuracy"]))
+        for summary in summaries
+    ]
+    reached = {line.get_label(): max(line.get_ydata()) for line in latency[0].lines}
+    assert reached == {each["policy"]: each["answered"] / each["requests"] for each in summaries}
+    for above, below in timelines:
+        requests = {}
+        for line in above.lines:
+            middles, rates = line.get_xdata(), line.get_ydata()
+            requests[line.get_label()] = rates.sum() * (middles[1] - middles[0])
+        assert requests == pytest.approx({"camera": 100, "phone": 100})
+        assert len(below.lines) == 2
+
+
 def test_a_profile_alone_is_a_device_that_is_not_here(
     trace: Path,
     tmp_path: Path,

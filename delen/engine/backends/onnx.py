@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
@@ -19,6 +20,8 @@ except ModuleNotFoundError as error:
 
 from delen.engine.backends.bound import HOST, BoundSegment, Feed, InputFeed, RowFeed, blank_row
 
+log = logging.getLogger("delen.engine")
+
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -30,6 +33,11 @@ _NUMPY_TYPES = {f"tensor({name})": name for name in DTYPES} | {
 }
 _CRASHING_OPTIMIZERS = ["FuseFp16InitializerToFp32NodeTransformer"]
 """With it, ONNX Runtime 1.31 crashes as it opens some float16 graphs on the CPU."""
+_IDENTITY = (
+    b'\x08\x07:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n'
+    b"\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+"""An ONNX model of one Identity node, on a float."""
 AUTO_ORDER = ("cuda", "cpu")
 """TensorRT builds its engines for minutes at the first load, so only if it is named."""
 
@@ -108,7 +116,8 @@ class OnnxNetwork:
 
 
 class OnnxBackend:
-    """Sessions on the first provider of ``name`` that works; ``auto`` tries CUDA, then the CPU."""
+    """Sessions on the provider of ``name``; ``auto`` is CUDA where a session runs on it, else the
+    CPU. Raises BackendError where the one that is named does not work."""
 
     def __init__(self, name: str, threads: int) -> None:
         if name != "auto" and name not in PROVIDERS:
@@ -126,7 +135,15 @@ class OnnxBackend:
         self.name = name
         self.provider = chosen[0]
         self.threads = threads
-        self._strict = name != "auto"
+        if (used := _provider_in_use(self.provider)) != self.provider:
+            problem = (
+                f"onnxruntime offers {PROVIDERS[self.provider]}, but its sessions run on {used}: "
+                "its libraries are missing or of another version"
+            )
+            if name != "auto":
+                raise BackendError(f"backend {name!r} does not work: {problem}")
+            log.warning("%s", problem)
+            self.provider = used
         _share_arena()
 
     @property
@@ -165,11 +182,21 @@ class OnnxBackend:
             raise BackendError(f"{file} does not load: {error}") from error
         in_use = session.get_providers()[0]
         if in_use != PROVIDERS[self.provider]:
-            if self._strict:
-                raise BackendError(f"{self.provider} is configured, but {file} runs on {in_use}")
-            self.provider = next(short for short, full in PROVIDERS.items() if full == in_use)
+            raise BackendError(f"{file} runs on {in_use}; {PROVIDERS[self.provider]} is in use")
         _check_interface(session, bundle, segment)
         return session
+
+
+def _provider_in_use(provider: str) -> str:
+    """What a session runs on that is opened on ``provider``: itself, or what onnxruntime falls
+    back to. A small graph tells."""
+    if provider == "cpu":
+        return provider
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(_IDENTITY, options, providers=[PROVIDERS[provider]])
+    in_use = session.get_providers()[0]
+    return next(short for short, full in PROVIDERS.items() if full == in_use)
 
 
 @cache

@@ -56,16 +56,16 @@ def weights_file(cache: Path, backbone: Backbone) -> Path:
     return folder / Path(urlparse(weights.url).path).name
 
 
-def load_with_cache(cache: Path, backbone: Backbone, classes: int = 1000):
+def load_with_cache(cache: Path, backbone: Backbone, closed_url: str, classes: int = 1000):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(cache))
         for proxy in ("http_proxy", "https_proxy"):
-            patch.setenv(proxy, "http://127.0.0.1:9")  # nobody listens: no test downloads
+            patch.setenv(proxy, closed_url)  # nobody listens: no test downloads
         return make_vision(backbone, classes, SHAPE, "DEFAULT")
 
 
 @pytest.fixture(scope="module", params=BY_NAME)
-def member(request, tmp_path_factory: pytest.TempPathFactory):
+def member(request, tmp_path_factory: pytest.TempPathFactory, closed_url: str):
     """A member of the zoo and torchvision's own network, both with the same "trained" weights."""
     backbone, cache = BY_NAME[request.param], tmp_path_factory.mktemp("weights")
     torch.manual_seed(1)
@@ -73,7 +73,7 @@ def member(request, tmp_path_factory: pytest.TempPathFactory):
     randomise(own)
     file = weights_file(cache, backbone)
     torch.save(own.state_dict(), file)
-    network = load_with_cache(cache, backbone)
+    network = load_with_cache(cache, backbone, closed_url)
     file.unlink()
     return SimpleNamespace(backbone=backbone, own=own.eval(), network=network.eval())
 
@@ -173,18 +173,18 @@ def test_a_training_step_reaches_every_parameter() -> None:
     assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
 
 
-def test_weights_that_cannot_be_downloaded_are_refused(tmp_path: Path) -> None:
+def test_weights_that_cannot_be_downloaded_are_refused(tmp_path: Path, closed_url: str) -> None:
     with pytest.raises(InvalidInput, match=r"could not load the weights IMAGENET1K_V1") as refused:
-        load_with_cache(tmp_path, BY_NAME["resnet18"])
+        load_with_cache(tmp_path, BY_NAME["resnet18"], closed_url)
     assert refused.value.field == "weights"
     assert str(tmp_path / "hub" / "checkpoints") in str(refused.value)
 
 
-def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+def test_damaged_weights_are_refused(tmp_path: Path, closed_url: str) -> None:
     for contents in (b"", b"no weights at all"):
         weights_file(tmp_path, BY_NAME["resnet18"]).write_bytes(contents)
         with pytest.raises(InvalidInput, match="could not load the weights") as refused:
-            load_with_cache(tmp_path, BY_NAME["resnet18"])
+            load_with_cache(tmp_path, BY_NAME["resnet18"], closed_url)
         assert refused.value.field == "weights"
 
 

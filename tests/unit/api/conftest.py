@@ -35,6 +35,7 @@ from delen.core.fairness import Fairness
 from delen.core.result import AccuracyOutcome, EnergyOutcome, LatencyOutcome, Receipt
 from delen.core.tenant import TenantSettings
 from delen.errors import PowerError
+from delen.wire.models import Health
 
 STATUS = PowerStatus(
     source="ina3221",
@@ -151,7 +152,8 @@ def make_app(energy: MadeUpEnergy) -> Callable[..., Flask]:
             guard=Guard(str(token_file)),
             default_model="m",
             max_body=10_000,
-            describe_device=dict,
+            describe_device=lambda model: {},
+            health=lambda: Health("ok", "0"),
             version="1",
         )
         return create_app(service)

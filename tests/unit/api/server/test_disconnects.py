@@ -46,6 +46,52 @@ def test_a_client_that_has_closed_has_gone(pair: tuple[socket.socket, socket.soc
     assert has_gone(near)
 
 
+def connect(family: socket.AddressFamily) -> tuple[socket.socket, socket.socket]:
+    """A connection: the server's end and the client's."""
+    if family == socket.AF_UNIX:
+        return socket.socketpair()
+    host = "::1" if family == socket.AF_INET6 else "127.0.0.1"
+    with socket.socket(family) as listener:
+        try:
+            listener.bind((host, 0))
+        except OSError:
+            pytest.skip(f"there is no {host} here")
+        listener.listen()
+        client = socket.create_connection(listener.getsockname()[:2])
+        return listener.accept()[0], client
+
+
+FAMILIES = [socket.AF_UNIX, socket.AF_INET, socket.AF_INET6]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_client_that_only_ends_its_request_is_there_until_it_closes(
+    family: socket.AddressFamily,
+) -> None:
+    disconnects, told = DisconnectWatcher(), SimpleQueue[str]()
+    half, closing = connect(family), connect(family)
+    for name, (near, _) in {"half": half, "closing": closing}.items():
+        disconnects.watch(near, partial(told.put, name))
+    half[1].shutdown(socket.SHUT_WR)
+    closing[1].shutdown(socket.SHUT_WR)
+    assert not has_gone(half[0]) and not has_gone(closing[0])
+    closing[1].close()
+    assert told.get(timeout=30) == "closing"
+    assert has_gone(closing[0]) and not has_gone(half[0])
+    half[1].close()
+    assert told.get(timeout=30) == "half"
+    for near, _ in (half, closing):
+        near.close()
+
+
+def test_a_client_that_resets_its_connection_has_gone() -> None:
+    near, far = connect(socket.AF_INET)
+    near.sendall(b"not read")
+    far.close()
+    assert has_gone(near)
+    near.close()
+
+
 def test_who_leaves_is_told_of_and_who_was_let_go_is_not() -> None:
     disconnects, told = DisconnectWatcher(), SimpleQueue[str]()
     pairs = {name: socket.socketpair() for name in ("let go", "left")}

@@ -8,10 +8,11 @@ import pytest
 
 from delen.bundle.calibration import Calibration
 from delen.core.bounds import Bounds
+from delen.core.energy_status import Budget
 from delen.core.plan import Plan
 from delen.core.work import Share, Work
 from delen.energy.admission import MOST_EVENTS, ControllerAdmission, Refused
-from delen.errors import BudgetExhausted
+from delen.errors import BatchTooLarge, BudgetExhausted
 from delen.profile.cost_model import CostModel
 from policies.energy.api import ControllerSettings
 from policies.energy.price_controller import PriceController
@@ -128,3 +129,38 @@ def test_where_nobody_takes_the_events_the_latest_are_kept() -> None:
     events = admission.drain()
     assert len(events) == MOST_EVENTS
     assert events[-1] == (Share("r", "cam"), None)
+
+
+def test_a_batch_is_reserved_whole_or_not_at_all(plan_at: Callable[[float], Plan]) -> None:
+    plan = plan_at(0.0)
+    assert plan.expected_energy is not None
+    controller = Limited(10.5 * plan.expected_energy)
+    admission = ControllerAdmission(controller)
+    least = plan_at(inf).expected_energy
+    assert least is not None
+    with pytest.raises(BudgetExhausted, match=f"lacks {1000 * least:g} J"):
+        admission.admit("cam", plan, plan_at, 1000)
+    assert controller.left == 10.5 * plan.expected_energy
+    assert admission.admit("cam", plan, plan_at, 10) == (plan, plan.expected_energy)
+    assert controller.left == pytest.approx(0.5 * plan.expected_energy)
+    assert controller.arrivals == 1010
+
+
+def test_a_batch_beyond_a_whole_budget_names_the_size_that_it_is_enough_for(
+    plan_at: Callable[[float], Plan],
+) -> None:
+    now = [0.0]
+    admission = ControllerAdmission(PriceController(ControllerSettings()), clock=lambda: now[0])
+    least = plan_at(inf).expected_energy
+    assert least is not None
+    admission.set_budget("cam", Budget(20.5 * least, 60.0))
+    with pytest.raises(BatchTooLarge) as refused:
+        admission.admit("cam", plan_at(0.0), plan_at, 21)
+    assert refused.value.largest == 20
+    with pytest.raises(BudgetExhausted) as early:
+        admission.admit("cam", plan_at(0.0), plan_at, 20)
+    now[0] = early.value.retry_after
+    assert admission.admit("cam", plan_at(0.0), plan_at, 20).reserved == least
+    with pytest.raises(BudgetExhausted):
+        admission.set_budget("small", Budget(0.5 * least, 60.0))
+        admission.admit("small", plan_at(0.0), plan_at, 2)

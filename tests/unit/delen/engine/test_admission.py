@@ -44,11 +44,14 @@ class Budget(UnlimitedEnergy):
         self.admitted = 0
         self.refusals: Counter[str] = Counter()
 
-    def admit(self, tenant: str, plan: Plan, replan: Callable[[float], Plan]) -> Admitted:
+    def admit(
+        self, tenant: str, plan: Plan, replan: Callable[[float], Plan], samples: int = 1
+    ) -> Admitted:
         self.admitted += 1
-        for each in (plan, replan(inf) if plan.energy and plan.energy > self.left else plan):
-            if (joules := each.energy or 0.0) <= self.left:
-                self.left -= joules
+        too_much = plan.energy and samples * plan.energy > self.left
+        for each in (plan, replan(inf) if too_much else plan):
+            if samples * (joules := each.energy or 0.0) <= self.left:
+                self.left -= samples * joules
                 return Admitted(each, joules)
         raise BudgetExhausted("nothing is left", retry_after=1.0)
 

@@ -268,8 +268,9 @@ def test_a_network_that_fails_fails_its_jobs_alone(
 def test_an_answer_is_never_lost_to_a_later_failure(harness: ExecutorHarness) -> None:
     harness.network.before = fail_at(1)
     result = harness.infer(UNSURE, Bounds(min_accuracy=0.7))
-    assert (result.exit, result.reason) == (0, "cancelled")
+    assert (result.exit, result.reason) == (0, "failed")
     assert result.receipt.accuracy.met is False
+    assert harness.observer.segment_failures == [("tiny", 1)]
     assert harness.infer(SURE).reason == "confident"
 
 
@@ -484,7 +485,8 @@ def test_numbers_that_are_not_finite_are_no_answer(harness: ExecutorHarness) -> 
     with pytest.raises(BackendError, match=r"exit 0 of .* no finite numbers"):
         harness.infer((nan, nan, nan))
     later = harness.infer((0.3, nan, nan))
-    assert (later.exit, later.reason) == (0, "cancelled")
+    assert (later.exit, later.reason) == (0, "failed")
+    assert harness.observer.segment_failures == [("tiny", 0), ("tiny", 1)]
     assert harness.infer(SURE).reason == "confident"
 
 
@@ -514,9 +516,78 @@ def test_the_engine_outlives_what_goes_wrong_beside_an_answer(
                 harness.infer(SURE)
     assert harness.infer(SURE).reason == "confident"
     assert harness.executor.drain(PATIENCE)
-    assert [record.message[:13] for record in caplog.records] == ["lane 0 failed"]
+    assert [record.message[:13] for record in caplog.records] == ["a request did", "lane 0 failed"]
     assert failed("lane") == 2
 
 
 def raises(*_: Any) -> None:
     raise ZeroDivisionError
+
+
+def test_a_segment_that_keeps_failing_is_named_until_it_works(harness: ExecutorHarness) -> None:
+    harness.network.before = fail_at(1)
+    for times in (1, 2, 3):
+        assert harness.infer(UNSURE).reason == "failed"
+        assert len(harness.executor.health.failing()) == (times == 3)
+    assert harness.infer(SURE).reason == "confident", "segment 0 works"
+    assert "segment 1 of tiny" in harness.executor.health.failing()[0]
+    harness.network.before = lambda segment: None
+    assert harness.infer(UNSURE).reason == "final"
+    assert harness.executor.health.failing() == []
+
+
+def test_a_batch_that_cannot_be_accounted_for_frees_its_lane_and_its_jobs(
+    harness: ExecutorHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for call in ("ran", "resume", "end"):
+        with monkeypatch.context() as patched:
+            patched.setattr(harness.scheduler, call, raises)
+            job = harness.submit(UNSURE if call == "resume" else SURE)
+            error = job.future.exception(PATIENCE)
+            if error is not None:
+                assert isinstance(error, BackendError)
+            else:
+                assert job.future.result().reason == "failed"
+        assert harness.executor.drain(PATIENCE)
+        assert harness.infer(UNSURE).reason == "final", f"after {call} failed"
+        assert harness.executor.lanes() == (1, 0)
+
+
+def test_jobs_of_a_lane_that_died_end_and_none_is_accepted(harness: ExecutorHarness) -> None:
+    def die(segment: int) -> None:
+        raise SystemExit
+
+    with harness.held(1) as held:
+        reached = harness.submit(UNSURE)
+        held.wait_until_running()
+        waiting = harness.submit(UNSURE)
+        held.release()
+        harness.network.before = die
+        error = waiting.future.exception(PATIENCE)
+    assert isinstance(error, BackendError)
+    assert "SystemExit" in str(error)
+    assert reached.future.result(PATIENCE).reason in ("failed", "final")
+    with pytest.raises(BackendError, match="lane 0"):
+        harness.submit(SURE)
+    harness.executor.close()
+
+
+def test_what_hangs_is_named_without_the_lock(harness: ExecutorHarness) -> None:
+    health = harness.executor.health
+    with harness.held(0) as held, harness.executor.lock:
+        job = harness.job(SURE)
+        began = harness.clock.now
+        harness.executor.submit(job)
+        assert health.hangs(began + 1000) == []
+        harness.executor.lock.release()
+        held.wait_until_running()
+        harness.executor.lock.acquire()
+        found: list[str] = []
+        thread = threading.Thread(target=lambda: found.extend(health.hangs(began + 1000)))
+        thread.start()
+        thread.join(PATIENCE)
+        assert len(found) == 1
+        assert "segment 0 of tiny" in found[0]
+        assert health.hangs(began + 1) == []
+    assert job.future.result(PATIENCE).exit == 0
+    assert health.hangs(began + 1000) == []

@@ -66,6 +66,13 @@ def test_options_are_keywords_alone() -> None:
         client.plan(0.9)  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_a_wrong_call_is_named_as_its_user_made_it(client: type) -> None:
+    with pytest.raises(TypeError, match=rf"^{client.__name__}\.plan\(\) "):
+        started = client("http://127.0.0.1:9").plan(floor=0.9)
+        started.send(None)
+
+
 def test_a_type_checker_sees_arguments_and_answers(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     wrong = "\n".join(f"    {call}" for call in REFUSED)

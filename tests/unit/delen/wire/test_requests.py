@@ -23,6 +23,7 @@ from delen.core.result import (
 )
 from delen.errors import (
     ERRORS_BY_CODE,
+    BatchTooLarge,
     BudgetExhausted,
     DelenError,
     InfeasibleBound,
@@ -224,6 +225,8 @@ def example_of(kind: type[DelenError]) -> DelenError:
         return kind("too tight", Nearest(0.02, 0.85, None))
     if issubclass(kind, MissingExtra):
         return kind("Pillow", "daemon")
+    if issubclass(kind, BatchTooLarge):
+        return kind("too many", 400)
     if issubclass(kind, (BudgetExhausted, Overloaded)):
         return kind("later", 1.5)
     if issubclass(kind, PowerError):
@@ -242,6 +245,13 @@ def test_every_error_comes_back_with_its_fields(kind: type[DelenError]) -> None:
     assert type(back) is kind
     for name, value in vars(error).items():
         assert getattr(back, name) == value
+
+
+@pytest.mark.parametrize("wait", [math.inf, math.nan])
+def test_a_wait_that_nobody_knows_is_said_as_a_finite_one(wait: float) -> None:
+    sent = read_error(write(Error.of(Overloaded("later", wait))), 503)
+    assert isinstance(sent, Overloaded)
+    assert 1 <= sent.retry_after < math.inf
 
 
 def test_an_infeasible_bound_speaks_milliseconds_and_millijoules() -> None:

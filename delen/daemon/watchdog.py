@@ -1,0 +1,49 @@
+"""Sees threads that died and calls that hang, so that the daemon does not live on without them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from delen.engine.health import EngineHealth
+
+log = logging.getLogger("delen")
+
+_LASTS = 30.0
+"""Seconds that something may go on hanging before the daemon ends."""
+
+
+class Watchdog:
+    """Watches threads, and what ``health`` says of the engine. Times are in seconds,
+    ``time.monotonic``."""
+
+    def __init__(self, health: EngineHealth) -> None:
+        self._health = health
+        self._threads: list[threading.Thread] = []
+        self._hangs_since: float | None = None
+
+    def watch_threads(self) -> None:
+        """Those of ours that live now are to live until the daemon ends."""
+        self._threads = [t for t in threading.enumerate() if t.name.startswith("delen-")]
+
+    def problems(self, now: float) -> list[str]:
+        """A sentence for each thread that has died and each call that hangs."""
+        return [*self._dead(), *self._health.hangs(now)]
+
+    def is_over(self, now: float) -> bool:
+        """Whether the daemon is to end, which is logged: a thread has died, or something hangs for
+        too long. To be called every now and then."""
+        hangs = self._health.hangs(now)
+        if not hangs:
+            self._hangs_since = None
+        elif self._hangs_since is None:
+            self._hangs_since = now
+            log.error("%s", "; ".join(hangs))
+        lasting = self._hangs_since is not None and now - self._hangs_since >= _LASTS
+        reasons = [*self._dead(), *(hangs if lasting else [])]
+        if reasons:
+            log.critical("the daemon ends: %s", "; ".join(reasons))
+        return bool(reasons)
+
+    def _dead(self) -> list[str]:
+        return [f"the thread {t.name} has died" for t in self._threads if not t.is_alive()]

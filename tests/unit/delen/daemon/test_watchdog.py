@@ -1,0 +1,65 @@
+"""When the daemon is to end because a thread died or something hangs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from delen.core.dispatch import Key
+from delen.daemon.watchdog import Watchdog
+from delen.engine.health import EngineHealth
+
+
+@contextmanager
+def thread_of_ours() -> Iterator[threading.Event]:
+    """It ends when the event is set, or with the block."""
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait, name="delen-test", daemon=True)
+    thread.start()
+    try:
+        yield end
+    finally:
+        end.set()
+        thread.join()
+
+
+def test_a_thread_that_died_ends_the_daemon() -> None:
+    watchdog = Watchdog(EngineHealth(1))
+    with thread_of_ours():
+        watchdog.watch_threads()
+        assert watchdog.problems(0.0) == []
+        assert not watchdog.is_over(0.0)
+    assert "delen-test" in watchdog.problems(0.0)[0]
+    assert watchdog.is_over(0.0)
+
+
+def test_a_policy_that_hangs_is_told_at_once_and_ends_the_daemon_if_it_lasts() -> None:
+    health = EngineHealth(1)
+    watchdog = Watchdog(health)
+    health.policy_called(100.0)
+    assert watchdog.problems(104.0) == []
+    assert "dispatch policy" in watchdog.problems(106.0)[0]
+    assert not watchdog.is_over(106.0)
+    assert not watchdog.is_over(130.0)
+    assert watchdog.is_over(136.0)
+
+
+def test_what_hung_and_came_back_ends_nothing() -> None:
+    health = EngineHealth(1)
+    watchdog = Watchdog(health)
+    health.policy_called(100.0)
+    assert not watchdog.is_over(106.0)
+    health.policy_returned()
+    assert not watchdog.is_over(120.0)
+    health.policy_called(121.0)
+    assert not watchdog.is_over(140.0)
+
+
+def test_a_segment_may_take_many_times_what_is_predicted() -> None:
+    health = EngineHealth(2)
+    health.batch_began(1, 0.0, 10.0, Key("tiny", 2))
+    assert health.hangs(199.0) == []
+    assert "segment 2 of tiny" in health.hangs(201.0)[0]
+    health.batch_ended(1, Key("tiny", 2), False)
+    assert health.hangs(201.0) == []
