@@ -29,6 +29,7 @@ from benchmarks import (
     reality,
     residency,
     simulation,
+    soak,
 )
 from benchmarks.common import Figure
 from benchmarks.page import Section, page
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "energy_control": energy_control.main,
     "power_overhead": power_overhead.main,
     "footprint": footprint.main,
+    "soak": soak.main,
 }
 
 
