@@ -47,7 +47,7 @@ class DisconnectWatcher:
                     continue  # the number may be another's now
                 if has_gone(watched[0]):
                     watched[1]()
-                elif _poll(watched[0], select.POLLRDHUP):
+                elif _has_shut_down(watched[0]):
                     half_closed.add(number)  # its close may be half done
 
 
@@ -66,6 +66,14 @@ def has_gone(connection: socket.socket) -> bool:
         return bool(found & ~select.POLLRDHUP) or (bool(found) and not _is_held(connection))
     except (OSError, ValueError):
         return True
+
+
+def _has_shut_down(connection: socket.socket) -> bool:
+    """True when the peer sends no more; false, too, where ``connection`` was closed meanwhile."""
+    try:
+        return bool(_poll(connection, select.POLLRDHUP))
+    except ValueError:
+        return False
 
 
 def _poll(connection: socket.socket, events: int) -> int:

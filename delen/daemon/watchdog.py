@@ -23,7 +23,7 @@ class Watchdog:
         self._hangs_since: float | None = None
 
     def watch_threads(self) -> None:
-        """Those of ours that live now are to live until the daemon ends."""
+        """Those that live now and are named ``delen-...`` are to live until the daemon ends."""
         self._threads = [t for t in threading.enumerate() if t.name.startswith("delen-")]
 
     def problems(self, now: float) -> list[str]:

@@ -127,5 +127,6 @@ class BatchFeed:
     def _cancel_all(self, error: DelenError) -> None:
         others = [*self._held, *self._queued.values()]
         self._held.clear()
+        self._queued.clear()  # so that the end of each of them does not end the rest again
         for job in others:
             self._executor.cancel(job, error)

@@ -121,7 +121,7 @@ class Executor:
         """Count ``jobs`` as under way, though there is no room for them in the queue yet."""
         with self.lock:
             for job in jobs:
-                job.turn = inf
+                job.is_held = True
                 self._jobs.add(job)
 
     def submit(self, job: Job) -> Task:
@@ -137,10 +137,9 @@ class Executor:
                 raise error
             priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)
             now = time.monotonic()
-            if job.is_held:
-                job.turn = now
-            task = job.task(priority)
+            task = job.task(priority, now)
             self._scheduler.add(now, task)
+            job.is_held = False
             job.future.set_running_or_notify_cancel()
             self._jobs.add(job)
             self._lanes.wake()
@@ -246,8 +245,10 @@ class Executor:
         """Inside, the dispatch policy is informed of an end, which must not take long."""
         began = time.monotonic()
         self.health.policy_called(began)
-        yield
-        self.health.policy_returned()
+        try:
+            yield
+        finally:
+            self.health.policy_returned()
         self._scheduler.reporting_took(time.monotonic() - began)
 
     def _follow(self, decision: DispatchDecision, lane: int) -> None:

@@ -30,9 +30,8 @@ class Job:
     the same answer in a row, counted under the criterion ``patience`` alone. ``cut_off`` is true
     where the dispatch policy ended it with the answer that it had.
 
-    ``arrived`` is on the runtime's monotonic clock. ``turn`` is when a job that was held back got
-    room in the queue, inf until then. ``future`` gets the Result, or the error of a job that ends
-    with no answer at all.
+    ``arrived`` is on the runtime's monotonic clock. ``is_held`` is true while it waits for room in
+    the queue. ``future`` gets the Result, or the error of a job that ends with no answer at all.
     """
 
     id: int
@@ -54,13 +53,8 @@ class Job:
     reserved: float = 0.0
     cancelled: bool = False
     cut_off: bool = False
-    turn: float = -inf
+    is_held: bool = False
     lease: Lease = NO_LEASE
-
-    @property
-    def is_held(self) -> bool:
-        """Whether it waits for room in the queue."""
-        return self.turn == inf
 
     @property
     def share(self) -> Share:
@@ -88,14 +82,14 @@ class Job:
     def accepts_best_effort(self) -> bool:
         return self.options.on_infeasible == "best_effort"
 
-    def task(self, priority: int) -> Task:
+    def task(self, priority: int, now: float) -> Task:
         """This job as the scheduler sees it, before its first segment, with ``priority``. One that
-        was held back comes when it has room, so that it does not go before all that came since."""
+        is held comes ``now``, so that it does not go before all that came since."""
         return Task(
             id=self.id,
             model=self.model.name,
             tenant=self.options.tenant,
-            arrived=max(self.arrived, self.turn),
+            arrived=now if self.is_held else self.arrived,
             segment=0,
             last=self.plan.exit,
             deadline=self.deadline,

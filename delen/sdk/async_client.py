@@ -73,11 +73,11 @@ class AsyncClient:
         return call.answer(response, self._settle)
 
     async def _request(self, arguments: dict[str, Any]) -> httpx.Response:
-        loop = get_running_loop()
+        loop, url = get_running_loop(), self.url
         try:
             return await self._connections.pool(loop).request(**arguments)
         except httpx.ConnectError:
-            if not self._connections.look_again():
+            if not self._connections.look_again(url):
                 raise
             return await self._connections.pool(loop).request(**arguments)
 

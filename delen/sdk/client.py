@@ -38,10 +38,9 @@ class Client:
 
     ``url`` is ``http://HOST:PORT`` or ``unix:///PATH``; by default ``DELEN_URL``, the daemon's
     sockets, and TCP port 8000 are tried in this order, and again when the daemon is not there any
-    more. ``timeout`` is how many seconds to wait
-    for an answer, queueing included. ``token`` (by default from the file that
-    ``DELEN_TOKEN_FILE`` names) opens guarded addresses. Every method raises DaemonUnreachable
-    when there is no answer, and the daemon's own error when it refuses.
+    more. ``timeout`` is how many seconds to wait for an answer, queueing included. ``token`` (by
+    default from the file that ``DELEN_TOKEN_FILE`` names) opens guarded addresses. Every method
+    raises DaemonUnreachable when there is no answer, and the daemon's own error when it refuses.
     """
 
     infer = _sent(Calls.infer)
@@ -82,10 +81,11 @@ class Client:
         return call.answer(response, self._settle)
 
     def _request(self, arguments: dict[str, Any]) -> httpx.Response:
+        url = self.url
         try:
             return self._connections.pool().request(**arguments)
         except httpx.ConnectError:
-            if not self._connections.look_again():
+            if not self._connections.look_again(url):
                 raise
             return self._connections.pool().request(**arguments)
 

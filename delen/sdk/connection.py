@@ -95,12 +95,12 @@ class Connections(Generic[Pool]):
         self._tls = httpx.create_ssl_context(verify=url.startswith("https://"))
         self.url = url
 
-    def look_again(self) -> bool:
-        """Look for the daemon anew, unless a URL was given; whether it is elsewhere now."""
-        before = self.url
-        if self._is_found:
+    def look_again(self, tried: str) -> bool:
+        """Look for the daemon anew, unless a URL was given or another thread has found it; whether
+        it is elsewhere now than at ``tried``."""
+        if self._is_found and self.url == tried:
             self._go_to(find_url())
-        return self.url != before
+        return self.url != tried
 
     def unreachable(self, error: httpx.TransportError) -> DaemonUnreachable:
         """What to raise for ``error``: it names every place that was tried."""

@@ -207,7 +207,7 @@ def _in_time(call: Callable[[], T]) -> T:
         except BaseException as error:
             done.set_exception(error)
 
-    threading.Thread(target=run, name="delen-probe", daemon=True).start()
+    threading.Thread(target=run, name="power-probe", daemon=True).start()
     if not wait([done], _PATIENCE).done:
         raise _Blocked(f"it has not answered for {_PATIENCE:g} s")
     return done.result()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import resource
 import socket
+import threading
 from collections.abc import Iterator
 from functools import partial
 from queue import SimpleQueue
@@ -105,3 +106,27 @@ def test_who_leaves_is_told_of_and_who_was_let_go_is_not() -> None:
     assert told.empty()
     for near, _ in pairs.values():
         near.close()
+
+
+def test_a_connection_that_closes_while_it_is_looked_at_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disconnects, told = DisconnectWatcher(), SimpleQueue[str]()
+    half, other = connect(socket.AF_INET), socket.socketpair()
+    disconnects.watch(half[0], partial(told.put, "half"))
+    disconnects.watch(other[0], partial(told.put, "other"))
+    looked_up = threading.Event()
+
+    def look_up(connection: socket.socket) -> bool:
+        disconnects.let_go(connection)
+        connection.close()
+        looked_up.set()
+        return True
+
+    monkeypatch.setattr("api.server.disconnects._is_held", look_up)
+    half[1].shutdown(socket.SHUT_WR)
+    assert looked_up.wait(30)
+    other[1].close()
+    assert told.get(timeout=5) == "other"
+    half[1].close()
+    other[0].close()

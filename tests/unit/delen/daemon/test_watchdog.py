@@ -6,9 +6,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from delen.core.dispatch import Key
 from delen.daemon.watchdog import Watchdog
 from delen.engine.health import EngineHealth
+from delen.errors import SensorFailed
+from power.sources.probe import _in_time
 
 
 @contextmanager
@@ -32,6 +36,21 @@ def test_a_thread_that_died_ends_the_daemon() -> None:
         assert not watchdog.is_over(0.0)
     assert "delen-test" in watchdog.problems(0.0)[0]
     assert watchdog.is_over(0.0)
+
+
+def test_a_sensor_that_answers_late_is_no_thread_that_died(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("power.sources.probe._PATIENCE", 0.01)
+    before, answer = set(threading.enumerate()), threading.Event()
+    with pytest.raises(SensorFailed):
+        _in_time(answer.wait)
+    (late,) = set(threading.enumerate()) - before
+    watchdog = Watchdog(EngineHealth(1))
+    watchdog.watch_threads()
+    answer.set()
+    late.join()
+    assert watchdog.problems(0.0) == []
 
 
 def test_a_policy_that_hangs_is_told_at_once_and_ends_the_daemon_if_it_lasts() -> None:

@@ -352,3 +352,36 @@ def test_closing_refuses_what_is_held(served: Served) -> None:
     assert served.runtime.jobs("tiny") == 0
     assert served.energy.left == 1e9
     assert served.residency.held == [0, 0, 0]
+
+
+def test_a_long_queue_of_a_batch_ends_at_one_failure(
+    make_served: Callable[..., Served],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("delen.engine.batch_feed._FULL_BATCHES", 100)
+    served = make_served(max_backlog=1e6)
+    with served.running:
+        batch = served.fill_the_lane(1000)
+        served.runtime.cancel(batch)
+    assert errors(batch) == {Draining, None}
+    assert caplog.records == []
+    served.check_nothing_is_left()
+
+
+def test_a_sample_that_cannot_be_queued_ends_its_batch(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = served.runtime._admission._scheduler
+    add, added = scheduler.add, []
+
+    def add_some(now: float, task: Any) -> None:
+        added.append(task)
+        if len(added) > WINDOW + 3:
+            raise RuntimeError("broken")
+        add(now, task)
+
+    monkeypatch.setattr(scheduler, "add", add_some)
+    batch = served.submit(100)
+    assert BackendError in errors(batch)
+    served.check_nothing_is_left()

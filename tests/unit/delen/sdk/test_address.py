@@ -21,6 +21,7 @@ from delen.sdk.address import (
     user_socket,
 )
 from delen.sdk.client import Client
+from delen.sdk.connection import Connections
 from tests.other_user import NOBODY, as_other_user, open_folder
 
 FOLDERS = ("RUNTIME_DIRECTORY", "STATE_DIRECTORY", "XDG_RUNTIME_DIR", "XDG_STATE_HOME")
@@ -134,6 +135,18 @@ def test_who_finds_no_daemon_is_told_where_it_was_looked_for(
         client.models()
     for place in ("http://127.0.0.1:9", f"unix://{system}", f"unix://{user_socket()}", "DELEN_URL"):
         assert place in str(caught.value)
+
+
+def test_all_threads_that_missed_the_daemon_follow_the_one_that_found_it(
+    system: Path, listen: Listen
+) -> None:
+    connections = Connections(lambda transport, settings: None, None, 1.0, None)
+    tried = connections.url
+    assert not connections.look_again(tried)
+    listen(system)
+    assert connections.look_again(tried)
+    assert connections.look_again(tried)
+    assert connections.url == f"unix://{system}"
 
 
 def test_systemds_folders_come_before_the_users(
