@@ -17,6 +17,9 @@ from delen.wire.power import Power, PowerHistory, Window
 from delen.wire.requests import HistoryFields, NoFields, PowerChange, TenantChange
 from delen.wire.tenants import Fairness, Tenant, Tenants
 
+_ESCAPED_SLASH = "%2F"
+"""The server unescapes all of a path but this."""
+
 
 class EnergyViews:
     """Views over an EnergyService. What changes something is behind ``guard``."""
@@ -66,9 +69,9 @@ class EnergyViews:
 
     def set_tenant(self, tenant: str) -> Response:
         """Change what is named, and answer as ``tenants`` does of this one."""
-        check_name(tenant, "tenant")
+        name = check_name(tenant.replace(_ESCAPED_SLASH, "/"), "tenant")
         changes = self._read(TenantChange).changes()
-        return reply(Tenant.of(self._service.set_tenant(tenant, changes)))
+        return reply(Tenant.of(self._service.set_tenant(name, changes)))
 
     def _read(self, kind: type[AnyRequest]) -> AnyRequest:
         self._guard.check(request)

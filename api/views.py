@@ -235,7 +235,8 @@ class _Views:
         read_request(NoFields, request.environ, self._service.max_body)
 
     def metrics(self) -> Response:
-        return Response(self._service.metrics.exposition(), content_type=CONTENT_TYPE)
+        models = {name for name, _ in self._runtime.store.entries()}
+        return Response(self._service.metrics.exposition(models), content_type=CONTENT_TYPE)
 
     def healthz(self) -> Response:
         """200 while requests can be answered, 503 where they cannot and a restart may help."""

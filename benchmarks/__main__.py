@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import TextIO
 
 from benchmarks import (
     attribution,
@@ -23,8 +30,10 @@ from benchmarks import (
     residency,
     simulation,
 )
+from benchmarks.common import Figure
+from benchmarks.page import Section, page
 
-BENCHMARKS = {
+BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "chain": chain.main,
     "http": http.main,
     "bounds": bounds.main,
@@ -43,19 +52,55 @@ BENCHMARKS = {
 }
 
 
+class _Copying(io.StringIO):
+    """Keeps what is written to it, and writes it to ``shown``."""
+
+    def __init__(self, shown: TextIO) -> None:
+        super().__init__()
+        self._shown = shown
+
+    def write(self, text: str) -> int:
+        self._shown.write(text)
+        self._shown.flush()
+        return super().write(text)
+
+
+def run(name: str) -> Section:
+    """One benchmark. One that fails takes no other with it."""
+    benchmark = BENCHMARKS[name]
+    about = sys.modules[benchmark.__module__].__doc__ or ""
+    figures: list[Figure] = []
+    failure = None
+    began = time.monotonic()
+    with redirect_stdout(_Copying(sys.stdout)) as output:
+        try:
+            figures = benchmark()
+        except (Exception, SystemExit) as error:
+            traceback.print_exc()
+            failure = str(error) or type(error).__name__
+    seconds = time.monotonic() - began
+    return Section(name, about, output.getvalue(), figures, seconds, failure)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="by default all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write a page of all here")
     options = parser.parse_args()
-    names = options.names or list(BENCHMARKS)
-    figures = {name: BENCHMARKS[name]() for name in names}
+    sections = [run(name) for name in options.names or BENCHMARKS]
     if options.json is not None:
-        document = {name: [figure.to_json() for figure in made] for name, made in figures.items()}
+        document = {each.name: [figure.to_json() for figure in each.figures] for each in sections}
         options.json.write_text(json.dumps(document, indent=1) + "\n")
-    missed = [figure for made in figures.values() for figure in made if figure.holds is False]
-    print(f"\n{len(missed)} claims missed" if missed else "\nevery claim holds")
-    return 1 if missed else 0
+    if options.markdown is not None:
+        text = page(sections, absent=len(set(BENCHMARKS) - {each.name for each in sections}))
+        options.markdown.write_text(text, encoding="utf-8")
+    missed = sum(len(section.missed) for section in sections)
+    failed = [section.name for section in sections if section.failure]
+    print(f"\n{missed} claims missed" if missed else "\nevery claim holds")
+    if failed:
+        print(f"did not end: {', '.join(failed)}")
+    return 1 if missed or failed else 0
 
 
 if __name__ == "__main__":

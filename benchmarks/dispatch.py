@@ -120,12 +120,12 @@ def _command() -> int:
     parser.add_argument("--quick", action="store_true", help="some minutes in place of an hour")
     parser.add_argument("--seeds", type=int, default=6, metavar="N")
     parser.add_argument("--processes", type=int, default=2, metavar="N")
-    parser.add_argument("--device", nargs="+", choices=DEVICES, default=DEVICES)
-    parser.add_argument("--policy", nargs="+", default=plugin_names(DISPATCH_POLICIES))
+    parser.add_argument("--device", nargs="+", action="extend", choices=DEVICES)
+    parser.add_argument("--policy", nargs="+", action="extend")
     options = parser.parse_args()
     grid = QUICK if options.quick else FULL
-    grid = replace(grid, devices=tuple(options.device), seeds=options.seeds)
-    figures = judge(grid, options.policy, options.processes)
+    grid = replace(grid, devices=tuple(options.device or DEVICES), seeds=options.seeds)
+    figures = judge(grid, options.policy or plugin_names(DISPATCH_POLICIES), options.processes)
     return int(any(figure.holds is False for figure in figures))
 
 

@@ -63,7 +63,7 @@ from policies.plugins import EXIT_POLICIES, find_plugin
 BUNDLE = SHIPPED_BUNDLES / "cifar10-resnet"
 APPS = 3
 IMAGES = 2000
-SEEDS, SECONDS = 5, 10.0
+SEEDS, SECONDS = 2, 10.0
 _LEVEL = 0.99
 _MEMORY_SECONDS = 30.0
 
@@ -309,7 +309,13 @@ def _command() -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each trace")
     listed = ", ".join(f"{number}: {scene}" for number, scene in enumerate(SCENES))
     parser.add_argument(
-        "--scene", nargs="+", type=int, choices=range(len(SCENES)), metavar="N", help=listed
+        "--scene",
+        nargs="+",
+        action="extend",
+        type=int,
+        choices=range(len(SCENES)),
+        metavar="N",
+        help=listed,
     )
     parser.add_argument("--minutes", type=float, default=0.0, help="watch a daemon's memory")
     options = parser.parse_args()

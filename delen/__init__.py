@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from delen.errors import ModelNotFound as ModelNotFound
     from delen.errors import Nearest as Nearest
     from delen.errors import NotFound as NotFound
+    from delen.errors import NotKept as NotKept
     from delen.errors import NotSettled as NotSettled
     from delen.errors import Overloaded as Overloaded
     from delen.errors import PowerError as PowerError
@@ -56,6 +57,7 @@ _HOMES = {
         "ModelNotFound",
         "Nearest",
         "NotFound",
+        "NotKept",
         "NotSettled",
         "Overloaded",
         "PowerError",

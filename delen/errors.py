@@ -196,6 +196,13 @@ class BackendError(DelenError):
     code = "backend_failed"
 
 
+class NotKept(DelenError):
+    """A change could not be written to the state folder, so it was not made."""
+
+    code = "not_kept"
+    status = 507
+
+
 class PowerError(DelenError):
     """A power source or power mode cannot be used. ``remedy`` says what would help, where known."""
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import MISSING, fields
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,7 +171,7 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="never mirror images in training: for digits, text, signs",
     )
-    add("--seed", type=int, help="seed of weights, splits and order (default: 0)")
+    add("--seed", type=_seed, metavar="N", help="seed of weights, splits and order (default: 0)")
     add("--device", choices=("auto", "cpu", "cuda"), help="device to train on (default: auto)")
     add("--threads", type=_at_least_one, metavar="N", help="CPU threads (default: torch's choice)")
     add(
@@ -233,8 +234,18 @@ def _share(text: str) -> float:
     return value
 
 
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 1 << 63:
+        raise ValueError(text)
+    return value
+
+
 def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
+    numbers = tuple(float(part) for part in text.split(","))
+    if not all(map(isfinite, numbers)):
+        raise ValueError(text)
+    return numbers
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -243,6 +254,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 _at_least_one.__name__ = "whole number above 0"
 _share.__name__ = "share from 0 to 1"
+_seed.__name__ = "whole number of at least 0"
 _numbers.__name__ = "list of numbers"
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from delen.errors import ConfigError
+from delen.core.dispatch import DispatchPolicy
+from delen.errors import ConfigError, DelenError
 
 EXIT_POLICIES = "delen.exit_policies"
 DISPATCH_POLICIES = "delen.dispatch_policies"
@@ -17,16 +19,46 @@ def plugin_names(group: str) -> list[str]:
     return sorted({point.name for point in entry_points(group=group)})
 
 
-def find_plugin(group: str, name: str) -> Any:
-    """What the entry point ``name`` of ``group`` names.
+def find_plugin(group: str, name: str) -> Callable[..., Any]:
+    """A maker of what the entry point ``name`` of ``group`` names.
 
-    ConfigError lists those that there are, or says why it cannot be loaded.
+    ConfigError lists those that there are, or says why it cannot be loaded; the maker raises one
+    that says why it cannot be made, unless the plug-in itself raised a DelenError.
     """
     found = {point.name: point for point in entry_points(group=group)}
     if name not in found:
         known = ", ".join(sorted(found)) or "none"
         raise ConfigError(f"{group} has no {name!r}; installed: {known}")
+    point = found[name]
     try:
-        return found[name].load()
+        plugin = point.load()
     except Exception as error:
-        raise ConfigError(f"{group} {name!r} cannot be loaded: {error}") from error
+        raise ConfigError(f"{_described(point)} cannot be loaded: {_why(error)}") from error
+
+    def make(*given: Any, **options: Any) -> Any:
+        try:
+            return plugin(*given, **options)
+        except DelenError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"{_described(point)} cannot be made: {_why(error)}") from error
+
+    return make
+
+
+def make_dispatch(name: str) -> DispatchPolicy:
+    """A new dispatch policy; ConfigError says why there is none by this ``name``."""
+    policy: DispatchPolicy = find_plugin(DISPATCH_POLICIES, name)()
+    for call in ("choose", "ran", "ended"):
+        if not callable(getattr(policy, call, None)):
+            raise ConfigError(f"the dispatch policy {name!r} has no {call}()")
+    return policy
+
+
+def _described(point: EntryPoint) -> str:
+    package = "" if point.dist is None else f" of {point.dist.name}"
+    return f"{point.group} {point.name!r} ({point.value}{package})"
+
+
+def _why(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from api.metrics.tenants import MAX_TENANTS, OTHERS
@@ -159,10 +160,11 @@ class Metrics:
     def refused(self, code: str) -> None:
         self._errors.labels(code).inc()
 
-    def exposition(self) -> bytes:
-        """The metrics as Prometheus reads them."""
+    def exposition(self, models: Collection[str]) -> bytes:
+        """The metrics as Prometheus reads them, of ``models`` and of what belongs to no model. The
+        counts of a bundle that comes back go on."""
         self._count_answers()
-        return generate_latest(self._registry)
+        return generate_latest(_OfModels(self._registry, models))
 
     def include(self, collector: Collector) -> None:
         """Expose what ``collector`` collects too."""
@@ -173,6 +175,23 @@ class Metrics:
             self._tenants.add(tenant)
             return tenant
         return OTHERS
+
+
+class _OfModels(Collector):
+    """The metrics of ``registry`` without the series of other models than ``models``."""
+
+    def __init__(self, registry: CollectorRegistry, models: Collection[str]) -> None:
+        self._registry = registry
+        self._models = models
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [
+                sample
+                for sample in metric.samples
+                if "model" not in sample.labels or sample.labels["model"] in self._models
+            ]
+            yield metric
 
 
 def _labelled(metric: MetricWrapperBase) -> Callable[..., Any]:

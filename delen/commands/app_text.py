@@ -8,14 +8,12 @@ from math import inf, isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
-from delen.commands.common import ENERGIES, TIMES, quantity
+from delen.commands.common import ENERGIES, TIMES, quantity, whole
 from delen.core.bounds import (
     HIGHEST_PRIORITY,
     LOWEST_PRIORITY,
     Bounds,
-    check_cap,
     check_fraction,
-    check_integer,
     check_name,
 )
 from delen.errors import InvalidInput
@@ -131,21 +129,7 @@ def _above_0(text: str) -> float:
 
 
 def _seconds(text: str) -> float:
-    seconds = quantity(TIMES)(text)
-    if not 0 <= seconds < inf:
-        raise ValueError(f"{text} must be finite and at least 0 s")
-    return seconds
-
-
-def _whole(low: int, high: int | None) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            raise ValueError(f"{text!r} must be a whole number") from None
-        return check_integer(number, "it", low, high)
-
-    return read
+    return quantity(TIMES, zero=True)(text)
 
 
 def _kind(text: str) -> str:
@@ -178,9 +162,9 @@ def _record(text: str) -> tuple[float, ...]:
 
 _OF_PARTS: dict[str, Callable[[str], Any]] = {
     "part": _above_0,
-    "max-latency": lambda text: check_cap(quantity(TIMES)(text), "it"),
+    "max-latency": quantity(TIMES),
     "min-accuracy": lambda text: check_fraction(_number(text), "it"),
-    "max-energy": lambda text: check_cap(quantity(ENERGIES)(text), "it"),
+    "max-energy": quantity(ENERGIES),
 }
 _READERS: dict[str, Callable[[str], Any]] = {
     "rate": _above_0,
@@ -194,8 +178,8 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "step": _seconds,
     "from": _seconds,
     "to": _seconds,
-    "streams": _whole(1, None),
+    "streams": whole(1),
     "model": lambda text: check_name(text, "it"),
-    "priority": _whole(HIGHEST_PRIORITY, LOWEST_PRIORITY),
+    "priority": whole(HIGHEST_PRIORITY, LOWEST_PRIORITY),
     **_OF_PARTS,
 }

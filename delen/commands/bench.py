@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import sys
 from collections.abc import Generator, Mapping, Sequence
@@ -13,8 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delen.commands.common import LATENCIES, quantity, read_requests, seed
+from delen.commands.common import (
+    LATENCIES,
+    address,
+    check_once,
+    positive,
+    quantity,
+    read_requests,
+    seed,
+    whole,
+)
 from delen.commands.table import figure, progress_bar, table
+from delen.daemon.entry_point import INTERRUPTED
 from delen.daemon.settings import SWITCH_INTERVAL
 from delen.errors import ConfigError
 
@@ -23,8 +32,6 @@ if TYPE_CHECKING:
     from delen.replay.play import Plan, Played, ReplayMode
     from delen.replay.served import Served
     from delen.simulate.trace import Trace
-
-_INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "example: delen bench --url http://127.0.0.1:8000 --trace day.csv --inputs test.npz --json"
     )
-    parser.add_argument("--url", help="http://HOST:PORT or unix:///PATH; by default it is found")
+    parser.add_argument(
+        "--url", type=address, help="http://HOST:PORT or unix:///PATH; by default it is found"
+    )
     parser.add_argument(
         "--bundle",
         action="append",
@@ -48,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy",
         nargs="+",
+        action="extend",
         metavar="NAME",
         help="dispatch policies, one after another; with --bundle only",
     )
@@ -71,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="of the inputs' order (default: 0)")
     parser.add_argument(
         "--speed",
-        type=_factor,
+        type=positive,
         default=1.0,
         metavar="2",
         help="replay this many times faster",
@@ -91,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--in-flight",
-        type=_count,
+        type=whole(1),
         default=512,
         metavar="N",
         help="requests that are due while N are under way are not sent (default: 512)",
@@ -108,8 +118,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError("give --url or --bundle, not both")
     if (options.policy or options.config) and not options.bundle:
         raise ConfigError("--policy and --config go with --bundle; a daemon has its own")
-    if not options.timeout > 0:
-        raise ConfigError("--timeout must be above 0")
+    check_once(options.policy or (), "--policy")
     trace = read_requests(options.trace)
     summaries: list[dict[str, Any]] = []
     try:
@@ -120,7 +129,7 @@ def run(options: argparse.Namespace) -> int:
                 if options.json:
                     print(json.dumps(played.summary), flush=True)
                 if played.interrupted:
-                    return _INTERRUPTED
+                    return INTERRUPTED
                 if played.problem is not None:
                     raise played.problem
     finally:
@@ -204,26 +213,6 @@ def _mode(options: argparse.Namespace) -> ReplayMode:
 
 def _on_infeasible(options: argparse.Namespace) -> OnInfeasible:
     return "best_effort" if options.best_effort else "reject"
-
-
-def _factor(text: str) -> float:
-    try:
-        factor = float(text)
-        if not 0 < factor < math.inf:
-            raise ValueError
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0") from None
-    return factor
-
-
-def _count(text: str) -> int:
-    try:
-        count = int(text)
-        if count < 1:
-            raise ValueError
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0") from None
-    return count
 
 
 def _warn(summary: Mapping[str, Any]) -> None:

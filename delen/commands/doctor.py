@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from delen.commands.common import address
 from delen.errors import DelenError
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = "example: delen doctor --config /etc/delen/delen.toml"
     parser.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")
-    parser.add_argument("--url", help="the daemon's address; by default the configuration's")
+    parser.add_argument(
+        "--url", type=address, help="the daemon's address; by default the configuration's"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from delen.commands.common import add_bounds, add_connection, milli
+from delen.commands.common import add_bounds, add_connection, milli, tenant, whole
+from delen.core.bounds import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from delen.core.result import Result
 from delen.sdk.client import Client
 from delen.wire import answers as wire
@@ -17,9 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a JPEG, PNG, .wav, .txt (UTF-8) or .npy file")
     add_bounds(parser)
     parser.add_argument("--model", help="name of the model (default: the daemon's default)")
-    parser.add_argument("--tenant", default="default")
-    parser.add_argument("--priority", type=int, help="1 (first) to 9 (default: the tenant's, or 5)")
-    parser.add_argument("--top-k", type=int, default=1, help="how many predictions to list")
+    parser.add_argument("--tenant", type=tenant, default="default")
+    parser.add_argument(
+        "--priority",
+        type=whole(HIGHEST_PRIORITY, LOWEST_PRIORITY),
+        help="1 (first) to 9 (default: the tenant's, or 5)",
+    )
+    parser.add_argument("--top-k", type=whole(1), default=1, help="how many predictions to list")
     parser.add_argument(
         "--best-effort", action="store_true", help="answer even if the bounds cannot be kept"
     )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
-import sys
 from collections.abc import Sequence
 
-from delen.errors import ConfigError, DelenError, PowerError
+from delen.daemon.entry_point import add_debug, run_command
 from delen.version import VERSION
 
 COMMANDS = {
@@ -27,24 +25,12 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The entry point of ``delen``: 0 when it worked, 1 when it failed, 2 on wrong usage."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        parser = _parser(given)
-        options = parser.parse_args(given)
-        return int(options.run(options))
-    except ConfigError as error:
-        print(f"delen: {error}", file=sys.stderr)
-        return 2
-    except DelenError as error:
-        print(f"delen: {error}", file=sys.stderr)
-        if isinstance(error, PowerError) and error.remedy is not None:
-            print(f"what helps: {error.remedy}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return run_command(
+        "delen",
+        arguments,
+        lambda given: _parser(given).parse_args(given),
+        lambda options: int(options.run(options)),
+    )
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
@@ -55,6 +41,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         epilog="example: delen infer cat.png --max-latency 20ms",
     )
     parser.add_argument("--version", action="version", version=f"delen {VERSION}")
+    add_debug(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     asked = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, (module_name, summary) in COMMANDS.items():
@@ -65,6 +52,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             module = importlib.import_module(module_name)
             module.add_arguments(command)
             command.set_defaults(run=module.run)
+        add_debug(command)
     return parser
 
 

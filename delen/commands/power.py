@@ -9,8 +9,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from delen.commands.common import add_connection, quantity
-from delen.core.energy_status import UNCHANGED, Battery, Unchanged
-from delen.errors import ConfigError
+from delen.core.energy_status import (
+    LONGEST_HISTORY,
+    SHORTEST_HISTORY,
+    UNCHANGED,
+    Battery,
+    Unchanged,
+)
+from delen.errors import ConfigError, InvalidInput
 from delen.sdk.client import Client
 from delen.wire.message import WattHours
 
@@ -44,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     battery.add_argument(
         "--reserve",
-        type=quantity(_STORED),
+        type=quantity(_STORED, zero=True),
         metavar="1Wh",
         help="energy that must be left (default: 0)",
     )
@@ -54,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", default=UNCHANGED, metavar="NAME", help="switch the power mode")
     parser.add_argument(
         "--history",
-        type=quantity(_TIMES),
+        type=_span,
         nargs="?",
         const=_DEFAULT_HISTORY,
         metavar="60s",
@@ -67,17 +73,27 @@ def _or_none(read: Callable[[str], Read]) -> Callable[[str], Read | None]:
     return lambda text: None if text == "none" else read(text)
 
 
+def _span(text: str) -> float:
+    seconds = quantity(_TIMES)(text)
+    if not SHORTEST_HISTORY <= seconds <= LONGEST_HISTORY:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be from {SHORTEST_HISTORY:g} s to {LONGEST_HISTORY / 3600:g} h"
+        )
+    return seconds
+
+
 def run(options: argparse.Namespace) -> int:
     battery = _battery(options)
     changes = {"watt_cap": options.watt_cap, "battery": battery, "mode": options.mode}
     given = {name: value for name, value in changes.items() if value is not UNCHANGED}
+    if given and options.history is not None:
+        raise ConfigError("--history only shows; give it without limits and without --mode")
     with Client(options.url) as client:
-        description = client.set_power(**given) if given else None
         if options.history is not None:
             windows = client.power_history(options.history)
             print(json.dumps(windows) if options.json else _table(windows))
             return 0
-        description = description or client.power()
+        description = client.set_power(**given) if given else client.power()
     print(json.dumps(description) if options.json else _describe(description))
     return 0
 
@@ -91,7 +107,10 @@ def _battery(options: argparse.Namespace) -> Battery | Unchanged | None:
         return battery
     if options.last is None:
         raise ConfigError("--battery needs --last, how long it must last")
-    return Battery(options.battery, options.reserve or 0.0, options.last)
+    try:
+        return Battery(options.battery, options.reserve or 0.0, options.last)
+    except InvalidInput as error:
+        raise ConfigError(f"--battery and --reserve: {error}") from error
 
 
 def _describe(power: dict[str, Any]) -> str:

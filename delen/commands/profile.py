@@ -182,12 +182,16 @@ def _block_plan(options: argparse.Namespace) -> BlockPlan | None:
                 raise ConfigError(f"{name} says how to measure energy: it needs --energy")
         return None
     plan = BlockPlan()
-    if options.blocks is not None:
-        plan = replace(plan, rounds=options.blocks)
-    if options.block_seconds is not None:
-        plan = replace(plan, seconds=options.block_seconds)
-    if options.spread is not None:
-        plan = replace(plan, spread=options.spread)
+    for name, field in (
+        ("--blocks", "rounds"),
+        ("--block-seconds", "seconds"),
+        ("--spread", "spread"),
+    ):
+        if given[name] is not None:
+            try:
+                plan = replace(plan, **{field: given[name]})
+            except ConfigError as error:
+                raise ConfigError(f"{name}: {error}") from error
     return plan
 
 
@@ -207,11 +211,10 @@ def _open_sensor(config: Config, provider: str) -> PowerSource:
         return chosen.source
     remedy = "`delen doctor` says what was tried and what would help"
     if chosen.source is None:
-        raise PowerError(f"power.source is 'none', which measures nothing; {remedy}", remedy)
+        raise PowerError("power.source is 'none', which measures nothing", remedy)
     chosen.source.close()
     raise PowerError(
-        f"no sensor measures the power here: {chosen.source.name!r} only estimates it; {remedy}",
-        remedy,
+        f"no sensor measures the power here: {chosen.source.name!r} only estimates it", remedy
     )
 
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delen.commands.common import LATENCIES, quantity, read_requests, seed
+from delen.commands.common import LATENCIES, check_once, quantity, read_requests, seed, whole
 from delen.commands.table import progress_bar, table
 from delen.core.bounds import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY, check_integer
 from delen.daemon.settings import DEFAULT_DISPATCH
@@ -61,7 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the requests (delen trace writes one)",
     )
     parser.add_argument(
-        "--policy", nargs="+", metavar="NAME", help="dispatch policies (default: all there are)"
+        "--policy",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="dispatch policies (default: all there are)",
     )
     parser.add_argument("--seed", type=seed, default=0, help="of samples and noise (default: 0)")
     parser.add_argument(
@@ -89,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the most urgent priority that a tenant's requests may have beside others' "
         f"(default: {DEFAULT_PRIORITY}); may be given several times",
     )
-    parser.add_argument("--lanes", type=int, default=1, help="batches at once (default: 1)")
+    parser.add_argument("--lanes", type=whole(1), default=1, help="batches at once (default: 1)")
     parser.add_argument(
         "--corun",
         type=_factors,
@@ -98,7 +102,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "profiles have it)",
     )
     parser.add_argument(
-        "--network", type=quantity(LATENCIES), default=0.0, metavar="5ms", help="delay each way"
+        "--network",
+        type=quantity(LATENCIES, zero=True),
+        default=0.0,
+        metavar="5ms",
+        help="delay each way",
     )
     parser.add_argument(
         "--front",
@@ -133,16 +141,15 @@ def run(options: argparse.Namespace) -> int:
     from delen.simulate.run import RunSettings
     from delen.simulate.run import run as play
     from delen.simulate.summary import summarise
-    from policies.plugins import DISPATCH_POLICIES, find_plugin, plugin_names
+    from policies.plugins import DISPATCH_POLICIES, make_dispatch, plugin_names
 
     config = read_config(options.config, os.environ)
     trace = read_requests(options.trace)
     names = options.policy or _ours_first(plugin_names(DISPATCH_POLICIES))
-    _check_once(names, "--policy")
-    makers = {name: find_plugin(DISPATCH_POLICIES, name) for name in names}
-    fallback = find_plugin(DISPATCH_POLICIES, DEFAULT_DISPATCH)
+    check_once(names, "--policy")
+    policies = {name: make_dispatch(name) for name in names}
     played = _drifted(_models(options, config), options.actual)
-    _check_once([model.name for model in played], "--model or --bundle")
+    check_once([model.name for model in played], "--model or --bundle")
     models = {model.name: model for model in played}
     weights, priorities = dict(options.weight), dict(options.priority)
     for option, given in (("--weight", weights), ("--priority", priorities)):
@@ -173,9 +180,8 @@ def run(options: argparse.Namespace) -> int:
     gc.freeze()  # a long trace is no garbage, and would be searched for it again and again
     bound = None if options.no_upper_bound else upper_bound(trace, models, device, options.seed)
     runs, summaries = [], []
-    for name, make in makers.items():
-        policy = make()
-        default = policy if name == DEFAULT_DISPATCH else fallback()
+    for name, policy in policies.items():
+        default = policy if name == DEFAULT_DISPATCH else make_dispatch(DEFAULT_DISPATCH)
         outcomes = play(trace, models, policy, default, settings, progress_bar(name, options.json))
         for failure in outcomes.failures:
             print(f"delen: {failure}; the default decided instead", file=sys.stderr)
@@ -205,11 +211,6 @@ def _measured_interference(lanes: int, models: Sequence[SimulatedModel]) -> tupl
                 "`delen profile --instances`"
             )
     return tuple(max(factors) for factors in zip(*known, strict=False))
-
-
-def _check_once(names: Sequence[str], option: str) -> None:
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"{twice[0]} is given twice with {option}")
 
 
 def _ours_first(names: Sequence[str]) -> list[str]:
@@ -291,7 +292,7 @@ def _front(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(
             f"{text!r} must be two or four times with commas between, such as 0.4ms,0.6ms"
         )
-    return tuple(map(quantity(LATENCIES), parts))
+    return tuple(map(quantity(LATENCIES, zero=True), parts))
 
 
 def _weight(text: str) -> tuple[str, float]:
@@ -322,8 +323,11 @@ def _priority(text: str) -> tuple[str, int]:
 
 def _factors(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in text.split(","))
+        factors = tuple(float(part) for part in text.split(","))
+        if not all(1 <= factor < math.inf for factor in factors):
+            raise ValueError
+        return factors
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} must be factors with commas between, such as 1.0,1.4"
+            f"{text!r} must be factors of at least 1 with commas between, such as 1.0,1.4"
         ) from None

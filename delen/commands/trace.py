@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "one name",
     )
     parser.add_argument(
-        "--duration", type=_duration, required=True, metavar="10min", help="length of the trace"
+        "--duration",
+        type=quantity(TIMES),
+        required=True,
+        metavar="10min",
+        help="length of the trace",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the trace")
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
@@ -122,13 +126,6 @@ def _app(text: str) -> App:
     from delen.commands.app_text import read_app
 
     return read_app(text)
-
-
-def _duration(text: str) -> float:
-    seconds = quantity(TIMES)(text)
-    if not (seconds > 0 and isfinite(seconds)):
-        raise argparse.ArgumentTypeError(f"{text!r} must be finite and above 0 s")
-    return seconds
 
 
 def _stay(arrivals: Arrivals) -> tuple[Arrivals, float, float]:

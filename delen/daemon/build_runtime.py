@@ -11,7 +11,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from delen.core.dispatch import DispatchPolicy
 from delen.core.energy_status import Battery
 from delen.daemon.build_model import SHIPPED_BUNDLES, ModelBuilder, ModelEnergy, PolicySettings
 from delen.daemon.config import Config
@@ -31,7 +30,7 @@ from delen.scheduler.core import Scheduler
 from delen.tenants.store import TenantStore
 from policies.energy.api import ControllerSettings
 from policies.plan.planner import PlannerSettings
-from policies.plugins import DISPATCH_POLICIES, ENERGY_CONTROLLERS, find_plugin
+from policies.plugins import ENERGY_CONTROLLERS, find_plugin, make_dispatch
 from power.sources.probe import open_source
 
 log = logging.getLogger("delen")
@@ -128,21 +127,9 @@ def configured_lanes(config: Config, provider: str) -> int:
 
 def _make_scheduler(config: Config, lanes: int, max_backlog: float = inf) -> Scheduler:
     name = config["policies.dispatch"]
-    policy = _make_dispatch(name)
-    default = policy if name == DEFAULT_DISPATCH else _make_dispatch(DEFAULT_DISPATCH)
+    policy = make_dispatch(name)
+    default = policy if name == DEFAULT_DISPATCH else make_dispatch(DEFAULT_DISPATCH)
     return Scheduler(policy, default, lanes, max_backlog=max_backlog)
-
-
-def _make_dispatch(name: str) -> DispatchPolicy:
-    make = find_plugin(DISPATCH_POLICIES, name)
-    try:
-        policy: DispatchPolicy = make()
-    except Exception as error:
-        raise ConfigError(f"the dispatch policy {name!r} cannot be made: {error}") from error
-    for call in ("choose", "ran", "ended"):
-        if not callable(getattr(policy, call, None)):
-            raise ConfigError(f"the dispatch policy {name!r} has no {call}()")
-    return policy
 
 
 def _open_energy(config: Config, is_gpu: bool) -> EnergyService:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from delen.core.energy_status import PowerChanges
 from delen.daemon.config import Config, read_config
+from delen.daemon.entry_point import add_debug, run_command
 from delen.daemon.logs import configure_logs
 from delen.daemon.settings import SETTINGS, SWITCH_INTERVAL
 from delen.daemon.watchdog import Watchdog
@@ -38,20 +39,16 @@ ready_log.setLevel(logging.INFO)  # whoever starts the daemon waits for this lin
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The entry point of ``delen-daemon``: 0 after a clean stop, 1 on failure, 2 on wrong usage."""
-    options = _parser().parse_args(arguments)
-    try:
-        config = read_config(options.config, os.environ)
-        if options.print_config:
-            sys.stdout.write(config.to_toml())
-            return 0
-        configure_logs(config["log.level"], config["log.format"])
-        return Daemon(config, options.config).run()
-    except ConfigError as error:
-        print(f"delen-daemon: {error}", file=sys.stderr)
-        return 2
-    except DelenError as error:
-        print(f"delen-daemon: {error}", file=sys.stderr)
-        return 1
+    return run_command("delen-daemon", arguments, _parser().parse_args, _run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = read_config(options.config, os.environ)
+    if options.print_config:
+        sys.stdout.write(config.to_toml())
+        return 0
+    configure_logs(config["log.level"], config["log.format"])
+    return Daemon(config, options.config).run()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         help="print what is in force and where each value comes from, and end",
     )
     parser.add_argument("--version", action="version", version=f"delen {VERSION}")
+    add_debug(parser)
     return parser
 
 

@@ -19,7 +19,8 @@ DEFAULT_DISPATCH = "value"
 SWITCH_INTERVAL = 0.002
 """Seconds after which a thread that computes in Python lets another run, where the engine serves.
 With the interpreter's own 5 ms a lane may wait for as long as several segments take; with less
-than this, threads are interrupted while they hold locks that all others need (docs/decisions.md).
+than this, threads are interrupted while they hold locks that all others need
+(docs/decisions/serving.md).
 """
 
 POWER_SOURCES = (

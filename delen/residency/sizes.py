@@ -20,10 +20,10 @@ def segment_sizes(manifest: Manifest, lanes: int) -> tuple[int, ...]:
 def segment_bytes(manifest: Manifest, segment: int, lanes: int) -> int:
     """What ``segment`` takes in memory, estimated before it is loaded.
 
-    Its weights take as much as its file (measured: 1.00 times; docs/decisions.md); beside them are
-    the buffers for its inputs and outputs, with room for the largest batch on each lane. What it
-    computes in between, and the features of suspended jobs, come from a pool that all segments
-    share.
+    Its weights take as much as its file (measured: 1.00 times; docs/decisions/memory.md). Beside
+    them are the buffers for its inputs and outputs, with room for the largest batch on each lane.
+    What it computes in between, and the features of suspended jobs, come from a pool that all
+    segments share.
     """
     exit, input = manifest.exits[segment], manifest.input
     floats = 1 + manifest.classes + prod(exit.features or (0,))

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from delen.core.atomic_file import write_atomically
@@ -14,7 +15,8 @@ from delen.core.bounds import check_name
 from delen.core.energy_status import Budget
 from delen.core.strict_reader import Fields
 from delen.core.tenant import UNSET, TenantSettings
-from delen.errors import DelenError, InvalidInput
+from delen.errors import DelenError, InvalidInput, NotKept
+from delen.tenants.moment import Moment
 
 log = logging.getLogger("delen.energy")
 
@@ -23,7 +25,7 @@ SCHEMA = 1
 
 
 class TenantsError(DelenError):
-    """The file of the tenants is damaged or cannot be written."""
+    """The file of the tenants is damaged."""
 
     code = "tenants_invalid"
 
@@ -43,40 +45,49 @@ class TenantStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._is_damaged = False
 
-    def load(self, now: float) -> dict[str, StoredTenant]:
-        """The tenants, their budgets refilled up to ``now`` (seconds since 1970); none where
-        there is no file.
+    def load(self, now: Moment) -> dict[str, StoredTenant]:
+        """The tenants, their budgets refilled up to ``now``; none where there is no file.
 
-        A file that is damaged is logged and passed over.
+        A file that is damaged is logged and passed over, and the next ``save`` renames it.
         """
+        self._is_damaged = False
         try:
             document = json.loads(self._path.read_bytes())
+            return _parse(document, now)
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, RecursionError) as error:
-            log.error("tenants are forgotten: %s cannot be read as JSON: %s", self._path, error)
-            return {}
-        try:
-            return _parse(document, now)
-        except DelenError as error:
-            log.error("tenants are forgotten: %s: %s", self._path, error)
+        except (OSError, ValueError, RecursionError, DelenError) as error:
+            self._is_damaged = True
+            log.error("tenants are forgotten: %s cannot be read: %s", self._path, error)
             return {}
 
-    def save(self, stored: Mapping[str, StoredTenant], now: float) -> None:
-        """Write the file whole or not at all. Raises TenantsError naming it."""
+    def save(self, stored: Mapping[str, StoredTenant], now: Moment) -> None:
+        """Write the file whole or not at all. Raises NotKept naming it."""
         document = {
             "format": FORMAT,
             "schema": SCHEMA,
-            "saved_s": now,
+            "saved_s": now.wall,
+            "boot": now.boot,
+            "uptime_s": now.uptime,
             "tenants": {name: _to_json(own) for name, own in sorted(stored.items())},
         }
         try:
+            self._put_aside()
             write_atomically(self._path, json.dumps(document, indent=1) + "\n")
         except OSError as error:
-            raise TenantsError(
-                f"{self._path} cannot be written: {error.strerror or error}"
-            ) from error
+            raise NotKept(f"{self._path} cannot be written: {error.strerror or error}") from error
+
+    def _put_aside(self) -> None:
+        """Rename a file that could not be read, so that somebody can still look at it."""
+        if not self._is_damaged:
+            return
+        names = (self._path.with_name(f"{self._path.name}.damaged-{n}") for n in count(1))
+        aside = next(name for name in names if not name.exists())
+        self._path.rename(aside)
+        self._is_damaged = False
+        log.warning("%s was damaged and is now %s", self._path, aside)
 
 
 def _to_json(stored: StoredTenant) -> dict[str, float]:
@@ -92,11 +103,15 @@ def _to_json(stored: StoredTenant) -> dict[str, float]:
     return document
 
 
-def _parse(document: object, now: float) -> dict[str, StoredTenant]:
+def _parse(document: object, now: Moment) -> dict[str, StoredTenant]:
     root = Fields(document, "the file", TenantsError)
     if root.text("format", default="none") != FORMAT or root.integer("schema") != SCHEMA:
         raise TenantsError(f"this is not a {FORMAT} file of schema {SCHEMA}")
-    elapsed = max(0.0, now - root.number("saved_s"))
+    saved = Moment(
+        root.number("saved_s"),
+        root.text("boot", default=None),
+        root.number("uptime_s", default=0.0),
+    )
     tenants = root.mapping("tenants")
     root.finish()
     stored = {}
@@ -104,7 +119,7 @@ def _parse(document: object, now: float) -> dict[str, StoredTenant]:
         fields = Fields(entry, f"tenants[{name}]", TenantsError)
         try:
             check_name(name, "tenant")
-            stored[name] = _parse_tenant(fields, elapsed)
+            stored[name] = _parse_tenant(fields, now.since(saved))
         except InvalidInput as error:
             raise TenantsError(f"tenants[{name}]: {error}") from error
         fields.finish()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
-from delen.core.energy_status import Budget, TenantChanges, TenantStatus, Unchanged
+from delen.core.energy_status import UNCHANGED, Budget, TenantChanges, TenantStatus
 from delen.core.failures import FailureCounter
 from delen.core.tenant import UNSET, TenantSettings
-from delen.errors import DelenError
+from delen.errors import NotKept
+from delen.tenants.moment import Moment, read_moment
 from delen.tenants.store import StoredTenant, TenantStore
 from delen.tenants.usage import RecentUsage, TenantTotals
 from policies.energy.budget import BudgetState
@@ -40,21 +40,24 @@ class Budgets(Protocol):
 class Tenants:
     """What is set for tenants, kept in a file: budgets, which the controller has, and settings.
 
-    ``wall`` gives the seconds since 1970.
+    A change is in the file before it is in force. ``clock`` gives the moment at which the file is
+    read or written.
     """
 
     def __init__(
-        self, budgets: Budgets, file: TenantStore, wall: Callable[[], float] = time.time
+        self, budgets: Budgets, file: TenantStore, clock: Callable[[], Moment] = read_moment
     ) -> None:
         self._budgets = budgets
         self._file = file
-        self._wall = wall
+        self._clock = clock
         self._host: TenantHost | None = None
         self._settings: dict[str, TenantSettings] = {}
         self._changing = threading.Lock()
         self._saving = threading.Lock()
+        """Held while the file is written, and until what it says is in force: an older state must
+        not replace a newer one."""
         self._failures = FailureCounter("tenants_file", log)
-        self._saved = file.load(wall())
+        self._saved = file.load(clock())
         for name, stored in self._saved.items():
             if stored.budget is not None:
                 budgets.set_budget(name, stored.budget, stored.spent)
@@ -113,34 +116,47 @@ class Tenants:
         return found
 
     def change(self, name: str, changes: TenantChanges) -> None:
-        """Apply ``changes``, and keep them."""
-        if not isinstance(changes.budget, Unchanged):
-            self._budgets.set_budget(name, changes.budget)
-        with self._changing:
-            settings = changes.applied(self._settings.get(name, UNSET))
-            if settings == UNSET:
-                self._settings.pop(name, None)
-            else:
-                self._settings[name] = settings
-            if self._host is not None:
-                self._host.set_tenant(name, settings)
-        self.save()
+        """Keep ``changes``, and apply them. Raises NotKept where they cannot be kept; nothing has
+        changed then."""
+        with self._saving:
+            stored = self._stored()
+            before = stored.pop(name, StoredTenant())
+            settings = changes.applied(before.settings)
+            budget = before.budget if changes.budget is UNCHANGED else changes.budget
+            if budget is not None or settings != UNSET:
+                stored[name] = StoredTenant(budget, before.spent, settings)
+            self._write(stored)
+            if changes.budget is not UNCHANGED:
+                self._budgets.set_budget(name, budget)
+            with self._changing:
+                if settings == UNSET:
+                    self._settings.pop(name, None)
+                else:
+                    self._settings[name] = settings
+                if self._host is not None:
+                    self._host.set_tenant(name, settings)
 
     def save(self) -> None:
         """Write what is set to the file, if it changed. A failure is logged."""
-        with self._saving:  # an older state must not replace a newer one
-            states = self._budgets.budgets()
-            with self._changing:
-                all_settings = dict(self._settings)
-            tenants = {name: StoredTenant(settings=each) for name, each in all_settings.items()}
-            for name, state in states.items():
-                spent = max(0.0, state.budget.joules - state.balance)
-                settings = all_settings.get(name, UNSET)
-                tenants[name] = StoredTenant(state.budget, spent, settings)
-            if tenants == self._saved:
-                return
+        with self._saving:
             try:
-                self._file.save(tenants, self._wall())
-                self._saved = tenants
-            except DelenError as error:
-                self._failures.failed(error, "what is set for tenants is not kept")
+                self._write(self._stored())
+            except NotKept as error:
+                self._failures.failed(error, "what tenants spent is not kept")
+
+    def _stored(self) -> dict[str, StoredTenant]:
+        """What is in force."""
+        states = self._budgets.budgets()
+        with self._changing:
+            all_settings = dict(self._settings)
+        stored = {name: StoredTenant(settings=each) for name, each in all_settings.items()}
+        for name, state in states.items():
+            spent = max(0.0, state.budget.joules - state.balance)
+            settings = all_settings.get(name, UNSET)
+            stored[name] = StoredTenant(state.budget, spent, settings)
+        return stored
+
+    def _write(self, stored: dict[str, StoredTenant]) -> None:
+        if stored != self._saved:
+            self._file.save(stored, self._clock())
+            self._saved = stored

@@ -27,7 +27,7 @@ class ExitPolicy(Protocol):
 
 
 class BoundsPolicy:
-    """The meaning of bounds (docs/request.md), decided ahead: a job goes on only if it will reach
+    """The meaning of bounds (docs/bounds.md), decided ahead: a job goes on only if it will reach
     the next useful exit, and be answered from there, within every cap."""
 
     by_threshold = True

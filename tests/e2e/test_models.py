@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +82,30 @@ def test_nothing_of_a_model_is_left_once_it_is_unloaded(launcher: Launcher) -> N
         assert daemon.api.post(f"{path}/unload").status == 200
         wait_until(are_gone, "the threads of its graphs gone")
         assert daemon.api.post(f"{path}/load").status == 200
+    launcher.stop(daemon)
+
+
+def _series_of(api: Api, model: str) -> set[str]:
+    lines = api.get("/metrics").body.decode().splitlines()
+    return {line.split("{")[0] for line in lines if f'model="{model}"' in line}
+
+
+def test_states_of_an_unloaded_model_and_counts_of_a_removed_one_leave_the_metrics(
+    launcher: Launcher, make_bundle: Callable[..., Path], tmp_path: Path, image: Image8
+) -> None:
+    folder = make_bundle(tmp_path / "bundles" / "second", name="second")
+    daemon = launcher.start({"models": {"path": str(folder.parent)}})
+    assert daemon.api.post("/v1/models/second/load").status == 200
+    assert daemon.api.raw(image, "/v1/models/second/infer").status == 200
+    states, counts = {"delen_jobs", "delen_slowdown"}, {"delen_answers_total"}
+    assert _series_of(daemon.api, "second") >= states | counts
+    assert daemon.api.post("/v1/models/second/unload").status == 200
+    left = _series_of(daemon.api, "second")
+    assert left >= counts and not left & states
+    shutil.rmtree(folder)
+    daemon.reload()
+    assert _series_of(daemon.api, "second") == set()
+    assert _series_of(daemon.api, "cifar10-resnet") >= states
     launcher.stop(daemon)
 
 

@@ -122,7 +122,8 @@ def test_every_answers_energy_follows_and_sums_to_what_was_measured(
 ) -> None:
     with board.work(tenant="sum") as ids:
         until(
-            lambda: (window := board.power()["window"])["kind"] == "attributed"
+            lambda: (window := board.power()["window"]) is not None
+            and window["kind"] == "attributed"
             and window["attributed_j"] > 0,
             "a window whose energy is attributed",
             120.0,

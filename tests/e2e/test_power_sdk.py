@@ -200,7 +200,7 @@ def test_the_command_shows_the_history(told: Run, until: Callable[..., Any]) -> 
         (["--watt-cap", "12"], 2, "unit"),
         (["--battery", "8Wh"], 2, "--last"),
         (["--reserve", "1Wh"], 2, "--battery"),
-        (["--battery", "1Wh", "--reserve", "2Wh", "--last", "1min"], 1, "reserve"),
+        (["--battery", "1Wh", "--reserve", "2Wh", "--last", "1min"], 2, "reserve"),
         (["--mode", "MAXN"], 1, "power.switch_modes"),
     ],
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -84,6 +86,26 @@ def test_what_is_impossible_is_refused_and_counted(house: Daemon, image: Image8)
     assert told["device"]["seconds"] == 0
 
 
+@pytest.mark.parametrize("name", ["cam/1", "cam//1", "cam/", "cam/../x", "cam/./x", "x:1"])
+def test_a_name_with_slashes_is_one_name(house: Daemon, name: str) -> None:
+    for escaped in (quote(name, safe=""), name):
+        answer = house.api.request("PUT", f"/v1/tenants/{escaped}", b'{"weight": 2}')
+        assert answer.json()["weight"] == 2.0
+        assert tenant(house.api, name)["weight"] == 2.0
+        house.api.request("PUT", f"/v1/tenants/{escaped}", b'{"weight": null}')
+    with delen.Client(house.url) as client:
+        assert client.set_tenant(name, weight=3.0)["weight"] == 3.0
+        assert client.tenants()[name]["weight"] == 3.0
+        client.set_tenant(name, weight=None)
+
+
+@pytest.mark.parametrize("name", ["%2Fcam", "/cam", "%2F", "cam%00", "cam%0A", "%"])
+def test_a_wrong_name_in_the_address_is_refused(house: Daemon, name: str) -> None:
+    answer = house.api.request("PUT", f"/v1/tenants/{name}", b'{"weight": 2}')
+    assert answer.status in (400, 404)
+    assert answer.json()["code"] in ("invalid_input", "not_found")
+
+
 def test_weights_and_priorities_are_set_shown_and_kept(
     start: Callable[[], Daemon], house: Daemon, launcher: Launcher, image: Image8
 ) -> None:
@@ -106,6 +128,46 @@ def test_weights_and_priorities_are_set_shown_and_kept(
     gone = again.api.request("PUT", "/v1/tenants/camera", json.dumps(body).encode())
     assert gone.json()["weight"] is None
     launcher.stop(again)
+
+
+def test_a_change_that_cannot_be_written_is_507_and_not_in_force(
+    launcher: Launcher, own_state: Callable[[], Path]
+) -> None:
+    own = own_state()
+    daemon = launcher.start({"state": {"path": str(own)}})
+    with delen.Client(daemon.url) as client:
+        client.set_tenant("camera", weight=2.5, energy=50.0, period=60.0)
+        aside = own.with_name("aside")
+        own.rename(aside)
+        own.touch()
+        answer = daemon.api.request("PUT", "/v1/tenants/camera", b'{"weight": 3}')
+        assert str(own) in answer.error(507, "not_kept")["error"]
+        with pytest.raises(delen.NotKept):
+            client.set_tenant("camera", energy=None, period=None)
+        with pytest.raises(delen.NotKept):
+            client.set_tenant("other", priority=1)
+        own.unlink()
+        aside.rename(own)
+        told = client.tenants()
+        assert "other" not in told
+        assert (told["camera"]["weight"], told["camera"]["budget"]["energy_j"]) == (2.5, 50.0)
+        assert client.set_tenant("camera", weight=3.0)["weight"] == 3.0
+    assert json.loads((own / "tenants.json").read_text())["tenants"]["camera"]["weight"] == 3.0
+    launcher.stop(daemon)
+
+
+def test_a_full_disk_is_507(launcher: Launcher, own_state: Callable[[], Path]) -> None:
+    """A file of the daemon may have no byte, as on a disk that is full."""
+    own = own_state()
+    daemon = launcher.start({"state": {"path": str(own)}, "log": {"level": "error"}})
+    limits = resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (0, -1))
+    body = b'{"priority": 2}'
+    daemon.api.request("PUT", "/v1/tenants/camera", body).error(507, "not_kept")
+    assert "camera" not in daemon.api.get("/v1/tenants").json()["tenants"]
+    assert [file.name for file in own.glob("*tenants*")] == []
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, limits)
+    assert daemon.api.request("PUT", "/v1/tenants/camera", body).status == 200
+    launcher.stop(daemon)
 
 
 @pytest.mark.parametrize(

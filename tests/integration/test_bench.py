@@ -103,8 +103,8 @@ def test_policies_are_played_one_after_another(
     ("given", "status", "said"),
     [
         (["--url", "http://127.0.0.1:1"], 2, "not both"),
-        (["--timeout", "0s"], 2, "--timeout"),
         (["--policy", "nobody"], 2, "nobody"),
+        (["--policy", "fifo", "--policy", "edf", "fifo"], 2, "fifo is given twice"),
         (["--inputs", "nowhere.npy"], 1, "nowhere.npy"),
     ],
 )

@@ -234,10 +234,7 @@ def test_lanes_need_factors_that_somebody_has_measured(
         (["--weight", "stranger=2"], "--weight names stranger"),
         (["--priority", "stranger=2"], "--priority names stranger"),
         (["--slowdown", "0:10:2", "--slowdown", "5:20:2"], "overlap"),
-        (["--lanes", "0"], "lanes is 0"),
         (["--policy", "fifo", "edf", "fifo"], "fifo is given twice"),
-        (["--corun", "0.5"], "corun"),
-        (["--front=-1ms,0ms"], "front must be at least 0"),
     ],
 )
 def test_wrong_usage_ends_2(
@@ -335,6 +332,11 @@ def test_weights_and_priorities_have_their_effect(
         (("--slowdown", "0:10:inf"), "finite"),
         (("--slowdown", "0:inf:2"), "finite"),
         (("--slowdown", "0:10:nan"), "finite"),
+        (("--lanes", "0"), "a whole number of at least 1"),
+        (("--corun", "0.5"), "factors of at least 1"),
+        (("--corun", "1,nan"), "factors of at least 1"),
+        (("--front=-1ms,0ms",), "at least 0"),
+        (("--network", "1e999s"), "finite"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(

@@ -166,7 +166,7 @@ def test_what_does_not_fit_together_is_wrong_usage(
     [
         (["--app", "a:rate=1,x=2"], "argument --app: a: unknown key 'x'; known: rate, "),
         (["--app", "a:rate=1", "--duration", "20"], "--duration: '20' must be a number with a"),
-        (["--app", "a:rate=1", "--duration", "0s"], "'0s' must be finite and above 0 s"),
+        (["--app", "a:rate=1", "--duration", "0s"], "'0s' must be finite and above 0"),
         (["--app", "a:rate=1", "--seed", "-1"], "--seed: '-1' must be a whole number"),
         ([], "the following arguments are required: --app"),
     ],

@@ -130,7 +130,7 @@ class OnnxBackend:
             raise BackendError(
                 f"backend {name!r} needs the {PROVIDERS[name]} of onnxruntime, which the installed "
                 f"one lacks (it has: {offered}); on a Jetson: pip uninstall onnxruntime, then "
-                "pip install 'delen[jetson]'"
+                "pip install 'delen[jetson]' (docs/jetson.md says from where)"
             )
         self.name = name
         self.provider = chosen[0]

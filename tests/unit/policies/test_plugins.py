@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from delen.errors import ConfigError
-from policies.exit.bounds import bounds_policy
-from policies.exit.conditions import conditions_policy
-from policies.plugins import DISPATCH_POLICIES, EXIT_POLICIES, find_plugin, plugin_names
+from policies.exit.bounds import BoundsPolicy
+from policies.plugins import (
+    DISPATCH_POLICIES,
+    EXIT_POLICIES,
+    find_plugin,
+    make_dispatch,
+    plugin_names,
+)
 
 
 def test_the_shipped_policies_are_found_by_name() -> None:
-    assert find_plugin(EXIT_POLICIES, "bounds") is bounds_policy
-    assert find_plugin(EXIT_POLICIES, "conditions") is conditions_policy
+    assert isinstance(find_plugin(EXIT_POLICIES, "bounds")(3), BoundsPolicy)
+    with pytest.raises(ConfigError, match=r"conditions_policy.*missing"):
+        find_plugin(EXIT_POLICIES, "conditions")(3)
 
 
 def test_an_unknown_name_is_answered_with_those_installed() -> None:
@@ -23,16 +30,39 @@ def test_an_unknown_name_is_answered_with_those_installed() -> None:
         find_plugin("delen.no_such_group", "x")
 
 
-def test_a_plugin_that_cannot_be_imported_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = tmp_path / "broken-1.0.dist-info"
-    package.mkdir()
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
-    (package / "entry_points.txt").write_text(
-        f"[{DISPATCH_POLICIES}]\nbroken = no_such_module:Policy\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Installs the package ``strange-pack`` with the dispatch policy ``broken``."""
+
+    def install(place: str) -> None:
+        package = tmp_path / "strange_pack-1.0.dist-info"
+        package.mkdir()
+        named = "Metadata-Version: 2.1\nName: strange-pack\nVersion: 1.0\n"
+        (package / "METADATA").write_text(named)
+        (package / "entry_points.txt").write_text(f"[{DISPATCH_POLICIES}]\nbroken = {place}\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+
+    return install
+
+
+def test_a_plugin_that_cannot_be_imported_is_named(install: Callable[[str], None]) -> None:
+    install("no_such_module:Policy")
     assert "broken" in plugin_names(DISPATCH_POLICIES)
-    with pytest.raises(ConfigError, match=r"'broken' cannot be loaded: .*no_such_module"):
+    with pytest.raises(ConfigError, match=r"'broken'.* cannot be loaded: .*no_such_module"):
         find_plugin(DISPATCH_POLICIES, "broken")
+
+
+def test_a_policy_that_cannot_be_made_is_named_with_its_package(
+    install: Callable[[str], None],
+) -> None:
+    install("fractions:Fraction.from_float")
+    with pytest.raises(ConfigError) as caught:
+        make_dispatch("broken")
+    for part in ("'broken'", "fractions:Fraction.from_float", "strange-pack", "TypeError"):
+        assert part in str(caught.value)
+
+
+def test_a_policy_without_a_call_is_named(install: Callable[[str], None]) -> None:
+    install("fractions:Fraction")
+    with pytest.raises(ConfigError, match=r"'broken' has no choose\(\)"):
+        make_dispatch("broken")

@@ -24,7 +24,7 @@ WORK = Work("m", 0, 1, 0.0, 0.5, None, ())
 
 
 def read(metrics: Metrics) -> dict[str, str]:
-    lines = metrics.exposition().decode().splitlines()
+    lines = metrics.exposition({"m"}).decode().splitlines()
     return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +10,9 @@ import pytest
 from delen.core.energy_status import Budget, TenantChanges
 from delen.core.tenant import TenantSettings
 from delen.energy.admission import ControllerAdmission
-from delen.tenants.store import TenantStore
+from delen.errors import NotKept
+from delen.tenants.moment import Moment, read_moment
+from delen.tenants.store import StoredTenant, TenantStore
 from delen.tenants.tenants import Tenants
 from delen.tenants.usage import RecentUsage, TenantTotals
 from policies.energy.api import ControllerSettings
@@ -80,20 +82,89 @@ def test_budgets_that_are_set_at_once_are_all_kept(
         with caplog.at_level(logging.ERROR), ThreadPoolExecutor(12) as pool:
             changes = TenantChanges(Budget(10.0, 60.0), weight=2.0)
             list(pool.map(tenants.change, names, [changes] * len(names)))
-        assert set(file.load(0.0)) == set(names)
-        file.save({}, 0.0)
+        assert set(file.load(read_moment())) == set(names)
+        file.save({}, read_moment())
     assert caplog.text == ""
 
 
-def test_a_file_that_cannot_be_written_is_logged_once_and_counted(
+class FullDisk(TenantStore):
+    """Refuses to write while ``is_full``; ``look`` is called at each attempt."""
+
+    is_full = False
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.look: Callable[[], None] = lambda: None
+
+    def save(self, stored: Mapping[str, StoredTenant], now: Moment) -> None:
+        self.look()
+        if self.is_full:
+            raise NotKept("no space left on device")
+        super().save(stored, now)
+
+
+def test_what_cannot_be_kept_is_not_in_force(tmp_path: Path) -> None:
+    file, host = FullDisk(tmp_path / "tenants.json"), Host()
+    controller = ControllerAdmission(PriceController(ControllerSettings()))
+    tenants = Tenants(controller, file)
+    tenants.start(host)
+    tenants.change("cam", TenantChanges(Budget(10.0, 60.0), weight=2.0))
+    before, text = dict(host.all_settings), file_text(tmp_path)
+    file.is_full = True
+    for changes in (
+        TenantChanges(weight=3.0),
+        TenantChanges(priority=1),
+        TenantChanges(budget=None),
+        TenantChanges(Budget(20.0, 60.0), weight=None),
+    ):
+        for name in ("cam", "other"):
+            if name == "other" and changes == TenantChanges(budget=None):
+                continue
+            with pytest.raises(NotKept):
+                tenants.change(name, changes)
+    assert host.all_settings == before
+    assert controller.budgets()["cam"].budget == Budget(10.0, 60.0)
+    assert tenants.are_set() == {"cam"}
+    assert file_text(tmp_path) == text
+    file.is_full = False
+    tenants.change("cam", TenantChanges(weight=3.0))
+    assert tenants.weight("cam") == 3.0
+
+
+def test_a_change_is_in_the_file_before_it_is_in_force(tmp_path: Path) -> None:
+    file, host = FullDisk(tmp_path / "tenants.json"), Host()
+    controller = ControllerAdmission(PriceController(ControllerSettings()))
+    tenants = Tenants(controller, file)
+    tenants.start(host)
+    seen: list[tuple[int, int]] = []
+    file.look = lambda: seen.append((len(host.all_settings), len(controller.budgets())))
+    tenants.change("cam", TenantChanges(Budget(10.0, 60.0), weight=2.0))
+    assert seen == [(0, 0)]
+    assert (len(host.all_settings), len(controller.budgets())) == (1, 1)
+
+
+def test_what_was_spent_is_kept_under_a_new_budget(tmp_path: Path) -> None:
+    file = TenantStore(tmp_path / "tenants.json")
+    controller = ControllerAdmission(PriceController(ControllerSettings()))
+    controller.set_budget("cam", Budget(10.0, 3600.0), spent=4.0)
+    Tenants(controller, file).change("cam", TenantChanges(Budget(20.0, 7200.0)))
+    assert file.load(read_moment())["cam"].spent == pytest.approx(4.0, abs=0.1)
+
+
+def test_spending_that_cannot_be_kept_is_logged_once_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, failed: Callable[[str], int]
 ) -> None:
     (tmp_path / "file").touch()
     file = TenantStore(tmp_path / "file" / "tenants.json")
-    tenants = Tenants(ControllerAdmission(PriceController(ControllerSettings())), file)
+    controller = ControllerAdmission(PriceController(ControllerSettings()))
+    tenants = Tenants(controller, file)
     caplog.clear()
-    for weight in (2.0, 3.0):
-        tenants.change("cam", TenantChanges(weight=weight))
+    controller.set_budget("cam", Budget(10.0, 60.0), spent=4.0)
+    for _ in range(2):
+        tenants.save()
     assert (len(caplog.records), failed("tenants_file")) == (1, 2)
     assert str(tmp_path / "file") in caplog.text
-    assert tenants.weight("cam") == 3.0
+
+
+def file_text(folder: Path) -> str:
+    return (folder / "tenants.json").read_text()

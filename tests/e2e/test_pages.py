@@ -1,0 +1,65 @@
+"""The Python blocks of docs/sdk.md run, and docs/rest.md names every metric of a daemon."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.builders.daemon import DEADLINE, Daemon, Launcher
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+BLOCKS = re.findall(r"^```python\n(.*?)^```", (DOCS / "sdk.md").read_text(), re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def daemon(launcher: Launcher, own_state: Callable[[], Path]) -> Iterator[Daemon]:
+    """A daemon whose settings the blocks may change."""
+    state = {"path": str(own_state())}
+    daemon = launcher.start({"state": state, "models": {"memory_mb": 1000}})
+    yield daemon
+    launcher.stop(daemon)
+
+
+def test_the_page_has_blocks() -> None:
+    assert len(BLOCKS) >= 10
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_a_block_runs(
+    block: str,
+    daemon: Daemon,
+    state: Path,
+    images: NDArray[np.uint8],
+    png: Callable[[NDArray[np.uint8]], bytes],
+    environment: Callable[..., dict[str, str]],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "photo.png").write_bytes(png(images[0]))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "delen").symlink_to(state)
+    finished = subprocess.run(
+        [sys.executable, "-c", block],
+        cwd=tmp_path,
+        env=environment(DELEN_URL=daemon.url, XDG_STATE_HOME=str(tmp_path / "home")),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout
+
+
+def test_every_metric_of_a_daemon_is_named(daemon: Daemon, images: NDArray[np.uint8]) -> None:
+    assert daemon.api.raw(images[0]).status == 200
+    text = daemon.api.get("/metrics").body.decode()
+    names = re.findall(r"^# TYPE (delen_\w+)", text, re.M)
+    page = (DOCS / "rest.md").read_text()
+    assert len(names) > 30
+    assert {n for n in names if not n.endswith("_created") and f"`{n}`" not in page} == set()

@@ -1,0 +1,68 @@
+"""The page of results shows every figure, every missed claim and every benchmark that failed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import benchmarks.__main__ as command
+from benchmarks.common import Figure, report
+from benchmarks.page import Section, page
+
+KEPT = Figure("kept", (1.0, 2.0, 3.0), "ms", 5.0)
+MISSED = Figure("accuracy of early answers", (0.7,), "", 0.8, at_most=False)
+
+
+def section(name: str = "energy_control", *figures: Figure, failure: str | None = None) -> Section:
+    output = "\n".join(figure.line() for figure in figures)
+    return Section(
+        name, "``python -m benchmarks.x``: what ``x`` does.", output, figures, 3.0, failure
+    )
+
+
+def test_missed_claims_come_first_and_stay_in_their_section() -> None:
+    text = page([section("energy_control", KEPT, MISSED)])
+    head, missed, body = text.split("\n## ")
+    assert "1 of 2 claims are missed." in missed
+    assert "[energy_control](#energy-control): accuracy of early answers: 0.7 " in missed
+    assert body.startswith("energy control\n\nWhat `x` does.")
+    assert MISSED.line() in body
+    assert KEPT.line() in body
+    assert "numpy " in head and "Python " in head and "| machine |" in head
+
+
+def test_a_page_of_some_benchmarks_says_so() -> None:
+    assert "left out 3 of them" in page([section("chain", KEPT)], absent=3)
+    assert "left out" not in page([section("chain", KEPT)])
+
+
+def test_nothing_missed_is_said_too() -> None:
+    assert "0 of 1 claims are missed." in page([section("chain", KEPT)])
+
+
+def test_a_benchmark_that_failed_is_named() -> None:
+    text = page([section("chain", failure="no CIFAR-10 under /data"), section("http", KEPT)])
+    assert "- [chain](#chain) did not end" in text
+    assert "This benchmark did not end: no CIFAR-10 under /data" in text
+    assert KEPT.line() in text
+
+
+def test_the_command_writes_the_page_although_one_benchmark_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> list[Figure]:
+        print("half of it")
+        sys.exit("no data")
+
+    made = {"good": lambda: report("Good", [MISSED]), "bad": fails}
+    monkeypatch.setattr(command, "BENCHMARKS", made)
+    file = tmp_path / "results.md"
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--markdown", str(file)])
+    assert command.main() == 1
+    text = file.read_text()
+    assert MISSED.line() in text
+    assert "half of it" in text
+    assert "no data" in text
+    assert MISSED.line() in capsys.readouterr().out
