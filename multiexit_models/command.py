@@ -46,16 +46,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``delen build`` on ``parser``."""
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    _add_data(parser.add_argument_group("data").add_argument)
-    _add_network(parser.add_argument_group("network"))
+    _add_most_used(parser.add_argument_group("what matters first"))
+    _add_data(parser.add_argument_group("reading data").add_argument)
+    _add_network(parser.add_argument_group("the network and its exits"))
     _add_training(parser.add_argument_group("training"))
-    _add_bundle(parser.add_argument_group("bundle").add_argument)
+    _add_bundle(parser.add_argument_group("calibration, export and the bundle").add_argument)
     defaults = {field.name: field.default for field in fields(BuildSpec)}
     parser.set_defaults(**{name: value for name, value in defaults.items() if value is not MISSING})
 
 
-def _add_data(add: Callable[..., Any]) -> None:
+def _add_most_used(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--data", type=Path, required=True, metavar="PATH", help="folder or file of the data")
+    add("--output", type=Path, required=True, metavar="DIR", help="the bundle's folder")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
+        "--network",
+        metavar="NAME",
+        help="a network of the zoo (default: a small one for the kind of data)",
+    )
+    which.add_argument(
+        "--backbone",
+        metavar="PLACE",
+        help="your own: FILE.py:FUNCTION or MODULE:FUNCTION that returns a torch classifier",
+    )
+
+
+def _add_data(add: Callable[..., Any]) -> None:
     add(
         "--kind",
         metavar="KIND",
@@ -92,17 +109,6 @@ def _add_data(add: Callable[..., Any]) -> None:
 
 
 def _add_network(group: argparse._ArgumentGroup) -> None:
-    which = group.add_mutually_exclusive_group()
-    which.add_argument(
-        "--network",
-        metavar="NAME",
-        help="a network of the zoo (default: a small one for the kind of data)",
-    )
-    which.add_argument(
-        "--backbone",
-        metavar="PLACE",
-        help="your own: FILE.py:FUNCTION or MODULE:FUNCTION that returns a torch classifier",
-    )
     group.add_argument("--list-networks", action=_ListNetworks, nargs=0, help="show the zoo")
     where = group.add_mutually_exclusive_group()
     where.add_argument(
@@ -178,7 +184,6 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_bundle(add: Callable[..., Any]) -> None:
-    add("--output", type=Path, required=True, metavar="DIR", help="the bundle's folder")
     add("--name", help="name of the model (default: the folder's)")
     add("--model-version", metavar="VERSION", help="version of the model (default: 1)")
     add("--description", metavar="TEXT", help="one sentence on the model")

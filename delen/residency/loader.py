@@ -45,7 +45,8 @@ class ModelLoader(Generic[M]):
     def load(self, name: str) -> M:
         """Load ``name``; under a cap its first segment, which stays in memory from now on, and the
         others follow as there is room. Raises ConfigError where the cap leaves no room for it, or
-        what its loading raised."""
+        what its loading raised. Bundles are looked for again where ``name`` is unknown."""
+        self._registry.look_for(name)
         self._registry.refresh(name)
         with self._changed:
             slot = self._registry.slot(name)

@@ -82,6 +82,16 @@ class ModelRegistry(Generic[M]):
                     self.state.remove(name)
                     del self._found[name]
 
+    def look_for(self, name: str) -> None:
+        """Look for bundles where ``name`` is unknown. Known bundles stay as they are."""
+        with self.changed:
+            if name in self.state.slots:
+                return
+        found = self.scan()
+        with self.changed:
+            if name in found and name not in self.state.slots:
+                self._use(name, *found[name])
+
     def refresh(self, name: str) -> None:
         """Read the manifest of ``name`` again. Opening the bundle reports what is wrong with it."""
         path = self.entry(name).path

@@ -17,6 +17,7 @@ from delen.errors import InvalidInput
 from multiexit_models.attach.exits import attach_exits
 from multiexit_models.attach.heads import HeadFactory
 from multiexit_models.attach.probe import place_by_probe
+from multiexit_models.attach.unwrap import unwrap
 from multiexit_models.data.dataset import Labelled
 from multiexit_models.network import MultiExitNetwork, Normalise
 
@@ -91,11 +92,10 @@ def _make_module(place: str) -> nn.Module:
         raise InvalidInput(
             f"{place} failed: {type(error).__name__}: {error}", "backbone"
         ) from error
-    if not isinstance(module, nn.Module):
-        raise InvalidInput(
-            f"{place} returned a {type(module).__name__}, not a torch module", "backbone"
-        )
-    return module
+    try:
+        return unwrap(module)
+    except InvalidInput as error:
+        raise InvalidInput(f"{place}: {error}", "backbone") from None
 
 
 def _import(source: str) -> object:

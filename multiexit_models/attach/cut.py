@@ -5,29 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from delen.errors import InvalidInput
 from multiexit_models.attach.cut_points import Cuttable, Place, needed
 from multiexit_models.attach.observe import Seen
-from multiexit_models.attach.trace import in_evaluation, mode
+from multiexit_models.attach.trace import in_evaluation
+from multiexit_models.attach.unwrap import logits
 
 _TOLERANCE = 1e-5
 
 
-def split(
-    cuttable: Cuttable, places: Sequence[Place], module: nn.Module, sample: Tensor
-) -> list[fx.GraphModule]:
+def split(cuttable: Cuttable, places: Sequence[Place], sample: Tensor) -> list[fx.GraphModule]:
     """Cut at ``places``, in order: one module more than places, each fed by the one before.
 
-    They share the parameters of ``module``, which ``cuttable`` was read from. Raises InvalidInput
-    when, in evaluation, the chain computes something else for ``sample`` than ``module``.
+    They share the parameters of the module that ``cuttable`` was read from. Raises InvalidInput
+    when, in evaluation, the chain computes other logits for ``sample`` than that module.
     """
     starts = [None, *places]
     ends = [*(place.node for place in places), cuttable.steps[-1]]
     parts = [_part(cuttable, start, end) for start, end in zip(starts, ends, strict=True)]
-    with torch.no_grad(), mode(module, False):
-        expected = module(sample)
+    expected = logits(cuttable.module, sample)
     with in_evaluation(parts):
         given = sample
         for part in parts:
@@ -35,8 +33,9 @@ def split(
     # The shape first, since allclose would broadcast.
     if given.shape != expected.shape or not torch.allclose(given, expected, 0, _TOLERANCE):
         raise InvalidInput(
-            f"{type(module).__name__} cannot be cut: the chain of its parts computes other outputs "
-            "than the whole; its forward is random in evaluation, or hooks change its outputs",
+            f"{type(cuttable.module).__name__} cannot be cut: the chain of its parts computes "
+            "other outputs than the whole; its forward is random in evaluation, or hooks change "
+            "its outputs",
             "module",
         )
     return parts

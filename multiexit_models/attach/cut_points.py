@@ -8,6 +8,7 @@ they are the same for every batch, or its size, which the features have as well.
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from torch import Tensor, fx, nn
 from delen.errors import InvalidInput
 from multiexit_models.attach.observe import UNKNOWN, Observed, observe
 from multiexit_models.attach.trace import Trace, trace
+from multiexit_models.attach.unwrap import logits, logits_node, unwrap
+
+log = logging.getLogger("delen.models")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +51,11 @@ class Place:
 class Cuttable:
     """What is known of a module that was traced and run. See `read`.
 
-    ``steps``: the nodes that the output needs, in order. ``places``, in order. ``named``: every
-    name that means one of them.
+    ``module``: without wrappers. ``steps``: the nodes that the logits need, in order. ``places``,
+    in order. ``named``: every name that means one of them.
     """
 
+    module: nn.Module
     trace: Trace
     observed: Observed
     steps: tuple[fx.Node, ...]
@@ -69,27 +74,32 @@ def cut_points(module: nn.Module, sample: Tensor) -> tuple[CutPoint, ...]:
 def read(module: nn.Module, sample: Tensor) -> Cuttable:
     """Trace ``module``, run it on batches of ``sample`` ``[1, ...]``, and find its places.
 
-    Raises InvalidInput, naming the cause, when the module cannot be traced, does not return one
-    tensor, cannot run a batch of any size, or changes a tensor in place that it does not return.
+    Raises InvalidInput, naming the cause, when the module cannot be traced, does not return logits,
+    cannot run a batch of any size, or changes a tensor in place that it does not return.
     """
     if sample.ndim < 2 or sample.shape[0] != 1:
         raise InvalidInput(
             f"sample must be one input [1, ...] as the module accepts it, not {list(sample.shape)}",
             "sample",
         )
+    module = unwrap(module)
+    try:
+        logits(module, sample)
+    except InvalidInput:
+        raise
+    except Exception:  # the module's own code; what it cannot run is named below
+        log.debug("the module does not run the sample", exc_info=True)
     traced = trace(module)
-    output = next(node for node in traced.module.graph.nodes if node.op == "output").args[0]
-    if not isinstance(output, fx.Node):
-        raise InvalidInput(
-            f"{type(module).__name__} must return one tensor of logits, not a "
-            f"{type(output).__name__}",
-            "module",
-        )
+    output = logits_node(
+        next(node for node in traced.module.graph.nodes if node.op == "output").args[0]
+    )
+    if output is None:
+        raise InvalidInput(f"{type(module).__name__} must return one tensor of logits", "module")
     steps = needed(output)
     observed = observe(traced.module, sample)
     _refuse_hidden_writes(traced, observed, steps)
     places = _places(traced, observed, steps)
-    return Cuttable(traced, observed, steps, places, _names(traced, places))
+    return Cuttable(module, traced, observed, steps, places, _names(traced, places))
 
 
 def find(cuttable: Cuttable, name: str) -> Place:

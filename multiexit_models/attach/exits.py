@@ -11,9 +11,10 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from delen.errors import InvalidInput
+from multiexit_models.attach.channels import channels_moved
 from multiexit_models.attach.cut import split
 from multiexit_models.attach.cut_points import Cuttable, Place, find, read
-from multiexit_models.attach.heads import HeadFactory, pooled_head
+from multiexit_models.attach.heads import HeadFactory, Reordered, pooled_head
 from multiexit_models.attach.observe import Seen
 from multiexit_models.attach.placement import nearest_in_order
 from multiexit_models.attach.trace import FollowMode, mode
@@ -61,12 +62,12 @@ def attach_exits(
     _check_output(cuttable, classes)
     end = end_place(cuttable)
     places = _named(cuttable, at, end) if at is not None else _by_shares(cuttable, exits or 0)
-    parts = split(cuttable, [*places, *([end] if end else [])], module, sample)
+    parts = split(cuttable, [*places, *([end] if end else [])], sample)
     if cuttable.observed.values[cuttable.steps[-1]][0].shape[1] != classes:
         _replace_classifier(parts[-1], classes)
     *segments, last_head = parts if end else (*parts, nn.Identity())
     make = head or pooled_head
-    heads = [_make_head(make, place.point.shape, classes, sample) for place in places]
+    heads = [_make_head(cuttable, place, make, classes, sample) for place in places]
     first = segments[0] if preprocess is None else nn.Sequential(preprocess, segments[0])
     return MultiExitNetwork([first, *segments[1:]], [*heads, last_head])
 
@@ -95,6 +96,11 @@ def candidates(cuttable: Cuttable) -> tuple[Place, ...]:
         if share not in best or _depth(cuttable, place) <= _depth(cuttable, best[share]):
             best[share] = place
     return tuple(sorted(best.values(), key=lambda place: place.position))
+
+
+def reading_order(cuttable: Cuttable, place: Place) -> tuple[int, ...] | None:
+    """The order of axes in which heads read the features at ``place``; None: as they are."""
+    return channels_moved(place.point.shape, cuttable.observed.channels.get(place.node))
 
 
 def _depth(cuttable: Cuttable, place: Place) -> int:
@@ -161,8 +167,8 @@ def _check_output(cuttable: Cuttable, classes: int) -> None:
         raise InvalidInput(f"the module must return float32 logits, and returns {given}", "module")
     if len(logits.shape) != 2:
         raise InvalidInput(
-            f"the module must return logits [batch, classes], and returns {list(logits.shape)} "
-            f"for a batch of {logits.shape[0]}",
+            f"delen serves classifiers: the module must return logits [batch, classes], and "
+            f"returns {list(logits.shape)} for a batch of {logits.shape[0]}",
             "module",
         )
     called: object = last.target
@@ -200,10 +206,16 @@ def _replace_classifier(part: fx.GraphModule, classes: int) -> None:
 
 
 def _make_head(
-    make: HeadFactory, shape: tuple[int, ...], classes: int, sample: Tensor
+    cuttable: Cuttable, place: Place, make: HeadFactory, classes: int, sample: Tensor
 ) -> nn.Module:
-    """A head for features of ``shape``, checked on features of zeros."""
-    made = make(shape, classes).to(sample.device)
+    """A head for the features at ``place``, checked on features of zeros."""
+    shape = place.point.shape
+    if order := reading_order(cuttable, place):
+        arranged = tuple(shape[axis - 1] for axis in order[1:])
+        made: nn.Module = nn.Sequential(Reordered(*order), make(arranged, classes))
+    else:
+        made = make(shape, classes)
+    made.to(sample.device)
     with torch.no_grad(), mode(made, False):
         logits = made(torch.zeros(2, *shape, device=sample.device))
     if not isinstance(logits, Tensor) or logits.shape != (2, classes):

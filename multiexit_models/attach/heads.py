@@ -1,7 +1,9 @@
 """Classifier heads: what an exit puts on a segment's features.
 
 A head factory accepts the features' shape without the batch and the number of classes, and returns
-a module from float32 features ``[batch, *shape]`` to logits ``[batch, classes]``.
+a module from float32 features ``[batch, *shape]`` to logits ``[batch, classes]``. Image features
+reach it as ``[channels, height, width]`` and sequences as ``[steps, width]``, however the backbone
+arranges them.
 """
 
 from __future__ import annotations
@@ -39,6 +41,17 @@ def convolutional_head(channels: int, classes: int) -> nn.Sequential:
     return nn.Sequential(
         nn.MaxPool2d(2), convolution(channels, channels), linear_head(channels, classes)
     )
+
+
+class Reordered(nn.Module):
+    """Features with their axes in another order."""
+
+    def __init__(self, *order: int) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.permute(self.order)
 
 
 class Mean(nn.Module):

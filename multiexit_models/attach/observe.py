@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from delen.errors import InvalidInput
+from multiexit_models.attach.channels import channel_axes
 from multiexit_models.attach.trace import mode
 from multiexit_models.macs import counting
 
@@ -30,12 +31,14 @@ class Seen:
 @dataclass(frozen=True, slots=True)
 class Observed:
     """Per node: ``values``, its result for each of the batches, tensors as `Seen`;
-    ``macs``, its multiply-adds for one input; ``written``, the storages of arguments it changed.
+    ``macs``, its multiply-adds for one input; ``written``, the storages of arguments it changed;
+    ``channels``, the axis of its channels, where that is known.
     """
 
     values: Mapping[fx.Node, tuple[Any, Any]]
     macs: Mapping[fx.Node, int]
     written: Mapping[fx.Node, frozenset[int]]
+    channels: Mapping[fx.Node, int]
 
     def is_tensor(self, node: fx.Node) -> bool:
         """Whether the result of ``node`` is or contains a tensor."""
@@ -85,10 +88,13 @@ def observe(module: fx.GraphModule, sample: Tensor) -> Observed:
                 ) from error
         runs.append(observer)
     first, second = runs
+    with torch.no_grad(), mode(module, False):
+        channels = channel_axes(module, sample.repeat(BATCHES[0], *(1 for _ in sample.shape[1:])))
     return Observed(
         {node: (first.seen[node], second.seen[node]) for node in first.seen},
         first.macs,
         first.written,
+        channels,
     )
 
 

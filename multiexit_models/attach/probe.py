@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from delen.errors import InvalidInput
 from multiexit_models.attach.cut import split
 from multiexit_models.attach.cut_points import Cuttable, Place, find, read
-from multiexit_models.attach.exits import candidates, end_place
+from multiexit_models.attach.exits import candidates, end_place, reading_order
 from multiexit_models.attach.heads import pooled
 from multiexit_models.attach.placement import place_exits
 from multiexit_models.attach.trace import in_evaluation
@@ -65,7 +65,7 @@ def measure_costs(
     if repeats < 1:
         raise InvalidInput(f"repeats must be 1 or more, not {repeats}", "repeats")
     cuttable = read(module, sample)
-    parts = split(cuttable, _in_order(cuttable, names), module, sample)
+    parts = split(cuttable, _in_order(cuttable, names), sample)
     seconds: list[list[float]] = []
     with in_evaluation(parts):
         for _ in range(_WARM_UP + repeats):
@@ -102,13 +102,15 @@ def probe_accuracies(
     cuttable = read(module, inputs[:1])
     end = end_place(cuttable)
     places = [*_in_order(cuttable, names), *([end] if end else [])]
-    parts = split(cuttable, places, module, inputs[:1])[: max(len(places), 1)]
+    parts = split(cuttable, places, inputs[:1])[: max(len(places), 1)]
+    orders = [reading_order(cuttable, place) for place in places] or [None]
     seen: list[list[Tensor]] = [[] for _ in parts]
     with in_evaluation(parts):
         for features in torch.split(inputs, batch_size):
-            for part, kept in zip(parts, seen, strict=True):
+            for part, order, kept in zip(parts, orders, seen, strict=True):
                 features = part(features)
-                kept.append(pooled(features).cpu())
+                arranged = features.permute(order) if order else features
+                kept.append(pooled(arranged).cpu())
     return np.array([ridge_accuracy(torch.cat(kept).numpy(), labels) for kept in seen])
 
 

@@ -99,14 +99,20 @@ def _part_folders(folder: Path, kind: FileKind) -> dict[str, Path]:
     """The folders of the parts in ``folder``; none where it has no parts."""
     inside = [entry for entry in _entries(folder) if entry.is_dir()]
     parts = {entry: PART_NAMES[entry.name.lower()] for entry in inside if _is_part(entry)}
+    others = [entry.name for entry in inside if entry not in parts]
+    if others and all(_has_files_alone(entry, kind) for entry in parts):
+        return {}  # a class may be called train, val or test
     if TRAINING not in parts.values():
         if parts and len(parts) == len(inside):
             names = ", ".join(entry.name for entry in inside)
             raise InvalidInput(f"{shown(folder)} has {names} but no train; {kind.layout}", "data")
-        return {}  # a class may be called test
-    if others := [entry.name for entry in inside if not _is_part(entry)]:
+        return {}
+    if others:
+        training = next(entry.name for entry, part in parts.items() if part == TRAINING)
         raise InvalidInput(
-            f"{shown(folder)} has {others[0]!r} beside a folder for training; {kind.layout}", "data"
+            f"{shown(folder)} has {others[0]!r} beside a folder for training, {training!r}; move "
+            f"{others[0]!r} into it or, where {training!r} is a class, rename it; {kind.layout}",
+            "data",
         )
     part, count = Counter(parts.values()).most_common(1)[0]
     if count > 1:
@@ -116,6 +122,14 @@ def _part_folders(folder: Path, kind: FileKind) -> dict[str, Path]:
 
 def _is_part(folder: Path) -> bool:
     return folder.name.lower() in PART_NAMES
+
+
+def _has_files_alone(folder: Path, kind: FileKind) -> bool:
+    """Whether ``folder`` is laid out as a class: files to read, and no folders."""
+    entries = _entries(folder)
+    return any(entry.suffix.lower() in kind.suffixes for entry in entries) and not any(
+        entry.is_dir() for entry in entries
+    )
 
 
 def _class_folders(folder: Path, kind: FileKind) -> list[Path]:

@@ -684,6 +684,25 @@ def test_a_damaged_bundle_is_left_out_and_the_others_are_served(
     launcher.stop(daemon)
 
 
+def test_a_bundle_built_while_the_daemon_runs_is_found_when_it_is_loaded(
+    launcher: Launcher, write_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "bundles"
+    folder.mkdir()
+    daemon = launcher.start({"models": {"path": str(folder)}})
+    api = daemon.api
+    write_bundle(folder / "late", name="late")
+    for _ in range(2):
+        api.raw(TINY_IMAGE, "/v1/models/late/infer").error(404, "model_not_found")
+    api.post("/v1/models/late/unload").error(404, "model_not_found")
+    api.post("/v1/models/absent/load").error(404, "model_not_found")
+    assert "late" not in {model["name"] for model in api.get("/v1/models").json()["models"]}
+    assert api.post("/v1/models/late/load").json()["state"] == "ready"
+    assert api.raw(TINY_IMAGE, "/v1/models/late/infer").status == 200
+    api.post("/v1/models/absent/load").error(404, "model_not_found")
+    launcher.stop(daemon)
+
+
 @pytest.mark.parametrize(
     ("models", "status", "said"),
     [({"load": ["nothing"]}, 1, "nothing"), ({"path": "/no/such/folder"}, 2, "/no/such/folder")],

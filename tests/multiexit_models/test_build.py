@@ -174,7 +174,7 @@ def test_own_backbone_gets_exits(
         (["--at", "layer1"], "--at and --exits are for --backbone"),
         (["--backbone", "{own}:make"], "needs --at LAYERS or --exits N"),
         (["--backbone", "{own}:nothing", *OF_OWN], "no function 'nothing'"),
-        (["--backbone", "{own}:no_network", *OF_OWN], "returned a int"),
+        (["--backbone", "{own}:no_network", *OF_OWN], "is a int, not a torch module"),
         (["--backbone", "{own}", *OF_OWN], "FILE.py:FUNCTION"),
         (["--backbone", "absent.py:make", *OF_OWN], "no Python file"),
         (["--head", "convolutional"], "--head is for --backbone"),

@@ -36,6 +36,19 @@ def test_command_is_declared_without_torch() -> None:
     assert printed.stdout.strip() == "[]"
 
 
+def test_help_begins_with_the_options_that_matter() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    text = parser.format_help()
+    options = text[text.index("what matters first:") :]
+    places = [
+        options.index(f"\n  {said}")
+        for said in ("--data", "--output", "--network", "--backbone", "--kind", "--at", "--epochs")
+    ]
+    assert places == sorted(places)
+    assert options.index("--at") < options.index("\ntraining:") < options.index("--epochs")
+
+
 def test_help_says_how_the_shipped_bundle_was_made() -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)

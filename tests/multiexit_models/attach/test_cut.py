@@ -94,7 +94,7 @@ def chained(parts: list[nn.Module], inputs: torch.Tensor) -> torch.Tensor:
 
 def all_parts(module: nn.Module, sample: torch.Tensor) -> list[nn.Module]:
     cuttable = read(module, sample)
-    return split(cuttable, cuttable.places, module, sample)
+    return split(cuttable, cuttable.places, sample)
 
 
 def test_places_are_where_one_tensor_is_needed() -> None:
@@ -191,7 +191,7 @@ def test_parts_follow_train_and_eval() -> None:
 def test_a_step_that_writes_in_place_leaves_the_features_before_it() -> None:
     module = nn.Sequential(nn.Linear(6, 8), nn.Identity(), nn.ReLU(inplace=True), nn.Linear(8, 3))
     cuttable = read(module, SAMPLE)
-    first, second = split(cuttable, [find(cuttable, "0")], module, SAMPLE)
+    first, second = split(cuttable, [find(cuttable, "0")], SAMPLE)
     features = first(SAMPLE)
     before = features.clone()
     loss = (features**2).sum() + second(features).sum()
@@ -224,7 +224,7 @@ def test_weights_made_anew_each_time_are_no_obstacle() -> None:
     ("module", "sample", "problem"),
     [
         (HiddenWrite(), SAMPLE, "`add_` in its forward changes a tensor in place"),
-        (Returning(), SAMPLE, "must return one tensor of logits, not a tuple"),
+        (Returning(), SAMPLE, "serves classifiers.*returns a tuple"),
         (nn.Linear(6, 3), SAMPLE[0], r"one input \[1, ...\]"),
         (nn.Linear(6, 3), SAMPLE.repeat(2, 1), r"one input \[1, ...\]"),
         (nn.Linear(5, 3), SAMPLE, "cannot run a batch of 2 inputs like the sample"),

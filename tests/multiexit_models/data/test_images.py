@@ -235,7 +235,7 @@ def one_class(folder: Path) -> None:
         (loose_file, r"00\.png lies directly in .*pets and so has no class; .*FOLDER/CLASS/FILE"),
         (nested, "class folder .*ant has a folder in it, .*more"),
         (without_train, "has cal, test, val but no train"),
-        (beside_train, "has 'ant' beside a folder for training"),
+        (beside_train, "has 'ant' beside a folder for training.*move 'ant' into it.*rename"),
         (foreign_class, "test/cat is not a class of .*train, which has ant, bee"),
         (twice, "has 2 folders for training"),
         (other_files_only, "ant has no images .*only 10 files with other endings"),
@@ -251,6 +251,17 @@ def test_another_layout_is_refused(
     change(image_folder)
     with pytest.raises(InvalidInput, match=match):
         read(image_folder)
+
+
+@pytest.mark.parametrize("names", [("train",), ("test",), ("Train", "val")])
+def test_a_class_may_have_the_name_of_a_part(
+    names: tuple[str, ...], image_folder: Path, read: Callable[..., Dataset]
+) -> None:
+    for old, new in zip(("ant", "bee"), names, strict=False):
+        (image_folder / old).rename(image_folder / new)
+    data = read(image_folder)
+    assert set(names) < set(data.classes)
+    assert len(data.classes) == 3
 
 
 def test_nothing_to_read(tmp_path: Path, read: Callable[..., Dataset]) -> None:
