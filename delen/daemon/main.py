@@ -221,7 +221,9 @@ class Daemon:
         self._runtime.store.use(bundles)
         values = dict(before.values)
         values.update((s.name, new[s.name]) for s in changed if s.reloads)
-        self._config = Config(values, new.origins)
+        origins = dict(before.origins)
+        origins.update((s.name, new.origins[s.name]) for s in SETTINGS if s.reloads)
+        self._config = Config(values, origins)
         for setting in changed:
             if setting.reloads:
                 log.info("SIGHUP: %s is now %s", setting.name, json.dumps(values[setting.name]))

@@ -67,6 +67,12 @@ class BatchFeed:
         if self._is_feeding:  # one that fails at once has ended
             return
         self._is_feeding = True
+        try:
+            self._queue_more()
+        finally:
+            self._is_feeding = False
+
+    def _queue_more(self) -> None:
         plan: Plan | None = None
         while self._held and self._has_room(self._held[0].options.tenant):
             job = self._held.popleft()
@@ -82,7 +88,6 @@ class BatchFeed:
         if not self._held:
             self._scheduler.expect_no_more(self._id)
             self._lease.end()
-        self._is_feeding = False
 
     def _has_room(self, tenant: str) -> bool:
         if not self._queued:

@@ -98,7 +98,8 @@ class Executor:
         with self.lock:
             for task in self._scheduler.parked(name):
                 if task.id in self._scheduler:  # it may end with another one of its batch
-                    self._scheduler.remove(time.monotonic(), task.id)
+                    with self._policy_informed():
+                        self._scheduler.remove(time.monotonic(), task.id)
                     self._jobs.end_early(self._jobs[task.id], "failed", error)
 
     def set_tenant(self, tenant: str, settings: TenantSettings) -> None:
@@ -128,7 +129,7 @@ class Executor:
         """Queue a job; its future gets the answer."""
         with self.lock:
             if self._broken is not None:
-                raise self._broken
+                raise BackendError(str(self._broken))
             if self._lanes.stopping:
                 raise Draining("the engine is closed", retry_after=1.0)
             if job.model.name not in self._models:
@@ -276,7 +277,7 @@ class Executor:
         run = () if decision.run is None else decision.run.tasks
         if decision.run is not None:
             try:
-                with self.lock:
+                with self.lock, self._policy_informed():
                     self._scheduler.abandon(time.monotonic(), decision.run)
             except Exception as another:
                 self._dispatch_failures.failed(another, "a batch that failed cannot be forgotten")

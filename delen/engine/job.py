@@ -53,6 +53,7 @@ class Job:
     reserved: float = 0.0
     cancelled: bool = False
     cut_off: bool = False
+    has_ended: bool = False
     is_held: bool = False
     lease: Lease = NO_LEASE
 

@@ -76,18 +76,20 @@ class Jobs:
 
     def answer(self, job: Job, reason: Reason) -> None:
         """End ``job`` with the answer that it has, unless it has ended."""
-        if job.id not in self._jobs:
+        if job.has_ended:
             return
         result, features = write_result(job, reason, time.monotonic()), job.features
         job.model.monitor.remember(job.request_id, result.index, terms_of(job, reason))
         self._observer.answered(result)
+        if not self._claim(job):
+            return
         self._end(job, result)
         job.future.set_result(result)
         self._audits.consider(job, reason, features)
 
     def fail(self, job: Job, error: DelenError) -> None:
         """End ``job`` with ``error``, unless it has ended."""
-        if job.id not in self._jobs:
+        if not self._claim(job):
             return
         self._end(job, None)
         self._energy.refused(job.options.tenant, error.code)
@@ -112,6 +114,13 @@ class Jobs:
             self._failures.failed(failure, "a request did not end cleanly")
         if not job.future.done():
             job.future.set_exception(error)
+
+    def _claim(self, job: Job) -> bool:
+        """Whether the calling thread is the one to end ``job``."""
+        with self._lock:
+            is_first = not job.has_ended
+            job.has_ended = True
+            return is_first
 
     def _end(self, job: Job, result: Result | None) -> None:
         """Free all that ``job`` holds, each only once and whatever fails."""

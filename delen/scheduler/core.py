@@ -210,13 +210,13 @@ class Scheduler:
         that they will rank before have to wait for them."""
         view = self._models[task.model]
         work = view.expected(task)
-        each = count * view.discount(task.segment, count) / view.interference.gain
+        batched = count * view.discount(task.segment, count) / view.interference.gain
         self._to_come[id] = _ToCome(
             task.behind,
             task.priority,
             task.deadline,
-            each * view.mandatory(task, work),
-            each * work,
+            batched * view.mandatory(task, work),
+            batched * work,
         )
 
     def expect_no_more(self, id: int) -> None:

@@ -133,8 +133,9 @@ class Tenants:
                     self._settings.pop(name, None)
                 else:
                     self._settings[name] = settings
-                if self._host is not None:
-                    self._host.set_tenant(name, settings)
+                host = self._host
+            if host is not None:
+                host.set_tenant(name, settings)
 
     def save(self) -> None:
         """Write what is set to the file, if it changed. A failure is logged."""

@@ -17,4 +17,4 @@ def test_models_that_come_and_go_never_mix_versions_and_leave_nothing_behind(
     assert outcome.compared >= 5
     assert outcome.end.threads <= outcome.start.threads
     assert outcome.end.files <= outcome.start.files
-    assert outcome.end.memory_mb - outcome.start.memory_mb < 2 * MOST_MB
+    assert outcome.end.memory_mb - outcome.start.memory_mb < MOST_MB
