@@ -7,7 +7,7 @@ channels are where neighbours differ in what it returns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -61,7 +61,7 @@ class _Marking(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.axes = WeakTensorKeyDictionary()
+        self.axes: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
 
     def __torch_function__(
         self,
