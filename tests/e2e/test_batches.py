@@ -94,7 +94,7 @@ def test_an_engine_cancels_the_rest_once_one_sample_fails(
     state: Path, many: Image8, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with delen.Engine(state=state) as engine:
-        runtime = engine._runtime
+        runtime = engine._opened.runtime
         network = runtime.store.ready(engine._name).network
         ran, lock = [0], threading.Lock()
         run = type(network).run
