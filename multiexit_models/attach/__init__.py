@@ -1,9 +1,9 @@
 """Puts exits on any torch classifier whose forward can be cut into a chain.
 
-Read ``exits`` first: ``attach_exits`` goes from a module to a multi-exit network. ``trace`` records
-the forward, ``observe`` runs it, ``channels`` finds the axis of channels, ``cut_points`` finds where
-one tensor alone is needed, ``cut`` cuts there. ``unwrap`` takes a module out of its wrappers.
-``placement`` and ``probe`` choose places by cost and accuracy; ``heads`` has the
+Read ``exits`` first: ``attach_exits`` goes from a module to a multi-exit network. ``unwrap`` takes
+the module out of its wrappers, ``trace`` records the forward, ``observe`` runs it, ``channels``
+finds the axis of channels, ``cut_points`` finds where one tensor alone is needed, ``cut`` cuts
+there. ``placement`` and ``probe`` choose places by cost and accuracy; ``heads`` has the
 classifiers; ``backbone`` loads an engineer's own network for ``delen build``.
 """
 
