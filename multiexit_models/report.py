@@ -107,9 +107,11 @@ def threshold_table(bundle: Bundle) -> str:
 
 
 def floor_table(bundle: Bundle) -> str:
-    """Floors below the highest that can be guaranteed, and what keeping them costs."""
-    table, shares = bundle.calibration, cost_shares(bundle)
+    """Floors below the highest that can be guaranteed, and what keeping them costs. The network
+    ends at the exit that has the highest."""
+    table = bundle.calibration
     highest, last = max((highest_floor(table, exit, LEVEL), exit) for exit in range(table.exits))
+    shares = cost_shares(bundle)[: last + 1]
     rows = []
     for floor in [highest, *(highest - step for step in (0.01, 0.02, 0.05, 0.1))]:
         threshold = certified_threshold(table, last, floor, LEVEL)

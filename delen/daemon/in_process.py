@@ -43,6 +43,7 @@ class Engine:
     """
 
     _is_forked = False
+    _is_closed = False
 
     def __init__(
         self,
@@ -143,6 +144,7 @@ class Engine:
         """Stop the executor; jobs under way answer early. A forked child leaves that to its
         parent."""
         if not self._is_forked:
+            self._is_closed = True
             self._opened.close()
 
     def _here(self) -> Opened:
@@ -151,6 +153,8 @@ class Engine:
                 "this engine was opened before a fork, and its threads are in the parent; open an "
                 "Engine in the child, or use delen.Client and a daemon"
             )
+        if self._is_closed:
+            raise DelenError("this engine is closed; infer before its with block ends")
         return self._opened
 
     def __enter__(self) -> Engine:

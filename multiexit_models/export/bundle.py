@@ -105,7 +105,12 @@ def write_bundle(
         files = {**graphs, CALIBRATION: table.to_npz()}
         manifest = _manifest(spec, description, data, choice, exits, files, provenance)
         _write(unfinished, manifest, files)
-    return load_bundle(spec.output)
+    bundle = load_bundle(spec.output)
+    try:
+        write_report(bundle)
+    except Exception as error:
+        on_stage(f"{spec.output} is whole, but its report failed: {type(error).__name__}: {error}")
+    return bundle
 
 
 def _evaluate(exported: Exported, data: Labelled) -> Evaluated:
@@ -163,7 +168,7 @@ def _write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None
     for name, contents in files.items():
         (folder / name).write_bytes(contents)
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    write_report(load_bundle(folder))
+    load_bundle(folder)
 
 
 def _check_floor(table: Calibration, floor: float) -> None:

@@ -72,6 +72,13 @@ def test_wrong_input_is_refused(engine: delen.Engine, image: Image8) -> None:
     assert engine.infer(image).label
 
 
+def test_an_engine_that_is_closed_says_so(state: Path) -> None:
+    with delen.Engine(state=state) as engine:
+        pass
+    with pytest.raises(delen.DelenError, match="closed"):
+        engine.infer(np.zeros((32, 32, 3), np.uint8))
+
+
 def test_threads_share_an_engine(engine: delen.Engine, images: Image8) -> None:
     expected = [engine.infer(image).index for image in images]
     with ThreadPoolExecutor(8) as pool:

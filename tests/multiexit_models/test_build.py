@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ pytest.importorskip("onnxscript", reason="building needs onnxscript: delen[train
 
 from PIL import Image  # noqa: E402
 
+from delen.bundle.calibration import Calibration  # noqa: E402
 from delen.bundle.manifest import Bundle, load_bundle  # noqa: E402
 from delen.daemon.in_process import Engine  # noqa: E402
 from delen.errors import InvalidInput  # noqa: E402
 from multiexit_models.command import add_arguments, run  # noqa: E402
+from multiexit_models.report import report_text  # noqa: E402
 
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
 Build = Callable[..., Bundle]
@@ -75,6 +78,35 @@ def test_bundle_is_whole_and_says_what_made_it(built: Bundle) -> None:
         assert figures["test_accuracy"] == spec.test_accuracy
         assert figures["calibration_accuracy"] == built.calibration.accuracy(index)
     assert not list(built.path.parent.glob("*.checkpoint"))
+
+
+def test_floors_are_of_a_network_that_ends_before_the_last_exit(built: Bundle) -> None:
+    exits = len(built.exits)
+    correct = np.zeros((400, exits), bool)
+    correct[:, 0] = True
+    confidence = np.linspace(0, 1, 400, dtype=np.float32)[:, None].repeat(exits, 1)
+    table = Calibration(confidence, correct, (~correct).astype(np.int32))
+    report = report_text(replace(built, calibration=table))
+    floors = report.partition("## Floors")[2].splitlines()
+    cost = f"{built.exits[0].macs / built.exits[-1].macs:.1%}"
+    assert sum(line.endswith(f"| {cost} |") for line in floors) == 5
+
+
+def test_a_report_that_fails_leaves_the_bundle(
+    tmp_path: Path,
+    built: Bundle,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(bundle: Bundle) -> None:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr("multiexit_models.export.bundle.write_report", fail)
+    weights = built.path.with_name("weights.pt")
+    assert command("--data", photos, "--output", tmp_path / "made", "--weights", weights) == 0
+    assert load_bundle(tmp_path / "made").calibration.samples == built.calibration.samples
+    assert "no ink" in capsys.readouterr().err
 
 
 def test_report_tells_of_exits_thresholds_and_floors(built: Bundle) -> None:
