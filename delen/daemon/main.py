@@ -30,6 +30,9 @@ log = logging.getLogger("delen")
 _LOOK_EVERY = 1.0
 """Seconds from one look at what died or hangs to the next."""
 
+_FAILED = 0
+"""In place of a signal's number: the start has failed."""
+
 _CLOSING = 5.0
 """Seconds after the drain time in which all is to stop; then the process ends whatever hangs."""
 
@@ -68,8 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _catch_signals() -> int:
-    """The end of a pipe from which the number of each signal can be read, a byte each.
+def _catch_signals() -> tuple[int, int]:
+    """The ends of a pipe from which the number of each signal can be read, a byte each, and into
+    which they are written.
 
     A burst of signals reaches other threads, too, and then wakes no main thread that waits for a
     lock; a pipe wakes it always.
@@ -79,7 +83,7 @@ def _catch_signals() -> int:
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, frame: None)
-    return reading
+    return reading, writing
 
 
 def _in_time(end: Callable[[], None], seconds: float) -> bool:
@@ -106,23 +110,19 @@ class Daemon:
     def __init__(self, config: Config, file: Path | None) -> None:
         self._config = config
         self._file = file
+        self._failure: BaseException | None = None
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT, then drain. Returns the exit status, which is 1 where a
         thread died or hangs: whoever supervises the daemon is to start it again."""
-        signals = _catch_signals()
+        signals, news = _catch_signals()
         sys.setswitchinterval(SWITCH_INTERVAL)
         self._open()
         gc.collect()  # before models are there, which may be unloaded
         gc.freeze()  # a full collection over all that stays would hold requests up
+        starting = threading.Thread(target=self._start, args=(news,), name="start", daemon=True)
         try:
-            for name in self._config["models.load"]:
-                self._opened.load(name)
-            self._opened.profiler.start()
-            addresses = self._listen()
-            self._http.start()
-            ready_log.info("ready on %s", " and ".join(addresses))
-            self._watchdog.watch_threads()
+            starting.start()
             is_well = self._serve_signals(signals)
         finally:
             has_stopped = self._stop()
@@ -162,6 +162,23 @@ class Daemon:
             create_app(service), config["server.threads"], config["server.connections"]
         )
 
+    def _start(self, news: int) -> None:
+        """Load and listen, beside the thread that looks at signals and at what hangs. The number 0
+        tells that thread of a failure."""
+        try:
+            for name in self._config["models.load"]:
+                self._opened.load(name)
+            self._opened.profiler.start()
+            if self._runtime.draining:
+                return
+            addresses = self._listen()
+            self._http.start()
+            self._watchdog.watch_threads()
+            ready_log.info("ready on %s", " and ".join(addresses))
+        except BaseException as error:
+            self._failure = error
+            os.write(news, bytes([_FAILED]))
+
     def _check_health(self) -> Health:
         failing = self._watchdog.problems(time.monotonic())
         degraded = self._runtime.health.failing()
@@ -191,6 +208,8 @@ class Daemon:
             if not readable:
                 continue
             number = os.read(signals, 1)[0]
+            if number == _FAILED and self._failure is not None:
+                raise self._failure
             if number != signal.SIGHUP:
                 self._runtime.start_draining()
                 log.info("%s: draining", signal.Signals(number).name)

@@ -302,9 +302,13 @@ class Executor:
         except Exception as error:
             self._segment_failures.failed(error, "segment %d of %s failed", key.segment, key.model)
             failure = BackendError(f"the engine failed in segment {key.segment}: {error}")
-        self.health.batch_ended(lane, key, failure is not None)
+        self.health.batch_ended(lane)
         has_answers = all(job.exit == key.segment for job in jobs)
-        if failure is None and not has_answers:
+        if failure is not None:
+            self.health.segment_failed(key)
+        elif has_answers:
+            self.health.segment_worked(key)
+        else:  # which an input can bring about, so that it says nothing of the segment
             message = "segment %d of %s"
             self._segment_failures.failed(_no_answer(key), message, key.segment, key.model)
         if failure is not None or not has_answers:
@@ -375,8 +379,13 @@ class Executor:
         profile = costs.profile
         self.health.batch_began(lane, batch.began, batch.predicted, batch.key)
         work = self._audits.run(audit, lane)
-        self.health.batch_ended(lane, batch.key, work is None)
-        self._end_batch(batch, work if costs.profile is profile else None)
+        self.health.batch_ended(lane)
+        try:
+            self._end_batch(batch, work if costs.profile is profile else None)
+        except Exception:
+            with self.lock, self._policy_informed():
+                self._scheduler.abandon(time.monotonic(), batch)
+            raise
         if work is not None:
             self._observer.ran(work)
             self._audits.go_on(audit)

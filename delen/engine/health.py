@@ -48,11 +48,14 @@ class EngineHealth:
     def batch_began(self, lane: int, now: float, predicted: float, key: Key) -> None:
         self._running[lane] = now, predicted, key
 
-    def batch_ended(self, lane: int, key: Key, has_failed: bool) -> None:
+    def batch_ended(self, lane: int) -> None:
         self._running[lane] = None
-        if has_failed:
-            self._failed[key] = self._failed.get(key, 0) + 1
-        elif self._failed:
+
+    def segment_failed(self, key: Key) -> None:
+        self._failed[key] = self._failed.get(key, 0) + 1
+
+    def segment_worked(self, key: Key) -> None:
+        if self._failed:
             self._failed.pop(key, None)
 
     def forget_model(self, name: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -259,42 +258,6 @@ def test_a_dispatch_policy_that_cannot_be_one_is_refused(
     assert ended.returncode == 2
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
-
-
-HANGING = """
-import time
-
-class Hanging:
-    name = "hanging"
-
-    def choose(self, now, waiting, models):
-        time.sleep(3600)
-
-    def ran(self, now, ran):
-        pass
-
-    def ended(self, now, task):
-        pass
-"""
-
-
-def test_a_dispatch_policy_that_hangs_is_told_and_does_not_stop_the_end(
-    launcher: Launcher, install: Callable[..., None], images: Image8, until: Any
-) -> None:
-    install("delen.dispatch_policies", HANGING, hanging="Hanging")
-    server = {"drain_seconds": 0.5}
-    daemon = launcher.start({"policies": {"dispatch": "hanging"}, "server": server})
-    assert daemon.api.get("/healthz").json()["status"] == "ok"
-    connection = daemon.api.connect()
-    headers = {"Content-Type": "application/octet-stream"}
-    connection.request("POST", "/v1/infer", images[0].tobytes(), headers)
-    until(lambda: daemon.api.get("/healthz").status == 503, "healthz fails")
-    told = daemon.api.get("/healthz").json()
-    assert told["status"] == "failing"
-    assert "dispatch policy" in told["problems"][0]
-    daemon.process.send_signal(signal.SIGTERM)
-    assert daemon.process.wait(20) == 1
-    assert "the dispatch policy has not returned" in daemon.log()
 
 
 SEGMENT_MS = 100_000

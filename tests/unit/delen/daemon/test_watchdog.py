@@ -80,5 +80,5 @@ def test_a_segment_may_take_many_times_what_is_predicted() -> None:
     health.batch_began(1, 0.0, 10.0, Key("tiny", 2))
     assert health.hangs(199.0) == []
     assert "segment 2 of tiny" in health.hangs(201.0)[0]
-    health.batch_ended(1, Key("tiny", 2), False)
+    health.batch_ended(1)
     assert health.hangs(201.0) == []

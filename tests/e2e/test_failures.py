@@ -1,0 +1,143 @@
+"""Segments that fail, lanes that die and policies that hang, in a real daemon."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tests.builders.daemon import Launcher
+
+Image8 = NDArray[np.uint8]
+DAEMON = str(Path(sys.executable).parent / "delen-daemon")
+
+BREAKS = """
+import os
+
+if flag := os.environ.get("BREAKS_WHILE"):
+    from delen.engine.runner import SegmentRunner
+
+    run = SegmentRunner.run
+
+    def breaking(self, jobs, lane):
+        if os.path.exists(flag):
+            if open(flag).read() == "exit":
+                raise SystemExit
+            if jobs[0].exit >= 0:
+                raise RuntimeError("the device is gone")
+        return run(self, jobs, lane)
+
+    SegmentRunner.run = breaking
+"""
+
+HANGS = """
+import time
+
+class Hangs:
+    name = "hangs"
+
+    def choose(self, now, waiting, models):
+        time.sleep(3600)
+
+    def ran(self, now, ran):
+        pass
+
+    def ended(self, now, task):
+        pass
+"""
+
+
+@pytest.fixture
+def breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """While this file is there, segments after the first fail in the daemons that a test starts,
+    or end their thread where it says "exit"."""
+    (tmp_path / "sitecustomize.py").write_text(BREAKS)
+    path = filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    monkeypatch.setenv("BREAKS_WHILE", str(tmp_path / "flag"))
+    return tmp_path / "flag"
+
+
+def test_a_segment_that_fails_leaves_the_answer_before_it(
+    launcher: Launcher, breaks: Path, images: Image8, metric: Callable[..., float], until: Any
+) -> None:
+    daemon = launcher.start()
+    breaks.touch()
+    bounds = {"min_accuracy": 0.91}
+    answers = [daemon.api.raw(image, **bounds).json() for image in images[:12]]
+    failed = [answer for answer in answers if answer["reason"] == "failed"]
+    assert len(failed) >= 3
+    for answer in failed:
+        assert answer["exit"] == 0
+        assert answer["receipt"]["accuracy"]["met"] is False
+    assert metric(daemon.api, "delen_answers_total", reason="failed") == len(failed)
+    assert metric(daemon.api, "delen_segment_failures_total", segment="1") == len(failed)
+    assert daemon.log().count("segment 1 of cifar10-resnet failed") == 1
+    health = daemon.api.get("/healthz")
+    assert (health.status, health.json()["status"]) == (200, "degraded")
+    assert "segment 1 of cifar10-resnet" in health.json()["problems"][0]
+    breaks.unlink()
+    until(
+        lambda: [daemon.api.raw(image, **bounds) for image in images]
+        and daemon.api.get("/healthz").json()["status"] == "ok",
+        "it works again",
+    )
+    assert daemon.terminate() == 0
+
+
+def test_a_lane_that_dies_ends_the_daemon(launcher: Launcher, breaks: Path, images: Image8) -> None:
+    daemon = launcher.start()
+    breaks.write_text("exit")
+    daemon.api.raw(images[0]).error(500, "backend_failed")
+    assert daemon.process.wait(60) == 1
+    assert "the thread delen-lane-0 has died" in daemon.log()
+
+
+def test_a_policy_that_hangs_is_told_and_does_not_hold_up_the_end(
+    launcher: Launcher, install: Callable[..., None], images: Image8, until: Any
+) -> None:
+    launcher.stop(launcher.start())  # which keeps the profile
+    install("delen.dispatch_policies", HANGS, hangs="Hangs")
+    server = {"drain_seconds": 0.5}
+    daemon = launcher.start({"policies": {"dispatch": "hangs"}, "server": server})
+    assert daemon.api.get("/healthz").json()["status"] == "ok"
+    connection = daemon.api.connect()
+    headers = {"Content-Type": "application/octet-stream"}
+    connection.request("POST", "/v1/infer", images[0].tobytes(), headers)
+    until(lambda: daemon.api.get("/healthz").status == 503, "healthz fails")
+    told = daemon.api.get("/healthz").json()
+    assert told["status"] == "failing"
+    assert "dispatch policy" in told["problems"][0]
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.process.wait(30) == 1
+    assert "the dispatch policy has not returned" in daemon.log()
+
+
+def test_a_policy_that_hangs_at_the_first_start_does_not_hold_up_the_end(
+    install: Callable[..., None], environment: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    install("delen.dispatch_policies", HANGS, hangs="Hangs")
+    variables = environment(
+        DELEN_SERVER__PORT="0",
+        DELEN_SERVER__SOCKET="",
+        DELEN_SERVER__DRAIN_SECONDS="0.5",
+        DELEN_POLICIES__DISPATCH="hangs",
+        DELEN_STATE__PATH=str(tmp_path / "state"),
+    )
+    with subprocess.Popen([DAEMON], env=variables, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "cifar10-resnet 1:" in line:  # it is loaded; what serving takes is measured next
+                break
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+        assert process.wait(30) in (0, 1)
