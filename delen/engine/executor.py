@@ -92,15 +92,17 @@ class Executor:
             self._scheduler.keep_resident(name, depth)
             self._lanes.wake_all()
 
-    def fail_waiting(self, name: str, error: DelenError) -> None:
+    def end_unavailable(self, name: str) -> None:
         """End the jobs of model ``name`` that wait for a segment which cannot be loaded. Those that
         come to wait for it find it unavailable."""
         with self.lock:
             for task in self._scheduler.parked(name):
                 if task.id in self._scheduler:  # it may end with another one of its batch
-                    with self._policy_informed():
-                        self._scheduler.remove(time.monotonic(), task.id)
-                    self._jobs.end_early(self._jobs[task.id], "failed", error)
+                    job = self._jobs[task.id]
+                    if (error := job.unavailable) is not None:
+                        with self._policy_informed():
+                            self._scheduler.remove(time.monotonic(), task.id)
+                        self._jobs.end_early(job, "failed", error)
 
     def set_tenant(self, tenant: str, settings: TenantSettings) -> None:
         """From now on requests of ``tenant`` are served as its ``settings`` say."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from delen.bundle.manifest import Bundle
-from delen.errors import DelenError
 from delen.residency.lease import ModelResidency
 
 
@@ -50,5 +49,5 @@ class ModelExecutor(Protocol[M_contra]):
     def keep_resident(self, name: str, depth: int) -> None:
         """Only the first ``depth`` segments of ``name`` are in memory from now on."""
 
-    def fail_waiting(self, name: str, error: DelenError) -> None:
-        """End the jobs of ``name`` that wait for a segment, which cannot be loaded."""
+    def end_unavailable(self, name: str) -> None:
+        """End the jobs of ``name`` that wait for a segment which cannot be loaded."""

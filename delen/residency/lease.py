@@ -62,7 +62,7 @@ class ModelResidency:
         return NO_LEASE
 
     def failure(self, segment: int) -> DelenError | None:
-        """Why ``segment`` is unavailable, None unless it failed to load."""
+        """Why ``segment`` is unavailable, None unless it failed to load or has no room."""
         return None
 
 

@@ -44,14 +44,20 @@ class ModelLoader(Generic[M]):
 
     def load(self, name: str) -> M:
         """Load ``name``; under a cap its first segment, which stays in memory from now on, and the
-        others follow as there is room. Raises ConfigError where the cap leaves no room for it, or
-        what its loading raised. Bundles are looked for again where ``name`` is unknown."""
+        others follow as there is room. Raises ConfigError where the cap leaves no room for it,
+        ModelLoading where it does not for now, or what its loading raised. Bundles are looked for
+        again where ``name`` is unknown."""
         self._registry.look_for(name)
         self._registry.refresh(name)
         with self._changed:
             slot = self._registry.slot(name)
             self._check_room(slot)
+            self._check_measured(slot)
             slot.pin()
+            others = [other for other in self._state.slots if other != name]
+        for other in others:  # what has no room beside it any more waits no longer
+            self._executor.end_unavailable(other)
+        with self._changed:
             slot.uses.add(time.monotonic(), len(slot.sizes))
             if not self._registry.is_capped and slot.model is None:
                 slot.load_all()
@@ -133,6 +139,20 @@ class ModelLoader(Generic[M]):
                 f"models.memory_mb is {policy.cap / 1e6:g}: the first segment of {slot.name} takes "
                 f"{needed / 1e6:.3g} MB{others}"
             )
+
+    def _check_measured(self, slot: ModelSlot[M]) -> None:
+        """ModelLoading while another model is measured, which takes the room for ``slot``."""
+        policy = self._state.policy
+        pinned = 0 if slot.pinned else slot.sizes[0]
+        for other in self._state.slots.values():
+            if other is slot or not other.needs_all:
+                continue
+            if sum(other.sizes) + policy.pinned_beside(other) + pinned > policy.cap:
+                raise ModelLoading(
+                    f"models.memory_mb leaves no room for {slot.name} while {other.name} is "
+                    "measured, which takes all its segments",
+                    retry_after=_MEASURING,
+                )
 
     def _seconds_to_open(self, slot: ModelSlot[M]) -> float:
         waits = self._state.policy.waits(slot, time.monotonic())

@@ -51,6 +51,16 @@ class ResidencyPolicy:
             reach += 1
         return reach
 
+    def wanted(self, slot: Slot) -> int:
+        """How many segments of ``slot`` something waits for. Those without room do not count: what
+        comes before them would be loaded in vain."""
+        return slot.wanted(self.reach(slot))
+
+    def has_no_room(self, slot: Slot, segment: int) -> bool:
+        """Whether ``segment`` of ``slot`` is not in memory and cannot be, beside what is pinned."""
+        in_memory = slot.depth + (slot.loading_since is not None)
+        return segment >= max(in_memory, self.reach(slot))
+
     def pinned_beside(self, slot: Slot) -> int:
         """Bytes of the first segments that are pinned of models other than ``slot``'s."""
         return sum(other.sizes[0] for other in self._others(slot) if other.pinned)
@@ -59,7 +69,7 @@ class ResidencyPolicy:
         """The slot that gets its next segment, once the victims have left; None if none should and
         can."""
         can_grow = [slot for slot in self.slots.values() if self._can_grow(slot)]
-        waiting = [slot for slot in can_grow if slot.wanted > slot.depth]
+        waiting = [slot for slot in can_grow if self.wanted(slot) > slot.depth]
         for slot in sorted(waiting, key=lambda slot: slot.waiting_since):
             victims = self._victims(slot, now, inf)
             if victims is not None:
@@ -129,7 +139,7 @@ class ResidencyPolicy:
             if other.loading_since is not None:
                 until += 1
             if slot.loading_since is None and other.waiting_since <= slot.waiting_since:
-                until = max(until, other.wanted if other.waiting_since < inf else 0)
+                until = max(until, self.wanted(other) if other.waiting_since < inf else 0)
             until = int(min(until, other.unavailable, self.reach(other)))
             seconds += sum(self._seconds_left(other, k, now) for k in range(other.depth, until))
         return seconds

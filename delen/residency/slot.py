@@ -93,10 +93,9 @@ class ModelSlot(Generic[M]):
         """Bytes in memory, with those that are set aside for what is being loaded."""
         return sum(self.sizes[: self.depth + (self.loading_since is not None)])
 
-    @property
-    def wanted(self) -> int:
-        """How many segments something waits for."""
-        leased = [k + 1 for k, count in enumerate(self.leases) if count]
+    def wanted(self, reach: int) -> int:
+        """How many segments something waits for, of the first ``reach``."""
+        leased = [k + 1 for k, count in enumerate(self.leases[:reach]) if count]
         return max(leased[-1] if leased else 0, 1 if self.pinned or self.requested else 0)
 
     def segment_state(self, segment: int) -> SegmentState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from delen.errors import DelenError, ModelLoading
@@ -63,8 +64,12 @@ class SlotResidency(ModelResidency):
             return Lease(self._release, range(segment, segment + 1))
 
     def failure(self, segment: int) -> DelenError | None:
-        failure = self._slot.failure
-        return None if failure is None or segment < failure.segment else failure.error
+        slot = self._slot
+        with self._changed:
+            if segment >= slot.unavailable and slot.failure is not None:
+                return slot.failure.error
+            has_no_room = self._state.policy.has_no_room(slot, segment)
+        return still_loading(slot.name, inf) if has_no_room else None
 
     def _waits(self, now: float) -> Sequence[float] | None:
         return self._state.policy.waits(self._slot, now)

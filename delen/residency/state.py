@@ -109,7 +109,7 @@ class ResidencyState(Generic[M]):
             return None
         for slot in slots:
             slot.closed = slot.depth
-            waits = slot.wanted > slot.depth
+            waits = self.policy.wanted(slot) > slot.depth
             slot.waiting_since = min(slot.waiting_since, now) if waits else inf
         choice = self.policy.choose(now)
         if choice is None:

@@ -185,4 +185,4 @@ class LoadingThread(Generic[M]):
                 slot.fail(error.with_traceback(None))  # whose frames hold the network
                 self._registry.notify()
             if slot.model is not None:
-                self._executor.fail_waiting(slot.name, error)
+                self._executor.end_unavailable(slot.name)

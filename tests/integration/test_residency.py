@@ -324,6 +324,48 @@ def test_few_wait_for_a_model_to_be_opened_and_the_others_come_back(
     assert exits == [-1] * 4 + [2] * 8
 
 
+def test_a_job_whose_segment_has_no_room_any_more_ends_with_what_it_has(
+    house: Callable[[float], Runtime],
+    opener: Opener,
+    sizes: list[int],
+    images: NDArray[np.uint8],
+) -> None:
+    runtime = house(1.05 * sum(sizes))
+    runtime.load("a")
+    wait_until(lambda: states(runtime, "a") == ["resident"] * 3)
+    opener.held = {("b", 0)}
+    others = [threading.Thread(target=infer, args=(runtime, "b", images[0]))]
+    others[0].start()
+    wait_until(lambda: ("b", 0) in opener.loads)
+    assert states(runtime, "a") == ["resident", "resident", "absent"]
+    jobs = [runtime.submit("a", image, LAST, Options()) for image in images]
+    others += [threading.Thread(target=runtime.load, args=(name,)) for name in ("b", "c")]
+    for thread in others[1:]:
+        thread.start()
+    results = [job.future.result(PATIENCE) for job in jobs]
+    assert {(result.exit, result.reason) for result in results} == {(1, "failed")}
+    opener.held.clear()
+    for thread in others:
+        thread.join(PATIENCE)
+    assert [infer(runtime, name, images[0]).exit for name in NAMES] == [0, 0, 0]
+
+
+def test_a_load_by_name_leaves_a_model_that_is_measured_its_room(
+    house: Callable[[float], Runtime], opener: Opener, sizes: list[int], images: NDArray[np.uint8]
+) -> None:
+    opener.has_profiles, opener.held = False, {("a", 2)}
+    runtime = house(1.05 * sum(sizes))
+    measuring = threading.Thread(target=infer, args=(runtime, "a", images[0]))
+    measuring.start()
+    wait_until(lambda: opener.loads == [("a", 0), ("a", 1), ("a", 2)])
+    with pytest.raises(ModelLoading, match="a is measured"):
+        runtime.load("b")
+    opener.held.clear()
+    measuring.join(PATIENCE)
+    opener.has_profiles = True
+    assert runtime.load("b").name == "b"
+
+
 def test_a_cap_below_the_first_segment_is_an_error_that_says_what_is_needed(
     house: Callable[[float], Runtime], sizes: list[int], images: NDArray[np.uint8]
 ) -> None:

@@ -314,11 +314,15 @@ def test_one_that_fails_ends_the_others_and_what_is_held_never_runs(served: Serv
     served.check_nothing_is_left()
 
 
-def test_a_segment_that_cannot_be_loaded_ends_all_that_wait_for_it(served: Served) -> None:
+def test_a_segment_that_cannot_be_loaded_ends_all_that_wait_for_it(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     executor = served.runtime._executor
     executor.keep_resident("tiny", 0)
     batch = served.submit(50)
-    executor.fail_waiting("tiny", BackendError("broken"))
+    broken = BackendError("broken")
+    monkeypatch.setattr(ModelResidency, "failure", lambda residency, segment: broken)
+    executor.end_unavailable("tiny")
     assert errors(batch) == {BackendError}
     served.check_nothing_is_left()
 

@@ -118,6 +118,20 @@ def test_what_was_asked_for_first_is_loaded_first() -> None:
     assert settle(state, 1.0) == [Load("b", 1), Load("a", 0), Load("a", 1)]
 
 
+def test_what_has_no_room_any_more_takes_none_from_others() -> None:
+    state = make(15, a=(5, 5, 5), b=(5, 5))
+    a, b = state.slots["a"], state.slots["b"]
+    a.acquire(0, 2)
+    while a.depth < 2:
+        assert state.next_step(0.0) == Load("a", a.depth)
+        state.loaded(a, 0.1)
+    for segment in range(2):
+        a.release(segment)
+    b.pin()
+    b.acquire(0, 1)
+    assert settle(state, 1.0) == [Load("b", 0), Evict("a", 1), Load("b", 1)]
+
+
 def test_a_kept_segment_never_leaves() -> None:
     state = make(10, a=(5, 5), b=(5, 5))
     state.slots["a"].pin()
