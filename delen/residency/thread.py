@@ -186,3 +186,13 @@ class LoadingThread(Generic[M]):
                 self._registry.notify()
             if slot.model is not None:
                 self._executor.end_unavailable(slot.name)
+                if slot.depth == 0:
+                    self._begin_anew(slot, error)
+
+    def _begin_anew(self, slot: ModelSlot[M], error: DelenError) -> None:
+        """Nothing is left of a model that cannot be loaded: what comes next opens its bundle."""
+        if self._executor.remove_model(slot.name) > 0:
+            return
+        with self._changed:
+            self._state.add(slot.name, slot.sizes).fail(error)
+            self._registry.notify()

@@ -530,6 +530,38 @@ def test_a_folder_that_changed_is_described_as_it_is_loaded(
         runtime.load("a")
 
 
+def test_a_model_that_cannot_come_back_begins_anew_once_bundles_are_looked_for(
+    house: Callable[..., Runtime],
+    opener: Opener,
+    write_bundle: Callable[..., Path],
+    tmp_path: Path,
+    sizes: list[int],
+    images: NDArray[np.uint8],
+) -> None:
+    folders = [write_bundle(tmp_path / name, name=name) for name in ("a", "b")]
+    runtime = house(sum(sizes), folders)
+    assert infer(runtime, "a", images[0]).version == "1"
+    assert infer(runtime, "b", images[0]).exit == 2
+    assert states(runtime, "a") == ["absent"] * 3
+    opener.broken = {("a", 0)}
+    with pytest.raises(BackendError, match="the card has gone"):
+        infer(runtime, "a", images[0])
+    assert runtime.store.entry("a").state == "failed"
+    opener.broken.clear()
+    rewrite(folders[0], version="2")
+    runtime.store.rescan()
+    entry = runtime.store.entry("a")
+    assert (entry.state, entry.problem, entry.manifest.version) == ("unloaded", None, "2")
+    assert infer(runtime, "a", images[0]).version == "2"
+    assert infer(runtime, "b", images[0]).exit == 2
+    opener.broken = {("a", 0)}
+    with pytest.raises(BackendError, match="the card has gone"):
+        infer(runtime, "a", images[0])
+    folders.pop(0)
+    runtime.store.rescan()
+    assert [name for name, _ in runtime.store.entries()] == ["b"]
+
+
 def test_an_unloaded_model_frees_all_and_comes_back_on_demand(
     house: Callable[[float], Runtime], sizes: list[int], images: NDArray[np.uint8]
 ) -> None:
