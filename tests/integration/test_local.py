@@ -132,7 +132,7 @@ def test_wrong_arguments_are_refused(
 def test_a_closed_engine_refuses(open_engine: Callable[..., delen.Engine]) -> None:
     engine = open_engine()
     engine.close()
-    with pytest.raises(delen.Overloaded):
+    with pytest.raises(delen.DelenError, match="closed"):
         engine.infer(IMAGES[0])
     engine.close()
 
