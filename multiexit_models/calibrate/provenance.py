@@ -10,7 +10,12 @@ from importlib.metadata import version
 from typing import Any
 
 from multiexit_models.calibrate.criterion import make_calibration
-from multiexit_models.calibrate.temperature import Labels, Logits, calibration_error
+from multiexit_models.calibrate.temperature import (
+    Labels,
+    Logits,
+    calibration_error,
+    calibration_error_interval,
+)
 
 PACKAGES = (
     "torch", "torchvision", "timm", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy",
@@ -39,7 +44,8 @@ def exit_provenance(
 
     ``macs`` are those of a run that ends at each exit, ``head_macs`` those of its own head; their
     shares are of all that a full run computes. Calibration errors are of the largest probability,
-    whatever the criterion, before and after division by ``temperatures``.
+    whatever the criterion, before and after division by ``temperatures``, with the interval of
+    the latter. They are held out: no temperature was fitted to the calibration part.
     """
     logits, labels = calibration.logits, calibration.labels
     uncalibrated = make_calibration(logits, labels, [1.0] * len(temperatures))
@@ -59,6 +65,9 @@ def exit_provenance(
                 "temperature": temperature,
                 "calibration_error_before": round(calibration_error(before, correct), 5),
                 "calibration_error_after": round(calibration_error(after, correct), 5),
+                "calibration_error_interval": [
+                    round(bound, 5) for bound in calibration_error_interval(after, correct)
+                ],
             }
         )
     return figures
