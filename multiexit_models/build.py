@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 import torch
@@ -13,10 +15,11 @@ from multiexit_models.attach.heads import image_head, pooled_head
 from multiexit_models.data.dataset import Dataset
 from multiexit_models.data.reading import Reading
 from multiexit_models.data.source import check_options, find_kind, input_kind, read_data
-from multiexit_models.export.bundle import write_bundle
+from multiexit_models.export.bundle import check_samples, rehearse, write_bundle
 from multiexit_models.export.folder import check_target
 from multiexit_models.network import IMAGENET_MEAN, IMAGENET_STD, MultiExitNetwork
 from multiexit_models.progress import Bar
+from multiexit_models.report import write_report
 from multiexit_models.spec import QUICK_EPOCHS, BuildSpec
 from multiexit_models.train.recipe import Recipe
 from multiexit_models.train.training import train
@@ -42,13 +45,18 @@ def build(spec: BuildSpec, bar: Bar) -> Bundle:
     """Make the bundle of ``spec``, and its report.
 
     Raises InvalidInput for data, a network, weights or an output that cannot be used, BundleError
-    when the exported graphs fail their check, FloatingPointError when the training diverges.
+    when the exported graphs fail their check, FloatingPointError when the training diverges. What
+    was trained until then stays in the checkpoint. A report that fails is a note in ``bar``: the
+    bundle is there before it.
     """
+    with _threads(spec.threads):
+        return _build(spec, bar)
+
+
+def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     check_target(spec.output, spec.overwrite)
     if spec.save_weights is not None and not spec.save_weights.absolute().parent.is_dir():
         raise InvalidInput(f"{spec.save_weights.parent} is not a folder", "save_weights")
-    if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
     kind = spec.kind or find_kind(spec.data)
     check_options(kind, vars(spec))
     entry = _entry(spec, kind)
@@ -59,26 +67,63 @@ def build(spec: BuildSpec, bar: Bar) -> Bundle:
         bar.stage(f"left out, unreadable: {name}")
     torch.manual_seed(spec.seed)
     network = _network(spec, entry, data, bar)
-    origin = _trained(spec, entry, network, data, bar)
-    if spec.save_weights is not None:
-        save_weights(network, origin, spec.save_weights)
-    made_from = spec.backbone or entry.name
-    bundle = write_bundle(
-        network,
-        data,
-        spec,
-        spec.description or f"{made_from} trained on {data.name}",
-        {
-            "network": made_from,
-            "recipe": origin.recipe,
-            "trained_with_torch": origin.torch,
-            "seed": spec.seed,
-        },
-        bar.stage,
-    )
+    if spec.floor is not None:
+        check_samples(data, spec.floor)
+    if spec.weights is None:
+        rehearse(network, data, spec, bar)
+    with _checkpoint_named(spec, bar):
+        origin = _trained(spec, entry, network, data, bar)
+        if spec.save_weights is not None:
+            save_weights(network, origin, spec.save_weights)
+        made_from = spec.backbone or entry.name
+        bundle = write_bundle(
+            network,
+            data,
+            spec,
+            spec.description or f"{made_from} trained on {data.name}",
+            {
+                "network": made_from,
+                "recipe": origin.recipe,
+                "trained_with_torch": origin.torch,
+                "seed": spec.seed,
+            },
+            bar,
+        )
+    bar.note(f"the bundle is written and verified: {bundle.path}")
     if spec.checkpoint is None and spec.weights is None:
         spec.checkpoint_file.unlink(missing_ok=True)
+    for problem in write_report(bundle):
+        bar.note(problem)
     return bundle
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """torch computes with ``count`` threads, and afterwards with as many as before."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _checkpoint_named(spec: BuildSpec, bar: Bar) -> Iterator[None]:
+    """Where the block fails, say what keeps the training, and how to go on."""
+    try:
+        yield
+    except BaseException as error:
+        says_so = isinstance(error, FloatingPointError) or (
+            isinstance(error, InvalidInput) and error.field == "checkpoint"
+        )
+        if spec.weights is None and not says_so and spec.checkpoint_file.exists():
+            bar.note(
+                f"{spec.checkpoint_file} keeps what was trained; the same command goes on from "
+                "there, also with other options for the bundle"
+            )
+        raise
 
 
 def _entry(spec: BuildSpec, kind: str) -> ZooEntry:
@@ -143,6 +188,14 @@ def _trained(
         return origin
     bar.stage("training")
     recipe = _recipe(spec, entry)
+
+    def say_resumed(step: int, steps: int) -> None:
+        epoch = step * recipe.epochs // steps
+        bar.note(
+            f"going on from {spec.checkpoint_file}: {step} of {steps} steps are done, "
+            f"{epoch} of {recipe.epochs} epochs"
+        )
+
     train(
         network,
         data.training,
@@ -150,6 +203,7 @@ def _trained(
         input=data.input,
         device=spec.device,
         checkpoint=spec.checkpoint_file,
+        on_resume=say_resumed,
         on_step=bar.step,
     )
     return WeightsOrigin(asdict(recipe), str(torch.__version__), digest(network))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import signal
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import MISSING, fields
 from math import isfinite
 from pathlib import Path
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from delen.bundle.manifest import Bundle
 
 EXTRA = "train"
-NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "PIL", "matplotlib", "tqdm")
+NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "PIL", "tqdm")
+TERMINATED = 143
+"""The status after SIGTERM, as shells give it."""
 _PACKAGES = {"PIL": "pillow"}
 
 DESCRIPTION = f"""\
@@ -262,20 +265,33 @@ def run(args: argparse.Namespace) -> int:
     """Build as ``args`` say and print a table of the exits; the command's exit status.
 
     Raises MissingExtra when torch or another part of the extra is not installed, InvalidInput for
-    options that contradict, and all that ``build`` raises but for a training that diverges.
+    options that contradict, and all that ``build`` raises but for a training that diverges. SIGTERM
+    ends it as an exception does, so that no unfinished file stays.
     """
     _need_extra()
     from multiexit_models.build import build
 
     spec = BuildSpec(**{field.name: getattr(args, field.name) for field in fields(BuildSpec)})
     try:
-        with closing(Bar()) as bar:
+        with _exit_on_sigterm(), closing(Bar()) as bar:
             bundle = build(spec, bar)
     except FloatingPointError as error:
         print(f"delen: training failed: {error}; try another --seed", file=sys.stderr)
         return 1
     _print(bundle, args.json)
     return 0
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    def end(*_: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _need_extra() -> None:
@@ -292,8 +308,9 @@ def _print(bundle: Bundle, as_json: bool) -> None:
 
     if not as_json:
         print(f"{bundle.name} {bundle.manifest.version} in {bundle.path}")
-        print(exit_table(bundle))
-        print(f"more in {bundle.path / REPORT}")
+        if (bundle.path / REPORT).is_file():
+            print(exit_table(bundle))
+            print(f"more in {bundle.path / REPORT}")
         return
     manifest = bundle.manifest
     sizes = [manifest.files[exit.graph].size for exit in manifest.exits]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+SHOWN_AFTER_S = 1.0
+"""Shorter stages show their name and no bar."""
+
 
 class Bar:
     """Names each stage, with a bar and the time left for stages that count steps."""
@@ -13,8 +16,12 @@ class Bar:
         self._bar: Any = None
 
     def stage(self, name: str) -> None:
+        self.note(f"{name} ...")
+
+    def note(self, sentence: str) -> None:
+        """Print ``sentence`` below the bar of the stage before, which ends."""
         self.close()
-        print(f"{name} ...", file=sys.stderr, flush=True)
+        print(sentence, file=sys.stderr, flush=True)
 
     def step(self, done: int, total: int, loss: float) -> None:
         """Training has done ``done`` of ``total`` steps, perhaps some of them before a restart."""
@@ -25,11 +32,21 @@ class Bar:
         """``done`` of ``total`` files are read."""
         self._show(done, total, "file", initial=0)
 
+    def segment(self, done: int, total: int) -> None:
+        """``done`` of ``total`` segments are exported."""
+        self._show(done, total, "segment", initial=0)
+
+    def sample(self, done: int, total: int) -> None:
+        """The exported graphs have answered ``done`` of ``total`` samples."""
+        self._show(done, total, "sample", initial=0)
+
     def _show(self, done: int, total: int, unit: str, initial: int) -> None:
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, unit=unit, initial=initial, file=sys.stderr)
+            self._bar = tqdm(
+                total=total, unit=unit, initial=initial, file=sys.stderr, delay=SHOWN_AFTER_S
+            )
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:

@@ -22,18 +22,32 @@ _SHOWN_THRESHOLDS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 _BINS = 10
 
 
-def write_report(bundle: Bundle) -> None:
-    """Write ``report.md`` and ``report.png`` into the bundle's folder.
+def write_report(bundle: Bundle) -> list[str]:
+    """Write ``report.png`` and ``report.md`` into the bundle's folder.
 
-    All figures come from the bundle's own calibration table and manifest. The figure needs
-    matplotlib; ModuleNotFoundError without it.
+    All figures come from the bundle's own calibration table and manifest. Whatever fails, the
+    bundle stays whole: returns one sentence for each file that could not be written, as the figure
+    cannot without matplotlib.
     """
-    (bundle.path / REPORT).write_text(report_text(bundle), encoding="utf-8")
-    draw_report(bundle, bundle.path / FIGURE)
+    problems = []
+    for name, write in ((FIGURE, draw_report), (REPORT, _write_text)):
+        file = bundle.path / name
+        try:
+            write(bundle, file)
+        except Exception as error:
+            file.unlink(missing_ok=True)
+            reason = " ".join(str(error).split())
+            problems.append(f"{file} could not be written: {type(error).__name__}: {reason}")
+    return problems
+
+
+def _write_text(bundle: Bundle, file: Path) -> None:
+    file.write_text(report_text(bundle), encoding="utf-8")
 
 
 def report_text(bundle: Bundle) -> str:
-    """The report as Markdown."""
+    """The report as Markdown, with the figure where it is drawn."""
+    figure = f"![Accuracy against cost, calibration, and where inputs leave]({FIGURE})"
     manifest, table = bundle.manifest, bundle.calibration
     parts = [
         f"# {manifest.name} {manifest.version}",
@@ -41,13 +55,15 @@ def report_text(bundle: Bundle) -> str:
         f"{manifest.classes} classes, {len(manifest.exits)} exits, {manifest.precision} for "
         f"{manifest.runtime}, confidence by {manifest.criterion.replace('_', ' ')}. Calibrated "
         f"on {table.samples} samples that nothing was fitted to.",
-        f"![Accuracy against cost, calibration, and where inputs leave]({FIGURE})",
+        figure if (bundle.path / FIGURE).is_file() else "",
         "## Exits",
         exit_table(bundle),
         "MMAC are the multiply-adds of all that runs for an answer from that exit, heads "
-        "included. ECE is the expected calibration error of the largest probability, before and "
-        "after the temperature. Guaranteed is the highest floor that can be promised at level "
-        f"{LEVEL:g} by the network that ends there, leaving earlier only at confidence 1.",
+        "included. ECE is the expected calibration error of the largest probability on the "
+        "calibration samples, to which no temperature was fitted: before the temperature, and "
+        "after it with the bootstrap's interval. Guaranteed is the highest floor that can be "
+        f"promised at level {LEVEL:g} by the network that ends there, leaving earlier only at "
+        "confidence 1.",
         "## Thresholds",
         threshold_table(bundle),
         "An input leaves at the first exit whose confidence reaches the threshold. Cost is the "
@@ -84,12 +100,17 @@ def exit_table(bundle: Bundle) -> str:
                 f"{exit.temperature:.3f}",
                 f"{of_exit['calibration_error_before']:.4f}",
                 f"{of_exit['calibration_error_after']:.4f}",
+                _interval(of_exit.get("calibration_error_interval")),
                 f"{manifest.files[exit.graph].size / 1e6:.2f}",
             ]
         )
     heading = ["exit", "MMAC", "share", "calibration", "test", "guaranteed"]
-    heading += ["temperature", "ECE before", "after", "MB"]
+    heading += ["temperature", "ECE before", "after", "95 % interval", "MB"]
     return _markdown(heading, rows)
+
+
+def _interval(bounds: Sequence[float] | None) -> str:
+    return "unknown" if bounds is None else f"{bounds[0]:.4f} to {bounds[1]:.4f}"
 
 
 def threshold_table(bundle: Bundle) -> str:

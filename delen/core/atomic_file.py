@@ -22,7 +22,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
     """
     hidden = f".{target.name}.unfinished-"
     for leftover in target.parent.glob(f"{glob.escape(hidden)}*"):
-        if not _is_alive(leftover.name[len(hidden) :].partition("-")[0]):
+        if not is_alive(leftover.name[len(hidden) :].partition("-")[0]):
             leftover.unlink(missing_ok=True)
     unfinished = target.parent / f"{hidden}{os.getpid()}-{threading.get_ident()}"
     try:
@@ -62,7 +62,8 @@ def sync_tree(folder: Path) -> None:
         sync(Path(above))
 
 
-def _is_alive(process: str) -> bool:
+def is_alive(process: str) -> bool:
+    """Whether a process has the number ``process``, or it is not a number."""
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:

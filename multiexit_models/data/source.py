@@ -66,6 +66,8 @@ def input_kind(kind: str) -> str:
 
 def find_kind(path: Path) -> str:
     """The kind of the data at ``path`` by what lies there; InvalidInput where that is unclear."""
+    if not path.exists():
+        raise InvalidInput(f"{path} does not exist", "data")
     if path.suffix.lower() in (*DELIMITERS, JSON_ENDING):
         return "texts"
     if path.name == "cifar-10-batches-bin":

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from multiexit_models.data.splits import PARTS
 from multiexit_models.export.exported import (
     OPSET,
     Exported,
+    Inaccurate,
     chain_logits,
     check_chain,
     export_network,
@@ -33,7 +33,8 @@ from multiexit_models.export.exported import (
 from multiexit_models.export.folder import whole_folder
 from multiexit_models.macs import cumulative_macs, macs_per_stage
 from multiexit_models.network import MultiExitNetwork
-from multiexit_models.report import LEVEL, write_report
+from multiexit_models.progress import Bar
+from multiexit_models.report import LEVEL
 from multiexit_models.spec import BuildSpec
 from multiexit_models.train.weights import digest
 from policies.plan.thresholds import highest_floor, samples_needed
@@ -41,6 +42,7 @@ from policies.plan.thresholds import highest_floor, samples_needed
 CALIBRATION = "calibration.npz"
 CHECKED_INPUTS = 256
 QUANTISED_WITH = 500
+REHEARSED_WITH = 8
 
 
 def write_bundle(
@@ -49,72 +51,104 @@ def write_bundle(
     spec: BuildSpec,
     description: str,
     training: Mapping[str, Any],
-    on_stage: Callable[[str], None],
+    bar: Bar,
 ) -> Bundle:
     """Calibrate and export ``network``, write the bundle of ``spec`` and load it.
 
+    ``training`` is recorded as provenance and must be JSON. Raises InvalidInput when the output
+    may not be written or the floor cannot be guaranteed, and BundleError as ``rehearse``. A failed
+    build leaves the output as it was.
+    """
+    manifest, files = _make(network, data, spec, description, training, bar)
+    with whole_folder(spec.output, spec.overwrite) as unfinished:
+        for name, contents in files.items():
+            (unfinished / name).write_bytes(contents)
+        (unfinished / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        load_bundle(unfinished)
+    return load_bundle(spec.output)
+
+
+def rehearse(network: MultiExitNetwork, data: Dataset, spec: BuildSpec, bar: Bar) -> None:
+    """Make the files of a bundle of the untrained ``network`` and a few samples, and drop them.
+
+    What cannot be exported is so refused before it is trained. Raises InvalidInput for a network
+    that is not a chain, BundleError where its graphs cannot be made or do not compute what the
+    network does. Logits that fp16 or int8 spoil are let pass: the trained weights give others.
+    """
+    bar.note("rehearsing before the training, on a few samples:")
+    few = {part: getattr(data, part).spread(REHEARSED_WITH) for part in PARTS}
+    try:
+        _make(network, replace(data, **few), replace(spec, floor=None), "", {}, bar)
+    except Inaccurate:
+        if spec.precision == "fp32":
+            raise
+
+
+def _make(
+    network: MultiExitNetwork,
+    data: Dataset,
+    spec: BuildSpec,
+    description: str,
+    training: Mapping[str, Any],
+    bar: Bar,
+) -> tuple[Manifest, dict[str, bytes]]:
+    """The manifest and the other files of the bundle of ``spec``.
+
     Temperatures and criterion are fitted to the validation part and the table is of the calibration
     part; both come from the exported graphs themselves, in the precision that is served. The
-    chain's logits must equal torch's (but for int8, whose accuracy is in the table). ``training``
-    is recorded as provenance and must be JSON; ``on_stage`` is called with the name of each stage.
-    Raises InvalidInput when the output may not be written or the floor cannot be guaranteed,
-    BundleError when the graphs do not compute what the network does. A failed build leaves the
-    output as it was.
+    chain's logits must equal torch's (but for int8, whose accuracy is in the table).
     """
     network.eval()
     sample = data.validation.inputs[:1]
     macs = cumulative_macs(network, torch.from_numpy(sample))
-    with whole_folder(spec.output, spec.overwrite) as unfinished:
-        on_stage("exporting")
-        exported = export_network(
-            network,
-            sample,
-            name=f"{spec.bundle_name}-{spec.model_version}",
-            max_batch=spec.max_batch,
-            runtime=spec.runtime,
-            precision=spec.precision,
-            calibration_inputs=data.training.spread(QUANTISED_WITH).inputs,
-        )
-        on_stage("calibrating")
-        validated = _evaluate(exported, data.validation)
-        temperatures = [fit_temperature(logits, validated.labels) for logits in validated.logits]
-        choice = choose_criterion(validated.logits, validated.labels, temperatures, macs)
-        calibrated, tested = _evaluate(exported, data.calibration), _evaluate(exported, data.test)
-        table = make_calibration(calibrated.logits, calibrated.labels, temperatures, choice.name)
-        if spec.floor is not None:
-            _check_floor(table, spec.floor)
-        on_stage("checking")
-        graphs = finish(exported, choice.name, temperatures)
-        checked = data.test.spread(CHECKED_INPUTS).inputs
-        differences = check_chain(network, graphs, exported, choice.name, temperatures, checked)
-        _, head_macs = macs_per_stage(network, torch.from_numpy(sample))
-        provenance = {
-            **training,
-            "data": _describe_data(data),
-            "weights_sha256": digest(network),
-            "exits": exit_provenance(macs, head_macs, calibrated, tested, temperatures),
-            "criteria": {name: asdict(score) for name, score in choice.scores.items()},
-            "export": {
-                "opset": OPSET if spec.runtime == "onnx" else None,
-                "checked_inputs": len(checked),
-                "max_logit_difference": differences,
-            },
-            "software": software(),
-        }
-        exits = _exits(graphs, exported, macs, temperatures, tested)
-        files = {**graphs, CALIBRATION: table.to_npz()}
-        manifest = _manifest(spec, description, data, choice, exits, files, provenance)
-        _write(unfinished, manifest, files)
-    bundle = load_bundle(spec.output)
-    try:
-        write_report(bundle)
-    except Exception as error:
-        on_stage(f"{spec.output} is whole, but its report failed: {type(error).__name__}: {error}")
-    return bundle
+    bar.stage("exporting")
+    exported = export_network(
+        network,
+        sample,
+        name=f"{spec.bundle_name}-{spec.model_version}",
+        max_batch=spec.max_batch,
+        runtime=spec.runtime,
+        precision=spec.precision,
+        calibration_inputs=data.training.spread(QUANTISED_WITH).inputs,
+        on_segment=bar.segment,
+    )
+    bar.stage("calibrating")
+    validated, calibrated, tested = (
+        _evaluate(exported, part, bar) for part in (data.validation, data.calibration, data.test)
+    )
+    temperatures = [fit_temperature(logits, validated.labels) for logits in validated.logits]
+    choice = choose_criterion(validated.logits, validated.labels, temperatures, macs)
+    table = make_calibration(calibrated.logits, calibrated.labels, temperatures, choice.name)
+    if spec.floor is not None:
+        _check_floor(table, spec.floor)
+    bar.stage("checking")
+    graphs = finish(exported, choice.name, temperatures)
+    checked = data.test.spread(CHECKED_INPUTS).inputs
+    differences = check_chain(
+        network, graphs, exported, choice.name, temperatures, checked, bar.sample
+    )
+    _, head_macs = macs_per_stage(network, torch.from_numpy(sample))
+    provenance = {
+        **training,
+        "data": _describe_data(data),
+        "weights_sha256": digest(network),
+        "exits": exit_provenance(macs, head_macs, calibrated, tested, temperatures),
+        "criteria": {name: asdict(score) for name, score in choice.scores.items()},
+        "export": {
+            "opset": OPSET if spec.runtime == "onnx" else None,
+            "checked_inputs": len(checked),
+            "max_logit_difference": differences,
+        },
+        "software": software(),
+    }
+    exits = _exits(graphs, exported, macs, temperatures, tested)
+    files = {**graphs, CALIBRATION: table.to_npz()}
+    return _manifest(spec, description, data, choice, exits, files, provenance), files
 
 
-def _evaluate(exported: Exported, data: Labelled) -> Evaluated:
-    return Evaluated(chain_logits(exported, data.inputs), data.labels)
+def _evaluate(exported: Exported, data: Labelled, bar: Bar) -> Evaluated:
+    bar.close()
+    return Evaluated(chain_logits(exported, data.inputs, on_sample=bar.sample), data.labels)
 
 
 def _exits(
@@ -164,11 +198,16 @@ def _manifest(
     )
 
 
-def _write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
-    for name, contents in files.items():
-        (folder / name).write_bytes(contents)
-    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    load_bundle(folder)
+def check_samples(data: Dataset, floor: float) -> None:
+    """InvalidInput where the calibration part is too small to guarantee ``floor`` at all."""
+    needed = samples_needed(floor, LEVEL)
+    if len(data.calibration) < needed:
+        raise InvalidInput(
+            f"a floor of {floor:g} cannot be guaranteed at level {LEVEL:g}: "
+            f"{len(data.calibration)} calibration samples are too few: even without an error it "
+            f"needs {needed}",
+            "floor",
+        )
 
 
 def _check_floor(table: Calibration, floor: float) -> None:
@@ -176,17 +215,10 @@ def _check_floor(table: Calibration, floor: float) -> None:
     best = max(highest_floor(table, exit, LEVEL) for exit in range(table.exits))
     if floor <= best:
         return
-    needed = samples_needed(floor, LEVEL)
-    if table.samples < needed:
-        why = (
-            f"{table.samples} calibration samples are too few: even without an error it needs "
-            f"{needed}"
-        )
-    else:
-        accuracy = max(table.accuracy(exit) for exit in range(table.exits))
-        why = f"the most accurate exit answers {accuracy:.2%} of {table.samples} samples rightly"
+    accuracy = max(table.accuracy(exit) for exit in range(table.exits))
     raise InvalidInput(
-        f"a floor of {floor:g} cannot be guaranteed at level {LEVEL:g}: {why}; the highest that "
-        f"can is {best:g}",
+        f"a floor of {floor:g} cannot be guaranteed at level {LEVEL:g}: the most accurate exit "
+        f"answers {accuracy:.2%} of {table.samples} samples rightly; the highest floor that can "
+        f"be guaranteed is {best:g}",
         "floor",
     )

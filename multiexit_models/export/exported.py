@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -43,6 +43,16 @@ the converted chain, show what rounding costs."""
 CONFIDENCE_TOLERANCE = 1e-4
 _SIZES = (1, 3)
 """Batches that ``check_chain`` runs beside the largest."""
+
+OnProgress = Callable[[int, int], None]
+"""Called with how many are done and how many there are."""
+
+
+class Inaccurate(BundleError):
+    """An exit of an exported chain has logits that are not finite, or differ from torch's."""
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +116,7 @@ def export_network(
     runtime: str = "onnx",
     precision: str = "fp32",
     calibration_inputs: NDArray[Any] | None = None,
+    on_segment: OnProgress | None = None,
 ) -> Exported:
     """One graph a segment: ONNX, or with the runtime ``torch`` an exported program.
 
@@ -119,16 +130,29 @@ def export_network(
     examples = list(stages(network, torch.from_numpy(sample)))
     features = tuple(example.features for example in examples if example.features is not None)
     names = [f"{name}-segment{index}" for index in range(len(examples))]
-    pairs = zip(examples, names, strict=True)
     exported: OnnxStages | ProgramStages
+    pairs = zip(examples, names, strict=True)
+    total = len(examples) if precision == "fp32" else 2 * len(examples)
     if runtime == "torch":
-        traced = [programs.stage_program(example, graph, max_batch) for example, graph in pairs]
-        exported = ProgramStages(tuple(traced), max_batch)
+        traced = (programs.stage_program(example, graph, max_batch) for example, graph in pairs)
+        exported = ProgramStages(tuple(_counted(traced, 0, total, on_segment)), max_batch)
     else:
-        models = [graphs.stage_graph(example, graph, max_batch) for example, graph in pairs]
+        made = (graphs.stage_graph(example, graph, max_batch) for example, graph in pairs)
+        models = list(_counted(made, 0, total, on_segment))
         fixed = dict(examples[0].stage.named_buffers())
-        exported = OnnxStages(tuple(convert(models, precision, fixed, inputs)))
+        if precision != "fp32":
+            converted = convert(models, precision, fixed, inputs)
+            models = list(_counted(converted, len(models), total, on_segment))
+        exported = OnnxStages(tuple(models))
     return Exported(name, runtime, precision, max_batch, features, exported)
+
+
+def _counted(items: Iterable[T], done: int, total: int, on_item: OnProgress | None) -> Iterator[T]:
+    for item in items:
+        yield item
+        done += 1
+        if on_item is not None:
+            on_item(done, total)
 
 
 def _check_choices(runtime: str, precision: str, inputs: int) -> None:
@@ -147,22 +171,27 @@ def _check_choices(runtime: str, precision: str, inputs: int) -> None:
 
 
 def chain_logits(
-    exported: Exported, inputs: NDArray[Any], batch_size: int = 64
+    exported: Exported,
+    inputs: NDArray[Any],
+    batch_size: int = 64,
+    on_sample: OnProgress | None = None,
 ) -> NDArray[np.float32]:
     """Logits ``[exits, n, classes]`` of the exported chain for ``inputs`` ``[n, ...]``.
 
-    Temperatures, criterion and table come from these. Raises BundleError naming the exit where one
+    Temperatures, criterion and table come from these. Raises Inaccurate naming the exit where one
     is not finite, as where float16 overflows.
     """
     segments = exported.stages.segments()
-    parts = [
-        np.stack([outputs[0] for _, outputs in walk(segments, batch, all_rows)])
-        for batch in batches(inputs, [min(batch_size, exported.max_batch)])
-    ]
+    parts, done = [], 0
+    for batch in batches(inputs, [min(batch_size, exported.max_batch)]):
+        parts.append(np.stack([outputs[0] for _, outputs in walk(segments, batch, all_rows)]))
+        done += len(batch)
+        if on_sample is not None:
+            on_sample(done, len(inputs))
     logits = np.concatenate(parts, axis=1)
     for index, of_exit in enumerate(logits):
         if not np.isfinite(of_exit).all():
-            raise BundleError(
+            raise Inaccurate(
                 f"exit {index} of {exported.name} in {exported.precision} has logits that are not "
                 "finite numbers"
             )
@@ -189,6 +218,7 @@ def check_chain(
     criterion: str,
     temperatures: Sequence[float],
     inputs: NDArray[Any],
+    on_sample: OnProgress | None = None,
 ) -> list[float]:
     """The largest difference of a logit to torch's, per exit, over ``inputs`` ``[n, ...]``.
 
@@ -200,6 +230,7 @@ def check_chain(
     expected = predict(network, inputs, device="cpu")
     sizes = sorted({*(min(size, exported.max_batch) for size in _SIZES), exported.max_batch})
     differences = np.zeros(len(expected))
+    done = 0
     for go_on in (all_rows, every_second_row):
         start = 0
         for batch in batches(inputs, sizes):
@@ -209,11 +240,14 @@ def check_chain(
                 difference = np.abs(outputs[0] - of_batch[index, arrived]).max()
                 differences[index] = max(differences[index], difference)
             start += len(batch)
+            done += len(batch)
+            if on_sample is not None:
+                on_sample(done, 2 * len(inputs))
     allowed = TOLERANCES.get(exported.precision, np.inf)
     for index, (difference, wanted) in enumerate(zip(differences, expected, strict=True)):
         most = allowed * max(1.0, float(np.abs(wanted).max()))
         if not difference <= most:
-            raise BundleError(
+            raise Inaccurate(
                 f"exit {index} of the exported chain differs from torch by {difference:.2g}, "
                 f"more than {most:.2g}"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from delen.bundle.manifest import MANIFEST
-from delen.core.atomic_file import sync, sync_tree
+from delen.core.atomic_file import is_alive, sync, sync_tree
 from delen.errors import InvalidInput
+
+_STATES = ("unfinished", "replaced")
 
 
 def check_target(folder: Path, overwrite: bool) -> None:
@@ -29,18 +32,37 @@ def check_target(folder: Path, overwrite: bool) -> None:
         raise InvalidInput(f"{folder} is not a bundle and is not overwritten", "output")
 
 
+def remove_leftovers(target: Path) -> None:
+    """Remove what killed processes left beside ``target``.
+
+    A bundle that was moved away when its process was killed returns to its place.
+    """
+    for state in _STATES:
+        hidden = f".{target.name}.{state}-"
+        for leftover in target.parent.glob(f"{glob.escape(hidden)}*"):
+            process = leftover.name.removeprefix(hidden)
+            if process != str(os.getpid()) and is_alive(process):
+                continue
+            if state == "replaced" and not target.exists():
+                leftover.rename(target)
+            else:
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
 @contextmanager
 def whole_folder(target: Path, overwrite: bool) -> Iterator[Path]:
     """A new folder beside ``target`` to write into; it becomes ``target`` if the block succeeds.
 
     A block that fails leaves ``target`` as it was and nothing beside it; a killed process leaves
-    at most the hidden folder beside it. Raises InvalidInput as ``check_target``.
+    at most a hidden folder beside it, which the next one removes. Raises InvalidInput as
+    ``check_target``.
     """
+    remove_leftovers(target)
     check_target(target, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.parent / f".{target.name}.unfinished-{os.getpid()}"
-    replaced = target.parent / f".{target.name}.replaced-{os.getpid()}"
-    shutil.rmtree(unfinished, ignore_errors=True)  # from a killed process of the same number
+    unfinished, replaced = (
+        target.parent / f".{target.name}.{state}-{os.getpid()}" for state in _STATES
+    )
     unfinished.mkdir()
     try:
         yield unfinished

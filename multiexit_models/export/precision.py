@@ -8,7 +8,7 @@ bits hold. In int8 so does the layer that makes the logits: confidences need mor
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,22 +48,19 @@ def convert(
     precision: str,
     fixed: Collection[str],
     inputs: NDArray[Any],
-) -> list[onnx.ModelProto]:
-    """A chain's float32 ``models`` in ``precision``.
+) -> Iterator[onnx.ModelProto]:
+    """A chain's float32 ``models`` in ``precision``, fp16 or int8, one after the other.
 
     ``fixed`` names the initializers of the first that are not learnt weights. int8 gets its ranges
     from ``inputs`` ``[n, ...]``, a few hundred: each graph is calibrated on its float32 inputs.
     """
-    if precision == "fp32":
-        return list(models)
     if precision == "fp16":
-        return [to_fp16(model, fixed) for model in models]
+        yield from (to_fp16(model, fixed) for model in models)
+        return
     feeds = [{INPUT: inputs[start : start + _BATCH]} for start in range(0, len(inputs), _BATCH)]
-    small = []
     for model in models:
-        small.append(to_int8(model, feeds, fixed))
+        yield to_int8(model, feeds, fixed)
         feeds = _next_feeds(model, feeds)
-    return small
 
 
 def to_fp16(model: onnx.ModelProto, fixed: Collection[str]) -> onnx.ModelProto:

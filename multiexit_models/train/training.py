@@ -36,14 +36,16 @@ def train(
     device: str = "auto",
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 60.0,
+    on_resume: Callable[[int, int], None] | None = None,
     on_step: OnStep | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Train ``network`` in place on ``data``, whose inputs are of ``input``.
 
     ``device`` is auto (a GPU where torch has one), cpu, cuda or cuda:N; the network returns to
-    where it was. ``on_step(step, steps, loss)`` is called after each step. An epoch's last samples
-    that do not fill a batch are left out.
+    where it was. ``on_step(step, steps, loss)`` is called after each step, and before the first
+    ``on_resume(step, steps)`` where ``step`` steps were done before. An epoch's last samples that
+    do not fill a batch are left out.
 
     With ``checkpoint``, the training is saved there every ``checkpoint_seconds`` of ``clock`` and
     after each epoch. Where that file exists, the training goes on from it and ends with the same
@@ -68,6 +70,8 @@ def train(
         run = Run(network, data, recipe, vary, where)
         saves = Saves(run, checkpoint, identity, checkpoint_seconds, clock)
         saves.resume()
+        if run.done and on_resume is not None:
+            on_resume(run.done, run.total)
         try:
             for loss in run.steps():
                 saves.after_step()

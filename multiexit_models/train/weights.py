@@ -40,9 +40,15 @@ def digest(network: nn.Module) -> str:
 
 
 def save_atomically(contents: Mapping[str, Any], file: Path) -> None:
-    """Write ``contents`` by torch.save; a process killed meanwhile leaves ``file`` as it was."""
-    with atomic_file(file) as unfinished:
-        torch.save(dict(contents), unfinished)
+    """Write ``contents`` by torch.save; a process killed meanwhile leaves ``file`` as it was.
+
+    Raises OSError where the disk refuses; torch's own error of an unfinished file hides it.
+    """
+    with atomic_file(file) as unfinished, unfinished.open("wb") as opened:
+        try:
+            torch.save(dict(contents), opened)
+        except RuntimeError as error:
+            raise error.__context__ or error from None
 
 
 def save_weights(network: nn.Module, origin: WeightsOrigin, file: Path) -> None:

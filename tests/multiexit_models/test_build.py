@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
+import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +24,17 @@ from PIL import Image  # noqa: E402
 from delen.bundle.calibration import Calibration  # noqa: E402
 from delen.bundle.manifest import Bundle, load_bundle  # noqa: E402
 from delen.daemon.in_process import Engine  # noqa: E402
-from delen.errors import InvalidInput  # noqa: E402
+from delen.errors import BundleError, InvalidInput  # noqa: E402
 from multiexit_models.command import add_arguments, run  # noqa: E402
+from multiexit_models.data.images import read_image_folder  # noqa: E402
+from multiexit_models.data.reading import Reading  # noqa: E402
+from multiexit_models.export.bundle import rehearse, write_bundle  # noqa: E402
+from multiexit_models.export.exported import Inaccurate  # noqa: E402
+from multiexit_models.progress import Bar  # noqa: E402
 from multiexit_models.report import report_text  # noqa: E402
+from multiexit_models.spec import BuildSpec  # noqa: E402
+from multiexit_models.train.weights import digest  # noqa: E402
+from multiexit_models.zoo.registry import zoo_entry  # noqa: E402
 
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
 Build = Callable[..., Bundle]
@@ -102,11 +114,37 @@ def test_a_report_that_fails_leaves_the_bundle(
     def fail(bundle: Bundle) -> None:
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr("multiexit_models.export.bundle.write_report", fail)
+    monkeypatch.setattr("multiexit_models.report.floor_table", fail)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     weights = built.path.with_name("weights.pt")
     assert command("--data", photos, "--output", tmp_path / "made", "--weights", weights) == 0
     assert load_bundle(tmp_path / "made").calibration.samples == built.calibration.samples
-    assert "no ink" in capsys.readouterr().err
+    assert not list((tmp_path / "made").glob("report.*"))
+    said = capsys.readouterr().err.splitlines()
+    place = next(index for index, line in enumerate(said) if str(tmp_path / "made") in line)
+    assert "report.png" in said[place + 1] and "matplotlib" in said[place + 1]
+    assert "report.md" in said[place + 2] and "no ink" in said[place + 2]
+
+
+def test_a_report_without_its_figure_is_written(
+    tmp_path: Path, built: Bundle, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    weights = built.path.with_name("weights.pt")
+    assert command("--data", photos, "--output", tmp_path / "made", "--weights", weights) == 0
+    report = (tmp_path / "made" / "report.md").read_text()
+    assert "## Floors" in report
+    assert "report.png" not in report
+
+
+def test_report_of_an_older_bundle_says_what_it_lacks(built: Bundle) -> None:
+    figures = [dict(exit) for exit in built.manifest.provenance["exits"]]
+    low, high = figures[0].pop("calibration_error_interval")
+    assert 0 <= low <= high <= 1
+    provenance = {**built.manifest.provenance, "exits": figures}
+    older = replace(built, manifest=replace(built.manifest, provenance=provenance))
+    assert "| unknown |" in report_text(older)
 
 
 def test_report_tells_of_exits_thresholds_and_floors(built: Bundle) -> None:
@@ -156,12 +194,23 @@ def test_int8_carries_its_own_calibration(built: Bundle, photos: Path, tmp_path:
 
 
 OWN = """
+import torch
 from torch import nn
 
 def make():
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+    )
+
+class FixedBatch(nn.Module):
+    def forward(self, features):
+        return features.reshape(int(features.shape[0]), -1) + torch.zeros(2, 8)
+
+def fixed_batch():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), FixedBatch(), nn.Linear(8, 3),
     )
 
 def no_network():
@@ -297,6 +346,133 @@ def test_training_that_diverges_is_a_failure_and_no_traceback(
     monkeypatch.setattr(build, "train", diverge)
     assert command("--data", photos, "--output", tmp_path / "bundle") == 1
     assert "nan at step 3" in capsys.readouterr().err
+
+
+TRAINING = ("--epochs", "3", "--batch-size", "16", "--threads", "1")
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_what_cannot_be_exported_is_refused_before_the_training(
+    monkeypatch: pytest.MonkeyPatch, photos: Path, tmp_path: Path, own: Path
+) -> None:
+    def train(*_args: Any, **_options: Any) -> None:
+        pytest.fail("the training began")
+
+    monkeypatch.setattr("multiexit_models.build.train", train)
+    arguments = ["--data", photos, "--output", tmp_path / "bundle", "--at", "1", "--size", "32x32"]
+    with pytest.raises((BundleError, InvalidInput)):
+        command(*arguments, "--backbone", f"{own}:fixed_batch", "--epochs", "1")
+    assert visible(tmp_path) == [own.name]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_rehearsal_leaves_the_network_as_it_was(
+    built: Bundle, photos: Path, tmp_path: Path, precision: str
+) -> None:
+    input = built.manifest.input
+    data = read_image_folder(photos, Reading(shape=input.shape, seed=0))
+    network = zoo_entry("residual-small").make(3, input.shape, None)
+    before, flags = digest(network), [p.requires_grad for p in network.parameters()]
+    spec = BuildSpec(data=photos, output=tmp_path / "bundle", precision=precision, floor=0.99)
+    rehearse(network, data, spec, Bar())
+    assert digest(network) == before
+    assert [p.requires_grad for p in network.parameters()] == flags
+    assert visible(tmp_path) == []
+
+
+def test_logits_that_fp16_spoils_untrained_do_not_refuse_a_network(
+    built: Bundle, photos: Path, tmp_path: Path
+) -> None:
+    input = built.manifest.input
+    data = read_image_folder(photos, Reading(shape=input.shape, seed=0))
+    network = zoo_entry("residual-small").make(3, input.shape, None)
+    with torch.no_grad():
+        for parameter in network.heads[0].parameters():
+            parameter.fill_(6e4)
+    spec = BuildSpec(data=photos, output=tmp_path / "bundle", precision="fp16")
+    with pytest.raises(Inaccurate):
+        write_bundle(network, data, spec, "", {}, Bar())
+    rehearse(network, data, spec, Bar())
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_build_goes_on_and_says_from_where(
+    monkeypatch: pytest.MonkeyPatch,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    by: signal.Signals,
+) -> None:
+    arguments = ["--data", photos, "--output", tmp_path / "bundle", *TRAINING]
+    shown = Bar.step
+
+    def interrupt(bar: Bar, done: int, total: int, loss: float) -> None:
+        shown(bar, done, total, loss)
+        if done == total * 2 // 3:
+            signal.raise_signal(by)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bar, "step", interrupt)
+        with pytest.raises(KeyboardInterrupt if by == signal.SIGINT else SystemExit) as ended:
+            command(*arguments)
+    if by == signal.SIGTERM:
+        assert ended.value.code == 143
+    assert visible(tmp_path) == ["bundle.checkpoint"]
+    assert str(tmp_path / "bundle.checkpoint") in capsys.readouterr().err
+    assert command(*arguments) == 0
+    assert "2 of 3 epochs" in capsys.readouterr().err
+    assert visible(tmp_path) == ["bundle"]
+
+
+def test_a_full_disk_after_the_training_keeps_the_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["--data", photos, "--output", tmp_path / "bundle", *TRAINING]
+    write = Path.write_bytes
+
+    def fill(file: Path, contents: bytes) -> int:
+        if file.name == "segment1.onnx":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+        return write(file, contents)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fill)
+        with pytest.raises(OSError, match="No space"):
+            command(*arguments)
+    assert visible(tmp_path) == ["bundle.checkpoint"]
+    assert str(tmp_path / "bundle.checkpoint") in capsys.readouterr().err
+    assert command(*arguments) == 0
+    assert visible(tmp_path) == ["bundle"]
+
+
+def test_long_stages_show_how_far_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+    built: Bundle,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("multiexit_models.progress.SHOWN_AFTER_S", 0)
+    weights = built.path.with_name("weights.pt")
+    assert command("--data", photos, "--output", tmp_path / "made", "--weights", weights) == 0
+    said = capsys.readouterr().err
+    samples = built.calibration.samples
+    for count in ("120/120", "5/5", f"{samples}/{samples}"):
+        assert count in said
+
+
+def test_threads_are_restored(built: Bundle, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(InvalidInput) as caught:
+        command("--data", tmp_path / "absent", "--output", tmp_path / "made", "--threads", "3")
+    assert caught.value.field == "data"
+    assert torch.get_num_threads() == before
 
 
 def test_zoo_is_listed(capsys: Any) -> None:

@@ -77,3 +77,17 @@ def test_killed_process_leaves_no_half_folder(tmp_path: Path) -> None:
     assert ended.returncode == -signal.SIGKILL
     assert not target.exists()
     assert all(name.startswith(".") for name in names(tmp_path))
+
+
+def test_leftovers_of_killed_processes_go(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for leftover in (f".bundle.unfinished-{ended.pid}", f".bundle.replaced-{ended.pid}"):
+        (tmp_path / leftover).mkdir()
+    (tmp_path / f".bundle.replaced-{ended.pid}" / "manifest.json").write_text("old")
+    running = tmp_path / ".bundle.unfinished-1"
+    running.mkdir()
+    with pytest.raises(InvalidInput, match="exists"), whole_folder(tmp_path / "bundle", False):
+        pytest.fail("the block ran")
+    assert names(tmp_path) == [running.name, "bundle"]
+    assert (tmp_path / "bundle" / "manifest.json").read_text() == "old"

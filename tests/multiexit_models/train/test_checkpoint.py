@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import runpy
 import signal
 import subprocess
@@ -17,7 +18,12 @@ from delen.bundle.manifest import InputSpec  # noqa: E402
 from delen.errors import InvalidInput  # noqa: E402
 from multiexit_models.data.dataset import Labelled  # noqa: E402
 from multiexit_models.train.training import train  # noqa: E402
-from multiexit_models.train.weights import digest, load_weights  # noqa: E402
+from multiexit_models.train.weights import (  # noqa: E402
+    digest,
+    load_weights,
+    read_contents,
+    save_atomically,
+)
 
 SCRIPT = Path(__file__).with_name("stopped_training.py")
 
@@ -199,3 +205,17 @@ def test_a_checkpoint_of_a_later_schema_is_refused(training, tmp_path) -> None:
 def test_a_folder_that_is_not_there_is_refused(training, tmp_path) -> None:
     with pytest.raises(InvalidInput, match="nowhere does not exist"):
         training.run(tmp_path / "nowhere" / "training.pt", lambda *_: None)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
+    file = tmp_path / "c.checkpoint"
+    save_atomically({"weights": torch.zeros(10)}, file)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError):
+            save_atomically({"weights": torch.zeros(1_000_000)}, file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(read_contents(file, "checkpoint")["weights"]) == 10
+    assert list(tmp_path.iterdir()) == [file]
