@@ -34,7 +34,7 @@ class DisconnectWatcher:
     def let_go(self, connection: socket.socket) -> None:
         """Watch ``connection`` no more, which is about to be closed."""
         self._epoll.unregister(connection)
-        del self._watched[connection.fileno()]
+        self._watched.pop(connection.fileno(), None)
 
     def _watch(self) -> None:
         half_closed: set[int] = set()
@@ -46,6 +46,7 @@ class DisconnectWatcher:
                 if watched is None:
                     continue  # the number may be another's now
                 if has_gone(watched[0]):
+                    self._watched.pop(number, None)  # more than one event may say so
                     watched[1]()
                 elif _has_shut_down(watched[0]):
                     half_closed.add(number)  # its close may be half done
