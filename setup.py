@@ -56,6 +56,7 @@ setup(
             "pillow>=10.0",
             "scipy>=1.10",
             "matplotlib>=3.8",
+            "ImageHash>=4.3",
             "tqdm",
         ],
         "wav2vec2": ["transformers>=4.50,<6"],
