@@ -191,10 +191,13 @@ def _check_output(cuttable: Cuttable, classes: int) -> None:
 def _replace_classifier(part: fx.GraphModule, features: Tensor, outputs: int, classes: int) -> None:
     """Put new layers in ``part`` for those that make its ``outputs``, so that it returns
     ``classes`` for a batch of ``features``; the module that it is a part of keeps its own."""
-    called = [str(node.target) for node in part.graph.nodes if node.op == "call_module"]
-    for name in called:
-        if (fresh := _resized(part.get_submodule(name), outputs, classes)) is not None:
-            part.set_submodule(name, fresh)
+    for node in part.graph.nodes:
+        name = str(node.target)
+        if node.op == "call_module":
+            if (fresh := _resized(part.get_submodule(name), outputs, classes)) is not None:
+                part.set_submodule(name, fresh)
+        elif node.op == "get_attr":
+            _resize_parameter(part, name, outputs, classes)
     try:
         with in_evaluation([part]):
             returned = part(features).shape
@@ -227,6 +230,19 @@ def _resized(layer: nn.Module, outputs: int, classes: int) -> nn.Module | None:
     else:
         return None
     return fresh.to(layer.weight.device, layer.weight.dtype)
+
+
+def _resize_parameter(part: fx.GraphModule, name: str, outputs: int, classes: int) -> None:
+    """Put a new parameter in ``part`` for one of a layer that torch.fx traced into."""
+    path, _, attribute = name.rpartition(".")
+    owner = part.get_submodule(path)
+    old = getattr(owner, attribute)
+    is_copy = owner is part or type(owner) is nn.Module  # a layer that is called is shared
+    if is_copy and isinstance(old, nn.Parameter) and old.ndim and len(old) == outputs:
+        fresh = old.new_zeros(classes, *old.shape[1:])
+        if old.ndim > 1:
+            nn.init.kaiming_uniform_(fresh, a=5**0.5)  # as nn.Linear and nn.Conv2d begin
+        setattr(owner, attribute, nn.Parameter(fresh))
 
 
 def _make_head(

@@ -142,10 +142,17 @@ class Product(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.rand(3, 6))
+        self.weight = nn.Parameter(torch.rand(6, 3))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return nn.functional.linear(inputs, self.weight)
+        return inputs @ self.weight
+
+
+class OwnLinear(nn.Linear):
+    """A layer that torch.fx traces into, as it does into timm's own."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(input, self.weight, self.bias)
 
 
 class TwoHeads(nn.Module):
@@ -167,9 +174,10 @@ class TwoHeads(nn.Module):
         (nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 7, 1), nn.ReLU(),
                        nn.AdaptiveAvgPool2d(1), nn.Flatten()), (3, 9, 9)),
         (TwoHeads(), (6,)),
+        (nn.Sequential(nn.Linear(6, 6), nn.ReLU(), OwnLinear(6, 7)), (6,)),
         (nn.Sequential(nn.Linear(6, 7), nn.ReLU(), nn.Linear(7, 7)), (6,)),
     ],
-    ids=["convolution", "two-heads", "as-wide-before"],
+    ids=["convolution", "two-heads", "own-layer", "as-wide-before"],
 )  # fmt: skip
 def test_other_classes_replace_all_layers_that_make_the_logits(module, shape) -> None:
     before = {name: weight.clone() for name, weight in module.state_dict().items()}
