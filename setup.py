@@ -10,6 +10,7 @@ exec(Path("delen/version.py").read_text(), version)
 # A library has an upper bound where the code builds on its internals.
 CHEROOT = "cheroot>=10.0,<12"
 TORCH = "torch>=2.9,<2.15"
+AUDIO = ["soundfile>=0.12", "soxr>=0.3.7"]
 
 setup(
     name="delen",
@@ -32,7 +33,7 @@ setup(
             "flask>=3.0",
             CHEROOT,
             "onnxruntime>=1.17",
-            "pillow>=10.0",
+            "pillow>=10.1",
             "prometheus-client>=0.20",
             "tomli>=2.0; python_version < '3.11'",
         ],
@@ -40,11 +41,12 @@ setup(
             "flask>=3.0",
             CHEROOT,
             "onnxruntime-gpu>=1.17",
-            "pillow>=10.0",
+            "pillow>=10.1",
             "prometheus-client>=0.20",
             "tomli>=2.0; python_version < '3.11'",
             "jetson-stats>=4.2,<8",
         ],
+        "audio": AUDIO,
         "nvml": ["nvidia-ml-py>=12.535"],
         "torch": [TORCH],
         "train": [
@@ -53,10 +55,11 @@ setup(
             "onnx",
             "onnxscript",
             "onnxruntime>=1.17,<1.33",  # precision.py calls its quantiser's own parts
-            "pillow>=10.0",
-            "scipy>=1.10",
+            "pillow>=10.1",
+            "scipy>=1.10",  # for the sets of torchvision that need it
             "matplotlib>=3.8",
             "tqdm",
+            *AUDIO,
         ],
         "wav2vec2": ["transformers>=4.50,<6"],
         "plot": ["matplotlib>=3.8"],

@@ -14,6 +14,11 @@ from delen.wire.message import Megabytes, Message, about
 class ImageInput(Message, frozen=True):
     mode: str
     resize: str
+    orientation: Annotated[str, about("exif: turned as its EXIF data say; stored: as it is")]
+    background: Annotated[
+        tuple[int, int, int] | None,
+        about("red, green, blue behind what is transparent; null: the colour stored there"),
+    ]
 
 
 class AudioInput(Message, frozen=True):

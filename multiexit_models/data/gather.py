@@ -33,8 +33,8 @@ class Source:
     """One sample that is still to be decoded.
 
     ``stamp`` changes when the file does. ``load`` returns the sample in the dtype and shape of the
-    input and may run in any thread; it raises ValueError or OSError with the reason where the
-    file cannot be read.
+    input and may run in any thread; it raises InvalidInput, ValueError or OSError with the reason
+    where the file cannot be read.
     """
 
     name: str
@@ -120,7 +120,7 @@ def _decode(
             return source.load()
         except OSError as error:
             return error.strerror or str(error) or type(error).__name__
-        except ValueError as error:
+        except (InvalidInput, ValueError) as error:
             return str(error) or type(error).__name__
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from delen.bundle.manifest import InputSpec, TextPreprocessing
-from delen.bundle.samples import text_to_bytes
+from delen.bundle.texts import text_to_bytes
 from delen.errors import InvalidInput
 from multiexit_models.data.dataset import Dataset, Labelled
 from multiexit_models.data.folders import shown

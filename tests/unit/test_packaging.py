@@ -63,7 +63,8 @@ def test_the_messages_are_found() -> None:
         "nvidia-ml-py",
         "onnxruntime",
         "pillow",
-        "scipy",
+        "soundfile",
+        "soxr",
         "torch",
         "torchvision",
         "transformers",
@@ -160,7 +161,7 @@ def test_the_image_installs_an_extra_that_is_there_and_runs_the_daemon() -> None
     given = dict(instructions())
     extras = [arguments for name, arguments in instructions() if name == "ARG"]
     assert "EXTRA=daemon" in extras
-    assert '".[${EXTRA}]"' in given["RUN"]
+    assert '".[${EXTRA},audio]"' in given["RUN"]
     assert json.loads(given["CMD"]) == ["delen-daemon"]
     assert given["USER"] == "delen" and "useradd" in given["RUN"]
     variables = re.findall(r"DELEN_(\w+?)__(\w+)=", given["ENV"])

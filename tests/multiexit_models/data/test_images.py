@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from delen.engine.inputs import decode_image
+from delen.bundle.manifest import ImagePreprocessing
+from delen.engine.inputs import decode_body
 from delen.errors import InvalidInput
 from multiexit_models.data import gather
 from multiexit_models.data.dataset import Dataset
@@ -45,7 +46,7 @@ def test_class_folders_become_four_parts(image_folder: Path, read: Callable[...,
     (image_folder / "ant" / ".DS_Store").write_bytes(b"\0")
     data = read(image_folder)
     assert (data.name, data.classes, data.skipped) == ("pets", ("ant", "bee", "cat"), ())
-    assert data.input.to_json()["image"] == {"mode": "RGB", "resize": "bilinear"}
+    assert data.input.image == ImagePreprocessing("RGB", "bilinear", "exif", (255, 255, 255))
     assert [len(getattr(data, part)) for part in PARTS] == [36, 6, 9, 9]
     assert len(set.union(*rows(data).values())) == 60
     counts = [np.bincount(getattr(data, part).labels, minlength=3) for part in PARTS]
@@ -73,7 +74,7 @@ def test_training_sees_what_serving_sees(
     for (part, name), file in files.items():
         place = PARTS[("train", "val", "cal", "test").index(part)]
         row = getattr(data, place).inputs["ab".index(name)]
-        served = decode_image(file.read_bytes(), media_type, data.input)
+        served = decode_body(file.read_bytes(), media_type, data.input)
         np.testing.assert_array_equal(row, served)
 
 
@@ -138,7 +139,7 @@ def test_unreadable_images_are_named_and_skipped_up_to_a_share(
     )
     data = read(image_folder, max_unreadable=0.04)
     assert sorted(line.split(":")[0] for line in data.skipped) == ["bee/03.png", "cat/05.png"]
-    assert any("not an image of a known format" in line for line in data.skipped)
+    assert any("it is not JPEG, PNG" in line for line in data.skipped)
     assert sum(len(getattr(data, part)) for part in PARTS) == 58
     left = class_by_row(data)
     assert len(left) == 58
@@ -154,7 +155,7 @@ def test_only_the_first_unreadable_files_are_named(
 ) -> None:
     for file in (image_folder / "cat").iterdir():
         file.write_bytes(b"")
-    with pytest.raises(InvalidInput, match=r"30 of 60.*it is empty.*and 25 more"):
+    with pytest.raises(InvalidInput, match=r"30 of 60.*the image is empty.*and 25 more"):
         read(image_folder)
 
 

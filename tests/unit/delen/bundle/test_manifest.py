@@ -101,8 +101,8 @@ def test_a_foreign_manifest_is_no_delen_bundle(copy: Path, document: object) -> 
 
 
 def test_a_newer_bundle_asks_for_an_upgrade(edit: Edit) -> None:
-    folder = edit(lambda document: document.update(schema=3, novelty="x"))
-    assert "schema 3 is newer than 2, the newest this delen reads; upgrade it" in refusal(folder)
+    folder = edit(lambda document: document.update(schema=4, novelty="x"))
+    assert "schema 4 is newer than 3, the newest this delen reads; upgrade it" in refusal(folder)
 
 
 SOUND = {"dtype": "int16", "shape": [16], "image": None, "audio": {"sample_rate": 8000}}
