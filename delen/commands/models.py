@@ -9,6 +9,8 @@ from typing import Any
 from delen.commands.common import add_connection
 from delen.sdk.client import Client
 
+NO_GUARANTEE = "; no floor is guaranteed: the weights may have seen the calibration data"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "List the daemon's models, or load or unload one."
@@ -37,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
             f"{len(model['exits'])} exits, {model['input']['dtype']} {shape}, "
             f"{model['classes']} classes{_calibrated_on(model.get('calibration'))}"
             f"{', default' if model['default'] else ''}"
+            f"{NO_GUARANTEE if model['held_out'] == 'unknown' else ''}"
         )
     return 0
 
