@@ -20,7 +20,7 @@ from delen.bundle.calibration import Calibration
 from multiexit_models.data.dataset import Labelled
 from policies.plan.thresholds import LTT, UCB, highest_floor
 
-DRAWS = 1000
+DRAWS = 500
 GROUPS = (100, 200)
 DELTAS = (0.01, 0.05, 0.1, 0.15, 0.2)
 BY_IMAGES = "images"
@@ -159,7 +159,7 @@ def print_table(made: Sequence[Outcome], out: Callable[[str], None] = print) -> 
         for rule in rules:
             outcome = by_rule[rule]
             is_missed = outcome.limit is not None and outcome.violated > outcome.limit
-            cells += f"{outcome.violated:29.3f}{'!' if is_missed else ' '} {outcome.floor:5.3f}"
+            cells += f"{outcome.violated:30.3f}{'!' if is_missed else ' '} {outcome.floor:5.3f}"
         limit = next(o.limit for o in by_rule.values() if o.limit is not None)
         out(f"{study:<12} {groups:>6} {delta:>5g} {limit:>6.3f}{cells}")
 
