@@ -14,7 +14,7 @@ from onnx import TensorProto, compose, helper, numpy_helper, utils
 
 from delen.errors import InvalidInput
 from multiexit_models.export.chain import open_session
-from multiexit_models.export.graphs import BATCH, INPUT, LOGITS, first_line
+from multiexit_models.export.graphs import BATCH, INPUT, LOGITS, OPSET, first_line
 from multiexit_models.imports.interface import Interface, read_interface
 from multiexit_models.imports.normal_form import free_batch, modern_opset
 from multiexit_models.imports.onnx_file import read_onnx
@@ -22,8 +22,8 @@ from multiexit_models.imports.preprocessing import Preprocessing, make_preproces
 
 PREFIX = "net/"
 """Before the file's own names, so that they do not meet a bundle's."""
-TOLERANCE = 1e-3
-"""Largest difference of a logit, as a share of the largest logit where that is above 1."""
+TOLERANCES = {"fp32": 1e-3, "fp16": 0.03, "int8": 0.03}
+"""Largest difference of a logit to the file's, as a share of the largest where that is above 1."""
 _LEAST_PROBABILITY = np.finfo(np.float32).tiny
 _BATCH = 32
 _EXAMPLES = 2
@@ -40,6 +40,15 @@ class Reference:
     interface: Interface
     preprocessing: Preprocessing
     gives_probabilities: bool = False
+
+    @property
+    def precision(self) -> str:
+        """The least precise type that it computes in."""
+        graph = self.model.graph
+        if any("Quantize" in node.op_type for node in graph.node):
+            return "int8"
+        types = {self.interface.dtype, *(tensor.data_type for tensor in graph.initializer)}
+        return "fp16" if TensorProto.FLOAT16 in types else "fp32"
 
     def values(self, images: Images, names: Sequence[str]) -> list[NDArray[np.float32]]:
         """The tensors ``names`` of the file's graph, ``[n, ...]`` each, for ``images``."""
@@ -93,10 +102,7 @@ class Classifier:
 
     @property
     def precision(self) -> str:
-        if any("Quantize" in node.op_type for node in self.model.graph.node):
-            return "int8"
-        types = {tensor.data_type for tensor in self.model.graph.initializer}
-        return "fp16" if TensorProto.FLOAT16 in types else "fp32"
+        return self.reference.precision
 
 
 def read_classifier(
@@ -123,25 +129,33 @@ def read_classifier(
     if _are_probabilities(reference.logits(examples)):
         reference = Reference(model, interface, preprocessing, gives_probabilities=True)
     modern = modern_opset(model, file)
-    expected = reference.logits(examples)
-    one = examples[:1].repeat(interface.batch or 1, axis=0)
+    expected, tolerance = reference.logits(examples), TOLERANCES[reference.precision]
+
+    def computes(graph: onnx.ModelProto, batch: int) -> bool:
+        return _computes(graph, examples, expected, batch, tolerance)
+
     whole = _whole(modern, reference, classes)
-    is_free = _computes(whole, examples, expected, len(examples))
+    is_free = computes(whole, _EXAMPLES)
+    one = examples[:1].repeat(interface.batch or 1, axis=0)
     double = preprocessing(examples) if is_free and interface.batch is None else None
     freed = _whole(free_batch(modern, preprocessing(one), double), reference, classes)
-    for graph, works in (
-        (freed, _computes(freed, examples, expected, _EXAMPLES)),
-        (whole, is_free),
-    ):
-        if works:
-            return Classifier(graph, reference, classes, None)
-    if interface.batch in (None, 1) and _computes(whole, examples, expected, 1):
-        return Classifier(whole, reference, classes, 1)
-    raise InvalidInput(
-        f"{file} is made for a batch of {interface.batch or 'one size'} and computes something "
-        "else, or nothing, for another: export it with a free batch or a batch of 1",
-        "model",
-    )
+    if computes(freed, _EXAMPLES):
+        return Classifier(freed, reference, classes, None)
+    if is_free:
+        return Classifier(whole, reference, classes, None)
+    if interface.batch not in (None, 1):
+        raise InvalidInput(
+            f"{file} is made for a batch of {interface.batch} and computes something else, or "
+            "nothing, for another: export it with a free batch or a batch of 1",
+            "model",
+        )
+    if not computes(whole, 1):
+        raise InvalidInput(
+            f"{file} computes something else once it is converted to a bundle's graph; export it "
+            f"again with opset {OPSET} or later",
+            "model",
+        )
+    return Classifier(whole, reference, classes, 1)
 
 
 def _without_softmax(
@@ -215,7 +229,11 @@ def _whole(body: onnx.ModelProto, reference: Reference, classes: int) -> onnx.Mo
 
 
 def _computes(
-    model: onnx.ModelProto, images: Images, expected: NDArray[np.float32], batch: int
+    model: onnx.ModelProto,
+    images: Images,
+    expected: NDArray[np.float32],
+    batch: int,
+    tolerance: float,
 ) -> bool:
     """Whether ``model`` gives the ``expected`` logits for ``images`` in batches of ``batch``."""
     try:
@@ -228,5 +246,5 @@ def _computes(
         )
     except Exception:
         return False
-    most = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    most = tolerance * max(1.0, float(np.abs(expected).max()))
     return found.shape == expected.shape and bool(np.abs(found - expected).max() <= most)

@@ -143,7 +143,9 @@ def run(args: argparse.Namespace) -> int:
     need_extra()
     from multiexit_models.imports.run import import_model
 
-    values = {field.name: getattr(args, field.name, None) for field in fields(ImportSpec)}
+    values: dict[str, Any] = {
+        field.name: getattr(args, field.name, None) for field in fields(ImportSpec)
+    }
     values["output"] = args.output or Path(args.name or args.model.stem)
     spec = ImportSpec(**{**values, "precision": "fp32", "runtime": "onnx"})
     with exit_on_sigterm(), closing(Bar()) as bar:

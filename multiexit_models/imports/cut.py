@@ -100,7 +100,7 @@ def _bottlenecks(model: onnx.ModelProto) -> list[tuple[int, str]]:
     nodes = model.graph.node
     last_use = {name: index for index, node in enumerate(nodes) for name in node.input}
     of_input, needed = {INPUT}, {INPUT}
-    found = []
+    found: list[tuple[int, str]] = []
     for index, node in enumerate(nodes):
         if of_input.isdisjoint(node.input):
             continue
@@ -108,7 +108,7 @@ def _bottlenecks(model: onnx.ModelProto) -> list[tuple[int, str]]:
         needed.update(node.output)
         needed = {name for name in needed if last_use.get(name, -1) > index}
         if len(needed) == 1:
-            found.append((index, *needed))
+            found.extend((index, name) for name in needed)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +114,7 @@ def read_images(folder: Path, labels: tuple[str, ...], how: Reading, has_heads: 
             f"with fewer than {needed} no accuracy can be promised; add images",
             "calibration",
         )
-    return replace(data, classes=labels, **parts)
+    return Dataset(data.name, data.input, labels, **parts, skipped=data.skipped)
 
 
 def _together(one: Labelled, other: Labelled) -> Labelled:

@@ -35,7 +35,9 @@ class OnnxSegment(nn.Module):
         self._max_batch = max_batch
 
     def forward(self, features: Tensor) -> Tensor:
-        parts = [self._part(part) for part in features.split(self._max_batch or len(features))]
+        parts = [
+            self._part(part) for part in torch.split(features, self._max_batch or len(features))
+        ]
         return torch.from_numpy(np.concatenate(parts))
 
     def _part(self, features: Tensor) -> NDArray[np.float32]:

@@ -67,7 +67,7 @@ def _constant(node: onnx.NodeProto) -> TensorProto | None:
         tensor = TensorProto()
         tensor.CopyFrom(value)
         return tensor
-    dtypes = {"value_int": np.int64, "value_ints": np.int64}
+    dtypes: dict[str, type[Any]] = {"value_int": np.int64, "value_ints": np.int64}
     dtypes |= {"value_float": np.float32, "value_floats": np.float32}
     if attribute.name not in dtypes:
         return None

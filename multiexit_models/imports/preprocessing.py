@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,7 +33,7 @@ class Preprocessing:
         """uint8 ``[n, height, width, channels]`` as the classifier takes it."""
         values: NDArray[np.number] = images
         if self.factor:
-            factor, offset = np.float32(self.factor), np.float32(self.offset)
+            factor, offset = (np.array(v, np.float32) for v in (self.factor, self.offset))
             values = images.astype(np.float32) * factor - offset
         if self.interface.layout == "NCHW":
             values = values.transpose(0, 3, 1, 2)
@@ -41,13 +42,13 @@ class Preprocessing:
 
     def nodes(self, source: str, target: str) -> tuple[list[onnx.NodeProto], list[TensorProto]]:
         """The nodes from ``source``, the bundle's input, to ``target``, and their constants."""
-        steps: list[tuple[str, str | None, dict[str, object]]] = []
+        steps: list[tuple[str, str | None, dict[str, Any]]] = []
         constants = []
         if self.factor:
             steps.append(("Cast", None, {"to": TensorProto.FLOAT}))
             for op, name, value in (("Mul", "factor", self.factor), ("Sub", "offset", self.offset)):
                 constants.append(
-                    numpy_helper.from_array(np.float32(value), f"preprocessing.{name}")
+                    numpy_helper.from_array(np.array(value, np.float32), f"preprocessing.{name}")
                 )
                 steps.append((op, f"preprocessing.{name}", {}))
         if self.interface.layout == "NCHW":
@@ -61,7 +62,7 @@ class Preprocessing:
             result = target if index == len(steps) - 1 else f"preprocessing.{index}"
             inputs = [source] if constant is None else [source, constant]
             nodes.append(
-                helper.make_node(op, inputs, [result], f"preprocessing.{op}", **attributes)
+                helper.make_node(op, inputs, [result], f"preprocessing.{op}{index}", **attributes)
             )
             source = result
         return nodes, constants
