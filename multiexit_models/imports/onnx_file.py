@@ -39,7 +39,7 @@ def read_onnx(file: Path) -> onnx.ModelProto:
         )
         raise InvalidInput(
             f"{file} ({opsets}) does not open in ONNX Runtime {onnxruntime.__version__}: "
-            f"{first_line(error)}; export it again with an opset that it supports, such as 18",
+            f"{first_line(error)}; export it with an opset and operators that this version has",
             "model",
         ) from error
     if control := sorted({node.op_type for node in model.graph.node} & set(_CONTROL_FLOW)):

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 SIDE = 8
 LABELS = ("red", "green", "blue")
-MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.5)
+MEAN, STD = (0.3, 0.31, 0.32), (0.25, 0.24, 0.26)
 WIDTHS = (6, 8)
 
 
@@ -141,6 +141,22 @@ def _flatten(
     ]
 
 
+def joined_to_a_constant(batch: int = 1) -> onnx.ModelProto:
+    """A classifier that joins its features to a constant of its batch, as transformers do."""
+    model = classifier(batch=batch)
+    (flatten,) = [node for node in model.graph.node if node.op_type == "Flatten"]
+    flatten.output[0] = "features"
+    zeros = numpy_helper.from_array(np.zeros((batch, 1), np.float32), "zeros")
+    ends = [numpy_helper.from_array(np.array([end]), f"end{end}") for end in (1, 9)]
+    model.graph.initializer.extend([zeros, *ends])
+    place = list(model.graph.node).index(flatten) + 1
+    joining = helper.make_node("Concat", ["zeros", "features"], ["joined"], axis=1)
+    taking = helper.make_node("Slice", ["joined", "end1", "end9", "end1"], ["flat"])
+    model.graph.node.insert(place, taking)
+    model.graph.node.insert(place, joining)
+    return model
+
+
 def save(model: onnx.ModelProto, folder: Path, name: str = "colours.onnx") -> Path:
     file = folder / name
     onnx.save(model, file)
@@ -154,7 +170,7 @@ def images(
     generator = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     colours = np.full((count, 3), 110.0)
-    colours[np.arange(count), labels] += 12
+    colours[np.arange(count), labels] += 25
     colours += generator.normal(0, 7, colours.shape)
     pixels = colours[:, None, None] + generator.normal(0, 25, (count, side, side, 3))
     return pixels.clip(0, 255).astype(np.uint8), labels

@@ -22,6 +22,7 @@ from tests.multiexit_models.imports.graphs import (
     STD,
     classifier,
     images,
+    joined_to_a_constant,
     save,
     weights,
 )
@@ -108,24 +109,6 @@ def test_a_batch_that_cannot_be_freed_stays_at_one(tmp_path: Path) -> None:
     assert made.max_batch == 1
     pixels, _ = images(3)
     assert np.abs(probabilities(made, pixels, 1) - expected(pixels)).max() < 1e-5
-
-
-def joined_to_a_constant() -> Any:
-    """A classifier that joins its features to a constant of batch 1, as transformers do."""
-    import onnx
-
-    model = classifier(batch=1)
-    (flatten,) = [node for node in model.graph.node if node.op_type == "Flatten"]
-    flatten.output[0] = "features"
-    zeros = onnx.numpy_helper.from_array(np.zeros((1, 1), np.float32), "zeros")
-    ends = [onnx.numpy_helper.from_array(np.array([end]), f"end{end}") for end in (1, 9)]
-    model.graph.initializer.extend([zeros, *ends])
-    place = list(model.graph.node).index(flatten) + 1
-    joining = onnx.helper.make_node("Concat", ["zeros", "features"], ["joined"], axis=1)
-    taking = onnx.helper.make_node("Slice", ["joined", "end1", "end9", "end1"], ["flat"])
-    model.graph.node.insert(place, taking)
-    model.graph.node.insert(place, joining)
-    return model
 
 
 def test_default_preprocessing_is_that_of_imagenet(tmp_path: Path) -> None:
