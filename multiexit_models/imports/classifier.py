@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,7 @@ class Reference:
     interface: Interface
     preprocessing: Preprocessing
     gives_probabilities: bool = False
+    _sessions: dict[tuple[str, ...], onnxruntime.InferenceSession] = field(default_factory=dict)
 
     @property
     def precision(self) -> str:
@@ -52,7 +53,7 @@ class Reference:
 
     def values(self, images: Images, names: Sequence[str]) -> list[NDArray[np.float32]]:
         """The tensors ``names`` of the file's graph, ``[n, ...]`` each, for ``images``."""
-        session = self._session(names)
+        session = self._session(tuple(names))
         size = self.interface.batch or _BATCH
         parts = []
         for start in range(0, len(images), size):
@@ -74,14 +75,16 @@ class Reference:
         logarithms: NDArray[np.float32] = np.log(np.maximum(flat, _LEAST_PROBABILITY))
         return logarithms
 
-    def _session(self, names: Sequence[str]) -> onnxruntime.InferenceSession:
-        model = onnx.ModelProto()
-        model.CopyFrom(self.model)
-        known = {value.name for value in model.graph.output}
-        model.graph.output.extend(
-            helper.make_empty_tensor_value_info(name) for name in names if name not in known
-        )
-        return open_session(model.SerializeToString())
+    def _session(self, names: tuple[str, ...]) -> onnxruntime.InferenceSession:
+        if names not in self._sessions:
+            model = onnx.ModelProto()
+            model.CopyFrom(self.model)
+            known = {value.name for value in model.graph.output}
+            model.graph.output.extend(
+                helper.make_empty_tensor_value_info(name) for name in names if name not in known
+            )
+            self._sessions[names] = open_session(model.SerializeToString())
+        return self._sessions[names]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +116,13 @@ def read_classifier(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     scale: float | None = None,
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Classifier:
     """The classifier in ``file``; see ``interface`` and ``preprocessing`` for the options.
 
-    Raises InvalidInput naming what is not a classifier of images, or cannot be imported.
+    ``on_stage`` is told what is being done. Raises InvalidInput naming what is not a classifier of images, or cannot be imported.
     """
+    on_stage(f"reading {file}")
     model = read_onnx(file)
     interface = read_interface(model, file, size, layout)
     preprocessing = make_preprocessing(interface, mean, std, scale)
@@ -128,12 +133,14 @@ def read_classifier(
     reference = Reference(model, interface, preprocessing)
     if _are_probabilities(reference.logits(examples)):
         reference = Reference(model, interface, preprocessing, gives_probabilities=True)
+    on_stage("converting its graph")
     modern = modern_opset(model, file)
     expected, tolerance = reference.logits(examples), TOLERANCES[reference.precision]
 
     def computes(graph: onnx.ModelProto, batch: int) -> bool:
         return _computes(graph, examples, expected, batch, tolerance)
 
+    on_stage("trying batches of it")
     whole = _whole(modern, reference, classes)
     is_free = computes(whole, _EXAMPLES)
     one = examples[:1].repeat(interface.batch or 1, axis=0)

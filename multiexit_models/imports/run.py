@@ -49,10 +49,10 @@ def _import(spec: ImportSpec, bar: Bar) -> Bundle:
     check_target(spec.output, spec.overwrite)
     labels = read_labels(spec.labels)
     check_classes(spec.calibration, labels)
-    bar.stage(f"reading {spec.model}")
-    classifier = _read(spec, labels)
+    classifier = _read(spec, labels, bar)
     if classifier.max_batch is not None:
         bar.note("its graph is made for single images, so the bundle answers them one by one")
+    bar.stage("counting its multiply-adds")
     places, whole_macs = choose_places(classifier, spec.exits)
     if places:
         bar.note(f"exits after {', '.join(place.name_in_file for place in places)}")
@@ -91,7 +91,7 @@ def _import(spec: ImportSpec, bar: Bar) -> Bundle:
     return bundle
 
 
-def _read(spec: ImportSpec, labels: Sequence[str]) -> Classifier:
+def _read(spec: ImportSpec, labels: Sequence[str], bar: Bar) -> Classifier:
     size = None
     if spec.size is not None:
         height, width, *_ = parse_size(spec.size, (0, 0, 0))
@@ -103,6 +103,7 @@ def _read(spec: ImportSpec, labels: Sequence[str]) -> Classifier:
         mean=spec.mean,
         std=spec.std,
         scale=spec.scale,
+        on_stage=bar.stage,
     )
     if len(labels) != classifier.classes:
         raise InvalidInput(
