@@ -13,7 +13,7 @@ from delen.errors import InvalidInput
 from multiexit_models.attach.backbone import own_network
 from multiexit_models.attach.heads import image_head, pooled_head
 from multiexit_models.data.dataset import Dataset
-from multiexit_models.data.duplicates import LEAST_SHARE, near_duplicates, warning
+from multiexit_models.data.duplicates import note_groups
 from multiexit_models.data.reading import Reading
 from multiexit_models.data.source import check_options, find_kind, input_kind, read_data
 from multiexit_models.export.bundle import check_samples, rehearse, write_bundle
@@ -21,7 +21,8 @@ from multiexit_models.export.folder import check_target
 from multiexit_models.network import IMAGENET_MEAN, IMAGENET_STD, MultiExitNetwork
 from multiexit_models.progress import Bar
 from multiexit_models.report import write_report
-from multiexit_models.spec import QUICK_EPOCHS, BuildSpec
+from multiexit_models.spec import QUICK_EPOCHS, BuildSpec, parse_size
+from multiexit_models.train.device import threads
 from multiexit_models.train.recipe import Recipe
 from multiexit_models.train.training import train
 from multiexit_models.train.weights import WeightsOrigin, digest, load_weights, save_weights
@@ -50,7 +51,7 @@ def build(spec: BuildSpec, bar: Bar) -> Bundle:
     was trained until then stays in the checkpoint. A report that fails is a note in ``bar``: the
     bundle is there before it.
     """
-    with _threads(spec.threads):
+    with threads(spec.threads):
         return _build(spec, bar)
 
 
@@ -66,7 +67,7 @@ def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     data = read_data(spec.data, kind, _reading(spec, entry, bar))
     for name in data.skipped:
         bar.stage(f"left out, unreadable: {name}")
-    data = _checked_for_groups(data, bar)
+    data = note_groups(data, bar)
     torch.manual_seed(spec.seed)
     network = _network(spec, entry, data, bar)
     if spec.floor is not None:
@@ -97,30 +98,6 @@ def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     for problem in write_report(bundle):
         bar.note(problem)
     return bundle
-
-
-def _checked_for_groups(data: Dataset, bar: Bar) -> Dataset:
-    """``data`` with what there is to note on its groups, which is said here too."""
-    if data.input.image is not None and data.training.groups is None:
-        bar.stage("looking for near-duplicates")
-        share = near_duplicates(data, bar.sample)
-        if share >= LEAST_SHARE:
-            data = replace(data, notes=(*data.notes, warning(share)))
-    for note in data.notes:
-        bar.note(note)
-    return data
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """torch computes with ``count`` threads, and afterwards with as many as before."""
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager
@@ -161,17 +138,6 @@ def _reading(spec: BuildSpec, entry: ZooEntry, bar: Bar) -> Reading:
         cache=spec.cache,
         on_file=bar.file,
     )
-
-
-def parse_size(text: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    """``HEIGHTxWIDTH`` for images (``x1``: grey), else one number, as an input's shape."""
-    parts = text.lower().split("x")
-    is_image = len(default) == 3
-    wanted = (2, 3) if is_image else (1,)
-    if len(parts) not in wanted or not all(part.isdigit() and int(part) for part in parts):
-        right = "HEIGHTxWIDTH, such as 64x64" if is_image else "one whole number above 0"
-        raise InvalidInput(f"size {text!r} must be {right}", "size")
-    return (*map(int, parts), *default[len(parts) :])
 
 
 def _network(spec: BuildSpec, entry: ZooEntry, data: Dataset, bar: Bar) -> MultiExitNetwork:

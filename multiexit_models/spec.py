@@ -125,3 +125,14 @@ class BuildSpec(BundleSpec):
     @property
     def checkpoint_file(self) -> Path:
         return self.checkpoint or self.output.with_name(f"{self.output.name}.checkpoint")
+
+
+def parse_size(text: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    """``HEIGHTxWIDTH`` for images (``x1``: grey), else one number, as an input's shape."""
+    parts = text.lower().split("x")
+    is_image = len(default) == 3
+    wanted = (2, 3) if is_image else (1,)
+    if len(parts) not in wanted or not all(part.isdigit() and int(part) for part in parts):
+        right = "HEIGHTxWIDTH, such as 64x64" if is_image else "one whole number above 0"
+        raise InvalidInput(f"size {text!r} must be {right}", "size")
+    return (*map(int, parts), *default[len(parts) :])

@@ -47,8 +47,9 @@ class Dataset:
 
     ``training`` fits weights; ``validation`` temperatures and the criterion; ``calibration`` the
     table behind every guarantee, which holds because nothing was fitted to it; ``test`` is used
-    once, for the figures of the report. ``skipped`` names files that could not be read, and
-    ``notes`` are sentences on what was read, for the builder and for the report.
+    once, for the figures of the report. ``training`` alone may be empty, where no weight is fitted.
+    ``skipped`` names files that could not be read, and ``notes`` are sentences on what was read,
+    for the builder and for the report.
     Raises InvalidInput for labels outside the classes, or inputs that differ from ``input``.
     """
 
@@ -65,7 +66,7 @@ class Dataset:
     def __post_init__(self) -> None:
         for part in ("training", "validation", "calibration", "test"):
             data: Labelled = getattr(self, part)
-            if not len(data):
+            if not len(data) and part != "training":
                 raise InvalidInput(f"{self.name} has no samples for {part}", "data")
             wanted = (self.input.shape, np.dtype(self.input.dtype))
             if (data.inputs.shape[1:], data.inputs.dtype) != wanted:
@@ -74,7 +75,7 @@ class Dataset:
                     f"{list(data.inputs.shape[1:])}, not {wanted[1]} {list(wanted[0])}",
                     "data",
                 )
-            if data.labels.min() < 0 or data.labels.max() >= len(self.classes):
+            if len(data) and not 0 <= data.labels.min() <= data.labels.max() < len(self.classes):
                 raise InvalidInput(
                     f"{self.name}: the labels for {part} are from {data.labels.min()} to "
                     f"{data.labels.max()}; {len(self.classes)} classes are 0 to "
