@@ -58,6 +58,7 @@ setup(
             "pillow>=10.1",
             "scipy>=1.10",  # for the sets of torchvision that need it
             "matplotlib>=3.8",
+            "ImageHash>=4.3",
             "tqdm",
             *AUDIO,
         ],

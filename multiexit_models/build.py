@@ -13,6 +13,7 @@ from delen.errors import InvalidInput
 from multiexit_models.attach.backbone import own_network
 from multiexit_models.attach.heads import image_head, pooled_head
 from multiexit_models.data.dataset import Dataset
+from multiexit_models.data.duplicates import LEAST_SHARE, near_duplicates, warning
 from multiexit_models.data.reading import Reading
 from multiexit_models.data.source import check_options, find_kind, input_kind, read_data
 from multiexit_models.export.bundle import check_samples, rehearse, write_bundle
@@ -66,6 +67,7 @@ def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     data = read_data(spec.data, kind, _reading(spec, entry, bar))
     for name in data.skipped:
         bar.stage(f"left out, unreadable: {name}")
+    data = _checked_for_groups(data, bar)
     torch.manual_seed(spec.seed)
     network = _network(spec, entry, data, bar)
     if spec.floor is not None:
@@ -96,6 +98,18 @@ def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     for problem in write_report(bundle):
         bar.note(problem)
     return bundle
+
+
+def _checked_for_groups(data: Dataset, bar: Bar) -> Dataset:
+    """``data`` with what there is to note on its groups, which is said here too."""
+    if data.input.image is not None and data.training.groups is None:
+        bar.stage("looking for near-duplicates")
+        share = near_duplicates(data, bar.sample)
+        if share >= LEAST_SHARE:
+            data = replace(data, notes=(*data.notes, warning(share)))
+    for note in data.notes:
+        bar.note(note)
+    return data
 
 
 @contextmanager

@@ -207,6 +207,7 @@ def _dataset(name: str, items: list[_Item], how: Reading) -> Dataset:
         classes,
         **{part: Labelled(inputs[indices], labels[indices]) for part, indices in parts.items()},
         skipped=(),
+        notes=(),
     )
 
 
