@@ -141,6 +141,7 @@ class _Views:
                 Exit(index, exit.macs, exit.test_accuracy)
                 for index, exit in enumerate(manifest.exits)
             ),
+            held_out=manifest.held_out,
             profile=UNSET if model is None else _summary(model),
             guarantee=UNSET if model is None else Guarantee.of(model.monitor.status()),
             memory=UNSET if segments is None or memory is None else describe(segments, memory),

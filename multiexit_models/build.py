@@ -174,7 +174,7 @@ def _network(spec: BuildSpec, entry: ZooEntry, data: Dataset, bar: Bar) -> Multi
         std=spec.std or IMAGENET_STD,
         head=image_head if spec.head == "convolutional" else pooled_head,
         probe=data.validation if spec.place == "probe" else None,
-        on_places=lambda names: bar.stage(f"exits after {', '.join(names)}"),
+        on_places=lambda names: bar.note(f"exits after {', '.join(names)}"),
     )
 
 

@@ -1,4 +1,4 @@
-"""What one ``delen build`` makes, as a value."""
+"""What one ``delen build`` makes, as a value, and what all ways to a bundle have in common."""
 
 from __future__ import annotations
 
@@ -12,7 +12,37 @@ QUICK_EPOCHS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildSpec:
+class BundleSpec:
+    """A bundle's folder and what it says of itself, however its network comes about.
+
+    Raises InvalidInput, naming the field, for a name that a bundle cannot have.
+    """
+
+    output: Path
+    name: str | None = None
+    model_version: str = "1"
+    description: str | None = None
+    precision: str = "fp32"
+    runtime: str = "onnx"
+    max_batch: int = 32
+    floor: float | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if not FILE_NAME.fullmatch(self.bundle_name):
+            raise InvalidInput(
+                f"the name {self.bundle_name!r} must be letters, digits, '.', '_' and '-'; --name "
+                "gives another",
+                "name",
+            )
+
+    @property
+    def bundle_name(self) -> str:
+        return self.name or self.output.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSpec(BundleSpec):
     """Data, network, training and bundle of one build; ``delen build --help`` explains the fields.
 
     Where a field is None, the network or the kind of data decides. Raises InvalidInput, naming
@@ -52,17 +82,8 @@ class BuildSpec:
     checkpoint: Path | None = None
     save_weights: Path | None = None
 
-    output: Path
-    name: str | None = None
-    model_version: str = "1"
-    description: str | None = None
-    precision: str = "fp32"
-    runtime: str = "onnx"
-    max_batch: int = 32
-    floor: float | None = None
-    overwrite: bool = False
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.backbone is None:
             self._check_zoo_network()
         else:
@@ -82,12 +103,6 @@ class BuildSpec:
             raise InvalidInput(
                 "--weights trains nothing, so the training's options do nothing", "weights"
             )
-        if not FILE_NAME.fullmatch(self.bundle_name):
-            raise InvalidInput(
-                f"the name {self.bundle_name!r} must be letters, digits, '.', '_' and '-'; --name "
-                "gives another",
-                "name",
-            )
 
     def _check_zoo_network(self) -> None:
         if self.at or self.exits:
@@ -106,10 +121,6 @@ class BuildSpec:
             raise InvalidInput(
                 "--pretrained is for --network; --backbone has its own weights", "pretrained"
             )
-
-    @property
-    def bundle_name(self) -> str:
-        return self.name or self.output.name
 
     @property
     def checkpoint_file(self) -> Path:

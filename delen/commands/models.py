@@ -8,6 +8,8 @@ import json
 from delen.commands.common import add_connection
 from delen.sdk.client import Client
 
+NO_GUARANTEE = "; no floor is guaranteed: the weights may have seen the calibration data"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "List the daemon's models, or load or unload one."
@@ -35,5 +37,6 @@ def run(options: argparse.Namespace) -> int:
             f"{model['name']} {model['version']}: {model['state']}{problem}, "
             f"{len(model['exits'])} exits, {model['input']['dtype']} {shape}, "
             f"{model['classes']} classes{', default' if model['default'] else ''}"
+            f"{NO_GUARANTEE if model['held_out'] == 'unknown' else ''}"
         )
     return 0

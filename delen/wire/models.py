@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, UnsetType, field
 
+from delen.core.guarantee import HeldOut
 from delen.wire.answers import Guarantee
 from delen.wire.message import Megabytes, Message, about
 
@@ -100,6 +101,13 @@ class Model(Message, frozen=True, kw_only=True):
     labels: tuple[str, ...] | None
     max_batch: int
     exits: tuple[Exit, ...]
+    held_out: Annotated[
+        HeldOut,
+        about(
+            "whether the weights never saw the calibration data: that is known, was declared, or "
+            "is unknown, and then no floor is guaranteed"
+        ),
+    ]
     profile: ProfileSummary | UnsetType = UNSET
     guarantee: Guarantee | UnsetType = UNSET
     memory: Memory | UnsetType = UNSET
