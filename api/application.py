@@ -126,6 +126,9 @@ def _check_framing(scope: Scope, request: HttpRequest) -> None:
     hosts = sum(name == b"host" for name, _ in scope["headers"])
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         raise FramingError(f"a request has one Host; this one has {hosts}")
+    coding = request.headers.get(b"transfer-encoding", b"chunked")
+    if coding.lower() != b"chunked":
+        raise FramingError(f"Transfer-Encoding is {coding.decode('latin-1')!r}; accepted: chunked")
 
 
 async def _send(reply: Reply, request: HttpRequest, send: Send) -> None:

@@ -56,8 +56,6 @@ class RequestBody:
         larger than ``limit`` bytes, UnsupportedMediaType for a coding that is not known."""
         if self.length is not None and self.length > limit:
             raise TooLarge(f"the body has {self.length} bytes; the limit is {limit}")
-        if self.length is None and self._headers[b"transfer-encoding"].lower() != b"chunked":
-            raise InvalidInput("Transfer-Encoding must be chunked alone")
         coding = self._headers.get(b"content-encoding", b"identity").lower()
         if coding not in (b"identity", b"gzip", b"x-gzip"):
             raise UnsupportedMediaType(

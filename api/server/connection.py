@@ -143,6 +143,8 @@ class Connection(asyncio.Protocol):
     def request_ended(self) -> None:
         """The answer is written. What has come of the next request is passed on."""
         self.on_gone = self.on_end = None
+        if self._transport.is_closing():
+            return
         self._wanted = 0.0
         self._awaits_head = True
         self._idle_since = self._loop.time()

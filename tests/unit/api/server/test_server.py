@@ -143,6 +143,20 @@ def test_requests_are_passed_on_one_at_a_time(end: bytes) -> None:
             assert read == {"surplus": False, "path": f"/{number}", "read": 5}
 
 
+def test_nothing_is_read_of_what_follows_the_last_request() -> None:
+    asked = SimpleQueue[str]()
+
+    async def note(scope: Any, receive: Any, send: Any) -> None:
+        asked.put(scope["path"])
+        await answer(scope, receive, send)
+
+    last = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with serving(note) as address, connect(address) as client:
+        client.sendall(last + REQUEST)
+        assert receive_all(client).count(b"HTTP/1.1 200") == 1
+    assert asked.get() == "/last" and asked.empty()
+
+
 @pytest.mark.parametrize("step", [1, 7, 1000])
 def test_a_request_may_come_in_pieces(step: int) -> None:
     whole = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 90\r\n\r\n" + b"x" * 90
