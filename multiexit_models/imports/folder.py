@@ -118,7 +118,15 @@ def read_images(folder: Path, labels: tuple[str, ...], how: Reading, has_heads: 
             f"{needed} no accuracy can be promised; add images",
             "calibration",
         )
-    return replace(data, classes=labels, **parts)
+    training, validation, calibration, test = (parts[part] for part in PARTS)
+    return replace(
+        data,
+        classes=labels,
+        training=training,
+        validation=validation,
+        calibration=calibration,
+        test=test,
+    )
 
 
 def _together(one: Labelled, other: Labelled) -> Labelled:
