@@ -51,6 +51,7 @@ class BuildSpec:
     threads: int | None = None
     checkpoint: Path | None = None
     save_weights: Path | None = None
+    unseen_calibration: bool = False
 
     output: Path
     name: str | None = None
@@ -63,9 +64,7 @@ class BuildSpec:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if self.backbone is None:
-            self._check_zoo_network()
-        else:
+        if self.backbone is not None:
             self._check_backbone()
         if self.place is not None and self.exits is None:
             raise InvalidInput("--place is for --exits N", "place")
@@ -77,10 +76,14 @@ class BuildSpec:
             raise InvalidInput(
                 f"--runtime torch needs --precision fp32, not {self.precision}", "precision"
             )
-        trains = self.frozen or self.no_mirror or self.pretrained
-        if self.weights is not None and (trains or self.batch_size or self.checkpoint):
+        if self.weights is not None and self.pretrained:
+            raise InvalidInput("give --weights or --pretrained, not both", "weights")
+        foreign = self.weights or self.backbone or self.pretrained
+        if self.unseen_calibration and not foreign:
             raise InvalidInput(
-                "--weights trains nothing, so the training's options do nothing", "weights"
+                "--unseen-calibration is for --backbone, --pretrained and --weights; a network "
+                "that begins with random weights has seen nothing",
+                "unseen_calibration",
             )
         if not FILE_NAME.fullmatch(self.bundle_name):
             raise InvalidInput(
@@ -88,14 +91,6 @@ class BuildSpec:
                 "gives another",
                 "name",
             )
-
-    def _check_zoo_network(self) -> None:
-        if self.at or self.exits:
-            raise InvalidInput("--at and --exits are for --backbone; the zoo's exits are set", "at")
-        if self.head is not None:
-            raise InvalidInput("--head is for --backbone; the zoo has its own", "head")
-        if self.mean or self.std:
-            raise InvalidInput("--mean and --std are for --backbone; the zoo has its own", "mean")
 
     def _check_backbone(self) -> None:
         if not (self.at or self.exits):
@@ -106,6 +101,12 @@ class BuildSpec:
             raise InvalidInput(
                 "--pretrained is for --network; --backbone has its own weights", "pretrained"
             )
+
+    @property
+    def training_options(self) -> bool:
+        """Whether an option is given that does something only in a training."""
+        given = (self.epochs, self.batch_size, self.checkpoint)
+        return any(given) or self.quick or self.frozen or self.no_mirror
 
     @property
     def bundle_name(self) -> str:

@@ -87,15 +87,27 @@ def gather(
     )
     skipped = tuple(f"{ordered[index].name}: {reason}" for index, reason in unreadable.items())
     _check_share(skipped, len(ordered), how.max_unreadable)
-    labelled = {}
+    labelled, names = {}, {}
     place = row = 0
     for part in PARTS:
         indices = range(place, place + len(parts[part]))
         labels = [ordered[index].label for index in indices if index not in unreadable]
         labelled[part] = Labelled(array[row : row + len(labels)], np.array(labels, np.int64))
+        names[part] = [ordered[index].name for index in indices if index not in unreadable]
         place, row = indices.stop, row + len(labels)
     check_classes(labelled[TRAINING].labels, classes)
-    return Dataset(name, input, classes, **labelled, skipped=skipped + left_out)
+    return Dataset(
+        name,
+        input,
+        classes,
+        training=labelled["training"],
+        validation=labelled["validation"],
+        calibration=labelled["calibration"],
+        test=labelled["test"],
+        skipped=skipped + left_out,
+        names=names,
+        own_calibration="calibration" in given,
+    )
 
 
 def _check_share(skipped: tuple[str, ...], total: int, allowed: float) -> None:
