@@ -22,7 +22,8 @@ from multiexit_models.export.folder import check_target
 from multiexit_models.network import IMAGENET_MEAN, IMAGENET_STD, MultiExitNetwork
 from multiexit_models.progress import Bar
 from multiexit_models.report import write_report
-from multiexit_models.spec import QUICK_EPOCHS, BuildSpec
+from multiexit_models.spec import QUICK_EPOCHS, BuildSpec, parse_size
+from multiexit_models.train.device import threads
 from multiexit_models.train.held_out import NOT_KNOWN, held_out, refuse_overlap
 from multiexit_models.train.recipe import Recipe
 from multiexit_models.train.state_dict import fill
@@ -61,7 +62,7 @@ def build(spec: BuildSpec, bar: Bar) -> Bundle:
     was trained until then stays in the checkpoint. A report that fails is a note in ``bar``: the
     bundle is there before it.
     """
-    with _threads(spec.threads):
+    with threads(spec.threads):
         return _build(spec, bar)
 
 
@@ -119,18 +120,6 @@ def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     for problem in write_report(bundle):
         bar.note(problem)
     return bundle
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """torch computes with ``count`` threads, and afterwards with as many as before."""
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager
@@ -206,17 +195,6 @@ def _reading(spec: BuildSpec, entry: ZooEntry, bar: Bar) -> Reading:
     )
 
 
-def parse_size(text: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    """``HEIGHTxWIDTH`` for images (``x1``: grey), else one number, as an input's shape."""
-    parts = text.lower().split("x")
-    is_image = len(default) == 3
-    wanted = (2, 3) if is_image else (1,)
-    if len(parts) not in wanted or not all(part.isdigit() and int(part) for part in parts):
-        right = "HEIGHTxWIDTH, such as 64x64" if is_image else "one whole number above 0"
-        raise InvalidInput(f"size {text!r} must be {right}", "size")
-    return (*map(int, parts), *default[len(parts) :])
-
-
 def _network(
     spec: BuildSpec, entry: ZooEntry, stored: StoredWeights | None, data: Dataset, bar: Bar
 ) -> MultiExitNetwork:
@@ -244,7 +222,7 @@ def _network(
         std=spec.std or std,
         head=image_head if spec.head == "convolutional" else pooled_head,
         probe=data.validation if spec.place == "probe" else None,
-        on_places=lambda names: bar.stage(f"exits after {', '.join(names)}"),
+        on_places=lambda names: bar.note(f"exits after {', '.join(names)}"),
     )
 
 

@@ -1,4 +1,4 @@
-"""What one ``delen build`` makes, as a value."""
+"""What one ``delen build`` makes, as a value, and what all ways to a bundle have in common."""
 
 from __future__ import annotations
 
@@ -12,7 +12,37 @@ QUICK_EPOCHS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildSpec:
+class BundleSpec:
+    """A bundle's folder and what it says of itself, however its network comes about.
+
+    Raises InvalidInput, naming the field, for a name that a bundle cannot have.
+    """
+
+    output: Path
+    name: str | None = None
+    model_version: str = "1"
+    description: str | None = None
+    precision: str = "fp32"
+    runtime: str = "onnx"
+    max_batch: int = 32
+    floor: float | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if not FILE_NAME.fullmatch(self.bundle_name):
+            raise InvalidInput(
+                f"the name {self.bundle_name!r} must be letters, digits, '.', '_' and '-'; --name "
+                "gives another",
+                "name",
+            )
+
+    @property
+    def bundle_name(self) -> str:
+        return self.name or self.output.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSpec(BundleSpec):
     """Data, network, training and bundle of one build; ``delen build --help`` explains the fields.
 
     Where a field is None, the network or the kind of data decides. Raises InvalidInput, naming
@@ -53,17 +83,8 @@ class BuildSpec:
     save_weights: Path | None = None
     unseen_calibration: bool = False
 
-    output: Path
-    name: str | None = None
-    model_version: str = "1"
-    description: str | None = None
-    precision: str = "fp32"
-    runtime: str = "onnx"
-    max_batch: int = 32
-    floor: float | None = None
-    overwrite: bool = False
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.backbone is not None:
             self._check_backbone()
         if self.place is not None and self.exits is None:
@@ -85,12 +106,6 @@ class BuildSpec:
                 "that begins with random weights has seen nothing",
                 "unseen_calibration",
             )
-        if not FILE_NAME.fullmatch(self.bundle_name):
-            raise InvalidInput(
-                f"the name {self.bundle_name!r} must be letters, digits, '.', '_' and '-'; --name "
-                "gives another",
-                "name",
-            )
 
     def _check_backbone(self) -> None:
         if not (self.at or self.exits):
@@ -109,9 +124,16 @@ class BuildSpec:
         return any(given) or self.quick or self.frozen or self.no_mirror
 
     @property
-    def bundle_name(self) -> str:
-        return self.name or self.output.name
-
-    @property
     def checkpoint_file(self) -> Path:
         return self.checkpoint or self.output.with_name(f"{self.output.name}.checkpoint")
+
+
+def parse_size(text: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    """``HEIGHTxWIDTH`` for images (``x1``: grey), else one number, as an input's shape."""
+    parts = text.lower().split("x")
+    is_image = len(default) == 3
+    wanted = (2, 3) if is_image else (1,)
+    if len(parts) not in wanted or not all(part.isdigit() and int(part) for part in parts):
+        right = "HEIGHTxWIDTH, such as 64x64" if is_image else "one whole number above 0"
+        raise InvalidInput(f"size {text!r} must be {right}", "size")
+    return (*map(int, parts), *default[len(parts) :])

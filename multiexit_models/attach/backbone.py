@@ -42,7 +42,7 @@ def own_network(
 
     They go after the places ``at``, or there are ``exits`` of them: spread by cost, or with
     ``probe``, samples that the network was not trained on, where features and times measured on
-    them give the best curve of accuracy over time; ``on_places`` is then called with their names.
+    them give the best curve of accuracy over time. ``on_places`` is called with their names.
 
     A module for images accepts float32 ``[batch, channels, height, width]``, normalised by ``mean``
     and ``std``; any other accepts the input as float32. Raises InvalidInput naming what is wrong.
@@ -62,9 +62,15 @@ def own_network(
         with torch.no_grad():
             inputs = preprocess(torch.from_numpy(np.array(samples.inputs)))
         at, exits = place_by_probe(module.eval(), inputs, samples.labels, exits), None
-        on_places(at)
     return attach_exits(
-        module, sample, classes, at=at, exits=exits, preprocess=preprocess, head=head
+        module,
+        sample,
+        classes,
+        at=at,
+        exits=exits,
+        preprocess=preprocess,
+        head=head,
+        on_places=on_places,
     )
 
 

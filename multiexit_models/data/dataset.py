@@ -51,11 +51,11 @@ class Dataset:
 
     ``training`` fits weights; ``validation`` temperatures and the criterion; ``calibration`` the
     table behind every guarantee, which holds because nothing was fitted to it; ``test`` is used
-    once, for the figures of the report. ``skipped`` names files that could not be read, ``names``
-    the samples of each part where they have names. ``own_calibration`` is true where the data came
-    with a calibration part, and ``held_out`` says whether the weights that are measured on it never
-    saw it. Raises InvalidInput for labels outside the classes, or inputs that differ from
-    ``input``.
+    once, for the figures of the report. ``training`` alone may be empty, where no weight is fitted.
+    ``skipped`` names files that could not be read, ``names`` the samples of each part where they
+    have names. ``own_calibration`` is true where the data came with a calibration part, and
+    ``held_out`` says whether the weights that are measured on it never saw it. Raises InvalidInput
+    for labels outside the classes, or inputs that differ from ``input``.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Dataset:
     def __post_init__(self) -> None:
         for part in ("training", "validation", "calibration", "test"):
             data: Labelled = getattr(self, part)
-            if not len(data):
+            if not len(data) and part != "training":
                 raise InvalidInput(f"{self.name} has no samples for {part}", "data")
             wanted = (self.input.shape, np.dtype(self.input.dtype))
             if (data.inputs.shape[1:], data.inputs.dtype) != wanted:
@@ -86,7 +86,7 @@ class Dataset:
                     f"{list(data.inputs.shape[1:])}, not {wanted[1]} {list(wanted[0])}",
                     "data",
                 )
-            if data.labels.min() < 0 or data.labels.max() >= len(self.classes):
+            if len(data) and not 0 <= data.labels.min() <= data.labels.max() < len(self.classes):
                 raise InvalidInput(
                     f"{self.name}: the labels for {part} are from {data.labels.min()} to "
                     f"{data.labels.max()}; {len(self.classes)} classes are 0 to "
