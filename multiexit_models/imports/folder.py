@@ -91,7 +91,8 @@ def read_images(folder: Path, labels: tuple[str, ...], how: Reading, has_heads: 
     """The images of ``folder``, a folder a label, in four parts.
 
     Where no head is trained, and the folder is not divided already, its training part calibrates
-    as well. Raises InvalidInput as ``read_image_folder``, or for too few images.
+    as well. That the classifier never saw these images is declared by giving them. Raises
+    InvalidInput as ``read_image_folder``, or for too few images.
     """
     try:
         data = read_image_folder(folder, how)
@@ -126,6 +127,8 @@ def read_images(folder: Path, labels: tuple[str, ...], how: Reading, has_heads: 
         validation=validation,
         calibration=calibration,
         test=test,
+        names={},
+        held_out="declared",
     )
 
 
