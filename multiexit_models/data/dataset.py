@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delen.bundle.manifest import InputSpec
+from delen.core.guarantee import HeldOut
 from delen.errors import InvalidInput
 
 
@@ -39,7 +40,8 @@ class Dataset:
     ``training`` fits weights; ``validation`` temperatures and the criterion; ``calibration`` the
     table behind every guarantee, which holds because nothing was fitted to it; ``test`` is used
     once, for the figures of the report. ``training`` alone may be empty, where no weight is fitted.
-    ``skipped`` names files that could not be read.
+    ``skipped`` names files that could not be read. ``held_out`` says whether the weights that are
+    measured on the calibration part never saw it.
     Raises InvalidInput for labels outside the classes, or inputs that differ from ``input``.
     """
 
@@ -51,6 +53,7 @@ class Dataset:
     calibration: Labelled
     test: Labelled
     skipped: tuple[str, ...] = ()
+    held_out: HeldOut = "known"
 
     def __post_init__(self) -> None:
         for part in ("training", "validation", "calibration", "test"):

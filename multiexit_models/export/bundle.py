@@ -239,6 +239,7 @@ def _manifest(
             for name, contents in files.items()
         },
         provenance=provenance,
+        held_out=data.held_out,
     )
 
 

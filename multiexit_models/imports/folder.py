@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +101,7 @@ def read_images(folder: Path, labels: tuple[str, ...], how: Reading, has_heads: 
             raise InvalidInput(str(error), "calibration") from error
         raise
     places = np.array([labels.index(name) for name in data.classes], np.int64)
-    parts = {
+    parts: dict[str, Any] = {
         part: Labelled(values.inputs, places[values.labels])
         for part in PARTS
         for values in [getattr(data, part)]
@@ -114,7 +116,8 @@ def read_images(folder: Path, labels: tuple[str, ...], how: Reading, has_heads: 
             f"with fewer than {needed} no accuracy can be promised; add images",
             "calibration",
         )
-    return Dataset(data.name, data.input, labels, **parts, skipped=data.skipped)
+    # Whoever gives the folder says that its images are not those of the training.
+    return replace(data, classes=labels, held_out="declared", **parts)
 
 
 def _together(one: Labelled, other: Labelled) -> Labelled:
