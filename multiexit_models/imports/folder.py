@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +115,17 @@ def read_images(folder: Path, labels: tuple[str, ...], how: Reading, has_heads: 
             f"with fewer than {needed} no accuracy can be promised; add images",
             "calibration",
         )
-    return replace(data, classes=labels, names={}, held_out="declared", **parts)
+    return Dataset(
+        data.name,
+        data.input,
+        labels,
+        training=parts["training"],
+        validation=parts["validation"],
+        calibration=parts["calibration"],
+        test=parts["test"],
+        skipped=data.skipped,
+        held_out="declared",
+    )
 
 
 def _together(one: Labelled, other: Labelled) -> Labelled:
