@@ -66,7 +66,7 @@ setup(
             "tqdm",
             *AUDIO,
         ],
-        "timm": ["timm>=1.0"],
+        "timm": ["timm>=1.0", "safetensors>=0.4"],
         "wav2vec2": ["transformers>=4.50,<6"],
         "plot": ["matplotlib>=3.8"],
         "test": [
