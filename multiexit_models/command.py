@@ -30,8 +30,9 @@ and temperatures, calibrate it on samples that nothing was fitted to, export one
 check the graphs against torch, and write the bundle and a report.
 Needs: pip install 'delen[{EXTRA}]'.
 
-Data: a folder with one folder of images (or .wav recordings) a class, perhaps below train/, val/,
-calibration/ and test/; a CSV of texts and labels; CIFAR-10; or a dataset of torchvision.
+Data: a folder with one folder of images (or .wav recordings) a class, perhaps with one a track or
+speaker in it, perhaps below train/, val/, calibration/ and test/; a CSV of texts and labels;
+CIFAR-10; or a dataset of torchvision.
 A build that was killed goes on from its last checkpoint when it is started again.
 
 examples:
@@ -97,7 +98,8 @@ def _add_data(add: Callable[..., Any]) -> None:
     add(
         "--group-by",
         metavar="REGEX",
-        help="files for whose names it finds the same text (a track, a speaker) stay in one part",
+        help="files for whose names it finds the same text (a track, a speaker) are a group: they "
+        "stay in one part, and floors are certified over groups (default: the folders in classes)",
     )
     add("--cache", type=Path, metavar="DIR", help="keep decoded files here, for data beyond memory")
     add(

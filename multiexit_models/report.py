@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from delen.bundle.calibration import Calibration
 from delen.bundle.manifest import Bundle
 from delen.core.guarantee import HeldOut
-from policies.plan.thresholds import certified_threshold, highest_floor
+from policies.plan.thresholds import certified_threshold, floor_without_error, highest_floor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +64,8 @@ def report_text(bundle: Bundle) -> str:
         manifest.description,
         f"{manifest.classes} classes, {len(manifest.exits)} exits, {manifest.precision} for "
         f"{manifest.runtime}, confidence by {manifest.criterion.replace('_', ' ')}. Calibrated "
-        f"on {table.samples} samples that nothing was fitted to.",
+        f"on {described(table)} that nothing was fitted to. So many can certify a floor of at most "
+        f"{floor_without_error(table, LEVEL):.2%} at level {LEVEL:g}, without an error.",
         _HELD_OUT[manifest.held_out],
         figure if (bundle.path / FIGURE).is_file() else "",
         "## Exits",
@@ -80,10 +82,11 @@ def report_text(bundle: Bundle) -> str:
         "mean over the calibration samples, as a share of running everything to the end.",
         "## Floors",
         floor_table(bundle),
-        f"Each floor holds with probability {LEVEL:g} over the draw of the calibration samples "
-        "(Learn then Test, fixed sequence)"
-        + (", if the weights never saw them." if manifest.held_out == "unknown" else "."),
+        _promise(table),
+        "That is so only if the weights never saw them." * (manifest.held_out == "unknown"),
     ]
+    if notes := manifest.provenance.get("data", {}).get("notes"):
+        parts += ["## Notes on the data", "\n".join(f"- {note}" for note in notes)]
     if "criteria" in manifest.provenance:
         parts += ["## Criteria", _criteria_table(manifest.provenance["criteria"])]
         parts.append(
@@ -93,6 +96,27 @@ def report_text(bundle: Bundle) -> str:
     if skipped := manifest.provenance.get("data", {}).get("skipped"):
         parts += ["## Files left out", "\n".join(f"- {name}" for name in skipped)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def described(table: Calibration) -> str:
+    """How many samples, and groups, the calibration table is of."""
+    groups = "" if table.groups is None else f" in {table.units} groups"
+    return f"{table.samples} samples{groups}"
+
+
+def _promise(table: Calibration) -> str:
+    """What the floors mean."""
+    drawn = "samples" if table.groups is None else "groups"
+    sentence = (
+        f"Each floor holds with probability {LEVEL:g} over the draw of the calibration {drawn} "
+        "(Learn then Test, fixed sequence)."
+    )
+    if table.groups is not None:
+        sentence += (
+            " It is of the mean over groups of a group's accuracy, which is that of an input drawn "
+            "from a new group; every accuracy here weighs groups alike, whatever their size."
+        )
+    return sentence
 
 
 def exit_table(bundle: Bundle) -> str:
@@ -156,7 +180,7 @@ def floor_table(bundle: Bundle) -> str:
             [f"{floor:.2%}", f"{threshold.value:g}", f"{threshold.accuracy:.2%}", f"{cost:.1%}"]
         )
     if not rows:
-        return f"{table.samples} calibration samples are too few to guarantee any accuracy."
+        return f"{described(table)} are too few to guarantee any accuracy."
     return _markdown(["floor", "threshold", "expected accuracy", "cost"], rows)
 
 

@@ -19,10 +19,12 @@ from delen.errors import InvalidInput
 @dataclass(frozen=True, eq=False)
 class Labelled:
     """``inputs`` ``[n, *shape]`` in a bundle's dtype, perhaps memory-mapped; ``labels`` int64
-    ``[n]``."""
+    ``[n]``; ``groups`` int32 ``[n]``, the number of each one's group, where samples of a group are
+    not independent."""
 
     inputs: NDArray[Any]
     labels: NDArray[np.int64]
+    groups: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -36,8 +38,15 @@ class Labelled:
         )
         return np.frombuffer(b"".join(digests), np.uint64)
 
+    @property
+    def group_count(self) -> int | None:
+        """How many groups there are; None where every sample is independent of the others."""
+        count = len(self) if self.groups is None else len(np.unique(self.groups))
+        return None if count == len(self) else count
+
     def take(self, indices: NDArray[np.int64]) -> Labelled:
-        return Labelled(self.inputs[indices], self.labels[indices])
+        groups = None if self.groups is None else self.groups[indices]
+        return Labelled(self.inputs[indices], self.labels[indices], groups)
 
     def spread(self, count: int) -> Labelled:
         """At most ``count`` samples, evenly spread: samples often lie in the order of classes."""
@@ -52,8 +61,9 @@ class Dataset:
     ``training`` fits weights; ``validation`` temperatures and the criterion; ``calibration`` the
     table behind every guarantee, which holds because nothing was fitted to it; ``test`` is used
     once, for the figures of the report. ``training`` alone may be empty, where no weight is fitted.
-    ``skipped`` names files that could not be read, ``names`` the samples of each part where they
-    have names. ``own_calibration`` is true where the data came with a calibration part, and
+    ``skipped`` names files that could not be read, and ``notes`` are sentences on what was read,
+    for the builder and for the report. ``names`` are those of the samples of each part, where they
+    have any. ``own_calibration`` is true where the data came with a calibration part, and
     ``held_out`` says whether the weights that are measured on it never saw it. Raises InvalidInput
     for labels outside the classes, or inputs that differ from ``input``.
     """
@@ -66,6 +76,7 @@ class Dataset:
     calibration: Labelled
     test: Labelled
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     own_calibration: bool = False
     held_out: HeldOut = "known"
