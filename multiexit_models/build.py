@@ -165,13 +165,15 @@ def _entry(spec: BuildSpec, kind: str) -> ZooEntry:
 
 def _check_zoo_network(spec: BuildSpec, entry: ZooEntry) -> None:
     """InvalidInput for an option that a network of this repository has no use for."""
-    others = "are for --backbone and for networks of torchvision and timm"
+    others = "--backbone and networks of torchvision and timm"
     if spec.at or spec.exits:
-        raise InvalidInput(f"--at and --exits {others}; those of {entry.name} are set", "at")
+        raise InvalidInput(
+            f"--at and --exits are for {others}; those of {entry.name} are set", "at"
+        )
     if spec.head is not None:
-        raise InvalidInput(f"--head and --place {others}; {entry.name} has its own", "head")
+        raise InvalidInput(f"--head is for {others}; {entry.name} has its own", "head")
     if spec.mean or spec.std:
-        raise InvalidInput(f"--mean and --std {others}; {entry.name} has its own", "mean")
+        raise InvalidInput(f"--mean and --std are for {others}; {entry.name} has its own", "mean")
 
 
 def _stored(spec: BuildSpec, entry: ZooEntry) -> StoredWeights:
