@@ -55,7 +55,8 @@ def classifier(
 
     ``ending``: logits, Softmax, or a Softmax with something after it. ``flatten``: Flatten, or a
     Reshape whose shape is constant (and has the batch in it) or computed from the input, or an
-    Expand to such a shape beside it. ``skip`` adds the first convolution's features to the second's.
+    Expand to such a shape beside it. ``skip`` adds the first convolution's features to the
+    second's.
     """
     arrays = weights()
     nodes = []
