@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from delen.bundle.manifest import Bundle
 
 EXTRA = "train"
-NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "PIL", "tqdm")
+NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "PIL", "imagehash", "tqdm")
 TERMINATED = 143
 """The status after SIGTERM, as shells give it."""
-_PACKAGES = {"PIL": "pillow"}
+_PACKAGES = {"PIL": "pillow", "imagehash": "ImageHash"}
 
 
 def at_least_one(text: str) -> int:
@@ -103,6 +103,7 @@ def print_bundle(bundle: Bundle, as_json: bool) -> None:
         "version": manifest.version,
         "digest": bundle.digest,
         "criterion": manifest.criterion,
+        "held_out": manifest.held_out,
         "exits": [{**exit, "bytes": size} for exit, size in zip(exits, sizes, strict=True)],
     }
     print(json.dumps(figures, indent=1))

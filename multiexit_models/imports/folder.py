@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +13,7 @@ from multiexit_models.data.images import read_image_folder
 from multiexit_models.data.reading import Reading
 from multiexit_models.data.splits import PART_NAMES, PARTS
 from multiexit_models.report import LEVEL
-from policies.plan.thresholds import samples_needed
+from policies.plan.thresholds import units_needed
 
 LEAST_FLOOR = 0.5
 """A calibration part that cannot promise even this, without an error in it, says nothing."""
@@ -92,7 +90,8 @@ def read_images(folder: Path, labels: tuple[str, ...], how: Reading, has_heads: 
     """The images of ``folder``, a folder a label, in four parts.
 
     Where no head is trained, and the folder is not divided already, its training part calibrates
-    as well. Raises InvalidInput as ``read_image_folder``, or for too few images.
+    as well. That the classifier never saw these images is declared by giving them. Raises
+    InvalidInput as ``read_image_folder``, or for too few images.
     """
     try:
         data = read_image_folder(folder, how)
@@ -101,28 +100,45 @@ def read_images(folder: Path, labels: tuple[str, ...], how: Reading, has_heads: 
             raise InvalidInput(str(error), "calibration") from error
         raise
     places = np.array([labels.index(name) for name in data.classes], np.int64)
-    parts: dict[str, Any] = {
-        part: Labelled(values.inputs, places[values.labels])
+    parts = {
+        part: Labelled(values.inputs, places[values.labels], values.groups)
         for part in PARTS
         for values in [getattr(data, part)]
     }
     if not has_heads and not _parts(folder, labels):
         parts["calibration"] = _together(parts["training"], parts["calibration"])
         parts["training"] = parts["training"].take(np.arange(0))
-    needed = samples_needed(LEAST_FLOOR, LEVEL)
-    if len(parts["calibration"]) < needed:
+    groups = parts["calibration"].group_count
+    needed = units_needed(groups is not None, LEAST_FLOOR, LEVEL)
+    count = len(parts["calibration"]) if groups is None else groups
+    if count < needed:
+        what = "images" if groups is None else "groups of images"
         raise InvalidInput(
-            f"{shown(folder)} leaves {len(parts['calibration'])} images for the calibration table: "
-            f"with fewer than {needed} no accuracy can be promised; add images",
+            f"{shown(folder)} leaves {count} {what} for the calibration table: with fewer than "
+            f"{needed} no accuracy can be promised; add images",
             "calibration",
         )
-    # Whoever gives the folder says that its images are not those of the training.
-    return replace(data, classes=labels, held_out="declared", **parts)
+    training, validation, calibration, test = (parts[part] for part in PARTS)
+    return replace(
+        data,
+        classes=labels,
+        training=training,
+        validation=validation,
+        calibration=calibration,
+        test=test,
+        names={},
+        held_out="declared",
+    )
 
 
 def _together(one: Labelled, other: Labelled) -> Labelled:
+    groups = None
+    if one.groups is not None and other.groups is not None:
+        groups = np.concatenate([one.groups, other.groups])
     return Labelled(
-        np.concatenate([one.inputs, other.inputs]), np.concatenate([one.labels, other.labels])
+        np.concatenate([one.inputs, other.inputs]),
+        np.concatenate([one.labels, other.labels]),
+        groups,
     )
 
 

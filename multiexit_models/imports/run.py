@@ -128,6 +128,8 @@ def _read_images(
     for name in data.skipped:
         bar.note(f"left out, unreadable: {name}")
     bar.note(describe(data))
+    for note in data.notes:
+        bar.note(note)
     return data
 
 
