@@ -54,8 +54,8 @@ def classifier(
     """A classifier in one form.
 
     ``ending``: logits, Softmax, or a Softmax with something after it. ``flatten``: Flatten, or a
-    Reshape whose shape is constant (and has the batch in it) or computed from the input, or an
-    Expand to such a shape beside it. ``skip`` adds the first convolution's features to the
+    Reshape whose shape is constant (and has the batch in it) or computed from the input, perhaps
+    with an Expand to that shape beside it. ``skip`` adds the first convolution's features to the
     second's.
     """
     arrays = weights()
@@ -127,6 +127,7 @@ def _flatten(
     if kind == "constant":
         arrays["shape"] = np.array([batch if isinstance(batch, int) else -1, width], np.int64)
         return [helper.make_node("Reshape", ["pooled", "shape"], ["flat"])]
+    target = "flat" if kind == "computed" else "even"
     arrays["zero"], arrays["width"] = np.int64(0), np.array([width], np.int64)
     axes = {"axes": [0]} if opset < 13 else {}
     if opset >= 13:
@@ -138,9 +139,7 @@ def _flatten(
             "Unsqueeze", ["count", *(["first"] if opset >= 13 else [])], ["n"], **axes
         ),
         helper.make_node("Concat", ["n", "width"], ["shape"], axis=0),
-        helper.make_node(
-            "Reshape", ["pooled", "shape"], ["flat" if kind == "computed" else "even"]
-        ),
+        helper.make_node("Reshape", ["pooled", "shape"], [target]),
     ]
     if kind == "expanded":
         arrays["nothing"] = np.zeros((1, width), np.float32)
