@@ -168,7 +168,7 @@ def test_groups_of_images_are_in_the_table(tmp_path: Path) -> None:
         group = file.parent / f"scene{number // 3}"
         group.mkdir(exist_ok=True)
         file.rename(group / file.name)
-    scenes = len(set(photos.glob("*/*")))
+    scenes = len({folder.name for folder in photos.glob("*/*")})
     bundle = make(tmp_path, photos)
     data, table = bundle.manifest.provenance["data"], bundle.calibration
     assert table.units == data["groups"]["calibration"]
