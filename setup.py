@@ -62,9 +62,11 @@ setup(
             "pillow>=10.1",
             "scipy>=1.10",  # for the sets of torchvision that need it
             "matplotlib>=3.8",
+            "ImageHash>=4.3",
             "tqdm",
             *AUDIO,
         ],
+        "timm": ["timm>=1.0", "safetensors>=0.4"],
         "wav2vec2": ["transformers>=4.50,<6"],
         "plot": ["matplotlib>=3.8"],
         "test": [

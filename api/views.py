@@ -27,10 +27,19 @@ from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.errors import Draining
 from delen.wire.answers import Feedback, Guarantee, Plan
-from delen.wire.models import Exit, Health, Metering, Models, ProfileSummary, Ready
+from delen.wire.models import (
+    CalibrationSummary,
+    Exit,
+    Health,
+    Metering,
+    Models,
+    ProfileSummary,
+    Ready,
+)
 from delen.wire.models import Input as InputDescription
 from delen.wire.models import Model as ModelDescription
 from delen.wire.requests import Labels, NoFields
+from policies.plan.thresholds import floor_without_error
 
 INFER = "infer"
 """The endpoint of the addresses that the event loop answers; Flask knows only their methods."""
@@ -84,6 +93,15 @@ def _summary(model: Model) -> ProfileSummary:
         slowdown=model.costs.slowdown.mean,
         energy=None if profile.energy is None else Metering.of(profile.energy),
         stale=model.costs.stale,
+    )
+
+
+def _calibration(model: Model) -> CalibrationSummary:
+    table, settings = model.planner.calibration, model.planner.settings
+    return CalibrationSummary(
+        samples=table.samples,
+        groups=None if table.groups is None else table.units,
+        highest_floor=floor_without_error(table, settings.guarantee, settings.procedure),
     )
 
 
@@ -143,6 +161,7 @@ class _Views:
             ),
             held_out=manifest.held_out,
             profile=UNSET if model is None else _summary(model),
+            calibration=UNSET if model is None else _calibration(model),
             guarantee=UNSET if model is None else Guarantee.of(model.monitor.status()),
             memory=UNSET if segments is None or memory is None else describe(segments, memory),
         )

@@ -122,7 +122,8 @@ class ModelBuilder:
         prepare_decoding(bundle.manifest.input)
         account, quantile = self._energy.account(profile), self._policies.quantile
         costs = CostModel(profile, account, quantile, self._lanes)
-        monitor = GuaranteeMonitor(bundle.name, self._policies.monitor)
+        group = bundle.calibration.largest_group
+        monitor = GuaranteeMonitor(bundle.name, self._policies.monitor, group)
         return self._model(bundle, network, costs, monitor, residency)
 
     def _model(

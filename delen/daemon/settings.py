@@ -175,6 +175,12 @@ SETTINGS = (
     ),
     Setting("power", "mode", "", "power mode to switch to at start, by name or number"),
     Setting("power", "switch_modes", False, "whether the power mode may be switched"),
+    Setting(
+        "power",
+        "trust_model",
+        False,
+        "whether a watt cap or a battery may rest on the source 'model'",
+    ),
     Setting("energy", "controller", "price", "energy controller, by entry point"),
     Setting(
         "energy",

@@ -70,6 +70,16 @@ class ProfileSummary(Message, frozen=True):
     stale: Annotated[str | None, about("why it should be measured again")]
 
 
+class CalibrationSummary(Message, frozen=True):
+    """The data behind the guarantee."""
+
+    samples: int
+    groups: Annotated[int | None, about("null: every sample is independent of the others")]
+    highest_floor: Annotated[
+        float, about("of min_accuracy, that so many could certify without an error")
+    ]
+
+
 class Segment(Message, frozen=True):
     segment: int
     state: str
@@ -109,6 +119,7 @@ class Model(Message, frozen=True, kw_only=True):
         ),
     ]
     profile: ProfileSummary | UnsetType = UNSET
+    calibration: CalibrationSummary | UnsetType = UNSET
     guarantee: Guarantee | UnsetType = UNSET
     memory: Memory | UnsetType = UNSET
 

@@ -22,6 +22,7 @@ from policies.plan.thresholds import (
     highest_floor,
     lossless_threshold,
     samples_needed,
+    units_needed,
 )
 from policies.plan.useful_exits import UsefulExits
 
@@ -270,13 +271,19 @@ class Planner:
                 if latencies[exit] == inf:
                     return f"{sentence} (exit {exit} could, but its segments do not fit in memory)"
                 return f"{sentence} (exit {exit} could: it takes {1e3 * latencies[exit]:.3g} ms)"
-        samples, last = self.calibration.samples, self.useful.deepest
-        accuracy = self.accuracies[last]
-        least = samples_needed(floor, level)
-        if samples < least < inf:
+        table, last = self.calibration, self.useful.deepest
+        samples, accuracy = table.samples, self.accuracies[last]
+        least = units_needed(table.groups is not None, floor, level, self.settings.procedure)
+        if table.units < least < inf:
+            kind = "samples" if table.groups is None else "groups"
             return (
-                f"{sentence} ({samples} calibration samples are too few: even without an error it "
-                f"takes {least})"
+                f"{sentence} ({table.units} calibration {kind} are too few: even without an error "
+                f"it takes {least})"
+            )
+        if accuracy > floor and table.groups is not None:
+            return (
+                f"{sentence} (exit {last} is right on {accuracy:.2%} in the mean of the "
+                f"{table.units} groups of {samples} calibration samples: it takes more groups)"
             )
         if accuracy > floor:
             return (

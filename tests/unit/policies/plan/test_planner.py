@@ -294,6 +294,17 @@ def test_what_could_never_be_kept_is_refused_without_a_guarantee_too(
     assert plan.infeasible is not None
 
 
+def test_too_few_groups_for_a_floor_are_told_with_how_many_it_takes(
+    make_calibration: Callable[..., Calibration], costs: CostModel
+) -> None:
+    table = make_calibration(0.8, 0.9, 0.97, 1.0, samples=4000, group_size=100)
+    plan = Planner(table, PlannerSettings()).plan(Bounds(min_accuracy=0.95), costs)
+    assert plan.infeasible is not None
+    assert "40 calibration groups are too few: even without an error it takes 63" in plan.infeasible
+    assert plan.nearest is not None and plan.nearest.min_accuracy is not None
+    assert 0 < plan.nearest.min_accuracy < 0.95
+
+
 def test_weights_that_may_have_seen_the_calibration_data_guarantee_no_floor(
     make_calibration: Callable[..., Calibration], costs: CostModel
 ) -> None:
