@@ -10,7 +10,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 from api.parse import InferRequest, read_infer, read_media_type
 from api.reply import JSON, Reply
@@ -23,11 +23,16 @@ from delen.engine.runtime import Runtime
 from delen.errors import TooLarge
 from delen.wire.answers import Result, Results
 
+T = TypeVar("T")
+
 _READ_AT_ONCE = {JSON: 16_384, inputs.TEXT: 65_536, inputs.RAW: 1_000_000, inputs.NPY: 1_000_000}
 """Bytes of a body up to which it is read on the event loop: less than a millisecond's work."""
+_PAUSES, _LONGEST_PAUSE = 4.0, 0.25
+"""After JSON was read there is a pause of so many times what it took, and of at most so many
+seconds."""
 _SUBMIT_AT_ONCE = 16
 _LOCK_SECONDS = 0.005
-_JSON_BASE, _JSON_NUMBER = 2_000_000, 32
+_JSON_BASE, _JSON_NUMBER = 1_000_000, 32
 """Bytes that a JSON body may have in any case, and besides for each number of one sample."""
 
 
@@ -54,6 +59,7 @@ class InferAddress:
         self._max_body = max_body
         self._decoders = decoders
         self._threads = threads
+        self._json_turn = asyncio.Semaphore(1)
 
     async def answer(self, request: HttpRequest, model: str) -> Reply:
         """The answer to an input for ``model``; raises the errors of ``submit_batch``."""
@@ -69,13 +75,30 @@ class InferAddress:
             asked = read(raw)
         else:
             began = time.monotonic()
-            asked, started = await self._on(self._decoders, _timed, read, raw)
+            asked, started = await self._decode(request.connection, media_type, partial(read, raw))
             waited += started - began
         if request.connection.is_gone:
             raise ClientGone
         jobs = await self._submit(request, model, asked, waited)
         await self._until_ended(request.connection, jobs)
         return self._compose(jobs, asked.is_batch)
+
+    async def _decode(
+        self, connection: Connection, media_type: str, read: Callable[[], InferRequest]
+    ) -> tuple[InferRequest, float]:
+        """What ``read`` returns, and when it began. Reading JSON holds the interpreter, so there is
+        one at a time, and a pause after each, in which the lanes go on."""
+        if media_type != JSON:
+            return await self._on(self._decoders, _timed, read)
+        await self._json_turn.acquire()
+        began = time.monotonic()
+        try:
+            if connection.is_gone:
+                raise ClientGone
+            return await self._on(self._decoders, _timed, read)
+        finally:
+            pause = min(_LONGEST_PAUSE, _PAUSES * (time.monotonic() - began))
+            asyncio.get_running_loop().call_later(pause, self._json_turn.release)
 
     def _limit(self, media_type: str, spec: InputSpec) -> int:
         if media_type != JSON:
@@ -96,8 +119,7 @@ class InferAddress:
         )
         if len(asked.samples) <= _SUBMIT_AT_ONCE and self._runtime.is_free(_LOCK_SECONDS):
             return submit()
-        jobs: list[Job] = await self._on(self._threads, submit)
-        return jobs
+        return await self._on(self._threads, submit)
 
     async def _until_ended(self, connection: Connection, jobs: Sequence[Job]) -> None:
         """Until all ``jobs`` are done or one has failed; cancel them if the client leaves."""
@@ -138,7 +160,7 @@ class InferAddress:
             raise
         return Reply.of(Results(results) if is_batch else results[0])
 
-    async def _on(self, threads: Executor, call: Callable[..., Any], *arguments: Any) -> Any:
+    async def _on(self, threads: Executor, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, call, *arguments)
 
 
@@ -156,10 +178,10 @@ def _read(
     return read_infer(media_type, query, gunzip(raw, limit) if is_gzip else raw, spec)
 
 
-def _timed(read: Callable[[bytes], InferRequest], raw: bytes) -> tuple[InferRequest, float]:
-    """What ``read`` makes of ``raw``, and when it began."""
+def _timed(read: Callable[[], InferRequest]) -> tuple[InferRequest, float]:
+    """What ``read`` returns, and when it began."""
     started = time.monotonic()
-    return read(raw), started
+    return read(), started
 
 
 def when_ended(futures: Sequence[Future[Any]], tell: Callable[[], None]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
+import msgspec
 import numpy as np
 from flask import request
 from numpy.typing import NDArray
@@ -24,6 +26,10 @@ from delen.wire.requests import InferBody, InferFields, NoFields, PlanFields
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)
 
+LARGE_JSON = 65_536
+_MOST_BESIDE = 16_384
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_OPENING = re.compile(rb"[\[\s]*")
 UTF_8 = "utf-8"
 MEDIA_TYPES = (JSON, *inputs.BODY_TYPES)
 
@@ -87,7 +93,8 @@ def _asked_in_query(text: str) -> tuple[Bounds, Options]:
 def read_infer(media_type: str, query: str, body: bytes, spec: InputSpec) -> InferRequest:
     """The samples and what is asked of them, from any of the content types."""
     if media_type == JSON:
-        fields = InferBody.read(read_json(body)).joined(read_query(InferFields, query))
+        document = _read_large(body, spec) if len(body) > LARGE_JSON else read_json(body)
+        fields = InferBody.read(document).joined(read_query(InferFields, query))
         array = inputs.decode_json(fields.input, spec)
         bounds, options = fields.bounds(), fields.options()
     else:
@@ -95,6 +102,42 @@ def read_infer(media_type: str, query: str, body: bytes, spec: InputSpec) -> Inf
         array = inputs.decode_body(body, media_type, spec)
     samples, is_batch = inputs.split_batch(np.asarray(array), spec)
     return InferRequest(samples, is_batch, bounds, options)
+
+
+def _read_large(raw: bytes, spec: InputSpec) -> dict[str, Any]:
+    """The JSON object in ``raw``, most of which is its input. That is read as numbers in lists
+    alone, which takes a fraction of the time; anything else in it ends the reading."""
+    try:
+        value = bytes(_FIELDS.decode(raw)["input"])
+    except KeyError:
+        raise InvalidInput("input is missing", "input") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(f"the body is not a JSON object: {error}") from None
+    others = raw.strip().replace(value, b"null", 1)
+    if len(others) > _MOST_BESIDE:
+        raise InvalidInput(f"the body has more than {_MOST_BESIDE} bytes beside input")
+    fields = read_json(others)
+    kind = "float" if np.dtype(spec.dtype).kind == "f" else "int"
+    wanted = f"input must be lists of {kind}s, nested as {list(spec.shape)}, or a batch of those"
+    begin = _OPENING.match(value)
+    levels = 0 if begin is None else begin[0].count(b"[")
+    if spec.text is None and levels - len(spec.shape) not in (0, 1):
+        raise InvalidInput(f"{wanted}; it begins with {levels} levels of lists", "input")
+    decoder = _decoder(kind, levels if spec.text is None else -1)
+    try:
+        fields["input"] = decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(f"{wanted}: {error}", "input") from None
+    return fields
+
+
+@lru_cache(maxsize=16)
+def _decoder(kind: str, levels: int) -> msgspec.json.Decoder[Any]:
+    """Of so many levels of lists of int or float; of any JSON where that is less than none."""
+    nested: Any = int if kind == "int" else float
+    for _ in range(levels):
+        nested = list[nested]
+    return msgspec.json.Decoder(Any if levels < 0 else nested)
 
 
 @lru_cache(maxsize=64)
