@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from delen.bundle.calibration import Calibration
 from tests.sensors import make_tree, play
 
 if TYPE_CHECKING:
@@ -400,15 +401,34 @@ def foreign(
     write_bundle: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Daemon]:
-    """A daemon whose classes have names that are not ASCII."""
+    """A daemon whose classes have names that are not ASCII, calibrated on 100 groups."""
     folder = tmp_path_factory.mktemp("foreign")
-    manifest = write_bundle(folder / "foreign", name="foreign") / "manifest.json"
+
+    def group(files: dict[str, bytes]) -> None:
+        table = Calibration.from_npz(files["calibration.npz"], "calibration.npz")
+        groups = (np.arange(table.samples) % 100).astype(np.int32)
+        grouped = Calibration(table.confidence, table.correct, table.predictions, groups)
+        files["calibration.npz"] = grouped.to_npz()
+
+    manifest = write_bundle(folder / "foreign", name="foreign", edit=group) / "manifest.json"
     document = {**json.loads(manifest.read_text()), "labels": LABELS}
     manifest.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
     models = {"path": str(folder), "default": "foreign", "load": ["foreign"]}
     daemon = launcher.start({"models": models})
     yield daemon
     launcher.stop(daemon)
+
+
+def test_a_model_says_of_how_many_groups_its_calibration_is(delen: Run, foreign: Daemon) -> None:
+    path = "/v1/models/foreign"
+    calibration = foreign.api.get(path).json()["calibration"]
+    assert (calibration["samples"], calibration["groups"]) == (3000, 100)
+    assert 0.96 < calibration["highest_floor"] < 0.97
+    beyond = foreign.api.as_json({"min_accuracy": 0.98}, f"{path}/plan").json()
+    assert beyond["feasible"] is False
+    assert "100 calibration groups are too few" in beyond["problem"]
+    listed = delen("models", DELEN_URL=foreign.url).stdout
+    assert "calibrated on 3000 samples in 100 groups" in listed
 
 
 def test_labels_that_are_not_ascii_come_through(foreign: Daemon) -> None:
