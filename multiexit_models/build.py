@@ -14,7 +14,7 @@ from delen.errors import InvalidInput
 from multiexit_models.attach.backbone import make_module, own_network
 from multiexit_models.attach.heads import image_head, pooled_head
 from multiexit_models.data.dataset import Dataset
-from multiexit_models.data.duplicates import LEAST_SHARE, near_duplicates, warning
+from multiexit_models.data.duplicates import note_groups
 from multiexit_models.data.reading import Reading
 from multiexit_models.data.source import check_options, find_kind, input_kind, read_data
 from multiexit_models.data.trained_on import TrainedOn
@@ -82,13 +82,13 @@ def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     data = replace(data, held_out=held_out(spec, data, stored))
     for name in data.skipped:
         bar.stage(f"left out, unreadable: {name}")
+    data = note_groups(data, bar)
     if trains and spec.checkpoint_file.is_file():
         refuse_overlap(read_weights(spec.checkpoint_file, "checkpoint"), data, is_checkpoint=True)
     if data.held_out == "unknown":
         if spec.floor is not None:
             raise InvalidInput(f"no floor can be guaranteed: {NOT_KNOWN}", "floor")
         bar.note(f"warning: {NOT_KNOWN}")
-    data = _checked_for_groups(data, bar)
     if spec.floor is not None:
         check_samples(data, spec.floor)
     torch.manual_seed(spec.seed)
@@ -122,18 +122,6 @@ def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     for problem in write_report(bundle):
         bar.note(problem)
     return bundle
-
-
-def _checked_for_groups(data: Dataset, bar: Bar) -> Dataset:
-    """``data`` with what there is to note on its groups, which is said here too."""
-    if data.input.image is not None and data.training.groups is None:
-        bar.stage("looking for near-duplicates")
-        share = near_duplicates(data, bar.sample)
-        if share >= LEAST_SHARE:
-            data = replace(data, notes=(*data.notes, warning(share)))
-    for note in data.notes:
-        bar.note(note)
-    return data
 
 
 @contextmanager

@@ -82,8 +82,8 @@ def report_text(bundle: Bundle) -> str:
         "mean over the calibration samples, as a share of running everything to the end.",
         "## Floors",
         floor_table(bundle),
-        _promise(table),
-        "That is so only if the weights never saw them." * (manifest.held_out == "unknown"),
+        _promise(table)
+        + (" That is so only if the weights never saw them." * (manifest.held_out == "unknown")),
     ]
     if notes := manifest.provenance.get("data", {}).get("notes"):
         parts += ["## Notes on the data", "\n".join(f"- {note}" for note in notes)]

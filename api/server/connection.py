@@ -12,6 +12,7 @@ from math import inf
 from typing import Any, TypeAlias, cast
 
 from api.server.departure import has_gone
+from api.server.joined_writes import JoinedWrites
 from delen.errors import DelenError, RequestTimeout, TooLarge
 from delen.wire.errors import Error
 from delen.wire.message import write
@@ -113,7 +114,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._protocol.connection_made(transport)
+        self._protocol.connection_made(JoinedWrites(self._transport, self._loop.call_soon))
         self.is_surplus = self._limit.enter()
         if self._limit.is_over:
             self._transport.abort()

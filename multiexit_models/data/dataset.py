@@ -29,6 +29,12 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def group_count(self) -> int | None:
+        """How many groups there are; None where every sample is independent of the others."""
+        count = len(self) if self.groups is None else len(np.unique(self.groups))
+        return None if count == len(self) else count
+
     @cached_property
     def hashes(self) -> NDArray[np.uint64]:
         """A 64-bit hash of each input, without its label. Reads all of the data once."""
@@ -37,12 +43,6 @@ class Labelled:
             for row in self.inputs
         )
         return np.frombuffer(b"".join(digests), np.uint64)
-
-    @property
-    def group_count(self) -> int | None:
-        """How many groups there are; None where every sample is independent of the others."""
-        count = len(self) if self.groups is None else len(np.unique(self.groups))
-        return None if count == len(self) else count
 
     def take(self, indices: NDArray[np.int64]) -> Labelled:
         groups = None if self.groups is None else self.groups[indices]
@@ -61,11 +61,11 @@ class Dataset:
     ``training`` fits weights; ``validation`` temperatures and the criterion; ``calibration`` the
     table behind every guarantee, which holds because nothing was fitted to it; ``test`` is used
     once, for the figures of the report. ``training`` alone may be empty, where no weight is fitted.
-    ``skipped`` names files that could not be read, and ``notes`` are sentences on what was read,
-    for the builder and for the report. ``names`` are those of the samples of each part, where they
-    have any. ``own_calibration`` is true where the data came with a calibration part, and
-    ``held_out`` says whether the weights that are measured on it never saw it. Raises InvalidInput
-    for labels outside the classes, or inputs that differ from ``input``.
+    ``skipped`` names files that could not be read, ``names`` the samples of each part where they
+    have names, and ``notes`` are sentences on what was read, for the builder and for the report.
+    ``own_calibration`` is true where the data came with a calibration part, and ``held_out`` says
+    whether the weights that are measured on it never saw it. Raises InvalidInput for labels outside
+    the classes, or inputs that differ from ``input``.
     """
 
     name: str

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multiexit_models.data.dataset import Dataset
+from multiexit_models.progress import Bar
 
 MOST_BITS = 4
 """Two images are near-duplicates whose perceptual hashes differ in at most so many of 64 bits."""
@@ -18,6 +20,21 @@ COMPARED = 1000
 _AT_ONCE = 4096
 
 OnImage = Callable[[int, int], None]
+
+
+def note_groups(data: Dataset, bar: Bar) -> Dataset:
+    """``data`` with what there is to note on its groups, which is said here too.
+
+    Images without groups are searched for near-duplicates, where some of them train.
+    """
+    if data.input.image is not None and data.training.groups is None and len(data.training):
+        bar.stage("looking for near-duplicates")
+        share = near_duplicates(data, bar.sample)
+        if share >= LEAST_SHARE:
+            data = replace(data, notes=(*data.notes, _warning(share)))
+    for note in data.notes:
+        bar.note(note)
+    return data
 
 
 def near_duplicates(data: Dataset, on_image: OnImage | None = None) -> float:
@@ -56,7 +73,7 @@ def _hash(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return bits.reshape(-1)
 
 
-def warning(share: float) -> str:
+def _warning(share: float) -> str:
     """What a ``share`` of near-duplicates means, and the way out."""
     return (
         f"{share:.0%} of the calibration images are near-duplicates of training images (perceptual "

@@ -103,15 +103,14 @@ def gather(
         names[part] = [ordered[index].name for index in read]
         place, row = places.stop, row + len(read)
     check_classes(labelled[TRAINING].labels, classes)
-    training, validation, calibration, test = (labelled[part] for part in PARTS)
     return Dataset(
         name,
         input,
         classes,
-        training,
-        validation,
-        calibration,
-        test,
+        training=labelled["training"],
+        validation=labelled["validation"],
+        calibration=labelled["calibration"],
+        test=labelled["test"],
         skipped=skipped + left_out,
         notes=notes,
         names=names,

@@ -97,7 +97,8 @@ def _add_images(add: Callable[..., Any]) -> None:
     add(
         "--group-by",
         metavar="REGEX",
-        help="files for whose names it finds the same text (a track, a place) stay in one part",
+        help="files for whose names it finds the same text (a track, a place) are a group: they "
+        "stay in one part, and floors are certified over groups (default: the folders in classes)",
     )
     add(
         "--max-unreadable",

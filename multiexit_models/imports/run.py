@@ -16,6 +16,7 @@ from delen.bundle.manifest import Bundle
 from delen.errors import InvalidInput
 from multiexit_models.attach.heads import image_head, pooled_head
 from multiexit_models.data.dataset import Dataset
+from multiexit_models.data.duplicates import note_groups
 from multiexit_models.data.reading import Reading
 from multiexit_models.export.bundle import Chain, check_samples, write_chain
 from multiexit_models.export.exported import Exported, OnnxStages
@@ -128,9 +129,7 @@ def _read_images(
     for name in data.skipped:
         bar.note(f"left out, unreadable: {name}")
     bar.note(describe(data))
-    for note in data.notes:
-        bar.note(note)
-    return data
+    return note_groups(data, bar)
 
 
 def _recipe(spec: ImportSpec, data: Dataset) -> Recipe:

@@ -22,6 +22,7 @@ from multiexit_models.imports.command import add_arguments
 from multiexit_models.imports.run import import_model
 from multiexit_models.imports.spec import ImportSpec
 from multiexit_models.progress import Bar
+from multiexit_models.report import report_text
 from tests.multiexit_models.imports.graphs import (
     LABELS,
     MEAN,
@@ -78,6 +79,7 @@ def test_a_bundle_of_one_exit_says_what_it_is(one_exit: Bundle) -> None:
     assert (manifest.input.dtype, manifest.input.shape) == ("uint8", (8, 8, 3))
     assert manifest.input.image is not None
     assert manifest.max_batch == 32
+    assert manifest.held_out == "declared"
     assert manifest.exits[0].macs == 4 * 4 * 6 * 27 + 2 * 2 * 8 * 54 + 3 * 8
     assert manifest.provenance["network"] == "colours.onnx"
     assert manifest.provenance["imported"]["trained_on"] == "unknown"
@@ -158,6 +160,20 @@ def test_a_divided_folder_keeps_its_parts(tmp_path: Path) -> None:
         write_images(folder / part, count, seed)
     data = make(tmp_path, folder).manifest.provenance["data"]
     assert (data["calibration"], data["validation"]) == (45, 30)
+
+
+def test_groups_of_images_are_in_the_table(tmp_path: Path) -> None:
+    photos = write_images(tmp_path / "photos", IMAGES)
+    for number, file in enumerate(sorted(photos.glob("*/*"))):
+        group = file.parent / f"scene{number // 3}"
+        group.mkdir(exist_ok=True)
+        file.rename(group / file.name)
+    scenes = len(set(photos.glob("*/*")))
+    bundle = make(tmp_path, photos)
+    data, table = bundle.manifest.provenance["data"], bundle.calibration
+    assert table.units == data["groups"]["calibration"]
+    assert table.units + data["groups"]["validation"] + data["groups"]["test"] == scenes
+    assert f"{table.samples} samples in {table.units} groups" in report_text(bundle)
 
 
 def test_help_needs_neither_torch_nor_onnx() -> None:

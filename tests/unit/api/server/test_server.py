@@ -230,6 +230,29 @@ def test_a_body_that_keeps_its_rate_is_read() -> None:
         assert said(receive(client))["read"] == 50_000
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_head_leaves_with_its_body_or_soon(is_late: bool) -> None:
+    go_on = threading.Event()
+
+    async def talk(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"1")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        while is_late and not go_on.is_set():
+            await asyncio.sleep(0.01)
+        await send({"type": "http.response.body", "body": b"x"})
+        scope["state"][KEY].request_ended()
+
+    with serving(talk) as address, connect(address) as client:
+        for _ in range(20):
+            client.sendall(REQUEST)
+            received = client.recv(65_536)
+            assert received.endswith(b"\r\n\r\n" if is_late else b"\r\n\r\nx")
+            go_on.set()
+            if is_late:
+                assert client.recv(65_536) == b"x"
+                go_on.clear()
+
+
 def test_who_connects_and_sends_nothing_is_closed() -> None:
     with serving(patience=Patience(idle=0.2)) as address, connect(address) as client:
         assert client.recv(1) == b""
