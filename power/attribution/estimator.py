@@ -36,11 +36,13 @@ _OUTLYING = 2.5  # medians, or sds, from which on blocks and steps lose weight
 _LEAST_USUAL = 0.25  # of what noise makes a block miss by: blocks are never all that good
 _TURNS = 2
 _CHECKS, _LEAST_CHECKS, _RECENT = 12, 5, 30.0
+_WILD = 4.0  # sds of noise beyond which a single reading counts no more against a prediction
 _VARIES = 0.08  # of its mean, from which on a block's power says something
 _TOLERANCE, _SDS = 0.03, 2.5
 _CHANGED, _CHANGED_SDS, _STALE = 0.1, 4.0, 0.03
 _EDGE = 3  # readings that may have been before or after a move for being mistimed
 _MOVES = 0.8  # watts by which a sensor should have moved to be called frozen
+_COARSEST = 0.5  # watts of a sensor's step: few levels that are farther apart are the load's
 _QUANTUM = 0.3  # of a step of the sensor: the error that does not average out
 
 
@@ -230,7 +232,10 @@ class Estimator:
         hats = self.factors @ _wide(block.shows, self.count)
         expected = hats @ self._known.weights
         weights = 1 / (self._variances @ _parts(hats, expected, self._known))
-        x, y = (values - np.average(values, weights=weights) for values in (expected, block.watts))
+        miss = block.watts - expected
+        usual, most = np.median(miss), _WILD / np.sqrt(weights)
+        read = expected + usual + np.clip(miss - usual, -most, most)
+        x, y = (values - np.average(values, weights=weights) for values in (expected, read))
         if self.response is not None and np.std(expected) > _VARIES * np.mean(expected):
             products = (float((weights * one) @ other) for one, other in ((x, x), (x, y), (y, y)))
             self._checks.append(Check(float(block.times[-1]), *products))
@@ -310,8 +315,9 @@ class Estimator:
         scores = np.add.reduceat(x * (weights * misses)[:, None], blocks.starts)
         scores[1:] += dx * (steady * miss)[:, None]
         self._sandwich = self._covariance @ (scores.T @ scores) @ self._covariance
-        steps = np.diff(np.unique(np.round(blocks.watts, 6)))
-        self._quantum = float(steps.min()) if len(steps) else 0.0
+        levels = np.unique(np.round(blocks.watts, 6))
+        few = len(levels) < 6 and np.ptp(levels) > len(levels) * _COARSEST
+        self._quantum = 0.0 if few or len(levels) < 2 else float(np.diff(levels).min())
         self._coarse = self._not_dithered() ** 2 / max(
             float(np.mean((x @ self.factors) ** 2)), 1e-12
         )
