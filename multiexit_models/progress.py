@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 SHOWN_AFTER_S = 1.0
@@ -14,6 +15,7 @@ class Bar:
 
     def __init__(self) -> None:
         self._bar: Any = None
+        self._began = time.time()
 
     def stage(self, name: str) -> None:
         self.note(f"{name} ...")
@@ -37,19 +39,31 @@ class Bar:
         self._show(done, total, "segment", initial=0)
 
     def sample(self, done: int, total: int) -> None:
-        """The exported graphs have answered ``done`` of ``total`` samples."""
+        """``done`` of ``total`` samples are answered, measured or read."""
         self._show(done, total, "sample", initial=0)
 
+    def part(self, done: int, total: int) -> None:
+        """``done`` of ``total`` parts of a stage are done, whatever they are."""
+        self._show(done, total, "part", initial=0)
+
     def _show(self, done: int, total: int, unit: str, initial: int) -> None:
+        if self._bar is not None and self._is_of_another(done, total, unit):
+            self.close()
         if self._bar is None:
             from tqdm import tqdm
 
             self._bar = tqdm(
                 total=total, unit=unit, initial=initial, file=sys.stderr, delay=SHOWN_AFTER_S
             )
+            self._bar.start_t = self._began  # the first item has taken time, too
         self._bar.update(done - self._bar.n)
 
+    def _is_of_another(self, done: int, total: int, unit: str) -> bool:
+        return (self._bar.total, self._bar.unit) != (total, unit) or done < self._bar.n
+
     def close(self) -> None:
+        """End the bar; the next one counts its time from here."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+        self._began = time.time()

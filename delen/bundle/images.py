@@ -1,43 +1,148 @@
-"""How an image is fitted to a model, the same at training and at serving."""
+"""How an image becomes a sample, the same at training, calibration and serving."""
 
 from __future__ import annotations
 
+import io
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from delen.bundle.media import IMAGES
+from delen.errors import InvalidInput, MissingExtra, TooLarge
+
 if TYPE_CHECKING:
     from PIL import Image
 
+    from delen.bundle.manifest import ImagePreprocessing
+
+MAX_PIXELS = 64_000_000
+"""An image with more pixels than this is refused before it is decoded."""
+
+_ORIENTATION = 0x0112
+_GAP = 2
+"""A JPEG is decoded at least this many times larger than it is needed."""
+_SIDEWAYS = (5, 6, 7, 8)
+
+
+def decode_image(
+    encoded: bytes,
+    way: ImagePreprocessing,
+    shape: tuple[int, ...],
+    formats: Sequence[str] = tuple(IMAGES.values()),
+) -> NDArray[np.uint8]:
+    """An encoded image, of Pillow's ``formats``, as uint8 ``shape``: see ``fit_image``.
+
+    Raises InvalidInput for what does not decode, TooLarge for more pixels than ``MAX_PIXELS``,
+    MissingExtra without Pillow.
+    """
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ModuleNotFoundError as error:
+        raise MissingExtra("Pillow (to decode images)", "daemon") from error
+    if not encoded:
+        raise InvalidInput("the image is empty", "input")
+    with plain_errors():
+        try:
+            image = Image.open(io.BytesIO(encoded), formats=tuple(formats))
+        except UnidentifiedImageError:
+            wanted = ", ".join(formats)
+            raise InvalidInput(f"the image does not decode: it is not {wanted}", "input") from None
+        with image:
+            return fit_image(image, way, shape)
+
 
 def fit_image(
-    image: Image.Image, mode: str, size: tuple[int, int], resize: str
+    image: Image.Image, way: ImagePreprocessing, shape: tuple[int, ...]
 ) -> NDArray[np.uint8]:
-    """``image``, open but perhaps not yet decoded, as uint8 ``[height, width, channels]``.
+    """``image``, open but perhaps not yet decoded, as uint8 ``shape``: height, width, channels.
 
-    ``mode`` is RGB (3 channels) or L (1); ``size`` is ``(width, height)`` in pixels; ``resize``
-    is bilinear, bicubic or nearest. A JPEG much larger than ``size`` is decoded at a fraction of
-    its size; 16-bit grey keeps its upper eight bits. Raises Pillow's errors for an image that does
-    not decode: OSError, SyntaxError or ValueError.
+    The first frame is taken, unless ``image`` stands at another. It is turned as its EXIF
+    orientation says, brought to 8 bits (16 bits keep the upper eight, floats are 0 to 1), laid on
+    the background where it is transparent, converted to the colour mode and resized. A JPEG much
+    larger than ``shape`` is decoded at a fraction of its size, which changes a pixel by one or two
+    of 255. Colour profiles are ignored.
+
+    Raises InvalidInput for an image that does not decode, TooLarge for one of too many pixels.
     """
+    from PIL import Image, ImageOps
+
+    height, width, channels = shape
+    with plain_errors():
+        check_size(image)
+        is_turned = way.orientation == "exif"
+        sideways = is_turned and image.getexif().get(_ORIENTATION) in _SIDEWAYS
+        wanted = (height, width) if sideways else (width, height)
+        image.draft(way.mode, (_GAP * wanted[0], _GAP * wanted[1]))
+        upright = ImageOps.exif_transpose(image) if is_turned else image
+        pixels = _flattened(_of_8_bits(upright), way)
+        if pixels.size != (width, height):
+            pixels = pixels.resize((width, height), Image.Resampling[way.resize.upper()])
+        return np.asarray(pixels, np.uint8).reshape(height, width, channels)
+
+
+def check_size(image: Image.Image) -> None:
+    """InvalidInput for an image without pixels, TooLarge for more than ``MAX_PIXELS``."""
+    if not image.width * image.height:
+        raise InvalidInput(f"the image is empty: {image.width} x {image.height} pixels", "input")
+    if image.width * image.height > MAX_PIXELS:
+        raise TooLarge(
+            f"the image has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are "
+            "decoded: make it smaller first",
+            "input",
+        )
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """What Pillow raises for an image that does not decode becomes InvalidInput or TooLarge."""
     from PIL import Image
 
-    image.draft(mode, size)
-    pixels = _of_16_bits(image).convert(mode)
-    if pixels.size != size:
-        pixels = pixels.resize(size, Image.Resampling[resize.upper()])
-    width, height = size
-    return np.asarray(pixels, np.uint8).reshape(height, width, len(mode))
+    try:
+        yield
+    except Image.DecompressionBombError:
+        raise TooLarge(
+            f"the image has more than {MAX_PIXELS} pixels: make it smaller first", "input"
+        ) from None
+    except (OSError, SyntaxError, EOFError, ValueError, struct.error) as error:
+        reason = str(error) or type(error).__name__
+        raise InvalidInput(f"the image does not decode: {reason}", "input") from error
 
 
-def _of_16_bits(image: Image.Image) -> Image.Image:
-    """``image`` with 8 bits a channel. Pillow's own conversion cuts grey of 16 bits off at 255."""
-    from PIL import Image
-
-    if not image.mode.startswith("I"):
-        return image
+def grey_of_16_bits(image: Image.Image) -> NDArray[np.uint16]:
+    """The values of an image of whole numbers. ValueError for those beyond 16 bits."""
     values = np.asarray(image)
     if values.min(initial=0) < 0 or values.max(initial=0) > 65_535:
         raise ValueError(f"it has values from {values.min()} to {values.max()}, beyond 16 bits")
-    return Image.fromarray((values >> 8).astype(np.uint8))
+    return values.astype(np.uint16)
+
+
+def _of_8_bits(image: Image.Image) -> Image.Image:
+    """``image`` with 8 bits a channel. Pillow's own conversion cuts off what is above 255."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        return Image.fromarray((grey_of_16_bits(image) >> 8).astype(np.uint8))
+    if image.mode == "F":
+        values = np.asarray(image)
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(
+                f"its floats are from {values.min():g} to {values.max():g}; they must be from 0, "
+                "black, to 1, white"
+            )
+        return Image.fromarray(np.rint(values * np.float32(255)).astype(np.uint8))
+    return image
+
+
+def _flattened(image: Image.Image, way: ImagePreprocessing) -> Image.Image:
+    """``image`` in the colour mode, on the background where it is transparent."""
+    from PIL import Image
+
+    if way.background is None or not image.has_transparency_data:
+        return image.convert(way.mode)
+    layer = image.convert("RGBA")
+    canvas = Image.new("RGBA", layer.size, (*way.background, 255))
+    return Image.alpha_composite(canvas, layer).convert(way.mode)

@@ -14,36 +14,48 @@ from msgspec import Meta
 
 from delen.bundle.calibration import Calibration
 from delen.bundle.confidence import CRITERIA
+from delen.core.guarantee import HeldOut
 from delen.core.typed_reader import Fail, read_file
 from delen.errors import BundleError
 
 FORMAT = "delen-bundle"
-SCHEMA = 2
+SCHEMA = 3
+OLDEST_SCHEMA = 2
 MANIFEST = "manifest.json"
 PROFILES = "profiles"
 RUNTIMES = ("onnx", "torch")
 IMAGE_MODES = ("RGB", "L")
 RESIZES = ("bilinear", "bicubic", "nearest")
+ORIENTATIONS = ("exif", "stored")
+WHITE = (255, 255, 255)
 PRECISIONS = ("fp32", "fp16", "int8")
 DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Size = Annotated[int, Meta(ge=1)]
 Shape = Annotated[tuple[Size, ...], Meta(min_length=1)]
+Level = Annotated[int, Meta(ge=0, le=255)]
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePreprocessing:
-    """How an encoded image becomes the input: its colour mode and the filter that resizes it."""
+    """How an encoded image becomes the input (``delen.bundle.images``).
+
+    ``mode`` is its colour mode and ``resize`` the filter. With the ``orientation`` exif it is
+    turned as its EXIF data say; stored, it stays as it is. What is transparent shows
+    ``background`` (red, green, blue), or with None the colour that is stored there.
+    """
 
     mode: str
     resize: str
+    orientation: str = "exif"
+    background: tuple[Level, Level, Level] | None = WHITE
 
 
 @dataclass(frozen=True, slots=True)
 class AudioPreprocessing:
-    """How a recording becomes the input: mono 16-bit samples at ``sample_rate`` (Hz), cut or
-    padded with silence at the end."""
+    """How a recording becomes the input (``delen.bundle.recordings``): 16-bit samples of the mean
+    of its channels at ``sample_rate`` (Hz), cut or padded with silence at the end."""
 
     sample_rate: Annotated[int, Meta(ge=1)]
 
@@ -103,7 +115,9 @@ class Manifest:
     """The contents of ``manifest.json``.
 
     ``runtime`` runs its graphs, ``precision`` is that of their weights, in which the calibration
-    was measured too. ``criterion`` is the kind of its confidences and thresholds.
+    was measured too. ``criterion`` is the kind of its confidences and thresholds. ``held_out`` says
+    whether the weights never saw the calibration part: that is known, was declared by whoever built
+    it, or is unknown, and then nothing is guaranteed.
     """
 
     name: str
@@ -120,10 +134,13 @@ class Manifest:
     calibration: str
     files: Mapping[str, FileEntry]
     provenance: Mapping[str, Any]
+    held_out: HeldOut = "known"
 
     def to_json(self) -> str:
         """The text of ``manifest.json``."""
         document = {"format": FORMAT, "schema": SCHEMA, **asdict(self)}
+        if self.held_out == "known":
+            del document["held_out"]
         return json.dumps(document, indent=1) + "\n"
 
 
@@ -213,12 +230,21 @@ def _parse_manifest(document: object, file: Path) -> Manifest:
         raise fail(
             f"schema {schema} is newer than {SCHEMA}, the newest this delen reads; upgrade it"
         )
-    if schema < SCHEMA:
+    if schema < OLDEST_SCHEMA:
         raise fail(f"schema {schema} is of an older delen; build the bundle again")
+    if schema == 2:
+        _complete_schema_2(document)
     manifest = read_file(Manifest, document, "the manifest", fail)
     _check_input(manifest.input, fail)
     _check_whole(manifest, fail)
     return manifest
+
+
+def _complete_schema_2(document: dict[str, Any]) -> None:
+    """What schema 2 did not say of images: they stayed as stored, and lost their transparency."""
+    input = document.get("input")
+    if isinstance(input, dict) and isinstance(image := input.get("image"), dict):
+        input["image"] = {**image, "orientation": "stored", "background": None}
 
 
 def _check_input(input: InputSpec, fail: Fail) -> None:
@@ -233,6 +259,10 @@ def _check_input(input: InputSpec, fail: Fail) -> None:
         raise fail(
             f"input.image needs a mode of {' or '.join(IMAGE_MODES)} and a resize of "
             f"{', '.join(RESIZES)}, not {image.mode!r} and {image.resize!r}"
+        )
+    if image and image.orientation not in ORIENTATIONS:
+        raise fail(
+            f"input.image.orientation {image.orientation!r} is none of {', '.join(ORIENTATIONS)}"
         )
     if image and (sample != ("uint8", 3) or input.shape[2] != len(image.mode)):
         raise fail(f"input.image {image.mode} needs uint8 [height, width, {len(image.mode)}]")

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from io import BytesIO
+from itertools import chain
 from math import prod
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bundle.images import fit_image
+from delen.bundle.images import decode_image
 from delen.bundle.manifest import InputSpec
-from delen.bundle.samples import pcm_to_samples, read_wav, text_to_bytes
-from delen.errors import InvalidInput, MissingExtra, TooLarge, UnsupportedMediaType
-
-MAX_PIXELS = 64_000_000
-"""An image with more pixels than this is refused before it is decoded."""
+from delen.bundle.media import IMAGES, RECORDINGS
+from delen.bundle.recordings import decode_recording
+from delen.bundle.texts import text_to_bytes
+from delen.errors import InvalidInput, UnsupportedMediaType
 
 NPY = "application/x-npy"
 RAW = "application/octet-stream"
-IMAGES = {"image/jpeg": "JPEG", "image/png": "PNG"}
-RECORDINGS = ("audio/wav", "audio/x-wav")
 TEXT = "text/plain"
 BODY_TYPES = (NPY, RAW, *IMAGES, *RECORDINGS, TEXT)
 _NPY_MAGIC = b"\x93NUMPY"
+_LONGEST_NPY_HEADER = 1024
 _NPY_FIELDS = (
     re.compile(rb"""['"]descr['"]\s*:\s*['"]([<>|=]?[A-Za-z][0-9]*)['"]"""),
     re.compile(rb"""['"]fortran_order['"]\s*:\s*(True|False)"""),
@@ -43,58 +41,6 @@ def prepare_decoding(spec: InputSpec) -> None:
             from PIL import Image
 
             Image.preinit()
-
-
-def decode_image(encoded: bytes, media_type: str, spec: InputSpec) -> NDArray[np.uint8]:
-    """Decode and fit an image to the model: uint8 ``[height, width, channels]``.
-
-    Raises InvalidInput for what does not decode, TooLarge for a decompression bomb,
-    UnsupportedMediaType where the model does not accept images.
-    """
-    if spec.image is None:
-        raise _not_accepted("images", spec)
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ModuleNotFoundError as error:
-        raise MissingExtra("Pillow (to decode images)", "daemon") from error
-    form = IMAGES[media_type]
-    height, width = spec.shape[0], spec.shape[1]
-    try:
-        with Image.open(BytesIO(encoded), formats=[form]) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise TooLarge(
-                    f"the image has {image.width} x {image.height} pixels; at most {MAX_PIXELS} "
-                    "are decoded",
-                    "input",
-                )
-            return fit_image(image, spec.image.mode, (width, height), spec.image.resize)
-    except Image.DecompressionBombError:
-        raise TooLarge(f"the image has more than {MAX_PIXELS} pixels", "input") from None
-    except UnidentifiedImageError:
-        raise InvalidInput(f"the body is not a {form} image", "input") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InvalidInput(f"the image does not decode: {error}", "input") from error
-
-
-def decode_wav(raw: bytes, spec: InputSpec) -> NDArray[np.int16]:
-    """Decode a WAV file and cut or pad it to the model's length: int16 ``[samples]``.
-
-    Raises InvalidInput for what does not decode or has another sample rate than the model's,
-    UnsupportedMediaType where the model does not accept recordings.
-    """
-    if spec.audio is None:
-        raise _not_accepted("recordings", spec)
-    try:
-        frames, rate = read_wav(raw)
-    except ValueError as error:
-        raise InvalidInput(f"the recording does not decode: {error}", "input") from error
-    if rate != spec.audio.sample_rate:
-        raise InvalidInput(
-            f"the recording has {rate} samples a second; this model needs "
-            f"{spec.audio.sample_rate}: convert it first",
-            "input",
-        )
-    return pcm_to_samples(frames, spec.shape[0])
 
 
 def decode_text(text: str | bytes, spec: InputSpec) -> NDArray[np.uint8]:
@@ -115,7 +61,7 @@ def decode_text(text: str | bytes, spec: InputSpec) -> NDArray[np.uint8]:
 
 
 def _not_accepted(what: str, spec: InputSpec) -> UnsupportedMediaType:
-    own = {"images": spec.image, "WAV recordings": spec.audio, "texts": spec.text}
+    own = {"images": spec.image, "recordings": spec.audio, "texts": spec.text}
     accepted = [name for name, way in own.items() if way is not None] + [".npy arrays", "raw bytes"]
     return UnsupportedMediaType(
         f"this model does not accept {what}; it accepts {', '.join(accepted)}"
@@ -154,6 +100,8 @@ def _split_npy(raw: bytes) -> tuple[bytes, memoryview]:
     end = start + int.from_bytes(raw[8:start], "little")
     if raw[6] not in (1, 2, 3) or end > len(raw):
         raise ValueError("its header is cut off or of an unknown version")
+    if end - start > _LONGEST_NPY_HEADER:
+        raise ValueError(f"its header has more than {_LONGEST_NPY_HEADER} bytes")
     return raw[start:end], memoryview(raw)[end:]
 
 
@@ -199,12 +147,9 @@ def decode_list(value: object, spec: InputSpec) -> NDArray[Any]:
     if not isinstance(value, list):
         raise InvalidInput(f"input must be a nested list, not {type(value).__name__}", "input")
     dtype = np.dtype(spec.dtype)
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise InvalidInput(
-            "input is ragged: lists of one level differ in length", "input"
-        ) from None
+    leaves, shape = _flatten(value, len(spec.shape) + 1)
+    has_numbers = set(map(type, leaves)) <= {int, float}
+    array = np.asarray(leaves) if has_numbers else np.empty(0, object)
     if array.dtype.kind not in "iuf" or (dtype.kind in "iu" and array.dtype.kind == "f"):
         wanted = "whole numbers" if dtype.kind in "iu" else "numbers"
         raise InvalidInput(f"input must hold {wanted} only ({spec.dtype})", "input")
@@ -216,20 +161,45 @@ def decode_list(value: object, spec: InputSpec) -> NDArray[Any]:
             )
     elif not np.isfinite(array).all():
         raise InvalidInput("input holds numbers that are not finite", "input")
-    return array.astype(dtype)
+    return array.astype(dtype).reshape(shape)
+
+
+def _flatten(value: list[Any], deepest: int) -> tuple[list[Any], list[int]]:
+    """What the innermost lists of ``value`` hold, and the length of the lists at each level.
+    InvalidInput for lists of one level that differ in length, and beyond ``deepest`` levels."""
+    leaves, shape = value, [len(value)]
+    while list in (kinds := set(map(type, leaves))):
+        lengths = set(map(len, leaves)) if kinds == {list} else set()
+        if len(lengths) != 1:
+            raise InvalidInput("input is ragged: lists of one level differ in length", "input")
+        if len(shape) == deepest:
+            raise InvalidInput(f"input has more than {deepest} levels of lists", "input")
+        shape += lengths
+        leaves = list(chain.from_iterable(leaves))
+    return leaves, shape
 
 
 def decode_body(body: bytes, media_type: str, spec: InputSpec) -> NDArray[Any]:
-    """The array that a body of one of the binary media types holds."""
+    """The array that a body of one of the binary media types holds.
+
+    Raises InvalidInput for what does not decode, TooLarge beyond the limits of
+    ``delen.bundle.images`` and ``delen.bundle.recordings``, UnsupportedMediaType for what the model
+    does not accept, MissingExtra where a decoder is not installed.
+    """
     if media_type == NPY:
         return decode_npy(body)
     if media_type == RAW:
         return decode_raw(body, spec)
-    if media_type in RECORDINGS:
-        return decode_wav(body, spec)
     if media_type == TEXT:
         return decode_text(body, spec)
-    return decode_image(body, media_type, spec)
+    if media_type in RECORDINGS:
+        if spec.audio is None:
+            raise _not_accepted("recordings", spec)
+        form = RECORDINGS[media_type]
+        return decode_recording(body, spec.audio.sample_rate, spec.shape[0], form)
+    if spec.image is None:
+        raise _not_accepted("images", spec)
+    return decode_image(body, spec.image, spec.shape, [IMAGES[media_type]])
 
 
 def split_batch(array: NDArray[Any], spec: InputSpec) -> tuple[list[NDArray[Any]], bool]:

@@ -7,22 +7,26 @@ import os
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from delen.bundle.images import check_size, grey_of_16_bits, plain_errors
+from delen.bundle.media import recognise
 from delen.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Input: TypeAlias = Any
 """A numpy array (a sample or a batch), a PIL image, a Text or a list of them (a batch), the path of
-a JPEG, PNG, .npy, WAV or .txt file, or the bytes of one of the first four. A str is a path."""
+an image, a recording, an .npy or a .txt file, or the bytes of one of the first three. A str is a
+path."""
 
-_TAKEN = "JPEG, PNG, .npy or WAV file"
-_SIGNATURES = (
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\x93NUMPY", "application/x-npy"),
-)
+_TAKEN = "image (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM), recording (WAV, FLAC, Ogg) or .npy file"
+_NPY = "application/x-npy"
+_SENT_AS_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ def encode(x: Input) -> EncodedInput:
             raise InvalidInput("the array holds Python objects; it must hold numbers", "input")
         buffer = BytesIO()
         np.save(buffer, x, allow_pickle=False)
-        return EncodedInput("application/x-npy", buffer.getvalue())
+        return EncodedInput(_NPY, buffer.getvalue())
     if isinstance(x, (bytes, bytearray, memoryview)):
         return _recognise(bytes(x), "the bytes")
     if isinstance(x, (str, os.PathLike)):
@@ -67,10 +71,7 @@ def encode(x: Input) -> EncodedInput:
         document = json.dumps({"input": [text.content for text in x]})
         return EncodedInput("application/json", document.encode())
     if callable(getattr(x, "save", None)) and hasattr(x, "mode"):
-        buffer = BytesIO()
-        image = x if x.mode in ("1", "L", "LA", "P", "RGB", "RGBA") else x.convert("RGB")
-        image.save(buffer, format="PNG", compress_level=1)
-        return EncodedInput("image/png", buffer.getvalue())
+        return _encode_image(x)
     raise InvalidInput(
         f"input is {type(x).__name__}; it must be a numpy array, a PIL image, a delen.Text, a "
         f"path, or the bytes of a {_TAKEN}",
@@ -91,9 +92,31 @@ def _utf_8(text: Text) -> bytes:
 
 
 def _recognise(contents: bytes, what: str) -> EncodedInput:
-    for signature, media_type in _SIGNATURES:
-        if contents.startswith(signature):
-            return EncodedInput(media_type, contents)
-    if contents.startswith(b"RIFF") and contents[8:12] == b"WAVE":
-        return EncodedInput("audio/wav", contents)
-    raise InvalidInput(f"{what} is no {_TAKEN}", "input")
+    media_type = _NPY if contents.startswith(b"\x93NUMPY") else recognise(contents)
+    if media_type is None:
+        raise InvalidInput(f"{what} is no {_TAKEN}", "input")
+    return EncodedInput(media_type, contents)
+
+
+def _encode_image(image: Image.Image) -> EncodedInput:
+    """A PIL image without loss, so that the daemon makes of it what it makes of the same file."""
+    from PIL import Image
+
+    buffer = BytesIO()
+    with plain_errors():
+        try:
+            check_size(image)
+            orientation = image.getexif().get(_ORIENTATION, 1)
+            if image.mode == "F":
+                image.save(buffer, format="TIFF", tiffinfo={_ORIENTATION: orientation})
+                return EncodedInput("image/tiff", buffer.getvalue())
+            if image.mode.startswith("I"):
+                image = Image.fromarray(grey_of_16_bits(image))
+            elif image.mode not in _SENT_AS_PNG:
+                image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+            exif = Image.Exif()
+            exif[_ORIENTATION] = orientation
+            image.save(buffer, format="PNG", compress_level=1, exif=exif)
+        except SystemError as error:  # Pillow's for pixels that are not there
+            raise ValueError(str(error)) from error
+    return EncodedInput("image/png", buffer.getvalue())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from multiexit_models.attach.cut_points import Cuttable, Place, find, read
 from multiexit_models.attach.heads import HeadFactory, Reordered, pooled_head
 from multiexit_models.attach.observe import Seen
 from multiexit_models.attach.placement import nearest_in_order
-from multiexit_models.attach.trace import FollowMode, mode
+from multiexit_models.attach.trace import FollowMode, in_evaluation, mode
 from multiexit_models.network import MultiExitNetwork
 
 _PROBABILITIES = {"softmax", "sigmoid", "Softmax", "Sigmoid"}
@@ -34,21 +34,23 @@ def attach_exits(
     exits: int | None = None,
     preprocess: nn.Module | None = None,
     head: HeadFactory | None = None,
+    on_places: Callable[[tuple[str, ...]], None] = lambda names: None,
 ) -> MultiExitNetwork:
     """Cut ``module`` into segments and put a head after each.
 
     ``module``: a classifier that accepts one tensor and returns logits ``[batch, classes]``,
     float32. The network shares its layers and parameters, so that a trained backbone stays as it
     is; ``network.train()`` and ``network.eval()`` put those shared layers into that mode.
-    ``sample``: one input ``[1, ...]`` as ``module`` accepts it. ``classes``: where its final
-    ``nn.Linear`` has another number of outputs, the network gets a new one; ``module`` keeps its
-    own.
+    ``sample``: one input ``[1, ...]`` as ``module`` accepts it. ``classes``: where ``module``
+    returns another number, the network gets new last layers (``nn.Linear`` or ``nn.Conv2d``);
+    ``module`` keeps its own.
 
     ``at``: names of places (see `cut_points`) after which an exit goes, beside the last exit,
     which is the module's own end. Or ``exits``: how many in all, placed by equal shares of the
     multiply-adds, preferring the ends of blocks; `probe.place_by_probe` gives an ``at`` by
     measurement. ``preprocess``: goes before the first segment, from the bundle's input to what
     ``module`` accepts. ``head``: makes the early heads; by default pooling and one linear layer.
+    ``on_places`` is called with the names of the places.
 
     The segments are the backbone up to its final layer with multiply-adds. The last head is that
     layer and what follows, so the last exit's logits are the module's own.
@@ -62,9 +64,12 @@ def attach_exits(
     _check_output(cuttable, classes)
     end = end_place(cuttable)
     places = _named(cuttable, at, end) if at is not None else _by_shares(cuttable, exits or 0)
+    on_places(tuple(place.point.name for place in places))
     parts = split(cuttable, [*places, *([end] if end else [])], sample)
-    if cuttable.observed.values[cuttable.steps[-1]][0].shape[1] != classes:
-        _replace_classifier(parts[-1], classes)
+    outputs = cuttable.observed.values[cuttable.steps[-1]][0].shape[1]
+    if outputs != classes:
+        features = torch.zeros(2, *end.point.shape) if end else sample
+        _replace_classifier(parts[-1], features.to(sample.device), outputs, classes)
     *segments, last_head = parts if end else (*parts, nn.Identity())
     make = head or pooled_head
     heads = [_make_head(cuttable, place, make, classes, sample) for place in places]
@@ -183,26 +188,61 @@ def _check_output(cuttable: Cuttable, classes: int) -> None:
         )
 
 
-def _replace_classifier(part: fx.GraphModule, classes: int) -> None:
-    """Put a new final linear layer in ``part``; the module that it is a part of keeps its own."""
-    output = next(node for node in part.graph.nodes if node.op == "output").args[0]
-    called = (
-        part.get_submodule(str(output.target))
-        if isinstance(output, fx.Node) and output.op == "call_module"
-        else None
-    )
-    if type(called) is not nn.Linear or not isinstance(output, fx.Node):
-        ending = type(called).__name__ if called else f"`{getattr(output, 'target', output)}`"
+def _replace_classifier(part: fx.GraphModule, features: Tensor, outputs: int, classes: int) -> None:
+    """Put new layers in ``part`` for those that make its ``outputs``, so that it returns
+    ``classes`` for a batch of ``features``; the module that it is a part of keeps its own."""
+    for node in part.graph.nodes:
+        name = str(node.target)
+        if node.op == "call_module":
+            if (fresh := _resized(part.get_submodule(name), outputs, classes)) is not None:
+                part.set_submodule(name, fresh)
+        elif node.op == "get_attr":
+            _resize_parameter(part, name, outputs, classes)
+    try:
+        with in_evaluation([part]):
+            returned = part(features).shape
+    except RuntimeError:  # a layer of as many outputs feeds another one
+        returned = None
+    if returned != (len(features), classes):
         raise InvalidInput(
-            f"the module returns another number of classes than {classes} and ends in {ending}, "
-            "not in an nn.Linear that can be replaced: replace its last layer first",
+            f"the module returns {outputs} classes, not {classes}, and does not end in an "
+            f"nn.Linear or nn.Conv2d that can be replaced: make it with {classes} classes "
+            f"(num_classes={classes} in torchvision and timm), or replace its last layer first",
             "classes",
         )
-    weight = called.weight
-    fresh = nn.Linear(
-        called.in_features, classes, called.bias is not None, weight.device, weight.dtype
-    )
-    part.set_submodule(str(output.target), fresh)
+
+
+def _resized(layer: nn.Module, outputs: int, classes: int) -> nn.Module | None:
+    """A new layer like ``layer`` with ``classes`` outputs; None if it hasn't ``outputs`` now."""
+    if type(layer) is nn.Linear and layer.out_features == outputs:
+        fresh: nn.Module = nn.Linear(layer.in_features, classes, layer.bias is not None)
+    elif type(layer) is nn.Conv2d and layer.out_channels == outputs and layer.groups == 1:
+        fresh = nn.Conv2d(
+            layer.in_channels,
+            classes,
+            layer.kernel_size,  # type: ignore[arg-type]
+            layer.stride,  # type: ignore[arg-type]
+            layer.padding,  # type: ignore[arg-type]
+            layer.dilation,  # type: ignore[arg-type]
+            bias=layer.bias is not None,
+            padding_mode=layer.padding_mode,
+        )
+    else:
+        return None
+    return fresh.to(layer.weight.device, layer.weight.dtype)
+
+
+def _resize_parameter(part: fx.GraphModule, name: str, outputs: int, classes: int) -> None:
+    """Put a new parameter in ``part`` for one of a layer that torch.fx traced into."""
+    path, _, attribute = name.rpartition(".")
+    owner = part.get_submodule(path)
+    old = getattr(owner, attribute)
+    is_copy = owner is part or type(owner) is nn.Module  # a layer that is called is shared
+    if is_copy and isinstance(old, nn.Parameter) and old.ndim and len(old) == outputs:
+        fresh = old.new_zeros(classes, *old.shape[1:])
+        if old.ndim > 1:
+            nn.init.kaiming_uniform_(fresh, a=5**0.5)  # as nn.Linear and nn.Conv2d begin
+        setattr(owner, attribute, nn.Parameter(fresh))
 
 
 def _make_head(

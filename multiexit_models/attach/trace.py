@@ -96,8 +96,9 @@ def trace(module: nn.Module) -> Trace:
             return _joined(module, evaluating, training, whole)
         if "" in differing:
             raise InvalidInput(
-                f"{type(module).__name__} cannot be cut: {_OTHER_IN_TRAINING}; move those steps "
-                "into a submodule of their own, and return no auxiliary outputs",
+                f"{type(module).__name__} cannot be cut: {_OTHER_IN_TRAINING}; make it without "
+                "auxiliary outputs (aux_logits=False in torchvision), or move those steps into a "
+                "submodule of their own",
                 "module",
             )
         whole.update(dict.fromkeys(differing, _OTHER_IN_TRAINING))

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from math import gcd
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delen.bundle.manifest import AudioPreprocessing, InputSpec
-from delen.bundle.samples import pcm_to_samples, read_wav
-from delen.errors import InvalidInput, MissingExtra
+from delen.bundle.media import RECORDING_ENDINGS
+from delen.bundle.recordings import decode_recording
+from delen.errors import InvalidInput
 from multiexit_models.data.dataset import Dataset
 from multiexit_models.data.folders import FileKind, read_class_folders, shown
 from multiexit_models.data.gather import Source, gather, read_file, stamp
 from multiexit_models.data.reading import Reading
 from multiexit_models.data.splits import Indices, split_stratified
 
-RECORDINGS = FileKind("recordings", frozenset((".wav",)))
+RECORDINGS = FileKind("recordings", RECORDING_ENDINGS)
 _FSDD_NAME = re.compile(r"([^_]+)_([^_]+)_\d+\.wav")
 _FSDD_LAYOUT = (
     "the Free Spoken Digit Dataset is a folder or zip of recordings named LABEL_SPEAKER_NUMBER.wav"
@@ -33,11 +33,10 @@ _Recording = tuple[str, str, Callable[[], bytes]]
 
 
 def read_audio_folder(path: Path, how: Reading) -> Dataset:
-    """WAV files in ``path/CLASS/``, or in ``path/train/CLASS/`` with val, calibration and test.
+    """Recordings in ``path/CLASS/``, or in ``path/train/CLASS/`` with val, calibration and test.
 
-    Mono or stereo (averaged) PCM of 8 or 16 bits, resampled to the sample rate where it has another
-    one, cut or padded with silence at the end: int16. Raises InvalidInput as
-    ``folders.read_class_folders``, MissingExtra where resampling needs scipy and it is absent.
+    WAV, FLAC and Ogg, decoded as the daemon does it (``delen.bundle.recordings``): int16. Raises
+    InvalidInput as ``folders.read_class_folders``.
     """
     input, rate = _audio_input(how)
 
@@ -80,7 +79,8 @@ def read_fsdd(path: Path, how: Reading) -> Dataset:
         Source(name, mark, int(label), partial(_load, read, input.shape[0], rate))
         for (name, mark, read), label in zip(found, labels, strict=True)
     ]
-    return gather("free-spoken-digits", sources, input, classes, given, None, how)
+    data = gather("free-spoken-digits", sources, input, classes, given, None, how)
+    return replace(data, own_calibration=False)
 
 
 def _audio_input(how: Reading) -> tuple[InputSpec, int]:
@@ -135,20 +135,4 @@ def _fsdd_match(name: str) -> re.Match[str]:
 
 
 def _load(read: Callable[[], bytes], samples: int, sample_rate: int) -> NDArray[np.int16]:
-    frames, rate = read_wav(read())
-    return pcm_to_samples(resample(frames, rate, sample_rate), samples)
-
-
-def resample(frames: NDArray[np.int16], rate: int, wanted: int) -> NDArray[np.int16]:
-    """``frames``, int16 ``[n]`` at ``rate`` Hz, at the ``wanted`` rate, through a filter that
-    keeps higher frequencies from folding back. MissingExtra without scipy."""
-    if rate == wanted:
-        return frames
-    try:
-        signal = importlib.import_module("scipy.signal")
-    except ModuleNotFoundError as error:
-        raise MissingExtra(f"scipy (to bring {rate} Hz to {wanted} Hz)", "train") from error
-    shared = gcd(rate, wanted)
-    floats = signal.resample_poly(frames.astype(np.float64), wanted // shared, rate // shared)
-    whole: NDArray[np.int16] = np.clip(np.rint(floats), -(2**15), 2**15 - 1).astype(np.int16)
-    return whole
+    return decode_recording(read(), sample_rate, samples)

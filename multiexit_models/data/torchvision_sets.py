@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bundle.images import fit_image
+from delen.bundle.images import fit_image, plain_errors
 from delen.bundle.manifest import ImagePreprocessing
 from delen.errors import InvalidInput, MissingExtra
 from multiexit_models.data.dataset import Dataset
 from multiexit_models.data.gather import Source, gather
-from multiexit_models.data.images import image_input, plain_errors
+from multiexit_models.data.images import image_input
 from multiexit_models.data.reading import Reading
 from multiexit_models.data.splits import Indices
 
@@ -86,9 +86,7 @@ def read_torchvision(name: str, root: Path, how: Reading) -> Dataset:
     """The set ``name`` of torchvision.datasets (one of ``SETS``) below ``root``.
 
     The parts it is published in are kept and the others come out of its training images; the
-    frames of one sign of GTSRB stay together. Images are fitted to the shape as in
-    ``images.read_image_folder``, with one difference: torchvision decodes a large JPEG whole, where
-    the daemon decodes it at a fraction of its size.
+    frames of one sign of GTSRB stay together. Images are fitted to the shape as the daemon does it.
 
     Raises InvalidInput for an unknown name or data that are not there; MissingExtra without
     torchvision, or scipy where the set needs it.
@@ -103,7 +101,7 @@ def read_torchvision(name: str, root: Path, how: Reading) -> Dataset:
     for part, dataset in datasets.items():
         given[part] = np.arange(len(sources), len(sources) + len(dataset), dtype=np.int64)
         for index, label in enumerate(_labels(dataset).tolist()):
-            load = partial(_load, dataset, index, label, way, (how.shape[1], how.shape[0]))
+            load = partial(_load, dataset, index, label, way, input.shape)
             sources.append(Source(f"{name} {part} {index}", "", label, load))
     groups = None
     if form.groups is not None:
@@ -143,10 +141,10 @@ def _labels(dataset: Any) -> Indices:
 
 
 def _load(
-    dataset: Any, index: int, label: int, way: ImagePreprocessing, size: tuple[int, int]
+    dataset: Any, index: int, label: int, way: ImagePreprocessing, shape: tuple[int, ...]
 ) -> NDArray[np.uint8]:
     with plain_errors():
         image, found = dataset[index]
         if int(found) != label:
             raise InvalidInput(f"image {index} has the label {found} but is listed as {label}")
-        return fit_image(image, way.mode, size, way.resize)
+        return fit_image(image, way, shape)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from delen.bundle.calibration import Calibration
 from delen.bundle.manifest import MANIFEST, Bundle, ExitSpec, FileEntry, Manifest, load_bundle
@@ -22,7 +25,6 @@ from multiexit_models.calibrate.temperature import fit_temperature
 from multiexit_models.data.dataset import Dataset, Labelled
 from multiexit_models.data.splits import PARTS
 from multiexit_models.export.exported import (
-    OPSET,
     Exported,
     Inaccurate,
     chain_logits,
@@ -34,15 +36,32 @@ from multiexit_models.export.folder import whole_folder
 from multiexit_models.macs import cumulative_macs, macs_per_stage
 from multiexit_models.network import MultiExitNetwork
 from multiexit_models.progress import Bar
-from multiexit_models.report import LEVEL
-from multiexit_models.spec import BuildSpec
+from multiexit_models.report import LEVEL, described
+from multiexit_models.spec import BuildSpec, BundleSpec
+from multiexit_models.train.training import predict
 from multiexit_models.train.weights import digest
-from policies.plan.thresholds import highest_floor, samples_needed
+from policies.plan.thresholds import highest_floor, units_needed
 
 CALIBRATION = "calibration.npz"
 CHECKED_INPUTS = 256
 QUANTISED_WITH = 500
 REHEARSED_WITH = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """A chain of exported stages, what it costs and what it must compute.
+
+    ``macs`` are the multiply-adds of a sample that ends at each exit, ``head_macs`` those of the
+    exit's own head. ``logits`` are the network's ``[exits, n, classes]`` for inputs ``[n, ...]``,
+    computed in another way than by the chain. ``digest`` is of the network's weights.
+    """
+
+    exported: Exported
+    macs: Sequence[int]
+    head_macs: Sequence[int]
+    logits: Callable[[NDArray[Any]], NDArray[np.floating[Any]]]
+    digest: str
 
 
 def write_bundle(
@@ -59,7 +78,20 @@ def write_bundle(
     may not be written or the floor cannot be guaranteed, and BundleError as ``rehearse``. A failed
     build leaves the output as it was.
     """
-    manifest, files = _make(network, data, spec, description, training, bar)
+    chain = _export(network, data, spec, bar)
+    return write_chain(chain, data, spec, description, training, bar)
+
+
+def write_chain(
+    chain: Chain,
+    data: Dataset,
+    spec: BundleSpec,
+    description: str,
+    origin: Mapping[str, Any],
+    bar: Bar,
+) -> Bundle:
+    """Calibrate ``chain``, write the bundle of ``spec`` and load it; as ``write_bundle``."""
+    manifest, files = _make(chain, data, spec, description, origin, bar)
     with whole_folder(spec.output, spec.overwrite) as unfinished:
         for name, contents in files.items():
             (unfinished / name).write_bytes(contents)
@@ -78,29 +110,17 @@ def rehearse(network: MultiExitNetwork, data: Dataset, spec: BuildSpec, bar: Bar
     bar.note("rehearsing before the training, on a few samples:")
     few = {part: getattr(data, part).spread(REHEARSED_WITH) for part in PARTS}
     try:
-        _make(network, replace(data, **few), replace(spec, floor=None), "", {}, bar)
+        rehearsed, unbound = replace(data, **few), replace(spec, floor=None)
+        _make(_export(network, rehearsed, unbound, bar), rehearsed, unbound, "", {}, bar)
     except Inaccurate:
         if spec.precision == "fp32":
             raise
 
 
-def _make(
-    network: MultiExitNetwork,
-    data: Dataset,
-    spec: BuildSpec,
-    description: str,
-    training: Mapping[str, Any],
-    bar: Bar,
-) -> tuple[Manifest, dict[str, bytes]]:
-    """The manifest and the other files of the bundle of ``spec``.
-
-    Temperatures and criterion are fitted to the validation part and the table is of the calibration
-    part; both come from the exported graphs themselves, in the precision that is served. The
-    chain's logits must equal torch's (but for int8, whose accuracy is in the table).
-    """
+def _export(network: MultiExitNetwork, data: Dataset, spec: BuildSpec, bar: Bar) -> Chain:
     network.eval()
     sample = data.validation.inputs[:1]
-    macs = cumulative_macs(network, torch.from_numpy(sample))
+    example = torch.from_numpy(sample)
     bar.stage("exporting")
     exported = export_network(
         network,
@@ -112,30 +132,56 @@ def _make(
         calibration_inputs=data.training.spread(QUANTISED_WITH).inputs,
         on_segment=bar.segment,
     )
+    return Chain(
+        exported,
+        cumulative_macs(network, example),
+        macs_per_stage(network, example)[1],
+        partial(predict, network, device="cpu"),
+        digest(network),
+    )
+
+
+def _make(
+    chain: Chain,
+    data: Dataset,
+    spec: BundleSpec,
+    description: str,
+    origin: Mapping[str, Any],
+    bar: Bar,
+) -> tuple[Manifest, dict[str, bytes]]:
+    """The manifest and the other files of the bundle of ``spec``.
+
+    Temperatures and criterion are fitted to the validation part and the table is of the calibration
+    part; both come from the exported graphs themselves, in the precision that is served. The
+    chain's logits must equal the network's (but for int8, whose accuracy is in the table).
+    """
+    exported, macs = chain.exported, chain.macs
     bar.stage("calibrating")
     validated, calibrated, tested = (
         _evaluate(exported, part, bar) for part in (data.validation, data.calibration, data.test)
     )
     temperatures = [fit_temperature(logits, validated.labels) for logits in validated.logits]
     choice = choose_criterion(validated.logits, validated.labels, temperatures, macs)
-    table = make_calibration(calibrated.logits, calibrated.labels, temperatures, choice.name)
+    table = make_calibration(
+        calibrated.logits, calibrated.labels, temperatures, choice.name, calibrated.groups
+    )
     if spec.floor is not None:
         _check_floor(table, spec.floor)
     bar.stage("checking")
     graphs = finish(exported, choice.name, temperatures)
     checked = data.test.spread(CHECKED_INPUTS).inputs
+    expected = chain.logits(checked)
     differences = check_chain(
-        network, graphs, exported, choice.name, temperatures, checked, bar.sample
+        expected, graphs, exported, choice.name, temperatures, checked, bar.sample
     )
-    _, head_macs = macs_per_stage(network, torch.from_numpy(sample))
     provenance = {
-        **training,
+        **origin,
         "data": _describe_data(data),
-        "weights_sha256": digest(network),
-        "exits": exit_provenance(macs, head_macs, calibrated, tested, temperatures),
+        "weights_sha256": chain.digest,
+        "exits": exit_provenance(macs, chain.head_macs, calibrated, tested, temperatures),
         "criteria": {name: asdict(score) for name, score in choice.scores.items()},
         "export": {
-            "opset": OPSET if spec.runtime == "onnx" else None,
+            "opset": exported.stages.opset,
             "checked_inputs": len(checked),
             "max_logit_difference": differences,
         },
@@ -148,7 +194,8 @@ def _make(
 
 def _evaluate(exported: Exported, data: Labelled, bar: Bar) -> Evaluated:
     bar.close()
-    return Evaluated(chain_logits(exported, data.inputs, on_sample=bar.sample), data.labels)
+    logits = chain_logits(exported, data.inputs, on_sample=bar.sample)
+    return Evaluated(logits, data.labels, data.groups)
 
 
 def _exits(
@@ -165,11 +212,18 @@ def _exits(
 
 def _describe_data(data: Dataset) -> dict[str, Any]:
     parts = {part: len(getattr(data, part)) for part in PARTS}
-    return {"name": data.name, **parts, "skipped": list(data.skipped)}
+    groups = {part: getattr(data, part).group_count for part in PARTS}
+    return {
+        "name": data.name,
+        **parts,
+        "groups": groups if any(groups.values()) else None,
+        "skipped": list(data.skipped),
+        "notes": list(data.notes),
+    }
 
 
 def _manifest(
-    spec: BuildSpec,
+    spec: BundleSpec,
     description: str,
     data: Dataset,
     choice: CriterionChoice,
@@ -195,17 +249,20 @@ def _manifest(
             for name, contents in files.items()
         },
         provenance=provenance,
+        held_out=data.held_out,
     )
 
 
 def check_samples(data: Dataset, floor: float) -> None:
     """InvalidInput where the calibration part is too small to guarantee ``floor`` at all."""
-    needed = samples_needed(floor, LEVEL)
-    if len(data.calibration) < needed:
+    groups = data.calibration.group_count
+    needed = units_needed(groups is not None, floor, LEVEL)
+    found = len(data.calibration) if groups is None else groups
+    if found < needed:
+        kind = "samples" if groups is None else "groups"
         raise InvalidInput(
-            f"a floor of {floor:g} cannot be guaranteed at level {LEVEL:g}: "
-            f"{len(data.calibration)} calibration samples are too few: even without an error it "
-            f"needs {needed}",
+            f"a floor of {floor:g} cannot be guaranteed at level {LEVEL:g}: {found} calibration "
+            f"{kind} are too few: even without an error it needs {needed}",
             "floor",
         )
 
@@ -218,7 +275,7 @@ def _check_floor(table: Calibration, floor: float) -> None:
     accuracy = max(table.accuracy(exit) for exit in range(table.exits))
     raise InvalidInput(
         f"a floor of {floor:g} cannot be guaranteed at level {LEVEL:g}: the most accurate exit "
-        f"answers {accuracy:.2%} of {table.samples} samples rightly; the highest floor that can "
-        f"be guaranteed is {best:g}",
+        f"answers {accuracy:.2%} of {described(table)} rightly; the highest floor that can be "
+        f"guaranteed is {best:g}",
         "floor",
     )

@@ -27,18 +27,14 @@ from multiexit_models.export.chain import (
     torch_segment,
     walk,
 )
-from multiexit_models.export.graphs import OPSET
 from multiexit_models.export.precision import convert
 from multiexit_models.export.stage import stages
 from multiexit_models.network import MultiExitNetwork
-from multiexit_models.train.training import predict
-
-__all__ = ["OPSET", "Exported", "chain_logits", "check_chain", "export_network", "finish"]
 
 TOLERANCES: Mapping[str, float] = {"fp32": 1e-4, "fp16": 0.2}
-"""Largest difference of a logit to torch's, as a share of the exit's largest where that is above
-1. For fp16 it only catches wrong graphs, and int8 has none: the accuracies, which are measured on
-the converted chain, show what rounding costs."""
+"""Largest difference of a logit to the network's, as a share of the exit's largest where that is
+above 1. For fp16 it only catches wrong graphs. int8 has none: the accuracies are measured on the
+converted chain, and show what rounding costs."""
 
 CONFIDENCE_TOLERANCE = 1e-4
 _SIZES = (1, 3)
@@ -49,7 +45,7 @@ OnProgress = Callable[[int, int], None]
 
 
 class Inaccurate(BundleError):
-    """An exit of an exported chain has logits that are not finite, or differ from torch's."""
+    """An exit of an exported chain has logits that are not finite, or differ from the network's."""
 
 
 T = TypeVar("T")
@@ -60,6 +56,10 @@ class OnnxStages:
     """A chain of stages as ONNX graphs, without confidences."""
 
     models: tuple[onnx.ModelProto, ...]
+
+    @property
+    def opset(self) -> int:
+        return int(max(used.version for used in self.models[0].opset_import if not used.domain))
 
     def segments(self) -> list[Segment]:
         return [onnx_segment(model.SerializeToString()) for model in self.models]
@@ -78,6 +78,7 @@ class ProgramStages:
 
     stages: tuple[ExportedProgram, ...]
     max_batch: int
+    opset = None
 
     def segments(self) -> list[Segment]:
         return [torch_segment(stage.module()) for stage in self.stages]
@@ -212,7 +213,7 @@ def finish(exported: Exported, criterion: str, temperatures: Sequence[float]) ->
 
 
 def check_chain(
-    network: MultiExitNetwork,
+    expected: NDArray[np.floating[Any]],
     files: Mapping[str, bytes],
     exported: Exported,
     criterion: str,
@@ -220,14 +221,14 @@ def check_chain(
     inputs: NDArray[Any],
     on_sample: OnProgress | None = None,
 ) -> list[float]:
-    """The largest difference of a logit to torch's, per exit, over ``inputs`` ``[n, ...]``.
+    """The largest difference of a logit to those ``expected``, per exit.
 
+    ``expected`` ``[exits, n, classes]`` are the network's own logits for ``inputs`` ``[n, ...]``.
     Runs batches of 1, 3 and ``max_batch``, once with all rows going on and once with every second,
     the last first. Raises BundleError naming the exit when a logit differs by more than
     its precision allows, or a confidence is not the criterion's of the chain's own logits.
     """
     segments = [open_segment(raw, exported.runtime) for raw in files.values()]
-    expected = predict(network, inputs, device="cpu")
     sizes = sorted({*(min(size, exported.max_batch) for size in _SIZES), exported.max_batch})
     differences = np.zeros(len(expected))
     done = 0
@@ -248,8 +249,8 @@ def check_chain(
         most = allowed * max(1.0, float(np.abs(wanted).max()))
         if not difference <= most:
             raise Inaccurate(
-                f"exit {index} of the exported chain differs from torch by {difference:.2g}, "
-                f"more than {most:.2g}"
+                f"exit {index} of the exported chain differs from the network by "
+                f"{difference:.2g}, more than {most:.2g}"
             )
     return [float(difference) for difference in differences]
 

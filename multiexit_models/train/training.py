@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from delen.bundle.manifest import InputSpec
 from delen.errors import InvalidInput
 from multiexit_models.data.dataset import Labelled
+from multiexit_models.data.trained_on import TrainedOn
 from multiexit_models.network import MultiExitNetwork, set_memory_format
 from multiexit_models.train.augment import augmentation
 from multiexit_models.train.checkpoint import identify
@@ -35,6 +36,7 @@ def train(
     input: InputSpec,
     device: str = "auto",
     checkpoint: Path | None = None,
+    trained_on: TrainedOn | None = None,
     checkpoint_seconds: float = 60.0,
     on_resume: Callable[[int, int], None] | None = None,
     on_step: OnStep | None = None,
@@ -48,9 +50,10 @@ def train(
     do not fill a batch are left out.
 
     With ``checkpoint``, the training is saved there every ``checkpoint_seconds`` of ``clock`` and
-    after each epoch. Where that file exists, the training goes on from it and ends with the same
-    weights, bit for bit, as one that never stopped (on the same machine and torch). The file stays
-    when the training is done; then a second call only loads its weights.
+    after each epoch, with what its weights were ``trained_on``. Where that file exists, the
+    training goes on from it and ends with the same weights, bit for bit, as one that never stopped
+    (on the same machine and torch). The file stays when the training is done; then a second call
+    only loads its weights.
 
     Raises InvalidInput for a recipe, data or device that do not fit and for a checkpoint of another
     training, and FloatingPointError when the loss or the weights are no longer finite; the last
@@ -68,7 +71,7 @@ def train(
         repeatable(where),
     ):
         run = Run(network, data, recipe, vary, where)
-        saves = Saves(run, checkpoint, identity, checkpoint_seconds, clock)
+        saves = Saves(run, checkpoint, identity, trained_on, checkpoint_seconds, clock)
         saves.resume()
         if run.done and on_resume is not None:
             on_resume(run.done, run.total)

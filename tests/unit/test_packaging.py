@@ -63,7 +63,8 @@ def test_the_messages_are_found() -> None:
         "nvidia-ml-py",
         "onnxruntime",
         "pillow",
-        "scipy",
+        "soundfile",
+        "soxr",
         "torch",
         "torchvision",
         "transformers",
@@ -72,7 +73,7 @@ def test_the_messages_are_found() -> None:
 
 def test_the_sdk_is_light_and_extras_add_to_it() -> None:
     assert requirements(None) == {"numpy", "httpx", "msgspec"}
-    assert requirements("daemon") >= {"flask", "cheroot", "onnxruntime", "pillow"}
+    assert requirements("daemon") >= {"flask", "uvicorn", "onnxruntime", "pillow"}
     assert requirements("jetson") - requirements("daemon") == {"onnxruntime-gpu", "jetson-stats"}
     assert requirements("daemon") - requirements("jetson") == {"onnxruntime"}
     assert requirements("train") >= requirements("torch") | requirements("plot")
@@ -160,7 +161,7 @@ def test_the_image_installs_an_extra_that_is_there_and_runs_the_daemon() -> None
     given = dict(instructions())
     extras = [arguments for name, arguments in instructions() if name == "ARG"]
     assert "EXTRA=daemon" in extras
-    assert '".[${EXTRA}]"' in given["RUN"]
+    assert '".[${EXTRA},audio]"' in given["RUN"]
     assert json.loads(given["CMD"]) == ["delen-daemon"]
     assert given["USER"] == "delen" and "useradd" in given["RUN"]
     variables = re.findall(r"DELEN_(\w+?)__(\w+)=", given["ENV"])

@@ -137,6 +137,56 @@ def test_raw_input_other_heads_and_other_classes() -> None:
     assert [type(part) for part in network.heads[-1].modules()].count(nn.Dropout) == 1
 
 
+class Product(nn.Module):
+    """A classifier without a layer that could be replaced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(6, 3))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs @ self.weight
+
+
+class OwnLinear(nn.Linear):
+    """A layer that torch.fx traces into, as it does into timm's own."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(input, self.weight, self.bias)
+
+
+class TwoHeads(nn.Module):
+    """Answers with the mean of two classifiers, as distilled transformers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 6), nn.ReLU())
+        self.one, self.two = nn.Linear(6, 7), nn.Linear(6, 7)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        features = self.body(inputs)
+        return (self.one(features) + self.two(features)) / 2
+
+
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 7, 1), nn.ReLU(),
+                       nn.AdaptiveAvgPool2d(1), nn.Flatten()), (3, 9, 9)),
+        (TwoHeads(), (6,)),
+        (nn.Sequential(nn.Linear(6, 6), nn.ReLU(), OwnLinear(6, 7)), (6,)),
+        (nn.Sequential(nn.Linear(6, 7), nn.ReLU(), nn.Linear(7, 7)), (6,)),
+    ],
+    ids=["convolution", "two-heads", "own-layer", "as-wide-before"],
+)  # fmt: skip
+def test_other_classes_replace_all_layers_that_make_the_logits(module, shape) -> None:
+    before = {name: weight.clone() for name, weight in module.state_dict().items()}
+    network = attach_exits(module, torch.rand(1, *shape), 4, exits=1).eval()
+    assert network(torch.rand(2, *shape))[0].shape == (2, 4)
+    after = module.state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+
+
 def test_frozen_segments_learn_nothing_and_heads_do() -> None:
     module = plain()
     network = attach_exits(module, torch.rand(1, 3, 16, 16), 4, exits=3)
@@ -173,7 +223,7 @@ FLAT = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.
         (FLAT, {"exits": 0}, "exits must be 1 or more", "exits"),
         (FLAT, {"exits": 9}, "cut at 1 places of different cost.*at most 2 exits, not 9", "exits"),
         (FLAT, {"exits": 2, "classes": 1}, "classes must be 2 or more", "classes"),
-        (nn.Sequential(FLAT, nn.ReLU()), {"exits": 2, "classes": 5}, "ends in ReLU", "classes"),
+        (Product(), {"exits": 1, "classes": 5}, "3 classes, not 5.*num_classes=5", "classes"),
         (nn.Sequential(FLAT, nn.Softmax(1)), {"exits": 2}, "ends in Softmax", "module"),
         (nn.Sequential(FLAT, nn.Unflatten(1, (3, 1))), {"exits": 2}, r"\[2, 3, 1\]", "module"),
         (FLAT, {"exits": 2, "head": lambda shape, classes: nn.Linear(8, 2)}, r"\[2, 3\]", "head"),

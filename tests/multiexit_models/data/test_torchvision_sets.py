@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from delen.bundle.manifest import ImagePreprocessing
 from delen.errors import InvalidInput, MissingExtra
 from multiexit_models.data.dataset import Dataset
 from multiexit_models.data.reading import Reading
@@ -51,7 +52,7 @@ def test_published_parts_are_kept(fashion: Path) -> None:
     data = read_torchvision("FashionMNIST", fashion, Reading(shape=(28, 28, 1)))
     assert (data.name, len(data.classes)) == ("fashionmnist", 10)
     assert data.classes[0] == "T-shirt/top"
-    assert data.input.to_json()["image"] == {"mode": "L", "resize": "bilinear"}
+    assert data.input.image == ImagePreprocessing("L", "bilinear", "exif", (255, 255, 255))
     assert counts(data) == [75, 10, 15, 30]
     np.testing.assert_array_equal(data.test.inputs[..., 0], pictures(30, 1, (28, 28)))
     assert data.test.labels.tolist() == labels_of(30).tolist()

@@ -15,6 +15,7 @@ pytest.importorskip("transformers", reason="the zoo needs transformers: delen[tr
 from delen.bundle.confidence import MAX_PROBABILITY  # noqa: E402
 from multiexit_models.export.exported import check_chain, export_network, finish  # noqa: E402
 from multiexit_models.network import MultiExitNetwork  # noqa: E402
+from multiexit_models.train.training import predict  # noqa: E402
 from multiexit_models.zoo.registry import ZOO, ZooEntry  # noqa: E402
 
 CLASSES = 7
@@ -55,7 +56,8 @@ def test_the_exported_chain_computes_what_torch_computes(name: str, runtime: str
     network, temperatures = make(entry, inputs), [1.3] * entry.exits
     exported = export_network(network, inputs[:1], name=name, max_batch=4, runtime=runtime)
     files = finish(exported, MAX_PROBABILITY, temperatures)
-    differences = check_chain(network, files, exported, MAX_PROBABILITY, temperatures, inputs)
+    expected = predict(network, inputs, device="cpu")
+    differences = check_chain(expected, files, exported, MAX_PROBABILITY, temperatures, inputs)
     assert len(differences) == entry.exits == len(files)
     with torch.no_grad():
         logits = torch.stack(network(torch.from_numpy(inputs)))

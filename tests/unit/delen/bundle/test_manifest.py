@@ -101,8 +101,8 @@ def test_a_foreign_manifest_is_no_delen_bundle(copy: Path, document: object) -> 
 
 
 def test_a_newer_bundle_asks_for_an_upgrade(edit: Edit) -> None:
-    folder = edit(lambda document: document.update(schema=3, novelty="x"))
-    assert "schema 3 is newer than 2, the newest this delen reads; upgrade it" in refusal(folder)
+    folder = edit(lambda document: document.update(schema=4, novelty="x"))
+    assert "schema 4 is newer than 3, the newest this delen reads; upgrade it" in refusal(folder)
 
 
 SOUND = {"dtype": "int16", "shape": [16], "image": None, "audio": {"sample_rate": 8000}}
@@ -124,6 +124,16 @@ def test_a_bundle_says_what_runs_it(edit: Edit, runtime: str) -> None:
     assert json.loads(manifest.to_json()) == json.loads((folder / MANIFEST).read_text())
 
 
+def test_a_bundle_says_whether_its_calibration_data_were_held_out(
+    tiny_bundle: Path, edit: Edit
+) -> None:
+    assert load_bundle(tiny_bundle).manifest.held_out == "known"
+    folder = edit(lambda document: document.update(held_out="unknown"))
+    manifest = load_bundle(folder).manifest
+    assert manifest.held_out == "unknown"
+    assert json.loads(manifest.to_json()) == json.loads((folder / MANIFEST).read_text())
+
+
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
@@ -137,6 +147,7 @@ def test_a_bundle_says_what_runs_it(edit: Edit, runtime: str) -> None:
         (lambda d: d["input"]["image"].update(crop=1), "unknown field 'crop'"),
         (lambda d: d["exits"][1].update(depth=1), "unknown field 'depth' in exits[1]"),
         (lambda d: d["files"]["segment0.onnx"].update(md5="x"), "unknown field 'md5'"),
+        (lambda d: d.update(held_out="maybe"), "held_out must be one of declared, known"),
         (lambda d: d.pop("version"), "lacks 'version'"),
         (lambda d: d.update(name="a/b"), "name 'a/b'"),
         (lambda d: d.update(name=".."), "name '..'"),

@@ -3,14 +3,20 @@ from __future__ import annotations
 import json
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from delen.bundle.images import decode_image, fit_image
+from delen.bundle.manifest import ImagePreprocessing
+from delen.bundle.media import recognise
 from delen.errors import InvalidInput
 from delen.sdk.inputs import Text, encode
 
 Image = pytest.importorskip("PIL.Image", reason="images need Pillow: delen[daemon]")
+
+WAY = ImagePreprocessing("RGB", "bilinear")
 
 
 def encoded(form: str) -> bytes:
@@ -59,7 +65,7 @@ def test_the_bytes_of_an_npy_file_are_recognised() -> None:
     assert encode(buffer.getvalue()).media_type == "application/x-npy"
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "F", "HSV"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "HSV"])
 def test_a_pil_image_is_sent_as_png(mode: str) -> None:
     image = Image.new(mode, (5, 3))
     sent = encode(image)
@@ -67,6 +73,64 @@ def test_a_pil_image_is_sent_as_png(mode: str) -> None:
     assert sent.media_type == "image/png"
     assert back.size == (5, 3)
     np.testing.assert_array_equal(np.asarray(back.convert("RGB")), np.asarray(image.convert("RGB")))
+
+
+def deep_image(form: str) -> Any:
+    """One grey picture of 16 bits in a mode of Pillow's."""
+    grey = np.random.default_rng(0).integers(0, 65_536, (4, 4)).astype(np.uint16)
+    if form == "F":
+        return Image.fromarray((grey >> 8).astype(np.float32) / 255)
+    image = Image.fromarray(grey)
+    if form == "opened":
+        buffer = BytesIO()
+        image.save(buffer, "PNG")
+        return Image.open(buffer)
+    return image.convert(form) if form == "I" else image
+
+
+@pytest.mark.parametrize("form", ["I;16", "I", "opened", "F"])
+def test_an_image_of_more_than_8_bits_is_sent_whole(form: str) -> None:
+    expected = fit_image(deep_image("I;16"), WAY, (4, 4, 3))
+    sent = encode(deep_image(form))
+    np.testing.assert_array_equal(decode_image(sent.body, WAY, (4, 4, 3)), expected)
+    assert recognise(sent.body) == sent.media_type
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "F", "I;16"])
+def test_an_image_is_sent_with_its_orientation(mode: str) -> None:
+    image = Image.new(mode, (6, 4))
+    image.getexif()[0x0112] = 6
+    sent = encode(image)
+    assert Image.open(BytesIO(sent.body)).getexif().get(0x0112) == 6 or mode == "F"
+    assert fit_image(image, WAY, (6, 4, 3)).shape == decode_image(sent.body, WAY, (6, 4, 3)).shape
+
+
+@pytest.mark.parametrize("mode", ["PA", "La", "RGBa", "RGBX", "LAB"])
+def test_images_of_rare_modes_are_sent_or_refused(mode: str) -> None:
+    try:
+        sent = encode(Image.new(mode, (4, 4)))
+    except InvalidInput as error:
+        assert error.field == "input"
+    else:
+        assert sent.media_type == "image/png"
+
+
+def test_an_image_cut_off_closed_or_empty_is_refused() -> None:
+    whole = BytesIO()
+    Image.effect_noise((100, 100), 50).save(whole, "PNG")
+    closed = Image.open(BytesIO(whole.getvalue()))
+    closed.close()
+    cut_off = Image.open(BytesIO(whole.getvalue()[:3000]))
+    for image in (closed, cut_off, Image.new("RGB", (0, 4))):
+        with pytest.raises(InvalidInput, match="the image") as caught:
+            encode(image)
+        assert caught.value.field == "input"
+
+
+@pytest.mark.parametrize("value", [-1, 65_536])
+def test_whole_numbers_beyond_16_bits_are_refused(value: int) -> None:
+    with pytest.raises(InvalidInput, match="beyond 16 bits"):
+        encode(Image.fromarray(np.full((4, 4), value, np.int32)))
 
 
 @pytest.mark.parametrize(
@@ -79,11 +143,11 @@ def test_other_inputs_are_refused_with_what_is_taken(x: object) -> None:
     assert type(x).__name__ in str(caught.value)
 
 
-@pytest.mark.parametrize("contents", [b"", b"GIF89a", b"PK\x03\x04"])
+@pytest.mark.parametrize("contents", [b"", b"GIF", b"PK\x03\x04", b"RIFF\0\0\0\0AVI "])
 def test_other_bytes_are_refused(contents: bytes, tmp_path: Path) -> None:
     file = tmp_path / "thing"
     file.write_bytes(contents)
-    with pytest.raises(InvalidInput, match=r"no JPEG, PNG, \.npy or WAV file"):
+    with pytest.raises(InvalidInput, match=r"is no image .*, recording .* or \.npy file"):
         encode(contents)
     with pytest.raises(InvalidInput, match=str(file)):
         encode(file)
@@ -108,7 +172,7 @@ def test_the_bytes_of_a_recording_are_recognised(tmp_path: Path) -> None:
     for x in (contents, file):
         sent = encode(x)
         assert (sent.media_type, sent.body) == ("audio/wav", contents)
-    with pytest.raises(InvalidInput, match="WAV file"):
+    with pytest.raises(InvalidInput, match="recording"):
         encode(b"RIFF\x2c\0\0\0AVI LIST")
 
 
