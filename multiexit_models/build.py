@@ -16,7 +16,7 @@ from multiexit_models.data.dataset import Dataset
 from multiexit_models.data.reading import Reading
 from multiexit_models.data.source import check_options, find_kind, input_kind, read_data
 from multiexit_models.export.bundle import check_samples, rehearse, write_bundle
-from multiexit_models.export.folder import check_target
+from multiexit_models.export.folder import check_target, remove_leftovers
 from multiexit_models.network import IMAGENET_MEAN, IMAGENET_STD, MultiExitNetwork
 from multiexit_models.progress import Bar
 from multiexit_models.report import write_report
@@ -50,13 +50,18 @@ def build(spec: BuildSpec, bar: Bar) -> Bundle:
     bundle is there before it.
     """
     with _threads(spec.threads):
-        return _build(spec, bar)
+        try:
+            return _build(spec, bar)
+        finally:
+            remove_leftovers(spec.output)  # also where a second signal interrupts the removal
 
 
 def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     check_target(spec.output, spec.overwrite)
-    if spec.save_weights is not None and not spec.save_weights.absolute().parent.is_dir():
-        raise InvalidInput(f"{spec.save_weights.parent} is not a folder", "save_weights")
+    for option in ("save_weights", "checkpoint"):
+        file = getattr(spec, option)
+        if file is not None and not file.absolute().parent.is_dir():
+            raise InvalidInput(f"{file.parent} is not a folder", option)
     kind = spec.kind or find_kind(spec.data)
     check_options(kind, vars(spec))
     entry = _entry(spec, kind)
@@ -64,7 +69,7 @@ def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     bar.stage("reading data")
     data = read_data(spec.data, kind, _reading(spec, entry, bar))
     for name in data.skipped:
-        bar.stage(f"left out, unreadable: {name}")
+        bar.note(f"left out, unreadable: {name}")
     torch.manual_seed(spec.seed)
     network = _network(spec, entry, data, bar)
     if spec.floor is not None:
@@ -92,6 +97,7 @@ def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     bar.note(f"the bundle is written and verified: {bundle.path}")
     if spec.checkpoint is None and spec.weights is None:
         spec.checkpoint_file.unlink(missing_ok=True)
+    bar.stage("reporting")
     for problem in write_report(bundle):
         bar.note(problem)
     return bundle
@@ -164,6 +170,7 @@ def _network(spec: BuildSpec, entry: ZooEntry, data: Dataset, bar: Bar) -> Multi
     if spec.backbone is None:
         weights = "DEFAULT" if spec.pretrained else None
         return entry.make(len(data.classes), data.input.shape, weights)
+    bar.stage("cutting the backbone" if spec.place != "probe" else "probing the backbone")
     return own_network(
         spec.backbone,
         data.input,
@@ -174,6 +181,7 @@ def _network(spec: BuildSpec, entry: ZooEntry, data: Dataset, bar: Bar) -> Multi
         std=spec.std or IMAGENET_STD,
         head=image_head if spec.head == "convolutional" else pooled_head,
         probe=data.validation if spec.place == "probe" else None,
+        on_part=bar.part,
         on_places=lambda names: bar.note(f"exits after {', '.join(names)}"),
     )
 
@@ -203,6 +211,7 @@ def _trained(
         input=data.input,
         device=spec.device,
         checkpoint=spec.checkpoint_file,
+        on_sample=bar.sample,
         on_resume=say_resumed,
         on_step=bar.step,
     )

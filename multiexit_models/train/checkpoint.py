@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,11 @@ class Moment:
 
 
 def identify(
-    network: MultiExitNetwork, data: Labelled, recipe: Recipe, input: InputSpec
+    network: MultiExitNetwork,
+    data: Labelled,
+    recipe: Recipe,
+    input: InputSpec,
+    on_sample: Callable[[int, int], None] | None = None,
 ) -> Identity:
     """The identity of this training. Reads all of the data once."""
     return Identity(
@@ -75,17 +79,19 @@ def identify(
         start=digest(network),
         input=input.to_json(),
         samples=len(data),
-        data=_data_digest(data),
+        data=_data_digest(data, on_sample),
     )
 
 
-def _data_digest(data: Labelled) -> str:
+def _data_digest(data: Labelled, on_sample: Callable[[int, int], None] | None) -> str:
     total = hashlib.sha256()
     for array in (data.inputs, data.labels):
         total.update(f"{array.dtype} {array.shape}".encode())
         rows = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
         for start in range(0, len(array), rows):
             total.update(np.ascontiguousarray(array[start : start + rows]).tobytes())
+            if array is data.inputs and on_sample is not None:
+                on_sample(min(start + rows, len(array)), len(array))
     return total.hexdigest()
 
 

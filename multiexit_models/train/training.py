@@ -25,6 +25,8 @@ from multiexit_models.train.recipe import Recipe
 from multiexit_models.train.run import Run, Saves
 
 OnStep = Callable[[int, int, float], None]
+OnProgress = Callable[[int, int], None]
+"""Called with how many are done and how many there are."""
 
 
 def train(
@@ -36,7 +38,8 @@ def train(
     device: str = "auto",
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 60.0,
-    on_resume: Callable[[int, int], None] | None = None,
+    on_sample: OnProgress | None = None,
+    on_resume: OnProgress | None = None,
     on_step: OnStep | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
@@ -44,8 +47,9 @@ def train(
 
     ``device`` is auto (a GPU where torch has one), cpu, cuda or cuda:N; the network returns to
     where it was. ``on_step(step, steps, loss)`` is called after each step, and before the first
-    ``on_resume(step, steps)`` where ``step`` steps were done before. An epoch's last samples that
-    do not fill a batch are left out.
+    ``on_resume(step, steps)`` where ``step`` steps were done before. ``on_sample`` is called while
+    the samples are digested for the checkpoint. An epoch's last samples that do not fill a batch
+    are left out.
 
     With ``checkpoint``, the training is saved there every ``checkpoint_seconds`` of ``clock`` and
     after each epoch. Where that file exists, the training goes on from it and ends with the same
@@ -61,7 +65,7 @@ def train(
     if checkpoint is not None and not checkpoint.parent.is_dir():
         raise InvalidInput(f"the folder {checkpoint.parent} does not exist", "checkpoint")
     vary = augmentation(input, recipe)
-    identity = None if checkpoint is None else identify(network, data, recipe, input)
+    identity = None if checkpoint is None else identify(network, data, recipe, input, on_sample)
     with (
         _in_training(network, where, recipe.frozen_backbone),
         seeded(recipe.seed, where),
@@ -82,12 +86,17 @@ def train(
 
 
 def predict(
-    network: MultiExitNetwork, inputs: NDArray[Any], batch_size: int = 128, device: str = "auto"
+    network: MultiExitNetwork,
+    inputs: NDArray[Any],
+    batch_size: int = 128,
+    device: str = "auto",
+    on_sample: OnProgress | None = None,
 ) -> NDArray[np.float32]:
     """Logits of every exit for ``inputs [n, *shape]``: float32 ``[exits, n, classes]``.
 
-    ``inputs`` may be memory-mapped: it is read ``batch_size`` samples at a time. The network
-    returns in evaluation mode to the device where it was. Raises InvalidInput for no inputs.
+    ``inputs`` may be memory-mapped: it is read ``batch_size`` samples at a time, and
+    ``on_sample(done, total)`` is called after each batch. The network returns in evaluation mode to
+    the device where it was. Raises InvalidInput for no inputs.
     """
     if not len(inputs):
         raise InvalidInput("there are no inputs to predict", "inputs")
@@ -99,6 +108,8 @@ def predict(
             for start in range(0, len(inputs), batch_size):
                 chunk = torch.from_numpy(np.array(inputs[start : start + batch_size]))
                 parts.append(torch.stack(network(chunk.to(where))).float().cpu())
+                if on_sample is not None:
+                    on_sample(start + len(chunk), len(inputs))
     finally:
         network.to(home)
     logits: NDArray[np.float32] = torch.cat(parts, dim=1).numpy()

@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch", reason="training needs torch: delen[train]"
 from delen.bundle.manifest import InputSpec  # noqa: E402
 from delen.errors import InvalidInput  # noqa: E402
 from multiexit_models.data.dataset import Labelled  # noqa: E402
+from multiexit_models.train.checkpoint import identify  # noqa: E402
 from multiexit_models.train.training import train  # noqa: E402
 from multiexit_models.train.weights import (  # noqa: E402
     digest,
@@ -97,6 +98,15 @@ def test_a_finished_training_is_only_loaded(training, straight, tmp_path) -> Non
     training.run(tmp_path / "training.pt", lambda *_: None)
     again = training.run(tmp_path / "training.pt", stop_at(1))
     assert same(straight, again.state_dict())
+
+
+def test_digesting_the_data_shows_how_far_it_is(training, monkeypatch) -> None:
+    monkeypatch.setattr("multiexit_models.train.checkpoint._CHUNK_BYTES", 40 * 8 * 8 * 3)
+    seen: list[tuple[int, int]] = []
+    given = training.make_network(), training.make_data(), training.RECIPE, training.INPUT
+    shown = identify(*given, on_sample=lambda *counts: seen.append(counts))
+    assert seen == [(40, 87), (80, 87), (87, 87)]
+    assert shown == identify(*given)
 
 
 def test_weights_can_be_loaded_from_a_checkpoint(training, tmp_path) -> None:
