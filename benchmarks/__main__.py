@@ -29,6 +29,7 @@ from benchmarks import (
     guarantee,
     http,
     isolation,
+    onnx_import,
     power_overhead,
     reality,
     residency,
@@ -53,6 +54,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "attribution": attribution.main,
     "energy_control": energy_control.main,
     "power_overhead": power_overhead.main,
+    "onnx_import": onnx_import.main,
     "footprint": footprint.main,
     "soak": soak.main,
 }

@@ -5,7 +5,8 @@ The population is the shipped bundle's own calibration images and all test image
 each, every exit's confidence and answer. Calibration sets are drawn from it with replacement, so
 that they are independent samples of a population whose accuracy at every threshold is known
 exactly; nothing has to be estimated, and the claim tested is the one that is made: P(risk of the
-chosen threshold > what is allowed) <= delta over the draw of the calibration set.
+chosen threshold > what is allowed) <= delta over the draw of the calibration set. Then the same of
+samples that come in groups (group_guarantee.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import group_guarantee
 from benchmarks.common import Figure, test_images
 from delen.bundle.calibration import THRESHOLDS, Calibration
 from delen.bundle.manifest import Bundle, load_bundle
@@ -34,6 +36,8 @@ POINTS = (0.005, 0.01, 0.02)
 
 NAIVE = "naive"
 TEST_IMAGES = 10_000
+TRACKS, FRAMES = 1500, 8
+SYNTHETIC_GROUPS = 5_000
 
 Rates = NDArray[np.float32]
 
@@ -72,8 +76,8 @@ class Outcome:
         return self.delta + 2 * sqrt(self.delta * (1 - self.delta) / self.draws)
 
 
-def population(bundle: Bundle, images: Labelled) -> Calibration:
-    """The bundle's calibration table, and below it the same of ``images``."""
+def answers(bundle: Bundle, images: Labelled) -> Calibration:
+    """The table of what the bundle's exits answer to ``images``."""
     network = BundleBackends("cpu", 1).load(bundle)
     exits, classes = len(bundle.exits), bundle.manifest.classes
     confidence = np.empty((len(images), exits), np.float32)
@@ -85,12 +89,19 @@ def population(bundle: Bundle, images: Labelled) -> Calibration:
             run = network.run(exit, features)
             confidence[rows, exit], logits[rows, exit] = run.confidence, run.logits
             features = list(run.features)
-    answers = logits.argmax(axis=2).astype(np.int32)
-    table = bundle.calibration
+    predictions = logits.argmax(axis=2).astype(np.int32)
     return Calibration(
-        np.concatenate([table.confidence, confidence]),
-        np.concatenate([table.correct, answers == images.labels[:, None]]),
-        np.concatenate([table.predictions, answers]),
+        confidence, predictions == images.labels[:, None], predictions, images.groups
+    )
+
+
+def population(bundle: Bundle, images: Labelled) -> Calibration:
+    """The bundle's calibration table, and below it the same of ``images``."""
+    table, more = bundle.calibration, answers(bundle, images)
+    return Calibration(
+        np.concatenate([table.confidence, more.confidence]),
+        np.concatenate([table.correct, more.correct]),
+        np.concatenate([table.predictions, more.predictions]),
     )
 
 
@@ -219,7 +230,12 @@ def main() -> list[Figure]:
     print(f"\nthe guarantee over {DRAWS} draws from {table.samples} images; exits: {accuracies}")
     made = run(table, [exit.macs for exit in bundle.exits])
     print_table(made)
-    return figures(made)
+    by_tracks = answers(bundle, group_guarantee.tracks(test_images(TRACKS), FRAMES))
+    return [
+        *figures(made),
+        *group_guarantee.study("synthetic", group_guarantee.synthetic(SYNTHETIC_GROUPS)),
+        *group_guarantee.study("tracks", by_tracks),
+    ]
 
 
 if __name__ == "__main__":

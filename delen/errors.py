@@ -92,7 +92,8 @@ class Unauthorized(DelenError):
 
 
 class Forbidden(DelenError):
-    """A request to a guarded address has a wrong token, or comes from where it is not offered."""
+    """A request to a guarded address has a wrong token, comes from where it is not offered, or asks
+    for what the configuration does not allow."""
 
     code = "forbidden"
     status = 403

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import json
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import MISSING, fields
-from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from delen.errors import MissingExtra
+from multiexit_models.options import (
+    EXTRA,
+    at_least_one,
+    exit_on_sigterm,
+    names,
+    need_extra,
+    numbers,
+    print_bundle,
+    seed,
+    share,
+)
 from multiexit_models.progress import Bar
 from multiexit_models.spec import QUICK_EPOCHS, BuildSpec
-
-if TYPE_CHECKING:
-    from delen.bundle.manifest import Bundle
-
-EXTRA = "train"
-NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "PIL", "tqdm")
-TERMINATED = 143
-"""The status after SIGTERM, as shells give it."""
-_PACKAGES = {"PIL": "pillow"}
 
 DESCRIPTION = f"""\
 Train a multi-exit network on labelled data, or put exits on your own. Then choose its criterion
@@ -33,8 +30,9 @@ and temperatures, calibrate it on samples that nothing was fitted to, export one
 check the graphs against torch, and write the bundle and a report.
 Needs: pip install 'delen[{EXTRA}]'.
 
-Data: a folder with one folder of images (or .wav recordings) a class, perhaps below train/, val/,
-calibration/ and test/; a CSV of texts and labels; CIFAR-10; or a dataset of torchvision.
+Data: a folder with one folder of images (or .wav recordings) a class, perhaps with one a track or
+speaker in it, perhaps below train/, val/, calibration/ and test/; a CSV of texts and labels;
+CIFAR-10; or a dataset of torchvision.
 A build that was killed goes on from its last checkpoint when it is started again.
 
 examples:
@@ -66,7 +64,8 @@ def _add_most_used(group: argparse._ArgumentGroup) -> None:
     which.add_argument(
         "--network",
         metavar="NAME",
-        help="a network of the zoo (default: a small one for the kind of data)",
+        help="a network of the zoo, or an image classifier of torchvision or timm by its name "
+        "there (default: a small one for the kind of data)",
     )
     which.add_argument(
         "--backbone",
@@ -89,7 +88,7 @@ def _add_data(add: Callable[..., Any]) -> None:
     )
     add(
         "--sample-rate",
-        type=_at_least_one,
+        type=at_least_one,
         metavar="HZ",
         help="sample rate of audio (default: the network's)",
     )
@@ -99,12 +98,13 @@ def _add_data(add: Callable[..., Any]) -> None:
     add(
         "--group-by",
         metavar="REGEX",
-        help="files for whose names it finds the same text (a track, a speaker) stay in one part",
+        help="files for whose names it finds the same text (a track, a speaker) are a group: they "
+        "stay in one part, and floors are certified over groups (default: the folders in classes)",
     )
     add("--cache", type=Path, metavar="DIR", help="keep decoded files here, for data beyond memory")
     add(
         "--max-unreadable",
-        type=_share,
+        type=share,
         metavar="SHARE",
         help="share of the files that may be unreadable; they are named and left out "
         "(default: 0.01)",
@@ -116,12 +116,13 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     where = group.add_mutually_exclusive_group()
     where.add_argument(
         "--at",
-        type=_names,
+        type=names,
         metavar="LAYERS",
-        help="exits of --backbone after these layers, with commas between",
+        help="exits after these layers of --backbone or of a network of torchvision or timm, with "
+        "commas between",
     )
     where.add_argument(
-        "--exits", type=_at_least_one, metavar="N", help="number of exits of --backbone"
+        "--exits", type=at_least_one, metavar="N", help="their number, in place of --at"
     )
     group.add_argument(
         "--place",
@@ -132,38 +133,43 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--head",
         choices=("pooled", "convolutional"),
-        help="early heads of --backbone: a mean over all places (the default), or a convolution "
-        "before it, which is more accurate on shallow features and costs more",
+        help="their early heads: a mean over all places (the default), or a convolution before it, "
+        "which is more accurate on shallow features and costs more",
     )
     group.add_argument(
         "--mean",
-        type=_numbers,
+        type=numbers,
         metavar="M,M,M",
-        help="mean that normalises images for --backbone (default: ImageNet's)",
+        help="mean that normalises images for them (default: the library's, else ImageNet's)",
     )
     group.add_argument(
-        "--std", type=_numbers, metavar="S,S,S", help="standard deviation, in the same way"
+        "--std", type=numbers, metavar="S,S,S", help="standard deviation, in the same way"
     )
     group.add_argument(
         "--pretrained",
         action="store_true",
         help="start with the published weights of --network",
     )
+    group.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="start with these weights: a state dict (of torch or safetensors) of the network "
+        "without exits, such as torchvision's and timm's own, and the exits are trained; or a file "
+        "of --save-weights, and nothing is trained",
+    )
 
 
 def _add_training(group: argparse._ArgumentGroup) -> None:
     how = group.add_mutually_exclusive_group()
-    how.add_argument("--epochs", type=_at_least_one, metavar="N", help="passes over the data")
+    how.add_argument("--epochs", type=at_least_one, metavar="N", help="passes over the data")
     how.add_argument(
         "--quick",
         action="store_true",
         help=f"{QUICK_EPOCHS} epochs: a bundle to try things with, several points less accurate",
     )
-    how.add_argument(
-        "--weights", type=Path, metavar="FILE", help="use these trained weights, train nothing"
-    )
     add = group.add_argument
-    add("--batch-size", type=_at_least_one, metavar="N", help="samples of a training step")
+    add("--batch-size", type=at_least_one, metavar="N", help="samples of a training step")
     add(
         "--frozen",
         action="store_true",
@@ -174,9 +180,9 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="never mirror images in training: for digits, text, signs",
     )
-    add("--seed", type=_seed, metavar="N", help="seed of weights, splits and order (default: 0)")
+    add("--seed", type=seed, metavar="N", help="seed of weights, splits and order (default: 0)")
     add("--device", choices=("auto", "cpu", "cuda"), help="device to train on (default: auto)")
-    add("--threads", type=_at_least_one, metavar="N", help="CPU threads (default: torch's choice)")
+    add("--threads", type=at_least_one, metavar="N", help="CPU threads (default: torch's choice)")
     add(
         "--checkpoint",
         type=Path,
@@ -201,10 +207,16 @@ def _add_bundle(add: Callable[..., Any]) -> None:
         help="runtime of the graphs; torch is for networks that do not export to ONNX "
         "(default: onnx)",
     )
-    add("--max-batch", type=_at_least_one, metavar="N", help="largest batch (default: 32)")
+    add(
+        "--unseen-calibration",
+        action="store_true",
+        help="declare that weights from elsewhere never saw the calibration data; without it, or "
+        "calibration data of their own, nothing is guaranteed of them",
+    )
+    add("--max-batch", type=at_least_one, metavar="N", help="largest batch (default: 32)")
     add(
         "--floor",
-        type=_share,
+        type=share,
         metavar="ACCURACY",
         help="refuse a bundle that cannot guarantee this min_accuracy at level 0.95",
     )
@@ -216,49 +228,11 @@ class _ListNetworks(argparse.Action):
     """Prints the zoo and ends, as --version does."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        _need_extra()
+        need_extra()
         from multiexit_models.build import list_networks
 
         print(list_networks())
         parser.exit()
-
-
-def _at_least_one(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise ValueError(text)
-    return value
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 1 << 63:
-        raise ValueError(text)
-    return value
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    numbers = tuple(float(part) for part in text.split(","))
-    if not all(map(isfinite, numbers)):
-        raise ValueError(text)
-    return numbers
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(text.split(","))
-
-
-_at_least_one.__name__ = "whole number above 0"
-_share.__name__ = "share from 0 to 1"
-_seed.__name__ = "whole number of at least 0"
-_numbers.__name__ = "list of numbers"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -270,58 +244,14 @@ def run(args: argparse.Namespace) -> int:
     """
     spec = BuildSpec(**{field.name: getattr(args, field.name) for field in fields(BuildSpec)})
     try:
-        with _exit_on_sigterm(), closing(Bar()) as bar:
+        with exit_on_sigterm(), closing(Bar()) as bar:
             bar.stage("loading torch")
-            _need_extra()
+            need_extra()
             from multiexit_models.build import build
 
             bundle = build(spec, bar)
     except FloatingPointError as error:
         print(f"delen: training failed: {error}; try another --seed", file=sys.stderr)
         return 1
-    _print(bundle, args.json)
+    print_bundle(bundle, args.json)
     return 0
-
-
-@contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    def end(*_: object) -> None:
-        raise SystemExit(TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _need_extra() -> None:
-    for module in NEEDED:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            missing = error.name or module
-            raise MissingExtra(_PACKAGES.get(missing, missing), EXTRA) from error
-
-
-def _print(bundle: Bundle, as_json: bool) -> None:
-    from multiexit_models.report import REPORT, exit_table
-
-    if not as_json:
-        print(f"{bundle.name} {bundle.manifest.version} in {bundle.path}")
-        if (bundle.path / REPORT).is_file():
-            print(exit_table(bundle))
-            print(f"more in {bundle.path / REPORT}")
-        return
-    manifest = bundle.manifest
-    sizes = [manifest.files[exit.graph].size for exit in manifest.exits]
-    exits = manifest.provenance["exits"]
-    figures = {
-        "bundle": str(bundle.path),
-        "model": manifest.name,
-        "version": manifest.version,
-        "digest": bundle.digest,
-        "criterion": manifest.criterion,
-        "exits": [{**exit, "bytes": size} for exit, size in zip(exits, sizes, strict=True)],
-    }
-    print(json.dumps(figures, indent=1))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from delen.bundle.calibration import Calibration
 from delen.bundle.manifest import Bundle
-from policies.plan.thresholds import certified_threshold, highest_floor
+from delen.core.guarantee import HeldOut
+from policies.plan.thresholds import certified_threshold, floor_without_error, highest_floor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +22,14 @@ LEVEL = 0.95
 """The level of the floors in the report, the daemon's default."""
 _SHOWN_THRESHOLDS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 _BINS = 10
+_HELD_OUT: Mapping[HeldOut, str] = {
+    "known": "",
+    "declared": "The weights come from elsewhere. That they never saw the calibration samples was "
+    "declared, by calibration data of their own or by --unseen-calibration.",
+    "unknown": "**It is not known what the weights were trained on.** If they saw the calibration "
+    "samples, all figures below are better than what new data get. So the bundle guarantees no "
+    "floor.",
+}
 
 
 def write_report(bundle: Bundle) -> list[str]:
@@ -54,7 +64,9 @@ def report_text(bundle: Bundle) -> str:
         manifest.description,
         f"{manifest.classes} classes, {len(manifest.exits)} exits, {manifest.precision} for "
         f"{manifest.runtime}, confidence by {manifest.criterion.replace('_', ' ')}. Calibrated "
-        f"on {table.samples} samples that nothing was fitted to.",
+        f"on {described(table)} that nothing was fitted to. So many can certify a floor of at most "
+        f"{floor_without_error(table, LEVEL):.2%} at level {LEVEL:g}, without an error.",
+        _HELD_OUT[manifest.held_out],
         figure if (bundle.path / FIGURE).is_file() else "",
         "## Exits",
         exit_table(bundle),
@@ -70,9 +82,11 @@ def report_text(bundle: Bundle) -> str:
         "mean over the calibration samples, as a share of running everything to the end.",
         "## Floors",
         floor_table(bundle),
-        f"Each floor holds with probability {LEVEL:g} over the draw of the calibration samples "
-        "(Learn then Test, fixed sequence).",
+        _promise(table)
+        + (" That is so only if the weights never saw them." * (manifest.held_out == "unknown")),
     ]
+    if notes := manifest.provenance.get("data", {}).get("notes"):
+        parts += ["## Notes on the data", "\n".join(f"- {note}" for note in notes)]
     if "criteria" in manifest.provenance:
         parts += ["## Criteria", _criteria_table(manifest.provenance["criteria"])]
         parts.append(
@@ -82,6 +96,27 @@ def report_text(bundle: Bundle) -> str:
     if skipped := manifest.provenance.get("data", {}).get("skipped"):
         parts += ["## Files left out", "\n".join(f"- {name}" for name in skipped)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def described(table: Calibration) -> str:
+    """How many samples, and groups, the calibration table is of."""
+    groups = "" if table.groups is None else f" in {table.units} groups"
+    return f"{table.samples} samples{groups}"
+
+
+def _promise(table: Calibration) -> str:
+    """What the floors mean."""
+    drawn = "samples" if table.groups is None else "groups"
+    sentence = (
+        f"Each floor holds with probability {LEVEL:g} over the draw of the calibration {drawn} "
+        "(Learn then Test, fixed sequence)."
+    )
+    if table.groups is not None:
+        sentence += (
+            " It is of the mean over groups of a group's accuracy, which is that of an input drawn "
+            "from a new group; every accuracy here weighs groups alike, whatever their size."
+        )
+    return sentence
 
 
 def exit_table(bundle: Bundle) -> str:
@@ -96,7 +131,9 @@ def exit_table(bundle: Bundle) -> str:
                 f"{of_exit['macs_share']:.1%}",
                 f"{bundle.calibration.accuracy(index):.2%}",
                 "unknown" if exit.test_accuracy is None else f"{exit.test_accuracy:.2%}",
-                f"{highest_floor(bundle.calibration, index, LEVEL):.2%}",
+                "unknown"
+                if manifest.held_out == "unknown"
+                else f"{highest_floor(bundle.calibration, index, LEVEL):.2%}",
                 f"{exit.temperature:.3f}",
                 f"{of_exit['calibration_error_before']:.4f}",
                 f"{of_exit['calibration_error_after']:.4f}",
@@ -143,7 +180,7 @@ def floor_table(bundle: Bundle) -> str:
             [f"{floor:.2%}", f"{threshold.value:g}", f"{threshold.accuracy:.2%}", f"{cost:.1%}"]
         )
     if not rows:
-        return f"{table.samples} calibration samples are too few to guarantee any accuracy."
+        return f"{described(table)} are too few to guarantee any accuracy."
     return _markdown(["floor", "threshold", "expected accuracy", "cost"], rows)
 
 

@@ -377,16 +377,24 @@ def make_calibration() -> Callable[..., Calibration]:
 
     A sample's difficulty is uniform and an exit is right up to its accuracy; its confidence is
     high where the sample is easy for it, with noise. Exits that are wrong all give other classes.
+    In ``group_size`` samples of one group, whose difficulties lie close together, seven in ten are
+    as difficult as the group.
     """
 
-    def make(*accuracies: float, samples: int = 4000, seed: int = 0) -> Calibration:
+    def make(
+        *accuracies: float, samples: int = 4000, seed: int = 0, group_size: int | None = None
+    ) -> Calibration:
         rng = np.random.default_rng(seed)
-        difficulty = (np.arange(samples) + 0.5) / samples
+        difficulty, groups = (np.arange(samples) + 0.5) / samples, None
+        if group_size is not None:
+            groups = (np.arange(samples) // group_size).astype(np.int32)
+            own = rng.random(samples) < 0.3
+            difficulty = np.where(own, rng.random(samples), rng.random(samples)[groups])
         right = difficulty[:, None] <= np.asarray(accuracies)
         ease = np.asarray(accuracies) - difficulty[:, None]
         noisy = ease + rng.normal(scale=0.1, size=right.shape)
         confidence = 1 / (1 + np.exp(-6 * noisy))
         answers = np.where(right, 0, 1 + np.arange(len(accuracies)))
-        return Calibration(confidence.astype(np.float32), right, answers.astype(np.int32))
+        return Calibration(confidence.astype(np.float32), right, answers.astype(np.int32), groups)
 
     return make

@@ -45,6 +45,12 @@ class Layout:
 
 
 LAYOUTS = {
+    "tx1": Layout(
+        "NVIDIA Jetson TX1 Developer Kit",
+        ("nvidia,p2371-2180", "nvidia,tegra210"),
+        (Chip("1-0040", ("VDD_IN", "VDD_GPU", "VDD_CPU"), "ina3221x"),),
+        ("VDD_IN",),
+    ),
     "nano": Layout(
         "NVIDIA Jetson Nano Developer Kit",
         ("nvidia,p3449-0000-b00+p3448-0000-b00", "nvidia,jetson-nano", "nvidia,tegra210"),

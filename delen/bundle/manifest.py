@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from delen.bundle.calibration import Calibration
 from delen.bundle.confidence import CRITERIA
+from delen.core.guarantee import HeldOut
 from delen.core.typed_reader import Fail, read_file
 from delen.errors import BundleError
 
@@ -114,7 +115,9 @@ class Manifest:
     """The contents of ``manifest.json``.
 
     ``runtime`` runs its graphs, ``precision`` is that of their weights, in which the calibration
-    was measured too. ``criterion`` is the kind of its confidences and thresholds.
+    was measured too. ``criterion`` is the kind of its confidences and thresholds. ``held_out`` says
+    whether the weights never saw the calibration part: that is known, was declared by whoever built
+    it, or is unknown, and then nothing is guaranteed.
     """
 
     name: str
@@ -131,10 +134,13 @@ class Manifest:
     calibration: str
     files: Mapping[str, FileEntry]
     provenance: Mapping[str, Any]
+    held_out: HeldOut = "known"
 
     def to_json(self) -> str:
         """The text of ``manifest.json``."""
         document = {"format": FORMAT, "schema": SCHEMA, **asdict(self)}
+        if self.held_out == "known":
+            del document["held_out"]
         return json.dumps(document, indent=1) + "\n"
 
 

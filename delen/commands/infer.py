@@ -66,4 +66,5 @@ def _describe(result: Result) -> str:
         f"  latency {milli(receipt.latency.value, 's')}, "
         f"energy {milli(receipt.energy.value, 'J')} ({receipt.energy.kind}), "
         f"expected accuracy {'unknown' if expected is None else format(expected, '.3f')}"
+        + (f"\n  {receipt.accuracy.unguaranteed}" if receipt.accuracy.unguaranteed else "")
     )

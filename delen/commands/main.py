@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": ("delen.commands.doctor", "look at the device, its power sources and the daemon"),
     "power": ("delen.commands.power", "show power and what limits it, or change the limits"),
     "build": ("multiexit_models.command", "train, calibrate and export a bundle"),
+    "import": ("multiexit_models.imports.command", "make a bundle of an ONNX image classifier"),
 }
 
 

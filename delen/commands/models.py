@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from delen.commands.common import add_connection
 from delen.sdk.client import Client
+
+NO_GUARANTEE = "; no floor is guaranteed: the weights may have seen the calibration data"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +37,15 @@ def run(options: argparse.Namespace) -> int:
         print(
             f"{model['name']} {model['version']}: {model['state']}{problem}, "
             f"{len(model['exits'])} exits, {model['input']['dtype']} {shape}, "
-            f"{model['classes']} classes{', default' if model['default'] else ''}"
+            f"{model['classes']} classes{_calibrated_on(model.get('calibration'))}"
+            f"{', default' if model['default'] else ''}"
+            f"{NO_GUARANTEE if model['held_out'] == 'unknown' else ''}"
         )
     return 0
+
+
+def _calibrated_on(calibration: dict[str, Any] | None) -> str:
+    if calibration is None:
+        return ""
+    groups = "" if calibration["groups"] is None else f" in {calibration['groups']} groups"
+    return f", calibrated on {calibration['samples']} samples{groups}"

@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
         + (f", stops earlier at confidence {preview.threshold:g}" if preview.threshold else "")
         + f"; expected accuracy {_accuracy(preview.accuracy)}"
         + (f", guaranteed at level {preview.guarantee:g}" if preview.guarantee else "")
+        + (f"; {preview.unguaranteed}" if preview.unguaranteed else "")
     )
     return 0
 

@@ -130,6 +130,7 @@ def _source(power: dict[str, Any]) -> list[str]:
         f"{power['source']} ({power['scope']}, {power['kind']}){board}: "
         f"{power['state']} for {power['since_s']:.0f} s{problem}",
         f"power {_watts(power['watts'])}{f' ({rails})' if rails else ''}",
+        *([f"warning: {power['warning']}"] if power["warning"] else []),
         f"mode {number}{mode['name']}{clocks}",
         *(f"throttled: {sentence}" for sentence in mode["throttling"]),
     ]

@@ -201,8 +201,9 @@ class BoardEnergy:
 class PowerStatus:
     """What ``GET /v1/power`` reports.
 
-    ``watts`` and ``rails`` are the latest reading, which is ``age`` seconds old; ``kind`` says
-    whether it was measured. ``since`` is how many seconds ``state`` has held. ``static``,
+    ``watts`` and ``rails`` are the latest reading, which is ``age`` seconds old, and unknown while
+    the source is degraded; ``kind`` says whether it was measured. ``warning`` says what limits on
+    watts do not see. ``since`` is how many seconds ``state`` has held. ``static``,
     ``dynamic`` and ``other`` are watts: what the device draws without requests as far as that is
     learnt, and what requests and others drew in the last ``window``. ``time_constant`` is the
     sensor's in seconds. ``price`` is accuracy per joule. ``errors`` counts failed readings and
@@ -217,6 +218,7 @@ class PowerStatus:
     state: SourceHealth
     since: float
     problem: str | None
+    warning: str | None
     age: float | None
     board: str | None
     mode: ModeStatus

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+HeldOut = Literal["known", "declared", "unknown"]
 Source = Literal["labels", "agreement"]
 
 

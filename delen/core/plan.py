@@ -51,7 +51,8 @@ class Plan(NamedTuple):
     ``min_accuracy`` holds, None without a floor or if it cannot be kept. ``limited_by`` says what
     set the depth: ``price`` if the price of energy chose less than the bounds allow. ``frontier``
     is what could have been chosen, a single choice if the bounds leave no other, and ``price`` what
-    a joule cost in accuracy. ``infeasible`` says what a best effort could not keep.
+    a joule cost in accuracy. ``infeasible`` says what a best effort could not keep, and
+    ``unguaranteed`` why no floor is guaranteed.
     """
 
     exit: int
@@ -67,6 +68,7 @@ class Plan(NamedTuple):
     infeasible: str | None = None
     nearest: Nearest | None = None
     price: float = 0.0
+    unguaranteed: str | None = None
 
     def taking(self, latency: float) -> Plan:
         """The same plan with another predicted ``latency`` in seconds."""
@@ -80,7 +82,8 @@ class Preview:
 
     It describes the plan, which is the best effort if it is not ``feasible``; then ``problem`` says
     why and ``nearest`` which bounds could be kept. ``points`` are all exits as operating points.
-    ``price`` is the price of energy for this tenant now, in accuracy per joule.
+    ``price`` is the price of energy for this tenant now, in accuracy per joule. ``unguaranteed``
+    says why no floor is guaranteed.
     """
 
     model: str
@@ -97,6 +100,7 @@ class Preview:
     guarantee: float | None
     points: tuple[OperatingPoint, ...]
     price: float = 0.0
+    unguaranteed: str | None = None
 
     @classmethod
     def of(cls, model: str, plan: Plan, points: tuple[OperatingPoint, ...]) -> Preview:
@@ -115,6 +119,7 @@ class Preview:
             guarantee=plan.guarantee,
             points=points,
             price=plan.price,
+            unguaranteed=plan.unguaranteed,
         )
 
 

@@ -45,7 +45,7 @@ class AccuracyOutcome:
     expected accuracy over all requests with this plan, None where the exit policy keeps to no
     plan; ``met`` compares it with ``bound``.
     ``guarantee`` is the probability, over the draw of the calibration images, that the floor
-    holds; None where nothing is guaranteed.
+    holds; None where nothing is guaranteed. ``unguaranteed`` says why, where no floor is.
     """
 
     bound: float | None
@@ -53,6 +53,7 @@ class AccuracyOutcome:
     overall: float | None
     guarantee: float | None
     met: bool | None
+    unguaranteed: str | None = None
 
 
 class _Followed:

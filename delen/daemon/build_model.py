@@ -26,7 +26,7 @@ from delen.profile.profile import Profile
 from delen.residency.lease import ALWAYS_RESIDENT, ModelResidency
 from delen.scheduler.core import Scheduler
 from policies.exit.bounds import ExitPolicy
-from policies.plan.planner import Planner, PlannerSettings
+from policies.plan.planner import NOT_HELD_OUT, Planner, PlannerSettings
 from policies.plugins import EXIT_POLICIES, find_plugin
 
 log = logging.getLogger("delen")
@@ -112,6 +112,8 @@ class ModelBuilder:
             self._lanes,
             where.threads,
         )
+        if model.bundle.manifest.held_out == "unknown":
+            log.warning("model %s: %s", model.name, NOT_HELD_OUT)
         return model
 
     def _serve(
@@ -120,7 +122,8 @@ class ModelBuilder:
         prepare_decoding(bundle.manifest.input)
         account, quantile = self._energy.account(profile), self._policies.quantile
         costs = CostModel(profile, account, quantile, self._lanes)
-        monitor = GuaranteeMonitor(bundle.name, self._policies.monitor)
+        group = bundle.calibration.largest_group
+        monitor = GuaranteeMonitor(bundle.name, self._policies.monitor, group)
         return self._model(bundle, network, costs, monitor, residency)
 
     def _model(
@@ -132,7 +135,12 @@ class ModelBuilder:
         residency: ModelResidency,
     ) -> Model:
         policy = self._policy(len(bundle.exits))
-        planner = Planner(bundle.calibration, self._policies.planner, policy.by_threshold)
+        planner = Planner(
+            bundle.calibration,
+            self._policies.planner,
+            policy.by_threshold,
+            bundle.manifest.held_out != "unknown",
+        )
         return Model(bundle, network, planner, policy, costs, monitor, residency)
 
     def _policy(self, exits: int) -> ExitPolicy:

@@ -22,7 +22,7 @@ from delen.engine.guarantee_monitor import MonitorSettings
 from delen.engine.model import Model
 from delen.engine.observer import Observer
 from delen.engine.runtime import Runtime
-from delen.errors import ConfigError, InvalidInput, PowerError
+from delen.errors import ConfigError, Forbidden, InvalidInput, PowerError
 from delen.profile.concurrency import lanes_of
 from delen.profile.device import available_cores
 from delen.residency.registry import ModelRegistry
@@ -142,6 +142,7 @@ def _open_energy(config: Config, is_gpu: bool) -> EnergyService:
         watts_per_core=watts_per_core,
         mode=config["power.mode"],
         switch_modes=config["power.switch_modes"],
+        trust_model=config["power.trust_model"],
         watt_cap=config["energy.watt_cap_w"] or None,
         battery=_battery_of(config),
     )
@@ -161,11 +162,11 @@ def _open_energy(config: Config, is_gpu: bool) -> EnergyService:
             TenantStore(Path(config["state.path"]) / "tenants.json"),
             settings,
         )
-    except (PowerError, InvalidInput) as error:
+    except (PowerError, InvalidInput, Forbidden) as error:
         if chosen.source is not None:
             chosen.source.close()
         remedy = f"; {error.remedy}" if isinstance(error, PowerError) and error.remedy else ""
-        raise ConfigError(f"power.mode is {settings.mode!r}: {error}{remedy}") from error
+        raise ConfigError(f"{error}{remedy}") from error
 
 
 def check_config(config: Config) -> None:

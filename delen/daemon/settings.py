@@ -76,8 +76,22 @@ SETTINGS = (
         "server",
         "threads",
         16,
-        "requests read or answered at once, per listener",
+        "that answer all addresses but those for inputs",
         _between(1, 1024),
+    ),
+    Setting(
+        "server",
+        "head_seconds",
+        5.0,
+        "for a request's whole head, and until its body has to keep its rate",
+        _between(0.1, 3600),
+    ),
+    Setting(
+        "server",
+        "body_rate",
+        1000.0,
+        "bytes a second that a body must have on average",
+        _between(1, 1e9),
     ),
     Setting(
         "server",
@@ -161,6 +175,12 @@ SETTINGS = (
     ),
     Setting("power", "mode", "", "power mode to switch to at start, by name or number"),
     Setting("power", "switch_modes", False, "whether the power mode may be switched"),
+    Setting(
+        "power",
+        "trust_model",
+        False,
+        "whether a watt cap or a battery may rest on the source 'model'",
+    ),
     Setting("energy", "controller", "price", "energy controller, by entry point"),
     Setting(
         "energy",

@@ -43,6 +43,7 @@ from power.sources.source import PowerSource
 
 log = logging.getLogger("delen.energy")
 
+_ESTIMATE = "which sees the processor time of this process alone"
 _TICK = 0.1
 _LOOK = 1.0
 _SAVE = 30.0
@@ -53,7 +54,8 @@ _CLOSING = 2.0
 class EnergySettings:
     """``interval`` seconds between readings, ``window`` seconds that are shared out together,
     ``receipts`` answers that can be read back, ``watts_per_core`` of the processor model. ``mode``
-    is switched to at the start (empty: none), and only where ``switch_modes`` allows it."""
+    is switched to at the start (empty: none), and only where ``switch_modes`` allows it.
+    ``trust_model``: a watt cap and a battery may rest on a source that only estimates."""
 
     interval: float = 0.05
     window: float = 1.0
@@ -61,6 +63,7 @@ class EnergySettings:
     watts_per_core: float = 4.0
     mode: str = ""
     switch_modes: bool = False
+    trust_model: bool = False
     watt_cap: float | None = None
     battery: Battery | None = None
 
@@ -94,6 +97,9 @@ class EnergyService:
         self._accounting = WindowAccounting(
             self._sampler, self._accounts, settings.window, settings.receipts
         )
+        self._trusts_model = settings.trust_model
+        if settings.watt_cap or settings.battery:
+            self.check_limits()
         self._lock = threading.Lock()
         """Held whenever the accounting is used."""
         self.admission = ControllerAdmission(controller)
@@ -206,19 +212,22 @@ class EnergyService:
     def describe(self) -> PowerStatus:
         now, state, source = time.monotonic(), self._power_view.state(), self._source
         control = self.admission.status()
+        limits = {constraint.name for constraint in control.constraints}
         with self._lock:
             accounting = self._accounting.status()
         reading = None if state is None else state.reading
+        current = None if state is None or state.status == "degraded" else reading
         is_measured = self._power_view.is_measured
         return PowerStatus(
             source=None if source is None else source.name,
             scope=None if source is None else source.scope,
             kind="unknown" if source is None else source.kind,
-            watts=None if reading is None else reading.total,
-            rails={} if reading is None else dict(reading.rails),
+            watts=None if current is None else current.total,
+            rails={} if current is None else dict(current.rails),
             state="none" if state is None else state.status,
             since=now - (self._started if state is None else state.since),
             problem=None if state is None else state.problem,
+            warning=self._warning() if {"watt_cap", "battery"} & limits else None,
             age=None if reading is None else now - reading.time,
             board=self._board,
             mode=self._mode_monitor.status,
@@ -270,7 +279,7 @@ class EnergyService:
 
     def set_limits(self, changes: PowerChanges) -> None:
         if changes.watt_cap not in (UNCHANGED, None) or changes.battery not in (UNCHANGED, None):
-            self._check_known()
+            self.check_limits()
         if changes.mode is not UNCHANGED:
             self._switcher.switch(changes.mode)
             self._look()
@@ -278,6 +287,22 @@ class EnergyService:
             self.admission.set_watt_cap(changes.watt_cap)
         if changes.battery is not UNCHANGED:
             self.admission.set_battery(changes.battery)
+
+    def _warning(self) -> str | None:
+        """What a limit on watts does not see."""
+        if self._source is None or self._source.kind == "measured":
+            return None
+        return f"limits on watts are kept by {self._source.name}, {_ESTIMATE}"
+
+    def check_limits(self) -> None:
+        """PowerError where a watt cap or a battery cannot be kept, since nothing is measured."""
+        self._check_known()
+        if self._source is not None and self._source.kind == "estimated" and not self._trusts_model:
+            raise PowerError(
+                f"no limit on watts can be kept: power.source is {self._source.name}, {_ESTIMATE}",
+                "choose a power.source that measures, or power.trust_model = true to limit this "
+                "estimate",
+            )
 
     def _check_known(self) -> None:
         """PowerError where no joule is known, so that no limit on them can be kept."""

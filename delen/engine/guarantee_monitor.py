@@ -41,18 +41,22 @@ class GuaranteeMonitor:
     """Remembers the last answers of one model, and tests its promises as outcomes come in.
 
     Labels and audits are tested apart; where there are audits, each has half of ``delta``.
-    Safe to call from many threads; no lock is held for longer than one outcome takes.
+    ``group`` is the size of the largest group in the calibration table: where it is above 1,
+    answers of one group are not independent of each other. Safe to call from many threads; no
+    lock is held for longer than one outcome takes.
     """
 
-    def __init__(self, model: str = "a model", settings: MonitorSettings | None = None) -> None:
+    def __init__(
+        self, model: str = "a model", settings: MonitorSettings | None = None, group: int = 1
+    ) -> None:
         settings = settings or MonitorSettings()
         self._model = model
         self._window = settings.window
         self._fraction = settings.audit_fraction
         share = settings.delta / 2 if settings.audit_fraction > 0 else settings.delta
         self._tests: dict[Source, DriftTest] = {
-            "labels": DriftTest(share),
-            "agreement": DriftTest(share),
+            "labels": DriftTest(share, group),
+            "agreement": DriftTest(share, group),
         }
         self._holds = True
         self._answers: OrderedDict[str, _Answer] = OrderedDict()

@@ -95,7 +95,7 @@ class Job:
             last=self.plan.exit,
             deadline=self.deadline,
             priority=priority,
-            floor=self.plan.guarantee is not None,
+            floor=self.bounds.min_accuracy is not None and self.plan.threshold is not None,
             threshold=self.plan.threshold,
             joules_left=self.joules_left,
         )

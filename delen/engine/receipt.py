@@ -98,6 +98,7 @@ def _accuracy(job: Job, reason: Reason) -> AccuracyOutcome:
         overall=job.plan.accuracy,
         guarantee=job.plan.guarantee if certified else None,
         met=None if bound is None else certified,
+        unguaranteed=job.plan.unguaranteed,
     )
 
 

@@ -29,7 +29,7 @@ class Latency(Message, frozen=True):
     met: bool | None
 
 
-class Accuracy(Message, frozen=True):
+class Accuracy(Message, frozen=True, omit_defaults=True):
     """``expected`` is of answers like this one, ``overall`` of all requests with this plan."""
 
     bound: float | None
@@ -37,6 +37,7 @@ class Accuracy(Message, frozen=True):
     overall: float | None
     guarantee: float | None
     met: bool | None
+    unguaranteed: Annotated[str | None, about("why no floor is guaranteed")] = None
 
 
 class Energy(Message, frozen=True):
@@ -114,7 +115,7 @@ class OperatingPoint(Message, frozen=True):
     dominated: Annotated[bool, about("whether an earlier exit is at least as accurate")]
 
 
-class Plan(Message, frozen=True):
+class Plan(Message, frozen=True, omit_defaults=True):
     """What bounds would buy now; where they are not feasible, the best effort."""
 
     model: str
@@ -131,6 +132,7 @@ class Plan(Message, frozen=True):
     guarantee: float | None
     price: Price = field(name="price_per_j")
     points: tuple[OperatingPoint, ...] = field(name="pareto")
+    unguaranteed: Annotated[str | None, about("why no floor is guaranteed")] = None
 
 
 class Guarantee(Message, frozen=True):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, UnsetType, field
 
+from delen.core.guarantee import HeldOut
 from delen.wire.answers import Guarantee
 from delen.wire.message import Megabytes, Message, about
 
@@ -69,6 +70,16 @@ class ProfileSummary(Message, frozen=True):
     stale: Annotated[str | None, about("why it should be measured again")]
 
 
+class CalibrationSummary(Message, frozen=True):
+    """The data behind the guarantee."""
+
+    samples: int
+    groups: Annotated[int | None, about("null: every sample is independent of the others")]
+    highest_floor: Annotated[
+        float, about("of min_accuracy, that so many could certify without an error")
+    ]
+
+
 class Segment(Message, frozen=True):
     segment: int
     state: str
@@ -100,7 +111,15 @@ class Model(Message, frozen=True, kw_only=True):
     labels: tuple[str, ...] | None
     max_batch: int
     exits: tuple[Exit, ...]
+    held_out: Annotated[
+        HeldOut,
+        about(
+            "whether the weights never saw the calibration data: that is known, was declared, or "
+            "is unknown, and then no floor is guaranteed"
+        ),
+    ]
     profile: ProfileSummary | UnsetType = UNSET
+    calibration: CalibrationSummary | UnsetType = UNSET
     guarantee: Guarantee | UnsetType = UNSET
     memory: Memory | UnsetType = UNSET
 

@@ -82,6 +82,7 @@ class Power(Message, frozen=True):
     state: SourceHealth
     since: float = field(name="since_s")
     problem: str | None
+    warning: Annotated[str | None, about("what limits on watts do not see")]
     age: Milli | None = field(name="age_ms")
     board: str | None
     mode: Mode

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from delen.bundle.calibration import THRESHOLDS, Calibration
+from delen.bundle.calibration import THRESHOLDS, Calibration, Groups
 from delen.bundle.confidence import CRITERIA, MAX_PROBABILITY, confidences
 from multiexit_models.calibrate.temperature import Labels, Logits, softmax
 
@@ -23,8 +23,10 @@ def make_calibration(
     labels: Labels,
     temperatures: Sequence[float],
     criterion: str = MAX_PROBABILITY,
+    groups: Groups | None = None,
 ) -> Calibration:
-    """The calibration table of ``logits`` ``[exits, n, classes]`` and ``labels`` ``[n]``.
+    """The calibration table of ``logits`` ``[exits, n, classes]``, with ``labels`` and perhaps
+    ``groups`` ``[n]``.
 
     Confidences are ``criterion``'s of softmax(logits / temperature), in float32 as the exported
     graphs compute them. Raises ValueError where the sizes do not fit.
@@ -41,6 +43,7 @@ def make_calibration(
         np.ascontiguousarray(confidence.T),
         np.ascontiguousarray(predictions == labels[:, None]),
         np.ascontiguousarray(predictions.astype(np.int32)),
+        groups,
     )
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
+from delen.bundle.calibration import Groups, group_weights
 from multiexit_models.calibrate.criterion import make_calibration
 from multiexit_models.calibrate.temperature import (
     Labels,
@@ -24,13 +27,18 @@ PACKAGES = (
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """The network's ``logits``, float32 ``[exits, n, classes]``, on data with ``labels [n]``."""
+    """The network's ``logits``, float32 ``[exits, n, classes]``, on data with ``labels [n]``, and
+    perhaps ``groups [n]``."""
 
     logits: Logits
     labels: Labels
+    groups: Groups | None = None
 
     def accuracy(self) -> list[float]:
-        return [float(right) for right in (self.logits.argmax(2) == self.labels).mean(axis=1)]
+        """Each exit's accuracy; where there are groups, the mean of theirs."""
+        weights = None if self.groups is None else group_weights(self.groups)
+        right = self.logits.argmax(2) == self.labels
+        return [float(accuracy) for accuracy in np.average(right, axis=1, weights=weights)]
 
 
 def exit_provenance(
@@ -49,7 +57,7 @@ def exit_provenance(
     """
     logits, labels = calibration.logits, calibration.labels
     uncalibrated = make_calibration(logits, labels, [1.0] * len(temperatures))
-    calibrated = make_calibration(logits, labels, temperatures)
+    calibrated = make_calibration(logits, labels, temperatures, groups=calibration.groups)
     test_accuracies = test.accuracy()
     figures = []
     for index, temperature in enumerate(temperatures):
@@ -66,7 +74,10 @@ def exit_provenance(
                 "calibration_error_before": round(calibration_error(before, correct), 5),
                 "calibration_error_after": round(calibration_error(after, correct), 5),
                 "calibration_error_interval": [
-                    round(bound, 5) for bound in calibration_error_interval(after, correct)
+                    round(bound, 5)
+                    for bound in calibration_error_interval(
+                        after, correct, groups=calibration.groups
+                    )
                 ],
             }
         )

@@ -76,9 +76,13 @@ def calibration_error(
 
 
 def calibration_error_interval(
-    confidence: NDArray[np.floating[Any]], correct: NDArray[np.bool_], seed: int = 0
+    confidence: NDArray[np.floating[Any]],
+    correct: NDArray[np.bool_],
+    seed: int = 0,
+    groups: NDArray[np.int32] | None = None,
 ) -> tuple[float, float]:
-    """A 95 % interval of the expected calibration error; both arguments are ``[n]``.
+    """A 95 % interval of the expected calibration error; arrays are ``[n]``. Where there are
+    ``groups``, whole groups are drawn again.
 
     By the bootstrap (Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section
     5). The error of few samples is on average above the true one, and that of resamples is so once
@@ -89,12 +93,23 @@ def calibration_error_interval(
     """
     generator = np.random.default_rng(seed)
     measured, count = calibration_error(confidence, correct), len(correct)
+    members = None if groups is None else _members(groups)
     resampled, calibrated = [], []
     for _ in range(RESAMPLES):
-        rows = generator.integers(0, count, count)
+        if members is None:
+            rows = generator.integers(0, count, count)
+        else:
+            drawn = generator.integers(0, len(members), len(members))
+            rows = np.concatenate([members[group] for group in drawn])
         resampled.append(calibration_error(confidence[rows], correct[rows]))
         calibrated.append(calibration_error(confidence, generator.random(count) < confidence))
     high = float(np.quantile(resampled, (1 + LEVEL) / 2))
     if measured <= np.quantile(calibrated, LEVEL):
         return 0.0, high
     return max(0.0, 2 * measured - high), high
+
+
+def _members(groups: NDArray[np.int32]) -> list[NDArray[np.int64]]:
+    """The indices of each group's samples."""
+    _, sizes = np.unique(groups, return_counts=True)
+    return np.split(np.argsort(groups, kind="stable"), np.cumsum(sizes)[:-1])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,10 @@ from multiexit_models.data.dataset import Dataset
 from multiexit_models.data.gather import Source, gather, stamp
 from multiexit_models.data.reading import Reading
 from multiexit_models.data.splits import PART_NAMES, TRAINING, Indices, groups_of
+from multiexit_models.data.tracks import find_tracks
+
+OWN_GROUPS = "([^/]+/[^/]+)/[^/]+$"
+"""For --group-by: the folder of a file, and the class in which it lies."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,9 @@ class FileKind:
     @property
     def layout(self) -> str:
         return (
-            f"{self.plural} belong in one folder a class, FOLDER/CLASS/FILE, or, where they are "
-            "split already, in FOLDER/train/CLASS/FILE with val, calibration and test beside train"
+            f"{self.plural} belong in one folder a class, FOLDER/CLASS/FILE, those of one track or "
+            "speaker in FOLDER/CLASS/GROUP/FILE, or, where they are split already, in "
+            "FOLDER/train/CLASS/FILE with val, calibration and test beside train"
         )
 
 
@@ -49,10 +55,13 @@ def read_class_folders(
 ) -> Dataset:
     """The files of each class, in the order of their names, each as ``load`` decodes it.
 
-    Parts that ``folder`` does not have come out of its training part. Hidden files are left alone.
-    Files that do not decode, and files of other kinds, are named in ``skipped``. Raises
-    InvalidInput for another layout, an empty class folder, a class that training lacks, or too many
-    files that do not decode.
+    Files of one group stay in one part. Their groups are what ``how.group_by`` finds in their
+    names, or the folders that classes have in them: one of the same name in two classes is one
+    group, as a speaker who says both words. Without groups, a note says so where names look like
+    tracks. Parts that ``folder`` does not have come out of its training part. Hidden files are
+    left alone. Files that do not decode, and files of other kinds, are named in ``skipped``.
+    Raises InvalidInput for another layout, an empty class folder, a class that training lacks, or
+    too many files that do not decode.
     """
     if not folder.is_dir():
         raise InvalidInput(f"{shown(folder)} is not a folder; {kind.layout}", "data")
@@ -67,6 +76,7 @@ def read_class_folders(
     sources: list[Source] = []
     left_out: list[str] = []
     given: dict[str, Indices] = {}
+    nested: list[str | None] = []
     for part, part_folder in parts.items():
         start = len(sources)
         for class_folder in _class_folders(part_folder, kind):
@@ -81,6 +91,7 @@ def read_class_folders(
             for file in found:
                 name = shown(file.relative_to(folder))
                 sources.append(Source(name, stamp(file), label, partial(load, file)))
+                nested.append(None if file.parent == class_folder else file.parent.name)
             if foreign:
                 endings = ", ".join(sorted({file.suffix or "no ending" for file in foreign}))
                 left_out.append(
@@ -88,11 +99,39 @@ def read_class_folders(
                     f"{kind.plural} ({endings})"
                 )
         given[part] = np.arange(start, len(sources), dtype=np.int64)
-    groups = None
-    if how.group_by is not None:
-        groups = groups_of([source.name for source in sources], how.group_by)
+    names = [source.name for source in sources]
+    groups, notes = _groups(names, nested, how.group_by)
     name = folder.resolve().name
-    return gather(name, sources, input, classes, given, groups, how, tuple(left_out))
+    return gather(name, sources, input, classes, given, groups, how, tuple(left_out), notes)
+
+
+def _groups(
+    names: Sequence[str], nested: Sequence[str | None], group_by: str | None
+) -> tuple[list[str] | None, tuple[str, ...]]:
+    """The group of each file, by ``group_by`` or the folder that it is ``nested`` in, and what
+    there is to note about groups."""
+    if group_by is not None:
+        return groups_of(names, group_by), ()
+    groups = [group for group in nested if group is not None]
+    if not groups:
+        tracks = find_tracks(names)
+        return None, () if tracks is None else (tracks.warning,)
+    if len(groups) < len(names):
+        flat = next(name for name, group in zip(names, nested, strict=True) if group is None)
+        raise InvalidInput(
+            f"some classes have folders of groups in them, but {flat} lies in none; move it into "
+            "one, or give --group-by REGEX",
+            "data",
+        )
+    places = {tuple(name.split("/")[-3:-1]) for name in names}
+    count = len(set(groups))
+    note = f"the folders in the classes are taken as groups: {count} groups"
+    if count < len(places):
+        note += (
+            ", since a name in several classes is one group there (a speaker, a patient). Where it "
+            f"is another track in each class, --group-by {quote(OWN_GROUPS)} gives {len(places)}"
+        )
+    return groups, (note,)
 
 
 def _part_folders(folder: Path, kind: FileKind) -> dict[str, Path]:
@@ -149,12 +188,32 @@ def _class_folders(folder: Path, kind: FileKind) -> list[Path]:
 
 
 def _class_files(folder: Path, kind: FileKind) -> tuple[list[Path], list[Path]]:
-    """The files of a class, and files of other kinds."""
+    """The files of a class or of its groups, and files of other kinds."""
+    groups = [entry for entry in _entries(folder) if entry.is_dir()]
+    if not groups:
+        return _files(folder, kind)
+    found, foreign = [], []
+    for entry in _entries(folder):
+        if entry not in groups:
+            if entry.suffix.lower() in kind.suffixes:
+                raise InvalidInput(
+                    f"the class folder {shown(folder)} has {shown(groups[0])} beside files; "
+                    f"{kind.layout}",
+                    "data",
+                )
+            foreign.append(entry)
+            continue
+        of_group = _files(entry, kind)
+        found += of_group[0]
+        foreign += of_group[1]
+    return found, foreign
+
+
+def _files(folder: Path, kind: FileKind) -> tuple[list[Path], list[Path]]:
     entries = _entries(folder)
-    if nested := [entry for entry in entries if entry.is_dir()]:
+    if deeper := [entry for entry in entries if entry.is_dir()]:
         raise InvalidInput(
-            f"the class folder {shown(folder)} has a folder in it, {shown(nested[0])}; "
-            f"{kind.layout}",
+            f"{shown(deeper[0])} lies too deep; {kind.layout}",
             "data",
         )
     found = [entry for entry in entries if entry.suffix.lower() in kind.suffixes]
@@ -162,7 +221,7 @@ def _class_files(folder: Path, kind: FileKind) -> tuple[list[Path], list[Path]]:
     if not found:
         others = f", only {len(foreign)} files with other endings" if foreign else ""
         raise InvalidInput(
-            f"the class folder {shown(folder)} has no {kind.plural} "
+            f"the folder {shown(folder)} has no {kind.plural} "
             f"({', '.join(sorted(kind.suffixes))}){others}; fill it or remove it",
             "data",
         )

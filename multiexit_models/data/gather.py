@@ -68,18 +68,21 @@ def gather(
     groups: Sequence[str] | None,
     how: Reading,
     left_out: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
 ) -> Dataset:
     """The data set ``name`` of ``sources``, decoded; files that cannot be read are skipped.
 
     ``given`` are the parts that the data have, as indices into ``sources``, and ``groups`` the
-    group of each source: see ``splits.complete``. With a cache the array lies there and is mapped
-    into memory; it is made again only when the files, their order or the input change. Raises
-    InvalidInput where too many files cannot be read, naming the first, or where a class has none
-    left to train on.
+    group of each source, which its sample keeps as a number: see ``splits.complete``. With a cache
+    the array lies there and is mapped into memory; it is made again only when the files, their
+    order or the input change. Raises InvalidInput where too many files cannot be read, naming the
+    first, or where a class has none left to train on.
     """
     all_labels = np.array([source.label for source in sources], np.int64)
     parts = complete(given, all_labels, classes, how.seed, groups)
-    ordered = [sources[index] for part in PARTS for index in parts[part]]
+    order = np.concatenate([parts[part] for part in PARTS])
+    ordered = [sources[index] for index in order]
+    numbers = None if groups is None else _numbered(groups)[order]
     array, unreadable = (
         _gather_in_memory(ordered, input, how.on_file)
         if how.cache is None
@@ -87,15 +90,37 @@ def gather(
     )
     skipped = tuple(f"{ordered[index].name}: {reason}" for index, reason in unreadable.items())
     _check_share(skipped, len(ordered), how.max_unreadable)
-    labelled = {}
+    labelled, names = {}, {}
     place = row = 0
     for part in PARTS:
-        indices = range(place, place + len(parts[part]))
-        labels = [ordered[index].label for index in indices if index not in unreadable]
-        labelled[part] = Labelled(array[row : row + len(labels)], np.array(labels, np.int64))
-        place, row = indices.stop, row + len(labels)
+        places = range(place, place + len(parts[part]))
+        read = np.array([index for index in places if index not in unreadable], np.int64)
+        labelled[part] = Labelled(
+            array[row : row + len(read)],
+            all_labels[order[read]],
+            None if numbers is None else numbers[read],
+        )
+        names[part] = [ordered[index].name for index in read]
+        place, row = places.stop, row + len(read)
     check_classes(labelled[TRAINING].labels, classes)
-    return Dataset(name, input, classes, **labelled, skipped=skipped + left_out)
+    return Dataset(
+        name,
+        input,
+        classes,
+        training=labelled["training"],
+        validation=labelled["validation"],
+        calibration=labelled["calibration"],
+        test=labelled["test"],
+        skipped=skipped + left_out,
+        notes=notes,
+        names=names,
+        own_calibration="calibration" in given,
+    )
+
+
+def _numbered(groups: Sequence[str]) -> NDArray[np.int32]:
+    _, numbers = np.unique(np.asarray(groups), return_inverse=True)
+    return numbers.reshape(-1).astype(np.int32)
 
 
 def _check_share(skipped: tuple[str, ...], total: int, allowed: float) -> None:

@@ -161,5 +161,7 @@ def _check_groups(parts: Mapping[str, Indices], groups: Sequence[str]) -> None:
         for index in indices:
             if (other := owner.setdefault(groups[index], part)) != part:
                 raise InvalidInput(
-                    f"the group {groups[index]!r} is in both {other} and {part}", "group_by"
+                    f"the group {groups[index]!r} is in both {other} and {part}; where it is "
+                    "another one there, --group-by REGEX that finds more of its name says so",
+                    "group_by",
                 )

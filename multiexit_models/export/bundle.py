@@ -37,11 +37,11 @@ from multiexit_models.export.folder import whole_folder
 from multiexit_models.macs import cumulative_macs, macs_per_stage
 from multiexit_models.network import MultiExitNetwork
 from multiexit_models.progress import Bar
-from multiexit_models.report import LEVEL
+from multiexit_models.report import LEVEL, described
 from multiexit_models.spec import BuildSpec, BundleSpec
 from multiexit_models.train.training import predict
 from multiexit_models.train.weights import digest
-from policies.plan.thresholds import highest_floor, samples_needed
+from policies.plan.thresholds import highest_floor, units_needed
 
 CALIBRATION = "calibration.npz"
 CHECKED_INPUTS = 256
@@ -167,7 +167,9 @@ def _make(
     )
     temperatures = [fit_temperature(logits, validated.labels) for logits in validated.logits]
     choice = choose_criterion(validated.logits, validated.labels, temperatures, macs)
-    table = make_calibration(calibrated.logits, calibrated.labels, temperatures, choice.name)
+    table = make_calibration(
+        calibrated.logits, calibrated.labels, temperatures, choice.name, calibrated.groups
+    )
     if spec.floor is not None:
         _check_floor(table, spec.floor)
     bar.stage("checking")
@@ -198,7 +200,8 @@ def _make(
 
 def _evaluate(exported: Exported, data: Labelled, bar: Bar) -> Evaluated:
     bar.close()
-    return Evaluated(chain_logits(exported, data.inputs, on_sample=bar.sample), data.labels)
+    logits = chain_logits(exported, data.inputs, on_sample=bar.sample)
+    return Evaluated(logits, data.labels, data.groups)
 
 
 def _exits(
@@ -215,7 +218,14 @@ def _exits(
 
 def _describe_data(data: Dataset) -> dict[str, Any]:
     parts = {part: len(getattr(data, part)) for part in PARTS}
-    return {"name": data.name, **parts, "skipped": list(data.skipped)}
+    groups = {part: getattr(data, part).group_count for part in PARTS}
+    return {
+        "name": data.name,
+        **parts,
+        "groups": groups if any(groups.values()) else None,
+        "skipped": list(data.skipped),
+        "notes": list(data.notes),
+    }
 
 
 def _manifest(
@@ -245,17 +255,20 @@ def _manifest(
             for name, contents in files.items()
         },
         provenance=provenance,
+        held_out=data.held_out,
     )
 
 
 def check_samples(data: Dataset, floor: float) -> None:
     """InvalidInput where the calibration part is too small to guarantee ``floor`` at all."""
-    needed = samples_needed(floor, LEVEL)
-    if len(data.calibration) < needed:
+    groups = data.calibration.group_count
+    needed = units_needed(groups is not None, floor, LEVEL)
+    found = len(data.calibration) if groups is None else groups
+    if found < needed:
+        kind = "samples" if groups is None else "groups"
         raise InvalidInput(
-            f"a floor of {floor:g} cannot be guaranteed at level {LEVEL:g}: "
-            f"{len(data.calibration)} calibration samples are too few: even without an error it "
-            f"needs {needed}",
+            f"a floor of {floor:g} cannot be guaranteed at level {LEVEL:g}: {found} calibration "
+            f"{kind} are too few: even without an error it needs {needed}",
             "floor",
         )
 
@@ -268,7 +281,7 @@ def _check_floor(table: Calibration, floor: float) -> None:
     accuracy = max(table.accuracy(exit) for exit in range(table.exits))
     raise InvalidInput(
         f"a floor of {floor:g} cannot be guaranteed at level {LEVEL:g}: the most accurate exit "
-        f"answers {accuracy:.2%} of {table.samples} samples rightly; the highest floor that can "
-        f"be guaranteed is {best:g}",
+        f"answers {accuracy:.2%} of {described(table)} rightly; the highest floor that can be "
+        f"guaranteed is {best:g}",
         "floor",
     )

@@ -23,11 +23,16 @@ CRASHING_OPTIMIZERS = ["FuseFp16InitializerToFp32NodeTransformer"]
 """With it, ONNX Runtime 1.31 crashes while it opens some float16 graphs on the CPU."""
 
 
-def open_session(graph: bytes) -> onnxruntime.InferenceSession:
-    """A session on ONNX Runtime's CPU provider, with as many threads as torch has."""
+def open_session(graph: bytes, optimise: bool = True) -> onnxruntime.InferenceSession:
+    """A session on ONNX Runtime's CPU provider, with as many threads as torch has.
+
+    It logs nothing: what fails is raised.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(
         graph,
         options,

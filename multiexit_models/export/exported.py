@@ -59,7 +59,7 @@ class OnnxStages:
 
     @property
     def opset(self) -> int:
-        return max(used.version for used in self.models[0].opset_import if not used.domain)
+        return int(max(used.version for used in self.models[0].opset_import if not used.domain))
 
     def segments(self) -> list[Segment]:
         return [onnx_segment(model.SerializeToString()) for model in self.models]

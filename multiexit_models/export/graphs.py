@@ -57,41 +57,56 @@ def with_confidence(
     classes = models[0].graph.output[0].type.tensor_type.shape.dim[1].dim_value
     tail = _confidence_graph(criterion, classes)
     return [
-        _joined(model, tail, temperature)
+        _confident(model, tail, temperature)
         for model, temperature in zip(models, temperatures, strict=True)
     ]
 
 
-def _joined(model: onnx.ModelProto, tail: onnx.GraphProto, temperature: float) -> onnx.ModelProto:
+def _confident(
+    model: onnx.ModelProto, tail: onnx.GraphProto, temperature: float
+) -> onnx.ModelProto:
     joined = onnx.ModelProto()
     joined.CopyFrom(model)
-    graph = joined.graph
-    graph.node.extend(tail.node)
-    graph.initializer.extend(tail.initializer)
-    graph.value_info.extend(tail.value_info)
-    graph.output.insert(1, tail.output[0])
-    _set_temperature(graph, temperature)
+    append(joined.graph, tail)
+    joined.graph.output.insert(1, tail.output[0])
+    _set_temperature(joined.graph, temperature)
     check_axes(joined)
     return joined
 
 
-def _confidence_graph(criterion: str, classes: int) -> onnx.GraphProto:
-    """The graph from ``logits`` to ``confidence``; all else in it is named ``confidence.*``."""
-    logits = torch.linspace(-1, 1, EXAMPLE_BATCH * classes).reshape(EXAMPLE_BATCH, classes)
+def append(graph: onnx.GraphProto, tail: onnx.GraphProto) -> None:
+    """Let ``graph`` compute ``tail``, a graph of ``tail_graph``, as well; its outputs stay."""
+    graph.node.extend(tail.node)
+    graph.initializer.extend(tail.initializer)
+    graph.value_info.extend(tail.value_info)
+
+
+def tail_graph(
+    module: nn.Module, example: Tensor, source: str, target: str, prefix: str
+) -> onnx.GraphProto:
+    """The graph of ``module`` from the tensor ``source`` to ``target``, whose batch is free.
+
+    All else in it is named ``prefix*``. ``example`` is an input of two samples.
+    """
     axes = ({0: torch.export.Dim(BATCH, min=1)},)
-    module = Confidence(criterion, _TRACED_TEMPERATURE).eval()
-    tail = _export(module, (logits,), axes, [LOGITS], [CONFIDENCE], CONFIDENCE).graph
+    tail = _export(module.eval(), (example,), axes, [source], [target], target).graph
+
+    def renamed(value: str) -> str:
+        return value if value in ("", source, target) else prefix + value
+
     for node in tail.node:
-        node.name = _TAIL + node.name
-        node.input[:] = [_renamed(value) for value in node.input]
-        node.output[:] = [_renamed(value) for value in node.output]
+        node.name = prefix + node.name
+        node.input[:] = [renamed(value) for value in node.input]
+        node.output[:] = [renamed(value) for value in node.output]
     for value in [*tail.initializer, *tail.value_info]:
-        value.name = _renamed(value.name)
+        value.name = renamed(value.name)
     return tail
 
 
-def _renamed(value: str) -> str:
-    return value if value in ("", LOGITS, CONFIDENCE) else _TAIL + value
+def _confidence_graph(criterion: str, classes: int) -> onnx.GraphProto:
+    logits = torch.linspace(-1, 1, EXAMPLE_BATCH * classes).reshape(EXAMPLE_BATCH, classes)
+    module = Confidence(criterion, _TRACED_TEMPERATURE)
+    return tail_graph(module, logits, LOGITS, CONFIDENCE, _TAIL)
 
 
 def _set_temperature(graph: onnx.GraphProto, temperature: float) -> None:

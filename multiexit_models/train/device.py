@@ -56,3 +56,15 @@ def whole_float32() -> Iterator[None]:
     finally:
         for switch, precision in zip(switches, before, strict=True):
             switch.fp32_precision = precision
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """torch computes with ``count`` threads, and afterwards with as many as before."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from delen.bundle.manifest import InputSpec
 from delen.errors import InvalidInput
 from multiexit_models.data.dataset import Labelled
+from multiexit_models.data.trained_on import TrainedOn
 from multiexit_models.network import MultiExitNetwork, set_memory_format
 from multiexit_models.train.augment import augmentation
 from multiexit_models.train.checkpoint import identify
@@ -37,8 +38,8 @@ def train(
     input: InputSpec,
     device: str = "auto",
     checkpoint: Path | None = None,
+    trained_on: TrainedOn | None = None,
     checkpoint_seconds: float = 60.0,
-    on_sample: OnProgress | None = None,
     on_resume: OnProgress | None = None,
     on_step: OnStep | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -47,14 +48,14 @@ def train(
 
     ``device`` is auto (a GPU where torch has one), cpu, cuda or cuda:N; the network returns to
     where it was. ``on_step(step, steps, loss)`` is called after each step, and before the first
-    ``on_resume(step, steps)`` where ``step`` steps were done before. ``on_sample`` is called while
-    the samples are digested for the checkpoint. An epoch's last samples that do not fill a batch
-    are left out.
+    ``on_resume(step, steps)`` where ``step`` steps were done before. An epoch's last samples that
+    do not fill a batch are left out.
 
     With ``checkpoint``, the training is saved there every ``checkpoint_seconds`` of ``clock`` and
-    after each epoch. Where that file exists, the training goes on from it and ends with the same
-    weights, bit for bit, as one that never stopped (on the same machine and torch). The file stays
-    when the training is done; then a second call only loads its weights.
+    after each epoch, with what its weights were ``trained_on``. Where that file exists, the
+    training goes on from it and ends with the same weights, bit for bit, as one that never stopped
+    (on the same machine and torch). The file stays when the training is done; then a second call
+    only loads its weights.
 
     Raises InvalidInput for a recipe, data or device that do not fit and for a checkpoint of another
     training, and FloatingPointError when the loss or the weights are no longer finite; the last
@@ -65,14 +66,14 @@ def train(
     if checkpoint is not None and not checkpoint.parent.is_dir():
         raise InvalidInput(f"the folder {checkpoint.parent} does not exist", "checkpoint")
     vary = augmentation(input, recipe)
-    identity = None if checkpoint is None else identify(network, data, recipe, input, on_sample)
+    identity = None if checkpoint is None else identify(network, data, recipe, input)
     with (
         _in_training(network, where, recipe.frozen_backbone),
         seeded(recipe.seed, where),
         repeatable(where),
     ):
         run = Run(network, data, recipe, vary, where)
-        saves = Saves(run, checkpoint, identity, checkpoint_seconds, clock)
+        saves = Saves(run, checkpoint, identity, trained_on, checkpoint_seconds, clock)
         saves.resume()
         if run.done and on_resume is not None:
             on_resume(run.done, run.total)

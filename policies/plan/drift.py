@@ -23,10 +23,17 @@ class DriftTest:
     promised ones: bet = (r - 1) / (1 + promised * (r - 1)). The stake is spread over ODDS, and over
     the outcome at which the change begins, so that a long good time before does not hide it: the
     share that begins at outcome t is c / ((t + c - 1) (t + c)), c = 100.
+
+    Outcomes of one group (frames of a track) depend on each other. Where a group has at most
+    ``group`` of them, one after the other, every factor is raised to 1 / ``group``: a group's
+    product is then at most the mean of its factors, which a group whose mean error is as promised
+    does not let grow. As a group may be looked at before it ends, a stake counts as if the rest of
+    the group were right.
     """
 
-    def __init__(self, delta: float) -> None:
+    def __init__(self, delta: float, group: int = 1) -> None:
         self.delta = delta
+        self._power = 1 / group
         self.samples = 0
         self.errors = 0
         self.promised = 0.0
@@ -53,8 +60,13 @@ class DriftTest:
         first, after = self.samples - 1 + _HALF_WEIGHT, self.samples + _HALF_WEIGHT
         begins = _HALF_WEIGHT / (first * after)
         self._stakes = [
-            (stake + begins) * (odds if wrong else 1.0) / (1 + promised * (odds - 1))
+            (stake + begins)
+            * ((odds if wrong else 1.0) / (1 + promised * (odds - 1))) ** self._power
             for stake, odds in zip(self._stakes, ODDS, strict=True)
         ]
-        stake = sum(self._stakes) / len(ODDS) + _HALF_WEIGHT / after
-        self._greatest = max(self._greatest, stake)
+        rest = 1 - self._power
+        stake = sum(
+            stake / (1 + promised * (odds - 1)) ** rest
+            for stake, odds in zip(self._stakes, ODDS, strict=True)
+        ) / len(ODDS)
+        self._greatest = max(self._greatest, stake + _HALF_WEIGHT / after)

@@ -22,6 +22,7 @@ from policies.plan.thresholds import (
     highest_floor,
     lossless_threshold,
     samples_needed,
+    units_needed,
 )
 from policies.plan.useful_exits import UsefulExits
 
@@ -35,6 +36,11 @@ NO_FLOORS = (
 )
 
 NOT_GUARANTEED = "the calibration no longer holds, so no floor is guaranteed now"
+
+NOT_HELD_OUT = (
+    "it is not known whether the weights were trained on the calibration data, so no floor is "
+    "guaranteed"
+)
 
 ACCURACY = "accuracy"
 AGREEMENT = "agreement"
@@ -61,14 +67,20 @@ class Planner:
     """Plans for one network. Holds the calibration; the costs of the moment are arguments.
 
     ``by_threshold`` is the exit policy's: without it plans have no thresholds, their accuracies
-    are unknown, and floors are infeasible.
+    are unknown, and floors are infeasible. ``is_held_out`` is false where the weights may have been
+    trained on the calibration data: floors are then tried without a guarantee.
     """
 
     def __init__(
-        self, calibration: Calibration, settings: PlannerSettings, by_threshold: bool = True
+        self,
+        calibration: Calibration,
+        settings: PlannerSettings,
+        by_threshold: bool = True,
+        is_held_out: bool = True,
     ) -> None:
         self.settings = settings
         self._by_threshold = by_threshold
+        self._is_held_out = is_held_out
         self.calibration = calibration
         self.accuracies = tuple(calibration.accuracy(exit) for exit in range(calibration.exits))
         self.useful = UsefulExits(self.accuracies)
@@ -150,8 +162,6 @@ class Planner:
             threshold = self._lossless
         if not guaranteed:
             threshold = None
-            if problem is not None and bounds.min_accuracy is not None:
-                problem = _join(problem, NOT_GUARANTEED)
             nearest = nearest and replace(nearest, min_accuracy=None)
         freedom = Freedom.THRESHOLD if self._by_threshold and guaranteed else Freedom.DEPTH
         if bounds.min_accuracy is not None:
@@ -159,7 +169,10 @@ class Planner:
         top = self._top(deepest, threshold, energies)
         frontier = self._frontiers.up_to(top, energies, freedom)
         choice = frontier.at(price)
-        has_floor = bounds.min_accuracy is not None and threshold is not None
+        unguaranteed = None if bounds.min_accuracy is None else self._unguaranteed(guaranteed)
+        if problem is not None and unguaranteed is not None:
+            problem = _join(problem, unguaranteed)
+        has_guarantee = bounds.min_accuracy is not None and threshold is not None
         return Plan(
             exit=choice.exit,
             threshold=choice.threshold,
@@ -167,14 +180,21 @@ class Planner:
             energy=energies[choice.exit],
             expected_energy=choice.energy if self._by_threshold else None,
             accuracy=choice.accuracy if self._by_threshold else None,
-            guarantee=self.settings.guarantee if has_floor else None,
+            guarantee=self.settings.guarantee if has_guarantee and not unguaranteed else None,
             limited_by=limited_by if choice == top else "price",
             cases=self._cases(choice),
             infeasible=problem,
             nearest=nearest,
             frontier=frontier,
             price=price,
+            unguaranteed=unguaranteed,
         )
+
+    def _unguaranteed(self, guaranteed: bool) -> str | None:
+        """Why no floor is guaranteed, whatever it is."""
+        if not self._is_held_out:
+            return NOT_HELD_OUT
+        return None if guaranteed else NOT_GUARANTEED
 
     def arrival(
         self, exit: int, costs: CostModel, delay: float, waits: Sequence[float] | None
@@ -251,13 +271,19 @@ class Planner:
                 if latencies[exit] == inf:
                     return f"{sentence} (exit {exit} could, but its segments do not fit in memory)"
                 return f"{sentence} (exit {exit} could: it takes {1e3 * latencies[exit]:.3g} ms)"
-        samples, last = self.calibration.samples, self.useful.deepest
-        accuracy = self.accuracies[last]
-        least = samples_needed(floor, level)
-        if samples < least < inf:
+        table, last = self.calibration, self.useful.deepest
+        samples, accuracy = table.samples, self.accuracies[last]
+        least = units_needed(table.groups is not None, floor, level, self.settings.procedure)
+        if table.units < least < inf:
+            kind = "samples" if table.groups is None else "groups"
             return (
-                f"{sentence} ({samples} calibration samples are too few: even without an error it "
-                f"takes {least})"
+                f"{sentence} ({table.units} calibration {kind} are too few: even without an error "
+                f"it takes {least})"
+            )
+        if accuracy > floor and table.groups is not None:
+            return (
+                f"{sentence} (exit {last} is right on {accuracy:.2%} in the mean of the "
+                f"{table.units} groups of {samples} calibration samples: it takes more groups)"
             )
         if accuracy > floor:
             return (

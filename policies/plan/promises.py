@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from delen.bundle.calibration import THRESHOLDS, Calibration
-from policies.plan.risk import upper_bound
+from policies.plan.risk import betting_bound, upper_bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class Promises:
     Rates other than floors are upper confidence bounds. They hold together with probability
     1 - ``delta``, for all thresholds and exits at once (a union bound), since thresholds were
     chosen by the same table. Answers that stopped early are compared with the exit ``reference``.
+    Where the table has groups, rates are means over them.
     """
 
     def __init__(self, calibration: Calibration, delta: float, reference: int) -> None:
@@ -47,14 +48,18 @@ class Promises:
         return self._disagreement(threshold, deepest, exit)
 
     def _make_error(self, threshold: float | None, deepest: int) -> float:
-        right = self._calibration.right_answers(threshold, deepest)
-        return upper_bound(int((~right).sum()), len(right), self._delta)
+        wrong = ~self._calibration.right_answers(threshold, deepest)
+        if self._calibration.groups is not None:
+            return betting_bound(self._calibration.group_means(wrong), self._delta)
+        return upper_bound(int(wrong.sum()), len(wrong), self._delta)
 
     def _make_disagreement(self, threshold: float, deepest: int, exit: int) -> float:
-        here = self._calibration.exits_taken(threshold, deepest) == exit
+        table = self._calibration
+        here = table.exits_taken(threshold, deepest) == exit
         count = int(here.sum())
         if count == 0:
             return 1.0
-        predictions = self._calibration.predictions[here]
-        differ = predictions[:, exit] != predictions[:, self.reference]
+        differ = here & (table.predictions[:, exit] != table.predictions[:, self.reference])
+        if table.groups is not None:
+            return betting_bound(table.group_means(differ), self._delta, table.group_means(here))
         return upper_bound(int(differ.sum()), count, self._delta)

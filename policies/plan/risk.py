@@ -2,7 +2,8 @@
 
 Each exists as a p-value of "the risk is above ``rate``", as the most errors at which that is
 rejected, and, inverted, as an upper confidence bound. The exact ones are for losses of 0 and 1;
-those by Hoeffding and Bentkus hold for every loss from 0 to 1.
+those by Hoeffding and Bentkus, and by betting, hold for every loss from 0 to 1. Betting adapts to
+the spread of the losses, and so is by far the closest for means of groups.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _HALVINGS = 40
+_BETTING_HALVINGS = 20  # every one goes over all losses
 _ROUNDING = 1e-9
 """How much sums of losses may exceed the whole number that they represent."""
 
@@ -71,6 +73,58 @@ def upper_bound_bounded(mean: float, samples: int, delta: float) -> float:
     return _invert(lambda rate: hoeffding_bentkus_p(mean, samples, rate), mean, delta)
 
 
+def betting_bound(
+    losses: NDArray[np.float64], delta: float, shares: NDArray[np.float64] | None = None
+) -> float:
+    """The upper confidence bound of the mean of independent ``losses`` from 0 to 1, by betting.
+
+    Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS B 86
+    (2024), section 4; with these bets in Bates et al., "Distribution-Free, Risk-Controlling
+    Prediction Sets", J. ACM 68 (2021), section 3.1. A stake of 1 is multiplied by
+    1 + bet * (rate - loss) with each loss. Where the mean is at least ``rate`` it is a
+    supermartingale, which by Ville's inequality ever reaches 1 / delta with probability ``delta``
+    at most. Bets depend on the losses before, so the losses must come in an order that does not
+    depend on them.
+
+    With ``shares``, none below its loss, the bound is of mean loss / mean share: losses of a part
+    of each group's samples, and how large that part is.
+    """
+    count, before = len(losses), np.arange(len(losses))
+    means = (0.5 + np.cumsum(losses)) / (before + 2)
+    spreads = (0.25 + np.cumsum((losses - means) ** 2)) / (before + 2)
+    known = np.concatenate(([0.25], spreads[:-1]))
+    bets = np.minimum(1.0, np.sqrt(2 * log(1 / delta) / (count * known)))
+    gains, costs = bets * (1.0 if shares is None else shares), bets * losses
+
+    def stake(rate: float) -> float:
+        with np.errstate(divide="ignore"):
+            return float(np.cumsum(np.log1p(rate * gains - costs)).max())
+
+    return _invert(lambda rate: exp(-max(stake(rate), 0.0)), 0.0, delta, _BETTING_HALVINGS)
+
+
+@lru_cache(maxsize=4096)
+def _bound_without_loss(count: int, delta: float) -> float:
+    return betting_bound(np.zeros(count), delta)
+
+
+def least_groups(allowed: float, delta: float) -> float:
+    """How many groups without an error show that the risk is at most ``allowed``; infinite for
+    less than a millionth."""
+    if allowed < 2.0**-_BETTING_HALVINGS:
+        return inf
+    low, high = 0, 1
+    while _bound_without_loss(high, delta) > allowed:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _bound_without_loss(middle, delta) > allowed:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
 def least_samples(error_rate: float, allowed: float, delta: float) -> float:
     """How many samples with this share of errors show that the risk is below ``allowed``.
 
@@ -82,10 +136,12 @@ def least_samples(error_rate: float, allowed: float, delta: float) -> float:
     return ceil(log(1 / delta) / distance - _ROUNDING) if distance > 0 else inf
 
 
-def _invert(p_value: Callable[[float], float], low: float, delta: float) -> float:
+def _invert(
+    p_value: Callable[[float], float], low: float, delta: float, halvings: int = _HALVINGS
+) -> float:
     """The largest rate above ``low`` that is not rejected; p-values fall as the rate grows."""
     high = 1.0
-    for _ in range(_HALVINGS):
+    for _ in range(halvings):
         middle = (low + high) / 2
         if p_value(middle) > delta:
             low = middle

@@ -6,11 +6,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
-from delen.bundle.calibration import THRESHOLDS, Calibration, ThresholdCurve
-from policies.plan.risk import least_samples, most_errors, most_errors_bounded
+from delen.bundle.calibration import THRESHOLDS, Calibration
+from policies.plan.risk import (
+    betting_bound,
+    least_groups,
+    least_samples,
+    most_errors,
+    most_errors_bounded,
+    upper_bound_bounded,
+)
 
 LTT = "ltt"
 UCB = "ucb"
@@ -33,7 +43,18 @@ not be computed.
 
 Both control the risk even if it is not monotone: to end at an unsafe threshold, the first unsafe
 one has to be accepted, and its own test does that with probability delta at most.
+
+Where the table has groups, both have the mean loss of each group for a sample: ``ltt`` tests by
+betting (``risk.betting_bound``), ``ucb`` by Hoeffding and Bentkus as before. The risk is then the
+mean over groups of a group's mean loss, and the groups must be drawn independently of each other.
 """
+
+_GROUP_BOUNDS: Mapping[str, Callable[[NDArray[np.float64], float], float]] = {
+    LTT: betting_bound,
+    UCB: lambda losses, delta: upper_bound_bounded(float(losses.mean()), len(losses), delta),
+}
+_kept: WeakKeyDictionary[Calibration, dict[tuple[object, ...], float]] = WeakKeyDictionary()
+"""Bounds of tables with groups, which take a thousand times as long as those of counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +73,7 @@ def certified_threshold(
     The probability is over the draw of the calibration samples. ``procedure`` is one of PROCEDURES.
     None if the safest threshold already fails: the floor cannot be certified.
     """
-    safe = _lowest_safe(calibration.curve(deepest), 1 - floor, level, procedure)
+    safe = _lowest_safe(calibration, deepest, 1 - floor, level, procedure, agreement=False)
     return None if safe is None else _threshold(calibration, deepest, safe)
 
 
@@ -64,7 +85,7 @@ def agreement_threshold(
 
     None if not even the safest is certified: then only running everything to ``deepest`` agrees.
     """
-    safe = _lowest_safe(calibration.agreement(deepest), tolerance, level, procedure)
+    safe = _lowest_safe(calibration, deepest, tolerance, level, procedure, agreement=True)
     return None if safe is None else _threshold(calibration, deepest, safe)
 
 
@@ -75,16 +96,35 @@ def highest_floor(
 
     Rounded down to four decimals, so that a request for just this floor is feasible.
     """
+    if calibration.groups is not None:
+        return _floor_below(_group_bound(calibration, deepest, 0, level, procedure, False))
     curve = calibration.curve(deepest)
-    errors = int(curve.samples - curve.correct[0])
+    return _highest_floor(int(curve.samples - curve.correct[0]), curve.samples, level, procedure)
+
+
+def floor_without_error(calibration: Calibration, level: float, procedure: str = LTT) -> float:
+    """The highest floor that a table of so many samples or groups can certify at all, which is
+    without an error; rounded as ``highest_floor``."""
+    if calibration.groups is None:
+        return _highest_floor(0, calibration.samples, level, procedure)
+    return _floor_below(_GROUP_BOUNDS[procedure](np.zeros(calibration.units), 1 - level))
+
+
+def _highest_floor(errors: int, samples: int, level: float, procedure: str) -> float:
     low, high = 0, 10_000
     while high - low > 1:
         middle = (low + high) // 2
-        if errors <= PROCEDURES[procedure](curve.samples, 1 - middle / 10_000, 1 - level):
+        if errors <= PROCEDURES[procedure](samples, 1 - middle / 10_000, 1 - level):
             low = middle
         else:
             high = middle
     return low / 10_000
+
+
+def _floor_below(risk: float) -> float:
+    """The highest floor, in four decimals, of which ``1 - floor`` is not below ``risk``."""
+    floor = int(10_000 * (1 - risk))
+    return (floor if risk <= 1 - floor / 10_000 else floor - 1) / 10_000
 
 
 def samples_needed(floor: float, level: float, accuracy: float = 1.0) -> float:
@@ -96,19 +136,29 @@ def samples_needed(floor: float, level: float, accuracy: float = 1.0) -> float:
     return least_samples(1 - accuracy, 1 - floor, 1 - level)
 
 
+def units_needed(grouped: bool, floor: float, level: float, procedure: str = LTT) -> float:
+    """The least number of samples, or of groups, that certify ``floor``: without an error."""
+    if grouped and procedure == LTT:
+        return least_groups(1 - floor, 1 - level)
+    return samples_needed(floor, level)
+
+
 def lossless_threshold(
     calibration: Calibration, deepest: int, tolerance: float, level: float
 ) -> Threshold:
     """The lowest threshold that loses at most ``tolerance`` of accuracy against ``deepest``.
 
-    Paired on the calibration samples: the upper confidence bound (normal approximation, at
-    ``level``) of the mean loss is within the tolerance, at this threshold and all above it.
+    Paired on the calibration samples, or on their groups' means: the upper confidence bound
+    (normal approximation, at ``level``) of the mean loss is within the tolerance, at this
+    threshold and all above it.
     """
     last_right = calibration.correct[:, deepest]
     chosen = 0
     for index, value in enumerate(THRESHOLDS):
         right = calibration.right_answers(float(value), deepest)
-        loss = last_right.astype(np.int8) - right.astype(np.int8)
+        loss: NDArray[Any] = last_right.astype(np.int8) - right.astype(np.int8)
+        if calibration.groups is not None:
+            loss = calibration.group_means(loss)
         margin = NormalDist().inv_cdf(level) * float(loss.std()) / sqrt(len(loss))
         if float(loss.mean()) + margin > tolerance:
             break
@@ -116,12 +166,45 @@ def lossless_threshold(
     return _threshold(calibration, deepest, chosen)
 
 
-def _lowest_safe(curve: ThresholdCurve, allowed: float, level: float, procedure: str) -> int | None:
+def _lowest_safe(
+    calibration: Calibration,
+    deepest: int,
+    allowed: float,
+    level: float,
+    procedure: str,
+    agreement: bool,
+) -> int | None:
     """The index of the lowest threshold that is safe along with all above it; None if none is."""
-    errors = curve.samples - curve.correct
-    passed = errors <= PROCEDURES[procedure](curve.samples, allowed, 1 - level)
-    accepted = len(passed) if passed.all() else int(np.argmin(passed))
+    if calibration.groups is None:
+        curve = (calibration.agreement if agreement else calibration.curve)(deepest)
+        errors = curve.samples - curve.correct
+        passed = errors <= PROCEDURES[procedure](curve.samples, allowed, 1 - level)
+        accepted = len(passed) if passed.all() else int(np.argmin(passed))
+    else:
+        accepted = 0
+        while (
+            accepted < len(THRESHOLDS)
+            and _group_bound(calibration, deepest, accepted, level, procedure, agreement) <= allowed
+        ):
+            accepted += 1
     return accepted - 1 if accepted else None
+
+
+def _group_bound(
+    calibration: Calibration,
+    deepest: int,
+    index: int,
+    level: float,
+    procedure: str,
+    agreement: bool,
+) -> float:
+    """The upper confidence bound of the risk at one threshold, over the groups of the table."""
+    kept = _kept.setdefault(calibration, {})
+    key = (deepest, index, level, procedure, agreement)
+    if key not in kept:
+        losses = calibration.group_losses(deepest, float(THRESHOLDS[index]), agreement)
+        kept[key] = _GROUP_BOUNDS[procedure](losses, 1 - level)
+    return kept[key]
 
 
 def _threshold(calibration: Calibration, deepest: int, index: int) -> Threshold:

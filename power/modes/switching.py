@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from delen.errors import InvalidInput, PowerError
+from delen.errors import Forbidden, InvalidInput, PowerError
 from power.modes.modes import PowerMode, read_mode
 from power.modes.nvpmodel import Conf, Model, not_in_force, read_conf
 
@@ -42,13 +42,12 @@ class ModeSwitcher:
     def switch(self, wanted: str | int) -> PowerMode:
         """Switch to the mode of this name (its case and a leading ``MODE_`` do not matter) or id.
 
-        InvalidInput where there is no such mode; PowerError where that is not allowed, takes a
-        reboot, or did not come about: the mode is then what it was, except in the last case.
+        Forbidden where that is not allowed, InvalidInput where there is no such mode; PowerError
+        where it takes a reboot, or did not come about: the mode is then what it was, except in the
+        last case.
         """
         if not self._allowed:
-            raise PowerError(
-                "switching power modes is not allowed", "set power.switch_modes = true"
-            )
+            raise Forbidden("switching power modes is not allowed: set power.switch_modes = true")
         with self._lock:
             conf = self._conf()
             target = _find(conf, wanted)

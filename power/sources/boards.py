@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +12,20 @@ from delen.errors import SensorFailed
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A family's rails, and those whose sum is its total: none where it has no sensor."""
+    """A family's rails, and those whose sum is its total: none where it has no sensor.
+
+    ``most_watts`` is more than its total ever is: about twice the dearest power mode.
+    """
 
     family: str
     rails: tuple[str, ...]
     total: tuple[str, ...]
+    most_watts: float
 
 
-def _one_in_all(family: str, *rails: str) -> Board:
+def _one_in_all(family: str, most_watts: float, *rails: str) -> Board:
     """A board whose first rail feeds the others."""
-    return Board(family, rails, rails[:1])
+    return Board(family, rails, rails[:1], most_watts)
 
 
 _AGX_XAVIER = ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V")
@@ -30,10 +34,12 @@ _AGX_ORIN = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")
 BOARDS = {
     board.family: board
     for board in (
-        _one_in_all("Nano", "POM_5V_IN", "POM_5V_GPU", "POM_5V_CPU"),
-        Board("Nano 2GB", (), ()),
+        _one_in_all("TX1", 40, "VDD_IN", "VDD_GPU", "VDD_CPU"),
+        _one_in_all("Nano", 30, "POM_5V_IN", "POM_5V_GPU", "POM_5V_CPU"),
+        Board("Nano 2GB", (), (), 30),
         _one_in_all(
             "TX2",
+            50,
             "VDD_IN",
             "VDD_SYS_GPU",
             "VDD_SYS_SOC",
@@ -41,18 +47,21 @@ BOARDS = {
             "VDD_SYS_CPU",
             "VDD_SYS_DDR",
         ),
-        _one_in_all("TX2 NX", "VDD_IN", "VDD_CPU_GPU", "VDD_SOC"),
-        _one_in_all("Xavier NX", "VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC"),
-        Board("AGX Xavier", _AGX_XAVIER, _AGX_XAVIER),
-        _one_in_all("Orin Nano", "VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC"),
-        _one_in_all("Orin NX", "VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC"),
+        _one_in_all("TX2 NX", 50, "VDD_IN", "VDD_CPU_GPU", "VDD_SOC"),
+        _one_in_all("Xavier NX", 50, "VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC"),
+        Board("AGX Xavier", _AGX_XAVIER, _AGX_XAVIER, 120),
+        _one_in_all("Orin Nano", 60, "VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC"),
+        _one_in_all("Orin NX", 90, "VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC"),
         # VDDQ_VDD2_1V8AO hangs off VIN_SYS_5V0: adding it would count it twice.
-        Board("AGX Orin", (*_AGX_ORIN, "VDDQ_VDD2_1V8AO"), _AGX_ORIN),
-        _one_in_all("Thor", "VIN", "VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0"),
+        Board("AGX Orin", (*_AGX_ORIN, "VDDQ_VDD2_1V8AO"), _AGX_ORIN, 160),
+        _one_in_all("Thor", 400, "VIN", "VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0"),
     )
 }
 
 _MODULES = {
+    "p2180": "TX1",
+    "p2180-1000": "TX1",
+    "p2371-2180": "TX1",
     "p3448-0000": "Nano",
     "p3448-0002": "Nano",
     "p3448-0003": "Nano 2GB",
@@ -79,6 +88,7 @@ _MODULES = {
     "p3767-0004": "Orin Nano",
     "p3767-0005": "Orin Nano",
     "p3701-0000": "AGX Orin",
+    "p3701-0002": "AGX Orin",  # IGX Orin
     "p3701-0004": "AGX Orin",
     "p3701-0005": "AGX Orin",
     "p3701-0008": "AGX Orin",
@@ -87,6 +97,7 @@ _MODULES = {
 """The part numbers of modules, and of kits that have one module, in ``compatible``."""
 
 _MODELS = {
+    "NVIDIA Jetson TX1": "TX1",
     "NVIDIA Jetson Nano 2GB": "Nano 2GB",
     "NVIDIA Jetson Nano": "Nano",
     "NVIDIA Jetson TX2 NX": "TX2 NX",
@@ -101,6 +112,7 @@ _MODELS = {
     "NVIDIA Orin NX": "Orin NX",
     "NVIDIA Jetson AGX Orin": "AGX Orin",
     "Jetson AGX Orin": "AGX Orin",
+    "NVIDIA IGX Orin": "AGX Orin",
     "NVIDIA Jetson AGX Thor": "Thor",
 }
 """How the device tree's ``model`` begins; the first that fits counts."""
@@ -139,12 +151,17 @@ def total_of(
     Raises SensorFailed where a rail of the total is missing: the others' sum is not the total.
     """
     counted = total_rails(board, configured)
+    check_total(rails, counted)
+    return sum(rails[rail] for rail in counted) if counted else None
+
+
+def check_total(rails: Mapping[str, float], counted: Collection[str]) -> None:
+    """SensorFailed where ``rails`` lack some of those that are ``counted``."""
     missing = [rail for rail in counted if rail not in rails]
     if missing:
         raise SensorFailed(
             f"the total is {' + '.join(counted)}, but {', '.join(missing)} gives no reading"
         )
-    return sum(rails[rail] for rail in counted) if counted else None
 
 
 def _strings(path: Path) -> list[str]:

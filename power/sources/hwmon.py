@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from delen.errors import PowerError, SensorAbsent
-from power.sources.rails import Channel, Driver, rail_name
+from power.sources.rails import Channel, Driver, of_one_chip, rail_name
 from power.sources.sysfs import ReadFile, read_number, read_text
 
 INA3221_INTERVAL = 0.0066
@@ -23,24 +23,34 @@ _MILLIVOLTS_TIMES_MILLIAMPERES = 1e-6
 _MICROWATTS = 1e-6
 
 
-def _ina3221_channels(root: Path, read: ReadFile) -> Iterator[Channel]:
-    """Only the three channels: ``in4`` to ``in6`` are shunts, ``in7`` and ``curr4`` sums."""
+def _ina3221_channels(root: Path, read: ReadFile) -> Iterator[Channel | PowerError]:
     for place, folder in _folders(root, _INA3221_ADDRESSES, "ina3221", read):
-        interval = _interval(folder, INA3221_INTERVAL, read)
-        for number in _CHANNELS:
-            rail = rail_name(folder / f"in{number}_label", read)
-            if rail is not None and _enabled(folder / f"in{number}_enable", read):
-                files = (folder / f"in{number}_input", folder / f"curr{number}_input")
-                yield Channel(rail, place, files, _MILLIVOLTS_TIMES_MILLIAMPERES, interval)
+        yield from of_one_chip(_of_ina3221(place, folder, read))
 
 
-def _ina238_channels(root: Path, read: ReadFile) -> Iterator[Channel]:
+def _of_ina3221(place: str, folder: Path, read: ReadFile) -> Iterator[Channel]:
+    """Only the three channels: ``in4`` to ``in6`` are shunts, ``in7`` and ``curr4`` sums."""
+    interval = _interval(folder, INA3221_INTERVAL, read)
+    for number in _CHANNELS:
+        rail = rail_name(folder / f"in{number}_label", read)
+        if rail is not None and _enabled(folder / f"in{number}_enable", read):
+            files = ((folder / f"in{number}_input", "mV"), (folder / f"curr{number}_input", "mA"))
+            yield Channel(rail, place, files, _MILLIVOLTS_TIMES_MILLIAMPERES, interval)
+
+
+def _ina238_channels(root: Path, read: ReadFile) -> Iterator[Channel | PowerError]:
     for place, folder in _folders(root, _INA238_ADDRESSES, "ina238", read):
-        interval = _interval(folder, INA238_INTERVAL, read)
-        yield Channel(INA238_RAIL, place, (folder / "power1_input",), _MICROWATTS, interval)
+        yield from of_one_chip(_of_ina238(place, folder, read))
 
 
-def _ina238_and_ina3221_channels(root: Path, read: ReadFile) -> Iterator[Channel]:
+def _of_ina238(place: str, folder: Path, read: ReadFile) -> Iterator[Channel]:
+    """The rail that the board's label names; the input where it names none."""
+    interval = _interval(folder, INA238_INTERVAL, read)
+    rail = rail_name(folder / "label", read) or INA238_RAIL
+    yield Channel(rail, place, ((folder / "power1_input", "uW"),), _MICROWATTS, interval)
+
+
+def _ina238_and_ina3221_channels(root: Path, read: ReadFile) -> Iterator[Channel | PowerError]:
     inputs = list(_ina238_channels(root, read))
     yield from inputs
     if inputs:
@@ -60,7 +70,7 @@ def _folders(
 
 
 def _driver(folder: Path, read: ReadFile) -> str | None:
-    with suppress(SensorAbsent):  # the folder can go between its listing and this
+    with suppress(PowerError):  # the folder can go between its listing and this
         return read_text(folder / "name", read)
     return None
 

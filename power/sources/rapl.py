@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -49,10 +49,11 @@ class _Counter:
 class Rapl:
     """Watts and joules of the processor's packages, one rail each, and their sum.
 
-    Only the packages ``intel-rapl:N`` count: cores, graphics and memory are parts of them, psys
-    is around them, and ``intel-rapl-mmio`` shows the same again. Watts are those since the
-    reading before, and at least 10 ms: an earlier read waits. A counter that wrapped more than
-    once between two readings (minutes) looks like one that wrapped once.
+    Only the packages ``intel-rapl:N`` count: cores and graphics are parts of them, psys is around
+    them, and ``intel-rapl-mmio`` shows the same again. Memory (``dram``) draws its power beside the
+    package on servers, and is not counted. Packages of one name have their zone in it. Watts are
+    those since the reading before, and at least 10 ms: an earlier read waits. A counter that
+    wrapped more than once between two readings (minutes) looks like one that wrapped once.
 
     The constructor raises SensorAbsent without packages, SensorDenied where they are root's.
     """
@@ -98,6 +99,12 @@ def _find_counters(root: Path) -> list[_Counter]:
         if _PACKAGE.fullmatch(rail):
             span = read_number(zone / "max_energy_range_uj")
             counters.append(_Counter(rail, zone / "energy_uj", span))
+    counters = [
+        replace(counter, rail=f"{counter.rail}@{counter.file.parent.name}")
+        if [other.rail for other in counters].count(counter.rail) > 1
+        else counter
+        for counter in counters
+    ]
     if not counters:
         raise SensorAbsent(
             f"no processor package counts its energy in {folder}",

@@ -25,6 +25,7 @@ _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
 _CLOSING = 1.0
 _QUIET = 60.0
 _ROWS = 1024
+_LEAP, _LEAST_WATTS = 10.0, 1.0
 
 _TIME, _WATTS, _JOULES, _STRETCH = range(4)
 
@@ -47,8 +48,10 @@ class Sampler:
     The polls jitter by a tenth, so that they do not beat with a periodic load. A read that raises
     or gives no finite total, and readings that have not advanced for ``stalled_after`` seconds
     (because the read blocks, or repeats itself), make the source degraded until the next good
-    reading; failing reads are repeated after 0.1 s, then ever more rarely, up to every 5 s. No
-    method waits for the source. ``clock`` is what the readings' times are in.
+    reading; failing reads are repeated after 0.1 s, then ever more rarely, up to every 5 s. A
+    sensor's total that is ten times as much, or as little, as the one before is kept only once the
+    next one confirms it, and else dropped and counted. No method waits for the source. ``clock``
+    is what the readings' times are in.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Sampler:
         self._state = SourceState("degraded", now, "there has been no reading yet", None, 0)
         self._advanced = now
         self._reading_since: float | None = None
+        self._held: PowerReading | None = None
         self._failures = FailureCounter("power_source", log)
         self._complained = -_QUIET
         self._announced = False
@@ -181,8 +185,23 @@ class Sampler:
             if problem is not None:
                 self._fail(problem)
                 return False
-            self._accept(reading)
+            self._take(reading)
             return True
+
+    def _take(self, reading: PowerReading) -> None:
+        """Accept a reading, and the one held back before it where the two agree."""
+        held, latest = self._held, self._state.reading
+        self._held = None
+        if held is not None:
+            if _leaps(held, reading):
+                self._state = replace(self._state, errors=self._state.errors + 1)
+                self._failures.add(1)
+            else:
+                self._accept(held)
+        elif latest is not None and self.source.kind == "measured" and _leaps(latest, reading):
+            self._held = reading
+            return
+        self._accept(reading)
 
     def _accept(self, reading: PowerReading) -> None:
         state, now = self._state, self._clock()
@@ -256,6 +275,14 @@ class Sampler:
 def _degraded(state: SourceState, problem: str, since: float) -> SourceState:
     since = since if state.status == "ok" else state.since
     return replace(state, status="degraded", since=since, problem=problem)
+
+
+def _leaps(one: PowerReading, other: PowerReading) -> bool:
+    """Whether the totals differ as no load makes them. A counter of joules is not misread so."""
+    if one.total is None or other.total is None or other.joules is not None:
+        return False
+    least, most = sorted((one.total, other.total))
+    return most > _LEAP * max(least, _LEAST_WATTS)
 
 
 def _rubbish(reading: PowerReading) -> str | None:

@@ -15,7 +15,7 @@ ReadFile = Callable[[Path], str]
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR}
 _DENIED = {errno.EACCES, errno.EPERM}
-_NUMBER = re.compile(r"\s*([+-]?[0-9]+)(?:\s+[A-Za-z]+)?\s*")
+_NUMBER = re.compile(r"([+-]?[0-9]+)(?:\s*([A-Za-z]+))?")
 _LONGEST_QUOTE = 40
 
 
@@ -31,13 +31,13 @@ def read_file(path: Path) -> str:
 
 
 def read_text(path: Path, read: ReadFile = read_file) -> str:
-    """The content of ``path`` without the white space around it.
+    """The content of ``path`` without white space and NUL around it.
 
     Raises SensorAbsent where there is no such file, SensorDenied where it may not be read, and
     SensorFailed where reading it failed (the sensor does not answer, or is gone).
     """
     try:
-        return read(path).strip()
+        return read(path).strip("\0 \t\r\n")
     except OSError as error:
         if error.errno in _ABSENT:
             raise SensorAbsent(f"there is no {path}") from error
@@ -50,13 +50,17 @@ def read_text(path: Path, read: ReadFile = read_file) -> str:
         raise SensorFailed(f"reading {path} failed: {reason}") from error
 
 
-def read_number(path: Path, read: ReadFile = read_file) -> int:
-    """The whole number in ``path``, which may be followed by a unit as in ``32760 ma``.
+def read_number(path: Path, read: ReadFile = read_file, unit: str = "") -> int:
+    """The whole number in ``path``, which may be followed by its ``unit`` as in ``32760 ma``.
 
-    Raises what ``read_text`` raises, and SensorFailed where there is something else in the file.
+    Raises what ``read_text`` raises, and SensorFailed where there is something else in the file, or
+    another unit.
     """
     text = read_text(path, read)
     found = _NUMBER.fullmatch(text)
     if found is None:
         raise SensorFailed(f"{path} has {text[:_LONGEST_QUOTE]!r}, which is not a whole number")
+    if found[2] and found[2].lower() != unit.lower():
+        wanted = f"its unit is {unit}" if unit else "it has no unit"
+        raise SensorFailed(f"{path} has {text[:_LONGEST_QUOTE]!r}, but {wanted}")
     return int(found[1])

@@ -192,6 +192,41 @@ def test_an_infeasible_plan_is_status_1(told: Run) -> None:
         assert "max_energy" in ended.stdout
 
 
+def test_a_bundle_whose_weights_may_have_seen_the_calibration_data_claims_nothing(
+    launcher: Launcher,
+    make_bundle: Callable[..., Path],
+    delen: Run,
+    tmp_path: Path,
+    file: Path,
+    image: Image8,
+) -> None:
+    folder = make_bundle(tmp_path / "bundles" / "second", name="second", held_out="unknown")
+    models = {"path": str(folder.parent), "default": "second", "load": ["second"]}
+    daemon = launcher.start({"models": models})
+    held_out = {
+        model["name"]: model["held_out"] for model in daemon.api.get("/v1/models").json()["models"]
+    }
+    assert (held_out["second"], held_out["cifar10-resnet"]) == ("unknown", "known")
+    answer = daemon.api.raw(image, min_accuracy=0.7).json()
+    accuracy = answer["receipt"]["accuracy"]
+    assert (accuracy["guarantee"], accuracy["met"]) == (None, False)
+    assert "not known whether the weights" in accuracy["unguaranteed"]
+    plan = daemon.api.plan(min_accuracy=0.7)
+    assert (plan["feasible"], plan["guarantee"]) == (True, None)
+    assert plan["unguaranteed"] == accuracy["unguaranteed"]
+    assert "unguaranteed" not in daemon.api.plan(max_latency_ms=900)
+    refused = daemon.api.plan(min_accuracy=0.9999)
+    assert (refused["feasible"], refused["guarantee"]) == (False, None)
+    assert accuracy["unguaranteed"] in refused["problem"]
+    assert accuracy["unguaranteed"] in daemon.log()
+    for command in (["plan"], ["infer", file]):
+        ended = delen(*command, "--min-accuracy", "0.7", DELEN_URL=daemon.url)
+        assert accuracy["unguaranteed"] in ended.stdout
+    listed = delen("models", DELEN_URL=daemon.url).stdout.splitlines()
+    assert [line.split()[0] for line in listed if "no floor is guaranteed" in line] == ["second"]
+    launcher.stop(daemon)
+
+
 def test_models_lists_loads_and_unloads(told: Run) -> None:
     ended = told("models", "--load", "second")
     assert "second 1: ready" in ended.stdout

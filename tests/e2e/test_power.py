@@ -170,6 +170,7 @@ def test_a_sensor_that_fails_costs_the_measurement_and_no_answer(
         )
         assert "curr1_input" in degraded["problem"]
         assert degraded["since_s"] >= 0
+        assert (degraded["watts"], degraded["rails"]) == (None, {})
         assert degraded["errors"] > 0
         answer = board.infer(tenant="blind").json()
         last = until(lambda: (r := board.receipt(answer["request_id"]))["settled"] and r, "settled")

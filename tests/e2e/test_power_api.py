@@ -187,8 +187,8 @@ def test_a_plan_may_name_its_tenant(api: Api) -> None:
 
 
 def test_modes_are_not_switched_unless_that_is_allowed(put: Callable[..., Answer]) -> None:
-    error = put("/v1/power", {"mode": "MAXN"}).error(503, "power_unavailable")
-    assert error["remedy"]
+    error = put("/v1/power", {"mode": "MAXN"}).error(403, "forbidden")
+    assert "power.switch_modes" in error["error"]
 
 
 def test_metrics_tell_power_and_the_joules_of_requests(

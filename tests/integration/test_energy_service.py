@@ -20,7 +20,7 @@ from delen.daemon.build_runtime import Opened, open_runtime
 from delen.daemon.config import config_of
 from delen.daemon.in_process import _Silent
 from delen.energy.service import EnergyService
-from delen.errors import BudgetExhausted
+from delen.errors import BudgetExhausted, ConfigError, PowerError
 from power.attribution.attribution import Attributor
 from tests.nvpmodel import ModeTree
 from tests.sensors import make_tree
@@ -224,6 +224,25 @@ def test_limits_come_and_go_one_by_one(opening: Callable[..., Any], tmp_path: Pa
         assert energy.describe().battery.reserve == 360
         energy.set_limits(PowerChanges(watt_cap=20.0, battery=None, mode=UNCHANGED))
         assert names() == {"watt_cap"}
+
+
+def test_limits_on_watts_need_a_sensor_or_trust(opening: Callable[..., Any]) -> None:
+    battery = Battery(36_000, 3_600, 3_600)
+    with opening(power__source="model") as opened:
+        energy = opened.energy
+        for changes in (PowerChanges(watt_cap=20.0), PowerChanges(battery=battery)):
+            with pytest.raises(PowerError, match="processor time") as caught:
+                energy.set_limits(changes)
+            assert "power.trust_model" in str(caught.value.remedy)
+        energy.set_limits(PowerChanges(watt_cap=None))
+        assert energy.describe().warning is None
+    capped = opening(power__source="model", energy__watt_cap_w=20.0)
+    with pytest.raises(ConfigError, match=r"power\.trust_model"), capped:
+        pass
+    with opening(power__source="model", power__trust_model=True) as opened:
+        assert opened.energy.describe().warning is None
+        opened.energy.set_limits(PowerChanges(watt_cap=20.0))
+        assert "processor time" in opened.energy.describe().warning
 
 
 def test_every_batch_and_audit_is_noted_before_its_answers(

@@ -6,6 +6,7 @@ import argparse
 import errno
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -36,7 +37,7 @@ from multiexit_models.export.exported import Inaccurate  # noqa: E402
 from multiexit_models.progress import Bar  # noqa: E402
 from multiexit_models.report import report_text  # noqa: E402
 from multiexit_models.spec import BuildSpec  # noqa: E402
-from multiexit_models.train.weights import digest  # noqa: E402
+from multiexit_models.train.weights import digest, read_weights  # noqa: E402
 from multiexit_models.zoo.registry import zoo_entry  # noqa: E402
 
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
@@ -233,11 +234,20 @@ def own(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("runtime", "where"),
-    [("onnx", ["--at", "1"]), ("torch", ["--exits", "2", "--place", "probe"])],
+    ("runtime", "where", "declared"),
+    [
+        ("onnx", ["--at", "1"], False),
+        ("torch", ["--exits", "2", "--place", "probe", "--unseen-calibration"], True),
+    ],
 )
 def test_own_backbone_gets_exits(
-    photos: Path, tmp_path: Path, own: Path, runtime: str, where: list[str]
+    photos: Path,
+    tmp_path: Path,
+    own: Path,
+    runtime: str,
+    where: list[str],
+    declared: bool,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = tmp_path / "not" / "yet" / "own"
     arguments = ["--data", photos, "--output", output, "--size", "32x32"]
@@ -247,7 +257,20 @@ def test_own_backbone_gets_exits(
     bundle = load_bundle(output)
     assert (len(bundle.exits), bundle.manifest.runtime) == (2, runtime)
     with Engine(bundle.path, state=tmp_path / "state") as engine:
-        assert engine.infer(photos / "blue" / "1.png").label in COLOURS
+        result = engine.infer(
+            photos / "blue" / "1.png", min_accuracy=0.01, on_infeasible="best_effort"
+        )
+    assert result.label in COLOURS
+    said, report = capsys.readouterr().err, (output / "report.md").read_text()
+    accuracy = result.receipt.accuracy
+    if declared:
+        assert (bundle.manifest.held_out, accuracy.unguaranteed) == ("declared", None)
+        assert "--unseen-calibration" in report and "warning" not in said
+    else:
+        assert (bundle.manifest.held_out, accuracy.guarantee) == ("unknown", None)
+        assert accuracy.unguaranteed
+        assert "not known" in report
+        assert 0 < said.index("--unseen-calibration") < said.index("training ...")
 
 
 @pytest.mark.parametrize(
@@ -263,6 +286,9 @@ def test_own_backbone_gets_exits(
         (["--backbone", "absent.py:make", *OF_OWN], "no Python file"),
         (["--head", "convolutional"], "--head is for --backbone"),
         (["--place", "cost"], "--place is for --exits"),
+        (["--unseen-calibration"], "--unseen-calibration is for --backbone"),
+        (["--network", "resnet18", "--pretrained", "--weights", "w"], "not both"),
+        (["--backbone", "{own}:make", *OF_OWN, "--floor", "0.1"], "--unseen-calibration"),
         (["--size", "32"], "HEIGHTxWIDTH"),
         (["--sample-rate", "8000"], "--sample-rate does nothing for the kind images"),
         (["--name", "my photos"], "must be letters"),
@@ -287,10 +313,57 @@ def test_what_cannot_be_built_is_said(
 def test_weights_of_another_network_are_refused(photos: Path, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.pt"
     torch.save(torch.nn.Linear(2, 2).state_dict(), foreign)
-    for file, problem in [(tmp_path / "no.pt", "cannot be read"), (foreign, "another network")]:
+    exits = tmp_path / "exits.pt"
+    torch.save({"segments.0.weight": torch.zeros(2)}, exits)
+    for file, problem in [
+        (tmp_path / "no.pt", "cannot be read"),
+        (foreign, "another network"),
+        (exits, "another network"),
+    ]:
         with pytest.raises(InvalidInput, match=problem):
             command("--data", photos, "--output", tmp_path / "bundle", "--weights", file)
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("option", ["--quick", "--frozen", "--no-mirror"])
+def test_options_of_a_training_that_does_not_happen_are_refused(
+    built: Bundle, photos: Path, tmp_path: Path, option: str
+) -> None:
+    weights = built.path.with_name("weights.pt")
+    with pytest.raises(InvalidInput, match="training's options do nothing") as refused:
+        command("--data", photos, "--output", tmp_path / "made", "--weights", weights, option)
+    assert refused.value.field == "weights"
+
+
+def test_torchvisions_own_state_dict_is_what_a_training_begins_with(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = pytest.importorskip("torchvision.models", reason="torchvision: delen[train]")
+    torch.manual_seed(4)
+    own = models.resnet18(num_classes=7)
+    file, kept = tmp_path / "r18.pt", tmp_path / "kept.pt"
+    torch.save({"state_dict": {f"module.{k}": v for k, v in own.state_dict().items()}}, file)
+    arguments = ["--data", photos, "--network", "resnet18", "--size", "32x32", "--seed", "0"]
+    training = ["--weights", file, "--frozen", "--epochs", "1", "--batch-size", "16"]
+    assert command(*arguments, *training, "--output", tmp_path / "r18", "--save-weights", kept) == 0
+    said = capsys.readouterr().err
+    assert 0 < said.index("7 outputs") < said.index("training ...")
+    assert 0 < said.index("--unseen-calibration") < said.index("training ...")
+    bundle = load_bundle(tmp_path / "r18")
+    assert (len(bundle.exits), bundle.manifest.held_out) == (4, "unknown")
+    assert bundle.manifest.provenance["recipe"]["epochs"] == 1
+    stored = read_weights(kept)
+    assert torch.equal(stored.tensors["segments.0.1.conv1.weight"], own.conv1.weight)
+    assert stored.trained_on is not None and not stored.trained_on.is_all
+    assert command(*arguments, "--weights", kept, "--output", tmp_path / "again") == 0
+    again = load_bundle(tmp_path / "again").manifest
+    assert again.held_out == "unknown"
+    assert again.provenance["weights_sha256"] == bundle.manifest.provenance["weights_sha256"]
+    with pytest.raises(InvalidInput, match="samples for calibration and test"):
+        command(
+            *arguments[:-1], "5", "--weights", kept, "--output", tmp_path / "other",
+            "--unseen-calibration",
+        )  # fmt: skip
 
 
 def test_weights_calibrated_on_another_split_are_refused(
@@ -298,8 +371,13 @@ def test_weights_calibrated_on_another_split_are_refused(
 ) -> None:
     weights = built.path.parent / "weights.pt"
     arguments = ["--data", photos, "--output", tmp_path / "bundle", "--weights", weights]
-    with pytest.raises(InvalidInput, match="trained with --seed 0"):
+    with pytest.raises(InvalidInput, match="--seed 0") as refused:
         command(*arguments, "--seed", "7")
+    assert refused.value.field == "weights"
+    (count, total), *_ = re.findall(r"on (\d+) of the (\d+) samples", str(refused.value))
+    assert 0 < int(count) < int(total) == 36
+    assert any(f"such as {name}/" in str(refused.value) for name in COLOURS)
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_floor_beyond_the_calibration_set_is_refused(
@@ -325,7 +403,6 @@ def test_data_of_no_kind_ask_for_it(tmp_path: Path) -> None:
     "arguments",
     [
         ["--quick", "--epochs", "4"],
-        ["--weights", "w", "--quick"],
         ["--epochs", "0"],
         ["--at", "a", "--exits", "2"],
     ],

@@ -98,3 +98,14 @@ def test_interval_is_the_same_each_time() -> None:
     once = calibration_error_interval(confidence, correct)
     assert once == calibration_error_interval(confidence, correct)
     assert once != calibration_error_interval(confidence, correct, seed=1)
+
+
+def test_interval_over_groups_is_wider_where_groups_are_alike() -> None:
+    rng = np.random.default_rng(4)
+    groups = np.repeat(np.arange(60), 20).astype(np.int32)
+    confidence = np.full(1200, 0.8)
+    correct = rng.random(1200) < rng.choice([0.7, 0.9], 60)[groups]
+    _, high = calibration_error_interval(confidence, correct)
+    low, higher = calibration_error_interval(confidence, correct, groups=groups)
+    assert high < higher
+    assert 0 <= low < higher

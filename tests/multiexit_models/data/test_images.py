@@ -13,6 +13,7 @@ from delen.engine.inputs import decode_body
 from delen.errors import InvalidInput
 from multiexit_models.data import gather
 from multiexit_models.data.dataset import Dataset
+from multiexit_models.data.folders import OWN_GROUPS
 from multiexit_models.data.images import read_image_folder
 from multiexit_models.data.reading import Reading
 from multiexit_models.data.splits import PARTS
@@ -118,6 +119,132 @@ def test_groups_stay_together(
         write_image(file, number // 4)  # so that a track is known by its pixels
     found = rows(read(tmp_path, group_by=r"track\d+"))
     assert sum(map(len, found.values())) == len(set.union(*found.values())) == 10
+
+
+def signs(folder: Path, write_image: Callable[..., Path], name: str) -> None:
+    """Two classes of 10 tracks each with 4 frames, a track known by its pixels. ``name`` is that of
+    a frame's file, by class, track and frame."""
+    for number in range(80):
+        label, track, frame = number // 40, number // 4 % 10, number % 4
+        file = folder / "ab"[label] / name.format(label=label, track=track, frame=frame)
+        write_image(file, number // 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "groups", "noted"),
+    [
+        ("{track:05d}_{frame:05d}.png", {}, None, ["--group-by '([^/]+/[^/_]+)[^/]*$'"]),
+        ("{track:05d}_{frame:05d}.png", {"group_by": "([^/]+/[^/_]+)[^/]*$"}, 20, []),
+        (
+            "{track}/{frame}.png",
+            {},
+            10,
+            ["10 groups", f"--group-by '{OWN_GROUPS}' gives 20"],
+        ),
+        ("{track}/{frame}.png", {"group_by": "([^/]+/[^/]+)/[^/]+$"}, 20, []),
+        ("{label}-{track}/{frame}.png", {}, 20, ["20 groups"]),
+        ("{track}-{frame}x.png", {}, None, []),
+    ],
+)
+def test_groups_are_of_names_or_folders(
+    name: str,
+    settings: dict[str, str],
+    groups: int | None,
+    noted: list[str],
+    tmp_path: Path,
+    write_image: Callable[..., Path],
+    read: Callable[..., Dataset],
+) -> None:
+    signs(tmp_path, write_image, name)
+    data = read(tmp_path, **settings)
+    assert len(data.notes) == bool(noted)
+    for sentence in noted:
+        assert sentence in data.notes[0]
+    parts = [getattr(data, part) for part in PARTS]
+    if groups is None:
+        assert all(part.groups is None and part.group_count is None for part in parts)
+        return
+    assert sum(part.group_count for part in parts) == groups
+    owners: dict[bytes, set[int]] = {}
+    for part in parts:
+        for row, group in zip(part.inputs, part.groups.tolist(), strict=True):
+            owners.setdefault(row.tobytes(), set()).add(group)
+    assert all(len(found) == 1 for found in owners.values())  # a track is of one group
+    assert len(set.union(*owners.values())) == groups
+
+
+def test_groups_pass_over_unreadable_files_and_come_from_the_cache(
+    tmp_path: Path, write_image: Callable[..., Path], read: Callable[..., Dataset]
+) -> None:
+    signs(tmp_path / "signs", write_image, "{label}-{track}/{frame}.png")
+    (tmp_path / "signs" / "a" / "0-3" / "1.png").write_bytes(b"no image")
+    for _ in range(2):
+        data = read(tmp_path / "signs", max_unreadable=0.1, cache=tmp_path / "cache")
+        pairs = {
+            (row.tobytes(), int(group))
+            for part in PARTS
+            for row, group in zip(
+                getattr(data, part).inputs, getattr(data, part).groups, strict=True
+            )
+        }
+        assert len(pairs) == 20
+
+
+def a_flat_class(folder: Path) -> None:
+    for file in (folder / "b").glob("*/*"):
+        file.rename(folder / "b" / f"{file.parent.name}x{file.name}")
+    for empty in list((folder / "b").iterdir()):
+        if empty.is_dir():
+            empty.rmdir()
+
+
+def a_file_beside(folder: Path) -> None:
+    (folder / "b" / "3" / "0.png").rename(folder / "b" / "0.png")
+
+
+def a_deeper_folder(folder: Path) -> None:
+    (folder / "b" / "3" / "more").mkdir()
+
+
+def an_empty_group(folder: Path) -> None:
+    (folder / "b" / "new").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (a_flat_class, "b/.*png lies in none; .*--group-by REGEX"),
+        (a_file_beside, "class folder .*b has .*/0 beside files; .*FOLDER/CLASS/GROUP/FILE"),
+        (a_deeper_folder, "3/more lies too deep"),
+        (an_empty_group, "b/new has no images"),
+    ],
+)
+def test_folders_of_groups_are_one_level_in_every_class(
+    change: Callable[[Path], None],
+    match: str,
+    tmp_path: Path,
+    write_image: Callable[..., Path],
+    read: Callable[..., Dataset],
+) -> None:
+    signs(tmp_path, write_image, "{track}/{frame}.png")
+    change(tmp_path)
+    with pytest.raises(InvalidInput, match=match) as caught:
+        read(tmp_path)
+    assert caught.value.field == "data"
+
+
+def test_a_group_folder_in_two_given_parts_is_refused(
+    tmp_path: Path, write_image: Callable[..., Path], read: Callable[..., Dataset]
+) -> None:
+    signs(tmp_path / "train", write_image, "{track}/{frame}.png")
+    signs(tmp_path / "calibration", write_image, "{track}/{frame}.png")
+    with pytest.raises(
+        InvalidInput, match=r"in both calibration and training.*--group-by"
+    ) as caught:
+        read(tmp_path)
+    assert caught.value.field == "group_by"
+    data = read(tmp_path, group_by="(.+)/")
+    assert data.calibration.group_count == 20
 
 
 def class_by_row(data: Dataset) -> dict[bytes, int]:
@@ -232,9 +359,9 @@ def one_class(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (empty_class, "class folder .*dog has no images"),
+        (empty_class, "the folder .*dog has no images"),
         (loose_file, r"00\.png lies directly in .*pets and so has no class; .*FOLDER/CLASS/FILE"),
-        (nested, "class folder .*ant has a folder in it, .*more"),
+        (nested, "class folder .*ant has .*more beside files"),
         (without_train, "has cal, test, val but no train"),
         (beside_train, "has 'ant' beside a folder for training.*move 'ant' into it.*rename"),
         (foreign_class, "test/cat is not a class of .*train, which has ant, bee"),

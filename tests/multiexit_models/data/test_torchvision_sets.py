@@ -111,6 +111,7 @@ def test_road_signs_stay_with_their_track(tmp_path: Path) -> None:
         for part in PARTS[:3]
     ]
     assert sum(map(len, tracks)) == len(set.union(*tracks)) == 43 * 4
+    assert data.calibration.group_count == len(tracks[2])
 
 
 def test_flowers_have_three_parts(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from flask.testing import FlaskClient
 
 from api.guard import Guard
 from api.metrics.requests import Metrics
-from api.views import Service, create_app
+from api.refusals import Refusals
+from api.views import Service, create_control
 from delen.core.energy_status import (
     UNCHANGED,
     Battery,
@@ -46,6 +47,7 @@ STATUS = PowerStatus(
     state="ok",
     since=12.0,
     problem=None,
+    warning=None,
     age=0.03,
     board="Orin NX",
     mode=ModeStatus(2, "15W", "gpu612", False, ()),
@@ -156,7 +158,7 @@ def make_app(energy: MadeUpEnergy) -> Callable[..., Flask]:
             health=lambda: Health("ok", "0"),
             version="1",
         )
-        return create_app(service)
+        return create_control(service, Refusals(service.metrics))
 
     return make
 

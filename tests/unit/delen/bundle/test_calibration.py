@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 
 from delen.bundle.calibration import LEAST_CASES, THRESHOLDS, Calibration
 from delen.core.plan import Case
+from delen.errors import BundleError
 
 
 @st.composite
@@ -191,3 +194,88 @@ def test_predictions_that_no_label_explains_are_refused(
             np.array([correct]),
             np.array([predictions], np.int32),
         )
+
+
+@st.composite
+def grouped_tables(draw: st.DrawFn) -> Calibration:
+    table = draw(tables())
+    names = st.sampled_from([0, 3, 7])
+    groups = draw(arrays.arrays(np.int32, table.samples, elements=names))
+    return Calibration(table.confidence, table.correct, table.predictions, groups)
+
+
+@given(grouped_tables(), st.data())
+def test_every_group_weighs_the_same_in_all_figures(
+    table: Calibration, data: st.DataObject
+) -> None:
+    if table.groups is None:
+        return
+    deepest = data.draw(st.integers(0, table.exits - 1))
+    members = [np.flatnonzero(table.groups == group) for group in range(table.units)]
+    accuracies, agreeing = table.curve(deepest).accuracy, table.agreement(deepest).accuracy
+    for index in range(0, len(THRESHOLDS), 20):
+        threshold = float(THRESHOLDS[index])
+        taken = table.exits_taken(threshold, deepest)
+        right = table.right_answers(threshold, deepest)
+        agrees = table.predictions[np.arange(table.samples), taken] == table.predictions[:, deepest]
+        means = [right[rows].mean() for rows in members]
+        assert accuracies[index] == pytest.approx(np.mean(means))
+        assert agreeing[index] == pytest.approx(np.mean([agrees[rows].mean() for rows in members]))
+        shares = [np.mean([(taken[rows] == k).mean() for rows in members]) for k in range(deepest)]
+        assert table.exit_shares(threshold, deepest)[:deepest] == pytest.approx(shares)
+        assert table.share_curve(deepest)[index][:deepest] == pytest.approx(shares)
+        lost = table.group_losses(deepest, threshold, agreement=False)
+        assert sorted(lost) == pytest.approx(sorted(1 - np.array(means)))
+    assert table.accuracy(deepest) == pytest.approx(
+        np.mean([table.correct[rows, deepest].mean() for rows in members])
+    )
+
+
+def test_the_accuracy_of_a_case_weighs_groups_too() -> None:
+    correct = np.repeat([True, False], [60, 20])[:, None]
+    groups = np.repeat([0, 1], [60, 20]).astype(np.int32)
+    confidence = np.full((80, 1), 0.9, np.float32)
+    pooled = Calibration(confidence, correct, answers(correct))
+    grouped = Calibration(confidence, correct, answers(correct), groups)
+    assert pooled.cases(None, 0)[0].planned == 0.75
+    assert grouped.cases(None, 0)[0].planned == 0.5
+    assert (pooled.units, pooled.largest_group) == (80, 1)
+    assert (grouped.units, grouped.largest_group) == (2, 60)
+
+
+@given(grouped_tables())
+def test_groups_come_back_from_the_file(table: Calibration) -> None:
+    back = Calibration.from_npz(table.to_npz(), "table")
+    np.testing.assert_array_equal(back.groups, table.groups)
+    assert back.units == table.units
+
+
+def test_groups_of_one_sample_each_are_none() -> None:
+    table = constructed()
+    alone = np.random.default_rng(0).permutation(table.samples).astype(np.int32)
+    same = Calibration(table.confidence, table.correct, table.predictions, alone)
+    assert same.groups is None
+    assert same.to_npz() == table.to_npz()
+    assert same.curve(2).correct.tolist() == table.curve(2).correct.tolist()
+
+
+@pytest.mark.parametrize(
+    ("groups", "problem"),
+    [
+        (np.zeros(400, np.int64), "groups must be int32"),
+        (np.zeros(399, np.int32), "one a sample"),
+        (np.zeros((400, 1), np.int32), "one a sample"),
+        (np.full(400, -1, np.int32), "from 0 on"),
+    ],
+)
+def test_a_file_with_wrong_groups_is_refused(groups: NDArray[np.int32], problem: str) -> None:
+    table, buffer = constructed(), BytesIO()
+    np.savez(
+        buffer,
+        confidence=table.confidence,
+        correct=table.correct,
+        predictions=table.predictions,
+        groups=groups,
+    )
+    with pytest.raises(BundleError, match=problem):
+        Calibration.from_npz(buffer.getvalue(), "table")

@@ -124,6 +124,16 @@ def test_a_bundle_says_what_runs_it(edit: Edit, runtime: str) -> None:
     assert json.loads(manifest.to_json()) == json.loads((folder / MANIFEST).read_text())
 
 
+def test_a_bundle_says_whether_its_calibration_data_were_held_out(
+    tiny_bundle: Path, edit: Edit
+) -> None:
+    assert load_bundle(tiny_bundle).manifest.held_out == "known"
+    folder = edit(lambda document: document.update(held_out="unknown"))
+    manifest = load_bundle(folder).manifest
+    assert manifest.held_out == "unknown"
+    assert json.loads(manifest.to_json()) == json.loads((folder / MANIFEST).read_text())
+
+
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
@@ -137,6 +147,7 @@ def test_a_bundle_says_what_runs_it(edit: Edit, runtime: str) -> None:
         (lambda d: d["input"]["image"].update(crop=1), "unknown field 'crop'"),
         (lambda d: d["exits"][1].update(depth=1), "unknown field 'depth' in exits[1]"),
         (lambda d: d["files"]["segment0.onnx"].update(md5="x"), "unknown field 'md5'"),
+        (lambda d: d.update(held_out="maybe"), "held_out must be one of declared, known"),
         (lambda d: d.pop("version"), "lacks 'version'"),
         (lambda d: d.update(name="a/b"), "name 'a/b'"),
         (lambda d: d.update(name=".."), "name '..'"),

@@ -27,6 +27,7 @@ STATUS = PowerStatus(
     state="degraded",
     since=12.0,
     problem="VDD_IN: Input/output error",
+    warning="limits on watts are kept by model",
     age=None,
     board=None,
     mode=ModeStatus(2, "15W", "gpu612", True, ("the GPU is held back by its temperature",)),
@@ -55,6 +56,7 @@ def test_a_degraded_source_is_described_with_its_problem() -> None:
     assert lines == [
         "ina3221x (module_input, measured): degraded for 12 s: VDD_IN: Input/output error",
         "power unknown",
+        "warning: limits on watts are kept by model",
         "mode 2 15W, gpu612",
         "throttled: the GPU is held back by its temperature",
         "without requests 5.00 W, requests 2.00 W, other unknown",

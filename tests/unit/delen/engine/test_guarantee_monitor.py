@@ -78,6 +78,17 @@ def test_a_broken_promise_is_told_once_and_stays_broken(
     assert "the guarantee of camera no longer holds, by labels" in caplog.records[0].message
 
 
+def test_a_track_of_wrong_answers_refutes_nothing_where_groups_are_known() -> None:
+    for group, holds in ((1, False), (20, True)):
+        watch = GuaranteeMonitor("signs", group=group)
+        answered(watch, 200)
+        feedback = watch.label({f"r{n}": int(n < 20) for n in range(200)}, promised)
+        assert (feedback.wrong, feedback.guarantee.samples) == (20, 200)
+        assert watch.holds is holds
+        watch.audited(False, 0.1)
+        assert watch.holds is holds
+
+
 def test_the_order_of_labels_makes_no_run_of_errors() -> None:
     labels = {f"r{n}": 1 if n % 10 == 0 else 0 for n in range(400)}
     sorted_labels = dict(sorted(labels.items(), key=lambda item: -item[1]))

@@ -38,6 +38,7 @@ STATUS = PowerStatus(
     state="ok",
     since=12.0,
     problem=None,
+    warning=None,
     age=0.03,
     board="Orin NX",
     mode=ModeStatus(2, "15W", "gpu612", False, ("fan at its limit",)),

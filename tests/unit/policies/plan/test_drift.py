@@ -85,3 +85,34 @@ def test_promises_at_the_ends(promised: float) -> None:
     for _ in range(30):
         test.add(True, promised)
     assert test.holds == (promised == 1.0)
+
+
+def tracks(count: int, size: int, rate: float, seed: int) -> list[bool]:
+    """Outcomes of ``count`` groups, one after the other; those of one group are much alike."""
+    rng = np.random.default_rng(seed)
+    return [
+        bool(wrong) for own in rng.beta(rate, 1 - rate, count) for wrong in rng.random(size) < own
+    ]
+
+
+def test_a_kept_promise_is_seldom_refuted_by_groups_of_outcomes() -> None:
+    runs, size, delta = 60, 10, 0.1
+    alarms = {1: 0, size: 0}
+    for seed in range(runs):
+        outcomes = tracks(80, size, 0.08, seed)
+        for group in alarms:
+            test = DriftTest(delta, group)
+            for wrong in outcomes:
+                test.add(wrong, 0.08)
+            alarms[group] += not test.holds
+    limit = delta + 2 * sqrt(delta * (1 - delta) / runs)
+    assert alarms[size] / runs <= limit
+    assert alarms[1] / runs > limit
+
+
+def test_a_shift_is_found_by_groups_of_outcomes() -> None:
+    for seed in range(5):
+        test = DriftTest(0.05, 10)
+        for wrong in tracks(150, 10, 0.4, seed):
+            test.add(wrong, 0.08)
+        assert not test.holds

@@ -12,7 +12,7 @@ from delen.bundle.calibration import THRESHOLDS, Calibration
 from delen.core.bounds import Bounds
 from delen.errors import Nearest
 from delen.profile.cost_model import CostModel
-from policies.plan.planner import Planner, PlannerSettings
+from policies.plan.planner import NOT_HELD_OUT, Planner, PlannerSettings
 
 MakeCosts = Callable[..., CostModel]
 
@@ -292,6 +292,34 @@ def test_what_could_never_be_kept_is_refused_without_a_guarantee_too(
 ) -> None:
     plan = nano.plan(Bounds(min_accuracy=0.99), costs, guaranteed=False)
     assert plan.infeasible is not None
+
+
+def test_too_few_groups_for_a_floor_are_told_with_how_many_it_takes(
+    make_calibration: Callable[..., Calibration], costs: CostModel
+) -> None:
+    table = make_calibration(0.8, 0.9, 0.97, 1.0, samples=4000, group_size=100)
+    plan = Planner(table, PlannerSettings()).plan(Bounds(min_accuracy=0.95), costs)
+    assert plan.infeasible is not None
+    assert "40 calibration groups are too few: even without an error it takes 63" in plan.infeasible
+    assert plan.nearest is not None and plan.nearest.min_accuracy is not None
+    assert 0 < plan.nearest.min_accuracy < 0.95
+
+
+def test_weights_that_may_have_seen_the_calibration_data_guarantee_no_floor(
+    make_calibration: Callable[..., Calibration], costs: CostModel
+) -> None:
+    table = make_calibration(*NANO_ACCURACY, samples=10_000)
+    known = Planner(table, PlannerSettings())
+    unknown = Planner(table, PlannerSettings(), is_held_out=False)
+    floor = Bounds(min_accuracy=0.65)
+    before, after = known.plan(floor, costs), unknown.plan(floor, costs)
+    assert (before.guarantee, before.unguaranteed) == (0.95, None)
+    assert (after.guarantee, after.unguaranteed) == (None, NOT_HELD_OUT)
+    assert (after.exit, after.threshold, after.infeasible) == (before.exit, before.threshold, None)
+    assert unknown.plan(Bounds(), costs).threshold == known.plan(Bounds(), costs).threshold
+    refused = unknown.plan(Bounds(min_accuracy=0.9999), costs)
+    assert refused.infeasible is not None
+    assert NOT_HELD_OUT in refused.infeasible
 
 
 def test_too_few_samples_for_a_floor_are_told_with_how_many_it_takes(

@@ -56,3 +56,27 @@ def test_bounds_hold_at_all_thresholds_at_once(make_calibration: MakeCalibration
             for index in range(0, len(THRESHOLDS), 20)
         )
     assert broken / 20 <= 0.2
+
+
+def test_bounds_hold_over_groups(make_calibration: MakeCalibration) -> None:
+    population = make_calibration(0.6, 0.8, 0.9, samples=40_000, group_size=20)
+    whole = Calibration(population.confidence, population.correct, population.predictions)
+    assert population.groups is not None
+    rng, broken = np.random.default_rng(2), 0
+    stops = whole.exits_taken(0.8, 2) == 0
+    differ = (whole.predictions[:, 0] != whole.predictions[:, 2])[stops].mean()
+    for _ in range(20):
+        rows = np.flatnonzero(np.isin(population.groups, rng.choice(2000, 150, replace=False)))
+        table = Calibration(
+            population.confidence[rows],
+            population.correct[rows],
+            population.predictions[rows],
+            population.groups[rows],
+        )
+        promises = Promises(table, 0.2, 2)
+        broken += promises.error(Terms(0.6, 2, None)) < 1 - whole.right_answers(0.6, 2).mean()
+        broken += promises.disagreement(0.8, 2, 0) < differ
+        pooled = Promises(Calibration(table.confidence, table.correct, table.predictions), 0.2, 2)
+        assert pooled.disagreement(0.8, 2, 0) < promises.disagreement(0.8, 2, 0) < 1
+    assert broken == 0
+    assert promises.disagreement(1.0, 2, 0) == 1

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from policies.plan.risk import (
+    betting_bound,
     binomial_p,
     hoeffding_bentkus_p,
+    least_groups,
     least_samples,
     most_errors,
     most_errors_bounded,
@@ -97,3 +100,61 @@ def test_the_samples_that_errors_take() -> None:
     few, many = least_samples(0.05, 0.1, 0.05), least_samples(0.09, 0.1, 0.05)
     assert few < many
     assert most_errors_bounded(int(few), 0.1, 0.05) >= int(0.05 * few)
+
+
+def group_means(
+    rng: np.random.Generator, rate: float, size: int, alike: float, count: int
+) -> NDArray[np.float64]:
+    """The mean errors of groups of ``size``, correlated within a group by ``alike``."""
+    spread = (1 - alike) / alike
+    own = rng.beta(rate * spread, (1 - rate) * spread, count)
+    return rng.binomial(size, own) / size
+
+
+@pytest.mark.parametrize("delta", [0.05, 0.2])
+@pytest.mark.parametrize(("size", "alike"), [(30, 0.14), (5, 0.9), (1, 0.5)])
+def test_the_bound_by_betting_is_seldom_below_the_true_mean(
+    size: int, alike: float, delta: float
+) -> None:
+    rng, draws, rate = np.random.default_rng(4), 400, 0.08
+    below = sum(
+        betting_bound(group_means(rng, rate, size, alike, 150), delta) < rate for _ in range(draws)
+    )
+    assert below / draws <= delta + 2 * (delta * (1 - delta) / draws) ** 0.5
+
+
+def test_betting_is_close_where_groups_differ_little() -> None:
+    rng = np.random.default_rng(5)
+    losses = group_means(rng, 0.05, 30, 0.14, 200)
+    by_betting, general = betting_bound(losses, 0.05), upper_bound_bounded(losses.mean(), 200, 0.05)
+    assert losses.mean() < by_betting < losses.mean() + 0.5 * (general - losses.mean())
+
+
+def test_a_bound_by_betting_at_the_ends() -> None:
+    assert betting_bound(np.ones(50), 0.05) == 1
+    assert betting_bound(np.zeros(1), 0.05) == 1
+    assert 0.029 < betting_bound(np.zeros(100), 0.05) < 0.032  # exact: 0.0295
+
+
+def test_losses_of_a_share_are_bounded_as_a_ratio() -> None:
+    rng, draws, delta = np.random.default_rng(6), 300, 0.1
+    below = 0
+    for _ in range(draws):
+        shares = rng.choice([0.0, 0.2, 0.8], 150)
+        losses = shares * (rng.random(150) < 0.1)
+        below += betting_bound(losses, delta, shares) < 0.1
+    assert below / draws <= delta + 2 * (delta * (1 - delta) / draws) ** 0.5
+    close = betting_bound(np.zeros(200), 0.05, np.full(200, 0.5))
+    assert close == pytest.approx(2 * betting_bound(np.zeros(200), 0.05), rel=0.05)
+
+
+@pytest.mark.parametrize("allowed", [0.3, 0.1, 0.02])
+def test_least_groups_are_just_enough(allowed: float) -> None:
+    needed = int(least_groups(allowed, 0.05))
+    assert betting_bound(np.zeros(needed), 0.05) <= allowed
+    assert betting_bound(np.zeros(needed - 1), 0.05) > allowed
+    assert least_samples(0, allowed, 0.05) <= needed <= 1.4 * least_samples(0, allowed, 0.05)
+
+
+def test_no_number_of_groups_shows_that_nothing_is_ever_wrong() -> None:
+    assert least_groups(0.0, 0.05) == inf

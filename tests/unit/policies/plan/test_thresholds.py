@@ -15,9 +15,11 @@ from policies.plan.thresholds import (
     UCB,
     agreement_threshold,
     certified_threshold,
+    floor_without_error,
     highest_floor,
     lossless_threshold,
     samples_needed,
+    units_needed,
 )
 
 MakeCalibration = Callable[..., Calibration]
@@ -196,3 +198,84 @@ def test_more_tolerance_stops_earlier(make_calibration: MakeCalibration) -> None
     values = [lossless_threshold(table, 2, t, 0.95).value for t in (0.0, 0.01, 0.05, 0.5)]
     assert values == sorted(values, reverse=True)
     assert values[0] > values[-1] == 0
+
+
+def drawn_groups(population: Calibration, count: int, rng: np.random.Generator) -> Calibration:
+    """The table of ``count`` whole groups of the population."""
+    assert population.groups is not None
+    groups = rng.choice(population.units, count, replace=False)
+    rows = np.flatnonzero(np.isin(population.groups, groups))
+    return Calibration(
+        population.confidence[rows],
+        population.correct[rows],
+        population.predictions[rows],
+        population.groups[rows],
+    )
+
+
+def without_groups(table: Calibration) -> Calibration:
+    return Calibration(table.confidence, table.correct, table.predictions)
+
+
+@pytest.mark.parametrize("procedure", [LTT, UCB])
+def test_floors_over_groups_hold_where_floors_over_samples_do_not(
+    make_calibration: MakeCalibration, procedure: str
+) -> None:
+    draws, level, rng = 150, 0.9, np.random.default_rng(3)
+    population = make_calibration(0.7, 0.85, 0.9, samples=60_000, group_size=20)
+    truth = population.accuracy(2)
+    by_groups = by_samples = 0
+    for _ in range(draws):
+        table = drawn_groups(population, 100, rng)
+        by_groups += highest_floor(table, 2, level, procedure) > truth
+        by_samples += highest_floor(without_groups(table), 2, level, LTT) > truth
+    delta = 1 - level
+    assert by_groups / draws <= delta + 2 * sqrt(delta * level / draws)
+    assert by_samples / draws > delta + 3 * sqrt(delta * level / draws)
+
+
+@pytest.mark.parametrize("procedure", [LTT, UCB])
+@pytest.mark.parametrize("deepest", [0, 2])
+def test_the_highest_floor_over_groups_is_feasible_and_little_more_is_not(
+    make_calibration: MakeCalibration, deepest: int, procedure: str
+) -> None:
+    table = make_calibration(0.6, 0.8, 0.9, samples=6000, group_size=10)
+    best = highest_floor(table, deepest, 0.95, procedure)
+    assert table.accuracy(deepest) - 0.1 < best < table.accuracy(deepest)
+    assert certified_threshold(table, deepest, best, 0.95, procedure) is not None
+    assert certified_threshold(table, deepest, best + 0.0002, 0.95, procedure) is None
+    lower = certified_threshold(table, deepest, best - 0.05, 0.95, procedure)
+    assert lower is not None
+    assert deepest == 0 or lower.value < 1
+
+
+def test_agreement_and_lossless_thresholds_are_safer_over_groups(
+    make_calibration: MakeCalibration,
+) -> None:
+    table = make_calibration(0.6, 0.8, 0.9, samples=6000, group_size=20)
+    pooled = without_groups(table)
+    for find in (agreement_threshold, lossless_threshold):
+        over_groups, over_samples = find(table, 2, 0.05, 0.95), find(pooled, 2, 0.05, 0.95)
+        assert over_groups is not None and over_samples is not None
+        assert over_groups.value > over_samples.value
+
+
+@pytest.mark.parametrize("procedure", [LTT, UCB])
+def test_one_group_certifies_nothing(make_calibration: MakeCalibration, procedure: str) -> None:
+    table = make_calibration(0.9, 1.0, samples=1000, group_size=1000)
+    assert floor_without_error(table, 0.95, procedure) <= 0.05
+    assert highest_floor(table, 1, 0.95, procedure) <= 0.05
+    assert certified_threshold(table, 1, 0.5, 0.95, procedure) is None
+
+
+@pytest.mark.parametrize("procedure", [LTT, UCB])
+@pytest.mark.parametrize("group_size", [None, 10])
+def test_what_so_many_can_certify_at_all(
+    make_calibration: MakeCalibration, group_size: int | None, procedure: str
+) -> None:
+    table = make_calibration(0.9, 1.0, samples=2000, group_size=group_size)
+    best = floor_without_error(table, 0.95, procedure)
+    assert highest_floor(table, 1, 0.95, procedure) == best  # exit 1 is never wrong
+    grouped = group_size is not None
+    assert units_needed(grouped, best, 0.95, procedure) <= table.units
+    assert units_needed(grouped, best + 0.0002, 0.95, procedure) > table.units

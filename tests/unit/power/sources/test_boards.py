@@ -11,6 +11,7 @@ from power.sources.boards import BOARDS, identify_board, total_of
 from tests.sensors import LAYOUTS, make_tree
 
 FAMILIES = {
+    "tx1": "TX1",
     "nano": "Nano",
     "nano-2gb": "Nano 2GB",
     "tx2": "TX2",
@@ -114,3 +115,8 @@ def test_the_configuration_overrules_the_board() -> None:
 def test_the_total_of_an_unknown_board_is_unknown() -> None:
     assert total_of({"MAIN": 8.0}, None) is None
     assert total_of({"MAIN": 8.0}, None, ["MAIN"]) == 8.0
+
+
+def test_igx_orin_has_the_rails_of_its_module(tmp_path: Path) -> None:
+    root = device_tree(tmp_path, compatible=b"nvidia,p3740-0002+p3701-0002\0nvidia,tegra234\0")
+    assert identify_board(root) is BOARDS["AGX Orin"]

@@ -269,12 +269,136 @@ def test_the_configuration_names_the_total_of_an_unknown_board(make: MakeTree) -
     assert "power.total_rails" in str(raised.value.remedy)
 
 
-def test_two_chips_with_one_label_stay_apart(make: MakeTree) -> None:
-    tree = make("agx-xavier", GPU=1.0, CV=4.0)
-    tree.spoil(tree.folder("CV") / "in1_label", "GPU\n")
-    reading = RailSource(INA3221, tree.root, ["GPU", "GPU@1-0041"]).read()
-    assert reading.rails["GPU"] == pytest.approx(1.0)
+def other_chip(tree: SensorTree, place: str, *labels: str) -> Path:
+    """Another ina3221 beside the module's: 5 V and 3 A on each channel."""
+    folder = tree.root / "sys/bus/i2c/devices" / place / "hwmon/hwmon9"
+    folder.mkdir(parents=True)
+    (folder / "name").write_text("ina3221\n")
+    for number, label in enumerate(labels, 1):
+        (folder / f"in{number}_label").write_text(f"{label}\n")
+        (folder / f"in{number}_input").write_text("5000\n")
+        (folder / f"curr{number}_input").write_text("3000\n")
+    return folder
+
+
+@pytest.mark.parametrize("place", ["0-0040", "10-0040", "1-0041"])
+def test_a_total_on_two_chips_is_refused_with_both_and_may_be_chosen(
+    place: str, make: MakeTree
+) -> None:
+    tree = make("orin-nx", VDD_IN=5.0)
+    other_chip(tree, place, "VDD_IN", "A", "B")
+    with pytest.raises(PowerError, match="2 chips have a rail VDD_IN") as raised:
+        RailSource(INA3221, tree.root)
+    assert type(raised.value) is PowerError
+    assert f"VDD_IN@{place}" in str(raised.value)
+    assert "VDD_IN@1-0040" in str(raised.value)
+    assert "power.total_rails" in str(raised.value.remedy)
+    chosen = RailSource(INA3221, tree.root, ["VDD_IN@1-0040"]).read()
+    assert chosen.total == pytest.approx(5.0)
+    assert chosen.rails[f"VDD_IN@{place}"] == pytest.approx(15.0)
+
+
+def test_a_rail_may_be_named_with_its_place(make: MakeTree) -> None:
+    tree = make("orin-nx", VDD_IN=5.0)
+    assert RailSource(INA3221, tree.root, ["VDD_IN@1-0040"]).read().total == pytest.approx(5.0)
+
+
+def test_two_chips_with_one_label_beside_the_total_stay_apart(make: MakeTree) -> None:
+    tree = make("orin-nx", VDD_IN=5.0)
+    other_chip(tree, "2-0040", "VDD_SOC")
+    reading = RailSource(INA3221, tree.root).read()
     assert reading.total == pytest.approx(5.0)
+    assert {rail for rail in reading.rails if rail.startswith("VDD_SOC")} == {
+        "VDD_SOC@1-0040",
+        "VDD_SOC@2-0040",
+    }
+
+
+def test_a_broken_chip_drops_only_itself(make: MakeTree) -> None:
+    tree = make("orin-nx", VDD_IN=5.0)
+    folder = other_chip(tree, "2-0040", "CAMERA")
+    (folder / "in1_label").unlink()
+    (folder / "in1_label").symlink_to("/proc/self/mem")
+    reading = RailSource(INA3221, tree.root).read()
+    assert reading.total == pytest.approx(5.0)
+    assert len(reading.rails) == 3
+
+
+def test_a_broken_chip_of_the_total_is_named(make: MakeTree) -> None:
+    tree = make("orin-nx")
+    label = tree.folder("VDD_IN") / "in1_label"
+    other_chip(tree, "2-0040", "CAMERA")
+    label.unlink()
+    label.symlink_to("/proc/self/mem")
+    with pytest.raises(SensorFailed, match="in1_label"):
+        RailSource(INA3221, tree.root)
+
+
+def test_an_ina238_with_a_label_of_its_own_is_no_input(make: MakeTree) -> None:
+    tree = make("thor", VIN=20.0)
+    folder = tree.root / "sys/bus/i2c/devices/1-0040/hwmon/hwmon9"
+    folder.mkdir(parents=True)
+    for file, text in (("name", "ina238"), ("label", "CAMERA"), ("power1_input", "3000000")):
+        (folder / file).write_text(f"{text}\n")
+    reading = RailSource(INA238, tree.root).read()
+    assert reading.total == pytest.approx(20.0)
+    assert reading.rails["CAMERA"] == pytest.approx(3.0)
+    (folder / "label").unlink()
+    with pytest.raises(PowerError, match="2 chips have a rail VIN"):
+        RailSource(INA238, tree.root)
+
+
+@pytest.mark.parametrize(
+    ("unit", "good"), [("mw", True), ("mW", True), ("uW", False), ("W", False)]
+)
+def test_the_unit_of_a_number_is_looked_at(unit: str, good: bool, make: MakeTree) -> None:
+    tree = make("nano", POM_5V_IN=5.0)
+    file = tree.folder("POM_5V_IN") / "in_power0_input"
+    file.write_text(f"5000 {unit}\n")
+    source = RailSource(INA3221X, tree.root)
+    if good:
+        assert source.read().total == pytest.approx(5.0)
+    else:
+        with pytest.raises(SensorFailed, match="its unit is mW"):
+            source.read()
+
+
+@pytest.mark.parametrize("end", ["\0", "\n\0", "\r\n"])
+def test_labels_and_names_are_stripped(end: str, make: MakeTree) -> None:
+    tree = make("orin-nx", VDD_IN=5.0)
+    folder = tree.folder("VDD_IN")
+    (folder / "name").write_text(f"ina3221{end}")
+    (folder / "in1_label").write_text(f"VDD_IN{end}")
+    assert RailSource(INA3221, tree.root).read().total == pytest.approx(5.0)
+
+
+def test_watts_that_the_board_cannot_draw_are_refused(make: MakeTree) -> None:
+    tree = make("orin-nx", VDD_IN=5.0)
+    source = RailSource(INA3221, tree.root)
+    tree.write({"VDD_IN": 500.0})
+    with pytest.raises(SensorFailed, match="500 W, and Orin NX cannot draw more than 90 W"):
+        source.read()
+    tree.write({"VDD_IN": 40.0})
+    assert source.read().total == pytest.approx(40.0)
+
+
+def test_rails_read_in_turn_make_the_total_of_one_moment(make: MakeTree) -> None:
+    """The load rises by 1 W on each of six rails while they are read, 10 ms each."""
+    tree = make("agx-xavier")
+    began = time.monotonic()
+
+    def rising(path: Path) -> str:
+        if not path.name.startswith("curr"):
+            return read_file(path)
+        time.sleep(0.01)
+        millivolts = int(read_file(path.with_name(path.name.replace("curr", "in"))))
+        return f"{round(1e6 * (time.monotonic() - began) / millivolts)}\n"
+
+    source = RailSource(INA3221, tree.root, read_file=rising)
+    for _ in range(5):
+        reading = source.read()
+        time.sleep(0.02)
+    assert reading.total == pytest.approx(6 * (reading.time - began), abs=0.05)
 
 
 def test_the_module_rails_of_thor_are_not_its_total(make: MakeTree) -> None:

@@ -154,3 +154,17 @@ def test_counters_that_are_roots_say_what_to_do(
     with pytest.raises(SensorDenied, match="energy_uj") as failure:
         Rapl(tmp_path)
     assert "chmod a+r" in str(failure.value.remedy)
+
+
+def test_packages_of_one_name_are_told_apart(zone: Zone, tmp_path: Path, clock: Clock) -> None:
+    zone("intel-rapl:0", "package-0", 0)
+    zone("intel-rapl:1", "package-0", 0)
+    source = Rapl(tmp_path)
+    clock.now += 1.0
+    zone("intel-rapl:0", "package-0", 3_000_000)
+    zone("intel-rapl:1", "package-0", 4_000_000)
+    reading = source.read()
+    assert reading.rails == pytest.approx(
+        {"package-0@intel-rapl:0": 3.0, "package-0@intel-rapl:1": 4.0}
+    )
+    assert reading.total == pytest.approx(7.0)

@@ -316,6 +316,42 @@ def test_rubbish_is_no_sample(rubbish: PowerReading | Exception, problem: str) -
     assert sampler.samples(0.0).times.tolist() == [0.01, 0.02]
 
 
+@pytest.mark.parametrize("glitch", [500.0, 0.1, 0.0, -3.0])
+def test_a_single_reading_far_from_its_neighbours_is_dropped_and_counted(glitch: float) -> None:
+    def glitching(number: int) -> PowerReading:
+        return reading(number, glitch if number == 20 else 12.0)
+
+    with running(Script(glitching)) as sampler:
+        until(lambda: (sampler.covered() or 0) > 0.3, "samples after the glitch")
+        state, samples = sampler.state(), sampler.samples(0.0)
+    assert set(samples.watts) == {12.0}
+    assert 0.2 not in samples.times
+    assert (state.status, state.errors) == ("ok", 1)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2.0, 60.0), (60.0, 0.5), (0.0, 15.0)])
+def test_a_load_that_leaps_and_stays_is_kept_whole(before: float, after: float) -> None:
+    with running(Script(lambda n: reading(n, before if n < 20 else after))) as sampler:
+        until(lambda: (sampler.covered() or 0) > 0.3, "samples after the leap")
+        samples, state = sampler.samples(0.0), sampler.state()
+    expected = [before if round(100 * time) < 20 else after for time in samples.times]
+    assert samples.watts.tolist() == expected
+    assert 0.2 in samples.times.round(6)
+    assert state.errors == 0
+
+
+def test_a_counter_and_an_estimate_may_leap() -> None:
+    def bursting(number: int) -> PowerReading:
+        return reading(number, 80.0 if number == 20 else 2.0, joules=float(number))
+
+    estimated = Script(lambda number: reading(number, 80.0 if number == 20 else 2.0))
+    estimated.kind = "estimated"
+    for source in (Script(bursting), estimated):
+        with running(source) as sampler:
+            until(lambda sampler=sampler: (sampler.covered() or 0) > 0.3, "samples")  # type: ignore[misc]
+            assert 80.0 in sampler.samples(0.0).watts
+
+
 def test_negative_watts_are_no_rubbish() -> None:
     with running(Script(lambda number: reading(number, watts=-0.04))) as sampler:
         came(sampler, 0.05)

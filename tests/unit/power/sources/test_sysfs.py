@@ -14,9 +14,11 @@ from tests.other_user import as_other_user, open_folder
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("5000\n", 5000), ("-12\n", -12), ("32760 ma\n", 32760), (" 7 ", 7)]
+    ("text", "number"), [("5000\n", 5000), ("-12\n", -12), (" 7 ", 7), ("5000\0\n", 5000)]
 )
-def test_numbers_may_be_negative_and_have_a_unit(text: str, number: int, tmp_path: Path) -> None:
+def test_numbers_may_be_negative_with_white_space_around(
+    text: str, number: int, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text(text)
     assert read_number(tmp_path / "file") == number
 
@@ -84,3 +86,18 @@ def test_errors_that_are_injected_at_the_read(number: int, kind: type[Exception]
     with pytest.raises(kind, match="curr1_input") as raised:
         read_number(Path("curr1_input"), read)
     assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize("text", ["5000 mW\n", "5000 mw", "5000mW\0", "5000"])
+def test_a_number_may_have_its_own_unit(text: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text(text)
+    assert read_number(tmp_path / "file", unit="mW") == 5000
+
+
+@pytest.mark.parametrize("text", ["5000 uW", "5000 W", "5000 mA", "5 kW"])
+def test_another_unit_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(SensorFailed, match="its unit is mW"):
+        read_number(tmp_path / "file", unit="mW")
+    with pytest.raises(SensorFailed, match="it has no unit"):
+        read_number(tmp_path / "file")

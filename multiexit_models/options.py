@@ -1,0 +1,109 @@
+"""What the commands that make bundles have in common: values of options, needs, endings."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from delen.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from delen.bundle.manifest import Bundle
+
+EXTRA = "train"
+NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "PIL", "imagehash", "tqdm")
+TERMINATED = 143
+"""The status after SIGTERM, as shells give it."""
+_PACKAGES = {"PIL": "pillow", "imagehash": "ImageHash"}
+
+
+def at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError(text)
+    return value
+
+
+def seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 1 << 63:
+        raise ValueError(text)
+    return value
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    numbers = tuple(float(part) for part in text.split(","))
+    if not all(map(isfinite, numbers)):
+        raise ValueError(text)
+    return numbers
+
+
+def names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+at_least_one.__name__ = "whole number above 0"
+share.__name__ = "share from 0 to 1"
+seed.__name__ = "whole number of at least 0"
+numbers.__name__ = "list of numbers"
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block as an exception does, so that no unfinished file stays."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def need_extra() -> None:
+    """MissingExtra where a package that making bundles needs is not installed."""
+    for module in NEEDED:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            missing = error.name or module
+            raise MissingExtra(_PACKAGES.get(missing, missing), EXTRA) from error
+
+
+def print_bundle(bundle: Bundle, as_json: bool) -> None:
+    """Print a table of the exits of ``bundle``, or its figures as JSON."""
+    from multiexit_models.report import REPORT, exit_table
+
+    if not as_json:
+        print(f"{bundle.name} {bundle.manifest.version} in {bundle.path}")
+        if (bundle.path / REPORT).is_file():
+            print(exit_table(bundle))
+            print(f"more in {bundle.path / REPORT}")
+        return
+    manifest = bundle.manifest
+    sizes = [manifest.files[exit.graph].size for exit in manifest.exits]
+    exits = manifest.provenance["exits"]
+    figures = {
+        "bundle": str(bundle.path),
+        "model": manifest.name,
+        "version": manifest.version,
+        "digest": bundle.digest,
+        "criterion": manifest.criterion,
+        "held_out": manifest.held_out,
+        "exits": [{**exit, "bytes": size} for exit, size in zip(exits, sizes, strict=True)],
+    }
+    print(json.dumps(figures, indent=1))
