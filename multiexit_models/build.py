@@ -19,7 +19,7 @@ from multiexit_models.data.reading import Reading
 from multiexit_models.data.source import check_options, find_kind, input_kind, read_data
 from multiexit_models.data.trained_on import TrainedOn
 from multiexit_models.export.bundle import check_samples, rehearse, write_bundle
-from multiexit_models.export.folder import check_target
+from multiexit_models.export.folder import check_target, remove_leftovers
 from multiexit_models.network import IMAGENET_MEAN, IMAGENET_STD, MultiExitNetwork
 from multiexit_models.progress import Bar
 from multiexit_models.report import write_report
@@ -64,13 +64,18 @@ def build(spec: BuildSpec, bar: Bar) -> Bundle:
     bundle is there before it.
     """
     with threads(spec.threads):
-        return _build(spec, bar)
+        try:
+            return _build(spec, bar)
+        finally:
+            remove_leftovers(spec.output)  # also where a second signal interrupts the removal
 
 
 def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     check_target(spec.output, spec.overwrite)
-    if spec.save_weights is not None and not spec.save_weights.absolute().parent.is_dir():
-        raise InvalidInput(f"{spec.save_weights.parent} is not a folder", "save_weights")
+    for option in ("save_weights", "checkpoint"):
+        file = getattr(spec, option)
+        if file is not None and not file.absolute().parent.is_dir():
+            raise InvalidInput(f"{file.parent} is not a folder", option)
     kind = spec.kind or find_kind(spec.data)
     check_options(kind, vars(spec))
     entry = _entry(spec, kind)
@@ -81,7 +86,7 @@ def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     data = read_data(spec.data, kind, _reading(spec, entry, bar))
     data = replace(data, held_out=held_out(spec, data, stored))
     for name in data.skipped:
-        bar.stage(f"left out, unreadable: {name}")
+        bar.note(f"left out, unreadable: {name}")
     data = note_groups(data, bar)
     if trains and spec.checkpoint_file.is_file():
         refuse_overlap(read_weights(spec.checkpoint_file, "checkpoint"), data, is_checkpoint=True)
@@ -119,6 +124,7 @@ def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     bar.note(f"the bundle is written and verified: {bundle.path}")
     if spec.checkpoint is None and trains:
         spec.checkpoint_file.unlink(missing_ok=True)
+    bar.stage("reporting")
     for problem in write_report(bundle):
         bar.note(problem)
     return bundle
@@ -207,6 +213,7 @@ def _network(
     if spec.backbone is None and start is None and not ordered:
         weights = "DEFAULT" if spec.pretrained else None
         return entry.make(len(data.classes), data.input.shape, weights)
+    bar.stage("cutting the backbone" if spec.place != "probe" else "probing the backbone")
     if spec.backbone is None:
         module, mean, std = _library_module(spec, entry, start, len(data.classes), bar)
         at = spec.at or (None if spec.exits else entry.at)
@@ -226,6 +233,7 @@ def _network(
         std=spec.std or std,
         head=image_head if spec.head == "convolutional" else pooled_head,
         probe=data.validation if spec.place == "probe" else None,
+        on_part=bar.part,
         on_places=lambda names: bar.note(f"exits after {', '.join(names)}"),
     )
 
@@ -249,6 +257,7 @@ def _trained(
 ) -> WeightsOrigin:
     """Train ``network``; where its weights come from."""
     is_new = spec.backbone is None and not spec.pretrained and spec.weights is None
+    bar.stage("hashing the data")
     trained_on = TrainedOn.training_part(data, spec.seed, spec.group_by, is_new)
     bar.stage("training")
     recipe = _recipe(spec, entry)

@@ -242,12 +242,13 @@ def run(args: argparse.Namespace) -> int:
     options that contradict, and all that ``build`` raises but for a training that diverges. SIGTERM
     ends it as an exception does, so that no unfinished file stays.
     """
-    need_extra()
-    from multiexit_models.build import build
-
     spec = BuildSpec(**{field.name: getattr(args, field.name) for field in fields(BuildSpec)})
     try:
         with exit_on_sigterm(), closing(Bar()) as bar:
+            bar.stage("loading torch")
+            need_extra()
+            from multiexit_models.build import build
+
             bundle = build(spec, bar)
     except FloatingPointError as error:
         print(f"delen: training failed: {error}; try another --seed", file=sys.stderr)

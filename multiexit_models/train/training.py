@@ -26,6 +26,8 @@ from multiexit_models.train.recipe import Recipe
 from multiexit_models.train.run import Run, Saves
 
 OnStep = Callable[[int, int, float], None]
+OnProgress = Callable[[int, int], None]
+"""Called with how many are done and how many there are."""
 
 
 def train(
@@ -38,7 +40,7 @@ def train(
     checkpoint: Path | None = None,
     trained_on: TrainedOn | None = None,
     checkpoint_seconds: float = 60.0,
-    on_resume: Callable[[int, int], None] | None = None,
+    on_resume: OnProgress | None = None,
     on_step: OnStep | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
@@ -85,12 +87,17 @@ def train(
 
 
 def predict(
-    network: MultiExitNetwork, inputs: NDArray[Any], batch_size: int = 128, device: str = "auto"
+    network: MultiExitNetwork,
+    inputs: NDArray[Any],
+    batch_size: int = 128,
+    device: str = "auto",
+    on_sample: OnProgress | None = None,
 ) -> NDArray[np.float32]:
     """Logits of every exit for ``inputs [n, *shape]``: float32 ``[exits, n, classes]``.
 
-    ``inputs`` may be memory-mapped: it is read ``batch_size`` samples at a time. The network
-    returns in evaluation mode to the device where it was. Raises InvalidInput for no inputs.
+    ``inputs`` may be memory-mapped: it is read ``batch_size`` samples at a time, and
+    ``on_sample(done, total)`` is called after each batch. The network returns in evaluation mode to
+    the device where it was. Raises InvalidInput for no inputs.
     """
     if not len(inputs):
         raise InvalidInput("there are no inputs to predict", "inputs")
@@ -102,6 +109,8 @@ def predict(
             for start in range(0, len(inputs), batch_size):
                 chunk = torch.from_numpy(np.array(inputs[start : start + batch_size]))
                 parts.append(torch.stack(network(chunk.to(where))).float().cpu())
+                if on_sample is not None:
+                    on_sample(start + len(chunk), len(inputs))
     finally:
         network.to(home)
     logits: NDArray[np.float32] = torch.cat(parts, dim=1).numpy()

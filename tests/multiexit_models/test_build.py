@@ -7,6 +7,8 @@ import errno
 import json
 import os
 import re
+import resource
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -24,6 +26,7 @@ from PIL import Image  # noqa: E402
 
 from delen.bundle.calibration import Calibration  # noqa: E402
 from delen.bundle.manifest import Bundle, load_bundle  # noqa: E402
+from delen.commands.main import main  # noqa: E402
 from delen.daemon.in_process import Engine  # noqa: E402
 from delen.errors import BundleError, InvalidInput  # noqa: E402
 from multiexit_models.command import add_arguments, run  # noqa: E402
@@ -121,10 +124,10 @@ def test_a_report_that_fails_leaves_the_bundle(
     assert command("--data", photos, "--output", tmp_path / "made", "--weights", weights) == 0
     assert load_bundle(tmp_path / "made").calibration.samples == built.calibration.samples
     assert not list((tmp_path / "made").glob("report.*"))
-    said = capsys.readouterr().err.splitlines()
-    place = next(index for index, line in enumerate(said) if str(tmp_path / "made") in line)
-    assert "report.png" in said[place + 1] and "matplotlib" in said[place + 1]
-    assert "report.md" in said[place + 2] and "no ink" in said[place + 2]
+    named, *said = [line for line in capsys.readouterr().err.splitlines() if "made" in line]
+    assert named.endswith(str(tmp_path / "made"))
+    assert "report.png" in said[0] and "matplotlib" in said[0]
+    assert "report.md" in said[1] and "no ink" in said[1]
 
 
 def test_a_report_without_its_figure_is_written(
@@ -428,6 +431,14 @@ def test_training_that_diverges_is_a_failure_and_no_traceback(
 TRAINING = ("--epochs", "3", "--batch-size", "16", "--threads", "1")
 
 
+def delen_build(*arguments: str | Path) -> int:
+    """The exit status of ``delen build``."""
+    try:
+        return main(["build", *map(str, arguments)])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+
+
 def visible(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
@@ -502,6 +513,111 @@ def test_an_interrupted_build_goes_on_and_says_from_where(
     assert command(*arguments) == 0
     assert "2 of 3 epochs" in capsys.readouterr().err
     assert visible(tmp_path) == ["bundle"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "at", "by"),
+    [
+        ("loading torch", 1, signal.SIGINT),
+        ("reading data", 1, signal.SIGTERM),
+        ("exporting", 1, signal.SIGINT),
+        ("calibrating", 1, signal.SIGTERM),
+        ("checking", 1, signal.SIGINT),
+        ("file", 2, signal.SIGTERM),
+        ("file", 6, signal.SIGINT),
+        ("reporting", 1, signal.SIGTERM),
+    ],
+)
+def test_an_interrupted_build_leaves_nothing_hidden(
+    monkeypatch: pytest.MonkeyPatch,
+    built: Bundle,
+    photos: Path,
+    tmp_path: Path,
+    moment: str,
+    at: int,
+    by: signal.Signals,
+) -> None:
+    (tmp_path / "made").mkdir()
+    wait = Bar.stage
+
+    def stage(bar: Bar, name: str) -> None:
+        wait(bar, name)
+        if name == moment:
+            signal.raise_signal(by)
+
+    def file(bar: Bar, done: int, total: int) -> None:
+        if moment == "file" and total == len(built.manifest.files) and done == at:
+            signal.raise_signal(by)
+
+    monkeypatch.setattr(Bar, "stage", stage)
+    monkeypatch.setattr(Bar, "file", file)
+    arguments = ["--data", photos, "--output", tmp_path / "made", "--overwrite"]
+    status = delen_build(*arguments, "--weights", built.path.with_name("weights.pt"))
+    assert status == 128 + by
+    assert visible(tmp_path) == ["made"]
+    assert (tmp_path / "made" / "manifest.json").exists() == (moment == "reporting")
+
+
+def test_a_second_interrupt_leaves_nothing_hidden_either(
+    monkeypatch: pytest.MonkeyPatch, built: Bundle, photos: Path, tmp_path: Path
+) -> None:
+    remove, calls = shutil.rmtree, []
+
+    def rmtree(folder: Path, **options: Any) -> None:
+        calls.append(folder)
+        if len(calls) == 1:
+            signal.raise_signal(signal.SIGINT)
+        remove(folder, **options)
+
+    def file(bar: Bar, done: int, total: int) -> None:
+        if total == len(built.manifest.files):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("multiexit_models.export.folder.shutil.rmtree", rmtree)
+    monkeypatch.setattr(Bar, "file", file)
+    arguments = ["--data", photos, "--output", tmp_path / "made"]
+    assert delen_build(*arguments, "--weights", built.path.with_name("weights.pt")) == 130
+    assert visible(tmp_path) == []
+
+
+def test_a_full_disk_in_the_training_leaves_the_last_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["--data", photos, "--output", tmp_path / "bundle", *TRAINING]
+    shown, before = Bar.step, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(bar: Bar, done: int, total: int, loss: float) -> None:
+        shown(bar, done, total, loss)
+        if done == total * 2 // 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bar, "step", fill)
+        try:
+            assert delen_build(*arguments) == 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    kept, failed = capsys.readouterr().err.splitlines()[-2:]
+    assert str(tmp_path / "bundle.checkpoint") in kept
+    assert failed == f"delen: {tmp_path / 'bundle.checkpoint'}: {os.strerror(errno.EFBIG)}"
+    assert visible(tmp_path) == ["bundle.checkpoint"]
+    assert delen_build(*arguments) == 0
+    assert "2 of 3 epochs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--data", "--weights", "--checkpoint", "--save-weights"])
+def test_a_path_that_is_missing_is_one_sentence(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    absent = tmp_path / "absent" / "file"
+    given = {"--data": photos, "--output": tmp_path / "bundle", option: absent}
+    assert delen_build(*(part for pair in given.items() for part in pair)) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("delen: ")]
+    assert len(said) == 1 and str(absent.parent) in said[0]
+    assert visible(tmp_path) == []
 
 
 def test_a_full_disk_after_the_training_keeps_the_checkpoint(
