@@ -124,7 +124,7 @@ def unknown_operator(model: onnx.ModelProto) -> None:
         ({}, None, {"exits": 9}, "exits", ["at most 3 exits, not 9"]),
         ({}, None, {"head": "pooled"}, "exits", ["--exits N"]),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_file_that_is_not_what_it_should_be(
     tmp_path: Path,
@@ -188,7 +188,6 @@ def test_a_batch_above_one_that_cannot_be_freed(tmp_path: Path, photos: Path) ->
         (b"\n\n", "is empty"),
         ("rød\ngrün\nblue".encode("latin-1"), "not UTF-8"),
     ],
-    ids=lambda value: getattr(value, "__name__", None),
 )
 def test_labels_that_do_not_fit(tmp_path: Path, photos: Path, text: bytes, named: str) -> None:
     file = tmp_path / "names.txt"
