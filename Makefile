@@ -20,8 +20,9 @@ test: $(VENV)/.test check ## run all checks and tests
 	OMP_NUM_THREADS=1 $(PYTEST) tests/multiexit_models tests/unit
 	$(PYTEST) tests/e2e tests/integration
 
-zoo: $(VENV)/.test ## export every network of the zoo and hold it against torch
+zoo: $(VENV)/.test ## export every network of the zoo, and build backbones of torchvision and timm
 	$(BIN)/pytest tests/multiexit_models/export/test_zoo.py -m 'zoo or not zoo'
+	$(BIN)/python -m benchmarks backbones
 
 check: $(VENV)/.test ## lint, types and layers
 	$(BIN)/ruff format --check .

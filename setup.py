@@ -8,7 +8,13 @@ version: dict[str, str] = {}
 exec(Path("delen/version.py").read_text(), version)
 
 # A library has an upper bound where the code builds on its internals.
-CHEROOT = "cheroot>=10.0,<12"
+HTTP = [
+    "flask>=3.0",
+    "uvicorn>=0.34,<0.60",
+    "httptools>=0.6.3",
+    "uvloop>=0.19",
+    "a2wsgi>=1.10,<2",
+]
 TORCH = "torch>=2.9,<2.15"
 AUDIO = ["soundfile>=0.12", "soxr>=0.3.7"]
 
@@ -30,16 +36,14 @@ setup(
     install_requires=["numpy>=1.24", "httpx>=0.27", "msgspec>=0.20,<0.24"],
     extras_require={
         "daemon": [
-            "flask>=3.0",
-            CHEROOT,
+            *HTTP,
             "onnxruntime>=1.17",
             "pillow>=10.1",
             "prometheus-client>=0.20",
             "tomli>=2.0; python_version < '3.11'",
         ],
         "jetson": [
-            "flask>=3.0",
-            CHEROOT,
+            *HTTP,
             "onnxruntime-gpu>=1.17",
             "pillow>=10.1",
             "prometheus-client>=0.20",
@@ -62,6 +66,7 @@ setup(
             "tqdm",
             *AUDIO,
         ],
+        "timm": ["timm>=1.0", "safetensors>=0.4"],
         "wav2vec2": ["transformers>=4.50,<6"],
         "plot": ["matplotlib>=3.8"],
         "test": [

@@ -1,1 +1,1 @@
-"""Speaks HTTP: Flask views over the engine, and the server that runs them."""
+"""Speaks HTTP: addresses on the event loop, Flask views, and the server that runs them."""

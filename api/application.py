@@ -1,20 +1,149 @@
-"""Flask, without what no rule of delen's needs."""
+"""All addresses as one ASGI application: infer and health on the event loop, the rest in Flask."""
 
 from __future__ import annotations
 
-from flask import Flask, Request
-from werkzeug.routing import MapAdapter
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+from urllib.parse import unquote
+
+from a2wsgi import WSGIMiddleware
+
+from api.energy_views import ESCAPED_SLASH
+from api.infer import HttpRequest, InferAddress
+from api.refusals import FramingError, Refusals
+from api.reply import CLOSE, Reply
+from api.server.asgi import Receive, Scope, Send
+from api.server.body import ClientGone, RequestBody, gunzip
+from api.server.connection import KEY, Connection
+from api.views import Service, answer_health, answer_ready, create_control
+from delen.errors import Overloaded
+from delen.profile.device import available_cores
+
+_INFER = re.compile(r"/v1/(?:models/([^/]+)/)?infer", re.DOTALL)
+_SLASH = re.compile("%2f", re.IGNORECASE)
+_OPTIONS = Reply(b"", 200, ((b"allow", b"GET, HEAD, OPTIONS, POST, PUT"),))
 
 
-class Application(Flask):
-    """A Flask whose rules name no host and redirect nobody. So the host that a client names, which
-    Flask reads twice for each request, is not looked at."""
+class Application:
+    """What the server calls for each request. ``threads`` answer the control addresses."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name, static_folder=None)
-        self.url_map.merge_slashes = False
+    def __init__(self, service: Service, threads: int) -> None:
+        self._service = service
+        self._runtime = service.runtime
+        self._refusals = Refusals(service.metrics)
+        control = create_control(service, self._refusals)
+        self._routes = control.url_map.bind("")
+        self._control = WSGIMiddleware(cast(Any, control), workers=threads)
+        decoders = ThreadPoolExecutor(max(1, available_cores() // 2), "http-decode")
+        self._decoders = decoders
+        self._infer = InferAddress(
+            service.runtime, service.max_body, decoders, self._control.executor
+        )
 
-    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        if request is None:
-            return None
-        return self.url_map.bind("", path_info=request.path, default_method=request.method)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection: Connection = scope["state"][KEY]
+        headers = dict(scope["headers"])
+        request = HttpRequest(
+            scope["method"],
+            _path(scope["raw_path"]),
+            scope["query_string"].decode("latin-1"),
+            headers,
+            RequestBody(connection, headers, receive),
+            connection,
+        )
+        try:
+            reply = await self._answer(scope, request)
+        except ClientGone:
+            return
+        except Exception as error:
+            reply = self._refusals.of(error, request.method, request.path)
+        try:
+            await _send(reply, request, send)
+        finally:
+            connection.request_ended()
+
+    async def _answer(self, scope: Scope, request: HttpRequest) -> Reply:
+        if request.connection.is_surplus:
+            raise Overloaded(
+                "as many connections are open as server.connections allows",
+                retry_after=max(1.0, self._runtime.backlog_seconds()),
+            )
+        _check_framing(scope, request)
+        request.body.check(self._service.max_body)
+        method, path = request.method, request.path
+        if method == "POST" and (found := _INFER.fullmatch(path)):
+            model = found[1] or self._service.default_model
+            return await self._infer.answer(request, model)
+        if method == "OPTIONS" and path == "*":
+            return _OPTIONS
+        self._routes.match(path, method)
+        if method in ("GET", "HEAD") and path in ("/healthz", "/readyz"):
+            answer = answer_health if path == "/healthz" else answer_ready
+            return answer(self._service)
+        return await self._ask_control(scope, request)
+
+    async def _ask_control(self, scope: Scope, request: HttpRequest) -> Reply:
+        """What Flask answers, in a thread that waits for no client."""
+        raw = await request.body.read(self._service.max_body)
+        if request.body.is_gzip:
+            raw = gunzip(raw, self._service.max_body)
+        length = str(len(raw)).encode()
+        framing = (b"content-length", b"content-encoding", b"transfer-encoding")
+        headers = [each for each in scope["headers"] if each[0] not in framing]
+        started: dict[str, Any] = {}
+        pieces: list[bytes] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": raw, "more_body": False}
+
+        async def collect(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                started.update(message)
+            else:
+                pieces.append(message["body"])
+
+        headers.append((b"content-length", length))
+        whole = {**scope, "path": request.path, "headers": headers}
+        await self._control(cast(Any, whole), receive, collect)
+        return Reply(b"".join(pieces), started["status"], tuple(started["headers"]))
+
+
+def _path(raw: bytes) -> str:
+    """The path with everything unescaped but slashes, which may be part of a name."""
+    path = raw.decode("ascii")
+    if "%" not in path:
+        return path
+    return ESCAPED_SLASH.join(map(unquote, _SLASH.split(path)))
+
+
+def _check_framing(scope: Scope, request: HttpRequest) -> None:
+    """What the server's parser lets pass. FramingError where a proxy may have read another
+    request."""
+    version = scope["http_version"]
+    if version not in ("1.0", "1.1"):
+        raise FramingError(f"HTTP/{version} is not spoken here; send HTTP/1.1")
+    hosts = sum(name == b"host" for name, _ in scope["headers"])
+    if hosts > 1 or (hosts == 0 and version == "1.1"):
+        raise FramingError(f"a request has one Host; this one has {hosts}")
+    coding = request.headers.get(b"transfer-encoding", b"chunked")
+    if coding.lower() != b"chunked":
+        raise FramingError(f"Transfer-Encoding is {coding.decode('latin-1')!r}; accepted: chunked")
+
+
+async def _send(reply: Reply, request: HttpRequest, send: Send) -> None:
+    body, connection = request.body, request.connection
+    closes = connection.is_surplus or connection.is_crowded or b"upgrade" in request.headers
+    closes = closes or (body.expects_continue and not body.has_ended)
+    headers = list(reply.headers)
+    if not any(name == b"content-length" for name, _ in headers):
+        headers.append((b"content-length", str(len(reply.body)).encode()))
+    if closes and CLOSE[0] not in reply.headers:
+        headers += CLOSE
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    is_whole = body.has_ended or body.expects_continue
+    await send({"type": "http.response.body", "body": reply.body, "more_body": not is_whole})
+    if not is_whole:
+        if not await body.discard():
+            connection.close()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flask import Response, request
 
 from api.guard import Guard
-from api.parse import AnyRequest, read_query, read_request
+from api.parse import AnyRequest, query_text, read_query, read_request
 from api.reply import reply
 from delen.core.bounds import check_name
 from delen.core.energy_status import EnergyService
@@ -17,17 +17,16 @@ from delen.wire.power import Power, PowerHistory, Window
 from delen.wire.requests import HistoryFields, NoFields, PowerChange, TenantChange
 from delen.wire.tenants import Fairness, Tenant, Tenants
 
-_ESCAPED_SLASH = "%2F"
-"""The server unescapes all of a path but this."""
+ESCAPED_SLASH = "%2F"
+"""All of a path is unescaped but this, which would divide it."""
 
 
 class EnergyViews:
     """Views over an EnergyService. What changes something is behind ``guard``."""
 
-    def __init__(self, service: EnergyService, guard: Guard, max_body: int) -> None:
+    def __init__(self, service: EnergyService, guard: Guard) -> None:
         self._service = service
         self._guard = guard
-        self._max_body = max_body
 
     def routes(self) -> list[tuple[str, Callable[..., Response], list[str]]]:
         return [
@@ -40,7 +39,7 @@ class EnergyViews:
         ]
 
     def power(self) -> Response:
-        read_query(NoFields, request.environ["QUERY_STRING"])
+        read_query(NoFields, query_text())
         return reply(Power.of(self._service.describe()))
 
     def set_power(self) -> Response:
@@ -49,11 +48,11 @@ class EnergyViews:
         return reply(Power.of(self._service.describe()))
 
     def power_history(self) -> Response:
-        seconds = read_query(HistoryFields, request.environ["QUERY_STRING"]).seconds
+        seconds = read_query(HistoryFields, query_text()).seconds
         return reply(PowerHistory(tuple(map(Window.of, self._service.history(seconds)))))
 
     def past_request(self, request_id: str) -> Response:
-        read_query(NoFields, request.environ["QUERY_STRING"])
+        read_query(NoFields, query_text())
         settled = self._service.receipt(request_id)
         if settled is None:
             raise NotFound(
@@ -62,17 +61,17 @@ class EnergyViews:
         return reply(SettledRequest.of(settled))
 
     def tenants(self) -> Response:
-        read_query(NoFields, request.environ["QUERY_STRING"])
+        read_query(NoFields, query_text())
         tenants = sorted(self._service.tenants().items())
         described = {name: Tenant.of(each) for name, each in tenants}
         return reply(Tenants(described, Fairness.of(self._service.fairness())))
 
     def set_tenant(self, tenant: str) -> Response:
         """Change what is named, and answer as ``tenants`` does of this one."""
-        name = check_name(tenant.replace(_ESCAPED_SLASH, "/"), "tenant")
+        name = check_name(tenant.replace(ESCAPED_SLASH, "/"), "tenant")
         changes = self._read(TenantChange).changes()
         return reply(Tenant.of(self._service.set_tenant(name, changes)))
 
     def _read(self, kind: type[AnyRequest]) -> AnyRequest:
         self._guard.check(request)
-        return read_request(kind, request.environ, self._max_body)
+        return read_request(kind, query_text(), request.get_data())

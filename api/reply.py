@@ -1,31 +1,37 @@
-"""JSON answers."""
+"""Answers, whoever sends them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from flask import Response
 
 from delen.wire.message import Message, write
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
 JSON = "application/json"
+
+Headers = tuple[tuple[bytes, bytes], ...]
+CLOSE: Headers = ((b"connection", b"close"),)
+_JSON_HEADER: Headers = ((b"content-type", JSON.encode()),)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to one request. Its length is added where it is sent."""
+
+    body: bytes
+    status: int = 200
+    headers: Headers = _JSON_HEADER
+
+    @classmethod
+    def of(cls, message: Message, status: int = 200, headers: Headers = ()) -> Reply:
+        return cls(write(message), status, _JSON_HEADER + headers)
+
+    def to_flask(self) -> Response:
+        headers = [(name.decode().title(), value.decode()) for name, value in self.headers]
+        return Response(self.body, self.status, headers)
 
 
 def reply(message: Message, status: int = 200) -> Response:
+    """A JSON answer of a Flask view."""
     return Response(write(message), status, content_type=JSON)
-
-
-class Answer:
-    """A JSON answer as a bare WSGI application, for what Flask has nothing more to do with."""
-
-    def __init__(self, message: Message) -> None:
-        self._body = write(message)
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        length = str(len(self._body))
-        start_response("200 OK", [("Content-Type", JSON), ("Content-Length", length)])
-        return [self._body]

@@ -1,20 +1,15 @@
-"""The native REST API, ``/v1``, as a Flask application over a Runtime."""
+"""The control addresses of the REST API, ``/v1``, as a Flask application over a Runtime."""
 
 from __future__ import annotations
 
 import json
-import logging
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Flask, Response, request
 from msgspec import UNSET
-from werkzeug.exceptions import HTTPException
 
-from api.application import Application
 from api.energy_views import EnergyViews
 from api.guard import Guard
 from api.metrics.energy import EnergyCollector
@@ -24,25 +19,14 @@ from api.metrics.residency import ResidencyCollector, describe
 from api.metrics.runtime import RuntimeCollector
 from api.metrics.tenants import TenantCollector
 from api.openapi.document import document as openapi_document
-from api.parse import read_infer, read_plan, read_request, refuse_large_body
-from api.reply import JSON, Answer, reply
-from api.server.deferred import ARRIVED, PROCESSOR, SURPLUS, DeferredResponse
+from api.parse import query_text, read_plan, read_request
+from api.refusals import Refusals
+from api.reply import JSON, Reply, reply
 from delen.core.energy_status import EnergyService
-from delen.engine.job import Job
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
-from delen.errors import (
-    BudgetExhausted,
-    DelenError,
-    Draining,
-    InvalidInput,
-    MethodNotAllowed,
-    NotFound,
-    Overloaded,
-    RequestTimeout,
-)
-from delen.wire.answers import Feedback, Guarantee, Plan, Result, Results
-from delen.wire.errors import Error
+from delen.errors import Draining
+from delen.wire.answers import Feedback, Guarantee, Plan
 from delen.wire.models import (
     CalibrationSummary,
     Exit,
@@ -57,15 +41,13 @@ from delen.wire.models import Model as ModelDescription
 from delen.wire.requests import Labels, NoFields
 from policies.plan.thresholds import floor_without_error
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
-
-log = logging.getLogger("delen.api")
+INFER = "infer"
+"""The endpoint of the addresses that the event loop answers; Flask knows only their methods."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the views need."""
+    """What the addresses need."""
 
     runtime: Runtime
     energy: EnergyService
@@ -78,22 +60,26 @@ class Service:
     version: str
 
 
-def create_app(service: Service) -> Flask:
-    """The WSGI application."""
-    app = Application("delen")
+def create_control(service: Service, refusals: Refusals) -> Flask:
+    """The WSGI application of all addresses but those of ``INFER``."""
+    app = Flask("delen", static_folder=None)
+    app.url_map.merge_slashes = False
     views = _Views(service)
-    energy = EnergyViews(service.energy, service.guard, service.max_body)
+    energy = EnergyViews(service.energy, service.guard)
     service.metrics.include(RuntimeCollector(service.runtime))
     service.metrics.include(EnergyCollector(service.energy))
     service.metrics.include(TenantCollector(service.energy))
     service.metrics.include(ResidencyCollector(service.runtime))
     service.metrics.include(FailureCollector())
-    app.before_request(views.refuse)
     for rule, view, methods in [*views.routes(), *energy.routes()]:
         app.add_url_rule(rule, view.__name__, view, methods=methods)
-    app.register_error_handler(DelenError, views.error)
-    app.register_error_handler(HTTPException, views.http_error)
-    app.register_error_handler(Exception, views.unexpected)
+    for rule in ("/v1/infer", "/v1/models/<model>/infer"):
+        app.add_url_rule(rule, INFER, methods=["POST"])
+
+    def refuse(error: Exception) -> Response:
+        return refusals.of(error, request.method, request.path).to_flask()
+
+    app.register_error_handler(Exception, refuse)
     return app
 
 
@@ -126,8 +112,6 @@ class _Views:
 
     def routes(self) -> list[tuple[str, Callable[..., Response], list[str]]]:
         return [
-            ("/v1/infer", self.infer_default, ["POST"]),
-            ("/v1/models/<model>/infer", self.infer, ["POST"]),
             ("/v1/plan", self.plan_default, ["POST"]),
             ("/v1/models/<model>/plan", self.plan, ["POST"]),
             ("/v1/models", self.models, ["GET"]),
@@ -142,58 +126,11 @@ class _Views:
             ("/openapi.json", self.openapi, ["GET"]),
         ]
 
-    def refuse(self) -> None:
-        """Overloaded for a client that there is no room for, TooLarge for a body beyond what is
-        taken."""
-        environ = request.environ
-        if environ.get(SURPLUS):
-            raise Overloaded(
-                "as many connections are open as server.connections allows",
-                retry_after=max(1.0, self._runtime.backlog_seconds()),
-            )
-        refuse_large_body(environ, self._service.max_body)
-
-    def infer_default(self) -> Response:
-        return self.infer(self._service.default_model)
-
-    def infer(self, model: str) -> Response:
-        environ = request.environ
-        arrived = environ.get(ARRIVED, time.monotonic())
-        processor = environ.get(PROCESSOR) or time.thread_time()
-        spec = self._runtime.input_of(model)
-        asked = read_infer(environ, spec, self._service.max_body)
-        own = asked.sending + time.thread_time() - processor
-        waited = max(0.0, time.monotonic() - arrived - own)
-        jobs = self._runtime.submit_batch(
-            model, asked.samples, asked.bounds, asked.options, arrived, waited
-        )
-        self._runtime.dispatch_now()
-        return DeferredResponse(
-            [job.future for job in jobs],
-            lambda: self._answer(jobs, asked.is_batch, environ),
-            lambda: self._runtime.cancel(jobs),
-            lambda: not asked.is_batch and self._runtime.on_idle_lane,
-        )
-
-    def _answer(self, jobs: list[Job], is_batch: bool, environ: WSGIEnvironment) -> WSGIApplication:
-        """The answer of ``jobs``, which have ended; the others are cancelled if one failed."""
-        try:
-            for job in jobs:
-                if job.future.done():
-                    job.future.result()
-            results = tuple(Result.of(job.future.result()) for job in jobs)
-            return Answer(Results(results) if is_batch else results[0])
-        except Exception as error:
-            self._runtime.cancel(jobs)
-            if isinstance(error, DelenError):
-                return self._refusal(error, environ)
-            return self._failure(error, environ)
-
     def plan_default(self) -> Response:
         return self.plan(self._service.default_model)
 
     def plan(self, model: str) -> Response:
-        bounds, tenant = read_plan(request.environ, self._service.max_body)
+        bounds, tenant = read_plan(query_text(), request.get_data())
         return reply(Plan.of(self._runtime.preview(model, bounds, tenant)))
 
     def models(self) -> Response:
@@ -235,7 +172,7 @@ class _Views:
     def feedback(self, model: str) -> Response:
         self._service.guard.check(request)
         self._runtime.store.ready(model)
-        posted = read_request(Labels, request.environ, self._service.max_body)
+        posted = read_request(Labels, query_text(), request.get_data())
         taken = self._runtime.feedback(model, posted.labels)
         self._service.metrics.labelled(model, taken.accepted - taken.wrong, taken.wrong)
         return reply(Feedback.of(taken))
@@ -252,59 +189,35 @@ class _Views:
 
     def _guarded(self) -> None:
         self._service.guard.check(request)
-        read_request(NoFields, request.environ, self._service.max_body)
+        read_request(NoFields, query_text(), request.get_data())
 
     def metrics(self) -> Response:
         models = {name for name, _ in self._runtime.store.entries()}
         return Response(self._service.metrics.exposition(models), content_type=CONTENT_TYPE)
 
     def healthz(self) -> Response:
-        """200 while requests can be answered, 503 where they cannot and a restart may help."""
-        health = self._service.health()
-        return reply(health, 503 if health.status == "failing" else 200)
+        return answer_health(self._service).to_flask()
 
     def readyz(self) -> Response:
-        """200 while requests are accepted: the default model is loaded, or will be on demand."""
-        if self._runtime.draining:
-            raise Draining("the daemon is stopping", retry_after=1.0)
-        store, name = self._runtime.store, self._service.default_model
-        entry = store.entry(name)
-        if entry.model is None and store.is_capped and entry.state != "failed":
-            return reply(Ready("ready", None))
-        return reply(Ready("ready", self._service.describe_device(store.ready(name))))
+        return answer_ready(self._service).to_flask()
 
     def openapi(self) -> Response:
         description = json.dumps(openapi_document(self._service.version))
         return Response(description, content_type=JSON)
 
-    def error(self, error: DelenError) -> Response:
-        return self._refusal(error, request.environ)
 
-    def _refusal(self, error: DelenError, environ: WSGIEnvironment) -> Response:
-        self._service.metrics.refused(error.code)
-        response = reply(Error.of(error), error.status)
-        if isinstance(error, (BudgetExhausted, Overloaded)):
-            response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-        if error.status == 401:
-            response.headers["WWW-Authenticate"] = "Bearer"
-        if isinstance(error, RequestTimeout) or "HTTP_TRANSFER_ENCODING" in environ:
-            response.headers["Connection"] = "close"
-        return response
+def answer_health(service: Service) -> Reply:
+    """200 while requests can be answered, 503 where they cannot and a restart may help."""
+    health = service.health()
+    return Reply.of(health, 503 if health.status == "failing" else 200)
 
-    def http_error(self, error: HTTPException) -> Response:
-        """What Flask itself refuses, in the same form as all else."""
-        if error.code == 404:
-            return self.error(NotFound(f"there is nothing at {request.path}"))
-        if error.code == 405:
-            return self.error(
-                MethodNotAllowed(f"{request.method} is not offered at {request.path}")
-            )
-        return self.error(InvalidInput(error.description or error.name))
 
-    def unexpected(self, error: Exception) -> Response:
-        return self._failure(error, request.environ)
-
-    def _failure(self, error: Exception, environ: WSGIEnvironment) -> Response:
-        log.error("%s %s failed", environ["REQUEST_METHOD"], environ["PATH_INFO"], exc_info=error)
-        failed = DelenError(f"the daemon failed: {type(error).__name__}; see its log")
-        return self._refusal(failed, environ)
+def answer_ready(service: Service) -> Reply:
+    """200 while requests are accepted: the default model is loaded, or will be on demand."""
+    if service.runtime.draining:
+        raise Draining("the daemon is stopping", retry_after=1.0)
+    store, name = service.runtime.store, service.default_model
+    entry = store.entry(name)
+    if entry.model is None and store.is_capped and entry.state != "failed":
+        return Reply.of(Ready("ready", None))
+    return Reply.of(Ready("ready", service.describe_device(store.ready(name))))

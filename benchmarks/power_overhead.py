@@ -25,6 +25,7 @@ from delen.core.result import (
 )
 from delen.core.work import Share, Work
 from delen.daemon.build_model import SHIPPED_BUNDLES
+from delen.energy.accounts import Accounts
 from delen.energy.admission import ControllerAdmission
 from delen.energy.windows import WindowAccounting
 from delen.engine.energy_admission import EnergyAdmission
@@ -34,7 +35,6 @@ from policies.energy.api import ControllerSettings
 from policies.energy.constraint import PowerView
 from policies.energy.price_controller import PriceController
 from policies.plan.planner import Planner, PlannerSettings
-from power.attribution.accounts import Accounts
 from power.sources.probe import open_source
 from power.sources.sampler import Sampler
 from power.sources.series import Samples

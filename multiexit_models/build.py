@@ -7,25 +7,37 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 import torch
+from torch import nn
 
 from delen.bundle.manifest import Bundle
 from delen.errors import InvalidInput
-from multiexit_models.attach.backbone import own_network
+from multiexit_models.attach.backbone import make_module, own_network
 from multiexit_models.attach.heads import image_head, pooled_head
 from multiexit_models.data.dataset import Dataset
 from multiexit_models.data.duplicates import note_groups
 from multiexit_models.data.reading import Reading
 from multiexit_models.data.source import check_options, find_kind, input_kind, read_data
+from multiexit_models.data.trained_on import TrainedOn
 from multiexit_models.export.bundle import check_samples, rehearse, write_bundle
-from multiexit_models.export.folder import check_target
+from multiexit_models.export.folder import check_target, remove_leftovers
 from multiexit_models.network import IMAGENET_MEAN, IMAGENET_STD, MultiExitNetwork
 from multiexit_models.progress import Bar
 from multiexit_models.report import write_report
 from multiexit_models.spec import QUICK_EPOCHS, BuildSpec, parse_size
 from multiexit_models.train.device import threads
+from multiexit_models.train.held_out import NOT_KNOWN, held_out, refuse_overlap
 from multiexit_models.train.recipe import Recipe
+from multiexit_models.train.state_dict import fill
 from multiexit_models.train.training import train
-from multiexit_models.train.weights import WeightsOrigin, digest, load_weights, save_weights
+from multiexit_models.train.weights import (
+    StoredWeights,
+    WeightsOrigin,
+    digest,
+    load_weights,
+    read_weights,
+    save_weights,
+)
+from multiexit_models.zoo import library
 from multiexit_models.zoo.entry import ZooEntry
 from multiexit_models.zoo.registry import ZOO, zoo_entry
 
@@ -52,30 +64,47 @@ def build(spec: BuildSpec, bar: Bar) -> Bundle:
     bundle is there before it.
     """
     with threads(spec.threads):
-        return _build(spec, bar)
+        try:
+            return _build(spec, bar)
+        finally:
+            remove_leftovers(spec.output)  # also where a second signal interrupts the removal
 
 
 def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     check_target(spec.output, spec.overwrite)
-    if spec.save_weights is not None and not spec.save_weights.absolute().parent.is_dir():
-        raise InvalidInput(f"{spec.save_weights.parent} is not a folder", "save_weights")
+    for option in ("save_weights", "checkpoint"):
+        file = getattr(spec, option)
+        if file is not None and not file.absolute().parent.is_dir():
+            raise InvalidInput(f"{file.parent} is not a folder", option)
     kind = spec.kind or find_kind(spec.data)
     check_options(kind, vars(spec))
     entry = _entry(spec, kind)
+    stored = None if spec.weights is None else _stored(spec, entry)
+    trains = stored is None or not stored.has_exits
     spec.output.parent.mkdir(parents=True, exist_ok=True)
     bar.stage("reading data")
     data = read_data(spec.data, kind, _reading(spec, entry, bar))
+    data = replace(data, held_out=held_out(spec, data, stored))
     for name in data.skipped:
-        bar.stage(f"left out, unreadable: {name}")
+        bar.note(f"left out, unreadable: {name}")
     data = note_groups(data, bar)
-    torch.manual_seed(spec.seed)
-    network = _network(spec, entry, data, bar)
+    if trains and spec.checkpoint_file.is_file():
+        refuse_overlap(read_weights(spec.checkpoint_file, "checkpoint"), data, is_checkpoint=True)
+    if data.held_out == "unknown":
+        if spec.floor is not None:
+            raise InvalidInput(f"no floor can be guaranteed: {NOT_KNOWN}", "floor")
+        bar.note(f"warning: {NOT_KNOWN}")
     if spec.floor is not None:
         check_samples(data, spec.floor)
-    if spec.weights is None:
+    torch.manual_seed(spec.seed)
+    network = _network(spec, entry, stored, data, bar)
+    if trains:
         rehearse(network, data, spec, bar)
-    with _checkpoint_named(spec, bar):
-        origin = _trained(spec, entry, network, data, bar)
+    with _checkpoint_named(spec, bar, trains):
+        if stored is not None and stored.has_exits:
+            origin = load_weights(network, stored)
+        else:
+            origin = _trained(spec, entry, network, data, bar)
         if spec.save_weights is not None:
             save_weights(network, origin, spec.save_weights)
         made_from = spec.backbone or entry.name
@@ -93,15 +122,16 @@ def _build(spec: BuildSpec, bar: Bar) -> Bundle:
             bar,
         )
     bar.note(f"the bundle is written and verified: {bundle.path}")
-    if spec.checkpoint is None and spec.weights is None:
+    if spec.checkpoint is None and trains:
         spec.checkpoint_file.unlink(missing_ok=True)
+    bar.stage("reporting")
     for problem in write_report(bundle):
         bar.note(problem)
     return bundle
 
 
 @contextmanager
-def _checkpoint_named(spec: BuildSpec, bar: Bar) -> Iterator[None]:
+def _checkpoint_named(spec: BuildSpec, bar: Bar, trains: bool) -> Iterator[None]:
     """Where the block fails, say what keeps the training, and how to go on."""
     try:
         yield
@@ -109,7 +139,7 @@ def _checkpoint_named(spec: BuildSpec, bar: Bar) -> Iterator[None]:
         says_so = isinstance(error, FloatingPointError) or (
             isinstance(error, InvalidInput) and error.field == "checkpoint"
         )
-        if spec.weights is None and not says_so and spec.checkpoint_file.exists():
+        if trains and not says_so and spec.checkpoint_file.exists():
             bar.note(
                 f"{spec.checkpoint_file} keeps what was trained; the same command goes on from "
                 "there, also with other options for the bundle"
@@ -122,7 +152,42 @@ def _entry(spec: BuildSpec, kind: str) -> ZooEntry:
     entry = zoo_entry(spec.network or default)
     if entry.kind != input_kind(kind):
         raise InvalidInput(f"{entry.name} is for {entry.kind}; the data are {kind}", "network")
+    if spec.backbone is None and entry.library_name is None:
+        _check_zoo_network(spec, entry)
     return entry
+
+
+def _check_zoo_network(spec: BuildSpec, entry: ZooEntry) -> None:
+    """InvalidInput for an option that a network of this repository has no use for."""
+    others = "--backbone and networks of torchvision and timm"
+    if spec.at or spec.exits:
+        raise InvalidInput(
+            f"--at and --exits are for {others}; those of {entry.name} are set", "at"
+        )
+    if spec.head is not None:
+        raise InvalidInput(f"--head is for {others}; {entry.name} has its own", "head")
+    if spec.mean or spec.std:
+        raise InvalidInput(f"--mean and --std are for {others}; {entry.name} has its own", "mean")
+
+
+def _stored(spec: BuildSpec, entry: ZooEntry) -> StoredWeights:
+    """The weights in the file of --weights, if options and network go with them."""
+    assert spec.weights is not None
+    stored = read_weights(spec.weights)
+    if stored.has_exits:
+        if spec.training_options:
+            raise InvalidInput(
+                f"{spec.weights} has the weights of all exits, with which nothing is trained, so "
+                "the training's options do nothing",
+                "weights",
+            )
+    elif spec.backbone is None and entry.library_name is None:
+        raise InvalidInput(
+            f"{spec.weights} is of another network than {entry.name}, which has weights of "
+            "--save-weights alone: name its network by --network or --backbone",
+            "weights",
+        )
+    return stored
 
 
 def _reading(spec: BuildSpec, entry: ZooEntry, bar: Bar) -> Reading:
@@ -140,32 +205,60 @@ def _reading(spec: BuildSpec, entry: ZooEntry, bar: Bar) -> Reading:
     )
 
 
-def _network(spec: BuildSpec, entry: ZooEntry, data: Dataset, bar: Bar) -> MultiExitNetwork:
-    if spec.backbone is None:
+def _network(
+    spec: BuildSpec, entry: ZooEntry, stored: StoredWeights | None, data: Dataset, bar: Bar
+) -> MultiExitNetwork:
+    start = None if stored is None or stored.has_exits else stored
+    ordered = spec.at or spec.exits or spec.head or spec.mean or spec.std
+    if spec.backbone is None and start is None and not ordered:
         weights = "DEFAULT" if spec.pretrained else None
         return entry.make(len(data.classes), data.input.shape, weights)
+    bar.stage("cutting the backbone" if spec.place != "probe" else "probing the backbone")
+    if spec.backbone is None:
+        module, mean, std = _library_module(spec, entry, start, len(data.classes), bar)
+        at = spec.at or (None if spec.exits else entry.at)
+        exits = spec.exits or (None if at else entry.exits)
+    else:
+        module, mean, std = make_module(spec.backbone), IMAGENET_MEAN, IMAGENET_STD
+        at, exits = spec.at, spec.exits
+        if start is not None:
+            fill(module, start.tensors, start.file, spec.backbone)
     return own_network(
-        spec.backbone,
+        module,
         data.input,
         len(data.classes),
-        at=spec.at,
-        exits=spec.exits,
-        mean=spec.mean or IMAGENET_MEAN,
-        std=spec.std or IMAGENET_STD,
+        at=at,
+        exits=exits,
+        mean=spec.mean or mean,
+        std=spec.std or std,
         head=image_head if spec.head == "convolutional" else pooled_head,
         probe=data.validation if spec.place == "probe" else None,
+        on_part=bar.part,
         on_places=lambda names: bar.note(f"exits after {', '.join(names)}"),
     )
+
+
+def _library_module(
+    spec: BuildSpec, entry: ZooEntry, start: StoredWeights | None, classes: int, bar: Bar
+) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+    """The classifier of torchvision or timm, and how its images are normalised."""
+    assert entry.library_name is not None
+    found = library.find(entry.library_name)
+    if start is None:
+        module = found[0].make(classes, "DEFAULT" if spec.pretrained else None)
+        return module, found[0].mean, found[0].std
+    network, module, became = library.load(found, classes, start.tensors, start.file)
+    bar.note(f"{network}: {became}")
+    return module, network.mean, network.std
 
 
 def _trained(
     spec: BuildSpec, entry: ZooEntry, network: MultiExitNetwork, data: Dataset, bar: Bar
 ) -> WeightsOrigin:
-    """Train ``network`` or load its weights; where they come from."""
-    if spec.weights is not None:
-        origin = load_weights(network, spec.weights)
-        _check_split(origin, spec.seed)
-        return origin
+    """Train ``network``; where its weights come from."""
+    is_new = spec.backbone is None and not spec.pretrained and spec.weights is None
+    bar.stage("hashing the data")
+    trained_on = TrainedOn.training_part(data, spec.seed, spec.group_by, is_new)
     bar.stage("training")
     recipe = _recipe(spec, entry)
 
@@ -183,10 +276,11 @@ def _trained(
         input=data.input,
         device=spec.device,
         checkpoint=spec.checkpoint_file,
+        trained_on=trained_on,
         on_resume=say_resumed,
         on_step=bar.step,
     )
-    return WeightsOrigin(asdict(recipe), str(torch.__version__), digest(network))
+    return WeightsOrigin(asdict(recipe), str(torch.__version__), digest(network), trained_on)
 
 
 def _recipe(spec: BuildSpec, entry: ZooEntry) -> Recipe:
@@ -199,14 +293,3 @@ def _recipe(spec: BuildSpec, entry: ZooEntry) -> Recipe:
         frozen_backbone=spec.frozen,
         seed=spec.seed,
     )
-
-
-def _check_split(origin: WeightsOrigin, seed: int) -> None:
-    """InvalidInput where another seed would calibrate on samples that the weights trained on."""
-    trained_with = (origin.recipe or {}).get("seed", seed)
-    if trained_with != seed:
-        raise InvalidInput(
-            f"the weights were trained with --seed {trained_with}, which chose their training "
-            f"part; --seed {seed} would calibrate on some of it",
-            "seed",
-        )

@@ -64,7 +64,8 @@ def _add_most_used(group: argparse._ArgumentGroup) -> None:
     which.add_argument(
         "--network",
         metavar="NAME",
-        help="a network of the zoo (default: a small one for the kind of data)",
+        help="a network of the zoo, or an image classifier of torchvision or timm by its name "
+        "there (default: a small one for the kind of data)",
     )
     which.add_argument(
         "--backbone",
@@ -117,10 +118,11 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "--at",
         type=names,
         metavar="LAYERS",
-        help="exits of --backbone after these layers, with commas between",
+        help="exits after these layers of --backbone or of a network of torchvision or timm, with "
+        "commas between",
     )
     where.add_argument(
-        "--exits", type=at_least_one, metavar="N", help="number of exits of --backbone"
+        "--exits", type=at_least_one, metavar="N", help="their number, in place of --at"
     )
     group.add_argument(
         "--place",
@@ -131,14 +133,14 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--head",
         choices=("pooled", "convolutional"),
-        help="early heads of --backbone: a mean over all places (the default), or a convolution "
-        "before it, which is more accurate on shallow features and costs more",
+        help="their early heads: a mean over all places (the default), or a convolution before it, "
+        "which is more accurate on shallow features and costs more",
     )
     group.add_argument(
         "--mean",
         type=numbers,
         metavar="M,M,M",
-        help="mean that normalises images for --backbone (default: ImageNet's)",
+        help="mean that normalises images for them (default: the library's, else ImageNet's)",
     )
     group.add_argument(
         "--std", type=numbers, metavar="S,S,S", help="standard deviation, in the same way"
@@ -147,6 +149,14 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "--pretrained",
         action="store_true",
         help="start with the published weights of --network",
+    )
+    group.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="start with these weights: a state dict (of torch or safetensors) of the network "
+        "without exits, such as torchvision's and timm's own, and the exits are trained; or a file "
+        "of --save-weights, and nothing is trained",
     )
 
 
@@ -157,9 +167,6 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         "--quick",
         action="store_true",
         help=f"{QUICK_EPOCHS} epochs: a bundle to try things with, several points less accurate",
-    )
-    how.add_argument(
-        "--weights", type=Path, metavar="FILE", help="use these trained weights, train nothing"
     )
     add = group.add_argument
     add("--batch-size", type=at_least_one, metavar="N", help="samples of a training step")
@@ -200,6 +207,12 @@ def _add_bundle(add: Callable[..., Any]) -> None:
         help="runtime of the graphs; torch is for networks that do not export to ONNX "
         "(default: onnx)",
     )
+    add(
+        "--unseen-calibration",
+        action="store_true",
+        help="declare that weights from elsewhere never saw the calibration data; without it, or "
+        "calibration data of their own, nothing is guaranteed of them",
+    )
     add("--max-batch", type=at_least_one, metavar="N", help="largest batch (default: 32)")
     add(
         "--floor",
@@ -229,12 +242,13 @@ def run(args: argparse.Namespace) -> int:
     options that contradict, and all that ``build`` raises but for a training that diverges. SIGTERM
     ends it as an exception does, so that no unfinished file stays.
     """
-    need_extra()
-    from multiexit_models.build import build
-
     spec = BuildSpec(**{field.name: getattr(args, field.name) for field in fields(BuildSpec)})
     try:
         with exit_on_sigterm(), closing(Bar()) as bar:
+            bar.stage("loading torch")
+            need_extra()
+            from multiexit_models.build import build
+
             bundle = build(spec, bar)
     except FloatingPointError as error:
         print(f"delen: training failed: {error}; try another --seed", file=sys.stderr)

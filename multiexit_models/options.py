@@ -103,6 +103,7 @@ def print_bundle(bundle: Bundle, as_json: bool) -> None:
         "version": manifest.version,
         "digest": bundle.digest,
         "criterion": manifest.criterion,
+        "held_out": manifest.held_out,
         "exits": [{**exit, "bytes": size} for exit, size in zip(exits, sizes, strict=True)],
     }
     print(json.dumps(figures, indent=1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from delen.bundle.calibration import Calibration
 from delen.bundle.manifest import Bundle
+from delen.core.guarantee import HeldOut
 from policies.plan.thresholds import certified_threshold, floor_without_error, highest_floor
 
 if TYPE_CHECKING:
@@ -21,6 +22,14 @@ LEVEL = 0.95
 """The level of the floors in the report, the daemon's default."""
 _SHOWN_THRESHOLDS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 _BINS = 10
+_HELD_OUT: Mapping[HeldOut, str] = {
+    "known": "",
+    "declared": "The weights come from elsewhere. That they never saw the calibration samples was "
+    "declared, by calibration data of their own or by --unseen-calibration.",
+    "unknown": "**It is not known what the weights were trained on.** If they saw the calibration "
+    "samples, all figures below are better than what new data get. So the bundle guarantees no "
+    "floor.",
+}
 
 
 def write_report(bundle: Bundle) -> list[str]:
@@ -57,6 +66,7 @@ def report_text(bundle: Bundle) -> str:
         f"{manifest.runtime}, confidence by {manifest.criterion.replace('_', ' ')}. Calibrated "
         f"on {described(table)} that nothing was fitted to. So many can certify a floor of at most "
         f"{floor_without_error(table, LEVEL):.2%} at level {LEVEL:g}, without an error.",
+        _HELD_OUT[manifest.held_out],
         figure if (bundle.path / FIGURE).is_file() else "",
         "## Exits",
         exit_table(bundle),
@@ -72,7 +82,8 @@ def report_text(bundle: Bundle) -> str:
         "mean over the calibration samples, as a share of running everything to the end.",
         "## Floors",
         floor_table(bundle),
-        _promise(table),
+        _promise(table)
+        + (" That is so only if the weights never saw them." * (manifest.held_out == "unknown")),
     ]
     if notes := manifest.provenance.get("data", {}).get("notes"):
         parts += ["## Notes on the data", "\n".join(f"- {note}" for note in notes)]
@@ -120,7 +131,9 @@ def exit_table(bundle: Bundle) -> str:
                 f"{of_exit['macs_share']:.1%}",
                 f"{bundle.calibration.accuracy(index):.2%}",
                 "unknown" if exit.test_accuracy is None else f"{exit.test_accuracy:.2%}",
-                f"{highest_floor(bundle.calibration, index, LEVEL):.2%}",
+                "unknown"
+                if manifest.held_out == "unknown"
+                else f"{highest_floor(bundle.calibration, index, LEVEL):.2%}",
                 f"{exit.temperature:.3f}",
                 f"{of_exit['calibration_error_before']:.4f}",
                 f"{of_exit['calibration_error_after']:.4f}",

@@ -81,12 +81,11 @@ class BuildSpec(BundleSpec):
     threads: int | None = None
     checkpoint: Path | None = None
     save_weights: Path | None = None
+    unseen_calibration: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.backbone is None:
-            self._check_zoo_network()
-        else:
+        if self.backbone is not None:
             self._check_backbone()
         if self.place is not None and self.exits is None:
             raise InvalidInput("--place is for --exits N", "place")
@@ -98,19 +97,15 @@ class BuildSpec(BundleSpec):
             raise InvalidInput(
                 f"--runtime torch needs --precision fp32, not {self.precision}", "precision"
             )
-        trains = self.frozen or self.no_mirror or self.pretrained
-        if self.weights is not None and (trains or self.batch_size or self.checkpoint):
+        if self.weights is not None and self.pretrained:
+            raise InvalidInput("give --weights or --pretrained, not both", "weights")
+        foreign = self.weights or self.backbone or self.pretrained
+        if self.unseen_calibration and not foreign:
             raise InvalidInput(
-                "--weights trains nothing, so the training's options do nothing", "weights"
+                "--unseen-calibration is for --backbone, --pretrained and --weights; a network "
+                "that begins with random weights has seen nothing",
+                "unseen_calibration",
             )
-
-    def _check_zoo_network(self) -> None:
-        if self.at or self.exits:
-            raise InvalidInput("--at and --exits are for --backbone; the zoo's exits are set", "at")
-        if self.head is not None:
-            raise InvalidInput("--head is for --backbone; the zoo has its own", "head")
-        if self.mean or self.std:
-            raise InvalidInput("--mean and --std are for --backbone; the zoo has its own", "mean")
 
     def _check_backbone(self) -> None:
         if not (self.at or self.exits):
@@ -121,6 +116,12 @@ class BuildSpec(BundleSpec):
             raise InvalidInput(
                 "--pretrained is for --network; --backbone has its own weights", "pretrained"
             )
+
+    @property
+    def training_options(self) -> bool:
+        """Whether an option is given that does something only in a training."""
+        given = (self.epochs, self.batch_size, self.checkpoint)
+        return any(given) or self.quick or self.frozen or self.no_mirror
 
     @property
     def checkpoint_file(self) -> Path:

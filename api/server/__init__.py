@@ -1,1 +1,1 @@
-"""The HTTP server: connections, bodies, deferred responses."""
+"""The HTTP server: listeners, connections, bodies."""

@@ -1,282 +1,247 @@
-"""One connection and its requests: cheroot's, that give their thread back while they wait."""
+"""One connection: what stands between its bytes and the server's protocol."""
 
 from __future__ import annotations
 
-import socket
-import threading
+import asyncio
+import re
 import time
-from collections.abc import Iterable
-from contextlib import suppress
-from email.utils import formatdate
-from functools import lru_cache
-from io import BytesIO
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from math import inf
+from typing import Any, TypeAlias, cast
 
-from cheroot import wsgi
-from cheroot.server import HTTPConnection
+from api.server.departure import has_gone
+from api.server.joined_writes import JoinedWrites
+from delen.errors import DelenError, RequestTimeout, TooLarge
+from delen.wire.errors import Error
+from delen.wire.message import write
 
-from api.server.chunked_body import ChunkedBody
-from api.server.deferred import ARRIVED, PROCESSOR, SURPLUS, SUSPENDS, DeferredResponse
-from api.server.disconnects import DisconnectWatcher, is_readable
-from api.server.sized_body import SizedBody
-from api.server.streams import open_stream
+MakeProtocol: TypeAlias = Callable[[dict[str, Any]], asyncio.Protocol]
+"""Makes the server's protocol for one connection. The dictionary is the ``state`` of its scopes."""
 
-_LINGER = 0.002
-_DISCARD_WAIT = 0.5
-_DISCARD_SECONDS = 2.0
-_MOST_DISCARDED = 1 << 25
-_PIECE = 65_536
-_FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+KEY = "delen.connection"
+"""In the ``state`` of a scope: the Connection."""
+
+_END_OF_HEAD = b"\r\n\r\n"
+_HTTP_1_0 = re.compile(rb"[^\r]* HTTP/1\.0\r")
+_EXPECT = re.compile(rb"(?i)(?<=\n)expect:[^\r]*\r\n")
+"""HTTP/1.0 knows no 100 Continue; the protocol would send one."""
+_LARGEST_HEAD = 65_536
+_MOST_HELD = 262_144
+_LOOK_AGAIN = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds and bytes a second that a client has: ``head`` for a whole head from its first byte,
+    ``idle`` between two requests and while it takes nothing of an answer. Of a body it must have
+    sent ``body_rate`` a second on average, after the first ``head`` seconds."""
+
+    head: float = 5.0
+    idle: float = 10.0
+    body_rate: float = 1000.0
 
 
 class ConnectionLimit:
     """How many connections are open, at all addresses together.
 
-    Those beyond ``most`` are told so; those beyond ``most`` and ``surplus`` are closed.
+    Those beyond ``most`` are refused with a sentence; those beyond ``most`` and ``surplus`` are
+    closed. Once two thirds of ``most`` are open, each is closed after its answer, so that idle ones
+    lock nobody out.
     """
 
     def __init__(self, most: int, surplus: int) -> None:
         self._most = most
         self._surplus = surplus
         self._open = 0
-        self._lock = threading.Lock()
 
     @property
-    def is_over(self) -> bool:
-        """Whether there is no room even to tell a client that there is none."""
-        return self._open > self._most + self._surplus
+    def is_crowded(self) -> bool:
+        return 3 * self._open > 2 * self._most
 
     def enter(self) -> bool:
         """One more; true if it is beyond ``most``."""
-        with self._lock:
-            self._open += 1
-            return self._open > self._most
+        self._open += 1
+        return self._open > self._most
 
     def leave(self) -> None:
-        with self._lock:
-            self._open -= 1
+        self._open -= 1
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no room even for a refusal."""
+        return self._open > self._most + self._surplus
 
 
-class Gateway(wsgi.Gateway_10):
-    """WSGI 1.0 with a reader of chunks, the time of arrival, and answers that come later."""
+class Connection(asyncio.Protocol):
+    """Passes on one request at a time: a head once it is whole, of the body what is asked for, and
+    nothing of the next request before ``request_ended``. So a client holds no more than its bytes,
+    and only for as long as ``patience`` lets it.
 
-    _unsent: bytes | None = None
-
-    def get_environ(self) -> dict[str, Any]:
-        connection, body = self.req.conn, self.req.rfile
-        if self.req.chunked_read:
-            self.req.rfile = ChunkedBody(connection.rfile)
-        else:
-            self.req.rfile = SizedBody(connection.rfile, body.remaining)
-        environ: dict[str, Any] = super().get_environ()
-        environ[ARRIVED] = connection.arrived
-        environ[PROCESSOR] = connection.processor
-        environ[SURPLUS] = connection.is_surplus
-        environ[SUSPENDS] = True
-        return environ
-
-    def start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
-        if ("Connection", "close") in headers:
-            self.req.close_connection = True  # cheroot by itself would keep it
-        return super().start_response(status, headers, exc_info)
-
-    def respond(self) -> None:
-        answer = self.req.server.wsgi_app(self.env, self.start_response)
-        if isinstance(answer, DeferredResponse):
-            self.req.sent_headers = True  # else cheroot would send a head now
-            self.req.conn.suspend(self, answer)
-        else:
-            self._send(self._compose(answer))
-
-    def start(self, later: DeferredResponse) -> None:
-        """Send of the answer that is there by now what the client takes at once."""
-        self._unsent = self._compose_later(later)
-        self._unsent = self.req.conn.wfile.write_some(self._unsent)
-
-    def resume(self, later: DeferredResponse) -> bool:
-        """Send what was not sent of the answer; whether the connection can be kept."""
-        self._send(self._compose_later(later) if self._unsent is None else self._unsent)
-        return not self.req.close_connection
-
-    def _compose_later(self, later: DeferredResponse) -> bytes:
-        self.req.sent_headers = False
-        try:
-            return self._compose(later.make()(self.env, self.start_response))
-        except Exception as error:
-            self.req.server.requests.failures.failed(error, "the answer to a request failed")
-            self.req.close_connection = True
-            return _FAILED
-
-    def _compose(self, answer: Iterable[bytes]) -> bytes:
-        """The head and the body of ``answer``, to leave in one write: cheroot sends the head on its
-        own, which wakes the client twice."""
-        connection = self.req.conn
-        if connection.is_surplus:
-            self.req.close_connection = True
-        self.req.outheaders.append((b"Date", _date(int(time.time()))))
-        whole = BytesIO()
-        file, connection.wfile = connection.wfile, whole
-        try:
-            for piece in answer:
-                self.write(piece)
-            self.req.ensure_headers_sent()
-        finally:
-            connection.wfile = file
-            if hasattr(answer, "close"):
-                answer.close()
-        return whole.getvalue()
-
-    def _send(self, whole: bytes) -> None:
-        connection, body = self.req.conn, self.req.rfile
-        if whole:
-            connection.wfile.write(whole)
-        if body.ended:
-            return
-        if isinstance(body, SizedBody) and not self.req.close_connection:
-            self.req.close_connection = not _pass_over(body)
-        else:
-            self.req.close_connection = True  # what is left would be read as the next request
-            _discard(connection, body)
-
-
-class Connection(HTTPConnection):
-    """A connection that knows when its request came, and holds no thread while it waits.
-
-    A thread that has written an answer waits a moment for the next request, which an app in a loop
-    sends at once, before it hands the connection back to the thread that watches all of them.
-
-    ``arrived`` is when the present request could be read (``time.monotonic``), ``processor`` the
-    processor time of its thread when that began to. ``is_surplus`` is true beyond the connections
-    that are served.
+    ``arrived`` is when the present request began to come (``time.monotonic``). ``is_surplus`` is
+    true beyond the connections that are served, ``is_gone`` once the connection is closed.
+    ``on_gone`` is called once when the client leaves before its answer, ``on_end`` when it sends no
+    more.
     """
 
-    def __init__(
-        self,
-        places: ConnectionLimit,
-        disconnects: DisconnectWatcher,
-        server: wsgi.Server,
-        accepted: socket.socket,
-        *others: object,
-    ) -> None:
-        super().__init__(server, accepted, open_stream)
-        self._places = places
-        self._disconnects = disconnects
-        self.arrived = self.processor = 0.0
-        self._is_new = True
-        self._is_open = True
-        self._client_left = False
-        self._suspended: tuple[Gateway, DeferredResponse] | None = None
-        disconnects.watch(accepted, self._note_disconnect)
-        self.is_surplus = places.enter()
+    def __init__(self, make: MakeProtocol, limit: ConnectionLimit, patience: Patience) -> None:
+        self.patience = patience
+        self.arrived = 0.0
+        self.is_surplus = False
+        self.sends_no_more = self.is_gone = False
+        self.on_gone: Callable[[], None] | None = None
+        self.on_end: Callable[[], None] | None = None
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._protocol = make({KEY: self})
+        self._held = bytearray()
+        self._wanted: float = 0.0
+        self._awaits_head = True
+        self._idle_since = self._loop.time()
+        self._unsent = 0
+        self._timer: asyncio.TimerHandle | None = None
 
-    def _note_disconnect(self) -> None:
-        self._client_left = True
-        suspended = self._suspended
-        if suspended is not None:
-            suspended[1].give_up()
+    @property
+    def held(self) -> int:
+        """Bytes that have come and were not passed on."""
+        return len(self._held)
 
-    def arrives(self) -> bool:
-        self.arrived = time.monotonic()
-        if not self._is_new:
-            return True
-        self._is_new = False
-        if self._places.is_over:
-            self.close()
-            return False
-        if not is_readable(self.socket, 0.0):
-            self.server.put_conn(self)  # a client that only connects holds no thread
-            return False
-        return True
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the connection is to be closed after its answer, for others to find room."""
+        return self._limit.is_crowded
 
-    def suspend(self, gateway: Gateway, later: DeferredResponse) -> None:
-        """The answer comes later."""
-        self._suspended = gateway, later
-
-    def communicate(self) -> bool:
-        keep = self._resume() if self._suspended else self._read()
-        while keep and self._suspended is None and self.server.ready:
-            if not self.rfile.has_data():
-                wait = 0.0 if self.server.requests.is_crowded else _LINGER
-                if not is_readable(self.socket, wait):
-                    break
-            self.arrived = time.monotonic()
-            keep = self._read()
-        return keep
-
-    def _read(self) -> bool:
-        self.processor = time.thread_time()
-        keep: bool = super().communicate()
-        return keep
-
-    def _resume(self) -> bool:
-        assert self._suspended is not None
-        (gateway, later), self._suspended = self._suspended, None
-        try:
-            return gateway.resume(later)
-        except OSError:
-            return False  # the client has gone
-
-    def leave(self, keep: bool) -> None:
-        if self._suspended is not None:
-            _, later = self._suspended
-            if self._client_left:
-                later.give_up()
-            later.when_ended(self._answer)
-        elif keep:
-            self.server.put_conn(self)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._protocol.connection_made(JoinedWrites(self._transport, self._loop.call_soon))
+        self.is_surplus = self._limit.enter()
+        if self._limit.is_over:
+            self._transport.abort()
         else:
-            self.close()
+            self._timer = self._loop.call_later(self.patience.idle, self._look_at_time)
 
-    def _answer(self) -> None:
-        """On the thread that ended the request, which sends the answer where nobody else waits for
-        that thread: another would have to be woken for it."""
-        assert self._suspended is not None
-        gateway, later = self._suspended
-        try:
-            if later.is_last():
-                gateway.start(later)
-        finally:
-            self.server.requests.put_answer(self)
+    def data_received(self, data: bytes) -> None:
+        if not self._held and self._awaits_head:
+            self.arrived = time.monotonic()
+        self._held += data
+        if self._awaits_head:
+            self._pass_head()
+        elif self._wanted:
+            self._pass_body()
+        if len(self._held) > _MOST_HELD:
+            self._transport.pause_reading()
 
-    def hang_up(self) -> None:
-        with suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RD)
+    def pass_body(self, size: float = inf) -> None:
+        """Pass on the next ``size`` bytes of the body, as they come."""
+        is_full = len(self._held) > _MOST_HELD
+        self._wanted = size
+        if self._held:
+            self._pass_body()
+        if is_full and len(self._held) <= _MOST_HELD:
+            self._transport.resume_reading()
+
+    def request_ended(self) -> None:
+        """The answer is written. What has come of the next request is passed on."""
+        self.on_gone = self.on_end = None
+        if self._transport.is_closing():
+            return
+        self._wanted = 0.0
+        self._awaits_head = True
+        self._idle_since = self._loop.time()
+        if self._held:
+            self.arrived = time.monotonic()
+            self._pass_head()
+        if self.sends_no_more and self._awaits_head:
+            self._transport.close()
 
     def close(self) -> None:
-        if self._is_open:
-            self._is_open = False
-            self._places.leave()
-            self._disconnects.let_go(self.socket)
-        super().close()
-        with suppress(OSError):
-            self.wfile.close()  # what the client did not take would be written when it is freed
+        """Close the connection once what was written is sent."""
+        self._transport.close()
 
+    def eof_received(self) -> bool:
+        """The client sends no more, and may still wait for its answer."""
+        self.sends_no_more = True
+        if self._awaits_head:
+            return False
+        if self.on_end is not None:
+            self.on_end()
+        self._look_for_client()
+        return True
 
-@lru_cache(maxsize=1)
-def _date(second: int) -> bytes:
-    """The Date of a head, kept while it is true: cheroot writes each anew, which takes longer than
-    all else of a head."""
-    return formatdate(second, usegmt=True).encode()
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_gone = True
+        self._limit.leave()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._protocol.connection_lost(exc)
+        if self.on_gone is not None:
+            self.on_gone()
+        self.on_gone = self.on_end = None
 
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
 
-def _pass_over(body: SizedBody) -> bool:
-    """Read ``body`` to its end, if that comes. A client may send all before it reads an answer."""
-    with suppress(OSError):
-        while body.read(_PIECE):
-            continue
-    return body.ended
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
 
+    def _pass_head(self) -> None:
+        while self._held.startswith(b"\r\n"):  # some clients end their bodies so
+            del self._held[:2]
+        end = self._held.find(_END_OF_HEAD)
+        if max(end, len(self._held) if end < 0 else 0) > _LARGEST_HEAD:
+            self._refuse(TooLarge(f"the head is larger than {_LARGEST_HEAD} bytes"))
+        elif end >= 0:
+            self._awaits_head = False
+            head = bytes(self._held[: end + len(_END_OF_HEAD)])
+            del self._held[: len(head)]
+            if _HTTP_1_0.match(head):
+                head = _EXPECT.sub(b"", head)
+            self._protocol.data_received(head)
+        elif self._timer is not None:
+            self._timer.cancel()
+            left = self.arrived + self.patience.head - time.monotonic()
+            self._timer = self._loop.call_later(left, self._look_at_time)
 
-def _discard(connection: Connection, body: SizedBody | ChunkedBody) -> None:
-    """Take in what a refused client still sends of ``body``. A connection that is closed over
-    unread bytes is reset, and a client that sends all before it reads never sees why."""
-    sender, end, left = connection.socket, time.monotonic() + _DISCARD_SECONDS, _MOST_DISCARDED
-    if isinstance(body, SizedBody):
-        left = min(left, body.left - connection.rfile.at_hand())
-    with suppress(OSError):
-        sender.shutdown(socket.SHUT_WR)  # it need not wait for the rest
-        while left > 0 and is_readable(sender, min(_DISCARD_WAIT, end - time.monotonic())):
-            piece = sender.recv(_PIECE)
-            if not piece:
-                return
-            left = left - len(piece) if time.monotonic() < end else 0
+    def _pass_body(self) -> None:
+        whole = len(self._held) <= self._wanted
+        piece = bytes(self._held if whole else self._held[: int(self._wanted)])
+        del self._held[: len(piece)]
+        self._wanted -= len(piece)
+        self._protocol.data_received(piece)
+
+    def _look_at_time(self) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        left = self.patience.idle
+        if self._transport.is_closing() or (unsent and unsent >= self._unsent > 0):
+            self._transport.abort()
+            return
+        if self._awaits_head and self._held:
+            self._refuse(
+                RequestTimeout(f"the head did not come within {self.patience.head:g} seconds")
+            )
+        elif self._awaits_head and not unsent:
+            left += self._idle_since - self._loop.time()
+            if left <= 0:
+                self._transport.close()
+        self._unsent = unsent
+        self._timer = self._loop.call_later(max(left, _LOOK_AGAIN), self._look_at_time)
+
+    def _look_for_client(self) -> None:
+        if self._transport.is_closing():
+            return
+        if has_gone(self._transport.get_extra_info("socket")):
+            self._transport.abort()
+        else:  # its close may be half done
+            self._loop.call_later(_LOOK_AGAIN, self._look_for_client)
+
+    def _refuse(self, error: DelenError) -> None:
+        body = write(Error.of(error))
+        self._transport.write(
+            f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            f"Connection: close\r\n\r\n".encode()
+            + body
+        )
+        self._awaits_head = False
+        self._transport.close()

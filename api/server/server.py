@@ -1,30 +1,29 @@
-"""The HTTP server: cheroot's, on TCP and on a Unix socket, with one pool of threads each."""
+"""The HTTP server: uvicorn's, on TCP and on a Unix socket, with one event loop for both."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import resource
 import socket
 import stat
 import threading
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cheroot import wsgi
+import uvicorn
+import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.server.connection import Connection, ConnectionLimit, Gateway
-from api.server.disconnects import DisconnectWatcher
-from api.server.pool import Pool
+from api.server.asgi import App
+from api.server.connection import Connection, ConnectionLimit, Patience
+from api.server.listener import Listener
 from delen.errors import ConfigError
 
 log = logging.getLogger("delen.http")
 
-_REQUEST_TIMEOUT = 10.0
-_SHUTDOWN_TIMEOUT = 2.0
-_CALL_AGAIN = 0.05
-_LARGEST_HEAD = 65_536
+_SHUTDOWN_TIMEOUT = 2
 _NOT_YET_ACCEPTED = 1024
 """Connections that may wait in the kernel. Where they are too many, TCP tries again after a second,
 and a Unix socket refuses."""
@@ -32,34 +31,54 @@ _SURPLUS = 256
 """So many connections beyond ``server.connections`` are told that they are too many."""
 _OTHER_FILES = 256
 """So many files may be open beside connections."""
+_KEEP = 86_400
+"""Seconds for which uvicorn keeps idle connections; a Connection is less patient."""
 
 
 class HttpServer:
-    """Serves one WSGI application at one or two addresses until it is stopped.
+    """Serves one ASGI application at its addresses until it is stopped, with ``connections`` at all
+    of them. ConfigError if this process may not have so many open."""
 
-    ``threads`` read requests and write answers at each address, ``connections`` are served at all
-    of them. ConfigError if this process may not have so many open.
-    """
-
-    def __init__(self, app: Callable[..., Any], threads: int, connections: int) -> None:
+    def __init__(self, app: App, connections: int, patience: Patience) -> None:
         _allow_files(connections + _SURPLUS + _OTHER_FILES)
-        self._app = app
-        self._threads = threads
-        self._kept = max(1, connections // 3)  # two addresses leave room for those that work
-        self._make_connection = partial(
-            Connection, ConnectionLimit(connections, _SURPLUS), DisconnectWatcher()
+        self._limit = ConnectionLimit(connections, _SURPLUS)
+        self._patience = patience
+        self._config = uvicorn.Config(
+            app,
+            interface="asgi3",
+            http=HttpToolsProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP,
+            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
         )
-        self._servers: list[wsgi.Server] = []
-        self._addresses: list[tuple[socket.AddressFamily, Any]] = []
-        self._runners: list[threading.Thread] = []
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # it logs what clients do wrong
+        self._server = uvicorn.Server(self._config)
+        self._loop = uvloop.new_event_loop()
+        self._sockets: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._run, name="delen-http", daemon=True)
         self._socket_file: Path | None = None
 
     def listen_tcp(self, host: str, port: int) -> str:
         """Bind to ``host`` and ``port`` (0: a free one). Returns the URL, or raises ConfigError."""
-        server = self._prepare((host, port))
-        if server is None:
-            raise ConfigError(f"cannot listen on {host} port {port}: is another daemon there?")
-        bound_host, bound_port = server.bind_addr[:2]
+        try:
+            info = socket.getaddrinfo(
+                host or None, port, 0, socket.SOCK_STREAM, 0, socket.AI_PASSIVE
+            )
+            family, _, _, _, address = info[0]
+            listening = socket.socket(family)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._bind(listening, address)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {host} port {port}: {error.strerror or error}; is another "
+                "daemon there?"
+            ) from error
+        bound_host, bound_port = listening.getsockname()[:2]
         shown = f"[{bound_host}]" if ":" in bound_host else bound_host
         return f"http://{shown}:{bound_port}"
 
@@ -72,58 +91,58 @@ class HttpServer:
         if file.exists():
             if not stat.S_ISSOCK(file.stat().st_mode):
                 raise ConfigError(f"server.socket {path} exists and is not a socket")
-            if _answers(socket.AF_UNIX, path):
+            if _answers(path):
                 return None
             file.unlink()
         if not file.parent.is_dir():
             raise ConfigError(f"server.socket {path}: there is no folder {file.parent}")
-        if self._prepare(path) is None:
-            raise ConfigError(f"cannot listen on the Unix socket {path}")
+        try:
+            self._bind(socket.socket(socket.AF_UNIX), path)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on the Unix socket {path}: {error}") from error
         self._socket_file = file
         return f"unix://{path}"
 
-    def _prepare(self, address: Any) -> wsgi.Server | None:
-        server = wsgi.Server(
-            address,
-            self._app,
-            request_queue_size=_NOT_YET_ACCEPTED,
-            timeout=_REQUEST_TIMEOUT,
-            shutdown_timeout=_SHUTDOWN_TIMEOUT,
-        )
-        server.requests = Pool(self._threads)
-        server.gateway = Gateway
-        server.ConnectionClass = self._make_connection
-        server.keep_alive_conn_limit = self._kept
-        server.max_request_header_size = _LARGEST_HEAD
-        server.error_log = _log_error
-        try:
-            server.prepare()
-        except OSError as error:
-            log.error("%s", error)
-            return None
-        self._servers.append(server)
-        self._addresses.append((server.socket.family, server.socket.getsockname()))
-        return server
-
     def start(self) -> None:
-        for server in self._servers:
-            runner = threading.Thread(target=server.serve, name="delen-http", daemon=True)
-            runner.start()
-            self._runners.append(runner)
+        self._thread.start()
 
     def stop(self) -> None:
         """Stop listening and wait for the requests under way."""
-        stopping = [threading.Thread(target=server.stop) for server in self._servers]
-        for thread in stopping:
-            thread.start()
-        for address, thread in zip(self._addresses, stopping, strict=True):
-            while thread.is_alive():
-                _answers(*address)  # a server that waits for clients looks up when one comes
-                thread.join(_CALL_AGAIN)
-        for runner in self._runners:
-            runner.join(_SHUTDOWN_TIMEOUT)
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop_soon)
+            self._thread.join()
         if self._socket_file is not None:
             self._socket_file.unlink(missing_ok=True)
+
+    def _bind(self, listening: socket.socket, address: Any) -> None:
+        try:
+            listening.bind(address)
+            listening.listen(_NOT_YET_ACCEPTED)
+        except OSError:
+            listening.close()
+            raise
+        self._sockets.append(listening)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        self._config.load()
+        make = partial(Connection, self._make_protocol, self._limit, self._patience)
+        self._listeners = [Listener(self._loop, each, make) for each in self._sockets]
+        await self._server.serve(sockets=[])
+
+    def _make_protocol(self, state: dict[str, Any]) -> asyncio.Protocol:
+        return HttpToolsProtocol(self._config, self._server.server_state, state, self._loop)
+
+    def _stop_soon(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._server.should_exit = True
 
 
 def _allow_files(count: int) -> None:
@@ -138,15 +157,11 @@ def _allow_files(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
-def _answers(family: socket.AddressFamily, address: Any) -> bool:
-    with socket.socket(family) as probe:
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:
-            probe.connect(address)
+            probe.connect(path)
         except OSError:
             return False
         return True
-
-
-def _log_error(message: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
-    log.log(level, message.rstrip(), exc_info=traceback)

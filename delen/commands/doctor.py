@@ -217,7 +217,7 @@ def _model_line(model: Mapping[str, Any]) -> str:
         return f"{line}no profile of this device in this power mode: delen profile measures one"
     line += f"{'quick ' * profile['quick']}profile of {profile['created']}, "
     if profile["energy"] is None:
-        line += "without energy: delen profile --energy measures it"
+        line += "without energy: delen profile --energy measures it; more is attributed with it"
     else:
         line += f"with energy by {profile['energy']}"
     if not profile["host"]:

@@ -140,7 +140,27 @@ def _parts(power: dict[str, Any]) -> list[str]:
     if power["windows"] == 0:
         return []
     parts = (("without requests", "static_w"), ("requests", "dynamic_w"), ("other", "other_w"))
-    return [", ".join(f"{name} {_watts(power[key])}" for name, key in parts)]
+    lines = [", ".join(f"{name} {_watts(power[key])}" for name, key in parts)]
+    return [*lines, *_attribution(power["attribution"])]
+
+
+def _attribution(check: dict[str, Any] | None) -> list[str]:
+    """What may be called attributed, and why."""
+    if check is None:
+        return []
+    share, delay = check["explained_share"], check["delay_ms"]
+    state = "readings are as predicted" if check["explained"] else "readings are not yet explained"
+    details = [
+        *([] if share is None else [f"{100 * share:.0f} % of their variation"]),
+        *([] if delay is None else [f"{delay:.0f} ms behind the power"]),
+    ]
+    lines = [f"attribution: {state}" + (f" ({', '.join(details)})" if details else "")]
+    for each in check["segments"]:
+        sd = each["relative_sd"]
+        known = "unknown" if sd is None else f"± {200 * sd:.1f} %"
+        name = f"  {each['model']} segment {each['segment']}"
+        lines.append(f"{name}: {each['factor']:.3g} x predicted, {known}")
+    return lines
 
 
 def _control(power: dict[str, Any]) -> list[str]:

@@ -261,7 +261,7 @@ class _ModelledEnergy:
     watts_per_core: float
 
     def account(self, profile: Profile) -> EnergyAccount:
-        from power.attribution.accounts import Accounts
+        from delen.energy.accounts import Accounts
 
         return Accounts("model", self.watts_per_core).open(profile)
 

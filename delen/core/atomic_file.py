@@ -26,15 +26,27 @@ def atomic_file(target: Path) -> Iterator[Path]:
             leftover.unlink(missing_ok=True)
     unfinished = target.parent / f"{hidden}{os.getpid()}-{threading.get_ident()}"
     try:
-        yield unfinished
-        if target.exists():
-            unfinished.chmod(stat.S_IMODE(target.stat().st_mode))
-        sync(unfinished)
-        unfinished.replace(target)
-        sync(target.parent)
+        with naming(target):
+            yield unfinished
+            if target.exists():
+                unfinished.chmod(stat.S_IMODE(target.stat().st_mode))
+            sync(unfinished)
+            unfinished.replace(target)
+            sync(target.parent)
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError of the system that names no file, as those of writes, names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.strerror is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_atomically(target: Path, text: str) -> None:

@@ -198,6 +198,32 @@ class BoardEnergy:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentStatus:
+    """By how much the joules of a ``segment`` differ from those predicted, and the relative
+    standard deviation of that (None: unknown)."""
+
+    model: str
+    segment: int
+    factor: float
+    relative_sd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttributionStatus:
+    """How far attribution can be believed.
+
+    It is ``explained`` while readings are as they were predicted before they were learnt from;
+    ``share`` is the part of their variation over the last blocks that was predicted, ``delay`` by
+    how many seconds they are behind the power. None is unknown.
+    """
+
+    explained: bool
+    share: float | None
+    delay: float | None
+    segments: tuple[SegmentStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PowerStatus:
     """What ``GET /v1/power`` reports.
 
@@ -207,7 +233,8 @@ class PowerStatus:
     ``dynamic`` and ``other`` are watts: what the device draws without requests as far as that is
     learnt, and what requests and others drew in the last ``window``. ``time_constant`` is the
     sensor's in seconds. ``price`` is accuracy per joule. ``errors`` counts failed readings and
-    ``windows`` closed windows since the start. None is unknown.
+    ``windows`` closed windows since the start; ``attribution`` is None where nothing is measured.
+    None is unknown.
     """
 
     source: str | None
@@ -234,6 +261,7 @@ class PowerStatus:
     errors: int = 0
     windows: int = 0
     board_energy: BoardEnergy = field(default_factory=BoardEnergy)
+    attribution: AttributionStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

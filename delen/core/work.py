@@ -44,7 +44,9 @@ class Split:
     ``other`` are None, ``kind`` is ``estimated`` and ``attributed`` is the corrected model's.
 
     ``by_share`` are the joules of ``attributed`` that each share got in this window, audits
-    excepted. ``complete`` are the requests whose work up to now got all that it will get.
+    excepted. ``complete`` are the requests whose work up to now got all that it will get; of these
+    ``known`` are those whose joules are attributed: what their own segments take is known from
+    measurement, and readings were explained in every window that they showed in.
     """
 
     began: float
@@ -56,3 +58,4 @@ class Split:
     other: float | None
     by_share: Mapping[Share, float]
     complete: frozenset[str]
+    known: frozenset[str] = frozenset()

@@ -133,10 +133,12 @@ class Daemon:
 
     def _open(self) -> None:
         try:
+            from api.application import Application
             from api.guard import Guard
             from api.metrics.requests import Metrics
+            from api.server.connection import Patience
             from api.server.server import HttpServer
-            from api.views import Service, create_app
+            from api.views import Service
         except ModuleNotFoundError as error:
             raise MissingExtra(f"{error.name} (for the daemon)", "daemon") from error
         from delen.daemon.build_runtime import open_runtime
@@ -159,7 +161,9 @@ class Daemon:
             version=VERSION,
         )
         self._http = HttpServer(
-            create_app(service), config["server.threads"], config["server.connections"]
+            Application(service, config["server.threads"]),
+            config["server.connections"],
+            Patience(config["server.head_seconds"], body_rate=config["server.body_rate"]),
         )
 
     def _start(self, news: int) -> None:

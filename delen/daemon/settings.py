@@ -76,8 +76,22 @@ SETTINGS = (
         "server",
         "threads",
         16,
-        "requests read or answered at once, per listener",
+        "that answer all addresses but those for inputs",
         _between(1, 1024),
+    ),
+    Setting(
+        "server",
+        "head_seconds",
+        5.0,
+        "for a request's whole head, and until its body has to keep its rate",
+        _between(0.1, 3600),
+    ),
+    Setting(
+        "server",
+        "body_rate",
+        1000.0,
+        "bytes a second that a body must have on average",
+        _between(1, 1e9),
     ),
     Setting(
         "server",

@@ -33,7 +33,7 @@ class _Unsettled:
     """A request's joules so far. It ``waits`` while some of its work is in no window yet."""
 
     joules: float = 0.0
-    measured: bool = True
+    known: bool = False
     waits: bool = False
     result: Result | None = None
 
@@ -82,17 +82,16 @@ class Ledger:
 
     def settle(self, split: Split) -> Iterator[Correction]:
         """Book a window: the corrections of those answers that are settled by it."""
-        is_measured = split.kind == "attributed"
         for share, joules in split.by_share.items():
             own = self._unsettled.get(share.request_id)
             if own is not None:
                 own.joules += joules
-                own.measured = own.measured and is_measured
         for request_id in split.complete:
             own = self._unsettled.get(request_id)
             if own is None:
                 continue
             own.waits = False
+            own.known = request_id in split.known
             if own.result is not None:
                 yield self._settle(request_id, own)
 
@@ -126,9 +125,9 @@ class Ledger:
             first,
             value=own.joules,
             met=None if first.bound is None else own.joules <= first.bound,
-            kind="attributed" if own.measured else "estimated",
-            source=meter.source if own.measured else first.source,
-            scope=meter.scope if own.measured else first.scope,
+            kind="attributed" if own.known else "estimated",
+            source=meter.source if own.known else first.source,
+            scope=meter.scope if own.known else first.scope,
         )
         self._close(result, outcome)
         return Correction(result.tenant, first.value or 0.0, own.joules)

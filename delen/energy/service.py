@@ -22,6 +22,7 @@ from delen.core.energy_status import (
 )
 from delen.core.failures import FailureCounter
 from delen.core.fairness import Fairness
+from delen.energy.accounts import Accounts
 from delen.energy.admission import ControllerAdmission
 from delen.energy.mode_monitor import ModeMonitor
 from delen.energy.power_view import PowerViewBuilder
@@ -35,7 +36,6 @@ from delen.tenants.tenants import TenantHost, Tenants
 from delen.tenants.usage import Usage, fairness_of
 from policies.energy.api import EnergyController
 from policies.energy.constraint import PowerView
-from power.attribution.accounts import Accounts
 from power.modes.switching import ModeSwitcher
 from power.sources.boards import identify_board
 from power.sources.sampler import Sampler
@@ -234,7 +234,7 @@ class EnergyService:
             static=accounting.static if is_measured else None,
             dynamic=accounting.dynamic,
             other=accounting.other,
-            time_constant=accounting.lag if is_measured else None,
+            time_constant=accounting.attribution.delay if is_measured else None,
             price=control.price,
             controller=control.controller,
             constraints=control.constraints,
@@ -243,6 +243,7 @@ class EnergyService:
             errors=0 if state is None else state.errors,
             windows=accounting.windows,
             board_energy=accounting.board_energy,
+            attribution=accounting.attribution if is_measured else None,
         )
 
     def history(self, seconds: float) -> list[WindowStatus]:

@@ -8,16 +8,22 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from delen.core.energy_status import BoardEnergy, Settled, SourceHealth, WindowStatus
+from delen.core.energy_status import (
+    AttributionStatus,
+    BoardEnergy,
+    Settled,
+    SourceHealth,
+    WindowStatus,
+)
 from delen.core.failures import FailureCounter
 from delen.core.work import Split, Work
+from delen.energy.accounts import TRUSTED, Accounts
 from delen.energy.admission import Ended, Event, Refused
+from delen.energy.history import History
 from delen.energy.ledger import Correction, Ledger, Meter
 from delen.profile.profile import Profile
 from delen.tenants.usage import Usage
-from power.attribution.accounts import TRUSTED, Accounts
 from power.attribution.attribution import LONGEST_WORK, Attributor
-from power.attribution.history import History
 from power.sources.sampler import Sampler
 from power.sources.series import Samples
 
@@ -29,8 +35,8 @@ _REPORT_DELAY = 0.1
 
 class AccountingStatus(NamedTuple):
     """The last closed ``window`` (None: there is none yet) and how many there were. ``dynamic`` and
-    ``other`` are its watts of requests and of neither requests nor idle, ``static`` and ``lag``
-    what was learnt of the device and of its sensor; None is unknown."""
+    ``other`` are its watts of requests and of neither requests nor idle, ``static`` what was learnt
+    of the device; None is unknown. ``attribution`` says how far all this can be believed."""
 
     window: WindowStatus | None
     windows: int
@@ -38,7 +44,7 @@ class AccountingStatus(NamedTuple):
     dynamic: float | None
     other: float | None
     static: float | None
-    lag: float | None
+    attribution: AttributionStatus
 
 
 class WindowAccounting:
@@ -105,7 +111,7 @@ class WindowAccounting:
             dynamic,
             other,
             self.attributor.static_watts,
-            self.attributor.time_constant,
+            self.attributor.status(),
         )
 
     def know(self, tenant: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from itertools import chain
 from math import prod
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ RAW = "application/octet-stream"
 TEXT = "text/plain"
 BODY_TYPES = (NPY, RAW, *IMAGES, *RECORDINGS, TEXT)
 _NPY_MAGIC = b"\x93NUMPY"
+_LONGEST_NPY_HEADER = 1024
 _NPY_FIELDS = (
     re.compile(rb"""['"]descr['"]\s*:\s*['"]([<>|=]?[A-Za-z][0-9]*)['"]"""),
     re.compile(rb"""['"]fortran_order['"]\s*:\s*(True|False)"""),
@@ -98,6 +100,8 @@ def _split_npy(raw: bytes) -> tuple[bytes, memoryview]:
     end = start + int.from_bytes(raw[8:start], "little")
     if raw[6] not in (1, 2, 3) or end > len(raw):
         raise ValueError("its header is cut off or of an unknown version")
+    if end - start > _LONGEST_NPY_HEADER:
+        raise ValueError(f"its header has more than {_LONGEST_NPY_HEADER} bytes")
     return raw[start:end], memoryview(raw)[end:]
 
 
@@ -143,12 +147,9 @@ def decode_list(value: object, spec: InputSpec) -> NDArray[Any]:
     if not isinstance(value, list):
         raise InvalidInput(f"input must be a nested list, not {type(value).__name__}", "input")
     dtype = np.dtype(spec.dtype)
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise InvalidInput(
-            "input is ragged: lists of one level differ in length", "input"
-        ) from None
+    leaves, shape = _flatten(value, len(spec.shape) + 1)
+    has_numbers = set(map(type, leaves)) <= {int, float}
+    array = np.asarray(leaves) if has_numbers else np.empty(0, object)
     if array.dtype.kind not in "iuf" or (dtype.kind in "iu" and array.dtype.kind == "f"):
         wanted = "whole numbers" if dtype.kind in "iu" else "numbers"
         raise InvalidInput(f"input must hold {wanted} only ({spec.dtype})", "input")
@@ -160,7 +161,22 @@ def decode_list(value: object, spec: InputSpec) -> NDArray[Any]:
             )
     elif not np.isfinite(array).all():
         raise InvalidInput("input holds numbers that are not finite", "input")
-    return array.astype(dtype)
+    return array.astype(dtype).reshape(shape)
+
+
+def _flatten(value: list[Any], deepest: int) -> tuple[list[Any], list[int]]:
+    """What the innermost lists of ``value`` hold, and the length of the lists at each level.
+    InvalidInput for lists of one level that differ in length, and beyond ``deepest`` levels."""
+    leaves, shape = value, [len(value)]
+    while list in (kinds := set(map(type, leaves))):
+        lengths = set(map(len, leaves)) if kinds == {list} else set()
+        if len(lengths) != 1:
+            raise InvalidInput("input is ragged: lists of one level differ in length", "input")
+        if len(shape) == deepest:
+            raise InvalidInput(f"input has more than {deepest} levels of lists", "input")
+        shape += lengths
+        leaves = list(chain.from_iterable(leaves))
+    return leaves, shape
 
 
 def decode_body(body: bytes, media_type: str, spec: InputSpec) -> NDArray[Any]:

@@ -170,6 +170,15 @@ class Runtime:
             self._energy.refused(options.tenant, error.code)
             raise
 
+    def is_free(self, seconds: float) -> bool:
+        """Whether submitting waits for nobody longer than ``seconds``: no model is opened for it,
+        and nothing holds the engine's lock that long, as a policy that hangs does."""
+        lock = self._executor.lock
+        if self.store.is_capped or not lock.acquire(timeout=seconds):
+            return False
+        lock.release()
+        return True
+
     def backlog_seconds(self) -> float:
         """Seconds until everything that waits now is done."""
         return self._executor.backlog_seconds()

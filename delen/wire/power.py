@@ -71,6 +71,29 @@ class BoardEnergy(Message, frozen=True):
     other: float
 
 
+class SegmentAttribution(Message, frozen=True):
+    """What a segment was measured to take: ``factor`` times its prediction, give or take
+    ``relative_sd`` of it. Null is unknown."""
+
+    model: str
+    segment: int
+    factor: float
+    relative_sd: float | None
+
+
+class Attribution(Message, frozen=True):
+    """How far attribution can be believed. Null is unknown.
+
+    Readings are ``explained`` while the last blocks of them were as predicted before they were
+    learnt from; ``explained_share`` is the part of their variation that was predicted.
+    """
+
+    explained: bool
+    share: float | None = field(name="explained_share")
+    delay: Milli | None = field(name="delay_ms")
+    segments: tuple[SegmentAttribution, ...]
+
+
 class Power(Message, frozen=True):
     """Power now, its source, and what limits it. Null is unknown."""
 
@@ -98,6 +121,7 @@ class Power(Message, frozen=True):
     errors: int
     windows: int
     board_energy: BoardEnergy = field(name="board_energy_j")
+    attribution: Attribution | None
 
 
 class PowerHistory(Message, frozen=True):

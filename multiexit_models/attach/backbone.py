@@ -26,7 +26,7 @@ PROBED = 1000
 
 
 def own_network(
-    place: str,
+    module: nn.Module,
     input: InputSpec,
     classes: int,
     *,
@@ -36,19 +36,19 @@ def own_network(
     std: tuple[float, ...],
     head: HeadFactory,
     probe: Labelled | None = None,
+    on_part: Callable[[int, int], None] | None = None,
     on_places: Callable[[tuple[str, ...]], None] = lambda names: None,
 ) -> MultiExitNetwork:
-    """Exits on the classifier that ``place`` makes: ``file.py:function`` or ``module:function``.
+    """Exits on the classifier ``module``.
 
     They go after the places ``at``, or there are ``exits`` of them: spread by cost, or with
     ``probe``, samples that the network was not trained on, where features and times measured on
-    them give the best curve of accuracy over time. ``on_places`` is called with their names.
+    them give the best curve of accuracy over time, ``on_part(done, total)`` called meanwhile.
+    ``on_places`` is called with their names.
 
-    The function has no arguments and returns a torch module with its trained weights. A module
-    for images accepts float32 ``[batch, channels, height, width]``, normalised by ``mean`` and
-    ``std``; any other accepts the input as float32. Raises InvalidInput naming what is wrong.
+    A module for images accepts float32 ``[batch, channels, height, width]``, normalised by ``mean``
+    and ``std``; any other accepts the input as float32. Raises InvalidInput naming what is wrong.
     """
-    module = _make_module(place)
     if input.image is not None:
         height, width, channels = input.shape
         sample = torch.rand(1, channels, height, width)
@@ -63,7 +63,9 @@ def own_network(
         samples = probe.spread(PROBED)
         with torch.no_grad():
             inputs = preprocess(torch.from_numpy(np.array(samples.inputs)))
-        at, exits = place_by_probe(module.eval(), inputs, samples.labels, exits), None
+        labels = samples.labels
+        at = place_by_probe(module.eval(), inputs, labels, exits, on_part=on_part)
+        exits = None
     return attach_exits(
         module,
         sample,
@@ -81,7 +83,9 @@ class _AsFloat(nn.Module):
         return inputs.float()
 
 
-def _make_module(place: str) -> nn.Module:
+def make_module(place: str) -> nn.Module:
+    """What the function at ``place``, ``file.py:function`` or ``module:function``, returns: it has
+    no arguments, and returns a torch module. Raises InvalidInput naming what is wrong."""
     source, _, name = place.rpartition(":")
     if not source or not name:
         raise InvalidInput(

@@ -220,10 +220,10 @@ def _resized(layer: nn.Module, outputs: int, classes: int) -> nn.Module | None:
         fresh = nn.Conv2d(
             layer.in_channels,
             classes,
-            layer.kernel_size,
-            layer.stride,
-            layer.padding,
-            layer.dilation,
+            layer.kernel_size,  # type: ignore[arg-type]
+            layer.stride,  # type: ignore[arg-type]
+            layer.padding,  # type: ignore[arg-type]
+            layer.dilation,  # type: ignore[arg-type]
             bias=layer.bias is not None,
             padding_mode=layer.padding_mode,
         )

@@ -9,7 +9,9 @@ samples both train and test it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
+from math import ceil
 from time import perf_counter
 
 import numpy as np
@@ -25,6 +27,7 @@ from multiexit_models.attach.heads import pooled
 from multiexit_models.attach.placement import place_exits
 from multiexit_models.attach.trace import in_evaluation
 
+_BATCH = 64
 _WARM_UP = 3
 _RIDGES = (0.01, 0.1, 1.0, 10.0)  # against a kernel whose diagonal is about 1
 
@@ -36,12 +39,14 @@ def place_by_probe(
     exits: int,
     *,
     repeats: int = 20,
+    on_part: Callable[[int, int], None] | None = None,
 ) -> tuple[str, ...]:
     """The places of all but the last of ``exits`` exits, for ``attach_exits(..., at=...)``.
 
     ``inputs``: float ``[n, ...]`` as ``module`` accepts them, with ``labels`` int ``[n]``, a few
     hundred to a few thousand that the module has not been trained on. `placement.place_exits` says
-    which places are best. Raises InvalidInput when the module cannot be cut, or has fewer places.
+    which places are best. ``on_part(done, total)`` is called after each part of the work. Raises
+    InvalidInput when the module cannot be cut, or has fewer places.
     """
     cuttable = read(module, inputs[:1])
     names = tuple(place.point.name for place in candidates(cuttable))
@@ -49,13 +54,24 @@ def place_by_probe(
         raise InvalidInput(
             f"exits must be 1 to {len(names) + 1} for this module, not {exits}", "exits"
         )
-    accuracies = probe_accuracies(module, inputs, labels, names)
-    costs = measure_costs(module, inputs[:1], names, repeats)
+    done = count(1)
+    total = ceil(len(inputs) / _BATCH) + len(names) + 1 + _WARM_UP + repeats
+
+    def tick() -> None:
+        if on_part is not None:
+            on_part(next(done), total)
+
+    accuracies = probe_accuracies(module, inputs, labels, names, on_part=tick)
+    costs = measure_costs(module, inputs[:1], names, repeats, on_part=tick)
     return tuple(names[index] for index in place_exits(costs, accuracies, exits)[:-1])
 
 
 def measure_costs(
-    module: nn.Module, sample: Tensor, names: Sequence[str], repeats: int = 20
+    module: nn.Module,
+    sample: Tensor,
+    names: Sequence[str],
+    repeats: int = 20,
+    on_part: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
     """Seconds up to each of the places ``names``, in the module's order, and to its end.
 
@@ -77,6 +93,7 @@ def measure_costs(
                 if features.is_cuda:
                     torch.cuda.synchronize(features.device)
                 seconds[-1].append(perf_counter() - start)
+            on_part()
     costs: NDArray[np.float64] = np.cumsum(np.median(seconds[_WARM_UP:], axis=0))
     return costs
 
@@ -86,7 +103,8 @@ def probe_accuracies(
     inputs: Tensor,
     labels: NDArray[np.integer],
     names: Sequence[str],
-    batch_size: int = 64,
+    batch_size: int = _BATCH,
+    on_part: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
     """Leave-one-out accuracy of a linear probe at the places ``names``, in the module's order.
 
@@ -111,7 +129,12 @@ def probe_accuracies(
                 features = part(features)
                 arranged = features.permute(order) if order else features
                 kept.append(pooled(arranged).cpu())
-    return np.array([ridge_accuracy(torch.cat(kept).numpy(), labels) for kept in seen])
+            on_part()
+    accuracies = np.zeros(len(seen))
+    for index, kept in enumerate(seen):
+        accuracies[index] = ridge_accuracy(torch.cat(kept).numpy(), labels)
+        on_part()
+    return accuracies
 
 
 def ridge_accuracy(features: ArrayLike, labels: NDArray[np.integer]) -> float:

@@ -6,6 +6,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -78,7 +79,8 @@ def read_fsdd(path: Path, how: Reading) -> Dataset:
         Source(name, mark, int(label), partial(_load, read, input.shape[0], rate))
         for (name, mark, read), label in zip(found, labels, strict=True)
     ]
-    return gather("free-spoken-digits", sources, input, classes, given, None, how)
+    data = gather("free-spoken-digits", sources, input, classes, given, None, how)
+    return replace(data, own_calibration=False)
 
 
 def _audio_input(how: Reading) -> tuple[InputSpec, int]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delen.bundle.manifest import InputSpec
+from delen.core.guarantee import HeldOut
 from delen.errors import InvalidInput
 
 
@@ -31,6 +35,15 @@ class Labelled:
         count = len(self) if self.groups is None else len(np.unique(self.groups))
         return None if count == len(self) else count
 
+    @cached_property
+    def hashes(self) -> NDArray[np.uint64]:
+        """A 64-bit hash of each input, without its label. Reads all of the data once."""
+        digests = (
+            hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=8).digest()
+            for row in self.inputs
+        )
+        return np.frombuffer(b"".join(digests), np.uint64)
+
     def take(self, indices: NDArray[np.int64]) -> Labelled:
         groups = None if self.groups is None else self.groups[indices]
         return Labelled(self.inputs[indices], self.labels[indices], groups)
@@ -48,9 +61,11 @@ class Dataset:
     ``training`` fits weights; ``validation`` temperatures and the criterion; ``calibration`` the
     table behind every guarantee, which holds because nothing was fitted to it; ``test`` is used
     once, for the figures of the report. ``training`` alone may be empty, where no weight is fitted.
-    ``skipped`` names files that could not be read, and ``notes`` are sentences on what was read,
-    for the builder and for the report.
-    Raises InvalidInput for labels outside the classes, or inputs that differ from ``input``.
+    ``skipped`` names files that could not be read, ``names`` the samples of each part where they
+    have names, and ``notes`` are sentences on what was read, for the builder and for the report.
+    ``own_calibration`` is true where the data came with a calibration part, and ``held_out`` says
+    whether the weights that are measured on it never saw it. Raises InvalidInput for labels outside
+    the classes, or inputs that differ from ``input``.
     """
 
     name: str
@@ -62,6 +77,13 @@ class Dataset:
     test: Labelled
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    own_calibration: bool = False
+    held_out: HeldOut = "known"
+
+    def sample_name(self, part: str, index: int) -> str:
+        """The name of a sample for messages: its file or line, else its number in the part."""
+        return self.names[part][index] if part in self.names else f"{part} sample {index}"
 
     def __post_init__(self) -> None:
         for part in ("training", "validation", "calibration", "test"):

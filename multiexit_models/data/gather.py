@@ -90,7 +90,7 @@ def gather(
     )
     skipped = tuple(f"{ordered[index].name}: {reason}" for index, reason in unreadable.items())
     _check_share(skipped, len(ordered), how.max_unreadable)
-    labelled = {}
+    labelled, names = {}, {}
     place = row = 0
     for part in PARTS:
         places = range(place, place + len(parts[part]))
@@ -100,9 +100,22 @@ def gather(
             all_labels[order[read]],
             None if numbers is None else numbers[read],
         )
+        names[part] = [ordered[index].name for index in read]
         place, row = places.stop, row + len(read)
     check_classes(labelled[TRAINING].labels, classes)
-    return Dataset(name, input, classes, **labelled, skipped=skipped + left_out, notes=notes)
+    return Dataset(
+        name,
+        input,
+        classes,
+        training=labelled["training"],
+        validation=labelled["validation"],
+        calibration=labelled["calibration"],
+        test=labelled["test"],
+        skipped=skipped + left_out,
+        notes=notes,
+        names=names,
+        own_calibration="calibration" in given,
+    )
 
 
 def _numbered(groups: Sequence[str]) -> NDArray[np.int32]:

@@ -201,13 +201,17 @@ def _dataset(name: str, items: list[_Item], how: Reading) -> Dataset:
         labels[index] = numbers[item.label]
     parts = complete(given, labels, classes, how.seed)
     inputs = np.stack([_bytes(item, length) for item in items])
+    labelled = {part: Labelled(inputs[indices], labels[indices]) for part, indices in parts.items()}
     return Dataset(
         name,
         InputSpec("uint8", (length,), text=TextPreprocessing("utf-8")),
         classes,
-        **{part: Labelled(inputs[indices], labels[indices]) for part, indices in parts.items()},
-        skipped=(),
-        notes=(),
+        training=labelled["training"],
+        validation=labelled["validation"],
+        calibration=labelled["calibration"],
+        test=labelled["test"],
+        names={part: [items[index].where for index in parts[part]] for part in parts},
+        own_calibration="calibration" in given,
     )
 
 

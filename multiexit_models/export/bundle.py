@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from delen.bundle.calibration import Calibration
 from delen.bundle.manifest import MANIFEST, Bundle, ExitSpec, FileEntry, Manifest, load_bundle
+from delen.core.atomic_file import sync
 from delen.errors import InvalidInput
 from multiexit_models.calibrate.criterion import (
     CriterionChoice,
@@ -92,9 +93,12 @@ def write_chain(
 ) -> Bundle:
     """Calibrate ``chain``, write the bundle of ``spec`` and load it; as ``write_bundle``."""
     manifest, files = _make(chain, data, spec, description, origin, bar)
+    bar.stage("writing")
     with whole_folder(spec.output, spec.overwrite) as unfinished:
-        for name, contents in files.items():
+        for done, (name, contents) in enumerate(files.items(), 1):
             (unfinished / name).write_bytes(contents)
+            sync(unfinished / name)
+            bar.file(done, len(files))
         (unfinished / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         load_bundle(unfinished)
     return load_bundle(spec.output)
@@ -131,12 +135,13 @@ def _export(network: MultiExitNetwork, data: Dataset, spec: BuildSpec, bar: Bar)
         precision=spec.precision,
         calibration_inputs=data.training.spread(QUANTISED_WITH).inputs,
         on_segment=bar.segment,
+        on_sample=bar.sample,
     )
     return Chain(
         exported,
         cumulative_macs(network, example),
         macs_per_stage(network, example)[1],
-        partial(predict, network, device="cpu"),
+        partial(predict, network, device="cpu", on_sample=bar.sample),
         digest(network),
     )
 
@@ -168,7 +173,7 @@ def _make(
     if spec.floor is not None:
         _check_floor(table, spec.floor)
     bar.stage("checking")
-    graphs = finish(exported, choice.name, temperatures)
+    graphs = finish(exported, choice.name, temperatures, bar.segment)
     checked = data.test.spread(CHECKED_INPUTS).inputs
     expected = chain.logits(checked)
     differences = check_chain(
@@ -184,6 +189,7 @@ def _make(
             "opset": exported.stages.opset,
             "checked_inputs": len(checked),
             "max_logit_difference": differences,
+            "max_logit": [float(of_exit) for of_exit in np.abs(expected).max(axis=(1, 2))],
         },
         "software": software(),
     }
@@ -249,6 +255,7 @@ def _manifest(
             for name, contents in files.items()
         },
         provenance=provenance,
+        held_out=data.held_out,
     )
 
 

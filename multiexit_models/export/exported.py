@@ -64,7 +64,9 @@ class OnnxStages:
     def segments(self) -> list[Segment]:
         return [onnx_segment(model.SerializeToString()) for model in self.models]
 
-    def finish(self, criterion: str, temperatures: Sequence[float]) -> dict[str, bytes]:
+    def finish(
+        self, criterion: str, temperatures: Sequence[float], on_segment: OnProgress | None
+    ) -> dict[str, bytes]:
         finished = graphs.with_confidence(self.models, criterion, temperatures)
         return {
             f"segment{index}.onnx": model.SerializeToString(deterministic=True)
@@ -83,9 +85,11 @@ class ProgramStages:
     def segments(self) -> list[Segment]:
         return [torch_segment(stage.module()) for stage in self.stages]
 
-    def finish(self, criterion: str, temperatures: Sequence[float]) -> dict[str, bytes]:
+    def finish(
+        self, criterion: str, temperatures: Sequence[float], on_segment: OnProgress | None
+    ) -> dict[str, bytes]:
         files = {}
-        pairs = zip(self.stages, temperatures, strict=True)
+        pairs = _counted(zip(self.stages, temperatures, strict=True), len(self.stages), on_segment)
         for index, (stage, temperature) in enumerate(pairs):
             name = f"segment{index}.pt2"
             finished = programs.with_confidence(stage, criterion, temperature, name, self.max_batch)
@@ -118,13 +122,15 @@ def export_network(
     precision: str = "fp32",
     calibration_inputs: NDArray[Any] | None = None,
     on_segment: OnProgress | None = None,
+    on_sample: OnProgress | None = None,
 ) -> Exported:
     """One graph a segment: ONNX, or with the runtime ``torch`` an exported program.
 
     ``sample`` is one input, ``[1, ...]``; only its shape and dtype matter. int8 gets its ranges
-    from ``calibration_inputs`` ``[n, ...]``. Raises InvalidInput for a runtime or precision that
-    does not exist or a network that is not a chain, BundleError where torch cannot export it. The
-    graph of segment k is named ``<name>-segment<k>``.
+    from ``calibration_inputs`` ``[n, ...]``; ``on_sample`` counts them, segment by segment. The
+    graph of segment k is named ``<name>-segment<k>``. Raises InvalidInput for a runtime or
+    precision that does not exist or a network that is not a chain, BundleError where torch cannot
+    export it.
     """
     inputs = sample[:0] if calibration_inputs is None else calibration_inputs
     _check_choices(runtime, precision, len(inputs))
@@ -133,25 +139,22 @@ def export_network(
     names = [f"{name}-segment{index}" for index in range(len(examples))]
     exported: OnnxStages | ProgramStages
     pairs = zip(examples, names, strict=True)
-    total = len(examples) if precision == "fp32" else 2 * len(examples)
     if runtime == "torch":
         traced = (programs.stage_program(example, graph, max_batch) for example, graph in pairs)
-        exported = ProgramStages(tuple(_counted(traced, 0, total, on_segment)), max_batch)
+        exported = ProgramStages(tuple(_counted(traced, len(names), on_segment)), max_batch)
     else:
         made = (graphs.stage_graph(example, graph, max_batch) for example, graph in pairs)
-        models = list(_counted(made, 0, total, on_segment))
+        models = list(_counted(made, len(names), on_segment))
         fixed = dict(examples[0].stage.named_buffers())
         if precision != "fp32":
-            converted = convert(models, precision, fixed, inputs)
-            models = list(_counted(converted, len(models), total, on_segment))
+            models = list(convert(models, precision, fixed, inputs, on_sample))
         exported = OnnxStages(tuple(models))
     return Exported(name, runtime, precision, max_batch, features, exported)
 
 
-def _counted(items: Iterable[T], done: int, total: int, on_item: OnProgress | None) -> Iterator[T]:
-    for item in items:
+def _counted(items: Iterable[T], total: int, on_item: OnProgress | None) -> Iterator[T]:
+    for done, item in enumerate(items, 1):
         yield item
-        done += 1
         if on_item is not None:
             on_item(done, total)
 
@@ -199,7 +202,12 @@ def chain_logits(
     return logits
 
 
-def finish(exported: Exported, criterion: str, temperatures: Sequence[float]) -> dict[str, bytes]:
+def finish(
+    exported: Exported,
+    criterion: str,
+    temperatures: Sequence[float],
+    on_segment: OnProgress | None = None,
+) -> dict[str, bytes]:
     """The files of the chain, first to last, with confidences by ``criterion``.
 
     They are named ``segment<k>.onnx`` or ``segment<k>.pt2``. Raises InvalidInput for an unknown
@@ -209,7 +217,7 @@ def finish(exported: Exported, criterion: str, temperatures: Sequence[float]) ->
         raise ValueError(
             f"{len(temperatures)} temperatures for {len(exported.features) + 1} segments"
         )
-    return exported.stages.finish(criterion, temperatures)
+    return exported.stages.finish(criterion, temperatures, on_segment)
 
 
 def check_chain(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from delen.bundle.manifest import MANIFEST
-from delen.core.atomic_file import is_alive, sync, sync_tree
+from delen.core.atomic_file import is_alive, naming, sync, sync_tree
 from delen.errors import InvalidInput
 
 _STATES = ("unfinished", "replaced")
@@ -63,14 +63,15 @@ def whole_folder(target: Path, overwrite: bool) -> Iterator[Path]:
     unfinished, replaced = (
         target.parent / f".{target.name}.{state}-{os.getpid()}" for state in _STATES
     )
-    unfinished.mkdir()
     try:
-        yield unfinished
-        sync_tree(unfinished)
-        if target.exists():
-            target.rename(replaced)
-        unfinished.rename(target)
-        sync(target.parent)
+        with naming(target):
+            unfinished.mkdir()
+            yield unfinished
+            sync_tree(unfinished)
+            if target.exists():
+                target.rename(replaced)
+            unfinished.rename(target)
+            sync(target.parent)
     finally:
         if replaced.exists() and not target.exists():
             replaced.rename(target)

@@ -8,7 +8,7 @@ bits hold. In int8 so does the layer that makes the logits: confidences need mor
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +48,26 @@ def convert(
     precision: str,
     fixed: Collection[str],
     inputs: NDArray[Any],
+    on_sample: Callable[[int, int], None] | None = None,
 ) -> Iterator[onnx.ModelProto]:
     """A chain's float32 ``models`` in ``precision``, fp16 or int8, one after the other.
 
     ``fixed`` names the initializers of the first that are not learnt weights. int8 gets its ranges
-    from ``inputs`` ``[n, ...]``, a few hundred: each graph is calibrated on its float32 inputs.
+    from ``inputs`` ``[n, ...]``, a few hundred: each graph is calibrated on its float32 inputs,
+    and ``on_sample(done, total)`` counts them over all graphs.
     """
     if precision == "fp16":
         yield from (to_fp16(model, fixed) for model in models)
         return
     feeds = [{INPUT: inputs[start : start + _BATCH]} for start in range(0, len(inputs), _BATCH)]
-    for model in models:
-        yield to_int8(model, feeds, fixed)
+    total = len(models) * len(inputs)
+    for index, model in enumerate(models):
+
+        def count(done: int, before: int = index * len(inputs)) -> None:
+            if on_sample is not None:
+                on_sample(before + done, total)
+
+        yield to_int8(model, feeds, fixed, count)
         feeds = _next_feeds(model, feeds)
 
 
@@ -107,7 +115,10 @@ def _drop_repeated_casts(graph: onnx.GraphProto) -> None:
 
 
 def to_int8(
-    model: onnx.ModelProto, batches: Sequence[Feeds], fixed: Collection[str]
+    model: onnx.ModelProto,
+    batches: Sequence[Feeds],
+    fixed: Collection[str],
+    on_sample: Callable[[int], None],
 ) -> onnx.ModelProto:
     """``model`` with int8 convolutions and products with weights, one scale a channel.
 
@@ -122,7 +133,7 @@ def to_int8(
         quantize_static(
             prepared,
             quantised,
-            _Reader(batches),
+            _Reader(batches, on_sample),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(PRODUCTS),
             nodes_to_exclude=sorted(_preprocessing(model, fixed) | _last_layer(model)),
@@ -150,11 +161,16 @@ def _next_feeds(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> list[Feeds]:
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
     """The batches, one after the other, for the quantiser."""
 
-    def __init__(self, batches: Sequence[Feeds]) -> None:
+    def __init__(self, batches: Sequence[Feeds], on_sample: Callable[[int], None]) -> None:
         self._batches = iter(batches)
+        self._on_sample = on_sample
+        self._done = 0
 
     def get_next(self) -> Feeds | None:
-        return next(self._batches, None)
+        self._on_sample(self._done)  # those given before are measured
+        batch = next(self._batches, None)
+        self._done += 0 if batch is None else len(next(iter(batch.values())))
+        return batch
 
 
 def _preprocessing(model: onnx.ModelProto, fixed: Collection[str]) -> set[str]:

@@ -120,7 +120,8 @@ def read_classifier(
 ) -> Classifier:
     """The classifier in ``file``; see ``interface`` and ``preprocessing`` for the options.
 
-    ``on_stage`` is told what is being done. Raises InvalidInput naming what is not a classifier of images, or cannot be imported.
+    ``on_stage`` is told what is being done. Raises InvalidInput naming what is not a classifier of
+    images, or cannot be imported.
     """
     on_stage(f"reading {file}")
     model = read_onnx(file)

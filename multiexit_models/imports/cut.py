@@ -24,9 +24,10 @@ from multiexit_models.export.graphs import (
 )
 from multiexit_models.imports.classifier import PREFIX, Classifier
 from multiexit_models.imports.macs import node_macs
-from multiexit_models.imports.normal_form import Value, observe
+from multiexit_models.imports.normal_form import BATCH_SIZE, Value, observe
 
 _CHOSEN = "features.chosen"
+_BATCH_SIZE = PREFIX + BATCH_SIZE
 _ON_CHANNELS = ("Conv", "ConvTranspose", "BatchNormalization", "MaxPool", "AveragePool", "LRN")
 _ON_LAST = ("MatMul", "Gemm", "LayerNormalization")
 
@@ -95,14 +96,14 @@ def _places(classifier: Classifier, seen: Mapping[str, Value], costs: Sequence[i
 def _bottlenecks(model: onnx.ModelProto) -> list[tuple[int, str]]:
     """The tensors that alone are still needed after a node, with the node's place.
 
-    What does not depend on the input is computed anew in each segment that needs it.
+    What depends on the batch's size alone is computed anew in each segment that needs it.
     """
     nodes = model.graph.node
     last_use = {name: index for index, node in enumerate(nodes) for name in node.input}
     of_input, needed = {INPUT}, {INPUT}
     found: list[tuple[int, str]] = []
     for index, node in enumerate(nodes):
-        if of_input.isdisjoint(node.input):
+        if of_input.isdisjoint(node.input) or node.output[0] == _BATCH_SIZE:
             continue
         of_input.update(node.output)
         needed.update(node.output)
@@ -140,12 +141,14 @@ def cut(classifier: Classifier, places: Sequence[Place], name: str) -> list[onnx
         helper.make_tensor_value_info(place.name, TensorProto.FLOAT, [BATCH, *place.shape])
         for place in places
     )
-    extractor = utils.Extractor(model)
+    sizing = [node for node in model.graph.node if node.output[0] == _BATCH_SIZE]
     sources = [INPUT, *(place.name for place in places)]
     targets = [*(place.name for place in places), LOGITS]
     segments = []
     for index, (source, target) in enumerate(zip(sources, targets, strict=True)):
-        segment = extractor.extract_model([source], [target])
+        for node in sizing:
+            node.input[0] = source
+        segment = utils.Extractor(model).extract_model([source], [target])
         del segment.graph.value_info[:]
         segment.graph.name = f"{name}-segment{index}"
         if target != LOGITS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,8 @@ def read_images(folder: Path, labels: tuple[str, ...], how: Reading, has_heads: 
     """The images of ``folder``, a folder a label, in four parts.
 
     Where no head is trained, and the folder is not divided already, its training part calibrates
-    as well. Raises InvalidInput as ``read_image_folder``, or for too few images.
+    as well. That the classifier never saw these images is declared by giving them. Raises
+    InvalidInput as ``read_image_folder``, or for too few images.
     """
     try:
         data = read_image_folder(folder, how)
@@ -107,16 +109,27 @@ def read_images(folder: Path, labels: tuple[str, ...], how: Reading, has_heads: 
     if not has_heads and not _parts(folder, labels):
         parts["calibration"] = _together(parts["training"], parts["calibration"])
         parts["training"] = parts["training"].take(np.arange(0))
-    groups, found = parts["calibration"].group_count, len(parts["calibration"])
+    groups = parts["calibration"].group_count
     needed = units_needed(groups is not None, LEAST_FLOOR, LEVEL)
-    if (found if groups is None else groups) < needed:
-        kind = "images" if groups is None else "groups"
+    count = len(parts["calibration"]) if groups is None else groups
+    if count < needed:
+        what = "images" if groups is None else "groups of images"
         raise InvalidInput(
-            f"{shown(folder)} leaves {found if groups is None else groups} {kind} for the "
-            f"calibration table: with fewer than {needed} no accuracy can be promised; add {kind}",
+            f"{shown(folder)} leaves {count} {what} for the calibration table: with fewer than "
+            f"{needed} no accuracy can be promised; add images",
             "calibration",
         )
-    return Dataset(data.name, data.input, labels, **parts, skipped=data.skipped, notes=data.notes)
+    training, validation, calibration, test = (parts[part] for part in PARTS)
+    return replace(
+        data,
+        classes=labels,
+        training=training,
+        validation=validation,
+        calibration=calibration,
+        test=test,
+        names={},
+        held_out="declared",
+    )
 
 
 def _together(one: Labelled, other: Labelled) -> Labelled:

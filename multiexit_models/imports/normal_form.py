@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,9 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 from delen.errors import InvalidInput
 from multiexit_models.export.chain import open_session
 from multiexit_models.export.graphs import OPSET, first_line
+
+BATCH_SIZE = "batch.size"
+"""The tensor of the batch's size, int64 ``[1]``, in a graph of ``free_batch``."""
 
 
 class Value(NamedTuple):
@@ -96,35 +100,58 @@ def observe(model: onnx.ModelProto, example: NDArray[Any]) -> dict[str, Value]:
 def free_batch(
     model: onnx.ModelProto, example: NDArray[Any], double: NDArray[Any] | None
 ) -> onnx.ModelProto:
-    """``model`` whose reshapes have constant shapes that leave one axis to the batch.
+    """``model`` whose shapes are constant but for the batch, which alone is read from the input.
 
-    Exporters write the batch into the shape of a reshape, or compute that shape from the input,
-    which ties it to the whole graph. ``example`` is an input. ``double`` is one of twice its batch
-    where the graph computes that: then the axis is the one that doubles. Else it is the first, and
-    whether the result is right is for the caller to check.
+    Exporters write the batch into the shape of a reshape, or compute shapes from the input, which
+    ties all of the graph together. ``example`` is an input. ``double`` is one of twice its batch
+    where the graph computes that: then an axis that doubles is the batch's. Else it is the first of
+    each reshape, and whether the result is right is for the caller to check.
     """
     seen = observe(model, example)
     doubled = None if double is None else observe(model, double)
     freed = onnx.ModelProto()
     freed.CopyFrom(model)
     graph = freed.graph
-    of_input = {graph.input[0].name}
+    source = graph.input[0].name
+    nodes = [helper.make_node("Shape", [source], [BATCH_SIZE], BATCH_SIZE, start=0, end=1)]
+    of_input = {source}
     for node in graph.node:
-        if not of_input.intersection(node.input):
+        nodes.append(node)
+        if of_input.isdisjoint(node.input):
             continue
         of_input.update(node.output)
-        if node.op_type != "Reshape":
-            continue
-        shape = seen[node.output[0]].shape
-        free = [0] if doubled is None else _differing(shape, doubled[node.output[0]].shape)
-        if len(free) == 1:
-            name = f"{node.output[0]}.shape"
-            target = np.array(shape, np.int64)
-            target[free] = -1
-            graph.initializer.append(numpy_helper.from_array(target, name))
-            node.input[1] = name
+        if node.op_type == "Reshape":
+            shape = seen[node.output[0]].shape
+            free = [0] if doubled is None else _differing(shape, doubled[node.output[0]].shape)
+            if len(free) == 1:
+                target = [-1 if axis in free else size for axis, size in enumerate(shape)]
+                node.input[1] = _constant_of(graph, f"{node.output[0]}.shape", target)
+        elif node.op_type == "Shape" and doubled is not None:
+            shape, other = (values[node.input[0]].shape for values in (seen, doubled))
+            if set(_differing(shape, other)) <= {0} and shape[0] == len(example):
+                nodes[-1] = _shape_of_batch(graph, node, shape)
+    del graph.node[:]
+    graph.node.extend(nodes)
     return freed
 
 
 def _differing(shape: tuple[int, ...], other: tuple[int, ...]) -> list[int]:
     return [axis for axis, pair in enumerate(zip(shape, other, strict=True)) if pair[0] != pair[1]]
+
+
+def _constant_of(graph: onnx.GraphProto, name: str, values: Sequence[int]) -> str:
+    graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), name))
+    return name
+
+
+def _shape_of_batch(
+    graph: onnx.GraphProto, node: onnx.NodeProto, shape: tuple[int, ...]
+) -> onnx.NodeProto:
+    """What gives the same as ``node``, a Shape, from the batch's size alone."""
+    limits = {item.name: item.i for item in node.attribute}
+    kept = range(len(shape))[limits.get("start", 0) : limits.get("end", len(shape))]
+    sizes = [shape[axis] for axis in kept if axis]
+    parts = [BATCH_SIZE] if 0 in kept else []
+    if sizes or not parts:
+        parts.append(_constant_of(graph, f"{node.output[0]}.sizes", sizes))
+    return helper.make_node("Concat", parts, node.output, node.name, axis=0)

@@ -16,14 +16,15 @@ from torch import Tensor
 from delen.bundle.manifest import InputSpec
 from delen.errors import InvalidInput
 from multiexit_models.data.dataset import Labelled
+from multiexit_models.data.trained_on import TrainedOn
 from multiexit_models.network import MultiExitNetwork
 from multiexit_models.train.optimiser import MatrixMuon
 from multiexit_models.train.recipe import Recipe
-from multiexit_models.train.weights import digest, read_contents, save_atomically
+from multiexit_models.train.state_dict import read_contents
+from multiexit_models.train.weights import digest, packed, save_atomically
 
 FORMAT = "delen-training"
-SCHEMA = 1
-_CHUNK_BYTES = 1 << 24
+SCHEMA = 2
 _ABSENT = "absent"
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 
@@ -34,8 +35,8 @@ class Identity:
 
     ``modules`` is the digest of the network's printed form, ``tensors`` has the type and shape of
     each of its weights, ``start`` is the digest of the weights before the first step, pretrained
-    ones and constants of the preprocessing included. ``data`` is the digest of all inputs and
-    labels.
+    ones and constants of the preprocessing included. ``data`` is the digest of all inputs' hashes
+    and labels.
     """
 
     recipe: Mapping[str, Any]
@@ -81,11 +82,9 @@ def identify(
 
 def _data_digest(data: Labelled) -> str:
     total = hashlib.sha256()
-    for array in (data.inputs, data.labels):
-        total.update(f"{array.dtype} {array.shape}".encode())
-        rows = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
-        for start in range(0, len(array), rows):
-            total.update(np.ascontiguousarray(array[start : start + rows]).tobytes())
+    total.update(f"{data.inputs.dtype} {data.inputs.shape}".encode())
+    total.update(data.hashes.tobytes())
+    total.update(np.ascontiguousarray(data.labels).tobytes())
     return total.hexdigest()
 
 
@@ -95,10 +94,11 @@ def save_checkpoint(
     optimiser: MatrixMuon,
     identity: Identity,
     moment: Moment,
+    trained_on: TrainedOn | None,
 ) -> None:
     """Write all that the training needs to go on; an earlier checkpoint stays until then.
 
-    ``load_weights`` reads the network's weights from it too.
+    ``read_weights`` reads the network's weights from it too, and what they were ``trained_on``.
     """
     contents = {
         "format": FORMAT,
@@ -109,6 +109,7 @@ def save_checkpoint(
         "weights": network.state_dict(),
         "optimiser": optimiser.state_dict(),
         "moment": vars(moment),
+        "trained_on": packed(trained_on),
     }
     save_atomically(contents, file)
 
@@ -139,7 +140,8 @@ def _read(file: Path) -> dict[str, Any]:
         raise InvalidInput(f"{file} is not a checkpoint of a training", "checkpoint")
     if contents["schema"] != SCHEMA:
         raise InvalidInput(
-            f"{file} is a checkpoint of schema {contents['schema']}; this delen reads {SCHEMA}",
+            f"{file} is a checkpoint of schema {contents['schema']}; this delen goes on from "
+            f"{SCHEMA} alone. It can use the other's weights, as --weights {file}",
             "checkpoint",
         )
     return contents

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from delen.errors import InvalidInput
 from multiexit_models.data.dataset import Labelled
+from multiexit_models.data.trained_on import TrainedOn
 from multiexit_models.network import MultiExitNetwork
 from multiexit_models.train.augment import Augmentation, resize
 from multiexit_models.train.checkpoint import Identity, Moment, load_checkpoint, save_checkpoint
@@ -125,10 +126,12 @@ class Saves:
         run: Run,
         file: Path | None,
         identity: Identity | None,
+        trained_on: TrainedOn | None,
         seconds: float,
         clock: Callable[[], float],
     ) -> None:
         self._run, self._file, self._identity = run, file, identity
+        self._trained_on = trained_on
         self._seconds, self._clock = seconds, clock
         self._last = clock()
         self._kept: int | None = None
@@ -154,7 +157,14 @@ class Saves:
             )
         if self._file is None or self._identity is None:
             return
-        save_checkpoint(self._file, run.network, run.optimiser, self._identity, run.moment())
+        save_checkpoint(
+            self._file,
+            run.network,
+            run.optimiser,
+            self._identity,
+            run.moment(),
+            self._trained_on,
+        )
         self._last, self._kept = self._clock(), run.done
 
     def kept(self) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from delen.bundle.manifest import InputSpec
 from delen.errors import InvalidInput
 from multiexit_models.data.dataset import Labelled
+from multiexit_models.data.trained_on import TrainedOn
 from multiexit_models.network import MultiExitNetwork, set_memory_format
 from multiexit_models.train.augment import augmentation
 from multiexit_models.train.checkpoint import identify
@@ -25,6 +26,8 @@ from multiexit_models.train.recipe import Recipe
 from multiexit_models.train.run import Run, Saves
 
 OnStep = Callable[[int, int, float], None]
+OnProgress = Callable[[int, int], None]
+"""Called with how many are done and how many there are."""
 
 
 def train(
@@ -35,8 +38,9 @@ def train(
     input: InputSpec,
     device: str = "auto",
     checkpoint: Path | None = None,
+    trained_on: TrainedOn | None = None,
     checkpoint_seconds: float = 60.0,
-    on_resume: Callable[[int, int], None] | None = None,
+    on_resume: OnProgress | None = None,
     on_step: OnStep | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
@@ -48,9 +52,10 @@ def train(
     do not fill a batch are left out.
 
     With ``checkpoint``, the training is saved there every ``checkpoint_seconds`` of ``clock`` and
-    after each epoch. Where that file exists, the training goes on from it and ends with the same
-    weights, bit for bit, as one that never stopped (on the same machine and torch). The file stays
-    when the training is done; then a second call only loads its weights.
+    after each epoch, with what its weights were ``trained_on``. Where that file exists, the
+    training goes on from it and ends with the same weights, bit for bit, as one that never stopped
+    (on the same machine and torch). The file stays when the training is done; then a second call
+    only loads its weights.
 
     Raises InvalidInput for a recipe, data or device that do not fit and for a checkpoint of another
     training, and FloatingPointError when the loss or the weights are no longer finite; the last
@@ -68,7 +73,7 @@ def train(
         repeatable(where),
     ):
         run = Run(network, data, recipe, vary, where)
-        saves = Saves(run, checkpoint, identity, checkpoint_seconds, clock)
+        saves = Saves(run, checkpoint, identity, trained_on, checkpoint_seconds, clock)
         saves.resume()
         if run.done and on_resume is not None:
             on_resume(run.done, run.total)
@@ -82,12 +87,17 @@ def train(
 
 
 def predict(
-    network: MultiExitNetwork, inputs: NDArray[Any], batch_size: int = 128, device: str = "auto"
+    network: MultiExitNetwork,
+    inputs: NDArray[Any],
+    batch_size: int = 128,
+    device: str = "auto",
+    on_sample: OnProgress | None = None,
 ) -> NDArray[np.float32]:
     """Logits of every exit for ``inputs [n, *shape]``: float32 ``[exits, n, classes]``.
 
-    ``inputs`` may be memory-mapped: it is read ``batch_size`` samples at a time. The network
-    returns in evaluation mode to the device where it was. Raises InvalidInput for no inputs.
+    ``inputs`` may be memory-mapped: it is read ``batch_size`` samples at a time, and
+    ``on_sample(done, total)`` is called after each batch. The network returns in evaluation mode to
+    the device where it was. Raises InvalidInput for no inputs.
     """
     if not len(inputs):
         raise InvalidInput("there are no inputs to predict", "inputs")
@@ -99,6 +109,8 @@ def predict(
             for start in range(0, len(inputs), batch_size):
                 chunk = torch.from_numpy(np.array(inputs[start : start + batch_size]))
                 parts.append(torch.stack(network(chunk.to(where))).float().cpu())
+                if on_sample is not None:
+                    on_sample(start + len(chunk), len(inputs))
     finally:
         network.to(home)
     logits: NDArray[np.float32] = torch.cat(parts, dim=1).numpy()

@@ -1,4 +1,4 @@
-"""Trained weights in a file, with the recipe that made them."""
+"""Trained weights in a file, with the recipe that made them and what they were trained on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -14,11 +13,14 @@ from torch import nn
 
 from delen.core.atomic_file import atomic_file
 from delen.errors import InvalidInput
+from multiexit_models.data.trained_on import TrainedOn
+from multiexit_models.train.state_dict import StateDict, read_contents, unwrapped
 
 
 @dataclass(frozen=True)
 class WeightsOrigin:
-    """Where weights come from; ``recipe`` and ``torch`` are None where the file has neither.
+    """Where weights come from; ``recipe``, ``torch`` and ``trained_on`` are None where the file has
+    none of them.
 
     ``digest`` is the SHA-256 of names, shapes and bytes of all tensors, and so is the same for
     the same weights in whatever file.
@@ -27,6 +29,23 @@ class WeightsOrigin:
     recipe: Mapping[str, Any] | None
     torch: str | None
     digest: str
+    trained_on: TrainedOn | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class StoredWeights:
+    """What a file of weights holds: of a multi-exit network, or of a torch classifier alone."""
+
+    file: Path
+    tensors: StateDict
+    recipe: Mapping[str, Any] | None
+    torch: str | None
+    trained_on: TrainedOn | None
+
+    @property
+    def has_exits(self) -> bool:
+        """Whether they are of a multi-exit network, early heads included."""
+        return all(name.startswith(("segments.", "heads.")) for name in self.tensors)
 
 
 def digest(network: nn.Module) -> str:
@@ -57,32 +76,46 @@ def save_weights(network: nn.Module, origin: WeightsOrigin, file: Path) -> None:
         "weights": network.state_dict(),
         "recipe": None if origin.recipe is None else dict(origin.recipe),
         "torch": origin.torch,
+        "trained_on": packed(origin.trained_on),
     }
     save_atomically(contents, file)
 
 
-def read_contents(file: Path, field: str) -> dict[str, Any]:
-    """The mapping in a file of torch.save. Raises InvalidInput for ``field`` for another file."""
-    try:
-        contents = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        raise InvalidInput(f"{file} cannot be read as a file of {field}: {error}", field) from error
-    if not isinstance(contents, dict):
-        raise InvalidInput(f"{file} holds a {type(contents).__name__}, not {field}", field)
-    return contents
+def read_weights(file: Path, field: str = "weights") -> StoredWeights:
+    """The weights in a file of ``save_weights``, a checkpoint, or a state dict as others save it.
 
-
-def load_weights(network: nn.Module, file: Path) -> WeightsOrigin:
-    """Fill ``network`` from a file of ``save_weights``, a checkpoint, or torch's plain state dict.
-
-    Raises InvalidInput naming the file when it is missing, damaged or of another network.
+    Raises InvalidInput for ``field``, naming the file, when it is missing, damaged or holds
+    something else.
     """
-    contents = read_contents(file, "weights")
-    saved_here = "weights" in contents
+    contents = read_contents(file, field)
+    if "weights" not in contents:
+        return StoredWeights(file, unwrapped(contents, file, field), None, None, None)
+    return StoredWeights(
+        file,
+        unwrapped(contents["weights"], file, field),
+        contents.get("recipe"),
+        contents.get("torch"),
+        unpacked(contents.get("trained_on")),
+    )
+
+
+def load_weights(network: nn.Module, stored: StoredWeights) -> WeightsOrigin:
+    """Fill the multi-exit ``network``. Raises InvalidInput when they are of another network."""
     try:
-        network.load_state_dict(contents["weights"] if saved_here else contents)
+        network.load_state_dict(stored.tensors)
     except (RuntimeError, TypeError) as error:
-        raise InvalidInput(f"{file} is of another network: {error}", "weights") from error
-    if not saved_here:
-        return WeightsOrigin(None, None, digest(network))
-    return WeightsOrigin(contents.get("recipe"), contents.get("torch"), digest(network))
+        raise InvalidInput(f"{stored.file} is of another network: {error}", "weights") from error
+    return WeightsOrigin(stored.recipe, stored.torch, digest(network), stored.trained_on)
+
+
+def packed(trained_on: TrainedOn | None) -> dict[str, Any] | None:
+    """``trained_on`` as what torch.load reads again with ``weights_only``."""
+    if trained_on is None:
+        return None
+    return {**vars(trained_on), "samples": torch.from_numpy(trained_on.samples.view("int64"))}
+
+
+def unpacked(contents: Mapping[str, Any] | None) -> TrainedOn | None:
+    if contents is None:
+        return None
+    return TrainedOn(**{**contents, "samples": contents["samples"].numpy().view("uint64")})

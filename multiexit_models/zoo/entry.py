@@ -30,7 +30,9 @@ class ZooEntry:
     uint8 for an image, ``(samples,)`` of int16 for audio, ``(bytes,)`` of uint8 for text.
     ``smallest`` is the least height, width, samples or bytes. ``create(classes, shape, weights)``
     builds the network; only where ``has_weights`` can ``weights`` name trained weights of a
-    maintained library. ``sample_rate`` (Hz) is that of audio.
+    maintained library. ``sample_rate`` (Hz) is that of audio. ``library_name`` is the name by which
+    ``zoo.library`` finds the classifier that the exits are put on, None for other networks; ``at``
+    names the places of all exits but the last, None where they are spread by cost.
     """
 
     name: str
@@ -43,6 +45,8 @@ class ZooEntry:
     recipe: Recipe
     has_weights: bool = False
     sample_rate: int | None = None
+    library_name: str | None = None
+    at: tuple[str, ...] | None = None
 
     def make(
         self, classes: int, shape: tuple[int, ...], weights: str | None = None

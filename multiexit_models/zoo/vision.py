@@ -10,20 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from pickle import UnpicklingError
-from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
-from delen.errors import InvalidInput, MissingExtra
 from multiexit_models.attach.exits import attach_exits
 from multiexit_models.network import IMAGENET_MEAN, IMAGENET_STD, MultiExitNetwork, Normalise
-from multiexit_models.train.recipe import Recipe
 from multiexit_models.zoo.entry import SMALLEST_SIDE, ZooEntry
-
-if TYPE_CHECKING:
-    from torchvision.models import WeightsEnum
+from multiexit_models.zoo.library import FINE_TUNING, LibraryNetwork
 
 STAGES = ("layer1", "layer2", "layer3")
 """A ResNet's exits: after each stage but the last, which ends at the network's own exit."""
@@ -60,41 +53,6 @@ BACKBONES = (
 )
 
 
-def _weights(backbone: Backbone, name: str) -> WeightsEnum:
-    from torchvision import models
-
-    known = models.get_model_weights(backbone.torchvision_name)
-    try:
-        return known[name]
-    except KeyError:
-        raise InvalidInput(
-            f"torchvision has no weights {name!r} for {backbone.name}; it has "
-            f"{', '.join(known.__members__)}",
-            "weights",
-        ) from None
-
-
-def _trunk(backbone: Backbone, weights: str | None) -> nn.Module:
-    """torchvision's network with 1000 classes, trained or not."""
-    try:
-        from torchvision import models
-    except ImportError as error:
-        raise MissingExtra("torchvision", "train") from error
-    chosen = _weights(backbone, weights) if weights is not None else None
-    try:
-        network: nn.Module = models.get_model(backbone.torchvision_name, weights=chosen)
-    except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
-        if chosen is None:
-            raise
-        raise InvalidInput(
-            f"torchvision could not load the weights {chosen.name} of {backbone.name}: {error}. "
-            f"Put the file at {chosen.url} into {torch.hub.get_dir()}/checkpoints, or leave the "
-            "weights out and train from random ones",
-            "weights",
-        ) from error
-    return network
-
-
 def make_vision(
     backbone: Backbone, classes: int, shape: tuple[int, ...], weights: str | None = None
 ) -> MultiExitNetwork:
@@ -105,7 +63,7 @@ def make_vision(
     cannot be downloaded; MissingExtra without torchvision.
     """
     return attach_exits(
-        _trunk(backbone, weights),
+        LibraryNetwork("torchvision", backbone.torchvision_name).make(classes, weights),
         torch.zeros(1, 3, *shape[:2]),
         classes,
         at=backbone.at,
@@ -113,10 +71,6 @@ def make_vision(
         preprocess=Normalise(IMAGENET_MEAN, IMAGENET_STD),
     )
 
-
-FINE_TUNING = Recipe(
-    epochs=10, batch_size=32, muon_lr=1e-3, muon_weight_decay=0.05, adam_lr=1e-3, crop_padding=16
-)
 
 ENTRIES = tuple(
     ZooEntry(
@@ -129,6 +83,8 @@ ENTRIES = tuple(
         create=partial(make_vision, backbone),
         recipe=FINE_TUNING,
         has_weights=True,
+        library_name=backbone.torchvision_name,
+        at=backbone.at,
     )
     for backbone in BACKBONES
 )

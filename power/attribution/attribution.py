@@ -1,76 +1,74 @@
 """Which joules of a measured window belong to which request.
 
-Readings are regressed on what the works that ran are predicted to show in them, through the
-sensor's own response (response.py); the factors that come of it (belief.py) correct
-the predictions. A request is given its works' corrected energy as the sensor showed it, so that
-windows see each joule once; what is left of the measurement is the device's idle power, or other
+Works that ran are predicted to draw some power; what the sensor showed of it corrects the
+predictions (`estimator.py`). A request is given its works' corrected energy in the windows in
+which the sensor showed it; what is left of the measurement is the device's idle power, or other
 programs'. Pure: no clock, no thread, no file.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import compress
-from math import exp
+from math import exp, inf, isfinite
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from delen.core.energy_status import AttributionStatus, SegmentStatus
 from delen.core.work import Share, Split, Work
-from power.attribution.belief import Segment
-from power.attribution.learning import Learner
-from power.attribution.response import Blocks
+from power.attribution.estimator import Estimator, unexplained
+from power.attribution.readings import (
+    Hold,
+    Readings,
+    find_hold,
+    read,
+    since_unchanged,
+    without_glitches,
+)
+from power.attribution.response import REACH
+from power.attribution.spending import Runs, Spending
 from power.sources.series import Floats, Samples
 
 NOMINAL_WATTS = 5.0
 """What works that come without joules are taken to draw before readings tell."""
-
 LONGEST_WORK = 2.0
 """Seconds for which readings wait for works that are still running."""
+SURE = 0.03
+"""Relative standard deviation up to which a request's joules are called attributed."""
+UNTOLD = 1.0
+"""By how much of itself a prediction may be off where nobody said."""
 
 _LEAST_SECONDS = 1e-6  # that a work lasts
+_AHEAD = 0.1  # seconds by which a reading may look at what ran after it
+_RECALLED = 20.0  # seconds of readings that are looked at again when a rhythm is found
 _FORGETS_LONGEST = 0.95  # a second
-_ALL = 1 - 1e-9  # of a work's energy, from which on all of it has shown
-_SURE = 0.25  # relative sd up to which a window's split is called attributed
 _RISE, _FALL = 60.0, 2.0  # seconds in which idle power follows what stays higher, or is lower
 _BEYOND = 3.0  # sds above idle that make it another program's
 _SETTLED = 0.03  # relative sd from which on idle power is known well
 _NOTABLE = 0.005  # relative change of a factor that is published
+_CLEARLY, _LITTLE = 0.7, 0.03  # of what one leaves unexplained: what leaves less is better
+_HEARD_EVERY = 10  # windows after which a rhythm that is believed is put to the test again
+_ANOTHER = 0.05  # relative difference of two rhythms
+_FORGOTTEN = -1  # the number of segments whose factors are not known any more
+
+_Segment = tuple[str, int, bool]  # model, number, and whether it comes without joules
 
 
 @dataclass(slots=True)
 class _Pending:
-    """Works of one segment some of whose energy has not shown yet, and which part has."""
+    """Works some of whose energy has not shown yet, and which part has."""
 
+    runs: Runs
     shares: list[tuple[Share, ...]]
-    began: Floats
-    ended: Floats
-    joules: Floats
     shown: Floats
-    sharers: Floats
-
-    def joined(self, other: _Pending) -> _Pending:
-        return _Pending(
-            self.shares + other.shares,
-            np.concatenate([self.began, other.began]),
-            np.concatenate([self.ended, other.ended]),
-            np.concatenate([self.joules, other.joules]),
-            np.concatenate([self.shown, other.shown]),
-            np.concatenate([self.sharers, other.sharers]),
-        )
 
     def only(self, chosen: NDArray[np.bool_]) -> _Pending:
-        return _Pending(
-            list(compress(self.shares, chosen.tolist())),
-            self.began[chosen],
-            self.ended[chosen],
-            self.joules[chosen],
-            self.shown[chosen],
-            self.sharers[chosen],
-        )
+        shares = list(compress(self.shares, chosen.tolist()))
+        return _Pending(self.runs.take(chosen), shares, self.shown[chosen])
 
 
 class Attributor:
@@ -85,13 +83,23 @@ class Attributor:
     """
 
     def __init__(self, static: float | None = None) -> None:
-        self._learner = Learner(static)
         self._static, self._settled = static, static is not None
+        self._estimator = Estimator(None)
+        self._numbers: dict[_Segment, int] = {}
+        self._free: list[int] = []
+        self._trust: dict[str, float] = {}
         self._added: list[Work] = []
-        self._pending: dict[Segment, _Pending] = {}
+        self._ran: deque[Runs] = deque()
+        self._pending = _Pending(Runs.of(()), [], np.zeros(0))
+        self._open: dict[str, list[tuple[int, float]]] = {}
+        self._unsure: set[str] = set()
+        self._readings = Readings(np.zeros(0), np.zeros(0))
+        self._watts, self._heard = np.zeros(0), 0
+        self._hold: Hold | None = None
+        self._read = self._averaged = -inf
         self._longest = 0.0
         self._valid = True
-        self._learns_from = -np.inf
+        self._explained = False
         self._factors: dict[tuple[str, int], float] = {}
         self.revision = 0
 
@@ -105,16 +113,40 @@ class Attributor:
         """What the device draws now beside requests, other programs included; None until readings
         or a profile have told. Unlike ``other`` of a window it is free of what readings chanced
         to catch of requests."""
-        return None if self._static is None else max(self._learner.belief.static[0], 0.0)
+        level = self._estimator.level
+        return self._static if level is None else max(level[0], 0.0)
 
     @property
     def time_constant(self) -> float | None:
         """By how many seconds readings are behind the power, None until the load told."""
-        return self._learner.delay
+        response = self._estimator.response
+        return None if response is None else self._estimator.delay
+
+    def status(self) -> AttributionStatus:
+        """What is known, and how well the last blocks of readings were predicted."""
+        estimator = self._estimator
+        segments = sorted(each for each in self._numbers.items() if not each[0][2])
+        alone = np.eye(estimator.count)[[number for _, number in segments]]
+        sds = estimator.relative_sd(alone) if segments else np.zeros(0)
+        return AttributionStatus(
+            self._explained,
+            estimator.explained,
+            self.time_constant,
+            tuple(
+                SegmentStatus(
+                    model, segment, self.factor(model, segment), sd if isfinite(sd) else None
+                )
+                for ((model, segment, _), _), sd in zip(segments, sds.tolist(), strict=True)
+            ),
+        )
 
     def factor(self, model: str, segment: int) -> float:
         """What a prediction for ``segment`` is to be multiplied with."""
-        return self._learner.belief.factor(Segment(model, segment))
+        number = self._numbers.get((model, segment, False))
+        if number is not None:
+            return float(self._estimator.factors[number])
+        own = [n for (name, _, told), n in self._numbers.items() if name == model and not told]
+        return float(self._estimator.factors[own].mean()) if own else 1.0
 
     def factors(self) -> Mapping[tuple[str, int], float]:
         """The factors of all segments seen, by model and number, as ``revision`` has them."""
@@ -122,20 +154,30 @@ class Attributor:
 
     def trust(self, model: str, relative_sd: float) -> None:
         """Say by how much of itself a prediction for ``model`` may be off (1 if never said)."""
-        self._learner.trust(model, relative_sd)
+        self._trust[model] = relative_sd
 
     def add(self, work: Work) -> None:
         self._added.append(work)
 
     def forget(self, model: str) -> None:
         """Drop what is known of ``model``; its works that still show keep their predictions."""
-        self._learner.forget(model)
+        self._trust.pop(model, None)
+        gone = [segment for segment in self._numbers if segment[0] == model]
+        numbers = [self._numbers.pop(segment) for segment in gone]
+        self._estimator.forget(numbers)
+        self._free += numbers
+        for runs in (self._pending.runs, *self._ran):
+            runs.numbers[np.isin(runs.numbers, numbers)] = _FORGOTTEN
+        for name, parts in self._open.items():
+            if any(number in numbers for number, _ in parts):
+                self._unsure.add(name)
         self._publish()
 
     def reset(self, why: str) -> None:
         """The device runs otherwise from now on (``why``: its power mode, its clocks): doubt the
         factors, and call the window that this falls in ``estimated``."""
-        self._learner.reset()
+        self._estimator = self._estimator.doubted()
+        self._readings = Readings(np.zeros(0), np.zeros(0))
         self._valid = False
 
     def close(self, began: float, ended: float, samples: Samples | None) -> Split:
@@ -146,87 +188,179 @@ class Attributor:
         """
         self._take(ended)
         measured = None if samples is None else _energy(samples, began, ended)
+        moves = True
         if not self._valid:
-            self._learns_from = ended
+            self._read = ended
         elif samples is not None:
-            fresh = samples.between(self._learns_from, ended)
-            self._learner.learn(fresh, ended - self._longest, ended - began)
+            moves = self._learn(samples, ended - self._longest - _AHEAD)
             self._publish()
-        belief = self._learner.belief
-        factors = {segment: belief.factor(segment) for segment in self._pending}
-        by_share, by_segment, complete = self._show(ended, factors)
-        attributed = sum(factors[segment] * joules for segment, joules in by_segment.items())
+        self._explained = self._estimator.explains(ended)
+        is_good = self._valid and moves and measured is not None
+        self._valid = True
+        shown, by_share, complete = self._show(ended)
+        attributed = sum(shown.values())
+        if not (is_good and self._explained):
+            self._unsure.update(share.request_id for share in by_share)
+        is_sure = is_good and (not attributed or (self._explained and self._sure_of(shown)))
         idle = other = None
         if measured is not None:
-            idle = self._idle(ended - began)
+            seconds = ended - began
+            idle = self._idle(seconds, (measured - attributed) / seconds)
             other = measured - idle - attributed
-        sure = self._valid and belief.relative_sd(by_segment) <= _SURE
-        self._valid = True
-        kind: Literal["attributed", "estimated"] = "estimated"
-        if sure and measured is not None:
-            kind = "attributed"
+        kind: Literal["attributed", "estimated"] = "attributed" if is_sure else "estimated"
+        known = self._known(complete)
         return Split(
-            began, ended, kind, measured, attributed, idle, other, by_share, frozenset(complete)
+            began, ended, kind, measured, attributed, idle, other, by_share, complete, known
         )
 
     def _take(self, now: float) -> None:
-        """Make the works added since the last window known to the learner, and pending."""
-        groups: defaultdict[tuple[str, int], list[Work]] = defaultdict(list)
-        for work in self._added:
-            groups[work.model, work.segment].append(work)
-        self._added = []
-        blocks: dict[Segment, Blocks] = {}
-        for (model, number), works in groups.items():
-            pending = _pending(works)
-            told = pending.joules > 0
-            pending.joules[~told] = NOMINAL_WATTS * (pending.ended - pending.began)[~told]
-            for by_seconds, chosen in ((False, told), (True, ~told)):
-                if chosen.any():
-                    segment, some = Segment(model, number, by_seconds), pending.only(chosen)
-                    blocks[segment] = some.began, some.ended, some.joules
-                    before = self._pending.get(segment)
-                    self._pending[segment] = some if before is None else before.joined(some)
-        longest = max((float((b - a).max()) for a, b, _ in blocks.values()), default=0.0)
+        """Make the works added since the last window known to the estimator, and pending."""
+        works, self._added = self._added, []
+        seen = {(work.model, work.segment, not work.joules) for work in works}
+        for segment in sorted(seen - self._numbers.keys()):
+            self._numbers[segment] = self._free.pop() if self._free else len(self._numbers)
+        if seen:
+            self._meet()
+        numbers = self._numbers
+        table = []
+        for work in works:
+            number = numbers[work.model, work.segment, not work.joules]
+            ended = max(work.ended, work.began + _LEAST_SECONDS)
+            joules = work.joules or NOMINAL_WATTS * (ended - work.began)
+            table.append((number, work.began, ended, joules))
+            part = joules / max(len(work.shares), 1)
+            for share in work.shares:
+                self._open.setdefault(share.request_id, []).append((number, part))
+        runs, pending = Runs.of(table), self._pending
+        if works:
+            self._ran.append(runs.copy())
+            self._pending = _Pending(
+                Runs.join([pending.runs, runs]),
+                pending.shares + [work.shares for work in works],
+                np.concatenate([pending.shown, np.zeros(len(works))]),
+            )
+        longest = float((runs.ended - runs.began).max(initial=0.0))
         self._longest = min(max(longest, self._longest * _FORGETS_LONGEST), LONGEST_WORK)
-        latest = max((float(ended.max()) for _, ended, _ in blocks.values()), default=now)
-        self._learner.ran(blocks, latest)
+        while self._ran and self._ran[0].latest < now - _RECALLED - LONGEST_WORK - REACH:
+            self._ran.popleft()
 
-    def _show(
-        self, now: float, factors: Mapping[Segment, float]
-    ) -> tuple[dict[Share, float], dict[Segment, float], set[str]]:
-        """Joules that show by ``now`` and did not before: by share, and by segment without its
-        factor; and the requests all of whose works have shown."""
-        by_share: dict[Share, float] = {}
-        by_segment: dict[Segment, float] = {}
-        done: set[str] = set()
-        waiting: dict[Segment, _Pending] = {}
-        for segment, pending in self._pending.items():
-            shown = self._learner.shows.seen(pending.began, pending.ended, now)
-            shown[shown > _ALL] = 1.0
-            joules = pending.joules * np.maximum(shown - pending.shown, 0.0)
-            by_segment[segment] = float(joules.sum())
-            pending.shown = np.maximum(shown, pending.shown)
-            parts = factors[segment] * joules / pending.sharers
-            for shares, part in zip(pending.shares, parts.tolist(), strict=True):
-                for share in shares:
-                    by_share[share] = by_share.get(share, 0.0) + part
-            left = pending.shown < 1.0
-            finished = compress(pending.shares, (~left).tolist())
-            done.update([share.request_id for shares in finished for share in shares])
-            if left.any():
-                waiting[segment] = pending.only(left)
-        self._pending = waiting
-        for pending in waiting.values():
-            done.difference_update([s.request_id for shares in pending.shares for s in shares])
-        return by_share, by_segment, done
+    def _meet(self) -> None:
+        count = len(self._numbers) + len(self._free)
+        names, spreads = [""] * count, [UNTOLD] * count
+        for (model, _, untold), number in self._numbers.items():
+            names[number] = model
+            spreads[number] = UNTOLD if untold else self._trust.get(model, UNTOLD)
+        self._estimator.meet(names, spreads)
 
-    def _idle(self, seconds: float) -> float:
-        """Joules of the device without requests in ``seconds``.
+    def _learn(self, samples: Samples, until: float) -> bool:
+        """Take in the new readings up to ``until``; whether they move where the load does."""
+        fresh = read(samples, self._read, until)
+        fresh, self._watts = without_glitches(fresh, self._watts)
+        self._read = max(until, self._read)
+        if not len(fresh):
+            return True
+        readings = self._readings.joined(fresh).after(until - _RECALLED)
+        self._readings = readings
+        self._listen(find_hold(readings))
+        if (hold := self._hold) is not None:
+            due = min(until, float(readings.times[-1])) - hold.period
+            fresh = hold.once_each(readings).after(self._averaged + hold.period / 2).until(due)
+        stretch = since_unchanged(readings, self._estimator.hold)
+        if stretch is not None and self._moved(stretch):
+            fresh = fresh.until(float(stretch.times[0]))
+            moves = False
+        else:
+            moves = True
+        if len(fresh):
+            self._averaged = float(fresh.times[-1])
+            self._estimator.add(fresh, self._spent_before(fresh))
+        return moves
 
-        The static power that is believed includes other programs'. Once it is known well, idle
-        power follows it down at once, but up slowly: who stays becomes part of the device.
+    def _listen(self, found: Hold | None) -> None:
+        """Follow the rhythm in which readings seem to change, where it is the sensor's: a load may
+        have one too. One that is new must explain readings better than none does."""
+        if found is None:
+            return
+        readings, known = self._readings, self._estimator.hold
+        self._heard = (self._heard + 1) % _HEARD_EVERY
+        is_due = known is None or not self._heard
+        if is_due and any(runs.latest > readings.times[0] for runs in self._ran):
+            spending = self._spent_before(readings)
+            free = unexplained(readings, spending, None)
+            held = unexplained(found.once_each(readings), spending, found.period)
+            if known and _CLEARLY * held > free + _LITTLE:
+                self._hold, self._estimator = None, self._estimator.doubted(0.0)
+                return
+            if not known and held + _LITTLE > _CLEARLY * free:
+                return
+        if known is None or abs(found.period - known) > _ANOTHER * known:
+            self._estimator = self._estimator.doubted(found.period)
+            self._averaged = -inf
+        self._hold = found
+
+    def _moved(self, stretch: Readings) -> bool:
+        """Whether the sensor should have shown that the load moved."""
+        return self._estimator.moved(stretch, self._spent_before(stretch))
+
+    def _spent_before(self, readings: Readings) -> Spending:
+        """What ``readings`` may look at."""
+        since = float(readings.times[0]) - REACH - 2 * (self._estimator.hold or 0.0)
+        runs = Runs.join([runs for runs in self._ran if runs.latest > since])
+        return Spending(runs.take(runs.numbers != _FORGOTTEN), self._estimator.count)
+
+    def _show(self, now: float) -> tuple[dict[int, float], dict[Share, float], frozenset[str]]:
+        """Joules that show by ``now`` and did not before, by segment and by share; and the requests
+        all of whose works have shown."""
+        pending, runs = self._pending, self._pending.runs
+        late = now - (self.time_constant or 0.0)
+        shown = np.clip((late - runs.began) / (runs.ended - runs.began), 0.0, 1.0)
+        shown = np.maximum(shown, pending.shown)
+        factors = np.append(self._estimator.factors, 1.0)[runs.numbers]
+        joules = factors * runs.joules * (shown - pending.shown)
+        by_share: defaultdict[Share, float] = defaultdict(float)
+        for shares, part in zip(pending.shares, joules.tolist(), strict=True):
+            for share in shares:
+                by_share[share] += part / len(shares)
+        pending.shown = shown
+        self._pending = pending.only(shown < 1.0)
+        done = {share.request_id for shares in pending.shares for share in shares}
+        for shares in self._pending.shares:
+            done.difference_update([share.request_id for share in shares])
+        sums = np.bincount(runs.numbers - _FORGOTTEN, joules)
+        shown_by = {n + _FORGOTTEN: joules for n, joules in enumerate(sums.tolist()) if joules}
+        return shown_by, dict(by_share), frozenset(done)
+
+    def _sure_of(self, shown: Mapping[int, float]) -> bool:
+        """Whether the sum of what segments took is known well."""
+        if _FORGOTTEN in shown:
+            return False
+        joules = np.zeros((1, self._estimator.count))
+        for number, value in shown.items():
+            joules[0, number] = value / self._estimator.factors[number]
+        return float(self._estimator.relative_sd(joules)[0]) <= SURE
+
+    def _known(self, complete: frozenset[str]) -> frozenset[str]:
+        """Of the requests that are ``complete`` those whose own joules are known well."""
+        parts = {name: self._open.pop(name, ()) for name in complete}
+        names = [name for name, own in parts.items() if own and name not in self._unsure]
+        self._unsure.difference_update(complete)
+        if not names:
+            return frozenset()
+        rows = np.repeat(np.arange(len(names)), [len(parts[name]) for name in names])
+        flat = np.array([part for name in names for part in parts[name]])
+        joules = np.zeros((len(names), self._estimator.count))
+        np.add.at(joules, (rows, flat[:, 0].astype(np.intp)), flat[:, 1])
+        is_known = self._estimator.relative_sd(joules) <= SURE
+        return frozenset(compress(names, is_known.tolist()))
+
+    def _idle(self, seconds: float, left: float) -> float:
+        """Joules of the device without requests in ``seconds``, in which ``left`` watts were not
+        requests'.
+
+        Once it is known well, idle power follows what is beside requests down at once, but up
+        slowly: who stays becomes part of the device.
         """
-        watts, sd = self._learner.belief.static
+        watts, sd = self._estimator.level or (left, left)
         watts = max(watts, 0.0)
         if self._static is None or not self._settled:
             self._static, self._settled = watts, sd <= _SETTLED * watts
@@ -236,9 +370,8 @@ class Attributor:
 
     def _publish(self) -> None:
         """Give out the factors anew where one has changed notably."""
-        factor = self._learner.belief.factor
-        known = self._learner.belief.segments
-        new = {(s.model, s.number): factor(s) for s in known if not s.by_seconds}
+        told = [(segment, number) for segment, number in self._numbers.items() if not segment[2]]
+        new = {(s[0], s[1]): float(self._estimator.factors[number]) for s, number in told}
         old = self._factors
         if new.keys() != old.keys() or any(
             abs(value - old[key]) > _NOTABLE * old[key] for key, value in new.items()
@@ -252,15 +385,3 @@ def _energy(samples: Samples, began: float, ended: float) -> float | None:
         return samples.energy(began, ended)
     except ValueError:
         return None
-
-
-def _pending(works: Sequence[Work]) -> _Pending:
-    began = np.array([work.began for work in works])
-    return _Pending(
-        [work.shares for work in works],
-        began,
-        np.maximum([work.ended for work in works], began + _LEAST_SECONDS),
-        np.array([work.joules for work in works], dtype=np.float64),
-        np.zeros(len(works)),
-        np.array([max(len(work.shares), 1) for work in works], dtype=np.float64),
-    )

@@ -508,14 +508,10 @@ def test_wrong_chunks_are_refused(daemon: Daemon, body: bytes) -> None:
     assert received.startswith(b"HTTP/1.1 400"), received[:300]
 
 
-@pytest.mark.parametrize("encoding", ["", "Transfer-Encoding:\r\n"])
 @pytest.mark.parametrize("sent", [0, 1, 3071])
-def test_a_body_that_ends_too_early_is_refused(
-    daemon: Daemon, image: Image8, sent: int, encoding: str
-) -> None:
+def test_a_body_that_ends_too_early_is_refused(daemon: Daemon, image: Image8, sent: int) -> None:
     head = (
-        f"POST /v1/infer HTTP/1.1\r\nHost: x\r\nContent-Type: {RAW}\r\n{encoding}"
-        "Content-Length: 3072\r\n\r\n"
+        f"POST /v1/infer HTTP/1.1\r\nHost: x\r\nContent-Type: {RAW}\r\nContent-Length: 3072\r\n\r\n"
     )
     with daemon.api.socket() as connection:
         connection.sendall(head.encode() + image.tobytes()[:sent])

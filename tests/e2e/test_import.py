@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.builders.daemon import Daemon
 
-HEAVY = ("flask", "onnxruntime", "httpx", "cheroot", "PIL", "torch", "onnx", "numpy")
+HEAVY = ("flask", "onnxruntime", "httpx", "uvicorn", "PIL", "torch", "onnx", "numpy")
 SIBLINGS = ("api", "policies", "power", "multiexit_models")
 
 
@@ -50,7 +50,7 @@ def test_import_delen_loads_nothing_heavy(python: Callable[..., object]) -> None
 def test_the_client_loads_neither_the_server_nor_the_siblings(
     python: Callable[..., object],
 ) -> None:
-    server = ("flask", "onnxruntime", "cheroot", "PIL", *SIBLINGS)
+    server = ("flask", "onnxruntime", "uvicorn", "PIL", *SIBLINGS)
     program = (
         "import sys, delen; delen.Client('http://127.0.0.1:9'); delen.AsyncClient; delen.infer; "
         f"print([m for m in {server} if m in sys.modules])"
@@ -99,7 +99,7 @@ def test_the_engine_in_such_an_app_says_what_is_wrong(
     assert "delen.Client" in said
 
 
-@pytest.mark.parametrize("missing", ["onnxruntime", "flask", "cheroot", "prometheus_client"])
+@pytest.mark.parametrize("missing", ["onnxruntime", "flask", "uvicorn", "prometheus_client"])
 def test_a_daemon_without_its_extra_says_the_command(
     python: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, missing: str
 ) -> None:
@@ -154,7 +154,7 @@ def test_the_sdk_serves_where_no_extra_is_installed(
 ) -> None:
     program = (
         "import sys\n"
-        "for name in ('onnxruntime', 'flask', 'cheroot', 'PIL', 'prometheus_client', 'torch',\n"
+        "for name in ('onnxruntime', 'flask', 'uvicorn', 'PIL', 'prometheus_client', 'torch',\n"
         "             'api', 'policies', 'power', 'multiexit_models'):\n"
         "    sys.modules[name] = None\n"
         "import delen, numpy as np\n"

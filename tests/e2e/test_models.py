@@ -70,11 +70,12 @@ def test_a_model_is_loaded_unloaded_and_loaded_again(api: Api, image: Image8) ->
 def test_nothing_of_a_model_is_left_once_it_is_unloaded(launcher: Launcher) -> None:
     """Each of its graphs has a thread of its own here."""
     models = {"default": "spoken-digits", "load": ["spoken-digits"]}
-    daemon = launcher.start({"device": {"threads": 2, "instances": 1}, "models": models})
+    device = {"threads": 2, "instances": 1}
+    daemon = launcher.start({"device": device, "models": models, "server": {"threads": 1}})
     path, threads = "/v1/models/spoken-digits", Path(f"/proc/{daemon.process.pid}/task")
 
-    loaded = len(list(threads.iterdir()))
     graphs = len(daemon.api.get(path).json()["exits"])
+    loaded = len(list(threads.iterdir()))
 
     def are_gone() -> bool:
         return len(list(threads.iterdir())) <= loaded - graphs
@@ -188,7 +189,8 @@ def test_the_description_is_valid_and_names_just_the_addresses_that_are(
     from openapi_spec_validator import validate
 
     from api.metrics.requests import Metrics
-    from api.views import Service, create_app
+    from api.refusals import Refusals
+    from api.views import Service, create_control
 
     document = api.get("/openapi.json").json()
     validate(document)
@@ -198,7 +200,8 @@ def test_the_description_is_valid_and_names_just_the_addresses_that_are(
             answer = api.request(method.upper(), path.format(**names))
             assert answer.status not in (404, 405), f"{method} {path}"
     unused: Any = None
-    app = create_app(Service(unused, unused, Metrics(), *[unused] * 6))
+    metrics = Metrics()
+    app = create_control(Service(unused, unused, metrics, *[unused] * 6), Refusals(metrics))
     served = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", str(rule)) for rule in app.url_map.iter_rules()}
     assert served == set(document["paths"])
 

@@ -14,6 +14,7 @@ from delen.daemon import build_model
 from delen.daemon.build_model import ModelBuilder, PolicySettings
 from delen.daemon.build_runtime import open_runtime
 from delen.daemon.config import config_of
+from delen.energy.accounts import UnknownAccount
 from delen.engine.backends.onnx import OnnxBackend
 from delen.errors import ConfigError
 from delen.profile.profile import Profile
@@ -22,7 +23,6 @@ from delen.replay.in_process import FailureCount
 from delen.residency.lease import ALWAYS_RESIDENT
 from delen.scheduler.core import Scheduler
 from policies.dispatch.fifo import Fifo
-from power.attribution.accounts import UnknownAccount
 from tests.nvpmodel import ModeTree
 from tests.sensors import make_tree
 

@@ -6,6 +6,9 @@ import argparse
 import errno
 import json
 import os
+import re
+import resource
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -23,6 +26,7 @@ from PIL import Image  # noqa: E402
 
 from delen.bundle.calibration import Calibration  # noqa: E402
 from delen.bundle.manifest import Bundle, load_bundle  # noqa: E402
+from delen.commands.main import main  # noqa: E402
 from delen.daemon.in_process import Engine  # noqa: E402
 from delen.errors import BundleError, InvalidInput  # noqa: E402
 from multiexit_models.command import add_arguments, run  # noqa: E402
@@ -33,7 +37,7 @@ from multiexit_models.export.exported import Inaccurate  # noqa: E402
 from multiexit_models.progress import Bar  # noqa: E402
 from multiexit_models.report import report_text  # noqa: E402
 from multiexit_models.spec import BuildSpec  # noqa: E402
-from multiexit_models.train.weights import digest  # noqa: E402
+from multiexit_models.train.weights import digest, read_weights  # noqa: E402
 from multiexit_models.zoo.registry import zoo_entry  # noqa: E402
 
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
@@ -120,10 +124,10 @@ def test_a_report_that_fails_leaves_the_bundle(
     assert command("--data", photos, "--output", tmp_path / "made", "--weights", weights) == 0
     assert load_bundle(tmp_path / "made").calibration.samples == built.calibration.samples
     assert not list((tmp_path / "made").glob("report.*"))
-    said = capsys.readouterr().err.splitlines()
-    place = next(index for index, line in enumerate(said) if str(tmp_path / "made") in line)
-    assert "report.png" in said[place + 1] and "matplotlib" in said[place + 1]
-    assert "report.md" in said[place + 2] and "no ink" in said[place + 2]
+    named, *said = [line for line in capsys.readouterr().err.splitlines() if "made" in line]
+    assert named.endswith(str(tmp_path / "made"))
+    assert "report.png" in said[0] and "matplotlib" in said[0]
+    assert "report.md" in said[1] and "no ink" in said[1]
 
 
 def test_a_report_without_its_figure_is_written(
@@ -230,11 +234,20 @@ def own(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("runtime", "where"),
-    [("onnx", ["--at", "1"]), ("torch", ["--exits", "2", "--place", "probe"])],
+    ("runtime", "where", "declared"),
+    [
+        ("onnx", ["--at", "1"], False),
+        ("torch", ["--exits", "2", "--place", "probe", "--unseen-calibration"], True),
+    ],
 )
 def test_own_backbone_gets_exits(
-    photos: Path, tmp_path: Path, own: Path, runtime: str, where: list[str]
+    photos: Path,
+    tmp_path: Path,
+    own: Path,
+    runtime: str,
+    where: list[str],
+    declared: bool,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = tmp_path / "not" / "yet" / "own"
     arguments = ["--data", photos, "--output", output, "--size", "32x32"]
@@ -244,7 +257,20 @@ def test_own_backbone_gets_exits(
     bundle = load_bundle(output)
     assert (len(bundle.exits), bundle.manifest.runtime) == (2, runtime)
     with Engine(bundle.path, state=tmp_path / "state") as engine:
-        assert engine.infer(photos / "blue" / "1.png").label in COLOURS
+        result = engine.infer(
+            photos / "blue" / "1.png", min_accuracy=0.01, on_infeasible="best_effort"
+        )
+    assert result.label in COLOURS
+    said, report = capsys.readouterr().err, (output / "report.md").read_text()
+    accuracy = result.receipt.accuracy
+    if declared:
+        assert (bundle.manifest.held_out, accuracy.unguaranteed) == ("declared", None)
+        assert "--unseen-calibration" in report and "warning" not in said
+    else:
+        assert (bundle.manifest.held_out, accuracy.guarantee) == ("unknown", None)
+        assert accuracy.unguaranteed
+        assert "not known" in report
+        assert 0 < said.index("--unseen-calibration") < said.index("training ...")
 
 
 @pytest.mark.parametrize(
@@ -260,6 +286,9 @@ def test_own_backbone_gets_exits(
         (["--backbone", "absent.py:make", *OF_OWN], "no Python file"),
         (["--head", "convolutional"], "--head is for --backbone"),
         (["--place", "cost"], "--place is for --exits"),
+        (["--unseen-calibration"], "--unseen-calibration is for --backbone"),
+        (["--network", "resnet18", "--pretrained", "--weights", "w"], "not both"),
+        (["--backbone", "{own}:make", *OF_OWN, "--floor", "0.1"], "--unseen-calibration"),
         (["--size", "32"], "HEIGHTxWIDTH"),
         (["--sample-rate", "8000"], "--sample-rate does nothing for the kind images"),
         (["--kind", "texts", "--group-by", "x"], "--group-by does nothing for the kind texts"),
@@ -285,10 +314,57 @@ def test_what_cannot_be_built_is_said(
 def test_weights_of_another_network_are_refused(photos: Path, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.pt"
     torch.save(torch.nn.Linear(2, 2).state_dict(), foreign)
-    for file, problem in [(tmp_path / "no.pt", "cannot be read"), (foreign, "another network")]:
+    exits = tmp_path / "exits.pt"
+    torch.save({"segments.0.weight": torch.zeros(2)}, exits)
+    for file, problem in [
+        (tmp_path / "no.pt", "cannot be read"),
+        (foreign, "another network"),
+        (exits, "another network"),
+    ]:
         with pytest.raises(InvalidInput, match=problem):
             command("--data", photos, "--output", tmp_path / "bundle", "--weights", file)
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("option", ["--quick", "--frozen", "--no-mirror"])
+def test_options_of_a_training_that_does_not_happen_are_refused(
+    built: Bundle, photos: Path, tmp_path: Path, option: str
+) -> None:
+    weights = built.path.with_name("weights.pt")
+    with pytest.raises(InvalidInput, match="training's options do nothing") as refused:
+        command("--data", photos, "--output", tmp_path / "made", "--weights", weights, option)
+    assert refused.value.field == "weights"
+
+
+def test_torchvisions_own_state_dict_is_what_a_training_begins_with(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = pytest.importorskip("torchvision.models", reason="torchvision: delen[train]")
+    torch.manual_seed(4)
+    own = models.resnet18(num_classes=7)
+    file, kept = tmp_path / "r18.pt", tmp_path / "kept.pt"
+    torch.save({"state_dict": {f"module.{k}": v for k, v in own.state_dict().items()}}, file)
+    arguments = ["--data", photos, "--network", "resnet18", "--size", "32x32", "--seed", "0"]
+    training = ["--weights", file, "--frozen", "--epochs", "1", "--batch-size", "16"]
+    assert command(*arguments, *training, "--output", tmp_path / "r18", "--save-weights", kept) == 0
+    said = capsys.readouterr().err
+    assert 0 < said.index("7 outputs") < said.index("training ...")
+    assert 0 < said.index("--unseen-calibration") < said.index("training ...")
+    bundle = load_bundle(tmp_path / "r18")
+    assert (len(bundle.exits), bundle.manifest.held_out) == (4, "unknown")
+    assert bundle.manifest.provenance["recipe"]["epochs"] == 1
+    stored = read_weights(kept)
+    assert torch.equal(stored.tensors["segments.0.1.conv1.weight"], own.conv1.weight)
+    assert stored.trained_on is not None and not stored.trained_on.is_all
+    assert command(*arguments, "--weights", kept, "--output", tmp_path / "again") == 0
+    again = load_bundle(tmp_path / "again").manifest
+    assert again.held_out == "unknown"
+    assert again.provenance["weights_sha256"] == bundle.manifest.provenance["weights_sha256"]
+    with pytest.raises(InvalidInput, match="samples for calibration and test"):
+        command(
+            *arguments[:-1], "5", "--weights", kept, "--output", tmp_path / "other",
+            "--unseen-calibration",
+        )  # fmt: skip
 
 
 def test_weights_calibrated_on_another_split_are_refused(
@@ -296,8 +372,13 @@ def test_weights_calibrated_on_another_split_are_refused(
 ) -> None:
     weights = built.path.parent / "weights.pt"
     arguments = ["--data", photos, "--output", tmp_path / "bundle", "--weights", weights]
-    with pytest.raises(InvalidInput, match="trained with --seed 0"):
+    with pytest.raises(InvalidInput, match="--seed 0") as refused:
         command(*arguments, "--seed", "7")
+    assert refused.value.field == "weights"
+    (count, total), *_ = re.findall(r"on (\d+) of the (\d+) samples", str(refused.value))
+    assert 0 < int(count) < int(total) == 36
+    assert any(f"such as {name}/" in str(refused.value) for name in COLOURS)
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_floor_beyond_the_calibration_set_is_refused(
@@ -323,7 +404,6 @@ def test_data_of_no_kind_ask_for_it(tmp_path: Path) -> None:
     "arguments",
     [
         ["--quick", "--epochs", "4"],
-        ["--weights", "w", "--quick"],
         ["--epochs", "0"],
         ["--at", "a", "--exits", "2"],
     ],
@@ -350,6 +430,14 @@ def test_training_that_diverges_is_a_failure_and_no_traceback(
 
 
 TRAINING = ("--epochs", "3", "--batch-size", "16", "--threads", "1")
+
+
+def delen_build(*arguments: str | Path) -> int:
+    """The exit status of ``delen build``."""
+    try:
+        return main(["build", *map(str, arguments)])
+    except SystemExit as ended:
+        return int(ended.code or 0)
 
 
 def visible(folder: Path) -> list[str]:
@@ -426,6 +514,111 @@ def test_an_interrupted_build_goes_on_and_says_from_where(
     assert command(*arguments) == 0
     assert "2 of 3 epochs" in capsys.readouterr().err
     assert visible(tmp_path) == ["bundle"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "at", "by"),
+    [
+        ("loading torch", 1, signal.SIGINT),
+        ("reading data", 1, signal.SIGTERM),
+        ("exporting", 1, signal.SIGINT),
+        ("calibrating", 1, signal.SIGTERM),
+        ("checking", 1, signal.SIGINT),
+        ("file", 2, signal.SIGTERM),
+        ("file", 6, signal.SIGINT),
+        ("reporting", 1, signal.SIGTERM),
+    ],
+)
+def test_an_interrupted_build_leaves_nothing_hidden(
+    monkeypatch: pytest.MonkeyPatch,
+    built: Bundle,
+    photos: Path,
+    tmp_path: Path,
+    moment: str,
+    at: int,
+    by: signal.Signals,
+) -> None:
+    (tmp_path / "made").mkdir()
+    wait = Bar.stage
+
+    def stage(bar: Bar, name: str) -> None:
+        wait(bar, name)
+        if name == moment:
+            signal.raise_signal(by)
+
+    def file(bar: Bar, done: int, total: int) -> None:
+        if moment == "file" and total == len(built.manifest.files) and done == at:
+            signal.raise_signal(by)
+
+    monkeypatch.setattr(Bar, "stage", stage)
+    monkeypatch.setattr(Bar, "file", file)
+    arguments = ["--data", photos, "--output", tmp_path / "made", "--overwrite"]
+    status = delen_build(*arguments, "--weights", built.path.with_name("weights.pt"))
+    assert status == 128 + by
+    assert visible(tmp_path) == ["made"]
+    assert (tmp_path / "made" / "manifest.json").exists() == (moment == "reporting")
+
+
+def test_a_second_interrupt_leaves_nothing_hidden_either(
+    monkeypatch: pytest.MonkeyPatch, built: Bundle, photos: Path, tmp_path: Path
+) -> None:
+    remove, calls = shutil.rmtree, []
+
+    def rmtree(folder: Path, **options: Any) -> None:
+        calls.append(folder)
+        if len(calls) == 1:
+            signal.raise_signal(signal.SIGINT)
+        remove(folder, **options)
+
+    def file(bar: Bar, done: int, total: int) -> None:
+        if total == len(built.manifest.files):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("multiexit_models.export.folder.shutil.rmtree", rmtree)
+    monkeypatch.setattr(Bar, "file", file)
+    arguments = ["--data", photos, "--output", tmp_path / "made"]
+    assert delen_build(*arguments, "--weights", built.path.with_name("weights.pt")) == 130
+    assert visible(tmp_path) == []
+
+
+def test_a_full_disk_in_the_training_leaves_the_last_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["--data", photos, "--output", tmp_path / "bundle", *TRAINING]
+    shown, before = Bar.step, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(bar: Bar, done: int, total: int, loss: float) -> None:
+        shown(bar, done, total, loss)
+        if done == total * 2 // 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bar, "step", fill)
+        try:
+            assert delen_build(*arguments) == 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    kept, failed = capsys.readouterr().err.splitlines()[-2:]
+    assert str(tmp_path / "bundle.checkpoint") in kept
+    assert failed == f"delen: {tmp_path / 'bundle.checkpoint'}: {os.strerror(errno.EFBIG)}"
+    assert visible(tmp_path) == ["bundle.checkpoint"]
+    assert delen_build(*arguments) == 0
+    assert "2 of 3 epochs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--data", "--weights", "--checkpoint", "--save-weights"])
+def test_a_path_that_is_missing_is_one_sentence(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    absent = tmp_path / "absent" / "file"
+    given = {"--data": photos, "--output": tmp_path / "bundle", option: absent}
+    assert delen_build(*(part for pair in given.items() for part in pair)) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("delen: ")]
+    assert len(said) == 1 and str(absent.parent) in said[0]
+    assert visible(tmp_path) == []
 
 
 def test_a_full_disk_after_the_training_keeps_the_checkpoint(

@@ -83,8 +83,8 @@ def build(signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...
         add_arguments(parser)
         arguments = ["--data", str(signs), "--output", str(folder / name), "--size", "32x32"]
         arguments += ["--backbone", f"{folder / 'net.py'}:make", "--at", "2", "--epochs", "4"]
-        arguments += ["--batch-size", "32", "--no-mirror", "--threads", "1", *options]
-        assert run(parser.parse_args(arguments)) == 0
+        arguments += ["--batch-size", "32", "--no-mirror", "--threads", "1", "--unseen-calibration"]
+        assert run(parser.parse_args([*arguments, *options])) == 0
         return load_bundle(folder / name)
 
     return build

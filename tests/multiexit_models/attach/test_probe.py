@@ -44,8 +44,12 @@ def test_the_probe_finds_where_the_classes_can_be_told() -> None:
     assert accuracies.shape == (4,)
     assert accuracies[0] < 0.7
     assert (accuracies[1:] > 0.85).all()
-    places = place_by_probe(module, inputs, labels, 2, repeats=1)
+    seen: list[tuple[int, int]] = []
+    places = place_by_probe(
+        module, inputs, labels, 2, repeats=1, on_part=lambda *counts: seen.append(counts)
+    )
     assert places in {("2",), ("3",)}
+    assert [done for done, _ in seen] == list(range(1, seen[0][1] + 1))
     network = attach_exits(module, inputs[:1], 2, at=places)
     assert len(network.heads) == 2
 

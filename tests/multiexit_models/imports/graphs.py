@@ -54,8 +54,9 @@ def classifier(
     """A classifier in one form.
 
     ``ending``: logits, Softmax, or a Softmax with something after it. ``flatten``: Flatten, or a
-    Reshape whose shape is constant (and has the batch in it) or computed from the input. ``skip``
-    adds the first convolution's features to the second's.
+    Reshape whose shape is constant (and has the batch in it) or computed from the input, perhaps
+    with an Expand to that shape beside it. ``skip`` adds the first convolution's features to the
+    second's.
     """
     arrays = weights()
     nodes = []
@@ -126,19 +127,25 @@ def _flatten(
     if kind == "constant":
         arrays["shape"] = np.array([batch if isinstance(batch, int) else -1, width], np.int64)
         return [helper.make_node("Reshape", ["pooled", "shape"], ["flat"])]
+    target = "flat" if kind == "computed" else "even"
     arrays["zero"], arrays["width"] = np.int64(0), np.array([width], np.int64)
     axes = {"axes": [0]} if opset < 13 else {}
     if opset >= 13:
         arrays["first"] = np.array([0], np.int64)
-    return [
+    nodes = [
         helper.make_node("Shape", ["image"], ["sizes"]),
         helper.make_node("Gather", ["sizes", "zero"], ["count"]),
         helper.make_node(
             "Unsqueeze", ["count", *(["first"] if opset >= 13 else [])], ["n"], **axes
         ),
         helper.make_node("Concat", ["n", "width"], ["shape"], axis=0),
-        helper.make_node("Reshape", ["pooled", "shape"], ["flat"]),
+        helper.make_node("Reshape", ["pooled", "shape"], [target]),
     ]
+    if kind == "expanded":
+        arrays["nothing"] = np.zeros((1, width), np.float32)
+        nodes.append(helper.make_node("Expand", ["nothing", "shape"], ["nothings"]))
+        nodes.append(helper.make_node("Add", ["even", "nothings"], ["flat"]))
+    return nodes
 
 
 def joined_to_a_constant(batch: int = 1) -> onnx.ModelProto:

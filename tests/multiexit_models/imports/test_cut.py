@@ -57,8 +57,11 @@ def test_a_skip_path_is_not_cut(tmp_path: Path) -> None:
     assert names == ["relu0", "flat"]
 
 
-def test_a_shape_computed_from_the_input_does_not_tie_the_graph(tmp_path: Path) -> None:
-    assert all_places(read(tmp_path, flatten="computed")) == ["relu0", "flat"]
+@pytest.mark.parametrize("flatten", ["computed", "expanded"])
+def test_a_shape_computed_from_the_input_does_not_tie_the_graph(
+    tmp_path: Path, flatten: str
+) -> None:
+    assert all_places(read(tmp_path, flatten=flatten)) == ["relu0", "flat"]
 
 
 def test_channels_last_features_are_known(tmp_path: Path) -> None:
@@ -86,12 +89,10 @@ def test_channels_last_features_are_known(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("form", [{}, {"skip": True}, {"flatten": "expanded"}], ids=str)
 @pytest.mark.parametrize("go_on", [all_rows, every_second_row])
-def test_the_segments_compute_what_the_file_computes(
-    tmp_path: Path, skip: bool, go_on: Any
-) -> None:
-    made = read(tmp_path, skip=skip)
+def test_segments_compute_what_the_file_computes(tmp_path: Path, form: Any, go_on: Any) -> None:
+    made = read(tmp_path, **form)
     places, _ = choose_places(made, 3)
     segments = cut(made, places, "n")
     assert [segment.graph.name for segment in segments] == [f"n-segment{k}" for k in range(3)]

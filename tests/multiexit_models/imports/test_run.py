@@ -79,6 +79,7 @@ def test_a_bundle_of_one_exit_says_what_it_is(one_exit: Bundle) -> None:
     assert (manifest.input.dtype, manifest.input.shape) == ("uint8", (8, 8, 3))
     assert manifest.input.image is not None
     assert manifest.max_batch == 32
+    assert manifest.held_out == "declared"
     assert manifest.exits[0].macs == 4 * 4 * 6 * 27 + 2 * 2 * 8 * 54 + 3 * 8
     assert manifest.provenance["network"] == "colours.onnx"
     assert manifest.provenance["imported"]["trained_on"] == "unknown"

@@ -17,11 +17,12 @@ torch = pytest.importorskip("torch", reason="training needs torch: delen[train]"
 from delen.bundle.manifest import InputSpec  # noqa: E402
 from delen.errors import InvalidInput  # noqa: E402
 from multiexit_models.data.dataset import Labelled  # noqa: E402
+from multiexit_models.train.state_dict import read_contents  # noqa: E402
 from multiexit_models.train.training import train  # noqa: E402
 from multiexit_models.train.weights import (  # noqa: E402
     digest,
     load_weights,
-    read_contents,
+    read_weights,
     save_atomically,
 )
 
@@ -102,7 +103,7 @@ def test_a_finished_training_is_only_loaded(training, straight, tmp_path) -> Non
 def test_weights_can_be_loaded_from_a_checkpoint(training, tmp_path) -> None:
     trained = training.run(tmp_path / "training.pt", lambda *_: None)
     network = training.make_network()
-    origin = load_weights(network, tmp_path / "training.pt")
+    origin = load_weights(network, read_weights(tmp_path / "training.pt"))
     assert origin.digest == digest(network) == digest(trained)
     assert origin.recipe["epochs"] == training.RECIPE.epochs
 
@@ -197,8 +198,8 @@ def test_a_file_that_is_no_checkpoint_is_refused(training, tmp_path, contents) -
 
 def test_a_checkpoint_of_a_later_schema_is_refused(training, tmp_path) -> None:
     file = tmp_path / "training.pt"
-    torch.save({"format": "delen-training", "schema": 2}, file)
-    with pytest.raises(InvalidInput, match="schema 2; this delen reads 1"):
+    torch.save({"format": "delen-training", "schema": 3}, file)
+    with pytest.raises(InvalidInput, match="schema 3; this delen goes on from 2"):
         training.run(file, lambda *_: None)
 
 

@@ -295,7 +295,10 @@ def test_prediction_does_not_depend_on_batches_and_reads_mapped_files(
     whole = predict(network, bright_or_dark.inputs, 128)
     assert whole.shape == (2, 128, 2)
     assert whole.dtype == np.float32
-    np.testing.assert_allclose(predict(network, mapped, 50), whole, atol=1e-5)
+    seen: list[tuple[int, int]] = []
+    again = predict(network, mapped, 50, on_sample=lambda *counts: seen.append(counts))
+    np.testing.assert_allclose(again, whole, atol=1e-5)
+    assert seen == [(50, 128), (100, 128), (128, 128)]
     with pytest.raises(InvalidInput, match="no inputs"):
         predict(network, bright_or_dark.inputs[:0])
 

@@ -154,7 +154,7 @@ def test_other_sizes_are_answered_as_torchvision_does(name: str, size: tuple[int
     own = models.get_model(backbone.torchvision_name, weights=None)
     randomise(own)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "get_model", lambda name, weights: own)
+        patch.setattr(models, "get_model", lambda name, **_: own)
         network = make_vision(backbone, 1000, (*size, 3)).eval()
     batch = random_images(2, *size)
     with torch.no_grad():

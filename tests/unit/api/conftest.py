@@ -14,7 +14,8 @@ from flask.testing import FlaskClient
 
 from api.guard import Guard
 from api.metrics.requests import Metrics
-from api.views import Service, create_app
+from api.refusals import Refusals
+from api.views import Service, create_control
 from delen.core.energy_status import (
     UNCHANGED,
     Battery,
@@ -157,7 +158,7 @@ def make_app(energy: MadeUpEnergy) -> Callable[..., Flask]:
             health=lambda: Health("ok", "0"),
             version="1",
         )
-        return create_app(service)
+        return create_control(service, Refusals(service.metrics))
 
     return make
 

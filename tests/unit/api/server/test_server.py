@@ -1,40 +1,68 @@
+"""The server with applications of the tests' own."""
+
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
+import os
 import resource
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from queue import Queue
-from typing import TYPE_CHECKING, Any
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
-from flask import Flask
 
-import api.server.connection
+import api.server.body
+import api.server.listener
 import api.server.server
-from api.reply import reply
-from api.server.connection import Connection
-from api.server.deferred import SURPLUS, DeferredResponse
+from api.server.body import ClientGone, RequestBody
+from api.server.connection import KEY, Connection, Patience
 from api.server.server import HttpServer
-from delen.errors import ConfigError
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
+from delen.errors import ConfigError, DelenError
+from tests.builders.daemon import wait_until
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+LIMIT = 100_000
+
+
+async def answer(scope: Any, receive: Any, send: Any, refuse: bool = False) -> None:
+    """Answers what it has read, or the code of the error."""
+    connection: Connection = scope["state"][KEY]
+    body = RequestBody(connection, dict(scope["headers"]), receive)
+    try:
+        said: dict[str, Any] = {"surplus": connection.is_surplus, "path": scope["path"]}
+        if not refuse:
+            body.check(LIMIT)
+            said["read"] = len(await body.read(LIMIT))
+    except DelenError as error:
+        said = {"code": error.code, "error": str(error)}
+    except ClientGone:
+        connection.request_ended()
+        return
+    text = json.dumps(said).encode()
+    headers = [(b"content-length", str(len(text)).encode())]
+    if connection.is_crowded:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": text, "more_body": not body.has_ended})
+    if not body.has_ended:
+        if not await body.discard():
+            connection.close()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    connection.request_ended()
 
 
 @contextmanager
 def serving(
-    app: Callable[..., Any], threads: int, connections: int = 10
+    app: Any = answer, connections: int = 10, patience: Patience | None = None
 ) -> Iterator[tuple[str, int]]:
-    server = HttpServer(app, threads, connections)
+    server = HttpServer(app, connections, patience or Patience())
     host, port = server.listen_tcp("127.0.0.1", 0).removeprefix("http://").rsplit(":", 1)
     server.start()
     try:
@@ -43,90 +71,11 @@ def serving(
         server.stop()
 
 
-def test_more_connections_than_files_may_be_open_are_refused() -> None:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    if hard == resource.RLIM_INFINITY:
-        pytest.skip("any number of files may be open here")
-    with pytest.raises(ConfigError, match=f"server.connections needs .* may have {hard}"):
-        HttpServer(lambda environ, start_response: [], 1, hard)
+def connect(address: tuple[str, int]) -> socket.socket:
+    return socket.create_connection(address, timeout=20.0)
 
 
-def test_a_client_that_leaves_before_its_answer_is_awaited_is_noticed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    entered, noticed, given_up = threading.Event(), threading.Event(), threading.Event()
-    never: Future[None] = Future()
-    notice = Connection._note_disconnect
-
-    def notice_and_tell(connection: Connection) -> None:
-        notice(connection)
-        noticed.set()
-
-    monkeypatch.setattr(Connection, "_note_disconnect", notice_and_tell)
-
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        entered.set()
-        assert noticed.wait(10.0)
-        later = DeferredResponse([never], lambda: reply({}), given_up.set, bool)
-        return later(environ, start_response)
-
-    with serving(answer, 2) as address:
-        with socket.create_connection(address) as client:
-            client.sendall(REQUEST)
-            assert entered.wait(10.0)
-        assert given_up.wait(10.0)
-        never.set_result(None)
-
-
-@pytest.mark.parametrize(
-    "begun", [b"Content-Length: 10\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"]
-)
-def test_a_client_whose_body_stops_coming_is_told_so_and_nothing_is_logged(
-    make_app: Callable[..., Flask],
-    begun: bytes,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr(api.server.server, "_REQUEST_TIMEOUT", 0.5)
-    with serving(make_app(), 1) as address, socket.create_connection(address) as client:
-        client.settimeout(10.0)
-        client.sendall(b"POST /v1/plan HTTP/1.1\r\nHost: x\r\n" + begun)
-        received = b"".join(iter(partial(client.recv, 65_536), b""))
-    head, _, body = received.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 408 ") and b"Connection: close" in head
-    assert json.loads(body)["code"] == "request_timeout"
-    assert not caplog.records
-
-
-def tell_surplus(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    return reply({"surplus": environ[SURPLUS]})(environ, start_response)
-
-
-def test_connections_beyond_the_surplus_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.server.server, "_SURPLUS", 1)
-    with serving(tell_surplus, 1, connections=2) as address, ExitStack() as opened:
-        clients = [
-            opened.enter_context(socket.create_connection(address, timeout=10.0)) for _ in range(4)
-        ]
-        with suppress(ConnectionResetError):
-            assert clients[3].recv(1) == b""
-        for client, is_surplus in ((clients[2], True), (clients[0], False)):
-            client.sendall(REQUEST)
-            _, _, body = receive(client, b"}").partition(b"\r\n\r\n")
-            assert json.loads(body) == {"surplus": is_surplus}
-
-
-def test_idle_connections_keep_a_third() -> None:
-    with serving(tell_surplus, 1, connections=9) as address, ExitStack() as opened:
-        is_kept = []
-        for _ in range(5):
-            client = opened.enter_context(socket.create_connection(address, timeout=10.0))
-            client.sendall(REQUEST)
-            is_kept.append(b"connection: close" not in receive(client, b"}").lower())
-        assert is_kept == [True] * 3 + [False] * 2
-
-
-def receive(client: socket.socket, end: bytes) -> bytes:
+def receive(client: socket.socket, end: bytes = b"}") -> bytes:
     """What the server sends, up to ``end``."""
     received = b""
     while not received.endswith(end):
@@ -136,134 +85,287 @@ def receive(client: socket.socket, end: bytes) -> bytes:
     return received
 
 
-REFUSED = b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"
+def receive_all(client: socket.socket) -> bytes:
+    """What the server sends until it closes."""
+    received = b""
+    with suppress(ConnectionResetError):
+        for piece in iter(partial(client.recv, 65_536), b""):
+            received += piece
+    return received
 
 
-def test_a_client_is_refused_before_the_rest_of_its_body_came(
-    make_app: Callable[..., Flask],
-) -> None:
-    with serving(make_app(), 1) as address, socket.create_connection(address) as client:
-        client.settimeout(5.0)
-        for _ in range(2):  # over one connection
-            client.sendall(REFUSED)
-            assert receive(client, b"}").startswith(b"HTTP/1.1 404 ")
+def said(received: bytes) -> Any:
+    return json.loads(received.partition(b"\r\n\r\n")[2])
+
+
+def test_more_connections_than_files_may_be_open_are_refused() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard == resource.RLIM_INFINITY:
+        pytest.skip("any number of files may be open here")
+    with pytest.raises(ConfigError, match=f"server.connections needs .* may have {hard}"):
+        HttpServer(answer, hard, Patience())
+
+
+def test_connections_beyond_the_surplus_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.server.server, "_SURPLUS", 1)
+    with serving(connections=2) as address, ExitStack() as opened:
+        clients = [opened.enter_context(connect(address)) for _ in range(4)]
+        with suppress(ConnectionResetError):
+            assert clients[3].recv(1) == b""
+        for client, is_surplus in ((clients[2], True), (clients[0], False)):
+            client.sendall(REQUEST)
+            assert said(receive(client))["surplus"] is is_surplus
+
+
+def test_once_two_thirds_are_open_answers_close() -> None:
+    with serving(connections=9) as address, ExitStack() as opened:
+        is_kept = []
+        for _ in range(8):
+            client = opened.enter_context(connect(address))
+            client.sendall(REQUEST)
+            is_kept.append(b"connection: close" not in receive(client).lower())
+        assert is_kept[:6] == [True] * 6 and is_kept[6] is False
+
+
+@pytest.mark.parametrize(
+    "end", [b"Content-Length: 5\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"]
+)
+def test_requests_are_passed_on_one_at_a_time(end: bytes) -> None:
+    body = b"5\r\nabcde\r\n0\r\n\r\n" if b"chunked" in end else b"abcde"
+    one = b"POST /%d HTTP/1.1\r\nHost: x\r\n" + end + body
+    whole = b"".join(one % number for number in range(20))
+    with serving() as address, connect(address) as client:
+        client.sendall(whole)
+        file = client.makefile("rb")
+        for number in range(20):
+            head = b"".join(iter(file.readline, b"\r\n")).lower()
+            read = json.loads(file.read(int(head.partition(b"content-length: ")[2].split()[0])))
+            assert read == {"surplus": False, "path": f"/{number}", "read": 5}
+
+
+def test_nothing_is_read_of_what_follows_the_last_request() -> None:
+    asked = SimpleQueue[str]()
+
+    async def note(scope: Any, receive: Any, send: Any) -> None:
+        asked.put(scope["path"])
+        await answer(scope, receive, send)
+
+    last = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with serving(note) as address, connect(address) as client:
+        client.sendall(last + REQUEST)
+        assert receive_all(client).count(b"HTTP/1.1 200") == 1
+    assert asked.get() == "/last" and asked.empty()
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_a_request_may_come_in_pieces(step: int) -> None:
+    whole = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 90\r\n\r\n" + b"x" * 90
+    with serving() as address, connect(address) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(2):
+            for start in range(0, len(whole), step):
+                client.sendall(whole[start : start + step])
+            assert said(receive(client))["read"] == 90
+
+
+@pytest.mark.parametrize("begun", [b"GET / HT", b"\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n"])
+def test_a_head_has_a_time_by_which_it_is_whole(begun: bytes) -> None:
+    """However often another byte of it comes."""
+    with serving(patience=Patience(head=0.5)) as address, connect(address) as client:
+        client.sendall(begun)
+        stopped = threading.Event()
+
+        def drip() -> None:
+            while not stopped.wait(0.05):
+                with suppress(OSError):
+                    client.sendall(b"a" if begun.endswith(b"T") else b"A: b\r\n")
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        received = receive_all(client)
+        stopped.set()
+        dripping.join()
+    assert received.startswith(b"HTTP/1.1 408 ")
+    assert said(received)["code"] == "request_timeout"
+
+
+def test_a_head_that_is_too_large_is_refused() -> None:
+    with serving() as address, connect(address) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nA: " + b"x" * 66_000)
+        received = receive_all(client)
+    assert received.startswith(b"HTTP/1.1 413 ")
+    assert said(received)["code"] == "too_large"
+
+
+@pytest.mark.parametrize(
+    "begun", [b"Content-Length: 5000\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n1388\r\n{"]
+)
+def test_a_body_has_to_keep_its_rate(begun: bytes) -> None:
+    """However often another byte of it comes."""
+    patience = Patience(head=0.3, body_rate=100.0)
+    with serving(patience=patience) as address, connect(address) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\n" + begun)
+        stopped = threading.Event()
+
+        def drip() -> None:
+            while not stopped.wait(0.05):
+                with suppress(OSError):
+                    client.sendall(b"a")
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        received = receive(client)
+        stopped.set()
+        dripping.join()
+    assert said(received)["code"] == "request_timeout"
+
+
+def test_a_body_that_keeps_its_rate_is_read() -> None:
+    patience = Patience(head=0.2, body_rate=10_000.0)
+    with serving(patience=patience) as address, connect(address) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50000\r\n\r\n")
+        for _ in range(50):
+            client.sendall(b"x" * 1000)
+            threading.Event().wait(0.01)
+        assert said(receive(client))["read"] == 50_000
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_head_leaves_with_its_body_or_soon(is_late: bool) -> None:
+    go_on = threading.Event()
+
+    async def talk(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"1")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        while is_late and not go_on.is_set():
+            await asyncio.sleep(0.01)
+        await send({"type": "http.response.body", "body": b"x"})
+        scope["state"][KEY].request_ended()
+
+    with serving(talk) as address, connect(address) as client:
+        for _ in range(20):
+            client.sendall(REQUEST)
+            received = client.recv(65_536)
+            assert received.endswith(b"\r\n\r\n" if is_late else b"\r\n\r\nx")
+            go_on.set()
+            if is_late:
+                assert client.recv(65_536) == b"x"
+                go_on.clear()
+
+
+def test_who_connects_and_sends_nothing_is_closed() -> None:
+    with serving(patience=Patience(idle=0.2)) as address, connect(address) as client:
+        assert client.recv(1) == b""
+        with connect(address) as other:
+            other.sendall(REQUEST)
+            receive(other)
+            assert other.recv(1) == b""
+
+
+def test_who_takes_nothing_of_its_answer_is_closed() -> None:
+    is_gone = threading.Event()
+
+    async def talk(scope: Any, receive: Any, send: Any) -> None:
+        scope["state"][KEY].on_gone = is_gone.set
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not is_gone.is_set():
+            await send({"type": "http.response.body", "body": b"x" * 100_000, "more_body": True})
+
+    with serving(talk, patience=Patience(idle=0.3)) as address, connect(address) as client:
+        client.sendall(REQUEST)
+        assert is_gone.wait(20)
+
+
+@pytest.mark.parametrize("half_closes", [False, True])
+def test_a_client_that_leaves_before_its_answer_is_noticed(half_closes: bool) -> None:
+    """One that only sends no more is not: it still waits."""
+    told = SimpleQueue[str]()
+    go_on = threading.Event()
+
+    async def wait(scope: Any, receive: Any, send: Any) -> None:
+        connection: Connection = scope["state"][KEY]
+        connection.on_gone = partial(told.put, "gone")
+        told.put("came")
+        while not go_on.is_set() and told.qsize() < 2:
+            await asyncio.sleep(0.01)
+        await answer(scope, receive, send)
+
+    with serving(wait) as address:
+        client = connect(address)
+        client.sendall(REQUEST)
+        assert told.get(timeout=20) == "came"
+        if half_closes:
+            client.shutdown(socket.SHUT_WR)
+            threading.Event().wait(0.3)
+            assert told.empty()
+            go_on.set()
+            assert receive_all(client).endswith(b"}"), "the answer, and then the end"
+        else:
+            client.close()
+            assert told.get(timeout=20) == "gone"
+        client.close()
+
+
+def test_a_refused_client_may_send_the_rest_of_its_body() -> None:
+    refused = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"
+    with serving(partial(answer, refuse=True)) as address, connect(address) as client:
+        for _ in range(2):
+            client.sendall(refused)
+            receive(client)
             client.sendall(b" " * 9)
 
 
-def test_a_refused_client_whose_body_stops_coming_is_closed(
-    make_app: Callable[..., Flask],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+def test_a_refused_client_whose_body_goes_on_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.server.body, "_MOST_DISCARDED", 1_000_000)
+    refused = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n"
+    with serving(partial(answer, refuse=True)) as address, connect(address) as client:
+        client.sendall(refused)
+        sent = 0
+        with suppress(OSError):
+            while sent < 100_000_000:
+                sent += client.send(b" " * 65_536)
+        assert sent < 50_000_000
+
+
+def test_what_was_discarded_may_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.server.body, "_DISCARD_SECONDS", 0.2)
+    refused = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"
+    with serving(partial(answer, refuse=True)) as address, connect(address) as client:
+        client.sendall(refused)
+        assert receive_all(client).count(b"HTTP/1.1") == 1
+
+
+def test_where_no_file_can_be_opened_clients_wait_and_it_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(api.server.server, "_REQUEST_TIMEOUT", 0.5)
-    with serving(make_app(), 1) as address, socket.create_connection(address) as client:
-        client.settimeout(10.0)
-        client.sendall(REFUSED)
-        received = b"".join(iter(partial(client.recv, 65_536), b""))
-    assert received.startswith(b"HTTP/1.1 404 ") and received.count(b"HTTP/1.1") == 1
-    assert not caplog.records
+    monkeypatch.setattr(api.server.listener, "_TRY_AGAIN", 0.01)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with serving() as address, ExitStack() as opened, caplog.at_level(logging.INFO):
+        client = socket.socket()
+        client.settimeout(20.0)
+        opened.enter_context(client)
+        with connect(address) as first:  # all is loaded that a connection needs
+            first.sendall(REQUEST)
+            receive(first)
+        spare = [os.dup(0) for _ in range(3)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(spare) + 1, hard))
+        try:
+            client.connect(address)
+            client.sendall(REQUEST)
+            wait_until(lambda: caplog.records, "it is logged")
+            threading.Event().wait(0.2)
+            assert len(caplog.records) == 1
+            assert "accepted" in caplog.records[0].message
+        finally:
+            for each in spare:
+                os.close(each)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert said(receive(client))["read"] == 0
+    assert len(caplog.records) == 1
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that waits longer than a test for what a client it closes may still send."""
-    monkeypatch.setattr(api.server.connection, "_DISCARD_WAIT", 60.0)
-    monkeypatch.setattr(api.server.connection, "_DISCARD_SECONDS", 60.0)
-
-
-TOO_LARGE = b"POST /v1/plan HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n" + b" " * 20_000
-
-
-@pytest.mark.usefixtures("patient")
-def test_no_thread_waits_for_the_rest_of_a_body_that_is_there(
-    make_app: Callable[..., Flask],
-) -> None:
-    with serving(make_app(), 1) as address, socket.create_connection(address) as client:
-        client.settimeout(10.0)
-        client.sendall(TOO_LARGE)
-        assert receive(client, b"}").startswith(b"HTTP/1.1 413 ")
-        with socket.create_connection(address) as other:
-            other.settimeout(10.0)
-            other.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert receive(other, b"}").startswith(b"HTTP/1.1 200 ")
-
-
-@pytest.mark.usefixtures("patient")
-def test_a_client_that_is_closed_need_not_wait_for_that(make_app: Callable[..., Flask]) -> None:
-    whole = b"POST /nothing HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-    with serving(make_app(), 1) as address, socket.create_connection(address) as client:
-        client.settimeout(10.0)
-        client.sendall(whole)
-        received = b"".join(iter(partial(client.recv, 65_536), b""))
-    assert received.startswith(b"HTTP/1.1 404 ")
-
-
-@pytest.mark.parametrize("is_last", [True, False])
-def test_an_answer_that_cannot_be_made_is_told_of_once(
-    is_last: bool, caplog: pytest.LogCaptureFixture, failed: Callable[[str], int]
-) -> None:
-    asked: Queue[Future[None]] = Queue()
-
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        asked.put(ended := Future[None]())
-        return DeferredResponse([ended], fail, lambda: None, lambda: is_last)(
-            environ, start_response
-        )
-
-    def fail() -> Any:
-        raise ZeroDivisionError("made to fail")
-
-    with serving(answer, 1) as address:
-        for path in (b"/", b"/made-up"):
-            with socket.create_connection(address) as client:
-                client.settimeout(10.0)
-                client.sendall(REQUEST.replace(b"/ ", path + b" ", 1))
-                asked.get(timeout=10.0).set_result(None)
-                received = b"".join(iter(partial(client.recv, 65_536), b""))
-            assert received.startswith(b"HTTP/1.1 500 ")
-    assert len(caplog.records) == 1, "paths that clients make up fill neither log nor memory"
-    assert "made to fail" in caplog.text
-    assert failed("http") == 2
-
-
-@pytest.mark.parametrize("length", [10, 10_000_000])
-def test_who_ends_the_last_request_sends_what_the_client_takes_at_once(length: int) -> None:
-    asked: Queue[Future[None]] = Queue()
-    go_on = threading.Event()
-
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] == "GET":
-            asked.put(Future())
-            assert go_on.wait(10.0)
-            return reply({})(environ, start_response)
-        ended: Future[None] = Future()
-        asked.put(ended)
-        later = DeferredResponse(
-            [ended], lambda: reply({"": "x" * length}), lambda: None, lambda: True
-        )
-        return later(environ, start_response)
-
-    with serving(answer, 1) as address, socket.create_connection(address) as client:
-        client.settimeout(10.0)
-        client.sendall(REQUEST)
-        ended = asked.get(timeout=10.0)
-        with socket.create_connection(address) as other:
-            other.sendall(REQUEST.replace(b"POST", b"GET"))
-            asked.get(timeout=10.0)  # the one thread is busy from now on
-            ended.set_result(None)
-            assert client.recv(12) == b"HTTP/1.1 200"
-            go_on.set()
-            received = bytearray()
-            while not received.endswith(b'"}'):
-                received += client.recv(65_536)
-    assert received.endswith(b'{"":"' + b"x" * length + b'"}')
-
-
-def test_a_server_that_waits_for_clients_is_woken_to_stop(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("cheroot.server.HTTPServer.expiration_interval", 3600.0)
-    server = HttpServer(lambda environ, start_response: [], 1, 10)
+def test_a_server_that_waits_for_clients_stops(tmp_path: Path) -> None:
+    server = HttpServer(answer, 10, Patience())
     server.listen_tcp("127.0.0.1", 0)
     server.listen_unix(str(tmp_path / "d.sock"))
     server.start()

@@ -24,6 +24,7 @@ def window(
         other=1.0 - sum(joules.values()) if measured else None,
         by_share={Share(request, tenant): each for request, each in joules.items()},
         complete=frozenset(complete),
+        known=frozenset(complete if measured else ()),
     )
 
 

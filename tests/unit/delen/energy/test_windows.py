@@ -9,11 +9,11 @@ from typing import Literal
 import pytest
 
 from delen.core.work import Share, Work
+from delen.energy.accounts import Accounts
 from delen.energy.admission import Ended
 from delen.energy.power_view import PowerViewBuilder
 from delen.energy.windows import WindowAccounting
 from delen.profile.profile import Profile
-from power.attribution.accounts import Accounts
 from power.attribution.attribution import Attributor
 from power.sources.sampler import Sampler
 from power.sources.source import PowerReading

@@ -181,6 +181,8 @@ def claiming(shape: str, length: int = 10) -> bytes:
         claiming("(" + "1," * 100 + ")", length=1),
         claiming("(" + "(" * 500),
         claiming("'x'"),
+        claiming("(" + ",".join(["9" * 4300] * 14) + ",)"),
+        npy(picture())[:8] + struct.pack("<H", 60_000) + b" " * 60_000 + npy(picture())[10:],
     ],
     ids=lambda raw: f"{len(raw)} bytes",
 )
@@ -229,6 +231,16 @@ def test_a_list_is_read_in_the_models_dtype() -> None:
 )
 def test_a_list_that_does_not_fit_is_refused(value: object, message: str) -> None:
     with pytest.raises(InvalidInput, match=message) as caught:
+        decode_list(value, RGB)
+    assert caught.value.field == "input"
+
+
+@pytest.mark.parametrize("value", [["a" * 100_000] + [""] * 100_000, [[[[[[1]]]]]], [[1], 2]])
+def test_a_list_is_refused_before_numpy_sees_it(
+    value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(np, "asarray", None)
+    with pytest.raises(InvalidInput) as caught:
         decode_list(value, RGB)
     assert caught.value.field == "input"
 

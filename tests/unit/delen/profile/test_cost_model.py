@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delen.energy.accounts import Accounts
 from delen.profile.cost_model import CostModel
 from delen.profile.profile import HostCosts, Profile, Quantiles
-from power.attribution.accounts import Accounts
 
 MakeCosts = Callable[..., CostModel]
 MakeProfile = Callable[..., Profile]

@@ -8,13 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.attribution import NETWORK, Outcome, Scene, run, varying
 from benchmarks.plant import Network, Power, Sensor, serve
 from delen.core.work import Share, Split, Work
-from power.attribution.attribution import Attributor
+from power.attribution.attribution import LONGEST_WORK, Attributor
 from power.sources.series import Samples
 
 ME = Share("r1", "camera")
+NETWORK = Network(
+    "net",
+    seconds=(0.0030, 0.0025, 0.0040, 0.0045, 0.0035),
+    joules=(0.0180, 0.0125, 0.0300, 0.0270, 0.0175),
+    leaves=(0.35, 0.20, 0.20, 0.10, 0.15),
+)
 
 
 def work(
@@ -41,7 +46,8 @@ def windows(
         for each in works:
             if window <= each.ended - 0.1 < window + 1:
                 attributor.add(each)
-        splits.append(attributor.close(window, window + 1, samples.between(window, window + 1)))
+        inside = samples.between(window - LONGEST_WORK, window + 1)
+        splits.append(attributor.close(window, window + 1, inside))
     return splits
 
 
@@ -100,16 +106,22 @@ def test_in_every_window_the_parts_sum_to_what_was_measured(
 
 def test_what_runs_at_once_on_two_lanes_shares_what_both_took() -> None:
     """Each of two draws 3 W for half a second, one of them beside the other for half of that."""
-    times = np.arange(0.0, 20.0, 0.01)
+    times = np.arange(0.0, 40.0, 0.01)
     phase = times % 1.0
-    watts = 2.0 + 3.0 * ((phase >= 0.1) & (phase < 0.6)) + 3.0 * ((phase >= 0.35) & (phase < 0.85))
+    noise = np.random.default_rng(0).normal(0, 0.02, len(times))
+    watts = (
+        2.0
+        + noise
+        + 3.0 * ((phase >= 0.1) & (phase < 0.6))
+        + 3.0 * ((phase >= 0.35) & (phase < 0.85))
+    )
     one, other = Share("a", "camera"), Share("b", "phone")
     works = [
         work(window + began, window + began + 0.5, 1.5, share, segment=segment)
-        for window in range(20)
+        for window in range(40)
         for began, share, segment in ((0.1, one, 0), (0.35, other, 1))
     ]
-    splits = windows(Attributor(), works, Samples(times, watts), 20)
+    splits = windows(Attributor(), works, Samples(times, watts), 39)
     last = splits[-2]
     assert last.kind == "attributed"
     assert last.by_share[one] == pytest.approx(1.5, rel=0.1)
@@ -281,9 +293,9 @@ def test_a_prediction_that_is_trusted_moves_less() -> None:
     for sd in (0.05, 1.0):
         attributor = Attributor(3.0)
         attributor.trust("m", sd)
-        works = [work(n + 0.2, n + 0.7, 0.5, ME) for n in range(3)]
-        power = Power(3.0, [w.began for w in works], [w.ended for w in works], [1.0] * 3)
-        windows(attributor, works, Sensor(noise=0.4).poll(power, -0.1, 4, 3), 3)
+        works = [work(n + 0.2, n + 0.7, 0.5, ME) for n in range(7)]
+        power = Power(3.0, [w.began for w in works], [w.ended for w in works], [1.0] * 7)
+        windows(attributor, works, Sensor(noise=0.4).poll(power, -0.1, 9, 3), 7)
         moved.append(attributor.factor("m", 0) - 1)
     assert 0 < moved[0] < moved[1]
 
@@ -301,17 +313,6 @@ def test_an_energy_counter_is_followed_in_place_of_the_watts() -> None:
     assert sum(split.measured or 0 for split in splits) == pytest.approx(
         float(power.joules(30.0) - power.joules(0.0)), rel=1e-6
     )
-
-
-@pytest.mark.parametrize("window", [0.0066, 0.42])
-def test_on_a_plant_of_known_energies_requests_are_told_what_they_took(window: float) -> None:
-    burst = ((30.0, 40.0, 3.0), (100.0, 101.0, 6.0), (150.0, 180.0, 2.0))
-    scene = Scene("burst", varying(50.0), others=burst)
-    outcome: Outcome = run(scene, Sensor(window=window), 0)
-    worst_exit, total = outcome.errors()
-    assert worst_exit <= 5
-    assert total <= 1
-    assert outcome.estimated <= 10
 
 
 @pytest.mark.parametrize("off", [0.05, 0.2])

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from delen.energy.accounts import Accounts, UnknownAccount
 from delen.profile.profile import Profile, Quantiles, SegmentCost
-from power.attribution.accounts import Accounts, UnknownAccount
 
 MakeProfile = Callable[..., Profile]
 COST = SegmentCost(Quantiles(0.01, 0.01, 0.01, 0.01), processor=0.03)

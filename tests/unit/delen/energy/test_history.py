@@ -4,7 +4,7 @@ from typing import Any
 
 from delen.core.energy_status import BoardEnergy, WindowStatus
 from delen.core.work import Split
-from power.attribution.history import History
+from delen.energy.history import History
 
 
 def add(history: History, time: float, measured: bool = True) -> WindowStatus:

@@ -1,0 +1,62 @@
+"""From an error to the answer that says it: the one place for all addresses."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from werkzeug.exceptions import HTTPException
+
+from api.metrics.requests import Metrics
+from api.reply import CLOSE, Headers, Reply
+from delen.errors import (
+    BudgetExhausted,
+    DelenError,
+    Draining,
+    InvalidInput,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    RequestTimeout,
+)
+from delen.wire.errors import Error
+
+log = logging.getLogger("delen.api")
+
+
+class FramingError(InvalidInput):
+    """What follows on this connection may not be a request."""
+
+
+class Refusals:
+    """Answers errors, and counts them in ``metrics``."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def of(self, error: BaseException, method: str, path: str) -> Reply:
+        """The answer of a request to ``path`` that ended with ``error``."""
+        if isinstance(error, HTTPException):
+            error = _translated(error, method, path)
+        elif not isinstance(error, DelenError):
+            log.error("%s %s failed", method, path, exc_info=error)
+            error = DelenError(f"the daemon failed: {type(error).__name__}; see its log")
+        self._metrics.refused(error.code)
+        headers: Headers = ()
+        if isinstance(error, (BudgetExhausted, Overloaded)):
+            wait = max(1, math.ceil(error.retry_after))
+            headers += ((b"retry-after", str(wait).encode()),)
+        if error.status == 401:
+            headers += ((b"www-authenticate", b"Bearer"),)
+        if isinstance(error, (Draining, FramingError, RequestTimeout)):
+            headers += CLOSE
+        return Reply.of(Error.of(error), error.status, headers)
+
+
+def _translated(error: HTTPException, method: str, path: str) -> DelenError:
+    """What Flask itself refuses, as one of delen's errors."""
+    if error.code == 404:
+        return NotFound(f"there is nothing at {path}")
+    if error.code == 405:
+        return MethodNotAllowed(f"{method} is not offered at {path}")
+    return InvalidInput(error.description or error.name)

@@ -1,0 +1,177 @@
+"""The body of one request: read as far as it is wanted, for as long as its client is patient."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from api.server.asgi import Receive
+from api.server.connection import Connection
+from delen.errors import DelenError, InvalidInput, RequestTimeout, TooLarge, UnsupportedMediaType
+
+_SLICE = 16_384
+"""Bytes of a chunked body that are passed on at once: what follows it may be the next request."""
+_MOST_DISCARDED = 1 << 25
+_DISCARD_SECONDS = 2.0
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+class ClientGone(Exception):
+    """The client left before its request was there."""
+
+
+class RequestBody:
+    """Reads the body of a request with these ``headers`` through ``receive``.
+
+    ``length`` is what was announced, None for one in chunks. ``has_ended`` is true once all of it
+    was read.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+    ) -> None:
+        self._connection = connection
+        self._receive = receive
+        coding = headers.get(b"transfer-encoding")
+        self.length = int(headers.get(b"content-length", 0)) if coding is None else None
+        self.has_ended = self.length == 0
+        self.is_gzip = False
+        self.expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
+        self._headers = headers
+        self._received = 0
+        self._is_passed = False
+        self._began = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._reader: asyncio.Task[Any] | None = None
+        self._problem: DelenError | None = None
+
+    def check(self, limit: int) -> None:
+        """Raises what is wrong with a body before any of it is read: TooLarge for one announced as
+        larger than ``limit`` bytes, UnsupportedMediaType for a coding that is not known."""
+        if self.length is not None and self.length > limit:
+            raise TooLarge(f"the body has {self.length} bytes; the limit is {limit}")
+        coding = self._headers.get(b"content-encoding", b"identity").lower()
+        if coding not in (b"identity", b"gzip", b"x-gzip"):
+            raise UnsupportedMediaType(
+                f"Content-Encoding is {coding.decode('latin-1')!r}; accepted: gzip, identity"
+            )
+        self.is_gzip = coding != b"identity"
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body. InvalidInput when it is cut short, RequestTimeout when it comes too
+        slowly, TooLarge once more than ``limit`` bytes have come."""
+        if self.has_ended:
+            return b""
+        pieces: list[bytes] = []
+        if self.length is None or self._connection.held < self.length:
+            self._began = time.monotonic()
+            self._time(self._connection.patience.head, self._check_rate)
+        try:
+            self._begin()
+            while not self.has_ended:
+                pieces.append(await self._next())
+                if self._received > limit:
+                    raise TooLarge(f"the body is larger than the limit of {limit} bytes")
+        finally:
+            self._end()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def discard(self) -> bool:
+        """Take in what a refused client still sends, within limits; whether that was all. A
+        connection that is closed over unread bytes is reset, and a client that sends all before it
+        reads never sees why."""
+        if self._problem is not None:
+            return False
+        end = self._received + _MOST_DISCARDED
+        late = RequestTimeout("the rest of a refused body did not come")
+        self._time(_DISCARD_SECONDS, lambda: self._stop(late))
+        try:
+            self._begin()
+            while not self.has_ended and self._received < end:
+                await self._next()
+        except (DelenError, ClientGone):
+            return False
+        finally:
+            self._end()
+        return self.has_ended
+
+    def _begin(self) -> None:
+        """The calling task reads from now on."""
+        self._reader = asyncio.current_task()
+        self._connection.on_end = self._end_soon
+        if self.length is not None and not self._is_passed:
+            self._is_passed = True
+            self._connection.pass_body(self.length)
+
+    def _end(self) -> None:
+        self._reader = None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _time(self, seconds: float, call: Callable[[], None]) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, call)
+
+    async def _next(self) -> bytes:
+        if self.length is None:
+            self._connection.pass_body(_SLICE)
+        if self._connection.sends_no_more and not self._connection.held:
+            self._end_soon()
+        try:
+            message = await self._receive()
+        except asyncio.CancelledError:
+            if self._problem is None:
+                raise
+            raise self._problem from None
+        if message["type"] != "http.request":
+            raise ClientGone
+        piece: bytes = message["body"]
+        self._received += len(piece)
+        self.has_ended = not message["more_body"]
+        return piece
+
+    def _check_rate(self) -> None:
+        patience = self._connection.patience
+        left = self._began + patience.head + self._received / patience.body_rate - time.monotonic()
+        if left > 0:
+            self._time(left, self._check_rate)
+        else:
+            self._stop(
+                RequestTimeout(
+                    f"the body came too slowly: at least {patience.body_rate:g} bytes a second "
+                    f"are needed after {patience.head:g} seconds"
+                )
+            )
+
+    def _end_soon(self) -> None:
+        """After what has come was read: nothing follows it."""
+        asyncio.get_running_loop().call_soon(self._cut_short)
+
+    def _cut_short(self) -> None:
+        of = "before its end" if self.length is None else f"of {self.length} bytes"
+        self._stop(InvalidInput(f"the body ends after {self._received} {of}"))
+
+    def _stop(self, problem: DelenError) -> None:
+        if self._reader is not None:
+            self._problem = problem
+            self._reader.cancel()
+
+
+def gunzip(raw: bytes, limit: int) -> bytes:
+    """What ``raw`` was packed from. TooLarge beyond ``limit`` bytes, InvalidInput if it is not
+    whole."""
+    unpacker = zlib.decompressobj(_GZIP)
+    try:
+        whole = unpacker.decompress(raw, limit + 1)
+    except zlib.error as error:
+        raise InvalidInput(f"the body is not gzip: {error}") from None
+    if len(whole) > limit:
+        raise TooLarge(f"the unpacked body is larger than the limit of {limit} bytes")
+    if not unpacker.eof or unpacker.unused_data:
+        raise InvalidInput("the body is not gzip: it is cut off, or something follows it")
+    return whole

@@ -1,0 +1,234 @@
+"""HTTP at its borders: framing, bodies that are bombs, clients that are slow or many."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import resource
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tests.builders.daemon import Api, Daemon, Launcher
+
+Image8 = NDArray[np.uint8]
+BODY = bytes(3072)
+RAW = b"Content-Type: application/octet-stream\r\n"
+POST = b"POST /v1/infer HTTP/1.1\r\nHost: x\r\n" + RAW
+CHUNKS = b"c00\r\n" + BODY + b"\r\n0\r\n\r\n"
+NEXT = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+MOST_MEMORY = 60e6
+
+
+def exchange(daemon: Daemon, sent: bytes) -> tuple[list[int], bytes]:
+    """The status of each answer to ``sent``, and all that came until the daemon closed."""
+    with daemon.api.socket() as connection:
+        connection.settimeout(30.0)
+        with suppress(OSError):
+            connection.sendall(sent)
+        received = b""
+        with suppress(ConnectionResetError):
+            received = b"".join(iter(partial(connection.recv, 65_536), b""))
+    return [int(part[:3]) for part in received.split(b"HTTP/1.1 ")[1:]], received
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        POST + b"Content-Length: 3072\r\nContent-Length: 0\r\n\r\n" + BODY,
+        POST + b"Content-Length: 0\r\nContent-Length: 3072\r\n\r\n" + BODY,
+        POST + b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKS,
+        POST + b"Transfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n" + CHUNKS,
+        POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + CHUNKS,
+        POST + b"Transfer-Encoding: identity\r\n\r\n" + CHUNKS,
+        POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n" + CHUNKS,
+        POST + b"Transfer-Encoding:\r\nContent-Length: 3072\r\n\r\n" + BODY,
+        POST + b"Content-Length : 3072\r\n\r\n" + BODY,
+        POST + b"Content-Length: 30\r\n 72\r\n\r\n" + BODY,
+        POST + b"Content-Length: +3072\r\n\r\n" + BODY,
+        POST + b"Content-Length: 3_072\r\n\r\n" + BODY,
+        POST + b"Content-Length: 99999999999999999999999\r\n\r\n" + BODY,
+        b"GET /healthz HTTP/1.1\r\n X: y\r\nHost: x\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: b\0c\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: b\rC: d\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: b\nC: d\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET /healthz HTTP/2.0\r\nHost: a\r\n\r\n",
+        b"GET /healthz\r\n\r\n",
+    ],
+    ids=lambda sent: repr(sent[sent.index(b"\r\n") :][:70]),
+)
+def test_a_request_whose_framing_is_in_doubt_ends_the_connection(
+    daemon: Daemon, sent: bytes
+) -> None:
+    statuses, received = exchange(daemon, sent + NEXT)
+    assert statuses == [400], received
+
+
+CLOSE = b"Connection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n", 200),
+        (b"HEAD /v1/models HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n", 200),
+        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n", 200),
+        (b"OPTIONS /v1/infer HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n", 200),
+        (b"GET http://127.0.0.1/healthz HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n", 200),
+        (b"GET /healthz HTTP/1.0\r\n\r\n", 200),
+        (b"\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n", 200),
+        (b"TRACE /healthz HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n", 405),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", 404),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_what_is_unusual_is_answered_once(daemon: Daemon, sent: bytes, status: int) -> None:
+    statuses, received = exchange(daemon, sent)
+    assert statuses == [status], received
+    if sent.startswith(b"HEAD"):
+        assert received.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("value", [b"100-continue", b"100-Continue"])
+@pytest.mark.parametrize(
+    ("head", "first"),
+    [
+        (POST + b"Content-Length: 3072\r\n", b"100"),
+        (POST + b"Content-Length: 99000000\r\n", b"413"),
+        (POST.replace(b"infer", b"nothing") + b"Content-Length: 3072\r\n", b"404"),
+        (POST.replace(b"v1", b"v1/models/none") + b"Content-Length: 3072\r\n", b"404"),
+        (POST.replace(b"octet", b"strange") + b"Content-Length: 3072\r\n", b"415"),
+    ],
+)
+def test_a_client_is_asked_for_its_body_only_if_it_is_wanted(
+    daemon: Daemon, head: bytes, first: bytes, value: bytes
+) -> None:
+    with daemon.api.socket() as connection:
+        connection.sendall(head + b"Expect: " + value + b"\r\n\r\n")
+        assert connection.recv(65_536)[9:12] == first
+        if first == b"100":
+            connection.sendall(BODY)
+            assert connection.recv(65_536)[9:12] == b"200"
+
+
+def test_http_1_0_is_sent_no_100(daemon: Daemon) -> None:
+    head = POST.replace(b"1.1", b"1.0") + b"Content-Length: 3072\r\nExpect: 100-continue\r\n\r\n"
+    statuses, _ = exchange(daemon, head + BODY)
+    assert statuses == [200]
+
+
+def test_a_packed_body_is_unpacked_up_to_the_limit(api: Api, image: Image8) -> None:
+    document = json.dumps({"input": image.tolist()}).encode()
+
+    def ask(body: bytes, coding: str, path: str = "/v1/infer") -> Any:
+        return api.post(
+            path,
+            body=body,
+            content_type="application/json",
+            headers={"Content-Encoding": coding},
+        )
+
+    assert ask(gzip.compress(document), "gzip").json()["exits"] == 5
+    assert ask(gzip.compress(b'{"min_accuracy": 0.9}'), "GZIP", "/v1/plan").status == 200
+    ask(document, "gzip").error(400, "invalid_input")
+    ask(gzip.compress(document)[:-9], "gzip").error(400, "invalid_input")
+    ask(gzip.compress(document.ljust(1_000_001)), "gzip").error(413, "too_large")
+    assert "Content-Encoding" in ask(document, "br").error(415, "unsupported_media_type")["error"]
+
+
+def _npy(sizes: list[bytes]) -> bytes:
+    shape = b",".join(sizes)
+    header = b"{'descr':'<u1','fortran_order':False,'shape':(" + shape + b",)}"
+    return b"\x93NUMPY\x02\x00" + struct.pack("<I", len(header)) + header
+
+
+@pytest.fixture(scope="module")
+def roomy(launcher: Launcher) -> Iterator[Daemon]:
+    """A daemon with the usual limit of bodies."""
+    daemon = launcher.start()
+    yield daemon
+    assert daemon.terminate() == 0
+    assert "Traceback" not in daemon.log(), daemon.log()
+
+
+def peak(daemon: Daemon) -> float:
+    """The most bytes of memory that the daemon has had."""
+    lines = Path(f"/proc/{daemon.process.pid}/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (json.dumps({"input": ["a" * 10_000] + [""] * 50_000}), "application/json", 400),
+        (json.dumps({"input": [[]] * 200_000}), "application/json", 400),
+        ("[" * 1_000_000, "application/json", 400),
+        ('{"input": [' + "0," * 3_000_000 + "0]}", "application/json", 413),
+        ('{"input": [' + ",".join(["9" * 4000] * 240) + "]}", "application/json", 400),
+        (_npy([b"9" * 4300] * 450), "application/x-npy", 400),
+        (_npy([b"1"] * 400_000), "application/x-npy", 400),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_a_body_that_is_a_bomb_takes_no_memory(
+    roomy: Daemon, body: str | bytes, content_type: str, status: int, images: Image8
+) -> None:
+    assert roomy.api.raw(images[0]).status == 200
+    before = peak(roomy)
+    whole = body.encode() if isinstance(body, str) else body
+    assert roomy.api.post("/v1/infer", body=whole, content_type=content_type).status == status
+    assert peak(roomy) - before < MOST_MEMORY
+
+
+def test_slow_and_idle_clients_delay_nobody(roomy: Daemon, images: Image8) -> None:
+    """Of each kind more than the daemon has threads."""
+    with ExitStack() as opened:
+
+        def begin(sent: bytes) -> socket.socket:
+            client = opened.enter_context(roomy.api.socket())
+            client.sendall(sent)
+            return client
+
+        slow = []
+        for _ in range(40):
+            begin(b"")
+            slow.append(begin(b"GET /healthz HTTP/1.1\r\nHo"))
+            slow.append(begin(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 30000\r\n\r\n"))
+            slow.append(begin(POST + b"Content-Length: 3072\r\n\r\n"))
+            slow.append(begin(b"PUT /v1/power HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"))
+        for _ in range(5):
+            for client in slow:
+                client.sendall(b"a")
+            assert roomy.api.get("/healthz").status == 200
+            assert roomy.api.get("/v1/models").status == 200
+            assert roomy.api.raw(images[0]).status == 200
+
+
+def test_a_daemon_without_files_recovers(
+    launcher: Launcher, images: Image8, until: Callable[..., Any]
+) -> None:
+    daemon = launcher.start({"server": {"socket": ""}})
+    assert daemon.api.raw(images[0]).status == 200
+    process = daemon.process.pid
+    limits = resource.prlimit(process, resource.RLIMIT_NOFILE)
+    used = len(list(Path(f"/proc/{process}/fd").iterdir()))
+    resource.prlimit(process, resource.RLIMIT_NOFILE, (used + 5, limits[1]))
+    with ExitStack() as opened:
+        for _ in range(20):
+            opened.enter_context(daemon.api.socket())
+        daemon.wait_for_log("no connection can be accepted")
+    until(lambda: daemon.api.get("/healthz").status == 200, "it accepts again")
+    assert daemon.api.raw(images[0]).status == 200
+    assert daemon.log().count("no connection can be accepted") == 1
+    assert daemon.terminate() == 0
