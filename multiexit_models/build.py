@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 import torch
@@ -24,6 +22,7 @@ from multiexit_models.network import IMAGENET_MEAN, IMAGENET_STD, MultiExitNetwo
 from multiexit_models.progress import Bar
 from multiexit_models.report import write_report
 from multiexit_models.spec import QUICK_EPOCHS, BuildSpec, parse_size
+from multiexit_models.train.checkpoint_notes import checkpoint_named, resume_note
 from multiexit_models.train.device import threads
 from multiexit_models.train.held_out import NOT_KNOWN, held_out, refuse_overlap
 from multiexit_models.train.recipe import Recipe
@@ -100,7 +99,7 @@ def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     network = _network(spec, entry, stored, data, bar)
     if trains:
         rehearse(network, data, spec, bar)
-    with _checkpoint_named(spec, bar, trains):
+    with checkpoint_named(spec.checkpoint_file, bar, trains):
         if stored is not None and stored.has_exits:
             origin = load_weights(network, stored)
         else:
@@ -128,23 +127,6 @@ def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     for problem in write_report(bundle):
         bar.note(problem)
     return bundle
-
-
-@contextmanager
-def _checkpoint_named(spec: BuildSpec, bar: Bar, trains: bool) -> Iterator[None]:
-    """Where the block fails, say what keeps the training, and how to go on."""
-    try:
-        yield
-    except BaseException as error:
-        says_so = isinstance(error, FloatingPointError) or (
-            isinstance(error, InvalidInput) and error.field == "checkpoint"
-        )
-        if trains and not says_so and spec.checkpoint_file.exists():
-            bar.note(
-                f"{spec.checkpoint_file} keeps what was trained; the same command goes on from "
-                "there, also with other options for the bundle"
-            )
-        raise
 
 
 def _entry(spec: BuildSpec, kind: str) -> ZooEntry:
@@ -262,13 +244,6 @@ def _trained(
     bar.stage("training")
     recipe = _recipe(spec, entry)
 
-    def say_resumed(step: int, steps: int) -> None:
-        epoch = step * recipe.epochs // steps
-        bar.note(
-            f"going on from {spec.checkpoint_file}: {step} of {steps} steps are done, "
-            f"{epoch} of {recipe.epochs} epochs"
-        )
-
     train(
         network,
         data.training,
@@ -277,7 +252,7 @@ def _trained(
         device=spec.device,
         checkpoint=spec.checkpoint_file,
         trained_on=trained_on,
-        on_resume=say_resumed,
+        on_resume=resume_note(spec.checkpoint_file, recipe, bar),
         on_step=bar.step,
     )
     return WeightsOrigin(asdict(recipe), str(torch.__version__), digest(network), trained_on)

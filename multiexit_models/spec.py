@@ -40,6 +40,10 @@ class BundleSpec:
     def bundle_name(self) -> str:
         return self.name or self.output.name
 
+    @property
+    def checkpoint_file(self) -> Path:
+        return self.output.with_name(f"{self.output.name}.checkpoint")
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSpec(BundleSpec):
@@ -125,7 +129,7 @@ class BuildSpec(BundleSpec):
 
     @property
     def checkpoint_file(self) -> Path:
-        return self.checkpoint or self.output.with_name(f"{self.output.name}.checkpoint")
+        return self.checkpoint or super().checkpoint_file
 
 
 def parse_size(text: str, default: tuple[int, ...]) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import MISSING, fields
@@ -139,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
     """Import as ``args`` say and print a table of the exits; the command's exit status.
 
     Raises MissingExtra when torch or another part of the extra is not installed, InvalidInput for
-    options that contradict, and all that ``import_model`` raises.
+    options that contradict, and all that ``import_model`` raises but for a training that diverges.
     """
     need_extra()
     from multiexit_models.imports.run import import_model
@@ -149,7 +150,11 @@ def run(args: argparse.Namespace) -> int:
     }
     values["output"] = args.output or Path(args.name or args.model.stem)
     spec = ImportSpec(**{**values, "precision": "fp32", "runtime": "onnx"})
-    with exit_on_sigterm(), closing(Bar()) as bar:
-        bundle = import_model(spec, bar)
+    try:
+        with exit_on_sigterm(), closing(Bar()) as bar:
+            bundle = import_model(spec, bar)
+    except FloatingPointError as error:
+        print(f"delen: training failed: {error}; try another --seed", file=sys.stderr)
+        return 1
     print_bundle(bundle, args.json)
     return 0

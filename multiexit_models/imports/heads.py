@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,8 +21,10 @@ from multiexit_models.export.stage import EXAMPLE_BATCH
 from multiexit_models.imports.cut import Place
 from multiexit_models.macs import macs_per_stage
 from multiexit_models.network import MultiExitNetwork
+from multiexit_models.progress import Bar
+from multiexit_models.train.checkpoint_notes import resume_note
 from multiexit_models.train.recipe import Recipe
-from multiexit_models.train.training import OnStep, train
+from multiexit_models.train.training import train
 
 _HEAD = "head."
 
@@ -33,6 +37,11 @@ class OnnxSegment(nn.Module):
         self._run = onnx_segment(graph.SerializeToString())
         self._takes_rows = len(graph.graph.input) > 1
         self._max_batch = max_batch
+        self._digest = hashlib.sha256(graph.SerializeToString(deterministic=True)).hexdigest()
+
+    def extra_repr(self) -> str:
+        """By which a checkpoint knows the file's weights, which torch does not see."""
+        return self._digest
 
     def forward(self, features: Tensor) -> Tensor:
         parts = [
@@ -72,10 +81,23 @@ def train_heads(
     data: Labelled,
     input: InputSpec,
     recipe: Recipe,
-    on_step: OnStep,
+    checkpoint: Path,
+    bar: Bar,
 ) -> None:
-    """Train the heads of ``network`` alone, to the labels and to the last exit's answers."""
-    train(network, data, recipe, input=input, device="cpu", on_step=on_step)
+    """Train the heads of ``network`` alone, to the labels and to the last exit's answers.
+
+    A training that was killed goes on from ``checkpoint``.
+    """
+    train(
+        network,
+        data,
+        recipe,
+        input=input,
+        device="cpu",
+        checkpoint=checkpoint,
+        on_resume=resume_note(checkpoint, recipe, bar),
+        on_step=bar.step,
+    )
 
 
 def join_heads(

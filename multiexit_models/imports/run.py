@@ -30,6 +30,7 @@ from multiexit_models.network import MultiExitNetwork
 from multiexit_models.progress import Bar
 from multiexit_models.report import write_report
 from multiexit_models.spec import parse_size
+from multiexit_models.train.checkpoint_notes import checkpoint_named
 from multiexit_models.train.device import threads
 from multiexit_models.train.recipe import Recipe
 from multiexit_models.train.weights import digest
@@ -65,26 +66,27 @@ def _import(spec: ImportSpec, bar: Bar) -> Bundle:
     torch.manual_seed(spec.seed)
     make = image_head if spec.head == "convolutional" else pooled_head
     network = with_heads(segments, places, classifier.classes, make, classifier.max_batch)
-    recipe = None
-    if places:
-        bar.stage("training early heads on frozen features")
-        recipe = _recipe(spec, data)
-        train_heads(network, data.training, data.input, recipe, bar.step)
-    chain = _chain(spec, classifier, network, segments, places, whole_macs)
-    origin = {
-        "network": spec.model.name,
-        "imported": _describe(classifier),
-        "recipe": None if recipe is None else asdict(recipe),
-        "seed": spec.seed,
-    }
-    bundle = write_chain(
-        chain,
-        data,
-        replace(spec, precision=classifier.precision, max_batch=chain.exported.max_batch),
-        spec.description or f"{spec.model.name}, imported from ONNX",
-        origin,
-        bar,
-    )
+    recipe = _recipe(spec, data) if places else None
+    with checkpoint_named(spec.checkpoint_file, bar, trains=recipe is not None):
+        if recipe is not None:
+            bar.stage("training early heads on frozen features")
+            train_heads(network, data.training, data.input, recipe, spec.checkpoint_file, bar)
+        chain = _chain(spec, classifier, network, segments, places, whole_macs)
+        bundle = write_chain(
+            chain,
+            data,
+            replace(spec, precision=classifier.precision, max_batch=chain.exported.max_batch),
+            spec.description or f"{spec.model.name}, imported from ONNX",
+            {
+                "network": spec.model.name,
+                "imported": _describe(classifier),
+                "recipe": None if recipe is None else asdict(recipe),
+                "seed": spec.seed,
+            },
+            bar,
+        )
+    if recipe is not None:
+        spec.checkpoint_file.unlink(missing_ok=True)
     bar.note(f"the bundle is written and verified: {bundle.path}")
     _say_if_it_guesses(bundle, bar)
     for problem in write_report(bundle):

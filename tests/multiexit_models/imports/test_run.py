@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("torch", reason="an import needs torch: delen[train]")
 
 from delen.bundle.manifest import Bundle, load_bundle
+from delen.errors import InvalidInput
 from multiexit_models.calibrate.temperature import softmax
 from multiexit_models.export.chain import all_rows, open_segment, walk
 from multiexit_models.imports.command import add_arguments
@@ -132,6 +133,20 @@ def test_a_file_for_single_images_gets_early_exits_too(
     bundle = make(tmp_path, photos, joined_to_a_constant(), exits=2, epochs=1)
     assert bundle.manifest.max_batch == 1
     assert "one by one" in capsys.readouterr().err
+
+
+def test_heads_that_were_trained_are_not_trained_again(
+    tmp_path: Path, photos: Path, two_exits: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"exits": 2, "epochs": 20, "no_mirror": True}
+    with pytest.raises(InvalidInput, match="cannot be guaranteed"):
+        make(tmp_path, photos, floor=0.91, **options)
+    checkpoint = tmp_path / "colours.checkpoint"
+    assert f"{checkpoint} keeps what was trained" in capsys.readouterr().err
+    bundle = make(tmp_path, photos, **options)
+    assert "20 of 20 epochs" in capsys.readouterr().err
+    assert not checkpoint.exists()
+    assert bundle.graph(0) == two_exits.graph(0)
 
 
 def test_labels_without_images_are_counted(
