@@ -54,7 +54,7 @@ def place_by_probe(
             f"exits must be 1 to {len(names) + 1} for this module, not {exits}", "exits"
         )
     done = count(1)
-    total = len(inputs.split(_BATCH)) + len(names) + 1 + _WARM_UP + repeats
+    total = len(torch.split(inputs, _BATCH)) + len(names) + 1 + _WARM_UP + repeats
 
     def tick() -> None:
         if on_part is not None:
