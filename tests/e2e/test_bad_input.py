@@ -406,8 +406,6 @@ def test_a_wrong_method_is_refused(api: Api, method: str, path: str) -> None:
 @pytest.mark.parametrize(
     "media_type", [None, "text/html", "image/avif", "multipart/form-data", ";"]
 )
-    "media_type", [None, "text/html", "image/avif", "multipart/form-data", ";"]
-)
 def test_an_unknown_media_type_lists_the_known(
     api: Api, image: Image8, media_type: str | None
 ) -> None:
