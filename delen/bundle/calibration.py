@@ -85,6 +85,7 @@ class Calibration:
         self._curve = lru_cache(maxsize=None)(self._make_curve)
         self._share_curve = lru_cache(maxsize=None)(self._make_share_curve)
         self._agreement = lru_cache(maxsize=None)(self._make_agreement)
+        self._group_losses = lru_cache(maxsize=None)(self._make_group_losses)
         self._shares = lru_cache(maxsize=256)(self._make_shares)
         self._cases = lru_cache(maxsize=256)(self._make_cases)
 
@@ -172,16 +173,19 @@ class Calibration:
                 correct += int(right.sum()) if weights is None else weights.sum()
         return ThresholdCurve(self.samples, np.clip(correct, 0, self.samples))
 
-    def group_losses(self, deepest: int, threshold: float, agreement: bool) -> NDArray[np.float64]:
+    def group_losses(self, deepest: int, agreement: bool) -> NDArray[np.float64]:
         """The share of each group's answers that are wrong or, for ``agreement``, that differ from
-        those of exit ``deepest``. The table must have groups."""
-        taken = self.exits_taken(threshold, deepest)
-        rows = np.arange(self.samples)
-        if agreement:
-            lost = self.predictions[rows, taken] != self.predictions[:, deepest]
-        else:
-            lost = ~self.correct[rows, taken]
-        return self.group_means(lost)
+        those of exit ``deepest``, at all of ``THRESHOLDS``: ``[groups, thresholds]``. The table
+        must have groups."""
+        return self._group_losses(deepest, agreement)
+
+    def _make_group_losses(self, deepest: int, agreement: bool) -> NDArray[np.float64]:
+        lost_at = self.predictions != self.predictions[:, [deepest]] if agreement else ~self.correct
+        rows, columns = np.arange(self.samples), []
+        for threshold in THRESHOLDS.tolist():
+            lost = lost_at[rows, self.exits_taken(threshold, deepest)]
+            columns.append(self.group_means(lost))
+        return np.stack(columns, axis=1)
 
     def group_means(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """The mean of ``values`` ``[samples]`` in each group, the groups in the table's order.

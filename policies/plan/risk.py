@@ -89,11 +89,7 @@ def betting_bound(
     With ``shares``, none below its loss, the bound is of mean loss / mean share: losses of a part
     of each group's samples, and how large that part is.
     """
-    count, before = len(losses), np.arange(len(losses))
-    means = (0.5 + np.cumsum(losses)) / (before + 2)
-    spreads = (0.25 + np.cumsum((losses - means) ** 2)) / (before + 2)
-    known = np.concatenate(([0.25], spreads[:-1]))
-    bets = np.minimum(1.0, np.sqrt(2 * log(1 / delta) / (count * known)))
+    bets = _bets(losses[:, None], delta)[:, 0]
     gains, costs = bets * (1.0 if shares is None else shares), bets * losses
 
     def stake(rate: float) -> float:
@@ -101,6 +97,26 @@ def betting_bound(
             return float(np.cumsum(np.log1p(rate * gains - costs)).max())
 
     return _invert(lambda rate: exp(-max(stake(rate), 0.0)), 0.0, delta, _BETTING_HALVINGS)
+
+
+def shown_by_betting(losses: NDArray[np.float64], rate: float, delta: float) -> NDArray[np.bool_]:
+    """Whether ``betting_bound`` of each column of ``losses`` ``[n, k]`` is at most ``rate``: bool
+    ``[k]``. The bound itself is not computed."""
+    if rate <= 0:
+        return np.zeros(losses.shape[1], bool)
+    stakes = np.cumsum(np.log1p(_bets(losses, delta) * (rate - losses)), axis=0)
+    shown: NDArray[np.bool_] = stakes.max(axis=0) >= log(1 / delta)
+    return shown
+
+
+def _bets(losses: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
+    """What is bet on each of ``losses`` ``[n, k]``, by those before it."""
+    count, seen = len(losses), np.arange(2, len(losses) + 2)[:, None]
+    means = (0.5 + np.cumsum(losses, axis=0)) / seen
+    spreads = (0.25 + np.cumsum((losses - means) ** 2, axis=0)) / seen
+    known = np.concatenate([np.full((1, losses.shape[1]), 0.25), spreads[:-1]])
+    bets: NDArray[np.float64] = np.minimum(1.0, np.sqrt(2 * log(1 / delta) / (count * known)))
+    return bets
 
 
 @lru_cache(maxsize=4096)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +14,12 @@ from numpy.typing import NDArray
 from delen.bundle.calibration import THRESHOLDS, Calibration
 from policies.plan.risk import (
     betting_bound,
+    hoeffding_bentkus_p,
     least_groups,
     least_samples,
     most_errors,
     most_errors_bounded,
+    shown_by_betting,
     upper_bound_bounded,
 )
 
@@ -53,8 +54,6 @@ _GROUP_BOUNDS: Mapping[str, Callable[[NDArray[np.float64], float], float]] = {
     LTT: betting_bound,
     UCB: lambda losses, delta: upper_bound_bounded(float(losses.mean()), len(losses), delta),
 }
-_kept: WeakKeyDictionary[Calibration, dict[tuple[object, ...], float]] = WeakKeyDictionary()
-"""Bounds of tables with groups, which take a thousand times as long as those of counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,8 @@ def highest_floor(
     Rounded down to four decimals, so that a request for just this floor is feasible.
     """
     if calibration.groups is not None:
-        return _floor_below(_group_bound(calibration, deepest, 0, level, procedure, False))
+        losses = calibration.group_losses(deepest, agreement=False)[:, 0]
+        return _floor_below(_GROUP_BOUNDS[procedure](losses, 1 - level))
     curve = calibration.curve(deepest)
     return _highest_floor(int(curve.samples - curve.correct[0]), curve.samples, level, procedure)
 
@@ -179,32 +179,21 @@ def _lowest_safe(
         curve = (calibration.agreement if agreement else calibration.curve)(deepest)
         errors = curve.samples - curve.correct
         passed = errors <= PROCEDURES[procedure](curve.samples, allowed, 1 - level)
-        accepted = len(passed) if passed.all() else int(np.argmin(passed))
     else:
-        accepted = 0
-        while (
-            accepted < len(THRESHOLDS)
-            and _group_bound(calibration, deepest, accepted, level, procedure, agreement) <= allowed
-        ):
-            accepted += 1
+        losses = calibration.group_losses(deepest, agreement)
+        passed = _groups_pass(losses, allowed, level, procedure)
+    accepted = len(passed) if passed.all() else int(np.argmin(passed))
     return accepted - 1 if accepted else None
 
 
-def _group_bound(
-    calibration: Calibration,
-    deepest: int,
-    index: int,
-    level: float,
-    procedure: str,
-    agreement: bool,
-) -> float:
-    """The upper confidence bound of the risk at one threshold, over the groups of the table."""
-    kept = _kept.setdefault(calibration, {})
-    key = (deepest, index, level, procedure, agreement)
-    if key not in kept:
-        losses = calibration.group_losses(deepest, float(THRESHOLDS[index]), agreement)
-        kept[key] = _GROUP_BOUNDS[procedure](losses, 1 - level)
-    return kept[key]
+def _groups_pass(
+    losses: NDArray[np.float64], allowed: float, level: float, procedure: str
+) -> NDArray[np.bool_]:
+    """Whether each threshold alone is safe, by the losses of groups ``[groups, thresholds]``."""
+    if procedure == LTT:
+        return shown_by_betting(losses, allowed, 1 - level)
+    p_values = [hoeffding_bentkus_p(mean, len(losses), allowed) for mean in losses.mean(axis=0)]
+    return np.array(p_values) <= 1 - level
 
 
 def _threshold(calibration: Calibration, deepest: int, index: int) -> Threshold:

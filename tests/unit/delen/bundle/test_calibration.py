@@ -224,7 +224,7 @@ def test_every_group_weighs_the_same_in_all_figures(
         shares = [np.mean([(taken[rows] == k).mean() for rows in members]) for k in range(deepest)]
         assert table.exit_shares(threshold, deepest)[:deepest] == pytest.approx(shares)
         assert table.share_curve(deepest)[index][:deepest] == pytest.approx(shares)
-        lost = table.group_losses(deepest, threshold, agreement=False)
+        lost = table.group_losses(deepest, agreement=False)[:, index]
         assert sorted(lost) == pytest.approx(sorted(1 - np.array(means)))
     assert table.accuracy(deepest) == pytest.approx(
         np.mean([table.correct[rows, deepest].mean() for rows in members])

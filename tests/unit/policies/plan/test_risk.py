@@ -17,6 +17,7 @@ from policies.plan.risk import (
     least_samples,
     most_errors,
     most_errors_bounded,
+    shown_by_betting,
     upper_bound,
     upper_bound_bounded,
 )
@@ -158,3 +159,13 @@ def test_least_groups_are_just_enough(allowed: float) -> None:
 
 def test_no_number_of_groups_shows_that_nothing_is_ever_wrong() -> None:
     assert least_groups(0.0, 0.05) == inf
+
+
+@pytest.mark.parametrize("delta", [0.05, 0.2])
+def test_a_rate_is_shown_where_the_bound_is_at_most_it(delta: float) -> None:
+    rng = np.random.default_rng(3)
+    losses = rng.beta(0.5, 4, (80, 12)) * rng.random(12)
+    bounds = np.array([betting_bound(column, delta) for column in losses.T])
+    for rate in (0.01, 0.05, 0.1, 0.2):
+        assert shown_by_betting(losses, rate, delta).tolist() == (bounds <= rate).tolist()
+    assert not shown_by_betting(np.zeros((50, 2)), 0.0, delta).any()
