@@ -182,7 +182,7 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(
     assert caught.value.field == field
 
 
-@pytest.mark.parametrize("x", [None, 5, [[1, 2]], b"GIF89a", "/no/such/file", object()])
+@pytest.mark.parametrize("x", [None, 5, [[1, 2]], b"PK\x03\x04", "/no/such/file", object()])
 def test_what_is_no_input_is_refused_before_anything_is_sent(x: Any, closed_url: str) -> None:
     with delen.Client(closed_url) as client, pytest.raises(delen.InvalidInput):
         client.infer(x)
