@@ -124,7 +124,7 @@ def unknown_operator(model: onnx.ModelProto) -> None:
         ({}, None, {"exits": 9}, "exits", ["at most 3 exits, not 9"]),
         ({}, None, {"head": "pooled"}, "exits", ["--exits N"]),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_file_that_is_not_what_it_should_be(
     tmp_path: Path,
