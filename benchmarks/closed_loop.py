@@ -27,7 +27,7 @@ from delen.profile.profile import Device, Profile, Quantiles, SegmentCost
 from policies.energy.api import EnergyController
 from policies.energy.constraint import PowerView
 from policies.plan.planner import Planner
-from power.attribution.attribution import Attributor
+from power.attribution.attribution import LONGEST_WORK, Attributor
 from power.sources.series import Samples
 
 MODEL = "plant"
@@ -260,7 +260,8 @@ class Loop:
 
     def _close(self) -> None:
         began, self._closed = self._closed, self._closed + WINDOW
-        samples = Samples(*np.array(self._samples).T).between(began, self._closed)
+        samples = Samples(*np.array(self._samples).T)
+        samples = samples.between(began - LONGEST_WORK, self._closed)
         split = self.attributor.close(began, self._closed, samples)
         for share, joules in split.by_share.items():
             self._requests[share.request_id].attributed += joules

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import count
+from math import ceil
 from time import perf_counter
 
 import numpy as np
@@ -54,7 +55,7 @@ def place_by_probe(
             f"exits must be 1 to {len(names) + 1} for this module, not {exits}", "exits"
         )
     done = count(1)
-    total = len(inputs.split(_BATCH)) + len(names) + 1 + _WARM_UP + repeats
+    total = ceil(len(inputs) / _BATCH) + len(names) + 1 + _WARM_UP + repeats
 
     def tick() -> None:
         if on_part is not None:

@@ -291,6 +291,7 @@ def test_own_backbone_gets_exits(
         (["--backbone", "{own}:make", *OF_OWN, "--floor", "0.1"], "--unseen-calibration"),
         (["--size", "32"], "HEIGHTxWIDTH"),
         (["--sample-rate", "8000"], "--sample-rate does nothing for the kind images"),
+        (["--kind", "texts", "--group-by", "x"], "--group-by does nothing for the kind texts"),
         (["--name", "my photos"], "must be letters"),
         (["--runtime", "torch", "--precision", "fp16"], "--runtime torch needs --precision fp32"),
         (["--mean", "0,0,0"], "--mean and --std are for --backbone"),

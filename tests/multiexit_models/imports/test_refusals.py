@@ -188,7 +188,6 @@ def test_a_batch_above_one_that_cannot_be_freed(tmp_path: Path, photos: Path) ->
         (b"\n\n", "is empty"),
         ("rød\ngrün\nblue".encode("latin-1"), "not UTF-8"),
     ],
-    ids=lambda value: getattr(value, "__name__", None),
 )
 def test_labels_that_do_not_fit(tmp_path: Path, photos: Path, text: bytes, named: str) -> None:
     file = tmp_path / "names.txt"

@@ -9,10 +9,12 @@ import pytest
 
 from delen.commands.power import _describe, _table
 from delen.core.energy_status import (
+    AttributionStatus,
     BatteryStatus,
     ConstraintStatus,
     ModeStatus,
     PowerStatus,
+    SegmentStatus,
     WindowStatus,
 )
 from delen.wire.message import Message, write
@@ -65,6 +67,19 @@ def test_a_degraded_source_is_described_with_its_problem() -> None:
         "  watt_cap: 7 W of 9 W; price 0.25 accuracy/J",
         "  battery: 1 Wh left, 0.5 Wh reserved, to last 1.0 min",
     ]
+
+
+@pytest.mark.parametrize("explained", [True, False])
+def test_the_check_of_attribution_is_said_in_words(explained: bool) -> None:
+    segments = (SegmentStatus("m", 0, 1.25, 0.01), SegmentStatus("m", 1, 1.0, None))
+    status = AttributionStatus(explained, 0.97, 0.031, segments)
+    lines = _describe(plain(Power.of(replace(STATUS, attribution=status)))).splitlines()
+    check, first, second = (line for line in lines if "attribution" in line or " segment " in line)
+    assert ("not yet" in check) != explained
+    assert "97 %" in check
+    assert "31 ms" in check
+    assert "m segment 0: 1.25 x predicted, ± 2.0 %" in first
+    assert "unknown" in second
 
 
 def test_no_source_is_said_in_one_line() -> None:

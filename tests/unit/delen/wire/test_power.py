@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from delen.core.energy_status import (
     UNCHANGED,
+    AttributionStatus,
     Battery,
     BatteryStatus,
     BoardEnergy,
@@ -18,6 +19,7 @@ from delen.core.energy_status import (
     ModeStatus,
     PowerChanges,
     PowerStatus,
+    SegmentStatus,
     Settled,
     WindowStatus,
 )
@@ -80,6 +82,22 @@ def test_power_is_in_the_units_that_its_names_say() -> None:
         "throttling": ["fan at its limit"],
     }
     assert power["board_energy_j"] == {"attributed": 80.0, "idle": 200.0, "other": -1.0}
+
+
+def test_the_check_of_attribution_is_shown() -> None:
+    segments = (SegmentStatus("m", 0, 1.25, 0.01), SegmentStatus("m", 1, 1.0, None))
+    status = AttributionStatus(True, 0.97, 0.031, segments)
+    power = plain(Power.of(dataclasses.replace(STATUS, attribution=status)))
+    assert power["attribution"] == {
+        "explained": True,
+        "explained_share": 0.97,
+        "delay_ms": pytest.approx(31.0),
+        "segments": [
+            {"model": "m", "segment": 0, "factor": 1.25, "relative_sd": 0.01},
+            {"model": "m", "segment": 1, "factor": 1.0, "relative_sd": None},
+        ],
+    }
+    assert plain(Power.of(STATUS))["attribution"] is None
 
 
 def test_what_has_no_limit_is_null() -> None:
