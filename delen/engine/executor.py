@@ -33,9 +33,6 @@ from delen.scheduler.lanes import Batch
 
 log = logging.getLogger("delen.engine")
 
-_DISPATCH_SECONDS = 0.0002
-"""In this time an idle lane wakes, decides and begins."""
-
 
 def _no_answer(key: Key) -> BackendError:
     """What is wrong where a job has no answer of the segment that ran."""
@@ -148,13 +145,6 @@ class Executor:
             self._lanes.wake()
             return task
 
-    def dispatch_now(self) -> None:
-        """If all lanes are idle, let one begin what waits before the calling thread goes on."""
-        if self._lanes.all_idle:
-            with self.lock:
-                if self._scheduler.may_begin:
-                    self._jobs.wait(_DISPATCH_SECONDS)
-
     def cancel(self, job: Job, error: DelenError | None = None) -> None:
         """End ``job`` at the end of its segment, or now if it waits: with the answer it has, or
         with ``error``, which by default says that it was cancelled."""
@@ -172,11 +162,6 @@ class Executor:
         """How many batches may run at once, and how many do."""
         with self.lock:
             return self._scheduler.lanes, self._scheduler.busy
-
-    @property
-    def on_idle_lane(self) -> bool:
-        """Whether the calling thread is a lane's, and no job is queued or running."""
-        return not self._jobs and self._lanes.has_caller
 
     @property
     def idle_since(self) -> float | None:

@@ -64,11 +64,6 @@ class Jobs:
         self._jobs[job.id] = job
         self.idle_since = None
 
-    def wait(self, seconds: float) -> None:
-        """Release the lock for so long, or until no job is left."""
-        with self._lock:
-            self._ended.wait(seconds)
-
     def wait_for_none(self, timeout: float) -> bool:
         """Wait until no job is left, at most ``timeout`` seconds; True if none is."""
         with self._lock:

@@ -40,7 +40,6 @@ class LaneThreads:
         self._lock = lock
         self._work_waits = threading.Condition(lock)
         self._failures = FailureCounter("lane", log)
-        self._idle = 0
         self.stopping = False
         self._threads = [
             threading.Thread(
@@ -52,15 +51,6 @@ class LaneThreads:
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
-
-    @property
-    def all_idle(self) -> bool:
-        return self._idle == len(self._threads)
-
-    @property
-    def has_caller(self) -> bool:
-        """Whether the calling thread is one of them."""
-        return threading.current_thread() in self._threads
 
     def wake(self) -> None:
         """Let an idle thread look for work. With the lock held."""
@@ -93,8 +83,6 @@ class LaneThreads:
         with self._lock:
             work, wake_at = self._find_work()
             while work is None and not self.stopping:
-                self._idle += 1
                 self._work_waits.wait(min(_LONGEST_WAIT, max(0.0, wake_at - time.monotonic())))
-                self._idle -= 1
                 work, wake_at = self._find_work()
             return work

@@ -69,11 +69,6 @@ class Runtime:
         return self._loader.load(name)
 
     @property
-    def on_idle_lane(self) -> bool:
-        """Whether the calling thread runs jobs, and none is queued or running."""
-        return self._executor.on_idle_lane
-
-    @property
     def idle_since(self) -> float | None:
         """When the last job ended (``time.monotonic``); None while one is queued or running."""
         return self._executor.idle_since
@@ -201,11 +196,6 @@ class Runtime:
         model = self.store.ready(name)
         classes = read_labels(labels, model.bundle.manifest)
         return model.monitor.label(classes, model.planner.promises.error)
-
-    def dispatch_now(self) -> None:
-        """Let the device begin what was submitted, if it can, before the calling thread goes on
-        with other work, which would delay that."""
-        self._executor.dispatch_now()
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """End ``jobs`` of one request, which nobody waits for any more. Those that wait for room

@@ -118,11 +118,6 @@ class Scheduler:
         return id in self._groups
 
     @property
-    def may_begin(self) -> bool:
-        """Whether a task waits whose segment is in memory."""
-        return bool(self._groups.view)
-
-    @property
     def lanes(self) -> int:
         """How many batches may run at once."""
         return self._lanes.count

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from math import inf, nan
 from typing import Any
@@ -149,75 +148,6 @@ def test_a_cancelled_answer_that_was_confident_is_told_as_such(harness: Executor
     accuracy = job.future.result(PATIENCE).receipt.accuracy
     assert accuracy.expected == job.plan.cases[0].confident
     assert (accuracy.guarantee, accuracy.met) == (0.95, True)
-
-
-def test_only_a_lane_that_has_ended_the_last_job_is_idle(harness: ExecutorHarness) -> None:
-    seen: list[tuple[str, bool]] = []
-
-    def tell(name: str) -> Callable[[Any], None]:
-        return lambda _: seen.append((name, harness.executor.on_idle_lane))
-
-    with harness.held(0) as held:
-        first = harness.submit(SURE)
-        held.wait_until_running()
-        second = harness.submit(SURE)
-        first.future.add_done_callback(tell("one of two"))
-        second.future.add_done_callback(tell("the last"))
-    second.future.result(PATIENCE)
-    harness.infer(SURE)  # which the lane begins once it has told of the last
-    assert seen == [("one of two", False), ("the last", True)]
-    assert not harness.executor.on_idle_lane  # but this thread is no lane's
-
-
-def wait_until_it_is_idle(harness: ExecutorHarness) -> None:
-    end = time.monotonic() + PATIENCE
-    while not harness.executor._lanes.all_idle:
-        assert time.monotonic() < end
-        time.sleep(0.001)
-
-
-def test_an_idle_engine_begins_before_the_submitter_goes_on(
-    harness: ExecutorHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("delen.engine.executor._DISPATCH_SECONDS", PATIENCE)
-    seen: list[object] = []
-    harness.network.before = seen.append
-
-    def submit_and_go_on() -> None:
-        harness.submit(SURE)
-        harness.executor.dispatch_now()
-        seen.append("went on")
-
-    wait_until_it_is_idle(harness)
-    with harness.executor.lock:  # nothing is decided before the lock is released
-        submit_and_go_on()
-    assert seen == [0, "went on"]
-
-
-def returns_at_once(harness: ExecutorHarness) -> bool:
-    """Whether ``dispatch_now`` does not wait for the engine."""
-    thread = threading.Thread(target=harness.executor.dispatch_now, daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
-    return not thread.is_alive()
-
-
-def test_a_submitter_does_not_wait_for_an_engine_that_is_busy_or_has_nothing_to_begin(
-    harness: ExecutorHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("delen.engine.executor._DISPATCH_SECONDS", 2 * PATIENCE)
-    wait_until_it_is_idle(harness)
-    assert returns_at_once(harness)
-    with harness.held(0) as held:
-        harness.submit(SURE)
-        held.wait_until_running()
-        harness.submit(SURE)
-        assert returns_at_once(harness)
-    assert harness.executor.drain(PATIENCE)
-    harness.executor.keep_resident("tiny", 0)
-    harness.submit(SURE)  # whose segment is not in memory
-    wait_until_it_is_idle(harness)
-    assert returns_at_once(harness)
 
 
 def test_a_job_cancelled_before_it_ran_has_no_answer(harness: ExecutorHarness) -> None:
