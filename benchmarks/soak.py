@@ -340,6 +340,7 @@ def soak(
             "DELEN_MODELS__PATH": str(path),
             "DELEN_MODELS__MEMORY_MB": str(cap_mb),
             "DELEN_POWER__RECEIPTS": "500",
+            "DELEN_SERVER__THREADS": "2",  # which all run soon; more would start one by one
         }
         with daemon(state, **settings) as server:
             player, began = Soak(server, bundles), time.monotonic()

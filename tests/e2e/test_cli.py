@@ -231,7 +231,8 @@ def test_a_bundle_whose_weights_may_have_seen_the_calibration_data_claims_nothin
 def test_models_lists_loads_and_unloads(told: Run) -> None:
     ended = told("models", "--load", "second")
     assert "second 1: ready" in ended.stdout
-    assert "cifar10-resnet 1: ready, 5 exits, uint8 32x32x3, 10 classes, default" in ended.stdout
+    described = "5 exits, uint8 32x32x3, 10 classes, calibrated on 4000 samples, default"
+    assert f"cifar10-resnet 1: ready, {described}" in ended.stdout
     models = json.loads(told("models", "--unload", "second", "--json").stdout)
     assert {model["name"]: model["state"] for model in models} == {
         "cifar10-resnet": "ready",
