@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ from delen.bundle.manifest import ExitSpec, FileEntry, ImagePreprocessing, Input
 from delen.core.failures import failure_counts
 from delen.profile.cost_model import CostModel
 from delen.profile.profile import Device, HostCosts, Metering, Profile, Quantiles, SegmentCost
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background jobs ignore it, and so would all that the tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("delen", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("delen")
