@@ -277,6 +277,7 @@ def slow_device(launcher: Launcher, tiny_bundle: Path, tmp_path: Path) -> dict[s
         for size, cost in segment["batches"].items():
             cost["latency_ms"] = dict.fromkeys(cost["latency_ms"], int(size) * SEGMENT_MS)
     profile["host"]["stretch"] = None
+    profile["measured"]["busy"] = False  # else the daemon measures a calm one in its place
     file.write_text(json.dumps(profile))
     return config
 
