@@ -114,7 +114,7 @@ def _battery(options: argparse.Namespace) -> Battery | Unchanged | None:
 
 
 def _describe(power: dict[str, Any]) -> str:
-    return "\n".join([*_source(power), *_parts(power), *_control(power)])
+    return "\n".join([*_source(power), *_device(power["device"]), *_parts(power), *_control(power)])
 
 
 def _source(power: dict[str, Any]) -> list[str]:
@@ -134,6 +134,41 @@ def _source(power: dict[str, Any]) -> list[str]:
         f"mode {number}{mode['name']}{clocks}",
         *(f"throttled: {sentence}" for sentence in mode["throttling"]),
     ]
+
+
+def _device(device: dict[str, Any]) -> list[str]:
+    """Load and clocks, fans, temperatures: a line each for what is known of them."""
+    units = [(name.upper(), device[name]) for name in ("gpu", "cpu", "emc") if device[name]]
+    loads = [
+        " at ".join(
+            filter(None, (_percent(unit["load"]), _known(unit["clock_mhz"], ".0f", " MHz")))
+        )
+        for _, unit in units
+    ]
+    fans = [
+        f"fan {fan['name']} "
+        + ", ".join(filter(None, (_percent(fan["speed"]), _known(fan["rpm"], ".0f", " rpm"))))
+        for fan in device["fans"]
+    ]
+    zones = [
+        f"{zone['name'].removesuffix('-thermal')} {zone['celsius']:.1f}"
+        for zone in device["zones"]
+        if zone["celsius"] is not None
+    ]
+    lines = [
+        ", ".join(f"{name} {load}" for (name, _), load in zip(units, loads, strict=True) if load),
+        ", ".join(fans),
+        f"temperatures in °C: {', '.join(zones)}" if zones else "",
+    ]
+    return [line for line in lines if line]
+
+
+def _percent(part: float | None) -> str:
+    return "" if part is None else f"{100 * part:.0f} %"
+
+
+def _known(value: float | None, how: str, unit: str) -> str:
+    return "" if value is None else f"{value:{how}}{unit}"
 
 
 def _parts(power: dict[str, Any]) -> list[str]:

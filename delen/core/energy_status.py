@@ -14,6 +14,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from delen.core.bounds import check_cap, check_not_negative
+from delen.core.device_status import DeviceStatus
 from delen.core.fairness import Fairness
 from delen.core.result import Reason, Receipt
 from delen.core.tenant import TenantSettings
@@ -234,7 +235,7 @@ class PowerStatus:
     learnt, and what requests and others drew in the last ``window``. ``time_constant`` is the
     sensor's in seconds. ``price`` is accuracy per joule. ``errors`` counts failed readings and
     ``windows`` closed windows since the start; ``attribution`` is None where nothing is measured.
-    None is unknown.
+    ``device`` is its load and temperature. None is unknown.
     """
 
     source: str | None
@@ -262,6 +263,7 @@ class PowerStatus:
     windows: int = 0
     board_energy: BoardEnergy = field(default_factory=BoardEnergy)
     attribution: AttributionStatus | None = None
+    device: DeviceStatus = field(default_factory=DeviceStatus)
 
 
 @dataclass(frozen=True, slots=True)

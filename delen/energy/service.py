@@ -88,7 +88,7 @@ class EnergyService:
         self._switcher = ModeSwitcher(root, settings.switch_modes)
         if settings.mode:
             self._switcher.switch(settings.mode)
-        self._mode_monitor = ModeMonitor(root)
+        self._mode_monitor = ModeMonitor(root, source)
         board = identify_board(root)
         self._board = None if board is None else board.family
         self._accounts = Accounts(None if source is None else source.name, settings.watts_per_core)
@@ -231,6 +231,7 @@ class EnergyService:
             age=None if reading is None else now - reading.time,
             board=self._board,
             mode=self._mode_monitor.status,
+            device=self._mode_monitor.device,
             static=accounting.static if is_measured else None,
             dynamic=accounting.dynamic,
             other=accounting.other,

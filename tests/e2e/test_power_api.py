@@ -78,6 +78,31 @@ def test_power_names_the_source_the_board_and_its_rails(
     assert 0 <= power["age_ms"] < 5000
 
 
+def test_load_clocks_fan_and_temperatures_are_shown(
+    metered: Metered, described: Callable[..., Any], metric: Metric, until: Until
+) -> None:
+    api, board = metered.api, metered.board
+
+    def device() -> Any:
+        return described(api.get("/v1/power"), "/v1/power")["device"]
+
+    board.put(f"{board.gpu}/device/load", 423)
+    board.put(f"{board.gpu}/cur_freq", 612_000_000)
+    board.put(board.fan, 51)
+    board.zone(1, "gpu-thermal", 51.5)
+    until(lambda: device()["gpu"] == {"load": 0.423, "clock_mhz": 612.0}, "the GPU's load")
+    shown = device()
+    assert shown["emc"] == {"load": 0.0, "clock_mhz": 2133.0}
+    assert shown["fans"] == [{"name": "pwmfan", "speed": 0.2, "rpm": 0}]
+    assert {"name": "gpu-thermal", "celsius": 51.5} in shown["zones"]
+    assert shown["cpu"]["cores"][7] == {"core": 7, "load": None, "clock_mhz": 729.6}
+    assert metric(api, "delen_gpu_load_ratio") == 0.423
+    assert metric(api, "delen_temperature_celsius", zone="gpu-thermal") == 51.5
+    board.fail(f"{board.gpu}/device/load")
+    until(lambda: device()["gpu"] == {"load": None, "clock_mhz": 612.0}, "an unknown load")
+    assert "\ndelen_gpu_load_ratio " not in api.get("/metrics").body.decode()
+
+
 def test_a_receipt_settles(
     api: Api, image: Image8, described: Callable[..., Any], until: Until
 ) -> None:

@@ -8,6 +8,13 @@ from typing import Any
 import pytest
 
 from delen.commands.power import _describe, _table
+from delen.core.device_status import (
+    CpuStatus,
+    DeviceStatus,
+    FanStatus,
+    UnitStatus,
+    ZoneStatus,
+)
 from delen.core.energy_status import (
     AttributionStatus,
     BatteryStatus,
@@ -67,6 +74,20 @@ def test_a_degraded_source_is_described_with_its_problem() -> None:
         "  watt_cap: 7 W of 9 W; price 0.25 accuracy/J",
         "  battery: 1 Wh left, 0.5 Wh reserved, to last 1.0 min",
     ]
+
+
+def test_load_and_temperature_are_shown_as_far_as_they_are_known() -> None:
+    device = DeviceStatus(
+        gpu=UnitStatus(0.42, 612e6),
+        cpu=CpuStatus(None, 1984e6),
+        emc=UnitStatus(0.25, None),
+        fans=(FanStatus("pwmfan", 0.2, 1800), FanStatus("case", None, 900)),
+        zones=(ZoneStatus("cpu-thermal", 51.5), ZoneStatus("tj-thermal", None)),
+    )
+    lines = _describe(plain(Power.of(replace(STATUS, device=device)))).splitlines()
+    assert "GPU 42 % at 612 MHz, CPU 1984 MHz, EMC 25 %" in lines
+    assert "fan pwmfan 20 %, 1800 rpm, fan case 900 rpm" in lines
+    assert "temperatures in °C: cpu 51.5" in lines
 
 
 @pytest.mark.parametrize("explained", [True, False])

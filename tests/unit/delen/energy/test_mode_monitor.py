@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from delen.core.device_status import ZoneStatus
 from delen.energy.mode_monitor import ModeMonitor
+from tests.board import Board
 from tests.nvpmodel import ModeTree
 
 
@@ -70,9 +72,18 @@ def test_the_headroom_follows_the_temperature(modes: ModeTree) -> None:
     watch = ModeMonitor(modes.root)
     assert watch.headroom == pytest.approx(35)
     put(modes.root, f"{zone}/temp", "92000")
-    for _ in range(3):
-        watch.look()
+    watch.look()
     assert watch.headroom == pytest.approx(3)
+    assert watch.device.zones == (ZoneStatus("gpu-thermal", 92.0),)
+
+
+def test_load_and_clocks_are_looked_at_again(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    watch = ModeMonitor(tmp_path)
+    board.put(f"{board.gpu}/device/load", 423)
+    watch.look()
+    assert watch.device.gpu is not None
+    assert watch.device.gpu.load == 0.423
 
 
 def test_a_machine_without_modes_has_the_default_one(tmp_path: Path) -> None:
