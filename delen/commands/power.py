@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from delen.commands.common import add_connection, quantity
+from delen.commands.power_tables import apps_table, windows_table
 from delen.core.energy_status import (
     LONGEST_HISTORY,
     SHORTEST_HISTORY,
@@ -66,6 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="60s",
         help="show the latest accounting windows instead",
     )
+    parser.add_argument(
+        "--apps", action="store_true", help="show the energy of each app by day instead"
+    )
     add_connection(parser)
 
 
@@ -86,12 +89,17 @@ def run(options: argparse.Namespace) -> int:
     battery = _battery(options)
     changes = {"watt_cap": options.watt_cap, "battery": battery, "mode": options.mode}
     given = {name: value for name, value in changes.items() if value is not UNCHANGED}
-    if given and options.history is not None:
-        raise ConfigError("--history only shows; give it without limits and without --mode")
+    for name in ("history", "apps"):
+        if given and getattr(options, name):
+            raise ConfigError(f"--{name} only shows; give it without limits and without --mode")
     with Client(options.url) as client:
+        if options.apps:
+            days = {app: tenant["days"] for app, tenant in client.tenants().items()}
+            print(json.dumps(days) if options.json else apps_table(days))
+            return 0
         if options.history is not None:
             windows = client.power_history(options.history)
-            print(json.dumps(windows) if options.json else _table(windows))
+            print(json.dumps(windows) if options.json else windows_table(windows))
             return 0
         description = client.set_power(**given) if given else client.power()
     print(json.dumps(description) if options.json else _describe(description))
@@ -224,14 +232,3 @@ def _price(price: float | None) -> str:
 
 def _watts(watts: float | None) -> str:
     return "unknown" if watts is None else f"{watts:.2f} W"
-
-
-def _table(windows: list[dict[str, Any]]) -> str:
-    lines = [f"{'ended':>8} {'watts':>7} {'requests':>9} {'idle':>9} {'other':>9}  kind"]
-    for window in windows:
-        ended = time.strftime("%H:%M:%S", time.localtime(window["time"]))
-        watts = "-" if window["watts"] is None else format(window["watts"], ".2f")
-        joules = (window["attributed_j"], window["idle_j"], window["other_j"])
-        columns = " ".join(f"{'-':>9}" if j is None else f"{j:>7.3f} J" for j in joules)
-        lines.append(f"{ended:>8} {watts:>7} {columns}  {window['kind']}")
-    return "\n".join(lines)

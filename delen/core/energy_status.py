@@ -23,6 +23,9 @@ from delen.errors import InvalidInput
 SourceHealth = Literal["ok", "degraded", "none"]
 """``none`` where there is no source; ``degraded`` while one gives no good readings."""
 
+FinalKind = Literal["attributed", "estimated"]
+"""How joules are known once they are final, and known at all."""
+
 SHORTEST_HISTORY = 1.0
 LONGEST_HISTORY = 3600.0
 """Seconds for which windows are kept and can be read."""
@@ -184,7 +187,7 @@ class WindowStatus:
     attributed: float
     idle: float | None
     other: float | None
-    kind: Literal["attributed", "estimated"]
+    kind: FinalKind
     price: float
     state: SourceHealth
 
@@ -267,6 +270,16 @@ class PowerStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class DayEnergy:
+    """Joules of a tenant's answers that became final on one day, by how they are known. ``date`` is
+    as in 2026-11-30, by local time; None where the clock has not been set."""
+
+    date: str | None
+    attributed: float = 0.0
+    estimated: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class TenantStatus:
     """A tenant's budget, its ``balance`` in joules (negative after an overrun), the joules of its
     answers by how they came to be known at last, how many requests were answered, and how many
@@ -275,7 +288,7 @@ class TenantStatus:
     ``weight`` and ``priority`` are None where they are not set. ``missed`` are answers that broke a
     bound, by the bound. ``seconds`` of the device were used; ``share`` is its part of what all used
     in the last minute, None where it requested nothing. It ``is_behind`` while it has used more
-    than its share."""
+    than its share. ``days`` are the last ones that it used energy on, oldest first."""
 
     budget: Budget | None
     balance: float | None
@@ -290,6 +303,7 @@ class TenantStatus:
     seconds: float = 0.0
     share: float | None = None
     is_behind: bool = False
+    days: tuple[DayEnergy, ...] = ()
 
     @property
     def is_set(self) -> bool:
@@ -299,12 +313,12 @@ class TenantStatus:
 
 @dataclass(frozen=True, slots=True)
 class EnergyTotal:
-    """Joules since the start of one tenant's settled answers of one model at one exit."""
+    """Joules of one tenant's settled answers of one model at one exit."""
 
     tenant: str
     model: str
     exit: int
-    kind: Literal["attributed", "estimated"]
+    kind: FinalKind
     joules: float
 
 
@@ -338,7 +352,7 @@ class EnergyService(Protocol):
     def tenants(self) -> Mapping[str, TenantStatus]: ...
 
     def totals(self) -> list[EnergyTotal]:
-        """Joules of all settled answers since the start."""
+        """Joules of all settled answers, those before a restart too, up to a minute ago."""
 
     def fairness(self) -> Fairness:
         """How evenly the device was shared out in the last minute."""

@@ -31,6 +31,7 @@ from delen.engine.model import Model
 from delen.errors import PowerError
 from delen.profile.energy_account import EnergyAccount
 from delen.profile.profile import Profile
+from delen.tenants.energy_file import EnergyFile
 from delen.tenants.store import TenantStore
 from delen.tenants.tenants import TenantHost, Tenants
 from delen.tenants.usage import Usage, fairness_of
@@ -72,6 +73,7 @@ class EnergyService:
     """Energy accounting and control of one device. Safe for many threads.
 
     ``source`` is what measures, None for nothing; the service closes it. ``root`` stands for /.
+    ``energy_file`` keeps the joules of tenants over restarts, where there is one.
     A thread of its own closes windows, settles receipts and moves the price, whether or not
     anybody reads; what only reads changes nothing. A failure here takes no request with it: energy
     is then estimated, and receipts say so.
@@ -84,6 +86,7 @@ class EnergyService:
         root: Path,
         tenants: TenantStore,
         settings: EnergySettings,
+        energy_file: EnergyFile | None = None,
     ) -> None:
         self._switcher = ModeSwitcher(root, settings.switch_modes)
         if settings.mode:
@@ -95,8 +98,13 @@ class EnergyService:
         self._source = source
         self._sampler = None if source is None else Sampler(source, settings.interval)
         self._accounting = WindowAccounting(
-            self._sampler, self._accounts, settings.window, settings.receipts
+            self._sampler,
+            self._accounts,
+            settings.window,
+            settings.receipts,
+            record=None if energy_file is None else energy_file.open(),
         )
+        self._energy_file = energy_file
         self._trusts_model = settings.trust_model
         if settings.watt_cap or settings.battery:
             self.check_limits()
@@ -152,6 +160,9 @@ class EnergyService:
         if self._sampler is not None:
             self._sampler.close()
         self._tenants.save()
+        if self._energy_file is not None:
+            self._energy_file.save(time.monotonic(), self._usage().record)
+            self._energy_file.close()
         try:
             self._switcher.restore()
         except PowerError as error:
@@ -173,6 +184,11 @@ class EnergyService:
         if now >= self._save_at:
             self._save_at = now + _SAVE
             self._tenants.save()
+        file = self._energy_file
+        if file is not None and file.is_due(now, self._accounting.record.count):
+            with self._lock:
+                record = self._accounting.record.copy()
+            file.save(now, record)
 
     def _look(self) -> None:
         """Look at the device; where its mode is another one, so are the profiles. A model that was
@@ -256,11 +272,14 @@ class EnergyService:
             return self._accounting.receipt(request_id, self.admission.pending())
 
     def totals(self) -> list[EnergyTotal]:
-        return self._usage().energy_totals()
+        if self._energy_file is not None and self._energy_file.is_kept:
+            return self._energy_file.kept
+        return self._usage().record.totals()
 
     def tenants(self) -> Mapping[str, TenantStatus]:
         usage = self._usage()
-        return self._tenants.status(usage.tenants, usage.recent(time.monotonic()))
+        recent, days = usage.recent(time.monotonic()), usage.record.by_tenant()
+        return self._tenants.status(usage.tenants, recent, days)
 
     def fairness(self) -> Fairness:
         return fairness_of(self._usage().recent(time.monotonic()), self._tenants.weight)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from delen.commands.power import _describe, _table
+from delen.commands.power import _describe
+from delen.commands.power_tables import apps_table, windows_table
 from delen.core.device_status import (
     CpuStatus,
     DeviceStatus,
@@ -116,7 +117,37 @@ def test_no_source_is_said_in_one_line() -> None:
 @pytest.mark.parametrize(("idle", "shown"), [(None, "-"), (4.5, "4.500 J")])
 def test_a_window_that_was_not_measured_has_gaps(idle: float | None, shown: str) -> None:
     window = WindowStatus(0.0, 1.0, None, {}, 0.25, idle, None, "estimated", 0.0, "degraded")
-    row = _table([plain(Window.of(window))]).splitlines()[1]
+    row = windows_table([plain(Window.of(window))]).splitlines()[1]
     assert "0.250 J" in row
     assert shown in row
     assert row.endswith("estimated")
+
+
+def day(date: str | None, attributed: float, estimated: float) -> dict[str, Any]:
+    return {"date": date, "attributed_wh": attributed, "estimated_wh": estimated}
+
+
+def test_apps_have_a_row_each_and_days_a_column() -> None:
+    head, camera, radio = apps_table(
+        {
+            "camera": [day("2026-11-29", 1.5, 0.5), day("2026-11-30", 1.5, 0.5)],
+            "radio": [day("2026-11-30", 0.0, 0.25), day(None, 0.0, 0.5)],
+            "silent": [],
+        }
+    ).splitlines()
+    assert head.split() == ["Wh", "of", "answers", "2026-11-29", "2026-11-30", "no", "date",
+                            "attributed"]  # fmt: skip
+    assert camera.split() == ["camera", "2", "2", "-", "75", "%"]
+    assert radio.split() == ["radio", "-", "0.25", "0.5", "0", "%"]
+
+
+def test_only_the_last_days_are_columns() -> None:
+    days = [day(f"2026-11-{n:02d}", 1.0, 0.0) for n in range(1, 31)]
+    head, *rows = apps_table({"camera": days, "old": days[:1]}).splitlines()
+    assert "2026-11-30" in head
+    assert "2026-11-23" not in head
+    assert len(rows) == 1
+
+
+def test_without_energy_there_is_a_sentence() -> None:
+    assert "no app" in apps_table({"camera": []})
