@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from delen.commands.common import add_connection, quantity
-from delen.commands.power_tables import apps_table, windows_table
+from delen.commands.power_tables import apps_table, windows_csv, windows_table
 from delen.core.energy_status import (
     LONGEST_HISTORY,
     SHORTEST_HISTORY,
@@ -24,6 +24,7 @@ _WATTS = {"mW": 1e-3, "W": 1.0}
 _STORED = {"J": 1.0, "kJ": 1e3, "Wh": WattHours.over}
 _TIMES = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _DEFAULT_HISTORY = 60.0
+_DEFAULT_SINCE = 600.0
 
 Read = TypeVar("Read")
 
@@ -35,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "example: delen power --watt-cap 12W\n"
-        "         delen power --battery 8Wh --reserve 1Wh --last 40min"
+        "         delen power --battery 8Wh --reserve 1Wh --last 40min\n"
+        "         delen power --csv --since 2h > power.csv"
     )
     parser.add_argument(
         "--watt-cap", type=_or_none(quantity(_WATTS)), default=UNCHANGED, metavar="12W|none"
@@ -67,6 +69,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="show the latest accounting windows instead",
     )
     parser.add_argument(
+        "--csv", action="store_true", help="print past accounting windows as CSV instead"
+    )
+    parser.add_argument(
+        "--since",
+        type=_span,
+        metavar="2h",
+        help="how far --csv goes back, up to 24 h (default: 10min)",
+    )
+    parser.add_argument(
         "--apps", action="store_true", help="show the energy of each app by day instead"
     )
     add_connection(parser)
@@ -89,10 +100,11 @@ def run(options: argparse.Namespace) -> int:
     battery = _battery(options)
     changes = {"watt_cap": options.watt_cap, "battery": battery, "mode": options.mode}
     given = {name: value for name, value in changes.items() if value is not UNCHANGED}
-    for name in ("history", "apps"):
-        if given and getattr(options, name):
-            raise ConfigError(f"--{name} only shows; give it without limits and without --mode")
+    _check_shown(options, is_change=bool(given))
     with Client(options.url) as client:
+        if options.csv:
+            print(windows_csv(client.power_history(options.since or _DEFAULT_SINCE)))
+            return 0
         if options.apps:
             days = {app: tenant["days"] for app, tenant in client.tenants().items()}
             print(json.dumps(days) if options.json else apps_table(days))
@@ -104,6 +116,19 @@ def run(options: argparse.Namespace) -> int:
         description = client.set_power(**given) if given else client.power()
     print(json.dumps(description) if options.json else _describe(description))
     return 0
+
+
+def _check_shown(options: argparse.Namespace, is_change: bool) -> None:
+    """ConfigError where the options ask for two things at once."""
+    shown = [f"--{name}" for name in ("history", "csv", "apps") if getattr(options, name)]
+    if shown and is_change:
+        raise ConfigError(f"{shown[0]} only shows; give it without limits and without --mode")
+    if options.csv and options.json:
+        shown.append("--json")
+    if len(shown) > 1:
+        raise ConfigError(f"give only one of {' and '.join(shown)}")
+    if options.since is not None and not options.csv:
+        raise ConfigError("--since needs --csv")
 
 
 def _battery(options: argparse.Namespace) -> Battery | Unchanged | None:

@@ -1,12 +1,16 @@
-"""Tables of ``delen power``: the latest windows, and the energy of apps by day."""
+"""Tables of ``delen power``: past windows, also as CSV, and the energy of apps by day."""
 
 from __future__ import annotations
 
+import csv
+import io
 import time
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 _DAYS = 7
+_COLUMNS = ("seconds", "watts", "attributed_j", "idle_j", "other_j", "kind", "price_per_j", "state")
 
 
 def windows_table(windows: list[dict[str, Any]]) -> str:
@@ -18,6 +22,21 @@ def windows_table(windows: list[dict[str, Any]]) -> str:
         columns = " ".join(f"{'-':>9}" if j is None else f"{j:>7.3f} J" for j in joules)
         lines.append(f"{ended:>8} {watts:>7} {columns}  {window['kind']}")
     return "\n".join(lines)
+
+
+def windows_csv(windows: list[dict[str, Any]]) -> str:
+    """A row each, with the end of the window as the first column and its rails as the last. What is
+    unknown is empty; so is a price without limit."""
+    rails = sorted({rail for window in windows for rail in window["rails"]})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["time", *_COLUMNS, *(f"{rail}_w" for rail in rails)])
+    for window in windows:
+        ended = datetime.fromtimestamp(window["time"], timezone.utc)
+        columns = (window[name] for name in _COLUMNS)
+        of_rails = (window["rails"].get(rail) for rail in rails)
+        writer.writerow([ended.isoformat(timespec="milliseconds"), *columns, *of_rails])
+    return text.getvalue().rstrip("\n")
 
 
 def apps_table(days_by_app: Mapping[str, list[dict[str, Any]]]) -> str:

@@ -27,8 +27,8 @@ FinalKind = Literal["attributed", "estimated"]
 """How joules are known once they are final, and known at all."""
 
 SHORTEST_HISTORY = 1.0
-LONGEST_HISTORY = 3600.0
-"""Seconds for which windows are kept and can be read."""
+LONGEST_HISTORY = 86_400.0
+"""Seconds for which windows are kept and can be read; older than an hour, as minutes."""
 
 
 Unchanged = msgspec.UnsetType
@@ -173,7 +173,7 @@ class ModeStatus:
 
 @dataclass(frozen=True, slots=True)
 class WindowStatus:
-    """One closed window: the ``seconds`` before ``time`` (seconds since 1970).
+    """One closed window, or several merged: the ``seconds`` before ``time`` (seconds since 1970).
 
     ``watts`` and ``rails`` are means of the readings, None and empty where there were none.
     ``attributed``, ``idle`` and ``other`` are joules as in ``delen.core.work.Split``; ``price`` and
@@ -344,7 +344,8 @@ class EnergyService(Protocol):
     def describe(self) -> PowerStatus: ...
 
     def history(self, seconds: float) -> list[WindowStatus]:
-        """The windows that ended in the last ``seconds``, oldest first."""
+        """The windows that ended in the last ``seconds``, oldest first. Those of more than an hour
+        ago are merged to minutes."""
 
     def receipt(self, request_id: str) -> Settled | None:
         """None for a request that is unknown, not yet answered, or forgotten."""

@@ -264,8 +264,9 @@ class EnergyService:
         )
 
     def history(self, seconds: float) -> list[WindowStatus]:
+        now = time.monotonic()
         with self._lock:
-            return self._accounting.history.since(time.time() - seconds)
+            return self._accounting.history.since(now - seconds, time.time() - now)
 
     def receipt(self, request_id: str) -> Settled | None:
         with self._lock:

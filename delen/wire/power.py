@@ -49,10 +49,10 @@ class Battery(Message, frozen=True):
 
 
 class Window(Message, frozen=True):
-    """One closed accounting window."""
+    """One closed accounting window, or several of more than an hour ago, merged."""
 
-    time: Annotated[float, about("its end, in seconds since 1970")]
-    seconds: float
+    time: Annotated[float, about("its end, in seconds since 1970 by the present clock")]
+    seconds: Annotated[float, about("its length")]
     watts: float | None
     rails: Rails
     attributed: float = field(name="attributed_j")

@@ -142,7 +142,8 @@ def test_every_measured_window_adds_up(
         parts = window["attributed_j"] + window["idle_j"] + window["other_j"]
         assert parts == pytest.approx(window["watts"] * window["seconds"], rel=0.02)
     assert [window["time"] for window in windows] == sorted(window["time"] for window in windows)
-    api.get(path, query={"seconds": 4000}).error(400, "invalid_input")
+    assert described(api.get(path, query={"seconds": 86_400}), path)["windows"]
+    api.get(path, query={"seconds": 86_401}).error(400, "invalid_input")
 
 
 @pytest.mark.usefixtures("unlimited")

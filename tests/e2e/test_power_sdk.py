@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import pickle
 import subprocess
@@ -192,6 +193,22 @@ def test_the_command_shows_the_history(told: Run, until: Callable[..., Any]) -> 
     lines = told("--history").stdout.splitlines()
     assert lines[0].split() == ["ended", "watts", "requests", "idle", "other", "kind"]
     assert len(lines) > 1
+
+
+def test_the_command_prints_windows_as_csv(told: Run, until: Callable[..., Any]) -> None:
+    until(lambda: json.loads(told("--history", "5min", "--json").stdout), "a closed window")
+    shown = told("--csv", "--since", "2h")
+    assert shown.returncode == 0, shown.stderr
+    rows = list(csv.DictReader(shown.stdout.splitlines()))
+    assert rows
+    assert float(rows[-1]["watts"]) == pytest.approx(7.5, abs=0.02)
+    assert float(rows[-1]["VDD_SOC_w"]) == pytest.approx(1.5, abs=0.02)
+
+
+def test_the_command_shows_the_energy_of_apps(told: Run, client: delen.Client) -> None:
+    shown = told("--apps")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(told("--apps", "--json").stdout).keys() == client.tenants().keys()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import math
 from dataclasses import replace
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from delen.commands.power import _describe
-from delen.commands.power_tables import apps_table, windows_table
+from delen.commands.power_tables import apps_table, windows_csv, windows_table
 from delen.core.device_status import (
     CpuStatus,
     DeviceStatus,
@@ -151,3 +152,21 @@ def test_only_the_last_days_are_columns() -> None:
 
 def test_without_energy_there_is_a_sentence() -> None:
     assert "no app" in apps_table({"camera": []})
+
+
+def test_windows_as_csv_have_a_column_for_each_rail_and_gaps_for_what_is_unknown() -> None:
+    known = WindowStatus(1.79e9, 60.0, 7.5, {"B": 1.5, "A": 6.0}, 2.0, 5.0, 0.5, "attributed",
+                         0.0, "ok")  # fmt: skip
+    unknown = replace(known, time=1.79e9 + 1, seconds=1.0, watts=None, rails={"A": 1.0}, idle=None,
+                      price=math.inf, kind="estimated", state="degraded")  # fmt: skip
+    rows = list(
+        csv.DictReader(windows_csv([plain(Window.of(w)) for w in (known, unknown)]).splitlines())
+    )
+    assert rows[0] == {
+        "time": "2026-09-21T14:13:20.000+00:00", "seconds": "60.0", "watts": "7.5",
+        "attributed_j": "2.0", "idle_j": "5.0", "other_j": "0.5", "kind": "attributed",
+        "price_per_j": "0.0", "state": "ok", "A_w": "6.0", "B_w": "1.5",
+    }  # fmt: skip
+    empty = {name for name, value in rows[1].items() if not value}
+    assert empty == {"watts", "idle_j", "price_per_j", "B_w"}
+    assert (rows[1]["time"], rows[1]["seconds"]) == ("2026-09-21T14:13:21.000+00:00", "1.0")
