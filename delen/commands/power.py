@@ -184,14 +184,14 @@ def _device(device: dict[str, Any]) -> list[str]:
         for fan in device["fans"]
     ]
     zones = [
-        f"{zone['name'].removesuffix('-thermal')} {zone['celsius']:.1f}"
+        f"{zone['name'].removesuffix('-thermal')} {_known(zone['celsius'], '.1f', '') or 'unknown'}"
         for zone in device["zones"]
-        if zone["celsius"] is not None
     ]
     lines = [
         ", ".join(f"{name} {load}" for (name, _), load in zip(units, loads, strict=True) if load),
         ", ".join(fans),
         f"temperatures in °C: {', '.join(zones)}" if zones else "",
+        *(f"{zone['name']}: {zone['problem']}" for zone in device["zones"] if zone["problem"]),
     ]
     return [line for line in lines if line]
 

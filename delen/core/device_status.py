@@ -46,10 +46,12 @@ class FanStatus:
 
 @dataclass(frozen=True, slots=True)
 class ZoneStatus:
-    """A thermal zone."""
+    """A thermal zone. ``problem`` says why it cannot be read now; its last value is shown a while
+    longer, then it is unknown."""
 
     name: str
     celsius: float | None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from delen.core.device_status import DeviceStatus, ZoneStatus
+from delen.core.device_status import DeviceStatus
 from delen.core.energy_status import ModeStatus
 from power.board.jtop import DeviceReporter, completed
 from power.board.telemetry import Telemetry
 from power.modes.modes import PowerMode, Throttling, read_mode, throttling
-from power.modes.thermal import headroom, read_zones
+from power.modes.zone_monitor import ZoneMonitor
 from power.sources.source import PowerSource
 
 
@@ -25,8 +25,7 @@ class ModeMonitor:
         self._throttling: Throttling = throttling(root)
         self._telemetry = Telemetry(root)
         self._slowing: tuple[str, ...] = self._throttling.now
-        self.headroom: float | None = None
-        """Degrees Celsius below the nearest trip point, None where the device has none."""
+        self.zones = ZoneMonitor(root)
         self.device = DeviceStatus()
         self._look_at_device()
 
@@ -44,6 +43,7 @@ class ModeMonitor:
         slowed = throttling(self._root)
         self._slowing = slowed.since(self._throttling)
         self._throttling = slowed
+        self.zones.look()
         self._look_at_device()
         changed = None
         if self.mode.key != before.key or self.mode.jetson_clocks != before.jetson_clocks:
@@ -53,11 +53,7 @@ class ModeMonitor:
         return changed, "; ".join(self._slowing) or "nothing throttles the device any more"
 
     def _look_at_device(self) -> None:
-        zones = read_zones(self._root)
-        nearest = headroom(zones)
-        self.headroom = None if nearest is None else nearest.celsius
-        shown = tuple(ZoneStatus(zone.name, zone.celsius) for zone in zones)
-        device = replace(self._telemetry.look(), zones=shown)
+        device = replace(self._telemetry.look(), zones=self.zones.zones)
         other = self._reporter
         self.device = device if other is None else completed(device, other.device())
 

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from delen.core.energy_status import (
@@ -223,7 +223,9 @@ class EnergyService:
             if state is not None and state.status == "ok" and state.reading is not None:
                 self._accounting.note(state.reading.rails)
             attributor = self._accounting.attributor
-            return self._power_view.view(now, attributor, self._mode_monitor.headroom)
+            zones = self._mode_monitor.zones
+            view = self._power_view.view(now, attributor, zones.headroom)
+            return replace(view, unread_zones=zones.unread)
 
     def describe(self) -> PowerStatus:
         now, state, source = time.monotonic(), self._power_view.state(), self._source

@@ -132,7 +132,8 @@ class Zone(Message, frozen=True):
     """A thermal zone."""
 
     name: str
-    celsius: float | None
+    celsius: Annotated[float | None, about("as last read; null ten seconds after that")]
+    problem: Annotated[str | None, about("why it cannot be read now")]
 
 
 class Device(Message, frozen=True):

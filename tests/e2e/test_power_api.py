@@ -94,13 +94,37 @@ def test_load_clocks_fan_and_temperatures_are_shown(
     shown = device()
     assert shown["emc"] == {"load": 0.0, "clock_mhz": 2133.0}
     assert shown["fans"] == [{"name": "pwmfan", "speed": 0.2, "rpm": 0}]
-    assert {"name": "gpu-thermal", "celsius": 51.5} in shown["zones"]
+    assert {"name": "gpu-thermal", "celsius": 51.5, "problem": None} in shown["zones"]
     assert shown["cpu"]["cores"][7] == {"core": 7, "load": None, "clock_mhz": 729.6}
     assert metric(api, "delen_gpu_load_ratio") == 0.423
     assert metric(api, "delen_temperature_celsius", zone="gpu-thermal") == 51.5
     board.fail(f"{board.gpu}/device/load")
     until(lambda: device()["gpu"] == {"load": None, "clock_mhz": 612.0}, "an unknown load")
     assert "\ndelen_gpu_load_ratio " not in api.get("/metrics").body.decode()
+
+
+def test_a_thermal_zone_that_falls_silent_is_said_and_becomes_unknown(
+    metered: Metered, described: Callable[..., Any], until: Until
+) -> None:
+    api, board = metered.api, metered.board
+
+    def shown() -> tuple[Any, Any]:
+        power = described(api.get("/v1/power"), "/v1/power")
+        zone = next(each for each in power["device"]["zones"] if each["name"] == "tj-thermal")
+        thermal = next(each for each in power["constraints"] if each["name"] == "thermal")
+        return zone, thermal
+
+    board.zone(3, "tj-thermal", 45.0)
+    until(lambda: shown()[1]["value"] is not None, "a known distance")
+    board.fail("sys/class/thermal/thermal_zone3/temp")
+    zone = until(lambda: (found := shown()[0])["problem"] and found, "the problem of the zone")
+    assert zone["celsius"] == 45.0
+    zone, thermal = until(lambda: not (now := shown())[1]["value"] and now, "an unknown distance")
+    assert zone["celsius"] is None
+    assert "tj-thermal" in thermal["explanation"]
+    board.zone(3, "tj-thermal", 45.0)
+    until(lambda: shown()[1]["value"] is not None, "a known distance again")
+    assert metered.daemon.log().count("tj-thermal can no longer be read") == 1
 
 
 def test_a_receipt_settles(

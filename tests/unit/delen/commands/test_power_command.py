@@ -84,12 +84,13 @@ def test_load_and_temperature_are_shown_as_far_as_they_are_known() -> None:
         cpu=CpuStatus(None, 1984e6),
         emc=UnitStatus(0.25, None),
         fans=(FanStatus("pwmfan", 0.2, 1800), FanStatus("case", None, 900)),
-        zones=(ZoneStatus("cpu-thermal", 51.5), ZoneStatus("tj-thermal", None)),
+        zones=(ZoneStatus("cpu-thermal", 51.5), ZoneStatus("tj-thermal", None, "it is gone")),
     )
     lines = _describe(plain(Power.of(replace(STATUS, device=device)))).splitlines()
     assert "GPU 42 % at 612 MHz, CPU 1984 MHz, EMC 25 %" in lines
     assert "fan pwmfan 20 %, 1800 rpm, fan case 900 rpm" in lines
-    assert "temperatures in °C: cpu 51.5" in lines
+    assert "temperatures in °C: cpu 51.5, tj unknown" in lines
+    assert "tj-thermal: it is gone" in lines
 
 
 @pytest.mark.parametrize("explained", [True, False])

@@ -70,10 +70,10 @@ def test_the_headroom_follows_the_temperature(modes: ModeTree) -> None:
     put(modes.root, f"{zone}/trip_point_0_type", "passive")
     put(modes.root, f"{zone}/trip_point_0_temp", "95000")
     watch = ModeMonitor(modes.root)
-    assert watch.headroom == pytest.approx(35)
+    assert watch.zones.headroom == pytest.approx(35)
     put(modes.root, f"{zone}/temp", "92000")
     watch.look()
-    assert watch.headroom == pytest.approx(3)
+    assert watch.zones.headroom == pytest.approx(3)
     assert watch.device.zones == (ZoneStatus("gpu-thermal", 92.0),)
 
 
@@ -89,6 +89,6 @@ def test_load_and_clocks_are_looked_at_again(tmp_path: Path) -> None:
 def test_a_machine_without_modes_has_the_default_one(tmp_path: Path) -> None:
     watch = ModeMonitor(tmp_path)
     assert watch.look() == (None, None)
-    assert (watch.mode.key, watch.headroom) == ("default", None)
+    assert (watch.mode.key, watch.zones.headroom) == ("default", None)
     status = watch.status
     assert (status.id, status.name, status.jetson_clocks) == (None, "default", None)
