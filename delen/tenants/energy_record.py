@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from delen.core.energy_status import DayEnergy, EnergyTotal, FinalKind
 from delen.tenants.moment import EARLIEST
@@ -24,7 +25,12 @@ Days = Mapping[Date, Mapping[str, DayEnergy]]
 
 def local_date(wall: float) -> Date:
     """The date at ``wall`` (seconds since 1970); None where no clock that is right shows it."""
-    return None if wall < EARLIEST else time.strftime("%Y-%m-%d", time.localtime(wall))
+    return None if wall < EARLIEST else _date_of(int(wall // 60))
+
+
+@lru_cache(maxsize=1)
+def _date_of(minute: int) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(60 * minute))
 
 
 class EnergyRecord:

@@ -98,7 +98,7 @@ def test_a_copy_goes_on_apart() -> None:
     ("zone", "wall", "date"),
     [
         ("UTC", NOON, "2026-11-30"),
-        ("UTC-14", NOON, "2026-12-01"),
+        ("UTC-14", NOON + 60, "2026-12-01"),
         ("UTC", 86_400.0, None),
         ("UTC", -1.0, None),
     ],
