@@ -122,6 +122,7 @@ class EnergyService:
         """The energy account of a model with this profile from now on."""
         with self._lock:
             self._accounting.add_model(profile)
+            self.admission.doubt = self._accounting.doubt
         return self._accounts.open(profile)
 
     @property

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from delen.core.energy_status import ConstraintStatus
@@ -20,6 +20,8 @@ class PowerView:
     measured in total since any fixed moment, for the battery. ``headroom``: degrees Celsius below
     the nearest trip point. ``lag``: the sensor's time constant in seconds. ``estimated``: the watts
     and joules are not measured, and know nothing of what the device draws beside requests.
+    ``margins``: how many times what they are predicted to take, by tenant, requests may take at the
+    most; those of tenants not named take that of the empty name.
     """
 
     now: float
@@ -30,6 +32,7 @@ class PowerView:
     headroom: float | None = None
     lag: float | None = None
     estimated: bool = False
+    margins: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
