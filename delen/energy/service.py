@@ -212,7 +212,10 @@ class EnergyService:
         self.admission.settle(corrections)
         with self._lock:
             corrections = self._accounting.close_due(price, health)
+            frozen_at = self._accounting.attributor.frozen_at
         self.admission.settle(corrections)
+        if frozen_at is not None and self._sampler is not None:
+            self._sampler.freeze(frozen_at)
 
     def _view(self, now: float) -> PowerView:
         """What was measured since the last tick; the rails go to the accounting."""

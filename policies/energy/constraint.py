@@ -19,7 +19,8 @@ class PowerView:
     ``static`` and ``other``: watts without requests, and of what is none of theirs. ``joules``:
     measured in total since any fixed moment, for the battery. ``headroom``: degrees Celsius below
     the nearest trip point, by the last temperatures that were read; those of ``unread_zones`` are
-    unknown now. ``lag``: the sensor's time constant in seconds.
+    unknown now. ``lag``: the sensor's time constant in seconds. ``estimated``: the watts
+    and joules are not measured, and know nothing of what the device draws beside requests.
     """
 
     now: float
@@ -30,6 +31,7 @@ class PowerView:
     headroom: float | None = None
     lag: float | None = None
     unread_zones: tuple[str, ...] = ()
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

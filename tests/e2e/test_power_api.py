@@ -228,6 +228,34 @@ def test_a_spent_budget_refuses_its_tenant_alone(
     assert api.raw(image, tenant="poor").status == 200
 
 
+@pytest.mark.usefixtures("unlimited")
+def test_a_plan_says_what_an_infer_would_be_refused_by(
+    api: Api, put: Callable[..., Answer], image: Image8, until: Until
+) -> None:
+    """What is shown is what happens: the same limit, the same sentence but for its figures."""
+
+    def refused(code: str, status: int, constraint: str, tenant: str) -> None:
+        plan = until(
+            lambda: (found := api.plan(tenant=tenant))["feasible"] is False and found, constraint
+        )
+        assert plan["constraint"] == constraint
+        assert plan["retry_after_s"] > 0
+        error = api.raw(image, tenant=tenant).error(status, code)
+        assert plan["problem"].split()[:3] == error["error"].split()[:3]
+
+    assert "constraint" not in api.plan(tenant="poor")
+    assert put("/v1/tenants/poor", TINY).status == 200
+    refused("budget_exhausted", 429, "budget/poor", "poor")
+    assert api.plan(tenant="rich")["feasible"]
+    assert put("/v1/power", {"watt_cap_w": 0.1}).status == 200
+    refused("overloaded", 503, "watt_cap", "rich")
+    empty = {"energy_wh": 1e-6, "reserve_wh": 0, "last_s": 3600}
+    assert put("/v1/power", {"watt_cap_w": None, "battery": empty}).status == 200
+    refused("overloaded", 503, "battery", "rich")
+    assert put("/v1/power", {"battery": None}).status == 200
+    until(lambda: api.plan(tenant="rich")["feasible"], "a plan without a limit")
+
+
 def test_a_plan_may_name_its_tenant(api: Api) -> None:
     assert api.plan(tenant="camera")["feasible"]
     answer = api.post("/v1/plan", body=b'{"tenant": "camera"}', content_type="application/json")
@@ -294,6 +322,10 @@ def test_a_daemon_without_a_source_says_so(
     )
     assert settled["settled"] is True
     assert settled["receipt"]["energy_mj"]["kind"] == "unknown"
+    bounded = daemon.api.raw(image, max_energy_mj=5, on_infeasible="best_effort").json()["receipt"]
+    assert (bounded["met"], bounded["energy_mj"]["met"]) == (False, None)
+    assert (power["watts"], power["dynamic_w"], power["window"]) == (None, None, None)
+    assert daemon.api.get("/v1/power/history").json()["windows"] == []
     for path, limit in (
         ("/v1/power", {"watt_cap_w": 5}),
         ("/v1/tenants/camera", {"energy_budget": {"energy_j": 5, "period_s": 60}}),
