@@ -10,6 +10,7 @@ its server and the switches between threads.
 from __future__ import annotations
 
 import inspect
+import json
 import subprocess
 import sys
 import tempfile
@@ -60,6 +61,8 @@ ROUNDS = 11
 REQUESTS = 200
 _IDLE_SECONDS = 1.0
 _NETWORK = "network"
+BODY = np.full((32, 32, 3), 64, np.uint8)
+"""An input of which no exit is sure."""
 STAGES: Mapping[str, tuple[tuple[Any, str], ...]] = {
     "read": (
         (ServerConnection, "data_received"),
@@ -188,7 +191,8 @@ def serving(state: Path) -> Iterator[tuple[Opened, int]]:
         version=VERSION,
     )
     application = Application(service, config["server.threads"])
-    server = HttpServer(application, config["server.connections"], Patience())
+    patience = Patience(idle=3600.0)  # between the rounds
+    server = HttpServer(application, config["server.connections"], patience)
     url = server.listen_tcp("127.0.0.1", 0)
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL)
@@ -203,7 +207,7 @@ def serving(state: Path) -> Iterator[tuple[Opened, int]]:
 
 
 class Client:
-    """A process that posts one request after the other."""
+    """A process that posts one request after the other, and reads of each how deep it went."""
 
     def __init__(self, port: int) -> None:
         self._process = subprocess.Popen(
@@ -213,12 +217,15 @@ class Client:
             text=True,
         )
 
-    def post(self, path: str, requests: int) -> float:
-        """The median seconds of an answer."""
+    def post(self, path: str, requests: int, exits: int) -> float:
+        """The median seconds of an answer. RuntimeError if one passed another number of exits."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(f"{path} {requests}\n")
         self._process.stdin.flush()
-        return float(self._process.stdout.readline())
+        median, passed = self._process.stdout.readline().split()
+        if passed != str(exits):
+            raise RuntimeError(f"{path} passed {passed} exits, and not {exits}")
+        return float(median)
 
     def close(self) -> None:
         self._process.communicate()
@@ -227,15 +234,16 @@ class Client:
 def serve_client(port: int) -> None:
     """The client's side: each line of the standard input is a path and a number of requests."""
     connection = Connection("127.0.0.1", port)
-    body = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8).tobytes()
+    body = BODY.tobytes()
     for line in sys.stdin:
         path, requests = line.split()
-        seconds = []
+        seconds, passed = [], set()
         for _ in range(int(requests)):
             began = time.perf_counter()
-            connection.post_raw(path, body)
+            answer = connection.post_raw(path, body)
             seconds.append(time.perf_counter() - began)
-        print(float(np.median(seconds)), flush=True)
+            passed.add(1 + json.loads(answer)["exit"])
+        print(float(np.median(seconds)), ",".join(map(str, passed)), flush=True)
     connection.close()
 
 
@@ -257,11 +265,10 @@ def _cost(run: Callable[[], float], requests: int, idle: float = 0.0) -> Cost:
 
 def _alone(model: Model, exits: int) -> float:
     """Runs the network alone ``REQUESTS`` times up to its first ``exits`` exits."""
-    sample = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     seconds = []
     for _ in range(REQUESTS):
         began = time.perf_counter()
-        features: Any = [sample]
+        features: Any = [BODY]
         for segment in range(exits):
             features = model.network.run(segment, features).features
         seconds.append(time.perf_counter() - began)
@@ -284,12 +291,12 @@ def _measure(
 ) -> list[Figure]:
     added, medians, stages = [], [], defaultdict(list)
     for _ in range(ROUNDS):
-        served = _cost(lambda: client.post(path, REQUESTS), REQUESTS, idle)
+        served = _cost(lambda: client.post(path, REQUESTS, exits), REQUESTS, idle)
         alone = _cost(lambda: _alone(model, exits), REQUESTS)
         added.append(1e6 * (served.processor - alone.processor))
         medians.append(1e6 * (served.median - alone.median))
         with timing() as times:
-            seen = _cost(lambda: client.post(path, REQUESTS), REQUESTS, idle)
+            seen = _cost(lambda: client.post(path, REQUESTS, exits), REQUESTS, idle)
         for stage in STAGES:
             stages[stage].append(1e6 * times.seconds[stage] / REQUESTS)
         stages["rest"].append(1e6 * seen.processor - sum(stages[each][-1] for each in STAGES))
@@ -317,8 +324,8 @@ def main() -> list[Figure]:
         client = Client(port)
         try:
             paths = _paths(opened, model)
-            for path in paths.values():
-                client.post(path, REQUESTS)
+            for exits, path in paths.items():
+                client.post(path, REQUESTS, exits)
             processor = time.process_time()
             time.sleep(_IDLE_SECONDS)
             idle = (time.process_time() - processor) / _IDLE_SECONDS
