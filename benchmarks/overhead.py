@@ -88,6 +88,7 @@ STAGES: Mapping[str, tuple[tuple[Any, str], ...]] = {
     "decide": (
         (Executor, "_decide"),
         (Executor, "_end_batch"),
+        (Scheduler, "go_on"),
         (ExitDecider, "reason_to_stop"),
         (Scheduler, "resume"),
         (Scheduler, "end"),

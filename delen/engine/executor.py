@@ -28,7 +28,8 @@ from delen.engine.runner import BatchRun, SegmentRunner
 from delen.engine.segment_failures import SegmentFailures
 from delen.errors import BackendError, DelenError, Draining, ModelLoading, Overloaded
 from delen.residency.lease import still_loading
-from delen.scheduler.core import DispatchDecision, Scheduler
+from delen.scheduler.core import Scheduler
+from delen.scheduler.decision import DispatchDecision
 from delen.scheduler.lanes import Batch
 
 log = logging.getLogger("delen.engine")
@@ -313,6 +314,8 @@ class Executor:
         work = ran.works[0] if len(ran.works) == 1 and not ran.errors else None
         ended: list[tuple[Job, Reason | None, DelenError | None]] = []
         following: LaneWork | None = None
+        started: Batch | None = None
+        resume = self._scheduler.resume if len(jobs) > 1 else self._scheduler.go_on
         with self.lock:
             with self._informing as now:
                 self._end_batch(now, batch, work if costs.profile is profile else None)
@@ -325,11 +328,13 @@ class Executor:
                     elif reason is None:
                         problem = job.unavailable
                     if problem is None and reason is None:
-                        self._scheduler.resume(now, task, job.confidence, job.joules_left)
+                        started = resume(now, task, job.confidence, job.joules_left)
                     else:
                         self._scheduler.end(now, task)
                         ended.append((job, reason, problem))
-            if not ended:
+            if started is not None:
+                following = DispatchDecision(started)
+            elif not ended:
                 following, _ = self._find_work()
             elif len(self._scheduler):
                 self._lanes.wake()  # this lane has answers to write first

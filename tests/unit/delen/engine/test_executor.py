@@ -469,10 +469,10 @@ def test_a_segment_that_keeps_failing_is_named_until_it_works(harness: ExecutorH
 def test_a_batch_that_cannot_be_accounted_for_frees_its_lane_and_its_jobs(
     harness: ExecutorHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for call in ("ran", "resume", "end"):
+    for call in ("ran", "go_on", "end"):
         with monkeypatch.context() as patched:
             patched.setattr(harness.scheduler, call, raises)
-            job = harness.submit(UNSURE if call == "resume" else SURE)
+            job = harness.submit(UNSURE if call == "go_on" else SURE)
             error = job.future.exception(PATIENCE)
             if error is not None:
                 assert isinstance(error, BackendError)
