@@ -151,8 +151,8 @@ class Executor:
                 job.is_held = True
                 self._jobs.add(job)
 
-    def submit(self, job: Job) -> Task:
-        """Queue a job; its future gets the answer."""
+    def submit(self, job: Job, now: float) -> Task:
+        """Queue a job ``now``; its future gets the answer."""
         with self.lock:
             if self._broken is not None:
                 raise BackendError(str(self._broken))
@@ -163,11 +163,9 @@ class Executor:
             if (error := job.unavailable) is not None:
                 raise error
             priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)
-            now = time.monotonic()
             task = job.task(priority, now)
             self._scheduler.add(now, task)
             job.is_held = False
-            job.future.set_running_or_notify_cancel()
             self._jobs.add(job)
             self._lanes.wake()
             return task
@@ -227,20 +225,27 @@ class Executor:
     def _find_work(self) -> tuple[LaneWork | None, float]:
         if self._broken is not None:
             return None, inf
-        decision = self._decide()
-        if not decision.idle:
+        if len(self._scheduler):
+            decision = self._decide()
+            if decision.idle:
+                return None, decision.wake
             if len(self._scheduler):
                 self._lanes.wake()  # an idle lane looks after what waits on
             return decision, decision.wake
-        if self._lanes.stopping or len(self._scheduler) or self._scheduler.busy:
-            return None, decision.wake
+        self._report_dispatch_failures()
+        return self._find_audit(), inf
+
+    def _find_audit(self) -> _AuditRun | None:
+        """An audit to run while nothing else waits or runs."""
+        if not len(self._audits) or self._lanes.stopping or self._scheduler.busy:
+            return None
         self._audits.keep_only(self._models)  # some may have come after their model was removed
-        if len(self._audits):
-            audit = self._audits.next()
-            key = Key(audit.model.name, audit.segment)
-            batch = self._scheduler.start_own(time.monotonic(), key, audit.model.view)
-            return _AuditRun(audit, batch), decision.wake
-        return None, decision.wake
+        if not len(self._audits):
+            return None
+        audit = self._audits.next()
+        key = Key(audit.model.name, audit.segment)
+        batch = self._scheduler.start_own(time.monotonic(), key, audit.model.view)
+        return _AuditRun(audit, batch)
 
     def _decide(self) -> DispatchDecision:
         began = time.monotonic()
@@ -248,12 +253,15 @@ class Executor:
         decision = self._scheduler.next(began)
         self.health.policy_returned()
         self._scheduler.decision_took(time.monotonic() - began)
+        self._report_dispatch_failures()
+        return decision
+
+    def _report_dispatch_failures(self) -> None:
         if (failed := self._scheduler.failures - self._dispatch_failures.count) > 0:
             for failure in self._scheduler.fetch_report():
                 log.error("%s; the default decides where it fails", failure)
             self._observer.dispatch_failed(failed)
             self._dispatch_failures.add(failed)
-        return decision
 
     def _do(self, work: LaneWork, lane: int) -> LaneWork | None:
         """Do ``work``; what is to be done next, where that is decided already."""
