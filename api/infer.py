@@ -7,10 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from api.parse import InferRequest, read_infer, read_media_type
 from api.reply import JSON, Reply
@@ -36,8 +35,7 @@ _JSON_BASE, _JSON_NUMBER = 1_000_000, 32
 """Bytes that a JSON body may have in any case, and besides for each number of one sample."""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """One request, its head read and its body not yet."""
 
     method: str
@@ -149,6 +147,8 @@ class InferAddress:
         connection.on_gone = None
 
     def _compose(self, jobs: Sequence[Job], is_batch: bool) -> Reply:
+        if len(jobs) == 1 and not is_batch:
+            return Reply.of(Result.of(jobs[0].future.result()))
         try:
             for job in jobs:
                 if job.future.done():
@@ -158,7 +158,7 @@ class InferAddress:
             if len(jobs) > 1:  # the others end, as nobody waits for them
                 self._threads.submit(self._runtime.cancel, jobs)
             raise
-        return Reply.of(Results(results) if is_batch else results[0])
+        return Reply.of(Results(results))
 
     async def _on(self, threads: Executor, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, call, *arguments)

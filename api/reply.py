@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from flask import Response
 
@@ -15,13 +15,14 @@ CLOSE: Headers = ((b"connection", b"close"),)
 _JSON_HEADER: Headers = ((b"content-type", JSON.encode()),)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The answer to one request. Its length is added where it is sent."""
+class Reply(NamedTuple):
+    """The answer to one request. Its length is added where it is sent, unless ``headers`` say it
+    (``has_length``)."""
 
     body: bytes
     status: int = 200
     headers: Headers = _JSON_HEADER
+    has_length: bool = False
 
     @classmethod
     def of(cls, message: Message, status: int = 200, headers: Headers = ()) -> Reply:

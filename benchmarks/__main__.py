@@ -30,6 +30,7 @@ from benchmarks import (
     http,
     isolation,
     onnx_import,
+    overhead,
     power_overhead,
     reality,
     residency,
@@ -42,6 +43,7 @@ from benchmarks.page import Section, page
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "chain": chain.main,
     "http": http.main,
+    "overhead": overhead.main,
     "bounds": bounds.main,
     "guarantee": guarantee.main,
     "decisions": decisions.main,
