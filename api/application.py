@@ -37,7 +37,7 @@ class Application:
         self._service = service
         self._runtime = service.runtime
         self._refusals = Refusals(service.metrics)
-        description = Description(service)
+        self._description = description = Description(service)
         oip = OipViews(service.runtime, description, service.guard)
         control = create_control(service, self._refusals, oip.routes())
         self._routes = control.url_map.bind("")
@@ -58,6 +58,19 @@ class Application:
             "/v2/health/live": lambda: yes(description.is_live()),
             "/v2/health/ready": lambda: yes(description.is_ready()),
         }
+
+    @property
+    def max_body(self) -> int:
+        return self._service.max_body
+
+    def grpc_handler(self) -> Any:
+        """What answers the protocol's calls over gRPC. ModuleNotFoundError without the extra."""
+        from api.oip.grpc_service import GrpcService
+
+        threads = self._control.executor
+        return GrpcService(
+            self._service, self._infer, self._description, self._refusals, threads
+        ).handler()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection: Connection = scope["state"][KEY]

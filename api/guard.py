@@ -44,14 +44,18 @@ class Guard:
 
     def check(self, request: Request) -> None:
         """Raises Unauthorized without a token, Forbidden with a wrong one or from elsewhere."""
+        self.check_caller(request.remote_addr, request.headers.get("Authorization", ""))
+
+    def check_caller(self, address: str | None, authorization: str) -> None:
+        """The same of a call from ``address`` (None: a Unix socket) with this ``authorization``."""
         if self._token is None:
-            if not _is_local(request.remote_addr):
+            if not _is_local(address):
                 raise Forbidden(
                     "this address is open to this machine only; set server.token_file to use it "
                     "from elsewhere"
                 )
             return
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        scheme, _, given = authorization.partition(" ")
         if scheme.lower() != "bearer" or not given:
             raise Unauthorized("this address needs the header Authorization: Bearer TOKEN")
         if not hmac.compare_digest(given.strip().encode(), self._token.encode()):

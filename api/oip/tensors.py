@@ -141,11 +141,12 @@ def read_data(tensor: InputTensor, spec: InputSpec) -> NDArray[Any]:
     if not tensor.data:
         raise InvalidInput("input has neither data nor binary data nor shared memory", INPUT)
     value = read_numbers(bytes(tensor.data), spec, (1, len(tensor.shape)))
-    return fit(inputs.decode_list(value, spec), tensor)
+    return read_list(value, tensor, spec)
 
 
-def fit(array: NDArray[Any], tensor: InputTensor) -> NDArray[Any]:
-    """``array``, flat or nested, in the shape that ``tensor`` has."""
+def read_list(value: object, tensor: InputTensor, spec: InputSpec) -> NDArray[Any]:
+    """The values of ``tensor`` in the list ``value``, flat or nested as its shape is."""
+    array = inputs.decode_list(value, spec)
     flat = (prod(tensor.shape),)
     if array.shape not in (flat, tensor.shape):
         raise InvalidInput(
@@ -164,7 +165,7 @@ def _read_input(tensors: Sequence[InputTensor], manifest: Manifest) -> InputTens
     tensor = tensors[0]
     if tensor.datatype != datatype:
         raise InvalidInput(f"input is {tensor.datatype!r}; {name} accepts {datatype}", INPUT)
-    if tensor.shape[1:] != spec.shape or not tensor.shape or not tensor.shape[0]:
+    if tensor.shape[1:] != spec.shape or not tensor.shape or tensor.shape[0] < 1:
         raise InvalidInput(
             f"input has shape {list(tensor.shape)}; {name} accepts {[-1, *spec.shape]}", INPUT
         )
