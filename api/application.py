@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -12,8 +13,10 @@ from a2wsgi import WSGIMiddleware
 
 from api.energy_views import ESCAPED_SLASH
 from api.infer import HttpRequest, InferAddress
+from api.oip.access import RegionAccess
 from api.oip.describe import Description
 from api.oip.infer import OipInfer
+from api.oip.regions import Regions
 from api.oip.views import OipViews, yes
 from api.refusals import FramingError, Refusals
 from api.reply import CLOSE, Reply
@@ -38,7 +41,8 @@ class Application:
         self._runtime = service.runtime
         self._refusals = Refusals(service.metrics)
         self._description = description = Description(service)
-        oip = OipViews(service.runtime, description, service.guard)
+        self._access = access = RegionAccess(Regions(service.max_body), service.shared_memory)
+        oip = OipViews(service.runtime, description, service.guard, access)
         control = create_control(service, self._refusals, oip.routes())
         self._routes = control.url_map.bind("")
         self._control = WSGIMiddleware(cast(Any, control), workers=threads)
@@ -51,7 +55,7 @@ class Application:
             self._control.executor,
             service.metrics.failed,
         )
-        self._oip_infer = OipInfer(service.runtime, self._infer, service.max_body)
+        self._oip_infer = OipInfer(service.runtime, self._infer, service.max_body, access)
         self._health: dict[str, Callable[[], Reply]] = {
             "/healthz": lambda: answer_health(service),
             "/readyz": lambda: answer_ready(service),
@@ -63,13 +67,20 @@ class Application:
     def max_body(self) -> int:
         return self._service.max_body
 
-    def grpc_handler(self) -> Any:
-        """What answers the protocol's calls over gRPC. ModuleNotFoundError without the extra."""
+    def grpc_handler(self, port: int) -> Any:
+        """What answers the protocol's calls to ``port`` over gRPC. ModuleNotFoundError without the
+        extra."""
         from api.oip.grpc_service import GrpcService
 
         threads = self._control.executor
         return GrpcService(
-            self._service, self._infer, self._description, self._refusals, threads
+            self._service,
+            self._infer,
+            self._description,
+            self._refusals,
+            threads,
+            partial(self._access.tcp_user, own_port=port),
+            self._access,
         ).handler()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

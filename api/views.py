@@ -61,6 +61,7 @@ class Service:
     describe_device: Callable[[Model], dict[str, Any]]
     health: Callable[[], Health]
     version: str
+    shared_memory: bool = False
 
 
 def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = ()) -> Flask:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -19,13 +20,13 @@ _OPTIONS = 65_536
 
 
 class GrpcServer:
-    """Serves ``handler`` with at most ``calls`` under way, of messages with inputs of at most
-    ``max_body`` bytes. ``url`` is where, once it listens."""
+    """Serves what ``make`` makes for its port, with at most ``calls`` under way, of messages with
+    inputs of at most ``max_body`` bytes. ``url`` is where, once it listens."""
 
     url = ""
 
-    def __init__(self, handler: grpc.GenericRpcHandler, calls: int, max_body: int) -> None:
-        self._handler = handler
+    def __init__(self, make: Callable[[int], Any], calls: int, max_body: int) -> None:
+        self._make = make
         self._calls = calls
         self._options = [
             ("grpc.max_receive_message_length", max_body + _OPTIONS),
@@ -62,8 +63,8 @@ class GrpcServer:
 
     async def _listen(self, address: str) -> int:
         server = grpc.aio.server(options=self._options, maximum_concurrent_rpcs=self._calls)
-        server.add_generic_rpc_handlers((self._handler,))
         port: int = server.add_insecure_port(address)
+        server.add_generic_rpc_handlers((self._make(port),))
         await server.start()
         self._server = server
         return port

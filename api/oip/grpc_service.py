@@ -15,8 +15,9 @@ import msgspec
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from api.infer import InferAddress
+from api.infer import READ_AT_ONCE, InferAddress
 from api.oip import grpc_messages as messages
+from api.oip.access import RegionAccess
 from api.oip.describe import Description, check_load
 from api.oip.tensors import (
     Query,
@@ -31,6 +32,7 @@ from api.reply import JSON
 from api.views import Service
 from delen.bundle.manifest import Manifest
 from delen.core.typed_reader import read
+from delen.engine.inputs import RAW
 from delen.engine.job import Job
 from delen.errors import InvalidInput, TooLarge
 from delen.wire.errors import Error
@@ -43,6 +45,7 @@ from delen.wire.oip import (
     Parameter,
     WantedOutput,
 )
+from delen.wire.oip import Region as RegionMessage
 
 T = TypeVar("T")
 
@@ -71,7 +74,7 @@ _CONTENTS = {
 }
 
 
-_READ_AT_ONCE = 16_384
+_NUMBERS_AT_ONCE = 16_384
 """Numbers of typed contents up to which they are read on the event loop."""
 
 
@@ -90,7 +93,8 @@ class _Caller:
 
 
 class GrpcService:
-    """Answers the methods of the service. ``threads`` run what may have to wait."""
+    """Answers the methods of the service. ``threads`` run what may have to wait, ``user`` says
+    whose a client's address is."""
 
     def __init__(
         self,
@@ -99,6 +103,8 @@ class GrpcService:
         description: Description,
         refusals: Refusals,
         threads: Executor,
+        user: Callable[[tuple[str, int]], int],
+        access: RegionAccess,
     ) -> None:
         self._runtime = service.runtime
         self._guard = service.guard
@@ -106,6 +112,8 @@ class GrpcService:
         self._infer = infer
         self._described = description
         self._threads = threads
+        self._user = user
+        self._access = access
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What grpc calls for each method; those that are not offered are refused."""
@@ -119,7 +127,7 @@ class GrpcService:
             "ModelReady": lambda asked, _: {
                 "ready": described.is_model_ready(asked.name, asked.version)
             },
-            "ServerMetadata": lambda _, __: described.server(has_shared_memory=False),
+            "ServerMetadata": lambda _, __: described.server(self._access.is_over_tcp),
             "ModelMetadata": lambda asked, _: described.model(asked.name, asked.version),
             "ModelConfig": lambda asked, _: {
                 "config": msgspec.to_builtins(described.config(asked.name, asked.version))
@@ -131,6 +139,9 @@ class GrpcService:
             "RepositoryModelLoad": self._load,
             "RepositoryModelUnload": self._unload,
             "ModelInfer": self._answer,
+            "SystemSharedMemoryStatus": self._regions,
+            "SystemSharedMemoryRegister": self._register,
+            "SystemSharedMemoryUnregister": self._unregister,
         }
 
     async def _load(self, asked: Any, context: Any) -> dict[str, Any]:
@@ -144,9 +155,27 @@ class GrpcService:
         await self._on_thread(lambda: self._runtime.unload(asked.model_name))
         return {}
 
+    def _regions(self, asked: Any, context: Any) -> dict[str, Any]:
+        found = self._access.regions.list(self._caller(context), asked.name or None)
+        regions = {each.name: msgspec.to_builtins(RegionMessage.of(each)) for each in found}
+        return {"regions": regions}
+
+    def _register(self, asked: Any, context: Any) -> dict[str, Any]:
+        self._access.regions.register(
+            self._caller(context), asked.name, asked.key, asked.offset, asked.byte_size
+        )
+        return {}
+
+    def _unregister(self, asked: Any, context: Any) -> dict[str, Any]:
+        self._access.regions.unregister(self._caller(context), asked.name or None)
+        return {}
+
+    def _caller(self, context: Any) -> int:
+        return self._user(_address(context.peer()))
+
     def _check(self, context: Any) -> None:
         given = dict(context.invocation_metadata() or ())
-        self._guard.check_caller(_host(context.peer()), str(given.get("authorization", "")))
+        self._guard.check_caller(_address(context.peer())[0], str(given.get("authorization", "")))
 
     async def _on_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
@@ -155,7 +184,8 @@ class GrpcService:
         caller = _Caller(time.monotonic())
         manifest = self._runtime.manifest_of(asked.model_name)
         check_version(manifest, asked.model_version)
-        query = Query.of(_read_query(asked), manifest)
+        find = self._access.places(lambda: self._caller(context))
+        query = Query.of(_read_query(asked), manifest, find)
         request = query.with_samples(await self._read_input(asked, query, manifest))
         running = asyncio.ensure_future(self._infer.run(caller, asked.model_name, request, 0.0))
         running.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -170,8 +200,13 @@ class GrpcService:
     async def _read_input(self, asked: Any, query: Query, manifest: Manifest) -> NDArray[Any]:
         tensor, spec = query.input, manifest.input
         raw, contents = asked.raw_input_contents, asked.inputs[0].contents
-        if len(raw) > 1 or (raw and contents.ByteSize()):
-            raise InvalidInput("input has its values more than once", "inputs")
+        ways = (*raw, *([contents] if contents.ByteSize() else ()), query.place)
+        if len([way for way in ways if way is not None]) > 1:
+            raise InvalidInput("input has its values in more than one place", "inputs")
+        if (place := query.place) is not None:
+            if place.byte_size <= READ_AT_ONCE[RAW]:
+                return read_bytes(place.read(), tensor, spec)
+            return await self._on_thread(lambda: read_bytes(place.read(), tensor, spec))
         if raw:
             return read_bytes(raw[0], tensor, spec)
         if (field := _CONTENTS.get(tensor.datatype)) is None:
@@ -179,7 +214,7 @@ class GrpcService:
         numbers = getattr(contents, field)
         if len(numbers) > self._infer.limit(JSON, spec) // 8:
             raise TooLarge(f"contents has {len(numbers)} numbers: send raw_input_contents")
-        if len(numbers) <= _READ_AT_ONCE:
+        if len(numbers) <= _NUMBERS_AT_ONCE:
             return read_list(list(numbers), tensor, spec)
         return await self._on_thread(lambda: read_list(list(numbers), tensor, spec))
 
@@ -217,8 +252,13 @@ def _compose(query: Query, jobs: list[Job], parameters: dict[str, Parameter]) ->
     answer = _RESPONSE(model_name=manifest.name, model_version=manifest.version, id=query.id)
     messages.write_parameters(parameters, answer.parameters)
     for tensor in write_tensors(jobs, query.outputs):
-        answer.outputs.add(name=tensor.output.name, datatype=tensor.datatype, shape=tensor.shape)
-        answer.raw_output_contents.append(tensor.to_bytes())
+        described = answer.outputs.add(
+            name=tensor.output.name, datatype=tensor.datatype, shape=tensor.shape
+        )
+        if tensor.output.place is None:
+            answer.raw_output_contents.append(tensor.to_bytes())
+        else:
+            messages.write_parameters(tensor.write(), described.parameters)
     return answer
 
 
@@ -298,6 +338,7 @@ def _types(name: str) -> tuple[Any, Any]:
     return messages.message(method.input_type.name), messages.message(method.output_type.name)
 
 
-def _host(peer: str) -> str:
-    """The address in what grpc calls a peer: ipv4:127.0.0.1:5000, ipv6:%5B::1%5D:5000."""
-    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
+def _address(peer: str) -> tuple[str, int]:
+    """Host and port in what grpc calls a peer: ipv4:127.0.0.1:5000, ipv6:%5B::1%5D:5000."""
+    host, _, port = unquote(peer).partition(":")[2].rpartition(":")
+    return host.strip("[]"), int(port)

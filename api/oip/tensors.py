@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from api.oip.access import FindPlace
+from api.oip.regions import Place
 from api.parse import InferRequest, read_numbers
 from delen.bundle.manifest import InputSpec, Manifest
 from delen.core.bounds import Bounds, Options
@@ -26,7 +28,6 @@ from delen.wire.oip import (
     InputParameters,
     InputTensor,
     Parameter,
-    RegionPart,
     WantedOutput,
 )
 from delen.wire.requests import InferFields
@@ -44,12 +45,13 @@ _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A tensor that is wanted: the best ``classes`` of each sample, or with 0 all values."""
+    """A tensor that is wanted: the best ``classes`` of each sample, or with 0 all values. It goes
+    to ``place``, or into the answer."""
 
     name: str
     classes: int
     is_binary: bool
-    part: RegionPart
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,19 @@ class Tensor:
             return b"".join(struct.pack("<I", len(text)) + text for text in self.values)
         return self.values.astype("<f4", copy=False).tobytes()
 
+    def write(self) -> dict[str, Parameter]:
+        """Write it to the place that is meant for it, and say how far."""
+        assert self.output.place is not None
+        contents = self.to_bytes()
+        self.output.place.write(contents)
+        place: dict[str, Parameter] = {
+            "shared_memory_region": self.output.place.region.name,
+            "shared_memory_byte_size": len(contents),
+        }
+        if self.output.place.offset:
+            place["shared_memory_offset"] = self.output.place.offset
+        return place
+
     def to_list(self) -> list[float] | list[str]:
         if isinstance(self.values, list):
             return [text.decode() for text in self.values]
@@ -86,23 +101,32 @@ def check_version(manifest: Manifest, version: str | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """An infer request whose input was not read yet."""
+    """An infer request whose input was not read yet. With a ``place`` it is there."""
 
     id: str
     input: InputTensor
+    place: Place | None
     outputs: tuple[Output, ...]
     bounds: Bounds
     options: Options
 
     @classmethod
-    def of(cls, asked: InferQuery, manifest: Manifest) -> Query:
-        """``asked`` of the model of ``manifest``. InvalidInput, UnknownField or NotOffered says
-        what is wrong with it."""
+    def of(cls, asked: InferQuery, manifest: Manifest, find: FindPlace) -> Query:
+        """``asked`` of the model of ``manifest``; ``find`` finds shared memory. InvalidInput,
+        UnknownField or NotOffered says what is wrong with it."""
         parameters = dict(asked.parameters)
         is_binary = parameters.pop(_BINARY, False) is True
         bounds, options = _read_parameters(parameters)
-        outputs = _read_outputs(asked.outputs, manifest, options.top_k, is_binary)
-        return cls(asked.id, _read_input(asked.inputs, manifest), outputs, bounds, options)
+        outputs = _read_outputs(asked.outputs, manifest, options.top_k, is_binary, find)
+        tensor = _read_input(asked.inputs, manifest)
+        place = find(tensor.parameters)
+        if place is not None and place.byte_size != input_size(tensor, manifest.input):
+            raise InvalidInput(
+                f"shared_memory_byte_size is {place.byte_size}; {tensor.datatype} "
+                f"{list(tensor.shape)} has {input_size(tensor, manifest.input)}",
+                "shared_memory_byte_size",
+            )
+        return cls(asked.id, tensor, place, outputs, bounds, options)
 
     def with_samples(self, array: NDArray[Any]) -> InferRequest:
         """The request with what its input holds."""
@@ -116,8 +140,8 @@ def whole_input(manifest: Manifest, size: int) -> Query:
     shape = (max(1, size // sample), *spec.shape)
     parameters = InputParameters(binary_data_size=size)
     tensor = InputTensor(INPUT, DATATYPES[spec.dtype], shape, parameters)
-    outputs = _read_outputs((), manifest, 1, True)
-    return Query("", tensor, outputs, Bounds(), Options())
+    outputs = _read_outputs((), manifest, 1, True, lambda _: None)
+    return Query("", tensor, None, outputs, Bounds(), Options())
 
 
 def input_size(tensor: InputTensor, spec: InputSpec) -> int:
@@ -173,7 +197,11 @@ def _read_input(tensors: Sequence[InputTensor], manifest: Manifest) -> InputTens
 
 
 def _read_outputs(
-    wanted: Sequence[WantedOutput], manifest: Manifest, top_k: int, is_binary: bool
+    wanted: Sequence[WantedOutput],
+    manifest: Manifest,
+    top_k: int,
+    is_binary: bool,
+    find: FindPlace,
 ) -> tuple[Output, ...]:
     offered = output_names(manifest)
     wanted = wanted or [WantedOutput(name) for name in offered]
@@ -190,7 +218,7 @@ def _read_outputs(
         asked = each.parameters
         classes = asked.classification or (top_k if each.name == CLASSES else 0)
         in_body = is_binary if asked.binary_data is None else asked.binary_data
-        outputs.append(Output(each.name, min(classes, manifest.classes), in_body, asked))
+        outputs.append(Output(each.name, min(classes, manifest.classes), in_body, find(asked)))
     return tuple(outputs)
 
 

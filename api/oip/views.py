@@ -9,18 +9,23 @@ import msgspec
 from flask import Response, request
 
 from api.guard import Guard
+from api.oip.access import RegionAccess
 from api.oip.describe import Description, check_load
 from api.reply import JSON, Reply, reply
+from api.server.connection import KEY, Connection
+from api.server.peer import Socket
 from api.views import Route
 from delen.engine.runtime import Runtime
 from delen.errors import InvalidInput, NotOffered
 from delen.wire.message import Message
-from delen.wire.oip import IndexQuery, RepositoryQuery
+from delen.wire.oip import IndexQuery, RegionQuery, RepositoryQuery
+from delen.wire.oip import Region as RegionMessage
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 INFER_RULES = ("/v2/models/<model>/infer", "/v2/models/<model>/versions/<version>/infer")
 """What the event loop answers; Flask knows only their methods."""
+_MEMORY = "/v2/systemsharedmemory"
 _MODEL = ("/v2/models/<model>", "/v2/models/<model>/versions/<version>")
 _NOT_OFFERED = (
     ("/v2/cudasharedmemory/<path:rest>", "CUDA shared memory"),
@@ -35,13 +40,16 @@ _NOT_OFFERED = (
 
 
 class OipViews:
-    """Views over ``runtime``, which ``description`` describes. What changes something is behind
-    ``guard``."""
+    """Views over ``runtime``, which ``description`` describes, and the shared memory of
+    ``access``. What changes something is behind ``guard``."""
 
-    def __init__(self, runtime: Runtime, description: Description, guard: Guard) -> None:
+    def __init__(
+        self, runtime: Runtime, description: Description, guard: Guard, access: RegionAccess
+    ) -> None:
         self._runtime = runtime
         self._description = description
         self._guard = guard
+        self._access = access
 
     def routes(self) -> list[Route]:
         described = self._description
@@ -64,12 +72,16 @@ class OipViews:
         add("/v2/repository/index", self.index, "POST")
         add("/v2/repository/models/<model>/load", self.load, "POST")
         add("/v2/repository/models/<model>/unload", self.unload, "POST")
+        for rule in (_MEMORY, f"{_MEMORY}/region/<name>"):
+            add(f"{rule}/status", self.regions, "GET")
+            add(f"{rule}/unregister", self.unregister, "POST")
+        add(f"{_MEMORY}/region/<name>/register", self.register, "POST")
         for rule, what in _NOT_OFFERED:
             add(rule, _refuse(what), "GET", "POST")
         return routes
 
     def server(self) -> Response:
-        return reply(self._description.server(has_shared_memory=False))
+        return reply(self._description.server(self._access.is_offered(_socket())))
 
     def index(self) -> Response:
         found = self._description.index(_read(IndexQuery).ready)
@@ -85,6 +97,26 @@ class OipViews:
         self._guard.check(request)
         self._runtime.unload(model)
         return Response()
+
+    def regions(self, name: str | None = None) -> Response:
+        regions = self._access.regions.list(self._access.user(_socket()), name)
+        found = [RegionMessage.of(region) for region in regions]
+        return Response(msgspec.json.encode(found), content_type=JSON)
+
+    def register(self, name: str) -> Response:
+        user, asked = self._access.user(_socket()), _read(RegionQuery)
+        self._access.regions.register(user, name, asked.key, asked.offset, asked.byte_size)
+        return Response()
+
+    def unregister(self, name: str | None = None) -> Response:
+        self._access.regions.unregister(self._access.user(_socket()), name)
+        return Response()
+
+
+def _socket() -> Socket:
+    """The socket of the connection that the request came on."""
+    connection: Connection = request.environ["asgi.scope"]["state"][KEY]
+    return connection.socket
 
 
 def _of(describe: Callable[..., Message]) -> Callable[..., Response]:

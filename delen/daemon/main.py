@@ -164,6 +164,7 @@ class Daemon:
             describe_device=lambda model: asdict(model.costs.profile.device),
             health=self._check_health,
             version=VERSION,
+            shared_memory=config["server.shared_memory"],
         )
         self._app = Application(service, config["server.threads"])
         self._grpc: GrpcServer | None = None

@@ -24,7 +24,7 @@ def open_grpc(config: Config, app: Application) -> GrpcServer | None:
     try:
         from api.oip.grpc_server import GrpcServer
 
-        server = GrpcServer(app.grpc_handler(), config["server.connections"], app.max_body)
+        server = GrpcServer(app.grpc_handler, config["server.connections"], app.max_body)
     except ModuleNotFoundError as error:
         if is_default:
             return None

@@ -78,6 +78,12 @@ SETTINGS = (
         "for gRPC, where the extra grpc is installed; 0 takes a free one, -1 none",
         _between(-1, 65535),
     ),
+    Setting(
+        "server",
+        "shared_memory",
+        False,
+        "whether clients of this machine may use it over TCP and gRPC, too",
+    ),
     Setting("server", "token_file", "", "file with the token that guards load and unload"),
     Setting(
         "server",
