@@ -17,7 +17,8 @@ from api.oip.access import RegionAccess
 from api.oip.describe import Description
 from api.oip.infer import OipInfer
 from api.oip.regions import Regions
-from api.oip.views import OipViews, yes
+from api.oip.views import OipViews, answer_live
+from api.oip.views import answer_ready as answer_oip_ready
 from api.refusals import FramingError, Refusals
 from api.reply import CLOSE, Reply
 from api.server.asgi import Receive, Scope, Send
@@ -59,8 +60,8 @@ class Application:
         self._health: dict[str, Callable[[], Reply]] = {
             "/healthz": lambda: answer_health(service),
             "/readyz": lambda: answer_ready(service),
-            "/v2/health/live": lambda: yes(description.is_live()),
-            "/v2/health/ready": lambda: yes(description.is_ready()),
+            "/v2/health/live": lambda: answer_live(description),
+            "/v2/health/ready": lambda: answer_oip_ready(description),
         }
 
     @property

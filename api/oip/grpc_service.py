@@ -122,11 +122,9 @@ class GrpcService:
     def _methods(self) -> dict[str, Callable[..., Any]]:
         described = self._described
         return {
-            "ServerLive": lambda _, __: {"live": described.is_live()},
-            "ServerReady": lambda _, __: {"ready": described.is_ready()},
-            "ModelReady": lambda asked, _: {
-                "ready": described.is_model_ready(asked.name, asked.version)
-            },
+            "ServerLive": lambda _, __: described.live(),
+            "ServerReady": lambda _, __: described.ready(),
+            "ModelReady": lambda asked, _: described.model_ready(asked.name, asked.version),
             "ServerMetadata": lambda _, __: described.server(self._access.is_over_tcp),
             "ModelMetadata": lambda asked, _: described.model(asked.name, asked.version),
             "ModelConfig": lambda asked, _: {

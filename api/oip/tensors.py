@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -40,6 +41,7 @@ DATATYPES = {
 _FLOATS, _TEXTS = "FP32", "BYTES"
 _TIMEOUT, _PRIORITY = "timeout", "priority"
 _BINARY = "binary_data_output"
+_NUMBERS = {"max_latency_ms", "min_accuracy", "max_energy_mj", _PRIORITY, "top_k"}
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 
 
@@ -228,8 +230,9 @@ def output_names(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _read_parameters(parameters: dict[str, Parameter]) -> tuple[Bounds, Options]:
-    """Bounds and options by their names of ``/v1``. ``timeout`` is another cap on latency, in
-    microseconds, and a ``priority`` of 0 is none."""
+    """Bounds and options by their names of ``/v1``, numbers as such or as texts: KServe's client
+    has no fractions over gRPC. ``timeout`` is another cap on latency, in microseconds, and a
+    ``priority`` of 0 is none."""
     for name in _SEQUENCE:
         if parameters.pop(name, False):
             raise NotOffered("sequences are not offered: every request stands for itself", name)
@@ -238,6 +241,10 @@ def _read_parameters(parameters: dict[str, Parameter]) -> tuple[Bounds, Options]
         raise InvalidInput("timeout must be a whole number of microseconds", _TIMEOUT)
     if parameters.get(_PRIORITY) == 0:
         del parameters[_PRIORITY]
+    for name in _NUMBERS & parameters.keys():
+        if isinstance(text := parameters[name], str):
+            with suppress(ValueError):
+                parameters[name] = int(text) if text.isdecimal() else float(text)
     fields = InferFields.read(parameters)
     bounds, options = fields.bounds(), fields.options()
     if options.probabilities:

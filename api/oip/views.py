@@ -59,13 +59,13 @@ class OipViews:
             routes.append((rule, f"oip {rule}", view, [*methods]))
 
         add("/v2", self.server, "GET")
-        add("/v2/health/live", lambda: yes(described.is_live()).to_flask(), "GET")
-        add("/v2/health/ready", lambda: yes(described.is_ready()).to_flask(), "GET")
+        add("/v2/health/live", lambda: answer_live(described).to_flask(), "GET")
+        add("/v2/health/ready", lambda: answer_ready(described).to_flask(), "GET")
         for rule in INFER_RULES:
             add(rule, _refuse("infer"), "POST")
         for rule in _MODEL:
             add(rule, _of(described.model), "GET")
-            add(f"{rule}/ready", lambda **of: yes(described.is_model_ready(**of)).to_flask(), "GET")
+            add(f"{rule}/ready", self.model_ready, "GET")
             add(f"{rule}/config", _of(described.config), "GET")
             add(f"{rule}/stats", _of(described.statistics), "GET")
         add("/v2/models/stats", _of(described.statistics), "GET")
@@ -82,6 +82,10 @@ class OipViews:
 
     def server(self) -> Response:
         return reply(self._description.server(self._access.is_offered(_socket())))
+
+    def model_ready(self, model: str, version: str | None = None) -> Response:
+        ready = self._description.model_ready(model, version)
+        return reply(ready, 200 if ready.ready else 400)
 
     def index(self) -> Response:
         found = self._description.index(_read(IndexQuery).ready)
@@ -123,9 +127,16 @@ def _of(describe: Callable[..., Message]) -> Callable[..., Response]:
     return lambda **of: reply(describe(**of))
 
 
-def yes(holds: bool) -> Reply:
-    """The answer to a question of health."""
-    return Reply(b"", 200 if holds else 400, ())
+def answer_live(description: Description) -> Reply:
+    """200 while the process works, else 400."""
+    live = description.live()
+    return Reply.of(live, 200 if live.live else 400)
+
+
+def answer_ready(description: Description) -> Reply:
+    """200 while requests are accepted, else 400."""
+    ready = description.ready()
+    return Reply.of(ready, 200 if ready.ready else 400)
 
 
 def _refuse(what: str) -> Callable[..., Response]:

@@ -187,6 +187,7 @@ def _parsed(kind: inspect.Type, text: str) -> Any:
 Make = Callable[[Any], Any]
 
 
+@cache
 def _struct(message: type[Message]) -> inspect.StructType:
     info = inspect.type_info(message)
     assert isinstance(info, inspect.StructType)
