@@ -416,6 +416,15 @@ def test_json_is_refused_by_its_size_before_it_is_read(api: Api) -> None:
     api.post(INFER, body=b"\xff" * 100).error(400, "invalid_input")
 
 
+def test_a_packed_body_is_read_up_to_the_limit(api: Api, images: NDArray[np.uint8]) -> None:
+    packed = {"Content-Encoding": "gzip"}
+    bomb = gzip.compress(bytes(200_000_000))
+    api.post(INFER, body=bomb, headers=packed).error(413, "too_large")
+    api.post(INFER, body=bomb, headers={**packed, LENGTH: "10"}).error(413, "too_large")
+    whole = gzip.compress(json.dumps({"inputs": []}).encode())
+    api.post(INFER, body=whole[:-4], headers=packed).error(400, "invalid_input")
+
+
 def test_methods_and_addresses_are_checked(api: Api) -> None:
     api.get(INFER).error(405, "method_not_allowed")
     api.post("/v2/health/live").error(405, "method_not_allowed")
