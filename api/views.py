@@ -12,6 +12,7 @@ from msgspec import UNSET
 
 from api.energy_views import EnergyViews
 from api.guard import Guard
+from api.metrics.device import DeviceCollector
 from api.metrics.energy import EnergyCollector
 from api.metrics.failures import FailureCollector
 from api.metrics.requests import CONTENT_TYPE, Metrics
@@ -72,6 +73,7 @@ def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = 
     energy = EnergyViews(service.energy, service.guard)
     service.metrics.include(RuntimeCollector(service.runtime))
     service.metrics.include(EnergyCollector(service.energy))
+    service.metrics.include(DeviceCollector(service.energy))
     service.metrics.include(TenantCollector(service.energy))
     service.metrics.include(ResidencyCollector(service.runtime))
     service.metrics.include(FailureCollector())

@@ -25,6 +25,7 @@ from delen.daemon.open_grpc import open_grpc
 from delen.daemon.settings import SETTINGS, SWITCH_INTERVAL
 from delen.daemon.watchdog import Watchdog
 from delen.errors import ConfigError, DelenError, MissingExtra
+from delen.tenants.energy_file import EnergyFile
 from delen.version import VERSION
 from delen.wire.models import Health
 
@@ -150,7 +151,8 @@ class Daemon:
 
         config = self._config
         self._metrics = Metrics()
-        self._opened = open_runtime(config, self._metrics)
+        energy_file = EnergyFile(Path(config["state.path"]) / "energy.json")
+        self._opened = open_runtime(config, self._metrics, energy_file=energy_file)
         self._runtime = self._opened.runtime
         self._watchdog = Watchdog(self._runtime.health)
         self._guard = Guard(config["server.token_file"])

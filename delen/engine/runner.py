@@ -13,6 +13,7 @@ from delen.engine.backends.base import Features, SegmentRun
 from delen.engine.energy_admission import EnergyAdmission
 from delen.engine.job import Job
 from delen.engine.model import Model
+from delen.profile.energy_account import Spent
 
 
 class SegmentRunner:
@@ -65,7 +66,7 @@ class SegmentRunner:
         run = model.network.run(segment, samples, lane)
         processor = (time.thread_time() - processor) * self._threads
         ended = time.monotonic()
-        joules = costs.energy.predict(cost, processor)
+        joules = costs.energy.predict(cost, Spent(ended - began, processor))
         work = Work(model.name, segment, size, began, ended, joules, shares)
         self._energy.ran(work)
         return run, work

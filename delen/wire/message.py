@@ -52,6 +52,12 @@ class Megabytes(Quantity):
     over = 1e6
 
 
+class Megahertz(Quantity):
+    """Hertz in MHz."""
+
+    over = 1e6
+
+
 class WattHours(Quantity):
     """Joules in watt-hours."""
 
