@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from typing import Any, cast
 from urllib.parse import unquote
 
 from a2wsgi import WSGIMiddleware
 
 from api.energy_views import ESCAPED_SLASH
+from api.events import EventAddress
 from api.infer import HttpRequest, InferAddress
 from api.refusals import FramingError, Refusals
 from api.reply import CLOSE, Reply
 from api.server.asgi import Receive, Scope, Send
 from api.server.body import ClientGone, RequestBody, gunzip
 from api.server.connection import KEY, Connection
-from api.views import Service, answer_health, answer_ready, create_control
-from delen.errors import Overloaded
+from api.views import EVENTS, Service, answer_health, answer_ready, create_control
+from delen.errors import Draining, Overloaded
 from delen.profile.device import available_cores
 
 _INFER = re.compile(r"/v1/(?:models/([^/]+)/)?infer", re.DOTALL)
@@ -40,6 +42,7 @@ class Application:
         self._infer = InferAddress(
             service.runtime, service.max_body, decoders, self._control.executor
         )
+        self._events = EventAddress(service.runtime.events)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection: Connection = scope["state"][KEY]
@@ -81,6 +84,10 @@ class Application:
         if method in ("GET", "HEAD") and path in ("/healthz", "/readyz"):
             answer = answer_health if path == "/healthz" else answer_ready
             return answer(self._service)
+        if path == EVENTS:
+            if self._runtime.draining:
+                raise Draining("the daemon is stopping", retry_after=1.0)
+            return self._events.answer(request, scope["http_version"])
         return await self._ask_control(scope, request)
 
     async def _ask_control(self, scope: Scope, request: HttpRequest) -> Reply:
@@ -135,12 +142,19 @@ async def _send(reply: Reply, request: HttpRequest, send: Send) -> None:
     body, connection = request.body, request.connection
     closes = connection.is_surplus or connection.is_crowded or b"upgrade" in request.headers
     closes = closes or (body.expects_continue and not body.has_ended)
+    closes = closes or reply.stream is not None
     headers = list(reply.headers)
-    if not any(name == b"content-length" for name, _ in headers):
+    if reply.stream is None and not any(name == b"content-length" for name, _ in headers):
         headers.append((b"content-length", str(len(reply.body)).encode()))
     if closes and CLOSE[0] not in reply.headers:
         headers += CLOSE
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    if reply.stream is not None:
+        async with aclosing(reply.stream) as pieces:
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return
     is_whole = body.has_ended or body.expects_continue
     await send({"type": "http.response.body", "body": reply.body, "more_body": not is_whole})
     if not is_whole:

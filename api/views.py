@@ -18,6 +18,7 @@ from api.metrics.requests import CONTENT_TYPE, Metrics
 from api.metrics.residency import ResidencyCollector, describe
 from api.metrics.runtime import RuntimeCollector
 from api.metrics.tenants import TenantCollector
+from api.openapi.docs import DOCS, DOCS_HEADERS
 from api.openapi.document import document as openapi_document
 from api.parse import query_text, read_plan, read_request
 from api.refusals import Refusals
@@ -42,7 +43,8 @@ from delen.wire.requests import Labels, NoFields
 from policies.plan.thresholds import floor_without_error
 
 INFER = "infer"
-"""The endpoint of the addresses that the event loop answers; Flask knows only their methods."""
+EVENTS = "/v1/events"
+"""Addresses that the event loop answers; Flask knows only their methods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ def create_control(service: Service, refusals: Refusals) -> Flask:
         app.add_url_rule(rule, view.__name__, view, methods=methods)
     for rule in ("/v1/infer", "/v1/models/<model>/infer"):
         app.add_url_rule(rule, INFER, methods=["POST"])
+    app.add_url_rule(EVENTS, "events", methods=["GET"])
 
     def refuse(error: Exception) -> Response:
         return refusals.of(error, request.method, request.path).to_flask()
@@ -124,6 +127,7 @@ class _Views:
             ("/healthz", self.healthz, ["GET"]),
             ("/readyz", self.readyz, ["GET"]),
             ("/openapi.json", self.openapi, ["GET"]),
+            ("/docs", self.docs, ["GET"]),
         ]
 
     def plan_default(self) -> Response:
@@ -204,6 +208,9 @@ class _Views:
     def openapi(self) -> Response:
         description = json.dumps(openapi_document(self._service.version))
         return Response(description, content_type=JSON)
+
+    def docs(self) -> Response:
+        return Response(DOCS.read_bytes(), headers=DOCS_HEADERS)
 
 
 def answer_health(service: Service) -> Reply:

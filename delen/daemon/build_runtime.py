@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from delen.core.energy_status import Battery
+from delen.core.events import EventBus
 from delen.daemon.build_model import SHIPPED_BUNDLES, ModelBuilder, ModelEnergy, PolicySettings
 from delen.daemon.config import Config
 from delen.daemon.idle_profiler import IdleProfiler
@@ -70,9 +71,10 @@ def open_runtime(
     backend = BundleBackends(config["device.backend"], config["device.threads"])
     lanes = configured_lanes(config, backend.provider)
     scheduler = _make_scheduler(config, lanes, config["server.max_backlog_seconds"])
-    energy = _open_energy(config, is_gpu=backend.provider != "cpu")
+    events = EventBus()
+    energy = _open_energy(config, backend.provider != "cpu", events)
     try:
-        builder = make_builder(config, backend, energy, lanes)
+        builder = make_builder(config, backend, energy, lanes, events)
         folders = bundle_folders(config)
         memory = config["models.memory_mb"] * 1e6 or inf
         runtime = Runtime(
@@ -83,6 +85,7 @@ def open_runtime(
             scheduler,
             energy.admission,
             memory,
+            events,
         )
     except BaseException:
         energy.close()
@@ -96,7 +99,11 @@ def open_runtime(
 
 
 def make_builder(
-    config: Config, backend: BundleBackends, energy: ModelEnergy, lanes: int = 1
+    config: Config,
+    backend: BundleBackends,
+    energy: ModelEnergy,
+    lanes: int = 1,
+    events: EventBus | None = None,
 ) -> ModelBuilder:
     """What makes models as ``config`` describes them."""
     return ModelBuilder(
@@ -107,6 +114,7 @@ def make_builder(
         Path(config["state.path"]),
         Path(config["power.root"]),
         lanes,
+        events,
     )
 
 
@@ -132,7 +140,7 @@ def _make_scheduler(config: Config, lanes: int, max_backlog: float = inf) -> Sch
     return Scheduler(policy, default, lanes, max_backlog=max_backlog)
 
 
-def _open_energy(config: Config, is_gpu: bool) -> EnergyService:
+def _open_energy(config: Config, is_gpu: bool, events: EventBus) -> EnergyService:
     root, watts_per_core = Path(config["power.root"]), config["power.watts_per_core"]
     make_controller = find_plugin(ENERGY_CONTROLLERS, config["energy.controller"])
     settings = EnergySettings(
@@ -161,6 +169,7 @@ def _open_energy(config: Config, is_gpu: bool) -> EnergyService:
             root,
             TenantStore(Path(config["state.path"]) / "tenants.json"),
             settings,
+            events,
         )
     except (PowerError, InvalidInput, Forbidden) as error:
         if chosen.source is not None:

@@ -197,7 +197,8 @@ def test_the_description_is_valid_and_names_just_the_addresses_that_are(
     names = {"model": "second", "tenant": "t1", "request_id": api.raw(image).json()["request_id"]}
     for path, operations in document["paths"].items():
         for method in operations:
-            answer = api.request(method.upper(), path.format(**names))
+            asked = "HEAD" if path == "/v1/events" else method.upper()  # it does not end
+            answer = api.request(asked, path.format(**names))
             assert answer.status not in (404, 405), f"{method} {path}"
     unused: Any = None
     metrics = Metrics()
