@@ -137,6 +137,7 @@ class Daemon:
             from api.guard import Guard
             from api.metrics.requests import Metrics
             from api.server.connection import Patience
+            from api.server.passed import take_passed
             from api.server.server import HttpServer
             from api.views import Service
         except ModuleNotFoundError as error:
@@ -144,6 +145,7 @@ class Daemon:
         from delen.daemon.build_runtime import open_runtime
 
         config = self._config
+        self._passed = take_passed(os.environ)
         self._metrics = Metrics()
         self._opened = open_runtime(config, self._metrics)
         self._runtime = self._opened.runtime
@@ -190,6 +192,8 @@ class Daemon:
         return Health(status, VERSION, (*failing, *degraded))
 
     def _listen(self) -> list[str]:
+        if self._passed:
+            return [self._http.listen_on(each) for each in self._passed]
         host, port = self._config["server.host"], self._config["server.port"]
         addresses = [self._http.listen_tcp(host, port)]
         path = self._config["server.socket"]

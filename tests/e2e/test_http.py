@@ -73,6 +73,8 @@ def test_a_request_whose_framing_is_in_doubt_ends_the_connection(
 ) -> None:
     statuses, received = exchange(daemon, sent + NEXT)
     assert statuses == [400], received
+    document = json.loads(received.partition(b"\r\n\r\n")[2])
+    assert document["code"] == "invalid_input" and document["error"]
 
 
 CLOSE = b"Connection: close\r\n"
