@@ -81,6 +81,7 @@ setup(
             "timm>=1.0",
             "jetson-stats>=7.2,<8",
             "nvidia-ml-py>=12.535",
+            "tritonclient[http,grpc]>=2.60",
         ],
         "check": ["ruff==0.14.*", "mypy>=1.11", "import-linter>=2.0"],
     },

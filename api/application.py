@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any, cast
@@ -13,16 +14,20 @@ from a2wsgi import WSGIMiddleware
 from api.energy_views import ESCAPED_SLASH
 from api.events import EventAddress
 from api.infer import HttpRequest, InferAddress
+from api.oip.describe import Description
+from api.oip.infer import OipInfer
+from api.oip.views import OipViews, yes
 from api.refusals import FramingError, Refusals
 from api.reply import CLOSE, Reply
 from api.server.asgi import Receive, Scope, Send
-from api.server.body import ClientGone, RequestBody, gunzip
+from api.server.body import ClientGone, RequestBody, unpack
 from api.server.connection import KEY, Connection
 from api.views import EVENTS, Service, answer_health, answer_ready, create_control
 from delen.errors import Draining, Overloaded
 from delen.profile.device import available_cores
 
 _INFER = re.compile(r"/v1/(?:models/([^/]+)/)?infer", re.DOTALL)
+_OIP_INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer", re.DOTALL)
 _SLASH = re.compile("%2f", re.IGNORECASE)
 _OPTIONS = Reply(b"", 200, ((b"allow", b"GET, HEAD, OPTIONS, POST, PUT"),))
 
@@ -34,15 +39,28 @@ class Application:
         self._service = service
         self._runtime = service.runtime
         self._refusals = Refusals(service.metrics)
-        control = create_control(service, self._refusals)
+        description = Description(service)
+        oip = OipViews(service.runtime, description, service.guard)
+        control = create_control(service, self._refusals, oip.routes())
         self._routes = control.url_map.bind("")
         self._control = WSGIMiddleware(cast(Any, control), workers=threads)
         decoders = ThreadPoolExecutor(max(1, available_cores() // 2), "http-decode")
         self._decoders = decoders
         self._infer = InferAddress(
-            service.runtime, service.max_body, decoders, self._control.executor
+            service.runtime,
+            service.max_body,
+            decoders,
+            self._control.executor,
+            service.metrics.failed,
         )
         self._events = EventAddress(service.runtime.events)
+        self._oip_infer = OipInfer(service.runtime, self._infer, service.max_body)
+        self._health: dict[str, Callable[[], Reply]] = {
+            "/healthz": lambda: answer_health(service),
+            "/readyz": lambda: answer_ready(service),
+            "/v2/health/live": lambda: yes(description.is_live()),
+            "/v2/health/ready": lambda: yes(description.is_ready()),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection: Connection = scope["state"][KEY]
@@ -78,12 +96,13 @@ class Application:
         if method == "POST" and (found := _INFER.fullmatch(path)):
             model = found[1] or self._service.default_model
             return await self._infer.answer(request, model)
+        if method == "POST" and (found := _OIP_INFER.fullmatch(path)):
+            return await self._oip_infer.answer(request, found[1], found[2])
         if method == "OPTIONS" and path == "*":
             return _OPTIONS
         self._routes.match(path, method)
-        if method in ("GET", "HEAD") and path in ("/healthz", "/readyz"):
-            answer = answer_health if path == "/healthz" else answer_ready
-            return answer(self._service)
+        if method in ("GET", "HEAD") and (health := self._health.get(path)):
+            return health()
         if path == EVENTS:
             if self._runtime.draining:
                 raise Draining("the daemon is stopping", retry_after=1.0)
@@ -93,8 +112,8 @@ class Application:
     async def _ask_control(self, scope: Scope, request: HttpRequest) -> Reply:
         """What Flask answers, in a thread that waits for no client."""
         raw = await request.body.read(self._service.max_body)
-        if request.body.is_gzip:
-            raw = gunzip(raw, self._service.max_body)
+        if request.body.is_packed:
+            raw = unpack(raw, self._service.max_body)
         length = str(len(raw)).encode()
         framing = (b"content-length", b"content-encoding", b"transfer-encoding")
         headers = [each for each in scope["headers"] if each[0] not in framing]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,9 @@ from delen.wire.models import Model as ModelDescription
 from delen.wire.requests import Labels, NoFields
 from policies.plan.thresholds import floor_without_error
 
+Route = tuple[str, str, Callable[..., Response], list[str]]
+"""Rule, endpoint, view and methods."""
+
 INFER = "infer"
 EVENTS = "/v1/events"
 """Addresses that the event loop answers; Flask knows only their methods."""
@@ -62,8 +65,8 @@ class Service:
     version: str
 
 
-def create_control(service: Service, refusals: Refusals) -> Flask:
-    """The WSGI application of all addresses but those of ``INFER``."""
+def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = ()) -> Flask:
+    """The WSGI application of all addresses but those of ``INFER``, with the routes of ``oip``."""
     app = Flask("delen", static_folder=None)
     app.url_map.merge_slashes = False
     views = _Views(service)
@@ -75,6 +78,8 @@ def create_control(service: Service, refusals: Refusals) -> Flask:
     service.metrics.include(FailureCollector())
     for rule, view, methods in [*views.routes(), *energy.routes()]:
         app.add_url_rule(rule, view.__name__, view, methods=methods)
+    for rule, name, view, methods in oip:
+        app.add_url_rule(rule, name, view, methods=methods)
     for rule in ("/v1/infer", "/v1/models/<model>/infer"):
         app.add_url_rule(rule, INFER, methods=["POST"])
     app.add_url_rule(EVENTS, "events", methods=["GET"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
@@ -14,6 +15,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from api.metrics.statistics import ModelStatistics
 from api.metrics.tenants import MAX_TENANTS, OTHERS
 from delen.core.result import Result
 from delen.core.work import Work
@@ -30,7 +32,8 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self._uncounted: deque[Result] = deque()
+        self._uncounted: deque[tuple[Result, float]] = deque()
+        self._statistics = ModelStatistics()
         self._counting = threading.Lock()
         self._registry = CollectorRegistry()
         self._tenants: set[str] = set()
@@ -119,12 +122,14 @@ class Metrics:
         )
 
     def answered(self, result: Result) -> None:
-        self._uncounted.append(result)
+        self._uncounted.append((result, time.time()))
 
     def _count_answers(self) -> None:
         with self._counting:
             while self._uncounted:
-                self._count(self._uncounted.popleft())
+                result, now = self._uncounted.popleft()
+                self._count(result)
+                self._statistics.answered(result, now)
 
     def _count(self, result: Result) -> None:
         receipt, model = result.receipt, result.model
@@ -136,8 +141,15 @@ class Metrics:
             if getattr(receipt, bound).met is False:
                 self._missed(model, bound).inc()
 
+    @property
+    def statistics(self) -> ModelStatistics:
+        """What was counted of each model up to now."""
+        self._count_answers()
+        return self._statistics
+
     def ran(self, work: Work) -> None:
         self._count_answers()
+        self._statistics.ran(work)
         self._segments(work.model, work.segment).inc(work.seconds)
         self._batches(work.model).observe(work.batch)
 
@@ -156,6 +168,10 @@ class Metrics:
     def labelled(self, model: str, right: int, wrong: int) -> None:
         self._labelled.labels(model, "right").inc(right)
         self._labelled.labels(model, "wrong").inc(wrong)
+
+    def failed(self, model: str, seconds: float) -> None:
+        """A request for ``model`` ended without an answer after ``seconds``."""
+        self._statistics.failed(model, seconds)
 
     def refused(self, code: str) -> None:
         self._errors.labels(code).inc()

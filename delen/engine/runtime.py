@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bundle.manifest import InputSpec
+from delen.bundle.manifest import InputSpec, Manifest
 from delen.core.bounds import Bounds, Options
 from delen.core.events import EventBus
 from delen.core.guarantee import Feedback
@@ -94,7 +94,11 @@ class Runtime:
 
     def input_of(self, name: str) -> InputSpec:
         """The input of ``name``. ModelLoading if it is neither loaded nor loaded on demand."""
-        return self._loader.manifest(name).input
+        return self.manifest_of(name).input
+
+    def manifest_of(self, name: str) -> Manifest:
+        """What ``name`` is, or will be. ModelLoading as ``input_of``."""
+        return self._loader.manifest(name)
 
     def segments(self, name: str) -> list[SegmentStatus] | None:
         """Where the segments of ``name`` are; None without a cap on memory."""
