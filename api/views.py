@@ -11,7 +11,7 @@ from flask import Flask, Response, request
 from msgspec import UNSET
 
 from api.energy_views import EnergyViews
-from api.guard import Guard
+from api.guard import Guard, guarded
 from api.metrics.energy import EnergyCollector
 from api.metrics.failures import FailureCollector
 from api.metrics.requests import CONTENT_TYPE, Metrics
@@ -60,6 +60,7 @@ class Service:
     guard: Guard
     default_model: str
     max_body: int
+    max_bodies: int
     describe_device: Callable[[Model], dict[str, Any]]
     health: Callable[[], Health]
     version: str
@@ -70,7 +71,7 @@ def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = 
     app = Flask("delen", static_folder=None)
     app.url_map.merge_slashes = False
     views = _Views(service)
-    energy = EnergyViews(service.energy, service.guard)
+    energy = EnergyViews(service.energy)
     service.metrics.include(RuntimeCollector(service.runtime))
     service.metrics.include(EnergyCollector(service.energy))
     service.metrics.include(TenantCollector(service.energy))
@@ -87,6 +88,12 @@ def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = 
     def refuse(error: Exception) -> Response:
         return refusals.of(error, request.method, request.path).to_flask()
 
+    def check() -> None:
+        view = app.view_functions.get(request.endpoint or "")
+        authorization = request.headers.get("Authorization", "")
+        service.guard.check(view, request.remote_addr, authorization)
+
+    app.before_request(check)
     app.register_error_handler(Exception, refuse)
     return app
 
@@ -175,30 +182,29 @@ class _Views:
             memory=UNSET if segments is None or memory is None else describe(segments, memory),
         )
 
+    @guarded
     def feedback_default(self) -> Response:
         return self.feedback(self._service.default_model)
 
+    @guarded
     def feedback(self, model: str) -> Response:
-        self._service.guard.check(request)
         self._runtime.store.ready(model)
         posted = read_request(Labels, query_text(), request.get_data())
         taken = self._runtime.feedback(model, posted.labels)
         self._service.metrics.labelled(model, taken.accepted - taken.wrong, taken.wrong)
         return reply(Feedback.of(taken))
 
+    @guarded
     def load(self, model: str) -> Response:
-        self._guarded()
+        read_request(NoFields, query_text(), request.get_data())
         self._runtime.load(model)
         return reply(self._describe(model))
 
+    @guarded
     def unload(self, model: str) -> Response:
-        self._guarded()
+        read_request(NoFields, query_text(), request.get_data())
         self._runtime.unload(model)
         return reply(self._describe(model))
-
-    def _guarded(self) -> None:
-        self._service.guard.check(request)
-        read_request(NoFields, query_text(), request.get_data())
 
     def metrics(self) -> Response:
         models = {name for name, _ in self._runtime.store.entries()}

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 from flask import Response, request
 
-from api.guard import Guard
+from api.guard import guarded
 from api.oip.describe import Description, check_load
 from api.reply import JSON, Reply, reply
 from api.views import Route
@@ -35,13 +35,11 @@ _NOT_OFFERED = (
 
 
 class OipViews:
-    """Views over ``runtime``, which ``description`` describes. What changes something is behind
-    ``guard``."""
+    """Views over ``runtime``, which ``description`` describes."""
 
-    def __init__(self, runtime: Runtime, description: Description, guard: Guard) -> None:
+    def __init__(self, runtime: Runtime, description: Description) -> None:
         self._runtime = runtime
         self._description = description
-        self._guard = guard
 
     def routes(self) -> list[Route]:
         described = self._description
@@ -75,14 +73,14 @@ class OipViews:
         found = self._description.index(_read(IndexQuery).ready)
         return Response(msgspec.json.encode(found), content_type=JSON)
 
+    @guarded
     def load(self, model: str) -> Response:
-        self._guard.check(request)
         check_load(_read(RepositoryQuery).parameters)
         self._runtime.load(model)
         return Response()
 
+    @guarded
     def unload(self, model: str) -> Response:
-        self._guard.check(request)
         self._runtime.unload(model)
         return Response()
 

@@ -183,6 +183,11 @@ def check_config(config: Config) -> None:
     for key in ("energy.watt_cap_w", "energy.battery_wh"):
         if config[key] and config["power.source"] == "none":
             raise ConfigError(f"{key} is {config[key]:g}, which power.source none cannot keep")
+    if config["server.max_bodies_mb"] < config["server.max_body_mb"]:
+        raise ConfigError(
+            f"server.max_bodies_mb is {config['server.max_bodies_mb']:g}; it must be at least "
+            f"server.max_body_mb, which is {config['server.max_body_mb']:g}"
+        )
     _battery_of(config)
     policy_settings(config)
 

@@ -158,6 +158,7 @@ class Daemon:
             guard=self._guard,
             default_model=config["models.default"],
             max_body=int(config["server.max_body_mb"] * 1e6),
+            max_bodies=int(config["server.max_bodies_mb"] * 1e6),
             describe_device=lambda model: asdict(model.costs.profile.device),
             health=self._check_health,
             version=VERSION,

@@ -171,6 +171,11 @@ class Runtime:
             self._energy.refused(options.tenant, error.code)
             raise
 
+    def charge(self, tenant: str, seconds: float) -> None:
+        """``tenant`` has used ``seconds`` of a processor to have its inputs read, which count as
+        those of its requests do."""
+        self._admission.charge(tenant, seconds)
+
     def is_free(self, seconds: float) -> bool:
         """Whether submitting waits for nobody longer than ``seconds``: no model is opened for it,
         and nothing holds the engine's lock that long, as a policy that hangs does."""

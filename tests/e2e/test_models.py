@@ -202,7 +202,7 @@ def test_the_description_is_valid_and_names_just_the_addresses_that_are(
             assert answer.status not in (404, 405), f"{method} {path}"
     unused: Any = None
     metrics = Metrics()
-    app = create_control(Service(unused, unused, metrics, *[unused] * 6), Refusals(metrics))
+    app = create_control(Service(unused, unused, metrics, *[unused] * 7), Refusals(metrics))
     served = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", str(rule)) for rule in app.url_map.iter_rules()}
     assert served == set(document["paths"])
 
