@@ -31,7 +31,7 @@ setup(
     packages=find_packages(include=[f"{name}{inner}" for name in TOP for inner in ("", ".*")]),
     package_data={
         "delen": ["py.typed"],
-        "api": ["oip/inference.desc", "oip/inference.proto"],
+        "api": ["openapi/docs.html", "oip/inference.desc", "oip/inference.proto"],
         "multiexit_models": ["bundles/*/*"],
     },
     install_requires=["numpy>=1.24", "httpx>=0.27", "msgspec>=0.20,<0.24"],

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
-
-from flask import Request
+from typing import TypeVar
 
 from delen.errors import ConfigError, Forbidden, Unauthorized
+
+View = TypeVar("View", bound=Callable[..., object])
+
+
+def guarded(view: View) -> View:
+    """Marks ``view`` as one that changes something."""
+    view.is_guarded = True  # type: ignore[attr-defined]
+    return view
 
 
 class Guard:
@@ -42,14 +50,18 @@ class Guard:
             raise ConfigError(f"server.token_file {self._token_file} is empty")
         return token
 
-    def check(self, request: Request) -> None:
-        """Raises Unauthorized without a token, Forbidden with a wrong one or from elsewhere."""
-        self.check_caller(request.remote_addr, request.headers.get("Authorization", ""))
+    def check(
+        self, view: Callable[..., object] | None, peer: str | None, authorization: str
+    ) -> None:
+        """As ``check_caller`` if ``view`` is guarded."""
+        if getattr(view, "is_guarded", False):
+            self.check_caller(peer, authorization)
 
-    def check_caller(self, address: str | None, authorization: str) -> None:
-        """The same of a call from ``address`` (None: a Unix socket) with this ``authorization``."""
+    def check_caller(self, peer: str | None, authorization: str) -> None:
+        """Raises Unauthorized without a token, Forbidden with a wrong one or from elsewhere.
+        ``peer`` is the address that the request comes from, None of a Unix socket."""
         if self._token is None:
-            if not _is_local(address):
+            if not _is_local(peer):
                 raise Forbidden(
                     "this address is open to this machine only; set server.token_file to use it "
                     "from elsewhere"

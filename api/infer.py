@@ -12,11 +12,13 @@ from functools import partial
 from math import prod
 from typing import Any, Protocol, TypeVar
 
-from api.parse import InferRequest, read_infer, read_media_type
+from api.parse import InferRequest, asked_in_query, read_infer, read_media_type
+from api.readers import Readers
 from api.reply import JSON, Reply
 from api.server.body import ClientGone, RequestBody, unpack
 from api.server.connection import Connection
 from delen.bundle.manifest import InputSpec
+from delen.core.bounds import DEFAULT_TENANT
 from delen.core.result import Result
 from delen.engine import inputs
 from delen.engine.job import Job
@@ -29,9 +31,6 @@ T = TypeVar("T")
 
 READ_AT_ONCE = {JSON: 16_384, inputs.TEXT: 65_536, inputs.RAW: 1_000_000, inputs.NPY: 1_000_000}
 """Bytes of a body up to which it is read on the event loop: less than a millisecond's work."""
-_PAUSES, _LONGEST_PAUSE = 4.0, 0.25
-"""After JSON was read there is a pause of so many times what it took, and of at most so many
-seconds."""
 _SUBMIT_AT_ONCE = 16
 _LOCK_SECONDS = 0.005
 _JSON_BASE, _JSON_NUMBER = 1_000_000, 32
@@ -61,24 +60,23 @@ class HttpRequest:
 
 class InferAddress:
     """Answers inputs over ``runtime``, and is what the infer addresses of other protocols answer
-    with. ``decoders`` are the threads for what takes long to read, ``threads`` those for what may
-    have to wait for a lock or for a model. ``failed`` is called with the model and the seconds of
-    each request that ends with an error."""
+    with. ``readers`` read what takes long, ``threads`` are those for what may have to wait for a
+    lock or for a model. ``failed`` is called with the model and the seconds of each request that
+    ends with an error."""
 
     def __init__(
         self,
         runtime: Runtime,
         max_body: int,
-        decoders: Executor,
+        readers: Readers,
         threads: Executor,
         failed: Callable[[str, float], None],
     ) -> None:
         self._runtime = runtime
         self._max_body = max_body
-        self._decoders = decoders
+        self._readers = readers
         self._threads = threads
         self._failed = failed
-        self._json_turn = asyncio.Semaphore(1)
 
     async def answer(self, request: HttpRequest, model: str) -> Reply:
         """The answer to an input for ``model``; raises the errors of ``submit_batch``."""
@@ -88,36 +86,25 @@ class InferAddress:
         media_type = read_media_type(content_type)
         limit = self.limit(media_type, spec)
         _check_json(request.body, media_type, limit)
+        payer = asked_in_query(request.query)[1].tenant
         raw = await request.body.read(limit)
         read = partial(_read, media_type, request.query, spec, limit, request.body.is_packed)
         if len(raw) <= READ_AT_ONCE.get(media_type, -1) and not request.body.is_packed:
             asked = read(raw)
         else:
-            asked, spent = await self.decode(request.connection, media_type, partial(read, raw))
+            asked, spent = await self.decode(
+                request.connection, media_type, partial(read, raw), payer
+            )
             waited += spent
         jobs = await self.run(request.connection, model, asked, waited)
         return self._compose(jobs, asked.is_batch)
 
     async def decode(
-        self, client: Client, media_type: str, read: Callable[[], T]
+        self, client: Client, media_type: str, read: Callable[[], T], payer: str = DEFAULT_TENANT
     ) -> tuple[T, float]:
         """What ``read`` returns, called on another thread, and for how many seconds it waited
-        first. Reading JSON holds the interpreter, so there is one at a time, and a pause after
-        each, in which the lanes go on."""
-        asked = time.monotonic()
-        if media_type != JSON:
-            found, started = await self._on(self._decoders, _timed, read)
-            return found, started - asked
-        await self._json_turn.acquire()
-        began = time.monotonic()
-        try:
-            if client.is_gone:
-                raise ClientGone
-            found, started = await self._on(self._decoders, _timed, read)
-            return found, started - asked
-        finally:
-            pause = min(_LONGEST_PAUSE, _PAUSES * (time.monotonic() - began))
-            asyncio.get_running_loop().call_later(pause, self._json_turn.release)
+        first. ``payer`` is the tenant who pays for its processor time."""
+        return await self._readers.read(client, payer, media_type, read)
 
     async def run(
         self, client: Client, model: str, asked: InferRequest, waited: float
@@ -216,12 +203,6 @@ def _read(
     media_type: str, query: str, spec: InputSpec, limit: int, is_packed: bool, raw: bytes
 ) -> InferRequest:
     return read_infer(media_type, query, unpack(raw, limit) if is_packed else raw, spec)
-
-
-def _timed(read: Callable[[], T]) -> tuple[T, float]:
-    """What ``read`` returns, and when it began."""
-    started = time.monotonic()
-    return read(), started
 
 
 def when_ended(futures: Sequence[Future[Any]], tell: Callable[[], None]) -> None:

@@ -85,7 +85,8 @@ def read_request(kind: type[AnyRequest], query: str, body: bytes) -> AnyRequest:
 
 
 @lru_cache(maxsize=256)
-def _asked_in_query(text: str) -> tuple[Bounds, Options]:
+def asked_in_query(text: str) -> tuple[Bounds, Options]:
+    """The bounds and options in a query string."""
     fields = read_query(InferFields, text)
     return fields.bounds(), fields.options()
 
@@ -98,7 +99,7 @@ def read_infer(media_type: str, query: str, body: bytes, spec: InputSpec) -> Inf
         array = inputs.decode_json(fields.input, spec)
         bounds, options = fields.bounds(), fields.options()
     else:
-        bounds, options = _asked_in_query(query)
+        bounds, options = asked_in_query(query)
         array = inputs.decode_body(body, media_type, spec)
     samples, is_batch = inputs.split_batch(np.asarray(array), spec)
     return InferRequest(samples, is_batch, bounds, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from flask import Response
@@ -17,11 +18,13 @@ _JSON_HEADER: Headers = ((b"content-type", JSON.encode()),)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to one request. Its length is added where it is sent."""
+    """The answer to one request. Its length is added where it is sent. What ``stream`` gives is
+    sent after ``body`` as it comes, in chunks."""
 
     body: bytes
     status: int = 200
     headers: Headers = _JSON_HEADER
+    stream: AsyncGenerator[bytes, None] | None = None
 
     @classmethod
     def of(cls, message: Message, status: int = 200, headers: Headers = ()) -> Reply:

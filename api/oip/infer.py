@@ -115,11 +115,12 @@ class OipInfer:
             kind = RAW if header is not None and header <= READ_AT_ONCE[JSON] else JSON
             body, spent = await self._infer.decode(client, kind, parse)
             waited += spent
+        payer = body.query.options.tenant
         if body.is_quick:
             array = body.read()
         else:
             kind = JSON if body.query.place is None else RAW
-            array, spent = await self._infer.decode(client, kind, body.read)
+            array, spent = await self._infer.decode(client, kind, body.read, payer)
             waited += spent
         asked = body.query.with_samples(array)
         jobs = await self._infer.run(client, model, asked, waited)
@@ -128,7 +129,8 @@ class OipInfer:
         accepted = request.headers.get(b"accept-encoding", b"")
         if not accepted or len(reply.body) <= _PACKED_AT_ONCE:
             return _packed(reply, accepted)
-        return (await self._infer.decode(client, RAW, partial(_packed, reply, accepted)))[0]
+        pack = partial(_packed, reply, accepted)
+        return (await self._infer.decode(client, RAW, pack, payer))[0]
 
 
 def _header_length(request: HttpRequest) -> int | None:

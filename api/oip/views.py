@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 from flask import Response, request
 
-from api.guard import Guard
+from api.guard import guarded
 from api.oip.access import RegionAccess
 from api.oip.describe import Description, check_load
 from api.reply import JSON, Reply, reply
@@ -41,14 +41,11 @@ _NOT_OFFERED = (
 
 class OipViews:
     """Views over ``runtime``, which ``description`` describes, and the shared memory of
-    ``access``. What changes something is behind ``guard``."""
+    ``access``."""
 
-    def __init__(
-        self, runtime: Runtime, description: Description, guard: Guard, access: RegionAccess
-    ) -> None:
+    def __init__(self, runtime: Runtime, description: Description, access: RegionAccess) -> None:
         self._runtime = runtime
         self._description = description
-        self._guard = guard
         self._access = access
 
     def routes(self) -> list[Route]:
@@ -91,14 +88,14 @@ class OipViews:
         found = self._description.index(_read(IndexQuery).ready)
         return Response(msgspec.json.encode(found), content_type=JSON)
 
+    @guarded
     def load(self, model: str) -> Response:
-        self._guard.check(request)
         check_load(_read(RepositoryQuery).parameters)
         self._runtime.load(model)
         return Response()
 
+    @guarded
     def unload(self, model: str) -> Response:
-        self._guard.check(request)
         self._runtime.unload(model)
         return Response()
 

@@ -10,10 +10,18 @@ from typing import Any
 
 from api.server.asgi import Receive
 from api.server.connection import Connection
-from delen.errors import DelenError, InvalidInput, RequestTimeout, TooLarge, UnsupportedMediaType
+from delen.errors import (
+    DelenError,
+    InvalidInput,
+    Overloaded,
+    RequestTimeout,
+    TooLarge,
+    UnsupportedMediaType,
+)
 
 _SLICE = 16_384
 """Bytes of a chunked body that are passed on at once: what follows it may be the next request."""
+_SMALL = 65_536
 _MOST_DISCARDED = 1 << 25
 _DISCARD_SECONDS = 2.0
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
@@ -28,11 +36,30 @@ class ClientGone(Exception):
     """The client left before its request was there."""
 
 
+class BodyMemory:
+    """Bytes of all bodies that are held at once, at most ``most``. Small bodies do not count:
+    connections are bounded, and a client with a small one is not to wait for others."""
+
+    def __init__(self, most: float) -> None:
+        self._left = most
+
+    def take(self, size: int) -> None:
+        """Overloaded where ``size`` bytes more are too many."""
+        if size > self._left:
+            raise Overloaded(
+                "the bodies of other requests take all of server.max_bodies_mb", retry_after=1.0
+            )
+        self._left -= size
+
+    def give_back(self, size: int) -> None:
+        self._left += size
+
+
 class RequestBody:
     """Reads the body of a request with these ``headers`` through ``receive``.
 
     ``length`` is what was announced, None for one in chunks. ``has_ended`` is true once all of it
-    was read.
+    was read. What is read counts in ``memory`` until ``release``.
     """
 
     def __init__(
@@ -40,8 +67,11 @@ class RequestBody:
         connection: Connection,
         headers: Mapping[bytes, bytes],
         receive: Receive,
+        memory: BodyMemory,
     ) -> None:
         self._connection = connection
+        self._memory = memory
+        self._held = 0
         self._receive = receive
         coding = headers.get(b"transfer-encoding")
         self.length = int(headers.get(b"content-length", 0)) if coding is None else None
@@ -84,9 +114,17 @@ class RequestBody:
                 pieces.append(await self._next())
                 if self._received > limit:
                     raise TooLarge(f"the body is larger than the limit of {limit} bytes")
+                if self._received > _SMALL:
+                    self._memory.take(self._received - self._held)
+                    self._held = self._received
         finally:
             self._end()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def release(self) -> None:
+        """Nothing of the body is held any more."""
+        self._memory.give_back(self._held)
+        self._held = 0
 
     async def discard(self) -> bool:
         """Take in what a refused client still sends, within limits; whether that was all. A

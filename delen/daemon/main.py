@@ -143,6 +143,7 @@ class Daemon:
             from api.guard import Guard
             from api.metrics.requests import Metrics
             from api.server.connection import Patience
+            from api.server.passed import take_passed
             from api.server.server import HttpServer
             from api.views import Service
         except ModuleNotFoundError as error:
@@ -150,6 +151,7 @@ class Daemon:
         from delen.daemon.build_runtime import open_runtime
 
         config = self._config
+        self._passed = take_passed(os.environ)
         self._metrics = Metrics()
         energy_file = EnergyFile(Path(config["state.path"]) / "energy.json")
         self._opened = open_runtime(config, self._metrics, energy_file=energy_file)
@@ -163,6 +165,7 @@ class Daemon:
             guard=self._guard,
             default_model=config["models.default"],
             max_body=int(config["server.max_body_mb"] * 1e6),
+            max_bodies=int(config["server.max_bodies_mb"] * 1e6),
             describe_device=lambda model: asdict(model.costs.profile.device),
             health=self._check_health,
             version=VERSION,
@@ -200,6 +203,8 @@ class Daemon:
         return Health(status, VERSION, (*failing, *degraded))
 
     def _listen(self) -> list[str]:
+        if self._passed:
+            return [self._http.listen_on(each) for each in self._passed]
         host, port = self._config["server.host"], self._config["server.port"]
         addresses = [self._http.listen_tcp(host, port)]
         path = self._config["server.socket"]

@@ -116,6 +116,13 @@ SETTINGS = (
     Setting("server", "max_body_mb", 32.0, "largest request body", _between(0.001, 2048)),
     Setting(
         "server",
+        "max_bodies_mb",
+        256.0,
+        "for all request bodies that are in memory at once",
+        _between(0.001, 1e6),
+    ),
+    Setting(
+        "server",
         "max_backlog_seconds",
         DEFAULT_BACKLOG,
         "predicted work that may wait, by tenants' shares",
