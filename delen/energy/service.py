@@ -20,10 +20,12 @@ from delen.core.energy_status import (
     TenantStatus,
     WindowStatus,
 )
+from delen.core.events import EventBus
 from delen.core.failures import FailureCounter
 from delen.core.fairness import Fairness
 from delen.energy.accounts import Accounts
 from delen.energy.admission import ControllerAdmission
+from delen.energy.changes import EnergyChanges
 from delen.energy.mode_monitor import ModeMonitor
 from delen.energy.power_view import PowerViewBuilder
 from delen.energy.windows import WindowAccounting
@@ -88,6 +90,7 @@ class EnergyService:
         tenants: TenantStore,
         settings: EnergySettings,
         energy_file: EnergyFile | None = None,
+        events: EventBus | None = None,
     ) -> None:
         self._switcher = ModeSwitcher(root, settings.switch_modes)
         if settings.mode:
@@ -97,6 +100,7 @@ class EnergyService:
         self._board = None if board is None else board.family
         self._accounts = Accounts(None if source is None else source.name, settings.watts_per_core)
         self._source = source
+        self._changes = EnergyChanges(events or EventBus(), None if source is None else source.name)
         self._sampler = None if source is None else Sampler(source, settings.interval)
         self._accounting = WindowAccounting(
             self._sampler,
@@ -180,6 +184,8 @@ class EnergyService:
         if now >= self._look_at:
             self._look_at = now + _LOOK
             self._look()
+            constraints = self.admission.status().constraints
+            self._changes.look(self._power_view.state(), self._mode_monitor.status, constraints)
         self._settle()
         self.admission.tick(self._view(time.monotonic()))
         if now >= self._save_at:
