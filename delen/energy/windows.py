@@ -22,6 +22,7 @@ from delen.energy.admission import Ended, Event, Refused
 from delen.energy.history import History
 from delen.energy.ledger import Correction, Ledger, Meter
 from delen.profile.profile import Profile
+from delen.tenants.energy_record import EnergyRecord
 from delen.tenants.usage import Usage
 from power.attribution.attribution import LONGEST_WORK, Attributor
 from power.sources.sampler import Sampler
@@ -62,6 +63,7 @@ class WindowAccounting:
         seconds: float,
         receipts: int,
         clock: Callable[[], float] = time.monotonic,
+        record: EnergyRecord | None = None,
     ) -> None:
         self._sampler = sampler
         self._is_measured = sampler is not None and sampler.source.kind == "measured"
@@ -76,7 +78,7 @@ class WindowAccounting:
         meter = None
         if sampler is not None and self._is_measured:
             meter = Meter(sampler.source.name, sampler.source.scope)
-        self._usage = Usage()
+        self._usage = Usage(record)
         self.ledger = Ledger(receipts, meter, self._usage)
         self._latest: Split | None = None
         self.history = History()

@@ -18,7 +18,8 @@ class PowerView:
     ``now``: seconds, monotonic. ``watts``: the measured total, as the mean since the last view.
     ``static`` and ``other``: watts without requests, and of what is none of theirs. ``joules``:
     measured in total since any fixed moment, for the battery. ``headroom``: degrees Celsius below
-    the nearest trip point. ``lag``: the sensor's time constant in seconds. ``estimated``: the watts
+    the nearest trip point, by the last temperatures that were read; those of ``unread_zones`` are
+    unknown now. ``lag``: the sensor's time constant in seconds. ``estimated``: the watts
     and joules are not measured, and know nothing of what the device draws beside requests.
     ``margins``: how many times what they are predicted to take, by tenant, requests may take at the
     most; those of tenants not named take that of the empty name.
@@ -31,6 +32,7 @@ class PowerView:
     joules: float | None = None
     headroom: float | None = None
     lag: float | None = None
+    unread_zones: tuple[str, ...] = ()
     estimated: bool = False
     margins: Mapping[str, float] = field(default_factory=dict)
 
