@@ -83,7 +83,8 @@ def read_request(kind: type[AnyRequest], query: str, body: bytes) -> AnyRequest:
 
 
 @lru_cache(maxsize=256)
-def _asked_in_query(text: str) -> tuple[Bounds, Options]:
+def asked_in_query(text: str) -> tuple[Bounds, Options]:
+    """The bounds and options in a query string."""
     fields = read_query(InferFields, text)
     return fields.bounds(), fields.options()
 
@@ -96,7 +97,7 @@ def read_infer(media_type: str, query: str, body: bytes, spec: InputSpec) -> Inf
         array = inputs.decode_json(fields.input, spec)
         bounds, options = fields.bounds(), fields.options()
     else:
-        bounds, options = _asked_in_query(query)
+        bounds, options = asked_in_query(query)
         array = inputs.decode_body(body, media_type, spec)
     samples, is_batch = inputs.split_batch(np.asarray(array), spec)
     return InferRequest(samples, is_batch, bounds, options)
@@ -115,27 +116,38 @@ def _read_large(raw: bytes, spec: InputSpec) -> dict[str, Any]:
     if len(others) > _MOST_BESIDE:
         raise InvalidInput(f"the body has more than {_MOST_BESIDE} bytes beside input")
     fields = read_json(others)
-    kind = "float" if np.dtype(spec.dtype).kind == "f" else "int"
-    wanted = f"input must be lists of {kind}s, nested as {list(spec.shape)}, or a batch of those"
-    begin = _OPENING.match(value)
-    levels = 0 if begin is None else begin[0].count(b"[")
-    if spec.text is None and levels - len(spec.shape) not in (0, 1):
-        raise InvalidInput(f"{wanted}; it begins with {levels} levels of lists", "input")
-    decoder = _decoder(kind, levels if spec.text is None else -1)
+    if spec.text is None:
+        fields["input"] = read_numbers(value, spec, (len(spec.shape), len(spec.shape) + 1))
+        return fields
     try:
-        fields["input"] = decoder.decode(value)
+        fields["input"] = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(f"input must be a text, or a list of texts: {error}", "input") from None
+    return fields
+
+
+def read_numbers(raw: bytes, spec: InputSpec, depths: tuple[int, int]) -> Any:
+    """The JSON lists in ``raw``, nested as deep as one of ``depths``, with numbers such as ``spec``
+    has and nothing else in them."""
+    kind = "float" if np.dtype(spec.dtype).kind == "f" else "int"
+    wanted = f"input must be lists of {kind}s, nested {depths[0]} or {depths[1]} deep"
+    begin = _OPENING.match(raw)
+    levels = 0 if begin is None else begin[0].count(b"[")
+    if levels not in depths:
+        raise InvalidInput(f"{wanted}; it begins with {levels} levels of lists", "input")
+    try:
+        return _decoder(kind, levels).decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"{wanted}: {error}", "input") from None
-    return fields
 
 
 @lru_cache(maxsize=16)
 def _decoder(kind: str, levels: int) -> msgspec.json.Decoder[Any]:
-    """Of so many levels of lists of int or float; of any JSON where that is less than none."""
+    """Of so many levels of lists of int or float."""
     nested: Any = int if kind == "int" else float
     for _ in range(levels):
         nested = list[nested]
-    return msgspec.json.Decoder(Any if levels < 0 else nested)
+    return msgspec.json.Decoder(nested)
 
 
 @lru_cache(maxsize=64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
 from flask import Response
@@ -17,12 +18,13 @@ _JSON_HEADER: Headers = ((b"content-type", JSON.encode()),)
 
 class Reply(NamedTuple):
     """The answer to one request. Its length is added where it is sent, unless ``headers`` say it
-    (``has_length``)."""
+    (``has_length``). What ``stream`` gives is sent after ``body`` as it comes, in chunks."""
 
     body: bytes
     status: int = 200
     headers: Headers = _JSON_HEADER
     has_length: bool = False
+    stream: AsyncGenerator[bytes, None] | None = None
 
     @classmethod
     def of(cls, message: Message, status: int = 200, headers: Headers = ()) -> Reply:

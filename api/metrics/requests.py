@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Collection, Iterator
 
@@ -11,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from api.metrics.statistics import ModelStatistics
 from api.metrics.tallies import CounterTally, HistogramTally
 from api.metrics.tenants import MAX_TENANTS, OTHERS
 from delen.core.result import Result
@@ -29,7 +31,8 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self._noted: deque[Result | Work] = deque()
+        self._noted: deque[tuple[Result, float] | Work] = deque()
+        self._statistics = ModelStatistics()
         self._counting = threading.Lock()
         self._registry = CollectorRegistry()
         self._tenants: set[str] = set()
@@ -97,7 +100,14 @@ class Metrics:
         )
 
     def answered(self, result: Result) -> None:
-        self._noted.append(result)
+        self._noted.append((result, time.time()))
+
+    @property
+    def statistics(self) -> ModelStatistics:
+        """What was counted of each model up to now."""
+        with self._counting:
+            self._count_noted()
+        return self._statistics
 
     def ran(self, work: Work) -> None:
         self._noted.append(work)
@@ -113,10 +123,12 @@ class Metrics:
         while self._noted:
             noted = self._noted.popleft()
             if isinstance(noted, Work):
+                self._statistics.ran(noted)
                 self._segments.add((noted.model, str(noted.segment)), noted.ended - noted.began)
                 self._batches.observe(noted.model, noted.batch)
             else:
-                self._count_answer(noted)
+                self._statistics.answered(*noted)
+                self._count_answer(noted[0])
 
     def _count_answer(self, result: Result) -> None:
         receipt, model = result.receipt, result.model
@@ -144,6 +156,10 @@ class Metrics:
     def labelled(self, model: str, right: int, wrong: int) -> None:
         self._labelled.labels(model, "right").inc(right)
         self._labelled.labels(model, "wrong").inc(wrong)
+
+    def failed(self, model: str, seconds: float) -> None:
+        """A request for ``model`` ended without an answer after ``seconds``."""
+        self._statistics.failed(model, seconds)
 
     def refused(self, code: str) -> None:
         self._errors.labels(code).inc()

@@ -12,6 +12,7 @@ from delen.engine.inputs import BODY_TYPES
 from delen.engine.inputs import TEXT as PLAIN_TEXT
 from delen.wire.answers import Feedback, Plan, Result, Results, SettledRequest
 from delen.wire.errors import Error
+from delen.wire.events import Event, Lost
 from delen.wire.message import Message, Request, schema_of
 from delen.wire.models import Health, Model, Models, Ready
 from delen.wire.power import Power, PowerHistory
@@ -39,6 +40,7 @@ _SAMPLES = {
 @dataclass(frozen=True, slots=True)
 class _Operation:
     """One method of an address. ``answers`` are the messages of a good answer; none: any object.
+    One of another ``media_type`` than JSON is a text, which may have those messages in it.
     ``samples`` says that a body may be an input of another type than JSON."""
 
     method: str
@@ -48,9 +50,9 @@ class _Operation:
     query: type[Request] = NoFields
     body: type[Request] | None = None
     samples: bool = False
+    media_type: str = "application/json"
 
 
-_METRICS = _Operation("get", ("/metrics",), "Prometheus metrics")
 _OPERATIONS = (
     _Operation(
         "post",
@@ -101,8 +103,16 @@ _OPERATIONS = (
     _Operation("put", ("/v1/tenants/{tenant}",), "Change a tenant", (Tenant,), body=TenantChange),
     _Operation("get", ("/healthz",), "What hangs, has died or keeps failing", (Health,)),
     _Operation("get", ("/readyz",), "Requests are accepted", (Ready,)),
-    _METRICS,
+    _Operation(
+        "get",
+        ("/v1/events",),
+        "What happens, as server-sent events",
+        (Event, Lost),
+        media_type="text/event-stream",
+    ),
+    _Operation("get", ("/metrics",), "Prometheus metrics", media_type="text/plain"),
     _Operation("get", ("/openapi.json",), "This description"),
+    _Operation("get", ("/docs",), "This description as a page", media_type="text/html"),
 )
 
 
@@ -131,8 +141,8 @@ def document(version: str) -> dict[str, Any]:
 def _describe(operation: _Operation, path: str, schemas: dict[str, Any]) -> dict[str, Any]:
     good = [_reference(answer) for answer in operation.answers] or [_OBJECT]
     content = _json(good[0] if len(good) == 1 else {"oneOf": good})
-    if operation is _METRICS:
-        content = {"text/plain": {"schema": _TEXT}}
+    if operation.media_type != "application/json":
+        content = {operation.media_type: {"schema": _TEXT}}
     described: dict[str, Any] = {
         "summary": operation.summary,
         "parameters": [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from delen.bundle.manifest import Bundle, load_bundle
+from delen.core.events import EventBus
 from delen.daemon.profiles import DeviceProfiles, report_busy
 from delen.engine.backends.base import Backend, Network
 from delen.engine.guarantee_monitor import GuaranteeMonitor, MonitorSettings
@@ -74,6 +75,7 @@ class ModelBuilder:
         state: Path,
         root: Path,
         lanes: int = 1,
+        events: EventBus | None = None,
     ) -> None:
         self._backend = backend
         self._energy = energy
@@ -81,6 +83,7 @@ class ModelBuilder:
         self._make_policy: Callable[..., Any] = find_plugin(EXIT_POLICIES, policies.exit)
         self._make_scheduler = make_scheduler
         self._lanes = lanes
+        self._events = events
         self._profiles = DeviceProfiles(state, root, lambda: energy.mode, lanes)
 
     def open(self, path: Path) -> OpenedBundle:
@@ -123,7 +126,7 @@ class ModelBuilder:
         account, quantile = self._energy.account(profile), self._policies.quantile
         costs = CostModel(profile, account, quantile, self._lanes)
         group = bundle.calibration.largest_group
-        monitor = GuaranteeMonitor(bundle.name, self._policies.monitor, group)
+        monitor = GuaranteeMonitor(bundle.name, self._policies.monitor, group, self._events)
         return self._model(bundle, network, costs, monitor, residency)
 
     def _model(

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bundle.images import decode_image
+from delen.bundle.images import decode_image, served_pixels
 from delen.bundle.manifest import InputSpec
 from delen.bundle.media import IMAGES, RECORDINGS
 from delen.bundle.recordings import decode_recording
@@ -206,7 +206,8 @@ def decode_body(body: bytes, media_type: str, spec: InputSpec) -> NDArray[Any]:
         return decode_recording(body, spec.audio.sample_rate, spec.shape[0], form)
     if spec.image is None:
         raise _not_accepted("images", spec)
-    return decode_image(body, spec.image, spec.shape, [IMAGES[media_type]])
+    formats, most_pixels = [IMAGES[media_type]], served_pixels(spec.shape)
+    return decode_image(body, spec.image, spec.shape, formats, most_pixels)
 
 
 def split_batch(array: NDArray[Any], spec: InputSpec) -> tuple[list[NDArray[Any]], bool]:

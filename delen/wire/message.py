@@ -196,6 +196,7 @@ Make = Callable[[Any], Any]
 _MadeField = tuple[int, Make]
 
 
+@cache
 def _struct(message: type[Message]) -> inspect.StructType:
     info = inspect.type_info(message)
     assert isinstance(info, inspect.StructType)

@@ -21,7 +21,7 @@ import pytest
 import api.server.body
 import api.server.listener
 import api.server.server
-from api.server.body import ClientGone, RequestBody
+from api.server.body import BodyMemory, ClientGone, RequestBody
 from api.server.connection import KEY, Connection, Patience
 from api.server.server import HttpServer
 from delen.errors import ConfigError, DelenError
@@ -34,7 +34,7 @@ LIMIT = 100_000
 async def answer(scope: Any, receive: Any, send: Any, refuse: bool = False) -> None:
     """Answers what it has read, or the code of the error."""
     connection: Connection = scope["state"][KEY]
-    body = RequestBody(connection, dict(scope["headers"]), receive)
+    body = RequestBody(connection, dict(scope["headers"]), receive, BodyMemory(1e9))
     try:
         said: dict[str, Any] = {"surplus": connection.is_surplus, "path": scope["path"]}
         if not refuse:
