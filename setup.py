@@ -31,7 +31,7 @@ setup(
     packages=find_packages(include=[f"{name}{inner}" for name in TOP for inner in ("", ".*")]),
     package_data={
         "delen": ["py.typed"],
-        "api": ["openapi/docs.html"],
+        "api": ["openapi/docs.html", "oip/inference.desc", "oip/inference.proto"],
         "multiexit_models": ["bundles/*/*"],
     },
     install_requires=["numpy>=1.24", "httpx>=0.27", "msgspec>=0.20,<0.24"],
@@ -52,6 +52,7 @@ setup(
             "jetson-stats>=4.2,<8",
         ],
         "audio": AUDIO,
+        "grpc": ["grpcio>=1.60", "protobuf>=4.25"],
         "nvml": ["nvidia-ml-py>=12.535"],
         "torch": [TORCH],
         "train": [

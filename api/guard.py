@@ -53,10 +53,13 @@ class Guard:
     def check(
         self, view: Callable[..., object] | None, peer: str | None, authorization: str
     ) -> None:
-        """Raises, if ``view`` is guarded, Unauthorized without a token, and Forbidden with a wrong
-        one or from elsewhere. ``peer`` is the address that the request comes from."""
-        if not getattr(view, "is_guarded", False):
-            return
+        """As ``check_caller`` if ``view`` is guarded."""
+        if getattr(view, "is_guarded", False):
+            self.check_caller(peer, authorization)
+
+    def check_caller(self, peer: str | None, authorization: str) -> None:
+        """Raises Unauthorized without a token, Forbidden with a wrong one or from elsewhere.
+        ``peer`` is the address that the request comes from, None of a Unix socket."""
         if self._token is None:
             if not _is_local(peer):
                 raise Forbidden(

@@ -44,10 +44,7 @@ class Refusals:
         elif isinstance(error, UnsupportedCoding) and path.startswith("/v2/"):
             headers += ((b"accept-encoding", b", ".join(CODINGS)),)
             error = NotOffered(str(error))
-        elif not isinstance(error, DelenError):
-            log.error("%s %s failed", method, path, exc_info=error)
-            error = DelenError(f"the daemon failed: {type(error).__name__}; see its log")
-        self._metrics.refused(error.code)
+        error = self.counted(error, f"{method} {path}")
         if isinstance(error, (BudgetExhausted, Overloaded)):
             wait = max(1, math.ceil(error.retry_after))
             headers += ((b"retry-after", str(wait).encode()),)
@@ -56,6 +53,14 @@ class Refusals:
         if isinstance(error, (Draining, FramingError, RequestTimeout)):
             headers += CLOSE
         return Reply.of(Error.of(error), error.status, headers)
+
+    def counted(self, error: BaseException, what: str) -> DelenError:
+        """``error`` of a request for ``what``, as one of delen's."""
+        if not isinstance(error, DelenError):
+            log.error("%s failed", what, exc_info=error)
+            error = DelenError(f"the daemon failed: {type(error).__name__}; see its log")
+        self._metrics.refused(error.code)
+        return error
 
 
 def _translated(error: HTTPException, method: str, path: str) -> DelenError:

@@ -12,6 +12,7 @@ from msgspec import UNSET
 
 from api.energy_views import EnergyViews
 from api.guard import Guard, guarded
+from api.metrics.device import DeviceCollector
 from api.metrics.energy import EnergyCollector
 from api.metrics.failures import FailureCollector
 from api.metrics.requests import CONTENT_TYPE, Metrics
@@ -64,6 +65,7 @@ class Service:
     describe_device: Callable[[Model], dict[str, Any]]
     health: Callable[[], Health]
     version: str
+    shared_memory: bool = False
 
 
 def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = ()) -> Flask:
@@ -74,6 +76,7 @@ def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = 
     energy = EnergyViews(service.energy)
     service.metrics.include(RuntimeCollector(service.runtime))
     service.metrics.include(EnergyCollector(service.energy))
+    service.metrics.include(DeviceCollector(service.energy))
     service.metrics.include(TenantCollector(service.energy))
     service.metrics.include(ResidencyCollector(service.runtime))
     service.metrics.include(FailureCollector())

@@ -33,6 +33,7 @@ from benchmarks import (
     http_isolation,
     isolation,
     onnx_import,
+    overhead,
     power_overhead,
     reality,
     residency,
@@ -45,6 +46,7 @@ from benchmarks.page import Section, page
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "chain": chain.main,
     "http": http.main,
+    "overhead": overhead.main,
     "http_isolation": http_isolation.main,
     "connections": connections.main,
     "bounds": bounds.main,

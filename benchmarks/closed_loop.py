@@ -23,6 +23,7 @@ from delen.core.work import Share, Work
 from delen.energy.admission import ControllerAdmission
 from delen.errors import BudgetExhausted, Overloaded
 from delen.profile.cost_model import CostModel
+from delen.profile.energy_account import Spent
 from delen.profile.profile import Device, Profile, Quantiles, SegmentCost
 from policies.energy.api import EnergyController
 from policies.energy.constraint import PowerView
@@ -68,7 +69,7 @@ class AttributedEnergy:
     def revision(self) -> int:
         return self._attributor.revision
 
-    def predict(self, cost: SegmentCost, processor: float | None = None) -> float | None:
+    def predict(self, cost: SegmentCost, spent: Spent | None = None) -> float | None:
         return cost.energy
 
     def factor(self, segment: int) -> float:

@@ -27,6 +27,7 @@ from delen.core.work import Share, Work
 from delen.daemon.build_model import SHIPPED_BUNDLES
 from delen.energy.accounts import Accounts
 from delen.energy.admission import ControllerAdmission
+from delen.energy.mode_monitor import ModeMonitor
 from delen.energy.windows import WindowAccounting
 from delen.engine.energy_admission import EnergyAdmission
 from delen.profile.cost_model import CostModel
@@ -38,12 +39,16 @@ from policies.plan.planner import Planner, PlannerSettings
 from power.sources.probe import open_source
 from power.sources.sampler import Sampler
 from power.sources.series import Samples
+from tests.board import Board
+from tests.nvpmodel import ModeTree
 from tests.sensors import make_tree
 
 _ROUNDS = 7
 _POLLING_SECONDS = 4.0
 _REQUESTS = 2000
 _TURN = 50
+_LOOKS = 60
+_ZONES = 9
 _PERIOD = 0.01
 """Seconds from one request to the next."""
 _TENANT = "camera"
@@ -53,8 +58,9 @@ _FAMILIES = ("orin-nx", "agx-orin")
 def main() -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         polling = [_polling(Path(folder) / family, family) for family in _FAMILIES]
+        looking = _looking(Path(folder) / "board")
         path, accounting = _serving(_open(Path(folder) / "serving", "orin-nx"))
-    return report("What energy accounting costs", [*polling, path, accounting])
+    return report("What energy accounting costs", [*polling, looking, path, accounting])
 
 
 def _polling(root: Path, family: str) -> Figure:
@@ -68,6 +74,22 @@ def _polling(root: Path, family: str) -> Figure:
         sampler.close()
         shares.append(100 * (time.process_time() - processor) / (time.perf_counter() - began))
     return Figure(f"polling {family} every 50 ms, of a core", tuple(shares), "%", 1.0)
+
+
+def _looking(root: Path) -> Figure:
+    """Processor time of the look at mode, throttling, load, clocks, fan and nine thermal zones,
+    which the daemon takes once a second."""
+    tree, board = ModeTree(root), Board(root)
+    for number in range(_ZONES):
+        board.zone(number, f"zone{number}-thermal", 45.0)
+    monitor = ModeMonitor(tree.root)
+    shares = []
+    for _ in range(_ROUNDS):
+        processor = time.process_time()
+        for _ in range(_LOOKS):
+            monitor.look()
+        shares.append(100 * (time.process_time() - processor) / _LOOKS)
+    return Figure("looking at the board once a second, of a core", tuple(shares), "%", 1.0)
 
 
 def _open(root: Path, family: str) -> Sampler:

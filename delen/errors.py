@@ -127,7 +127,10 @@ _UNKNOWN_WAIT = 60.0
 
 
 class _Retry(DelenError):
-    """``retry_after`` is finite: where the wait is unknown, it is a minute."""
+    """``retry_after`` is finite: where the wait is unknown, it is a minute. ``constraint`` names
+    the limit on energy that refuses, where one does, as ``GET /v1/power`` does."""
+
+    constraint: str | None = None
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)

@@ -23,6 +23,7 @@ from delen.bundle.confidence import confidences
 from delen.bundle.manifest import ExitSpec, FileEntry, ImagePreprocessing, InputSpec, Manifest
 from delen.core.failures import failure_counts
 from delen.profile.cost_model import CostModel
+from delen.profile.energy_account import Spent
 from delen.profile.profile import Device, HostCosts, Metering, Profile, Quantiles, SegmentCost
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -359,7 +360,7 @@ def make_costs(make_profile: Callable[..., Profile]) -> Callable[..., CostModel]
     def make(
         *medians: float, watts: float | None = None, level: float = 0.99, lanes: int = 1, **how: Any
     ) -> CostModel:
-        def predict(cost: SegmentCost, processor: float | None = None) -> float | None:
+        def predict(cost: SegmentCost, spent: Spent | None = None) -> float | None:
             return cost.energy if watts is None else watts * cost.processor
 
         known = watts is not None or "energy" in how

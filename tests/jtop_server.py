@@ -69,6 +69,7 @@ class Server:
 
 def main(root: Path) -> None:
     import jtop.core.config as config
+    import jtop.core.gpu as gpu
     import jtop.core.power as power
     import jtop.service as service
 
@@ -80,6 +81,7 @@ def main(root: Path) -> None:
     service.getgrnam = lambda name: grp.getgrgid(os.getgid())
     service.get_hardware = dict
     config.get_config_service = lambda folder=None: str(root / "jtop")
+    gpu.DEFAULT_IGPU_PATH = f"{root}/sys/class/devfreq/"
     power.find_all_i2c_power_monitor = lambda path: find(str(root / "sys/bus/i2c/devices"))
     power.find_all_system_monitor = lambda path: {}
     service.JtopServer(force=True).loop_for_ever()

@@ -18,8 +18,11 @@ from delen.wire.oip import (
     ModelConfig,
     ModelIndex,
     ModelMetadata,
+    ModelReady,
     ModelStatistics,
+    ServerLive,
     ServerMetadata,
+    ServerReady,
     Statistics,
     TensorConfig,
     TensorMetadata,
@@ -46,20 +49,22 @@ class Description:
         self._service = service
         self._runtime = service.runtime
 
-    def is_live(self) -> bool:
-        return self._service.health().status != "failing"
+    def live(self) -> ServerLive:
+        return ServerLive(self._service.health().status != "failing")
 
-    def is_ready(self) -> bool:
+    def ready(self) -> ServerReady:
         """Whether requests are accepted: the default model is loaded, or will be on demand."""
-        return self.is_model_ready(self._service.default_model)
+        return ServerReady(self.model_ready(self._service.default_model).ready)
 
-    def is_model_ready(self, model: str, version: str | None = None) -> bool:
+    def model_ready(self, model: str, version: str | None = None) -> ModelReady:
+        """A model that is not there is not ready."""
         try:
             entry = self._entry(model, version)
         except ModelNotFound:
-            return False
+            return ModelReady(model, False)
         is_coming = self._runtime.store.is_capped and entry.state != "failed"
-        return not self._runtime.draining and (entry.model is not None or is_coming)
+        is_there = entry.model is not None or is_coming
+        return ModelReady(model, is_there and not self._runtime.draining)
 
     def server(self, has_shared_memory: bool) -> ServerMetadata:
         extensions = EXTENSIONS + ((SHARED_MEMORY,) if has_shared_memory else ())

@@ -13,6 +13,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from api.infer import READ_AT_ONCE, HttpRequest, InferAddress
+from api.oip.access import FindPlace, RegionAccess
 from api.oip.tensors import (
     Query,
     Tensor,
@@ -55,11 +56,13 @@ class _Body:
     @property
     def is_quick(self) -> bool:
         """Whether ``read`` takes less than a millisecond."""
+        if self.query.place is not None:
+            return self.query.place.byte_size <= READ_AT_ONCE[RAW]
         return bool(self.binary) or len(self.query.input.data) <= READ_AT_ONCE[JSON]
 
     def read(self) -> NDArray[Any]:
         """The input's values. What is left over in the body is refused."""
-        tensor, spec = self.query.input, self.spec
+        tensor, spec, place = self.query.input, self.spec, self.query.place
         announced = tensor.parameters.binary_data_size
         if (announced or 0) != len(self.binary):
             raise InvalidInput(
@@ -67,18 +70,24 @@ class _Body:
                 "JSON",
                 "inputs",
             )
-        if announced is None:
-            return read_data(tensor, spec)
-        if tensor.data:
-            raise InvalidInput("input has data and binary_data_size", "inputs")
-        return read_bytes(self.binary, tensor, spec)
+        ways = (announced is not None, bool(tensor.data), place is not None)
+        if sum(ways) > 1:
+            raise InvalidInput("input has its values in more than one place", "inputs")
+        if place is not None:
+            return read_bytes(place.read(), tensor, spec)
+        return (
+            read_data(tensor, spec) if announced is None else read_bytes(self.binary, tensor, spec)
+        )
 
 
 class OipInfer:
     """Answers infer requests with ``infer``, from bodies of at most ``max_body`` bytes."""
 
-    def __init__(self, runtime: Runtime, infer: InferAddress, max_body: int) -> None:
+    def __init__(
+        self, runtime: Runtime, infer: InferAddress, max_body: int, access: RegionAccess
+    ) -> None:
         self._runtime = runtime
+        self._access = access
         self._infer = infer
         self._max_body = max_body
 
@@ -97,7 +106,8 @@ class OipInfer:
                 "model: send binary data"
             )
         raw = await request.body.read(limit)
-        parse = partial(_parse, raw, request.body.is_packed, header, manifest, limit)
+        find = self._access.places(lambda: self._access.user(client.socket))
+        parse = partial(_parse, raw, request.body.is_packed, header, manifest, limit, find)
         json_size = len(raw) if header is None else header
         if json_size <= READ_AT_ONCE[JSON] and not request.body.is_packed:
             body = parse()
@@ -105,10 +115,12 @@ class OipInfer:
             kind = RAW if header is not None and header <= READ_AT_ONCE[JSON] else JSON
             body, spent = await self._infer.decode(client, kind, parse)
             waited += spent
+        payer = body.query.options.tenant
         if body.is_quick:
             array = body.read()
         else:
-            array, spent = await self._infer.decode(client, JSON, body.read)
+            kind = JSON if body.query.place is None else RAW
+            array, spent = await self._infer.decode(client, kind, body.read, payer)
             waited += spent
         asked = body.query.with_samples(array)
         jobs = await self._infer.run(client, model, asked, waited)
@@ -117,7 +129,8 @@ class OipInfer:
         accepted = request.headers.get(b"accept-encoding", b"")
         if not accepted or len(reply.body) <= _PACKED_AT_ONCE:
             return _packed(reply, accepted)
-        return (await self._infer.decode(client, RAW, partial(_packed, reply, accepted)))[0]
+        pack = partial(_packed, reply, accepted)
+        return (await self._infer.decode(client, RAW, pack, payer))[0]
 
 
 def _header_length(request: HttpRequest) -> int | None:
@@ -134,7 +147,12 @@ def _header_length(request: HttpRequest) -> int | None:
 
 
 def _parse(
-    raw: bytes, is_packed: bool, header: int | None, manifest: Manifest, limit: int
+    raw: bytes,
+    is_packed: bool,
+    header: int | None,
+    manifest: Manifest,
+    limit: int,
+    find: FindPlace,
 ) -> _Body:
     whole = memoryview(unpack(raw, limit) if is_packed else raw)
     if header == 0:
@@ -148,7 +166,7 @@ def _parse(
         asked = _QUERY.decode(whole[:end])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"the request's JSON cannot be read: {error}") from None
-    return _Body(Query.of(asked, manifest), manifest.input, whole[end:])
+    return _Body(Query.of(asked, manifest, find), manifest.input, whole[end:])
 
 
 def _compose(query: Query, jobs: Sequence[Job], parameters: dict[str, Parameter]) -> Reply:
@@ -167,6 +185,8 @@ def _compose(query: Query, jobs: Sequence[Job], parameters: dict[str, Parameter]
 def _describe(tensor: Tensor, pieces: list[bytes]) -> OutputTensor:
     """``tensor`` in JSON; its bytes, where they are wanted, join the ``pieces`` after it."""
     name = tensor.output.name
+    if tensor.output.place is not None:
+        return OutputTensor(name, tensor.datatype, tensor.shape, tensor.write())
     if not tensor.output.is_binary:
         return OutputTensor(name, tensor.datatype, tensor.shape, data=tensor.to_list())
     pieces.append(tensor.to_bytes())

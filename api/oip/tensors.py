@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from api.oip.access import FindPlace
+from api.oip.regions import Place
 from api.parse import InferRequest, read_numbers
 from delen.bundle.manifest import InputSpec, Manifest
 from delen.core.bounds import Bounds, Options
@@ -26,7 +29,6 @@ from delen.wire.oip import (
     InputParameters,
     InputTensor,
     Parameter,
-    RegionPart,
     WantedOutput,
 )
 from delen.wire.requests import InferFields
@@ -39,17 +41,19 @@ DATATYPES = {
 _FLOATS, _TEXTS = "FP32", "BYTES"
 _TIMEOUT, _PRIORITY = "timeout", "priority"
 _BINARY = "binary_data_output"
+_NUMBERS = {"max_latency_ms", "min_accuracy", "max_energy_mj", _PRIORITY, "top_k"}
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A tensor that is wanted: the best ``classes`` of each sample, or with 0 all values."""
+    """A tensor that is wanted: the best ``classes`` of each sample, or with 0 all values. It goes
+    to ``place``, or into the answer."""
 
     name: str
     classes: int
     is_binary: bool
-    part: RegionPart
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,19 @@ class Tensor:
             return b"".join(struct.pack("<I", len(text)) + text for text in self.values)
         return self.values.astype("<f4", copy=False).tobytes()
 
+    def write(self) -> dict[str, Parameter]:
+        """Write it to the place that is meant for it, and say how far."""
+        assert self.output.place is not None
+        contents = self.to_bytes()
+        self.output.place.write(contents)
+        place: dict[str, Parameter] = {
+            "shared_memory_region": self.output.place.region.name,
+            "shared_memory_byte_size": len(contents),
+        }
+        if self.output.place.offset:
+            place["shared_memory_offset"] = self.output.place.offset
+        return place
+
     def to_list(self) -> list[float] | list[str]:
         if isinstance(self.values, list):
             return [text.decode() for text in self.values]
@@ -86,23 +103,32 @@ def check_version(manifest: Manifest, version: str | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """An infer request whose input was not read yet."""
+    """An infer request whose input was not read yet. With a ``place`` it is there."""
 
     id: str
     input: InputTensor
+    place: Place | None
     outputs: tuple[Output, ...]
     bounds: Bounds
     options: Options
 
     @classmethod
-    def of(cls, asked: InferQuery, manifest: Manifest) -> Query:
-        """``asked`` of the model of ``manifest``. InvalidInput, UnknownField or NotOffered says
-        what is wrong with it."""
+    def of(cls, asked: InferQuery, manifest: Manifest, find: FindPlace) -> Query:
+        """``asked`` of the model of ``manifest``; ``find`` finds shared memory. InvalidInput,
+        UnknownField or NotOffered says what is wrong with it."""
         parameters = dict(asked.parameters)
         is_binary = parameters.pop(_BINARY, False) is True
         bounds, options = _read_parameters(parameters)
-        outputs = _read_outputs(asked.outputs, manifest, options.top_k, is_binary)
-        return cls(asked.id, _read_input(asked.inputs, manifest), outputs, bounds, options)
+        outputs = _read_outputs(asked.outputs, manifest, options.top_k, is_binary, find)
+        tensor = _read_input(asked.inputs, manifest)
+        place = find(tensor.parameters)
+        if place is not None and place.byte_size != input_size(tensor, manifest.input):
+            raise InvalidInput(
+                f"shared_memory_byte_size is {place.byte_size}; {tensor.datatype} "
+                f"{list(tensor.shape)} has {input_size(tensor, manifest.input)}",
+                "shared_memory_byte_size",
+            )
+        return cls(asked.id, tensor, place, outputs, bounds, options)
 
     def with_samples(self, array: NDArray[Any]) -> InferRequest:
         """The request with what its input holds."""
@@ -116,8 +142,8 @@ def whole_input(manifest: Manifest, size: int) -> Query:
     shape = (max(1, size // sample), *spec.shape)
     parameters = InputParameters(binary_data_size=size)
     tensor = InputTensor(INPUT, DATATYPES[spec.dtype], shape, parameters)
-    outputs = _read_outputs((), manifest, 1, True)
-    return Query("", tensor, outputs, Bounds(), Options())
+    outputs = _read_outputs((), manifest, 1, True, lambda _: None)
+    return Query("", tensor, None, outputs, Bounds(), Options())
 
 
 def input_size(tensor: InputTensor, spec: InputSpec) -> int:
@@ -141,11 +167,12 @@ def read_data(tensor: InputTensor, spec: InputSpec) -> NDArray[Any]:
     if not tensor.data:
         raise InvalidInput("input has neither data nor binary data nor shared memory", INPUT)
     value = read_numbers(bytes(tensor.data), spec, (1, len(tensor.shape)))
-    return fit(inputs.decode_list(value, spec), tensor)
+    return read_list(value, tensor, spec)
 
 
-def fit(array: NDArray[Any], tensor: InputTensor) -> NDArray[Any]:
-    """``array``, flat or nested, in the shape that ``tensor`` has."""
+def read_list(value: object, tensor: InputTensor, spec: InputSpec) -> NDArray[Any]:
+    """The values of ``tensor`` in the list ``value``, flat or nested as its shape is."""
+    array = inputs.decode_list(value, spec)
     flat = (prod(tensor.shape),)
     if array.shape not in (flat, tensor.shape):
         raise InvalidInput(
@@ -164,7 +191,7 @@ def _read_input(tensors: Sequence[InputTensor], manifest: Manifest) -> InputTens
     tensor = tensors[0]
     if tensor.datatype != datatype:
         raise InvalidInput(f"input is {tensor.datatype!r}; {name} accepts {datatype}", INPUT)
-    if tensor.shape[1:] != spec.shape or not tensor.shape or not tensor.shape[0]:
+    if tensor.shape[1:] != spec.shape or not tensor.shape or tensor.shape[0] < 1:
         raise InvalidInput(
             f"input has shape {list(tensor.shape)}; {name} accepts {[-1, *spec.shape]}", INPUT
         )
@@ -172,7 +199,11 @@ def _read_input(tensors: Sequence[InputTensor], manifest: Manifest) -> InputTens
 
 
 def _read_outputs(
-    wanted: Sequence[WantedOutput], manifest: Manifest, top_k: int, is_binary: bool
+    wanted: Sequence[WantedOutput],
+    manifest: Manifest,
+    top_k: int,
+    is_binary: bool,
+    find: FindPlace,
 ) -> tuple[Output, ...]:
     offered = output_names(manifest)
     wanted = wanted or [WantedOutput(name) for name in offered]
@@ -189,7 +220,7 @@ def _read_outputs(
         asked = each.parameters
         classes = asked.classification or (top_k if each.name == CLASSES else 0)
         in_body = is_binary if asked.binary_data is None else asked.binary_data
-        outputs.append(Output(each.name, min(classes, manifest.classes), in_body, asked))
+        outputs.append(Output(each.name, min(classes, manifest.classes), in_body, find(asked)))
     return tuple(outputs)
 
 
@@ -199,8 +230,9 @@ def output_names(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _read_parameters(parameters: dict[str, Parameter]) -> tuple[Bounds, Options]:
-    """Bounds and options by their names of ``/v1``. ``timeout`` is another cap on latency, in
-    microseconds, and a ``priority`` of 0 is none."""
+    """Bounds and options by their names of ``/v1``, numbers as such or as texts: KServe's client
+    has no fractions over gRPC. ``timeout`` is another cap on latency, in microseconds, and a
+    ``priority`` of 0 is none."""
     for name in _SEQUENCE:
         if parameters.pop(name, False):
             raise NotOffered("sequences are not offered: every request stands for itself", name)
@@ -209,6 +241,10 @@ def _read_parameters(parameters: dict[str, Parameter]) -> tuple[Bounds, Options]
         raise InvalidInput("timeout must be a whole number of microseconds", _TIMEOUT)
     if parameters.get(_PRIORITY) == 0:
         del parameters[_PRIORITY]
+    for name in _NUMBERS & parameters.keys():
+        if isinstance(text := parameters[name], str):
+            with suppress(ValueError):
+                parameters[name] = int(text) if text.isdecimal() else float(text)
     fields = InferFields.read(parameters)
     bounds, options = fields.bounds(), fields.options()
     if options.probabilities:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast
 
 from api.server.departure import has_gone
 from api.server.joined_writes import JoinedWrites
+from api.server.peer import Socket
 from delen.errors import DelenError, InvalidInput, RequestTimeout, TooLarge
 from delen.wire.errors import Error
 from delen.wire.message import write
@@ -106,6 +107,11 @@ class Connection(asyncio.Protocol):
     def held(self) -> int:
         """Bytes that have come and were not passed on."""
         return len(self._held)
+
+    @property
+    def socket(self) -> Socket:
+        """The connection's socket, for questions about its other end."""
+        return cast(Socket, self._transport.get_extra_info("socket"))
 
     @property
     def is_crowded(self) -> bool:

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Examine the device: its board, power mode and throttling, every power source with its\n"
         "reading or its problem, the default model's profile, and the daemon. The exit status is\n"
-        "1 when the configured power source gives no reading."
+        "1 when the configured power source gives no reading, or the daemon's is degraded."
     )
     parser.epilog = "example: delen doctor --config /etc/delen/delen.toml"
     parser.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")
@@ -37,7 +37,8 @@ def run(options: argparse.Namespace) -> int:
     config = read_config(options.config, os.environ)
     found = examine(config, options.url)
     print(json.dumps(found) if options.json else "\n".join(_lines(found)))
-    return 0 if found["energy"]["problem"] is None else 1
+    is_measuring = found["energy"]["problem"] is None and found["daemon"]["degraded"] is None
+    return 0 if is_measuring else 1
 
 
 def examine(config: Config, url: str | None = None) -> dict[str, Any]:
@@ -159,11 +160,13 @@ def _daemon(config: Config, url: str | None) -> dict[str, Any]:
     try:
         with Client(url or _address(config), timeout=2.0) as client:
             address = client.url
-            models = client.models()
+            models, power = client.models(), client.power()
     except DelenError as error:
-        return {"answers": False, "url": url or _address(config), "problem": str(error)}
+        where = url or _address(config)
+        return {"answers": False, "url": where, "problem": str(error), "degraded": None}
     ready = [model["name"] for model in models if model["state"] == "ready"]
-    return {"answers": True, "url": address, "problem": None, "ready": ready}
+    degraded = f"{power['source']}: {power['problem']}" if power["state"] == "degraded" else None
+    return {"answers": True, "url": address, "problem": None, "ready": ready, "degraded": degraded}
 
 
 def _address(config: Config) -> str:
@@ -197,6 +200,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         ),
         f"model       {_model_line(model)}",
         f"daemon      {_daemon_line(daemon)}",
+        *([f"            DEGRADED: {daemon['degraded']}"] if daemon["degraded"] else []),
         "",
         "power sources, in the order of 'auto':",
         *(line for source in found["sources"] for line in _source_lines(source, found["energy"])),

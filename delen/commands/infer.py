@@ -6,7 +6,7 @@ import argparse
 
 from delen.commands.common import add_bounds, add_connection, milli, tenant, whole
 from delen.core.bounds import HIGHEST_PRIORITY, LOWEST_PRIORITY
-from delen.core.result import Result
+from delen.core.result import Receipt, Result
 from delen.sdk.client import Client
 from delen.wire import answers as wire
 from delen.wire.message import write
@@ -52,6 +52,14 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bounds(receipt: Receipt) -> str:
+    if receipt.met:
+        return "bounds kept"
+    if False in (receipt.latency.met, receipt.accuracy.met, receipt.energy.met):
+        return "BOUNDS MISSED"
+    return "whether the bound on energy was kept is unknown"
+
+
 def _describe(result: Result) -> str:
     receipt = result.receipt
     predictions = ", ".join(
@@ -62,7 +70,7 @@ def _describe(result: Result) -> str:
     return (
         f"{predictions}\n"
         f"  exit {result.exit} of 0-{result.exits - 1} ({result.reason}); "
-        f"{'bounds kept' if receipt.met else 'BOUNDS MISSED'}\n"
+        f"{_bounds(receipt)}\n"
         f"  latency {milli(receipt.latency.value, 's')}, "
         f"energy {milli(receipt.energy.value, 'J')} ({receipt.energy.kind}), "
         f"expected accuracy {'unknown' if expected is None else format(expected, '.3f')}"

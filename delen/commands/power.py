@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from delen.commands.common import add_connection, quantity
+from delen.commands.power_tables import apps_table, windows_csv, windows_table
 from delen.core.energy_status import (
     LONGEST_HISTORY,
     SHORTEST_HISTORY,
@@ -24,6 +24,7 @@ _WATTS = {"mW": 1e-3, "W": 1.0}
 _STORED = {"J": 1.0, "kJ": 1e3, "Wh": WattHours.over}
 _TIMES = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _DEFAULT_HISTORY = 60.0
+_DEFAULT_SINCE = 600.0
 
 Read = TypeVar("Read")
 
@@ -35,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "example: delen power --watt-cap 12W\n"
-        "         delen power --battery 8Wh --reserve 1Wh --last 40min"
+        "         delen power --battery 8Wh --reserve 1Wh --last 40min\n"
+        "         delen power --csv --since 2h > power.csv"
     )
     parser.add_argument(
         "--watt-cap", type=_or_none(quantity(_WATTS)), default=UNCHANGED, metavar="12W|none"
@@ -66,6 +68,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="60s",
         help="show the latest accounting windows instead",
     )
+    parser.add_argument(
+        "--csv", action="store_true", help="print past accounting windows as CSV instead"
+    )
+    parser.add_argument(
+        "--since",
+        type=_span,
+        metavar="2h",
+        help="how far --csv goes back, up to 24 h (default: 10min)",
+    )
+    parser.add_argument(
+        "--apps", action="store_true", help="show the energy of each app by day instead"
+    )
     add_connection(parser)
 
 
@@ -86,16 +100,35 @@ def run(options: argparse.Namespace) -> int:
     battery = _battery(options)
     changes = {"watt_cap": options.watt_cap, "battery": battery, "mode": options.mode}
     given = {name: value for name, value in changes.items() if value is not UNCHANGED}
-    if given and options.history is not None:
-        raise ConfigError("--history only shows; give it without limits and without --mode")
+    _check_shown(options, is_change=bool(given))
     with Client(options.url) as client:
+        if options.csv:
+            print(windows_csv(client.power_history(options.since or _DEFAULT_SINCE)))
+            return 0
+        if options.apps:
+            days = {app: tenant["days"] for app, tenant in client.tenants().items()}
+            print(json.dumps(days) if options.json else apps_table(days))
+            return 0
         if options.history is not None:
             windows = client.power_history(options.history)
-            print(json.dumps(windows) if options.json else _table(windows))
+            print(json.dumps(windows) if options.json else windows_table(windows))
             return 0
         description = client.set_power(**given) if given else client.power()
     print(json.dumps(description) if options.json else _describe(description))
     return 0
+
+
+def _check_shown(options: argparse.Namespace, is_change: bool) -> None:
+    """ConfigError where the options ask for two things at once."""
+    shown = [f"--{name}" for name in ("history", "csv", "apps") if getattr(options, name)]
+    if shown and is_change:
+        raise ConfigError(f"{shown[0]} only shows; give it without limits and without --mode")
+    if options.csv and options.json:
+        shown.append("--json")
+    if len(shown) > 1:
+        raise ConfigError(f"give only one of {' and '.join(shown)}")
+    if options.since is not None and not options.csv:
+        raise ConfigError("--since needs --csv")
 
 
 def _battery(options: argparse.Namespace) -> Battery | Unchanged | None:
@@ -114,7 +147,7 @@ def _battery(options: argparse.Namespace) -> Battery | Unchanged | None:
 
 
 def _describe(power: dict[str, Any]) -> str:
-    return "\n".join([*_source(power), *_parts(power), *_control(power)])
+    return "\n".join([*_source(power), *_device(power["device"]), *_parts(power), *_control(power)])
 
 
 def _source(power: dict[str, Any]) -> list[str]:
@@ -134,6 +167,41 @@ def _source(power: dict[str, Any]) -> list[str]:
         f"mode {number}{mode['name']}{clocks}",
         *(f"throttled: {sentence}" for sentence in mode["throttling"]),
     ]
+
+
+def _device(device: dict[str, Any]) -> list[str]:
+    """Load and clocks, fans, temperatures: a line each for what is known of them."""
+    units = [(name.upper(), device[name]) for name in ("gpu", "cpu", "emc") if device[name]]
+    loads = [
+        " at ".join(
+            filter(None, (_percent(unit["load"]), _known(unit["clock_mhz"], ".0f", " MHz")))
+        )
+        for _, unit in units
+    ]
+    fans = [
+        f"fan {fan['name']} "
+        + ", ".join(filter(None, (_percent(fan["speed"]), _known(fan["rpm"], ".0f", " rpm"))))
+        for fan in device["fans"]
+    ]
+    zones = [
+        f"{zone['name'].removesuffix('-thermal')} {_known(zone['celsius'], '.1f', '') or 'unknown'}"
+        for zone in device["zones"]
+    ]
+    lines = [
+        ", ".join(f"{name} {load}" for (name, _), load in zip(units, loads, strict=True) if load),
+        ", ".join(fans),
+        f"temperatures in °C: {', '.join(zones)}" if zones else "",
+        *(f"{zone['name']}: {zone['problem']}" for zone in device["zones"] if zone["problem"]),
+    ]
+    return [line for line in lines if line]
+
+
+def _percent(part: float | None) -> str:
+    return "" if part is None else f"{100 * part:.0f} %"
+
+
+def _known(value: float | None, how: str, unit: str) -> str:
+    return "" if value is None else f"{value:{how}}{unit}"
 
 
 def _parts(power: dict[str, Any]) -> list[str]:
@@ -189,14 +257,3 @@ def _price(price: float | None) -> str:
 
 def _watts(watts: float | None) -> str:
     return "unknown" if watts is None else f"{watts:.2f} W"
-
-
-def _table(windows: list[dict[str, Any]]) -> str:
-    lines = [f"{'ended':>8} {'watts':>7} {'requests':>9} {'idle':>9} {'other':>9}  kind"]
-    for window in windows:
-        ended = time.strftime("%H:%M:%S", time.localtime(window["time"]))
-        watts = "-" if window["watts"] is None else format(window["watts"], ".2f")
-        joules = (window["attributed_j"], window["idle_j"], window["other_j"])
-        columns = " ".join(f"{'-':>9}" if j is None else f"{j:>7.3f} J" for j in joules)
-        lines.append(f"{ended:>8} {watts:>7} {columns}  {window['kind']}")
-    return "\n".join(lines)

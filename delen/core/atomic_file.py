@@ -8,6 +8,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 
@@ -55,6 +56,14 @@ def write_atomically(target: Path, text: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(target) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+
+
+def put_aside(path: Path) -> Path:
+    """Rename a file that is damaged, so that somebody can still look at it; its new place."""
+    names = (path.with_name(f"{path.name}.damaged-{n}") for n in count(1))
+    aside = next(name for name in names if not name.exists())
+    path.rename(aside)
+    return aside
 
 
 def sync(path: Path) -> None:

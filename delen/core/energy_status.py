@@ -14,6 +14,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from delen.core.bounds import check_cap, check_not_negative
+from delen.core.device_status import DeviceStatus
 from delen.core.fairness import Fairness
 from delen.core.result import Reason, Receipt
 from delen.core.tenant import TenantSettings
@@ -22,9 +23,12 @@ from delen.errors import InvalidInput
 SourceHealth = Literal["ok", "degraded", "none"]
 """``none`` where there is no source; ``degraded`` while one gives no good readings."""
 
+FinalKind = Literal["attributed", "estimated"]
+"""How joules are known once they are final, and known at all."""
+
 SHORTEST_HISTORY = 1.0
-LONGEST_HISTORY = 3600.0
-"""Seconds for which windows are kept and can be read."""
+LONGEST_HISTORY = 86_400.0
+"""Seconds for which windows are kept and can be read; older than an hour, as minutes."""
 
 
 Unchanged = msgspec.UnsetType
@@ -169,7 +173,7 @@ class ModeStatus:
 
 @dataclass(frozen=True, slots=True)
 class WindowStatus:
-    """One closed window: the ``seconds`` before ``time`` (seconds since 1970).
+    """One closed window, or several merged: the ``seconds`` before ``time`` (seconds since 1970).
 
     ``watts`` and ``rails`` are means of the readings, None and empty where there were none.
     ``attributed``, ``idle`` and ``other`` are joules as in ``delen.core.work.Split``; ``price`` and
@@ -183,7 +187,7 @@ class WindowStatus:
     attributed: float
     idle: float | None
     other: float | None
-    kind: Literal["attributed", "estimated"]
+    kind: FinalKind
     price: float
     state: SourceHealth
 
@@ -234,7 +238,7 @@ class PowerStatus:
     learnt, and what requests and others drew in the last ``window``. ``time_constant`` is the
     sensor's in seconds. ``price`` is accuracy per joule. ``errors`` counts failed readings and
     ``windows`` closed windows since the start; ``attribution`` is None where nothing is measured.
-    None is unknown.
+    ``device`` is its load and temperature. None is unknown.
     """
 
     source: str | None
@@ -262,6 +266,17 @@ class PowerStatus:
     windows: int = 0
     board_energy: BoardEnergy = field(default_factory=BoardEnergy)
     attribution: AttributionStatus | None = None
+    device: DeviceStatus = field(default_factory=DeviceStatus)
+
+
+@dataclass(frozen=True, slots=True)
+class DayEnergy:
+    """Joules of a tenant's answers that became final on one day, by how they are known. ``date`` is
+    as in 2026-11-30, by local time; None where the clock has not been set."""
+
+    date: str | None
+    attributed: float = 0.0
+    estimated: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +288,7 @@ class TenantStatus:
     ``weight`` and ``priority`` are None where they are not set. ``missed`` are answers that broke a
     bound, by the bound. ``seconds`` of the device were used; ``share`` is its part of what all used
     in the last minute, None where it requested nothing. It ``is_behind`` while it has used more
-    than its share."""
+    than its share. ``days`` are the last ones that it used energy on, oldest first."""
 
     budget: Budget | None
     balance: float | None
@@ -288,6 +303,7 @@ class TenantStatus:
     seconds: float = 0.0
     share: float | None = None
     is_behind: bool = False
+    days: tuple[DayEnergy, ...] = ()
 
     @property
     def is_set(self) -> bool:
@@ -297,12 +313,12 @@ class TenantStatus:
 
 @dataclass(frozen=True, slots=True)
 class EnergyTotal:
-    """Joules since the start of one tenant's settled answers of one model at one exit."""
+    """Joules of one tenant's settled answers of one model at one exit."""
 
     tenant: str
     model: str
     exit: int
-    kind: Literal["attributed", "estimated"]
+    kind: FinalKind
     joules: float
 
 
@@ -322,13 +338,14 @@ class Settled:
 class EnergyService(Protocol):
     """What the API needs of the accounting of energy and tenants. Safe for many threads.
 
-    All but the ``set_`` methods change nothing.
+    All but the ``set_`` methods change nothing but what is on the disk.
     """
 
     def describe(self) -> PowerStatus: ...
 
     def history(self, seconds: float) -> list[WindowStatus]:
-        """The windows that ended in the last ``seconds``, oldest first."""
+        """The windows that ended in the last ``seconds``, oldest first. Those of more than an hour
+        ago are merged to minutes."""
 
     def receipt(self, request_id: str) -> Settled | None:
         """None for a request that is unknown, not yet answered, or forgotten."""
@@ -336,7 +353,8 @@ class EnergyService(Protocol):
     def tenants(self) -> Mapping[str, TenantStatus]: ...
 
     def totals(self) -> list[EnergyTotal]:
-        """Joules of all settled answers since the start."""
+        """Joules of all settled answers, those before a restart too. They are on the disk by
+        now, where they are kept."""
 
     def fairness(self) -> Fairness:
         """How evenly the device was shared out in the last minute."""

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from delen.core.bounds import Bounds
 from delen.core.frontier import Frontier
 from delen.core.result import Reason
-from delen.errors import Nearest
+from delen.errors import BudgetExhausted, Nearest, Overloaded
 
 LimitedBy = Literal["latency", "energy", "memory", "depth", "price"]
 
@@ -83,7 +83,8 @@ class Preview:
     It describes the plan, which is the best effort if it is not ``feasible``; then ``problem`` says
     why and ``nearest`` which bounds could be kept. ``points`` are all exits as operating points.
     ``price`` is the price of energy for this tenant now, in accuracy per joule. ``unguaranteed``
-    says why no floor is guaranteed.
+    says why no floor is guaranteed. Where a limit on energy would refuse the request now,
+    ``constraint`` names it, and ``retry_after`` seconds from now it may not.
     """
 
     model: str
@@ -101,13 +102,22 @@ class Preview:
     points: tuple[OperatingPoint, ...]
     price: float = 0.0
     unguaranteed: str | None = None
+    constraint: str | None = None
+    retry_after: float | None = None
 
     @classmethod
-    def of(cls, model: str, plan: Plan, points: tuple[OperatingPoint, ...]) -> Preview:
+    def of(
+        cls,
+        model: str,
+        plan: Plan,
+        points: tuple[OperatingPoint, ...],
+        refusal: BudgetExhausted | Overloaded | None = None,
+    ) -> Preview:
+        """Of a request for ``plan``, which energy control refuses where there is a ``refusal``."""
         return cls(
             model=model,
-            feasible=plan.infeasible is None,
-            problem=plan.infeasible,
+            feasible=plan.infeasible is None and refusal is None,
+            problem=plan.infeasible if refusal is None else str(refusal),
             nearest=plan.nearest,
             exit=plan.exit,
             threshold=plan.threshold,
@@ -120,6 +130,8 @@ class Preview:
             points=points,
             price=plan.price,
             unguaranteed=plan.unguaranteed,
+            constraint=None if refusal is None else refusal.constraint,
+            retry_after=None if refusal is None else refusal.retry_after,
         )
 
 

@@ -68,7 +68,8 @@ class EnergyOutcome(_Followed):
     """Dynamic energy of the request in joules. ``kind`` says how ``value`` was obtained.
 
     An answer leaves before its share of the measured energy is known, with an estimate;
-    ``settled`` is the energy as it is known at last.
+    ``settled`` is the energy as it is known at last. ``met`` is None without a ``bound``, and
+    where nothing is known.
     """
 
     bound: float | None
@@ -99,7 +100,7 @@ class EnergyOutcome(_Followed):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Bounds against outcomes. ``met`` is true when every bound that was set was kept."""
+    """Bounds against outcomes. ``met``: every bound that was set is known to have been kept."""
 
     latency: LatencyOutcome
     accuracy: AccuracyOutcome
@@ -107,8 +108,8 @@ class Receipt:
 
     @property
     def met(self) -> bool:
-        outcomes = (self.latency.met, self.accuracy.met, self.energy.met)
-        return all(met for met in outcomes if met is not None)
+        outcomes = (self.latency, self.accuracy, self.energy)
+        return all(outcome.met for outcome in outcomes if outcome.bound is not None)
 
 
 @dataclass(frozen=True, slots=True)

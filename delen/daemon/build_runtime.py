@@ -28,6 +28,7 @@ from delen.profile.concurrency import lanes_of
 from delen.profile.device import available_cores
 from delen.residency.registry import ModelRegistry
 from delen.scheduler.core import Scheduler
+from delen.tenants.energy_file import EnergyFile
 from delen.tenants.store import TenantStore
 from policies.energy.api import ControllerSettings
 from policies.plan.planner import PlannerSettings
@@ -61,18 +62,22 @@ class Opened:
 
 
 def open_runtime(
-    config: Config, observer: Observer, find: Callable[[], Iterable[Path]] | None = None
+    config: Config,
+    observer: Observer,
+    find: Callable[[], Iterable[Path]] | None = None,
+    energy_file: EnergyFile | None = None,
 ) -> Opened:
     """The engine that ``config`` describes, no model loaded yet.
 
-    ``find`` gives the bundles' folders where they are not the configuration's.
+    ``find`` gives the bundles' folders where they are not the configuration's; ``energy_file``
+    keeps tenants' energy over restarts.
     """
     check_config(config)
     backend = BundleBackends(config["device.backend"], config["device.threads"])
     lanes = configured_lanes(config, backend.provider)
     scheduler = _make_scheduler(config, lanes, config["server.max_backlog_seconds"])
     events = EventBus()
-    energy = _open_energy(config, backend.provider != "cpu", events)
+    energy = _open_energy(config, backend.provider != "cpu", energy_file, events)
     try:
         builder = make_builder(config, backend, energy, lanes, events)
         folders = bundle_folders(config)
@@ -140,7 +145,9 @@ def _make_scheduler(config: Config, lanes: int, max_backlog: float = inf) -> Sch
     return Scheduler(policy, default, lanes, max_backlog=max_backlog)
 
 
-def _open_energy(config: Config, is_gpu: bool, events: EventBus) -> EnergyService:
+def _open_energy(
+    config: Config, is_gpu: bool, file: EnergyFile | None, events: EventBus
+) -> EnergyService:
     root, watts_per_core = Path(config["power.root"]), config["power.watts_per_core"]
     make_controller = find_plugin(ENERGY_CONTROLLERS, config["energy.controller"])
     settings = EnergySettings(
@@ -169,6 +176,7 @@ def _open_energy(config: Config, is_gpu: bool, events: EventBus) -> EnergyServic
             root,
             TenantStore(Path(config["state.path"]) / "tenants.json"),
             settings,
+            file,
             events,
         )
     except (PowerError, InvalidInput, Forbidden) as error:

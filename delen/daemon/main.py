@@ -15,16 +15,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from delen.core.energy_status import PowerChanges
 from delen.daemon.config import Config, read_config
 from delen.daemon.entry_point import add_debug, run_command
 from delen.daemon.logs import configure_logs
+from delen.daemon.open_grpc import open_grpc
 from delen.daemon.settings import SETTINGS, SWITCH_INTERVAL
 from delen.daemon.watchdog import Watchdog
 from delen.errors import ConfigError, DelenError, MissingExtra
+from delen.tenants.energy_file import EnergyFile
 from delen.version import VERSION
 from delen.wire.models import Health
+
+if TYPE_CHECKING:
+    from api.oip.grpc_server import GrpcServer
 
 log = logging.getLogger("delen")
 _LOOK_EVERY = 1.0
@@ -147,7 +153,8 @@ class Daemon:
         config = self._config
         self._passed = take_passed(os.environ)
         self._metrics = Metrics()
-        self._opened = open_runtime(config, self._metrics)
+        energy_file = EnergyFile(Path(config["state.path"]) / "energy.json")
+        self._opened = open_runtime(config, self._metrics, energy_file=energy_file)
         self._runtime = self._opened.runtime
         self._watchdog = Watchdog(self._runtime.health)
         self._guard = Guard(config["server.token_file"])
@@ -162,9 +169,12 @@ class Daemon:
             describe_device=lambda model: asdict(model.costs.profile.device),
             health=self._check_health,
             version=VERSION,
+            shared_memory=config["server.shared_memory"],
         )
+        self._app = Application(service, config["server.threads"])
+        self._grpc: GrpcServer | None = None
         self._http = HttpServer(
-            Application(service, config["server.threads"]),
+            self._app,
             config["server.connections"],
             Patience(config["server.head_seconds"], body_rate=config["server.body_rate"]),
         )
@@ -206,6 +216,9 @@ class Daemon:
                 raise ConfigError(f"server.socket {path}: another daemon answers there")
             else:
                 log.warning("another daemon answers at %s: this one serves TCP alone", path)
+        self._grpc = open_grpc(self._config, self._app)
+        if self._grpc is not None:
+            addresses.append(self._grpc.url)
         return addresses
 
     def _serve_signals(self, signals: int) -> bool:
@@ -277,6 +290,8 @@ class Daemon:
         self._opened.profiler.close()
         self._runtime.close()
         self._http.stop()
+        if self._grpc is not None:
+            self._grpc.stop()
 
 
 if __name__ == "__main__":

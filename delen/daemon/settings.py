@@ -71,6 +71,19 @@ SETTINGS = (
     Setting("server", "host", "127.0.0.1", "address of the TCP listener"),
     Setting("server", "port", 8000, "its port; 0 takes a free one", _between(0, 65535)),
     Setting("server", "socket", default_socket(), "Unix socket; empty for none"),
+    Setting(
+        "server",
+        "grpc_port",
+        8001,
+        "for gRPC, where the extra grpc is installed; 0 takes a free one, -1 none",
+        _between(-1, 65535),
+    ),
+    Setting(
+        "server",
+        "shared_memory",
+        False,
+        "whether clients of this machine may use it over TCP and gRPC, too",
+    ),
     Setting("server", "token_file", "", "file with the token that guards load and unload"),
     Setting(
         "server",

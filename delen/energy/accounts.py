@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from delen.core.result import EnergyKind
-from delen.profile.energy_account import EnergyAccount
+from delen.profile.energy_account import EnergyAccount, Spent, busy_seconds
 from delen.profile.profile import Profile, SegmentCost
 from power.sources.model import NAME as MODEL
 from power.sources.model import SCOPE as PROCESSOR
 
 PROFILE = "profile"
+GPU = "gpu"
 TRUSTED = 0.05
 """Of a profile that was taken with the sensor that measures now."""
 UNTRUSTED = 1.0
@@ -65,7 +66,7 @@ class ProfileAccount:
     def revision(self) -> int:
         return self._factors.revision
 
-    def predict(self, cost: SegmentCost, processor: float | None = None) -> float | None:
+    def predict(self, cost: SegmentCost, spent: Spent | None = None) -> float | None:
         return cost.energy
 
     def factor(self, segment: int) -> float:
@@ -73,24 +74,25 @@ class ProfileAccount:
 
 
 class ModelAccount:
-    """Joules of a batch of ``model`` by processor time: every busy second of a core costs
-    ``watts_per_core`` joules, an idle one none."""
+    """Joules of a batch of ``model`` by time: every second that a core is busy, or the GPU where
+    segments run there (``is_gpu``), costs ``watts_per_core`` joules, an idle one none."""
 
     kind: EnergyKind = "estimated"
     source: str | None = MODEL
-    scope: str | None = PROCESSOR
 
-    def __init__(self, model: str, watts_per_core: float, factors: Factors) -> None:
+    def __init__(self, model: str, watts_per_core: float, factors: Factors, is_gpu: bool) -> None:
+        self.scope: str | None = GPU if is_gpu else PROCESSOR
         self._model = model
         self._watts_per_core = watts_per_core
         self._factors = factors
+        self._is_gpu = is_gpu
 
     @property
     def revision(self) -> int:
         return self._factors.revision
 
-    def predict(self, cost: SegmentCost, processor: float | None = None) -> float | None:
-        return (cost.processor if processor is None else processor) * self._watts_per_core
+    def predict(self, cost: SegmentCost, spent: Spent | None = None) -> float | None:
+        return busy_seconds(cost, spent, self._is_gpu) * self._watts_per_core
 
     def factor(self, segment: int) -> float:
         return self._factors.of(self._model, segment)
@@ -105,7 +107,7 @@ class UnknownAccount:
     scope: str | None = None
     revision: int = 0
 
-    def predict(self, cost: SegmentCost, processor: float | None = None) -> float | None:
+    def predict(self, cost: SegmentCost, spent: Spent | None = None) -> float | None:
         return None
 
     def factor(self, segment: int) -> float:
@@ -113,8 +115,8 @@ class UnknownAccount:
 
 
 class Accounts:
-    """Opens the account of a model: by its profile where a sensor took it, else by the processor
-    model; unknown where there is no ``source``."""
+    """Opens the account of a model: by its profile where a sensor took it, else by the model of
+    time; unknown where there is no ``source``."""
 
     def __init__(self, source: str | None, watts_per_core: float) -> None:
         self.factors = Factors()
@@ -126,7 +128,8 @@ class Accounts:
             return UnknownAccount()
         if profile.energy is not None:
             return ProfileAccount(profile.model, profile.energy.scope, self.factors)
-        return ModelAccount(profile.model, self._watts_per_core, self.factors)
+        is_gpu = profile.device.is_gpu
+        return ModelAccount(profile.model, self._watts_per_core, self.factors, is_gpu)
 
     def spread(self, profile: Profile) -> float:
         """How far the account of ``profile`` may be off against the source, as the relative

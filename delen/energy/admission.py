@@ -85,19 +85,36 @@ class ControllerAdmission:
     def admit(
         self, tenant: str, plan: Plan, replan: Callable[[float], Plan], samples: int = 1
     ) -> Admitted:
-        controller, now, joules = self._controller, self._clock(), _needed(plan)
+        now = self._clock()
         with self._lock:
             for _ in range(samples):
-                controller.arrived(now, tenant, plan.frontier)
-            if samples * joules <= controller.allowance(tenant, now):
-                controller.reserve(tenant, samples * joules)
-                return Admitted(plan, joules)
-        plan = replan(inf)
-        joules = _needed(plan)
+                self._controller.arrived(now, tenant, plan.frontier)
+        return self._fit(tenant, plan, replan, samples, now, self._controller.reserve)
+
+    def preview(self, tenant: str, plan: Plan, replan: Callable[[float], Plan]) -> Plan:
+        return self._fit(tenant, plan, replan, 1, self._clock(), lambda tenant, joules: None).plan
+
+    def _fit(
+        self,
+        tenant: str,
+        plan: Plan,
+        replan: Callable[[float], Plan],
+        samples: int,
+        now: float,
+        reserve: Callable[[str, float], None],
+    ) -> Admitted:
+        """``plan``, or else the cheapest that ``replan`` makes, once all ``samples`` of it may be
+        spent ``now`` and ``reserve`` took them; or the refusal of even that."""
+        controller = self._controller
+        for is_last in (False, True):
+            if is_last:
+                plan = replan(inf)
+            joules = _needed(plan)
+            with self._lock:
+                if samples * joules <= controller.allowance(tenant, now):
+                    reserve(tenant, samples * joules)
+                    return Admitted(plan, joules)
         with self._lock:
-            if samples * joules <= controller.allowance(tenant, now):
-                controller.reserve(tenant, samples * joules)
-                return Admitted(plan, joules)
             if samples > 1:
                 self._check_budget(tenant, joules, samples, now)
             raise controller.refuse(tenant, samples * joules, now)

@@ -1,29 +1,33 @@
-"""The state of the device itself: its power mode, its throttling, its temperature."""
+"""The state of the device itself: its power mode, its throttling, its temperature, its load."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from delen.core.device_status import DeviceStatus
 from delen.core.energy_status import ModeStatus
+from power.board.jtop import DeviceReporter, completed
+from power.board.telemetry import Telemetry
 from power.modes.modes import PowerMode, Throttling, read_mode, throttling
-from power.modes.thermal import headroom, read_zones
-
-_FEEL_EVERY = 3
-"""Looks: temperatures are slow, and reading every zone with its trip points takes milliseconds."""
+from power.modes.zone_monitor import ZoneMonitor
+from power.sources.source import PowerSource
 
 
 class ModeMonitor:
-    """The device under ``root`` as it was at the last look."""
+    """The device under ``root`` as it was at the last look. What no file shows is as the power
+    ``source`` reports it, if it does."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, source: PowerSource | None = None) -> None:
         self._root = root
+        self._reporter = source if isinstance(source, DeviceReporter) else None
         self.mode: PowerMode = read_mode(root)
         self._throttling: Throttling = throttling(root)
-        self._looks = 0
+        self._telemetry = Telemetry(root)
         self._slowing: tuple[str, ...] = self._throttling.now
-        self.headroom: float | None = None
-        """Degrees Celsius below the nearest trip point, None where the device has none."""
-        self._feel()
+        self.zones = ZoneMonitor(root)
+        self.device = DeviceStatus()
+        self._look_at_device()
 
     @property
     def status(self) -> ModeStatus:
@@ -39,9 +43,8 @@ class ModeMonitor:
         slowed = throttling(self._root)
         self._slowing = slowed.since(self._throttling)
         self._throttling = slowed
-        self._looks += 1
-        if self._looks % _FEEL_EVERY == 0:
-            self._feel()
+        self.zones.look()
+        self._look_at_device()
         changed = None
         if self.mode.key != before.key or self.mode.jetson_clocks != before.jetson_clocks:
             changed = f"the power mode changed from {_named(before)} to {_named(self.mode)}"
@@ -49,9 +52,10 @@ class ModeMonitor:
             return changed, None
         return changed, "; ".join(self._slowing) or "nothing throttles the device any more"
 
-    def _feel(self) -> None:
-        nearest = headroom(read_zones(self._root))
-        self.headroom = None if nearest is None else nearest.celsius
+    def _look_at_device(self) -> None:
+        device = replace(self._telemetry.look(), zones=self.zones.zones)
+        other = self._reporter
+        self.device = device if other is None else completed(device, other.device())
 
 
 def _named(mode: PowerMode) -> str:

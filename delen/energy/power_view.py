@@ -28,8 +28,7 @@ class PowerViewBuilder:
         return "none" if self._sampler is None else self._sampler.check().status
 
     def view(self, now: float, attributor: Attributor, headroom: float | None) -> PowerView:
-        """Unknown while there are no good readings. A source that only estimates knows of requests
-        alone."""
+        """Unknown while there are no good readings."""
         state = self.state()
         if self._sampler is None or state is None or state.status == "degraded":
             return PowerView(now, headroom=headroom)
@@ -40,7 +39,7 @@ class PowerViewBuilder:
         if static is not None and beside is not None:
             other = beside - static
         if not self.is_measured:
-            static, other, lag = 0.0, 0.0, None
+            return PowerView(now, watts, None, None, self._joules, headroom, estimated=True)
         return PowerView(now, watts, static, other, self._joules, headroom, lag)
 
     def _mean(self, sampler: Sampler, latest: float | None) -> float | None:

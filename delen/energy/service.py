@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from delen.core.energy_status import (
@@ -33,6 +33,8 @@ from delen.engine.model import Model
 from delen.errors import PowerError
 from delen.profile.energy_account import EnergyAccount
 from delen.profile.profile import Profile
+from delen.tenants.energy_file import EnergyFile
+from delen.tenants.energy_record import EnergyRecord
 from delen.tenants.store import TenantStore
 from delen.tenants.tenants import TenantHost, Tenants
 from delen.tenants.usage import Usage, fairness_of
@@ -74,6 +76,7 @@ class EnergyService:
     """Energy accounting and control of one device. Safe for many threads.
 
     ``source`` is what measures, None for nothing; the service closes it. ``root`` stands for /.
+    ``energy_file`` keeps the joules of tenants over restarts, where there is one.
     A thread of its own closes windows, settles receipts and moves the price, whether or not
     anybody reads; what only reads changes nothing. A failure here takes no request with it: energy
     is then estimated, and receipts say so.
@@ -86,12 +89,13 @@ class EnergyService:
         root: Path,
         tenants: TenantStore,
         settings: EnergySettings,
+        energy_file: EnergyFile | None = None,
         events: EventBus | None = None,
     ) -> None:
         self._switcher = ModeSwitcher(root, settings.switch_modes)
         if settings.mode:
             self._switcher.switch(settings.mode)
-        self._mode_monitor = ModeMonitor(root)
+        self._mode_monitor = ModeMonitor(root, source)
         board = identify_board(root)
         self._board = None if board is None else board.family
         self._accounts = Accounts(None if source is None else source.name, settings.watts_per_core)
@@ -99,8 +103,13 @@ class EnergyService:
         self._changes = EnergyChanges(events or EventBus(), None if source is None else source.name)
         self._sampler = None if source is None else Sampler(source, settings.interval)
         self._accounting = WindowAccounting(
-            self._sampler, self._accounts, settings.window, settings.receipts
+            self._sampler,
+            self._accounts,
+            settings.window,
+            settings.receipts,
+            record=None if energy_file is None else energy_file.open(),
         )
+        self._energy_file = energy_file
         self._trusts_model = settings.trust_model
         if settings.watt_cap or settings.battery:
             self.check_limits()
@@ -156,6 +165,9 @@ class EnergyService:
         if self._sampler is not None:
             self._sampler.close()
         self._tenants.save()
+        if self._energy_file is not None:
+            self._energy_file.save(time.monotonic(), self._record)
+            self._energy_file.close()
         try:
             self._switcher.restore()
         except PowerError as error:
@@ -179,6 +191,8 @@ class EnergyService:
         if now >= self._save_at:
             self._save_at = now + _SAVE
             self._tenants.save()
+        if self._energy_file is not None and self._energy_file.is_due(now):
+            self._energy_file.save(now, self._record)
 
     def _look(self) -> None:
         """Look at the device; where its mode is another one, so are the profiles. A model that was
@@ -204,7 +218,10 @@ class EnergyService:
         self.admission.settle(corrections)
         with self._lock:
             corrections = self._accounting.close_due(price, health)
+            frozen_at = self._accounting.attributor.frozen_at
         self.admission.settle(corrections)
+        if frozen_at is not None and self._sampler is not None:
+            self._sampler.freeze(frozen_at)
 
     def _view(self, now: float) -> PowerView:
         """What was measured since the last tick; the rails go to the accounting."""
@@ -213,7 +230,9 @@ class EnergyService:
             if state is not None and state.status == "ok" and state.reading is not None:
                 self._accounting.note(state.reading.rails)
             attributor = self._accounting.attributor
-            return self._power_view.view(now, attributor, self._mode_monitor.headroom)
+            zones = self._mode_monitor.zones
+            view = self._power_view.view(now, attributor, zones.headroom)
+            return replace(view, unread_zones=zones.unread)
 
     def describe(self) -> PowerStatus:
         now, state, source = time.monotonic(), self._power_view.state(), self._source
@@ -237,6 +256,7 @@ class EnergyService:
             age=None if reading is None else now - reading.time,
             board=self._board,
             mode=self._mode_monitor.status,
+            device=self._mode_monitor.device,
             static=accounting.static if is_measured else None,
             dynamic=accounting.dynamic,
             other=accounting.other,
@@ -253,22 +273,29 @@ class EnergyService:
         )
 
     def history(self, seconds: float) -> list[WindowStatus]:
+        now = time.monotonic()
         with self._lock:
-            return self._accounting.history.since(time.time() - seconds)
+            return self._accounting.history.since(now - seconds, time.time() - now)
 
     def receipt(self, request_id: str) -> Settled | None:
         with self._lock:
             return self._accounting.receipt(request_id, self.admission.pending())
 
     def totals(self) -> list[EnergyTotal]:
-        return self._usage().energy_totals()
+        if self._energy_file is not None:
+            return self._energy_file.save(time.monotonic(), self._record)
+        return self._record().totals()
 
     def tenants(self) -> Mapping[str, TenantStatus]:
         usage = self._usage()
-        return self._tenants.status(usage.tenants, usage.recent(time.monotonic()))
+        recent, days = usage.recent(time.monotonic()), usage.record.by_tenant()
+        return self._tenants.status(usage.tenants, recent, days)
 
     def fairness(self) -> Fairness:
         return fairness_of(self._usage().recent(time.monotonic()), self._tenants.weight)
+
+    def _record(self) -> EnergyRecord:
+        return self._usage().record
 
     def _usage(self) -> Usage:
         with self._lock:

@@ -22,6 +22,7 @@ from delen.energy.admission import Ended, Event, Refused
 from delen.energy.history import History
 from delen.energy.ledger import Correction, Ledger, Meter
 from delen.profile.profile import Profile
+from delen.tenants.energy_record import EnergyRecord
 from delen.tenants.usage import Usage
 from power.attribution.attribution import LONGEST_WORK, Attributor
 from power.sources.sampler import Sampler
@@ -62,6 +63,7 @@ class WindowAccounting:
         seconds: float,
         receipts: int,
         clock: Callable[[], float] = time.monotonic,
+        record: EnergyRecord | None = None,
     ) -> None:
         self._sampler = sampler
         self._is_measured = sampler is not None and sampler.source.kind == "measured"
@@ -76,7 +78,7 @@ class WindowAccounting:
         meter = None
         if sampler is not None and self._is_measured:
             meter = Meter(sampler.source.name, sampler.source.scope)
-        self._usage = Usage()
+        self._usage = Usage(record)
         self.ledger = Ledger(receipts, meter, self._usage)
         self._latest: Split | None = None
         self.history = History()
@@ -150,7 +152,8 @@ class WindowAccounting:
     def _enter(self, now: float, event: Event) -> Correction | None:
         self._count(self._usage, now, event)
         if isinstance(event, Work):
-            self.attributor.add(event)
+            if self._sampler is not None:
+                self.attributor.add(event)
             self.ledger.ran(event)
         elif isinstance(event, Ended):
             if event.result is not None:
@@ -172,7 +175,8 @@ class WindowAccounting:
             self._rails[name].append(watts)
 
     def close_due(self, price: float, state: SourceHealth) -> list[Correction]:
-        """Close every window that is over and whose readings are there, or will not come."""
+        """Close every window that is over and whose readings are there, or will not come. Where
+        there is no source, there are none."""
         corrections: list[Correction] = []
         while self._is_due(self._clock(), state):
             corrections += self._close(price, state)
@@ -180,9 +184,9 @@ class WindowAccounting:
 
     def _is_due(self, now: float, state: SourceHealth) -> bool:
         ended = self._began + self._seconds
-        if now < ended + _REPORT_DELAY:
+        if self._sampler is None or now < ended + _REPORT_DELAY:
             return False
-        if self._sampler is None or not self._is_measured or state == "degraded":
+        if not self._is_measured or state == "degraded":
             return True
         covered = self._sampler.covered()
         is_covered = covered is not None and covered >= ended

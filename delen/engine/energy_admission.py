@@ -24,17 +24,18 @@ class EnergyAdmission(Protocol):
     that ``plan`` is expected to take for all ``samples`` of a request. If these are too many now,
     it reserves those of a cheaper plan by ``replan``, which plans at another price; if these are
     too many as well, it reserves none and raises BudgetExhausted, Overloaded, or BatchTooLarge
-    where they always will be. ``ran`` is called with every batch before its answers leave.
-    ``ended`` is called for every admitted sample just before its answer, or its failure
-    (``result`` None), reaches the caller; ``used`` are its joules as far as they are known by
-    then. ``refused`` is called once for every request that gets an error of that ``code`` instead
-    of an answer, admitted or not.
+    where they always will be. ``preview`` decides the same for one sample and reserves nothing.
+    ``ran`` is called with every batch before its answers leave. ``ended`` is called for every
+    admitted sample just before its answer, or its failure (``result`` None), reaches the caller;
+    ``used`` are its joules as far as they are known by then. ``refused`` is called once for every
+    request that gets an error of that ``code`` instead of an answer, admitted or not.
     """
 
     def price(self, tenant: str) -> float: ...
     def admit(
         self, tenant: str, plan: Plan, replan: Callable[[float], Plan], samples: int = 1
     ) -> Admitted: ...
+    def preview(self, tenant: str, plan: Plan, replan: Callable[[float], Plan]) -> Plan: ...
     def ran(self, work: Work) -> None: ...
     def ended(
         self, share: Share, reserved: float, used: float | None, result: Result | None
@@ -52,6 +53,9 @@ class UnlimitedEnergy:
         self, tenant: str, plan: Plan, replan: Callable[[float], Plan], samples: int = 1
     ) -> Admitted:
         return Admitted(plan, 0.0)
+
+    def preview(self, tenant: str, plan: Plan, replan: Callable[[float], Plan]) -> Plan:
+        return plan
 
     def ran(self, work: Work) -> None:
         """Nothing is recorded."""

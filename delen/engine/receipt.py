@@ -124,5 +124,5 @@ def _energy(job: Job) -> EnergyOutcome:
         kind=energy.kind if known else "unknown",
         source=energy.source if known else None,
         scope=energy.scope if known else None,
-        met=None if bound is None else job.energy is not None and job.energy <= bound,
+        met=None if bound is None or job.energy is None else job.energy <= bound,
     )

@@ -16,7 +16,7 @@ from delen.bundle.manifest import InputSpec, Manifest
 from delen.core.bounds import Bounds, Options
 from delen.core.events import EventBus
 from delen.core.guarantee import Feedback
-from delen.core.plan import Preview
+from delen.core.plan import Plan, Preview
 from delen.core.tenant import TenantSettings
 from delen.engine.admission import Admission
 from delen.engine.energy_admission import EnergyAdmission, UnlimitedEnergy
@@ -26,7 +26,7 @@ from delen.engine.health import EngineHealth
 from delen.engine.job import Job
 from delen.engine.model import Model
 from delen.engine.observer import Observer
-from delen.errors import DelenError, Draining, InvalidInput
+from delen.errors import BudgetExhausted, DelenError, Draining, InvalidInput, Overloaded
 from delen.residency.interfaces import OpenBundle
 from delen.residency.loader import ModelLoader
 from delen.residency.registry import ModelRegistry
@@ -191,12 +191,21 @@ class Runtime:
 
     def preview(self, name: str, bounds: Bounds, tenant: str = "default") -> Preview:
         """What ``bounds`` would buy of model ``name`` for ``tenant`` on an idle device, at the
-        present price of energy, without running it."""
+        present price of energy and within its limits, without running it."""
         model = self._loader.find(name, None)
         self.change(model, lambda model: model.costs.relax(time.monotonic()))
-        price, waits = self._energy.price(tenant), model.residency.waits()
-        plan = model.plans.plan(bounds, 0.0, model.monitor.holds, price, waits)
-        return Preview.of(name, plan, model.planner.points(model.costs))
+        waits, refusal = model.residency.waits(), None
+
+        def plan_at(price: float) -> Plan:
+            return model.plans.plan(bounds, 0.0, model.monitor.holds, price, waits)
+
+        plan = plan_at(self._energy.price(tenant))
+        try:
+            if plan.infeasible is None:
+                plan = self._energy.preview(tenant, plan, plan_at)
+        except (BudgetExhausted, Overloaded) as error:
+            refusal = error
+        return Preview.of(name, plan, model.planner.points(model.costs), refusal)
 
     def feedback(self, name: str, labels: Mapping[str, object]) -> Feedback:
         """Accept the right classes, as indices or names, of answers of ``name`` by request id.

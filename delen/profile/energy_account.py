@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from delen.core.result import EnergyKind
 from delen.profile.profile import SegmentCost
+
+
+class Spent(NamedTuple):
+    """What a batch took: ``seconds``, and ``processor`` seconds of all its threads."""
+
+    seconds: float
+    processor: float
+
+
+def busy_seconds(cost: SegmentCost, spent: Spent | None, is_gpu: bool) -> float:
+    """Seconds that a batch is busy for (``spent`` None: by its profile): those of the processor.
+    Where segments run on the GPU the processor only waits for them, so all of the batch's."""
+    if is_gpu:
+        return cost.latency.p50 if spent is None else spent.seconds
+    return cost.processor if spent is None else spent.processor
 
 
 class EnergyAccount(Protocol):
@@ -27,9 +42,9 @@ class EnergyAccount(Protocol):
     @property
     def revision(self) -> int: ...
 
-    def predict(self, cost: SegmentCost, processor: float | None = None) -> float | None:
-        """Joules of a batch with this profiled ``cost``, which took ``processor`` seconds of
-        processor time (None: it has not run yet); None if unknown."""
+    def predict(self, cost: SegmentCost, spent: Spent | None = None) -> float | None:
+        """Joules of a batch with this profiled ``cost``, for which so much time was ``spent``
+        (None: it has not run yet); None if unknown."""
 
     def factor(self, segment: int) -> float:
         """What ``predict`` is to be multiplied with for ``segment``."""

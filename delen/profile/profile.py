@@ -70,6 +70,10 @@ class Device:
     power_mode: str
 
     @property
+    def is_gpu(self) -> bool:
+        return self.provider != "cpu"
+
+    @property
     def key(self) -> str:
         """A file name for this device."""
         text = f"{self.processor}-{self.cores}c-{self.provider}-{self.threads}t-{self.power_mode}"

@@ -11,6 +11,7 @@ import httpx
 
 from delen.core.result import EnergyOutcome
 from delen.sdk.connection import Connections
+from delen.sdk.meter import AsyncMeter, Meters
 from delen.sdk.polling import wait_settled_async
 from delen.sdk.requests import Call, Calls, P, T, like, of_class
 
@@ -58,7 +59,12 @@ class AsyncClient:
         token: str | None = None,
     ) -> None:
         self._calls = Calls(model, tenant)
+        self._meters = Meters()
         self._connections = Connections(_open_pool, url, timeout, token)
+
+    def meter(self) -> AsyncMeter:
+        """Joules and seconds of a block of calls: ``with client.meter() as m:``."""
+        return AsyncMeter(self._meters)
 
     @property
     def url(self) -> str:
@@ -70,7 +76,9 @@ class AsyncClient:
             response = await self._request(call.arguments())
         except httpx.TransportError as error:
             raise self._connections.unreachable(error) from error
-        return call.answer(response, self._settle)
+        answer = call.answer(response, self._settle)
+        self._meters.take(answer)
+        return answer
 
     async def _request(self, arguments: dict[str, Any]) -> httpx.Response:
         loop, url = get_running_loop(), self.url

@@ -14,6 +14,7 @@ from delen.core.result import EnergyOutcome
 from delen.sdk.address import URL_VARIABLE
 from delen.sdk.connection import Connections
 from delen.sdk.inputs import Input
+from delen.sdk.meter import Meter, Meters
 from delen.sdk.polling import wait_settled
 from delen.sdk.requests import Call, Calls, P, T, like, of_class
 
@@ -66,7 +67,12 @@ class Client:
         token: str | None = None,
     ) -> None:
         self._calls = Calls(model, tenant)
+        self._meters = Meters()
         self._connections = Connections(_open_pool, url, timeout, token)
+
+    def meter(self) -> Meter:
+        """Joules and seconds of a block of calls: ``with client.meter() as m:``."""
+        return Meter(self._meters)
 
     @property
     def url(self) -> str:
@@ -78,7 +84,9 @@ class Client:
             response = self._request(call.arguments())
         except httpx.TransportError as error:
             raise self._connections.unreachable(error) from error
-        return call.answer(response, self._settle)
+        answer = call.answer(response, self._settle)
+        self._meters.take(answer)
+        return answer
 
     def _request(self, arguments: dict[str, Any]) -> httpx.Response:
         url = self.url

@@ -196,8 +196,9 @@ class Calls:
         return Call("GET", "/v1/power", _read_object)
 
     def power_history(self, seconds: float = 600.0) -> Call[list[dict[str, Any]]]:
-        """The accounting windows of the last ``seconds`` (1 to 3600), oldest first, as
-        ``GET /v1/power/history`` describes them.
+        """The accounting windows of the last ``seconds`` (1 to 86400), oldest first, as
+        ``GET /v1/power/history`` describes them. Those of more than an hour ago are merged to
+        minutes.
         """
         query = HistoryFields(seconds).query()
         return Call("GET", "/v1/power/history", _part("windows"), query)

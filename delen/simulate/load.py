@@ -35,7 +35,7 @@ def of_bundle(
     return SimulatedModel(
         name=bundle.name,
         profile=profile,
-        energy=ProfiledEnergy(watts_per_core),
+        energy=ProfiledEnergy(watts_per_core, profile.device.is_gpu),
         level=level,
         calibration=bundle.calibration,
         planner=Planner(bundle.calibration, planner, policy.by_threshold),

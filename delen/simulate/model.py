@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from delen.bundle.calibration import Calibration
 from delen.core.plan import Decision, ExitView
 from delen.profile.cost_model import CostModel
-from delen.profile.energy_account import EnergyAccount
+from delen.profile.energy_account import EnergyAccount, Spent
 from delen.profile.profile import HostCosts, Profile, SegmentCost
 from delen.scheduler.exit_forecast import ExitForecast
 from delen.scheduler.exit_guard import guarded_decision
@@ -88,7 +88,7 @@ class ModelInPlay:
             usual = cost, float(durations(cost.latency).mean())
             self._usual[segment, batch] = usual
         cost, mean = usual
-        joules = self._energy.predict(cost, cost.processor * seconds / mean)
+        joules = self._energy.predict(cost, Spent(seconds, cost.processor * seconds / mean))
         return None if joules is None else joules * self._energy.factor(segment) / batch
 
     def decide(self, view: ExitView) -> Decision:

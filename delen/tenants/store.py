@@ -7,10 +7,9 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
-from delen.core.atomic_file import write_atomically
+from delen.core.atomic_file import put_aside, write_atomically
 from delen.core.bounds import check_name
 from delen.core.energy_status import Budget
 from delen.core.strict_reader import Fields
@@ -83,9 +82,7 @@ class TenantStore:
         """Rename a file that could not be read, so that somebody can still look at it."""
         if not self._is_damaged:
             return
-        names = (self._path.with_name(f"{self._path.name}.damaged-{n}") for n in count(1))
-        aside = next(name for name in names if not name.exists())
-        self._path.rename(aside)
+        aside = put_aside(self._path)
         self._is_damaged = False
         log.warning("%s was damaged and is now %s", self._path, aside)
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
-from delen.core.energy_status import UNCHANGED, Budget, TenantChanges, TenantStatus
+from delen.core.energy_status import UNCHANGED, Budget, DayEnergy, TenantChanges, TenantStatus
 from delen.core.failures import FailureCounter
 from delen.core.tenant import UNSET, TenantSettings
 from delen.errors import NotKept
@@ -83,10 +83,13 @@ class Tenants:
         return 1.0 if weight is None else weight
 
     def status(
-        self, totals: Mapping[str, TenantTotals], recent: Mapping[str, RecentUsage]
+        self,
+        totals: Mapping[str, TenantTotals],
+        recent: Mapping[str, RecentUsage],
+        days: Mapping[str, tuple[DayEnergy, ...]],
     ) -> dict[str, TenantStatus]:
         """Every tenant that has ``totals`` or for which something is set, those with totals first
-        and in their order; ``recent`` is what they used lately."""
+        and in their order; ``recent`` is what they used lately, ``days`` on which day."""
         with self._changing:
             all_settings = dict(self._settings)
         budgets = self._budgets.budgets()
@@ -112,6 +115,7 @@ class Tenants:
                 seconds=own.seconds,
                 share=recent[name].seconds / used if used and name in recent else None,
                 is_behind=name in behind,
+                days=days.get(name, ()),
             )
         return found
 

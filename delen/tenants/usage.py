@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
 from math import nan
-from typing import Literal
 
-from delen.core.energy_status import EnergyTotal
+from delen.core.energy_status import EnergyTotal, FinalKind
 from delen.core.fairness import Fairness, Use, fairness
 from delen.core.result import EnergyOutcome, Result
 from delen.core.work import Work
 from delen.errors import Overloaded
+from delen.tenants.energy_record import OTHERS, EnergyRecord, local_date
 
 MAX_TENANTS = 1000
 """Tenants beyond this many are counted together as ``_other``."""
-
-OTHERS = "_other"
 
 SPAN = 60.0
 """Seconds that are looked back on."""
 
 _STEP = 5.0
-
-Kind = Literal["attributed", "estimated"]
 
 
 @dataclass(slots=True)
@@ -93,25 +90,27 @@ class UsageWindow:
 
 
 class Usage:
-    """Counts what happens by tenant, and joules also by model and exit.
+    """Counts what happens by tenant, and adds final joules to a ``record``.
 
-    ``tenants`` are in the order in which they were first seen. Times are on the caller's clock and
-    may not fall.
+    ``tenants`` are those of the record, then in the order in which they were first seen. Times are
+    on the caller's clock and may not fall; ``wall`` gives the time of day.
     """
 
-    def __init__(self) -> None:
-        self.tenants: dict[str, TenantTotals] = {}
-        self._joules: defaultdict[tuple[str, str, int, Kind], float] = defaultdict(float)
+    def __init__(
+        self, record: EnergyRecord | None = None, wall: Callable[[], float] = time.time
+    ) -> None:
+        self.record = EnergyRecord() if record is None else record
+        self.tenants = {name: TenantTotals() for name in self.record.tenants}
+        self._wall = wall
         self._recent = UsageWindow()
 
     def copy(self) -> Usage:
         """The same counts, which go on apart."""
-        same = Usage()
+        same = Usage(self.record.copy(), self._wall)
         same.tenants = {
             name: replace(own, refused=copy(own.refused), missed=copy(own.missed))
             for name, own in self.tenants.items()
         }
-        same._joules = copy(self._joules)
         same._recent = self._recent.copy()
         return same
 
@@ -147,24 +146,22 @@ class Usage:
             own.missed["energy"] += 1
         if energy.value is None:
             return
-        kind: Kind = "attributed" if energy.kind == "attributed" else "estimated"
+        kind: FinalKind = "attributed" if energy.kind == "attributed" else "estimated"
         if kind == "attributed":
             own.attributed += energy.value
         else:
             own.estimated += energy.value
-        self._joules[name, result.model, result.exit, kind] += energy.value
+        total = EnergyTotal(name, result.model, result.exit, kind, energy.value)
+        self.record.add(local_date(self._wall()), total)
 
     def know(self, tenant: str) -> None:
         """Count ``tenant`` under its own name, however many there are."""
         self.tenants.setdefault(tenant, TenantTotals())
+        self.record.know(tenant)
 
     def name(self, tenant: str) -> str:
         """The name under which ``tenant`` is counted."""
         return tenant if tenant in self.tenants or len(self.tenants) < MAX_TENANTS else OTHERS
-
-    def energy_totals(self) -> list[EnergyTotal]:
-        """Joules of all settled answers."""
-        return [EnergyTotal(*key, joules) for key, joules in sorted(self._joules.items())]
 
     def recent(self, now: float) -> dict[str, RecentUsage]:
         """What each tenant got in the last minute that requested something."""

@@ -133,6 +133,12 @@ class Plan(Message, frozen=True, omit_defaults=True):
     price: Price = field(name="price_per_j")
     points: tuple[OperatingPoint, ...] = field(name="pareto")
     unguaranteed: Annotated[str | None, about("why no floor is guaranteed")] = None
+    constraint: Annotated[
+        str | None, about("the limit on energy that would refuse this request now")
+    ] = None
+    retry_after: Annotated[float | None, about("seconds after which it may not")] = field(
+        name="retry_after_s", default=None
+    )
 
 
 class Guarantee(Message, frozen=True):

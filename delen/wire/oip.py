@@ -74,6 +74,19 @@ class InferAnswer(Message, frozen=True, omit_defaults=True):
     outputs: list[OutputTensor] | None = None
 
 
+class ServerLive(Message, frozen=True):
+    live: bool
+
+
+class ServerReady(Message, frozen=True):
+    ready: bool
+
+
+class ModelReady(Message, frozen=True):
+    name: str
+    ready: bool
+
+
 class ServerMetadata(Message, frozen=True):
     name: str
     version: str

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import field
 
 from delen.core.energy_status import SourceHealth
-from delen.wire.message import Message, Milli, Price, WattHours, about
+from delen.wire.message import Megahertz, Message, Milli, Price, WattHours, about
 
 Rails = Mapping[str, float | None]
 
@@ -49,10 +49,10 @@ class Battery(Message, frozen=True):
 
 
 class Window(Message, frozen=True):
-    """One closed accounting window."""
+    """One closed accounting window, or several of more than an hour ago, merged."""
 
-    time: Annotated[float, about("its end, in seconds since 1970")]
-    seconds: float
+    time: Annotated[float, about("its end, in seconds since 1970 by the present clock")]
+    seconds: Annotated[float, about("its length")]
     watts: float | None
     rails: Rails
     attributed: float = field(name="attributed_j")
@@ -94,6 +94,58 @@ class Attribution(Message, frozen=True):
     segments: tuple[SegmentAttribution, ...]
 
 
+Load = Annotated[float | None, about("the part of its time that it was busy, 0 to 1")]
+
+
+class Unit(Message, frozen=True):
+    """The GPU, or the memory controller."""
+
+    load: Load
+    clock: Megahertz | None = field(name="clock_mhz")
+
+
+class Core(Message, frozen=True):
+    """A processor core that is online."""
+
+    core: int
+    load: Load
+    clock: Megahertz | None = field(name="clock_mhz")
+
+
+class Cpu(Message, frozen=True):
+    """All processor cores together, and each that is online."""
+
+    load: Load
+    clock: Annotated[Megahertz | None, about("the highest of the cores")] = field(name="clock_mhz")
+    cores: tuple[Core, ...]
+
+
+class Fan(Message, frozen=True):
+    """A fan."""
+
+    name: str
+    speed: Annotated[float | None, about("the part of full power that it is given, 0 to 1")]
+    rpm: float | None
+
+
+class Zone(Message, frozen=True):
+    """A thermal zone."""
+
+    name: str
+    celsius: Annotated[float | None, about("as last read; null ten seconds after that")]
+    problem: Annotated[str | None, about("why it cannot be read now")]
+
+
+class Device(Message, frozen=True):
+    """What the device shows of its load and temperature. Null is unknown."""
+
+    gpu: Unit | None
+    cpu: Cpu | None
+    emc: Annotated[Unit | None, about("the memory controller")]
+    fans: tuple[Fan, ...]
+    zones: tuple[Zone, ...]
+
+
 class Power(Message, frozen=True):
     """Power now, its source, and what limits it. Null is unknown."""
 
@@ -109,6 +161,7 @@ class Power(Message, frozen=True):
     age: Milli | None = field(name="age_ms")
     board: str | None
     mode: Mode
+    device: Device
     static: float | None = field(name="static_w")
     dynamic: float | None = field(name="dynamic_w")
     other: float | None = field(name="other_w")

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import field
 
 from delen.core.energy_status import TenantStatus
-from delen.wire.message import Message, Price, about
+from delen.wire.message import Message, Price, WattHours, about
 
 
 class Budget(Message, frozen=True):
@@ -42,6 +42,14 @@ class DeviceTime(Message, frozen=True):
     is_behind: Annotated[bool, about("it has used more than its share")] = field(name="behind")
 
 
+class Day(Message, frozen=True):
+    """Energy of a tenant's answers that became final on one day."""
+
+    date: Annotated[str | None, about("by local time; null: before the clock was set")]
+    attributed: WattHours = field(name="attributed_wh")
+    estimated: WattHours = field(name="estimated_wh")
+
+
 class Tenant(Message, frozen=True):
     """What is set of a tenant, null where nothing is, and what it got."""
 
@@ -58,6 +66,7 @@ class Tenant(Message, frozen=True):
     energy: TenantEnergy = field(name="energy_j")
     price: Price = field(name="price_per_j")
     device: DeviceTime
+    days: Annotated[tuple[Day, ...], about("the last 31 on which it used energy, oldest first")]
 
     @classmethod
     def of(cls, status: TenantStatus) -> Tenant:  # type: ignore[override]  # of nothing else
@@ -74,6 +83,7 @@ class Tenant(Message, frozen=True):
             energy=TenantEnergy.of(status),
             price=Price(status.price),
             device=DeviceTime.of(status),
+            days=tuple(map(Day.of, status.days)),
         )
 
 

@@ -21,7 +21,8 @@ class Baseline:
     "Disturbance-observer-based control and related methods", IEEE Trans. Ind. Electronics 63,
     2016, section II): what requests were counted with is passed through the sensor's lag and taken
     from what it measured; the rest is low-passed. Either way errors of prediction are part of it,
-    so that a cap which leaves it out of what requests may draw has no lasting error.
+    so that a cap which leaves it out of what requests may draw has no lasting error. An estimate
+    does not know it.
     """
 
     def __init__(self) -> None:
@@ -38,8 +39,10 @@ class Baseline:
         if elapsed > 0:
             lag = _LAG if view.lag is None else view.lag
             self._seen += _follow(elapsed, lag) * (joules / elapsed - self._seen)
-        self.measured = view.watts is not None
-        if view.static is not None and view.other is not None:
+        self.measured = view.watts is not None and not view.estimated
+        if view.estimated:
+            self.watts = None
+        elif view.static is not None and view.other is not None:
             self._move(view.static + view.other, elapsed, _MEMORY, jump=not self._attributed)
             self._attributed = True
         elif view.watts is not None:

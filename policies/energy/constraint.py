@@ -18,7 +18,9 @@ class PowerView:
     ``now``: seconds, monotonic. ``watts``: the measured total, as the mean since the last view.
     ``static`` and ``other``: watts without requests, and of what is none of theirs. ``joules``:
     measured in total since any fixed moment, for the battery. ``headroom``: degrees Celsius below
-    the nearest trip point. ``lag``: the sensor's time constant in seconds.
+    the nearest trip point, by the last temperatures that were read; those of ``unread_zones`` are
+    unknown now. ``lag``: the sensor's time constant in seconds. ``estimated``: the watts
+    and joules are not measured, and know nothing of what the device draws beside requests.
     """
 
     now: float
@@ -28,6 +30,8 @@ class PowerView:
     joules: float | None = None
     headroom: float | None = None
     lag: float | None = None
+    unread_zones: tuple[str, ...] = ()
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

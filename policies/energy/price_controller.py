@@ -8,7 +8,7 @@ from math import inf
 
 from delen.core.energy_status import Battery, BatteryStatus, Budget, ConstraintStatus
 from delen.core.frontier import Frontier
-from delen.errors import BudgetExhausted, DelenError, Overloaded
+from delen.errors import DelenError, Overloaded
 from policies.energy.api import ControllerSettings
 from policies.energy.background_power import Baseline
 from policies.energy.battery import BatteryHorizon
@@ -86,14 +86,15 @@ class PriceController:
         return least
 
     def refuse(self, tenant: str, least: float, now: float) -> DelenError:
-        refusals: list[BudgetExhausted | Overloaded] = [
-            constraint.refuse(least, now)
-            for constraint in self._common.values()
-            if constraint.allowance(now) < least
-        ]
-        budget = self._budgets.get(tenant)
-        if budget is not None and budget.allowance(now) < least:
-            refusals.append(budget.refuse(least, now))
+        limits: dict[str, Constraint | TenantBudget] = dict(self._common)
+        if tenant in self._budgets:
+            limits[f"budget/{tenant}"] = self._budgets[tenant]
+        refusals = []
+        for name, limit in limits.items():
+            if limit.allowance(now) < least:
+                refusal = limit.refuse(least, now)
+                refusal.constraint = name
+                refusals.append(refusal)
         if not refusals:
             return Overloaded("the energy for it was just given to others", retry_after=_MEMORY)
         return max(refusals, key=lambda refusal: refusal.retry_after)

@@ -14,13 +14,15 @@ _SMOOTH = 3.0
 
 class ThermalHeadroom:
     """Below ``margin`` degrees Celsius of headroom, requests get the share of the watts they ask
-    for that the headroom is of the margin. It never refuses: the device protects itself."""
+    for that the headroom is of the margin. It never refuses: the device protects itself. A zone
+    that can no longer be read counts as no cooler than it was, and the headroom as unknown."""
 
     def __init__(self, margin: float) -> None:
         self.margin = margin
         self.price = 0.0
         self._headroom: float | None = None
         self._time: float | None = None
+        self._unread: tuple[str, ...] = ()
 
     def tick(self, view: PowerView, market: Market) -> None:
         self._follow(view)
@@ -40,7 +42,7 @@ class ThermalHeadroom:
         return Overloaded("the device is near its thermal limit", retry_after=_SMOOTH)
 
     def status(self) -> ConstraintStatus:
-        known = self._headroom
+        known = None if self._unread else self._headroom
         return ConstraintStatus(
             name="thermal",
             unit="degC",
@@ -49,15 +51,25 @@ class ThermalHeadroom:
             headroom=None if known is None else known - self.margin,
             price=self.price,
             binding=self.price > 0,
-            explanation="no trip point is known"
-            if known is None
-            else f"the nearest trip point is {known:.3g} degrees away; below {self.margin:g} "
-            "requests are given less power",
+            explanation=self._explanation(),
+        )
+
+    def _explanation(self) -> str:
+        if self._unread:
+            return (
+                f"unknown, since {', '.join(self._unread)} can no longer be read; requests are "
+                "given power as if it were still as hot as it was then"
+            )
+        if self._headroom is None:
+            return "no trip point is known"
+        return (
+            f"the nearest trip point is {self._headroom:.3g} degrees away; below {self.margin:g} "
+            "requests are given less power"
         )
 
     def _follow(self, view: PowerView) -> None:
         elapsed = 0.0 if self._time is None else max(0.0, view.now - self._time)
-        self._time = view.now
+        self._time, self._unread = view.now, view.unread_zones
         if view.headroom is None or self._headroom is None:
             self._headroom = view.headroom
         else:

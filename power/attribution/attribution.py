@@ -100,6 +100,9 @@ class Attributor:
         self._longest = 0.0
         self._valid = True
         self._explained = False
+        self.frozen_at: float | None = None
+        """The time of the last of readings that did not move although the load did; None where they
+        moved."""
         self._factors: dict[tuple[str, int], float] = {}
         self.revision = 0
 
@@ -265,16 +268,15 @@ class Attributor:
         if (hold := self._hold) is not None:
             due = min(until, float(readings.times[-1])) - hold.period
             fresh = hold.once_each(readings).after(self._averaged + hold.period / 2).until(due)
+        self.frozen_at = None
         stretch = since_unchanged(readings, self._estimator.hold)
         if stretch is not None and self._moved(stretch):
             fresh = fresh.until(float(stretch.times[0]))
-            moves = False
-        else:
-            moves = True
+            self.frozen_at = float(stretch.times[-1])
         if len(fresh):
             self._averaged = float(fresh.times[-1])
             self._estimator.add(fresh, self._spent_before(fresh))
-        return moves
+        return self.frozen_at is None
 
     def _listen(self, found: Hold | None) -> None:
         """Follow the rhythm in which readings seem to change, where it is the sensor's: a load may

@@ -66,7 +66,7 @@ def read_mode(root: Path) -> PowerMode:
     processor's clocks are.
     """
     conf = read_conf(root)
-    gpu = _ranges((path for path in root.glob(_DEVFREQ) if _GPU.fullmatch(path.name)), "", 1e-6)
+    gpu = _ranges(gpu_folders(root), "", 1e-6)
     if conf is None and not gpu:
         return PowerMode(None, UNKNOWN_MODE)
     cpu = _ranges(root.glob(_POLICIES), "scaling_", 1e-3)
@@ -75,6 +75,11 @@ def read_mode(root: Path) -> PowerMode:
     held = bool(gpu or cpu) and all(least == most for least, most in (*gpu, *cpu))
     model = None if conf is None else conf.model(mode)
     return PowerMode(mode, name, clocks, held and not (model is not None and model.pins_clocks))
+
+
+def gpu_folders(root: Path) -> list[Path]:
+    """The folders of the clocks of a Jetson's GPU."""
+    return [path for path in root.glob(_DEVFREQ) if _GPU.fullmatch(path.name)]
 
 
 def throttling(root: Path) -> Throttling:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from delen.errors import PowerError
+from delen.errors import PowerError, SensorFailed
 from power.sources.sysfs import read_number, read_text
 
 LIMITING = ("passive", "hot", "critical")
@@ -15,6 +16,7 @@ LIMITING = ("passive", "hot", "critical")
 _ZONES = "sys/class/thermal/thermal_zone*"
 _COOLERS = "sys/class/thermal/cooling_device*"
 _OFF = -55.0
+_OFF_ERRORS = (errno.EAGAIN, errno.EINVAL)
 _SLOWS = re.compile(
     r".*-throttle-alert|(thermal-)?(cpufreq|devfreq)-.*|.*-balanced|tegra-heavy|"
     r"Processor|intel_powerclamp",
@@ -48,19 +50,38 @@ class Headroom:
     trip: Trip
 
 
+class EngineOff(PowerError):
+    """A zone is of an engine that is switched off, and so has no temperature."""
+
+
 def read_zones(root: Path) -> tuple[Zone, ...]:
-    """The thermal zones under ``root`` that can be read now. Those of engines that are powered
-    off cannot (EAGAIN, EINVAL, or a temperature far below zero) and are left out."""
+    """The thermal zones under ``root`` that can be read now."""
     zones = []
-    for folder in _numbered(root.glob(_ZONES)):
+    for folder in zone_folders(root):
         try:
-            celsius = read_number(folder / "temp") / 1000
-            name = read_text(folder / "type")
+            zones.append(read_zone(folder))
         except PowerError:
             continue
-        if celsius > _OFF:
-            zones.append(Zone(name, celsius, tuple(_trips(folder))))
     return tuple(zones)
+
+
+def zone_folders(root: Path) -> list[Path]:
+    return _numbered(root.glob(_ZONES))
+
+
+def read_zone(folder: Path) -> Zone:
+    """The zone in ``folder``. Raises EngineOff where its engine is off (EAGAIN, EINVAL, or a
+    temperature far below zero), and another PowerError where it cannot be read."""
+    name = read_text(folder / "type")
+    try:
+        celsius = read_number(folder / "temp") / 1000
+    except SensorFailed as error:
+        if getattr(error.__cause__, "errno", None) in _OFF_ERRORS:
+            raise EngineOff(f"{name} is off") from error
+        raise
+    if celsius <= _OFF:
+        raise EngineOff(f"{name} is off")
+    return Zone(name, celsius, tuple(_trips(folder)))
 
 
 def headroom(zones: Iterable[Zone]) -> Headroom | None:

@@ -6,11 +6,14 @@ Optional extra ``jetson``; ``power.sources.jtop_client`` has what its client nee
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from delen.core.device_status import DeviceStatus
 from delen.errors import DelenError, PowerError, SensorAbsent, SensorFailed
+from power.board.jtop import device_of
 from power.sources.boards import identify_board, total_of, total_rails
 from power.sources.hwmon import INA238_RAIL
 from power.sources.source import PowerReading
@@ -60,7 +63,7 @@ class Jtop:
                 "install jetson-stats on the host and start it: sudo systemctl start jtop.service",
             )
         self._client: JtopClient | None = self._connect()
-        self.interval = self._client.interval
+        self.interval: float = self._client.interval
         rails = _watts(self._client.power)
         if not rails:
             self.close()
@@ -82,12 +85,24 @@ class Jtop:
             self._reconnect()
         assert self._client is not None
         try:
-            when, power = self._client.next(max(_LEAST_SILENCE, _SILENCE * self.interval))
+            when, power = self._client.next(self._patience)
         except SensorFailed:
             self.close()
             raise
         rails = _watts(power)
         return PowerReading(when, rails, total_of(rails, self._board, self._configured))
+
+    def device(self) -> DeviceStatus:
+        """Load, clocks, fans and temperatures as the server last reported them."""
+        client = self._client
+        latest = None if client is None else client.all
+        if latest is None or time.monotonic() > latest[0] + self._patience:
+            return DeviceStatus()
+        return device_of(latest[1])
+
+    @property
+    def _patience(self) -> float:
+        return max(_LEAST_SILENCE, _SILENCE * self.interval)
 
     def close(self) -> None:
         if self._client is not None:

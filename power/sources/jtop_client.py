@@ -42,6 +42,8 @@ class JtopClient(jtop):
         self._arrived = threading.Condition()
         self._latest: tuple[float, Mapping[str, Any]] | None = None
         self._uptime: float | None = None
+        self.all: tuple[float, Mapping[str, Any]] | None = None
+        """When all that the server knows was last new (seconds, monotonic), and what it was."""
         self.attach(JtopClient._keep)
 
     def next(self, timeout: float) -> tuple[float, Mapping[str, Any]]:
@@ -71,7 +73,8 @@ class JtopClient(jtop):
         with self._arrived:
             uptime = self._stats["uptime"]
             if self._uptime not in (None, uptime):
-                self._latest = (time.monotonic(), self.power)
+                now = time.monotonic()
+                self._latest, self.all = (now, self.power), (now, self._stats)
                 self._arrived.notify_all()
             self._uptime = uptime
 

@@ -50,8 +50,9 @@ class Sampler:
     (because the read blocks, or repeats itself), make the source degraded until the next good
     reading; failing reads are repeated after 0.1 s, then ever more rarely, up to every 5 s. A
     sensor's total that is ten times as much, or as little, as the one before is kept only once the
-    next one confirms it, and else dropped and counted. No method waits for the source. ``clock``
-    is what the readings' times are in.
+    next one confirms it, and else dropped and counted. A source that ``freeze`` was called for is
+    degraded until its total changes. No method waits for the source. ``clock`` is what the
+    readings' times are in.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Sampler:
         self._advanced = now
         self._reading_since: float | None = None
         self._held: PowerReading | None = None
+        self._is_frozen = False
         self._failures = FailureCounter("power_source", log)
         self._complained = -_QUIET
         self._announced = False
@@ -122,6 +124,24 @@ class Sampler:
                 self._note(current)
             self._complain()
             return self._state
+
+    def freeze(self, seen: float) -> None:
+        """Call the source degraded: the load moved, and readings up to the time ``seen`` did not.
+
+        The samples that only repeat the total are dropped. Nothing happens where the total has
+        changed since ``seen``.
+        """
+        with self._lock:
+            rows = self._rows[: self._count]
+            if self._is_frozen or not len(rows):
+                return
+            others = np.flatnonzero(rows[:, _WATTS] != rows[-1, _WATTS])
+            first = int(others[-1]) + 1 if len(others) else 0
+            if rows[first, _TIME] > seen:
+                return
+            self._count, self._is_frozen = first + 1, True
+            self._stretch += 1
+            self._fail(f"its total stays at {rows[first, _WATTS]:g} W while the load changes")
 
     def covered(self) -> float | None:
         """The time of the latest sample: windows up to here can be closed. None before it."""
@@ -183,6 +203,7 @@ class Sampler:
         with self._lock:
             self._reading_since = None
             if problem is not None:
+                self._is_frozen = False
                 self._fail(problem)
                 return False
             self._take(reading)
@@ -208,6 +229,9 @@ class Sampler:
         latest = state.reading
         if latest is not None and reading.time <= latest.time:
             return
+        if latest is not None and self._repeats(latest, reading):
+            return
+        self._is_frozen = False
         if latest is not None and self._breaks(latest, reading):
             self._stretch += 1
         if self._count == len(self._rows):
@@ -230,6 +254,12 @@ class Sampler:
         rows = np.empty((max(2 * _ROWS, 2 * len(kept)), 4))
         rows[: len(kept)] = kept
         self._rows, self._count = rows, len(kept)
+
+    def _repeats(self, latest: PowerReading, reading: PowerReading) -> bool:
+        """Whether a reading says nothing new: of a frozen source, or of a counter that stands."""
+        if self._is_frozen:
+            return reading.total == latest.total
+        return reading.joules is not None and reading.joules == latest.joules
 
     def _breaks(self, latest: PowerReading, reading: PowerReading) -> bool:
         """Whether nothing may be interpolated between two readings: they lie too far apart, or

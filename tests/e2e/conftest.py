@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.board import Board
 from tests.builders.daemon import (
     Api,
     Daemon,
@@ -24,7 +25,7 @@ from tests.builders.daemon import (
     clean_environment,
     wait_until,
 )
-from tests.sensors import SensorTree, make_tree
+from tests.sensors import SensorTree, make_tree, play
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHIPPED_BUNDLE = REPOSITORY / "multiexit_models" / "bundles" / "cifar10-resnet"
@@ -95,6 +96,7 @@ class Metered:
 
     daemon: Daemon
     tree: SensorTree
+    board: Board
 
     @property
     def api(self) -> Api:
@@ -104,8 +106,14 @@ class Metered:
 @pytest.fixture(scope="session")
 def metered(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Metered]:
     tree = make_tree(tmp_path_factory.mktemp("device"), "orin-nx", METERED_WATTS)
-    daemon = launcher.start({"power": {"root": str(tree.root)}})
-    yield Metered(daemon, tree)
+    board = Board(tree.root)
+
+    def flickering(elapsed: float) -> dict[str, float]:
+        return {**METERED_WATTS, "VDD_IN": METERED_WATTS["VDD_IN"] + 0.02 * (int(20 * elapsed) % 2)}
+
+    with play(tree, flickering, 0.05):
+        daemon = launcher.start({"power": {"root": str(tree.root)}})
+        yield Metered(daemon, tree, board)
     assert daemon.process.poll() is None, f"the metered daemon died:\n{daemon.log()}"
     assert daemon.terminate() == 0
     assert "Traceback" not in daemon.log(), daemon.log()

@@ -71,6 +71,14 @@ def test_the_server_and_its_models_describe_themselves(
     assert config["dynamic_batching"]["priority_levels"] == 9
 
 
+def test_health_is_said_in_json_too(api: Api) -> None:
+    """KServe's client reads the body."""
+    assert api.get("/v2/health/live").json() == {"live": True}
+    assert api.get("/v2/health/ready").json() == {"ready": True}
+    assert api.get(f"/v2/models/{MODEL}/ready").json() == {"name": MODEL, "ready": True}
+    assert api.get("/v2/models/nowhere/ready").status == 400
+
+
 @pytest.mark.parametrize(
     ("model", "version", "is_ready"),
     [(MODEL, "", True), (MODEL, "1", True), (MODEL, "2", False), ("nowhere", "", False)],
@@ -157,6 +165,20 @@ def test_a_timeout_is_a_cap_on_latency_that_covers_execution(
         MODEL, [tensor(images[:1])], timeout=10, parameters={"on_infeasible": "best_effort"}
     ).get_response()
     assert best["parameters"]["bounds_met"] is False
+
+
+def test_numbers_may_come_as_texts(
+    client: triton.InferenceServerClient, images: NDArray[np.uint8]
+) -> None:
+    """KServe's client has no fractions over gRPC."""
+    texts = {"min_accuracy": "0.8", "top_k": "2", "tenant": "7"}
+    result = client.infer(MODEL, [tensor(images[:1])], parameters=texts)
+    assert result.as_numpy("classification").shape == (1, 2)
+    wrong = {"min_accuracy": "high"}
+    assert (
+        refusal(lambda: client.infer(MODEL, [tensor(images[:1])], parameters=wrong)).status()
+        == "400"
+    )
 
 
 def test_a_priority_is_one_of_delens(
@@ -392,6 +414,15 @@ def test_json_is_refused_by_its_size_before_it_is_read(api: Api) -> None:
     api.post(INFER, body=strings).error(400, "invalid_input")
     api.post(INFER, body=b"[" * 200_000).error(400, "invalid_input")
     api.post(INFER, body=b"\xff" * 100).error(400, "invalid_input")
+
+
+def test_a_packed_body_is_read_up_to_the_limit(api: Api, images: NDArray[np.uint8]) -> None:
+    packed = {"Content-Encoding": "gzip"}
+    bomb = gzip.compress(bytes(200_000_000))
+    api.post(INFER, body=bomb, headers=packed).error(413, "too_large")
+    api.post(INFER, body=bomb, headers={**packed, LENGTH: "10"}).error(413, "too_large")
+    whole = gzip.compress(json.dumps({"inputs": []}).encode())
+    api.post(INFER, body=whole[:-4], headers=packed).error(400, "invalid_input")
 
 
 def test_methods_and_addresses_are_checked(api: Api) -> None:

@@ -92,7 +92,11 @@ def board(
     folder, state = tmp_path_factory.mktemp("board"), own_state()
     tree = make_tree(folder / "root", "orin-nx", {"VDD_IN": IDLE})
     busy = threading.Event()
-    with play(tree, lambda elapsed: tree.spread(BUSY if busy.is_set() else IDLE)):
+
+    def watts(elapsed: float) -> float:
+        return (BUSY if busy.is_set() else IDLE) + 0.02 * (int(20 * elapsed) % 2)
+
+    with play(tree, lambda elapsed: tree.spread(watts(elapsed))):
         daemon = launcher.start(
             {
                 "server": {"max_backlog_seconds": 1000.0},

@@ -78,6 +78,55 @@ def test_power_names_the_source_the_board_and_its_rails(
     assert 0 <= power["age_ms"] < 5000
 
 
+def test_load_clocks_fan_and_temperatures_are_shown(
+    metered: Metered, described: Callable[..., Any], metric: Metric, until: Until
+) -> None:
+    api, board = metered.api, metered.board
+
+    def device() -> Any:
+        return described(api.get("/v1/power"), "/v1/power")["device"]
+
+    board.put(f"{board.gpu}/device/load", 423)
+    board.put(f"{board.gpu}/cur_freq", 612_000_000)
+    board.put(board.fan, 51)
+    board.zone(1, "gpu-thermal", 51.5)
+    until(lambda: device()["gpu"] == {"load": 0.423, "clock_mhz": 612.0}, "the GPU's load")
+    shown = device()
+    assert shown["emc"] == {"load": 0.0, "clock_mhz": 2133.0}
+    assert shown["fans"] == [{"name": "pwmfan", "speed": 0.2, "rpm": 0}]
+    assert {"name": "gpu-thermal", "celsius": 51.5, "problem": None} in shown["zones"]
+    assert shown["cpu"]["cores"][7] == {"core": 7, "load": None, "clock_mhz": 729.6}
+    assert metric(api, "delen_gpu_load_ratio") == 0.423
+    assert metric(api, "delen_temperature_celsius", zone="gpu-thermal") == 51.5
+    board.fail(f"{board.gpu}/device/load")
+    until(lambda: device()["gpu"] == {"load": None, "clock_mhz": 612.0}, "an unknown load")
+    assert "\ndelen_gpu_load_ratio " not in api.get("/metrics").body.decode()
+
+
+def test_a_thermal_zone_that_falls_silent_is_said_and_becomes_unknown(
+    metered: Metered, described: Callable[..., Any], until: Until
+) -> None:
+    api, board = metered.api, metered.board
+
+    def shown() -> tuple[Any, Any]:
+        power = described(api.get("/v1/power"), "/v1/power")
+        zone = next(each for each in power["device"]["zones"] if each["name"] == "tj-thermal")
+        thermal = next(each for each in power["constraints"] if each["name"] == "thermal")
+        return zone, thermal
+
+    board.zone(3, "tj-thermal", 45.0)
+    until(lambda: shown()[1]["value"] is not None, "a known distance")
+    board.fail("sys/class/thermal/thermal_zone3/temp")
+    zone = until(lambda: (found := shown()[0])["problem"] and found, "the problem of the zone")
+    assert zone["celsius"] == 45.0
+    zone, thermal = until(lambda: not (now := shown())[1]["value"] and now, "an unknown distance")
+    assert zone["celsius"] is None
+    assert "tj-thermal" in thermal["explanation"]
+    board.zone(3, "tj-thermal", 45.0)
+    until(lambda: shown()[1]["value"] is not None, "a known distance again")
+    assert metered.daemon.log().count("tj-thermal can no longer be read") == 1
+
+
 def test_a_receipt_settles(
     api: Api, image: Image8, described: Callable[..., Any], until: Until
 ) -> None:
@@ -117,7 +166,8 @@ def test_every_measured_window_adds_up(
         parts = window["attributed_j"] + window["idle_j"] + window["other_j"]
         assert parts == pytest.approx(window["watts"] * window["seconds"], rel=0.02)
     assert [window["time"] for window in windows] == sorted(window["time"] for window in windows)
-    api.get(path, query={"seconds": 4000}).error(400, "invalid_input")
+    assert described(api.get(path, query={"seconds": 86_400}), path)["windows"]
+    api.get(path, query={"seconds": 86_401}).error(400, "invalid_input")
 
 
 @pytest.mark.usefixtures("unlimited")
@@ -176,6 +226,34 @@ def test_a_spent_budget_refuses_its_tenant_alone(
         is None
     )
     assert api.raw(image, tenant="poor").status == 200
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_a_plan_says_what_an_infer_would_be_refused_by(
+    api: Api, put: Callable[..., Answer], image: Image8, until: Until
+) -> None:
+    """What is shown is what happens: the same limit, the same sentence but for its figures."""
+
+    def refused(code: str, status: int, constraint: str, tenant: str) -> None:
+        plan = until(
+            lambda: (found := api.plan(tenant=tenant))["feasible"] is False and found, constraint
+        )
+        assert plan["constraint"] == constraint
+        assert plan["retry_after_s"] > 0
+        error = api.raw(image, tenant=tenant).error(status, code)
+        assert plan["problem"].split()[:3] == error["error"].split()[:3]
+
+    assert "constraint" not in api.plan(tenant="poor")
+    assert put("/v1/tenants/poor", TINY).status == 200
+    refused("budget_exhausted", 429, "budget/poor", "poor")
+    assert api.plan(tenant="rich")["feasible"]
+    assert put("/v1/power", {"watt_cap_w": 0.1}).status == 200
+    refused("overloaded", 503, "watt_cap", "rich")
+    empty = {"energy_wh": 1e-6, "reserve_wh": 0, "last_s": 3600}
+    assert put("/v1/power", {"watt_cap_w": None, "battery": empty}).status == 200
+    refused("overloaded", 503, "battery", "rich")
+    assert put("/v1/power", {"battery": None}).status == 200
+    until(lambda: api.plan(tenant="rich")["feasible"], "a plan without a limit")
 
 
 def test_a_plan_may_name_its_tenant(api: Api) -> None:
@@ -244,6 +322,10 @@ def test_a_daemon_without_a_source_says_so(
     )
     assert settled["settled"] is True
     assert settled["receipt"]["energy_mj"]["kind"] == "unknown"
+    bounded = daemon.api.raw(image, max_energy_mj=5, on_infeasible="best_effort").json()["receipt"]
+    assert (bounded["met"], bounded["energy_mj"]["met"]) == (False, None)
+    assert (power["watts"], power["dynamic_w"], power["window"]) == (None, None, None)
+    assert daemon.api.get("/v1/power/history").json()["windows"] == []
     for path, limit in (
         ("/v1/power", {"watt_cap_w": 5}),
         ("/v1/tenants/camera", {"energy_budget": {"energy_j": 5, "period_s": 60}}),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import csv
 import json
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +73,47 @@ def test_a_batch_settles_one_by_one(client: delen.Client, images: Image8) -> Non
     results = client.infer(images[:3])
     finals = [result.receipt.energy.settled(timeout=PATIENCE) for result in results]
     assert [final.value is None for final in finals] == [False] * 3
+
+
+def test_a_meter_adds_up_the_calls_of_its_block(client: delen.Client, images: Image8) -> None:
+    client.infer(images[0])
+    with client.meter() as meter:
+        results = [client.infer(images[0]), *client.infer(images[:3])]
+        client.plan()
+        assert meter.seconds > 0
+        with ThreadPoolExecutor(1) as other:
+            results.append(other.submit(client.infer, images[1]).result())
+    client.infer(images[0])
+    seconds = meter.seconds
+    assert meter.answers == len(results) == 5
+    assert meter.joules == pytest.approx(sum(r.receipt.energy.value for r in results))
+    assert meter.kind == "estimated"
+    finals = [result.receipt.energy.settled(timeout=PATIENCE) for result in results]
+    assert meter.settled(timeout=PATIENCE) is meter
+    assert meter.joules == pytest.approx(sum(final.value for final in finals))
+    assert (meter.kind == "attributed") == all(final.kind == "attributed" for final in finals)
+    assert meter.seconds == seconds
+
+
+def test_a_meter_that_cannot_settle_says_why(client: delen.Client, image: Image8) -> None:
+    with client.meter() as meter:
+        client.infer(image)
+    with pytest.raises(delen.NotSettled):
+        meter.settled(timeout=0.0)
+    assert meter.joules is not None
+
+
+def test_an_async_meter_is_awaited_to_settle(metered: Metered, images: Image8) -> None:
+    async def run() -> None:
+        async with delen.AsyncClient(metered.daemon.url) as client:
+            with client.meter() as meter:
+                results = await asyncio.gather(*(client.infer(each) for each in images[:4]))
+            assert meter.answers == 4
+            assert await meter.settled(timeout=PATIENCE) is meter
+            finals = [await each.receipt.energy.settled() for each in results]
+            assert meter.joules == pytest.approx(sum(final.value for final in finals))
+
+    asyncio.run(run())
 
 
 def test_what_cannot_be_settled_says_why(
@@ -192,6 +236,22 @@ def test_the_command_shows_the_history(told: Run, until: Callable[..., Any]) -> 
     lines = told("--history").stdout.splitlines()
     assert lines[0].split() == ["ended", "watts", "requests", "idle", "other", "kind"]
     assert len(lines) > 1
+
+
+def test_the_command_prints_windows_as_csv(told: Run, until: Callable[..., Any]) -> None:
+    until(lambda: json.loads(told("--history", "5min", "--json").stdout), "a closed window")
+    shown = told("--csv", "--since", "2h")
+    assert shown.returncode == 0, shown.stderr
+    rows = list(csv.DictReader(shown.stdout.splitlines()))
+    assert rows
+    assert float(rows[-1]["watts"]) == pytest.approx(7.5, abs=0.02)
+    assert float(rows[-1]["VDD_SOC_w"]) == pytest.approx(1.5, abs=0.02)
+
+
+def test_the_command_shows_the_energy_of_apps(told: Run, client: delen.Client) -> None:
+    shown = told("--apps")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(told("--apps", "--json").stdout).keys() == client.tenants().keys()
 
 
 @pytest.mark.parametrize(

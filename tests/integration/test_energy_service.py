@@ -241,7 +241,14 @@ def test_limits_on_watts_need_a_sensor_or_trust(opening: Callable[..., Any]) -> 
         pass
     with opening(power__source="model", power__trust_model=True) as opened:
         assert opened.energy.describe().warning is None
-        opened.energy.set_limits(PowerChanges(watt_cap=20.0))
+        opened.energy.set_limits(PowerChanges(watt_cap=20.0, battery=battery))
+        until(lambda: opened.energy.describe().watts is not None)
+
+        def known() -> list[str]:
+            return [each.explanation for each in opened.energy.describe().constraints]
+
+        until(lambda: any("beside requests is unknown" in each for each in known()))
+        assert not any("0 W" in each for each in known())
         assert "processor time" in opened.energy.describe().warning
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from delen.core.device_status import DeviceStatus, UnitStatus
 from delen.errors import (
     MissingExtra,
     PowerError,
@@ -20,6 +21,7 @@ from delen.errors import (
     SensorDenied,
     SensorFailed,
 )
+from power.board.jtop import DeviceReporter
 from power.sources.jtop import PIPE, Jtop
 from power.sources.source import PowerReading
 from tests.jtop_server import Server, wait_until
@@ -90,6 +92,26 @@ def test_every_familys_total_is_read(
         assert reading.total == pytest.approx(tree.total)
         assert reading.rails == pytest.approx(tree.watts)
         assert jtop.scope == ("carrier_input" if family == "thor" else "module_input")
+
+
+def test_load_and_clock_of_the_gpu_come_with_the_readings(
+    root: Path, serve: Callable[[SensorTree], Server]
+) -> None:
+    tree = make_tree(root, "orin-nx")
+    folder = root / "sys/class/devfreq/17000000.gpu"
+    (folder / "device/of_node").mkdir(parents=True)
+    (folder / "device/of_node/name").write_text("gpu\0")
+    (folder / "device/load").write_text("423\n")
+    (folder / "cur_freq").write_text("612000000\n")
+    serve(tree)
+    with opened(root) as jtop:
+        assert isinstance(jtop, DeviceReporter)
+        jtop.read()
+        device = jtop.device()
+        assert device.gpu == UnitStatus(pytest.approx(0.423), 612e6)
+        assert device.cpu is not None
+        assert device.cpu.load is not None
+    assert jtop.device() == DeviceStatus()
 
 
 def test_readings_follow_the_sensor_and_are_never_given_twice(

@@ -16,6 +16,14 @@ from api.guard import Guard
 from api.metrics.requests import Metrics
 from api.refusals import Refusals
 from api.views import Service, create_control
+from delen.core.device_status import (
+    CoreStatus,
+    CpuStatus,
+    DeviceStatus,
+    FanStatus,
+    UnitStatus,
+    ZoneStatus,
+)
 from delen.core.energy_status import (
     UNCHANGED,
     Battery,
@@ -63,6 +71,13 @@ STATUS = PowerStatus(
     errors=3,
     windows=40,
     board_energy=BoardEnergy(80.0, 200.0, -1.0),
+    device=DeviceStatus(
+        gpu=UnitStatus(0.42, 612e6),
+        cpu=CpuStatus(0.25, 1984e6, (CoreStatus(0, 0.5, 1984e6), CoreStatus(1, None, 729.6e6))),
+        emc=UnitStatus(None, 2133e6),
+        fans=(FanStatus("pwmfan", 0.2, None),),
+        zones=(ZoneStatus("cpu-thermal", 51.5), ZoneStatus("gpu-thermal", None)),
+    ),
 )
 RECEIPT = Receipt(
     LatencyOutcome(None, 0.01, 0.001, 0.01, None),

@@ -58,7 +58,9 @@ BUILD = ["build", "--data", "x", "--output", "y"]
                 "--reserve=-1Wh",
                 "--last=0s",
                 "--history=0s",
-                "--history=2h",
+                "--history=25h",
+                "--since=25h",
+                "--since=2",
                 "--history=1e999s",
             )
         ),
@@ -129,6 +131,10 @@ def test_a_wrong_value_names_its_option(
         (["power", "--history", "--watt-cap", "12W"], "--history"),
         (["power", "--history", "60s", "--mode", "15W"], "--history"),
         (["power", "--history", "--battery", "none"], "--history"),
+        (["power", "--csv", "--watt-cap", "12W"], "--csv"),
+        (["power", "--csv", "--apps"], "--apps"),
+        (["power", "--csv", "--json"], "--json"),
+        (["power", "--since", "2h"], "--csv"),
         (["power", "--battery", "1Wh", "--reserve", "2Wh", "--last", "1h"], "--reserve"),
     ],
 )

@@ -81,6 +81,21 @@ def test_what_even_so_does_not_fit_is_refused(plan_at: Callable[[float], Plan]) 
     assert admission.drain() == [Refused("cam", "budget_exhausted")]
 
 
+def test_a_preview_is_decided_as_an_admission_is_and_reserves_nothing(
+    plan_at: Callable[[float], Plan],
+) -> None:
+    plan, least = plan_at(0.0), plan_at(inf)
+    assert plan.expected_energy is not None
+    assert least.expected_energy is not None
+    for left, expected in ((plan.expected_energy, plan), (least.expected_energy, least)):
+        controller = Limited(left)
+        assert ControllerAdmission(controller).preview("cam", plan, plan_at) == expected
+        assert (controller.left, controller.arrivals) == (left, 0)
+        assert ControllerAdmission(controller).admit("cam", plan, plan_at).plan == expected
+    with pytest.raises(BudgetExhausted, match="cam lacks"):
+        ControllerAdmission(Limited(0.001)).preview("cam", plan, plan_at)
+
+
 def test_energy_that_is_unknown_costs_nothing(plan_at: Callable[[float], Plan]) -> None:
     plan = plan_at(0.0)._replace(energy=None, expected_energy=None)
     assert ControllerAdmission(Limited(0.0)).admit("cam", plan, plan_at) == (plan, 0.0)

@@ -46,7 +46,7 @@ def test_a_receipt_is_an_estimate_until_its_windows_are_closed() -> None:
     assert (energy.kind, energy.source, energy.scope) == ("attributed", *METER)
     assert (energy.value, energy.predicted) == (pytest.approx(0.7), 0.5)
     assert (energy.met, last.receipt.met) == (False, False)
-    assert usage.energy_totals() == [
+    assert usage.record.totals() == [
         EnergyTotal("default", "tiny", 1, "attributed", pytest.approx(0.7))
     ]
 
@@ -98,7 +98,7 @@ def test_where_nothing_measures_the_first_figure_is_the_last(
     assert settled is not None
     assert settled.settled
     assert settled.receipt.energy.value == joules
-    assert len(usage.energy_totals()) == totals
+    assert len(usage.record.totals()) == totals
 
 
 def test_the_oldest_receipts_are_forgotten_but_counted() -> None:
@@ -118,7 +118,7 @@ def test_a_failed_request_leaves_nothing_behind() -> None:
     ledger.ran(work("a"))
     ledger.failed("a")
     assert list(ledger.settle(window({"a": 0.2}, "a"))) == []
-    assert usage.energy_totals() == []
+    assert usage.record.totals() == []
 
 
 def test_what_is_written_off_keeps_its_estimate() -> None:

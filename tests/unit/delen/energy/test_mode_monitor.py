@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from delen.core.device_status import ZoneStatus
 from delen.energy.mode_monitor import ModeMonitor
+from tests.board import Board
 from tests.nvpmodel import ModeTree
 
 
@@ -68,16 +70,25 @@ def test_the_headroom_follows_the_temperature(modes: ModeTree) -> None:
     put(modes.root, f"{zone}/trip_point_0_type", "passive")
     put(modes.root, f"{zone}/trip_point_0_temp", "95000")
     watch = ModeMonitor(modes.root)
-    assert watch.headroom == pytest.approx(35)
+    assert watch.zones.headroom == pytest.approx(35)
     put(modes.root, f"{zone}/temp", "92000")
-    for _ in range(3):
-        watch.look()
-    assert watch.headroom == pytest.approx(3)
+    watch.look()
+    assert watch.zones.headroom == pytest.approx(3)
+    assert watch.device.zones == (ZoneStatus("gpu-thermal", 92.0),)
+
+
+def test_load_and_clocks_are_looked_at_again(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    watch = ModeMonitor(tmp_path)
+    board.put(f"{board.gpu}/device/load", 423)
+    watch.look()
+    assert watch.device.gpu is not None
+    assert watch.device.gpu.load == 0.423
 
 
 def test_a_machine_without_modes_has_the_default_one(tmp_path: Path) -> None:
     watch = ModeMonitor(tmp_path)
     assert watch.look() == (None, None)
-    assert (watch.mode.key, watch.headroom) == ("default", None)
+    assert (watch.mode.key, watch.zones.headroom) == ("default", None)
     status = watch.status
     assert (status.id, status.name, status.jetson_clocks) == (None, "default", None)

@@ -185,7 +185,8 @@ def test_a_model_knows_of_requests_alone(make_profile: Callable[..., Profile]) -
     rig = Rig(make_profile(0.01), "estimated")
     rig.wait(1.0)
     view = rig.power_view.view(rig.clock.now, Attributor(static=5.0), None)
-    assert (view.watts, view.static, view.other) == (pytest.approx(6.0), 0.0, 0.0)
+    assert (view.watts, view.static, view.other) == (pytest.approx(6.0), None, None)
+    assert view.estimated
 
 
 def test_a_profile_of_this_sensor_says_what_the_device_draws_idle(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from delen.core.energy_status import Budget, TenantChanges
+from delen.core.energy_status import Budget, DayEnergy, TenantChanges
 from delen.core.tenant import TenantSettings
 from delen.energy.admission import ControllerAdmission
 from delen.errors import NotKept
@@ -64,12 +64,14 @@ def test_what_tenants_got_is_shown_beside_what_is_set(make: Callable[[], Tenants
     tenants.change("set", TenantChanges(weight=2.0))
     recent = {"greedy": RecentUsage(seconds=3.0), "calm": RecentUsage(seconds=1.0)}
     booked = {"greedy": TenantTotals(seconds=9.0, answers=4), "calm": TenantTotals()}
-    status = tenants.status(booked, recent)
+    days = {"calm": (DayEnergy("2026-11-30", 1.0, 0.0),)}
+    status = tenants.status(booked, recent, days)
     shares = [(name, each.share) for name, each in status.items()]
     assert shares == [("greedy", 0.75), ("calm", 0.25), ("set", None)]
     assert [name for name, each in status.items() if each.is_behind] == ["greedy"]
     assert (status["set"].weight, status["calm"].weight) == (2.0, None)
     assert (status["greedy"].seconds, status["greedy"].answers) == (9.0, 4)
+    assert (status["calm"].days, status["greedy"].days) == (days["calm"], ())
 
 
 def test_budgets_that_are_set_at_once_are_all_kept(

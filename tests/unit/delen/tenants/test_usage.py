@@ -7,7 +7,8 @@ import pytest
 
 from delen.core.energy_status import EnergyTotal
 from delen.core.result import LatencyOutcome
-from delen.tenants.usage import MAX_TENANTS, OTHERS, SPAN, TenantTotals, Usage, fairness_of
+from delen.tenants.energy_record import OTHERS
+from delen.tenants.usage import MAX_TENANTS, SPAN, TenantTotals, Usage, fairness_of
 from tests.unit.delen.answers import answer, work
 
 
@@ -27,13 +28,13 @@ def test_of_each_tenant_is_counted_what_was_answered_refused_and_missed() -> Non
     usage.settled(late, energy)
     assert own.missed == {"latency": 1, "energy": 1}, "by its final energy"
     assert (own.attributed, own.estimated) == (0.5, 0.0)
-    assert usage.energy_totals() == [EnergyTotal("default", "tiny", 1, "attributed", 0.5)]
+    assert usage.record.totals() == [EnergyTotal("default", "tiny", 1, "attributed", 0.5)]
 
 
 def test_energy_that_stays_unknown_is_not_counted() -> None:
     usage = Usage()
     usage.settled(answer("a", None), answer("a", None).receipt.energy)
-    assert usage.energy_totals() == []
+    assert usage.record.totals() == []
 
 
 def test_tenants_beyond_the_limit_are_counted_together() -> None:
@@ -84,7 +85,7 @@ def test_a_copy_goes_on_apart() -> None:
     same.settled(answer("b"), answer("b").receipt.energy)
     assert same.tenants["default"].answers == 2
     assert usage.tenants["default"] == TenantTotals(answers=1, refused=Counter(overloaded=1))
-    assert (usage.recent(1.0)["default"].answers, usage.energy_totals()) == (1, [])
+    assert (usage.recent(1.0)["default"].answers, usage.record.totals()) == (1, [])
 
 
 def test_fairness_is_by_weight_and_unknown_where_a_figure_is() -> None:

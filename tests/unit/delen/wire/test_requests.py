@@ -161,16 +161,26 @@ def test_probabilities_are_sent_only_where_they_were_asked_for() -> None:
 
 def test_a_receipt_is_met_when_every_bound_that_was_set_was_kept() -> None:
     def met(latency: bool | None, accuracy: bool | None, energy: bool | None) -> bool:
+        bounds = [None if kept is None else 0.5 for kept in (latency, accuracy, energy)]
         return Receipt(
-            LatencyOutcome(None, 0.0, 0.0, 0.0, latency),
-            AccuracyOutcome(None, None, 0.5, None, accuracy),
-            EnergyOutcome(None, None, None, "unknown", None, None, energy),
+            LatencyOutcome(bounds[0], 0.0, 0.0, 0.0, latency),
+            AccuracyOutcome(bounds[1], None, 0.5, None, accuracy),
+            EnergyOutcome(bounds[2], None, None, "unknown", None, None, energy),
         ).met
 
     assert met(None, None, None)
     assert met(True, None, True)
     assert not met(True, False, None)
     assert not met(None, None, False)
+
+
+def test_a_bound_on_energy_that_is_unknown_is_not_known_to_be_met() -> None:
+    receipt = Receipt(
+        LatencyOutcome(None, 0.0, 0.0, 0.0, None),
+        AccuracyOutcome(None, None, 0.5, None, None),
+        EnergyOutcome(0.1, None, None, "unknown", None, None, None),
+    )
+    assert not receipt.met
 
 
 def test_fields_that_a_newer_daemon_adds_are_let_be() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delen.core.energy_status import UNCHANGED, Budget, TenantChanges, TenantStatus
+from delen.core.energy_status import UNCHANGED, Budget, DayEnergy, TenantChanges, TenantStatus
 from delen.core.fairness import Fairness
 from delen.errors import InvalidInput, UnknownField
 from delen.wire import tenants
@@ -25,6 +25,7 @@ def test_a_tenant_shows_what_is_set_and_what_it_got() -> None:
     tenant = TenantStatus(
         Budget(50.0, 60.0), -0.5, 30.0, 2.0, 400, {"overloaded": 5, "infeasible_bound": 2}, 0.1,
         weight=2.0, priority=3, missed={"latency": 4}, seconds=12.5, share=0.25, is_behind=True,
+        days=(DayEnergy("2026-11-30", 3600.0, 1800.0), DayEnergy(None, 0.0, 36.0)),
     )  # fmt: skip
     assert plain(tenants.Tenant.of(tenant)) == {
         "weight": 2.0,
@@ -38,6 +39,10 @@ def test_a_tenant_shows_what_is_set_and_what_it_got() -> None:
         "energy_j": {"attributed": 30.0, "estimated": 2.0},
         "price_per_j": 0.1,
         "device": {"seconds": 12.5, "share": 0.25, "behind": True},
+        "days": [
+            {"date": "2026-11-30", "attributed_wh": 1.0, "estimated_wh": 0.5},
+            {"date": None, "attributed_wh": 0.0, "estimated_wh": 0.01},
+        ],
     }
     assert tenants.Tenant.of(dataclasses.replace(tenant, budget=None, balance=None)).budget is None
 

@@ -456,3 +456,43 @@ def test_a_sensor_that_comes_back_and_goes_for_good_is_logged_in_the_end(
         until(lambda: warnings() == 2, "the warning that it is gone")
         sampler.state()
         assert warnings() == 2
+
+
+def test_a_frozen_source_is_degraded_until_its_total_changes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    watts = [4.0, *[5.0] * 9, *[5.2] * 3]
+    sampler = Sampler(Script(lambda number: reading(number, watts[number - 1])), clock=lambda: 0.13)
+    with caplog.at_level(logging.INFO, "delen.power"):
+        for _ in range(8):
+            sampler._poll(0.0)
+        sampler.freeze(0.015)
+        assert sampler.state().status == "ok", "the total has changed since"
+        sampler.freeze(0.08)
+        sampler.freeze(0.08)
+        sampler._poll(0.0)
+        state = sampler.state()
+        assert (state.status, state.errors) == ("degraded", 1)
+        assert state.problem is not None
+        assert "5 W" in state.problem
+        assert sampler.covered() == 0.02, "what it repeated is no sample"
+        for _ in range(4):
+            sampler._poll(0.0)
+        assert sampler.state().status == "ok"
+        assert sampler.window(0.02, 0.12) is None, "nothing is interpolated over it"
+        assert sampler.window(0.11, 0.13) is not None
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_a_counter_that_stands_is_a_stall() -> None:
+    clock = Clock()
+    source = Script(lambda number: reading(number, 0.0, joules=float(min(number, 5))))
+    with running(source, clock=clock) as sampler:
+        came(sampler, 0.05)
+        clock.ahead = 1.5
+        until(lambda: source.reads > 20, "more of the same count")
+        state = sampler.state()
+    assert state.status == "degraded"
+    assert state.problem is not None
+    assert "have not advanced" in state.problem
+    assert len(sampler.samples(0.0)) == 5

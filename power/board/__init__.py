@@ -1,0 +1,1 @@
+"""What a board says of itself beside its power: load, clocks, fans."""
