@@ -34,7 +34,7 @@ setup(
         "api": ["openapi/docs.html", "oip/inference.desc", "oip/inference.proto"],
         "multiexit_models": ["bundles/*/*"],
     },
-    install_requires=["numpy>=1.24", "httpx>=0.27", "msgspec>=0.20,<0.24"],
+    install_requires=["numpy>=1.24", "msgspec>=0.20,<0.24"],
     extras_require={
         "daemon": [
             *HTTP,

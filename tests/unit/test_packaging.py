@@ -73,7 +73,7 @@ def test_the_messages_are_found() -> None:
 
 
 def test_the_sdk_is_light_and_extras_add_to_it() -> None:
-    assert requirements(None) == {"numpy", "httpx", "msgspec"}
+    assert requirements(None) == {"numpy", "msgspec"}
     assert requirements("daemon") >= {"flask", "uvicorn", "onnxruntime", "pillow"}
     assert requirements("jetson") - requirements("daemon") == {"onnxruntime-gpu", "jetson-stats"}
     assert requirements("daemon") - requirements("jetson") == {"onnxruntime"}
