@@ -167,7 +167,9 @@ class Application:
         headers.append((b"content-length", length))
         whole = {**scope, "path": request.path, "headers": headers}
         await self._control(cast(Any, whole), receive, collect)
-        return Reply(b"".join(pieces), started["status"], tuple(started["headers"]))
+        head = tuple(started["headers"])
+        has_length = any(name == b"content-length" for name, _ in head)
+        return Reply(b"".join(pieces), started["status"], head, has_length)
 
 
 def _path(raw: bytes) -> str:
@@ -184,11 +186,13 @@ def _check_framing(scope: Scope, request: HttpRequest) -> None:
     version = scope["http_version"]
     if version not in ("1.0", "1.1"):
         raise FramingError(f"HTTP/{version} is not spoken here; send HTTP/1.1")
-    hosts = sum(name == b"host" for name, _ in scope["headers"])
-    if hosts > 1 or (hosts == 0 and version == "1.1"):
-        raise FramingError(f"a request has one Host; this one has {hosts}")
-    coding = request.headers.get(b"transfer-encoding", b"chunked")
-    if coding.lower() != b"chunked":
+    headers = request.headers
+    if len(headers) < len(scope["headers"]) or b"host" not in headers:
+        hosts = sum(name == b"host" for name, _ in scope["headers"])
+        if hosts > 1 or (hosts == 0 and version == "1.1"):
+            raise FramingError(f"a request has one Host; this one has {hosts}")
+    coding = headers.get(b"transfer-encoding")
+    if coding is not None and coding.lower() != b"chunked":
         raise FramingError(f"Transfer-Encoding is {coding.decode('latin-1')!r}; accepted: chunked")
 
 
@@ -197,9 +201,9 @@ async def _send(reply: Reply, request: HttpRequest, send: Send) -> None:
     closes = connection.is_surplus or connection.is_crowded or b"upgrade" in request.headers
     closes = closes or (body.expects_continue and not body.has_ended)
     closes = closes or reply.stream is not None
-    headers = list(reply.headers)
-    if reply.stream is None and not any(name == b"content-length" for name, _ in headers):
-        headers.append((b"content-length", str(len(reply.body)).encode()))
+    headers = [*reply.headers]
+    if reply.stream is None and not reply.has_length:
+        headers.append((b"content-length", b"%d" % len(reply.body)))
     if closes and CLOSE[0] not in reply.headers:
         headers += CLOSE
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})

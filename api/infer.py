@@ -7,10 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from api.parse import InferRequest, asked_in_query, read_infer, read_media_type
 from api.readers import Readers
@@ -46,8 +45,7 @@ class Client(Protocol):
     on_gone: Callable[[], None] | None
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """One request, its head read and its body not yet."""
 
     method: str
@@ -184,8 +182,10 @@ class InferAddress:
         client.on_gone = None
 
     def _compose(self, jobs: Sequence[Job], is_batch: bool) -> Reply:
-        results = tuple(map(ResultMessage.of, self.results(jobs)))
-        return Reply.of(Results(results) if is_batch else results[0])
+        results = self.results(jobs)
+        if not is_batch:
+            return Reply.of(ResultMessage.of(results[0]))
+        return Reply.of(Results(tuple(map(ResultMessage.of, results))))
 
     async def _on(self, threads: Executor, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, call, *arguments)

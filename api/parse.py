@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -34,8 +33,7 @@ UTF_8 = "utf-8"
 MEDIA_TYPES = (JSON, *inputs.BODY_TYPES)
 
 
-@dataclass(frozen=True, slots=True)
-class InferRequest:
+class InferRequest(NamedTuple):
     """What is to be inferred, and under which bounds."""
 
     samples: list[NDArray[Any]]

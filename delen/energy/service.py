@@ -34,6 +34,7 @@ from delen.errors import PowerError
 from delen.profile.energy_account import EnergyAccount
 from delen.profile.profile import Profile
 from delen.tenants.energy_file import EnergyFile
+from delen.tenants.energy_record import EnergyRecord
 from delen.tenants.store import TenantStore
 from delen.tenants.tenants import TenantHost, Tenants
 from delen.tenants.usage import Usage, fairness_of
@@ -165,7 +166,7 @@ class EnergyService:
             self._sampler.close()
         self._tenants.save()
         if self._energy_file is not None:
-            self._energy_file.save(time.monotonic(), self._usage().record)
+            self._energy_file.save(time.monotonic(), self._record)
             self._energy_file.close()
         try:
             self._switcher.restore()
@@ -190,11 +191,8 @@ class EnergyService:
         if now >= self._save_at:
             self._save_at = now + _SAVE
             self._tenants.save()
-        file = self._energy_file
-        if file is not None and file.is_due(now, self._accounting.record.count):
-            with self._lock:
-                record = self._accounting.record.copy()
-            file.save(now, record)
+        if self._energy_file is not None and self._energy_file.is_due(now):
+            self._energy_file.save(now, self._record)
 
     def _look(self) -> None:
         """Look at the device; where its mode is another one, so are the profiles. A model that was
@@ -284,9 +282,9 @@ class EnergyService:
             return self._accounting.receipt(request_id, self.admission.pending())
 
     def totals(self) -> list[EnergyTotal]:
-        if self._energy_file is not None and self._energy_file.is_kept:
-            return self._energy_file.kept
-        return self._usage().record.totals()
+        if self._energy_file is not None:
+            return self._energy_file.save(time.monotonic(), self._record)
+        return self._record().totals()
 
     def tenants(self) -> Mapping[str, TenantStatus]:
         usage = self._usage()
@@ -295,6 +293,9 @@ class EnergyService:
 
     def fairness(self) -> Fairness:
         return fairness_of(self._usage().recent(time.monotonic()), self._tenants.weight)
+
+    def _record(self) -> EnergyRecord:
+        return self._usage().record
 
     def _usage(self) -> Usage:
         with self._lock:

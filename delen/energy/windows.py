@@ -100,11 +100,6 @@ class WindowAccounting:
                 usage.settled(event.result, event.result.receipt.energy)
         return usage
 
-    @property
-    def record(self) -> EnergyRecord:
-        """Final joules, as they are counted over restarts."""
-        return self._usage.record
-
     def status(self) -> AccountingStatus:
         split, dynamic, other = self._latest, None, None
         if split is not None:

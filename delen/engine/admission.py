@@ -114,7 +114,7 @@ class Admission:
             job.lease.end()
             raise
         try:
-            self._executor.submit(job)
+            self._executor.submit(job, now)
         except BaseException:
             job.lease.end()
             for each in jobs:
