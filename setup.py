@@ -77,6 +77,7 @@ setup(
             "pytest-xdist>=3.8",
             "hypothesis>=6.100",
             "openapi-spec-validator>=0.7",
+            "schemathesis>=4.10,<5",
             "onnx",
             "scikit-learn>=1.4",
             "timm>=1.0",
