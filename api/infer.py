@@ -182,10 +182,8 @@ class InferAddress:
         client.on_gone = None
 
     def _compose(self, jobs: Sequence[Job], is_batch: bool) -> Reply:
-        results = self.results(jobs)
-        if not is_batch:
-            return Reply.of(ResultMessage.of(results[0]))
-        return Reply.of(Results(tuple(map(ResultMessage.of, results))))
+        results = tuple(map(ResultMessage.of, self.results(jobs)))
+        return Reply.of(Results(results) if is_batch else results[0])
 
     async def _on(self, threads: Executor, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, call, *arguments)

@@ -46,9 +46,9 @@ from benchmarks.page import Section, page
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "chain": chain.main,
     "http": http.main,
+    "overhead": overhead.main,
     "http_isolation": http_isolation.main,
     "connections": connections.main,
-    "overhead": overhead.main,
     "bounds": bounds.main,
     "guarantee": guarantee.main,
     "decisions": decisions.main,

@@ -207,7 +207,7 @@ def _oip_seeds(manifest: Manifest) -> list[bytes]:
 
 
 def _read_oip(manifest: Manifest, raw: bytes) -> object:
-    body = oip._parse(raw, False, None, manifest, LIMIT)
+    body = oip._parse(raw, False, None, manifest, LIMIT, lambda part: None)
     return body.query.with_samples(body.read())
 
 

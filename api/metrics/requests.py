@@ -31,7 +31,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self._noted: deque[Result | Work] = deque()
+        self._noted: deque[tuple[Result, float] | Work] = deque()
         self._statistics = ModelStatistics()
         self._counting = threading.Lock()
         self._registry = CollectorRegistry()
@@ -100,8 +100,7 @@ class Metrics:
         )
 
     def answered(self, result: Result) -> None:
-        self._noted.append(result)
-        self._statistics.last[result.model] = time.time()
+        self._noted.append((result, time.time()))
 
     @property
     def statistics(self) -> ModelStatistics:
@@ -124,12 +123,12 @@ class Metrics:
         while self._noted:
             noted = self._noted.popleft()
             if isinstance(noted, Work):
+                self._statistics.ran(noted)
                 self._segments.add((noted.model, str(noted.segment)), noted.ended - noted.began)
                 self._batches.observe(noted.model, noted.batch)
-                self._statistics.ran(noted)
             else:
-                self._count_answer(noted)
-                self._statistics.answered(noted)
+                self._statistics.answered(*noted)
+                self._count_answer(noted[0])
 
     def _count_answer(self, result: Result) -> None:
         receipt, model = result.receipt, result.model

@@ -25,20 +25,20 @@ class Total:
 class ModelCounts:
     """``success`` and ``fail`` are inputs from arrival to answer or error, ``queue`` is waiting in
     the former. ``executions`` are runs of the first segment, which each input passes once, and
-    ``batches`` runs of all segments by their size."""
+    ``batches`` runs of all segments by their size. ``last`` is the time of the last answer."""
 
     success: Total = field(default_factory=Total)
     fail: Total = field(default_factory=Total)
     queue: Total = field(default_factory=Total)
     executions: int = 0
     batches: dict[int, Total] = field(default_factory=dict)
+    last: float = 0.0
 
 
 class ModelStatistics:
-    """Counts by model. Many threads may call it. ``last`` has the time of the last answer."""
+    """Counts by model. Many threads may call it."""
 
     def __init__(self) -> None:
-        self.last: dict[str, float] = {}
         self._lock = threading.Lock()
         self._models: dict[str, ModelCounts] = {}
 
@@ -46,12 +46,13 @@ class ModelStatistics:
         """What was counted of ``model`` since the start."""
         return self._models.get(model) or ModelCounts()
 
-    def answered(self, result: Result) -> None:
+    def answered(self, result: Result, now: float) -> None:
         latency = result.receipt.latency
         with self._lock:
             counts = self._counts(result.model)
             counts.success.add(latency.value)
             counts.queue.add(latency.queue)
+            counts.last = now
 
     def ran(self, work: Work) -> None:
         with self._lock:

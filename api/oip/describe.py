@@ -123,13 +123,12 @@ class Description:
         return Statistics(tuple(map(self._statistics, entries)))
 
     def _statistics(self, entry: Entry[Model]) -> ModelStatistics:
-        statistics = self._service.metrics.statistics
-        counts = statistics.of(entry.manifest.name)
+        counts = self._service.metrics.statistics.of(entry.manifest.name)
         inputs, none = counts.success.count, Duration(counts.success.count)
         return ModelStatistics(
             entry.manifest.name,
             entry.manifest.version,
-            int(statistics.last.get(entry.manifest.name, 0.0) * 1e3),
+            int(counts.last * 1e3),
             inputs,
             counts.executions,
             InferStatistics(
