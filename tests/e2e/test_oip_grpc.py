@@ -255,6 +255,14 @@ def test_loading_is_guarded(client: triton.InferenceServerClient) -> None:
     assert changed.status() == "StatusCode.UNIMPLEMENTED"
 
 
+def test_shared_memory_is_offered_only_where_the_configuration_says_so(
+    client: triton.InferenceServerClient,
+) -> None:
+    refused = refusal(lambda: client.register_system_shared_memory("r", "/nothing", 1))
+    assert refused.status() == "StatusCode.PERMISSION_DENIED"
+    assert "system_shared_memory" not in client.get_server_metadata().extensions
+
+
 def test_what_is_not_offered_is_unimplemented(client: triton.InferenceServerClient) -> None:
     for call in (
         client.get_cuda_shared_memory_status,
