@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from api.oip.infer import _parse
-from api.oip.tensors import INPUT
+from api.oip.query import INPUT
 from delen.bundle.manifest import read_manifest
 from delen.daemon.build_model import SHIPPED_BUNDLES
 from delen.errors import DelenError, InvalidInput
