@@ -33,7 +33,7 @@ from delen.bundle.manifest import InputSpec, Manifest, read_manifest
 from delen.bundle.media import IMAGES, RECORDINGS
 from delen.daemon.build_model import SHIPPED_BUNDLES
 from delen.engine import inputs
-from delen.errors import DelenError
+from delen.errors import DelenError, InvalidInput
 from delen.wire.message import Request
 from delen.wire.requests import (
     HistoryFields,
@@ -207,8 +207,12 @@ def _oip_seeds(manifest: Manifest) -> list[bytes]:
 
 
 def _read_oip(manifest: Manifest, raw: bytes) -> object:
-    body = oip._parse(raw, False, None, manifest, LIMIT, lambda part: None)
+    body = oip._parse(raw, False, None, manifest, LIMIT, _no_region)
     return body.query.with_samples(body.read())
+
+
+def _no_region(*_: object) -> Any:
+    raise InvalidInput("there is no such region", "inputs")
 
 
 def _control_seeds() -> list[bytes]:
