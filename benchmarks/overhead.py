@@ -3,8 +3,8 @@
 A daemon in this process answers a client in another one, a request at a time. Its processor time,
 less what it takes while nobody asks, is compared with the network alone, which runs in turn with
 it. In rounds of their own the stages are timed as well: each gets what its functions take
-themselves, without those of other stages that they call. What no stage gets is the event loop,
-its server and the switches between threads.
+themselves, without those of other stages that they call, and less its part of what timing takes.
+What no stage gets is the event loop, its server and the switches between threads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -68,6 +68,7 @@ STAGES: Mapping[str, tuple[tuple[Any, str], ...]] = {
         (ServerConnection, "data_received"),
         (Application, "__call__"),
         (InferAddress, "answer"),
+        (InferAddress, "run"),
         (RequestBody, "read"),
     ),
     "parse": ((api.infer, "_read"),),
@@ -97,6 +98,7 @@ STAGES: Mapping[str, tuple[tuple[Any, str], ...]] = {
         (Jobs, "answer"),
         (delen.engine.jobs, "write_result"),
         (InferAddress, "_compose"),
+        (InferAddress, "results"),
     ),
     "write": ((api.application, "_send"),),
     _NETWORK: ((OnnxNetwork, "run"),),
@@ -105,11 +107,12 @@ STAGES: Mapping[str, tuple[tuple[Any, str], ...]] = {
 
 
 class StageTimes:
-    """Seconds of each stage. ``clock`` is that of the calling thread; time passes in the stage that
-    was entered last and not yet left."""
+    """Seconds of each stage, and how often it was entered or left. ``clock`` is that of the calling
+    thread; time passes in the stage that was entered last and not yet left."""
 
     def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.switches: Counter[str | None] = Counter()
         self._clock = clock
         self._thread = threading.local()
 
@@ -120,6 +123,7 @@ class StageTimes:
         if before is not None:
             self.seconds[before] += now - thread.since
         thread.stage, thread.since = stage, now
+        self.switches.update((before, stage))
         return before
 
     def timed(self, call: Callable[..., Any], stage: str) -> Callable[..., Any]:
@@ -187,6 +191,7 @@ def serving(state: Path) -> Iterator[tuple[Opened, int]]:
         guard=Guard(""),
         default_model=config["models.default"],
         max_body=int(config["server.max_body_mb"] * 1e6),
+        max_bodies=int(config["server.max_bodies_mb"] * 1e6),
         describe_device=lambda model: asdict(model.costs.profile.device),
         health=lambda: Health("ok", VERSION, ()),
         version=VERSION,
@@ -298,9 +303,11 @@ def _measure(
         medians.append(1e6 * (served.median - alone.median))
         with timing() as times:
             seen = _cost(lambda: client.post(path, REQUESTS, exits), REQUESTS, idle)
+        timed = (seen.processor - served.processor) / times.switches.total()
         for stage in STAGES:
-            stages[stage].append(1e6 * times.seconds[stage] / REQUESTS)
-        stages["rest"].append(1e6 * seen.processor - sum(stages[each][-1] for each in STAGES))
+            seconds = times.seconds[stage] / REQUESTS - timed * times.switches[stage]
+            stages[stage].append(1e6 * seconds)
+        stages["rest"].append(1e6 * served.processor - sum(stages[each][-1] for each in STAGES))
         stages[_NETWORK][-1] -= 1e6 * alone.processor
     limit = 700.0 if exits > 1 else 400.0
     return [
