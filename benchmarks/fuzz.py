@@ -46,7 +46,8 @@ from delen.wire.requests import (
 
 INPUTS = 1_000_000
 FREEZE = 0.05
-MOST_MEMORY_MB = 300.0
+MOST_MEMORY_MB = 450.0
+"""An image of 16 million pixels with transparency is held in several forms at once."""
 LIMIT = 1_100_000
 """Bytes that a body may have."""
 SIDE = 24
