@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from delen.errors import InvalidInput
+from delen.errors import DelenError, InvalidInput
 from delen.sdk.address import unix_path
 
 Transport = Literal["unix", "tcp"]
@@ -114,8 +114,8 @@ class AnswerReader:
         return bool(self._came or self._status)
 
     def feed(self, data: bytes) -> None:
-        """The next bytes; none are the end of the connection. Unanswered where they are no
-        answer."""
+        """The next bytes; none are the end of the connection. Unanswered where that is too early,
+        DelenError for what is no HTTP."""
         self._came += data
         while not self._status and self._read_head():
             pass
@@ -178,5 +178,5 @@ class AnswerReader:
         if len(self._came) > _LONGEST_LINE:
             raise self._wrong()
 
-    def _wrong(self) -> Unanswered:
-        return Unanswered(f"what came is not an HTTP answer: {bytes(self._came[:40])!r}")
+    def _wrong(self) -> DelenError:
+        return DelenError(f"what came is not an HTTP answer: {bytes(self._came[:40])!r}")

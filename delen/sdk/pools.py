@@ -104,8 +104,12 @@ class AsyncPool:
         self._idle: list[_Streams] = []
         self._is_closed = False
 
-    async def exchange(self, head: bytes, body: bytes, timeout: float) -> Answer:
-        """As ``Pool.exchange``."""
+    async def connect(self) -> None:
+        """Open a connection, and keep it. Unconnected where that cannot be."""
+        self._idle.append(await self._connect())
+
+    async def exchange(self, head: bytes, body: bytes, timeout: float | None) -> Answer:
+        """As ``Pool.exchange``; None waits without end."""
         try:
             return await asyncio.wait_for(self._exchange(head, body), timeout)
         except asyncio.TimeoutError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 
+import pytest
+
 from benchmarks.fuzz import MOST_MEMORY_MB, cases, parsers, problem
 
 INPUTS = 20_000
@@ -19,6 +21,7 @@ def test_what_the_inputs_are_made_of_is_read() -> None:
             assert problem(parser, seed) is None, name
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_wrong_inputs_are_refused_and_take_no_memory() -> None:
     before = peak_mb()
     for name, parser, body in cases(INPUTS, seed=1):

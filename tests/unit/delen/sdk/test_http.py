@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from delen.errors import InvalidInput
+from delen.errors import DelenError, InvalidInput
 from delen.sdk.http import Answer, AnswerReader, Endpoint, Unanswered
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -64,7 +64,7 @@ def test_an_answer_that_is_cut_off_is_none(begun: bytes) -> None:
     ],
 )
 def test_what_is_no_answer_is_refused(sent: bytes) -> None:
-    with pytest.raises(Unanswered, match="not an HTTP answer"):
+    with pytest.raises(DelenError, match="not an HTTP answer"):
         AnswerReader().feed(sent)
 
 
