@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
-EXTRAS := daemon,audio,train,wav2vec2,plot,test,check
+EXTRAS := daemon,grpc,audio,train,wav2vec2,plot,test,check
 # constraints/py311.txt holds the tested versions for Python 3.11, and so on. For a Python without
 # a file pip takes the newest versions within the bounds of setup.py. `make constraints` moves the
 # file of this Python to these; run `make test` before you commit it.
@@ -10,7 +10,7 @@ minor = $(shell $(1) -c 'import sys; print("py%d%d" % sys.version_info[:2])')
 TESTED = $(wildcard constraints/$(call minor,$(BIN)/python).txt)
 INSTALL = $(PIP) install -q $(TESTED:%=-c %)
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-.PHONY: serve test zoo check bench results plot constraints clean
+.PHONY: serve test zoo check bench results plot constraints proto clean
 .DELETE_ON_ERROR:
 
 serve: $(VENV)/.daemon ## install what serving needs and start the daemon
@@ -61,6 +61,10 @@ constraints: ## move the tested versions to the newest within the bounds of setu
 	 echo "# moves it, make test tests it. Resolved by $$($(PYTHON) -V) on $$(uname -sm)."; \
 	 sed -n 's/^\([A-Za-z0-9._-]*==[^+ ]*\).*/\1/p' $(FRESH)/frozen) > $@/$(call minor,$(PYTHON)).txt
 	rm -rf $(FRESH)
+
+proto: $(VENV)/bin/python ## api/oip/inference.desc from the .proto beside it
+	$(INSTALL) grpcio-tools
+	$(BIN)/python -m grpc_tools.protoc -I api/oip --descriptor_set_out=api/oip/inference.desc inference.proto
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -31,9 +31,10 @@ setup(
     packages=find_packages(include=[f"{name}{inner}" for name in TOP for inner in ("", ".*")]),
     package_data={
         "delen": ["py.typed"],
+        "api": ["openapi/docs.html", "oip/inference.desc", "oip/inference.proto"],
         "multiexit_models": ["bundles/*/*"],
     },
-    install_requires=["numpy>=1.24", "httpx>=0.27", "msgspec>=0.20,<0.24"],
+    install_requires=["numpy>=1.24", "msgspec>=0.20,<0.24"],
     extras_require={
         "daemon": [
             *HTTP,
@@ -51,6 +52,7 @@ setup(
             "jetson-stats>=4.2,<8",
         ],
         "audio": AUDIO,
+        "grpc": ["grpcio>=1.60", "protobuf>=4.25"],
         "nvml": ["nvidia-ml-py>=12.535"],
         "torch": [TORCH],
         "train": [
@@ -75,11 +77,13 @@ setup(
             "pytest-xdist>=3.8",
             "hypothesis>=6.100",
             "openapi-spec-validator>=0.7",
+            "schemathesis>=4.10,<5",
             "onnx",
             "scikit-learn>=1.4",
             "timm>=1.0",
             "jetson-stats>=7.2,<8",
             "nvidia-ml-py>=12.535",
+            "tritonclient[http,grpc]>=2.60",
         ],
         "check": ["ruff==0.14.*", "mypy>=1.11", "import-linter>=2.0"],
     },

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from contextlib import aclosing
+from functools import partial
 from typing import Any, cast
 from urllib.parse import unquote
 
 from a2wsgi import WSGIMiddleware
 
 from api.energy_views import ESCAPED_SLASH
+from api.events import EventAddress
 from api.infer import HttpRequest, InferAddress
+from api.oip.access import RegionAccess
+from api.oip.describe import Description
+from api.oip.infer import OipInfer
+from api.oip.regions import Regions
+from api.oip.views import OipViews, answer_live
+from api.oip.views import answer_ready as answer_oip_ready
+from api.readers import Readers
 from api.refusals import FramingError, Refusals
 from api.reply import CLOSE, Reply
 from api.server.asgi import Receive, Scope, Send
-from api.server.body import ClientGone, RequestBody, gunzip
+from api.server.body import BodyMemory, ClientGone, RequestBody, unpack
 from api.server.connection import KEY, Connection
-from api.views import Service, answer_health, answer_ready, create_control
-from delen.errors import Overloaded
+from api.views import EVENTS, Service, answer_health, answer_ready, create_control
+from delen.errors import Draining, Overloaded
 from delen.profile.device import available_cores
 
 _INFER = re.compile(r"/v1/(?:models/([^/]+)/)?infer", re.DOTALL)
+_OIP_INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer", re.DOTALL)
 _SLASH = re.compile("%2f", re.IGNORECASE)
+_MOST_CONTROL = 1_000_000
+"""Bytes of a body at the control addresses: less than 20 ms' work for the interpreter."""
 _OPTIONS = Reply(b"", 200, ((b"allow", b"GET, HEAD, OPTIONS, POST, PUT"),))
 
 
@@ -32,14 +45,50 @@ class Application:
         self._service = service
         self._runtime = service.runtime
         self._refusals = Refusals(service.metrics)
-        control = create_control(service, self._refusals)
+        self._description = description = Description(service)
+        self._access = access = RegionAccess(Regions(service.max_body), service.shared_memory)
+        oip = OipViews(service.runtime, description, access)
+        control = create_control(service, self._refusals, oip.routes())
         self._routes = control.url_map.bind("")
+        self._views = control.view_functions
         self._control = WSGIMiddleware(cast(Any, control), workers=threads)
-        decoders = ThreadPoolExecutor(max(1, available_cores() // 2), "http-decode")
-        self._decoders = decoders
+        readers = Readers(max(2, available_cores() // 2), service.runtime.charge)
         self._infer = InferAddress(
-            service.runtime, service.max_body, decoders, self._control.executor
+            service.runtime,
+            service.max_body,
+            readers,
+            self._control.executor,
+            service.metrics.failed,
         )
+        self._memory = BodyMemory(service.max_bodies)
+        self._events = EventAddress(service.runtime.events)
+        self._oip_infer = OipInfer(service.runtime, self._infer, service.max_body, access)
+        self._health: dict[str, Callable[[], Reply]] = {
+            "/healthz": lambda: answer_health(service),
+            "/readyz": lambda: answer_ready(service),
+            "/v2/health/live": lambda: answer_live(description),
+            "/v2/health/ready": lambda: answer_oip_ready(description),
+        }
+
+    @property
+    def max_body(self) -> int:
+        return self._service.max_body
+
+    def grpc_handler(self, port: int) -> Any:
+        """What answers the protocol's calls to ``port`` over gRPC. ModuleNotFoundError without the
+        extra."""
+        from api.oip.grpc_service import GrpcService
+
+        threads = self._control.executor
+        return GrpcService(
+            self._service,
+            self._infer,
+            self._description,
+            self._refusals,
+            threads,
+            partial(self._access.tcp_user, own_port=port),
+            self._access,
+        ).handler()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection: Connection = scope["state"][KEY]
@@ -49,18 +98,20 @@ class Application:
             _path(scope["raw_path"]),
             scope["query_string"].decode("latin-1"),
             headers,
-            RequestBody(connection, headers, receive),
+            RequestBody(connection, headers, receive, self._memory),
             connection,
         )
         try:
             reply = await self._answer(scope, request)
         except ClientGone:
+            request.body.release()
             return
         except Exception as error:
             reply = self._refusals.of(error, request.method, request.path)
         try:
             await _send(reply, request, send)
         finally:
+            request.body.release()
             connection.request_ended()
 
     async def _answer(self, scope: Scope, request: HttpRequest) -> Reply:
@@ -75,19 +126,29 @@ class Application:
         if method == "POST" and (found := _INFER.fullmatch(path)):
             model = found[1] or self._service.default_model
             return await self._infer.answer(request, model)
+        if method == "POST" and (found := _OIP_INFER.fullmatch(path)):
+            return await self._oip_infer.answer(request, found[1], found[2])
         if method == "OPTIONS" and path == "*":
             return _OPTIONS
-        self._routes.match(path, method)
-        if method in ("GET", "HEAD") and path in ("/healthz", "/readyz"):
-            answer = answer_health if path == "/healthz" else answer_ready
-            return answer(self._service)
+        endpoint, _ = self._routes.match(path, method)
+        if method in ("GET", "HEAD") and (health := self._health.get(path)):
+            return health()
+        if path == EVENTS:
+            if self._runtime.draining:
+                raise Draining("the daemon is stopping", retry_after=1.0)
+            return self._events.answer(request, scope["http_version"])
+        peer, given = scope["client"], request.headers.get(b"authorization", b"")
+        view = self._views.get(endpoint)
+        self._service.guard.check(view, peer and peer[0], given.decode("latin-1"))
         return await self._ask_control(scope, request)
 
     async def _ask_control(self, scope: Scope, request: HttpRequest) -> Reply:
         """What Flask answers, in a thread that waits for no client."""
-        raw = await request.body.read(self._service.max_body)
-        if request.body.is_gzip:
-            raw = gunzip(raw, self._service.max_body)
+        limit = min(_MOST_CONTROL, self._service.max_body)
+        request.body.check(limit)
+        raw = await request.body.read(limit)
+        if request.body.is_packed:
+            raw = unpack(raw, limit)
         length = str(len(raw)).encode()
         framing = (b"content-length", b"content-encoding", b"transfer-encoding")
         headers = [each for each in scope["headers"] if each[0] not in framing]
@@ -106,7 +167,9 @@ class Application:
         headers.append((b"content-length", length))
         whole = {**scope, "path": request.path, "headers": headers}
         await self._control(cast(Any, whole), receive, collect)
-        return Reply(b"".join(pieces), started["status"], tuple(started["headers"]))
+        head = tuple(started["headers"])
+        has_length = any(name == b"content-length" for name, _ in head)
+        return Reply(b"".join(pieces), started["status"], head, has_length)
 
 
 def _path(raw: bytes) -> str:
@@ -123,11 +186,13 @@ def _check_framing(scope: Scope, request: HttpRequest) -> None:
     version = scope["http_version"]
     if version not in ("1.0", "1.1"):
         raise FramingError(f"HTTP/{version} is not spoken here; send HTTP/1.1")
-    hosts = sum(name == b"host" for name, _ in scope["headers"])
-    if hosts > 1 or (hosts == 0 and version == "1.1"):
-        raise FramingError(f"a request has one Host; this one has {hosts}")
-    coding = request.headers.get(b"transfer-encoding", b"chunked")
-    if coding.lower() != b"chunked":
+    headers = request.headers
+    if len(headers) < len(scope["headers"]) or b"host" not in headers:
+        hosts = sum(name == b"host" for name, _ in scope["headers"])
+        if hosts > 1 or (hosts == 0 and version == "1.1"):
+            raise FramingError(f"a request has one Host; this one has {hosts}")
+    coding = headers.get(b"transfer-encoding")
+    if coding is not None and coding.lower() != b"chunked":
         raise FramingError(f"Transfer-Encoding is {coding.decode('latin-1')!r}; accepted: chunked")
 
 
@@ -135,12 +200,19 @@ async def _send(reply: Reply, request: HttpRequest, send: Send) -> None:
     body, connection = request.body, request.connection
     closes = connection.is_surplus or connection.is_crowded or b"upgrade" in request.headers
     closes = closes or (body.expects_continue and not body.has_ended)
-    headers = list(reply.headers)
-    if not any(name == b"content-length" for name, _ in headers):
-        headers.append((b"content-length", str(len(reply.body)).encode()))
+    closes = closes or reply.stream is not None
+    headers = [*reply.headers]
+    if reply.stream is None and not reply.has_length:
+        headers.append((b"content-length", b"%d" % len(reply.body)))
     if closes and CLOSE[0] not in reply.headers:
         headers += CLOSE
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    if reply.stream is not None:
+        async with aclosing(reply.stream) as pieces:
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return
     is_whole = body.has_ended or body.expects_continue
     await send({"type": "http.response.body", "body": reply.body, "more_body": not is_whole})
     if not is_whole:

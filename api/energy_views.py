@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from flask import Response, request
 
-from api.guard import Guard
+from api.guard import guarded
 from api.parse import AnyRequest, query_text, read_query, read_request
 from api.reply import reply
 from delen.core.bounds import check_name
@@ -22,11 +22,10 @@ ESCAPED_SLASH = "%2F"
 
 
 class EnergyViews:
-    """Views over an EnergyService. What changes something is behind ``guard``."""
+    """Views over an EnergyService."""
 
-    def __init__(self, service: EnergyService, guard: Guard) -> None:
+    def __init__(self, service: EnergyService) -> None:
         self._service = service
-        self._guard = guard
 
     def routes(self) -> list[tuple[str, Callable[..., Response], list[str]]]:
         return [
@@ -42,9 +41,10 @@ class EnergyViews:
         read_query(NoFields, query_text())
         return reply(Power.of(self._service.describe()))
 
+    @guarded
     def set_power(self) -> Response:
         """Change what is named, and answer as ``power`` does."""
-        self._service.set_limits(self._read(PowerChange).changes())
+        self._service.set_limits(_read(PowerChange).changes())
         return reply(Power.of(self._service.describe()))
 
     def power_history(self) -> Response:
@@ -66,12 +66,13 @@ class EnergyViews:
         described = {name: Tenant.of(each) for name, each in tenants}
         return reply(Tenants(described, Fairness.of(self._service.fairness())))
 
+    @guarded
     def set_tenant(self, tenant: str) -> Response:
         """Change what is named, and answer as ``tenants`` does of this one."""
         name = check_name(tenant.replace(ESCAPED_SLASH, "/"), "tenant")
-        changes = self._read(TenantChange).changes()
+        changes = _read(TenantChange).changes()
         return reply(Tenant.of(self._service.set_tenant(name, changes)))
 
-    def _read(self, kind: type[AnyRequest]) -> AnyRequest:
-        self._guard.check(request)
-        return read_request(kind, query_text(), request.get_data())
+
+def _read(kind: type[AnyRequest]) -> AnyRequest:
+    return read_request(kind, query_text(), request.get_data())

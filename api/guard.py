@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
-
-from flask import Request
+from typing import TypeVar
 
 from delen.errors import ConfigError, Forbidden, Unauthorized
+
+View = TypeVar("View", bound=Callable[..., object])
+
+
+def guarded(view: View) -> View:
+    """Marks ``view`` as one that changes something."""
+    view.is_guarded = True  # type: ignore[attr-defined]
+    return view
 
 
 class Guard:
@@ -42,16 +50,24 @@ class Guard:
             raise ConfigError(f"server.token_file {self._token_file} is empty")
         return token
 
-    def check(self, request: Request) -> None:
-        """Raises Unauthorized without a token, Forbidden with a wrong one or from elsewhere."""
+    def check(
+        self, view: Callable[..., object] | None, peer: str | None, authorization: str
+    ) -> None:
+        """As ``check_caller`` if ``view`` is guarded."""
+        if getattr(view, "is_guarded", False):
+            self.check_caller(peer, authorization)
+
+    def check_caller(self, peer: str | None, authorization: str) -> None:
+        """Raises Unauthorized without a token, Forbidden with a wrong one or from elsewhere.
+        ``peer`` is the address that the request comes from, None of a Unix socket."""
         if self._token is None:
-            if not _is_local(request.remote_addr):
+            if not _is_local(peer):
                 raise Forbidden(
                     "this address is open to this machine only; set server.token_file to use it "
                     "from elsewhere"
                 )
             return
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        scheme, _, given = authorization.partition(" ")
         if scheme.lower() != "bearer" or not given:
             raise Unauthorized("this address needs the header Authorization: Bearer TOKEN")
         if not hmac.compare_digest(given.strip().encode(), self._token.encode()):

@@ -7,37 +7,45 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from api.parse import InferRequest, read_infer, read_media_type
+from api.parse import InferRequest, asked_in_query, read_infer, read_media_type
+from api.readers import Readers
 from api.reply import JSON, Reply
-from api.server.body import ClientGone, RequestBody, gunzip
+from api.server.body import ClientGone, RequestBody, unpack
 from api.server.connection import Connection
 from delen.bundle.manifest import InputSpec
+from delen.core.bounds import DEFAULT_TENANT
+from delen.core.result import Result
 from delen.engine import inputs
 from delen.engine.job import Job
 from delen.engine.runtime import Runtime
-from delen.errors import TooLarge
-from delen.wire.answers import Result, Results
+from delen.errors import DelenError, TooLarge
+from delen.wire.answers import Result as ResultMessage
+from delen.wire.answers import Results
 
 T = TypeVar("T")
 
-_READ_AT_ONCE = {JSON: 16_384, inputs.TEXT: 65_536, inputs.RAW: 1_000_000, inputs.NPY: 1_000_000}
+READ_AT_ONCE = {JSON: 16_384, inputs.TEXT: 65_536, inputs.RAW: 1_000_000, inputs.NPY: 1_000_000}
 """Bytes of a body up to which it is read on the event loop: less than a millisecond's work."""
-_PAUSES, _LONGEST_PAUSE = 4.0, 0.25
-"""After JSON was read there is a pause of so many times what it took, and of at most so many
-seconds."""
 _SUBMIT_AT_ONCE = 16
 _LOCK_SECONDS = 0.005
 _JSON_BASE, _JSON_NUMBER = 1_000_000, 32
 """Bytes that a JSON body may have in any case, and besides for each number of one sample."""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class Client(Protocol):
+    """Who waits for an answer. ``arrived`` is when its request came (``time.monotonic``);
+    ``on_gone`` is called once when it leaves before its answer, and ``is_gone`` is true then."""
+
+    arrived: float
+    is_gone: bool
+    on_gone: Callable[[], None] | None
+
+
+class HttpRequest(NamedTuple):
     """One request, its head read and its body not yet."""
 
     method: str
@@ -49,17 +57,24 @@ class HttpRequest:
 
 
 class InferAddress:
-    """Answers inputs over ``runtime``. ``decoders`` are the threads for what takes long to read,
-    ``threads`` those for what may have to wait for a lock or for a model."""
+    """Answers inputs over ``runtime``, and is what the infer addresses of other protocols answer
+    with. ``readers`` read what takes long, ``threads`` are those for what may have to wait for a
+    lock or for a model. ``failed`` is called with the model and the seconds of each request that
+    ends with an error."""
 
     def __init__(
-        self, runtime: Runtime, max_body: int, decoders: Executor, threads: Executor
+        self,
+        runtime: Runtime,
+        max_body: int,
+        readers: Readers,
+        threads: Executor,
+        failed: Callable[[str, float], None],
     ) -> None:
         self._runtime = runtime
         self._max_body = max_body
-        self._decoders = decoders
+        self._readers = readers
         self._threads = threads
-        self._json_turn = asyncio.Semaphore(1)
+        self._failed = failed
 
     async def answer(self, request: HttpRequest, model: str) -> Reply:
         """The answer to an input for ``model``; raises the errors of ``submit_batch``."""
@@ -67,46 +82,64 @@ class InferAddress:
         spec = self._runtime.input_of(model)
         content_type = request.headers.get(b"content-type", b"").decode("latin-1")
         media_type = read_media_type(content_type)
-        limit = self._limit(media_type, spec)
+        limit = self.limit(media_type, spec)
         _check_json(request.body, media_type, limit)
+        payer = asked_in_query(request.query)[1].tenant
         raw = await request.body.read(limit)
-        read = partial(_read, media_type, request.query, spec, limit, request.body.is_gzip)
-        if len(raw) <= _READ_AT_ONCE.get(media_type, -1) and not request.body.is_gzip:
+        read = partial(_read, media_type, request.query, spec, limit, request.body.is_packed)
+        if len(raw) <= READ_AT_ONCE.get(media_type, -1) and not request.body.is_packed:
             asked = read(raw)
         else:
-            began = time.monotonic()
-            asked, started = await self._decode(request.connection, media_type, partial(read, raw))
-            waited += started - began
-        if request.connection.is_gone:
-            raise ClientGone
-        jobs = await self._submit(request, model, asked, waited)
-        await self._until_ended(request.connection, jobs)
+            asked, spent = await self.decode(
+                request.connection, media_type, partial(read, raw), payer
+            )
+            waited += spent
+        jobs = await self.run(request.connection, model, asked, waited)
         return self._compose(jobs, asked.is_batch)
 
-    async def _decode(
-        self, connection: Connection, media_type: str, read: Callable[[], InferRequest]
-    ) -> tuple[InferRequest, float]:
-        """What ``read`` returns, and when it began. Reading JSON holds the interpreter, so there is
-        one at a time, and a pause after each, in which the lanes go on."""
-        if media_type != JSON:
-            return await self._on(self._decoders, _timed, read)
-        await self._json_turn.acquire()
-        began = time.monotonic()
-        try:
-            if connection.is_gone:
-                raise ClientGone
-            return await self._on(self._decoders, _timed, read)
-        finally:
-            pause = min(_LONGEST_PAUSE, _PAUSES * (time.monotonic() - began))
-            asyncio.get_running_loop().call_later(pause, self._json_turn.release)
+    async def decode(
+        self, client: Client, media_type: str, read: Callable[[], T], payer: str = DEFAULT_TENANT
+    ) -> tuple[T, float]:
+        """What ``read`` returns, called on another thread, and for how many seconds it waited
+        first. ``payer`` is the tenant who pays for its processor time."""
+        return await self._readers.read(client, payer, media_type, read)
 
-    def _limit(self, media_type: str, spec: InputSpec) -> int:
+    async def run(
+        self, client: Client, model: str, asked: InferRequest, waited: float
+    ) -> list[Job]:
+        """The jobs of ``asked`` once they are done, or one of them has failed; they end early where
+        ``client`` leaves. The request ``waited`` so many seconds for others since it arrived."""
+        if client.is_gone:
+            raise ClientGone
+        try:
+            jobs = await self._submit(client, model, asked, waited)
+        except DelenError:
+            self._failed(model, time.monotonic() - client.arrived)
+            raise
+        await self._until_ended(client, jobs)
+        return jobs
+
+    def results(self, jobs: Sequence[Job]) -> list[Result]:
+        """What ``run`` came to: the results of all ``jobs``, or what one of them raises."""
+        try:
+            for job in jobs:
+                if job.future.done():
+                    job.future.result()
+            return [job.future.result() for job in jobs]
+        except BaseException:
+            self._failed(jobs[0].model.name, time.monotonic() - jobs[0].arrived)
+            if len(jobs) > 1:  # the others end, as nobody waits for them
+                self._threads.submit(self._runtime.cancel, jobs)
+            raise
+
+    def limit(self, media_type: str, spec: InputSpec) -> int:
+        """Bytes that a body with an input of ``spec`` may have."""
         if media_type != JSON:
             return self._max_body
         return min(self._max_body, _JSON_BASE + _JSON_NUMBER * prod(spec.shape))
 
     async def _submit(
-        self, request: HttpRequest, model: str, asked: InferRequest, waited: float
+        self, client: Client, model: str, asked: InferRequest, waited: float
     ) -> list[Job]:
         submit = partial(
             self._runtime.submit_batch,
@@ -114,14 +147,14 @@ class InferAddress:
             asked.samples,
             asked.bounds,
             asked.options,
-            request.connection.arrived,
+            client.arrived,
             waited,
         )
         if len(asked.samples) <= _SUBMIT_AT_ONCE and self._runtime.is_free(_LOCK_SECONDS):
             return submit()
         return await self._on(self._threads, submit)
 
-    async def _until_ended(self, connection: Connection, jobs: Sequence[Job]) -> None:
+    async def _until_ended(self, client: Client, jobs: Sequence[Job]) -> None:
         """Until all ``jobs`` are done or one has failed; cancel them if the client leaves."""
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
@@ -137,8 +170,8 @@ class InferAddress:
         def give_up() -> None:
             self._threads.submit(self._runtime.cancel, jobs)
 
-        connection.on_gone = give_up
-        if connection.is_gone:
+        client.on_gone = give_up
+        if client.is_gone:
             give_up()
         when_ended([job.future for job in jobs], tell)
         try:
@@ -146,18 +179,10 @@ class InferAddress:
         except asyncio.CancelledError:
             give_up()
             raise
-        connection.on_gone = None
+        client.on_gone = None
 
     def _compose(self, jobs: Sequence[Job], is_batch: bool) -> Reply:
-        try:
-            for job in jobs:
-                if job.future.done():
-                    job.future.result()
-            results = tuple(Result.of(job.future.result()) for job in jobs)
-        except BaseException:
-            if len(jobs) > 1:  # the others end, as nobody waits for them
-                self._threads.submit(self._runtime.cancel, jobs)
-            raise
+        results = tuple(map(ResultMessage.of, self.results(jobs)))
         return Reply.of(Results(results) if is_batch else results[0])
 
     async def _on(self, threads: Executor, call: Callable[..., T], *arguments: Any) -> T:
@@ -173,15 +198,9 @@ def _check_json(body: RequestBody, media_type: str, limit: int) -> None:
 
 
 def _read(
-    media_type: str, query: str, spec: InputSpec, limit: int, is_gzip: bool, raw: bytes
+    media_type: str, query: str, spec: InputSpec, limit: int, is_packed: bool, raw: bytes
 ) -> InferRequest:
-    return read_infer(media_type, query, gunzip(raw, limit) if is_gzip else raw, spec)
-
-
-def _timed(read: Callable[[], InferRequest]) -> tuple[InferRequest, float]:
-    """What ``read`` returns, and when it began."""
-    started = time.monotonic()
-    return read(), started
+    return read_infer(media_type, query, unpack(raw, limit) if is_packed else raw, spec)
 
 
 def when_ended(futures: Sequence[Future[Any]], tell: Callable[[], None]) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -29,13 +28,13 @@ AnyRequest = TypeVar("AnyRequest", bound=Request)
 LARGE_JSON = 65_536
 _MOST_BESIDE = 16_384
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_SURROGATE = re.compile(rb"\\[uU][dD][89a-fA-F]")
 _OPENING = re.compile(rb"[\[\s]*")
 UTF_8 = "utf-8"
 MEDIA_TYPES = (JSON, *inputs.BODY_TYPES)
 
 
-@dataclass(frozen=True, slots=True)
-class InferRequest:
+class InferRequest(NamedTuple):
     """What is to be inferred, and under which bounds."""
 
     samples: list[NDArray[Any]]
@@ -55,6 +54,8 @@ def read_json(raw: bytes) -> dict[str, Any]:
         return {}
     try:
         document = json.loads(raw, object_pairs_hook=_object_once)
+        if _SURROGATE.search(raw):  # half a character cannot be written into an answer
+            json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"the body is not JSON: {error}") from None
     if not isinstance(document, dict):
@@ -85,7 +86,8 @@ def read_request(kind: type[AnyRequest], query: str, body: bytes) -> AnyRequest:
 
 
 @lru_cache(maxsize=256)
-def _asked_in_query(text: str) -> tuple[Bounds, Options]:
+def asked_in_query(text: str) -> tuple[Bounds, Options]:
+    """The bounds and options in a query string."""
     fields = read_query(InferFields, text)
     return fields.bounds(), fields.options()
 
@@ -98,7 +100,7 @@ def read_infer(media_type: str, query: str, body: bytes, spec: InputSpec) -> Inf
         array = inputs.decode_json(fields.input, spec)
         bounds, options = fields.bounds(), fields.options()
     else:
-        bounds, options = _asked_in_query(query)
+        bounds, options = asked_in_query(query)
         array = inputs.decode_body(body, media_type, spec)
     samples, is_batch = inputs.split_batch(np.asarray(array), spec)
     return InferRequest(samples, is_batch, bounds, options)
@@ -117,27 +119,38 @@ def _read_large(raw: bytes, spec: InputSpec) -> dict[str, Any]:
     if len(others) > _MOST_BESIDE:
         raise InvalidInput(f"the body has more than {_MOST_BESIDE} bytes beside input")
     fields = read_json(others)
-    kind = "float" if np.dtype(spec.dtype).kind == "f" else "int"
-    wanted = f"input must be lists of {kind}s, nested as {list(spec.shape)}, or a batch of those"
-    begin = _OPENING.match(value)
-    levels = 0 if begin is None else begin[0].count(b"[")
-    if spec.text is None and levels - len(spec.shape) not in (0, 1):
-        raise InvalidInput(f"{wanted}; it begins with {levels} levels of lists", "input")
-    decoder = _decoder(kind, levels if spec.text is None else -1)
+    if spec.text is None:
+        fields["input"] = read_numbers(value, spec, (len(spec.shape), len(spec.shape) + 1))
+        return fields
     try:
-        fields["input"] = decoder.decode(value)
+        fields["input"] = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(f"input must be a text, or a list of texts: {error}", "input") from None
+    return fields
+
+
+def read_numbers(raw: bytes, spec: InputSpec, depths: tuple[int, int]) -> Any:
+    """The JSON lists in ``raw``, nested as deep as one of ``depths``, with numbers such as ``spec``
+    has and nothing else in them."""
+    kind = "float" if np.dtype(spec.dtype).kind == "f" else "int"
+    wanted = f"input must be lists of {kind}s, nested {depths[0]} or {depths[1]} deep"
+    begin = _OPENING.match(raw)
+    levels = 0 if begin is None else begin[0].count(b"[")
+    if levels not in depths:
+        raise InvalidInput(f"{wanted}; it begins with {levels} levels of lists", "input")
+    try:
+        return _decoder(kind, levels).decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"{wanted}: {error}", "input") from None
-    return fields
 
 
 @lru_cache(maxsize=16)
 def _decoder(kind: str, levels: int) -> msgspec.json.Decoder[Any]:
-    """Of so many levels of lists of int or float; of any JSON where that is less than none."""
+    """Of so many levels of lists of int or float."""
     nested: Any = int if kind == "int" else float
     for _ in range(levels):
         nested = list[nested]
-    return msgspec.json.Decoder(Any if levels < 0 else nested)
+    return msgspec.json.Decoder(nested)
 
 
 @lru_cache(maxsize=64)

@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from api.metrics.requests import Metrics
 from api.reply import CLOSE, Headers, Reply
+from api.server.body import CODINGS, UnsupportedCoding
 from delen.errors import (
     BudgetExhausted,
     DelenError,
@@ -16,6 +17,7 @@ from delen.errors import (
     InvalidInput,
     MethodNotAllowed,
     NotFound,
+    NotOffered,
     Overloaded,
     RequestTimeout,
 )
@@ -36,13 +38,13 @@ class Refusals:
 
     def of(self, error: BaseException, method: str, path: str) -> Reply:
         """The answer of a request to ``path`` that ended with ``error``."""
+        headers: Headers = ()
         if isinstance(error, HTTPException):
             error = _translated(error, method, path)
-        elif not isinstance(error, DelenError):
-            log.error("%s %s failed", method, path, exc_info=error)
-            error = DelenError(f"the daemon failed: {type(error).__name__}; see its log")
-        self._metrics.refused(error.code)
-        headers: Headers = ()
+        elif isinstance(error, UnsupportedCoding) and path.startswith("/v2/"):
+            headers += ((b"accept-encoding", b", ".join(CODINGS)),)
+            error = NotOffered(str(error))
+        error = self.counted(error, f"{method} {path}")
         if isinstance(error, (BudgetExhausted, Overloaded)):
             wait = max(1, math.ceil(error.retry_after))
             headers += ((b"retry-after", str(wait).encode()),)
@@ -51,6 +53,14 @@ class Refusals:
         if isinstance(error, (Draining, FramingError, RequestTimeout)):
             headers += CLOSE
         return Reply.of(Error.of(error), error.status, headers)
+
+    def counted(self, error: BaseException, what: str) -> DelenError:
+        """``error`` of a request for ``what``, as one of delen's."""
+        if not isinstance(error, DelenError):
+            log.error("%s failed", what, exc_info=error)
+            error = DelenError(f"the daemon failed: {type(error).__name__}; see its log")
+        self._metrics.refused(error.code)
+        return error
 
 
 def _translated(error: HTTPException, method: str, path: str) -> DelenError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator
+from typing import NamedTuple
 
 from flask import Response
 
@@ -15,13 +16,15 @@ CLOSE: Headers = ((b"connection", b"close"),)
 _JSON_HEADER: Headers = ((b"content-type", JSON.encode()),)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The answer to one request. Its length is added where it is sent."""
+class Reply(NamedTuple):
+    """The answer to one request. Its length is added where it is sent, unless ``headers`` say it
+    (``has_length``). What ``stream`` gives is sent after ``body`` as it comes, in chunks."""
 
     body: bytes
     status: int = 200
     headers: Headers = _JSON_HEADER
+    has_length: bool = False
+    stream: AsyncGenerator[bytes, None] | None = None
 
     @classmethod
     def of(cls, message: Message, status: int = 200, headers: Headers = ()) -> Reply:

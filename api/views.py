@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from flask import Flask, Response, request
 from msgspec import UNSET
 
 from api.energy_views import EnergyViews
-from api.guard import Guard
+from api.guard import Guard, guarded
 from api.metrics.device import DeviceCollector
 from api.metrics.energy import EnergyCollector
 from api.metrics.failures import FailureCollector
@@ -19,6 +19,7 @@ from api.metrics.requests import CONTENT_TYPE, Metrics
 from api.metrics.residency import ResidencyCollector, describe
 from api.metrics.runtime import RuntimeCollector
 from api.metrics.tenants import TenantCollector
+from api.openapi.docs import DOCS, DOCS_HEADERS
 from api.openapi.document import document as openapi_document
 from api.parse import query_text, read_plan, read_request
 from api.refusals import Refusals
@@ -42,8 +43,12 @@ from delen.wire.models import Model as ModelDescription
 from delen.wire.requests import Labels, NoFields
 from policies.plan.thresholds import floor_without_error
 
+Route = tuple[str, str, Callable[..., Response], list[str]]
+"""Rule, endpoint, view and methods."""
+
 INFER = "infer"
-"""The endpoint of the addresses that the event loop answers; Flask knows only their methods."""
+EVENTS = "/v1/events"
+"""Addresses that the event loop answers; Flask knows only their methods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +61,19 @@ class Service:
     guard: Guard
     default_model: str
     max_body: int
+    max_bodies: int
     describe_device: Callable[[Model], dict[str, Any]]
     health: Callable[[], Health]
     version: str
+    shared_memory: bool = False
 
 
-def create_control(service: Service, refusals: Refusals) -> Flask:
-    """The WSGI application of all addresses but those of ``INFER``."""
+def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = ()) -> Flask:
+    """The WSGI application of all addresses but those of ``INFER``, with the routes of ``oip``."""
     app = Flask("delen", static_folder=None)
     app.url_map.merge_slashes = False
     views = _Views(service)
-    energy = EnergyViews(service.energy, service.guard)
+    energy = EnergyViews(service.energy)
     service.metrics.include(RuntimeCollector(service.runtime))
     service.metrics.include(EnergyCollector(service.energy))
     service.metrics.include(DeviceCollector(service.energy))
@@ -75,12 +82,21 @@ def create_control(service: Service, refusals: Refusals) -> Flask:
     service.metrics.include(FailureCollector())
     for rule, view, methods in [*views.routes(), *energy.routes()]:
         app.add_url_rule(rule, view.__name__, view, methods=methods)
+    for rule, name, view, methods in oip:
+        app.add_url_rule(rule, name, view, methods=methods)
     for rule in ("/v1/infer", "/v1/models/<model>/infer"):
         app.add_url_rule(rule, INFER, methods=["POST"])
+    app.add_url_rule(EVENTS, "events", methods=["GET"])
 
     def refuse(error: Exception) -> Response:
         return refusals.of(error, request.method, request.path).to_flask()
 
+    def check() -> None:
+        view = app.view_functions.get(request.endpoint or "")
+        authorization = request.headers.get("Authorization", "")
+        service.guard.check(view, request.remote_addr, authorization)
+
+    app.before_request(check)
     app.register_error_handler(Exception, refuse)
     return app
 
@@ -126,6 +142,7 @@ class _Views:
             ("/healthz", self.healthz, ["GET"]),
             ("/readyz", self.readyz, ["GET"]),
             ("/openapi.json", self.openapi, ["GET"]),
+            ("/docs", self.docs, ["GET"]),
         ]
 
     def plan_default(self) -> Response:
@@ -168,30 +185,29 @@ class _Views:
             memory=UNSET if segments is None or memory is None else describe(segments, memory),
         )
 
+    @guarded
     def feedback_default(self) -> Response:
         return self.feedback(self._service.default_model)
 
+    @guarded
     def feedback(self, model: str) -> Response:
-        self._service.guard.check(request)
         self._runtime.store.ready(model)
         posted = read_request(Labels, query_text(), request.get_data())
         taken = self._runtime.feedback(model, posted.labels)
         self._service.metrics.labelled(model, taken.accepted - taken.wrong, taken.wrong)
         return reply(Feedback.of(taken))
 
+    @guarded
     def load(self, model: str) -> Response:
-        self._guarded()
+        read_request(NoFields, query_text(), request.get_data())
         self._runtime.load(model)
         return reply(self._describe(model))
 
+    @guarded
     def unload(self, model: str) -> Response:
-        self._guarded()
+        read_request(NoFields, query_text(), request.get_data())
         self._runtime.unload(model)
         return reply(self._describe(model))
-
-    def _guarded(self) -> None:
-        self._service.guard.check(request)
-        read_request(NoFields, query_text(), request.get_data())
 
     def metrics(self) -> Response:
         models = {name for name, _ in self._runtime.store.entries()}
@@ -206,6 +222,9 @@ class _Views:
     def openapi(self) -> Response:
         description = json.dumps(openapi_document(self._service.version))
         return Response(description, content_type=JSON)
+
+    def docs(self) -> Response:
+        return Response(DOCS.read_bytes(), headers=DOCS_HEADERS)
 
 
 def answer_health(service: Service) -> Reply:

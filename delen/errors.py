@@ -84,6 +84,13 @@ class UnsupportedMediaType(InvalidInput):
     status = 415
 
 
+class NotOffered(InvalidInput):
+    """A part of a protocol that this server does not have."""
+
+    code = "not_offered"
+    status = 501
+
+
 class Unauthorized(DelenError):
     """A request to a guarded address has no token."""
 

@@ -10,24 +10,56 @@ from typing import Any
 
 from api.server.asgi import Receive
 from api.server.connection import Connection
-from delen.errors import DelenError, InvalidInput, RequestTimeout, TooLarge, UnsupportedMediaType
+from delen.errors import (
+    DelenError,
+    InvalidInput,
+    Overloaded,
+    RequestTimeout,
+    TooLarge,
+    UnsupportedMediaType,
+)
 
 _SLICE = 16_384
 """Bytes of a chunked body that are passed on at once: what follows it may be the next request."""
+_SMALL = 65_536
 _MOST_DISCARDED = 1 << 25
 _DISCARD_SECONDS = 2.0
-_GZIP = 16 + zlib.MAX_WBITS
+_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+CODINGS = (b"gzip", b"deflate")
+
+
+class UnsupportedCoding(UnsupportedMediaType):
+    """A Content-Encoding that is not read."""
 
 
 class ClientGone(Exception):
     """The client left before its request was there."""
 
 
+class BodyMemory:
+    """Bytes of all bodies that are held at once, at most ``most``. Small bodies do not count:
+    connections are bounded, and a client with a small one is not to wait for others."""
+
+    def __init__(self, most: float) -> None:
+        self._left = most
+
+    def take(self, size: int) -> None:
+        """Overloaded where ``size`` bytes more are too many."""
+        if size > self._left:
+            raise Overloaded(
+                "the bodies of other requests take all of server.max_bodies_mb", retry_after=1.0
+            )
+        self._left -= size
+
+    def give_back(self, size: int) -> None:
+        self._left += size
+
+
 class RequestBody:
     """Reads the body of a request with these ``headers`` through ``receive``.
 
     ``length`` is what was announced, None for one in chunks. ``has_ended`` is true once all of it
-    was read.
+    was read. What is read counts in ``memory`` until ``release``.
     """
 
     def __init__(
@@ -35,13 +67,16 @@ class RequestBody:
         connection: Connection,
         headers: Mapping[bytes, bytes],
         receive: Receive,
+        memory: BodyMemory,
     ) -> None:
         self._connection = connection
+        self._memory = memory
+        self._held = 0
         self._receive = receive
         coding = headers.get(b"transfer-encoding")
         self.length = int(headers.get(b"content-length", 0)) if coding is None else None
         self.has_ended = self.length == 0
-        self.is_gzip = False
+        self.is_packed = False
         self.expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
         self._headers = headers
         self._received = 0
@@ -53,15 +88,16 @@ class RequestBody:
 
     def check(self, limit: int) -> None:
         """Raises what is wrong with a body before any of it is read: TooLarge for one announced as
-        larger than ``limit`` bytes, UnsupportedMediaType for a coding that is not known."""
+        larger than ``limit`` bytes, UnsupportedCoding for a coding that is not known."""
         if self.length is not None and self.length > limit:
             raise TooLarge(f"the body has {self.length} bytes; the limit is {limit}")
         coding = self._headers.get(b"content-encoding", b"identity").lower()
-        if coding not in (b"identity", b"gzip", b"x-gzip"):
-            raise UnsupportedMediaType(
-                f"Content-Encoding is {coding.decode('latin-1')!r}; accepted: gzip, identity"
+        self.is_packed = coding.removeprefix(b"x-") in CODINGS
+        if coding != b"identity" and not self.is_packed:
+            raise UnsupportedCoding(
+                f"Content-Encoding is {coding.decode('latin-1')!r}; accepted: gzip, deflate, "
+                "identity"
             )
-        self.is_gzip = coding != b"identity"
 
     async def read(self, limit: int) -> bytes:
         """The whole body. InvalidInput when it is cut short, RequestTimeout when it comes too
@@ -78,9 +114,17 @@ class RequestBody:
                 pieces.append(await self._next())
                 if self._received > limit:
                     raise TooLarge(f"the body is larger than the limit of {limit} bytes")
+                if self._received > _SMALL:
+                    self._memory.take(self._received - self._held)
+                    self._held = self._received
         finally:
             self._end()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def release(self) -> None:
+        """Nothing of the body is held any more."""
+        self._memory.give_back(self._held)
+        self._held = 0
 
     async def discard(self) -> bool:
         """Take in what a refused client still sends, within limits; whether that was all. A
@@ -162,16 +206,16 @@ class RequestBody:
             self._reader.cancel()
 
 
-def gunzip(raw: bytes, limit: int) -> bytes:
-    """What ``raw`` was packed from. TooLarge beyond ``limit`` bytes, InvalidInput if it is not
-    whole."""
-    unpacker = zlib.decompressobj(_GZIP)
+def unpack(raw: bytes, limit: int) -> bytes:
+    """What ``raw`` was packed from with gzip or deflate. TooLarge beyond ``limit`` bytes,
+    InvalidInput if it is not whole."""
+    unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
     try:
         whole = unpacker.decompress(raw, limit + 1)
     except zlib.error as error:
-        raise InvalidInput(f"the body is not gzip: {error}") from None
+        raise InvalidInput(f"the body is not packed as it says: {error}") from None
     if len(whole) > limit:
         raise TooLarge(f"the unpacked body is larger than the limit of {limit} bytes")
     if not unpacker.eof or unpacker.unused_data:
-        raise InvalidInput("the body is not gzip: it is cut off, or something follows it")
+        raise InvalidInput("the packed body is cut off, or something follows it")
     return whole

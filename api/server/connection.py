@@ -13,7 +13,8 @@ from typing import Any, TypeAlias, cast
 
 from api.server.departure import has_gone
 from api.server.joined_writes import JoinedWrites
-from delen.errors import DelenError, RequestTimeout, TooLarge
+from api.server.peer import Socket
+from delen.errors import DelenError, InvalidInput, RequestTimeout, TooLarge
 from delen.wire.errors import Error
 from delen.wire.message import write
 
@@ -108,13 +109,19 @@ class Connection(asyncio.Protocol):
         return len(self._held)
 
     @property
+    def socket(self) -> Socket:
+        """The connection's socket, for questions about its other end."""
+        return cast(Socket, self._transport.get_extra_info("socket"))
+
+    @property
     def is_crowded(self) -> bool:
         """Whether the connection is to be closed after its answer, for others to find room."""
         return self._limit.is_crowded
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._protocol.connection_made(JoinedWrites(self._transport, self._loop.call_soon))
+        self._writes = JoinedWrites(self._transport, self._loop.call_soon)
+        self._protocol.connection_made(self._writes)
         self.is_surplus = self._limit.enter()
         if self._limit.is_over:
             self._transport.abort()
@@ -148,6 +155,7 @@ class Connection(asyncio.Protocol):
             return
         self._wanted = 0.0
         self._awaits_head = True
+        self._writes.has_answered = False
         self._idle_since = self._loop.time()
         if self._held:
             self.arrived = time.monotonic()
@@ -186,8 +194,8 @@ class Connection(asyncio.Protocol):
         self._protocol.resume_writing()
 
     def _pass_head(self) -> None:
-        while self._held.startswith(b"\r\n"):  # some clients end their bodies so
-            del self._held[:2]
+        # the parser skips empty lines, with which some clients end their bodies
+        del self._held[: len(self._held) - len(self._held.lstrip(b"\r\n"))]
         end = self._held.find(_END_OF_HEAD)
         if max(end, len(self._held) if end < 0 else 0) > _LARGEST_HEAD:
             self._refuse(TooLarge(f"the head is larger than {_LARGEST_HEAD} bytes"))
@@ -197,7 +205,7 @@ class Connection(asyncio.Protocol):
             del self._held[: len(head)]
             if _HTTP_1_0.match(head):
                 head = _EXPECT.sub(b"", head)
-            self._protocol.data_received(head)
+            self._parse(head)
         elif self._timer is not None:
             self._timer.cancel()
             left = self.arrived + self.patience.head - time.monotonic()
@@ -208,7 +216,22 @@ class Connection(asyncio.Protocol):
         piece = bytes(self._held if whole else self._held[: int(self._wanted)])
         del self._held[: len(piece)]
         self._wanted -= len(piece)
-        self._protocol.data_received(piece)
+        self._parse(piece)
+
+    def _parse(self, data: bytes) -> None:
+        """Have the protocol parse ``data``. Answers are written by tasks, so what it writes at once
+        is its refusal, which is said as all others are."""
+        self._writes.is_muted = True
+        try:
+            self._protocol.data_received(data)
+        finally:
+            self._writes.is_muted = False
+        if not self._writes.was_refused:
+            return
+        if self._writes.has_answered:
+            self._transport.close()
+        else:
+            self._refuse(InvalidInput("the request is not framed as RFC 9112 has it"))
 
     def _look_at_time(self) -> None:
         unsent = self._transport.get_write_buffer_size()

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from api.server.asgi import App
 from api.server.connection import Connection, ConnectionLimit, Patience
 from api.server.listener import Listener
+from api.server.passed import url_of
 from delen.errors import ConfigError
 
 log = logging.getLogger("delen.http")
@@ -78,9 +79,7 @@ class HttpServer:
                 f"cannot listen on {host} port {port}: {error.strerror or error}; is another "
                 "daemon there?"
             ) from error
-        bound_host, bound_port = listening.getsockname()[:2]
-        shown = f"[{bound_host}]" if ":" in bound_host else bound_host
-        return f"http://{shown}:{bound_port}"
+        return url_of(listening)
 
     def listen_unix(self, path: str) -> str | None:
         """Bind to the Unix socket ``path``. Returns its URL, None when a daemon answers there.
@@ -102,6 +101,11 @@ class HttpServer:
             raise ConfigError(f"cannot listen on the Unix socket {path}: {error}") from error
         self._socket_file = file
         return f"unix://{path}"
+
+    def listen_on(self, passed: socket.socket) -> str:
+        """Accept connections at ``passed``, which listens already. Returns its URL."""
+        self._sockets.append(passed)
+        return url_of(passed)
 
     def start(self) -> None:
         self._thread.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delen.bundle.media import IMAGES
-from delen.errors import InvalidInput, MissingExtra, TooLarge
+from delen.errors import DelenError, InvalidInput, MissingExtra, TooLarge
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,10 +21,23 @@ if TYPE_CHECKING:
 MAX_PIXELS = 64_000_000
 """An image with more pixels than this is refused before it is decoded."""
 
+_SERVED_PIXELS = 16_000_000
+_TIMES_LARGER = 4
+_MOST_SCANS = 16
+"""Scans of all of a JPEG's pixels, at the limit of pixels; a smaller one may have more, up to
+``_MOST_SHORT_SCANS``. A scan takes as long as decoding what is not progressive."""
+_MOST_SHORT_SCANS = 100
+_START_OF_SCAN = b"\xff\xda"
+_TIFF_STRIPS, _TIFF_TILES = 273, 324
+_TIMES_SLOWER = 16
+"""What Pillow decodes in Python: runs of BMP, PPM in decimals or with 16 bits."""
+
 _ORIENTATION = 0x0112
 _GAP = 2
 """A JPEG is decoded at least this many times larger than it is needed."""
 _SIDEWAYS = (5, 6, 7, 8)
+_JPEGS = ("JPEG", "MPO", "TIFF")
+"""What may hold what JPEG compresses. A TIFF does so in pieces."""
 
 
 def decode_image(
@@ -33,11 +45,12 @@ def decode_image(
     way: ImagePreprocessing,
     shape: tuple[int, ...],
     formats: Sequence[str] = tuple(IMAGES.values()),
+    most_pixels: int = MAX_PIXELS,
 ) -> NDArray[np.uint8]:
     """An encoded image, of Pillow's ``formats``, as uint8 ``shape``: see ``fit_image``.
 
-    Raises InvalidInput for what does not decode, TooLarge for more pixels than ``MAX_PIXELS``,
-    MissingExtra without Pillow.
+    Raises InvalidInput for what does not decode, TooLarge for more than ``most_pixels`` or what
+    takes far longer to decode than so many pixels should, MissingExtra without Pillow.
     """
     try:
         from PIL import Image, UnidentifiedImageError
@@ -52,7 +65,14 @@ def decode_image(
             wanted = ", ".join(formats)
             raise InvalidInput(f"the image does not decode: it is not {wanted}", "input") from None
         with image:
+            check_size(image, most_pixels)
+            _check_work(encoded, image, most_pixels)
             return fit_image(image, way, shape)
+
+
+def served_pixels(shape: tuple[int, ...]) -> int:
+    """How many pixels an image may have that a request sends for an input of ``shape``."""
+    return max(_SERVED_PIXELS, _TIMES_LARGER * shape[0] * shape[1])
 
 
 def fit_image(
@@ -84,30 +104,58 @@ def fit_image(
         return np.asarray(pixels, np.uint8).reshape(height, width, channels)
 
 
-def check_size(image: Image.Image) -> None:
-    """InvalidInput for an image without pixels, TooLarge for more than ``MAX_PIXELS``."""
+def check_size(image: Image.Image, most_pixels: int = MAX_PIXELS) -> None:
+    """InvalidInput for an image without pixels, TooLarge for more than ``most_pixels``."""
     if not image.width * image.height:
         raise InvalidInput(f"the image is empty: {image.width} x {image.height} pixels", "input")
-    if image.width * image.height > MAX_PIXELS:
+    if image.width * image.height > most_pixels:
         raise TooLarge(
-            f"the image has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are "
+            f"the image has {image.width} x {image.height} pixels; at most {most_pixels} are "
             "decoded: make it smaller first",
+            "input",
+        )
+
+
+def _check_work(encoded: bytes, image: Image.Image, most_pixels: int) -> None:
+    """TooLarge for an image that takes far longer to decode than others of its size."""
+    from PIL import Image
+
+    pixels = image.width * image.height
+    tile = getattr(image, "tile", None)
+    slow_pixels = most_pixels // _TIMES_SLOWER
+    if pixels > slow_pixels and tile and tile[0][0] in Image.DECODERS:
+        raise TooLarge(
+            f"the image has {image.width} x {image.height} pixels; at most {slow_pixels} are "
+            f"decoded of this kind of {image.format}: save it in another form",
+            "input",
+        )
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    pieces = len(tags.get(_TIFF_STRIPS) or tags.get(_TIFF_TILES) or (0,))
+    most_scans = min(_MOST_SHORT_SCANS, _MOST_SCANS * most_pixels // pixels)
+    scans = encoded.count(_START_OF_SCAN)
+    if image.format in _JPEGS and scans > most_scans * pieces:
+        raise TooLarge(
+            f"the image has {scans} scans; at most {most_scans * pieces} are decoded: save it with "
+            "fewer, or not as progressive",
             "input",
         )
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """What Pillow raises for an image that does not decode becomes InvalidInput or TooLarge."""
+    """What Pillow raises for an image that does not decode becomes InvalidInput or TooLarge. It
+    does not check all that it reads, and stumbles over wrong values in many ways."""
     from PIL import Image
 
     try:
         yield
+    except DelenError:
+        raise
     except Image.DecompressionBombError:
         raise TooLarge(
             f"the image has more than {MAX_PIXELS} pixels: make it smaller first", "input"
         ) from None
-    except (OSError, SyntaxError, EOFError, ValueError, struct.error) as error:
+    except Exception as error:
         reason = str(error) or type(error).__name__
         raise InvalidInput(f"the image does not decode: {reason}", "input") from error
 

@@ -18,6 +18,7 @@ OnInfeasible = Literal["reject", "best_effort"]
 HIGHEST_PRIORITY = 1
 LOWEST_PRIORITY = 9
 DEFAULT_PRIORITY = 5
+DEFAULT_TENANT = "default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
 
 
@@ -118,7 +119,7 @@ class Options:
     metrics, and its energy budget pays; ``tenant`` and ``stream`` come back with the answer.
     """
 
-    tenant: str = "default"
+    tenant: str = DEFAULT_TENANT
     stream: str | None = None
     priority: int | None = None
     top_k: int = 1

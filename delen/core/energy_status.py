@@ -338,7 +338,7 @@ class Settled:
 class EnergyService(Protocol):
     """What the API needs of the accounting of energy and tenants. Safe for many threads.
 
-    All but the ``set_`` methods change nothing.
+    All but the ``set_`` methods change nothing but what is on the disk.
     """
 
     def describe(self) -> PowerStatus: ...
@@ -353,7 +353,8 @@ class EnergyService(Protocol):
     def tenants(self) -> Mapping[str, TenantStatus]: ...
 
     def totals(self) -> list[EnergyTotal]:
-        """Joules of all settled answers, those before a restart too, up to a minute ago."""
+        """Joules of all settled answers, those before a restart too. They are on the disk by
+        now, where they are kept."""
 
     def fairness(self) -> Fairness:
         """How evenly the device was shared out in the last minute."""

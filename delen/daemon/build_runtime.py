@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from delen.core.energy_status import Battery
+from delen.core.events import EventBus
 from delen.daemon.build_model import SHIPPED_BUNDLES, ModelBuilder, ModelEnergy, PolicySettings
 from delen.daemon.config import Config
 from delen.daemon.idle_profiler import IdleProfiler
@@ -75,9 +76,10 @@ def open_runtime(
     backend = BundleBackends(config["device.backend"], config["device.threads"])
     lanes = configured_lanes(config, backend.provider)
     scheduler = _make_scheduler(config, lanes, config["server.max_backlog_seconds"])
-    energy = _open_energy(config, backend.provider != "cpu", energy_file)
+    events = EventBus()
+    energy = _open_energy(config, backend.provider != "cpu", energy_file, events)
     try:
-        builder = make_builder(config, backend, energy, lanes)
+        builder = make_builder(config, backend, energy, lanes, events)
         folders = bundle_folders(config)
         memory = config["models.memory_mb"] * 1e6 or inf
         runtime = Runtime(
@@ -88,6 +90,7 @@ def open_runtime(
             scheduler,
             energy.admission,
             memory,
+            events,
         )
     except BaseException:
         energy.close()
@@ -97,11 +100,16 @@ def open_runtime(
         lambda model: runtime.change(model, builder.follow_mode(model)),
         runtime,
     )
-    return Opened(runtime, energy, IdleProfiler(runtime, builder))
+    metered = energy if config["energy.self_profile"] else None
+    return Opened(runtime, energy, IdleProfiler(runtime, builder, metered))
 
 
 def make_builder(
-    config: Config, backend: BundleBackends, energy: ModelEnergy, lanes: int = 1
+    config: Config,
+    backend: BundleBackends,
+    energy: ModelEnergy,
+    lanes: int = 1,
+    events: EventBus | None = None,
 ) -> ModelBuilder:
     """What makes models as ``config`` describes them."""
     return ModelBuilder(
@@ -112,6 +120,7 @@ def make_builder(
         Path(config["state.path"]),
         Path(config["power.root"]),
         lanes,
+        events,
     )
 
 
@@ -137,7 +146,9 @@ def _make_scheduler(config: Config, lanes: int, max_backlog: float = inf) -> Sch
     return Scheduler(policy, default, lanes, max_backlog=max_backlog)
 
 
-def _open_energy(config: Config, is_gpu: bool, file: EnergyFile | None) -> EnergyService:
+def _open_energy(
+    config: Config, is_gpu: bool, file: EnergyFile | None, events: EventBus
+) -> EnergyService:
     root, watts_per_core = Path(config["power.root"]), config["power.watts_per_core"]
     make_controller = find_plugin(ENERGY_CONTROLLERS, config["energy.controller"])
     settings = EnergySettings(
@@ -167,6 +178,7 @@ def _open_energy(config: Config, is_gpu: bool, file: EnergyFile | None) -> Energ
             TenantStore(Path(config["state.path"]) / "tenants.json"),
             settings,
             file,
+            events,
         )
     except (PowerError, InvalidInput, Forbidden) as error:
         if chosen.source is not None:
@@ -180,6 +192,11 @@ def check_config(config: Config) -> None:
     for key in ("energy.watt_cap_w", "energy.battery_wh"):
         if config[key] and config["power.source"] == "none":
             raise ConfigError(f"{key} is {config[key]:g}, which power.source none cannot keep")
+    if config["server.max_bodies_mb"] < config["server.max_body_mb"]:
+        raise ConfigError(
+            f"server.max_bodies_mb is {config['server.max_bodies_mb']:g}; it must be at least "
+            f"server.max_body_mb, which is {config['server.max_body_mb']:g}"
+        )
     _battery_of(config)
     policy_settings(config)
 

@@ -15,17 +15,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from delen.core.energy_status import PowerChanges
 from delen.daemon.config import Config, read_config
 from delen.daemon.entry_point import add_debug, run_command
 from delen.daemon.logs import configure_logs
+from delen.daemon.open_grpc import open_grpc
 from delen.daemon.settings import SETTINGS, SWITCH_INTERVAL
 from delen.daemon.watchdog import Watchdog
 from delen.errors import ConfigError, DelenError, MissingExtra
 from delen.tenants.energy_file import EnergyFile
 from delen.version import VERSION
 from delen.wire.models import Health
+
+if TYPE_CHECKING:
+    from api.oip.grpc_server import GrpcServer
 
 log = logging.getLogger("delen")
 _LOOK_EVERY = 1.0
@@ -138,6 +143,7 @@ class Daemon:
             from api.guard import Guard
             from api.metrics.requests import Metrics
             from api.server.connection import Patience
+            from api.server.passed import take_passed
             from api.server.server import HttpServer
             from api.views import Service
         except ModuleNotFoundError as error:
@@ -145,6 +151,7 @@ class Daemon:
         from delen.daemon.build_runtime import open_runtime
 
         config = self._config
+        self._passed = take_passed(os.environ)
         self._metrics = Metrics()
         energy_file = EnergyFile(Path(config["state.path"]) / "energy.json")
         self._opened = open_runtime(config, self._metrics, energy_file=energy_file)
@@ -158,12 +165,16 @@ class Daemon:
             guard=self._guard,
             default_model=config["models.default"],
             max_body=int(config["server.max_body_mb"] * 1e6),
+            max_bodies=int(config["server.max_bodies_mb"] * 1e6),
             describe_device=lambda model: asdict(model.costs.profile.device),
             health=self._check_health,
             version=VERSION,
+            shared_memory=config["server.shared_memory"],
         )
+        self._app = Application(service, config["server.threads"])
+        self._grpc: GrpcServer | None = None
         self._http = HttpServer(
-            Application(service, config["server.threads"]),
+            self._app,
             config["server.connections"],
             Patience(config["server.head_seconds"], body_rate=config["server.body_rate"]),
         )
@@ -192,6 +203,8 @@ class Daemon:
         return Health(status, VERSION, (*failing, *degraded))
 
     def _listen(self) -> list[str]:
+        if self._passed:
+            return [self._http.listen_on(each) for each in self._passed]
         host, port = self._config["server.host"], self._config["server.port"]
         addresses = [self._http.listen_tcp(host, port)]
         path = self._config["server.socket"]
@@ -203,6 +216,9 @@ class Daemon:
                 raise ConfigError(f"server.socket {path}: another daemon answers there")
             else:
                 log.warning("another daemon answers at %s: this one serves TCP alone", path)
+        self._grpc = open_grpc(self._config, self._app)
+        if self._grpc is not None:
+            addresses.append(self._grpc.url)
         return addresses
 
     def _serve_signals(self, signals: int) -> bool:
@@ -274,6 +290,8 @@ class Daemon:
         self._opened.profiler.close()
         self._runtime.close()
         self._http.stop()
+        if self._grpc is not None:
+            self._grpc.stop()
 
 
 if __name__ == "__main__":

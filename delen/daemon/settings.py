@@ -71,6 +71,19 @@ SETTINGS = (
     Setting("server", "host", "127.0.0.1", "address of the TCP listener"),
     Setting("server", "port", 8000, "its port; 0 takes a free one", _between(0, 65535)),
     Setting("server", "socket", default_socket(), "Unix socket; empty for none"),
+    Setting(
+        "server",
+        "grpc_port",
+        8001,
+        "for gRPC, where the extra grpc is installed; 0 takes a free one, -1 none",
+        _between(-1, 65535),
+    ),
+    Setting(
+        "server",
+        "shared_memory",
+        False,
+        "whether clients of this machine may use it over TCP and gRPC, too",
+    ),
     Setting("server", "token_file", "", "file with the token that guards load and unload"),
     Setting(
         "server",
@@ -101,6 +114,13 @@ SETTINGS = (
         _between(1, 100_000),
     ),
     Setting("server", "max_body_mb", 32.0, "largest request body", _between(0.001, 2048)),
+    Setting(
+        "server",
+        "max_bodies_mb",
+        256.0,
+        "for all request bodies that are in memory at once",
+        _between(0.001, 1e6),
+    ),
     Setting(
         "server",
         "max_backlog_seconds",
@@ -206,6 +226,12 @@ SETTINGS = (
         5.0,
         "below a trip point from which on power is held back; 0 for none",
         _between(0, 100),
+    ),
+    Setting(
+        "energy",
+        "self_profile",
+        False,
+        "whether the daemon measures profiles of energy by itself while it is idle",
     ),
     Setting("policies", "exit", "bounds", "exit policy, by entry point"),
     Setting("policies", "dispatch", DEFAULT_DISPATCH, "dispatch policy, by entry point"),

@@ -20,10 +20,12 @@ from delen.core.energy_status import (
     TenantStatus,
     WindowStatus,
 )
+from delen.core.events import EventBus
 from delen.core.failures import FailureCounter
 from delen.core.fairness import Fairness
 from delen.energy.accounts import Accounts
 from delen.energy.admission import ControllerAdmission
+from delen.energy.changes import EnergyChanges
 from delen.energy.mode_monitor import ModeMonitor
 from delen.energy.power_view import PowerViewBuilder
 from delen.energy.windows import WindowAccounting
@@ -32,6 +34,7 @@ from delen.errors import PowerError
 from delen.profile.energy_account import EnergyAccount
 from delen.profile.profile import Profile
 from delen.tenants.energy_file import EnergyFile
+from delen.tenants.energy_record import EnergyRecord
 from delen.tenants.store import TenantStore
 from delen.tenants.tenants import TenantHost, Tenants
 from delen.tenants.usage import Usage, fairness_of
@@ -87,6 +90,7 @@ class EnergyService:
         tenants: TenantStore,
         settings: EnergySettings,
         energy_file: EnergyFile | None = None,
+        events: EventBus | None = None,
     ) -> None:
         self._switcher = ModeSwitcher(root, settings.switch_modes)
         if settings.mode:
@@ -96,6 +100,7 @@ class EnergyService:
         self._board = None if board is None else board.family
         self._accounts = Accounts(None if source is None else source.name, settings.watts_per_core)
         self._source = source
+        self._changes = EnergyChanges(events or EventBus(), None if source is None else source.name)
         self._sampler = None if source is None else Sampler(source, settings.interval)
         self._accounting = WindowAccounting(
             self._sampler,
@@ -130,12 +135,22 @@ class EnergyService:
         """The energy account of a model with this profile from now on."""
         with self._lock:
             self._accounting.add_model(profile)
+            self.admission.doubt = self._accounting.doubt
         return self._accounts.open(profile)
 
     @property
     def mode(self) -> str:
         """The key of the power mode, as profiles are filed under."""
         return self._mode_monitor.mode.key
+
+    def free_meter(self) -> Sampler | None:
+        """The sampler of a sensor that works, for whom runs something that nobody requested; None
+        while there is none, and while watts are limited."""
+        sampler = self._sampler
+        if sampler is None or sampler.source.kind != "measured" or sampler.state().status != "ok":
+            return None
+        limits = {constraint.name for constraint in self.admission.status().constraints}
+        return None if limits & {"watt_cap", "battery"} else sampler
 
     def start(
         self,
@@ -161,7 +176,7 @@ class EnergyService:
             self._sampler.close()
         self._tenants.save()
         if self._energy_file is not None:
-            self._energy_file.save(time.monotonic(), self._usage().record)
+            self._energy_file.save(time.monotonic(), self._record)
             self._energy_file.close()
         try:
             self._switcher.restore()
@@ -179,16 +194,15 @@ class EnergyService:
         if now >= self._look_at:
             self._look_at = now + _LOOK
             self._look()
+            constraints = self.admission.status().constraints
+            self._changes.look(self._power_view.state(), self._mode_monitor.status, constraints)
         self._settle()
         self.admission.tick(self._view(time.monotonic()))
         if now >= self._save_at:
             self._save_at = now + _SAVE
             self._tenants.save()
-        file = self._energy_file
-        if file is not None and file.is_due(now, self._accounting.record.count):
-            with self._lock:
-                record = self._accounting.record.copy()
-            file.save(now, record)
+        if self._energy_file is not None and self._energy_file.is_due(now):
+            self._energy_file.save(now, self._record)
 
     def _look(self) -> None:
         """Look at the device; where its mode is another one, so are the profiles. A model that was
@@ -278,9 +292,9 @@ class EnergyService:
             return self._accounting.receipt(request_id, self.admission.pending())
 
     def totals(self) -> list[EnergyTotal]:
-        if self._energy_file is not None and self._energy_file.is_kept:
-            return self._energy_file.kept
-        return self._usage().record.totals()
+        if self._energy_file is not None:
+            return self._energy_file.save(time.monotonic(), self._record)
+        return self._record().totals()
 
     def tenants(self) -> Mapping[str, TenantStatus]:
         usage = self._usage()
@@ -289,6 +303,9 @@ class EnergyService:
 
     def fairness(self) -> Fairness:
         return fairness_of(self._usage().recent(time.monotonic()), self._tenants.weight)
+
+    def _record(self) -> EnergyRecord:
+        return self._usage().record
 
     def _usage(self) -> Usage:
         with self._lock:

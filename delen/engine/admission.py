@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Sequence
 
 from delen.core.failures import FailureCounter
@@ -24,6 +25,9 @@ _LONGEST_WAIT = 10.0
 needs leaves memory."""
 
 
+_MOST_CHARGES = 10_000
+
+
 class _Leaving(Exception):
     """A segment that the plan needs is about to leave memory."""
 
@@ -36,6 +40,12 @@ class Admission:
         self._scheduler = scheduler
         self._energy = energy
         self._failures = FailureCounter("batch", log)
+        self._charges: deque[tuple[str, float]] = deque(maxlen=_MOST_CHARGES)
+
+    def charge(self, tenant: str, seconds: float) -> None:
+        """``tenant`` has used ``seconds`` of a processor beside its requests. It counts from the
+        next request on: whoever says it does not wait for a lock."""
+        self._charges.append((tenant, seconds))
 
     def admit(self, jobs: Sequence[Job], waited: float) -> None:
         """Plan the ``jobs`` of one request and queue them, a batch as room frees; or raise why all
@@ -64,6 +74,8 @@ class Admission:
         model, bounds, tenant = job.model, job.bounds, job.options.tenant
         plans, residency, now = model.plans, model.residency, time.monotonic()
         model.costs.relax(now)
+        while self._charges:
+            self._scheduler.shares.charge(now, *self._charges.popleft())
         seconds = self._scheduler.admit(now, tenant, job.options.priority, job.deadline)
         spent, ahead = now - job.arrived - waited, waited + seconds
         price, waits, guaranteed = (
@@ -102,7 +114,7 @@ class Admission:
             job.lease.end()
             raise
         try:
-            self._executor.submit(job)
+            self._executor.submit(job, now)
         except BaseException:
             job.lease.end()
             for each in jobs:

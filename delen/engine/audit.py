@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from delen.core.failures import FailureCounter
-from delen.core.result import Reason
 from delen.core.work import Work
 from delen.engine.backends.base import Features
 from delen.engine.job import Job
 from delen.engine.model import Model
 from delen.engine.observer import Observer
-from delen.engine.receipt import terms_of
 from delen.engine.runner import SegmentRunner
+from policies.plan.promises import Terms
 
 log = logging.getLogger("delen.engine")
 
@@ -51,15 +50,15 @@ class Audits:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def consider(self, job: Job, reason: Reason, features: Features) -> None:
-        """Queue an audit of ``job``, which ended with these features, if it is to be audited.
+    def consider(self, job: Job, terms: Terms, features: Features) -> None:
+        """Queue an audit of ``job``, which was confident and ended with these features, if it is to
+        be audited. ``terms`` are what was promised of its answer.
 
         If too many wait it is left out. Bursts reach shallow exits first, so the promise is one of
         each exit apart.
         """
-        model, terms = job.model, terms_of(job, reason)
-        last = model.planner.promises.reference
-        if reason != "confident" or terms is None or terms.threshold is None or job.exit >= last:
+        model, last = job.model, job.model.planner.promises.reference
+        if terms.threshold is None or job.exit >= last:
             return
         if not model.monitor.wants_audit() or len(self) >= MOST_AUDITS:
             return

@@ -116,7 +116,7 @@ class BatchFeed:
 
     def _queue(self, job: Job, plan: Plan) -> None:
         job.plan, job.lease = plan, job.model.residency.lease(plan.exit, 0.0)
-        task = self._executor.submit(job)
+        task = self._executor.submit(job, time.monotonic())
         self._queued[job.id] = job
         if self._held:
             self._scheduler.expect(self._id, task, len(self._held))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from math import inf
+from typing import NamedTuple, TypeAlias
 
 from delen.core.dispatch import Key, Task
 from delen.core.failures import FailureCounter
@@ -20,23 +19,29 @@ from delen.engine.audit import Audit, Audits
 from delen.engine.energy_admission import EnergyAdmission
 from delen.engine.exit_policy import ExitDecider
 from delen.engine.health import EngineHealth
+from delen.engine.informing import InformingPolicy
 from delen.engine.job import Job
 from delen.engine.jobs import Jobs
-from delen.engine.lane_threads import LaneThreads, LaneWork
+from delen.engine.lane_threads import LaneThreads
 from delen.engine.model import Model
 from delen.engine.observer import Observer
-from delen.engine.runner import SegmentRunner
+from delen.engine.runner import BatchRun, SegmentRunner
+from delen.engine.segment_failures import SegmentFailures
 from delen.errors import BackendError, DelenError, Draining, ModelLoading, Overloaded
 from delen.residency.lease import still_loading
-from delen.scheduler.core import DispatchDecision, Scheduler
+from delen.scheduler.core import Scheduler
+from delen.scheduler.decision import DispatchDecision
 from delen.scheduler.lanes import Batch
 
 log = logging.getLogger("delen.engine")
 
 
-def _no_answer(key: Key) -> BackendError:
-    """What is wrong where a job has no answer of the segment that ran."""
-    return BackendError(f"exit {key.segment} of {key.model} gave no finite numbers for the input")
+class _AuditRun(NamedTuple):
+    audit: Audit
+    batch: Batch
+
+
+LaneWork: TypeAlias = DispatchDecision | _AuditRun
 
 
 class Executor:
@@ -60,9 +65,12 @@ class Executor:
         self._models: dict[str, Model] = {}
         self.health = EngineHealth(scheduler.lanes)
         self._broken: BackendError | None = None
-        self._segment_failures = FailureCounter("segment", log)
+        self._segment_failures = SegmentFailures(self.health, observer)
         self._dispatch_failures = FailureCounter("dispatch_policy", log)
-        self._lanes = LaneThreads(scheduler.lanes, self.lock, self._find_work, self._lane_died)
+        self._informing = InformingPolicy(scheduler, self.health)
+        self._lanes: LaneThreads[LaneWork] = LaneThreads(
+            scheduler.lanes, self.lock, self._find_work, self._do, self._lane_died
+        )
         self._lanes.start()
 
     def add_model(self, model: Model) -> None:
@@ -97,7 +105,7 @@ class Executor:
                 if task.id in self._scheduler:  # it may end with another one of its batch
                     job = self._jobs[task.id]
                     if (error := job.unavailable) is not None:
-                        with self._policy_informed():
+                        with self._informing:
                             self._scheduler.remove(time.monotonic(), task.id)
                         self._jobs.end_early(job, "failed", error)
 
@@ -124,8 +132,8 @@ class Executor:
                 job.is_held = True
                 self._jobs.add(job)
 
-    def submit(self, job: Job) -> Task:
-        """Queue a job; its future gets the answer."""
+    def submit(self, job: Job, now: float) -> Task:
+        """Queue a job ``now``; its future gets the answer."""
         with self.lock:
             if self._broken is not None:
                 raise BackendError(str(self._broken))
@@ -136,11 +144,9 @@ class Executor:
             if (error := job.unavailable) is not None:
                 raise error
             priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)
-            now = time.monotonic()
             task = job.task(priority, now)
             self._scheduler.add(now, task)
             job.is_held = False
-            job.future.set_running_or_notify_cancel()
             self._jobs.add(job)
             self._lanes.wake()
             return task
@@ -151,7 +157,7 @@ class Executor:
         with self.lock:
             job.cancelled = True
             if job.id in self._scheduler:
-                with self._policy_informed():
+                with self._informing:
                     self._scheduler.remove(time.monotonic(), job.id)
             elif not job.is_held or job.future.done():
                 return
@@ -200,20 +206,27 @@ class Executor:
     def _find_work(self) -> tuple[LaneWork | None, float]:
         if self._broken is not None:
             return None, inf
-        decision = self._decide()
-        if not decision.idle:
+        if len(self._scheduler):
+            decision = self._decide()
+            if decision.idle:
+                return None, decision.wake
             if len(self._scheduler):
                 self._lanes.wake()  # an idle lane looks after what waits on
-            return partial(self._follow, decision), decision.wake
-        if self._lanes.stopping or len(self._scheduler) or self._scheduler.busy:
-            return None, decision.wake
+            return decision, decision.wake
+        self._report_dispatch_failures()
+        return self._find_audit(), inf
+
+    def _find_audit(self) -> _AuditRun | None:
+        """An audit to run while nothing else waits or runs."""
+        if not len(self._audits) or self._lanes.stopping or self._scheduler.busy:
+            return None
         self._audits.keep_only(self._models)  # some may have come after their model was removed
-        if len(self._audits):
-            audit = self._audits.next()
-            key = Key(audit.model.name, audit.segment)
-            batch = self._scheduler.start_own(time.monotonic(), key, audit.model.view)
-            return partial(self._run_audit, audit, batch), decision.wake
-        return None, decision.wake
+        if not len(self._audits):
+            return None
+        audit = self._audits.next()
+        key = Key(audit.model.name, audit.segment)
+        batch = self._scheduler.start_own(time.monotonic(), key, audit.model.view)
+        return _AuditRun(audit, batch)
 
     def _decide(self) -> DispatchDecision:
         began = time.monotonic()
@@ -221,25 +234,24 @@ class Executor:
         decision = self._scheduler.next(began)
         self.health.policy_returned()
         self._scheduler.decision_took(time.monotonic() - began)
-        for failure in self._scheduler.fetch_report():
-            log.error("%s; the default decides where it fails", failure)
-        if (failed := self._scheduler.failures - self._dispatch_failures.count) > 0:
-            self._observer.dispatch_failed(failed)
-            self._dispatch_failures.add(failed)
+        self._report_dispatch_failures()
         return decision
 
-    @contextmanager
-    def _policy_informed(self) -> Iterator[None]:
-        """Inside, the dispatch policy is informed of an end, which must not take long."""
-        began = time.monotonic()
-        self.health.policy_called(began)
-        try:
-            yield
-        finally:
-            self.health.policy_returned()
-        self._scheduler.reporting_took(time.monotonic() - began)
+    def _report_dispatch_failures(self) -> None:
+        if (failed := self._scheduler.failures - self._dispatch_failures.count) > 0:
+            for failure in self._scheduler.fetch_report():
+                log.error("%s; the default decides where it fails", failure)
+            self._observer.dispatch_failed(failed)
+            self._dispatch_failures.add(failed)
 
-    def _follow(self, decision: DispatchDecision, lane: int) -> None:
+    def _do(self, work: LaneWork, lane: int) -> LaneWork | None:
+        """Do ``work``; what is to be done next, where that is decided already."""
+        if isinstance(work, DispatchDecision):
+            return self._follow(work, lane)
+        self._run_audit(work.audit, work.batch, lane)
+        return None
+
+    def _follow(self, decision: DispatchDecision, lane: int) -> LaneWork | None:
         try:
             for task in decision.overdue:
                 if task.exit >= 0:
@@ -252,8 +264,7 @@ class Executor:
                 self._jobs.answer(job, "policy")
             for task in decision.refuse:
                 self._refuse(task)
-            if decision.run is not None:
-                self._run(decision.run, lane)
+            return None if decision.run is None else self._run(decision.run, lane)
         except Exception as error:
             self._abandon(decision, error)
             raise
@@ -264,7 +275,7 @@ class Executor:
         run = () if decision.run is None else decision.run.tasks
         if decision.run is not None:
             try:
-                with self.lock, self._policy_informed():
+                with self.lock, self._informing:
                     self._scheduler.abandon(time.monotonic(), decision.run)
             except Exception as another:
                 self._dispatch_failures.failed(another, "a batch that failed cannot be forgotten")
@@ -274,73 +285,68 @@ class Executor:
             if job is not None:
                 self._jobs.end_early(job, "failed", failure)
 
-    def _run(self, batch: Batch, lane: int) -> None:
+    def _run(self, batch: Batch, lane: int) -> LaneWork | None:
+        """Run ``batch`` and send the answers that it brings. Where it brings none, what comes next
+        on this lane is decided with its end."""
         jobs = [self._jobs[task.id] for task in batch.tasks]
         costs = jobs[0].model.costs
         profile = costs.profile
-        work: Work | None = None
-        failure: BackendError | None = None
+        self.health.batch_began(lane, batch.began, batch.predicted, batch.key)
         reasons: list[Reason | None] = [None] * len(jobs)
-        key = batch.key
-        self.health.batch_began(lane, batch.began, batch.predicted, key)
         try:
-            work = self._runner.run(jobs, lane)
-            reasons = [self._reason_to_stop(job, len(jobs)) for job in jobs]
+            ran = self._runner.run(jobs, lane)
+            reasons = self._reasons_to_stop(jobs)
         except Exception as error:
-            self._segment_failures.failed(error, "segment %d of %s failed", key.segment, key.model)
-            failure = BackendError(f"the engine failed in segment {key.segment}: {error}")
+            ran = BatchRun(errors={job.id: error for job in jobs})
         self.health.batch_ended(lane)
-        has_answers = all(job.exit == key.segment for job in jobs)
-        if failure is not None:
-            self.health.segment_failed(key)
-        elif has_answers:
-            self.health.segment_worked(key)
-        else:  # which an input can bring about, so that it says nothing of the segment
-            message = "segment %d of %s"
-            self._segment_failures.failed(_no_answer(key), message, key.segment, key.model)
-        if failure is not None or not has_answers:
-            self._observer.segment_failed(key.model, key.segment)
-        now = self._end_batch(batch, work if costs.profile is profile else None)
+        problems = self._segment_failures.of(batch.key, jobs, ran.errors)
+        work = ran.works[0] if len(ran.works) == 1 and not ran.errors else None
         ended: list[tuple[Job, Reason | None, DelenError | None]] = []
-        with self.lock, self._policy_informed():
-            for task, job, reason in zip(batch.tasks, jobs, reasons, strict=True):
-                problem: DelenError | None = failure
-                if job.exit != key.segment:
-                    problem = failure or _no_answer(key)
-                if problem is not None:
-                    reason = None
-                elif job.cancelled:
-                    reason = "cancelled"
-                elif reason is None:
-                    problem = job.unavailable
-                if problem is None and reason is None:
-                    self._scheduler.resume(now, task, job.confidence, job.joules_left)
-                else:
-                    self._scheduler.end(now, task)
-                    ended.append((job, reason, problem))
-            if ended and len(self._scheduler):
+        following: LaneWork | None = None
+        started: Batch | None = None
+        resume = self._scheduler.resume if len(jobs) > 1 else self._scheduler.go_on
+        with self.lock:
+            with self._informing as now:
+                self._end_batch(now, batch, work if costs.profile is profile else None)
+                for task, job, reason in zip(batch.tasks, jobs, reasons, strict=True):
+                    problem: DelenError | None = problems.get(job.id)
+                    if problem is not None:
+                        reason = None
+                    elif job.cancelled:
+                        reason = "cancelled"
+                    elif reason is None:
+                        problem = job.unavailable
+                    if problem is None and reason is None:
+                        started = resume(now, task, job.confidence, job.joules_left)
+                    else:
+                        self._scheduler.end(now, task)
+                        ended.append((job, reason, problem))
+            if started is not None:
+                following = DispatchDecision(started)
+            elif not ended:
+                following, _ = self._find_work()
+            elif len(self._scheduler):
                 self._lanes.wake()  # this lane has answers to write first
         for job, reason, problem in ended:
             if reason is not None:
                 self._jobs.answer(job, reason)
             elif problem is not None:
                 self._jobs.end_early(job, "failed", problem)
-        if work is not None:
-            self._observer.ran(work)
+        for each in ran.works:
+            self._observer.ran(each)
+        return following
 
-    def _end_batch(self, batch: Batch, work: Work | None) -> float:
-        """Free the lane of ``batch`` and return when. There is no ``work`` to learn from if it
-        failed, or if it ran in the power mode before."""
-        now = time.monotonic()
+    def _end_batch(self, now: float, batch: Batch, work: Work | None) -> None:
+        """Free the lane of ``batch``. There is no ``work`` to learn from if it failed, or if it ran
+        in the power mode before."""
         seconds, joules = (None, None) if work is None else (work.seconds, work.joules)
-        with self.lock, self._policy_informed():
-            self._scheduler.ran(now, batch, now - batch.began, seconds, joules)
-        return now
+        self._scheduler.ran(now, batch, now - batch.began, seconds, joules)
 
-    def _reason_to_stop(self, job: Job, batch: int) -> Reason | None:
+    def _reasons_to_stop(self, jobs: Sequence[Job]) -> list[Reason | None]:
         if self._scheduler.capabilities.plans:
-            return self._exits.reason_to_stop(job, batch, time.monotonic())
-        return "final" if job.exit == job.plan.exit else None
+            now, size = time.monotonic(), len(jobs)
+            return [self._exits.reason_to_stop(job, size, now) for job in jobs]
+        return ["final" if job.exit == job.plan.exit else None for job in jobs]
 
     def _refuse(self, task: Task) -> None:
         """Refuse ``task``, which has no answer; one that accepts the best effort gets more time."""
@@ -368,9 +374,10 @@ class Executor:
         work = self._audits.run(audit, lane)
         self.health.batch_ended(lane)
         try:
-            self._end_batch(batch, work if costs.profile is profile else None)
+            with self.lock, self._informing as now:
+                self._end_batch(now, batch, work if costs.profile is profile else None)
         except Exception:
-            with self.lock, self._policy_informed():
+            with self.lock, self._informing:
                 self._scheduler.abandon(time.monotonic(), batch)
             raise
         if work is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from numbers import Integral
 
 from delen.bundle.manifest import Manifest
+from delen.core.events import EventBus
 from delen.core.guarantee import Feedback, GuaranteeStatus, Source
 from delen.errors import InvalidInput
 from policies.plan.drift import DriftTest
@@ -47,9 +48,14 @@ class GuaranteeMonitor:
     """
 
     def __init__(
-        self, model: str = "a model", settings: MonitorSettings | None = None, group: int = 1
+        self,
+        model: str = "a model",
+        settings: MonitorSettings | None = None,
+        group: int = 1,
+        events: EventBus | None = None,
     ) -> None:
         settings = settings or MonitorSettings()
+        self._events = events or EventBus()
         self._model = model
         self._window = settings.window
         self._fraction = settings.audit_fraction
@@ -121,6 +127,7 @@ class GuaranteeMonitor:
             if broken:
                 self._holds = False
         if broken:
+            self._events.publish("guarantee_lost", model=self._model)
             log.warning(
                 "the guarantee of %s no longer holds, by %s: %d of %d outcomes are wrong; at most "
                 "%.2f %% were promised. Nothing is promised, and no request stops early, until the "

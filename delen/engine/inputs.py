@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from functools import cache
 from itertools import chain
 from math import prod
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bundle.images import decode_image
+from delen.bundle.images import decode_image, served_pixels
 from delen.bundle.manifest import InputSpec
 from delen.bundle.media import IMAGES, RECORDINGS
 from delen.bundle.recordings import decode_recording
@@ -116,9 +117,15 @@ def _parse_npy_header(header: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ..
     return dtype, order == "True", tuple(int(size) for size in sizes.split(",") if size.strip())
 
 
+@cache
+def _little_endian(name: str) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = np.dtype(name).newbyteorder("<")
+    return dtype
+
+
 def decode_raw(raw: bytes, spec: InputSpec) -> NDArray[Any]:
     """The little-endian, row-major tensor of one sample, or of a batch of whole samples."""
-    dtype = np.dtype(spec.dtype).newbyteorder("<")
+    dtype = _little_endian(spec.dtype)
     size = dtype.itemsize * prod(spec.shape)
     if not raw or len(raw) % size:
         raise InvalidInput(
@@ -199,7 +206,8 @@ def decode_body(body: bytes, media_type: str, spec: InputSpec) -> NDArray[Any]:
         return decode_recording(body, spec.audio.sample_rate, spec.shape[0], form)
     if spec.image is None:
         raise _not_accepted("images", spec)
-    return decode_image(body, spec.image, spec.shape, [IMAGES[media_type]])
+    formats, most_pixels = [IMAGES[media_type]], served_pixels(spec.shape)
+    return decode_image(body, spec.image, spec.shape, formats, most_pixels)
 
 
 def split_batch(array: NDArray[Any], spec: InputSpec) -> tuple[list[NDArray[Any]], bool]:

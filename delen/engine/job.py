@@ -30,6 +30,7 @@ class Job:
     the same answer in a row, counted under the criterion ``patience`` alone. ``cut_off`` is true
     where the dispatch policy ended it with the answer that it had.
 
+    ``share`` is the tenant that bears what it costs.
     ``arrived`` is on the runtime's monotonic clock. ``is_held`` is true while it waits for room in
     the queue. ``future`` gets the Result, or the error of a job that ends with no answer at all.
     """
@@ -42,6 +43,7 @@ class Job:
     arrived: float
     features: Features
     plan: Plan = field(init=False)
+    share: Share = field(init=False)
     future: Future[Result] = field(default_factory=Future)
     started: float = inf
     segment: int = 0
@@ -57,10 +59,8 @@ class Job:
     is_held: bool = False
     lease: Lease = NO_LEASE
 
-    @property
-    def share(self) -> Share:
-        """The tenant that bears what it costs."""
-        return Share(self.request_id, self.options.tenant)
+    def __post_init__(self) -> None:
+        self.share = Share(self.request_id, self.options.tenant)
 
     @property
     def deadline(self) -> float:

@@ -73,14 +73,16 @@ class Jobs:
         """End ``job`` with the answer that it has, unless it has ended."""
         if job.has_ended:
             return
+        terms = terms_of(job, reason)
         result, features = write_result(job, reason, time.monotonic()), job.features
-        job.model.monitor.remember(job.request_id, result.index, terms_of(job, reason))
+        job.model.monitor.remember(job.request_id, result.index, terms)
         self._observer.answered(result)
         if not self._claim(job):
             return
         self._end(job, result)
         job.future.set_result(result)
-        self._audits.consider(job, reason, features)
+        if reason == "confident" and terms is not None:
+            self._audits.consider(job, terms, features)
 
     def fail(self, job: Job, error: DelenError) -> None:
         """End ``job`` with ``error``, unless it has ended."""

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Generic, TypeVar
 
 from delen.core.failures import FailureCounter
 
@@ -15,30 +15,35 @@ log = logging.getLogger("delen.engine")
 _LONGEST_WAIT = 3600.0
 """Seconds after which an idle lane looks for work, whatever was said; locks take no infinity."""
 
-LaneWork: TypeAlias = Callable[[int], None]
-"""Something to do on the lane of this number."""
+Work = TypeVar("Work")
 
 
-class LaneThreads:
+class LaneThreads(Generic[Work]):
     """``count`` threads, each of which does one piece of work after another.
 
     ``find_work`` is called with ``lock`` held. It returns what to do next, or None and the time
-    (seconds, ``time.monotonic``) at which to look again unless the thread is woken before.
-    ``died`` is called where it raises, or where what was to do ends the thread: nothing can be run
-    from then on.
+    (seconds, ``time.monotonic``) at which to look again unless the thread is woken before. ``do``
+    does it, on the lane of this number, and may return what to do next.
+    ``died`` is called where ``find_work`` raises, or where what was to do ends the thread: nothing
+    can be run from then on.
     """
 
     def __init__(
         self,
         count: int,
         lock: threading.RLock,
-        find_work: Callable[[], tuple[LaneWork | None, float]],
+        find_work: Callable[[], tuple[Work | None, float]],
+        do: Callable[[Work, int], Work | None],
         died: Callable[[int, BaseException], None],
     ) -> None:
         self._find_work = find_work
+        self._do = do
         self._died = died
         self._lock = lock
-        self._work_waits = threading.Condition(lock)
+        self._gates = [threading.Lock() for _ in range(count)]
+        self._idle: list[threading.Lock] = []
+        for gate in self._gates:
+            gate.acquire()
         self._failures = FailureCounter("lane", log)
         self.stopping = False
         self._threads = [
@@ -54,10 +59,12 @@ class LaneThreads:
 
     def wake(self) -> None:
         """Let an idle thread look for work. With the lock held."""
-        self._work_waits.notify()
+        if self._idle:
+            self._idle.pop().release()
 
     def wake_all(self) -> None:
-        self._work_waits.notify_all()
+        while self._idle:
+            self.wake()
 
     def join(self) -> None:
         for thread in self._threads:
@@ -71,18 +78,33 @@ class LaneThreads:
             self._died(lane, error)
 
     def _work_on(self, lane: int) -> None:
-        while (work := self._wait_for_work()) is not None:
+        while (work := self._wait_for_work(self._gates[lane])) is not None:
             try:
-                work(lane)
+                while work is not None:
+                    work = self._do(work, lane)
             except Exception as error:
                 self._failures.failed(error, "lane %d failed and goes on with what waits", lane)
             del work  # it may refer to a model, which may be unloaded while this thread is idle
 
-    def _wait_for_work(self) -> LaneWork | None:
-        """None once the threads are stopping and nothing is left to do."""
+    def _wait_for_work(self, gate: threading.Lock) -> Work | None:
+        """None once the threads are stopping and nothing is left to do. ``gate`` is that of the
+        calling thread, which waits for its release."""
         with self._lock:
             work, wake_at = self._find_work()
             while work is None and not self.stopping:
-                self._work_waits.wait(min(_LONGEST_WAIT, max(0.0, wake_at - time.monotonic())))
+                self._wait(gate, min(_LONGEST_WAIT, max(0.0, wake_at - time.monotonic())))
                 work, wake_at = self._find_work()
             return work
+
+    def _wait(self, gate: threading.Lock, seconds: float) -> None:
+        """As a Condition of the lock waits, without making a new lock for it each time."""
+        self._idle.append(gate)
+        self._lock.release()
+        try:
+            gate.acquire(timeout=seconds)
+        finally:
+            self._lock.acquire()
+            if gate in self._idle:
+                self._idle.remove(gate)
+            else:
+                gate.acquire(blocking=False)  # it was woken when the time was over

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from math import isfinite
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from delen.core.work import Share, Work
 from delen.engine.backends.base import Features, SegmentRun
@@ -16,6 +19,15 @@ from delen.engine.model import Model
 from delen.profile.energy_account import Spent
 
 
+@dataclass(slots=True)
+class BatchRun:
+    """What became of a batch: the ``works`` that it took, and what was raised for the jobs in
+    ``errors``, by id."""
+
+    works: list[Work] = field(default_factory=list)
+    errors: dict[int, Exception] = field(default_factory=dict)
+
+
 class SegmentRunner:
     """The threads of all lanes use it. Each run takes ``threads`` of the processor."""
 
@@ -23,28 +35,37 @@ class SegmentRunner:
         self._energy = energy
         self._threads = threads
 
-    def run(self, jobs: Sequence[Job], lane: int) -> Work:
+    def run(self, jobs: Sequence[Job], lane: int) -> BatchRun:
         """Run ``jobs``, all of one model, through the segment that they wait for. Then each has the
-        answer of its exit, unless its numbers are not finite."""
+        answer of its exit, unless its numbers are not finite or it alone makes the network raise:
+        a batch that raises is run again in two halves."""
+        ran = BatchRun()
+        self._run_batch(jobs, lane, ran)
+        return ran
+
+    def _run_batch(self, jobs: Sequence[Job], lane: int, ran: BatchRun) -> None:
         model, segment, size = jobs[0].model, jobs[0].segment, len(jobs)
-        shares = tuple(job.share for job in jobs)
-        run, work = self._run(model, segment, [job.features for job in jobs], shares, lane)
-        for job in jobs:
-            job.started = min(job.started, work.began)
-        each = None if work.joules is None else work.joules * model.costs.energy.factor(segment)
+        shares = tuple([job.share for job in jobs])
+        try:
+            run, work = self._run(model, segment, [job.features for job in jobs], shares, lane)
+        except Exception as error:
+            if size == 1:
+                ran.errors[jobs[0].id] = error
+                return
+            self._run_batch(jobs[: size // 2], lane, ran)
+            self._run_batch(jobs[size // 2 :], lane, ran)
+            return
+        ran.works.append(work)
+        each = None
+        if work.joules is not None:
+            each = work.joules * model.costs.energy.factor(segment) / size
         features = run.features or [None] * size
-        for row, job in enumerate(jobs):
-            confidence, logits = float(run.confidence[row]), run.logits[row].copy()
-            if not (isfinite(confidence) and np.isfinite(logits).all()):
-                continue
-            job.reached(
-                segment,
-                confidence,
-                logits,
-                None if each is None else each / size,
-                features[row],
-            )
-        return work
+        for job, confidence, logits, row in zip(
+            jobs, run.confidence.tolist(), run.logits, features, strict=True
+        ):
+            job.started = min(job.started, work.began)
+            if isfinite(confidence) and _is_finite(logits):
+                job.reached(segment, confidence, logits.copy(), each, row)
 
     def run_sample(
         self, model: Model, segment: int, sample: Features, lane: int
@@ -70,3 +91,8 @@ class SegmentRunner:
         work = Work(model.name, segment, size, began, ended, joules, shares)
         self._energy.ran(work)
         return run, work
+
+
+def _is_finite(numbers: NDArray[Any]) -> bool:
+    """Whether all ``numbers`` are: the sum of their squares says so, unless it overflows."""
+    return isfinite(numbers.dot(numbers)) or bool(np.isfinite(numbers).all())

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bundle.manifest import InputSpec
+from delen.bundle.manifest import InputSpec, Manifest
 from delen.core.bounds import Bounds, Options
+from delen.core.events import EventBus
 from delen.core.guarantee import Feedback
 from delen.core.plan import Plan, Preview
 from delen.core.tenant import TenantSettings
@@ -38,7 +39,8 @@ class Runtime:
 
     ``find`` gives the folders of bundles and ``open_bundle`` opens one. ``scheduler`` is a new one.
     ``energy`` sets the price of energy and admits what requests may spend; by default nothing is
-    limited. With a cap on ``memory``, in bytes, models are loaded on demand.
+    limited. With a cap on ``memory``, in bytes, models are loaded on demand. What happens is
+    published as ``events``.
     """
 
     def __init__(
@@ -50,14 +52,15 @@ class Runtime:
         scheduler: Scheduler,
         energy: EnergyAdmission | None = None,
         memory: float = inf,
+        events: EventBus | None = None,
     ) -> None:
-        self.store: ModelRegistry[Model] = ModelRegistry(find, scheduler.lanes, memory)
+        self.events = events or EventBus()
+        self.store: ModelRegistry[Model] = ModelRegistry(find, scheduler.lanes, memory, self.events)
         self._energy = energy or UnlimitedEnergy()
         self._executor = Executor(observer, threads, scheduler, self._energy)
         self._admission = Admission(self._executor, scheduler, self._energy)
         self._loader = ModelLoader(self.store, open_bundle, self._executor)
         self._ids = itertools.count(1)
-        self._id_prefix = secrets.token_hex(4)
         self._draining = False
 
     @property
@@ -91,7 +94,11 @@ class Runtime:
 
     def input_of(self, name: str) -> InputSpec:
         """The input of ``name``. ModelLoading if it is neither loaded nor loaded on demand."""
-        return self._loader.manifest(name).input
+        return self.manifest_of(name).input
+
+    def manifest_of(self, name: str) -> Manifest:
+        """What ``name`` is, or will be. ModelLoading as ``input_of``."""
+        return self._loader.manifest(name)
 
     def segments(self, name: str) -> list[SegmentStatus] | None:
         """Where the segments of ``name`` are; None without a cap on memory."""
@@ -156,14 +163,18 @@ class Runtime:
                 check_sample(model, sample)
             jobs = []
             for sample in samples:
-                number = next(self._ids)
-                request_id = f"{self._id_prefix}-{number:x}"
+                number, request_id = next(self._ids), secrets.token_hex(8)
                 jobs.append(Job(number, request_id, model, bounds, options, arrived, sample))
             self._admission.admit(jobs, waited)
             return jobs
         except DelenError as error:
             self._energy.refused(options.tenant, error.code)
             raise
+
+    def charge(self, tenant: str, seconds: float) -> None:
+        """``tenant`` has used ``seconds`` of a processor to have its inputs read, which count as
+        those of its requests do."""
+        self._admission.charge(tenant, seconds)
 
     def is_free(self, seconds: float) -> bool:
         """Whether submitting waits for nobody longer than ``seconds``: no model is opened for it,
@@ -214,7 +225,9 @@ class Runtime:
 
     def start_draining(self) -> None:
         """Refuse new requests from now on."""
-        self._draining = True
+        if not self._draining:
+            self._draining = True
+            self.events.publish("draining")
 
     def drain(self, timeout: float) -> bool:
         """Let admitted jobs answer for at most ``timeout`` seconds; True if all did."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Generic, TypeAlias
 
 from delen.bundle.manifest import Bundle, Manifest, read_manifest
+from delen.core.events import EventBus, EventName
 from delen.errors import BundleError, ModelLoading, ModelNotFound
 from delen.residency.interfaces import M
 from delen.residency.sizes import segment_sizes
@@ -21,6 +22,12 @@ log = logging.getLogger("delen.engine")
 
 Found: TypeAlias = dict[str, tuple[Path, Manifest]]
 """Each bundle's folder and manifest, by the bundle's name."""
+
+_EVENTS: dict[ModelState, EventName] = {
+    "ready": "model_ready",
+    "unloaded": "model_unloaded",
+    "failed": "model_failed",
+}
 
 LOOK_EVERY = 0.5
 """Seconds after which the next step is asked for again: values of segments change with time."""
@@ -42,11 +49,16 @@ class ModelRegistry(Generic[M]):
     """Finds bundles, and guards the ResidencyState of their models. Safe to call from many threads.
 
     ``find`` gives the bundles' folders, each time it is called. Segments run on ``lanes``.
-    ``changed`` is held by whoever reads or changes ``state``.
+    ``changed`` is held by whoever reads or changes ``state``. What becomes of a model is published
+    as ``events``.
     """
 
     def __init__(
-        self, find: Callable[[], Iterable[Path]], lanes: int = 1, cap: float = inf
+        self,
+        find: Callable[[], Iterable[Path]],
+        lanes: int = 1,
+        cap: float = inf,
+        events: EventBus | None = None,
     ) -> None:
         self.changed = threading.Condition(threading.Lock())
         self.state: ResidencyState[M] = ResidencyState(cap)
@@ -54,6 +66,8 @@ class ModelRegistry(Generic[M]):
         self._lanes = lanes
         self._found: Found = {}
         self._has_news = False
+        self._events = events or EventBus()
+        self._states: dict[str, ModelState] = {}
         self.rescan()
 
     def rescan(self) -> None:
@@ -169,6 +183,17 @@ class ModelRegistry(Generic[M]):
         """What decides the next step has changed. With ``changed`` held."""
         self._has_news = True
         self.changed.notify_all()
+        for slot in self.state.slots.values():
+            self._publish(slot)
+
+    def _publish(self, slot: ModelSlot[M]) -> None:
+        """Publish what has become of a model since the last time."""
+        state = slot.state
+        if state == "loading" or state == self._states.get(slot.name, "unloaded"):
+            return
+        self._states[slot.name] = state
+        problem = {} if slot.failure is None else {"problem": str(slot.failure.error)}
+        self._events.publish(_EVENTS[state], model=slot.name, **problem)
 
     def wait_for_change(self) -> None:
         """Until ``notify`` was called since the last call, under a cap at most some time. With

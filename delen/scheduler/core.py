@@ -7,55 +7,17 @@ from dataclasses import dataclass
 from itertools import chain
 from math import inf, nextafter
 from types import MappingProxyType
-from typing import NamedTuple
 
 from delen.core.dispatch import DispatchPolicy, Key, PolicyCapabilities, Ran, Task
-from delen.scheduler.backlog import Backlog
 from delen.scheduler.batching_delay import BatchingDelay
+from delen.scheduler.decision import NOTHING, DispatchDecision
 from delen.scheduler.lanes import Batch, Lanes
 from delen.scheduler.lazy_heap import LazyHeap
 from delen.scheduler.model_view import ScheduledModel
 from delen.scheduler.policy_guard import GuardedPolicy, PolicyFailure
-from delen.scheduler.queues import Groups, WaitingGroup
+from delen.scheduler.queues import Groups
 from delen.scheduler.shares import Shares
-
-
-class DispatchDecision(NamedTuple):
-    """What the driver is to do now.
-
-    Run ``run`` on a free lane and report its end to ``Scheduler.ran``. Send the answers that
-    ``answer`` (by the policy) and ``overdue`` (no better one is possible in time) have. Fail
-    ``refuse``, which have none, and those ``overdue`` tasks that have none because their segment
-    was not in memory in time. All but ``run`` have ended for the scheduler. Call ``next`` again at
-    once if ``again``, else at ``wake`` (seconds, the caller's clock) if nothing happens until then.
-    """
-
-    run: Batch | None = None
-    answer: tuple[Task, ...] = ()
-    overdue: tuple[Task, ...] = ()
-    refuse: tuple[Task, ...] = ()
-    wake: float = inf
-    again: bool = False
-
-    @property
-    def idle(self) -> bool:
-        """Whether there is nothing to do."""
-        return self.run is None and not (self.answer or self.overdue or self.refuse)
-
-
-NOTHING = DispatchDecision()
-
-
-class _ToCome(NamedTuple):
-    """Tasks that are to be added as room frees, with their common rank: device seconds in batches
-    until their first answers, and until their ends."""
-
-    behind: bool
-    priority: int
-    deadline: float
-    mandatory: float
-    expected: float
-
+from delen.scheduler.waiting_work import WaitingWork
 
 _set = object.__setattr__
 """Policies cannot change a task, the scheduler can."""
@@ -63,6 +25,14 @@ _set = object.__setattr__
 _PATIENCE = 5.0
 """The patience of a task without a deadline, in times of the largest backlog. So tasks whose
 patience has passed take at most a fifth of the device from those that have a deadline."""
+
+
+def _reached(task: Task, confidence: float, joules_left: float) -> None:
+    """``task`` has the answer of the exit of its segment, and waits for the next one."""
+    _set(task, "exit", task.segment)
+    _set(task, "segment", task.segment + 1)
+    _set(task, "confidence", confidence)
+    _set(task, "joules_left", joules_left)
 
 
 @dataclass(slots=True, eq=False)
@@ -84,7 +54,8 @@ class Scheduler:
     starts beside others only if the device then does more, and no deadline of theirs is broken
     (Lanes.opens). While lanes are busy all costs are those of running beside them. ``default``
     decides where ``policy`` fails. Times are in seconds on the caller's clock; if it falls, the
-    scheduler's clock stands still.
+    scheduler's clock stands still. ``expect``, ``expect_no_more``, ``has_room`` and ``check_room``
+    are those of WaitingWork.
     """
 
     def __init__(
@@ -98,15 +69,17 @@ class Scheduler:
         self.shares = shares or Shares(lanes=lanes)
         self._policy = GuardedPolicy(policy, default)
         self._lanes = Lanes(lanes)
-        self._backlog = Backlog(max_backlog)
         self._patience = _PATIENCE * max_backlog
         self._models: dict[str, ScheduledModel] = {}
         self._models_view: Mapping[str, ScheduledModel] = MappingProxyType(self._models)
         self._groups = Groups()
+        self._work = WaitingWork(max_backlog, self.shares, self._groups, self._models)
+        self._backlog = self._work.backlog
+        self.expect, self.expect_no_more = self._work.expect, self._work.expect_no_more
+        self.has_room, self.check_room = self._work.has_room, self._work.check_room
         self._start_by = LazyHeap()
         self._delay: BatchingDelay | None = None
         self._device_times: dict[int, _DeviceTime] = {}
-        self._to_come: dict[int, _ToCome] = {}
         self._now = -inf
 
     def __len__(self) -> int:
@@ -199,34 +172,40 @@ class Scheduler:
         self._device_times[task.id] = _DeviceTime(bucket, work if within else 0.0)
         self._queue(now, task, view, work)
 
-    def expect(self, id: int, task: Task, count: int) -> None:
-        """``count`` more tasks like ``task``, which has just been added, are to be added as room
-        frees; a later call with the same ``id`` says how many then. They take no room, but those
-        that they will rank before have to wait for them."""
-        view = self._models[task.model]
-        work = view.expected(task)
-        batched = count * view.discount(task.segment, count) / view.interference.gain
-        self._to_come[id] = _ToCome(
-            task.behind,
-            task.priority,
-            task.deadline,
-            batched * view.mandatory(task, work),
-            batched * work,
-        )
-
-    def expect_no_more(self, id: int) -> None:
-        """No more tasks are to come of those that were said to under ``id``."""
-        self._to_come.pop(id, None)
-
     def resume(self, now: float, task: Task, confidence: float, joules_left: float = inf) -> None:
         """``task`` reached the exit of its segment, ``confidence`` sure, and goes on."""
         now = self._clock(now)
-        _set(task, "exit", task.segment)
-        _set(task, "segment", task.segment + 1)
-        _set(task, "confidence", confidence)
-        _set(task, "joules_left", joules_left)
+        _reached(task, confidence, joules_left)
         view = self._models[task.model]
         self._queue(now, task, view, view.expected(task))
+
+    def go_on(
+        self, now: float, task: Task, confidence: float, joules_left: float = inf
+    ) -> Batch | None:
+        """As ``resume``. If nothing else waits or runs, and the policy would run ``task`` now, it
+        has started: its batch, as ``next`` would return it."""
+        if self._groups.positions or not self._lanes.idle:
+            self.resume(now, task, confidence, joules_left)
+            return None
+        now = self._clock(now)
+        _reached(task, confidence, joules_left)
+        view = self._models[task.model]
+        if not self._starts_alone(now, task):
+            self._queue(now, task, view, view.expected(task))
+            return None
+        _set(task, "waiting_since", now)
+        if self._delay is not None:
+            self._delay.end()
+        return self._start(now, Key(task.model, task.segment), (task,), view)
+
+    def _starts_alone(self, now: float, task: Task) -> bool:
+        """Whether ``next`` would start ``task`` if it alone waited, as far as that is known without
+        asking the policy to choose."""
+        if self._groups.is_parked(task.model, task.segment):
+            return False
+        if task.deadline < inf and self._latest_start(task) < now:
+            return False
+        return self._policy.runs_alone(now, task, self._models_view)
 
     def remove(self, now: float, id: int) -> Task:
         """End a waiting task: it was cancelled. KeyError if it does not wait."""
@@ -328,54 +307,13 @@ class Scheduler:
             self._take_back_priorities(now)
         priority = self.shares.priority(tenant, priority)
         due = deadline if deadline < inf else now + self._patience
-        before = sum(
-            group.seconds_before(priority, behind, due) * self._discount(group)
-            for group in self._groups.view.values()
-        )
-        if self._to_come:
-            rank = behind, priority, due
-            before += sum(
-                each.mandatory
-                for each in self._to_come.values()
-                if (each.behind, each.priority, min(each.deadline, now + self._patience)) < rank
-            )
+        before = self._work.before(priority, behind, due, now + self._patience)
         return before + self._lanes.wait(now)
 
     def backlog(self, now: float) -> float:
         """Seconds until everything that waits is done, if nothing more came."""
         now = self._clock(now)
-        to_come = sum(each.expected for each in self._to_come.values())
-        return (
-            self._backlog.seconds * self._backlog.batching_factor(self._best_factor())
-            + to_come
-            + self._lanes.wait(now)
-        )
-
-    def has_room(self, tenant: str, part: float) -> bool:
-        """Whether at most this ``part`` of what ``tenant``, and the names that share its bucket,
-        may have waiting waits."""
-        bucket = self.shares.bucket_of(tenant)
-        return not self._backlog.is_over(bucket, part * self.shares.share_of_bucket(bucket))
-
-    def check_room(self, now: float, tenant: str) -> None:
-        """Raises Overloaded, with the time until it ends, if ``tenant`` and the names that share
-        its bucket have more waiting work than their share of the largest backlog."""
-        bucket = self.shares.bucket_of(tenant)
-        share = self.shares.share_of_bucket(bucket)
-        if self._backlog.is_over(bucket, share):
-            raise self._backlog.refusal(now, tenant, bucket, share, self._best_factor())
-
-    def _best_factor(self) -> float:
-        """What waiting work takes in the largest batches, over what it takes alone."""
-        groups = self._groups.view.values()
-        waiting = sum(map(len, groups)) or 1
-        return sum(len(group) * self._discount(group) for group in groups) / waiting
-
-    def _discount(self, group: WaitingGroup) -> float:
-        """What the tasks of ``group`` take in batches on all lanes, over what they take one by
-        one alone."""
-        view = self._models[group.key.model]
-        return view.discount(group.key.segment, len(group)) / view.interference.gain
+        return self._work.seconds() + self._lanes.wait(now)
 
     def _clock(self, now: float) -> float:
         if now > self._now:

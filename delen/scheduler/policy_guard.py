@@ -111,6 +111,22 @@ class GuardedPolicy:
                 self._asked = False
         return self._last_resort.choose(now, groups.view, models)
 
+    def runs_alone(self, now: float, task: Task, models: Mapping[str, ModelView]) -> bool:
+        """Whether the policy says that it would run ``task`` now if it alone waited, and nothing
+        ran; false for a policy that has no ``runs_alone``."""
+        policy = self._policies[0]
+        runs_alone = getattr(policy, "runs_alone", None)
+        if runs_alone is None:
+            return False
+        self._asked = True
+        try:
+            return runs_alone(now, task, models) is True
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self._failed(policy, "runs_alone", error)
+            return False
+
     def ran(self, now: float, ran: Ran) -> None:
         for policy in self._policies:
             try:

@@ -187,6 +187,12 @@ class Shares:
                 empty.add(id(bucket))
         return {name for name in tenants if id(self._buckets.get(self.bucket_of(name))) in empty}
 
+    def charge(self, now: float, tenant: str, seconds: float) -> None:
+        """``tenant``, which enters, has used ``seconds`` beside those of its requests."""
+        _, bucket, _ = self._enter(now, tenant)
+        self._fill(bucket)
+        bucket.spend(seconds)
+
     def settle(self, name: str, booked: float, used: float) -> None:
         """A request for which ``booked`` seconds were taken from the bucket ``name`` has ended and
         took ``used``."""

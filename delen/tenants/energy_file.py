@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,7 +23,6 @@ from delen.tenants.energy_record import Date, EnergyRecord
 log = logging.getLogger("delen.energy")
 
 _EVERY = 60.0
-_SOON = 1.0
 
 _Joules = Annotated[float, Meta(ge=0)]
 _Dated = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
@@ -50,12 +50,11 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 class EnergyFile:
-    """The file ``path``, written once a minute, within a second where there is something of a new
-    kind, and at the end.
+    """The file ``path``. Safe for many threads.
 
     Only one process at a time keeps it; any other one counts from 0 and keeps nothing. A file that
-    is damaged is logged and put aside. ``kept`` are the counters as they are in the file: what a
-    power cut takes has never been shown, and so no counter ever falls.
+    is damaged is logged and put aside. Counters are saved before they are shown, so that none falls
+    by what a power cut takes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,7 +62,8 @@ class EnergyFile:
         self._failures = FailureCounter("energy_file", log)
         self._lock: int | None = None
         self._saved_at = -_EVERY
-        self.kept: list[EnergyTotal] = []
+        self._kept: list[EnergyTotal] = []
+        self._saving = threading.Lock()
 
     def open(self) -> EnergyRecord:
         """The record as it was kept; an empty one where there is none, or another process has
@@ -83,7 +83,7 @@ class EnergyFile:
             log.warning("energy is counted from 0, and not kept: %s", error)
             return EnergyRecord()
         record = self._read()
-        self.kept = record.totals()
+        self._kept = record.totals()
         return record
 
     @property
@@ -91,24 +91,23 @@ class EnergyFile:
         """Whether it is this process that keeps it."""
         return self._lock is not None
 
-    def is_due(self, now: float, count: int) -> bool:
-        """Whether it is time to ``save`` a record of ``count`` totals; ``now`` is in seconds,
-        monotonic."""
-        if not self.is_kept or now < self._saved_at + _SOON:
-            return False
-        return count > len(self.kept) or now >= self._saved_at + _EVERY
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to ``save`` by itself; ``now`` is in seconds, monotonic."""
+        return self.is_kept and now >= self._saved_at + _EVERY
 
-    def save(self, now: float, record: EnergyRecord) -> None:
-        """Write ``record``, if it is this process that keeps it. A failure is logged; what was not
-        written counts as kept then."""
-        self._saved_at = now
-        totals = record.totals()
-        if self.is_kept and totals != self.kept:
-            try:
-                write_atomically(self._path, _written(totals, record))
-            except OSError as error:
-                self._failures.failed(error, "the energy of tenants is not kept")
-        self.kept = totals
+    def save(self, now: float, snapshot: Callable[[], EnergyRecord]) -> list[EnergyTotal]:
+        """Write the record of this moment, which ``snapshot`` gives, if it is this process that
+        keeps it and something has changed; its totals. A failure is logged."""
+        with self._saving:
+            self._saved_at, record = now, snapshot()
+            totals = record.totals()
+            if self.is_kept and totals != self._kept:
+                try:
+                    write_atomically(self._path, _written(totals, record))
+                    self._kept = totals
+                except OSError as error:
+                    self._failures.failed(error, "the energy of tenants is not kept")
+        return totals
 
     def close(self) -> None:
         """Let another process keep the file."""

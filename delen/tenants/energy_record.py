@@ -58,11 +58,6 @@ class EnergyRecord:
         return self._days
 
     @property
-    def count(self) -> int:
-        """How many totals there are."""
-        return len(self._totals)
-
-    @property
     def tenants(self) -> Iterable[str]:
         """Those that have joules of their own here."""
         return self._names

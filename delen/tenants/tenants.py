@@ -88,12 +88,12 @@ class Tenants:
         recent: Mapping[str, RecentUsage],
         days: Mapping[str, tuple[DayEnergy, ...]],
     ) -> dict[str, TenantStatus]:
-        """Every tenant that has ``totals`` or for which something is set, those with totals first
-        and in their order; ``recent`` is what they used lately, ``days`` on which day."""
+        """Every tenant that has ``totals`` or ``days``, or for which something is set, those with
+        totals first and in their order; ``recent`` is what they used lately."""
         with self._changing:
             all_settings = dict(self._settings)
         budgets = self._budgets.budgets()
-        names = list(dict.fromkeys([*totals, *sorted({*budgets, *all_settings})]))
+        names = list(dict.fromkeys([*totals, *days, *sorted({*budgets, *all_settings})]))
         prices = self._budgets.prices(names)
         behind = () if self._host is None else self._host.behind(names)
         used = sum(got.seconds for got in recent.values())

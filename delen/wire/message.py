@@ -7,8 +7,9 @@ another unit where there is one, and values are converted as they are read and w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import msgspec
@@ -80,8 +81,9 @@ class Message(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, source: object) -> Self:
         """The message that says what ``source``, with attributes of the same names, says."""
-        values = [getattr(source, name) for name in cls.__struct_fields__]
-        for index, make in _makers(cls):
+        read, makers = _reader(cls)
+        values = [*read(source)]
+        for index, make in makers:
             if (value := values[index]) is not None and value is not UNSET:
                 values[index] = make(value)
         return cls(*values)
@@ -159,9 +161,9 @@ def schema_of(kind: type) -> dict[str, Any]:
 
 
 def _to_json(value: Any) -> Any:
-    if isinstance(value, Quantity):
-        return float(value) * getattr(value, "times", 1.0) / getattr(value, "over", 1.0)
-    return value.tolist()  # of numpy, an array or one number
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return value * value.times / value.over
 
 
 def _from_json(kind: type, value: Any) -> Any:
@@ -191,8 +193,10 @@ def _parsed(kind: inspect.Type, text: str) -> Any:
 
 
 Make = Callable[[Any], Any]
+_MadeField = tuple[int, Make]
 
 
+@cache
 def _struct(message: type[Message]) -> inspect.StructType:
     info = inspect.type_info(message)
     assert isinstance(info, inspect.StructType)
@@ -200,10 +204,14 @@ def _struct(message: type[Message]) -> inspect.StructType:
 
 
 @cache
-def _makers(message: type[Message]) -> list[tuple[int, Make]]:
-    """How those fields of ``message`` are made that do not take their source's value as it is."""
+def _reader(message: type[Message]) -> tuple[Callable[[object], Sequence[Any]], list[_MadeField]]:
+    """What reads the fields of ``message`` from its source, and how those are made that do not take
+    their source's value as it is."""
+    names = message.__struct_fields__
+    read = attrgetter(*names)
     makers = enumerate(_maker(field.type) for field in _struct(message).fields)
-    return [(index, make) for index, make in makers if make is not None]
+    made = [(index, make) for index, make in makers if make is not None]
+    return read if len(names) > 1 else lambda source: (read(source),), made
 
 
 def _maker(kind: inspect.Type) -> Make | None:

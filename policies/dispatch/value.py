@@ -135,15 +135,30 @@ class Value:
             few.sort(key=_urgency)
         start = now
         for task, _ in few:
-            values = self._heads.values_of(task.model, models)
-            if task.joules_left < inf and not (task.mandatory or is_affordable(task, values.view)):
+            end = self._end_in_time(start, task, models)
+            if end is None:
                 return None
-            segment, last = task.segment, task.last
-            if start + values.latency_upper_shares[segment][last] * values.slowest > task.deadline:
-                return None
-            start += values.shares[segment][last] * values.full
+            start = end
         lead, group = few[0]
         return Turn(join(lead, group, now, models[lead.model]) if len(group) > 1 else (lead,))
+
+    def runs_alone(self, now: float, task: Task, models: Mapping[str, ModelView]) -> bool:
+        """Whether ``choose`` would run ``task`` now if it alone waited."""
+        self._heads.follow(models)
+        return self._end_in_time(now, task, models) is not None
+
+    def _end_in_time(
+        self, start: float, task: Task, models: Mapping[str, ModelView]
+    ) -> float | None:
+        """When ``task`` typically ends if its whole plan runs from ``start`` on. None if that may
+        be too late, or is beyond its energy cap."""
+        values = self._heads.values_of(task.model, models)
+        if task.joules_left < inf and not (task.mandatory or is_affordable(task, values.view)):
+            return None
+        segment, last = task.segment, task.last
+        if start + values.latency_upper_shares[segment][last] * values.slowest > task.deadline:
+            return None
+        return start + values.shares[segment][last] * values.full
 
     def _batch(
         self,

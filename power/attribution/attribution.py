@@ -214,9 +214,19 @@ class Attributor:
             other = measured - idle - attributed
         kind: Literal["attributed", "estimated"] = "attributed" if is_sure else "estimated"
         settled = self._settle(complete, ended)
-        known = self._known(settled)
+        known, most = self._known(settled)
         return Split(
-            began, ended, kind, measured, attributed, idle, other, by_share, settled, known
+            began,
+            ended,
+            kind,
+            measured,
+            attributed,
+            idle,
+            other,
+            by_share,
+            settled,
+            known,
+            most,
         )
 
     def _take(self, now: float) -> None:
@@ -358,19 +368,23 @@ class Attributor:
             joules[0, number] = value / self._estimator.factors[number]
         return float(self._estimator.relative_sd(joules)[0]) <= SURE
 
-    def _known(self, complete: frozenset[str]) -> frozenset[str]:
-        """Of the requests that are ``complete`` those whose own joules are known well."""
+    def _known(self, complete: frozenset[str]) -> tuple[frozenset[str], dict[str, float]]:
+        """Of the requests that are ``complete`` those whose own joules are known well, and what
+        each took at the most."""
         parts = {name: self._open.pop(name, ()) for name in complete}
-        names = [name for name, own in parts.items() if own and name not in self._unsure]
-        self._unsure.difference_update(complete)
+        names = [name for name, own in parts.items() if own]
+        unsure = self._unsure & complete
+        self._unsure -= unsure
         if not names:
-            return frozenset()
+            return frozenset(), {}
         rows = np.repeat(np.arange(len(names)), [len(parts[name]) for name in names])
         flat = np.array([part for name in names for part in parts[name]])
         joules = np.zeros((len(names), self._estimator.count))
         np.add.at(joules, (rows, flat[:, 0].astype(np.intp)), flat[:, 1])
         is_known = self._estimator.relative_sd(joules) <= SURE
-        return frozenset(compress(names, is_known.tolist()))
+        known = frozenset(compress(names, is_known.tolist())) - unsure
+        most = self._estimator.most(joules)
+        return known, dict(zip(names, most.tolist(), strict=True))
 
     def _idle(self, seconds: float, left: float) -> float:
         """Joules of the device without requests in ``seconds``, in which ``left`` watts were not

@@ -39,6 +39,8 @@ _CHECKS, _LEAST_CHECKS, _RECENT = 12, 5, 30.0
 _WILD = 4.0  # sds of noise beyond which a single reading counts no more against a prediction
 _VARIES = 0.08  # of its mean, from which on a block's power says something
 _TOLERANCE, _SDS = 0.03, 2.5
+_TELLING = 0.25  # relative sd of a test up to which it can tell what is off by half
+_MOST = 2.0  # sds up to the most that a request took
 _CHANGED, _CHANGED_SDS, _STALE = 0.1, 4.0, 0.03
 _EDGE = 3  # readings that may have been before or after a move for being mistimed
 _MOVES = 0.8  # watts by which a sensor should have moved to be called frozen
@@ -220,6 +222,19 @@ class Estimator:
         squares = [((joules @ each) * joules).sum(axis=1) for each in covariances]
         variance = np.max(squares, axis=0) / np.maximum(sums, 1e-12) ** 2 + self._coarse
         return np.where(sums > 0, np.sqrt(variance), inf)
+
+    def most(self, joules: Floats) -> Floats:
+        """What the sums of ``joules`` ``[n, s]`` times the factors are at the most: two standard
+        deviations more. Where no test of the factors could tell, or one says otherwise, these are
+        not trusted: it is as much as predictions may be off by."""
+        guess = np.maximum(joules, joules * self.factors) @ (1 + _MOST * self._spreads)
+        off, chance, _ = self._off(_CHECKS)
+        is_tested = len(self._checks) >= _LEAST_CHECKS and chance <= _TELLING
+        if not is_tested or off > _SDS * chance + _TOLERANCE:
+            return np.asarray(guess)
+        sds = self.relative_sd(joules)
+        known = (joules @ self.factors) * (1 + _MOST * np.where(sds < inf, sds, 0.0))
+        return np.where(sds < inf, np.minimum(known, guess), guess)
 
     @property
     def _known(self) -> Response:

@@ -17,8 +17,8 @@ from power.sources.series import Floats
 
 KNOTS = np.array(
     [-0.06, -0.05, -0.04, -0.03, -0.02]
-    + [0.005 * number for number in range(-3, 15)]
-    + [0.08, 0.09, 0.105, 0.125, 0.15, 0.19, 0.24, 0.32, 0.43, 0.58, 0.78, 1.0, 1.3, 1.7, 2.2]
+    + [0.005 * number for number in range(-3, 20)]
+    + [0.11, 0.125, 0.15, 0.19, 0.24, 0.32, 0.43, 0.58, 0.78, 1.0, 1.3, 1.7, 2.2]
 )
 """Seconds between which a reading may look, fine where sensors are; negative, since rails that are
 read in turn are stamped in the middle."""

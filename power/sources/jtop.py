@@ -93,7 +93,7 @@ class Jtop:
         return PowerReading(when, rails, total_of(rails, self._board, self._configured))
 
     def device(self) -> DeviceStatus:
-        """Load, clocks, fans and temperatures as the server last reported them."""
+        """Loads and clocks as the server last reported them."""
         client = self._client
         latest = None if client is None else client.all
         if latest is None or time.monotonic() > latest[0] + self._patience:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DEADLINE = 120.0
-_URL = re.compile(r"(?:http|unix)://[^\s\"]+")
+_URL = re.compile(r"(?:http|unix|grpc)://[^\s\"]+")
 
 Config = Mapping[str, Mapping[str, Any]]
 
@@ -143,6 +143,7 @@ class Daemon:
     config: dict[str, dict[str, Any]]
     url: str = ""
     unix_url: str | None = None
+    grpc_url: str | None = None
     api: Api = field(init=False)
 
     def log(self) -> str:
@@ -208,7 +209,7 @@ class Launcher:
         folder = self._folder / f"daemon{self._count}"
         folder.mkdir()
         whole: dict[str, dict[str, Any]] = {
-            "server": {"port": 0, "socket": str(folder / "d.sock")},
+            "server": {"port": 0, "socket": str(folder / "d.sock"), "grpc_port": -1},
             "state": {"path": str(self.state)},
         }
         for section, values in config.items():
@@ -237,6 +238,7 @@ class Launcher:
         urls = _URL.findall(line)
         daemon.url = next(url for url in urls if url.startswith("http://"))
         daemon.unix_url = next((url for url in urls if url.startswith("unix://")), None)
+        daemon.grpc_url = next((url for url in urls if url.startswith("grpc://")), None)
         daemon.api = Api(daemon.url)
         return daemon
 

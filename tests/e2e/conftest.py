@@ -103,16 +103,40 @@ class Metered:
         return self.daemon.api
 
 
+@dataclass
+class ProcessorMeter:
+    """Watts of a board that draws METERED_WATTS and 4 W for every core that ``process`` keeps busy:
+    what requests do shows, or energy would be learnt to cost nothing. Steps of 20 mW show always.
+    """
+
+    process: int | None = None
+    _before: tuple[float, int] = (0.0, 0)
+
+    def watts(self, elapsed: float) -> dict[str, float]:
+        (began, before), ticks = self._before, self._ticks()
+        self._before = (elapsed, ticks)
+        seconds = (ticks - before) / os.sysconf("SC_CLK_TCK") if before else 0.0
+        busy = 4.0 * seconds / max(elapsed - began, 0.01)
+        flicker = 0.02 * (int(20 * elapsed) % 2)
+        return {**METERED_WATTS, "VDD_IN": METERED_WATTS["VDD_IN"] + flicker + busy}
+
+    def _ticks(self) -> int:
+        try:
+            fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
+        except FileNotFoundError:
+            return 0
+        return int(fields[11]) + int(fields[12])
+
+
 @pytest.fixture(scope="session")
 def metered(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Metered]:
     tree = make_tree(tmp_path_factory.mktemp("device"), "orin-nx", METERED_WATTS)
     board = Board(tree.root)
 
-    def flickering(elapsed: float) -> dict[str, float]:
-        return {**METERED_WATTS, "VDD_IN": METERED_WATTS["VDD_IN"] + 0.02 * (int(20 * elapsed) % 2)}
-
-    with play(tree, flickering, 0.05):
+    meter = ProcessorMeter()
+    with play(tree, meter.watts, 0.05):
         daemon = launcher.start({"power": {"root": str(tree.root)}})
+        meter.process = daemon.process.pid
         yield Metered(daemon, tree, board)
     assert daemon.process.poll() is None, f"the metered daemon died:\n{daemon.log()}"
     assert daemon.terminate() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import resource
 import socket
 import struct
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from benchmarks.fuzz import mutate
 
 if TYPE_CHECKING:
     from tests.builders.daemon import Api, Daemon, Launcher
@@ -73,6 +76,8 @@ def test_a_request_whose_framing_is_in_doubt_ends_the_connection(
 ) -> None:
     statuses, received = exchange(daemon, sent + NEXT)
     assert statuses == [400], received
+    document = json.loads(received.partition(b"\r\n\r\n")[2])
+    assert document["code"] == "invalid_input" and document["error"]
 
 
 CLOSE = b"Connection: close\r\n"
@@ -232,3 +237,83 @@ def test_a_daemon_without_files_recovers(
     assert daemon.api.raw(images[0]).status == 200
     assert daemon.log().count("no connection can be accepted") == 1
     assert daemon.terminate() == 0
+
+
+@pytest.fixture(scope="module")
+def narrow(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon with a token, and with room for one large body."""
+    token = tmp_path_factory.mktemp("token") / "token"
+    token.write_text("sesame")
+    server = {"token_file": str(token), "max_body_mb": 1.0, "max_bodies_mb": 1.0}
+    daemon = launcher.start({"server": server})
+    yield daemon
+    assert daemon.terminate() == 0
+    assert "Traceback" not in daemon.log(), daemon.log()
+
+
+def test_bodies_that_are_held_together_are_bounded(
+    narrow: Daemon, images: Image8, until: Callable[..., Any]
+) -> None:
+    batch = images.tobytes() * 2
+    head = POST + b"Content-Length: 921600\r\n\r\n"
+    with narrow.api.socket() as slow:
+        slow.sendall(head + bytes(900_000))
+
+        def post() -> Any:
+            return narrow.api.post("/v1/infer", body=batch, content_type="application/octet-stream")
+
+        for _ in range(20):  # meanwhile the loop reads what the slow client has sent
+            assert narrow.api.get("/healthz").status == 200
+        refused = post()
+        assert "server.max_bodies_mb" in refused.error(503, "overloaded")["error"]
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert narrow.api.raw(images[0]).status == 200, "small bodies need no room"
+    until(lambda: post().status == 200, "room again once the client has left")
+
+
+@pytest.mark.parametrize(("sent", "status"), [(b"", 401), (b"Authorization: Bearer open\r\n", 403)])
+def test_who_may_not_change_anything_is_not_asked_for_a_body(
+    narrow: Daemon, sent: bytes, status: int
+) -> None:
+    head = b"PUT /v1/power HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 17\r\n"
+    with narrow.api.socket() as connection:
+        connection.sendall(head + sent + b"\r\n")
+        assert int(connection.recv(65_536)[9:12]) == status
+
+
+@pytest.mark.parametrize("path", ["/v1/plan", "/v2/repository/index"])
+def test_bodies_of_control_addresses_are_small(roomy: Daemon, path: str) -> None:
+    whole = json.dumps({"tenant": "t" * 1_000_000}).encode()
+    for body, headers in ((whole, {}), (gzip.compress(whole), {"Content-Encoding": "gzip"})):
+        answer = roomy.api.post(path, body=body, content_type="application/json", headers=headers)
+        answer.error(413, "too_large")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_wrong_requests_are_refused_and_harm_nobody(
+    roomy: Daemon, seed: int, images: Image8
+) -> None:
+    """Of each address one, with something done to it: each is answered or closed, by no failure."""
+    draw = random.Random(seed)
+    requests = [
+        POST + b"Content-Length: 3072\r\n\r\n" + BODY,
+        POST + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS,
+        POST.replace(b"v1/infer", b"v2/models/cifar10-resnet/infer") + b"Content-Length: 0\r\n\r\n",
+        b'PUT /v1/tenants/a%2Fb HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{"weight": 2}',
+        b"POST /v1/models/none/load HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n",
+        b"GET /v1/power/history?seconds=60 HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n",
+        b"HEAD /v1/models/cifar10-resnet HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    ]
+    for _ in range(1000):
+        sent = mutate(draw.choice(requests), draw)
+        with roomy.api.socket() as client:
+            client.settimeout(30.0)
+            with suppress(OSError):
+                client.sendall(sent + NEXT)
+                client.shutdown(socket.SHUT_WR)
+            received = b""
+            with suppress(ConnectionResetError):
+                received = b"".join(iter(partial(client.recv, 65_536), b""))
+        for part in received.split(b"HTTP/1.1 ")[1:]:
+            assert int(part[:3]) < 500, (sent, received)
+    assert roomy.api.raw(images[0]).status == 200

@@ -197,11 +197,12 @@ def test_the_description_is_valid_and_names_just_the_addresses_that_are(
     names = {"model": "second", "tenant": "t1", "request_id": api.raw(image).json()["request_id"]}
     for path, operations in document["paths"].items():
         for method in operations:
-            answer = api.request(method.upper(), path.format(**names))
+            asked = "HEAD" if path == "/v1/events" else method.upper()  # it does not end
+            answer = api.request(asked, path.format(**names))
             assert answer.status not in (404, 405), f"{method} {path}"
     unused: Any = None
     metrics = Metrics()
-    app = create_control(Service(unused, unused, metrics, *[unused] * 6), Refusals(metrics))
+    app = create_control(Service(unused, unused, metrics, *[unused] * 7), Refusals(metrics))
     served = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", str(rule)) for rule in app.url_map.iter_rules()}
     assert served == set(document["paths"])
 

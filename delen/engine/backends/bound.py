@@ -119,20 +119,30 @@ class Feed(Protocol):
 class InputFeed:
     """Feeds arrays to the graph's ``input``.
 
-    They are bound anew each time: a provider with memory of its own copies them when they are
-    bound, and never again.
+    Where it runs on ``device`` other than the host, they are bound anew each time: a provider with
+    memory of its own copies them when they are bound, and never again.
     """
 
     def __init__(
-        self, binding: Any, capacity: int, shape: tuple[int, ...], dtype: np.dtype[Any]
+        self,
+        binding: Any,
+        capacity: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        device: str,
     ) -> None:
         self._bind_input = binding.bind_input
         self._input = HostBuffer(capacity, shape, dtype)
+        self._stays_bound = device == HOST
+        self._bound = 0
 
     def __call__(self, samples: Sequence[NDArray[Any]]) -> None:
+        size = len(samples)
         for index, sample in enumerate(samples):
             self._input.array[index] = sample
-        _bind(self._bind_input, "input", self._input, len(samples))
+        if size != self._bound or not self._stays_bound:
+            _bind(self._bind_input, "input", self._input, size)
+            self._bound = size
 
 
 class RowFeed:

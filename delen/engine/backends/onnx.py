@@ -71,7 +71,13 @@ class OnnxNetwork:
         feed: Feed = (
             RowFeed(binding, capacity, self._stored(segment))
             if segment
-            else InputFeed(binding, capacity, manifest.input.shape, np.dtype(manifest.input.dtype))
+            else InputFeed(
+                binding,
+                capacity,
+                manifest.input.shape,
+                np.dtype(manifest.input.dtype),
+                self._backend.memory,
+            )
         )
         features = manifest.exits[segment].features
         return BoundSegment(

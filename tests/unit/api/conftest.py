@@ -169,6 +169,7 @@ def make_app(energy: MadeUpEnergy) -> Callable[..., Flask]:
             guard=Guard(str(token_file)),
             default_model="m",
             max_body=10_000,
+            max_bodies=100_000,
             describe_device=lambda model: {},
             health=lambda: Health("ok", "0"),
             version="1",

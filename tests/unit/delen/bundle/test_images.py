@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from delen.bundle import images
-from delen.bundle.images import decode_image, fit_image
+from delen.bundle.images import decode_image, fit_image, served_pixels
 from delen.bundle.manifest import ImagePreprocessing
 from delen.errors import InvalidInput, TooLarge
 
@@ -205,7 +204,57 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(side: int) 
         decode_image(bytes(bomb), RGB, (4, 4, 3))
 
 
-def test_the_limit_names_what_the_image_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 23)
+def test_the_limit_names_what_the_image_has() -> None:
+    image = encoded(Image.new("RGB", (4, 6)))
     with pytest.raises(TooLarge, match="4 x 6 pixels; at most 23"):
-        decode_image(encoded(Image.new("RGB", (4, 6))), RGB, (4, 4, 3))
+        decode_image(image, RGB, (4, 4, 3), most_pixels=23)
+    decode_image(image, RGB, (4, 4, 3), most_pixels=24)
+
+
+def test_the_limit_of_a_request_follows_from_the_input() -> None:
+    assert served_pixels((32, 32, 3)) == 16_000_000
+    assert served_pixels((4000, 3000, 3)) == 48_000_000
+
+
+@pytest.mark.parametrize("form", ["JPEG", "TIFF"])
+@pytest.mark.parametrize(("repeats", "is_refused"), [(0, False), (20, False), (200, True)])
+def test_scans_are_decoded_up_to_a_number(form: str, repeats: int, is_refused: bool) -> None:
+    """The last scan once more is a scan that changes nothing, and takes as long as any."""
+    options = {"progressive": True} if form == "JPEG" else {"compression": "jpeg"}
+    whole = encoded(Image.new("RGB", (64, 48), "red"), form, **options)
+    begin = whole.rindex(b"\xff\xda")
+    last = whole[begin : whole.rindex(b"\xff\xd9")]
+    bomb = whole[:begin] + last * repeats + whole[begin:]
+    if is_refused:
+        with pytest.raises(TooLarge, match="scans"):
+            decode_image(bomb, RGB, (4, 4, 3))
+    elif form == "JPEG":
+        assert decode_image(bomb, RGB, (4, 4, 3))[0, 0, 0] > 250
+
+
+def test_a_large_image_may_have_few_scans() -> None:
+    whole = encoded(Image.new("L", (3000, 3000)), "JPEG", progressive=True)
+    decode_image(whole, RGB, (4, 4, 3), most_pixels=9_000_000)
+    begin = whole.rindex(b"\xff\xda")
+    bomb = whole[:begin] + whole[begin:-2] * 12 + whole[begin:]
+    with pytest.raises(TooLarge, match="at most 16"):
+        decode_image(bomb, RGB, (4, 4, 3), most_pixels=9_000_000)
+
+
+@pytest.mark.parametrize("side", [20, 1100])
+def test_what_is_decoded_in_python_has_a_lower_limit(side: int) -> None:
+    plain = b"P2 %d %d 255\n" % (side, side) + b"7 " * side * side
+    if side > 1000:
+        with pytest.raises(TooLarge, match="another form"):
+            decode_image(plain, RGB, (4, 4, 3), most_pixels=16_000_000)
+    else:
+        assert decode_image(plain, RGB, (4, 4, 3))[0, 0, 0] == 7
+
+
+def test_whatever_pillow_stumbles_over_is_refused() -> None:
+    """A TIFF that gives the place of its strip as a fraction."""
+    whole = bytearray(encoded(Image.new("RGB", (4, 6)), "TIFF"))
+    place = whole.index(struct.pack("<HH", 273, 4))
+    whole[place + 2] = 5
+    with pytest.raises(InvalidInput, match="does not decode"):
+        decode_image(bytes(whole), RGB, (4, 4, 3))

@@ -119,7 +119,7 @@ class ExecutorHarness:
 
     def submit(self, *args: Any, **options: Any) -> Job:
         job = self.job(*args, **options)
-        self.executor.submit(job)
+        self.executor.submit(job, self.clock.now)
         return job
 
     def infer(self, *args: Any, **options: Any) -> Result:

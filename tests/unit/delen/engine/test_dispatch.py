@@ -134,7 +134,7 @@ def test_without_plans_jobs_run_to_the_deepest_exit(make_harness: MakeHarness) -
     harness.model.policy.decide = fail  # type: ignore[method-assign]
     job = harness.job(SURE, Bounds(max_energy=0.05))
     job.plan = harness.model.plans.unplanned()
-    harness.executor.submit(job)
+    harness.executor.submit(job, harness.clock.now)
     result = job.future.result(PATIENCE)
     assert (result.exit, result.reason) == (2, "final")
     assert result.receipt.accuracy.expected == harness.planner.accuracies[2]
@@ -285,7 +285,7 @@ def test_ten_thousand_cancellations_leave_nothing_behind(harness: ExecutorHarnes
         for number in range(10_000):
             job = replace(model_job, id=1000 + number, request_id=f"c{number}")
             job.plan, job.future = model_job.plan, type(job.future)()
-            harness.executor.submit(job)
+            harness.executor.submit(job, harness.clock.now)
             jobs.append(job)
         together = threading.Barrier(4)
 

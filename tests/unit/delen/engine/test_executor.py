@@ -44,7 +44,7 @@ def test_a_cap_ends_where_it_was_planned_to(harness: ExecutorHarness) -> None:
 def test_a_receipt_tells_waiting_from_running(harness: ExecutorHarness) -> None:
     job = harness.job(UNSURE, Bounds(max_latency=0.5))
     harness.clock.now += 0.2
-    harness.executor.submit(job)
+    harness.executor.submit(job, harness.clock.now)
     latency = job.future.result(PATIENCE).receipt.latency
     assert latency.queue == pytest.approx(0.2)
     assert latency.value == pytest.approx(0.23)
@@ -469,10 +469,10 @@ def test_a_segment_that_keeps_failing_is_named_until_it_works(harness: ExecutorH
 def test_a_batch_that_cannot_be_accounted_for_frees_its_lane_and_its_jobs(
     harness: ExecutorHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for call in ("ran", "resume", "end"):
+    for call in ("ran", "go_on", "end"):
         with monkeypatch.context() as patched:
             patched.setattr(harness.scheduler, call, raises)
-            job = harness.submit(UNSURE if call == "resume" else SURE)
+            job = harness.submit(UNSURE if call == "go_on" else SURE)
             error = job.future.exception(PATIENCE)
             if error is not None:
                 assert isinstance(error, BackendError)
@@ -507,7 +507,7 @@ def test_what_hangs_is_named_without_the_lock(harness: ExecutorHarness) -> None:
     with harness.held(0) as held, harness.executor.lock:
         job = harness.job(SURE)
         began = harness.clock.now
-        harness.executor.submit(job)
+        harness.executor.submit(job, harness.clock.now)
         assert health.hangs(began + 1000) == []
         harness.executor.lock.release()
         held.wait_until_running()

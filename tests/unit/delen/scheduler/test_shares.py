@@ -171,3 +171,15 @@ def test_a_tenant_with_a_priority_keeps_to_it_alone() -> None:
     assert shares.priority("a", 1) == 3
     shares.set_priority("a", None)
     assert shares.priority("a", 1) == 1
+
+
+def test_what_is_charged_counts_as_requests_do() -> None:
+    shares = Shares()
+    shares.enter(0.0, "camera")
+    shares.take(0.0, "camera", 0.001)
+    shares.take(0.0, "flood", 0.001)
+    shares.take(0.01, "flood", 0.001)
+    assert shares.behind(0.01, ["camera", "flood"]) == set()
+    shares.charge(0.02, "flood", 0.5)
+    assert shares.behind(0.02, ["camera", "flood"]) == {"flood"}
+    assert shares.behind(5.0, ["camera", "flood"]) == set(), "nobody pays for long"

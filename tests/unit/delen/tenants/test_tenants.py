@@ -64,10 +64,12 @@ def test_what_tenants_got_is_shown_beside_what_is_set(make: Callable[[], Tenants
     tenants.change("set", TenantChanges(weight=2.0))
     recent = {"greedy": RecentUsage(seconds=3.0), "calm": RecentUsage(seconds=1.0)}
     booked = {"greedy": TenantTotals(seconds=9.0, answers=4), "calm": TenantTotals()}
-    days = {"calm": (DayEnergy("2026-11-30", 1.0, 0.0),)}
+    day = DayEnergy("2026-11-30", 1.0, 0.0)
+    days = {"calm": (day,), "_other": (day, day)}
     status = tenants.status(booked, recent, days)
     shares = [(name, each.share) for name, each in status.items()]
-    assert shares == [("greedy", 0.75), ("calm", 0.25), ("set", None)]
+    assert shares == [("greedy", 0.75), ("calm", 0.25), ("_other", None), ("set", None)]
+    assert status["_other"].days == (day, day)
     assert [name for name, each in status.items() if each.is_behind] == ["greedy"]
     assert (status["set"].weight, status["calm"].weight) == (2.0, None)
     assert (status["greedy"].seconds, status["greedy"].answers) == (9.0, 4)

@@ -5,42 +5,18 @@ from typing import Any
 
 import pytest
 
-from delen.core.device_status import (
-    CoreStatus,
-    CpuStatus,
-    DeviceStatus,
-    FanStatus,
-    UnitStatus,
-    ZoneStatus,
-)
+from delen.core.device_status import DeviceStatus, UnitStatus, ZoneStatus
 from power.board.jtop import completed, device_of
 
 STATS: dict[str, Any] = {
     "gpu": {"ga10b": {"status": {"load": 42.0}, "freq": {"cur": 612000}}},
-    "cpu": {
-        "total": {},
-        "cpu": [
-            {"online": True, "idle": 75.0, "freq": {"cur": 1984000}},
-            {"online": False},
-            {"online": True, "idle": 25.0},
-        ],
-    },
     "mem": {"EMC": {"cur": 2133000, "val": 0}},
-    "fan": {"pwmfan": {"speed": [20.0], "rpm": [1800]}},
-    "temperature": {
-        "cpu": {"temp": 51.5, "online": True},
-        "cv0": {"temp": -256, "online": False},
-    },
 }
 
 
 def test_a_servers_figures_become_a_device() -> None:
     assert device_of(STATS) == DeviceStatus(
-        UnitStatus(0.42, 612e6),
-        CpuStatus(0.5, 1984e6, (CoreStatus(0, 0.25, 1984e6), CoreStatus(2, 0.75, None))),
-        UnitStatus(None, 2133e6),
-        (FanStatus("pwmfan", 0.2, 1800),),
-        (ZoneStatus("cpu", 51.5),),
+        gpu=UnitStatus(0.42, 612e6), emc=UnitStatus(None, 2133e6)
     )
 
 
@@ -54,9 +30,9 @@ def test_a_zero_in_place_of_an_unknown_load_is_not_believed(load: float) -> None
     "stats",
     [
         {},
-        {"gpu": [], "cpu": {"cpu": {}}, "mem": {"EMC": {}}, "fan": {"a": None}},
-        {"gpu": {"a": {"status": {"load": nan}}}, "fan": {"a": {"speed": []}}},
-        {"mem": {"EMC": {"cur": 0}}, "temperature": {"cpu": {"temp": "hot"}, "gpu": 5}},
+        {"gpu": [], "mem": {"EMC": {}}},
+        {"gpu": {"a": {"status": {"load": nan}, "freq": {"cur": -1}}}, "mem": None},
+        {"gpu": {"a": None, "b": {"status": {"load": True}}}, "mem": {"EMC": {"cur": 0}}},
     ],
 )
 def test_what_is_not_as_expected_is_unknown(stats: dict[str, Any]) -> None:
