@@ -214,13 +214,16 @@ class Estimator:
 
     def relative_sd(self, joules: Floats) -> Floats:
         """Of the sums of ``joules`` ``[n, s]`` times the factors, as parts of them; infinite where
-        nothing is known."""
+        nothing is known. Where blocks scatter more than noise does, the few there are show too
+        little of it: they are believed twice as far."""
         if self.response is None:
             return np.full(len(joules), inf)
         sums = joules @ self.factors
-        covariances = (self._covariance, self._sandwich)
-        squares = [((joules @ each) * joules).sum(axis=1) for each in covariances]
-        variance = np.max(squares, axis=0) / np.maximum(sums, 1e-12) ** 2 + self._coarse
+        model, found = (
+            ((joules @ each) * joules).sum(axis=1) for each in (self._covariance, self._sandwich)
+        )
+        square = np.maximum(model, 2 * found - model)
+        variance = square / np.maximum(sums, 1e-12) ** 2 + self._coarse
         return np.where(sums > 0, np.sqrt(variance), inf)
 
     def most(self, joules: Floats) -> Floats:
