@@ -16,10 +16,10 @@ import pytest
 from tests.builders.daemon import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DELAYS_MS = (12, 25, 60)
+DELAYS_MS = (25, 60)
 WATTS = {"cifar10-resnet": 5.0, "second": 1.5}
 BATCH = 16
-SECONDS, MOST_SECONDS = 10.0, 60.0
+SECONDS, MOST_SECONDS = 10.0, 30.0
 PLANT = """
 import sys, threading, time
 from collections import deque
