@@ -36,6 +36,7 @@ from benchmarks import (
     power_overhead,
     reality,
     residency,
+    servers,
     simulation,
     soak,
 )
@@ -62,6 +63,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "power_overhead": power_overhead.main,
     "onnx_import": onnx_import.main,
     "footprint": footprint.main,
+    "servers": servers.main,
     "soak": soak.main,
 }
 ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {"backbones": backbones.main}
