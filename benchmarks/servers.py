@@ -2,7 +2,8 @@
 
 The network's segments are joined into one graph that ends in its last exit, and put behind
 LitServe, BentoML, MLServer, KServe and Ray Serve. Each is installed into an environment of its own,
-which is kept, and set as its documentation says for speed, with one worker and one thread. A server
+which is kept, and set for speed, with one worker and one thread. MLServer and Ray Serve are there
+with and without batching, because neither is the faster in all columns. A server
 runs on one core, the load on another. In each round every server is started anew, loaded over one
 connection, 8 and 64, and ended, so that none runs beside another. Images are real where the data
 are at hand.
@@ -67,13 +68,13 @@ def install_all(options: Options) -> list[Installed]:
     for peer in PEERS:
         if options.only and peer.name not in options.only:
             continue
-        title = f"{', '.join(peer.requirements)}: {peer.setting}"
+        about = peer.setting
         _progress(f"installing {peer.name}")
         try:
             installed.append(install(peer, options.workdir, beside))
         except RuntimeError as error:
-            title = f"{', '.join(peer.requirements)}: not installed: {error}"
-        print(title)
+            about = f"not installed: {error}"
+        print(f"{peer.name} ({', '.join(peer.requirements)}): {about}")
     print(f"beside each {beside[0]}")
     return installed
 

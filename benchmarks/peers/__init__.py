@@ -8,4 +8,4 @@ from benchmarks.peers.litserve import LITSERVE
 from benchmarks.peers.mlserver import MLSERVER
 from benchmarks.peers.ray_serve import RAY_SERVE
 
-PEERS = (LITSERVE, BENTOML, MLSERVER, KSERVE, RAY_SERVE)
+PEERS = (LITSERVE, BENTOML, *MLSERVER, KSERVE, *RAY_SERVE)

@@ -31,7 +31,7 @@ class Classifier:
         self.logits = open_network(os.environ["NETWORK"])
 
     @bentoml.api(batchable=True, max_batch_size=int(os.environ["MAX_BATCH"]), max_latency_ms=60000)
-    def classify(self, images: list[str]) -> list[list[float]]:
+    async def classify(self, images: list[str]) -> list[list[float]]:
         return self.logits(np.stack([image_of(b64decode(image)) for image in images])).tolist()
 """
 

@@ -32,12 +32,6 @@ class Classifier(MLModel):
         output = NumpyCodec.encode_output("logits", self.logits(np.stack(images)))
         return InferenceResponse(model_name=self.name, outputs=[output])
 """
-MODEL = {
-    "name": "network",
-    "implementation": "server.Classifier",
-    "max_batch_size": MAX_BATCH,
-    "max_batch_time": 0.001,
-}
 SERVER = {"debug": False, "parallel_workers": 0, "metrics_endpoint": None, "gzip_enabled": False}
 
 
@@ -53,14 +47,27 @@ def request(image: bytes) -> Request:
     return Request("/v2/models/network/infer", body, ("Content-Type: application/json",))
 
 
-MLSERVER = Peer(
-    name="MLServer",
-    requirements=("mlserver==1.7.1",),
-    setting="base64 in JSON, in process, adaptive batching within 1 ms",
-    script=SCRIPT,
-    command=("mlserver", "start", "."),
-    request=request,
-    logits=lambda body: msgspec.json.decode(body)["outputs"][0]["data"],
-    variables={"MLSERVER_HTTP_PORT": "{port}", "MLSERVER_GRPC_PORT": "0"},
-    files={"model-settings.json": json.dumps(MODEL), "settings.json": json.dumps(SERVER)},
+def _mlserver(name: str, setting: str, **batching: float) -> Peer:
+    model = {"name": "network", "implementation": "server.Classifier", **batching}
+    return Peer(
+        name=name,
+        requirements=("mlserver==1.7.1",),
+        setting=f"base64 in JSON, in process, {setting}",
+        script=SCRIPT,
+        command=("mlserver", "start", "."),
+        request=request,
+        logits=lambda body: msgspec.json.decode(body)["outputs"][0]["data"],
+        variables={"MLSERVER_HTTP_PORT": "{port}", "MLSERVER_GRPC_PORT": "0"},
+        files={"model-settings.json": json.dumps(model), "settings.json": json.dumps(SERVER)},
+    )
+
+
+MLSERVER = (
+    _mlserver("MLServer", "no batching"),
+    _mlserver(
+        "MLServer, batches",
+        "adaptive batching within 1 ms",
+        max_batch_size=MAX_BATCH,
+        max_batch_time=0.001,
+    ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def install(peer: Peer, workdir: Path, beside: Sequence[str]) -> Installed:
     kept for later runs. RuntimeError says why that failed."""
     requirements = [*peer.requirements, *beside]
     key = hashlib.sha256(" ".join([sys.version, *requirements]).encode()).hexdigest()[:10]
-    folder = workdir / f"{peer.name.replace(' ', '-').lower()}-{key}"
+    folder = workdir / f"{re.split('[^a-z]', requirements[0])[0]}-{key}"
     if not (folder / _COMPLETE).exists():
         shutil.rmtree(folder, ignore_errors=True)
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q"]
