@@ -34,7 +34,7 @@ setup(
         "api": ["openapi/docs.html", "oip/inference.desc", "oip/inference.proto"],
         "multiexit_models": ["bundles/*/*"],
     },
-    install_requires=["numpy>=1.24", "httpx>=0.27", "msgspec>=0.20,<0.24"],
+    install_requires=["numpy>=1.24", "msgspec>=0.20,<0.24"],
     extras_require={
         "daemon": [
             *HTTP,
@@ -77,6 +77,7 @@ setup(
             "pytest-xdist>=3.8",
             "hypothesis>=6.100",
             "openapi-spec-validator>=0.7",
+            "schemathesis>=4.10,<5",
             "onnx",
             "scikit-learn>=1.4",
             "timm>=1.0",

@@ -28,6 +28,7 @@ AnyRequest = TypeVar("AnyRequest", bound=Request)
 LARGE_JSON = 65_536
 _MOST_BESIDE = 16_384
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_SURROGATE = re.compile(rb"\\[uU][dD][89a-fA-F]")
 _OPENING = re.compile(rb"[\[\s]*")
 UTF_8 = "utf-8"
 MEDIA_TYPES = (JSON, *inputs.BODY_TYPES)
@@ -53,6 +54,8 @@ def read_json(raw: bytes) -> dict[str, Any]:
         return {}
     try:
         document = json.loads(raw, object_pairs_hook=_object_once)
+        if _SURROGATE.search(raw):  # half a character cannot be written into an answer
+            json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"the body is not JSON: {error}") from None
     if not isinstance(document, dict):

@@ -1,6 +1,6 @@
 """``python -m benchmarks [NAME ...]``: all, or those named; ends 1 when a claim is missed.
 
-``backbones`` takes half an hour and runs only where it is named.
+``backbones`` and ``fuzz`` take half an hour and run only where they are named.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from benchmarks import (
     backbones,
     blocks,
     bounds,
+    budgets,
     chain,
     connections,
     decisions,
     dispatch,
     energy_control,
     footprint,
+    fuzz,
     guarantee,
     http,
     http_isolation,
@@ -60,13 +62,17 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "blocks": blocks.main,
     "attribution": attribution.main,
     "energy_control": energy_control.main,
+    "budgets": budgets.main,
     "power_overhead": power_overhead.main,
     "onnx_import": onnx_import.main,
     "footprint": footprint.main,
     "servers": servers.main,
     "soak": soak.main,
 }
-ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {"backbones": backbones.main}
+ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {
+    "backbones": backbones.main,
+    "fuzz": fuzz.main,
+}
 
 
 class _Copying(io.StringIO):
@@ -102,7 +108,9 @@ def run(name: str) -> Section:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     known = [*BENCHMARKS, *ON_REQUEST, []]
-    parser.add_argument("names", nargs="*", choices=known, help="by default all but backbones")
+    parser.add_argument(
+        "names", nargs="*", choices=known, help="by default all but backbones and fuzz"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write a page of all here")
     options = parser.parse_args()

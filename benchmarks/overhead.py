@@ -3,24 +3,21 @@
 A daemon in this process answers a client in another one, a request at a time. Its processor time,
 less what it takes while nobody asks, is compared with the network alone, which runs in turn with
 it. In rounds of their own the stages are timed as well: each gets what its functions take
-themselves, without those of other stages that they call. What no stage gets is the event loop,
-its server and the switches between threads.
+themselves, without those of other stages that they call, and less its part of what timing takes.
+What no stage gets is the event loop, its server and the switches between threads.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +36,7 @@ from api.server.connection import Patience
 from api.server.server import HttpServer
 from api.views import Service
 from benchmarks.common import Connection, Figure, report
+from benchmarks.stage_times import Function, timing
 from delen.core.bounds import Bounds
 from delen.daemon.build_runtime import Opened, open_runtime
 from delen.daemon.config import config_of
@@ -63,11 +61,12 @@ _IDLE_SECONDS = 1.0
 _NETWORK = "network"
 BODY = np.full((32, 32, 3), 64, np.uint8)
 """An input of which no exit is sure."""
-STAGES: Mapping[str, tuple[tuple[Any, str], ...]] = {
+STAGES: Mapping[str, Sequence[Function]] = {
     "read": (
         (ServerConnection, "data_received"),
         (Application, "__call__"),
         (InferAddress, "answer"),
+        (InferAddress, "run"),
         (RequestBody, "read"),
     ),
     "parse": ((api.infer, "_read"),),
@@ -97,81 +96,12 @@ STAGES: Mapping[str, tuple[tuple[Any, str], ...]] = {
         (Jobs, "answer"),
         (delen.engine.jobs, "write_result"),
         (InferAddress, "_compose"),
+        (InferAddress, "results"),
     ),
     "write": ((api.application, "_send"),),
     _NETWORK: ((OnnxNetwork, "run"),),
 }
 """The functions of each stage: the object that has it, and its name there."""
-
-
-class StageTimes:
-    """Seconds of each stage. ``clock`` is that of the calling thread; time passes in the stage that
-    was entered last and not yet left."""
-
-    def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._clock = clock
-        self._thread = threading.local()
-
-    def switch(self, stage: str | None) -> str | None:
-        """Time passes in ``stage`` from now on; returns where it passed until now."""
-        thread, now = self._thread, self._clock()
-        before: str | None = getattr(thread, "stage", None)
-        if before is not None:
-            self.seconds[before] += now - thread.since
-        thread.stage, thread.since = stage, now
-        return before
-
-    def timed(self, call: Callable[..., Any], stage: str) -> Callable[..., Any]:
-        """``call``, or what it awaits, in ``stage``."""
-
-        @wraps(call)
-        def timed(*arguments: Any, **named: Any) -> Any:
-            before = self.switch(stage)
-            try:
-                return call(*arguments, **named)
-            finally:
-                self.switch(before)
-
-        @wraps(call)
-        async def timed_steps(*arguments: Any, **named: Any) -> Any:
-            return await _Steps(call(*arguments, **named), partial(self.switch, stage), self.switch)
-
-        return timed_steps if inspect.iscoroutinefunction(call) else timed
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """Awaits a coroutine, and calls ``enter`` and ``leave`` around each of its steps."""
-
-    coroutine: Any
-    enter: Callable[[], str | None]
-    leave: Callable[[str | None], object]
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        sent = None
-        while True:
-            before = self.enter()
-            try:
-                waits = self.coroutine.send(sent)
-            except StopIteration as end:
-                return end.value
-            finally:
-                self.leave(before)
-            sent = yield waits
-
-
-@contextmanager
-def timing(stages: Mapping[str, tuple[tuple[Any, str], ...]] = STAGES) -> Iterator[StageTimes]:
-    """Times the functions of ``stages`` as long as this lasts."""
-    times = StageTimes()
-    with ExitStack() as restore:
-        for stage, functions in stages.items():
-            for owner, name in functions:
-                original = getattr(owner, name)
-                setattr(owner, name, times.timed(original, stage))
-                restore.callback(setattr, owner, name, original)
-        yield times
 
 
 @contextmanager
@@ -187,6 +117,7 @@ def serving(state: Path) -> Iterator[tuple[Opened, int]]:
         guard=Guard(""),
         default_model=config["models.default"],
         max_body=int(config["server.max_body_mb"] * 1e6),
+        max_bodies=int(config["server.max_bodies_mb"] * 1e6),
         describe_device=lambda model: asdict(model.costs.profile.device),
         health=lambda: Health("ok", VERSION, ()),
         version=VERSION,
@@ -296,11 +227,13 @@ def _measure(
         alone = _cost(lambda: _alone(model, exits), REQUESTS)
         added.append(1e6 * (served.processor - alone.processor))
         medians.append(1e6 * (served.median - alone.median))
-        with timing() as times:
+        with timing(STAGES) as times:
             seen = _cost(lambda: client.post(path, REQUESTS, exits), REQUESTS, idle)
+        timed = (seen.processor - served.processor) / times.switches.total()
         for stage in STAGES:
-            stages[stage].append(1e6 * times.seconds[stage] / REQUESTS)
-        stages["rest"].append(1e6 * seen.processor - sum(stages[each][-1] for each in STAGES))
+            seconds = times.seconds[stage] / REQUESTS - timed * times.switches[stage]
+            stages[stage].append(1e6 * seconds)
+        stages["rest"].append(1e6 * served.processor - sum(stages[each][-1] for each in STAGES))
         stages[_NETWORK][-1] -= 1e6 * alone.processor
     limit = 700.0 if exits > 1 else 400.0
     return [

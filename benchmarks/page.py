@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.common import Figure
 from delen.profile.device import available_cores, processor_name
 
-PACKAGES = ("delen", "numpy", "onnxruntime", "uvicorn", "flask", "httpx", "msgspec")
+PACKAGES = ("delen", "numpy", "onnxruntime", "uvicorn", "flask", "msgspec")
 _PROJECT = Path(__file__).resolve().parents[1]
 _COMMAND = re.compile(r"^``python -m [^`]*``: ")
 

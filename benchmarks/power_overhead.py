@@ -31,6 +31,7 @@ from delen.energy.mode_monitor import ModeMonitor
 from delen.energy.windows import WindowAccounting
 from delen.engine.energy_admission import EnergyAdmission
 from delen.profile.cost_model import CostModel
+from delen.profile.energy_account import Spent
 from delen.profile.profile import Device, Profile, Quantiles, SegmentCost
 from policies.energy.api import ControllerSettings
 from policies.energy.constraint import PowerView
@@ -124,7 +125,7 @@ class _Served:
             result = self.results[number]
             share, joules = Share(result.request_id, _TENANT), 0.0
             for segment in range(costs.segments):
-                predicted = energy.predict(costs.cost(segment, 1), 0.001)
+                predicted = energy.predict(costs.cost(segment, 1), Spent(0.002, 0.001))
                 joules += (predicted or 0.0) * energy.factor(segment)
                 start = number * _PERIOD + segment * 0.002
                 admission.ran(Work("bench", segment, 1, start, start + 0.002, predicted, (share,)))

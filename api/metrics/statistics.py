@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from delen.core.result import Result
@@ -31,7 +32,7 @@ class ModelCounts:
     fail: Total = field(default_factory=Total)
     queue: Total = field(default_factory=Total)
     executions: int = 0
-    batches: dict[int, Total] = field(default_factory=dict)
+    batches: dict[int, Total] = field(default_factory=lambda: defaultdict(Total))
     last: float = 0.0
 
 
@@ -40,7 +41,7 @@ class ModelStatistics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._models: dict[str, ModelCounts] = {}
+        self._models: defaultdict[str, ModelCounts] = defaultdict(ModelCounts)
 
     def of(self, model: str) -> ModelCounts:
         """What was counted of ``model`` since the start."""
@@ -49,20 +50,17 @@ class ModelStatistics:
     def answered(self, result: Result, now: float) -> None:
         latency = result.receipt.latency
         with self._lock:
-            counts = self._counts(result.model)
+            counts = self._models[result.model]
             counts.success.add(latency.value)
             counts.queue.add(latency.queue)
             counts.last = now
 
     def ran(self, work: Work) -> None:
         with self._lock:
-            counts = self._counts(work.model)
+            counts = self._models[work.model]
             counts.executions += work.segment == 0
-            counts.batches.setdefault(work.batch, Total()).add(work.seconds)
+            counts.batches[work.batch].add(work.seconds)
 
     def failed(self, model: str, seconds: float) -> None:
         with self._lock:
-            self._counts(model).fail.add(seconds)
-
-    def _counts(self, model: str) -> ModelCounts:
-        return self._models.setdefault(model, ModelCounts())
+            self._models[model].fail.add(seconds)

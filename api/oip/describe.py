@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from api.metrics.statistics import Total
-from api.oip.tensors import CLASSES, DATATYPES, INPUT, LOGITS, check_version, output_names
+from api.oip.query import CLASSES, DATATYPES, INPUT, LOGITS, check_version, output_names
 from api.views import Service
 from delen.bundle.manifest import Manifest
 from delen.core.bounds import DEFAULT_PRIORITY, LOWEST_PRIORITY

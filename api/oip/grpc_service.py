@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,21 +12,15 @@ from urllib.parse import unquote
 
 import grpc
 import msgspec
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from api.infer import READ_AT_ONCE, InferAddress
 from api.oip import grpc_messages as messages
 from api.oip.access import RegionAccess
+from api.oip.answer import receipt_parameters, write_tensors
 from api.oip.describe import Description, check_load
-from api.oip.tensors import (
-    Query,
-    check_version,
-    read_bytes,
-    read_list,
-    receipt_parameters,
-    write_tensors,
-)
+from api.oip.grpc_handler import Handler
+from api.oip.query import Query, check_version, read_bytes, read_list
 from api.refusals import Refusals
 from api.reply import JSON
 from api.views import Service
@@ -35,8 +29,6 @@ from delen.core.typed_reader import read
 from delen.engine.inputs import RAW
 from delen.engine.job import Job
 from delen.errors import InvalidInput, TooLarge
-from delen.wire.errors import Error
-from delen.wire.message import write
 from delen.wire.oip import (
     InferQuery,
     InputParameters,
@@ -49,20 +41,6 @@ from delen.wire.oip import Region as RegionMessage
 
 T = TypeVar("T")
 
-ERROR = "delen-error-bin"
-"""The metadata after an error: the JSON that HTTP has of it."""
-_STATUS = {
-    400: grpc.StatusCode.INVALID_ARGUMENT,
-    401: grpc.StatusCode.UNAUTHENTICATED,
-    403: grpc.StatusCode.PERMISSION_DENIED,
-    404: grpc.StatusCode.NOT_FOUND,
-    413: grpc.StatusCode.INVALID_ARGUMENT,
-    415: grpc.StatusCode.INVALID_ARGUMENT,
-    422: grpc.StatusCode.FAILED_PRECONDITION,
-    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    501: grpc.StatusCode.UNIMPLEMENTED,
-    503: grpc.StatusCode.UNAVAILABLE,
-}
 _CONTENTS = {
     "UINT8": "uint_contents",
     "INT8": "int_contents",
@@ -117,7 +95,7 @@ class GrpcService:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What grpc calls for each method; those that are not offered are refused."""
-        return _Handler(self._refusals, self._methods())
+        return Handler(self._refusals, self._methods())
 
     def _methods(self) -> dict[str, Callable[..., Any]]:
         described = self._described
@@ -242,7 +220,6 @@ def _read_part(kind: type[T], parameters: Any) -> T:
 
 
 _RESPONSE = messages.message("ModelInferResponse")
-_STREAMED = messages.message("ModelStreamInferResponse")
 
 
 def _compose(query: Query, jobs: list[Job], parameters: dict[str, Parameter]) -> Any:
@@ -258,82 +235,6 @@ def _compose(query: Query, jobs: list[Job], parameters: dict[str, Parameter]) ->
         else:
             messages.write_parameters(tensor.write(), described.parameters)
     return answer
-
-
-class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]  # of grpc, which has no types
-    """Finds the handler of a call among ``methods`` by its name."""
-
-    def __init__(self, refusals: Refusals, methods: dict[str, Callable[..., Any]]) -> None:
-        self._refusals = refusals
-        self._handlers = {
-            f"/{messages.SERVICE}/{name}": self._unary(name, call) for name, call in methods.items()
-        }
-        self._handlers[f"/{messages.SERVICE}/ModelStreamInfer"] = self._stream(
-            methods["ModelInfer"]
-        )
-
-    def service(self, details: Any) -> Any:
-        if found := self._handlers.get(details.method):
-            return found
-        method = details.method.rpartition("/")[2]
-
-        async def refuse(_: Any, context: Any) -> None:
-            await context.abort(
-                grpc.StatusCode.UNIMPLEMENTED, f"this server does not offer {method}"
-            )
-
-        return grpc.unary_unary_rpc_method_handler(refuse)
-
-    def _unary(self, name: str, call: Callable[..., Any]) -> Any:
-        asked, answered = _types(name)
-
-        async def answer(raw: bytes, context: Any) -> Any:
-            try:
-                found = call(_parsed(asked, raw), context)
-                if asyncio.iscoroutine(found):
-                    found = await found
-            except Exception as error:
-                refusal = self._refusals.counted(error, f"gRPC {name}")
-                context.set_trailing_metadata(((ERROR, write(Error.of(refusal))),))
-                status = _STATUS.get(refusal.status, grpc.StatusCode.INTERNAL)
-                await context.abort(status, str(refusal))
-            return found if isinstance(found, answered) else messages.filled(answered, found)
-
-        return grpc.unary_unary_rpc_method_handler(
-            answer, response_serializer=answered.SerializeToString
-        )
-
-    def _stream(self, infer: Callable[..., Any]) -> Any:
-        asked, answered = _types("ModelStreamInfer")
-
-        async def answer(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
-            async for raw in requests:
-                request = asked()
-                try:
-                    request = _parsed(asked, raw)
-                    yield answered(infer_response=await infer(request, context))
-                except Exception as error:
-                    refusal = self._refusals.counted(error, "gRPC ModelStreamInfer")
-                    failed = _RESPONSE(model_name=request.model_name, id=request.id)
-                    yield answered(error_message=str(refusal), infer_response=failed)
-
-        return grpc.stream_stream_rpc_method_handler(
-            answer, response_serializer=answered.SerializeToString
-        )
-
-
-def _parsed(kind: Any, raw: bytes) -> Any:
-    """The message of ``kind`` in ``raw``. grpc itself would log a stack trace for one that is
-    none."""
-    try:
-        return kind.FromString(raw)
-    except DecodeError as error:
-        raise InvalidInput(f"the message cannot be read: {error}") from None
-
-
-def _types(name: str) -> tuple[Any, Any]:
-    method = messages.METHODS[name]
-    return messages.message(method.input_type.name), messages.message(method.output_type.name)
 
 
 def _address(peer: str) -> tuple[str, int]:

@@ -14,16 +14,8 @@ from numpy.typing import NDArray
 
 from api.infer import READ_AT_ONCE, HttpRequest, InferAddress
 from api.oip.access import FindPlace, RegionAccess
-from api.oip.tensors import (
-    Query,
-    Tensor,
-    check_version,
-    read_bytes,
-    read_data,
-    receipt_parameters,
-    whole_input,
-    write_tensors,
-)
+from api.oip.answer import Tensor, receipt_parameters, write_tensors
+from api.oip.query import Query, check_version, read_bytes, read_data, whole_input
 from api.parse import read_query
 from api.reply import JSON, Headers, Reply
 from api.server.body import unpack

@@ -172,7 +172,10 @@ class Regions:
         except (FileNotFoundError, ValueError, UnicodeEncodeError):
             raise InvalidInput(f"there is no shared memory {key!r}", "key") from None
         except PermissionError:
-            raise Forbidden(f"the daemon's user may not open shared memory {key!r}") from None
+            raise Forbidden(
+                f"the daemon's user may not read and write shared memory {key!r}: give it to a "
+                "group of both, with mode 0660"
+            ) from None
         except OSError as error:
             raise InvalidInput(
                 f"shared memory {key!r} cannot be opened: {error.strerror}", "key"

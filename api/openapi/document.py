@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -41,7 +42,8 @@ _SAMPLES = {
 class _Operation:
     """One method of an address. ``answers`` are the messages of a good answer; none: any object.
     One of another ``media_type`` than JSON is a text, which may have those messages in it.
-    ``samples`` says that a body may be an input of another type than JSON."""
+    ``samples`` says that a body may be an input of another type than JSON; ``errors`` are the
+    statuses that it may have beside those of all."""
 
     method: str
     paths: tuple[str, ...]
@@ -51,7 +53,12 @@ class _Operation:
     body: type[Request] | None = None
     samples: bool = False
     media_type: str = "application/json"
+    errors: tuple[int, ...] = ()
 
+
+_ERRORS = (400, 408, 413, 415, 500, 503)
+"""Statuses that every operation may have."""
+_GUARDED = (401, 403)
 
 _OPERATIONS = (
     _Operation(
@@ -62,6 +69,7 @@ _OPERATIONS = (
         InferFields,
         InferBody,
         samples=True,
+        errors=(404, 422, 429),
     ),
     _Operation(
         "post",
@@ -70,6 +78,7 @@ _OPERATIONS = (
         (Plan,),
         PlanFields,
         PlanFields,
+        errors=(404,),
     ),
     _Operation(
         "post",
@@ -77,14 +86,24 @@ _OPERATIONS = (
         "Post the labels of past answers",
         (Feedback,),
         body=Labels,
+        errors=(*_GUARDED, 404),
     ),
     _Operation("get", ("/v1/models",), "The models", (Models,)),
-    _Operation("get", ("/v1/models/{model}",), "One model", (Model,)),
-    _Operation("post", ("/v1/models/{model}/load",), "Load a model", (Model,)),
-    _Operation("post", ("/v1/models/{model}/unload",), "Unload a model", (Model,)),
+    _Operation("get", ("/v1/models/{model}",), "One model", (Model,), errors=(404,)),
+    _Operation(
+        "post", ("/v1/models/{model}/load",), "Load a model", (Model,), errors=(*_GUARDED, 404)
+    ),
+    _Operation(
+        "post", ("/v1/models/{model}/unload",), "Unload a model", (Model,), errors=(*_GUARDED, 404)
+    ),
     _Operation("get", ("/v1/power",), "Power now, its source, and what limits it", (Power,)),
     _Operation(
-        "put", ("/v1/power",), "Change limits or the power mode", (Power,), body=PowerChange
+        "put",
+        ("/v1/power",),
+        "Change limits or the power mode",
+        (Power,),
+        body=PowerChange,
+        errors=_GUARDED,
     ),
     _Operation(
         "get",
@@ -98,9 +117,17 @@ _OPERATIONS = (
         ("/v1/requests/{request_id}",),
         "A past request, its energy settled",
         (SettledRequest,),
+        errors=(404,),
     ),
     _Operation("get", ("/v1/tenants",), "Tenants and what they got", (Tenants,)),
-    _Operation("put", ("/v1/tenants/{tenant}",), "Change a tenant", (Tenant,), body=TenantChange),
+    _Operation(
+        "put",
+        ("/v1/tenants/{tenant}",),
+        "Change a tenant",
+        (Tenant,),
+        body=TenantChange,
+        errors=(*_GUARDED, 507),
+    ),
     _Operation("get", ("/healthz",), "What hangs, has died or keeps failing", (Health,)),
     _Operation("get", ("/readyz",), "Requests are accepted", (Ready,)),
     _Operation(
@@ -143,6 +170,9 @@ def _describe(operation: _Operation, path: str, schemas: dict[str, Any]) -> dict
     content = _json(good[0] if len(good) == 1 else {"oneOf": good})
     if operation.media_type != "application/json":
         content = {operation.media_type: {"schema": _TEXT}}
+    bad = _json(_reference(Error))
+    if Health in operation.answers:  # which says why also where it is not well
+        bad = _json({"oneOf": [_reference(Error), *good]})
     described: dict[str, Any] = {
         "summary": operation.summary,
         "parameters": [
@@ -157,9 +187,9 @@ def _describe(operation: _Operation, path: str, schemas: dict[str, Any]) -> dict
         ],
         "responses": {
             "200": {"description": "ok", "content": content},
-            "default": {
-                "description": "an error, by its code",
-                "content": _json(_reference(Error)),
+            **{
+                str(status): {"description": status.phrase, "content": bad}
+                for status in map(HTTPStatus, sorted({*_ERRORS, *operation.errors}))
             },
         },
     }

@@ -194,8 +194,8 @@ class Connection(asyncio.Protocol):
         self._protocol.resume_writing()
 
     def _pass_head(self) -> None:
-        while self._held.startswith(b"\r\n"):  # some clients end their bodies so
-            del self._held[:2]
+        # the parser skips empty lines, with which some clients end their bodies
+        del self._held[: len(self._held) - len(self._held.lstrip(b"\r\n"))]
         end = self._held.find(_END_OF_HEAD)
         if max(end, len(self._held) if end < 0 else 0) > _LARGEST_HEAD:
             self._refuse(TooLarge(f"the head is larger than {_LARGEST_HEAD} bytes"))

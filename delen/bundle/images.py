@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delen.bundle.media import IMAGES
-from delen.errors import InvalidInput, MissingExtra, TooLarge
+from delen.errors import DelenError, InvalidInput, MissingExtra, TooLarge
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -144,16 +143,19 @@ def _check_work(encoded: bytes, image: Image.Image, most_pixels: int) -> None:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """What Pillow raises for an image that does not decode becomes InvalidInput or TooLarge."""
+    """What Pillow raises for an image that does not decode becomes InvalidInput or TooLarge. It
+    does not check all that it reads, and stumbles over wrong values in many ways."""
     from PIL import Image
 
     try:
         yield
+    except DelenError:
+        raise
     except Image.DecompressionBombError:
         raise TooLarge(
             f"the image has more than {MAX_PIXELS} pixels: make it smaller first", "input"
         ) from None
-    except (OSError, SyntaxError, EOFError, ValueError, struct.error) as error:
+    except Exception as error:
         reason = str(error) or type(error).__name__
         raise InvalidInput(f"the image does not decode: {reason}", "input") from error
 

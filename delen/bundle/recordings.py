@@ -116,6 +116,8 @@ def _resampled(mono: NDArray[np.float64], rate: int, wanted: int) -> NDArray[np.
 
 def _fitted(mono: NDArray[np.float64], samples: int) -> NDArray[np.int16]:
     """int16 ``[samples]`` of floats from -1 to 1, cut, or padded with silence at the end."""
+    if not np.isfinite(mono[:samples]).all():
+        raise InvalidInput("the recording holds numbers that are not finite", "input")
     levels = np.clip(np.rint(mono[:samples] * 2**15), -(2**15), 2**15 - 1)
     fitted = np.zeros(samples, np.int16)
     fitted[: len(levels)] = levels

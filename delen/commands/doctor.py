@@ -221,7 +221,10 @@ def _model_line(model: Mapping[str, Any]) -> str:
         return f"{line}no profile of this device in this power mode: delen profile measures one"
     line += f"{'quick ' * profile['quick']}profile of {profile['created']}, "
     if profile["energy"] is None:
-        line += "without energy: delen profile --energy measures it; more is attributed with it"
+        line += (
+            "without energy: delen profile --energy measures it, or the daemon while it is idle "
+        )
+        line += "with energy.self_profile = true; more is attributed with it"
     else:
         line += f"with energy by {profile['energy']}"
     if not profile["host"]:

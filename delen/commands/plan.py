@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from delen.commands.common import add_bounds, add_connection, milli
+from delen.commands.common import add_bounds, add_connection, milli, tenant
 from delen.sdk.client import Client
 from delen.wire.answers import Plan
 from delen.wire.message import write
@@ -15,12 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: delen plan --min-accuracy 0.85"
     add_bounds(parser)
     parser.add_argument("--model", help="name of the model (default: the daemon's default)")
+    parser.add_argument("--tenant", type=tenant, default="default", help="whose limits count")
     add_connection(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Status 1 when the bounds cannot be kept."""
-    with Client(options.url, model=options.model) as client:
+    """Status 1 when the bounds cannot be kept, or a limit on energy refuses."""
+    with Client(options.url, model=options.model, tenant=options.tenant) as client:
         preview = client.plan(
             max_latency=options.max_latency,
             min_accuracy=options.min_accuracy,

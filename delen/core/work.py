@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 
@@ -46,7 +46,8 @@ class Split:
     ``by_share`` are the joules of ``attributed`` that each share got in this window, audits
     excepted. ``complete`` are the requests whose work up to now got all that it will get; of these
     ``known`` are those whose joules are attributed: what their own segments take is known from
-    measurement, and readings were explained in every window that they showed in.
+    measurement, and readings were explained in every window that they showed in. Every one that is
+    complete took ``most`` joules at the most (two standard deviations), as far as that is known.
     """
 
     began: float
@@ -59,3 +60,4 @@ class Split:
     by_share: Mapping[Share, float]
     complete: frozenset[str]
     known: frozenset[str] = frozenset()
+    most: Mapping[str, float] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from delen.engine.model import Model, OpenedBundle
 from delen.errors import ConfigError
 from delen.measure import interference, overhead
 from delen.measure.disturbance import ProcessorWatch, SpareLane, worse
-from delen.measure.energy import keep_energies
+from delen.measure.energy import keep_energies, measure_energy
 from delen.measure.segments import QUICK, measure_profile
 from delen.profile.cost_model import CostModel
 from delen.profile.energy_account import EnergyAccount
@@ -29,6 +30,9 @@ from delen.scheduler.core import Scheduler
 from policies.exit.bounds import ExitPolicy
 from policies.plan.planner import NOT_HELD_OUT, Planner, PlannerSettings
 from policies.plugins import EXIT_POLICIES, find_plugin
+from power.metering.blocks import BlockPlan
+from power.modes.modes import steady_key
+from power.sources.sampler import Sampler
 
 log = logging.getLogger("delen")
 
@@ -83,6 +87,7 @@ class ModelBuilder:
         self._make_policy: Callable[..., Any] = find_plugin(EXIT_POLICIES, policies.exit)
         self._make_scheduler = make_scheduler
         self._lanes = lanes
+        self._root = root
         self._events = events
         self._profiles = DeviceProfiles(state, root, lambda: energy.mode, lanes)
 
@@ -210,6 +215,28 @@ class ModelBuilder:
         GaveWay once ``gives_way``."""
         costs = model.costs
         return self.with_host(model.bundle, model.network, costs.profile, costs.energy, gives_way)
+
+    def measure_energy(
+        self,
+        model: Model,
+        meter: Sampler,
+        gives_way: Callable[[], bool],
+        wait: Callable[[float], None],
+        plan: BlockPlan,
+    ) -> Profile:
+        """The profile of ``model`` with the energies of its segments, as ``meter`` measures them.
+        Raises GaveWay once ``gives_way``, or from ``wait``; ProfileError where it goes wrong."""
+        spare, known = SpareLane(model.network, self._lanes, gives_way), model.costs.profile
+        steady = partial(steady_key, self._root)
+        try:
+            profile, notes = measure_energy(
+                model.bundle, spare, known, meter, steady, plan, wait=wait
+            )
+        finally:
+            model.network.free_lane(self._lanes)
+        for note in notes:
+            log.info("model %s: %s", model.name, note)
+        return profile
 
     def keep(self, model: Model, profile: Profile) -> None:
         """Keep ``profile``, by which ``model`` is not served yet, for the next start."""

@@ -100,7 +100,8 @@ def open_runtime(
         lambda model: runtime.change(model, builder.follow_mode(model)),
         runtime,
     )
-    return Opened(runtime, energy, IdleProfiler(runtime, builder))
+    metered = energy if config["energy.self_profile"] else None
+    return Opened(runtime, energy, IdleProfiler(runtime, builder, metered))
 
 
 def make_builder(

@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from weakref import WeakKeyDictionary
 
 from delen.core.failures import FailureCounter
 from delen.daemon.build_model import ModelBuilder
+from delen.energy.service import EnergyService
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
+from delen.errors import ProfileError
 from delen.measure.disturbance import GaveWay, ProcessorWatch, is_calm
 from delen.profile.cost_model import CostModel
 from delen.profile.profile import Profile
+from power.metering.blocks import BlockPlan
+from power.sources.sampler import Sampler
 
 log = logging.getLogger("delen")
 
@@ -23,16 +28,27 @@ _IDLE_SECONDS = 5.0
 """Without a request, after which a measurement may begin."""
 _TRY_AGAIN = 60.0
 """Seconds after a measurement that was disturbed, before the next one of the same model."""
+_ENERGY_IDLE_SECONDS = 60.0
+"""Without a request, after which energies may be measured: that takes minutes."""
+_ENERGY_AGAIN = 3600.0
+"""Seconds after energies that could not be used, before they are measured again."""
+_ENERGY_PLAN = BlockPlan()
+_WAIT = 0.05
 
 
 class IdleProfiler:
     """Completes quick profiles, and measures those from a busy machine again, while ``runtime``
     serves nothing and the machine is calm. Requests never wait for it but for the segment that
-    runs: the measurement ends there, and begins anew another time."""
+    runs: the measurement ends there, and begins anew another time. With ``energy`` it measures the
+    energies of profiles that have none, too."""
 
-    def __init__(self, runtime: Runtime, builder: ModelBuilder) -> None:
+    def __init__(
+        self, runtime: Runtime, builder: ModelBuilder, energy: EnergyService | None = None
+    ) -> None:
         self._runtime = runtime
         self._builder = builder
+        self._energy = energy
+        self._no_energy_before = WeakKeyDictionary[CostModel, float]()
         self._not_before = WeakKeyDictionary[CostModel, float]()
         self._without_host = WeakKeyDictionary[CostModel, Profile]()
         """Profiles whose host costs were looked for, and not found out."""
@@ -71,6 +87,8 @@ class IdleProfiler:
                 continue
             if disturbance is None or not disturbance.busy:
                 self.look(idle_since)
+                if time.monotonic() - idle_since >= _ENERGY_IDLE_SECONDS:
+                    self._look_for_energy(idle_since)
                 watch = ProcessorWatch()
 
     def look(self, idle_since: float) -> None:
@@ -105,7 +123,55 @@ class IdleProfiler:
             self._failures.failed(error, message, model.name)
 
     def _improve(self, model: Model, idle_since: float, is_first: bool) -> None:
-        runtime, costs, known = self._runtime, model.costs, model.costs.profile
+        known = model.costs.profile
+        measure = self._builder.measure_host if is_first else self._builder.measure_again
+        with self._leased(model):
+            profile = measure(model, self._gives_way(model, idle_since))
+        is_better = not profile.busy or (is_first and not profile.lacks_host)
+        if is_better and self._adopt(model, known, profile):
+            if profile.lacks_host:
+                self._without_host[model.costs] = profile
+            log.info("model %s: its profile was improved while nothing was served", model.name)
+
+    def _look_for_energy(self, idle_since: float) -> None:
+        """Measure the energies of the models that have none, as long as nothing came."""
+        for model in self._runtime.store.models():
+            meter = None if self._energy is None else self._energy.free_meter()
+            costs, now = model.costs, time.monotonic()
+            lacks_energy = costs.profile.energy is None and costs.stale is None
+            if meter is None or not lacks_energy or now < self._no_energy_before.get(costs, now):
+                continue
+            self._no_energy_before[costs] = now + _ENERGY_AGAIN
+            log.info("model %s: measuring its energies by %s", model.name, meter.source.name)
+            try:
+                self._measure_energy(model, meter, idle_since)
+            except GaveWay:
+                log.info("model %s: its energies are measured another time", model.name)
+                self._no_energy_before.pop(costs, None)
+            except ProfileError as error:
+                log.warning("model %s: its energies could not be measured: %s", model.name, error)
+            except Exception as error:
+                message = "the energies of %s could not be measured"
+                self._failures.failed(error, message, model.name)
+
+    def _measure_energy(self, model: Model, meter: Sampler, idle_since: float) -> None:
+        known, gives_way = model.costs.profile, self._gives_way(model, idle_since)
+
+        def wait(seconds: float) -> None:
+            end = time.monotonic() + seconds
+            while (left := end - time.monotonic()) > 0:
+                if gives_way():
+                    raise GaveWay
+                self._stop.wait(min(_WAIT, left))
+
+        with self._leased(model):
+            profile = self._builder.measure_energy(model, meter, gives_way, wait, _ENERGY_PLAN)
+        if self._adopt(model, known, profile):
+            log.info("model %s: its profile has energies now, by %s", model.name, meter.source.name)
+
+    def _gives_way(self, model: Model, idle_since: float) -> Callable[[], bool]:
+        """Says whether something came since ``idle_since``, or is to come, or ``model`` went."""
+        runtime = self._runtime
 
         def gives_way() -> bool:
             entries = [entry for _, entry in runtime.store.entries()]
@@ -116,23 +182,30 @@ class IdleProfiler:
                 or all(entry.model is not model for entry in entries)
             )
 
-        def is_same() -> bool:
-            return costs.profile is known and costs.stale is None
+        return gives_way
 
+    @contextmanager
+    def _leased(self, model: Model) -> Iterator[None]:
+        """Keeps all segments of ``model`` in memory; GaveWay where one is not."""
         with ExitStack() as leases:
             for segment in range(model.exits):
                 lease = model.residency.lease_resident(segment)
                 if lease is None:
                     raise GaveWay  # it needs memory that other models have
                 leases.callback(lease.end)
-            measure = self._builder.measure_host if is_first else self._builder.measure_again
-            profile = measure(model, gives_way)
-        is_better = not profile.busy or (is_first and not profile.lacks_host)
-        if not is_better or not is_same():
-            return
+            yield
+
+    def _adopt(self, model: Model, known: Profile, profile: Profile) -> bool:
+        """Keep ``profile`` and serve ``model`` by it, if it is still served by the ``known`` one;
+        whether it was."""
+        costs = model.costs
+
+        def is_same() -> bool:
+            return costs.profile is known and costs.stale is None
+
+        if not is_same():
+            return False
         self._builder.keep(model, profile)
         adopt = self._builder.adopt(profile)
-        runtime.change(model, lambda model: adopt(model) if is_same() else None)
-        if profile.lacks_host:
-            self._without_host[costs] = profile
-        log.info("model %s: its profile was improved while nothing was served", model.name)
+        self._runtime.change(model, lambda model: adopt(model) if is_same() else None)
+        return True

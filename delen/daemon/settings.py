@@ -227,6 +227,12 @@ SETTINGS = (
         "below a trip point from which on power is held back; 0 for none",
         _between(0, 100),
     ),
+    Setting(
+        "energy",
+        "self_profile",
+        False,
+        "whether the daemon measures profiles of energy by itself while it is idle",
+    ),
     Setting("policies", "exit", "bounds", "exit policy, by entry point"),
     Setting("policies", "dispatch", DEFAULT_DISPATCH, "dispatch policy, by entry point"),
     Setting("policies", "conditions", "", "condition file of the policy 'conditions'"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import inf
 from typing import NamedTuple
 
@@ -30,12 +31,18 @@ MOST_EVENTS = 100_000
 _ANYBODY = ""
 """A tenant that nobody can be, and so one without a budget: its price is the price for all."""
 
+_SDS = 2.0
+"""Standard deviations by which a budget is charged more than joules are thought to be: what is
+spent is then below the budget in truth, however little is known."""
+
 
 class Ended(NamedTuple):
-    """The end of a request that was admitted; ``result`` is None where it got no answer."""
+    """The end of a request that was admitted; ``result`` is None where it got no answer. So many
+    joules were ``charged`` to a budget for it, or to nobody (None)."""
 
     share: Share
     result: Result | None
+    charged: float | None = None
 
 
 class Refused(NamedTuple):
@@ -72,6 +79,11 @@ class ControllerAdmission:
         self._controller = controller
         self._clock = clock
         self._events: deque[Event] = deque(maxlen=MOST_EVENTS)
+        self._margins: dict[str, float | None] = {_ANYBODY: None}
+        """Of tenants with a budget, and of all tenants together: what is charged for their joules,
+        relative to what these are thought to be; None before any are settled."""
+        self.doubt = 0.0
+        """The relative standard deviation of joules that nothing is known of."""
         self._failures = FailureCounter("energy_controller", log)
 
     def price(self, tenant: str = _ANYBODY) -> float:
@@ -139,15 +151,19 @@ class ControllerAdmission:
     def ended(
         self, share: Share, reserved: float, used: float | None, result: Result | None
     ) -> None:
+        charged = None
         try:
             with self._lock:
                 self._controller.spent(share.tenant, reserved, used or 0.0)
+                if used is not None and share.tenant in self._margins:
+                    charged = used * self._margin(share.tenant)
+                    self._controller.settled(share.tenant, used, charged)
         except (
             Exception
         ) as error:  # a controller of someone else's must not end the engine's thread
             message = "the energy controller failed; its figures are off from now on"
             self._failures.failed(error, message)
-        self._events.append(Ended(share, result))
+        self._events.append(Ended(share, result, charged))
 
     def refused(self, tenant: str, code: str) -> None:
         self._events.append(Refused(tenant, code))
@@ -163,13 +179,26 @@ class ControllerAdmission:
 
     def tick(self, view: PowerView) -> None:
         with self._lock:
-            self._controller.tick(view)
+            margins = {tenant: self._margin(tenant) for tenant in self._margins}
+            self._controller.tick(replace(view, margins=margins))
 
     def settle(self, corrections: Sequence[Correction]) -> None:
-        """Charge tenants what their answers took in the end instead of what was estimated."""
-        for tenant, estimated, final in corrections:
+        """Charge tenants what their answers took in the end, at the most, instead of what was
+        charged for them before."""
+        joules: defaultdict[str, float] = defaultdict(float)
+        most: defaultdict[str, float] = defaultdict(float)
+        for tenant, charged, final, upper in corrections:
+            for name in (tenant, _ANYBODY):
+                joules[name] += final
+                most[name] += upper
             with self._lock:
-                self._controller.settled(tenant, estimated, final)
+                self._controller.settled(tenant, charged, upper)
+        for name in [name for name in joules if name in self._margins and joules[name]]:
+            self._margins[name] = most[name] / joules[name]
+
+    def _margin(self, tenant: str) -> float:
+        known = self._margins.get(tenant) or self._margins[_ANYBODY]
+        return 1 + _SDS * self.doubt if known is None else known
 
     def status(self) -> ControlStatus:
         controller = self._controller
@@ -192,6 +221,10 @@ class ControllerAdmission:
     def set_budget(self, tenant: str, budget: Budget | None, spent: float = 0.0) -> None:
         with self._lock:
             self._controller.set_budget(tenant, budget, self._clock(), spent)
+            if budget is None:
+                self._margins.pop(tenant, None)
+            else:
+                self._margins.setdefault(tenant, None)
 
     def budgets(self) -> Mapping[str, BudgetState]:
         with self._lock:

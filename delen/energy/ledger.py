@@ -21,11 +21,13 @@ class Meter(NamedTuple):
 
 
 class Correction(NamedTuple):
-    """The joules of a tenant's answer as estimated at first, and as they are in the end."""
+    """The joules of a tenant's answer as charged at first, as they are in the end, and what it took
+    at the ``most``, as far as that is known."""
 
     tenant: str
-    estimated: float
+    charged: float
     final: float
+    most: float
 
 
 @dataclass(slots=True)
@@ -36,6 +38,8 @@ class _Unsettled:
     known: bool = False
     waits: bool = False
     result: Result | None = None
+    charged: float = 0.0
+    most: float | None = None
 
 
 class Ledger:
@@ -64,8 +68,9 @@ class Ledger:
                 own = self._unsettled[share.request_id] = _Unsettled()
             own.waits = True
 
-    def answered(self, result: Result) -> Correction | None:
-        """Keep an answer; its correction where nothing is left to wait for."""
+    def answered(self, result: Result, charged: float | None = None) -> Correction | None:
+        """Keep an answer, for which so many joules were ``charged`` (None: those of its receipt);
+        its correction where nothing is left to wait for."""
         self._receipts[result.request_id] = _settled(result, result.receipt, False)
         while len(self._receipts) > self._keep:
             self._receipts.popitem(last=False)
@@ -74,6 +79,7 @@ class Ledger:
             self._close(result, result.receipt.energy)
             return None
         own.result = result
+        own.charged = (result.receipt.energy.value or 0.0) if charged is None else charged
         return None if own.waits else self._settle(result.request_id, own)
 
     def failed(self, request_id: str) -> None:
@@ -92,6 +98,7 @@ class Ledger:
                 continue
             own.waits = False
             own.known = request_id in split.known
+            own.most = split.most.get(request_id)
             if own.result is not None:
                 yield self._settle(request_id, own)
 
@@ -100,10 +107,8 @@ class Ledger:
         corrections = []
         for own in self._unsettled.values():
             if own.result is not None:
-                first = own.result.receipt.energy
-                self._close(own.result, first)
-                value = first.value or 0.0
-                corrections.append(Correction(own.result.tenant, value, value))
+                self._close(own.result, own.result.receipt.energy)
+                corrections.append(Correction(own.result.tenant, *(3 * [own.charged])))
         self._unsettled.clear()
         return corrections
 
@@ -130,7 +135,8 @@ class Ledger:
             scope=meter.scope if own.known else first.scope,
         )
         self._close(result, outcome)
-        return Correction(result.tenant, first.value or 0.0, own.joules)
+        most = own.joules if own.most is None else max(own.most, own.joules)
+        return Correction(result.tenant, own.charged, own.joules, most)
 
     def _close(self, result: Result, energy: EnergyOutcome) -> None:
         if result.request_id in self._receipts:

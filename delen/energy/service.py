@@ -135,12 +135,22 @@ class EnergyService:
         """The energy account of a model with this profile from now on."""
         with self._lock:
             self._accounting.add_model(profile)
+            self.admission.doubt = self._accounting.doubt
         return self._accounts.open(profile)
 
     @property
     def mode(self) -> str:
         """The key of the power mode, as profiles are filed under."""
         return self._mode_monitor.mode.key
+
+    def free_meter(self) -> Sampler | None:
+        """The sampler of a sensor that works, for whom runs something that nobody requested; None
+        while there is none, and while watts are limited."""
+        sampler = self._sampler
+        if sampler is None or sampler.source.kind != "measured" or sampler.state().status != "ok":
+            return None
+        limits = {constraint.name for constraint in self.admission.status().constraints}
+        return None if limits & {"watt_cap", "battery"} else sampler
 
     def start(
         self,

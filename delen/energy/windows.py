@@ -116,6 +116,13 @@ class WindowAccounting:
             self.attributor.status(),
         )
 
+    @property
+    def doubt(self) -> float:
+        """By how much of themselves joules may be off before anything is known of them; 0 where
+        nothing is measured that could tell."""
+        spreads = [self._accounts.spread(profile) for profile in self._profiles.values()]
+        return max(spreads, default=0.0) if self._is_measured else 0.0
+
     def know(self, tenant: str) -> None:
         """Count ``tenant`` under its own name, however many there are."""
         self._usage.know(tenant)
@@ -157,7 +164,7 @@ class WindowAccounting:
             self.ledger.ran(event)
         elif isinstance(event, Ended):
             if event.result is not None:
-                return self.ledger.answered(event.result)
+                return self.ledger.answered(event.result, event.charged)
             self.ledger.failed(event.share.request_id)
         return None
 

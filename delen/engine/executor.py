@@ -19,6 +19,7 @@ from delen.engine.audit import Audit, Audits
 from delen.engine.energy_admission import EnergyAdmission
 from delen.engine.exit_policy import ExitDecider
 from delen.engine.health import EngineHealth
+from delen.engine.informing import InformingPolicy
 from delen.engine.job import Job
 from delen.engine.jobs import Jobs
 from delen.engine.lane_threads import LaneThreads
@@ -41,26 +42,6 @@ class _AuditRun(NamedTuple):
 
 
 LaneWork: TypeAlias = DispatchDecision | _AuditRun
-
-
-class _Informing:
-    """While it is entered, under the executor's lock, the dispatch policy is informed of ends,
-    which must not take long. Gives the time."""
-
-    def __init__(self, scheduler: Scheduler, health: EngineHealth) -> None:
-        self._scheduler = scheduler
-        self._health = health
-        self._began = 0.0
-
-    def __enter__(self) -> float:
-        self._began = time.monotonic()
-        self._health.policy_called(self._began)
-        return self._began
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._health.policy_returned()
-        if kind is None:
-            self._scheduler.reporting_took(time.monotonic() - self._began)
 
 
 class Executor:
@@ -86,7 +67,7 @@ class Executor:
         self._broken: BackendError | None = None
         self._segment_failures = SegmentFailures(self.health, observer)
         self._dispatch_failures = FailureCounter("dispatch_policy", log)
-        self._informing = _Informing(scheduler, self.health)
+        self._informing = InformingPolicy(scheduler, self.health)
         self._lanes: LaneThreads[LaneWork] = LaneThreads(
             scheduler.lanes, self.lock, self._find_work, self._do, self._lane_died
         )

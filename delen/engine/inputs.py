@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from functools import cache
 from itertools import chain
 from math import prod
 from typing import Any, Literal
@@ -116,9 +117,15 @@ def _parse_npy_header(header: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ..
     return dtype, order == "True", tuple(int(size) for size in sizes.split(",") if size.strip())
 
 
+@cache
+def _little_endian(name: str) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = np.dtype(name).newbyteorder("<")
+    return dtype
+
+
 def decode_raw(raw: bytes, spec: InputSpec) -> NDArray[Any]:
     """The little-endian, row-major tensor of one sample, or of a batch of whole samples."""
-    dtype = np.dtype(spec.dtype).newbyteorder("<")
+    dtype = _little_endian(spec.dtype)
     size = dtype.itemsize * prod(spec.shape)
     if not raw or len(raw) % size:
         raise InvalidInput(

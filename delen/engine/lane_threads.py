@@ -40,7 +40,10 @@ class LaneThreads(Generic[Work]):
         self._do = do
         self._died = died
         self._lock = lock
-        self._work_waits = threading.Condition(lock)
+        self._gates = [threading.Lock() for _ in range(count)]
+        self._idle: list[threading.Lock] = []
+        for gate in self._gates:
+            gate.acquire()
         self._failures = FailureCounter("lane", log)
         self.stopping = False
         self._threads = [
@@ -56,10 +59,12 @@ class LaneThreads(Generic[Work]):
 
     def wake(self) -> None:
         """Let an idle thread look for work. With the lock held."""
-        self._work_waits.notify()
+        if self._idle:
+            self._idle.pop().release()
 
     def wake_all(self) -> None:
-        self._work_waits.notify_all()
+        while self._idle:
+            self.wake()
 
     def join(self) -> None:
         for thread in self._threads:
@@ -73,7 +78,7 @@ class LaneThreads(Generic[Work]):
             self._died(lane, error)
 
     def _work_on(self, lane: int) -> None:
-        while (work := self._wait_for_work()) is not None:
+        while (work := self._wait_for_work(self._gates[lane])) is not None:
             try:
                 while work is not None:
                     work = self._do(work, lane)
@@ -81,11 +86,25 @@ class LaneThreads(Generic[Work]):
                 self._failures.failed(error, "lane %d failed and goes on with what waits", lane)
             del work  # it may refer to a model, which may be unloaded while this thread is idle
 
-    def _wait_for_work(self) -> Work | None:
-        """None once the threads are stopping and nothing is left to do."""
+    def _wait_for_work(self, gate: threading.Lock) -> Work | None:
+        """None once the threads are stopping and nothing is left to do. ``gate`` is that of the
+        calling thread, which waits for its release."""
         with self._lock:
             work, wake_at = self._find_work()
             while work is None and not self.stopping:
-                self._work_waits.wait(min(_LONGEST_WAIT, max(0.0, wake_at - time.monotonic())))
+                self._wait(gate, min(_LONGEST_WAIT, max(0.0, wake_at - time.monotonic())))
                 work, wake_at = self._find_work()
             return work
+
+    def _wait(self, gate: threading.Lock, seconds: float) -> None:
+        """As a Condition of the lock waits, without making a new lock for it each time."""
+        self._idle.append(gate)
+        self._lock.release()
+        try:
+            gate.acquire(timeout=seconds)
+        finally:
+            self._lock.acquire()
+            if gate in self._idle:
+                self._idle.remove(gate)
+            else:
+                gate.acquire(blocking=False)  # it was woken when the time was over

@@ -7,12 +7,12 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Concatenate
 
-import httpx
-
 from delen.core.result import EnergyOutcome
 from delen.sdk.connection import Connections
+from delen.sdk.http import Answer, Late, Transport, Unanswered, Unconnected
 from delen.sdk.meter import AsyncMeter, Meters
 from delen.sdk.polling import wait_settled_async
+from delen.sdk.pools import AsyncPool
 from delen.sdk.requests import Call, Calls, P, T, like, of_class
 
 
@@ -26,10 +26,6 @@ def _sent(
         return await self._send(build(self._calls, *args, **kwargs))
 
     return like(build, method)
-
-
-def _open_pool(transport: dict[str, Any], settings: dict[str, Any]) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(**transport), **settings)
 
 
 class AsyncClient:
@@ -60,7 +56,7 @@ class AsyncClient:
     ) -> None:
         self._calls = Calls(model, tenant)
         self._meters = Meters()
-        self._connections = Connections(_open_pool, url, timeout, token)
+        self._connections = Connections(AsyncPool, url, timeout, token)
 
     def meter(self) -> AsyncMeter:
         """Joules and seconds of a block of calls: ``with client.meter() as m:``."""
@@ -71,23 +67,31 @@ class AsyncClient:
         """Where the daemon is."""
         return self._connections.url
 
+    @property
+    def transport(self) -> Transport:
+        """How requests go there: ``unix`` or ``tcp``."""
+        return self._connections.transport
+
     async def _send(self, call: Call[T]) -> T:
+        timeout = self._connections.timeout if call.timeout is None else call.timeout
         try:
-            response = await self._request(call.arguments())
-        except httpx.TransportError as error:
+            reply = await self._exchange(call, timeout)
+        except (Unconnected, Unanswered, Late) as error:
             raise self._connections.unreachable(error) from error
-        answer = call.answer(response, self._settle)
+        answer = call.answer(reply, self._settle)
         self._meters.take(answer)
         return answer
 
-    async def _request(self, arguments: dict[str, Any]) -> httpx.Response:
-        loop, url = get_running_loop(), self.url
+    async def _exchange(self, call: Call[T], timeout: float) -> Answer:
+        loop = get_running_loop()
+        endpoint, pool = self._connections.pool(loop)
         try:
-            return await self._connections.pool(loop).request(**arguments)
-        except httpx.ConnectError:
-            if not self._connections.look_again(url):
+            return await pool.exchange(call.head(endpoint), call.body, timeout)
+        except Unconnected:
+            if not self._connections.look_again(endpoint.url):
                 raise
-            return await self._connections.pool(loop).request(**arguments)
+        endpoint, pool = self._connections.pool(loop)
+        return await pool.exchange(call.head(endpoint), call.body, timeout)
 
     async def _settle(self, request_id: str, timeout: float) -> EnergyOutcome:
         return await wait_settled_async(lambda: self.request(request_id), request_id, timeout)
@@ -95,7 +99,7 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the pooled connections of this event loop, and open no more."""
         if (pool := self._connections.close(get_running_loop())) is not None:
-            await pool.aclose()
+            await pool.close()
 
     async def __aenter__(self) -> AsyncClient:
         return self

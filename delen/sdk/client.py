@@ -8,14 +8,14 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Concatenate
 
-import httpx
-
 from delen.core.result import EnergyOutcome
 from delen.sdk.address import URL_VARIABLE
 from delen.sdk.connection import Connections
+from delen.sdk.http import Answer, Late, Transport, Unanswered, Unconnected
 from delen.sdk.inputs import Input
 from delen.sdk.meter import Meter, Meters
 from delen.sdk.polling import wait_settled
+from delen.sdk.pools import Pool
 from delen.sdk.requests import Call, Calls, P, T, like, of_class
 
 
@@ -27,10 +27,6 @@ def _sent(build: Callable[Concatenate[Calls, P], Call[T]]) -> Callable[Concatena
         return self._send(build(self._calls, *args, **kwargs))
 
     return like(build, method)
-
-
-def _open_pool(transport: dict[str, Any], settings: dict[str, Any]) -> httpx.Client:
-    return httpx.Client(transport=httpx.HTTPTransport(**transport), **settings)
 
 
 class Client:
@@ -68,7 +64,7 @@ class Client:
     ) -> None:
         self._calls = Calls(model, tenant)
         self._meters = Meters()
-        self._connections = Connections(_open_pool, url, timeout, token)
+        self._connections = Connections(Pool, url, timeout, token)
 
     def meter(self) -> Meter:
         """Joules and seconds of a block of calls: ``with client.meter() as m:``."""
@@ -79,23 +75,30 @@ class Client:
         """Where the daemon is."""
         return self._connections.url
 
+    @property
+    def transport(self) -> Transport:
+        """How requests go there: ``unix`` or ``tcp``."""
+        return self._connections.transport
+
     def _send(self, call: Call[T]) -> T:
+        timeout = self._connections.timeout if call.timeout is None else call.timeout
         try:
-            response = self._request(call.arguments())
-        except httpx.TransportError as error:
+            reply = self._exchange(call, timeout)
+        except (Unconnected, Unanswered, Late) as error:
             raise self._connections.unreachable(error) from error
-        answer = call.answer(response, self._settle)
+        answer = call.answer(reply, self._settle)
         self._meters.take(answer)
         return answer
 
-    def _request(self, arguments: dict[str, Any]) -> httpx.Response:
-        url = self.url
+    def _exchange(self, call: Call[T], timeout: float) -> Answer:
+        endpoint, pool = self._connections.pool()
         try:
-            return self._connections.pool().request(**arguments)
-        except httpx.ConnectError:
-            if not self._connections.look_again(url):
+            return pool.exchange(call.head(endpoint), call.body, timeout)
+        except Unconnected:
+            if not self._connections.look_again(endpoint.url):
                 raise
-            return self._connections.pool().request(**arguments)
+        endpoint, pool = self._connections.pool()
+        return pool.exchange(call.head(endpoint), call.body, timeout)
 
     def _settle(self, request_id: str, timeout: float) -> EnergyOutcome:
         return wait_settled(lambda: self.request(request_id), request_id, timeout)

@@ -10,9 +10,8 @@ from functools import update_wrapper, wraps
 from numbers import Integral
 from types import FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-import httpx
 import msgspec
 
 from delen.core.bounds import Bounds, OnInfeasible, Options, check_cap, check_name
@@ -29,6 +28,7 @@ from delen.core.guarantee import Feedback
 from delen.core.plan import Preview
 from delen.core.result import Result
 from delen.errors import DelenError, InvalidInput
+from delen.sdk.http import Answer, Endpoint
 from delen.sdk.inputs import Input, encode
 from delen.sdk.polling import follow
 from delen.wire import answers
@@ -63,26 +63,17 @@ class Call(Generic[T]):
     media_type: str | None = None
     timeout: float | None = None
 
-    def arguments(self) -> dict[str, Any]:
-        """What httpx's ``request`` takes."""
-        arguments: dict[str, Any] = {
-            "method": self.method,
-            "url": self.path,
-            "params": self.query,
-            "content": self.body,
-        }
-        if self.media_type is not None:
-            arguments["headers"] = {"Content-Type": self.media_type}
-        if self.timeout is not None:
-            arguments["timeout"] = self.timeout
-        return arguments
+    def head(self, endpoint: Endpoint) -> bytes:
+        """What is sent to ``endpoint`` before the body."""
+        target = f"{self.path}?{urlencode(self.query)}" if self.query else self.path
+        return endpoint.head(self.method, target, len(self.body), self.media_type)
 
-    def answer(self, response: httpx.Response, settle: Settle) -> T:
-        """What a good ``response`` says; the daemon's own exception for any other."""
-        if response.status_code != 200:
-            raise read_error(response.content, response.status_code)
+    def answer(self, answer: Answer, settle: Settle) -> T:
+        """What a good ``answer`` says; the daemon's own exception for any other."""
+        if answer.status != 200:
+            raise read_error(answer.body, answer.status)
         try:
-            return self.read(response.content, settle)
+            return self.read(answer.body, settle)
         except msgspec.DecodeError as error:
             raise DelenError(f"the daemon's answer is not as expected: {error}") from error
 

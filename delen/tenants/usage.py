@@ -74,7 +74,10 @@ class UsageWindow:
             self._steps.append((now, {}))
             while self._steps[0][0] <= now - SPAN:
                 self._steps.popleft()
-        return self._steps[-1][1].setdefault(tenant, RecentUsage())
+        step = self._steps[-1][1]
+        if tenant not in step:
+            step[tenant] = RecentUsage()
+        return step[tenant]
 
     def totals(self, now: float) -> dict[str, RecentUsage]:
         """What each tenant got that requested something."""

@@ -49,6 +49,9 @@ class TenantBudget:
         self.tenant = tenant
         self.budget = budget
         self.price = 0.0
+        self.margin = 1.0
+        """How many times what it is predicted to take a request may take at the most."""
+        self._reserved = 0.0
         self._now = now
         self._slots: deque[tuple[float, float]] = deque()
         self._slot_end, self._slot_spent = now, 0.0
@@ -59,16 +62,24 @@ class TenantBudget:
     @property
     def balance(self) -> float:
         """Joules left; below 0 by what requests took more than was expected of them."""
-        return self.budget.joules - self._spent
+        return self.budget.joules - self._spent - self._set_aside
 
     def tick(self, now: float, market: Market) -> None:
         self._advance(now)
         self._bucket.rate = self._sustainable(0.0)
-        self.price = market.price_for(self._sustainable(_CUSHION * self.budget.joules))
+        wanted = self._sustainable(_CUSHION * self.budget.joules) / self.margin
+        self.price = market.price_for(wanted)
 
     def allowance(self, now: float) -> float:
+        """Predicted joules that may be spent now."""
         self._advance(now)
-        return max(0.0, min(self.balance, self._free(self.balance) + self._bucket.tokens))
+        left = self.budget.joules - self._spent
+        free = min(left, self._free(left) + self._bucket.tokens) - self._set_aside
+        return max(0.0, free / self.margin)
+
+    def reserve(self, joules: float) -> None:
+        """Set predicted ``joules`` of a request aside until it ends; below 0: it has ended."""
+        self._reserved = max(0.0, self._reserved + joules)
 
     def charge(self, joules: float) -> None:
         """Take ``joules`` now; below 0 gives back what was taken too much."""
@@ -76,6 +87,12 @@ class TenantBudget:
         free = max(0.0, above) - max(0.0, above - joules)
         self._bucket.spend(joules - free)
         self._spent += joules
+        while joules < 0 and self._slots:  # the oldest first, so that nothing comes back too soon
+            end, had = self._slots.popleft()
+            joules += had
+            if joules > 0:
+                self._slots.appendleft((end, joules))
+                joules = 0.0
         self._slot_spent += joules
 
     def adopt(self, earlier: TenantBudget) -> None:
@@ -83,6 +100,7 @@ class TenantBudget:
 
         Its last slot is cut off now: it may be longer than all of this one's period.
         """
+        self._reserved = earlier._reserved
         for end, joules in earlier._all_slots():
             if end > self._now - self.budget.period:
                 self._slots.append((min(end, self._now), joules))
@@ -92,12 +110,13 @@ class TenantBudget:
         self._advance(now)
         budget = self.budget
         known = f"the energy budget of tenant {self.tenant!r}, {_period(budget)},"
-        if least > budget.joules:
+        if least * self.margin > budget.joules:
+            least, may = least * self.margin, "takes at least" if self.margin == 1 else "may take"
             return BudgetExhausted(
-                f"{known} is less than the {least:.3g} J that this request takes at least",
+                f"{known} is less than the {least:.3g} J that this request {may}",
                 retry_after=budget.period,
             )
-        wait = self._wait(least)
+        wait = self._wait(least * self.margin)
         return BudgetExhausted(
             f"{known} has {self.allowance(now):.3g} J to spend now, less than the "
             f"{least:.3g} J that this request takes at least; it does in {wait:.3g} s",
@@ -108,10 +127,13 @@ class TenantBudget:
         """What is left ``now``; asking changes nothing."""
         oldest = now - self.budget.period
         spent = sum((joules for end, joules in self._all_slots() if end > oldest), 0.0)
-        return BudgetState(self.budget, self.budget.joules - spent, spent, self.price)
+        left = self.budget.joules - spent - self._set_aside
+        return BudgetState(self.budget, left, spent, self.price)
 
     def status(self) -> ConstraintStatus:
-        left = max(self.balance, 0.0)
+        left, doubt = max(self.balance, 0.0), ""
+        if self.margin > 1:
+            doubt = f"; what requests take is not known well and counts {self.margin:.3g} times"
         return ConstraintStatus(
             name=f"budget/{self.tenant}",
             unit="J",
@@ -121,8 +143,12 @@ class TenantBudget:
             price=self.price,
             binding=self.price > 0,
             explanation=f"{left:.4g} J of {_period(self.budget)} are left; what comes back lets "
-            f"{self._bucket.rate:.3g} W last",
+            f"{self._bucket.rate:.3g} W last{doubt}",
         )
+
+    @property
+    def _set_aside(self) -> float:
+        return self.margin * self._reserved
 
     def _free(self, balance: float) -> float:
         return max(0.0, balance - self._bucket.depth)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from delen.core.energy_status import ConstraintStatus
@@ -21,6 +21,8 @@ class PowerView:
     the nearest trip point, by the last temperatures that were read; those of ``unread_zones`` are
     unknown now. ``lag``: the sensor's time constant in seconds. ``estimated``: the watts
     and joules are not measured, and know nothing of what the device draws beside requests.
+    ``margins``: how many times what they are predicted to take, by tenant, requests may take at the
+    most; those of tenants not named take that of the empty name.
     """
 
     now: float
@@ -32,6 +34,7 @@ class PowerView:
     lag: float | None = None
     unread_zones: tuple[str, ...] = ()
     estimated: bool = False
+    margins: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,13 +51,16 @@ class PriceController:
         self._demands: dict[str, Demand] = {}
         self._horizon: BatteryHorizon | None = None
         self._baseline = Baseline()
+        self._margins: Mapping[str, float] = {}
         self._used = 0.0
         self._price = 0.0
 
     def tick(self, view: PowerView) -> None:
         used, self._used = self._used, 0.0
         self._baseline.tick(view, used)
+        self._margins = view.margins
         for tenant, budget in self._budgets.items():
+            budget.margin = self._margin(tenant)
             budget.tick(view.now, _market(self._budget_demands[tenant].rates(view.now)))
         market = self._common_market(view.now, used)
         for constraint in self._common.values():
@@ -100,11 +103,16 @@ class PriceController:
         return max(refusals, key=lambda refusal: refusal.retry_after)
 
     def reserve(self, tenant: str, joules: float) -> None:
-        self._charge(tenant, joules)
+        if tenant in self._budgets:
+            self._budgets[tenant].reserve(joules)
+        self._spend(joules)
 
     def spent(self, tenant: str, reserved: float, used: float) -> None:
         self._used += used
-        self._charge(tenant, used - reserved)
+        if tenant in self._budgets:
+            self._budgets[tenant].reserve(-reserved)
+            self._budgets[tenant].charge(used)
+        self._spend(used - reserved)
 
     def settled(self, tenant: str, estimated: float, attributed: float) -> None:
         if tenant in self._budgets:
@@ -136,6 +144,7 @@ class PriceController:
         if budget is None:
             return
         made = TenantBudget(tenant, budget, now)
+        made.margin = self._margin(tenant)
         if earlier is not None:
             made.adopt(earlier)
         made.charge(spent)
@@ -151,11 +160,12 @@ class PriceController:
         else:
             self._common[name] = constraint
 
-    def _charge(self, tenant: str, joules: float) -> None:
-        if tenant in self._budgets:
-            self._budgets[tenant].charge(joules)
+    def _spend(self, joules: float) -> None:
         for constraint in self._common.values():
             constraint.spend(joules)
+
+    def _margin(self, tenant: str) -> float:
+        return self._margins.get(tenant, self._margins.get(_ANYBODY, 1.0))
 
     def _common_market(self, now: float, used: float) -> Market:
         rates = {tenant: demand.rates(now) for tenant, demand in self._demands.items()}

@@ -53,6 +53,7 @@ _NOTABLE = 0.005  # relative change of a factor that is published
 _CLEARLY, _LITTLE = 0.7, 0.03  # of what one leaves unexplained: what leaves less is better
 _HEARD_EVERY = 10  # windows after which a rhythm that is believed is put to the test again
 _ANOTHER = 0.05  # relative difference of two rhythms
+_WAITS = 8.0  # seconds after which a request settles though nobody checked its readings
 _FORGOTTEN = -1  # the number of segments whose factors are not known any more
 
 _Segment = tuple[str, int, bool]  # model, number, and whether it comes without joules
@@ -93,6 +94,7 @@ class Attributor:
         self._pending = _Pending(Runs.of(()), [], np.zeros(0))
         self._open: dict[str, list[tuple[int, float]]] = {}
         self._unsure: set[str] = set()
+        self._waiting: dict[str, float] = {}
         self._readings = Readings(np.zeros(0), np.zeros(0))
         self._watts, self._heard = np.zeros(0), 0
         self._hold: Hold | None = None
@@ -211,9 +213,20 @@ class Attributor:
             idle = self._idle(seconds, (measured - attributed) / seconds)
             other = measured - idle - attributed
         kind: Literal["attributed", "estimated"] = "attributed" if is_sure else "estimated"
-        known = self._known(complete)
+        settled = self._settle(complete, ended)
+        known, most = self._known(settled)
         return Split(
-            began, ended, kind, measured, attributed, idle, other, by_share, complete, known
+            began,
+            ended,
+            kind,
+            measured,
+            attributed,
+            idle,
+            other,
+            by_share,
+            settled,
+            known,
+            most,
         )
 
     def _take(self, now: float) -> None:
@@ -332,6 +345,20 @@ class Attributor:
         shown_by = {n + _FORGOTTEN: joules for n, joules in enumerate(sums.tolist()) if joules}
         return shown_by, dict(by_share), frozenset(done)
 
+    def _settle(self, complete: frozenset[str], now: float) -> frozenset[str]:
+        """The requests that are final, now that those that are ``complete`` have shown: the block
+        of readings that they showed in, and the next one, were predicted before they were learnt
+        from, or did not come in time. Nobody waits in vain: one that is estimated for other
+        reasons is final at once."""
+        self._waiting.update(dict.fromkeys(complete, now))
+        due = max(self._estimator.checked, now - _WAITS)
+        settled = {
+            name for name, shown in self._waiting.items() if shown <= due or name in self._unsure
+        }
+        for name in settled:
+            del self._waiting[name]
+        return frozenset(settled)
+
     def _sure_of(self, shown: Mapping[int, float]) -> bool:
         """Whether the sum of what segments took is known well."""
         if _FORGOTTEN in shown:
@@ -341,19 +368,23 @@ class Attributor:
             joules[0, number] = value / self._estimator.factors[number]
         return float(self._estimator.relative_sd(joules)[0]) <= SURE
 
-    def _known(self, complete: frozenset[str]) -> frozenset[str]:
-        """Of the requests that are ``complete`` those whose own joules are known well."""
+    def _known(self, complete: frozenset[str]) -> tuple[frozenset[str], dict[str, float]]:
+        """Of the requests that are ``complete`` those whose own joules are known well, and what
+        each took at the most."""
         parts = {name: self._open.pop(name, ()) for name in complete}
-        names = [name for name, own in parts.items() if own and name not in self._unsure]
-        self._unsure.difference_update(complete)
+        names = [name for name, own in parts.items() if own]
+        unsure = self._unsure & complete
+        self._unsure -= unsure
         if not names:
-            return frozenset()
+            return frozenset(), {}
         rows = np.repeat(np.arange(len(names)), [len(parts[name]) for name in names])
         flat = np.array([part for name in names for part in parts[name]])
         joules = np.zeros((len(names), self._estimator.count))
         np.add.at(joules, (rows, flat[:, 0].astype(np.intp)), flat[:, 1])
         is_known = self._estimator.relative_sd(joules) <= SURE
-        return frozenset(compress(names, is_known.tolist()))
+        known = frozenset(compress(names, is_known.tolist())) - unsure
+        most = self._estimator.most(joules)
+        return known, dict(zip(names, most.tolist(), strict=True))
 
     def _idle(self, seconds: float, left: float) -> float:
         """Joules of the device without requests in ``seconds``, in which ``left`` watts were not

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, pi, sqrt
+from math import hypot, inf, pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ _CHECKS, _LEAST_CHECKS, _RECENT = 12, 5, 30.0
 _WILD = 4.0  # sds of noise beyond which a single reading counts no more against a prediction
 _VARIES = 0.08  # of its mean, from which on a block's power says something
 _TOLERANCE, _SDS = 0.03, 2.5
+_TELLING = 0.25  # relative sd of a test up to which it can tell what is off by half
+_MOST = 2.0  # sds up to the most that a request took
 _CHANGED, _CHANGED_SDS, _STALE = 0.1, 4.0, 0.03
 _EDGE = 3  # readings that may have been before or after a move for being mistimed
 _MOVES = 0.8  # watts by which a sensor should have moved to be called frozen
@@ -72,12 +74,14 @@ class Block:
 @dataclass(frozen=True, slots=True)
 class Check:
     """A block that was predicted: products of what was predicted with itself and with what was
-    read, and of that with itself, all in units of the noise's variance."""
+    read, and of that with itself, all in units of the noise's variance; and the standard deviation
+    of the second for what was not known of the factors."""
 
     time: float
     predicted: float
     both: float
     read: float
+    unsure: float
 
 
 class Estimator:
@@ -98,12 +102,19 @@ class Estimator:
         self._blocks: list[Block] = []
         self._open: Block | None = None
         self._unlearnt = 0
+        self._ends: deque[float] = deque([-inf, -inf], maxlen=2)
         self._variances, self._step = _VARIANCES, _LEAST_STEP**2
         self._quantum = self._coarse = 0.0
 
     @property
     def count(self) -> int:
         return len(self.factors)
+
+    @property
+    def checked(self) -> float:
+        """When the block of readings before the last one ended: what it shows was predicted, and
+        what followed."""
+        return self._ends[0]
 
     @property
     def delay(self) -> float:
@@ -126,7 +137,7 @@ class Estimator:
         if len(checks) < _LEAST_CHECKS or checks[-1].time < now - _RECENT:
             return False
         misses = [self._off(last) for last in (2, 4, _CHECKS)]
-        return all(off <= min(_SDS * sd + _TOLERANCE, 0.5) for off, sd in misses)
+        return all(off <= min(_SDS * chance + _TOLERANCE, 0.5) for off, chance, _ in misses)
 
     def doubted(self, hold: float | None = None) -> Estimator:
         """An estimator that begins anew: from the factors of this one, or, for readings that are
@@ -203,15 +214,30 @@ class Estimator:
 
     def relative_sd(self, joules: Floats) -> Floats:
         """Of the sums of ``joules`` ``[n, s]`` times the factors, as parts of them; infinite where
-        nothing is known."""
+        nothing is known. Where blocks scatter more than noise does, the few there are show too
+        little of it: they are believed twice as far."""
         if self.response is None:
             return np.full(len(joules), inf)
         sums = joules @ self.factors
-        covariances = (self._covariance, self._sandwich)
-        squares = [((joules @ each) * joules).sum(axis=1) for each in covariances]
-        common = self.response.relative_sd**2 + self._coarse
-        variance = np.max(squares, axis=0) / np.maximum(sums, 1e-12) ** 2 + common
+        model, found = (
+            ((joules @ each) * joules).sum(axis=1) for each in (self._covariance, self._sandwich)
+        )
+        square = np.maximum(model, 2 * found - model)
+        variance = square / np.maximum(sums, 1e-12) ** 2 + self._coarse
         return np.where(sums > 0, np.sqrt(variance), inf)
+
+    def most(self, joules: Floats) -> Floats:
+        """What the sums of ``joules`` ``[n, s]`` times the factors are at the most: two standard
+        deviations more. Where no test of the factors could tell, or one says otherwise, these are
+        not trusted: it is as much as predictions may be off by."""
+        guess = np.maximum(joules, joules * self.factors) @ (1 + _MOST * self._spreads)
+        off, chance, _ = self._off(_CHECKS)
+        is_tested = len(self._checks) >= _LEAST_CHECKS and chance <= _TELLING
+        if not is_tested or off > _SDS * chance + _TOLERANCE:
+            return np.asarray(guess)
+        sds = self.relative_sd(joules)
+        known = (joules @ self.factors) * (1 + _MOST * np.where(sds < inf, sds, 0.0))
+        return np.where(sds < inf, np.minimum(known, guess), guess)
 
     @property
     def _known(self) -> Response:
@@ -237,28 +263,37 @@ class Estimator:
         read = expected + usual + np.clip(miss - usual, -most, most)
         x, y = (values - np.average(values, weights=weights) for values in (expected, read))
         if self.response is not None and np.std(expected) > _VARIES * np.mean(expected):
-            products = (float((weights * one) @ other) for one, other in ((x, x), (x, y), (y, y)))
-            self._checks.append(Check(float(block.times[-1]), *products))
+            predicted, both, seen = (
+                float((weights * one) @ other) for one, other in ((x, x), (x, y), (y, y))
+            )
+            own = _wide(block.shows, self.count) @ self._known.weights
+            lever = (weights * x) @ own
+            unsure = max(lever @ each @ lever for each in (self._covariance, self._sandwich))
+            end = float(block.times[-1])
+            self._checks.append(Check(end, predicted, both, seen, sqrt(unsure)))
             self._doubt_older()
         self._blocks.append(block)
+        self._ends.append(float(block.times[-1]))
         self._unlearnt += 1
         while self._blocks[0].times[-1] < block.times[-1] - _KEPT:
             self._blocks.pop(0)
 
-    def _off(self, last: int) -> tuple[float, float]:
-        """By how much of itself what was predicted of the ``last`` blocks is off, and by how much
-        it may be by chance."""
+    def _off(self, last: int) -> tuple[float, float, float]:
+        """By how much of itself what was predicted of the ``last`` blocks is off, by how much it
+        may be by chance, and by how much for factors that were not known yet."""
         some = list(self._checks)[-last:]
         power = sum(check.predicted for check in some)
         if not power:
-            return 0.0, inf
-        return abs(sum(check.both for check in some) / power - 1), sqrt(1 / power)
+            return 0.0, inf, inf
+        off = abs(sum(check.both for check in some) / power - 1)
+        return off, sqrt(1 / power), sum(check.unsure for check in some) / power
 
     def _doubt_older(self) -> None:
         """Let the blocks before those that contradict them lose their weight."""
         for last in (2, 4):
-            off, sd = self._off(last)
-            if len(self._checks) >= last and off > max(_CHANGED_SDS * sd, _CHANGED):
+            off, chance, unsure = self._off(last)
+            may_be = max(_CHANGED_SDS * hypot(chance, unsure), _CHANGED)
+            if len(self._checks) >= last and off > may_be:
                 for older in self._blocks[: 1 - last]:
                     older.trust = min(older.trust, _STALE)
 
@@ -292,6 +327,8 @@ class Estimator:
             weights = (trust * blocks.trust)[blocks.of] / variance
             y, levels = blocks.centred(blocks.watts[:, None], weights)
             x, shown = blocks.centred(blocks.shows @ response.weights, weights)
+            bent, _ = blocks.centred(hats @ response.bends, weights)
+            x, y = (_without(bent, each, weights) for each in (x, y))
             noise = 1 / np.add.reduceat(1 / variance, blocks.starts)
             dx, dy = np.diff(shown, axis=0), np.diff(levels[:, 0])
             both = self._step + noise[1:] + noise[:-1]
@@ -414,3 +451,12 @@ def _wide(shows: Floats, count: int) -> Floats:
     """``shows`` of ``count`` segments: nothing of those that came later."""
     missing = count - shows.shape[1]
     return np.pad(shows, ((0, 0), (0, missing), (0, 0))) if missing > 0 else shows[:, :count]
+
+
+def _without(bent: Floats, values: Floats, weights: Floats) -> Floats:
+    """``values`` ``[n, m]`` less what a response that is a little otherwise, ``bent`` ``[n, 2]``
+    in standard deviations, would explain of them."""
+    weighted = bent.T * weights
+    return np.asarray(
+        values - bent @ np.linalg.solve(weighted @ bent + np.eye(2), weighted @ values)
+    )

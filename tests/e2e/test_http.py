@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import resource
 import socket
 import struct
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from benchmarks.fuzz import mutate
 
 if TYPE_CHECKING:
     from tests.builders.daemon import Api, Daemon, Launcher
@@ -284,3 +287,33 @@ def test_bodies_of_control_addresses_are_small(roomy: Daemon, path: str) -> None
     for body, headers in ((whole, {}), (gzip.compress(whole), {"Content-Encoding": "gzip"})):
         answer = roomy.api.post(path, body=body, content_type="application/json", headers=headers)
         answer.error(413, "too_large")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_wrong_requests_are_refused_and_harm_nobody(
+    roomy: Daemon, seed: int, images: Image8
+) -> None:
+    """Of each address one, with something done to it: each is answered or closed, by no failure."""
+    draw = random.Random(seed)
+    requests = [
+        POST + b"Content-Length: 3072\r\n\r\n" + BODY,
+        POST + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS,
+        POST.replace(b"v1/infer", b"v2/models/cifar10-resnet/infer") + b"Content-Length: 0\r\n\r\n",
+        b'PUT /v1/tenants/a%2Fb HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{"weight": 2}',
+        b"POST /v1/models/none/load HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n",
+        b"GET /v1/power/history?seconds=60 HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n",
+        b"HEAD /v1/models/cifar10-resnet HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    ]
+    for _ in range(1000):
+        sent = mutate(draw.choice(requests), draw)
+        with roomy.api.socket() as client:
+            client.settimeout(30.0)
+            with suppress(OSError):
+                client.sendall(sent + NEXT)
+                client.shutdown(socket.SHUT_WR)
+            received = b""
+            with suppress(ConnectionResetError):
+                received = b"".join(iter(partial(client.recv, 65_536), b""))
+        for part in received.split(b"HTTP/1.1 ")[1:]:
+            assert int(part[:3]) < 500, (sent, received)
+    assert roomy.api.raw(images[0]).status == 200

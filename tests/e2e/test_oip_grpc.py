@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -255,6 +256,14 @@ def test_loading_is_guarded(client: triton.InferenceServerClient) -> None:
     assert changed.status() == "StatusCode.UNIMPLEMENTED"
 
 
+def test_shared_memory_is_offered_only_where_the_configuration_says_so(
+    client: triton.InferenceServerClient,
+) -> None:
+    refused = refusal(lambda: client.register_system_shared_memory("r", "/nothing", 1))
+    assert refused.status() == "StatusCode.PERMISSION_DENIED"
+    assert "system_shared_memory" not in client.get_server_metadata().extensions
+
+
 def test_what_is_not_offered_is_unimplemented(client: triton.InferenceServerClient) -> None:
     for call in (
         client.get_cuda_shared_memory_status,
@@ -275,7 +284,7 @@ def test_bytes_that_are_no_message_end_the_call_alone(
     assert client.is_server_live()
 
 
-def test_a_caller_that_leaves_ends_its_jobs(
+def test_a_caller_that_leaves_ends_its_jobs_and_one_that_waits_is_answered_before_the_end(
     launcher: Launcher, gate: Any, images: NDArray[np.uint8], metric: Any, until: Any
 ) -> None:
     daemon = launcher.start({"server": {"grpc_port": 0}, "policies": gate.policies})
@@ -289,9 +298,14 @@ def test_a_caller_that_leaves_ends_its_jobs(
             until(lambda: metric(daemon.api, "delen_jobs") == len(calls), "it is admitted")
         calls[1].cancel()
         until(lambda: metric(daemon.api, "delen_jobs") == 1, "the job of who left is given up")
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait_for_log("draining")
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.ModelInfer(asked(images[:1]))
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         gate.open()
         assert calls[0].result().model_name == MODEL
-    launcher.stop(daemon)
+    assert daemon.process.wait(60) == 0
 
 
 def test_many_callers_are_answered(address: str, images: NDArray[np.uint8]) -> None:

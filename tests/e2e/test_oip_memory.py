@@ -397,14 +397,3 @@ except urllib.error.HTTPError as error:
     os.chown(file, NOBODY, NOBODY)
     assert as_user(NOBODY, code, URL=over_tcp.url, KEY=file.name) == 200
     assert over_tcp.api.get(STATUS).json() == []
-
-
-def test_grpc_gets_none_unless_the_configuration_says_so(launcher: Launcher, file: Path) -> None:
-    daemon = launcher.start({"server": {"grpc_port": 0}})
-    assert daemon.grpc_url is not None
-    with triton_grpc.InferenceServerClient(daemon.grpc_url.removeprefix("grpc://")) as server:
-        with pytest.raises(InferenceServerException) as caught:
-            server.register_system_shared_memory("r", file.name, 1)
-        assert caught.value.status() == "StatusCode.PERMISSION_DENIED"
-        assert "system_shared_memory" not in server.get_server_metadata().extensions
-    launcher.stop(daemon)

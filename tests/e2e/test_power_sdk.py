@@ -271,3 +271,24 @@ def test_the_command_refuses_what_is_wrong(
     assert ended.returncode == status
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_plan_that_a_budget_refuses_names_it(
+    client: delen.Client,
+    metered: Metered,
+    environment: Callable[..., dict[str, str]],
+) -> None:
+    client.set_tenant("camera", energy=1e-6, period=3600.0)
+    plan = client.plan()
+    assert (plan.feasible, plan.constraint) == (False, "budget/camera")
+    assert plan.retry_after is not None
+    assert plan.retry_after > 0
+    shown = subprocess.run(
+        [str(Path(sys.executable).parent / "delen"), "plan", "--tenant", "camera"],
+        env=environment(DELEN_URL=metered.daemon.url),
+        capture_output=True,
+        text=True,
+    )
+    assert shown.returncode == 1
+    assert plan.problem is not None
+    assert f"infeasible: {plan.problem.split(',')[0]}" in shown.stdout

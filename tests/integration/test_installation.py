@@ -85,6 +85,7 @@ def test_its_packages_come_from_there_and_from_nowhere_else(
 
 
 def test_every_module_and_the_shipped_bundles_are_installed(installed: Path) -> None:
+    assert (installed / "api" / "openapi" / "docs.html").is_file()
     for name in PACKAGES:
         ours = {str(file.relative_to(REPOSITORY)) for file in (REPOSITORY / name).rglob("*.py")}
         theirs = {str(file.relative_to(installed)) for file in (installed / name).rglob("*.py")}

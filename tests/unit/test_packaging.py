@@ -21,6 +21,7 @@ PACKAGES = ["delen", "api", "policies", "power", "multiexit_models"]
 SOURCES = [file for name in PACKAGES for file in sorted((REPOSITORY / name).rglob("*.py"))]
 TESTS = sorted((REPOSITORY / "tests").rglob("*.py"))
 UNIT = REPOSITORY / "docker" / "delen-daemon.service"
+SOCKET = REPOSITORY / "docker" / "delen.socket"
 SHIPPED = REPOSITORY / "multiexit_models" / "bundles" / "cifar10-resnet"
 
 
@@ -72,7 +73,7 @@ def test_the_messages_are_found() -> None:
 
 
 def test_the_sdk_is_light_and_extras_add_to_it() -> None:
-    assert requirements(None) == {"numpy", "httpx", "msgspec"}
+    assert requirements(None) == {"numpy", "msgspec"}
     assert requirements("daemon") >= {"flask", "uvicorn", "onnxruntime", "pillow"}
     assert requirements("jetson") - requirements("daemon") == {"onnxruntime-gpu", "jetson-stats"}
     assert requirements("daemon") - requirements("jetson") == {"onnxruntime"}
@@ -106,18 +107,26 @@ def setup_py() -> str:
 # --- docker/
 
 
-def unit() -> ConfigParser:
+def unit(file: Path = UNIT) -> ConfigParser:
     parser = ConfigParser(interpolation=None, strict=False)
     parser.optionxform = str  # type: ignore[assignment, method-assign]
-    parser.read(UNIT)
+    parser.read(file)
     return parser
+
+
+def test_the_socket_unit_listens_where_clients_look_and_starts_the_daemon() -> None:
+    listened = re.findall("^ListenStream=(.*)$", SOCKET.read_text(), re.MULTILINE)
+    defaults = {s.name: s.default for s in SETTINGS}
+    assert listened == [f"{defaults['server.host']}:{defaults['server.port']}", SYSTEM_SOCKET]
+    assert unit(SOCKET)["Socket"]["Service"] == UNIT.name
+    assert unit()["Unit"]["Requires"] == SOCKET.name
+    assert "RuntimeDirectory" not in unit()["Service"], "systemd would remove the socket with it"
 
 
 def test_the_unit_starts_the_daemon_and_gives_it_its_folders() -> None:
     service = unit()["Service"]
     program = Path(service["ExecStart"].split()[0])
     assert f'"{program.name}=delen.daemon.main:main"' in setup_py()
-    assert f"/run/{service['RuntimeDirectory']}/delen.sock" == SYSTEM_SOCKET
     assert service["StateDirectory"] == "delen"
     assert service["DynamicUser"] == "yes"
     assert service["KillSignal"] == "SIGTERM"
@@ -134,10 +143,12 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     installed = unit()["Service"]["ExecStart"]
     file = tmp_path / UNIT.name
     file.write_text(text.replace(f"ExecStart={installed}", "ExecStart=/bin/true"))
+    socket = shutil.copy(SOCKET, tmp_path)
     ended = subprocess.run(
-        [program, "verify", "--man=no", str(file)], capture_output=True, text=True
+        [program, "verify", "--man=no", str(file), socket], capture_output=True, text=True
     )
-    said = [line for line in ended.stderr.splitlines() if UNIT.name in line]
+    names = UNIT.name, SOCKET.name
+    said = [line for line in ended.stderr.splitlines() if any(name in line for name in names)]
     assert not said
 
 

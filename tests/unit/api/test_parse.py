@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from api.parse import LARGE_JSON, read_infer
+from api.parse import LARGE_JSON, read_infer, read_json
 from delen.bundle.manifest import InputSpec
 from delen.errors import InvalidInput
 
@@ -67,3 +67,10 @@ def test_what_is_no_input_is_refused(raw: bytes, field: str | None) -> None:
     with pytest.raises(InvalidInput) as caught:
         read(raw)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("text", [r'{"a\ud800": 1}', r'{"tenant": "\uDC00"}', r'["\ud800\ud800"]'])
+def test_half_a_character_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="JSON"):
+        read_json(text.encode())
+    assert read_json(rb'{"a": "\ud83d\ude00"}') == {"a": "\N{GRINNING FACE}"}

@@ -374,3 +374,16 @@ def test_a_server_that_waits_for_clients_stops(tmp_path: Path) -> None:
     stopping.join(30.0)
     assert not stopping.is_alive()
     assert not (tmp_path / "d.sock").exists()
+
+
+def test_what_is_left_of_empty_lines_is_no_request() -> None:
+    """The parser skips it, so that nothing would be answered, and no deadline run."""
+    odd = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n" + b"\r\n" * 4
+    with serving(patience=Patience(idle=0.3)) as address, connect(address) as client:
+        client.sendall(odd)
+        assert said(receive(client))["read"] == 3
+        client.sendall(REQUEST)
+        assert said(receive(client))["read"] == 0
+        client.sendall(odd)
+        receive(client)
+        assert receive_all(client) == b""

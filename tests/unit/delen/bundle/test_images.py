@@ -249,3 +249,12 @@ def test_what_is_decoded_in_python_has_a_lower_limit(side: int) -> None:
             decode_image(plain, RGB, (4, 4, 3), most_pixels=16_000_000)
     else:
         assert decode_image(plain, RGB, (4, 4, 3))[0, 0, 0] == 7
+
+
+def test_whatever_pillow_stumbles_over_is_refused() -> None:
+    """A TIFF that gives the place of its strip as a fraction."""
+    whole = bytearray(encoded(Image.new("RGB", (4, 6)), "TIFF"))
+    place = whole.index(struct.pack("<HH", 273, 4))
+    whole[place + 2] = 5
+    with pytest.raises(InvalidInput, match="does not decode"):
+        decode_image(bytes(whole), RGB, (4, 4, 3))

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,16 +15,20 @@ from delen.core.atomic_file import atomic_file, sync_tree, write_atomically
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What was forced to the disk, by the names that it had then; and when a file was renamed."""
+    """What was forced to the disk by this thread, by the names that it had then; and when it
+    renamed a file."""
     seen: list[str] = []
+    own = threading.current_thread()
     fsync, replace = os.fsync, Path.replace
 
     def note_sync(descriptor: int) -> None:
-        seen.append(Path(f"/proc/self/fd/{descriptor}").readlink().name.partition("-")[0])
+        if threading.current_thread() is own:
+            seen.append(Path(f"/proc/self/fd/{descriptor}").readlink().name.partition("-")[0])
         fsync(descriptor)
 
     def note_replace(path: Path, target: Path) -> Path:
-        seen.append(f"-> {target.name}")
+        if threading.current_thread() is own:
+            seen.append(f"-> {target.name}")
         return replace(path, target)
 
     monkeypatch.setattr(os, "fsync", note_sync)

@@ -11,10 +11,12 @@ from delen.core.bounds import Bounds
 from delen.core.energy_status import Budget
 from delen.core.plan import Plan
 from delen.core.work import Share, Work
-from delen.energy.admission import MOST_EVENTS, ControllerAdmission, Refused
+from delen.energy.admission import MOST_EVENTS, ControllerAdmission, Ended, Refused
+from delen.energy.ledger import Correction
 from delen.errors import BatchTooLarge, BudgetExhausted
 from delen.profile.cost_model import CostModel
 from policies.energy.api import ControllerSettings
+from policies.energy.constraint import PowerView
 from policies.energy.price_controller import PriceController
 from policies.plan.planner import Planner, PlannerSettings
 
@@ -113,10 +115,35 @@ def test_what_happened_is_handed_on_once_and_in_order() -> None:
     work = Work("tiny", 0, 1, 0.0, 1.0, None, (Share("r", "cam"),))
     admission.ran(work)
     admission.ended(Share("r", "cam"), 0.0, None, None)
-    assert admission.pending() == [work, (Share("r", "cam"), None)]
-    assert admission.drain() == [work, (Share("r", "cam"), None)]
+    assert admission.pending() == [work, (Share("r", "cam"), None, None)]
+    assert admission.drain() == [work, (Share("r", "cam"), None, None)]
     assert admission.pending() == []
     assert admission.drain() == []
+
+
+def test_a_budget_is_charged_the_most_that_requests_may_have_taken() -> None:
+    controller, budget = PriceController(ControllerSettings()), Budget(100.0, 60.0)
+    admission = ControllerAdmission(controller, clock=lambda: 1.0)
+    admission.doubt = 1.0
+    admission.set_budget("cam", budget)
+
+    def spent() -> float:
+        return admission.budgets()["cam"].spent
+
+    admission.ended(Share("a", "cam"), 0.0, 2.0, None)
+    [ended] = admission.drain()
+    assert isinstance(ended, Ended)
+    assert spent() == ended.charged == 6.0, "two standard deviations more"
+    admission.settle([Correction("cam", 6.0, 3.0, 4.5)])
+    assert spent() == pytest.approx(4.5)
+    admission.ended(Share("b", "cam"), 0.0, 2.0, None)
+    assert spent() == pytest.approx(4.5 + 3.0), "by as much more as what was settled"
+    admission.ended(Share("c", "other"), 0.0, 2.0, None)
+    charged = [event.charged for event in admission.drain() if isinstance(event, Ended)]
+    assert charged == [3.0, None]
+    allowed = controller.allowance("cam", 1.0)
+    admission.tick(PowerView(1.0))
+    assert controller.allowance("cam", 1.0) == pytest.approx(allowed / 1.5)
 
 
 class Broken(Limited):
@@ -131,7 +158,7 @@ def test_a_controller_that_fails_at_the_end_is_logged_once(
     share = Share("r", "cam")
     admission.ended(share, 0.1, 0.1, None)
     admission.ended(share, 0.1, 0.1, None)
-    assert admission.drain() == [(share, None)] * 2
+    assert admission.drain() == [(share, None, None)] * 2
     assert (len(caplog.records), failed("energy_controller")) == (1, 2)
 
 
@@ -143,7 +170,7 @@ def test_where_nobody_takes_the_events_the_latest_are_kept() -> None:
     admission.ended(Share("r", "cam"), 0.0, None, None)
     events = admission.drain()
     assert len(events) == MOST_EVENTS
-    assert events[-1] == (Share("r", "cam"), None)
+    assert events[-1] == (Share("r", "cam"), None, None)
 
 
 def test_a_batch_is_reserved_whole_or_not_at_all(plan_at: Callable[[float], Plan]) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from delen.core.energy_status import EnergyTotal
@@ -38,7 +40,7 @@ def test_a_receipt_is_an_estimate_until_its_windows_are_closed() -> None:
     assert (first.settled, first.receipt.energy.value, first.receipt.met) == (False, 0.5, True)
     assert list(ledger.settle(window({"a": 0.3, "b": 0.3}))) == []
     corrections = list(ledger.settle(window({"a": 0.4}, "a", "b")))
-    assert corrections == [Correction("default", 0.5, pytest.approx(0.7))]
+    assert corrections == [Correction("default", 0.5, pytest.approx(0.7), pytest.approx(0.7))]
     last = ledger.receipt("a")
     assert last is not None
     energy = last.receipt.energy
@@ -74,7 +76,7 @@ def test_an_answer_waits_for_work_that_came_after_a_window() -> None:
     ledger.answered(answer("a"))
     assert not ledger.receipt("a").settled  # type: ignore[union-attr]
     assert list(ledger.settle(window({"a": 0.1}, "a"))) == [
-        Correction("default", 0.5, pytest.approx(0.4))
+        Correction("default", 0.5, pytest.approx(0.4), pytest.approx(0.4))
     ]
 
 
@@ -83,7 +85,9 @@ def test_an_answer_without_further_work_is_settled_at_once() -> None:
     ledger = Ledger(10, METER, Usage())
     ledger.ran(work("a"))
     list(ledger.settle(window({"a": 0.3}, "a")))
-    assert ledger.answered(answer("a")) == Correction("default", 0.5, pytest.approx(0.3))
+    assert ledger.answered(answer("a")) == Correction(
+        "default", 0.5, pytest.approx(0.3), pytest.approx(0.3)
+    )
     assert ledger.receipt("a").settled  # type: ignore[union-attr]
 
 
@@ -121,11 +125,22 @@ def test_a_failed_request_leaves_nothing_behind() -> None:
     assert usage.record.totals() == []
 
 
+def test_a_correction_says_what_a_request_took_at_the_most_and_replaces_what_was_charged() -> None:
+    ledger = Ledger(10, METER, Usage())
+    ledger.ran(work("a"))
+    ledger.answered(answer("a"), charged=1.5)
+    settled = replace(window({"a": 0.4}, "a", measured=False), most={"a": 0.9})
+    assert list(ledger.settle(settled)) == [Correction("default", 1.5, pytest.approx(0.4), 0.9)]
+    receipt = ledger.receipt("a")
+    assert receipt is not None
+    assert receipt.receipt.energy.value == pytest.approx(0.4), "the receipt is the best figure"
+
+
 def test_what_is_written_off_keeps_its_estimate() -> None:
     ledger = Ledger(10, METER, Usage())
     ledger.ran(work("a", "b"))
     ledger.answered(answer("a"))
-    assert ledger.write_off() == [Correction("default", 0.5, 0.5)]
+    assert ledger.write_off() == [Correction("default", 0.5, 0.5, 0.5)]
     settled = ledger.receipt("a")
     assert settled is not None
     assert (settled.settled, settled.receipt.energy.kind) == (True, "estimated")

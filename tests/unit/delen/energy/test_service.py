@@ -153,7 +153,7 @@ def test_an_answer_is_charged_although_no_window_can_be_closed(
         raise ArithmeticError("no such window")
 
     service = make(Source())
-    correction, settled = Correction("cam", 1.0, 2.0), list[Correction]()
+    correction, settled = Correction("cam", 1.0, 2.0, 2.0), list[Correction]()
     monkeypatch.setattr(service._accounting, "enter", lambda events: [correction])
     monkeypatch.setattr(service._accounting, "close_due", close_due)
     monkeypatch.setattr(service.admission, "settle", settled.extend)

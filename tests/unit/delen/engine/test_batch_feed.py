@@ -229,11 +229,10 @@ def test_what_is_to_come_of_a_batch_counts_for_those_that_it_goes_before(served:
     served.check_nothing_is_left()
 
 
-@pytest.mark.parametrize("max_backlog", [2.0, 0.12])
 def test_two_tenants_with_batches_share_the_device_and_waste_nothing(
-    make_served: Callable[..., Served], max_backlog: float
+    make_served: Callable[..., Served],
 ) -> None:
-    served = make_served(max_backlog, growth=0.1)
+    served = make_served(growth=0.1)
     began = served.clock.now
     for _ in range(4):
         results(served.submit(200, tenant="a"))
@@ -248,7 +247,7 @@ def test_two_tenants_with_batches_share_the_device_and_waste_nothing(
     second += served.submit(200, tenant="b")
     values = [result.receipt.latency.value for result in results(first[200:] + second[200:])]
     together = served.clock.now - began
-    assert together < alone / 0.9
+    assert together < alone / 0.9, "the lane ran full batches"
     assert max(values) < 0.75 * together, "neither waits for all of the other"
     assert served.energy.refusals == []
     served.check_nothing_is_left()

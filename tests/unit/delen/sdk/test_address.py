@@ -140,7 +140,7 @@ def test_who_finds_no_daemon_is_told_where_it_was_looked_for(
 def test_all_threads_that_missed_the_daemon_follow_the_one_that_found_it(
     system: Path, listen: Listen
 ) -> None:
-    connections = Connections(lambda transport, settings: None, None, 1.0, None)
+    connections = Connections(lambda endpoint: None, None, 1.0, None)
     tried = connections.url
     assert not connections.look_again(tried)
     listen(system)

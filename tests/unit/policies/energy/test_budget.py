@@ -132,6 +132,41 @@ def test_corrections_change_the_balance_either_way() -> None:
     assert own.state(70.0).balance == pytest.approx(10.0)
 
 
+def test_what_is_given_back_does_not_come_back_before_its_time() -> None:
+    """Each request is charged 3 J at first and takes 1 J: the second one counts for a period."""
+    own = TenantBudget("cam", Budget(10.0, 60.0), 0.0)
+    for moment, joules in ((0.0, 3.0), (1.5, 3.0), (3.0, -4.0)):
+        own.allowance(moment)
+        own.charge(joules)
+    assert own.state(3.0).spent == pytest.approx(2.0)
+    assert own.state(61.0).spent >= 1.0
+    assert own.state(70.0).spent == pytest.approx(0.0)
+
+
+def test_what_may_be_more_than_predicted_is_set_aside_until_the_request_ends() -> None:
+    own = TenantBudget("cam", Budget(12.0, 60.0), 0.0)
+    own.margin = 3.0
+    assert own.allowance(0.0) == pytest.approx(2.0), "half of 12 J at once, a third of it predicted"
+    own.reserve(1.5)
+    assert own.allowance(0.0) == pytest.approx(0.5)
+    assert own.state(0.0).balance == pytest.approx(12.0 - 4.5)
+    own.reserve(-1.5)
+    own.charge(1.5)
+    assert own.allowance(0.0) == pytest.approx(1.5)
+    never = own.refuse(5.0, 0.0)
+    assert "15 J" in str(never)
+    assert never.retry_after == 60
+
+
+def test_the_price_reckons_with_the_most_that_requests_may_take() -> None:
+    own = TenantBudget("cam", Budget(60.0, 60.0), 0.0)
+    own.tick(0.1, market(8.0))
+    assert own.price == 0.0
+    own.margin = 1.5
+    own.tick(0.2, market(8.0))
+    assert own.price > 0.0
+
+
 def test_a_new_budget_remembers_what_was_spent_under_the_old_one() -> None:
     old = TenantBudget("cam", Budget(10.0, 60.0), 0.0)
     old.charge(4.0)

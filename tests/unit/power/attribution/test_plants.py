@@ -50,6 +50,16 @@ def test_a_sensor_that_holds_long_averages_gives_totals(load: str) -> None:
     check(run(Scene("held", HELD, load=load), 1), 0.06)  # type: ignore[arg-type]
 
 
+def test_a_sensor_behind_a_low_pass_filter_gives_totals() -> None:
+    check(run(Scene("low-pass", Sensor(window=1e-3, lag=0.42)), 0), 0.06)
+
+
+def test_what_ran_while_unseen_clocks_stepped_is_not_called_attributed() -> None:
+    outcome = run(Scene("clocks", clocks="unseen", rate=50), 0)
+    assert outcome.off <= 0.03
+    assert outcome.total <= 0.06
+
+
 @pytest.mark.parametrize("other", ["steps", "sine"])
 def test_another_program_is_not_taken_for_requests(other: str) -> None:
     check(run(Scene("other", other=other, rate=50), 1), 0.05)  # type: ignore[arg-type]

@@ -1,0 +1,182 @@
+"""HTTP/1.1 as the clients speak it: one request to bytes, and bytes to its answer. No sockets."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from delen.errors import DelenError, InvalidInput
+from delen.sdk.address import unix_path
+
+Transport = Literal["unix", "tcp"]
+
+_END_OF_HEAD = b"\r\n\r\n"
+_LARGEST_HEAD = 65_536
+_LONGEST_LINE = 1024
+
+
+class Unconnected(Exception):
+    """There is no connection to the daemon."""
+
+
+class Unanswered(Exception):
+    """The connection ended before the answer was whole. ``has_begun``: some of it had come."""
+
+    def __init__(self, why: str, has_begun: bool = True) -> None:
+        super().__init__(why)
+        self.has_begun = has_begun
+
+
+class Late(Exception):
+    """There was no whole answer in time."""
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where requests go, and what all of them carry. ``socket`` is the path of a Unix socket, and
+    ``tls`` set for https. All connections share it: where a thread makes it while another forks, a
+    child that made its own would wait for a lock of OpenSSL for ever."""
+
+    url: str
+    socket: str | None
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    prefix: str
+    headers: str
+
+    @classmethod
+    def of(cls, url: str, token: str | None) -> Endpoint:
+        """InvalidInput where ``url`` or ``token`` can be none."""
+        path = unix_path(url)
+        try:
+            parts = urlsplit("http://delen" if path else url)
+            port, is_right = parts.port, parts.scheme in ("http", "https") and parts.hostname
+        except ValueError:
+            is_right = None
+        if not is_right:
+            raise InvalidInput(
+                f"url is {url!r}; it must be http://HOST:PORT or unix:///PATH", "url"
+            )
+        headers = f"Host: {parts.netloc.rpartition('@')[2]}\r\n"
+        if token is not None:
+            if not (token.isascii() and token.isprintable()):
+                raise InvalidInput("the token has characters that no header can have", "token")
+            headers += f"Authorization: Bearer {token}\r\n"
+        is_secure = parts.scheme == "https"
+        return cls(
+            url=url,
+            socket=path,
+            host=parts.hostname or "",
+            port=port or (443 if is_secure else 80),
+            tls=ssl.create_default_context() if is_secure else None,
+            prefix=parts.path.rstrip("/"),
+            headers=headers,
+        )
+
+    @property
+    def transport(self) -> Transport:
+        return "tcp" if self.socket is None else "unix"
+
+    def head(self, method: str, target: str, length: int, media_type: str | None) -> bytes:
+        """What stands before the ``length`` bytes of a request's body."""
+        kind = "" if media_type is None else f"Content-Type: {media_type}\r\n"
+        return (
+            f"{method} {self.prefix}{target} HTTP/1.1\r\n{self.headers}{kind}"
+            f"Content-Length: {length}\r\n\r\n"
+        ).encode("ascii")
+
+
+class AnswerReader:
+    """Reads one answer from what comes: ``feed`` it, until ``answer`` is there.
+
+    ``keeps`` says whether the connection can be used again.
+    """
+
+    def __init__(self) -> None:
+        self.answer: Answer | None = None
+        self.keeps = False
+        self._came = bytearray()
+        self._status = 0
+        self._left: int | None = None
+        self._is_chunked = False
+        self._chunks: bytearray | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        return bool(self._came or self._status)
+
+    def feed(self, data: bytes) -> None:
+        """The next bytes; none are the end of the connection. Unanswered where that is too early,
+        DelenError for what is no HTTP."""
+        self._came += data
+        while not self._status and self._read_head():
+            pass
+        if self._status and self._is_chunked:
+            self._read_chunks()
+        elif self._status and self._left is not None and len(self._came) >= self._left:
+            self.keeps = self.keeps and len(self._came) == self._left
+            self.answer = Answer(self._status, bytes(self._came[: self._left]))
+        if data or self.answer is not None:
+            return
+        if self._status and self._left is None and not self._is_chunked:
+            self.answer = Answer(self._status, bytes(self._came))
+            return
+        raise Unanswered("the connection was closed before the answer was whole", self.has_begun)
+
+    def _read_head(self) -> bool:
+        """Whether a head was read that is followed by another: an interim answer."""
+        end = self._came.find(_END_OF_HEAD)
+        if end < 0:
+            if len(self._came) > _LARGEST_HEAD:
+                raise self._wrong()
+            return False
+        version, _, rest = self._came[:end].decode("latin-1").partition(" ")
+        status, _, lines = rest.partition("\r\n")
+        fields = dict(line.lower().split(":", 1) for line in lines.split("\r\n") if ":" in line)
+        if not (version.startswith("HTTP/1.") and status[:3].isdecimal()):
+            raise self._wrong()
+        del self._came[: end + len(_END_OF_HEAD)]
+        if status.startswith("1"):
+            return True
+        self._is_chunked = "chunked" in fields.get("transfer-encoding", "")
+        length = fields.get("content-length", "").strip()
+        if length and not (length.isascii() and length.isdecimal()):
+            raise self._wrong()
+        self._status, self._left = int(status[:3]), int(length) if length else None
+        self.keeps = (
+            version == "HTTP/1.1"
+            and fields.get("connection", "").strip() != "close"
+            and (self._is_chunked or self._left is not None)
+        )
+        return False
+
+    def _read_chunks(self) -> None:
+        if self._chunks is None:
+            self._chunks = bytearray()
+        while (end := self._came.find(b"\r\n")) >= 0:
+            try:
+                size = int(self._came[:end].partition(b";")[0], 16)
+            except ValueError:
+                raise self._wrong() from None
+            whole = end + 2 + size + 2
+            if size == 0:
+                if self._came.find(_END_OF_HEAD, end) == end or b"\r\n\r\n" in self._came[end:]:
+                    self.answer = Answer(self._status, bytes(self._chunks))
+                return
+            if len(self._came) < whole:
+                return
+            self._chunks += self._came[end + 2 : whole - 2]
+            del self._came[:whole]
+        if len(self._came) > _LONGEST_LINE:
+            raise self._wrong()
+
+    def _wrong(self) -> DelenError:
+        return DelenError(f"what came is not an HTTP answer: {bytes(self._came[:40])!r}")
