@@ -2,11 +2,10 @@
 
 The network's segments are joined into one graph that ends in its last exit, and put behind
 LitServe, BentoML, MLServer, KServe and Ray Serve. Each is installed into an environment of its own,
-which is kept, and set for speed, with one worker and one thread. MLServer and Ray Serve are there
-with and without batching, because neither is the faster in all columns. A server
-runs on one core, the load on another. In each round every server is started anew, loaded over one
-connection, 8 and 64, and ended, so that none runs beside another. Images are real where the data
-are at hand.
+which is kept, and set for speed, with one worker and one thread; MLServer and Ray Serve with
+batching and without, because neither is better in all columns. A server runs on one core, the load
+on another. In each round every server is started anew, loaded over one connection, 8 and 64, and
+ended, so that none runs beside another. Images are real where the data are at hand.
 
 "processor" is processor time of all of a server's processes for a request over one connection,
 beyond what the network takes alone; their work in the background counts. "in bound" counts answers
