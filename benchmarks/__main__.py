@@ -41,6 +41,7 @@ from benchmarks import (
     servers,
     simulation,
     soak,
+    transports,
 )
 from benchmarks.common import Figure
 from benchmarks.page import Section, page
@@ -67,6 +68,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "onnx_import": onnx_import.main,
     "footprint": footprint.main,
     "servers": servers.main,
+    "transports": transports.main,
     "soak": soak.main,
 }
 ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {

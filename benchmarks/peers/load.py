@@ -79,7 +79,7 @@ class Answers:
         return sum(answer.seconds <= bound for answer in good) / self.seconds
 
 
-class _Client:
+class HttpClient:
     """One connection, and the answer that it is reading."""
 
     def __init__(self, address: Address, timeout: float | None = None) -> None:
@@ -112,6 +112,13 @@ class _Client:
         status = self._parser.get_status_code()
         return Answer(self.number, status, seconds, b"".join(self._body))
 
+    def ask(self, request: bytes) -> Answer:
+        """Sends, and waits for the answer."""
+        self.send(0, request)
+        while (answer := self.receive()) is None:
+            pass
+        return answer
+
     def on_body(self, part: bytes) -> None:
         self._body.append(part)
 
@@ -121,12 +128,9 @@ class _Client:
 
 def ask(address: Address, request: bytes) -> Answer:
     """The answer to one request on a connection of its own."""
-    client = _Client(address, _GIVE_UP_SECONDS)
+    client = HttpClient(address, _GIVE_UP_SECONDS)
     try:
-        client.send(0, request)
-        while (answer := client.receive()) is None:
-            pass
-        return answer
+        return client.ask(request)
     finally:
         client.socket.close()
 
@@ -135,7 +139,9 @@ def drive(address: Address, requests: Sequence[bytes], connections: int, seconds
     """Each of ``connections`` sends the next request once it has its answer. One that is refused
     comes back when the refusal says. RuntimeError for any other status than 200, or no answer in
     30 s."""
-    clients = {client.socket.fileno(): client for client in map(_Client, [address] * connections)}
+    clients = {
+        client.socket.fileno(): client for client in map(HttpClient, [address] * connections)
+    }
     poll = select.epoll()
     result, refused, sent = Answers(seconds), list[tuple[float, int]](), 0
 
