@@ -38,8 +38,10 @@ from benchmarks import (
     power_overhead,
     reality,
     residency,
+    servers,
     simulation,
     soak,
+    transports,
 )
 from benchmarks.common import Figure
 from benchmarks.page import Section, page
@@ -65,6 +67,8 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "power_overhead": power_overhead.main,
     "onnx_import": onnx_import.main,
     "footprint": footprint.main,
+    "servers": servers.main,
+    "transports": transports.main,
     "soak": soak.main,
 }
 ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {

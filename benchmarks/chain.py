@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import compose
+from onnx import compose, utils
 
 from benchmarks.common import Figure, report
 from delen.bundle.manifest import Bundle, load_bundle
@@ -40,6 +40,14 @@ def monolith(bundle: Bundle) -> bytes:
     assert merged is not None
     contents: bytes = merged.SerializeToString()
     return contents
+
+
+def plain_classifier(bundle: Bundle) -> onnx.ModelProto:
+    """The network of ``bundle`` that ends in its last exit, as one graph without the others."""
+    whole = onnx.load_from_string(monolith(bundle))
+    last = len(bundle.exits) - 1
+    model: onnx.ModelProto = utils.Extractor(whole).extract_model(["s0_input"], [f"s{last}_logits"])
+    return model
 
 
 def _take_all_rows(graph: onnx.GraphProto) -> None:

@@ -73,15 +73,23 @@ def data_folder() -> Path:
     return Path(os.environ.get(DATA_VARIABLE, _DEFAULT_DATA))
 
 
-def test_images(count: int) -> Labelled:
-    """``count`` of CIFAR-10's test images, chosen once; exits where the data are absent."""
+def find_test_images(count: int) -> Labelled | None:
+    """``count`` of CIFAR-10's test images, chosen once, or None where the data are absent."""
     folder = data_folder()
     for path in (folder / "images" / "cifar10_32.zip", folder / "cifar-10-batches-bin"):
         if path.exists():
             images = cifar.load(path, "test")
             order = np.random.default_rng(0).permutation(len(images))
             return images.take(np.sort(order[:count]))
-    sys.exit(f"no CIFAR-10 under {folder}; say where it is with {DATA_VARIABLE}")
+    return None
+
+
+def test_images(count: int) -> Labelled:
+    """``find_test_images``; exits where there are none."""
+    images = find_test_images(count)
+    if images is None:
+        sys.exit(f"no CIFAR-10 under {data_folder()}; say where it is with {DATA_VARIABLE}")
+    return images
 
 
 @dataclass(frozen=True)

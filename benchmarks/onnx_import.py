@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import utils
 
-from benchmarks.chain import monolith
+from benchmarks.chain import plain_classifier
 from benchmarks.common import Figure, data_folder, report, test_images
 from delen.bundle.calibration import Calibration
 from delen.bundle.manifest import Bundle, load_bundle
@@ -34,14 +33,6 @@ EPOCHS = 10
 TESTED = 2000
 BUDGETS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Mean costs that the curves are compared at, as shares of the plain classifier's."""
-
-
-def plain_classifier(bundle: Bundle) -> onnx.ModelProto:
-    """The network of ``bundle`` that ends in its last exit, as one graph without the others."""
-    whole = onnx.load_from_string(monolith(bundle))
-    last = len(bundle.exits) - 1
-    model: onnx.ModelProto = utils.Extractor(whole).extract_model(["s0_input"], [f"s{last}_logits"])
-    return model
 
 
 def write_held_out(bundle: Bundle, folder: Path) -> None:
