@@ -46,7 +46,7 @@ _OCTETS = ("Content-Type: application/octet-stream",)
 
 def graph(numbers: int) -> bytes:
     """A segment with its exit that looks at the first ``_SEEN`` of its input's ``numbers``."""
-    constants = {
+    constants: Mapping[str, NDArray[Any]] = {
         "first": np.arange(_SEEN, dtype=np.int64),
         "weights": np.random.default_rng(0).normal(size=(_SEEN, _CLASSES)).astype(np.float32),
         "axes": np.array([1], np.int64),
