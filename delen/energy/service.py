@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -262,7 +262,7 @@ class EnergyService:
             state="none" if state is None else state.status,
             since=now - (self._started if state is None else state.since),
             problem=None if state is None else state.problem,
-            warning=self._warning() if {"watt_cap", "battery"} & limits else None,
+            warning=self._warning(limits),
             age=None if reading is None else now - reading.time,
             board=self._board,
             mode=self._mode_monitor.status,
@@ -332,9 +332,12 @@ class EnergyService:
         if changes.battery is not UNCHANGED:
             self.admission.set_battery(changes.battery)
 
-    def _warning(self) -> str | None:
-        """What a limit on watts does not see."""
-        if self._source is None or self._source.kind == "measured":
+    def _warning(self, limits: Set[str]) -> str | None:
+        """What of the ``limits`` that are set is not kept, or does not see everything."""
+        if self._source is None:
+            budgets = sorted(name for name in limits if name.startswith("budget/"))
+            return f"not kept, since no joule is known: {', '.join(budgets)}" if budgets else None
+        if self._source.kind == "measured" or not {"watt_cap", "battery"} & limits:
             return None
         return f"limits on watts are kept by {self._source.name}, {_ESTIMATE}"
 

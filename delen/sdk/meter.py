@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 
 from delen.core.result import EnergyKind, EnergyOutcome, Result
+from delen.errors import DelenError
 
 
 class Meters:
@@ -94,6 +95,9 @@ class _Meter:
         self._ended, self._is_running = time.monotonic(), False
 
     def _begin(self) -> None:
+        if self._is_running:
+            raise DelenError("this meter runs already; make another with client.meter()")
+        self._outcomes = []
         self._began, self._is_running = time.monotonic(), True
         self._meters.begin(self)
 

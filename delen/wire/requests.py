@@ -132,7 +132,7 @@ class PowerChange(Request, frozen=True):
         name="watt_cap_w", default=UNSET
     )
     battery: BatteryChange | None | UnsetType = UNSET
-    mode: Annotated[str | UnsetType, about("name or number of a power mode")] = UNSET
+    mode: Annotated[str | UnsetType, about("name of a power mode, or its number as text")] = UNSET
 
     def changes(self) -> PowerChanges:
         return self.to(PowerChanges)

@@ -319,6 +319,8 @@ class Estimator:
         trust = np.ones(len(self._blocks))
         for _ in range(_TURNS):
             self._fit_response(blocks, trust)
+            if self.response is None:
+                return  # no reading shows what ran: predictions stay as they are
             response = self._known
             hats = self.factors @ blocks.shows
             expected = hats @ response.weights

@@ -15,6 +15,7 @@ LIMITING = ("passive", "hot", "critical")
 
 _ZONES = "sys/class/thermal/thermal_zone*"
 _COOLERS = "sys/class/thermal/cooling_device*"
+_MOST = 200.0  # degrees Celsius that a zone may read
 _OFF = -55.0
 _OFF_ERRORS = (errno.EAGAIN, errno.EINVAL)
 _SLOWS = re.compile(
@@ -81,6 +82,8 @@ def read_zone(folder: Path) -> Zone:
         raise
     if celsius <= _OFF:
         raise EngineOff(f"{name} is off")
+    if celsius > _MOST:
+        raise SensorFailed(f"{name} reads {celsius:g} °C, at which no device runs")
     return Zone(name, celsius, tuple(_trips(folder)))
 
 

@@ -173,6 +173,8 @@ class RailSource:
         return channel.scale * prod(numbers)
 
     def _refuse_impossible(self, total: float) -> None:
+        if total <= 0:
+            raise SensorFailed(f"{self.name} reads {total:.4g} W, and no device draws that")
         if self._board is not None and total > self._board.most_watts:
             raise SensorFailed(
                 f"{self.name} reads {total:.4g} W, and {self._board.family} cannot draw more than "
