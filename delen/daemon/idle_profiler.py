@@ -135,8 +135,11 @@ class IdleProfiler:
 
     def _look_for_energy(self, idle_since: float) -> None:
         """Measure the energies of the models that have none, as long as nothing came."""
+        energy = self._energy
+        if energy is None:
+            return
         for model in self._runtime.store.models():
-            meter = None if self._energy is None else self._energy.free_meter()
+            meter = energy.free_meter()
             costs, now = model.costs, time.monotonic()
             lacks_energy = costs.profile.energy is None and costs.stale is None
             if meter is None or not lacks_energy or now < self._no_energy_before.get(costs, now):
@@ -144,7 +147,7 @@ class IdleProfiler:
             self._no_energy_before[costs] = now + _ENERGY_AGAIN
             log.info("model %s: measuring its energies by %s", model.name, meter.source.name)
             try:
-                self._measure_energy(model, meter, idle_since)
+                self._measure_energy(model, energy, meter, idle_since)
             except GaveWay:
                 log.info("model %s: its energies are measured another time", model.name)
                 self._no_energy_before.pop(costs, None)
@@ -154,13 +157,15 @@ class IdleProfiler:
                 message = "the energies of %s could not be measured"
                 self._failures.failed(error, message, model.name)
 
-    def _measure_energy(self, model: Model, meter: Sampler, idle_since: float) -> None:
+    def _measure_energy(
+        self, model: Model, energy: EnergyService, meter: Sampler, idle_since: float
+    ) -> None:
         known, gives_way = model.costs.profile, self._gives_way(model, idle_since)
 
         def wait(seconds: float) -> None:
             end = time.monotonic() + seconds
             while (left := end - time.monotonic()) > 0:
-                if gives_way():
+                if gives_way() or energy.is_limited:
                     raise GaveWay
                 self._stop.wait(min(_WAIT, left))
 

@@ -193,8 +193,10 @@ class ControllerAdmission:
                 most[name] += upper
             with self._lock:
                 self._controller.settled(tenant, charged, upper)
-        for name in [name for name in joules if name in self._margins and joules[name]]:
-            self._margins[name] = most[name] / joules[name]
+        with self._lock:
+            for name in joules:
+                if name in self._margins and joules[name]:
+                    self._margins[name] = most[name] / joules[name]
 
     def _margin(self, tenant: str) -> float:
         known = self._margins.get(tenant) or self._margins[_ANYBODY]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from delen.core.energy_status import ConstraintStatus, ModeStatus
 from delen.core.events import EventBus, EventName
@@ -17,12 +17,13 @@ class EnergyChanges:
         self._events = events
         self._source = source or "none"
         self._last: dict[str, object] = {}
+        self._bound: set[str] = set()
 
     def look(
         self,
         state: SourceState | None,
         mode: ModeStatus,
-        constraints: Iterable[ConstraintStatus],
+        constraints: Collection[ConstraintStatus],
     ) -> None:
         if state is not None and self._is_new("source", state.status, state.status):
             if state.status == "degraded":
@@ -36,10 +37,14 @@ class EnergyChanges:
         if self._is_new("throttling", mode.throttling, ()):
             throttled = "; ".join(mode.throttling) or "nothing throttles the device any more"
             self._events.publish("throttling_changed", problem=throttled)
+        bound = self._bound
+        self._bound = {each.name for each in constraints if each.binding}
         for each in constraints:
-            if self._is_new(f"constraint {each.name}", each.binding, False):
+            if (each.name in bound) != each.binding:
                 name: EventName = "constraint_binds" if each.binding else "constraint_relaxed"
                 self._events.publish(name, constraint=each.name, problem=each.explanation)
+        for gone in sorted(bound - {each.name for each in constraints}):
+            self._events.publish("constraint_relaxed", constraint=gone, problem="it was taken away")
 
     def _is_new(self, what: str, value: object, at_first: object) -> bool:
         """Whether ``what`` had another value at the last look, or ``at_first`` before any."""

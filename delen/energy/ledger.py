@@ -32,14 +32,15 @@ class Correction(NamedTuple):
 
 @dataclass(slots=True)
 class _Unsettled:
-    """A request's joules so far. It ``waits`` while some of its work is in no window yet."""
+    """A request's joules so far, which are ``known`` if those of all its work are. It ``waits``
+    while some of its work is in no window yet."""
 
     joules: float = 0.0
-    known: bool = False
+    known: bool = True
     waits: bool = False
     result: Result | None = None
     charged: float = 0.0
-    most: float | None = None
+    most: float = 0.0
 
 
 class Ledger:
@@ -97,8 +98,8 @@ class Ledger:
             if own is None:
                 continue
             own.waits = False
-            own.known = request_id in split.known
-            own.most = split.most.get(request_id)
+            own.known = own.known and request_id in split.known
+            own.most += split.most.get(request_id, 0.0)
             if own.result is not None:
                 yield self._settle(request_id, own)
 
@@ -135,8 +136,7 @@ class Ledger:
             scope=meter.scope if own.known else first.scope,
         )
         self._close(result, outcome)
-        most = own.joules if own.most is None else max(own.most, own.joules)
-        return Correction(result.tenant, own.charged, own.joules, most)
+        return Correction(result.tenant, own.charged, own.joules, max(own.most, own.joules))
 
     def _close(self, result: Result, energy: EnergyOutcome) -> None:
         if result.request_id in self._receipts:

@@ -143,14 +143,19 @@ class EnergyService:
         """The key of the power mode, as profiles are filed under."""
         return self._mode_monitor.mode.key
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether a watt cap or a battery limits what the device draws."""
+        limits = {constraint.name for constraint in self.admission.status().constraints}
+        return bool(limits & {"watt_cap", "battery"})
+
     def free_meter(self) -> Sampler | None:
         """The sampler of a sensor that works, for whom runs something that nobody requested; None
         while there is none, and while watts are limited."""
         sampler = self._sampler
         if sampler is None or sampler.source.kind != "measured" or sampler.state().status != "ok":
             return None
-        limits = {constraint.name for constraint in self.admission.status().constraints}
-        return None if limits & {"watt_cap", "battery"} else sampler
+        return None if self.is_limited else sampler
 
     def start(
         self,

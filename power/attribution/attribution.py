@@ -369,8 +369,8 @@ class Attributor:
         return float(self._estimator.relative_sd(joules)[0]) <= SURE
 
     def _known(self, complete: frozenset[str]) -> tuple[frozenset[str], dict[str, float]]:
-        """Of the requests that are ``complete`` those whose own joules are known well, and what
-        each took at the most."""
+        """Of the requests that are ``complete`` those whose own joules are known well, none while
+        readings are not explained, and what each took at the most."""
         parts = {name: self._open.pop(name, ()) for name in complete}
         names = [name for name, own in parts.items() if own]
         unsure = self._unsure & complete
@@ -382,9 +382,9 @@ class Attributor:
         joules = np.zeros((len(names), self._estimator.count))
         np.add.at(joules, (rows, flat[:, 0].astype(np.intp)), flat[:, 1])
         is_known = self._estimator.relative_sd(joules) <= SURE
-        known = frozenset(compress(names, is_known.tolist())) - unsure
+        known = frozenset(compress(names, is_known.tolist())) if self._explained else frozenset()
         most = self._estimator.most(joules)
-        return known, dict(zip(names, most.tolist(), strict=True))
+        return known - unsure, dict(zip(names, most.tolist(), strict=True))
 
     def _idle(self, seconds: float, left: float) -> float:
         """Joules of the device without requests in ``seconds``, in which ``left`` watts were not

@@ -112,6 +112,26 @@ def test_energies_are_measured_while_nothing_is_requested_and_give_way(
             again.close()
 
 
+@pytest.mark.usefixtures("hurried")
+def test_a_limit_that_is_set_meanwhile_ends_the_measurement(
+    opened_on: Callable[..., Opened], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_tree(tmp_path / "root", "orin-nx")
+    with caplog.at_level(logging.INFO, "delen"):
+        opened = opened_on(energy__self_profile=True)
+        try:
+            model = opened.load("tiny")
+            opened.profiler.start()
+            until(lambda: "measuring its energies" in caplog.text)
+            opened.energy.set_limits(PowerChanges(watt_cap=30.0))
+            until(lambda: "its energies are measured another time" in caplog.text)
+            time.sleep(0.3)
+            assert caplog.text.count("measuring its energies") == 1, "the limit still stands"
+            assert model.costs.profile.energy is None
+        finally:
+            opened.close()
+
+
 def test_energies_are_measured_by_a_sensor_that_is_free_alone(
     opened_on: Callable[..., Opened], tmp_path: Path
 ) -> None:

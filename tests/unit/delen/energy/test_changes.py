@@ -36,3 +36,14 @@ def test_what_is_as_before_is_not_published_and_what_is_not_is_once() -> None:
         ("source_recovered", {"source": "ina3221"}),
         ("constraint_relaxed", {"constraint": "watt_cap", "problem": "below it"}),
     ]
+
+
+def test_a_limit_that_is_taken_away_while_it_binds_binds_no_more() -> None:
+    bus = EventBus()
+    reader, changes = bus.read(lambda: None), EnergyChanges(bus, None)
+    changes.look(None, MODE, [replace(CAP, binding=True)])
+    for _ in range(2):
+        changes.look(None, MODE, [])
+    changes.look(None, MODE, [CAP])
+    told = [(each.name, each.fields["constraint"]) for each in reader.take()[1]]
+    assert told == [("constraint_binds", "watt_cap"), ("constraint_relaxed", "watt_cap")]

@@ -80,6 +80,20 @@ def test_an_answer_waits_for_work_that_came_after_a_window() -> None:
     ]
 
 
+def test_what_was_unknown_of_earlier_work_is_not_forgotten_with_what_comes_later() -> None:
+    ledger = Ledger(10, METER, Usage())
+    ledger.ran(work("a"))
+    unknown = replace(window({"a": 0.3}, "a", measured=False), most={"a": 0.9})
+    assert list(ledger.settle(unknown)) == []
+    ledger.ran(work("a"))
+    ledger.answered(answer("a"))
+    [correction] = ledger.settle(replace(window({"a": 0.1}, "a"), most={"a": 0.15}))
+    assert (correction.final, correction.most) == (pytest.approx(0.4), pytest.approx(1.05))
+    settled = ledger.receipt("a")
+    assert settled is not None
+    assert settled.receipt.energy.kind == "estimated"
+
+
 def test_an_answer_without_further_work_is_settled_at_once() -> None:
     """It was cut off while it waited between two segments."""
     ledger = Ledger(10, METER, Usage())
