@@ -82,10 +82,10 @@ def test_what_is_no_rail_is_left_out(make: MakeTree) -> None:
 
 
 def test_negative_currents_are_legal(make: MakeTree) -> None:
-    tree = make("agx-xavier", GPU=-0.2, CPU=-0.4, SOC=0.6, CV=-0.02, VDDRQ=0.0, SYS5V=0.0)
+    tree = make("agx-xavier", GPU=-0.2, CPU=-0.4, SOC=0.9, CV=-0.02, VDDRQ=0.0, SYS5V=0.0)
     reading = RailSource(INA3221, tree.root).read()
     assert reading.rails["GPU"] == pytest.approx(-0.2)
-    assert reading.total == pytest.approx(-0.02)
+    assert reading.total == pytest.approx(0.28)
 
 
 def test_a_disabled_channel_is_left_out(make: MakeTree) -> None:
@@ -429,3 +429,10 @@ def test_a_reader_takes_only_its_own_driver(make: MakeTree) -> None:
     other = make_tree(hwmon / "other", iio).root
     with pytest.raises(SensorAbsent):
         RailSource(INA3221, other)
+
+
+@pytest.mark.parametrize("watts", [0.0, -6.0])
+def test_a_board_that_draws_nothing_is_not_believed(make: MakeTree, watts: float) -> None:
+    tree = make("orin-nx", VDD_IN=watts)
+    with pytest.raises(SensorFailed, match="no device draws that"):
+        RailSource(INA3221, tree.root).read()
