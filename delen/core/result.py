@@ -80,7 +80,7 @@ class EnergyOutcome(_Followed):
     scope: str | None
     met: bool | None
 
-    def settled(self, timeout: float = 10.0) -> Any:
+    def settled(self, timeout: float = 15.0) -> Any:
         """The final EnergyOutcome: ``attributed``, or ``estimated`` where nothing was measured.
 
         Waits for it for up to ``timeout`` seconds; of an AsyncClient's answer it is to be awaited.

@@ -112,7 +112,7 @@ class Meter(_Meter):
         self._begin()
         return self
 
-    def settled(self, timeout: float = 10.0) -> Meter:
+    def settled(self, timeout: float = 15.0) -> Meter:
         """This meter, once every receipt has its final energy. Raises NotSettled after ``timeout``
         seconds, and what ``EnergyOutcome.settled`` raises."""
         end = time.monotonic() + timeout
@@ -128,7 +128,7 @@ class AsyncMeter(_Meter):
         self._begin()
         return self
 
-    async def settled(self, timeout: float = 10.0) -> AsyncMeter:
+    async def settled(self, timeout: float = 15.0) -> AsyncMeter:
         """This meter, once every receipt has its final energy. Raises NotSettled after ``timeout``
         seconds, and what ``EnergyOutcome.settled`` raises."""
         end = time.monotonic() + timeout

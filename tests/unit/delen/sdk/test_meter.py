@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from delen.core.result import EnergyKind, Result
+from delen.errors import DelenError
 from delen.sdk.meter import Meter, Meters
 from tests.unit.delen.answers import answer
 
@@ -43,6 +44,18 @@ def test_blocks_within_blocks_count_both() -> None:
         meters.take({"models": []})
     meters.take(answer("d"))
     assert (outer.answers, inner.answers) == (3, 2)
+
+
+def test_a_meter_that_runs_cannot_begin_again_and_one_that_ended_begins_anew() -> None:
+    meters = Meters()
+    meter = Meter(meters)
+    with meter, pytest.raises(DelenError, match="another"), meter:
+        pass
+    with meter:
+        meters.take(answer("a"))
+    with meter:
+        meters.take(answer("b"))
+    assert (meter.answers, meter.joules) == (1, 0.5)
 
 
 def test_a_block_that_raises_ends_its_meter() -> None:

@@ -117,7 +117,7 @@ def test_a_followed_result_asks_with_its_own_id_and_time_out() -> None:
     followed = follow(result(), settle)
     assert followed.receipt.energy.settled(timeout=3.0) is FINAL
     assert followed.receipt.energy.settled() is FINAL
-    assert asked == [("a-1", 3.0), ("a-1", 10.0)]
+    assert asked == [("a-1", 3.0), ("a-1", 15.0)]
 
 
 def test_an_outcome_of_nowhere_is_its_own_last_word() -> None:
