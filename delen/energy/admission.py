@@ -31,9 +31,9 @@ MOST_EVENTS = 100_000
 _ANYBODY = ""
 """A tenant that nobody can be, and so one without a budget: its price is the price for all."""
 
-_SDS = 2.0
-"""Standard deviations by which a budget is charged more than joules are thought to be: what is
-spent is then below the budget in truth, however little is known."""
+_SDS = 3.0
+"""Standard deviations by which a budget is charged more than joules are thought to be before any
+were measured: what is spent is then below the budget in truth, however little is known."""
 
 
 class Ended(NamedTuple):

@@ -40,7 +40,7 @@ _WILD = 4.0  # sds of noise beyond which a single reading counts no more against
 _VARIES = 0.08  # of its mean, from which on a block's power says something
 _TOLERANCE, _SDS = 0.03, 2.5
 _TELLING = 0.25  # relative sd of a test up to which it can tell what is off by half
-_MOST = 2.0  # sds up to the most that a request took
+_MOST, _MOST_GUESSED = 2.0, 3.0  # sds up to the most that a request took
 _CHANGED, _CHANGED_SDS, _STALE = 0.1, 4.0, 0.03
 _EDGE = 3  # readings that may have been before or after a move for being mistimed
 _MOVES = 0.8  # watts by which a sensor should have moved to be called frozen
@@ -228,9 +228,9 @@ class Estimator:
 
     def most(self, joules: Floats) -> Floats:
         """What the sums of ``joules`` ``[n, s]`` times the factors are at the most: two standard
-        deviations more. Where no test of the factors could tell, or one says otherwise, these are
+        deviations more, or three of what nobody measured. Where no test of the factors could tell, or one says otherwise, these are
         not trusted: it is as much as predictions may be off by."""
-        guess = np.maximum(joules, joules * self.factors) @ (1 + _MOST * self._spreads)
+        guess = np.maximum(joules, joules * self.factors) @ (1 + _MOST_GUESSED * self._spreads)
         off, chance, _ = self._off(_CHECKS)
         is_tested = len(self._checks) >= _LEAST_CHECKS and chance <= _TELLING
         if not is_tested or off > _SDS * chance + _TOLERANCE:

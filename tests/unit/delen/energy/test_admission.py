@@ -133,8 +133,8 @@ def test_a_budget_is_charged_the_most_that_requests_may_have_taken() -> None:
     admission.ended(Share("a", "cam"), 0.0, 2.0, None)
     [ended] = admission.drain()
     assert isinstance(ended, Ended)
-    assert spent() == ended.charged == 6.0, "two standard deviations more"
-    admission.settle([Correction("cam", 6.0, 3.0, 4.5)])
+    assert spent() == ended.charged == 8.0, "three standard deviations more"
+    admission.settle([Correction("cam", 8.0, 3.0, 4.5)])
     assert spent() == pytest.approx(4.5)
     admission.ended(Share("b", "cam"), 0.0, 2.0, None)
     assert spent() == pytest.approx(4.5 + 3.0), "by as much more as what was settled"
