@@ -228,8 +228,8 @@ class Estimator:
 
     def most(self, joules: Floats) -> Floats:
         """What the sums of ``joules`` ``[n, s]`` times the factors are at the most: two standard
-        deviations more, or three of what nobody measured. Where no test of the factors could tell, or one says otherwise, these are
-        not trusted: it is as much as predictions may be off by."""
+        deviations more. Where no test of the factors could tell, or one says otherwise, these are
+        not trusted: it is three of those by which predictions may be off."""
         guess = np.maximum(joules, joules * self.factors) @ (1 + _MOST_GUESSED * self._spreads)
         off, chance, _ = self._off(_CHECKS)
         is_tested = len(self._checks) >= _LEAST_CHECKS and chance <= _TELLING
