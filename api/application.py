@@ -33,8 +33,8 @@ from delen.profile.device import available_cores
 _INFER = re.compile(r"/v1/(?:models/([^/]+)/)?infer", re.DOTALL)
 _OIP_INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer", re.DOTALL)
 _SLASH = re.compile("%2f", re.IGNORECASE)
-_MOST_CONTROL = 1_000_000
-"""Bytes of a body at the control addresses: less than 20 ms' work for the interpreter."""
+_MOST_CONTROL = 4_000_000
+"""Bytes of a body at the control addresses: as many labels as may be posted back at once."""
 _OPTIONS = Reply(b"", 200, ((b"allow", b"GET, HEAD, OPTIONS, POST, PUT"),))
 
 

@@ -71,7 +71,7 @@ class Device:
 
     @property
     def is_gpu(self) -> bool:
-        return self.provider != "cpu"
+        return self.provider not in ("cpu", "torch-cpu")
 
     @property
     def key(self) -> str:
