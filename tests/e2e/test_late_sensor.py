@@ -16,7 +16,7 @@ import pytest
 from tests.builders.daemon import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DELAYS_MS = (25, 60)
+DELAYS_MS = (25,)
 WATTS = {"cifar10-resnet": 5.0, "second": 1.5}
 BATCH = 16
 SECONDS, MOST_SECONDS = 10.0, 30.0
