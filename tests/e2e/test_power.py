@@ -190,9 +190,9 @@ def test_a_tenants_budget_makes_answers_shallower_and_then_refuses(
 ) -> None:
     full = board.infer(tenant="fed", max_latency_ms=60_000).json()
     joules = full["receipt"]["energy_mj"]["value"] / 1e3
-    budget = {"energy_budget": {"energy_j": 40 * joules, "period_s": 36000.0}}
+    budget = {"energy_budget": {"energy_j": 80 * joules, "period_s": 36000.0}}
     described = board.put("/v1/tenants/fed", budget).json()
-    assert described["budget"]["energy_j"] == pytest.approx(40 * joules)
+    assert described["budget"]["energy_j"] == pytest.approx(80 * joules)
     exits = []
 
     def refused() -> Any:
@@ -212,10 +212,10 @@ def test_a_tenants_budget_makes_answers_shallower_and_then_refuses(
     assert board.infer(tenant="other").status == 200
     own = board.daemon.api.get("/v1/tenants").json()["tenants"]["fed"]
     assert own["refused"] == 1
-    assert own["budget"]["balance_j"] < 40 * joules
+    assert own["budget"]["balance_j"] < 80 * joules
 
     saved = json.loads((board.state / "tenants.json").read_text())["tenants"]["fed"]
-    assert saved["energy_j"] == pytest.approx(40 * joules)
+    assert saved["energy_j"] == pytest.approx(80 * joules)
     taken = board.put("/v1/tenants/fed", {"energy_budget": None}).json()
     assert taken["budget"] is None
     assert board.infer(tenant="fed").status == 200
