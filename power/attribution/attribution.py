@@ -247,6 +247,7 @@ class Attributor:
             part = joules / max(len(work.shares), 1)
             for share in work.shares:
                 self._open.setdefault(share.request_id, []).append((number, part))
+                self._waiting.pop(share.request_id, None)  # it is not complete any more
         runs, pending = Runs.of(table), self._pending
         if works:
             self._ran.append(runs.copy())

@@ -126,3 +126,41 @@ def test_two_kinds_of_batches_get_what_each_draws(late: float, noise: float) -> 
     assert set(known) == set(drawn)
     for model in drawn:
         assert known[model] == pytest.approx(true[model], rel=0.15)
+
+
+def test_a_request_that_goes_on_while_its_readings_are_checked_is_known_as_a_whole() -> None:
+    """Every fourth request runs its second segment seconds after its first."""
+    rng = np.random.default_rng(1)
+    works: list[Work] = []
+    later: list[tuple[float, str]] = []
+    now, count = 3.0, 0
+
+    def run(segment: int, name: str) -> None:
+        nonlocal now
+        seconds = float(rng.uniform(0.05, 0.12))
+        shares = (Share(name, "default"),)
+        works.append(Work("m", segment, 1, now, now + seconds, 2.0 * seconds, shares))
+        now += seconds + float(rng.uniform(0.02, 0.2))
+
+    while now < 118:
+        run(0, f"r{count}")
+        if count % 4 == 0:
+            later.append((now + float(rng.uniform(2.5, 3.5)), f"r{count}"))
+        while later and later[0][0] < now:
+            run(1, later.pop(0)[1])
+        count += 1
+    energy = Energy([(work.began, work.ended, 5.0 * work.seconds) for work in works])
+    times = polls(120, rng)
+    watts = FAST.read(lambda moments: energy.upto(moments) + 5 * moments, times, rng)
+    attributor, added, unknown, known = Attributor(), 0, set[str](), set[str]()
+    for window in range(118):
+        while added < len(works) and works[added].ended < window + 1.1:
+            attributor.add(works[added])
+            added += 1
+        samples = Samples(times, watts).between(window - 2, window + 1)
+        split = attributor.close(window, window + 1, samples)
+        if window > 60:
+            unknown |= split.complete - split.known
+            known |= split.known
+    assert len(known) > 100
+    assert unknown == set()
