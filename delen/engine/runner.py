@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from delen.bundle.images import scale_down
 from delen.core.work import Share, Work
 from delen.engine.backends.base import Features, SegmentRun
 from delen.engine.energy_admission import EnergyAdmission
@@ -47,7 +48,10 @@ class SegmentRunner:
         model, segment, size = jobs[0].model, jobs[0].segment, len(jobs)
         shares = tuple([job.share for job in jobs])
         try:
-            run, work = self._run(model, segment, [job.features for job in jobs], shares, lane)
+            features = [job.features for job in jobs]
+            if segment == 0 and model.bundle.size is not None:
+                features = _scaled(features, model)
+            run, work = self._run(model, segment, features, shares, lane)
         except Exception as error:
             if size == 1:
                 ran.errors[jobs[0].id] = error
@@ -59,9 +63,9 @@ class SegmentRunner:
         each = None
         if work.joules is not None:
             each = work.joules * model.costs.energy.factor(segment) / size
-        features = run.features or [None] * size
+        rows = run.features or [None] * size
         for job, confidence, logits, row in zip(
-            jobs, run.confidence.tolist(), run.logits, features, strict=True
+            jobs, run.confidence.tolist(), run.logits, rows, strict=True
         ):
             job.started = min(job.started, work.began)
             if isfinite(confidence) and _is_finite(logits):
@@ -88,9 +92,16 @@ class SegmentRunner:
         processor = (time.thread_time() - processor) * self._threads
         ended = time.monotonic()
         joules = costs.energy.predict(cost, Spent(ended - began, processor))
-        work = Work(model.name, segment, size, began, ended, joules, shares)
+        work = Work(model.variant, segment, size, began, ended, joules, shares)
         self._energy.ran(work)
         return run, work
+
+
+def _scaled(inputs: list[Features], model: Model) -> list[Features]:
+    """``inputs`` as ones of the model's size, which may be smaller."""
+    spec = model.bundle.manifest.input
+    assert spec.image is not None
+    return [scale_down(sample, spec.image, spec.shape) for sample in inputs]
 
 
 def _is_finite(numbers: NDArray[Any]) -> bool:

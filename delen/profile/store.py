@@ -7,6 +7,7 @@ from pathlib import Path
 
 from delen.bundle.manifest import PROFILES, Bundle
 from delen.core.atomic_file import write_atomically
+from delen.core.variant import variant_name
 from delen.errors import ProfileError
 from delen.profile.profile import Device, Profile
 from delen.profile.reader import load_profile
@@ -15,13 +16,14 @@ log = logging.getLogger("delen.profiles")
 
 
 def state_file(state: Path, bundle: Bundle, device: Device) -> Path:
-    """The file under the state folder for this bundle on this device."""
-    return state / PROFILES / f"{bundle.name}-{bundle.digest[:12]}" / f"{device.key}.json"
+    """The file under the state folder for this bundle, at its size, on this device."""
+    folder = f"{bundle.name}-{bundle.digest[:12]}"
+    return state / PROFILES / folder / f"{variant_name(device.key, bundle.size)}.json"
 
 
 def beside_file(bundle: Bundle, device: Device) -> Path:
     """The file inside the bundle's own folder for this device."""
-    return bundle.path / PROFILES / f"{device.key}.json"
+    return bundle.path / PROFILES / f"{variant_name(device.key, bundle.size)}.json"
 
 
 def find_profile(state: Path, bundle: Bundle, device: Device) -> Profile | None:
@@ -44,7 +46,7 @@ def find_profile(state: Path, bundle: Bundle, device: Device) -> Profile | None:
 
 def check_profile(profile: Profile, bundle: Bundle, device: Device | None) -> None:
     """ProfileError unless ``profile`` is of this bundle, this device (if given) and all batches."""
-    if profile.bundle != bundle.digest:
+    if (profile.model, profile.bundle) != (bundle.variant, bundle.digest):
         raise ProfileError(f"the profile is of another bundle ({profile.model})")
     if device is not None and profile.device != device:
         raise ProfileError(f"the profile is of another device ({profile.device.key})")
