@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from delen.bundle.manifest import PROFILES, Bundle
 from delen.core.atomic_file import write_atomically
-from delen.core.variant import variant_name
 from delen.errors import ProfileError
 from delen.profile.profile import Device, Profile
 from delen.profile.reader import load_profile
@@ -16,18 +16,18 @@ log = logging.getLogger("delen.profiles")
 
 
 def state_file(state: Path, bundle: Bundle, device: Device) -> Path:
-    """The file under the state folder for this bundle, at its size, on this device."""
-    folder = f"{bundle.name}-{bundle.digest[:12]}"
-    return state / PROFILES / folder / f"{variant_name(device.key, bundle.size)}.json"
+    """The file under the state folder for this bundle, at all its sizes, on this device."""
+    return state / PROFILES / f"{bundle.name}-{bundle.digest[:12]}" / f"{device.key}.json"
 
 
 def beside_file(bundle: Bundle, device: Device) -> Path:
     """The file inside the bundle's own folder for this device."""
-    return bundle.path / PROFILES / f"{variant_name(device.key, bundle.size)}.json"
+    return bundle.path / PROFILES / f"{device.key}.json"
 
 
 def find_profile(state: Path, bundle: Bundle, device: Device) -> Profile | None:
-    """The profile of ``bundle`` on ``device``: from the state folder, else from the bundle.
+    """The profile of ``bundle``, at its size, on ``device``: from the state folder, else from the
+    bundle.
 
     A file that is damaged or of another device is logged and passed over.
     """
@@ -35,18 +35,36 @@ def find_profile(state: Path, bundle: Bundle, device: Device) -> Profile | None:
         if not file.is_file():
             continue
         try:
-            profile = load_profile(file)
+            known = {profile.model: profile for profile in load_profile(file).sizes}
+            profile = known.get(bundle.variant)
+            if profile is None and bundle.size is not None:
+                continue
+            profile = profile or next(iter(known.values()))
             check_profile(profile, bundle, device)
         except ProfileError as error:
             log.warning("passed over: %s: %s", file, error)
             continue
-        return profile
+        return replace(profile, smaller=())
     return None
+
+
+def keep_profile(profile: Profile, bundle: Bundle, file: Path) -> None:
+    """Put ``profile``, of ``bundle`` at its size, into ``file``, which may have those of the other
+    sizes. ProfileError names the file where it cannot be written."""
+    known = None
+    if bundle.size is not None and file.is_file():
+        try:
+            known = load_profile(file)
+            check_profile(known, bundle, profile.device)
+        except ProfileError as error:
+            log.warning("replaced: %s: %s", file, error)
+            known = None
+    save_profile(profile if known is None else known.having(profile), file)
 
 
 def check_profile(profile: Profile, bundle: Bundle, device: Device | None) -> None:
     """ProfileError unless ``profile`` is of this bundle, this device (if given) and all batches."""
-    if (profile.model, profile.bundle) != (bundle.variant, bundle.digest):
+    if profile.bundle != bundle.digest:
         raise ProfileError(f"the profile is of another bundle ({profile.model})")
     if device is not None and profile.device != device:
         raise ProfileError(f"the profile is of another device ({profile.device.key})")
