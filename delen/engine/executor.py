@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from math import inf
 from typing import NamedTuple, TypeAlias
@@ -308,10 +308,11 @@ class Executor:
         costs = jobs[0].model.costs
         profile = costs.profile
         self.health.batch_began(lane, batch.began, batch.predicted, batch.key)
-        reasons: Sequence[Reason | None] = [None] * len(jobs)
+        reasons: list[Reason | None] = [None] * len(jobs)
         try:
             ran = self._runner.run(jobs, lane)
-            reasons = self._reasons_to_stop(jobs)
+            now, size = time.monotonic(), len(jobs)
+            reasons = [self._reason_to_stop(job, size, now) for job in jobs]
         except Exception as error:
             ran = BatchRun(errors={job.id: error for job in jobs})
         self.health.batch_ended(lane)
@@ -344,11 +345,13 @@ class Executor:
         these steps are taken between any two segments."""
         (task,) = batch.tasks
         costs, health = job.model.costs, self.health
-        profile, work, reason, errors = costs.profile, None, None, {}
+        profile, work, reason = costs.profile, None, None
+        errors: dict[int, Exception] = {}
+        following: LaneWork | None = None
         health.batch_began(lane, batch.began, batch.predicted, batch.key)
         try:
             work = self._runner.run_alone(job, lane)
-            (reason,) = self._reasons_to_stop((job,))
+            reason = self._reason_to_stop(job, 1, time.monotonic())
         except Exception as error:
             work, errors = None, {job.id: error}
         health.batch_ended(lane)
@@ -358,11 +361,9 @@ class Executor:
                 self._end_batch(now, batch, work if costs.profile is profile else None)
                 end = self._end_of(job, reason, problems.get(job.id))
                 if end is None:
-                    following: LaneWork | None = self._scheduler.go_on(
-                        now, task, job.confidence, job.joules_left
-                    )
+                    following = self._scheduler.go_on(now, task, job.confidence, job.joules_left)
                 else:
-                    following = self._scheduler.end(now, task)
+                    self._scheduler.end(now, task)
             if end is not None:
                 if len(self._scheduler):
                     self._lanes.wake()
@@ -401,11 +402,10 @@ class Executor:
         seconds, joules = (None, None) if work is None else (work.seconds, work.joules)
         self._scheduler.ran(now, batch, now - batch.began, seconds, joules)
 
-    def _reasons_to_stop(self, jobs: Sequence[Job]) -> list[Reason | None]:
+    def _reason_to_stop(self, job: Job, batch: int, now: float) -> Reason | None:
         if self._scheduler.capabilities.plans:
-            now, size = time.monotonic(), len(jobs)
-            return [self._exits.reason_to_stop(job, size, now) for job in jobs]
-        return ["final" if job.exit == job.plan.exit else None for job in jobs]
+            return self._exits.reason_to_stop(job, batch, now)
+        return "final" if job.exit == job.plan.exit else None
 
     def _refuse(self, task: Task) -> None:
         """Refuse ``task``, which has no answer; one that accepts the best effort gets more time."""
