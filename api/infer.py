@@ -122,9 +122,10 @@ class InferAddress:
     def results(self, jobs: Sequence[Job]) -> list[Result]:
         """What ``run`` came to: the results of all ``jobs``, or what one of them raises."""
         try:
-            for job in jobs:
-                if job.future.done():
-                    job.future.result()
+            if len(jobs) > 1:
+                for job in jobs:
+                    if job.future.done():
+                        job.future.result()
             return [job.future.result() for job in jobs]
         except BaseException:
             self._failed(jobs[0].model.name, time.monotonic() - jobs[0].arrived)
