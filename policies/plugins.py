@@ -12,6 +12,7 @@ from delen.errors import ConfigError, DelenError
 EXIT_POLICIES = "delen.exit_policies"
 DISPATCH_POLICIES = "delen.dispatch_policies"
 ENERGY_CONTROLLERS = "delen.energy_controllers"
+CLIENT_CONTROLLERS = "delen.client_controllers"
 
 
 def plugin_names(group: str) -> list[str]:
