@@ -113,5 +113,12 @@ setup(
             "price=policies.energy.price_controller:price_controller",
             "least_energy=policies.energy.least_energy:least_energy_controller",
         ],
+        "delen.client_controllers": [
+            "fixed=policies.client.fixed:Fixed",
+            "threshold=policies.client.threshold:Threshold",
+            "pid=policies.client.pid:Pid",
+            "mpc=policies.client.mpc:Mpc",
+            "jellyfish=policies.client.jellyfish:Jellyfish",
+        ],
     },
 )
