@@ -52,6 +52,7 @@ setup(
             "jetson-stats>=4.2,<8",
         ],
         "audio": AUDIO,
+        "video": ["av>=12.0", "pillow>=10.1"],
         "grpc": ["grpcio>=1.60", "protobuf>=4.25"],
         "nvml": ["nvidia-ml-py>=12.535"],
         "torch": [TORCH],
