@@ -52,9 +52,10 @@ class Application:
         self._routes = control.url_map.bind("")
         self._views = control.view_functions
         self._control = WSGIMiddleware(cast(Any, control), workers=threads)
-        readers = Readers(max(2, available_cores() // 2), service.runtime.charge)
+        runtime = service.runtime
+        readers = Readers(max(2, available_cores() // 2), runtime.charge, runtime.knows)
         self._infer = InferAddress(
-            service.runtime,
+            runtime,
             service.max_body,
             readers,
             self._control.executor,
@@ -88,6 +89,7 @@ class Application:
             threads,
             partial(self._access.tcp_user, own_port=port),
             self._access,
+            self._memory,
         ).handler()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

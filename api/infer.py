@@ -94,24 +94,31 @@ class InferAddress:
         is_in_place = raw is not None and media_type in _READ_IN_PLACE and not is_packed
         if raw is None or not is_in_place:
             raw = await request.body.read(limit)
-        read = partial(_read, media_type, request.query, spec, limit, is_packed)
+        read = partial(_read, media_type, request.query, spec, limit, is_packed, raw)
         is_quick = len(raw) <= READ_AT_ONCE.get(media_type, -1) and not is_packed
-        if is_quick or is_in_place:
-            asked = read(raw)
-        else:
-            asked, spent = await self.decode(
-                request.connection, media_type, partial(read, raw), payer
-            )
-            waited += spent
+        asked, spent = await self.decode(
+            request.connection, media_type, read, payer, _tenant, is_quick or is_in_place
+        )
+        waited += spent
         jobs = await self.run(request.connection, model, asked, waited)
         return self._compose(jobs, asked.is_batch)
 
     async def decode(
-        self, client: Client, media_type: str, read: Callable[[], T], payer: str = DEFAULT_TENANT
+        self,
+        client: Client,
+        media_type: str,
+        read: Callable[[], T],
+        payer: str = DEFAULT_TENANT,
+        payer_of: Callable[[T], str] | None = None,
+        is_quick: bool = False,
     ) -> tuple[T, float]:
-        """What ``read`` returns, called on another thread, and for how many seconds it waited
-        first. ``payer`` is the tenant who pays for its processor time."""
-        return await self._readers.read(client, payer, media_type, read)
+        """What ``read`` returns, and for how many seconds it waited first. It is called on another
+        thread unless it ``is_quick``, and its processor time is charged to the tenant ``payer``, or
+        to the one that is ``payer_of`` what it returns."""
+        if is_quick:
+            self._readers.notice()
+            return read(), 0.0
+        return await self._readers.read(client, payer, media_type, read, payer_of)
 
     async def run(
         self, client: Client, model: str, asked: InferRequest, waited: float
@@ -131,9 +138,10 @@ class InferAddress:
     def results(self, jobs: Sequence[Job]) -> list[Result]:
         """What ``run`` came to: the results of all ``jobs``, or what one of them raises."""
         try:
-            for job in jobs:
-                if job.future.done():
-                    job.future.result()
+            if len(jobs) > 1:
+                for job in jobs:
+                    if job.future.done():
+                        job.future.result()
             return [job.future.result() for job in jobs]
         except BaseException:
             self._failed(jobs[0].model.name, time.monotonic() - jobs[0].arrived)
@@ -221,6 +229,10 @@ def _read(
     raw: inputs.Contents,
 ) -> InferRequest:
     return read_infer(media_type, query, unpack(bytes(raw), limit) if is_packed else raw, spec)
+
+
+def _tenant(asked: InferRequest) -> str:
+    return asked.options.tenant
 
 
 def when_ended(futures: Sequence[Future[Any]], tell: Callable[[], None]) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from delen.core.dispatch import DispatchPolicy
 from delen.errors import ConfigError, DelenError
+from policies.client.api import ClientController
 
 EXIT_POLICIES = "delen.exit_policies"
 DISPATCH_POLICIES = "delen.dispatch_policies"
 ENERGY_CONTROLLERS = "delen.energy_controllers"
+CLIENT_CONTROLLERS = "delen.client_controllers"
 
 
 def plugin_names(group: str) -> list[str]:
@@ -49,10 +51,21 @@ def find_plugin(group: str, name: str) -> Callable[..., Any]:
 def make_dispatch(name: str) -> DispatchPolicy:
     """A new dispatch policy; ConfigError says why there is none by this ``name``."""
     policy: DispatchPolicy = find_plugin(DISPATCH_POLICIES, name)()
-    for call in ("choose", "ran", "ended"):
-        if not callable(getattr(policy, call, None)):
-            raise ConfigError(f"the dispatch policy {name!r} has no {call}()")
+    _check_calls(policy, f"the dispatch policy {name!r}", ("choose", "ran", "ended"))
     return policy
+
+
+def make_controller(name: str) -> ClientController:
+    """A new client controller; ConfigError says why there is none by this ``name``."""
+    controller: ClientController = find_plugin(CLIENT_CONTROLLERS, name)()
+    _check_calls(controller, f"the client controller {name!r}", ("choose", "ended"))
+    return controller
+
+
+def _check_calls(plugin: object, described: str, calls: Sequence[str]) -> None:
+    for call in calls:
+        if not callable(getattr(plugin, call, None)):
+            raise ConfigError(f"{described} has no {call}()")
 
 
 def _described(point: EntryPoint) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from api.server.asgi import Receive
@@ -40,22 +42,40 @@ class ClientGone(Exception):
 
 
 class BodyMemory:
-    """Bytes of all bodies that are held at once, at most ``most``. Small bodies do not count:
-    connections are bounded, and a client with a small one is not to wait for others."""
+    """Bytes of all bodies that are held at once, at most ``most``, over HTTP and gRPC together.
+    Small bodies do not count: connections are bounded, and a client with a small one is not to wait
+    for others."""
 
     def __init__(self, most: float) -> None:
+        self._lock = threading.Lock()
         self._left = most
 
-    def take(self, size: int) -> None:
-        """Overloaded where ``size`` bytes more are too many."""
-        if size > self._left:
-            raise Overloaded(
-                "the bodies of other requests take all of server.max_bodies_mb", retry_after=1.0
-            )
-        self._left -= size
+    def take(self, size: int, held: int = 0) -> int:
+        """Make ``size`` bytes of the ``held`` ones of a body; how many are held now. Overloaded
+        where they are too many."""
+        if size <= _SMALL:
+            return held
+        with self._lock:
+            if size - held > self._left:
+                raise Overloaded(
+                    "the bodies of other requests take all of server.max_bodies_mb",
+                    retry_after=1.0,
+                )
+            self._left -= size - held
+        return size
 
     def give_back(self, size: int) -> None:
-        self._left += size
+        with self._lock:
+            self._left += size
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Hold a body of ``size`` bytes meanwhile. Overloaded as ``take``."""
+        held = self.take(size)
+        try:
+            yield
+        finally:
+            self.give_back(held)
 
 
 class RequestBody:
@@ -145,9 +165,7 @@ class RequestBody:
         """So many bytes are held now."""
         if size > limit:
             raise TooLarge(f"the body is larger than the limit of {limit} bytes")
-        if size > _SMALL:
-            self._memory.take(size - self._held)
-            self._held = size
+        self._held = self._memory.take(size, self._held)
 
     def release(self) -> None:
         """Nothing of the body is held any more."""

@@ -47,6 +47,9 @@ class Admission:
         next request on: whoever says it does not wait for a lock."""
         self._charges.append((tenant, seconds))
 
+    def knows(self, tenant: str) -> bool:
+        return self._scheduler.shares.knows(tenant)
+
     def admit(self, jobs: Sequence[Job], waited: float) -> None:
         """Plan the ``jobs`` of one request and queue them, a batch as room frees; or raise why all
         are refused. The request ``waited`` so many seconds for others since it arrived, which count

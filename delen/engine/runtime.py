@@ -176,6 +176,10 @@ class Runtime:
         those of its requests do."""
         self._admission.charge(tenant, seconds)
 
+    def knows(self, tenant: str) -> bool:
+        """Whether ``tenant`` has a share of its own. It takes no lock."""
+        return self._admission.knows(tenant)
+
     def is_free(self, seconds: float) -> bool:
         """Whether submitting waits for nobody longer than ``seconds``: no model is opened for it,
         and nothing holds the engine's lock that long, as a policy that hangs does."""

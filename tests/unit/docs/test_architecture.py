@@ -19,6 +19,7 @@ PURE = [
     "policies/exit",
     "policies/dispatch",
     "policies/energy",
+    "policies/client",
     "delen/scheduler",
     "power/attribution",
 ]
