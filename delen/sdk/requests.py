@@ -4,6 +4,7 @@ answer is read."""
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, update_wrapper, wraps
@@ -47,6 +48,7 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 T = TypeVar("T")
 M = TypeVar("M", bound=Callable[..., Any])
+_OF_A_BATCH = re.compile(rb'\s*\{\s*"results"\s*:')
 Settle = Callable[[str, float], Any]
 """Waits for the final energy of a request for so many seconds; an AsyncClient's is awaited."""
 
@@ -238,6 +240,33 @@ class Calls:
         return _path(model or self._model, verb)
 
 
+def _target(
+    model: str | None,
+    max_latency: float | None,
+    min_accuracy: float | None,
+    max_energy: float | None,
+    tenant: str,
+    stream: str | None,
+    priority: int | None,
+    top_k: int,
+    on_infeasible: OnInfeasible,
+) -> str:
+    bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
+    options = Options(
+        tenant=tenant,
+        stream=stream,
+        priority=priority,
+        top_k=top_k,
+        on_infeasible=on_infeasible,
+        probabilities=True,
+    )
+    return infer_target(model, bounds, options)
+
+
+_kept_target = lru_cache(4096, typed=True)(_target)
+"""Apps ask the same thing again and again, and to check it takes as long as to send it."""
+
+
 @lru_cache(4096)
 def infer_target(model: str | None, bounds: Bounds, options: Options) -> str:
     """The address of an input for ``model``, with what is asked of it."""
@@ -267,7 +296,7 @@ def _part(name: str) -> Callable[[bytes, Settle], Any]:
 
 def _read_results(raw: bytes, settle: Settle) -> Result | list[Result]:
     """The answers, with ``settle`` behind their ``energy.settled``."""
-    if "results" in read_answer(dict[str, msgspec.Raw], raw):
+    if _OF_A_BATCH.match(raw):
         batch = read_answer(answers.Results, raw)
         return [follow(one.to(Result), settle) for one in batch.results]
     return follow(read_answer(answers.Result, raw).to(Result), settle)
