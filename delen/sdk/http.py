@@ -98,13 +98,12 @@ class Endpoint:
             headers=headers,
         )
 
-    def head(self, request: Request, place: int | None = None) -> bytes:
-        """What stands before the body of ``request``; all that is sent where that is in memory, at
-        ``place``."""
+    def head(self, request: Request, in_memory: bool = False) -> bytes:
+        """What stands before the body of ``request``; all that is sent where that is in memory."""
         kind = "" if request.media_type is None else f"Content-Type: {request.media_type}\r\n"
         size = request.size
-        if place is not None:
-            kind, size = f"{kind}Delen-Shared-Memory: {place}+{size}\r\n", 0
+        if in_memory:
+            kind, size = f"{kind}Delen-Shared-Memory: 0+{size}\r\n", 0
         return (
             f"{request.method} {self.prefix}{request.target} HTTP/1.1\r\n{self.headers}{kind}"
             f"Content-Length: {size}\r\n\r\n"

@@ -100,7 +100,8 @@ class IdleConnections(Generic[C]):
         """What is sent of ``request``, after its body was written to memory if there is some."""
         memory, body, size = connection.memory, request.body, request.size
         if memory is not None and LEAST <= size <= memory.size:
-            return (self._endpoint.head(request, memory.write(body, size)),)
+            memory.write(body)
+            return (self._endpoint.head(request, in_memory=True),)
         head = self._endpoint.head(request)
         if size <= _JOINED:
             return (b"".join((head, *body)),)

@@ -20,15 +20,11 @@ ADDRESS = "/v1/memory"
 _FUTURE_WRITE = 0x0010
 """F_SEAL_FUTURE_WRITE of Linux 5.1, which Python's fcntl does not name."""
 _STEP = 1 << 20
-_PAGE = 4096
-_TURNS, _RING = 4, 1 << 22
-"""Bodies of which so many fit into so many bytes get as much room, and are written in turn: what
-the daemon has read last lies in its core's cache, from where it is slow to be taken back."""
 _ASK_AGAIN = 60.0
 
 
 class SharedMemory:
-    """A ring with room for bodies of ``size`` bytes, that this process writes and the daemon reads.
+    """Room for at least ``size`` bytes, that this process writes and the daemon reads.
 
     It has no name, so nothing is left of it when both have let go. Its seals are the daemon's
     safety: it never gets shorter, and no page of it is given back. OSError where the system does
@@ -38,9 +34,7 @@ class SharedMemory:
     def __init__(self, size: int) -> None:
         if not hasattr(os, "memfd_create"):
             raise OSError("this system has no memory without a name")
-        wanted = max(size, min(_TURNS * size, _RING))
-        self.size = -(-wanted // _STEP) * _STEP
-        self._next = 0
+        self.size = -(-size // _STEP) * _STEP
         self._file = os.memfd_create("delen", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         self._close = weakref.finalize(self, os.close, self._file)
         os.posix_fallocate(self._file, 0, self.size)
@@ -53,14 +47,12 @@ class SharedMemory:
         socket.send_fds(connection, [first], [self._file])
         self._close()
 
-    def write(self, pieces: Sequence[bytes | memoryview], size: int) -> int:
-        """Write ``pieces`` of ``size`` bytes, one after the other; where they begin."""
-        begin = place = self._next if self._next + size <= self.size else 0
+    def write(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Write ``pieces`` one after the other, from the beginning."""
+        begin = 0
         for piece in pieces:
-            self._map[place : place + len(piece)] = piece
-            place += len(piece)
-        self._next = -(-place // _PAGE) * _PAGE
-        return begin
+            self._map[begin : begin + len(piece)] = piece
+            begin += len(piece)
 
 
 class Sharing:

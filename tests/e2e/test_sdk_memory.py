@@ -55,9 +55,9 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     write = SharedMemory.write
 
-    def note(self: SharedMemory, pieces: Any, size: int) -> int:
-        sizes.append(size)
-        return write(self, pieces, size)
+    def note(self: SharedMemory, pieces: Any) -> None:
+        sizes.append(sum(map(len, pieces)))
+        write(self, pieces)
 
     monkeypatch.setattr(SharedMemory, "write", note)
     return sizes
