@@ -113,5 +113,16 @@ setup(
             "price=policies.energy.price_controller:price_controller",
             "least_energy=policies.energy.least_energy:least_energy_controller",
         ],
+        "delen.fleet_policies": [
+            "default=policies.fleet.default:Default",
+            "jellyfish=policies.fleet.jellyfish:Jellyfish",
+            "exact=policies.fleet.exact:Exact",
+            "closest=policies.fleet.static:Closest",
+            "load_balance=policies.fleet.static:LoadBalance",
+            "cheaper=policies.fleet.static:Cheaper",
+            "random_latency=policies.fleet.static:RandomLatency",
+            "random_load=policies.fleet.static:RandomLoad",
+            "least_impedance=policies.fleet.static:LeastImpedance",
+        ],
     },
 )

@@ -8,10 +8,12 @@ from typing import Any
 
 from delen.core.dispatch import DispatchPolicy
 from delen.errors import ConfigError, DelenError
+from policies.fleet.api import FleetPolicy
 
 EXIT_POLICIES = "delen.exit_policies"
 DISPATCH_POLICIES = "delen.dispatch_policies"
 ENERGY_CONTROLLERS = "delen.energy_controllers"
+FLEET_POLICIES = "delen.fleet_policies"
 
 
 def plugin_names(group: str) -> list[str]:
@@ -52,6 +54,15 @@ def make_dispatch(name: str) -> DispatchPolicy:
     for call in ("choose", "ran", "ended"):
         if not callable(getattr(policy, call, None)):
             raise ConfigError(f"the dispatch policy {name!r} has no {call}()")
+    return policy
+
+
+def make_fleet(name: str) -> FleetPolicy:
+    """A new fleet policy; ConfigError says why there is none by this ``name``."""
+    policy: FleetPolicy = find_plugin(FLEET_POLICIES, name)()
+    for call in ("coordinate", "route"):
+        if not callable(getattr(policy, call, None)):
+            raise ConfigError(f"the fleet policy {name!r} has no {call}()")
     return policy
 
 
