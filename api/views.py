@@ -180,6 +180,7 @@ class _Views:
                 Exit(index, exit.macs, exit.test_accuracy)
                 for index, exit in enumerate(manifest.exits)
             ),
+            sizes=manifest.all_sizes or UNSET,
             held_out=manifest.held_out,
             profile=UNSET if model is None else _summary(model),
             calibration=UNSET if model is None else _calibration(model),

@@ -129,17 +129,25 @@ def _little_endian(name: str) -> np.dtype[Any]:
 
 
 def decode_raw(raw: Contents, spec: InputSpec) -> NDArray[Any]:
-    """The little-endian, row-major tensor of one sample, or of a batch of whole samples."""
+    """The little-endian, row-major tensor of one sample, or of a batch of whole samples of the
+    largest size: no byte says which size samples of a batch have."""
     dtype = _little_endian(spec.dtype)
-    size = dtype.itemsize * prod(spec.shape)
-    if not raw or len(raw) % size:
+    for shape in spec.shapes:
+        if len(raw) == dtype.itemsize * prod(shape):
+            return np.frombuffer(raw, dtype).reshape(shape)
+    if not raw or len(raw) % (dtype.itemsize * prod(spec.shape)):
+        sizes = [str(dtype.itemsize * prod(shape)) for shape in spec.shapes]
         raise InvalidInput(
-            f"the body has {len(raw)} bytes; one sample of {spec.dtype} {list(spec.shape)} has "
-            f"{size}",
+            f"the body has {len(raw)} bytes; one sample of {spec.dtype} {named_shapes(spec)} has "
+            f"{' or '.join(sizes)}",
             "input",
         )
-    array = np.frombuffer(raw, dtype)
-    return array.reshape(spec.shape if len(raw) == size else (-1, *spec.shape))
+    return np.frombuffer(raw, dtype).reshape(-1, *spec.shape)
+
+
+def named_shapes(spec: InputSpec) -> str:
+    """The shapes that a sample may have, for a sentence."""
+    return " or ".join(str(list(shape)) for shape in spec.shapes)
 
 
 def decode_json(value: object, spec: InputSpec) -> NDArray[Any]:
@@ -213,7 +221,7 @@ def decode_body(body: Contents, media_type: str, spec: InputSpec) -> NDArray[Any
     if spec.image is None:
         raise _not_accepted("images", spec)
     formats, most_pixels = [IMAGES[media_type]], served_pixels(spec.shape)
-    return decode_image(body, spec.image, spec.shape, formats, most_pixels)
+    return decode_image(body, spec.image, spec.shape, formats, most_pixels, smaller=spec.shapes[1:])
 
 
 def split_batch(array: NDArray[Any], spec: InputSpec) -> tuple[list[NDArray[Any]], bool]:
@@ -222,7 +230,7 @@ def split_batch(array: NDArray[Any], spec: InputSpec) -> tuple[list[NDArray[Any]
     An array that is neither is returned whole, to be refused as a sample is: an empty shape or
     dtype could claim any number of samples.
     """
-    if array.shape[1:] != spec.shape or not array.itemsize:
+    if array.shape[1:] not in spec.shapes or not array.itemsize:
         return [array], False
     if not len(array):
         raise InvalidInput("the batch is empty", "input")
