@@ -83,12 +83,13 @@ class Connection(asyncio.Protocol):
     ``arrived`` is when the present request began to come (``time.monotonic``). ``is_surplus`` is
     true beyond the connections that are served, ``is_gone`` once the connection is closed.
     ``on_gone`` is called once when the client leaves before its answer, ``on_end`` when it sends no
-    more.
+    more. ``refused`` is the target of the last request that was refused for now, and until when.
     """
 
     def __init__(self, make: MakeProtocol, limit: ConnectionLimit, patience: Patience) -> None:
         self.patience = patience
         self.arrived = 0.0
+        self.refused = ("", 0.0)
         self.is_surplus = False
         self.sends_no_more = self.is_gone = False
         self.on_gone: Callable[[], None] | None = None
