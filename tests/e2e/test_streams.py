@@ -10,7 +10,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -18,11 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import delen
-from benchmarks.throttle import ThrottledLink
 from policies.client.api import FrameChoice, FrameReport, StreamView
 
 if TYPE_CHECKING:
     from tests.builders.daemon import Daemon
+    from tests.e2e.conftest import Valve
 
 Image8 = NDArray[np.uint8]
 FAST = 1000.0
@@ -45,31 +44,6 @@ class Always:
 
     def ended(self, report: FrameReport) -> None:
         self.reports.append(report)
-
-
-@dataclass
-class Valve:
-    """The rate of a link, in bytes a second."""
-
-    rate: float = 1e9
-
-    def __call__(self, seconds: float) -> float:
-        return self.rate
-
-
-@pytest.fixture
-def valve() -> Valve:
-    return Valve()
-
-
-@pytest.fixture
-def link(daemon: Daemon, valve: Valve) -> Iterator[str]:
-    """The daemon's address behind a link."""
-    parts = urlsplit(daemon.url)
-    assert parts.hostname is not None
-    assert parts.port is not None
-    with ThrottledLink(parts.hostname, parts.port, valve) as throttled:
-        yield throttled.url
 
 
 @pytest.fixture
