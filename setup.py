@@ -121,5 +121,16 @@ setup(
             "mpc=policies.client.mpc:Mpc",
             "jellyfish=policies.client.jellyfish:Jellyfish",
         ],
+        "delen.fleet_policies": [
+            "default=policies.fleet.default:Default",
+            "jellyfish=policies.fleet.jellyfish:Jellyfish",
+            "exact=policies.fleet.exact:Exact",
+            "closest=policies.fleet.static:Closest",
+            "load_balance=policies.fleet.static:LoadBalance",
+            "cheaper=policies.fleet.static:Cheaper",
+            "random_latency=policies.fleet.static:RandomLatency",
+            "random_load=policies.fleet.static:RandomLoad",
+            "least_impedance=policies.fleet.static:LeastImpedance",
+        ],
     },
 )
