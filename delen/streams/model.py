@@ -134,7 +134,7 @@ class StreamedModel:
     def _size(self, point: OperatingPoint) -> tuple[int, int] | None:
         if self._way is None:
             return None
-        height, width = getattr(point, "size", None) or self._shape[:2]
+        height, width = point.size or self._shape[:2]
         return height, width
 
 
