@@ -6,9 +6,9 @@ window. The local network is the first exit of the shipped one, the remote netwo
 see the same frames. A remote answer comes the lag after its frame was sent, and 30 ms of its own
 later: in the next frame for 3 ms, in the sixth for 150 ms. The share of the gap is
 (fused - local) / (remote - local) over a stream. There are five streams; constants were chosen on
-eight others of the same images. ``trust`` is Dělen's rule, ``clownfish`` the published one with the similarity of
-successive probabilities, ``0.5`` the fixed weight that is its baseline; all send the same windows.
-``history`` is what is believed of each frame in the end.
+eight others of the same images. ``trust`` is Dělen's rule, ``clownfish`` the published one with the
+similarity of successive probabilities, ``0.5`` the fixed weight that is its baseline; all send the
+same windows. ``history`` is what is believed of each frame in the end.
 """
 
 from __future__ import annotations
