@@ -95,4 +95,3 @@ class _Flow:
     ) -> None:
         arrived = self._arrived.pop(row)
         self._events.answer(arrived, arrived.at + latency, float(job.correct[exit]))
-
