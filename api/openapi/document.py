@@ -11,7 +11,7 @@ import msgspec
 
 from delen.engine.inputs import BODY_TYPES
 from delen.engine.inputs import TEXT as PLAIN_TEXT
-from delen.wire.answers import Feedback, Plan, Result, Results, SettledRequest
+from delen.wire.answers import Feedback, Plan, Result, Results, SettledRequest, SharedMemory
 from delen.wire.errors import Error
 from delen.wire.events import Event, Lost
 from delen.wire.message import Message, Request, schema_of
@@ -136,6 +136,12 @@ _OPERATIONS = (
         "What happens, as server-sent events",
         (Event, Lost),
         media_type="text/event-stream",
+    ),
+    _Operation(
+        "get",
+        ("/v1/memory",),
+        "Memory that this connection shares with the daemon",
+        (SharedMemory,),
     ),
     _Operation("get", ("/metrics",), "Prometheus metrics", media_type="text/plain"),
     _Operation("get", ("/openapi.json",), "This description"),

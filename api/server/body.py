@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from api.server.asgi import Receive
@@ -25,6 +27,9 @@ _SMALL = 65_536
 _MOST_DISCARDED = 1 << 25
 _DISCARD_SECONDS = 2.0
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+_IN_MEMORY = "Delen-Shared-Memory"
+_SHARED = _IN_MEMORY.lower().encode()
+_MOST_DIGITS = 16
 CODINGS = (b"gzip", b"deflate")
 
 
@@ -37,29 +42,48 @@ class ClientGone(Exception):
 
 
 class BodyMemory:
-    """Bytes of all bodies that are held at once, at most ``most``. Small bodies do not count:
-    connections are bounded, and a client with a small one is not to wait for others."""
+    """Bytes of all bodies that are held at once, at most ``most``, over HTTP and gRPC together.
+    Small bodies do not count: connections are bounded, and a client with a small one is not to wait
+    for others."""
 
     def __init__(self, most: float) -> None:
+        self._lock = threading.Lock()
         self._left = most
 
-    def take(self, size: int) -> None:
-        """Overloaded where ``size`` bytes more are too many."""
-        if size > self._left:
-            raise Overloaded(
-                "the bodies of other requests take all of server.max_bodies_mb", retry_after=1.0
-            )
-        self._left -= size
+    def take(self, size: int, held: int = 0) -> int:
+        """Make ``size`` bytes of the ``held`` ones of a body; how many are held now. Overloaded
+        where they are too many."""
+        if size <= _SMALL:
+            return held
+        with self._lock:
+            if size - held > self._left:
+                raise Overloaded(
+                    "the bodies of other requests take all of server.max_bodies_mb",
+                    retry_after=1.0,
+                )
+            self._left -= size - held
+        return size
 
     def give_back(self, size: int) -> None:
-        self._left += size
+        with self._lock:
+            self._left += size
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Hold a body of ``size`` bytes meanwhile. Overloaded as ``take``."""
+        held = self.take(size)
+        try:
+            yield
+        finally:
+            self.give_back(held)
 
 
 class RequestBody:
     """Reads the body of a request with these ``headers`` through ``receive``.
 
     ``length`` is what was announced, None for one in chunks. ``has_ended`` is true once all of it
-    was read. What is read counts in ``memory`` until ``release``.
+    was read. What is read counts in ``memory`` until ``release``. ``shared`` is the body where it
+    lies in memory that the client shares, and may change at any time.
     """
 
     def __init__(
@@ -77,6 +101,7 @@ class RequestBody:
         self.length = int(headers.get(b"content-length", 0)) if coding is None else None
         self.has_ended = self.length == 0
         self.is_packed = False
+        self.shared: memoryview | None = None
         self.expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
         self._headers = headers
         self._received = 0
@@ -88,7 +113,11 @@ class RequestBody:
 
     def check(self, limit: int) -> None:
         """Raises what is wrong with a body before any of it is read: TooLarge for one announced as
-        larger than ``limit`` bytes, UnsupportedCoding for a coding that is not known."""
+        larger than ``limit`` bytes, UnsupportedCoding for a coding that is not known, InvalidInput
+        for one that is not in the memory where it is said to be."""
+        if (size := self._headers.get(_SHARED)) is not None:
+            self.shared = self._find(size)
+            self.length = len(self.shared)
         if self.length is not None and self.length > limit:
             raise TooLarge(f"the body has {self.length} bytes; the limit is {limit}")
         coding = self._headers.get(b"content-encoding", b"identity").lower()
@@ -99,9 +128,24 @@ class RequestBody:
                 "identity"
             )
 
+    def _find(self, size: bytes) -> memoryview:
+        """The body of ``size`` bytes at the beginning of the memory that the client shares."""
+        held = len(self._connection.memory)
+        if not self.has_ended:
+            raise InvalidInput(f"a request with {_IN_MEMORY} has no other body", _IN_MEMORY)
+        if not (size.isdigit() and len(size) < _MOST_DIGITS and 0 < int(size) <= held):
+            raise InvalidInput(
+                f"{_IN_MEMORY} is {size.decode('latin-1')!r}; this connection shares {held} bytes",
+                _IN_MEMORY,
+            )
+        return self._connection.memory[: int(size)]
+
     async def read(self, limit: int) -> bytes:
-        """The whole body. InvalidInput when it is cut short, RequestTimeout when it comes too
-        slowly, TooLarge once more than ``limit`` bytes have come."""
+        """The whole body, or a copy of it. InvalidInput when it is cut short, RequestTimeout when
+        it comes too slowly, TooLarge once more than ``limit`` bytes have come."""
+        if self.shared is not None:
+            self._take(len(self.shared), limit)
+            return bytes(self.shared)
         if self.has_ended:
             return b""
         pieces: list[bytes] = []
@@ -112,17 +156,20 @@ class RequestBody:
             self._begin()
             while not self.has_ended:
                 pieces.append(await self._next())
-                if self._received > limit:
-                    raise TooLarge(f"the body is larger than the limit of {limit} bytes")
-                if self._received > _SMALL:
-                    self._memory.take(self._received - self._held)
-                    self._held = self._received
+                self._take(self._received, limit)
         finally:
             self._end()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def _take(self, size: int, limit: int) -> None:
+        """So many bytes are held now."""
+        if size > limit:
+            raise TooLarge(f"the body is larger than the limit of {limit} bytes")
+        self._held = self._memory.take(size, self._held)
+
     def release(self) -> None:
         """Nothing of the body is held any more."""
+        self.shared = None
         self._memory.give_back(self._held)
         self._held = 0
 

@@ -47,6 +47,9 @@ class Admission:
         next request on: whoever says it does not wait for a lock."""
         self._charges.append((tenant, seconds))
 
+    def knows(self, tenant: str) -> bool:
+        return self._scheduler.shares.knows(tenant)
+
     def admit(self, jobs: Sequence[Job], waited: float) -> None:
         """Plan the ``jobs`` of one request and queue them, a batch as room frees; or raise why all
         are refused. The request ``waited`` so many seconds for others since it arrived, which count
@@ -73,7 +76,7 @@ class Admission:
         job, samples = jobs[0], len(jobs)
         model, bounds, tenant = job.model, job.bounds, job.options.tenant
         plans, residency, now = model.plans, model.residency, time.monotonic()
-        model.costs.relax(now)
+        model.relax(now)
         while self._charges:
             self._scheduler.shares.charge(now, *self._charges.popleft())
         seconds = self._scheduler.admit(now, tenant, job.options.priority, job.deadline)
@@ -96,6 +99,7 @@ class Admission:
         def lease_at(price: float) -> Plan:
             job.lease.end()
             job.plan = plan_at(price)
+            job.model = model.at(job.plan.size)
             try:
                 job.lease = residency.lease(job.plan.exit, 0.0)
             except ModelLoading as error:  # if it is unloaded, a longer wait will say so
@@ -127,6 +131,6 @@ class Admission:
     def _feed(self, lead: Job, others: Sequence[Job]) -> None:
         """Queue the ``others`` of an admitted batch as there is room."""
         for job in others:
-            job.plan, job.reserved = lead.plan, lead.reserved
+            job.model, job.plan, job.reserved = lead.model, lead.plan, lead.reserved
         feed = BatchFeed(lead, others, self._executor, self._scheduler, self._failures)
         feed.start()

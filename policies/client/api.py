@@ -12,8 +12,9 @@ class FrameOption:
     """One size that a frame can be sent at, as the daemon's plan describes it without a queue.
 
     ``size`` is (height, width) in pixels, None for a model of one size. ``payload`` is the mean of
-    what is sent, in bytes; ``latency`` the daemon's, in seconds, and ``accuracy`` the expected one,
-    both at ``exit``, the deepest exit worth reaching at this size.
+    what is sent, in bytes, and ``encoding`` the seconds that the client takes to make it of a
+    frame; ``latency`` is the daemon's, in seconds, and ``accuracy`` the expected one, both at
+    ``exit``, the deepest exit worth reaching at this size.
     """
 
     size: tuple[int, int] | None
@@ -21,6 +22,7 @@ class FrameOption:
     latency: float
     accuracy: float
     exit: int
+    encoding: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +37,29 @@ class FrameChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class SentFrame:
+    """A frame that was sent as ``options[index]``, with ``payload`` bytes, and has no answer yet.
+
+    ``sent`` is when it was handed to the network.
+    """
+
+    frame: int
+    index: int
+    payload: float
+    sent: float
+
+
+@dataclass(frozen=True, slots=True)
 class StreamView:
     """A stream at the moment at which a frame can be sent.
 
     ``now`` and ``captured`` are seconds of one monotonic clock; ``deadline`` counts from the
     capture, ``period`` is the time between two frames, both in seconds. ``options`` ascend by
-    payload. ``network`` is the predicted network time of each option in seconds (its round trip
-    less the daemon's latency), None where nothing is known yet. ``in_flight`` frames were sent and
-    have neither an answer nor an end.
+    payload, and stay the same while the stream lasts. ``network`` is the predicted network time of
+    each option in seconds (its round trip less the daemon's latency), None where nothing is known
+    yet. ``in_flight`` are the frames that were sent and have neither an answer nor an end, the
+    oldest first. ``round_trip`` is what a message of no size takes there and back in seconds, 0
+    where that is unknown.
     """
 
     frame: int
@@ -52,7 +69,8 @@ class StreamView:
     period: float
     options: Sequence[FrameOption]
     network: Sequence[float] | None
-    in_flight: int
+    in_flight: Sequence[SentFrame] = ()
+    round_trip: float = 0.0
 
     @property
     def remaining(self) -> float:
@@ -64,13 +82,14 @@ class StreamView:
 class FrameReport:
     """How a frame that was sent ended.
 
-    Times are as in StreamView. ``latency`` is the daemon's own from its receipt and ``network`` the
-    round trip less that, in seconds; both and ``answered`` are None where no answer came
-    (``ended`` says when that was known).
+    Times are as in StreamView, ``payload`` as in SentFrame. ``latency`` is the daemon's own from
+    its receipt and ``network`` the round trip less that, in seconds; both and ``answered`` are None
+    where no answer came (``ended`` says when that was known).
     """
 
     frame: int
     index: int
+    payload: float
     captured: float
     sent: float
     ended: float
