@@ -24,7 +24,8 @@ from delen.errors import (
 
 _SLICE = 16_384
 """Bytes of a chunked body that are passed on at once: what follows it may be the next request."""
-_SMALL = 65_536
+SMALL = 65_536
+"""Bytes up to which a body takes no room that is worth counting."""
 _MOST_DISCARDED = 1 << 25
 _DISCARD_SECONDS = 2.0
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
@@ -54,7 +55,7 @@ class BodyMemory:
     def take(self, size: int, held: int = 0) -> int:
         """Make ``size`` bytes of the ``held`` ones of a body; how many are held now. Overloaded
         where they are too many."""
-        if size <= _SMALL:
+        if size <= SMALL:
             return held
         with self._lock:
             if size - held > self._left:
