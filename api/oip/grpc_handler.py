@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from api.oip import grpc_messages as messages
 from api.refusals import Refusals
+from api.server.body import BodyMemory
 from delen.errors import InvalidInput
 from delen.wire.errors import Error
 from delen.wire.message import write
 
+T = TypeVar("T")
+R = TypeVar("R")
+
+_AT_ONCE = 32
+"""Requests of one stream that are under way."""
 ERROR = "delen-error-bin"
 """The metadata after an error: the JSON that HTTP has of it."""
 _STATUS = {
@@ -33,10 +39,14 @@ _RESPONSE = messages.message("ModelInferResponse")
 
 
 class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]  # of grpc, which has no types
-    """Finds the handler of a call among ``methods`` by its name."""
+    """Finds the handler of a call among ``methods`` by its name. Messages count in ``memory`` as
+    bodies do."""
 
-    def __init__(self, refusals: Refusals, methods: dict[str, Callable[..., Any]]) -> None:
+    def __init__(
+        self, refusals: Refusals, methods: dict[str, Callable[..., Any]], memory: BodyMemory
+    ) -> None:
         self._refusals = refusals
+        self._memory = memory
         self._handlers = {
             f"/{messages.SERVICE}/{name}": self._unary(name, call) for name, call in methods.items()
         }
@@ -61,9 +71,10 @@ class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]  # of grpc, which h
 
         async def answer(raw: bytes, context: Any) -> Any:
             try:
-                found = call(_parsed(asked, raw), context)
-                if asyncio.iscoroutine(found):
-                    found = await found
+                with self._memory.holding(len(raw)):
+                    found = call(_parsed(asked, raw), context)
+                    if asyncio.iscoroutine(found):
+                        found = await found
             except Exception as error:
                 refusal = self._refusals.counted(error, f"gRPC {name}")
                 context.set_trailing_metadata(((ERROR, write(Error.of(refusal))),))
@@ -78,20 +89,53 @@ class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]  # of grpc, which h
     def _stream(self, infer: Callable[..., Any]) -> Any:
         asked, answered = _types("ModelStreamInfer")
 
-        async def answer(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
-            async for raw in requests:
-                request = asked()
-                try:
+        async def answer_one(raw: bytes, context: Any) -> Any:
+            request = asked()
+            try:
+                with self._memory.holding(len(raw)):
                     request = _parsed(asked, raw)
-                    yield answered(infer_response=await infer(request, context))
-                except Exception as error:
-                    refusal = self._refusals.counted(error, "gRPC ModelStreamInfer")
-                    failed = _RESPONSE(model_name=request.model_name, id=request.id)
-                    yield answered(error_message=str(refusal), infer_response=failed)
+                    return answered(infer_response=await infer(request, context))
+            except Exception as error:
+                refusal = self._refusals.counted(error, "gRPC ModelStreamInfer")
+                failed = _RESPONSE(model_name=request.model_name, id=request.id)
+                return answered(error_message=str(refusal), infer_response=failed)
+
+        async def answer(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
+            async for answer in as_they_end(requests, lambda raw: answer_one(raw, context)):
+                yield answer
 
         return grpc.stream_stream_rpc_method_handler(
             answer, response_serializer=answered.SerializeToString
         )
+
+
+async def as_they_end(
+    asked: AsyncIterator[T], answer: Callable[[T], Coroutine[Any, Any, R]]
+) -> AsyncIterator[R]:
+    """What ``answer`` makes of each of ``asked``, as soon as it is there. At most ``_AT_ONCE`` are
+    under way; the next is read once one of them has ended. All end where nobody takes answers."""
+    free, answers = asyncio.Semaphore(_AT_ONCE), asyncio.Queue[asyncio.Task[R] | None]()
+    under_way: set[asyncio.Task[R]] = set()
+
+    async def read() -> None:
+        async for each in asked:
+            await free.acquire()
+            task = asyncio.create_task(answer(each))
+            under_way.add(task)
+            task.add_done_callback(answers.put_nowait)
+
+    reading = asyncio.create_task(read())
+    reading.add_done_callback(lambda _: answers.put_nowait(None))
+    try:
+        while not reading.done() or under_way:
+            if (ended := await answers.get()) is not None:
+                under_way.discard(ended)
+                yield ended.result()
+                free.release()
+        reading.result()
+    finally:
+        for task in (reading, *under_way):
+            task.cancel()
 
 
 def _parsed(kind: Any, raw: bytes) -> Any:

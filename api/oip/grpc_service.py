@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -23,6 +24,7 @@ from api.oip.grpc_handler import Handler
 from api.oip.query import Query, check_version, read_bytes, read_list
 from api.refusals import Refusals
 from api.reply import JSON
+from api.server.body import BodyMemory
 from api.views import Service
 from delen.bundle.manifest import Manifest
 from delen.core.typed_reader import read
@@ -72,7 +74,7 @@ class _Caller:
 
 class GrpcService:
     """Answers the methods of the service. ``threads`` run what may have to wait, ``user`` says
-    whose a client's address is."""
+    whose a client's address is. Bodies count in ``memory``."""
 
     def __init__(
         self,
@@ -83,8 +85,10 @@ class GrpcService:
         threads: Executor,
         user: Callable[[tuple[str, int]], int],
         access: RegionAccess,
+        memory: BodyMemory,
     ) -> None:
         self._runtime = service.runtime
+        self._memory = memory
         self._guard = service.guard
         self._refusals = refusals
         self._infer = infer
@@ -95,7 +99,7 @@ class GrpcService:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What grpc calls for each method; those that are not offered are refused."""
-        return Handler(self._refusals, self._methods())
+        return Handler(self._refusals, self._methods(), self._memory)
 
     def _methods(self) -> dict[str, Callable[..., Any]]:
         described = self._described
@@ -162,8 +166,9 @@ class GrpcService:
         check_version(manifest, asked.model_version)
         find = self._access.places(lambda: self._caller(context))
         query = Query.of(_read_query(asked), manifest, find)
-        request = query.with_samples(await self._read_input(asked, query, manifest))
-        running = asyncio.ensure_future(self._infer.run(caller, asked.model_name, request, 0.0))
+        array, waited = await self._read_input(caller, asked, query, manifest)
+        request = query.with_samples(array)
+        running = asyncio.ensure_future(self._infer.run(caller, asked.model_name, request, waited))
         running.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             jobs = await asyncio.shield(running)
@@ -173,26 +178,34 @@ class GrpcService:
         results = self._infer.results(jobs)
         return _compose(query, jobs, receipt_parameters(results))
 
-    async def _read_input(self, asked: Any, query: Query, manifest: Manifest) -> NDArray[Any]:
-        tensor, spec = query.input, manifest.input
+    async def _read_input(
+        self, caller: _Caller, asked: Any, query: Query, manifest: Manifest
+    ) -> tuple[NDArray[Any], float]:
+        """The input's values, and for how many seconds reading them waited."""
+        tensor, spec, place = query.input, manifest.input, query.place
         raw, contents = asked.raw_input_contents, asked.inputs[0].contents
-        ways = (*raw, *([contents] if contents.ByteSize() else ()), query.place)
+        ways = (*raw, *([contents] if contents.ByteSize() else ()), place)
         if len([way for way in ways if way is not None]) > 1:
             raise InvalidInput("input has its values in more than one place", "inputs")
-        if (place := query.place) is not None:
-            if place.byte_size <= READ_AT_ONCE[RAW]:
-                return read_bytes(place.read(), tensor, spec)
-            return await self._on_thread(lambda: read_bytes(place.read(), tensor, spec))
+        decode = partial(self._infer.decode, caller, payer=query.options.tenant)
+        if place is not None:
+            return await decode(
+                RAW,
+                lambda: read_bytes(place.read(), tensor, spec),
+                is_quick=place.byte_size <= READ_AT_ONCE[RAW],
+            )
         if raw:
-            return read_bytes(raw[0], tensor, spec)
+            return await decode(RAW, lambda: read_bytes(raw[0], tensor, spec), is_quick=True)
         if (field := _CONTENTS.get(tensor.datatype)) is None:
             raise InvalidInput(f"{tensor.datatype} is read from raw_input_contents only", "inputs")
         numbers = getattr(contents, field)
         if len(numbers) > self._infer.limit(JSON, spec) // 8:
             raise TooLarge(f"contents has {len(numbers)} numbers: send raw_input_contents")
-        if len(numbers) <= _NUMBERS_AT_ONCE:
-            return read_list(list(numbers), tensor, spec)
-        return await self._on_thread(lambda: read_list(list(numbers), tensor, spec))
+        return await decode(
+            JSON,
+            lambda: read_list(list(numbers), tensor, spec),
+            is_quick=len(numbers) <= _NUMBERS_AT_ONCE,
+        )
 
 
 def _read_query(asked: Any) -> InferQuery:

@@ -101,19 +101,17 @@ class OipInfer:
         find = self._access.places(lambda: self._access.user(client.socket))
         parse = partial(_parse, raw, request.body.is_packed, header, manifest, limit, find)
         json_size = len(raw) if header is None else header
-        if json_size <= READ_AT_ONCE[JSON] and not request.body.is_packed:
-            body = parse()
-        else:
-            kind = RAW if header is not None and header <= READ_AT_ONCE[JSON] else JSON
-            body, spent = await self._infer.decode(client, kind, parse)
-            waited += spent
-        payer = body.query.options.tenant
-        if body.is_quick:
-            array = body.read()
-        else:
-            kind = JSON if body.query.place is None else RAW
-            array, spent = await self._infer.decode(client, kind, body.read, payer)
-            waited += spent
+        is_quick = json_size <= READ_AT_ONCE[JSON] and not request.body.is_packed
+        kind = RAW if header is not None and header <= READ_AT_ONCE[JSON] else JSON
+        body, parsing = await self._infer.decode(
+            client, kind, parse, payer_of=_tenant, is_quick=is_quick
+        )
+        payer = _tenant(body)
+        kind = JSON if body.query.place is None else RAW
+        array, reading = await self._infer.decode(
+            client, kind, body.read, payer, is_quick=body.is_quick
+        )
+        waited += parsing + reading
         asked = body.query.with_samples(array)
         jobs = await self._infer.run(client, model, asked, waited)
         parameters = receipt_parameters(self._infer.results(jobs))
@@ -123,6 +121,10 @@ class OipInfer:
             return _packed(reply, accepted)
         pack = partial(_packed, reply, accepted)
         return (await self._infer.decode(client, RAW, pack, payer))[0]
+
+
+def _tenant(body: _Body) -> str:
+    return body.query.options.tenant
 
 
 def _header_length(request: HttpRequest) -> int | None:

@@ -82,9 +82,11 @@ class Executor:
         self._lanes.start()
 
     def add_model(self, model: Model) -> None:
+        """Accept jobs of ``model`` at all its sizes."""
         with self.lock:
             self._models[model.name] = model
-            self._scheduler.learn_model(model.name, model.view)
+            for each in model.sizes:
+                self._scheduler.learn_model(each.variant, each.view)
 
     def remove_model(self, name: str) -> int:
         """Accept no more jobs of model ``name`` and drop its audits, unless some jobs are queued or
@@ -92,24 +94,33 @@ class Executor:
         with self.lock:
             jobs = self._jobs.of(name)
             if not jobs and name in self._models:
+                variants = self._variants(name)
                 del self._models[name]
                 self._audits.keep_only(self._models)
-                self._scheduler.forget_model(name)
-                self.health.forget_model(name)
+                for variant in variants:
+                    self._scheduler.forget_model(variant)
+                    self.health.forget_model(variant)
             return jobs
+
+    def _variants(self, name: str) -> list[str]:
+        """What the scheduler calls model ``name`` at each of its sizes."""
+        model = self._models.get(name)
+        return [name] if model is None else [each.variant for each in model.sizes]
 
     def keep_resident(self, name: str, depth: int) -> None:
         """Only the first ``depth`` segments of model ``name`` are in memory from now on; jobs that
         need others wait for them, as long as their bounds let them."""
         with self.lock:
-            self._scheduler.keep_resident(name, depth)
+            for variant in self._variants(name):
+                self._scheduler.keep_resident(variant, depth)
             self._lanes.wake_all()
 
     def end_unavailable(self, name: str) -> None:
         """End the jobs of model ``name`` that wait for a segment which cannot be loaded. Those that
         come to wait for it find it unavailable."""
         with self.lock:
-            for task in self._scheduler.parked(name):
+            variants = self._variants(name)
+            for task in [task for each in variants for task in self._scheduler.parked(each)]:
                 if task.id in self._scheduler:  # it may end with another one of its batch
                     job = self._jobs[task.id]
                     if (error := job.unavailable) is not None:
@@ -232,7 +243,7 @@ class Executor:
         if not len(self._audits):
             return None
         audit = self._audits.next()
-        key = Key(audit.model.name, audit.segment)
+        key = Key(audit.model.variant, audit.segment)
         batch = self._scheduler.start_own(time.monotonic(), key, audit.model.view)
         return _AuditRun(audit, batch)
 

@@ -131,9 +131,13 @@ class Shares:
             return asked
         return max(asked, DEFAULT_PRIORITY if given is None else given)
 
+    def knows(self, tenant: str) -> bool:
+        """Whether ``tenant`` has a bucket of its own now. It may be called beside all else."""
+        return tenant in self._weights or tenant in self._buckets
+
     def bucket_of(self, tenant: str) -> str:
         """The name of the bucket that the requests of ``tenant`` are booked on: its own or REST."""
-        if tenant in self._weights or tenant in self._buckets:
+        if self.knows(tenant):
             return tenant
         if self._unconfirmed is not None and tenant not in self._newcomers:
             return REST

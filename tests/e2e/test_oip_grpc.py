@@ -170,11 +170,13 @@ def test_a_stream_answers_each_request_and_survives_a_wrong_one(
     client.async_stream_infer(MODEL, [tensor(images[:1])], request_id="1")
     client.async_stream_infer("nowhere", [tensor(images[:1])], request_id="2")
     client.async_stream_infer(MODEL, [tensor(images[:2])], request_id="3")
-    first, wrong, last = (answers.get(timeout=60) for _ in range(3))
+    ended = [answers.get(timeout=60) for _ in range(3)]
     client.stop_stream()
-    assert (first[0].get_response().id, last[0].get_response().id) == ("1", "3")
-    assert last[0].as_numpy("logits").shape == (2, 10)
-    assert "nowhere" in wrong[1].message()
+    right = {result.get_response().id: result for result, error in ended if error is None}
+    assert right.keys() == {"1", "3"}
+    assert right["3"].as_numpy("logits").shape == (2, 10)
+    [wrong] = [error for _, error in ended if error is not None]
+    assert "nowhere" in wrong.message()
 
 
 def test_statistics_count(client: triton.InferenceServerClient, images: NDArray[np.uint8]) -> None:
@@ -292,6 +294,16 @@ def test_a_caller_that_leaves_ends_its_jobs_and_one_that_waits_is_answered_befor
     gate.close()
     with grpc.insecure_channel(daemon.grpc_url.removeprefix("grpc://")) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        requests: queue.Queue[Any] = queue.Queue()
+        stream = stub.ModelStreamInfer(iter(requests.get, None))
+        requests.put(asked(images[:1], id="first"))
+        until(lambda: metric(daemon.api, "delen_jobs") == 1, "it waits at the gate")
+        requests.put(asked(images[:1], id="second", model_version="2"))
+        assert next(stream).infer_response.id == "second", "a stream waits for no answer"
+        gate.open()
+        assert next(stream).infer_response.id == "first"
+        requests.put(None)
+        gate.close()
         calls = []
         for image in images[:2]:
             calls.append(stub.ModelInfer.future(asked(image[None])))

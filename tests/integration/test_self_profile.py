@@ -61,7 +61,13 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module + "_LOOK_EVERY", 0.01)
     monkeypatch.setattr(module + "_IDLE_SECONDS", 0.0)
     monkeypatch.setattr(module + "_ENERGY_IDLE_SECONDS", 0.0)
-    monkeypatch.setattr(module + "_ENERGY_PLAN", BlockPlan(seconds=2.0, spread=0.5))
+    monkeypatch.setattr("power.metering.blocks.LEAST_BLOCKS", 4)
+    monkeypatch.setattr("power.metering.blocks.MOST_SPREAD", 9.0)
+    monkeypatch.setattr("power.metering.blocks.LEAST_SECONDS", 1.0)
+    monkeypatch.setattr("power.metering.blocks.margin", lambda interval: 0.2)
+    monkeypatch.setattr("power.metering.block_energy.margin", lambda interval: 0.2)
+    monkeypatch.setattr("power.metering.block_energy._LEAST_LEFT", 0.3)
+    monkeypatch.setattr(module + "_ENERGY_PLAN", BlockPlan(rounds=4, seconds=1.0, spread=9.0))
     monkeypatch.setattr("delen.measure.disturbance._busy_seconds", lambda file: 0.0)
 
 

@@ -66,3 +66,17 @@ def test_the_command_writes_the_page_although_one_benchmark_fails(
     assert "half of it" in text
     assert "no data" in text
     assert MISSED.line() in capsys.readouterr().out
+
+
+def test_no_other_server_is_installed_unless_its_benchmark_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(command, "run", lambda name: ran.append(name) or section(name))
+    monkeypatch.setattr(sys, "argv", ["benchmarks"])
+    assert command.main() == 0
+    assert ran == [*command.BENCHMARKS]
+    assert "servers" not in ran
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "servers"])
+    command.main()
+    assert ran[-1] == "servers"
