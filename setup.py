@@ -52,6 +52,7 @@ setup(
             "jetson-stats>=4.2,<8",
         ],
         "audio": AUDIO,
+        "video": ["av>=12.0", "pillow>=10.1"],
         "grpc": ["grpcio>=1.60", "protobuf>=4.25"],
         "nvml": ["nvidia-ml-py>=12.535"],
         "torch": [TORCH],
@@ -112,6 +113,24 @@ setup(
         "delen.energy_controllers": [
             "price=policies.energy.price_controller:price_controller",
             "least_energy=policies.energy.least_energy:least_energy_controller",
+        ],
+        "delen.client_controllers": [
+            "fixed=policies.client.fixed:Fixed",
+            "threshold=policies.client.threshold:Threshold",
+            "pid=policies.client.pid:Pid",
+            "mpc=policies.client.mpc:Mpc",
+            "jellyfish=policies.client.jellyfish:Jellyfish",
+        ],
+        "delen.fleet_policies": [
+            "default=policies.fleet.default:Default",
+            "jellyfish=policies.fleet.jellyfish:Jellyfish",
+            "exact=policies.fleet.exact:Exact",
+            "closest=policies.fleet.static:Closest",
+            "load_balance=policies.fleet.static:LoadBalance",
+            "cheaper=policies.fleet.static:Cheaper",
+            "random_latency=policies.fleet.static:RandomLatency",
+            "random_load=policies.fleet.static:RandomLoad",
+            "least_impedance=policies.fleet.static:LeastImpedance",
         ],
     },
 )

@@ -82,7 +82,7 @@ STAGES: Mapping[str, Sequence[Function]] = {
     "segments": (
         (LaneThreads, "_work_on"),
         (Executor, "_run"),
-        (SegmentRunner, "run"),
+        (SegmentRunner, "run_alone"),
     ),
     "decide": (
         (Executor, "_decide"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from delen.bundle.manifest import FILE_NAME
+from delen.bundle.checks import FILE_NAME
 from delen.errors import InvalidInput
 
 QUICK_EPOCHS = 3

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from delen.core.dispatch import DispatchPolicy
 from delen.errors import ConfigError, DelenError
+from policies.client.api import ClientController
+from policies.fleet.api import FleetPolicy
 
 EXIT_POLICIES = "delen.exit_policies"
 DISPATCH_POLICIES = "delen.dispatch_policies"
 ENERGY_CONTROLLERS = "delen.energy_controllers"
+CLIENT_CONTROLLERS = "delen.client_controllers"
+FLEET_POLICIES = "delen.fleet_policies"
 
 
 def plugin_names(group: str) -> list[str]:
@@ -49,10 +53,28 @@ def find_plugin(group: str, name: str) -> Callable[..., Any]:
 def make_dispatch(name: str) -> DispatchPolicy:
     """A new dispatch policy; ConfigError says why there is none by this ``name``."""
     policy: DispatchPolicy = find_plugin(DISPATCH_POLICIES, name)()
-    for call in ("choose", "ran", "ended"):
-        if not callable(getattr(policy, call, None)):
-            raise ConfigError(f"the dispatch policy {name!r} has no {call}()")
+    _check_calls(policy, f"the dispatch policy {name!r}", ("choose", "ran", "ended"))
     return policy
+
+
+def make_controller(name: str) -> ClientController:
+    """A new client controller; ConfigError says why there is none by this ``name``."""
+    controller: ClientController = find_plugin(CLIENT_CONTROLLERS, name)()
+    _check_calls(controller, f"the client controller {name!r}", ("choose", "ended"))
+    return controller
+
+
+def make_fleet(name: str) -> FleetPolicy:
+    """A new fleet policy; ConfigError says why there is none by this ``name``."""
+    policy: FleetPolicy = find_plugin(FLEET_POLICIES, name)()
+    _check_calls(policy, f"the fleet policy {name!r}", ("coordinate", "route"))
+    return policy
+
+
+def _check_calls(plugin: object, described: str, calls: Sequence[str]) -> None:
+    for call in calls:
+        if not callable(getattr(plugin, call, None)):
+            raise ConfigError(f"{described} has no {call}()")
 
 
 def _described(point: EntryPoint) -> str:

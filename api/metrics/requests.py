@@ -16,6 +16,7 @@ from api.metrics.statistics import ModelStatistics
 from api.metrics.tallies import CounterTally, HistogramTally
 from api.metrics.tenants import MAX_TENANTS, OTHERS
 from delen.core.result import Result
+from delen.core.variant import model_of
 from delen.core.work import Work
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -123,6 +124,7 @@ class Metrics:
         while self._noted:
             noted = self._noted.popleft()
             if isinstance(noted, Work):
+                noted = noted._replace(model=model_of(noted.model))
                 self._statistics.ran(noted)
                 self._segments.add((noted.model, str(noted.segment)), noted.ended - noted.began)
                 self._batches.observe(noted.model, noted.batch)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from api.oip.query import CLASSES, Output
 from delen.bundle.manifest import Manifest
 from delen.core.result import EnergyKind, Result
+from delen.core.variant import format_size
 from delen.engine.job import Job
 from delen.wire.oip import Parameter
 
@@ -109,6 +110,7 @@ def receipt_parameters(results: Sequence[Result]) -> dict[str, Parameter]:
         "energy_kind": _joined(kinds),
         "energy_source": receipts[0].energy.source,
         "accuracy": _sum(accuracies, 1 / len(accuracies)),
+        "size": None if deepest.size is None else format_size(deepest.size),
     }
     return {name: value for name, value in parameters.items() if value is not None}
 

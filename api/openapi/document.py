@@ -14,7 +14,7 @@ from api.openapi.operation import GUARDED, Operation
 from api.reply import JSON
 from delen.engine.inputs import BODY_TYPES, RAW
 from delen.engine.inputs import TEXT as PLAIN_TEXT
-from delen.wire.answers import Feedback, Plan, Result, Results, SettledRequest
+from delen.wire.answers import Feedback, Plan, Result, Results, SettledRequest, SharedMemory
 from delen.wire.errors import Error
 from delen.wire.events import Event, Lost
 from delen.wire.message import schema_of
@@ -117,6 +117,12 @@ _OPERATIONS = (
         "What happens, as server-sent events",
         (Event, Lost),
         media_type="text/event-stream",
+    ),
+    Operation(
+        "get",
+        ("/v1/memory",),
+        "Memory that this connection shares with the daemon",
+        (SharedMemory,),
     ),
     Operation("get", ("/metrics",), "Prometheus metrics", media_type="text/plain"),
     Operation("get", ("/openapi.json",), "This description"),

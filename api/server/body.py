@@ -28,6 +28,9 @@ SMALL = 65_536
 _MOST_DISCARDED = 1 << 25
 _DISCARD_SECONDS = 2.0
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+_IN_MEMORY = "Delen-Shared-Memory"
+_SHARED = _IN_MEMORY.lower().encode()
+_MOST_DIGITS = 16
 CODINGS = (b"gzip", b"deflate")
 
 
@@ -80,7 +83,8 @@ class RequestBody:
     """Reads the body of a request with these ``headers`` through ``receive``.
 
     ``length`` is what was announced, None for one in chunks. ``has_ended`` is true once all of it
-    was read. What is read counts in ``memory`` until ``release``.
+    was read. What is read counts in ``memory`` until ``release``. ``shared`` is the body where it
+    lies in memory that the client shares, and may change at any time.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class RequestBody:
         self.length = int(headers.get(b"content-length", 0)) if coding is None else None
         self.has_ended = self.length == 0
         self.is_packed = False
+        self.shared: memoryview | None = None
         self.expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
         self._headers = headers
         self._received = 0
@@ -109,7 +114,11 @@ class RequestBody:
 
     def check(self, limit: int) -> None:
         """Raises what is wrong with a body before any of it is read: TooLarge for one announced as
-        larger than ``limit`` bytes, UnsupportedCoding for a coding that is not known."""
+        larger than ``limit`` bytes, UnsupportedCoding for a coding that is not known, InvalidInput
+        for one that is not in the memory where it is said to be."""
+        if (size := self._headers.get(_SHARED)) is not None:
+            self.shared = self._find(size)
+            self.length = len(self.shared)
         if self.length is not None and self.length > limit:
             raise TooLarge(f"the body has {self.length} bytes; the limit is {limit}")
         coding = self._headers.get(b"content-encoding", b"identity").lower()
@@ -120,9 +129,24 @@ class RequestBody:
                 "identity"
             )
 
+    def _find(self, size: bytes) -> memoryview:
+        """The body of ``size`` bytes at the beginning of the memory that the client shares."""
+        held = len(self._connection.memory)
+        if not self.has_ended:
+            raise InvalidInput(f"a request with {_IN_MEMORY} has no other body", _IN_MEMORY)
+        if not (size.isdigit() and len(size) < _MOST_DIGITS and 0 < int(size) <= held):
+            raise InvalidInput(
+                f"{_IN_MEMORY} is {size.decode('latin-1')!r}; this connection shares {held} bytes",
+                _IN_MEMORY,
+            )
+        return self._connection.memory[: int(size)]
+
     async def read(self, limit: int) -> bytes:
-        """The whole body. InvalidInput when it is cut short, RequestTimeout when it comes too
-        slowly, TooLarge once more than ``limit`` bytes have come."""
+        """The whole body, or a copy of it. InvalidInput when it is cut short, RequestTimeout when
+        it comes too slowly, TooLarge once more than ``limit`` bytes have come."""
+        if self.shared is not None:
+            self._take(len(self.shared), limit)
+            return bytes(self.shared)
         if self.has_ended:
             return b""
         pieces: list[bytes] = []
@@ -133,15 +157,20 @@ class RequestBody:
             self._begin()
             while not self.has_ended:
                 pieces.append(await self._next())
-                if self._received > limit:
-                    raise TooLarge(f"the body is larger than the limit of {limit} bytes")
-                self._held = self._memory.take(self._received, self._held)
+                self._take(self._received, limit)
         finally:
             self._end()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def _take(self, size: int, limit: int) -> None:
+        """So many bytes are held now."""
+        if size > limit:
+            raise TooLarge(f"the body is larger than the limit of {limit} bytes")
+        self._held = self._memory.take(size, self._held)
+
     def release(self) -> None:
         """Nothing of the body is held any more."""
+        self.shared = None
         self._memory.give_back(self._held)
         self._held = 0
 

@@ -46,8 +46,11 @@ def decode_image(
     shape: tuple[int, ...],
     formats: Sequence[str] = tuple(IMAGES.values()),
     most_pixels: int = MAX_PIXELS,
+    smaller: Sequence[tuple[int, ...]] = (),
 ) -> NDArray[np.uint8]:
-    """An encoded image, of Pillow's ``formats``, as uint8 ``shape``: see ``fit_image``.
+    """An encoded image, of Pillow's ``formats``, as uint8 ``shape``: see ``fit_image``. One that
+    does not fill it becomes the largest of the ``smaller`` shapes, which descend, that it fills, or
+    the smallest.
 
     Raises InvalidInput for what does not decode, TooLarge for more than ``most_pixels`` or what
     takes far longer to decode than so many pixels should, MissingExtra without Pillow.
@@ -67,7 +70,39 @@ def decode_image(
         with image:
             check_size(image, most_pixels)
             _check_work(encoded, image, most_pixels)
-            return fit_image(image, way, shape)
+            shapes = (shape, *smaller)
+            filled = (each for each in shapes[:-1] if _fills(image, way, each))
+            return fit_image(image, way, next(filled, shapes[-1]))
+
+
+def _fills(image: Image.Image, way: ImagePreprocessing, shape: tuple[int, ...]) -> bool:
+    """Whether ``image`` is not scaled up to ``shape`` in height or width."""
+    width, height = image.size
+    if _is_sideways(image, way):
+        width, height = height, width
+    return height >= shape[0] and width >= shape[1]
+
+
+def _is_sideways(image: Image.Image, way: ImagePreprocessing) -> bool:
+    """Whether the EXIF orientation of ``image`` turns it by a quarter."""
+    return way.orientation == "exif" and image.getexif().get(_ORIENTATION) in _SIDEWAYS
+
+
+def scale_down(
+    sample: NDArray[np.uint8], way: ImagePreprocessing, shape: tuple[int, ...]
+) -> NDArray[np.uint8]:
+    """``sample``, an input of one size, as one of the smaller ``shape``, by the filter that resizes
+    images. Samples that calibrate a smaller size are made in the same way."""
+    if sample.shape == shape:
+        return sample
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise MissingExtra("Pillow (to scale images down)", "daemon") from error
+    height, width, channels = shape
+    pixels = Image.fromarray(sample if channels > 1 else sample[:, :, 0])
+    scaled = pixels.resize((width, height), Image.Resampling[way.resize.upper()])
+    return np.asarray(scaled, np.uint8).reshape(shape)
 
 
 def served_pixels(shape: tuple[int, ...]) -> int:
@@ -94,8 +129,7 @@ def fit_image(
     with plain_errors():
         check_size(image)
         is_turned = way.orientation == "exif"
-        sideways = is_turned and image.getexif().get(_ORIENTATION) in _SIDEWAYS
-        wanted = (height, width) if sideways else (width, height)
+        wanted = (height, width) if _is_sideways(image, way) else (width, height)
         image.draft(way.mode, (_GAP * wanted[0], _GAP * wanted[1]))
         upright = ImageOps.exif_transpose(image) if is_turned else image
         pixels = _flattened(_of_8_bits(upright), way)

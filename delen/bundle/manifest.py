@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from msgspec import Meta
 
 from delen.bundle.calibration import Calibration
-from delen.bundle.confidence import CRITERIA
+from delen.bundle.checks import check_manifest
 from delen.core.guarantee import HeldOut
-from delen.core.typed_reader import Fail, read_file
+from delen.core.typed_reader import read_file
+from delen.core.variant import Size, variant_name
 from delen.errors import BundleError
 
 FORMAT = "delen-bundle"
@@ -23,17 +23,10 @@ SCHEMA = 3
 OLDEST_SCHEMA = 2
 MANIFEST = "manifest.json"
 PROFILES = "profiles"
-RUNTIMES = ("onnx", "torch")
-IMAGE_MODES = ("RGB", "L")
-RESIZES = ("bilinear", "bicubic", "nearest")
-ORIENTATIONS = ("exif", "stored")
 WHITE = (255, 255, 255)
-PRECISIONS = ("fp32", "fp16", "int8")
-DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
-FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
-Size = Annotated[int, Meta(ge=1)]
-Shape = Annotated[tuple[Size, ...], Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=1)]
+Shape = Annotated[tuple[Count, ...], Meta(min_length=1)]
 Level = Annotated[int, Meta(ge=0, le=255)]
 
 
@@ -74,6 +67,8 @@ class InputSpec:
     At most one of ``image``, ``audio`` and ``text`` says how an app's file becomes a sample. With
     ``image``, the input is uint8 ``(height, width, channels)``; with ``audio``, int16
     ``(samples,)``; with ``text``, uint8 ``(bytes,)``.
+
+    ``sizes`` are the smaller heights and widths that an image may have instead, largest first.
     """
 
     dtype: str
@@ -81,9 +76,18 @@ class InputSpec:
     image: ImagePreprocessing | None = None
     audio: AudioPreprocessing | None = None
     text: TextPreprocessing | None = None
+    sizes: tuple[tuple[Count, Count], ...] = ()
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """All shapes that a sample may have, largest first."""
+        return (self.shape, *((*size, *self.shape[2:]) for size in self.sizes))
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "shape": list(self.shape)}
+        """What an app has to know; ``sizes`` stand beside it (``Manifest.all_sizes``)."""
+        document = {**asdict(self), "shape": list(self.shape)}
+        del document["sizes"]
+        return document
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,18 @@ class ExitSpec:
     test_accuracy: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
+Exits = Annotated[tuple[ExitSpec, ...], Meta(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledSpec:
+    """The network on smaller images: its exits there, whose graphs may be those of the largest size
+    where height and width are free in them, and its own calibration table."""
+
+    exits: Exits
+    calibration: str
+
+
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     sha256: str
@@ -117,7 +133,8 @@ class Manifest:
     ``runtime`` runs its graphs, ``precision`` is that of their weights, in which the calibration
     was measured too. ``criterion`` is the kind of its confidences and thresholds. ``held_out`` says
     whether the weights never saw the calibration part: that is known, was declared by whoever built
-    it, or is unknown, and then nothing is guaranteed.
+    it, or is unknown, and then nothing is guaranteed. ``smaller`` is the network on each of the
+    input's smaller ``sizes``; all else is of the largest.
     """
 
     name: str
@@ -130,32 +147,69 @@ class Manifest:
     classes: Annotated[int, Meta(ge=2)]
     labels: tuple[str, ...] | None
     max_batch: Annotated[int, Meta(ge=1)]
-    exits: Annotated[tuple[ExitSpec, ...], Meta(min_length=1)]
+    exits: Exits
     calibration: str
     files: Mapping[str, FileEntry]
     provenance: Mapping[str, Any]
     held_out: HeldOut = "known"
+    smaller: tuple[ScaledSpec, ...] = ()
+
+    @property
+    def all_sizes(self) -> tuple[Size, ...]:
+        """The heights and widths that images may have, smallest first; empty where there is one."""
+        sizes = self.input.sizes
+        return (*reversed(sizes), (self.input.shape[0], self.input.shape[1])) if sizes else ()
+
+    def scaled(self) -> tuple[Manifest, ...]:
+        """The manifest of the network at each smaller size, as if it had that size alone."""
+        shapes = self.input.shapes[1:]
+        return tuple(
+            replace(
+                self,
+                input=replace(self.input, shape=shape, sizes=()),
+                exits=scaled.exits,
+                calibration=scaled.calibration,
+                smaller=(),
+            )
+            for shape, scaled in zip(shapes, self.smaller, strict=True)
+        )
 
     def to_json(self) -> str:
         """The text of ``manifest.json``."""
         document = {"format": FORMAT, "schema": SCHEMA, **asdict(self)}
         if self.held_out == "known":
             del document["held_out"]
+        if not self.smaller:
+            del document["smaller"], document["input"]["sizes"]
         return json.dumps(document, indent=1) + "\n"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
-    """A verified bundle. ``digest`` is the SHA-256 of its manifest and so of all its files."""
+    """A verified bundle at its largest input size. ``digest`` is the SHA-256 of its manifest and so
+    of all its files. ``smaller`` is the same bundle at its other sizes, largest first; ``size`` is
+    the height and width of this one, None where there is one size alone."""
 
     path: Path
     manifest: Manifest
     calibration: Calibration
     digest: str
+    size: Size | None = None
+    smaller: tuple[Bundle, ...] = ()
 
     @property
     def name(self) -> str:
         return self.manifest.name
+
+    @property
+    def variant(self) -> str:
+        """The name of the model at this size."""
+        return variant_name(self.name, self.size)
+
+    @property
+    def sizes(self) -> tuple[Bundle, ...]:
+        """The bundle at all its sizes, largest first."""
+        return (self, *self.smaller)
 
     @property
     def exits(self) -> tuple[ExitSpec, ...]:
@@ -176,15 +230,31 @@ def load_bundle(path: str | Path) -> Bundle:
     manifest, digest = read_manifest(folder)
     for name in manifest.files:
         _read_verified(folder, name, manifest.files)
-    calibration_name = str(folder / manifest.calibration)
+    scaled = manifest.scaled()
+    smaller = tuple(
+        Bundle(folder, each, _read_calibration(folder, each), digest, size)
+        for each, size in zip(scaled, manifest.input.sizes, strict=True)
+    )
+    calibration = _read_calibration(folder, manifest)
+    for each in smaller:
+        if each.calibration.samples != calibration.samples:
+            raise BundleError(
+                f"{folder / each.manifest.calibration} is of {each.calibration.samples} samples; "
+                f"that of the largest size is of {calibration.samples}, which must be the same"
+            )
+    size = (manifest.input.shape[0], manifest.input.shape[1]) if smaller else None
+    return Bundle(folder, manifest, calibration, digest, size, smaller)
+
+
+def _read_calibration(folder: Path, manifest: Manifest) -> Calibration:
+    name = str(folder / manifest.calibration)
     contents = _read_verified(folder, manifest.calibration, manifest.files)
-    calibration = Calibration.from_npz(contents, calibration_name)
+    calibration = Calibration.from_npz(contents, name)
     if calibration.exits != len(manifest.exits):
         raise BundleError(
-            f"{calibration_name} is of {calibration.exits} exits; the manifest has "
-            f"{len(manifest.exits)}"
+            f"{name} is of {calibration.exits} exits; the manifest has {len(manifest.exits)}"
         )
-    return Bundle(folder, manifest, calibration, digest)
+    return calibration
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
@@ -235,8 +305,7 @@ def _parse_manifest(document: object, file: Path) -> Manifest:
     if schema == 2:
         _complete_schema_2(document)
     manifest = read_file(Manifest, document, "the manifest", fail)
-    _check_input(manifest.input, fail)
-    _check_whole(manifest, fail)
+    check_manifest(manifest, fail)
     return manifest
 
 
@@ -245,53 +314,3 @@ def _complete_schema_2(document: dict[str, Any]) -> None:
     input = document.get("input")
     if isinstance(input, dict) and isinstance(image := input.get("image"), dict):
         input["image"] = {**image, "orientation": "stored", "background": None}
-
-
-def _check_input(input: InputSpec, fail: Fail) -> None:
-    if input.dtype not in DTYPES:
-        raise fail(f"input.dtype {input.dtype!r} is none of {', '.join(DTYPES)}")
-    sample, image = (input.dtype, len(input.shape)), input.image
-    if input.audio and sample != ("int16", 1):
-        raise fail("input.audio needs int16 [samples]")
-    if input.text and (input.text.encoding != "utf-8" or sample != ("uint8", 1)):
-        raise fail("input.text needs the encoding utf-8 and uint8 [bytes]")
-    if image and (image.mode not in IMAGE_MODES or image.resize not in RESIZES):
-        raise fail(
-            f"input.image needs a mode of {' or '.join(IMAGE_MODES)} and a resize of "
-            f"{', '.join(RESIZES)}, not {image.mode!r} and {image.resize!r}"
-        )
-    if image and image.orientation not in ORIENTATIONS:
-        raise fail(
-            f"input.image.orientation {image.orientation!r} is none of {', '.join(ORIENTATIONS)}"
-        )
-    if image and (sample != ("uint8", 3) or input.shape[2] != len(image.mode)):
-        raise fail(f"input.image {image.mode} needs uint8 [height, width, {len(image.mode)}]")
-    if sum(way is not None for way in (image, input.audio, input.text)) > 1:
-        raise fail("input can have only one of image, audio and text")
-
-
-def _check_whole(manifest: Manifest, fail: Fail) -> None:
-    """Whether the parts of the manifest fit each other."""
-    if not FILE_NAME.fullmatch(manifest.name):
-        raise fail(f"name {manifest.name!r} must be letters, digits, '.', '_' and '-'")
-    for name, choices in (
-        ("runtime", RUNTIMES),
-        ("precision", PRECISIONS),
-        ("criterion", CRITERIA),
-    ):
-        if (chosen := getattr(manifest, name)) not in choices:
-            raise fail(f"{name} {chosen!r} is none of {', '.join(choices)}")
-    if manifest.labels is not None and len(manifest.labels) != manifest.classes:
-        raise fail(f"labels must be {manifest.classes} strings, one a class")
-    for name in manifest.files:
-        if not FILE_NAME.fullmatch(name):
-            raise fail(f"files names {name!r}, which is not a plain file name")
-    for needed in [exit.graph for exit in manifest.exits] + [manifest.calibration]:
-        if needed not in manifest.files:
-            raise fail(f"{needed!r} is used but not listed under files")
-    for index, exit in enumerate(manifest.exits):
-        is_last = index == len(manifest.exits) - 1
-        if (exit.features is None) != is_last:
-            raise fail(f"exits[{index}].features must be null for the last exit and only for it")
-        if index and exit.macs <= manifest.exits[index - 1].macs:
-            raise fail(f"exits[{index}] needs more macs than the one before")

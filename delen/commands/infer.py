@@ -7,6 +7,7 @@ import argparse
 from delen.commands.common import add_bounds, add_connection, milli, tenant, whole
 from delen.core.bounds import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from delen.core.result import Receipt, Result
+from delen.core.variant import format_size
 from delen.sdk.client import Client
 from delen.wire import answers as wire
 from delen.wire.message import write
@@ -60,6 +61,10 @@ def _bounds(receipt: Receipt) -> str:
     return "whether the bound on energy was kept is unknown"
 
 
+def _size(result: Result) -> str:
+    return "" if result.size is None else f" at {format_size(result.size)} pixels"
+
+
 def _describe(result: Result) -> str:
     receipt = result.receipt
     predictions = ", ".join(
@@ -69,7 +74,7 @@ def _describe(result: Result) -> str:
     expected = receipt.accuracy.expected
     return (
         f"{predictions}\n"
-        f"  exit {result.exit} of 0-{result.exits - 1} ({result.reason}); "
+        f"  exit {result.exit} of 0-{result.exits - 1}{_size(result)} ({result.reason}); "
         f"{_bounds(receipt)}\n"
         f"  latency {milli(receipt.latency.value, 's')}, "
         f"energy {milli(receipt.energy.value, 'J')} ({receipt.energy.kind}), "

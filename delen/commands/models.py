@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from delen.commands.common import add_connection
+from delen.core.variant import format_size
 from delen.sdk.client import Client
 
 NO_GUARANTEE = "; no floor is guaranteed: the weights may have seen the calibration data"
@@ -33,10 +34,12 @@ def run(options: argparse.Namespace) -> int:
         return 0
     for model in models:
         shape = "x".join(map(str, model["input"]["shape"]))
+        sizes = [format_size(size) for size in model.get("sizes", ())]
         problem = f" ({model['problem']})" if model["problem"] else ""
         print(
             f"{model['name']} {model['version']}: {model['state']}{problem}, "
-            f"{len(model['exits'])} exits, {model['input']['dtype']} {shape}, "
+            f"{len(model['exits'])} exits, {model['input']['dtype']} {shape}"
+            f"{' or ' * bool(sizes)}{', '.join(reversed(sizes[:-1]))}, "
             f"{model['classes']} classes{_calibrated_on(model.get('calibration'))}"
             f"{', default' if model['default'] else ''}"
             f"{NO_GUARANTEE if model['held_out'] == 'unknown' else ''}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from delen.commands.common import add_bounds, add_connection, milli, tenant
+from delen.core.variant import format_size
 from delen.sdk.client import Client
 from delen.wire.answers import Plan
 from delen.wire.message import write
@@ -30,11 +31,14 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(write(Plan.of(preview)).decode())
         return 0 if preview.feasible else 1
-    print(f"{'exit':>4} {'accuracy':>9} {'latency':>10} {'energy':>10}")
+    of_sizes = "" if preview.size is None else f"{'size':>9} "
+    print(f"{of_sizes}{'exit':>4} {'accuracy':>9} {'latency':>10} {'energy':>10}")
     for point in preview.points:
-        mark = " <-" if point.exit == preview.exit else "  (dominated)" * point.dominated
+        is_chosen = (point.size, point.exit) == (preview.size, preview.exit)
+        mark = " <-" if is_chosen else "  (dominated)" * point.dominated
+        size = "" if point.size is None else f"{format_size(point.size):>9} "
         print(
-            f"{point.exit:>4} {point.accuracy:>9.3f} {milli(point.latency, 's'):>10} "
+            f"{size}{point.exit:>4} {point.accuracy:>9.3f} {milli(point.latency, 's'):>10} "
             f"{milli(point.energy, 'J'):>10}{mark}"
         )
     if not preview.feasible:
@@ -42,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
         return 1
     print(
         f"runs to exit {preview.exit}"
+        + ("" if preview.size is None else f" at {format_size(preview.size)} pixels")
         + (f", stops earlier at confidence {preview.threshold:g}" if preview.threshold else "")
         + f"; expected accuracy {_accuracy(preview.accuracy)}"
         + (f", guaranteed at level {preview.guarantee:g}" if preview.guarantee else "")

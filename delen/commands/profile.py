@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delen.commands.profile_table import instances_table, profile_table
+from delen.core.variant import format_size
 from delen.errors import ConfigError, PowerError
 from delen.profile.profile import Profile
 
@@ -106,17 +107,23 @@ def run(options: argparse.Namespace) -> int:
         root, where.provider, where.threads, where.runtime, power_mode=read_mode(root).key
     )
     source = None if plan is None else _open_sensor(config, where.provider)
-    profile = _latencies(options, config, bundle, network, device)
     lanes = configured_lanes(config, backend.provider)
     if options.instances:
         lanes = max(lanes, min(_MOST_LANES, available_cores() // config["device.threads"]))
-    if lanes > 1:
-        profile = _with_interference(options, bundle, network, profile, lanes)
-    if profile.host is None:
-        profile = _with_host(config, backend, bundle, network, profile)
+    profiles = []
+    for each, runs_on in zip(bundle.sizes, (network, *network.smaller), strict=True):
+        if each.size is not None:
+            print(f"at {format_size(each.size)} pixels:", file=sys.stderr)
+        profile = _latencies(options, config, each, runs_on, device)
+        if lanes > 1:
+            profile = _with_interference(options, each, runs_on, profile, lanes)
+        if profile.host is None:
+            profile = _with_host(config, backend, each, runs_on, profile)
+        profiles.append(profile)
     if plan is not None and source is not None:
         sampler = Sampler(source, POLL, retained(plan))
-        profile = _with_energy(bundle, network, profile, sampler, root, plan, options.batches or ())
+        profiles = _with_energies(bundle, network, profiles, sampler, root, plan, options.batches)
+    profile = replace(profiles[0], smaller=tuple(profiles[1:]))
     if options.output is not None:
         file = options.output
     elif options.beside_bundle:
@@ -124,14 +131,16 @@ def run(options: argparse.Namespace) -> int:
     else:
         file = state_file(Path(config["state.path"]), bundle, device)
     save_profile(profile, file)
-    print(profile.to_json() if options.json else profile_table(profile), end="")
+    tables = "\n".join(map(profile_table, profile.sizes))
+    print(profile.to_json() if options.json else tables, end="")
     if options.instances:
         table = _compare_instances(options, config, bundle)
         print(table, end="", file=sys.stderr if options.json else sys.stdout)
-    if profile.measured is not None and profile.busy:
+    disturbed = [each.measured.others for each in profile.sizes if each.measured and each.busy]
+    if disturbed:
         print(
-            f"note: other work had {profile.measured.others:.0%} of the processor meanwhile, so "
-            "the profile may be wrong; stop what else runs here, and measure it again",
+            f"note: other work had {max(disturbed):.0%} of the processor meanwhile, so the profile "
+            "may be wrong; stop what else runs here, and measure it again",
             file=sys.stderr,
         )
     print(f"written to {file}", file=sys.stderr)
@@ -266,34 +275,38 @@ class _ModelledEnergy:
         return Accounts("model", self.watts_per_core).open(profile)
 
 
-def _with_energy(
+def _with_energies(
     bundle: Bundle,
     network: Network,
-    profile: Profile,
+    profiles: Sequence[Profile],
     sampler: Sampler,
     root: Path,
     plan: BlockPlan,
-    batches: Sequence[int],
-) -> Profile:
+    batches: Sequence[int] | None,
+) -> list[Profile]:
+    """The ``profiles`` of all sizes with energies."""
     from delen.measure.energy import measure_energy
     from power.modes.modes import steady_key
 
+    metered, networks = [], (network, *network.smaller)
     sampler.start()
     try:
-        metered, notes = measure_energy(
-            bundle,
-            network,
-            profile,
-            sampler,
-            lambda: steady_key(root),
-            plan,
-            batches,
-            _show_progress,
-        )
+        for each, runs_on, profile in zip(bundle.sizes, networks, profiles, strict=True):
+            measured, notes = measure_energy(
+                each,
+                runs_on,
+                profile,
+                sampler,
+                lambda: steady_key(root),
+                plan,
+                batches or (),
+                _show_progress,
+            )
+            metered.append(measured)
+            for note in notes:
+                print(f"note: {note}", file=sys.stderr)
     finally:
         sampler.close()
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
     return metered
 
 

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from delen.core.bounds import Bounds
 from delen.core.frontier import Frontier
 from delen.core.result import Reason
+from delen.core.variant import Size
 from delen.errors import BudgetExhausted, Nearest, Overloaded
 
 LimitedBy = Literal["latency", "energy", "memory", "depth", "price"]
@@ -17,7 +18,8 @@ LimitedBy = Literal["latency", "energy", "memory", "depth", "price"]
 class OperatingPoint:
     """One exit as a place to stop: cumulative latency (s) and energy (J), accuracy over all inputs.
 
-    ``dominated`` is true when an earlier exit is at least as accurate.
+    ``dominated`` is true when an earlier exit is at least as accurate, or at another ``size`` one
+    that takes no longer. The ``size`` (height, width) is None where the model has one.
     """
 
     exit: int
@@ -25,6 +27,7 @@ class OperatingPoint:
     latency: float
     energy: float | None
     dominated: bool
+    size: Size | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Plan(NamedTuple):
     set the depth: ``price`` if the price of energy chose less than the bounds allow. ``frontier``
     is what could have been chosen, a single choice if the bounds leave no other, and ``price`` what
     a joule cost in accuracy. ``infeasible`` says what a best effort could not keep, and
-    ``unguaranteed`` why no floor is guaranteed.
+    ``unguaranteed`` why no floor is guaranteed. It runs at ``size``, None where the model has one.
     """
 
     exit: int
@@ -69,6 +72,7 @@ class Plan(NamedTuple):
     nearest: Nearest | None = None
     price: float = 0.0
     unguaranteed: str | None = None
+    size: Size | None = None
 
     def taking(self, latency: float) -> Plan:
         """The same plan with another predicted ``latency`` in seconds."""
@@ -104,6 +108,7 @@ class Preview:
     unguaranteed: str | None = None
     constraint: str | None = None
     retry_after: float | None = None
+    size: Size | None = None
 
     @classmethod
     def of(
@@ -132,6 +137,7 @@ class Preview:
             unguaranteed=plan.unguaranteed,
             constraint=None if refusal is None else refusal.constraint,
             retry_after=None if refusal is None else refusal.retry_after,
+            size=plan.size,
         )
 
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from delen.core.variant import Size
+
 Reason = Literal[
     "confident", "planned_exit", "latency", "energy", "final", "cancelled", "policy", "failed"
 ]
@@ -100,11 +102,15 @@ class EnergyOutcome(_Followed):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Bounds against outcomes. ``met``: every bound that was set is known to have been kept."""
+    """Bounds against outcomes. ``met``: every bound that was set is known to have been kept.
+
+    ``size`` is the height and width at which the network ran, None where it has one size.
+    """
 
     latency: LatencyOutcome
     accuracy: AccuracyOutcome
     energy: EnergyOutcome
+    size: Size | None = None
 
     @property
     def met(self) -> bool:
@@ -132,6 +138,11 @@ class Result:
     receipt: Receipt
     tenant: str
     stream: str | None
+
+    @property
+    def size(self) -> Size | None:
+        """The receipt's."""
+        return self.receipt.size
 
     @property
     def index(self) -> int:

@@ -99,22 +99,32 @@ class ModelBuilder:
     def _complete(
         self, bundle: Bundle, network: Network, residency: ModelResidency, is_whole: bool
     ) -> Model | None:
-        """The model of ``network``. Where it has no profile yet, one is measured if all its
-        segments are there, else it is None."""
-        profile = self._profiles.find(bundle, network)
-        if profile is None and is_whole:
-            profile = self._measure_first(bundle, network)
-        if profile is None:
-            return None
-        return self._announced(self._serve(bundle, network, profile, residency))
+        """The model of ``network``, at all its sizes. Where one of them has no profile yet, it is
+        measured if all segments are there, else the model is None."""
+        profiles = []
+        networks = (network, *network.smaller)
+        for each, runs_on in zip(bundle.sizes, networks, strict=True):
+            profile = self._profiles.find(each, runs_on)
+            if profile is None and is_whole:
+                profile = self._measure_first(each, runs_on)
+            if profile is None:
+                return None
+            profiles.append(profile)
+        group = bundle.calibration.largest_group
+        monitor = GuaranteeMonitor(bundle.name, self._policies.monitor, group, self._events)
+        smaller: tuple[Model, ...] = ()
+        for parts in reversed(list(zip(bundle.sizes, networks, profiles, strict=True))):
+            smaller = (self._serve(*parts, residency, monitor, smaller), *smaller)
+        return self._announced(smaller[0])
 
     def _announced(self, model: Model) -> Model:
         where = model.network.placement
         log.info(
-            "model %s %s: %d exits, on %s (%s), %d x %d threads",
+            "model %s %s: %d exits%s, on %s (%s), %d x %d threads",
             model.name,
             model.bundle.manifest.version,
             model.exits,
+            f" at {len(model.sizes)} input sizes" if model.smaller else "",
             where.provider,
             model.costs.profile.device.processor,
             self._lanes,
@@ -125,14 +135,18 @@ class ModelBuilder:
         return model
 
     def _serve(
-        self, bundle: Bundle, network: Network, profile: Profile, residency: ModelResidency
+        self,
+        bundle: Bundle,
+        network: Network,
+        profile: Profile,
+        residency: ModelResidency,
+        monitor: GuaranteeMonitor,
+        smaller: tuple[Model, ...],
     ) -> Model:
         prepare_decoding(bundle.manifest.input)
         account, quantile = self._energy.account(profile), self._policies.quantile
         costs = CostModel(profile, account, quantile, self._lanes)
-        group = bundle.calibration.largest_group
-        monitor = GuaranteeMonitor(bundle.name, self._policies.monitor, group, self._events)
-        return self._model(bundle, network, costs, monitor, residency)
+        return self._model(bundle, network, costs, monitor, residency, smaller)
 
     def _model(
         self,
@@ -141,6 +155,7 @@ class ModelBuilder:
         costs: CostModel,
         monitor: GuaranteeMonitor,
         residency: ModelResidency,
+        smaller: tuple[Model, ...] = (),
     ) -> Model:
         policy = self._policy(len(bundle.exits))
         planner = Planner(
@@ -148,8 +163,10 @@ class ModelBuilder:
             self._policies.planner,
             policy.by_threshold,
             bundle.manifest.held_out != "unknown",
+            bundle.size,
+            len(bundle.manifest.all_sizes) or 1,
         )
-        return Model(bundle, network, planner, policy, costs, monitor, residency)
+        return Model(bundle, network, planner, policy, costs, monitor, residency, smaller)
 
     def _policy(self, exits: int) -> ExitPolicy:
         policy: ExitPolicy = self._make_policy(exits, **dict(self._policies.options))
@@ -169,13 +186,13 @@ class ModelBuilder:
             return lambda model: costs.use(known, costs.energy)
         profile = self._profiles.find(model.bundle, model.network)
         if profile is not None:
-            log.info("model %s: the profile is now that of power mode %s", model.name, mode)
+            log.info("model %s: the profile is now that of power mode %s", model.variant, mode)
             return self.adopt(profile)
         stale = (
             f"measured in power mode {known.device.power_mode}, but the device is in {mode}, "
             "which has no profile yet: run delen profile"
         )
-        log.warning("model %s: its profile was %s", model.name, stale)
+        log.warning("model %s: its profile was %s", model.variant, stale)
         return lambda model: costs.use(known, costs.energy, stale)
 
     def adopt(self, profile: Profile) -> Callable[[Model], None]:
@@ -185,7 +202,7 @@ class ModelBuilder:
 
     def _measure_first(self, bundle: Bundle, network: Network) -> Profile:
         device = self._profiles.device(network)
-        log.info("no profile of %s for this device yet: measuring a quick one", bundle.name)
+        log.info("no profile of %s for this device yet: measuring a quick one", bundle.variant)
         profile = measure_profile(bundle, network, device, QUICK)
         if self._lanes > 1:
             rounds = interference.QUICK_ROUNDS

@@ -96,7 +96,7 @@ def open_runtime(
         energy.close()
         raise
     energy.start(
-        runtime.store.models,
+        lambda: [each for model in runtime.store.models() for each in model.sizes],
         lambda model: runtime.change(model, builder.follow_mode(model)),
         runtime,
     )

@@ -57,17 +57,19 @@ class IdleProfiler:
         self._thread = threading.Thread(target=self._loop, name="delen-profiler", daemon=True)
 
     def complete(self, model: Model) -> None:
-        """To be called before anything is served: measure now what serving ``model`` takes, if a
-        quick profile does not say it. What a busy machine says of it is better than nothing."""
-        idle_since = self._runtime.idle_since
-        if idle_since is not None and self._lacks_host(model) and self._may_change(model):
-            self._try(model, idle_since, is_first=True)
+        """To be called before anything is served: measure now what serving ``model`` takes, at each
+        size, if a quick profile does not say it. What a busy machine says of it is better than
+        nothing."""
+        for each in model.sizes:
+            idle_since = self._runtime.idle_since
+            if idle_since is not None and self._lacks_host(each) and self._may_change(each):
+                self._try(each, idle_since, is_first=True)
 
     def start(self) -> None:
         """To be called before anything is served: measure now what can be, if the machine is calm,
         and later whenever nothing is served."""
         idle_since = self._runtime.idle_since
-        due = [model for model in self._runtime.store.models() if self._is_due(model)]
+        due = [model for model in self._models() if self._is_due(model)]
         if due and idle_since is not None and is_calm():
             self.look(idle_since)
         self._thread.start()
@@ -93,10 +95,14 @@ class IdleProfiler:
 
     def look(self, idle_since: float) -> None:
         """Measure all models that need it, as long as nothing came since ``idle_since``."""
-        for model in self._runtime.store.models():
+        for model in self._models():
             if self._is_due(model):
                 self._not_before[model.costs] = time.monotonic() + _TRY_AGAIN
                 self._try(model, idle_since)
+
+    def _models(self) -> list[Model]:
+        """All that are there, at each of their sizes."""
+        return [each for model in self._runtime.store.models() for each in model.sizes]
 
     def _is_due(self, model: Model) -> bool:
         now = time.monotonic()
@@ -120,7 +126,7 @@ class IdleProfiler:
             self._not_before.pop(model.costs, None)
         except Exception as error:
             message = "the profile of %s could not be measured"
-            self._failures.failed(error, message, model.name)
+            self._failures.failed(error, message, model.variant)
 
     def _improve(self, model: Model, idle_since: float, is_first: bool) -> None:
         known = model.costs.profile
@@ -131,31 +137,33 @@ class IdleProfiler:
         if is_better and self._adopt(model, known, profile):
             if profile.lacks_host:
                 self._without_host[model.costs] = profile
-            log.info("model %s: its profile was improved while nothing was served", model.name)
+            log.info("model %s: its profile was improved while nothing was served", model.variant)
 
     def _look_for_energy(self, idle_since: float) -> None:
         """Measure the energies of the models that have none, as long as nothing came."""
         energy = self._energy
         if energy is None:
             return
-        for model in self._runtime.store.models():
+        for model in self._models():
             meter = energy.free_meter()
             costs, now = model.costs, time.monotonic()
             lacks_energy = costs.profile.energy is None and costs.stale is None
             if meter is None or not lacks_energy or now < self._no_energy_before.get(costs, now):
                 continue
             self._no_energy_before[costs] = now + _ENERGY_AGAIN
-            log.info("model %s: measuring its energies by %s", model.name, meter.source.name)
+            log.info("model %s: measuring its energies by %s", model.variant, meter.source.name)
             try:
                 self._measure_energy(model, energy, meter, idle_since)
             except GaveWay:
-                log.info("model %s: its energies are measured another time", model.name)
+                log.info("model %s: its energies are measured another time", model.variant)
                 self._no_energy_before.pop(costs, None)
             except ProfileError as error:
-                log.warning("model %s: its energies could not be measured: %s", model.name, error)
+                log.warning(
+                    "model %s: its energies could not be measured: %s", model.variant, error
+                )
             except Exception as error:
                 message = "the energies of %s could not be measured"
-                self._failures.failed(error, message, model.name)
+                self._failures.failed(error, message, model.variant)
 
     def _measure_energy(
         self, model: Model, energy: EnergyService, meter: Sampler, idle_since: float
@@ -172,7 +180,9 @@ class IdleProfiler:
         with self._leased(model):
             profile = self._builder.measure_energy(model, meter, gives_way, wait, _ENERGY_PLAN)
         if self._adopt(model, known, profile):
-            log.info("model %s: its profile has energies now, by %s", model.name, meter.source.name)
+            log.info(
+                "model %s: its profile has energies now, by %s", model.variant, meter.source.name
+            )
 
     def _gives_way(self, model: Model, idle_since: float) -> Callable[[], bool]:
         """Says whether something came since ``idle_since``, or is to come, or ``model`` went."""
@@ -184,7 +194,7 @@ class IdleProfiler:
                 self._stop.is_set()
                 or runtime.idle_since != idle_since
                 or any(entry.state == "loading" for entry in entries)
-                or all(entry.model is not model for entry in entries)
+                or all(entry.model is None or model not in entry.model.sizes for entry in entries)
             )
 
         return gives_way

@@ -11,7 +11,7 @@ from delen.engine.backends.base import Network
 from delen.errors import ProfileError
 from delen.profile.device import identify
 from delen.profile.profile import Device, Profile
-from delen.profile.store import find_profile, save_profile, state_file
+from delen.profile.store import find_profile, keep_profile, state_file
 
 log = logging.getLogger("delen")
 
@@ -55,7 +55,7 @@ class DeviceProfiles:
         """Keep what was measured for the next start, if that can be."""
         file = state_file(self._state, bundle, profile.device)
         try:
-            save_profile(profile, file)
+            keep_profile(profile, bundle, file)
             log.info("kept it as %s; `delen profile` measures a thorough one", file)
         except ProfileError as error:
             log.warning("it will be measured again at the next start: %s", error)

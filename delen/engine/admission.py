@@ -76,7 +76,7 @@ class Admission:
         use that ``is_recorded`` is not recorded again."""
         model, bounds, tenant = job.model, job.bounds, job.options.tenant
         plans, residency, now = model.plans, model.residency, time.monotonic()
-        model.costs.relax(now)
+        model.relax(now)
         while self._charges:
             self._scheduler.shares.charge(now, *self._charges.popleft())
         seconds = self._scheduler.admit(now, tenant, job.options.priority, job.deadline)
@@ -99,6 +99,7 @@ class Admission:
         def lease_at(price: float) -> Plan:
             job.lease.end()
             job.plan = plan_at(price)
+            job.model = model.at(job.plan.size)
             try:
                 job.lease = residency.lease(job.plan.exit, 0.0)
             except ModelLoading as error:  # if it is unloaded, a longer wait will say so
@@ -128,7 +129,7 @@ class Admission:
     def _feed(self, lead: Job, others: Sequence[Job]) -> Sequence[Job]:
         """Queue the ``others`` of an admitted batch as there is room."""
         for job in others:
-            job.plan, job.reserved = lead.plan, lead.reserved
+            job.model, job.plan, job.reserved = lead.model, lead.plan, lead.reserved
         feed = BatchFeed(lead, others, self._executor, self._scheduler, self._failures)
         feed.start()
         return others

@@ -76,7 +76,8 @@ class Audits:
     def keep_only(self, models: Mapping[str, Model]) -> None:
         """Leave out the audits of models that are not in ``models``, which has them by name."""
         for audit in self._waiting.copy():
-            if models.get(audit.model.name) is not audit.model:
+            model = models.get(audit.model.name)
+            if model is None or audit.model not in model.sizes:
                 self._waiting.remove(audit)
 
     def next(self) -> Audit:

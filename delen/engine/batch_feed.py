@@ -106,7 +106,7 @@ class BatchFeed:
         waits[last + 1 :] = [inf] * (model.exits - last - 1)
         holds, price = model.monitor.holds, self._plan.price
         moment = Moment(now - job.arrived, ahead, holds, price, waits)
-        return model.batch_plans.later(
+        return model.own_batches.later(
             job.bounds,
             len(self._held) + 1,
             len(self._queued),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from math import inf
 from typing import NamedTuple, TypeAlias
@@ -41,7 +41,15 @@ class _AuditRun(NamedTuple):
     batch: Batch
 
 
-LaneWork: TypeAlias = DispatchDecision | _AuditRun
+class _End(NamedTuple):
+    """``job`` ends with the answer that it has, for ``reason``, or by ``problem``."""
+
+    job: Job
+    reason: Reason | None
+    problem: DelenError | None
+
+
+LaneWork: TypeAlias = DispatchDecision | Batch | _AuditRun
 
 
 class Executor:
@@ -74,9 +82,11 @@ class Executor:
         self._lanes.start()
 
     def add_model(self, model: Model) -> None:
+        """Accept jobs of ``model`` at all its sizes."""
         with self.lock:
             self._models[model.name] = model
-            self._scheduler.learn_model(model.name, model.view)
+            for each in model.sizes:
+                self._scheduler.learn_model(each.variant, each.view)
 
     def remove_model(self, name: str) -> int:
         """Accept no more jobs of model ``name`` and drop its audits, unless some jobs are queued or
@@ -84,24 +94,33 @@ class Executor:
         with self.lock:
             jobs = self._jobs.of(name)
             if not jobs and name in self._models:
+                variants = self._variants(name)
                 del self._models[name]
                 self._audits.keep_only(self._models)
-                self._scheduler.forget_model(name)
-                self.health.forget_model(name)
+                for variant in variants:
+                    self._scheduler.forget_model(variant)
+                    self.health.forget_model(variant)
             return jobs
+
+    def _variants(self, name: str) -> list[str]:
+        """What the scheduler calls model ``name`` at each of its sizes."""
+        model = self._models.get(name)
+        return [name] if model is None else [each.variant for each in model.sizes]
 
     def keep_resident(self, name: str, depth: int) -> None:
         """Only the first ``depth`` segments of model ``name`` are in memory from now on; jobs that
         need others wait for them, as long as their bounds let them."""
         with self.lock:
-            self._scheduler.keep_resident(name, depth)
+            for variant in self._variants(name):
+                self._scheduler.keep_resident(variant, depth)
             self._lanes.wake_all()
 
     def end_unavailable(self, name: str) -> None:
         """End the jobs of model ``name`` that wait for a segment which cannot be loaded. Those that
         come to wait for it find it unavailable."""
         with self.lock:
-            for task in self._scheduler.parked(name):
+            variants = self._variants(name)
+            for task in [task for each in variants for task in self._scheduler.parked(each)]:
                 if task.id in self._scheduler:  # it may end with another one of its batch
                     job = self._jobs[task.id]
                     if (error := job.unavailable) is not None:
@@ -224,7 +243,7 @@ class Executor:
         if not len(self._audits):
             return None
         audit = self._audits.next()
-        key = Key(audit.model.name, audit.segment)
+        key = Key(audit.model.variant, audit.segment)
         batch = self._scheduler.start_own(time.monotonic(), key, audit.model.view)
         return _AuditRun(audit, batch)
 
@@ -246,6 +265,12 @@ class Executor:
 
     def _do(self, work: LaneWork, lane: int) -> LaneWork | None:
         """Do ``work``; what is to be done next, where that is decided already."""
+        if isinstance(work, Batch):
+            try:
+                return self._run(work, lane)
+            except Exception as error:
+                self._abandon(DispatchDecision(work), error)
+                raise
         if isinstance(work, DispatchDecision):
             return self._follow(work, lane)
         self._run_audit(work.audit, work.batch, lane)
@@ -288,6 +313,8 @@ class Executor:
     def _run(self, batch: Batch, lane: int) -> LaneWork | None:
         """Run ``batch`` and send the answers that it brings. Where it brings none, what comes next
         on this lane is decided with its end."""
+        if len(batch.tasks) == 1:
+            return self._run_alone(batch, self._jobs[batch.tasks[0].id], lane)
         jobs = [self._jobs[task.id] for task in batch.tasks]
         costs = jobs[0].model.costs
         profile = costs.profile
@@ -295,46 +322,90 @@ class Executor:
         reasons: list[Reason | None] = [None] * len(jobs)
         try:
             ran = self._runner.run(jobs, lane)
-            reasons = self._reasons_to_stop(jobs)
+            now, size = time.monotonic(), len(jobs)
+            reasons = [self._reason_to_stop(job, size, now) for job in jobs]
         except Exception as error:
             ran = BatchRun(errors={job.id: error for job in jobs})
         self.health.batch_ended(lane)
         problems = self._segment_failures.of(batch.key, jobs, ran.errors)
         work = ran.works[0] if len(ran.works) == 1 and not ran.errors else None
-        ended: list[tuple[Job, Reason | None, DelenError | None]] = []
+        ended: list[_End] = []
         following: LaneWork | None = None
-        started: Batch | None = None
-        resume = self._scheduler.resume if len(jobs) > 1 else self._scheduler.go_on
         with self.lock:
             with self._informing as now:
                 self._end_batch(now, batch, work if costs.profile is profile else None)
                 for task, job, reason in zip(batch.tasks, jobs, reasons, strict=True):
-                    problem: DelenError | None = problems.get(job.id)
-                    if problem is not None:
-                        reason = None
-                    elif job.cancelled:
-                        reason = "cancelled"
-                    elif reason is None:
-                        problem = job.unavailable
-                    if problem is None and reason is None:
-                        started = resume(now, task, job.confidence, job.joules_left)
+                    end = self._end_of(job, reason, problems.get(job.id))
+                    if end is None:
+                        self._scheduler.resume(now, task, job.confidence, job.joules_left)
                     else:
                         self._scheduler.end(now, task)
-                        ended.append((job, reason, problem))
-            if started is not None:
-                following = DispatchDecision(started)
-            elif not ended:
+                        ended.append(end)
+            if not ended:
                 following, _ = self._find_work()
             elif len(self._scheduler):
                 self._lanes.wake()  # this lane has answers to write first
-        for job, reason, problem in ended:
-            if reason is not None:
-                self._jobs.answer(job, reason)
-            elif problem is not None:
-                self._jobs.end_early(job, "failed", problem)
         for each in ran.works:
             self._observer.ran(each)
+        for end in ended:
+            self._send(end)
         return following
+
+    def _run_alone(self, batch: Batch, job: Job, lane: int) -> LaneWork | None:
+        """As ``_run``, of a batch of ``job`` alone: most batches are where few clients ask, and
+        these steps are taken between any two segments."""
+        (task,) = batch.tasks
+        costs, health = job.model.costs, self.health
+        profile, work, reason = costs.profile, None, None
+        errors: dict[int, Exception] = {}
+        following: LaneWork | None = None
+        health.batch_began(lane, batch.began, batch.predicted, batch.key)
+        try:
+            work = self._runner.run_alone(job, lane)
+            reason = self._reason_to_stop(job, 1, time.monotonic())
+        except Exception as error:
+            work, errors = None, {job.id: error}
+        health.batch_ended(lane)
+        problems = self._segment_failures.of(batch.key, (job,), errors)
+        with self.lock:
+            with self._informing as now:
+                self._end_batch(now, batch, work if costs.profile is profile else None)
+                end = self._end_of(job, reason, problems.get(job.id))
+                if end is None:
+                    following = self._scheduler.go_on(now, task, job.confidence, job.joules_left)
+                else:
+                    self._scheduler.end(now, task)
+            if end is not None:
+                if len(self._scheduler):
+                    self._lanes.wake()
+            elif following is None:
+                following, _ = self._find_work()
+        if work is not None:
+            self._observer.ran(work)
+        if end is not None:
+            self._send(end)
+        return following
+
+    def _end_of(self, job: Job, reason: Reason | None, problem: DelenError | None) -> _End | None:
+        """How ``job`` ends after its segment, for a ``reason`` or by a ``problem``; None if it goes
+        on."""
+        if problem is not None:
+            return _End(job, None, problem)
+        if job.cancelled:
+            return _End(job, "cancelled", None)
+        if reason is not None:
+            return _End(job, reason, None)
+        problem = job.unavailable
+        return None if problem is None else _End(job, None, problem)
+
+    def _send(self, end: _End) -> None:
+        """The last that a lane does for a job: whoever waits for it is woken, and wants the
+        interpreter at once."""
+        job, reason, problem = end
+        if reason is not None:
+            self._jobs.answer(job, reason)
+        elif problem is not None:
+            self._jobs.end_early(job, "failed", problem)
 
     def _end_batch(self, now: float, batch: Batch, work: Work | None) -> None:
         """Free the lane of ``batch``. There is no ``work`` to learn from if it failed, or if it ran
@@ -342,11 +413,10 @@ class Executor:
         seconds, joules = (None, None) if work is None else (work.seconds, work.joules)
         self._scheduler.ran(now, batch, now - batch.began, seconds, joules)
 
-    def _reasons_to_stop(self, jobs: Sequence[Job]) -> list[Reason | None]:
+    def _reason_to_stop(self, job: Job, batch: int, now: float) -> Reason | None:
         if self._scheduler.capabilities.plans:
-            now, size = time.monotonic(), len(jobs)
-            return [self._exits.reason_to_stop(job, size, now) for job in jobs]
-        return ["final" if job.exit == job.plan.exit else None for job in jobs]
+            return self._exits.reason_to_stop(job, batch, now)
+        return "final" if job.exit == job.plan.exit else None
 
     def _refuse(self, task: Task) -> None:
         """Refuse ``task``, which has no answer; one that accepts the best effort gets more time."""

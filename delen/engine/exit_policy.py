@@ -34,7 +34,7 @@ class ExitDecider:
             job.plan,
             now - job.arrived,
             job.energy,
-            min(batch, model.view.max_batch),
+            1 if batch == 1 else min(batch, model.view.max_batch),
         )
         with self._deciding:
             decision, error = guarded_decision(model.policy, view)

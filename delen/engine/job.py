@@ -26,9 +26,10 @@ class Job:
     """One input, its bounds and plan, and the best answer so far (``exit`` -1: none yet).
 
     ``plan``, the ``reserved`` joules, and the ``lease``, which keeps the segments that it still
-    needs in memory, are set when it is admitted. ``streak`` is how many exits before the last gave
-    the same answer in a row, counted under the criterion ``patience`` alone. ``cut_off`` is true
-    where the dispatch policy ended it with the answer that it had.
+    needs in memory, are set when it is admitted; ``model`` is then the one at the plan's size.
+    ``streak`` is how many exits before the last gave the same answer in a row, counted under the
+    criterion ``patience`` alone. ``cut_off`` is true where the dispatch policy ended it with the
+    answer that it had.
 
     ``share`` is the tenant that bears what it costs.
     ``arrived`` is on the runtime's monotonic clock. ``is_held`` is true while it waits for room in
@@ -88,7 +89,7 @@ class Job:
         is held comes ``now``, so that it does not go before all that came since."""
         return Task(
             id=self.id,
-            model=self.model.name,
+            model=self.model.variant,
             tenant=self.options.tenant,
             arrived=now if self.is_held else self.arrived,
             segment=0,

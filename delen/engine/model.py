@@ -7,25 +7,32 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from delen.bundle.manifest import Bundle
+from delen.core.variant import Size
 from delen.engine.backends.base import Network
 from delen.engine.guarantee_monitor import GuaranteeMonitor
 from delen.profile.cost_model import CostModel
 from delen.residency.lease import ALWAYS_RESIDENT, ModelResidency
-from delen.scheduler.batch_plans import BatchPlans
+from delen.scheduler.batch_plans import BatchPlans, BestSizeBatches
 from delen.scheduler.exit_view import ExitViewBuilder
 from delen.scheduler.model_view import ScheduledModel
-from delen.scheduler.plan_cache import Plans
+from delen.scheduler.plan_cache import BestSize, Plans, PlanSource
 from policies.exit.bounds import ExitPolicy
 from policies.plan.planner import Planner
+from policies.plan.promises import Terms
 
 _WARM_UP_RUNS = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """``plans``, ``batch_plans``, ``exit_view`` and ``view`` are what requests, batches, exit
-    policies and dispatch policies are given of it; all follow ``costs``. ``residency`` knows which
-    segments are in memory."""
+    """A network at one input size. ``plans``, ``batch_plans``, ``exit_view`` and ``view`` are what
+    requests, batches, exit policies and dispatch policies are given of it; all follow ``costs``.
+    ``residency`` knows which segments are in memory.
+
+    ``smaller`` is the same network at the smaller sizes to which its inputs may be scaled down,
+    largest first: ``plans`` and ``batch_plans`` choose among all of them. Each size has its own
+    calibration, costs and queue; segments, ``residency`` and ``monitor`` are those of all.
+    """
 
     bundle: Bundle
     network: Network
@@ -34,7 +41,10 @@ class Model:
     costs: CostModel
     monitor: GuaranteeMonitor = field(default_factory=GuaranteeMonitor)
     residency: ModelResidency = ALWAYS_RESIDENT
-    plans: Plans = field(init=False)
+    smaller: tuple[Model, ...] = ()
+    own_plans: Plans = field(init=False)
+    own_batches: BatchPlans = field(init=False)
+    plans: PlanSource = field(init=False)
     batch_plans: BatchPlans = field(init=False)
     exit_view: ExitViewBuilder = field(init=False)
     view: ScheduledModel = field(init=False)
@@ -43,9 +53,15 @@ class Model:
         planner, costs, bundle = self.planner, self.costs, self.bundle
         macs = tuple(exit.macs for exit in bundle.exits)
         view = ScheduledModel(costs, planner.calibration, bundle.manifest.max_batch)
-        plans = Plans(planner, costs)
+        own = Plans(planner, costs)
+        plans: PlanSource = own
+        object.__setattr__(self, "own_plans", own)
+        object.__setattr__(self, "own_batches", batches := BatchPlans(own, view))
+        if self.smaller:
+            plans = best = BestSize([size.own_plans for size in self.sizes])
+            batches = BestSizeBatches(best, [size.own_batches for size in self.sizes])
         object.__setattr__(self, "plans", plans)
-        object.__setattr__(self, "batch_plans", BatchPlans(plans, view))
+        object.__setattr__(self, "batch_plans", batches)
         object.__setattr__(self, "exit_view", ExitViewBuilder(planner, costs, macs))
         object.__setattr__(self, "view", view)
 
@@ -54,8 +70,35 @@ class Model:
         return self.bundle.name
 
     @property
+    def variant(self) -> str:
+        """Its name and size, by which the scheduler knows it."""
+        return self.bundle.variant
+
+    @property
+    def sizes(self) -> tuple[Model, ...]:
+        """It and the smaller ones."""
+        return (self, *self.smaller)
+
+    def accepting(self, shape: tuple[int, ...]) -> Model:
+        """The model at the size of inputs of this ``shape``, which it accepts."""
+        return next(m for m in self.sizes if m.bundle.manifest.input.shape == shape)
+
+    def at(self, size: Size | None) -> Model:
+        """The model at ``size``, which is one of its sizes, or None where it has one alone."""
+        return next(model for model in self.sizes if model.bundle.size == size)
+
+    @property
     def exits(self) -> int:
         return len(self.bundle.exits)
+
+    def relax(self, now: float) -> None:
+        """Let what was learnt of its costs, at all sizes, fade for the time since the last call."""
+        for model in self.sizes:
+            model.costs.relax(now)
+
+    def promised_error(self, terms: Terms) -> float:
+        """The greatest share of wrong answers among those with these terms."""
+        return self.at(terms.size).planner.promises.error(terms)
 
     @property
     def accuracies(self) -> Sequence[float]:
@@ -75,10 +118,11 @@ class OpenedBundle:
     make_model: ModelMaker
 
     def load(self, segment: int) -> None:
-        """Load ``segment`` and run it a few times, for first runs are slow."""
+        """Load ``segment`` and run it a few times at each size, for first runs are slow."""
         self.network.load(segment)
-        for _ in range(_WARM_UP_RUNS):
-            self.network.run(segment, [self.network.blank(segment)])
+        for network in (self.network, *self.network.smaller):
+            for _ in range(_WARM_UP_RUNS):
+                network.run(segment, [network.blank(segment)])
 
     def drop(self, segment: int) -> None:
         self.network.drop(segment)

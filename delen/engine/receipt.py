@@ -50,7 +50,9 @@ def write_result(job: Job, reason: Reason, now: float) -> Result:
         exit=job.exit,
         exits=job.model.exits,
         reason=reason,
-        receipt=Receipt(_latency(job, now), _accuracy(job, reason), _energy(job)),
+        receipt=Receipt(
+            _latency(job, now), _accuracy(job, reason), _energy(job), job.model.bundle.size
+        ),
         tenant=job.options.tenant,
         stream=job.options.stream,
     )
@@ -101,7 +103,7 @@ def terms_of(job: Job, reason: Reason) -> Terms | None:
     if plan.accuracy is None or not _ended_as_planned(job, reason):
         return None
     floor = job.bounds.min_accuracy if plan.guarantee is not None else None
-    return Terms(plan.threshold, plan.exit, floor)
+    return Terms(plan.threshold, plan.exit, floor, plan.size)
 
 
 def _accuracy(job: Job, reason: Reason) -> AccuracyOutcome:

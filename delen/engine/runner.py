@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from delen.bundle.images import scale_down
 from delen.core.work import Share, Work
 from delen.engine.backends.base import Features, SegmentRun
 from delen.engine.energy_admission import EnergyAdmission
 from delen.engine.job import Job
 from delen.engine.model import Model
 from delen.profile.energy_account import Spent
+
+_FEW = 64
+"""Classes."""
 
 
 @dataclass(slots=True)
@@ -43,15 +47,32 @@ class SegmentRunner:
         self._run_batch(jobs, lane, ran)
         return ran
 
+    def run_alone(self, job: Job, lane: int) -> Work:
+        """As ``run``, of ``job`` alone; raises what the network raises."""
+        model, segment = job.model, job.segment
+        run, work = self._run(model, segment, (job.features,), (job.share,), lane)
+        if work.began < job.started:
+            job.started = work.began
+        joules, logits, confidence = work.joules, run.logits[0], run.confidence.item(0)
+        if isfinite(confidence) and _is_finite(logits):
+            if joules is not None:
+                joules *= model.costs.energy.factor(segment)
+            features = run.features[0] if run.features else None
+            job.reached(segment, confidence, logits.copy(), joules, features)
+        return work
+
     def _run_batch(self, jobs: Sequence[Job], lane: int, ran: BatchRun) -> None:
+        if len(jobs) == 1:
+            try:
+                ran.works.append(self.run_alone(jobs[0], lane))
+            except Exception as error:
+                ran.errors[jobs[0].id] = error
+            return
         model, segment, size = jobs[0].model, jobs[0].segment, len(jobs)
         shares = tuple([job.share for job in jobs])
         try:
             run, work = self._run(model, segment, [job.features for job in jobs], shares, lane)
-        except Exception as error:
-            if size == 1:
-                ran.errors[jobs[0].id] = error
-                return
+        except Exception:
             self._run_batch(jobs[: size // 2], lane, ran)
             self._run_batch(jobs[size // 2 :], lane, ran)
             return
@@ -59,9 +80,9 @@ class SegmentRunner:
         each = None
         if work.joules is not None:
             each = work.joules * model.costs.energy.factor(segment) / size
-        features = run.features or [None] * size
+        rows = run.features or [None] * size
         for job, confidence, logits, row in zip(
-            jobs, run.confidence.tolist(), run.logits, features, strict=True
+            jobs, run.confidence.tolist(), run.logits, rows, strict=True
         ):
             job.started = min(job.started, work.began)
             if isfinite(confidence) and _is_finite(logits):
@@ -71,28 +92,40 @@ class SegmentRunner:
         self, model: Model, segment: int, sample: Features, lane: int
     ) -> tuple[SegmentRun, Work]:
         """Run one ``sample``, which belongs to no job, through ``segment``."""
-        return self._run(model, segment, [sample], (), lane)
+        return self._run(model, segment, (sample,), (), lane)
 
     def _run(
         self,
         model: Model,
         segment: int,
-        samples: list[Features],
+        samples: Sequence[Features],
         shares: tuple[Share, ...],
         lane: int,
     ) -> tuple[SegmentRun, Work]:
         costs, size = model.costs, len(samples)
         cost = costs.cost(segment, size)
+        if segment == 0 and model.bundle.size is not None:
+            samples = _scaled(samples, model)
         began, processor = time.monotonic(), time.thread_time()
         run = model.network.run(segment, samples, lane)
         processor = (time.thread_time() - processor) * self._threads
         ended = time.monotonic()
         joules = costs.energy.predict(cost, Spent(ended - began, processor))
-        work = Work(model.name, segment, size, began, ended, joules, shares)
+        work = Work(model.variant, segment, size, began, ended, joules, shares)
         self._energy.ran(work)
         return run, work
 
 
+def _scaled(inputs: Sequence[Features], model: Model) -> list[Features]:
+    """``inputs`` as ones of the model's size, which may be smaller."""
+    spec = model.bundle.manifest.input
+    assert spec.image is not None
+    return [scale_down(sample, spec.image, spec.shape) for sample in inputs]
+
+
 def _is_finite(numbers: NDArray[Any]) -> bool:
-    """Whether all ``numbers`` are: the sum of their squares says so, unless it overflows."""
-    return isfinite(numbers.dot(numbers)) or bool(np.isfinite(numbers).all())
+    """Whether all ``numbers`` are: their sum says so, unless it overflows. Of a few, numpy takes
+    several times as long to begin."""
+    if len(numbers) <= _FEW:
+        return isfinite(sum(numbers.tolist()))
+    return isfinite(numbers.sum()) or bool(np.isfinite(numbers).all())

@@ -23,6 +23,7 @@ from delen.engine.energy_admission import EnergyAdmission, UnlimitedEnergy
 from delen.engine.executor import Executor
 from delen.engine.guarantee_monitor import read_labels
 from delen.engine.health import EngineHealth
+from delen.engine.inputs import named_shapes
 from delen.engine.job import Job
 from delen.engine.model import Model
 from delen.engine.observer import Observer
@@ -142,8 +143,8 @@ class Runtime:
         arrived: float | None = None,
         waited: float = 0.0,
     ) -> list[Job]:
-        """Admit inputs of the model's dtype and shape, all or none; the futures of their jobs get
-        the Results. Once one has failed, the others end.
+        """Admit inputs of the model's dtype and of one of its shapes, all or none; the futures of
+        their jobs get the Results. Once one has failed, the others end.
 
         ``arrived`` is when the request came in (``time.monotonic``), now if not given. Since then
         it ``waited`` for others for so many seconds, which count as their work does. Raises
@@ -160,7 +161,8 @@ class Runtime:
             model = self._loader.find(name, left)
             _check_options(model, options)
             for sample in samples:
-                check_sample(model, sample)
+                check_sample(model, sample, samples[0].shape)
+            model = model.accepting(samples[0].shape)
 
             def make(sample: NDArray[np.generic]) -> Job:
                 number, request_id = next(self._ids), secrets.token_hex(8)
@@ -200,7 +202,7 @@ class Runtime:
         """What ``bounds`` would buy of model ``name`` for ``tenant`` on an idle device, at the
         present price of energy and within its limits, without running it."""
         model = self._loader.find(name, None)
-        self.change(model, lambda model: model.costs.relax(time.monotonic()))
+        self.change(model, lambda model: model.relax(time.monotonic()))
         waits, refusal = model.residency.waits(), None
 
         def plan_at(price: float) -> Plan:
@@ -212,7 +214,7 @@ class Runtime:
                 plan = self._energy.preview(tenant, plan, plan_at)
         except (BudgetExhausted, Overloaded) as error:
             refusal = error
-        return Preview.of(name, plan, model.planner.points(model.costs), refusal)
+        return Preview.of(name, plan, model.plans.points(), refusal)
 
     def feedback(self, name: str, labels: Mapping[str, object]) -> Feedback:
         """Accept the right classes, as indices or names, of answers of ``name`` by request id.
@@ -222,7 +224,7 @@ class Runtime:
         """
         model = self.store.ready(name)
         classes = read_labels(labels, model.bundle.manifest)
-        return model.monitor.label(classes, model.planner.promises.error)
+        return model.monitor.label(classes, model.promised_error)
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """End ``jobs`` of one request, which nobody waits for any more. Those that wait for room
@@ -248,14 +250,19 @@ class Runtime:
         self._loader.close()
 
 
-def check_sample(model: Model, sample: NDArray[np.generic]) -> None:
-    """InvalidInput unless ``sample`` has the model's dtype and shape, and finite numbers."""
+def check_sample(
+    model: Model, sample: NDArray[np.generic], shape: tuple[int, ...] | None = None
+) -> None:
+    """InvalidInput unless ``sample`` has the model's dtype and one of its shapes, that ``shape`` if
+    it is given, and finite numbers."""
     spec = model.bundle.manifest.input
-    if sample.shape != spec.shape:
+    if sample.shape not in spec.shapes:
         raise InvalidInput(
-            f"the input has shape {list(sample.shape)}; {model.name} accepts {list(spec.shape)}",
+            f"the input has shape {list(sample.shape)}; {model.name} accepts {named_shapes(spec)}",
             "input",
         )
+    if shape not in (None, sample.shape):
+        raise InvalidInput("the samples of a batch must all be of one size", "input")
     if sample.dtype != np.dtype(spec.dtype):
         raise InvalidInput(
             f"the input is {sample.dtype}; {model.name} accepts {spec.dtype}", "input"

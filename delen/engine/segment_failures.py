@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from delen.core.dispatch import Key
 from delen.core.failures import FailureCounter
+from delen.core.variant import model_of
 from delen.engine.health import EngineHealth
 from delen.engine.job import Job
 from delen.engine.observer import Observer
@@ -37,7 +38,7 @@ class SegmentFailures:
             return {}
         if len(errors) == len(jobs):
             self._health.segment_failed(key)
-        self._observer.segment_failed(key.model, key.segment)
+        self._observer.segment_failed(model_of(key.model), key.segment)
         problems = {}
         for job in jobs:
             if (error := errors.get(job.id)) is not None:

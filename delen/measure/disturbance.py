@@ -113,6 +113,10 @@ class SpareLane:
     def placement(self) -> Placement:
         return self._network.placement
 
+    @property
+    def smaller(self) -> Sequence[Network]:
+        return [SpareLane(each, self._lane, self._gives_way) for each in self._network.smaller]
+
     def load(self, segment: int) -> None:
         self._network.load(segment)
 

@@ -85,7 +85,7 @@ def measure_profile(
     answer = _measure_answers(_ANSWER_RUNS[not effort.strict])
     on_progress(len(sizes) + 1, len(sizes) + 1, "done")
     return Profile(
-        model=bundle.name,
+        model=bundle.variant,
         bundle=bundle.digest,
         device=device,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -136,6 +136,9 @@ class Profile:
     ``accuracies`` of the exits stand in a profile that is all that is known of a network.
     ``measured`` says what else ran meanwhile. ``energy``, ``interference``, ``host`` and
     ``measured`` are None where they were not measured.
+
+    Where the model has several input sizes, ``model`` says which one this is of, and ``smaller``
+    are the profiles of the smaller sizes that are known beside that of the largest.
     """
 
     model: str
@@ -150,6 +153,19 @@ class Profile:
     interference: tuple[float, ...] | None = None
     host: HostCosts | None = None
     measured: Disturbance | None = None
+    smaller: tuple[Profile, ...] = ()
+
+    @property
+    def sizes(self) -> tuple[Profile, ...]:
+        """Those of all input sizes that are known, largest first."""
+        return (self, *self.smaller)
+
+    def having(self, profile: Profile) -> Profile:
+        """This with ``profile`` in place of what was known of its input size."""
+        if profile.model == self.model:
+            return replace(profile, smaller=self.smaller)
+        others = tuple(known for known in self.smaller if known.model != profile.model)
+        return replace(self, smaller=(*others, replace(profile, smaller=())))
 
     @property
     def busy(self) -> bool:
@@ -222,9 +238,14 @@ class Profile:
 
     def to_json(self) -> str:
         """The text of a profile file; times in ms and energies in mJ, as their keys say."""
+        document = {"format": FORMAT, "schema": SCHEMA, **self._document()}
+        if self.smaller:
+            document["smaller"] = [profile._document() for profile in self.smaller]
+        return json.dumps(document, indent=1) + "\n"
+
+    def _document(self) -> dict[str, Any]:
+        """What is known of this input size."""
         document: dict[str, Any] = {
-            "format": FORMAT,
-            "schema": SCHEMA,
             "model": self.model,
             "bundle": self.bundle,
             "device": asdict(self.device),
@@ -254,7 +275,7 @@ class Profile:
             document["corun"] = list(self.interference)
         if self.measured is not None:
             document["measured"] = asdict(self.measured)
-        return json.dumps(document, indent=1) + "\n"
+        return document
 
 
 def _mix(costs: Mapping[int, SegmentCost], batch: int) -> SegmentCost | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,14 @@ def load_profile(file: Path) -> Profile:
     if (schema := root.integer("schema")) not in SCHEMAS:
         known = " or ".join(map(str, SCHEMAS))
         raise fail(f"schema {schema} is not {known}, those that this delen reads")
+    smaller = tuple(
+        _parse_profile(Fields(entry, f"the profile.smaller[{index}]", fail), schema, fail)
+        for index, entry in enumerate(root.array("smaller", None) or [])
+    )
+    return replace(_parse_profile(root, schema, fail), smaller=smaller)
+
+
+def _parse_profile(root: Fields, schema: int, fail: Fail) -> Profile:
     energies = root.mapping("energy", None) if schema > 1 else None
     device = root.child("device")
     profile = Profile(

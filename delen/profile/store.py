@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from delen.bundle.manifest import PROFILES, Bundle
@@ -15,7 +16,7 @@ log = logging.getLogger("delen.profiles")
 
 
 def state_file(state: Path, bundle: Bundle, device: Device) -> Path:
-    """The file under the state folder for this bundle on this device."""
+    """The file under the state folder for this bundle, at all its sizes, on this device."""
     return state / PROFILES / f"{bundle.name}-{bundle.digest[:12]}" / f"{device.key}.json"
 
 
@@ -25,7 +26,8 @@ def beside_file(bundle: Bundle, device: Device) -> Path:
 
 
 def find_profile(state: Path, bundle: Bundle, device: Device) -> Profile | None:
-    """The profile of ``bundle`` on ``device``: from the state folder, else from the bundle.
+    """The profile of ``bundle``, at its size, on ``device``: from the state folder, else from the
+    bundle.
 
     A file that is damaged or of another device is logged and passed over.
     """
@@ -33,13 +35,31 @@ def find_profile(state: Path, bundle: Bundle, device: Device) -> Profile | None:
         if not file.is_file():
             continue
         try:
-            profile = load_profile(file)
+            known = {profile.model: profile for profile in load_profile(file).sizes}
+            profile = known.get(bundle.variant)
+            if profile is None and bundle.size is not None:
+                continue
+            profile = profile or next(iter(known.values()))
             check_profile(profile, bundle, device)
         except ProfileError as error:
             log.warning("passed over: %s: %s", file, error)
             continue
-        return profile
+        return replace(profile, smaller=())
     return None
+
+
+def keep_profile(profile: Profile, bundle: Bundle, file: Path) -> None:
+    """Put ``profile``, of ``bundle`` at its size, into ``file``, which may have those of the other
+    sizes. ProfileError names the file where it cannot be written."""
+    known = None
+    if bundle.size is not None and file.is_file():
+        try:
+            known = load_profile(file)
+            check_profile(known, bundle, profile.device)
+        except ProfileError as error:
+            log.warning("replaced: %s: %s", file, error)
+            known = None
+    save_profile(profile if known is None else known.having(profile), file)
 
 
 def check_profile(profile: Profile, bundle: Bundle, device: Device | None) -> None:

@@ -154,9 +154,9 @@ class LoadingThread(Generic[M]):
         if model is None:
             self._load_all(slot)
             return
+        self._executor.add_model(model)
         if not is_whole:
             self._executor.keep_resident(slot.name, slot.depth)
-        self._executor.add_model(model)
         with self._changed:
             slot.complete(model)
 

@@ -10,7 +10,7 @@ from delen.core.bounds import Bounds
 from delen.core.plan import Plan
 from delen.errors import BatchTooLarge, ModelLoading, Overloaded
 from delen.scheduler.model_view import ScheduledModel
-from delen.scheduler.plan_cache import Plans
+from delen.scheduler.plan_cache import BestSize, PlanSource
 
 _MARGIN = 1.25
 """The largest batch that a refusal names has room for this much more work than is predicted, so
@@ -31,7 +31,7 @@ class BatchPlans:
     """A sample is planned as if all samples behind it were to run as deep as it does, in the
     largest batches, before its answer is due. So none takes the time that another one needs."""
 
-    def __init__(self, plans: Plans, view: ScheduledModel) -> None:
+    def __init__(self, plans: PlanSource, view: ScheduledModel) -> None:
         self._plans = plans
         self._view = view
 
@@ -42,11 +42,11 @@ class BatchPlans:
         forbids that; BatchTooLarge, with the size that would fit, where the size does. A sample
         alone is refused as ``Plans.admit`` says. None of them under the ``best_effort``.
         """
-        behind = self._rest(samples - 1)
-        plan = self._plan(bounds, behind, moment)
+        behind = samples - 1
+        plan = self._before(bounds, behind, moment)
         if plan.infeasible is None or best_effort:
             return plan
-        if self._plan(bounds, behind, moment._replace(ahead=0.0)).infeasible is None:
+        if self._before(bounds, behind, moment._replace(ahead=0.0)).infeasible is None:
             raise Overloaded(
                 f"the bounds cannot be kept for all {samples} samples behind "
                 f"{1e3 * moment.ahead:.3g} ms of waiting work",
@@ -57,7 +57,7 @@ class BatchPlans:
         if waits is not None:
             loaded = [0.0 if wait < inf else inf for wait in waits]
             moment = moment._replace(waits=loaded)
-            if self._plan(bounds, behind, moment._replace(ahead=0.0)).infeasible is None:
+            if self._before(bounds, behind, moment._replace(ahead=0.0)).infeasible is None:
                 seconds = max(wait for wait in waits if wait < inf)
                 raise ModelLoading(
                     f"the model is not in memory yet: that takes another {seconds:.2g} s",
@@ -87,6 +87,11 @@ class BatchPlans:
             raise Overloaded("the batch took longer than predicted", retry_after=moment.ahead)
         return plan if bounds.min_accuracy is None else alone
 
+    def _before(self, bounds: Bounds, behind: int, moment: Moment, margin: float = 1.0) -> Plan:
+        """With so many samples ``behind`` that have to be answered in the same time, which take
+        ``margin`` times what is predicted."""
+        return self._plan(bounds, [margin * seconds for seconds in self._rest(behind)], moment)
+
     def _rest(self, samples: int) -> list[float]:
         """Seconds that so many ``samples`` take to each exit."""
         if samples == 0:
@@ -110,9 +115,21 @@ class BatchPlans:
         fits, too_large = 1, samples
         while too_large - fits > 1:
             size = (fits + too_large) // 2
-            rest = [_MARGIN * seconds for seconds in self._rest(size - 1)]
-            if self._plan(bounds, rest, moment).infeasible is None:
+            if self._before(bounds, size - 1, moment, _MARGIN).infeasible is None:
                 fits = size
             else:
                 too_large = size
         return fits
+
+
+class BestSizeBatches(BatchPlans):
+    """All samples of a batch run at the best of several ``sizes``, the input's own first."""
+
+    def __init__(self, plans: BestSize, sizes: Sequence[BatchPlans]) -> None:
+        super().__init__(plans, sizes[0]._view)
+        self._best = plans.best
+        self._sizes = tuple(sizes)
+
+    def _before(self, bounds: Bounds, behind: int, moment: Moment, margin: float = 1.0) -> Plan:
+        made = [size._before(bounds, behind, moment, margin) for size in self._sizes]
+        return self._best(made, bounds)

@@ -1,41 +1,32 @@
-"""Plans, kept for requests with the same bounds and the same depth in time."""
+"""Plans, kept for requests with the same bounds and the same depth in time, at one input size or
+the best of several."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import inf
 
 from delen.core.bounds import Bounds
 from delen.core.frontier import Choice, Frontier
-from delen.core.plan import Case, Plan
+from delen.core.plan import Case, OperatingPoint, Plan
 from delen.errors import InfeasibleBound, ModelLoading, Nearest, Overloaded
 from delen.profile.cost_model import CostModel
 from policies.plan.planner import Planner
+from policies.plan.sizes import SizeChoice, pareto
 
 _KEPT = 4096
 
 
-class Plans:
-    """The plans of one model. A plan that keeps its bounds is made once and kept: beside the bounds
-    it depends only on the deepest exits in time and in memory, the energies, the guarantee and the
-    price of energy.
-    """
+class PlanSource(ABC):
+    """Plans of one model for inputs of one size."""
 
-    def __init__(self, planner: Planner, costs: CostModel) -> None:
-        self._planner = planner
-        self._costs = costs
-        self._kept: dict[tuple[object, ...], Plan] = {}
-        self._prepared: set[Bounds] = set()
-
+    @abstractmethod
     def prepare(self, bounds: Bounds) -> None:
         """Certify the floor of new ``bounds``, which may take milliseconds, so that plans for them
         are quick where others wait."""
-        if bounds.min_accuracy is not None and bounds not in self._prepared:
-            self._planner.plan(bounds, self._costs)
-            if len(self._prepared) >= _KEPT:
-                self._prepared.clear()
-            self._prepared.add(bounds)
 
+    @abstractmethod
     def plan(
         self,
         bounds: Bounds,
@@ -45,20 +36,15 @@ class Plans:
         waits: Sequence[float] | None = None,
     ) -> Plan:
         """As ``Planner.plan`` at the costs of the moment."""
-        deepest, latency = self._deepest(bounds.max_latency, delay, waits)
-        loadable = None if waits is None else sum(wait < inf for wait in waits)
-        key = (bounds, deepest, loadable, self._costs.energies(), guaranteed, price)
-        kept = self._kept.get(key)
-        if kept is not None:
-            if kept.exit != deepest:
-                latency = self._planner.arrival(kept.exit, self._costs, delay, waits)
-            return kept.taking(latency)
-        plan = self._planner.plan(bounds, self._costs, delay, guaranteed, price, waits)
-        if plan.infeasible is None:
-            if len(self._kept) >= _KEPT:
-                self._kept.clear()
-            self._kept[key] = plan
-        return plan
+
+    @abstractmethod
+    def unplanned(self, waits: Sequence[float] | None = None) -> Plan:
+        """To the deepest exit that there is room for in memory, however sure an earlier one is:
+        for requests that no plan binds."""
+
+    @abstractmethod
+    def points(self) -> tuple[OperatingPoint, ...]:
+        """Every exit as a place to stop, at the costs of the moment."""
 
     def admit(
         self,
@@ -98,9 +84,68 @@ class Plans:
                 )
         raise InfeasibleBound(alone.infeasible, alone.nearest or Nearest())
 
+
+class Plans(PlanSource):
+    """Plans at one input size. A plan that keeps its bounds is made once and kept: beside the
+    bounds it depends only on the deepest exits in time and in memory, the energies, the guarantee
+    and the price of energy.
+    """
+
+    def __init__(self, planner: Planner, costs: CostModel) -> None:
+        self._planner = planner
+        self._costs = costs
+        self._kept: dict[tuple[object, ...], Plan] = {}
+        self._prepared: set[Bounds] = set()
+
+    def prepare(self, bounds: Bounds) -> None:
+        if bounds.min_accuracy is not None and bounds not in self._prepared:
+            self._planner.plan(bounds, self._costs)
+            if len(self._prepared) >= _KEPT:
+                self._prepared.clear()
+            self._prepared.add(bounds)
+
+    def plan(
+        self,
+        bounds: Bounds,
+        delay: float = 0.0,
+        guaranteed: bool = True,
+        price: float = 0.0,
+        waits: Sequence[float] | None = None,
+    ) -> Plan:
+        deepest, latency = self._deepest(bounds.max_latency, delay, waits)
+        loadable = None if waits is None else sum(wait < inf for wait in waits)
+        key = (bounds, deepest, loadable, self._costs.energies(), guaranteed, price)
+        kept = self._kept.get(key)
+        if kept is not None:
+            if kept.exit != deepest:
+                latency = self._planner.arrival(kept.exit, self._costs, delay, waits)
+            return kept.taking(latency)
+        plan = self._planner.plan(bounds, self._costs, delay, guaranteed, price, waits)
+        if plan.infeasible is None:
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            self._kept[key] = plan
+        return plan
+
+    def points(self) -> tuple[OperatingPoint, ...]:
+        return self._planner.points(self._costs)
+
+    def expected_seconds(self, plan: Plan) -> float:
+        """What ``plan`` takes of the device, at the median: less where inputs like those of the
+        calibration are confident before its end."""
+        if plan.threshold is None:
+            return self._costs.typical(0, plan.exit, 1)
+        shares = self._planner.calibration.exit_shares(plan.threshold, plan.exit)
+        return sum(
+            share * self._costs.typical(0, exit, 1) for exit, share in enumerate(shares) if share
+        )
+
+    @property
+    def meter(self) -> tuple[str | None, str | None]:
+        """By what, and of what, joules are said: those of two meters cannot be compared."""
+        return self._costs.energy.source, self._costs.energy.scope
+
     def unplanned(self, waits: Sequence[float] | None = None) -> Plan:
-        """To the deepest exit that there is room for in memory, however sure an earlier one is:
-        for requests that no plan binds."""
         accuracies, costs = self._planner.accuracies, self._costs
         last = len(accuracies) - 1
         while waits is not None and waits[last] == inf and last > 0:
@@ -117,6 +162,7 @@ class Plans:
             limited_by="depth" if last == len(accuracies) - 1 else "memory",
             cases=tuple(Case(None, accuracy, accuracy) for accuracy in accuracies),
             frontier=Frontier((Choice(last, None, energy, accuracies[last]),)),
+            size=self._planner.size,
         )
 
     def _deepest(
@@ -130,3 +176,43 @@ class Plans:
             if cap is None or latency <= cap:
                 return exit, latency
         return None, latency
+
+
+class BestSize(PlanSource):
+    """The best of the plans of several ``sizes``, the input's own first."""
+
+    def __init__(self, sizes: Sequence[Plans]) -> None:
+        self._sizes = tuple(sizes)
+        self._choice = SizeChoice()
+
+    def prepare(self, bounds: Bounds) -> None:
+        for size in self._sizes:
+            size.prepare(bounds)
+
+    def plan(
+        self,
+        bounds: Bounds,
+        delay: float = 0.0,
+        guaranteed: bool = True,
+        price: float = 0.0,
+        waits: Sequence[float] | None = None,
+    ) -> Plan:
+        made = [size.plan(bounds, delay, guaranteed, price, waits) for size in self._sizes]
+        return self.best(made, bounds)
+
+    def best(self, plans: Sequence[Plan], bounds: Bounds) -> Plan:
+        """The best of ``plans``, one a size."""
+        is_metered = len({size.meter for size in self._sizes}) == 1
+        joules = [plan.expected_energy for plan in plans]
+        known = [each for each in joules if each is not None]
+        if is_metered and len(known) == len(plans):
+            return self._choice.best(plans, known, bounds, True)
+        pairs = zip(self._sizes, plans, strict=True)
+        seconds = [size.expected_seconds(plan) for size, plan in pairs]
+        return self._choice.best(plans, seconds, bounds, False)
+
+    def unplanned(self, waits: Sequence[float] | None = None) -> Plan:
+        return self._sizes[0].unplanned(waits)
+
+    def points(self) -> tuple[OperatingPoint, ...]:
+        return pareto([point for size in self._sizes for point in size.points()])

@@ -10,7 +10,10 @@ from msgspec import field
 from delen.core.guarantee import Source
 from delen.core.plan import LimitedBy
 from delen.core.result import EnergyKind, Reason
+from delen.core.variant import Size
 from delen.wire.message import Message, Milli, Price, about
+
+SizeField = Annotated[Size | None, about("height, width; of a model that has several input sizes")]
 
 
 class Prediction(Message, frozen=True):
@@ -52,13 +55,14 @@ class Energy(Message, frozen=True):
     met: bool | None
 
 
-class Receipt(Message, frozen=True):
+class Receipt(Message, frozen=True, omit_defaults=True):
     """Bounds against outcomes."""
 
     met: Annotated[bool, about("whether every bound that was set was kept")]
     latency: Latency = field(name="latency_ms")
     accuracy: Accuracy
     energy: Energy = field(name="energy_mj")
+    size: SizeField = None
 
 
 class Result(Message, frozen=True, omit_defaults=True):
@@ -77,6 +81,7 @@ class Result(Message, frozen=True, omit_defaults=True):
     probabilities: Annotated[
         np.ndarray | None, about("of all classes, where they were asked for")
     ] = None
+    size: SizeField = None
 
 
 class Results(Message, frozen=True):
@@ -105,14 +110,18 @@ class Nearest(Message, frozen=True):
     max_energy: Milli | None = field(name="max_energy_mj", default=None)
 
 
-class OperatingPoint(Message, frozen=True):
+class OperatingPoint(Message, frozen=True, omit_defaults=True):
     """One exit as a place to stop."""
 
     exit: int
     accuracy: float
     latency: Milli = field(name="latency_ms")
     energy: Milli | None = field(name="energy_mj")
-    dominated: Annotated[bool, about("whether an earlier exit is at least as accurate")]
+    dominated: Annotated[
+        bool,
+        about("whether an earlier exit, or one that takes no longer at another size, is as good"),
+    ]
+    size: SizeField = None
 
 
 class Plan(Message, frozen=True, omit_defaults=True):
@@ -139,6 +148,7 @@ class Plan(Message, frozen=True, omit_defaults=True):
     retry_after: Annotated[float | None, about("seconds after which it may not")] = field(
         name="retry_after_s", default=None
     )
+    size: SizeField = None
 
 
 class Guarantee(Message, frozen=True):
@@ -161,3 +171,9 @@ class Feedback(Message, frozen=True):
     repeated: int
     unknown: tuple[str, ...]
     guarantee: Guarantee
+
+
+class SharedMemory(Message, frozen=True):
+    """What the connection that asks shares with the daemon."""
+
+    bytes: Annotated[int, about("how much of it a request may name; 0 for none")]

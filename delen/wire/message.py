@@ -81,6 +81,10 @@ class Message(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, source: object) -> Self:
         """The message that says what ``source``, with attributes of the same names, says."""
+        try:
+            return msgspec.convert(source, cls, from_attributes=True, dec_hook=_as_is)
+        except msgspec.ValidationError:
+            pass  # numbers of numpy, which plug-ins may give: those take the long way
         read, makers = _reader(cls)
         values = [*read(source)]
         for index, make in makers:
@@ -161,9 +165,15 @@ def schema_of(kind: type) -> dict[str, Any]:
 
 
 def _to_json(value: Any) -> Any:
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
-    return value * value.times / value.over
+    kind = type(value)
+    if issubclass(kind, Quantity):
+        return value * kind.times / kind.over
+    return value.tolist()
+
+
+def _as_is(kind: type, value: Any) -> Any:
+    """A number of the program as a ``kind`` of Quantity, which it is in SI units already."""
+    return kind(value) if issubclass(kind, Quantity) else value
 
 
 def _from_json(kind: type, value: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, UnsetType, field
 
 from delen.core.guarantee import HeldOut
+from delen.core.variant import Size
 from delen.wire.answers import Guarantee
 from delen.wire.message import Megabytes, Message, about
 
@@ -111,6 +112,10 @@ class Model(Message, frozen=True, kw_only=True):
     labels: tuple[str, ...] | None
     max_batch: int
     exits: tuple[Exit, ...]
+    sizes: Annotated[
+        tuple[Size, ...] | UnsetType,
+        about("height, width of all sizes that an image may have, smallest first, if several"),
+    ] = UNSET
     held_out: Annotated[
         HeldOut,
         about(

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
+from delen.bundle.checks import PRECISIONS, RUNTIMES
 from delen.bundle.confidence import MAX_PROBABILITY, PATIENCE, confidences
-from delen.bundle.manifest import PRECISIONS, RUNTIMES
 from delen.errors import BundleError, InvalidInput
 from multiexit_models.calibrate.temperature import softmax
 from multiexit_models.export import graphs, programs

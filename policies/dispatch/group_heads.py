@@ -174,19 +174,13 @@ class GroupHeads:
             values = self._values[model] = MarginalValue(models[model])
         return values
 
-    def renew(self, model: str) -> None:
-        """Take in the present costs of ``model``."""
-        values = self._values.get(model)
-        if values is not None:
-            values.renew()
-
     def follow(self, models: Mapping[str, ModelView]) -> None:
         """Forget models that were replaced, and take in the present costs of the others."""
         gone = []
         for name, values in self._values.items():
             if name not in models or models[name] is not values.view:
                 gone.append(name)
-            elif values.slowdown_factor != values.view.slowdown_factor:
+            else:
                 values.renew()
         for name in gone:
             values = self._values.pop(name)

@@ -9,9 +9,6 @@ from delen.core.dispatch import ModelView, Task
 _STEPS = 200
 """Confidences are distinguished in so many steps."""
 
-_MOVED = 0.01
-"""Changes of costs by a smaller share than this are ignored."""
-
 _SAME = 1e-6
 """The first segment's share of all changes by less than this under one profile."""
 
@@ -67,6 +64,10 @@ class MarginalValue:
         self.latency_upper_shares = [
             [view.latency_upper(k, max(k, end), 1) / upper for end in segments] for k in segments
         ]
+        self._steps = [
+            (step, self.shares[k][k], self.latency_upper_shares[k][k])
+            for k, step in enumerate(self.steps)
+        ]
         self.largest = view.max_batch
         self._most: list[int | None] = [None] * view.exits
         self._position_costs: dict[tuple[int, int], float] = {}
@@ -85,7 +86,7 @@ class MarginalValue:
         self.slowdown_factor = view.slowdown_factor
         upper = view.latency_upper(0, self.last, 1)
         same = view.max_batch == self.largest
-        if same and abs(upper - self.slowest) <= _MOVED * upper:
+        if same and upper == self.slowest:
             return
         full = view.typical(0, self.last, 1)
         first, known = view.typical(0, 0, 1), self.shares[0][0] * full
@@ -98,9 +99,9 @@ class MarginalValue:
         self.full = full
         self.slowest = upper
         self.horizon = _HORIZON * full
-        for k, step in enumerate(self.steps):
-            step.seconds = self.shares[k][k] * full
-            step.latency_upper = self.latency_upper_shares[k][k] * upper
+        for step, share, upper_share in self._steps:
+            step.seconds = share * full
+            step.latency_upper = upper_share * upper
 
     def most(self, segment: int) -> int:
         """The largest batch that takes no longer than the whole network takes one task."""

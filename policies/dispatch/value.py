@@ -50,6 +50,8 @@ _FEW = 8
 _USUAL = 8
 """The largest batch that others are assumed to wait for."""
 
+_SURELY = 1.5
+
 _order = attrgetter("order")
 _NOBODY: Order = (1 << 30, inf, inf, 0)
 
@@ -143,7 +145,12 @@ class Value:
         return Turn(join(lead, group, now, models[lead.model]) if len(group) > 1 else (lead,))
 
     def runs_alone(self, now: float, task: Task, models: Mapping[str, ModelView]) -> bool:
-        """Whether ``choose`` would run ``task`` now if it alone waited."""
+        """Whether ``choose`` would run ``task`` now if it alone waited: sure where its plan could
+        end in time if all took half as long again, else as ``choose`` sees it."""
+        if task.joules_left == inf:
+            upper = models[task.model].latency_upper(task.segment, task.last, 1)
+            if now + _SURELY * upper <= task.deadline:
+                return True
         self._heads.follow(models)
         return self._end_in_time(now, task, models) is not None
 
@@ -201,7 +208,7 @@ class Value:
         return batch[: most_in_time(now, batch, values.view)]
 
     def ran(self, now: float, ran: Ran) -> None:
-        self._heads.renew(ran.key.model)
+        """Nothing to learn: costs are read where they are needed."""
 
     def ended(self, now: float, task: Task) -> None:
         self._heads.forget(task)

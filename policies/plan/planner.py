@@ -10,6 +10,7 @@ from delen.bundle.calibration import Calibration
 from delen.core.bounds import Bounds
 from delen.core.frontier import Choice
 from delen.core.plan import UNKNOWN_CASE, Case, LimitedBy, OperatingPoint, Plan
+from delen.core.variant import Size
 from delen.errors import Nearest
 from delen.profile.cost_model import CostModel
 from policies.plan.frontier import Freedom, Frontiers
@@ -69,6 +70,10 @@ class Planner:
     ``by_threshold`` is the exit policy's: without it plans have no thresholds, their accuracies
     are unknown, and floors are infeasible. ``is_held_out`` is false where the weights may have been
     trained on the calibration data: floors are then tried without a guarantee.
+
+    The network runs at ``size``, one of so many ``sizes`` of its model. Whoever chooses among their
+    plans chooses by what the tables show, so all floors have to hold together: each is certified at
+    a level that leaves it its part of the error (a union bound).
     """
 
     def __init__(
@@ -77,15 +82,19 @@ class Planner:
         settings: PlannerSettings,
         by_threshold: bool = True,
         is_held_out: bool = True,
+        size: Size | None = None,
+        sizes: int = 1,
     ) -> None:
         self.settings = settings
+        self.size = size
+        self._level = settings.guarantee if sizes == 1 else 1 - (1 - settings.guarantee) / sizes
         self._by_threshold = by_threshold
         self._is_held_out = is_held_out
         self.calibration = calibration
         self.accuracies = tuple(calibration.accuracy(exit) for exit in range(calibration.exits))
         self.useful = UsefulExits(self.accuracies)
         self._certified: dict[tuple[int, float], Threshold | None] = {}
-        self.promises = Promises(calibration, 1 - settings.guarantee, self.useful.deepest)
+        self.promises = Promises(calibration, 1 - self._level, self.useful.deepest)
         self._lossless = self._find_lossless()
         self._frontiers = Frontiers(calibration, self.useful.exits, settings.least_accuracy)
 
@@ -106,6 +115,7 @@ class Planner:
                 latency=self.latency(exit, costs),
                 energy=energies[exit],
                 dominated=exit not in self.useful.exits,
+                size=self.size,
             )
             for exit, accuracy in enumerate(self.accuracies)
         )
@@ -149,7 +159,7 @@ class Planner:
             threshold = self._certify(deepest, bounds.min_accuracy)
             if threshold is None:
                 best = highest_floor(
-                    self.calibration, deepest, self.settings.guarantee, self.settings.procedure
+                    self.calibration, deepest, self._level, self.settings.procedure
                 )
                 problem = _join(problem, self._floor_problem(bounds, deepest, best, latencies))
                 nearest = replace(
@@ -188,6 +198,7 @@ class Planner:
             frontier=frontier,
             price=price,
             unguaranteed=unguaranteed,
+            size=self.size,
         )
 
     def _unguaranteed(self, guaranteed: bool) -> str | None:
@@ -273,7 +284,7 @@ class Planner:
                 return f"{sentence} (exit {exit} could: it takes {1e3 * latencies[exit]:.3g} ms)"
         table, last = self.calibration, self.useful.deepest
         samples, accuracy = table.samples, self.accuracies[last]
-        least = units_needed(table.groups is not None, floor, level, self.settings.procedure)
+        least = units_needed(table.groups is not None, floor, self._level, self.settings.procedure)
         if table.units < least < inf:
             kind = "samples" if table.groups is None else "groups"
             return (
@@ -286,9 +297,10 @@ class Planner:
                 f"{table.units} groups of {samples} calibration samples: it takes more groups)"
             )
         if accuracy > floor:
+            needed = samples_needed(floor, self._level, accuracy)
             return (
                 f"{sentence} (exit {last} is right on {accuracy:.2%} of the {samples} "
-                f"calibration samples: some {samples_needed(floor, level, accuracy)} would do)"
+                f"calibration samples: some {needed} would do)"
             )
         return sentence
 
@@ -313,8 +325,8 @@ class Planner:
         try:
             return certified[key]
         except KeyError:
-            level, procedure = self.settings.guarantee, self.settings.procedure
-            found = certified_threshold(self.calibration, deepest, floor, level, procedure)
+            procedure = self.settings.procedure
+            found = certified_threshold(self.calibration, deepest, floor, self._level, procedure)
             if len(certified) > 4096:
                 certified.clear()
             certified[key] = found

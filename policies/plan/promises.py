@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from delen.bundle.calibration import THRESHOLDS, Calibration
+from delen.core.variant import Size
 from policies.plan.risk import betting_bound, upper_bound
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How an answer was planned: its threshold, deepest exit, and floor."""
+    """How an answer was planned: its threshold, deepest exit, floor, and input size."""
 
     threshold: float | None
     deepest: int
     floor: float | None
+    size: Size | None = None
 
 
 class Promises:

@@ -48,6 +48,11 @@ class Network(Protocol):
 
     @property
     def placement(self) -> Placement: ...
+    @property
+    def smaller(self) -> Sequence[Network]:
+        """The same network at each smaller size of its bundle, whose segments are loaded and
+        dropped with its own."""
+
     def load(self, segment: int) -> None:
         """Raises as ``Backend.load`` does."""
 
@@ -70,3 +75,13 @@ class Backend(Protocol):
     def load(self, bundle: Bundle) -> Network:
         """A network with all its segments. Raises BackendError when a graph does not load or is
         not what the manifest says, and MissingExtra where what runs it is not installed."""
+
+
+def fits(found: Sequence[Any], wanted: tuple[int, ...]) -> bool:
+    """Whether the sizes that a graph states after the batch are those wanted; one that it leaves
+    open fits."""
+    return len(found) == 1 + len(wanted) and all(
+        size == right
+        for size, right in zip(found[1:], wanted, strict=True)
+        if isinstance(size, int)
+    )

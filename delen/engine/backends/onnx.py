@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from delen.bundle.manifest import DTYPES, Bundle
-from delen.engine.backends.base import Features, Placement, SegmentRun
+from delen.bundle.checks import DTYPES
+from delen.bundle.manifest import Bundle
+from delen.engine.backends.base import Features, Placement, SegmentRun, fits
 from delen.errors import BackendError, ConfigError, MissingExtra
 
 try:
@@ -43,7 +44,7 @@ AUTO_ORDER = ("cuda", "cpu")
 
 
 class _LoadedSegment(NamedTuple):
-    """A session, with buffers of their own for each lane that has run it."""
+    """A session, with buffers of their own for each lane that has run it at one input size."""
 
     session: Any
     lanes: dict[int, BoundSegment]
@@ -56,13 +57,25 @@ class OnnxNetwork:
         self._bundle = bundle
         self._backend = backend
         self._segments: list[_LoadedSegment | None] = [None] * len(bundle.exits)
+        self.smaller = tuple(OnnxNetwork(scaled, backend) for scaled in bundle.smaller)
 
     @property
     def placement(self) -> Placement:
         return Placement("onnxruntime", self._backend.provider, self._backend.threads)
 
     def load(self, segment: int) -> None:
-        session = self._backend.session(self._bundle, segment)
+        sessions: dict[str, Any] = {}
+        for network in (self, *self.smaller):
+            network._load(segment, sessions)
+
+    def _load(self, segment: int, sessions: dict[str, Any]) -> None:
+        """Load ``segment`` at this size, on the session of its graph in ``sessions`` if there is
+        one."""
+        graph = self._bundle.exits[segment].graph
+        session = sessions.get(graph)
+        if session is None:
+            session = sessions[graph] = self._backend.session(self._bundle, segment)
+        _check_interface(session, self._bundle, segment)
         self._segments[segment] = _LoadedSegment(session, {0: self._bind(session, segment)})
 
     def _bind(self, session: Any, segment: int) -> BoundSegment:
@@ -85,7 +98,8 @@ class OnnxNetwork:
         )
 
     def drop(self, segment: int) -> None:
-        self._segments[segment] = None
+        for network in (self, *self.smaller):
+            network._segments[segment] = None
 
     def blank(self, segment: int) -> Features:
         spec = self._bundle.manifest.input
@@ -107,18 +121,20 @@ class OnnxNetwork:
         if loaded is None:
             raise BackendError(f"segment {segment} of {self._bundle.name} is not loaded")
         try:
-            if lane not in loaded.lanes:
-                loaded.lanes[lane] = self._bind(loaded.session, segment)
-            return loaded.lanes[lane].run(samples)
+            bound = loaded.lanes.get(lane)
+            if bound is None:
+                bound = loaded.lanes[lane] = self._bind(loaded.session, segment)
+            return bound.run(samples)
         except Exception as error:
             raise BackendError(
                 f"segment {segment} failed on a batch of {len(samples)}: {error}"
             ) from error
 
     def free_lane(self, lane: int) -> None:
-        for loaded in self._segments:
-            if loaded is not None:
-                loaded.lanes.pop(lane, None)
+        for network in (self, *self.smaller):
+            for loaded in network._segments:
+                if loaded is not None:
+                    loaded.lanes.pop(lane, None)
 
 
 class OnnxBackend:
@@ -189,7 +205,6 @@ class OnnxBackend:
         in_use = session.get_providers()[0]
         if in_use != PROVIDERS[self.provider]:
             raise BackendError(f"{file} runs on {in_use}; {PROVIDERS[self.provider]} is in use")
-        _check_interface(session, bundle, segment)
         return session
 
 
@@ -245,7 +260,7 @@ def _check_interface(session: Any, bundle: Bundle, segment: int) -> None:
             raise BackendError(
                 f"{file} takes {name} {found.shape}; its first size must be free, for any batch"
             )
-        if not _fits(found.shape, shape):
+        if not fits(found.shape, shape):
             raise BackendError(
                 f"{file} {verb} {name} {found.shape}; the manifest says {list(shape)} after the "
                 "batch"
@@ -271,13 +286,3 @@ def _interface(bundle: Bundle, segment: int) -> tuple[_Interface, _Interface]:
     if features is not None:
         outputs["features_out"] = ("float32", features)
     return inputs, outputs
-
-
-def _fits(found: Sequence[int | str | None], wanted: tuple[int, ...]) -> bool:
-    """Whether the sizes that a graph states after the batch are those wanted; one that it leaves
-    open fits."""
-    return len(found) == 1 + len(wanted) and all(
-        size == right
-        for size, right in zip(found[1:], wanted, strict=True)
-        if isinstance(size, int)
-    )

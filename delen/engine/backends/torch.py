@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from delen.bundle.manifest import Bundle
-from delen.engine.backends.base import Features, Placement, SegmentRun
+from delen.engine.backends.base import Features, Placement, SegmentRun, fits
 from delen.errors import BackendError, MissingExtra
 
 try:
@@ -38,16 +38,30 @@ class TorchNetwork:
         self._backend = backend
         self._device = backend.device
         self._programs: list[Any] = [None] * len(bundle.exits)
+        self.smaller = tuple(TorchNetwork(scaled, backend) for scaled in bundle.smaller)
 
     @property
     def placement(self) -> Placement:
         return Placement("torch", f"torch-{self._device.type}", self._backend.threads)
 
     def load(self, segment: int) -> None:
-        self._programs[segment] = self._backend.program(self._bundle, segment)
+        programs: dict[str, tuple[Any, Any]] = {}
+        for network in (self, *self.smaller):
+            network._load(segment, programs)
+
+    def _load(self, segment: int, programs: dict[str, tuple[Any, Any]]) -> None:
+        """Load ``segment`` at this size, as the program of its graph in ``programs`` if it is
+        there."""
+        graph = self._bundle.exits[segment].graph
+        if graph not in programs:
+            programs[graph] = self._backend.program(self._bundle, segment)
+        program, module = programs[graph]
+        _check_interface(program, self._bundle, segment)
+        self._programs[segment] = module
 
     def drop(self, segment: int) -> None:
-        self._programs[segment] = None
+        for network in (self, *self.smaller):
+            network._programs[segment] = None
 
     def blank(self, segment: int) -> Features:
         spec = self._bundle.manifest.input
@@ -119,18 +133,16 @@ class TorchBackend:
             network.load(segment)
         return network
 
-    def program(self, bundle: Bundle, segment: int) -> Any:
-        """The exported program of one segment, on the device."""
+    def program(self, bundle: Bundle, segment: int) -> tuple[Any, Any]:
+        """The exported program of one segment, and its module on the device."""
         file = bundle.path / bundle.exits[segment].graph
         try:
             program = torch.export.load(BytesIO(bundle.graph(segment)))
             if self.device.type != "cpu":
                 program = move_to_device_pass(program, str(self.device))
-            module = program.module()
+            return program, program.module()
         except Exception as error:
             raise BackendError(f"{file} does not load: {error}") from error
-        _check_interface(program, bundle, segment)
-        return module
 
 
 def _check_interface(program: Any, bundle: Bundle, segment: int) -> None:
@@ -160,7 +172,7 @@ def _check_interface(program: Any, bundle: Bundle, segment: int) -> None:
                 raise BackendError(
                     f"{file} takes {name} {sizes}; its first size must be free, for any batch"
                 )
-            if sizes[1:] != list(shape):
+            if not fits(sizes, shape):
                 raise BackendError(
                     f"{file} {verb} {name} {sizes}; the manifest says {list(shape)} after the batch"
                 )

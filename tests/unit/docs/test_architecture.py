@@ -19,6 +19,8 @@ PURE = [
     "policies/exit",
     "policies/dispatch",
     "policies/energy",
+    "policies/client",
+    "policies/fleet",
     "delen/scheduler",
     "power/attribution",
 ]

@@ -11,6 +11,7 @@ from policies.plugins import (
     DISPATCH_POLICIES,
     EXIT_POLICIES,
     find_plugin,
+    make_controller,
     make_dispatch,
     plugin_names,
 )
@@ -66,3 +67,11 @@ def test_a_policy_without_a_call_is_named(install: Callable[[str], None]) -> Non
     install("fractions:Fraction")
     with pytest.raises(ConfigError, match=r"'broken' has no choose\(\)"):
         make_dispatch("broken")
+
+
+def test_client_controllers_are_made_by_name() -> None:
+    for name in ("fixed", "threshold", "pid", "mpc", "jellyfish"):
+        assert make_controller(name).name == name
+    assert make_controller("pid") is not make_controller("pid")
+    with pytest.raises(ConfigError, match=r"no 'oracle'; installed: .*mpc, pid"):
+        make_controller("oracle")

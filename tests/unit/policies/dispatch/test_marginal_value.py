@@ -47,16 +47,6 @@ def test_a_slowdown_changes_times_and_not_values(world, view):
     assert values.of(world.wait(1, confidence=0.25)) == pytest.approx(3 * 0.3 * 0.75)
 
 
-def test_a_small_change_is_ignored(view):
-    values = MarginalValue(view)
-    view.slowdown = 1.009
-    values.renew()
-    assert values.full == pytest.approx(0.03)
-    view.slowdown = 1.02
-    values.renew()
-    assert values.full == pytest.approx(0.0306)
-
-
 def test_the_largest_batch_takes_as_long_as_the_whole_network_takes_one(make_world):
     assert MarginalValue(make_world().models["m"]).most(0) == 5
     assert MarginalValue(make_world(place=0.01).models["m"]).most(0) == 8

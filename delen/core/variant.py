@@ -1,0 +1,23 @@
+"""A model at one of its input sizes, as the scheduler, profiles and attribution name it."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+Size: TypeAlias = tuple[int, int]
+"""The height and width of images."""
+
+
+def variant_name(model: str, size: Size | None) -> str:
+    """``model`` at ``size``; a model of one size has no other name."""
+    return model if size is None else f"{model}@{format_size(size)}"
+
+
+def model_of(variant: str) -> str:
+    """The model of ``variant``: names of models have no @."""
+    return variant.partition("@")[0]
+
+
+def format_size(size: Size) -> str:
+    """HEIGHTxWIDTH."""
+    return f"{size[0]}x{size[1]}"

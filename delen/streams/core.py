@@ -1,0 +1,153 @@
+"""What both kinds of stream share: settings, state, and what becomes of an answer."""
+
+from __future__ import annotations
+
+import time
+from math import ceil
+from typing import Any, get_args
+
+from delen.core.bounds import Bounds, Options, check_cap, check_integer
+from delen.core.result import Result
+from delen.errors import (
+    BatchTooLarge,
+    DaemonUnreachable,
+    DelenError,
+    InvalidInput,
+    UnsupportedMediaType,
+)
+from delen.streams.frames import Frame, FrameResult
+from delen.streams.model import Encoded, Encoding, StreamedModel
+from policies.client.api import ClientController
+from policies.client.link import LinkEstimate
+from policies.client.stream_state import Answered, DropCause, Sending, StreamState
+from policies.plugins import make_controller
+
+PATIENCE = 1.0
+_MOST_IN_FLIGHT = 32
+"""By default; a connection each, and a thread."""
+
+_WRONG = (InvalidInput, UnsupportedMediaType, BatchTooLarge)
+
+
+class StreamCore:
+    """A stream without its input and output: its state, its model and the arguments of its calls.
+
+    ``Stream`` and ``AsyncStream`` call it one at a time, and ``encode`` from any thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        deadline: float,
+        fps: float,
+        controller: str | ClientController,
+        in_flight: int | None,
+        patience: float,
+        encoding: Encoding,
+        name: str | None,
+        priority: int | None,
+        min_accuracy: float | None,
+        max_energy: float | None,
+    ) -> None:
+        Options(stream=name, priority=priority)
+        Bounds(min_accuracy=min_accuracy, max_energy=max_energy)
+        self.deadline = check_cap(deadline, "deadline")
+        self.period = 1.0 / check_cap(fps, "fps")
+        self._patience = check_cap(patience, "patience")
+        if encoding not in get_args(Encoding):
+            raise InvalidInput(
+                f"encoding is {encoding!r}; it must be one of {', '.join(get_args(Encoding))}",
+                "encoding",
+            )
+        self.encoding: Encoding = encoding
+        if in_flight is None:
+            in_flight = min(_MOST_IN_FLIGHT, ceil(self.deadline / self.period) + 1)
+        self.in_flight = check_integer(in_flight, "in_flight", 1, None)
+        if isinstance(controller, str):
+            controller = make_controller(controller)
+        self._request = {
+            "stream": name,
+            "priority": priority,
+            "min_accuracy": min_accuracy,
+            "max_energy": max_energy,
+            "on_infeasible": "best_effort",
+        }
+        self.state: StreamState[Any, Result] = StreamState(
+            controller,
+            deadline=self.deadline,
+            period=self.period,
+            in_flight=self.in_flight,
+        )
+        self._model: StreamedModel | None = None
+        self._round_trip = 0.0
+        self.last_error: DelenError | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the daemon has described its model."""
+        return self._model is not None
+
+    def begin(self, model: StreamedModel, round_trip: float) -> None:
+        """What the daemon said, and the seconds that a small question took."""
+        self._model, self._round_trip = model, round_trip
+
+    def put(self, frame: Any) -> None:
+        """A new frame, a ``Frame`` where the time of capture is known."""
+        if self.state.has_ended:
+            raise DelenError("this stream has ended; it takes no more frames")
+        content, captured = frame, None
+        if isinstance(frame, Frame):
+            content, captured = frame.content, frame.captured
+        self.state.put(content, time.monotonic(), captured)
+        if not self.state.has_begun and self._model is not None:
+            link = LinkEstimate(self._round_trip)
+            self.state.begin(self._model.options(content), link, self._round_trip)
+
+    def send(self) -> Sending[Any] | None:
+        return self.state.send(time.monotonic())
+
+    def encode(self, sending: Sending[Any]) -> Encoded:
+        assert self._model is not None
+        return self._model.encode(sending.content, sending.option.size)
+
+    def arguments(self, sending: Sending[Any], encoded: Encoded) -> dict[str, Any]:
+        """Of ``infer``, for a frame that is handed to the network now."""
+        now = time.monotonic()
+        self.state.encoded(sending.frame, now, encoded.payload)
+        timeout = max(self._patience, sending.captured + self.deadline - now)
+        return {**self._request, "max_latency": sending.max_latency, "timeout": timeout}
+
+    def ended(self, sending: Sending[Any], outcome: Result | list[Result] | DelenError) -> None:
+        """What became of a frame that was sent."""
+        now = time.monotonic()
+        if isinstance(outcome, list):
+            outcome = InvalidInput("a frame was a batch; it must be one sample", "frame")
+        if isinstance(outcome, Result):
+            latency = outcome.receipt.latency.value
+            return self.state.answered(sending.frame, now, latency, outcome)
+        self.last_error = outcome
+        cause: DropCause = "refused"
+        if isinstance(outcome, DaemonUnreachable):
+            cause = "unanswered"
+        elif isinstance(outcome, _WRONG):
+            cause = "invalid"
+        return self.state.failed(sending.frame, now, cause)
+
+    def take(self) -> FrameResult | None:
+        """The next result that can leave now."""
+        found: Answered[Result] | None = self.state.take(time.monotonic())
+        if found is None:
+            return None
+        return FrameResult(
+            found.frame,
+            found.captured,
+            found.latency,
+            found.option.size,
+            found.late,
+            found.answer,
+        )
+
+    def wait(self) -> float | None:
+        """Seconds until a held result can leave; None where only an event can make it."""
+        due = self.state.due()
+        return None if due is None else max(0.0, due - time.monotonic())

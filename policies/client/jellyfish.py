@@ -1,0 +1,39 @@
+"""The client half of Jellyfish (RTSS 2022; vuhpdc/jellyfish, ``src/client/controller_client.py``).
+
+The server says which size its plan has for this client. The client sends the largest one up to it
+that the link carries at the frame rate: ``bandwidth / payload > fps`` (the source's default,
+"best backoff"), with the bandwidth of the error-based filter (``link``). Where none does it sends
+the smallest. At most 32 frames lack an answer; the source waits then, and a live stream drops.
+
+Without a server's plan the size is that by the rule that its server maps clients by: the time that
+the link leaves of the deadline is at least twice the model's latency (a frame may just miss a
+batch, and wait for the one before its own).
+"""
+
+from __future__ import annotations
+
+from policies.client.api import FrameChoice, FrameReport, StreamView
+
+MOST = 32
+BATCHES = 2
+
+
+class Jellyfish:
+    name = "jellyfish"
+
+    def choose(self, view: StreamView) -> FrameChoice | None:
+        if len(view.in_flight) > MOST:
+            return None
+        if view.network is None:
+            return FrameChoice(0)
+        fits = [
+            index
+            for index, (option, network) in enumerate(zip(view.options, view.network, strict=True))
+            if network - view.round_trip < view.period
+            and option.encoding + network + BATCHES * option.latency <= view.deadline
+        ]
+        index = max(fits, key=lambda i: view.options[i].accuracy, default=0)
+        return FrameChoice(index, max(0.001, view.remaining - view.network[index]))
+
+    def ended(self, report: FrameReport) -> None:
+        pass

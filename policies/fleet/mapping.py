@@ -1,0 +1,96 @@
+"""What mapping policies share: they solve the problem once a period, and route by the solution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from policies.fleet.api import Ceiling, Demand, Directive, Route, Standing
+from policies.fleet.freshness import fresh
+from policies.fleet.problem import Place, Problem, make_problem
+from policies.fleet.routes import LEASE, Choice, best_choice, choices, reachable
+
+Assigned = tuple[str, Ceiling]
+
+
+class MappingPolicy:
+    """Keeps the last solution. A client that it does not know, or whose node is gone, goes where
+    its answer is soonest until the next one; a client that the solution leaves out has no route."""
+
+    name: str
+
+    def __init__(self) -> None:
+        self._assigned: dict[str, Assigned | None] = {}
+
+    def solve(self, problem: Problem, last: Sequence[Place | None]) -> Sequence[Place | None]:
+        """A place for each client. ``last`` is what is left of the last solution."""
+        raise NotImplementedError
+
+    def coordinate(
+        self, standings: Sequence[Standing], demands: Sequence[Demand], now: float
+    ) -> Sequence[Directive]:
+        nodes = fresh(standings, now)
+        problem = make_problem(nodes, demands)
+        mapping = self.solve(problem, _last(problem, self._assigned))
+        self._assigned = {}
+        ceilings: dict[str, dict[str, Ceiling]] = {name: {} for name in problem.nodes}
+        resident: dict[str, set[str]] = {name: set() for name in problem.nodes}
+        for demand, place in zip(demands, mapping, strict=True):
+            if place is None:
+                self._assigned[demand.client] = None
+                continue
+            node, point = problem.nodes[place[0]], problem.points[place[0]][place[1]].point
+            ceiling = Ceiling(point.exit, point.size)
+            self._assigned[demand.client] = (node, ceiling)
+            known = ceilings[node].get(demand.tenant)
+            ceilings[node][demand.tenant] = ceiling if known is None else _higher(known, ceiling)
+            resident[node].add(demand.model)
+        return [
+            Directive(name, now, LEASE, ceilings[name], resident=tuple(sorted(resident[name])))
+            for name in problem.nodes
+        ]
+
+    def route(self, request: Demand, standings: Sequence[Standing], now: float) -> Route | None:
+        nodes = reachable(fresh(standings, now), request)
+        assigned = self._assigned.get(request.client, _UNKNOWN)
+        if assigned is None:
+            return None
+        for standing in nodes:
+            if standing.node == assigned[0]:
+                left = max((c.left for c in _allowed(standing, request, assigned[1])), default=0.0)
+                return Route(standing.node, LEASE, left, assigned[1]) if left > 0 else None
+        found = [choice for node in nodes if (choice := best_choice(node, request)) is not None]
+        soonest = min(found, key=lambda choice: choice.takes - choice.left, default=None)
+        return None if soonest is None else soonest.route()
+
+
+_UNKNOWN: Assigned = ("", Ceiling(0))
+
+
+def _allowed(standing: Standing, request: Demand, ceiling: Ceiling) -> list[Choice]:
+    return [each for each in choices(standing, request) if ceiling.allows(each.point)]
+
+
+def _higher(one: Ceiling, other: Ceiling) -> Ceiling:
+    """What allows both."""
+    exit = max(one.exit, other.exit)
+    if one.size is None or other.size is None:
+        return Ceiling(exit)
+    return Ceiling(exit, max(one.size, other.size))
+
+
+def _last(problem: Problem, assigned: Mapping[str, Assigned | None]) -> list[Place | None]:
+    places: list[Place | None] = []
+    for client in problem.clients:
+        known = assigned.get(client)
+        places.append(None if known is None else _place(problem, *known))
+    return places
+
+
+def _place(problem: Problem, node: str, ceiling: Ceiling) -> Place | None:
+    if node not in problem.nodes:
+        return None
+    number = problem.nodes.index(node)
+    for point, each in enumerate(problem.points[number]):
+        if (each.point.exit, each.point.size) == (ceiling.exit, ceiling.size):
+            return number, point
+    return None
