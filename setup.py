@@ -115,6 +115,7 @@ setup(
             "least_energy=policies.energy.least_energy:least_energy_controller",
         ],
         "delen.client_controllers": [
+            "expected=policies.client.expected:Expected",
             "fixed=policies.client.fixed:Fixed",
             "threshold=policies.client.threshold:Threshold",
             "pid=policies.client.pid:Pid",

@@ -29,6 +29,7 @@ from benchmarks import (
     dispatch,
     energy_control,
     footprint,
+    fusion,
     fuzz,
     guarantee,
     http,
@@ -68,6 +69,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "power_overhead": power_overhead.main,
     "onnx_import": onnx_import.main,
     "footprint": footprint.main,
+    "fusion": fusion.main,
     "transports": transports.main,
     "soak": soak.main,
 }

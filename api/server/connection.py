@@ -84,9 +84,9 @@ class Connection(asyncio.Protocol):
     ``arrived`` is when the present request began to come (``time.monotonic``). ``is_surplus`` is
     true beyond the connections that are served, ``is_gone`` once the connection is closed.
     ``on_gone`` is called once when the client leaves before its answer, ``on_end`` when it sends no
-    more. ``refused`` is the target of the last request that was refused for now, and until when.
-    ``memory`` is what the client shares; it came with the ``first`` bytes, which were read before
-    the connection was made.
+    more. ``memory`` is what the client shares; it came with the ``first`` bytes, which were read
+    before the connection was made. ``refused`` is the target of the last request that was
+    refused for now, and until when.
     """
 
     def __init__(

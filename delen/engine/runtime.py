@@ -162,11 +162,11 @@ class Runtime:
             _check_options(model, options)
             for sample in samples:
                 check_sample(model, sample, samples[0].shape)
-            model = model.accepting(samples[0].shape)
+            accepting = model.accepting(samples[0].shape)
 
             def make(sample: NDArray[np.generic]) -> Job:
                 number, request_id = next(self._ids), secrets.token_hex(8)
-                return Job(number, request_id, model, bounds, options, arrived, sample)
+                return Job(number, request_id, accepting, bounds, options, arrived, sample)
 
             lead, *others = samples
             return self._admission.admit(

@@ -31,7 +31,7 @@ OPERATIONS = [
 ]
 KNOWN = {"model": "cifar10-resnet", "version": "1"}
 REFUSED = (501, 503, 507)
-"""What is not offered, a crowd, and a limit without a sensor: each is refused with a sentence."""
+"""Not offered, more than a crowd may have, or a limit without a sensor: refused with a sentence."""
 
 
 @pytest.fixture(scope="module")
