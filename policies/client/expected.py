@@ -15,8 +15,10 @@ The price of a miss keeps the share of avoidable misses at MISSES, by dual ascen
 the smallest option would have made with probability SURE on an idle link, each late one raises the
 price by ``PRICE_STEP·(1 - MISSES)``, and each other one lowers it by ``PRICE_STEP·MISSES``.
 
-The present option stays until what it loses to better ones, frame by frame, adds up to SWITCH: a
-great loss switches at once, a small one later, and noise does not. With nothing in flight a frame
+The present option stays until what it loses to better ones, frame by frame, adds up to SWITCH of
+the options' spread of accuracies, and to SWITCH_BEHIND more for each frame by which answers are
+behind (deadline over period, less one): a great loss switches at once, a small one later, and noise
+does not. With nothing in flight a frame
 is always sent, the smallest if need be: else nobody would learn that a link is back.
 """
 
@@ -32,7 +34,7 @@ from policies.client.forecast import ACCESS, Forecast, Outlook
 
 MISSES = 0.005
 PRICE_STEP = 0.05
-FIRST_PRICE = 0.05
+FIRST_PRICE = 0.0
 HIGHEST_PRICE = 2.0
 SURE = 0.97
 GAMMA = 0.9
@@ -40,8 +42,8 @@ BUSY = (*np.arange(0.0, 1.0, 0.1).tolist(), 1.0, 1.25, 1.5, 2.0, 3.0, 5.0)
 CASES = 24
 SWEEPS = 6
 REFRESH = 10
-CLIMB = 0.08
-DESCEND = 0.08
+SWITCH = 0.03
+SWITCH_BEHIND = 0.1
 RELUCTANCE = 0.03
 SMOOTHING = 0.002
 HOPELESS = 0.05
@@ -78,7 +80,9 @@ class Expected:
             self._until_refresh = REFRESH
         self._until_refresh -= 1
         busy = np.maximum(outlook.free - view.now, 0.0)
-        worth, drop, chance, sure = self._worth(view, busy, outlook.error, outlook.slowness, view.now)
+        worth, drop, chance, sure = self._worth(
+            view, busy, outlook.error, outlook.slowness, view.now
+        )
         best = int(worth.argmax())
         if worth[best] < drop - RELUCTANCE and view.in_flight:
             if sure:
@@ -86,7 +90,7 @@ class Expected:
             return None
         if chance < HOPELESS:
             self._index, self._lost = 0, 0.0
-        index = self._settle(best if chance >= HOPELESS else 0, worth)
+        index = self._settle(view, best if chance >= HOPELESS else 0, worth)
         if sure:
             self._avoidable.append(view.frame)
         forecast.expect(view.frame)
@@ -108,14 +112,15 @@ class Expected:
         step = PRICE_STEP * (missed - MISSES)
         self._price = min(HIGHEST_PRICE, max(0.0, self._price + step))
 
-    def _settle(self, best: int, worth: Floats) -> int:
+    def _settle(self, view: StreamView, best: int, worth: Floats) -> int:
         """``best``, or the present option while it has not lost enough to switch."""
         if best == self._index:
             self._lost = 0.0
             return best
         self._lost += float(worth[best] - worth[self._index])
-        range_ = float(self._accuracy.max() - self._accuracy.min())
-        if self._lost >= (CLIMB if best > self._index else DESCEND) * range_:
+        behind = max(0.0, view.deadline / view.period - 1)
+        spread = float(self._accuracy.max() - self._accuracy.min())
+        if self._lost >= (SWITCH + SWITCH_BEHIND * behind) * spread:
             self._index, self._lost = best, 0.0
         return self._index
 
