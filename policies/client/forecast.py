@@ -9,7 +9,7 @@ ACCESS)``.
 
 Silence is news, too. A pair by which a frame in flight would have been answered by now is left out;
 without any left, the link has stopped, and what has lasted for s seconds goes on for more than x
-with probability ``s / (s + x)``.
+with probability ``s / (s + x)``; the frames behind the first one follow at their pace.
 """
 
 from __future__ import annotations
@@ -116,4 +116,5 @@ class Forecast:
             return Outlook(free[~silent], error[~silent], slowness[~silent])
         lasted = max(view.now - flying[0].sent - view.round_trip, 0.001)
         shares = (np.arange(len(error)) + 0.5) / len(error)
-        return Outlook(view.now + lasted * shares / (1 - shares), error, slowness)
+        behind = self.occupies(np.float64(sum(sent.payload for sent in flying[1:])), error)
+        return Outlook(view.now + lasted * shares / (1 - shares) + behind, error, slowness)
