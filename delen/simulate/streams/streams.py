@@ -18,7 +18,7 @@ class Arrived(NamedTuple):
     stream: int
     frame: int
     at: float
-    index: int
+    option: int
     max_latency: float | None
 
 
@@ -57,7 +57,7 @@ class Streams:
             sending = stream.capture(frame)
         else:
             if kind == _ANSWER:
-                stream.answered(frame, now, value, bound or 0.0)
+                stream.answered(frame, now, value)
             elif kind != _LET_GO:
                 stream.failed(frame, now, "refused" if kind == _REFUSE else "unanswered")
             due = stream.let_go(now)
@@ -70,11 +70,11 @@ class Streams:
             self._push(encoded, _HAND_OVER, number, sending.frame, float(sending.index), bound)
         return None
 
-    def answer(self, arrived: Arrived, now: float, correct: float) -> None:
-        """The daemon's answer leaves it at ``now``; it is right with probability ``correct``."""
+    def answer(self, arrived: Arrived, now: float, exit: int, correct: float) -> None:
+        """The answer from ``exit`` leaves at ``now``; it is right with probability ``correct``."""
+        self.streams[arrived.stream].note(arrived.frame, exit, correct)
         back = self._back(arrived, now)
-        latency = now - arrived.at
-        self._push(back, _ANSWER, arrived.stream, arrived.frame, latency, correct)
+        self._push(back, _ANSWER, arrived.stream, arrived.frame, now - arrived.at)
 
     def refuse(self, arrived: Arrived, now: float) -> None:
         """The daemon refuses the frame at ``now``."""
