@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from delen.commands.common import LATENCIES, check_once, quantity, read_requests, seed, whole
 from delen.commands.table import progress_bar, table
 from delen.core.bounds import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY, check_integer
+from delen.core.variant import model_of
 from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.errors import ConfigError, DelenError, InvalidInput
 
@@ -149,8 +150,8 @@ def run(options: argparse.Namespace) -> int:
     check_once(names, "--policy")
     policies = {name: make_dispatch(name) for name in names}
     played = _drifted(_models(options, config), options.actual)
-    check_once([model.name for model in played], "--model or --bundle")
-    models = {model.name: model for model in played}
+    check_once([model_of(model.name) for model in played], "--model or --bundle")
+    models = {model_of(model.name): model for model in played}
     weights, priorities = dict(options.weight), dict(options.priority)
     for option, given in (("--weight", weights), ("--priority", priorities)):
         if unknown := sorted(set(given) - set(trace.tenants)):
@@ -202,8 +203,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _measured_interference(lanes: int, models: Sequence[SimulatedModel]) -> tuple[float, ...]:
     """The factors of the model that slows most; ConfigError if one for ``lanes`` is unknown."""
-    known = [model.profile.interference or (1.0,) for model in models]
-    for model, factors in zip(models, known, strict=True):
+    sizes = [size for model in models for size in model.sizes]
+    known = [model.profile.interference or (1.0,) for model in sizes]
+    for model, factors in zip(sizes, known, strict=True):
         if len(factors) < lanes:
             raise ConfigError(
                 f"--lanes is {lanes}, and the profile of {model.name} does not say how much "
@@ -279,6 +281,8 @@ def _drifted(models: list[SimulatedModel], file: Path | None) -> list[SimulatedM
     if len(models) > 1:
         raise ConfigError("--actual is the profile of one model; simulate only that")
     model, become = models[0], load_profile(file)
+    if model.smaller:
+        raise ConfigError("--actual is the profile of one input size; simulate a model of one")
     if become.bundle != model.profile.bundle or len(become.segments) != len(model.profile.segments):
         raise ConfigError(f"--actual {file} is a profile of {become.model}, not of {model.name}")
     if become.largest_batch < min(model.max_batch, model.profile.largest_batch):
