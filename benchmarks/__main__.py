@@ -1,7 +1,7 @@
 """``python -m benchmarks [NAME ...]``: all, or those named; ends 1 when a claim is missed.
 
-``backbones`` and ``fuzz`` take half an hour, ``servers`` installs 2 GB of other servers: these run
-only where they are named.
+``backbones`` and ``fuzz`` take half an hour, ``fleet_jellyfish`` several minutes, ``servers``
+installs 2 GB of other servers: these run only where they are named.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from benchmarks import (
     transports,
 )
 from benchmarks.common import Figure
+from benchmarks.fleet import jellyfish
 from benchmarks.page import Section, page
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -73,6 +74,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
 }
 ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {
     "backbones": backbones.main,
+    "fleet_jellyfish": jellyfish.main,
     "fuzz": fuzz.main,
     "servers": servers.main,
 }
