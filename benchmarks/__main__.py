@@ -1,6 +1,6 @@
 """``python -m benchmarks [NAME ...]``: all, or those named; ends 1 when a claim is missed.
 
-``backbones`` and ``fuzz`` take half an hour, ``fleet_jellyfish`` several minutes, ``servers``
+``backbones`` and ``fuzz`` take half an hour, those of fleets some minutes each, ``servers``
 installs 2 GB of other servers: these run only where they are named.
 """
 
@@ -45,7 +45,7 @@ from benchmarks import (
     transports,
 )
 from benchmarks.common import Figure
-from benchmarks.fleet import jellyfish
+from benchmarks.fleet import dystri, jellyfish
 from benchmarks.page import Section, page
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -75,6 +75,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
 ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {
     "backbones": backbones.main,
     "fleet_jellyfish": jellyfish.main,
+    "fleet_dystri": dystri.main,
     "fuzz": fuzz.main,
     "servers": servers.main,
 }
