@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delen.commands import simulate_streams
+from delen.commands import simulate_fleet, simulate_streams
 from delen.commands.common import LATENCIES, check_once, quantity, read_requests, seed, whole
 from delen.commands.table import progress_bar, table
 from delen.core.bounds import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY, check_integer
@@ -56,11 +56,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the device: its profile of the bundle; or, alone, a profile with accuracies of a "
         "network whose bundle is not here",
     )
-    parser.add_argument(
-        "--trace",
+    played = parser.add_mutually_exclusive_group(required=True)
+    played.add_argument(
+        "--trace", type=Path, metavar="FILE", help="the requests (delen trace writes one)"
+    )
+    played.add_argument(
+        "--fleet",
         type=Path,
         metavar="FILE",
-        help="the requests (delen trace writes one)",
+        help="a site of several nodes, in TOML; --policy names fleet policies then",
     )
     parser.add_argument(
         "--policy",
@@ -145,6 +149,8 @@ def run(options: argparse.Namespace) -> int:
     from delen.simulate.summary import summarise
     from policies.plugins import DISPATCH_POLICIES, make_dispatch, plugin_names
 
+    if options.fleet is not None:
+        return simulate_fleet.run(options)
     simulate_streams.check(options)
     config = read_config(options.config, os.environ)
     if options.link is not None:
