@@ -42,7 +42,7 @@ async def test_a_large_body_that_comes_again_too_soon_is_refused_unread() -> Non
             read.append(samples)
             return bytes(size)
 
-        body: Any = SimpleNamespace(length=size, is_packed=False, read=take)
+        body: Any = SimpleNamespace(length=size, is_packed=False, read=take, shared=None)
         headers = {b"content-type": b"application/octet-stream"}
         return HttpRequest("POST", "/v1/infer", query, headers, body, connection)
 
