@@ -66,6 +66,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a site of several nodes, in TOML; --policy names fleet policies then",
     )
+    played.add_argument(
+        "--link",
+        type=simulate_streams.link,
+        metavar="FILE[,linear][,delay=5ms]...",
+        help="the link's bandwidth over time: a value in Mbit/s a line and second, or CSV with "
+        "time_s,mbps; held, or linear between its values; with delay and jitter each way, loss (a "
+        "share of packets, in bursts of burst seconds), variation and fades",
+    )
     parser.add_argument(
         "--policy",
         nargs="+",
@@ -150,6 +158,7 @@ def run(options: argparse.Namespace) -> int:
     from policies.plugins import DISPATCH_POLICIES, make_dispatch, plugin_names
 
     if options.fleet is not None:
+        _check_alone(options)
         return simulate_fleet.run(options)
     simulate_streams.check(options)
     config = read_config(options.config, os.environ)
@@ -216,6 +225,16 @@ def _device(
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _check_alone(options: argparse.Namespace) -> None:
+    """ConfigError for an option that a site is not played with: its file says everything else."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    unset = vars(parser.parse_args(["--fleet", str(options.fleet)]))
+    for name in sorted(unset.keys() - {"fleet", "policy", "seed", "plots", "json"}):
+        if getattr(options, name) != unset[name]:
+            raise ConfigError(f"--{name.replace('_', '-')} does not go with --fleet")
 
 
 def _run_streams(options: argparse.Namespace, config: Config) -> int:
