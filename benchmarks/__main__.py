@@ -42,6 +42,7 @@ from benchmarks import (
     residency,
     servers,
     simulation,
+    sizes,
     soak,
     transports,
 )
@@ -60,6 +61,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "decisions": decisions.main,
     "simulation": simulation.main,
     "dispatch": dispatch.main,
+    "sizes": sizes.main,
     "isolation": isolation.main,
     "residency": residency.main,
     "reality": reality.main,
