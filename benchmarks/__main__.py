@@ -29,6 +29,7 @@ from benchmarks import (
     dispatch,
     energy_control,
     footprint,
+    fusion,
     fuzz,
     guarantee,
     http,
@@ -42,6 +43,7 @@ from benchmarks import (
     servers,
     simulation,
     soak,
+    streams,
     transports,
 )
 from benchmarks.common import Figure
@@ -61,6 +63,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "isolation": isolation.main,
     "residency": residency.main,
     "reality": reality.main,
+    "streams": streams.main,
     "blocks": blocks.main,
     "attribution": attribution.main,
     "energy_control": energy_control.main,
@@ -68,6 +71,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "power_overhead": power_overhead.main,
     "onnx_import": onnx_import.main,
     "footprint": footprint.main,
+    "fusion": fusion.main,
     "transports": transports.main,
     "soak": soak.main,
 }

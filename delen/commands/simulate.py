@@ -18,6 +18,7 @@ from delen.commands import simulate_streams
 from delen.commands.common import LATENCIES, check_once, quantity, read_requests, seed, whole
 from delen.commands.table import progress_bar, table
 from delen.core.bounds import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY, check_integer
+from delen.core.variant import model_of
 from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.errors import ConfigError, DelenError, InvalidInput
 
@@ -153,8 +154,8 @@ def run(options: argparse.Namespace) -> int:
     check_once(names, "--policy")
     policies = {name: make_dispatch(name) for name in names}
     played = _drifted(_models(options, config), options.actual)
-    check_once([model.name for model in played], "--model or --bundle")
-    models = {model.name: model for model in played}
+    check_once([model_of(model.name) for model in played], "--model or --bundle")
+    models = {model_of(model.name): model for model in played}
     weights, priorities = dict(options.weight), dict(options.priority)
     for option, given in (("--weight", weights), ("--priority", priorities)):
         if unknown := sorted(set(given) - set(trace.tenants)):
@@ -228,18 +229,15 @@ def _run_streams(options: argparse.Namespace, config: Config) -> int:
     else:
         bundle = _bundle(options, config)
         profile = options.profile and load_profile(options.profile)
-        models = simulate_streams.sized_models(
+        model = of_bundle(
             bundle,
             profile or profile_of(bundle, Path(config["state.path"])),
-            lambda sized, of_size: of_bundle(
-                sized,
-                of_size,
-                settings.planner,
-                make_policy(len(sized.exits), **dict(settings.options)),
-                settings.quantile,
-                config["power.watts_per_core"],
-            ),
+            settings.planner,
+            make_policy(len(bundle.exits), **dict(settings.options)),
+            settings.quantile,
+            config["power.watts_per_core"],
         )
+        models = [replace(each, smaller=()) for each in reversed(model.sizes)]
         sizes = simulate_streams.options_of(bundle, models)
     run_settings = RunSettings(
         device=_device(options, config, models),
@@ -262,8 +260,9 @@ def _bundle(options: argparse.Namespace, config: Config) -> Bundle:
 
 def _measured_interference(lanes: int, models: Sequence[SimulatedModel]) -> tuple[float, ...]:
     """The factors of the model that slows most; ConfigError if one for ``lanes`` is unknown."""
-    known = [model.profile.interference or (1.0,) for model in models]
-    for model, factors in zip(models, known, strict=True):
+    sizes = [size for model in models for size in model.sizes]
+    known = [model.profile.interference or (1.0,) for model in sizes]
+    for model, factors in zip(sizes, known, strict=True):
         if len(factors) < lanes:
             raise ConfigError(
                 f"--lanes is {lanes}, and the profile of {model.name} does not say how much "
@@ -339,6 +338,8 @@ def _drifted(models: list[SimulatedModel], file: Path | None) -> list[SimulatedM
     if len(models) > 1:
         raise ConfigError("--actual is the profile of one model; simulate only that")
     model, become = models[0], load_profile(file)
+    if model.smaller:
+        raise ConfigError("--actual is the profile of one input size; simulate a model of one")
     if become.bundle != model.profile.bundle or len(become.segments) != len(model.profile.segments):
         raise ConfigError(f"--actual {file} is a profile of {become.model}, not of {model.name}")
     if become.largest_batch < min(model.max_batch, model.profile.largest_batch):

@@ -185,12 +185,15 @@ class Directive:
 @dataclass(frozen=True, slots=True)
 class Route:
     """Where a client's requests go for ``lease`` seconds: to ``node``, with ``max_latency`` seconds
-    there, and nothing beyond ``ceiling``."""
+    there, and nothing beyond ``ceiling``. ``expected`` seconds pass there until an answer. ``rate``
+    is how many frames a second the client sends at most; it leaves out the others."""
 
     node: str
     lease: float
     max_latency: float
     ceiling: Ceiling
+    expected: float = 0.0
+    rate: float = inf
 
 
 class FleetPolicy(Protocol):

@@ -1,9 +1,9 @@
 """The best mapping with one point a node, by enumeration: what Jellyfish's annealing looks for.
 
-Every set of clients has a best point on every node: the most accurate one that keeps all their
-budgets. A set's is no better than those of its subsets, so they are found from small sets to large
-ones. What the nodes serve together is then enumerated node by node over all disjoint sets: ``3^C``
-steps a node, for few clients and up to four nodes.
+Every set of clients has a best point on every node, among those that keep all their budgets. A
+point that a set can use its subsets can use, so the points are found from small sets to large ones.
+What the nodes serve together is then enumerated node by node over all disjoint sets: ``3^C`` steps
+a node, for few clients and up to four nodes.
 """
 
 from __future__ import annotations
@@ -39,18 +39,10 @@ def enumerate_mappings(problem: Problem) -> list[Place | None] | None:
     if len(problem.nodes) > MOST_NODES or len(problem.clients) > MOST_CLIENTS:
         return None
     everyone = 1 << len(problem.clients)
-    rates = [
-        sum(fps for client, fps in enumerate(problem.fps) if members >> client & 1)
-        for members in range(everyone)
-    ]
     gained = [0.0] * everyone
     steps: list[tuple[list[int], list[int]]] = []
     for node in range(len(problem.nodes)):
-        points = _best_points(problem, node, everyone)
-        values = [
-            0.0 if point == _NONE else rates[members] * problem.accuracy((node, point))
-            for members, point in enumerate(points)
-        ]
+        points, values = _best_points(problem, node, everyone)
         new, chosen = list(gained), [0] * everyone
         for members in range(1, everyone):
             part = members
@@ -72,14 +64,22 @@ def enumerate_mappings(problem: Problem) -> list[Place | None] | None:
     return mapping
 
 
-def _best_points(problem: Problem, node: int, everyone: int) -> list[int]:
-    """The best point of each set of clients on ``node``, which is _NONE where none will do."""
-    top = len(problem.points[node]) - 1
-    best = [top] * everyone
+def _best_points(problem: Problem, node: int, everyone: int) -> tuple[list[int], list[float]]:
+    """The best point of each set of clients on ``node``, which is _NONE where none will do, and
+    what the set gains there."""
+    every = list(range(len(problem.points[node])))
+    able = [every] * everyone
+    best, values = [_NONE] * everyone, [0.0] * everyone
     for members in range(1, everyone):
         clients = [client for client in range(len(problem.clients)) if members >> client & 1]
-        point = min(best[members ^ (1 << client)] for client in clients)
-        while point >= 0 and not problem.keeps(node, [(client, point) for client in clients]):
-            point -= 1
-        best[members] = point
-    return best
+        fewer = [able[members ^ (1 << client)] for client in clients]
+        able[members] = [
+            point
+            for point in min(fewer, key=len)
+            if problem.keeps(node, [(client, point) for client in clients])
+        ]
+        for point in able[members]:
+            gain = sum(problem.gain(client, (node, point)) for client in clients)
+            if gain > values[members]:
+                best[members], values[members] = point, gain
+    return best, values

@@ -1,6 +1,6 @@
 """Better mappings by local search, where nodes serve several points side by side.
 
-One after the other, clients move to the most accurate place that their node, or another one, can
+One after the other, clients move to the best place that their node, or another one, can
 give them beside the clients that are there (*move*); where that is not enough, another client of
 that node steps down for it, if both together gain (*exchange*). Every step raises the value, so the
 result is never worse than where it began.
@@ -33,15 +33,16 @@ class _Search:
         return self._problem.keeps(node, served.items())
 
     def _places(self, client: int) -> Iterator[tuple[float, int, int]]:
-        """Places that would be better for ``client``, the most accurate first."""
+        """Places that would be better for ``client``, with its gain there, the best first."""
         problem = self._problem
-        now = problem.accuracy(self.mapping[client])
+        now = problem.gain(client, self.mapping[client]) + _LEAST_GAIN
         found = []
         for node, budgets in enumerate(problem.budgets[client]):
             for point, budget in enumerate(budgets):
-                each = problem.points[node][point]
-                if each.point.accuracy > now and budget >= 2 * each.latencies[0]:
-                    found.append((each.point.accuracy, node, point))
+                if budget >= 2 * problem.points[node][point].latencies[0]:
+                    gain = problem.gain(client, (node, point))
+                    if gain > now:
+                        found.append((gain, node, point))
         found.sort(reverse=True)
         yield from found
 
@@ -57,18 +58,18 @@ class _Search:
     def exchange(self, client: int) -> bool:
         """``client`` gets a better place, and one that is there steps down."""
         problem = self._problem
-        now = problem.accuracy(self.mapping[client])
-        for accuracy, node, point in self._places(client):
-            gain = (accuracy - now) * problem.fps[client]
+        now = problem.gain(client, self.mapping[client])
+        for there, node, point in self._places(client):
+            gain = there - now
             for other, held in list(self._served[node].items()):
                 if other == client:
                     continue
                 for lower in range(held - 1, -1, -1):
                     place = node, lower
-                    loss = problem.accuracy((node, held)) - problem.accuracy(place)
-                    if loss * problem.fps[other] >= gain - _LEAST_GAIN or self.spent:
-                        break
-                    if problem.budgets[other][node][lower] <= 0:
+                    loss = problem.gain(other, (node, held)) - problem.gain(other, place)
+                    if self.spent:
+                        return False
+                    if loss >= gain - _LEAST_GAIN or problem.budgets[other][node][lower] <= 0:
                         continue
                     if self._keeps(node, {**self._served[node], other: lower, client: point}):
                         self._put(other, place)
@@ -93,8 +94,8 @@ def improve(
     clients = range(len(problem.clients))
     moved = True
     while moved and not search.spent:
-        by_accuracy = sorted(clients, key=lambda client: problem.accuracy(search.mapping[client]))
-        moved = sum(search.move(client) for client in by_accuracy) > 0
+        worst_first = sorted(clients, key=lambda c: problem.gain(c, search.mapping[c]))
+        moved = sum(search.move(client) for client in worst_first) > 0
         if not moved:
-            moved = any(search.exchange(client) for client in by_accuracy)
+            moved = any(search.exchange(client) for client in worst_first)
     return search.mapping

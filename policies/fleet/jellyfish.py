@@ -129,7 +129,6 @@ class _Mapper:
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self._weights = [math.ceil(fps / _UNIT) for fps in problem.fps]
         self._able: dict[Place, list[tuple[int, int, int]]] = {}
 
     def map(self, points: Points) -> Mapped:
@@ -170,7 +169,8 @@ class _Mapper:
             able = []
             for client in sorted(range(len(budgets)), key=lambda client: -budgets[client]):
                 if capacity := _capacity(latencies, budgets[client]):
-                    able.append((client, self._weights[client], (2 << capacity) - 1))
+                    weight = math.ceil(self._problem.rates[client][node][point] / _UNIT)
+                    able.append((client, weight, (2 << capacity) - 1))
             self._able[place] = able
         return self._able[place]
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
 
 from policies.fleet.api import Ceiling, Demand, Directive, Route, Standing
 from policies.fleet.freshness import fresh
-from policies.fleet.problem import Place, Problem, make_problem
+from policies.fleet.problem import Place, Problem, by_node, make_problem
 from policies.fleet.routes import LEASE, Choice, best_choice, choices, reachable
 
-Assigned = tuple[str, Ceiling]
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """A client's node and ceiling, the seconds that are expected to pass there, and its rate."""
+
+    node: str
+    ceiling: Ceiling
+    expected: float
+    rate: float = inf
 
 
 class MappingPolicy:
@@ -17,6 +27,8 @@ class MappingPolicy:
     its answer is soonest until the next one; a client that the solution leaves out has no route."""
 
     name: str
+    skipping = False
+    """Whether clients may leave out frames."""
 
     def __init__(self) -> None:
         self._assigned: dict[str, Assigned | None] = {}
@@ -29,18 +41,24 @@ class MappingPolicy:
         self, standings: Sequence[Standing], demands: Sequence[Demand], now: float
     ) -> Sequence[Directive]:
         nodes = fresh(standings, now)
-        problem = make_problem(nodes, demands)
+        problem = make_problem(nodes, demands, self.skipping)
         mapping = self.solve(problem, _last(problem, self._assigned))
         self._assigned = {}
         ceilings: dict[str, dict[str, Ceiling]] = {name: {} for name in problem.nodes}
         resident: dict[str, set[str]] = {name: set() for name in problem.nodes}
-        for demand, place in zip(demands, mapping, strict=True):
+        served = by_node(problem, mapping)
+        cycles = {node: problem.cycle(node, clients) or 0.0 for node, clients in served.items()}
+        for client, (demand, place) in enumerate(zip(demands, mapping, strict=True)):
             if place is None:
                 self._assigned[demand.client] = None
                 continue
-            node, point = problem.nodes[place[0]], problem.points[place[0]][place[1]].point
-            ceiling = Ceiling(point.exit, point.size)
-            self._assigned[demand.client] = (node, ceiling)
+            node, chosen = problem.nodes[place[0]], problem.points[place[0]][place[1]]
+            ceiling = Ceiling(chosen.point.exit, chosen.point.size)
+            expected = cycles[place[0]] + chosen.latencies[0]
+            rate = problem.rates[client][place[0]][place[1]]
+            self._assigned[demand.client] = Assigned(
+                node, ceiling, expected, inf if rate == demand.fps else rate
+            )
             known = ceilings[node].get(demand.tenant)
             ceilings[node][demand.tenant] = ceiling if known is None else _higher(known, ceiling)
             resident[node].add(demand.model)
@@ -55,15 +73,18 @@ class MappingPolicy:
         if assigned is None:
             return None
         for standing in nodes:
-            if standing.node == assigned[0]:
-                left = max((c.left for c in _allowed(standing, request, assigned[1])), default=0.0)
-                return Route(standing.node, LEASE, left, assigned[1]) if left > 0 else None
+            if standing.node == assigned.node:
+                ceiling = assigned.ceiling
+                left = max((each.left for each in _allowed(standing, request, ceiling)), default=0)
+                if left <= 0:
+                    return None
+                return Route(standing.node, LEASE, left, ceiling, assigned.expected, assigned.rate)
         found = [choice for node in nodes if (choice := best_choice(node, request)) is not None]
         soonest = min(found, key=lambda choice: choice.takes - choice.left, default=None)
         return None if soonest is None else soonest.route()
 
 
-_UNKNOWN: Assigned = ("", Ceiling(0))
+_UNKNOWN = Assigned("", Ceiling(0), 0.0)
 
 
 def _allowed(standing: Standing, request: Demand, ceiling: Ceiling) -> list[Choice]:
@@ -82,14 +103,14 @@ def _last(problem: Problem, assigned: Mapping[str, Assigned | None]) -> list[Pla
     places: list[Place | None] = []
     for client in problem.clients:
         known = assigned.get(client)
-        places.append(None if known is None else _place(problem, *known))
+        places.append(None if known is None else _place(problem, known))
     return places
 
 
-def _place(problem: Problem, node: str, ceiling: Ceiling) -> Place | None:
-    if node not in problem.nodes:
+def _place(problem: Problem, assigned: Assigned) -> Place | None:
+    if assigned.node not in problem.nodes:
         return None
-    number = problem.nodes.index(node)
+    number, ceiling = problem.nodes.index(assigned.node), assigned.ceiling
     for point, each in enumerate(problem.points[number]):
         if (each.point.exit, each.point.size) == (ceiling.exit, ceiling.size):
             return number, point

@@ -9,7 +9,8 @@ then part of one: hence twice.
 A daemon serves several points side by side, and the rule grows with it. Each point g in use has one
 batch of size b_g in a cycle of ``T = Σ latency_g(b_g)`` seconds, where ``Σ fps_g·T < b_g``: a frame
 waits for a cycle at most, so ``budget ≥ T + latency_g(b_g)``. With one point that is Jellyfish's
-rule. The value of a mapping is ``Σ fps·accuracy / Σ fps``; a client that is not served counts as 0.
+rule. The value of a mapping is ``Σ rate·accuracy / Σ fps``: a client that is not served counts as
+0, and so do frames that are left out.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from dataclasses import dataclass
 from math import inf
 
 from policies.fleet.api import Demand, OperatingPoint, Standing
+
+SATURATION = 0.8
+"""Share of a link's bandwidth that a client uses which leaves out frames; beyond it, frames wait
+for each other when the bandwidth falls."""
 
 Place = tuple[int, int]
 """A node, and one of its points."""
@@ -35,40 +40,51 @@ class NodePoint:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """``points[n]`` of each node ascend by accuracy; ``budgets[c][n][p]`` are the seconds that
-    client c has at that point, −inf where it cannot use it."""
+    """``points[n]`` of each node ascend by accuracy. ``budgets[c][n][p]`` are the seconds that
+    client c has at that point, −inf where it cannot use it; ``rates[c][n][p]`` the frames a second
+    that it would send there, ``fps[c]`` or fewer."""
 
     nodes: tuple[str, ...]
     clients: tuple[str, ...]
     fps: tuple[float, ...]
     points: tuple[tuple[NodePoint, ...], ...]
     budgets: tuple[tuple[tuple[float, ...], ...], ...]
+    rates: tuple[tuple[tuple[float, ...], ...], ...]
 
     def accuracy(self, place: Place | None) -> float:
         return 0.0 if place is None else self.points[place[0]][place[1]].point.accuracy
+
+    def gain(self, client: int, place: Place | None) -> float:
+        """Right answers a second."""
+        if place is None:
+            return 0.0
+        node, point = place
+        return self.rates[client][node][point] * self.points[node][point].point.accuracy
 
     def value(self, mapping: Sequence[Place | None]) -> float:
         total = sum(self.fps)
         if not total:
             return 0.0
-        gained = sum(
-            fps * self.accuracy(place) for fps, place in zip(self.fps, mapping, strict=True)
-        )
-        return gained / total
+        return sum(self.gain(client, place) for client, place in enumerate(mapping)) / total
 
     def keeps(self, node: int, served: Iterable[tuple[int, int]]) -> bool:
         """Whether ``node`` can serve these clients, each at its point."""
+        return self.cycle(node, served) is not None
+
+    def cycle(self, node: int, served: Iterable[tuple[int, int]]) -> float | None:
+        """Seconds of the cycle in which ``node`` serves these clients, each at its point; None if
+        it cannot."""
         groups: dict[int, list[float]] = {}
         for client, point in served:
-            budget = self.budgets[client][node][point]
+            budget, rate = self.budgets[client][node][point], self.rates[client][node][point]
             group = groups.get(point)
             if group is None:
-                groups[point] = [self.fps[client], budget]
+                groups[point] = [rate, budget]
             else:
-                group[0] += self.fps[client]
+                group[0] += rate
                 group[1] = min(group[1], budget)
         points = self.points[node]
-        return not groups or _fits(
+        return _cycle(
             [(rate, budget, points[point].latencies) for point, (rate, budget) in groups.items()]
         )
 
@@ -85,9 +101,9 @@ def by_node(problem: Problem, mapping: Sequence[Place | None]) -> dict[int, list
     return served
 
 
-def _fits(groups: list[tuple[float, float, tuple[float, ...]]]) -> bool:
-    """Whether a cycle exists in which every group (its rate, its least budget, its latencies) has
-    its batch and keeps its budget: the shortest one, found from batches of 1 upwards."""
+def _cycle(groups: list[tuple[float, float, tuple[float, ...]]]) -> float | None:
+    """The shortest cycle in which every group (its rate, its least budget, its latencies) has its
+    batch and keeps its budget, found from batches of 1 upwards; None if there is none."""
     cycle = 0.0
     for _, _, latencies in groups:
         cycle += latencies[0]
@@ -96,25 +112,38 @@ def _fits(groups: list[tuple[float, float, tuple[float, ...]]]) -> bool:
         for rate, budget, latencies in groups:
             batch = int(rate * cycle)  # batch + 1 is the least size above rate·cycle
             if batch >= len(latencies):
-                return False
+                return None
             latency = latencies[batch]
             if cycle + latency > budget:
-                return False
+                return None
             grown += latency
         if grown <= cycle:
-            return True
+            return cycle
         cycle = grown
 
 
-def make_problem(standings: Sequence[Standing], demands: Sequence[Demand]) -> Problem:
-    """The problem of ``standings`` that are fresh, in their order."""
+def make_problem(
+    standings: Sequence[Standing], demands: Sequence[Demand], skipping: bool = False
+) -> Problem:
+    """The problem of ``standings`` that are fresh, in their order. ``skipping``: clients may leave
+    out frames where their link carries fewer of that size than they capture."""
     points = tuple(tuple(_points(standing)) for standing in standings)
-    budgets = tuple(
+    rates = tuple(
         tuple(
-            tuple(_budget(standing, point, demand) for point in node_points)
+            tuple(_rate(standing, point, demand, skipping) for point in node_points)
             for standing, node_points in zip(standings, points, strict=True)
         )
         for demand in demands
+    )
+    budgets = tuple(
+        tuple(
+            tuple(
+                _budget(standing, point, demand) if rate else -inf
+                for point, rate in zip(node_points, node_rates, strict=True)
+            )
+            for standing, node_points, node_rates in zip(standings, points, client, strict=True)
+        )
+        for demand, client in zip(demands, rates, strict=True)
     )
     return Problem(
         tuple(standing.node for standing in standings),
@@ -122,6 +151,7 @@ def make_problem(standings: Sequence[Standing], demands: Sequence[Demand]) -> Pr
         tuple(demand.fps for demand in demands),
         points,
         budgets,
+        rates,
     )
 
 
@@ -146,12 +176,15 @@ def _beats(one: OperatingPoint, other: OperatingPoint) -> bool:
     return costs and one.accuracy >= other.accuracy and better
 
 
+def _rate(standing: Standing, point: NodePoint, demand: Demand, skipping: bool) -> float:
+    """Frames a second that the client can send there; 0 where it cannot use the point."""
+    link, payload = demand.links.get(standing.node), point.point.payload
+    if link is None or point.model != demand.model or point.point.accuracy < demand.min_accuracy:
+        return 0.0
+    if payload * demand.fps <= link.bandwidth:
+        return demand.fps
+    return SATURATION * link.bandwidth / payload if skipping else 0.0
+
+
 def _budget(standing: Standing, point: NodePoint, demand: Demand) -> float:
-    link = demand.links.get(standing.node)
-    if link is None or point.model != demand.model:
-        return -inf
-    if point.point.accuracy < demand.min_accuracy:
-        return -inf
-    if point.point.payload * demand.fps > link.bandwidth:
-        return -inf
-    return demand.deadline - link.seconds(point.point.payload)
+    return demand.deadline - demand.links[standing.node].seconds(point.point.payload)

@@ -32,7 +32,7 @@ class Choice:
 
     def route(self, lease: float = LEASE) -> Route:
         ceiling = Ceiling(self.point.exit, self.point.size)
-        return Route(self.standing.node, lease, self.left, ceiling)
+        return Route(self.standing.node, lease, self.left, ceiling, self.takes)
 
 
 def reachable(standings: Iterable[Standing], demand: Demand) -> list[Standing]:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.throttle import ThrottledLink
 from tests.board import Board
 from tests.builders.daemon import (
     Api,
@@ -313,3 +315,28 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
 
     return install
+
+
+@dataclass
+class Valve:
+    """The rate of a link, in bytes a second."""
+
+    rate: float = 1e9
+
+    def __call__(self, seconds: float) -> float:
+        return self.rate
+
+
+@pytest.fixture
+def valve() -> Valve:
+    return Valve()
+
+
+@pytest.fixture
+def link(daemon: Daemon, valve: Valve) -> Iterator[str]:
+    """The daemon's address behind a link."""
+    parts = urlsplit(daemon.url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    with ThrottledLink(parts.hostname, parts.port, valve) as throttled:
+        yield throttled.url

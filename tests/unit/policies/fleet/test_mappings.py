@@ -9,7 +9,7 @@ from policies.fleet.default import Default
 from policies.fleet.exact import enumerate_mappings
 from policies.fleet.improve import improve
 from policies.fleet.jellyfish import anneal
-from policies.fleet.problem import make_problem
+from policies.fleet.problem import SATURATION, make_problem
 from tests.builders.fleet import POINTS, all_mappings, demand, draw_problem, point, standing
 
 
@@ -127,3 +127,14 @@ def test_a_mapping_that_gains_nothing_by_a_change_stays() -> None:
     again = Default(1).solve(problem, first)
     if problem.value(again) == pytest.approx(problem.value(first)):
         assert list(again) == list(first)
+
+
+def test_clients_that_may_leave_out_frames_gain_by_larger_ones() -> None:
+    points = [point(0, 0.2, 5, payload=10e3), point(1, 0.8, 5, payload=30e3)]
+    asked = [demand("a", fps=20, near=LinkState(0.5e6))]
+    node = [standing("near", points=points)]
+    all_frames, fewer = make_problem(node, asked), make_problem(node, asked, skipping=True)
+    assert enumerate_mappings(all_frames) == [(0, 0)]
+    assert enumerate_mappings(fewer) == [(0, 1)]
+    rate = SATURATION * 0.5e6 / 30e3
+    assert fewer.value([(0, 1)]) == pytest.approx(rate / 20 * 0.8)

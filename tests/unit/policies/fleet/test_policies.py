@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from delen.errors import ConfigError
@@ -10,7 +12,7 @@ from policies.fleet.freshness import PATIENCE
 from policies.fleet.routes import LEASE
 from policies.fleet.static import STATIC
 from policies.plugins import FLEET_POLICIES, make_fleet, plugin_names
-from tests.builders.fleet import MODEL, demand, standing
+from tests.builders.fleet import MODEL, demand, point, standing
 
 MAPPING = ("default", "jellyfish", "exact")
 
@@ -84,3 +86,25 @@ def test_a_tenant_may_use_what_its_highest_client_needs(policy: FleetPolicy) -> 
     routes = [policy.route(client, [standing("near")], 0.0) for client in clients]
     exits = [route.ceiling.exit for route in routes if route is not None]
     assert directive.ceilings["default"].exit == max(exits)
+
+
+def test_a_client_whose_link_is_too_slow_sends_fewer_frames_or_the_smallest() -> None:
+    points = [point(0, 0.2, 5, payload=10e3), point(1, 0.8, 5, payload=30e3)]
+    nodes = [standing("near", points=points)]
+    default, jellyfish = make_fleet("default"), make_fleet("jellyfish")
+    slow = demand("a", fps=20, near=LinkState(0.5e6))
+    for policy in (default, jellyfish):
+        policy.coordinate(nodes, [slow], 0.0)
+    fewer, all_frames = default.route(slow, nodes, 0.0), jellyfish.route(slow, nodes, 0.0)
+    assert fewer is not None and all_frames is not None
+    assert (fewer.ceiling.exit, fewer.rate) == (1, pytest.approx(0.8 * 0.5e6 / 30e3))
+    assert (all_frames.ceiling.exit, all_frames.rate) == (0, inf)
+
+
+def test_a_client_without_a_place_sends_the_smallest_frames_that_can_be_in_time() -> None:
+    nodes = [standing("near")]
+    policy = make_fleet("default")
+    crowd = [demand(f"c{n}", fps=80, deadline=0.03, near=LinkState()) for n in range(12)]
+    policy.coordinate(nodes, crowd, 0.0)
+    routes = [policy.route(client, nodes, 0.0) for client in crowd]
+    assert all(route is not None and route.ceiling.exit == 0 for route in routes)
