@@ -44,6 +44,7 @@ from benchmarks import (
     simulation,
     sizes,
     soak,
+    streams,
     transports,
 )
 from benchmarks.common import Figure
@@ -65,6 +66,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "isolation": isolation.main,
     "residency": residency.main,
     "reality": reality.main,
+    "streams": streams.main,
     "blocks": blocks.main,
     "attribution": attribution.main,
     "energy_control": energy_control.main,

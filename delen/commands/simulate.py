@@ -254,18 +254,15 @@ def _run_streams(options: argparse.Namespace, config: Config) -> int:
     else:
         bundle = _bundle(options, config)
         profile = options.profile and load_profile(options.profile)
-        models = simulate_streams.sized_models(
+        model = of_bundle(
             bundle,
             profile or profile_of(bundle, Path(config["state.path"])),
-            lambda sized, of_size: of_bundle(
-                sized,
-                of_size,
-                settings.planner,
-                make_policy(len(sized.exits), **dict(settings.options)),
-                settings.quantile,
-                config["power.watts_per_core"],
-            ),
+            settings.planner,
+            make_policy(len(bundle.exits), **dict(settings.options)),
+            settings.quantile,
+            config["power.watts_per_core"],
         )
+        models = [replace(each, smaller=()) for each in reversed(model.sizes)]
         sizes = simulate_streams.options_of(bundle, models)
     run_settings = RunSettings(
         device=_device(options, config, models),

@@ -8,7 +8,7 @@ import gc
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,6 @@ from delen.errors import ConfigError, DelenError
 if TYPE_CHECKING:
     from delen.bundle.manifest import Bundle
     from delen.core.dispatch import DispatchPolicy
-    from delen.profile.profile import Profile
     from delen.simulate.model import SimulatedModel
     from delen.simulate.run import RunSettings
     from delen.simulate.streams.link import LinkSettings
@@ -143,24 +142,8 @@ def check(options: argparse.Namespace) -> None:
         raise ConfigError("--sizes stands for the model: leave out --model, --bundle and --profile")
 
 
-def sized_models(
-    bundle: Bundle, profile: Profile, make: Callable[[Bundle, Profile], SimulatedModel]
-) -> list[SimulatedModel]:
-    """``bundle`` at each of its sizes, the smallest first. ConfigError for a size that ``profile``
-    does not have."""
-    known = {each.model: each for each in profile.sizes}
-    models = []
-    for sized in reversed(bundle.sizes):
-        if (of_size := known.get(sized.variant)) is None:
-            raise ConfigError(
-                f"the profile has nothing of {sized.variant}; it has {', '.join(known)}"
-            )
-        models.append(replace(make(sized, replace(of_size, smaller=())), name=sized.variant))
-    return models
-
-
 def options_of(bundle: Bundle, models: Sequence[SimulatedModel]) -> tuple[FrameOption, ...]:
-    """What a client can send to ``models`` of the sizes of ``bundle``, as raw tensors."""
+    """What a client can send to ``models``, those of the sizes of ``bundle``: raw tensors."""
     from math import prod
 
     import numpy as np

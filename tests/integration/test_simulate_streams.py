@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from delen.bundle.manifest import load_bundle
 from delen.commands.main import main
 from delen.profile.profile import Profile
+from tests.builders.sized_bundle import write_sized_bundle
 
 Simulate = Callable[..., int]
 SIZES = """height,width,payload_bytes,encoding_ms,latency_ms,accuracy
@@ -148,6 +150,31 @@ def test_a_bundle_is_sent_frames_of_its_size(
     assert found["answered"] == 60
     assert len(found["sizes"]) == 1
     assert 0 < found["effective_accuracy"] <= 1
+
+
+def test_a_bundle_of_two_sizes_is_sent_frames_of_both(
+    tmp_path: Path,
+    link: Path,
+    make_profile: Callable[..., Profile],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bundle = write_sized_bundle(tmp_path / "sized")
+    digest = load_bundle(bundle).digest
+
+    def profile(seconds: float, size: str) -> Profile:
+        return make_profile(seconds, seconds, seconds, bundle=digest, model=f"sized@{size}")
+
+    file = tmp_path / "profile.json"
+    file.write_text(replace(profile(0.02, "8x8"), smaller=(profile(0.002, "4x4"),)).to_json())
+    given = ["--bundle", bundle, "--profile", file, "--link", link, "--duration", "2s", "--json"]
+
+    def sizes(deadline: str) -> dict[str, int]:
+        assert main(["simulate", *map(str, given), "--deadline", deadline]) == 0
+        found = next(each for each in objects(capsys) if each["controller"] == "expected")
+        return found["sizes"]  # type: ignore[no-any-return]
+
+    assert sizes("100ms")["8x8"] > 50
+    assert sizes("30ms")["4x4"] > 50
 
 
 def test_plots_are_written(simulate: Simulate, tmp_path: Path) -> None:

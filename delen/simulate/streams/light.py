@@ -27,8 +27,8 @@ def play_light(streams: Sequence[Stream], seed: int, noise: float = NOISE) -> li
         arrived = events.take()
         if arrived is None:
             continue
-        option = streams[arrived.stream].settings.options[arrived.option]
+        option = streams[arrived.stream].settings.options[arrived.index]
         takes = option.latency * drawn[arrived.stream][arrived.frame]
         free = max(free, arrived.at) + takes
-        events.answer(arrived, free, option.exit, option.accuracy)
+        events.answer(arrived, free, option.accuracy, option.exit)
     return [stream.frames() for stream in streams]

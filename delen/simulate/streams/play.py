@@ -90,7 +90,7 @@ class _Flow:
         arrival = Arrival(
             arrived.at,
             tenant=stream,
-            model=self._names[arrived.option],
+            model=self._names[arrived.index],
             stream=stream,
             bounds=Bounds(max_latency=arrived.max_latency),
         )
@@ -109,6 +109,6 @@ class _Flow:
         self, row: int, now: float, job: Job, exit: int, confidence: float, latency: float
     ) -> None:
         arrived = self._arrived.pop(row)
-        self._events.answer(arrived, arrived.at + latency, exit, float(job.correct[exit]))
+        self._events.answer(arrived, arrived.at + latency, float(job.correct[exit]), exit)
         if self.joules is not None:
             self.joules = None if job.joules is None else self.joules + job.joules

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
-from typing import NamedTuple
 
 from delen.simulate.streams.stream import Stream
 
 _CAPTURE, _HAND_OVER, _ARRIVE, _ANSWER, _REFUSE, _GIVE_UP, _LET_GO = range(7)
 
 
-class Arrived(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Arrived:
     """A frame at the daemon since ``at``: its stream and frame, and what was chosen for it."""
 
     stream: int
     frame: int
     at: float
-    option: int
+    index: int
     max_latency: float | None
 
 
@@ -70,7 +71,7 @@ class Streams:
             self._push(encoded, _HAND_OVER, number, sending.frame, float(sending.index), bound)
         return None
 
-    def answer(self, arrived: Arrived, now: float, exit: int, correct: float) -> None:
+    def answer(self, arrived: Arrived, now: float, correct: float, exit: int = 0) -> None:
         """The answer from ``exit`` leaves at ``now``; it is right with probability ``correct``."""
         self.streams[arrived.stream].note(arrived.frame, exit, correct)
         back = self._back(arrived, now)
