@@ -13,7 +13,7 @@ from a2wsgi import WSGIMiddleware
 
 from api.energy_views import ESCAPED_SLASH
 from api.events import EventAddress
-from api.infer import HttpRequest, InferAddress
+from api.infer import HttpRequest, InferAddress, answer_memory
 from api.oip.access import RegionAccess
 from api.oip.describe import Description
 from api.oip.infer import OipInfer
@@ -26,7 +26,7 @@ from api.reply import CLOSE, Reply
 from api.server.asgi import Receive, Scope, Send
 from api.server.body import BodyMemory, ClientGone, RequestBody, unpack
 from api.server.connection import KEY, Connection
-from api.views import EVENTS, Service, answer_health, answer_ready, create_control
+from api.views import EVENTS, MEMORY, Service, answer_health, answer_ready, create_control
 from delen.errors import Draining, Overloaded
 from delen.profile.device import available_cores
 
@@ -135,6 +135,8 @@ class Application:
         endpoint, _ = self._routes.match(path, method)
         if method in ("GET", "HEAD") and (health := self._health.get(path)):
             return health()
+        if path == MEMORY:
+            return answer_memory(request)
         if path == EVENTS:
             if self._runtime.draining:
                 raise Draining("the daemon is stopping", retry_after=1.0)

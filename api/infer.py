@@ -11,10 +11,10 @@ from functools import partial
 from math import prod
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from api.parse import InferRequest, asked_in_query, read_infer, read_media_type
+from api.parse import InferRequest, asked_in_query, read_infer, read_media_type, read_query
 from api.readers import Readers
 from api.reply import JSON, Reply
-from api.server.body import ClientGone, RequestBody, unpack
+from api.server.body import SMALL, ClientGone, RequestBody, unpack
 from api.server.connection import Connection
 from delen.bundle.manifest import InputSpec
 from delen.core.bounds import DEFAULT_TENANT
@@ -22,14 +22,18 @@ from delen.core.result import Result
 from delen.engine import inputs
 from delen.engine.job import Job
 from delen.engine.runtime import Runtime
-from delen.errors import DelenError, TooLarge
+from delen.errors import DelenError, Overloaded, TooLarge
 from delen.wire.answers import Result as ResultMessage
-from delen.wire.answers import Results
+from delen.wire.answers import Results, SharedMemory
+from delen.wire.requests import NoFields
 
 T = TypeVar("T")
 
 READ_AT_ONCE = {JSON: 16_384, inputs.TEXT: 65_536, inputs.RAW: 1_000_000, inputs.NPY: 1_000_000}
 """Bytes of a body up to which it is read on the event loop: less than a millisecond's work."""
+_READ_IN_PLACE = (inputs.RAW, inputs.NPY)
+"""What is a tensor in memory that a client shares is used there: a client that changes it
+meanwhile gets another answer, and nobody else does. All else is copied before it is read."""
 _SUBMIT_AT_ONCE = 16
 _LOCK_SECONDS = 0.005
 _JSON_BASE, _JSON_NUMBER = 1_000_000, 32
@@ -54,6 +58,10 @@ class HttpRequest(NamedTuple):
     headers: Mapping[bytes, bytes]
     body: RequestBody
     connection: Connection
+
+    @property
+    def target(self) -> str:
+        return f"{self.path}?{self.query}"
 
 
 class InferAddress:
@@ -85,15 +93,23 @@ class InferAddress:
         limit = self.limit(media_type, spec)
         _check_json(request.body, media_type, limit)
         payer = asked_in_query(request.query)[1].tenant
-        raw = await request.body.read(limit)
+        _check_patience(request)
+        raw: inputs.Contents | None = request.body.shared
         is_packed = request.body.is_packed
+        is_in_place = raw is not None and media_type in _READ_IN_PLACE and not is_packed
+        if raw is None or not is_in_place:
+            raw = await request.body.read(limit)
         read = partial(_read, media_type, request.query, spec, limit, is_packed, raw)
         is_quick = len(raw) <= READ_AT_ONCE.get(media_type, -1) and not is_packed
         asked, spent = await self.decode(
-            request.connection, media_type, read, payer, _tenant, is_quick
+            request.connection, media_type, read, payer, _tenant, is_quick or is_in_place
         )
         waited += spent
-        jobs = await self.run(request.connection, model, asked, waited)
+        try:
+            jobs = await self.run(request.connection, model, asked, waited)
+        except Overloaded as error:
+            request.connection.refused = (request.target, time.monotonic() + error.retry_after)
+            raise
         return self._compose(jobs, asked.is_batch)
 
     async def decode(
@@ -199,6 +215,12 @@ class InferAddress:
         return await asyncio.get_running_loop().run_in_executor(threads, call, *arguments)
 
 
+def answer_memory(request: HttpRequest) -> Reply:
+    """How much memory the client shares with this daemon, over the connection that asks."""
+    read_query(NoFields, request.query)
+    return Reply.of(SharedMemory(len(request.connection.memory)))
+
+
 def _check_json(body: RequestBody, media_type: str, limit: int) -> None:
     if media_type == JSON and body.length is not None and body.length > limit:
         raise TooLarge(
@@ -207,10 +229,25 @@ def _check_json(body: RequestBody, media_type: str, limit: int) -> None:
         )
 
 
+def _check_patience(request: HttpRequest) -> None:
+    """Overloaded, with nothing read, for a large body that its client sends again before its
+    Retry-After."""
+    target, until = request.connection.refused
+    left = until - time.monotonic()
+    is_small = request.body.length is not None and request.body.length <= SMALL
+    if left > 0 and target == request.target and not is_small:
+        raise Overloaded("the request came again before its Retry-After", retry_after=left)
+
+
 def _read(
-    media_type: str, query: str, spec: InputSpec, limit: int, is_packed: bool, raw: bytes
+    media_type: str,
+    query: str,
+    spec: InputSpec,
+    limit: int,
+    is_packed: bool,
+    raw: inputs.Contents,
 ) -> InferRequest:
-    return read_infer(media_type, query, unpack(raw, limit) if is_packed else raw, spec)
+    return read_infer(media_type, query, unpack(bytes(raw), limit) if is_packed else raw, spec)
 
 
 def _tenant(asked: InferRequest) -> str:

@@ -92,9 +92,10 @@ def asked_in_query(text: str) -> tuple[Bounds, Options]:
     return fields.bounds(), fields.options()
 
 
-def read_infer(media_type: str, query: str, body: bytes, spec: InputSpec) -> InferRequest:
+def read_infer(media_type: str, query: str, body: inputs.Contents, spec: InputSpec) -> InferRequest:
     """The samples and what is asked of them, from any of the content types."""
     if media_type == JSON:
+        body = bytes(body)
         document = _read_large(body, spec) if len(body) > LARGE_JSON else read_json(body)
         fields = InferBody.read(document).joined(read_query(InferFields, query))
         array = inputs.decode_json(fields.input, spec)

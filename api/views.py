@@ -48,6 +48,7 @@ Route = tuple[str, str, Callable[..., Response], list[str]]
 
 INFER = "infer"
 EVENTS = "/v1/events"
+MEMORY = "/v1/memory"
 """Addresses that the event loop answers; Flask knows only their methods."""
 
 
@@ -87,6 +88,7 @@ def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = 
     for rule in ("/v1/infer", "/v1/models/<model>/infer"):
         app.add_url_rule(rule, INFER, methods=["POST"])
     app.add_url_rule(EVENTS, "events", methods=["GET"])
+    app.add_url_rule(MEMORY, "memory", methods=["GET"])
 
     def refuse(error: Exception) -> Response:
         return refusals.of(error, request.method, request.path).to_flask()

@@ -1,7 +1,7 @@
 """``python -m benchmarks [NAME ...]``: all, or those named; ends 1 when a claim is missed.
 
-``backbones`` and ``fuzz`` take half an hour, ``servers`` installs 2 GB of other servers: these run
-only where they are named.
+``backbones`` and ``fuzz`` take half an hour, those of fleets some minutes each, ``servers``
+installs 2 GB of other servers: these run only where they are named.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from benchmarks import (
     dispatch,
     energy_control,
     footprint,
+    fusion,
     fuzz,
     guarantee,
     http,
@@ -43,9 +44,11 @@ from benchmarks import (
     simulation,
     sizes,
     soak,
+    streams,
     transports,
 )
 from benchmarks.common import Figure
+from benchmarks.fleet import dystri, jellyfish
 from benchmarks.page import Section, page
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -63,6 +66,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "isolation": isolation.main,
     "residency": residency.main,
     "reality": reality.main,
+    "streams": streams.main,
     "blocks": blocks.main,
     "attribution": attribution.main,
     "energy_control": energy_control.main,
@@ -70,11 +74,14 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "power_overhead": power_overhead.main,
     "onnx_import": onnx_import.main,
     "footprint": footprint.main,
+    "fusion": fusion.main,
     "transports": transports.main,
     "soak": soak.main,
 }
 ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {
     "backbones": backbones.main,
+    "fleet_jellyfish": jellyfish.main,
+    "fleet_dystri": dystri.main,
     "fuzz": fuzz.main,
     "servers": servers.main,
 }

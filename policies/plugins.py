@@ -9,11 +9,13 @@ from typing import Any
 from delen.core.dispatch import DispatchPolicy
 from delen.errors import ConfigError, DelenError
 from policies.client.api import ClientController
+from policies.fleet.api import FleetPolicy
 
 EXIT_POLICIES = "delen.exit_policies"
 DISPATCH_POLICIES = "delen.dispatch_policies"
 ENERGY_CONTROLLERS = "delen.energy_controllers"
 CLIENT_CONTROLLERS = "delen.client_controllers"
+FLEET_POLICIES = "delen.fleet_policies"
 
 
 def plugin_names(group: str) -> list[str]:
@@ -60,6 +62,13 @@ def make_controller(name: str) -> ClientController:
     controller: ClientController = find_plugin(CLIENT_CONTROLLERS, name)()
     _check_calls(controller, f"the client controller {name!r}", ("choose", "ended"))
     return controller
+
+
+def make_fleet(name: str) -> FleetPolicy:
+    """A new fleet policy; ConfigError says why there is none by this ``name``."""
+    policy: FleetPolicy = find_plugin(FLEET_POLICIES, name)()
+    _check_calls(policy, f"the fleet policy {name!r}", ("coordinate", "route"))
+    return policy
 
 
 def _check_calls(plugin: object, described: str, calls: Sequence[str]) -> None:

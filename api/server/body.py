@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 import zlib
@@ -23,10 +24,14 @@ from delen.errors import (
 
 _SLICE = 16_384
 """Bytes of a chunked body that are passed on at once: what follows it may be the next request."""
-_SMALL = 65_536
+SMALL = 65_536
+"""Bytes up to which a body takes no room that is worth counting."""
 _MOST_DISCARDED = 1 << 25
 _DISCARD_SECONDS = 2.0
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+_IN_MEMORY = "Delen-Shared-Memory"
+_SHARED = _IN_MEMORY.lower().encode()
+_PLACE = re.compile(rb"(\d{1,15})\+(\d{1,15})")
 CODINGS = (b"gzip", b"deflate")
 
 
@@ -50,7 +55,7 @@ class BodyMemory:
     def take(self, size: int, held: int = 0) -> int:
         """Make ``size`` bytes of the ``held`` ones of a body; how many are held now. Overloaded
         where they are too many."""
-        if size <= _SMALL:
+        if size <= SMALL:
             return held
         with self._lock:
             if size - held > self._left:
@@ -79,7 +84,8 @@ class RequestBody:
     """Reads the body of a request with these ``headers`` through ``receive``.
 
     ``length`` is what was announced, None for one in chunks. ``has_ended`` is true once all of it
-    was read. What is read counts in ``memory`` until ``release``.
+    was read. What is read counts in ``memory`` until ``release``. ``shared`` is the body where it
+    lies in memory that the client shares, and may change at any time.
     """
 
     def __init__(
@@ -97,6 +103,7 @@ class RequestBody:
         self.length = int(headers.get(b"content-length", 0)) if coding is None else None
         self.has_ended = self.length == 0
         self.is_packed = False
+        self.shared: memoryview | None = None
         self.expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
         self._headers = headers
         self._received = 0
@@ -108,7 +115,11 @@ class RequestBody:
 
     def check(self, limit: int) -> None:
         """Raises what is wrong with a body before any of it is read: TooLarge for one announced as
-        larger than ``limit`` bytes, UnsupportedCoding for a coding that is not known."""
+        larger than ``limit`` bytes, UnsupportedCoding for a coding that is not known, InvalidInput
+        for one that is not in the memory where it is said to be."""
+        if (place := self._headers.get(_SHARED)) is not None:
+            self.shared = self._find(place)
+            self.length = len(self.shared)
         if self.length is not None and self.length > limit:
             raise TooLarge(f"the body has {self.length} bytes; the limit is {limit}")
         coding = self._headers.get(b"content-encoding", b"identity").lower()
@@ -119,9 +130,28 @@ class RequestBody:
                 "identity"
             )
 
+    def _find(self, place: bytes) -> memoryview:
+        """The body in the memory that the client shares, at ``place``: where it begins, and how
+        many bytes it has."""
+        memory = self._connection.memory
+        if not self.has_ended:
+            raise InvalidInput(f"a request with {_IN_MEMORY} has no other body", _IN_MEMORY)
+        found = _PLACE.fullmatch(place)
+        begin, size = (0, 0) if found is None else (int(found[1]), int(found[2]))
+        if not 0 < size <= len(memory) - begin:
+            raise InvalidInput(
+                f"{_IN_MEMORY} is {place.decode('latin-1')!r}; it must be BEGIN+SIZE within the "
+                f"{len(memory)} bytes that this connection shares",
+                _IN_MEMORY,
+            )
+        return memory[begin : begin + size]
+
     async def read(self, limit: int) -> bytes:
-        """The whole body. InvalidInput when it is cut short, RequestTimeout when it comes too
-        slowly, TooLarge once more than ``limit`` bytes have come."""
+        """The whole body, or a copy of it. InvalidInput when it is cut short, RequestTimeout when
+        it comes too slowly, TooLarge once more than ``limit`` bytes have come."""
+        if self.shared is not None:
+            self._take(len(self.shared), limit)
+            return bytes(self.shared)
         if self.has_ended:
             return b""
         pieces: list[bytes] = []
@@ -132,15 +162,20 @@ class RequestBody:
             self._begin()
             while not self.has_ended:
                 pieces.append(await self._next())
-                if self._received > limit:
-                    raise TooLarge(f"the body is larger than the limit of {limit} bytes")
-                self._held = self._memory.take(self._received, self._held)
+                self._take(self._received, limit)
         finally:
             self._end()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def _take(self, size: int, limit: int) -> None:
+        """So many bytes are held now."""
+        if size > limit:
+            raise TooLarge(f"the body is larger than the limit of {limit} bytes")
+        self._held = self._memory.take(size, self._held)
+
     def release(self) -> None:
         """Nothing of the body is held any more."""
+        self.shared = None
         self._memory.give_back(self._held)
         self._held = 0
 

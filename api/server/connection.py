@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast
 
 from api.server.departure import has_gone
 from api.server.joined_writes import JoinedWrites
+from api.server.memory import NO_MEMORY
 from api.server.peer import Socket
 from delen.errors import DelenError, InvalidInput, RequestTimeout, TooLarge
 from delen.wire.errors import Error
@@ -83,12 +84,23 @@ class Connection(asyncio.Protocol):
     ``arrived`` is when the present request began to come (``time.monotonic``). ``is_surplus`` is
     true beyond the connections that are served, ``is_gone`` once the connection is closed.
     ``on_gone`` is called once when the client leaves before its answer, ``on_end`` when it sends no
-    more.
+    more. ``memory`` is what the client shares; it came with the ``first`` bytes, which were read
+    before the connection was made. ``refused`` is the target of the last request that was
+    refused for now, and until when.
     """
 
-    def __init__(self, make: MakeProtocol, limit: ConnectionLimit, patience: Patience) -> None:
+    def __init__(
+        self,
+        make: MakeProtocol,
+        limit: ConnectionLimit,
+        patience: Patience,
+        first: bytes = b"",
+        memory: memoryview = NO_MEMORY,
+    ) -> None:
         self.patience = patience
+        self.memory = memory
         self.arrived = 0.0
+        self.refused = ("", 0.0)
         self.is_surplus = False
         self.sends_no_more = self.is_gone = False
         self.on_gone: Callable[[], None] | None = None
@@ -96,6 +108,7 @@ class Connection(asyncio.Protocol):
         self._limit = limit
         self._loop = asyncio.get_running_loop()
         self._protocol = make({KEY: self})
+        self._first = first
         self._held = bytearray()
         self._wanted: float = 0.0
         self._awaits_head = True
@@ -127,10 +140,16 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         else:
             self._timer = self._loop.call_later(self.patience.idle, self._look_at_time)
+            if self._first:
+                self.data_received(self._first)
 
     def data_received(self, data: bytes) -> None:
         if not self._held and self._awaits_head:
             self.arrived = time.monotonic()
+        elif not self._held and len(data) <= self._wanted:
+            self._wanted -= len(data)
+            self._parse(data)
+            return
         self._held += data
         if self._awaits_head:
             self._pass_head()
@@ -179,6 +198,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_gone = True
+        self.memory = NO_MEMORY
         self._limit.leave()
         if self._timer is not None:
             self._timer.cancel()

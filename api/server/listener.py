@@ -6,27 +6,42 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TypeAlias
+
+from api.server.memory import NO_MEMORY, receive_first
 
 log = logging.getLogger("delen.http")
 
 _AT_ONCE = 64
 _TRY_AGAIN = 0.25
+_MOST_WAITING = 256
+_FIRST_SECONDS = 1.0
+
+MakeConnection: TypeAlias = Callable[[bytes, memoryview], asyncio.Protocol]
+"""Makes the protocol of a connection with its first bytes, and the memory that came with them."""
 
 
 class Listener:
     """Gives each connection to ``listening`` a protocol of ``make``. While no more files can be
-    open, clients wait in the kernel; that is logged once, until all that waited are accepted."""
+    open, clients wait in the kernel; that is logged once, until all that waited are accepted.
+
+    Only the first bytes of a Unix socket may bring memory. It is waited for them for a second, and
+    not at all while too many others wait.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         listening: socket.socket,
-        make: Callable[[], asyncio.Protocol],
+        make: MakeConnection,
     ) -> None:
         self._loop = loop
         self._socket = listening
         self._make = make
         self._opening: set[asyncio.Task[object]] = set()
+        self._waiting = 0
         self._is_exhausted = False
         self._resuming: asyncio.TimerHandle | None = None
         listening.setblocking(False)
@@ -37,6 +52,8 @@ class Listener:
             self._resuming.cancel()
         self._loop.remove_reader(self._socket)
         self._socket.close()
+        for opening in self._opening:
+            opening.cancel()
 
     def _accept(self) -> None:
         for _ in range(_AT_ONCE):
@@ -59,10 +76,40 @@ class Listener:
 
     async def _open(self, accepted: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._make, accepted)
+            first, memory = b"", NO_MEMORY
+            if accepted.family == socket.AF_UNIX:
+                first, memory = await self._receive_first(accepted)
+            make = partial(self._make, first, memory)
+            await self._loop.connect_accepted_socket(make, accepted)
+        except asyncio.CancelledError:
+            accepted.close()
+            raise
         except OSError as error:
             accepted.close()
             log.info("a client broke off: %r", error)
+
+    async def _receive_first(self, accepted: socket.socket) -> tuple[bytes, memoryview]:
+        """As ``receive_first``; nothing where the client sends nothing for long."""
+        with suppress(BlockingIOError):
+            return receive_first(accepted)
+        if self._waiting < _MOST_WAITING:
+            self._waiting += 1
+            try:
+                await asyncio.wait_for(self._is_readable(accepted), _FIRST_SECONDS)
+                return receive_first(accepted)
+            except (asyncio.TimeoutError, BlockingIOError):
+                pass
+            finally:
+                self._waiting -= 1
+        return b"", NO_MEMORY
+
+    async def _is_readable(self, accepted: socket.socket) -> None:
+        readable = asyncio.Event()
+        self._loop.add_reader(accepted, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            self._loop.remove_reader(accepted)
 
     def _pause(self, error: OSError) -> None:
         if not self._is_exhausted:

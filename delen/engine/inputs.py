@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from delen.bundle.media import IMAGES, RECORDINGS
 from delen.bundle.recordings import decode_recording
 from delen.bundle.texts import text_to_bytes
 from delen.errors import InvalidInput, UnsupportedMediaType
+
+Contents: TypeAlias = bytes | memoryview
+"""Of a body. What is a memoryview may change while it is read, so only tensors are read of it."""
 
 NPY = "application/x-npy"
 RAW = "application/octet-stream"
@@ -69,7 +72,7 @@ def _not_accepted(what: str, spec: InputSpec) -> UnsupportedMediaType:
     )
 
 
-def decode_npy(raw: bytes) -> NDArray[Any]:
+def decode_npy(raw: Contents) -> NDArray[Any]:
     """The array of an .npy file, its length checked against its header first. Pickled objects and
     records are refused.
 
@@ -92,20 +95,22 @@ def decode_npy(raw: bytes) -> NDArray[Any]:
     return array
 
 
-def _split_npy(raw: bytes) -> tuple[bytes, memoryview]:
-    """The header's text and what follows it."""
-    if len(raw) < 12 or not raw.startswith(_NPY_MAGIC):
+def _split_npy(raw: Contents) -> tuple[bytes, memoryview]:
+    """The header's text and what follows it. The header is copied once: it may change."""
+    head = bytes(raw[: 12 + _LONGEST_NPY_HEADER])
+    if len(head) < 12 or not head.startswith(_NPY_MAGIC):
         raise ValueError("it does not begin as one")
-    width = 2 if raw[6] == 1 else 4
+    width = 2 if head[6] == 1 else 4
     start = 8 + width
-    end = start + int.from_bytes(raw[8:start], "little")
-    if raw[6] not in (1, 2, 3) or end > len(raw):
+    end = start + int.from_bytes(head[8:start], "little")
+    if head[6] not in (1, 2, 3) or end > len(raw):
         raise ValueError("its header is cut off or of an unknown version")
     if end - start > _LONGEST_NPY_HEADER:
         raise ValueError(f"its header has more than {_LONGEST_NPY_HEADER} bytes")
-    return raw[start:end], memoryview(raw)[end:]
+    return head[start:end], memoryview(raw)[end:]
 
 
+@lru_cache(64)
 def _parse_npy_header(header: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
     found = [pattern.search(header) for pattern in _NPY_FIELDS]
     if None in found:
@@ -123,7 +128,7 @@ def _little_endian(name: str) -> np.dtype[Any]:
     return dtype
 
 
-def decode_raw(raw: bytes, spec: InputSpec) -> NDArray[Any]:
+def decode_raw(raw: Contents, spec: InputSpec) -> NDArray[Any]:
     """The little-endian, row-major tensor of one sample, or of a batch of whole samples of the
     largest size: no byte says which size samples of a batch have."""
     dtype = _little_endian(spec.dtype)
@@ -194,7 +199,7 @@ def _flatten(value: list[Any], deepest: int) -> tuple[list[Any], list[int]]:
     return leaves, shape
 
 
-def decode_body(body: bytes, media_type: str, spec: InputSpec) -> NDArray[Any]:
+def decode_body(body: Contents, media_type: str, spec: InputSpec) -> NDArray[Any]:
     """The array that a body of one of the binary media types holds.
 
     Raises InvalidInput for what does not decode, TooLarge beyond the limits of
@@ -205,6 +210,7 @@ def decode_body(body: bytes, media_type: str, spec: InputSpec) -> NDArray[Any]:
         return decode_npy(body)
     if media_type == RAW:
         return decode_raw(body, spec)
+    body = bytes(body)
     if media_type == TEXT:
         return decode_text(body, spec)
     if media_type in RECORDINGS:

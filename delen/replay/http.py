@@ -7,22 +7,20 @@ device with the daemon must not slow it down.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
-from urllib.parse import quote, urlencode
 
 import msgspec
 
-from delen.core.bounds import Bounds, OnInfeasible, Options
+from delen.core.bounds import OnInfeasible, Options
 from delen.core.result import Result
 from delen.errors import DaemonUnreachable, DelenError
 from delen.replay.inputs import Inputs
-from delen.sdk.http import Endpoint, Unanswered, Unconnected
+from delen.sdk.http import Endpoint, Request, Unanswered, Unconnected
 from delen.sdk.pools import AsyncPool
+from delen.sdk.requests import infer_target
 from delen.simulate.trace import Arrival
 from delen.wire import answers
 from delen.wire.errors import read_error
 from delen.wire.message import read_answer
-from delen.wire.requests import InferFields
 
 _GONE = (ConnectionRefusedError, ConnectionResetError, FileNotFoundError)
 
@@ -44,8 +42,7 @@ class HttpTarget:
         self._bodies = {name: of_model.bodies for name, of_model in inputs.items()}
         self._default = default
         self._on_infeasible = on_infeasible
-        self._endpoint = Endpoint.of(url, None)
-        self._pool = AsyncPool(self._endpoint)
+        self._pool = AsyncPool(Endpoint.of(url, None))
 
     async def ask(self, arrival: Arrival, number: int) -> Result:
         body = self._bodies[arrival.model or self._default][number]
@@ -55,10 +52,10 @@ class HttpTarget:
             priority=arrival.priority,
             on_infeasible=self._on_infeasible,
         )
-        address = _address(arrival.model, arrival.bounds, options)
-        head = self._endpoint.head("POST", address, len(body.body), body.media_type)
+        address = infer_target(arrival.model, arrival.bounds, options)
+        request = Request("POST", address, body.pieces, body.media_type)
         try:
-            status, answer = await self._pool.exchange(head, body.body, None)
+            status, answer = await self._pool.exchange(request, None)
         except Unconnected as error:
             raise self._unreachable(error) from error
         except Unanswered as error:
@@ -83,10 +80,3 @@ class HttpTarget:
         if isinstance(error.__cause__, _GONE):
             return DaemonUnreachable(f"no daemon answers at {self.url} ({error})")
         return OSError(str(error))
-
-
-@lru_cache(4096)
-def _address(model: str | None, bounds: Bounds, options: Options) -> str:
-    path = "/v1/infer" if model is None else f"/v1/models/{quote(model, safe='')}/infer"
-    fields = urlencode(InferFields.asking(bounds, options).query())
-    return f"{path}?{fields}" if fields else path

@@ -132,7 +132,7 @@ def _bodies(files: Iterable[Path], model: Served, path: Path) -> list[EncodedInp
         if file.suffix == ".npy" and len(_samples(np.load(file), model, file)) != 1:
             raise InvalidInput(f"{file} holds a batch; in a folder each holds one input", "inputs")
         body = encode(file)
-        size += len(body.body)
+        size += sum(map(len, body.pieces))
         if size > _MOST_BYTES:
             raise InvalidInput(f"{path} holds more than 1 GiB of inputs; give fewer", "inputs")
         bodies.append(body)

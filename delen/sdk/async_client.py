@@ -69,7 +69,8 @@ class AsyncClient:
 
     @property
     def transport(self) -> Transport:
-        """How requests go there: ``unix`` or ``tcp``."""
+        """How large inputs go there: ``shm`` through shared memory, ``unix`` or ``tcp``. The daemon
+        is asked where that is not known yet."""
         return self._connections.transport
 
     async def _send(self, call: Call[T]) -> T:
@@ -84,14 +85,14 @@ class AsyncClient:
 
     async def _exchange(self, call: Call[T], timeout: float) -> Answer:
         loop = get_running_loop()
-        endpoint, pool = self._connections.pool(loop)
+        request, (endpoint, pool) = call.request, self._connections.pool(loop)
         try:
-            return await pool.exchange(call.head(endpoint), call.body, timeout)
+            return await pool.exchange(request, timeout)
         except Unconnected:
             if not self._connections.look_again(endpoint.url):
                 raise
-        endpoint, pool = self._connections.pool(loop)
-        return await pool.exchange(call.head(endpoint), call.body, timeout)
+        _, pool = self._connections.pool(loop)
+        return await pool.exchange(request, timeout)
 
     async def _settle(self, request_id: str, timeout: float) -> EnergyOutcome:
         return await wait_settled_async(lambda: self.request(request_id), request_id, timeout)

@@ -77,7 +77,8 @@ class Client:
 
     @property
     def transport(self) -> Transport:
-        """How requests go there: ``unix`` or ``tcp``."""
+        """How large inputs go there: ``shm`` through shared memory, ``unix`` or ``tcp``. The daemon
+        is asked where that is not known yet."""
         return self._connections.transport
 
     def _send(self, call: Call[T]) -> T:
@@ -91,14 +92,14 @@ class Client:
         return answer
 
     def _exchange(self, call: Call[T], timeout: float) -> Answer:
-        endpoint, pool = self._connections.pool()
+        request, (endpoint, pool) = call.request, self._connections.pool()
         try:
-            return pool.exchange(call.head(endpoint), call.body, timeout)
+            return pool.exchange(request, timeout)
         except Unconnected:
             if not self._connections.look_again(endpoint.url):
                 raise
-        endpoint, pool = self._connections.pool()
-        return pool.exchange(call.head(endpoint), call.body, timeout)
+        _, pool = self._connections.pool()
+        return pool.exchange(request, timeout)
 
     def _settle(self, request_id: str, timeout: float) -> EnergyOutcome:
         return wait_settled(lambda: self.request(request_id), request_id, timeout)

@@ -11,8 +11,10 @@ from typing import Generic, TypeVar
 from delen.errors import ConfigError, DaemonUnreachable, DelenError, InvalidInput
 from delen.sdk.address import URL_VARIABLE, describe_sockets, find_url
 from delen.sdk.http import Endpoint, Late, Transport, Unanswered, Unconnected
+from delen.sdk.pools import ask_sharing
 
 TOKEN_VARIABLE = "DELEN_TOKEN_FILE"
+_ASK_SECONDS = 1.0
 
 Pool = TypeVar("Pool")
 
@@ -63,8 +65,13 @@ class Connections(Generic[Pool]):
 
     @property
     def transport(self) -> Transport:
-        """How requests go to the daemon."""
-        return self.endpoint.transport
+        """How large inputs go to the daemon, which is asked where that is not known yet."""
+        endpoint = self.endpoint
+        if endpoint.socket is None:
+            return "tcp"
+        if endpoint.sharing.works is None:
+            ask_sharing(endpoint, min(self.timeout, _ASK_SECONDS))
+        return "shm" if endpoint.sharing.works else "unix"
 
     def pool(self, loop: AbstractEventLoop | None = None) -> tuple[Endpoint, Pool]:
         """Where requests go now, and the pool of this process, for ``loop`` if there is one.

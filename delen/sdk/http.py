@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from delen.errors import DelenError, InvalidInput
 from delen.sdk.address import unix_path
+from delen.sdk.memory import Sharing
 
-Transport = Literal["unix", "tcp"]
+Transport = Literal["shm", "unix", "tcp"]
+Pieces: TypeAlias = tuple[bytes | memoryview, ...]
+"""A body: what is sent one after the other."""
 
 _END_OF_HEAD = b"\r\n\r\n"
 _LARGEST_HEAD = 65_536
@@ -38,11 +41,24 @@ class Answer(NamedTuple):
     body: bytes
 
 
+class Request(NamedTuple):
+    method: str
+    target: str
+    body: Pieces = ()
+    media_type: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return sum(map(len, self.body))
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where requests go, and what all of them carry. ``socket`` is the path of a Unix socket, and
     ``tls`` set for https. All connections share it: where a thread makes it while another forks, a
-    child that made its own would wait for a lock of OpenSSL for ever."""
+    child that made its own would wait for a lock of OpenSSL for ever. ``sharing`` is whether the
+    daemon at a Unix socket takes memory."""
 
     url: str
     socket: str | None
@@ -51,6 +67,7 @@ class Endpoint:
     tls: ssl.SSLContext | None
     prefix: str
     headers: str
+    sharing: Sharing = field(default_factory=Sharing, compare=False)
 
     @classmethod
     def of(cls, url: str, token: str | None) -> Endpoint:
@@ -81,16 +98,15 @@ class Endpoint:
             headers=headers,
         )
 
-    @property
-    def transport(self) -> Transport:
-        return "tcp" if self.socket is None else "unix"
-
-    def head(self, method: str, target: str, length: int, media_type: str | None) -> bytes:
-        """What stands before the ``length`` bytes of a request's body."""
-        kind = "" if media_type is None else f"Content-Type: {media_type}\r\n"
+    def head(self, request: Request, in_memory: bool = False) -> bytes:
+        """What stands before the body of ``request``; all that is sent where that is in memory."""
+        kind = "" if request.media_type is None else f"Content-Type: {request.media_type}\r\n"
+        size = request.size
+        if in_memory:
+            kind, size = f"{kind}Delen-Shared-Memory: 0+{size}\r\n", 0
         return (
-            f"{method} {self.prefix}{target} HTTP/1.1\r\n{self.headers}{kind}"
-            f"Content-Length: {length}\r\n\r\n"
+            f"{request.method} {self.prefix}{request.target} HTTP/1.1\r\n{self.headers}{kind}"
+            f"Content-Length: {size}\r\n\r\n"
         ).encode("ascii")
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from delen.bundle.images import check_size, grey_of_16_bits, plain_errors
 from delen.bundle.media import recognise
@@ -25,6 +27,7 @@ path."""
 
 _TAKEN = "image (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM), recording (WAV, FLAC, Ogg) or .npy file"
 _NPY = "application/x-npy"
+_NUMBERS = "biufc"
 _SENT_AS_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _ORIENTATION = 0x0112
 
@@ -38,8 +41,14 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class EncodedInput:
+    """``pieces``, one after the other, are the body."""
+
     media_type: str
-    body: bytes
+    pieces: tuple[bytes | memoryview, ...]
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
 
 
 def encode(x: Input) -> EncodedInput:
@@ -48,11 +57,7 @@ def encode(x: Input) -> EncodedInput:
     Of a .txt file line ends at its end are left out.
     """
     if isinstance(x, np.ndarray):
-        if x.dtype == object:
-            raise InvalidInput("the array holds Python objects; it must hold numbers", "input")
-        buffer = BytesIO()
-        np.save(buffer, x, allow_pickle=False)
-        return EncodedInput(_NPY, buffer.getvalue())
+        return EncodedInput(_NPY, _npy(x))
     if isinstance(x, (bytes, bytearray, memoryview)):
         return _recognise(bytes(x), "the bytes")
     if isinstance(x, (str, os.PathLike)):
@@ -63,13 +68,13 @@ def encode(x: Input) -> EncodedInput:
             message = f"{file} cannot be read: {getattr(error, 'strerror', None) or error}"
             raise InvalidInput(message, "input") from error
         if file.suffix.lower() == ".txt":
-            return EncodedInput("text/plain", contents.rstrip(b"\r\n"))
+            return EncodedInput("text/plain", (contents.rstrip(b"\r\n"),))
         return _recognise(contents, str(file))
     if isinstance(x, Text):
-        return EncodedInput("text/plain", _utf_8(x))
+        return EncodedInput("text/plain", (_utf_8(x),))
     if is_text_batch(x):
         document = json.dumps({"input": [text.content for text in x]})
-        return EncodedInput("application/json", document.encode())
+        return EncodedInput("application/json", (document.encode(),))
     if callable(getattr(x, "save", None)) and hasattr(x, "mode"):
         return _encode_image(x)
     raise InvalidInput(
@@ -77,6 +82,29 @@ def encode(x: Input) -> EncodedInput:
         f"path, or the bytes of a {_TAKEN}",
         "input",
     )
+
+
+def _npy(x: NDArray[Any]) -> tuple[bytes, memoryview]:
+    """The .npy file of ``x``: its header, and the array itself if its rows follow each other."""
+    if x.dtype.hasobject or x.dtype.names:
+        held = "Python objects" if x.dtype.hasobject else "records"
+        raise InvalidInput(f"the array holds {held}; it must hold numbers", "input")
+    x = np.ascontiguousarray(x).reshape(x.shape)  # a number alone keeps its shape
+    is_plain = x.size and x.dtype.kind in _NUMBERS
+    contents = x.reshape(-1).view(np.uint8).data if is_plain else memoryview(x.tobytes())
+    return _npy_header(x.dtype, x.shape), contents
+
+
+@lru_cache(256)
+def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    buffer = BytesIO()
+    header = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    np.lib.format.write_array_header_2_0(buffer, header)
+    return buffer.getvalue()
 
 
 def is_text_batch(x: Input) -> bool:
@@ -95,7 +123,7 @@ def _recognise(contents: bytes, what: str) -> EncodedInput:
     media_type = _NPY if contents.startswith(b"\x93NUMPY") else recognise(contents)
     if media_type is None:
         raise InvalidInput(f"{what} is no {_TAKEN}", "input")
-    return EncodedInput(media_type, contents)
+    return EncodedInput(media_type, (contents,))
 
 
 def _encode_image(image: Image.Image) -> EncodedInput:
@@ -109,7 +137,7 @@ def _encode_image(image: Image.Image) -> EncodedInput:
             orientation = image.getexif().get(_ORIENTATION, 1)
             if image.mode == "F":
                 image.save(buffer, format="TIFF", tiffinfo={_ORIENTATION: orientation})
-                return EncodedInput("image/tiff", buffer.getvalue())
+                return EncodedInput("image/tiff", (buffer.getvalue(),))
             if image.mode.startswith("I"):
                 image = Image.fromarray(grey_of_16_bits(image))
             elif image.mode not in _SENT_AS_PNG:
@@ -119,4 +147,4 @@ def _encode_image(image: Image.Image) -> EncodedInput:
             image.save(buffer, format="PNG", compress_level=1, exif=exif)
         except SystemError as error:  # Pillow's for pixels that are not there
             raise ValueError(str(error)) from error
-    return EncodedInput("image/png", buffer.getvalue())
+    return EncodedInput("image/png", (buffer.getvalue(),))

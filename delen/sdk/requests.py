@@ -4,9 +4,10 @@ answer is read."""
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import update_wrapper, wraps
+from functools import lru_cache, update_wrapper, wraps
 from numbers import Integral
 from types import FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -28,9 +29,8 @@ from delen.core.guarantee import Feedback
 from delen.core.plan import Preview
 from delen.core.result import Result
 from delen.errors import DelenError, InvalidInput
-from delen.sdk.http import Answer, Endpoint
+from delen.sdk.http import Answer, Pieces, Request
 from delen.sdk.inputs import Input, encode
-from delen.sdk.polling import follow
 from delen.wire import answers
 from delen.wire.errors import read_error
 from delen.wire.message import Message, read_answer, write
@@ -47,6 +47,7 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 T = TypeVar("T")
 M = TypeVar("M", bound=Callable[..., Any])
+_OF_A_BATCH = re.compile(rb'\s*\{\s*"results"\s*:')
 Settle = Callable[[str, float], Any]
 """Waits for the final energy of a request for so many seconds; an AsyncClient's is awaited."""
 
@@ -59,14 +60,15 @@ class Call(Generic[T]):
     path: str
     read: Callable[[bytes, Settle], T]
     query: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
+    body: Pieces = ()
     media_type: str | None = None
     timeout: float | None = None
 
-    def head(self, endpoint: Endpoint) -> bytes:
-        """What is sent to ``endpoint`` before the body."""
+    @property
+    def request(self) -> Request:
+        """What is sent."""
         target = f"{self.path}?{urlencode(self.query)}" if self.query else self.path
-        return endpoint.head(self.method, target, len(self.body), self.media_type)
+        return Request(self.method, target, self.body, self.media_type)
 
     def answer(self, answer: Answer, settle: Settle) -> T:
         """What a good ``answer`` says; the daemon's own exception for any other."""
@@ -135,16 +137,8 @@ class Calls:
             on_infeasible=on_infeasible,
             probabilities=True,
         )
-        encoded = encode(x)
-        return Call(
-            "POST",
-            self._path(model, "infer"),
-            _read_results,
-            InferFields.asking(bounds, options).query(),
-            encoded.body,
-            encoded.media_type,
-            timeout,
-        )
+        encoded, target = encode(x), infer_target(model or self._model, bounds, options)
+        return Call("POST", target, _read_results, {}, encoded.pieces, encoded.media_type, timeout)
 
     def plan(
         self,
@@ -242,12 +236,49 @@ class Calls:
         return _send("PUT", path, TenantChange.of(changes), _read_object)
 
     def _path(self, model: str | None, verb: str) -> str:
-        name = model or self._model
-        return f"/v1/{verb}" if name is None else f"/v1/models/{quote(name, safe='')}/{verb}"
+        return _path(model or self._model, verb)
+
+
+def _target(
+    model: str | None,
+    max_latency: float | None,
+    min_accuracy: float | None,
+    max_energy: float | None,
+    tenant: str,
+    stream: str | None,
+    priority: int | None,
+    top_k: int,
+    on_infeasible: OnInfeasible,
+) -> str:
+    bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
+    options = Options(
+        tenant=tenant,
+        stream=stream,
+        priority=priority,
+        top_k=top_k,
+        on_infeasible=on_infeasible,
+        probabilities=True,
+    )
+    return infer_target(model, bounds, options)
+
+
+_kept_target = lru_cache(4096, typed=True)(_target)
+"""Apps ask the same thing again and again, and to check it takes as long as to send it."""
+
+
+@lru_cache(4096)
+def infer_target(model: str | None, bounds: Bounds, options: Options) -> str:
+    """The address of an input for ``model``, with what is asked of it."""
+    fields = urlencode(InferFields.asking(bounds, options).query())
+    return f"{_path(model, 'infer')}?{fields}" if fields else _path(model, "infer")
+
+
+def _path(model: str | None, verb: str) -> str:
+    return f"/v1/{verb}" if model is None else f"/v1/models/{quote(model, safe='')}/{verb}"
 
 
 def _send(method: str, path: str, message: Message, read: Callable[[bytes, Settle], T]) -> Call[T]:
-    return Call(method, path, read, {}, write(message), "application/json")
+    return Call(method, path, read, {}, (write(message),), "application/json")
 
 
 def _as(message: type[Message], kind: Callable[..., T]) -> Callable[[bytes, Settle], T]:
@@ -264,10 +295,16 @@ def _part(name: str) -> Callable[[bytes, Settle], Any]:
 
 def _read_results(raw: bytes, settle: Settle) -> Result | list[Result]:
     """The answers, with ``settle`` behind their ``energy.settled``."""
-    if "results" in read_answer(dict[str, msgspec.Raw], raw):
-        batch = read_answer(answers.Results, raw)
-        return [follow(one.to(Result), settle) for one in batch.results]
-    return follow(read_answer(answers.Result, raw).to(Result), settle)
+    if _OF_A_BATCH.match(raw):
+        return [_followed(one, settle) for one in read_answer(answers.Results, raw).results]
+    return _followed(read_answer(answers.Result, raw), settle)
+
+
+def _followed(message: answers.Result, settle: Settle) -> Result:
+    result = message.to(Result)
+    request_id = result.request_id
+    result.receipt.energy.follow(lambda timeout: settle(request_id, timeout))
+    return result
 
 
 def _budget(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
+from typing import Protocol
 
 from delen.core.dispatch import DispatchPolicy, Task
 from delen.core.plan import Plan
@@ -53,23 +54,58 @@ def run(
     Requests that name no model go to the first of ``models``. ``fallback`` decides if ``policy``
     fails.
     """
-    return _Run(trace, models, policy, fallback, settings, progress).play()
+    samples = draw_samples(trace, models, next(iter(models)), settings.seed)
+    arrivals = ArrivalStream(trace.arrivals, samples, settings.device.network, progress)
+    tally = Tally(trace, policy.name, max(model.calibration.exits for model in models.values()))
+    failures = SimulatedDaemon(models, policy, fallback, settings, arrivals, tally).play()
+    return tally.outcomes(*failures)
 
 
-class _Run:
+class RequestSource(Protocol):
+    """Where requests come from. ``next_at`` is when something happens next, in seconds; inf if
+    nothing does."""
+
+    @property
+    def next_at(self) -> float: ...
+
+    def take(self) -> tuple[int, Arrival, int] | None:
+        """The request that arrives then: its row, the arrival and its sample; None where what
+        happens is none."""
+
+
+class RequestLog(Protocol):
+    """Who is told how requests ended (``Tally`` says what each call means)."""
+
+    def decided(self, seconds: float) -> None: ...
+
+    def ran(self, slowdown: float) -> None: ...
+
+    def refuse(self, row: int, now: float, fate: Fate) -> None: ...
+
+    def answer(
+        self, row: int, now: float, job: Job, exit: int, confidence: float, latency: float
+    ) -> None: ...
+
+
+class SimulatedDaemon:
     """Batches run on the device, at most one a lane; meanwhile the daemon's own code for requests,
-    batches and answers takes its time on the host. Times are in seconds from the trace's start."""
+    batches and answers takes its time on the host. Times are in seconds from the trace's start.
+
+    Requests whose bounds cannot be kept are refused, unless they accept the ``best_effort``.
+    """
 
     def __init__(
         self,
-        trace: Trace,
         models: Mapping[str, SimulatedModel],
         policy: DispatchPolicy,
         fallback: DispatchPolicy,
         settings: RunSettings,
-        progress: Progress | None,
+        arrivals: RequestSource,
+        log: RequestLog,
+        best_effort: bool = False,
     ) -> None:
         device = settings.device
+        self._best_effort = best_effort
         self._asked = {name: ModelInPlay(model, device.lanes) for name, model in models.items()}
         self._models = {each.name: each for model in self._asked.values() for each in model.sizes}
         self._default = next(iter(models))
@@ -89,15 +125,14 @@ class _Run:
         for name, model in self._models.items():
             self._scheduler.learn_model(name, model.view)
         self._capabilities = self._scheduler.capabilities
-        exits = max(model.exits for model in self._models.values())
-        self._tally = Tally(trace, self._scheduler.policy, exits)
-        samples = draw_samples(trace, models, self._default, settings.seed)
-        self._arrivals = ArrivalStream(trace.arrivals, samples, device.network, progress)
+        self._tally = log
+        self._arrivals = arrivals
         self._jobs: dict[int, Job] = {}
         self._wake = inf
 
-    def play(self) -> Outcomes:
-        """From event to event: a batch ends, requests arrive, or the scheduler has to decide."""
+    def play(self) -> tuple[int, tuple[str, ...]]:
+        """From event to event: a batch ends, requests arrive, or the scheduler has to decide. How
+        often policies failed, and the first failures in words."""
         arrivals, host, running = self._arrivals, self._host, self._running
         while True:
             ended = running.next_end
@@ -113,7 +148,7 @@ class _Run:
             self._dispatch(now if now > host.free else host.free)
         if len(self._scheduler):
             raise RuntimeError(f"{len(self._scheduler)} tasks wait, and nothing will happen")
-        return self._outcomes()
+        return self._failures()
 
     def _next_event(self, ended: float) -> float:
         """When the next event is, inf if none is left, after the replies that the host sends before
@@ -156,7 +191,10 @@ class _Run:
     def _arrive(self, ended: float) -> None:
         """The next request is planned and waits, or is refused; ``ended`` as in ``_next_event``."""
         ready = self._arrivals.next_at
-        row, arrival, sample = self._arrivals.take()
+        taken = self._arrivals.take()
+        if taken is None:
+            return
+        row, arrival, sample = taken
         model = self._asked[arrival.model or self._default]
         waited = max(0.0, self._host.free - ready)
         read = self._host.read(ready, ended)
@@ -188,7 +226,9 @@ class _Run:
         if not self._capabilities.plans:
             return self._unplanned[model.name]
         spent = read - arrival.time + self._network
-        return model.plans.admit(arrival.bounds, spent - waited, waited + ahead)
+        return model.plans.admit(
+            arrival.bounds, spent - waited, waited + ahead, best_effort=self._best_effort
+        )
 
     def _dispatch(self, now: float) -> None:
         """Follow the scheduler's decisions."""
@@ -222,9 +262,9 @@ class _Run:
         self._tally.answer(task.id, now, job, exit, confidence, latency)
         self._host.answer(now, job.model.host.answer)
 
-    def _outcomes(self) -> Outcomes:
+    def _failures(self) -> tuple[int, tuple[str, ...]]:
         failed = [model for model in self._models.values() if model.failure is not None]
-        return self._tally.outcomes(
+        return (
             self._scheduler.failures + sum(model.failures for model in failed),
             (*map(str, self._scheduler.fetch_report()), *(str(model.failure) for model in failed)),
         )

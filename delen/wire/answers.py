@@ -171,3 +171,9 @@ class Feedback(Message, frozen=True):
     repeated: int
     unknown: tuple[str, ...]
     guarantee: Guarantee
+
+
+class SharedMemory(Message, frozen=True):
+    """What the connection that asks shares with the daemon."""
+
+    bytes: Annotated[int, about("how much of it a request may name; 0 for none")]

@@ -46,7 +46,7 @@ def test_infer_finds_the_daemon_by_delen_url(
         assert result.receipt.energy.bound == pytest.approx(1000.0)
         with delen.Client() as client:
             assert client.url == url
-            assert client.transport == ("tcp" if url == daemon.url else "unix")
+            assert client.transport == ("tcp" if url == daemon.url else "shm")
             assert delen.AsyncClient(url).transport == client.transport
             assert client.infer(image).label == result.label
 

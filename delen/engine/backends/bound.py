@@ -157,32 +157,31 @@ class RowFeed:
         self._rows = HostBuffer(capacity, (), _INDEX)
         self._gathered = HostBuffer(capacity, shape, _FLOAT)
         self._bound_rows: list[int] = []
-        self._bound_block: tuple[FeatureBuffer, int] | None = None
+        self._bound_buffer: FeatureBuffer | None = None
+        self._bound_length = 0
 
     def __call__(self, samples: Sequence[Row]) -> None:
-        block = samples[0].block
-        rows = [row for owner, row in samples if owner is block]
-        if len(rows) == len(samples):
-            self._bind_block(block)
-        else:
+        block, first = samples[0]
+        rows = [first]
+        if len(samples) > 1:
+            rows = [row for owner, row in samples if owner is block]
+        if len(rows) < len(samples):
             self._gather(samples)
             rows = list(range(len(samples)))
+        elif block.buffer is not self._bound_buffer or block.length != self._bound_length:
+            _bind(self._bind_input, "features", block.buffer, block.length)
+            self._bound_buffer, self._bound_length = block.buffer, block.length
         if rows != self._bound_rows:
             self._rows.array[: len(rows)] = rows
             _bind(self._bind_input, "rows", self._rows, len(rows))
             self._bound_rows = rows
-
-    def _bind_block(self, block: Block) -> None:
-        if self._bound_block != (block.buffer, block.length):
-            _bind(self._bind_input, "features", block.buffer, block.length)
-            self._bound_block = (block.buffer, block.length)
 
     def _gather(self, samples: Sequence[Row]) -> None:
         arrays = {block.buffer: block.buffer.read() for block in {row.block for row in samples}}
         for index, (block, row) in enumerate(samples):
             self._gathered.array[index] = arrays[block.buffer][row]
         _bind(self._bind_input, "features", self._gathered, len(samples))
-        self._bound_block = None
+        self._bound_buffer = None
 
 
 class BoundSegment:
@@ -202,7 +201,7 @@ class BoundSegment:
         features: tuple[int, ...] | None,
         device: str,
     ) -> None:
-        self._session = session
+        self._run = session.run_with_iobinding
         self._binding = binding
         self._feed = feed
         self._capacity = capacity
@@ -227,9 +226,10 @@ class BoundSegment:
             if target is not self._bound_output:
                 _bind(self._binding.bind_output, "features_out", target, batch)
                 self._bound_output = target
-            rows = [Row(lent, index) for index in range(batch)]
-        self._session.run_with_iobinding(self._binding)
-        return SegmentRun(rows, *self._answers)
+            rows = [Row(lent, 0)] if batch == 1 else [Row(lent, index) for index in range(batch)]
+        self._run(self._binding)
+        logits, confidence = self._answers
+        return SegmentRun(rows, logits, confidence)
 
     def _change_batch(self, batch: int) -> None:
         self._batch = batch

@@ -121,9 +121,10 @@ class OnnxNetwork:
         if loaded is None:
             raise BackendError(f"segment {segment} of {self._bundle.name} is not loaded")
         try:
-            if lane not in loaded.lanes:
-                loaded.lanes[lane] = self._bind(loaded.session, segment)
-            return loaded.lanes[lane].run(samples)
+            bound = loaded.lanes.get(lane)
+            if bound is None:
+                bound = loaded.lanes[lane] = self._bind(loaded.session, segment)
+            return bound.run(samples)
         except Exception as error:
             raise BackendError(
                 f"segment {segment} failed on a batch of {len(samples)}: {error}"

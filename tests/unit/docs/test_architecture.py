@@ -20,6 +20,7 @@ PURE = [
     "policies/dispatch",
     "policies/energy",
     "policies/client",
+    "policies/fleet",
     "delen/scheduler",
     "power/attribution",
 ]

@@ -22,7 +22,7 @@ from delen.wire.message import write
 
 INPUTS = Inputs(
     "files",
-    (EncodedInput("application/x-npy", b"zero"), EncodedInput("image/png", b"one")),
+    (EncodedInput("application/x-npy", (b"zero",)), EncodedInput("image/png", (b"one",))),
     np.array([0, 1], np.int64),
 )
 Asked = tuple[str, dict[str, str], bytes]

@@ -103,7 +103,7 @@ def test_what_is_not_there_or_empty_is_named(tmp_path: Path, model: Served) -> N
 
 def test_all_inputs_are_sent_before_one_is_sent_again() -> None:
     def some(*labels: int) -> Inputs:
-        bodies = tuple(EncodedInput("application/x-npy", b"x") for _ in labels)
+        bodies = tuple(EncodedInput("application/x-npy", (b"x",)) for _ in labels)
         return Inputs("files", bodies, np.array(labels, np.int64))
 
     names = ["m", None, "n"] * 5

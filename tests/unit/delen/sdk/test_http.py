@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from delen.errors import DelenError, InvalidInput
-from delen.sdk.http import Answer, AnswerReader, Endpoint, Unanswered
+from delen.sdk.http import Answer, AnswerReader, Endpoint, Request, Unanswered
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKS = b"4\r\nabcd\r\n2;x=y\r\nef\r\n0\r\n\r\n"
@@ -76,14 +76,23 @@ def test_what_follows_an_answer_ends_the_use_of_its_connection() -> None:
 
 def test_a_request_names_its_host_and_carries_the_token() -> None:
     endpoint = Endpoint.of("http://[::1]:9/delen/", "sesame")
-    head = endpoint.head("POST", "/v1/plan?a=1", 2, "application/json")
+    request = Request("POST", "/v1/plan?a=1", (b"{", b"}"), "application/json")
+    head = endpoint.head(request)
     assert head == (
         b"POST /delen/v1/plan?a=1 HTTP/1.1\r\nHost: [::1]:9\r\nAuthorization: Bearer sesame\r\n"
         b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n"
     )
-    assert (endpoint.host, endpoint.port, endpoint.transport) == ("::1", 9, "tcp")
-    unix = Endpoint.of("unix:///run/d.sock", None)
-    assert (unix.socket, unix.transport) == ("/run/d.sock", "unix")
+    assert (endpoint.host, endpoint.port, endpoint.socket) == ("::1", 9, None)
+    assert Endpoint.of("unix:///run/d.sock", None).socket == "/run/d.sock"
+
+
+def test_a_body_in_memory_is_named_and_not_sent() -> None:
+    endpoint = Endpoint.of("unix:///run/d.sock", None)
+    head = endpoint.head(Request("POST", "/", (b"ab", b"c"), "image/png"), in_memory=True)
+    assert head == (
+        b"POST / HTTP/1.1\r\nHost: delen\r\nContent-Type: image/png\r\n"
+        b"Delen-Shared-Memory: 0+3\r\nContent-Length: 0\r\n\r\n"
+    )
 
 
 @pytest.mark.parametrize("url", ["", "http://", "ftp://a", "http://a:b", "a:8000", "http://[::1"])

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import pytest
 
-from delen.sdk.http import Answer, Endpoint, Late, Unanswered, Unconnected
+from delen.sdk.http import Answer, Endpoint, Late, Request, Unanswered, Unconnected
 from delen.sdk.pools import AsyncPool, Pool
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -75,9 +75,9 @@ def stay_silent(connection: socket.socket) -> None:
 
 def ask(endpoint: Endpoint, times: int = 1, body: bytes = b"body", wait: float = 20.0) -> list:
     pool = Pool(endpoint)
-    head = endpoint.head("POST", "/", len(body), None)
+    request = Request("POST", "/", (body,))
     try:
-        return [pool.exchange(head, body, wait) for _ in range(times)]
+        return [pool.exchange(request, wait) for _ in range(times)]
     finally:
         pool.close()
 
@@ -87,9 +87,9 @@ def ask_async(
 ) -> list:
     async def run() -> list:
         pool = AsyncPool(endpoint)
-        head = endpoint.head("POST", "/", len(body), None)
+        request = Request("POST", "/", (body,))
         try:
-            return [await pool.exchange(head, body, wait) for _ in range(times)]
+            return [await pool.exchange(request, wait) for _ in range(times)]
         finally:
             await pool.close()
 

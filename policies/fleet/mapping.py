@@ -1,0 +1,117 @@
+"""What mapping policies share: they solve the problem once a period, and route by the solution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from policies.fleet.api import Ceiling, Demand, Directive, Route, Standing
+from policies.fleet.freshness import fresh
+from policies.fleet.problem import Place, Problem, by_node, make_problem
+from policies.fleet.routes import LEASE, Choice, best_choice, choices, reachable
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """A client's node and ceiling, the seconds that are expected to pass there, and its rate."""
+
+    node: str
+    ceiling: Ceiling
+    expected: float
+    rate: float = inf
+
+
+class MappingPolicy:
+    """Keeps the last solution. A client that it does not know, or whose node is gone, goes where
+    its answer is soonest until the next one; a client that the solution leaves out has no route."""
+
+    name: str
+    skipping = False
+    """Whether clients may leave out frames."""
+
+    def __init__(self) -> None:
+        self._assigned: dict[str, Assigned | None] = {}
+
+    def solve(self, problem: Problem, last: Sequence[Place | None]) -> Sequence[Place | None]:
+        """A place for each client. ``last`` is what is left of the last solution."""
+        raise NotImplementedError
+
+    def coordinate(
+        self, standings: Sequence[Standing], demands: Sequence[Demand], now: float
+    ) -> Sequence[Directive]:
+        nodes = fresh(standings, now)
+        problem = make_problem(nodes, demands, self.skipping)
+        mapping = self.solve(problem, _last(problem, self._assigned))
+        self._assigned = {}
+        ceilings: dict[str, dict[str, Ceiling]] = {name: {} for name in problem.nodes}
+        resident: dict[str, set[str]] = {name: set() for name in problem.nodes}
+        served = by_node(problem, mapping)
+        cycles = {node: problem.cycle(node, clients) or 0.0 for node, clients in served.items()}
+        for client, (demand, place) in enumerate(zip(demands, mapping, strict=True)):
+            if place is None:
+                self._assigned[demand.client] = None
+                continue
+            node, chosen = problem.nodes[place[0]], problem.points[place[0]][place[1]]
+            ceiling = Ceiling(chosen.point.exit, chosen.point.size)
+            expected = cycles[place[0]] + chosen.latencies[0]
+            rate = problem.rates[client][place[0]][place[1]]
+            self._assigned[demand.client] = Assigned(
+                node, ceiling, expected, inf if rate == demand.fps else rate
+            )
+            known = ceilings[node].get(demand.tenant)
+            ceilings[node][demand.tenant] = ceiling if known is None else _higher(known, ceiling)
+            resident[node].add(demand.model)
+        return [
+            Directive(name, now, LEASE, ceilings[name], resident=tuple(sorted(resident[name])))
+            for name in problem.nodes
+        ]
+
+    def route(self, request: Demand, standings: Sequence[Standing], now: float) -> Route | None:
+        nodes = reachable(fresh(standings, now), request)
+        assigned = self._assigned.get(request.client, _UNKNOWN)
+        if assigned is None:
+            return None
+        for standing in nodes:
+            if standing.node == assigned.node:
+                ceiling = assigned.ceiling
+                left = max((each.left for each in _allowed(standing, request, ceiling)), default=0)
+                if left <= 0:
+                    return None
+                return Route(standing.node, LEASE, left, ceiling, assigned.expected, assigned.rate)
+        found = [choice for node in nodes if (choice := best_choice(node, request)) is not None]
+        soonest = min(found, key=lambda choice: choice.takes - choice.left, default=None)
+        return None if soonest is None else soonest.route()
+
+
+_UNKNOWN = Assigned("", Ceiling(0), 0.0)
+
+
+def _allowed(standing: Standing, request: Demand, ceiling: Ceiling) -> list[Choice]:
+    return [each for each in choices(standing, request) if ceiling.allows(each.point)]
+
+
+def _higher(one: Ceiling, other: Ceiling) -> Ceiling:
+    """What allows both."""
+    exit = max(one.exit, other.exit)
+    if one.size is None or other.size is None:
+        return Ceiling(exit)
+    return Ceiling(exit, max(one.size, other.size))
+
+
+def _last(problem: Problem, assigned: Mapping[str, Assigned | None]) -> list[Place | None]:
+    places: list[Place | None] = []
+    for client in problem.clients:
+        known = assigned.get(client)
+        places.append(None if known is None else _place(problem, known))
+    return places
+
+
+def _place(problem: Problem, assigned: Assigned) -> Place | None:
+    if assigned.node not in problem.nodes:
+        return None
+    number, ceiling = problem.nodes.index(assigned.node), assigned.ceiling
+    for point, each in enumerate(problem.points[number]):
+        if (each.point.exit, each.point.size) == (ceiling.exit, ceiling.size):
+            return number, point
+    return None
