@@ -7,6 +7,7 @@ may lack.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -18,7 +19,9 @@ NEAR, FAR = "10.203.0.1", "10.203.0.2"
 ENTER = ("unshare", "-Urn")
 """What starts a process in namespaces of its own."""
 
-_BURST = 1600
+BURST = 1600
+"""Bytes that pass at once where the link was idle: a packet, for tbf passes no parts of one."""
+
 _QUEUE = 1_000_000
 """Bytes that wait where the rate is too low; more are lost."""
 _LEAST = 1000.0
@@ -84,6 +87,11 @@ class NamespaceLink:
         """Let ``bits`` a second through from now on."""
         _run("tc", "qdisc", "change", "dev", "near", "root", *self._kind(bits))
 
+    def passed(self) -> int:
+        """How many bytes it has let through, headers of packets and all."""
+        shown = _run("tc", "-s", "-j", "qdisc", "show", "dev", "near")
+        return sum(int(each["bytes"]) for each in json.loads(shown))
+
     def run(self, *command: str) -> None:
         """Run ``command`` at the far end."""
         _run(*self._at_far_end(command))
@@ -102,12 +110,13 @@ class NamespaceLink:
 def _discipline(bits: float, delay: float, loss: float) -> list[str]:
     rate = f"{max(_LEAST, bits):.0f}bit"
     if not delay and not loss:
-        return ["tbf", "rate", rate, "burst", str(_BURST), "limit", str(_QUEUE)]
+        return ["tbf", "rate", rate, "burst", str(BURST), "limit", str(_QUEUE)]
     wait, lost = f"{1e3 * delay:g}ms", f"{100 * loss:g}%"
     return ["netem", "rate", rate, "delay", wait, "loss", lost, "limit", str(_QUEUE // 1500)]
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delen.commands import simulate_streams
+from delen.commands import simulate_fleet, simulate_streams
 from delen.commands.common import LATENCIES, check_once, quantity, read_requests, seed, whole
 from delen.commands.table import progress_bar, table
 from delen.core.bounds import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY, check_integer
@@ -56,11 +56,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the device: its profile of the bundle; or, alone, a profile with accuracies of a "
         "network whose bundle is not here",
     )
-    parser.add_argument(
-        "--trace",
+    played = parser.add_mutually_exclusive_group(required=True)
+    played.add_argument(
+        "--trace", type=Path, metavar="FILE", help="the requests (delen trace writes one)"
+    )
+    played.add_argument(
+        "--fleet",
         type=Path,
         metavar="FILE",
-        help="the requests (delen trace writes one)",
+        help="a site of several nodes, in TOML; --policy names fleet policies then",
+    )
+    played.add_argument(
+        "--link",
+        type=simulate_streams.link,
+        metavar="FILE[,linear][,delay=5ms]...",
+        help="the link's bandwidth over time: a value in Mbit/s a line and second, or CSV with "
+        "time_s,mbps; held, or linear between its values; with delay and jitter each way, loss (a "
+        "share of packets, in bursts of burst seconds), variation and fades",
     )
     parser.add_argument(
         "--policy",
@@ -145,6 +157,9 @@ def run(options: argparse.Namespace) -> int:
     from delen.simulate.summary import summarise
     from policies.plugins import DISPATCH_POLICIES, make_dispatch, plugin_names
 
+    if options.fleet is not None:
+        _check_alone(options)
+        return simulate_fleet.run(options)
     simulate_streams.check(options)
     config = read_config(options.config, os.environ)
     if options.link is not None:
@@ -210,6 +225,16 @@ def _device(
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _check_alone(options: argparse.Namespace) -> None:
+    """ConfigError for an option that a site is not played with: its file says everything else."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    unset = vars(parser.parse_args(["--fleet", str(options.fleet)]))
+    for name in sorted(unset.keys() - {"fleet", "policy", "seed", "plots", "json"}):
+        if getattr(options, name) != unset[name]:
+            raise ConfigError(f"--{name.replace('_', '-')} does not go with --fleet")
 
 
 def _run_streams(options: argparse.Namespace, config: Config) -> int:

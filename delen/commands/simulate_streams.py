@@ -92,14 +92,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "choose the size of each.",
     )
     group.add_argument(
-        "--link",
-        type=link,
-        metavar="FILE[,linear][,delay=5ms]...",
-        help="the link's bandwidth over time: a value in Mbit/s a line and second, or CSV with "
-        "time_s,mbps; held, or linear between its values; with delay and jitter each way, loss (a "
-        "share of packets, in bursts of burst seconds), variation and fades",
-    )
-    group.add_argument(
         "--sizes",
         type=Path,
         metavar="FILE",
@@ -139,8 +131,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(options: argparse.Namespace) -> None:
     """ConfigError for options that go with traces where there is a link, or the other way."""
-    if (options.trace is None) == (options.link is None):
-        raise ConfigError("give either --trace, of requests, or --link, for streams of frames")
     wrong = _ONLY_TRACES if options.link is not None else _ONLY_LINKS
     for name in wrong:
         if getattr(options, name):

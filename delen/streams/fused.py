@@ -156,7 +156,9 @@ class Fused:
         min_accuracy: float | None = None,
         max_energy: float | None = None,
     ) -> FusedResult:
-        """The local answer to the next frame under its bounds, fused with what is known by then.
+        """The local answer to the next frame, fused with what is known by then.
+
+        It keeps the bounds, or comes as near to them as it can: ``result.receipt`` says which.
 
         ``feature`` is a vector by which frames are compared; without it the local probabilities
         are. Raises what the local client raises; then the frame counts for nothing.
@@ -174,6 +176,7 @@ class Fused:
                     max_latency=max_latency,
                     min_accuracy=min_accuracy,
                     max_energy=max_energy,
+                    on_infeasible="best_effort",
                 )
             except BaseException:
                 if sending is not None:

@@ -43,7 +43,7 @@ class Stream:
         *,
         deadline: float = 0.1,
         fps: float = 30.0,
-        controller: str | ClientController = "pid",
+        controller: str | ClientController = "expected",
         in_flight: int | None = None,
         patience: float = PATIENCE,
         encoding: Encoding = "auto",

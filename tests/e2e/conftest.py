@@ -317,26 +317,11 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
     return install
 
 
-@dataclass
-class Valve:
-    """The rate of a link, in bytes a second."""
-
-    rate: float = 1e9
-
-    def __call__(self, seconds: float) -> float:
-        return self.rate
-
-
 @pytest.fixture
-def valve() -> Valve:
-    return Valve()
-
-
-@pytest.fixture
-def link(daemon: Daemon, valve: Valve) -> Iterator[str]:
-    """The daemon's address behind a link."""
+def link(daemon: Daemon) -> Iterator[ThrottledLink]:
+    """A way to the daemon that can be slow or stand still."""
     parts = urlsplit(daemon.url)
     assert parts.hostname is not None
     assert parts.port is not None
-    with ThrottledLink(parts.hostname, parts.port, valve) as throttled:
-        yield throttled.url
+    with ThrottledLink(parts.hostname, parts.port) as throttled:
+        yield throttled

@@ -13,8 +13,8 @@ from PIL import Image
 import delen
 
 if TYPE_CHECKING:
+    from benchmarks.throttle import ThrottledLink
     from tests.builders.daemon import Daemon
-    from tests.e2e.conftest import Valve
 
 Image8 = NDArray[np.uint8]
 
@@ -55,15 +55,15 @@ def test_a_remote_that_is_not_there_costs_nothing(
 
 
 def test_a_remote_behind_a_link_that_stood_still_corrects_history(
-    daemon: Daemon, link: str, valve: Valve, images: Image8
+    daemon: Daemon, link: ThrottledLink, images: Image8
 ) -> None:
-    with delen.Client(daemon.unix_url) as local, delen.Client(link) as remote:
-        valve.rate = 0.0
+    with delen.Client(daemon.unix_url) as local, delen.Client(link.url) as remote:
+        link.set_rate(0)
         fused = delen.Fused(local, remote, period=2)
         answers = [fused.infer(images[0]) for _ in range(5)]
         assert [answer.remote for answer in answers] == [None] * 5
         assert [answer.sent for answer in answers] == [True, False, True, False, False]
         assert fused.lost["busy"] == 1
-        valve.rate = 1e9
+        link.set_rate(1e10)
         fused.wait()
         assert [fused.result(frame).remote for frame in range(5)] == [0, 0, 2, 2, 2]

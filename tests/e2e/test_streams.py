@@ -22,8 +22,8 @@ from policies.client.api import FrameChoice, FrameReport, StreamView
 from tests.builders.sized_bundle import write_sized_bundle
 
 if TYPE_CHECKING:
+    from benchmarks.throttle import ThrottledLink
     from tests.builders.daemon import Daemon, Launcher
-    from tests.e2e.conftest import Valve
 
 Image8 = NDArray[np.uint8]
 FAST = 1000.0
@@ -197,22 +197,22 @@ def test_frames_that_repeat_are_counted(client: delen.Client, images: Image8) ->
 
 
 def test_a_link_that_stands_still_costs_its_frames_and_no_others(
-    link: str, valve: Valve, images: Image8, until: Callable[..., Any]
+    link: ThrottledLink, images: Image8, until: Callable[..., Any]
 ) -> None:
     controller = Always()
     with (
-        delen.Client(link) as client,
+        delen.Client(link.url) as client,
         delen.Stream(
             client, deadline=0.05, controller=controller, in_flight=2, patience=0.2
         ) as stream,
     ):
         stream.put(images[0])
         next(stream)
-        valve.rate = 0.0
+        link.set_rate(0)
         for number in range(4):
             stream.put(images[number])
         until(lambda: "unanswered" in drops(stream), "a frame is given up")
-        valve.rate = 1e9
+        link.set_rate(1e10)
 
         def goes_on() -> list[delen.FrameResult]:
             stream.put(images[0])
@@ -228,13 +228,13 @@ def test_a_link_that_stands_still_costs_its_frames_and_no_others(
 
 
 def test_an_answer_that_comes_after_its_deadline_is_late(
-    daemon: Daemon, link: str, valve: Valve, images: Image8
+    daemon: Daemon, link: ThrottledLink, images: Image8
 ) -> None:
     with (
-        delen.Client(link) as client,
+        delen.Client(link.url) as client,
         delen.Stream(client, deadline=0.001, controller=Always()) as stream,
     ):
-        valve.rate = 50_000
+        link.set_rate(400_000)
         stream.put(images[0])
         stream.end()
         (result,) = stream

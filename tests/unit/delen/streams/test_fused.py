@@ -217,6 +217,7 @@ def test_bounds_are_the_local_networks_and_features_are_compared() -> None:
     answer = fused.infer(FRAME, feature=np.array([0, 1]))
     assert (answer.similarity, answer.trust, answer.label) == (0.0, 0.0, "cat")
     assert local.asked[0]["max_latency"] == 0.02
+    assert local.asked[0]["on_infeasible"] == "best_effort"
     assert "max_latency" not in remote.asked[0]
 
 
