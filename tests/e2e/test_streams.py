@@ -160,6 +160,27 @@ def test_a_source_that_stalls_holds_no_result_back(client: delen.Client, images:
         assert [result.frame for result in stream] == [1]
 
 
+def test_a_stream_that_is_left_reads_no_more_of_its_source(
+    client: delen.Client, images: Image8
+) -> None:
+    taken = []
+
+    def endless() -> Iterator[Image8]:
+        while True:
+            taken.append(len(taken))
+            yield images[0]
+
+    with delen.Stream(client, endless(), fps=200, deadline=IN_TIME, controller=Always()) as stream:
+        results = [next(stream)]
+    results += stream
+    numbers = [result.frame for result in results]
+    assert numbers == sorted(numbers)
+    with pytest.raises(delen.DelenError, match="ended"):
+        stream.put(images[0])
+    assert stream.pending == 0
+    assert len(taken) <= stream.frames + 1
+
+
 def test_a_source_that_raises_raises_after_its_results(
     client: delen.Client, images: Image8
 ) -> None:
