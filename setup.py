@@ -126,6 +126,7 @@ setup(
             "default=policies.fleet.default:Default",
             "jellyfish=policies.fleet.jellyfish:Jellyfish",
             "exact=policies.fleet.exact:Exact",
+            "prices=policies.fleet.prices:Prices",
             "closest=policies.fleet.static:Closest",
             "load_balance=policies.fleet.static:LoadBalance",
             "cheaper=policies.fleet.static:Cheaper",

@@ -1,7 +1,7 @@
 """``python -m benchmarks [NAME ...]``: all, or those named; ends 1 when a claim is missed.
 
-``backbones`` and ``fuzz`` take half an hour, ``servers`` installs 2 GB of other servers: these run
-only where they are named.
+``backbones`` and ``fuzz`` take half an hour, those of fleets some minutes each, ``servers``
+installs 2 GB of other servers: these run only where they are named.
 """
 
 from __future__ import annotations
@@ -42,10 +42,13 @@ from benchmarks import (
     residency,
     servers,
     simulation,
+    sizes,
     soak,
+    streams,
     transports,
 )
 from benchmarks.common import Figure
+from benchmarks.fleet import dystri, jellyfish
 from benchmarks.page import Section, page
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -59,9 +62,11 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "decisions": decisions.main,
     "simulation": simulation.main,
     "dispatch": dispatch.main,
+    "sizes": sizes.main,
     "isolation": isolation.main,
     "residency": residency.main,
     "reality": reality.main,
+    "streams": streams.main,
     "blocks": blocks.main,
     "attribution": attribution.main,
     "energy_control": energy_control.main,
@@ -75,6 +80,8 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
 }
 ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {
     "backbones": backbones.main,
+    "fleet_jellyfish": jellyfish.main,
+    "fleet_dystri": dystri.main,
     "fuzz": fuzz.main,
     "servers": servers.main,
 }

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from delen.commands import simulate_fleet, simulate_streams
 from delen.commands.common import LATENCIES, check_once, quantity, read_requests, seed, whole
 from delen.commands.table import progress_bar, table
 from delen.core.bounds import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY, check_integer
@@ -22,8 +23,9 @@ from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.errors import ConfigError, DelenError, InvalidInput
 
 if TYPE_CHECKING:
+    from delen.bundle.manifest import Bundle
     from delen.daemon.config import Config
-    from delen.simulate.device import SlowSpan
+    from delen.simulate.device import DeviceSettings, SlowSpan
     from delen.simulate.model import SimulatedModel
 
 
@@ -54,12 +56,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the device: its profile of the bundle; or, alone, a profile with accuracies of a "
         "network whose bundle is not here",
     )
-    parser.add_argument(
-        "--trace",
+    played = parser.add_mutually_exclusive_group(required=True)
+    played.add_argument(
+        "--trace", type=Path, metavar="FILE", help="the requests (delen trace writes one)"
+    )
+    played.add_argument(
+        "--fleet",
         type=Path,
-        required=True,
         metavar="FILE",
-        help="the requests (delen trace writes one)",
+        help="a site of several nodes, in TOML; --policy names fleet policies then",
+    )
+    played.add_argument(
+        "--link",
+        type=simulate_streams.link,
+        metavar="FILE[,linear][,delay=5ms]...",
+        help="the link's bandwidth over time: a value in Mbit/s a line and second, or CSV with "
+        "time_s,mbps; held, or linear between its values; with delay and jitter each way, loss (a "
+        "share of packets, in bursts of burst seconds), variation and fades",
     )
     parser.add_argument(
         "--policy",
@@ -132,19 +145,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write plots here")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")
     parser.add_argument("--json", action="store_true", help="print a JSON object a line and policy")
+    simulate_streams.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     from delen.daemon.config import read_config
     from delen.simulate.bounds.upper_bound import upper_bound
-    from delen.simulate.device import DeviceSettings
     from delen.simulate.plots import save_plots
     from delen.simulate.run import RunSettings
     from delen.simulate.run import run as play
     from delen.simulate.summary import summarise
     from policies.plugins import DISPATCH_POLICIES, make_dispatch, plugin_names
 
+    if options.fleet is not None:
+        _check_alone(options)
+        return simulate_fleet.run(options)
+    simulate_streams.check(options)
     config = read_config(options.config, os.environ)
+    if options.link is not None:
+        return _run_streams(options, config)
     trace = read_requests(options.trace)
     names = options.policy or _ours_first(plugin_names(DISPATCH_POLICIES))
     check_once(names, "--policy")
@@ -157,20 +176,7 @@ def run(options: argparse.Namespace) -> int:
         if unknown := sorted(set(given) - set(trace.tenants)):
             known = ", ".join(trace.tenants)
             raise ConfigError(f"{option} names {', '.join(unknown)}; tenants of the trace: {known}")
-    try:
-        device = DeviceSettings(
-            lanes=options.lanes,
-            interference=options.corun
-            or _measured_interference(options.lanes, list(models.values())),
-            slow=_spans(options.slowdown),
-            network=options.network,
-            front=options.front[:2],
-            crowded=options.front[-2:],
-            readers=config["server.threads"],
-            noise=not options.no_noise,
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    device = _device(options, config, list(models.values()))
     settings = RunSettings(
         device=device,
         weights=weights,
@@ -199,6 +205,82 @@ def run(options: argparse.Namespace) -> int:
             raise DelenError(f"the plots cannot be written: {error}") from error
         print(f"written: {', '.join(map(str, files))}", file=sys.stderr)
     return 0
+
+
+def _device(
+    options: argparse.Namespace, config: Config, models: Sequence[SimulatedModel]
+) -> DeviceSettings:
+    from delen.simulate.device import DeviceSettings
+
+    try:
+        return DeviceSettings(
+            lanes=options.lanes,
+            interference=options.corun or _measured_interference(options.lanes, models),
+            slow=_spans(options.slowdown),
+            network=options.network,
+            front=options.front[:2],
+            crowded=options.front[-2:],
+            readers=config["server.threads"],
+            noise=not options.no_noise,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _check_alone(options: argparse.Namespace) -> None:
+    """ConfigError for an option that a site is not played with: its file says everything else."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    unset = vars(parser.parse_args(["--fleet", str(options.fleet)]))
+    for name in sorted(unset.keys() - {"fleet", "policy", "seed", "plots", "json"}):
+        if getattr(options, name) != unset[name]:
+            raise ConfigError(f"--{name.replace('_', '-')} does not go with --fleet")
+
+
+def _run_streams(options: argparse.Namespace, config: Config) -> int:
+    from delen.daemon.build_runtime import policy_settings
+    from delen.profile.reader import load_profile
+    from delen.simulate.load import of_bundle, profile_of
+    from delen.simulate.run import RunSettings
+    from delen.simulate.streams.sizes import models_of, read_sizes
+    from policies.plugins import EXIT_POLICIES, find_plugin
+
+    settings = policy_settings(config)
+    make_policy = find_plugin(EXIT_POLICIES, settings.exit)
+    if options.sizes is not None:
+        sizes = read_sizes(options.sizes)
+        policy = make_policy(1, **dict(settings.options))
+        models = models_of(sizes, settings.planner, policy, settings.quantile, options.seed)
+    else:
+        bundle = _bundle(options, config)
+        profile = options.profile and load_profile(options.profile)
+        model = of_bundle(
+            bundle,
+            profile or profile_of(bundle, Path(config["state.path"])),
+            settings.planner,
+            make_policy(len(bundle.exits), **dict(settings.options)),
+            settings.quantile,
+            config["power.watts_per_core"],
+        )
+        models = [replace(each, smaller=()) for each in reversed(model.sizes)]
+        sizes = simulate_streams.options_of(bundle, models)
+    run_settings = RunSettings(
+        device=_device(options, config, models),
+        max_backlog=config["server.max_backlog_seconds"],
+        seed=options.seed,
+    )
+    return simulate_streams.run(options, models, sizes, run_settings)
+
+
+def _bundle(options: argparse.Namespace, config: Config) -> Bundle:
+    """The one bundle that frames go to."""
+    from delen.bundle.manifest import load_bundle
+    from delen.daemon.build_runtime import bundle_by_name
+
+    folders = [*(bundle_by_name(config, name) for name in options.model), *options.bundle]
+    if len(folders) > 1:
+        raise ConfigError("--link: give one --model or --bundle; frames go to one model")
+    return load_bundle(folders[0] if folders else bundle_by_name(config, config["models.default"]))
 
 
 def _measured_interference(lanes: int, models: Sequence[SimulatedModel]) -> tuple[float, ...]:

@@ -49,6 +49,39 @@ def table(summaries: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def streams_table(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """A line a controller of ``delen simulate --link``, and the upper bound if it is known."""
+    head = summaries[0]
+    bound = head["upper_bound"]
+    lines = [
+        f"{head['requests']} frames, {len(head['streams'])} streams; a late or missing answer has "
+        "accuracy 0",
+        f"{'controller':<12} {'effective':>9} {'of bound':>8} {'answered':>8} {'late':>6} "
+        f"{'missed %':>8} {'switches':>8} {'p50 ms':>7} {'p95 ms':>7} {'decision µs':>11}  "
+        f"{'sizes, %':<24} not answered",
+    ]
+    for row in summaries:
+        effective, latency = row["effective_accuracy"], row["latency_ms"]
+        sent = max(1, sum(row["sizes"].values()))
+        sizes = " ".join(
+            f"{size.split('x')[0]}:{100 * count / sent:.0f}"
+            for size, count in row["sizes"].items()
+            if count >= sent / 200
+        )
+        causes = ", ".join(f"{count} {cause}" for cause, count in row["dropped"].items())
+        lines.append(
+            f"{row['controller']:<12} {effective:>9.4f} "
+            f"{figure(effective / bound if bound else None, '8.3f')} {row['answered']:>8} "
+            f"{row['missed']['latency']:>6} {100 * row['missed_share']:>8.2f} "
+            f"{row['switches']:>8} {figure(latency['p50'], '7.1f')} "
+            f"{figure(latency['p95'], '7.1f')} {figure(row['decision_us']['p50'], '11.0f')}  "
+            f"{sizes:<24} {causes}".rstrip()
+        )
+    if bound is not None:
+        lines.append(f"{'upper bound':<12} {bound:>9.4f}")
+    return "\n".join(lines) + "\n"
+
+
 def figure(value: float | None, form: str) -> str:
     """``value`` in the format ``form``, or a dash of that width if it is unknown."""
     width = int(form.split(".")[0] or 0)

@@ -9,15 +9,17 @@ it busy for b seconds more. The option with the most
 
 is taken; the frame is dropped where ``GAMMA·E[V(b)] - price`` without it is more by RELUCTANCE. V
 is the value of the frames to come, ``V(b) = max_i`` of the same sum: value iteration (Bellman 1957)
-over LEVELS values of b and CASES of the forecast, SWEEPS sweeps each REFRESH frames.
+over b as BUSY deadlines and CASES of the forecast, SWEEPS sweeps each REFRESH frames.
 
 The price of a miss keeps the share of avoidable misses at MISSES, by dual ascent: of frames that
 the smallest option would have made with probability SURE on an idle link, each late one raises the
 price by ``PRICE_STEP·(1 - MISSES)``, and each other one lowers it by ``PRICE_STEP·MISSES``.
 
-An option has to be better than the present one by HYSTERESIS, and a larger one CLIMB frames in a
-row, so that noise does not switch. With nothing in flight a frame is always sent, the smallest if
-need be: else nobody would learn that a link is back.
+The present option stays until what it loses to better ones, frame by frame, adds up to SWITCH of
+the options' spread of accuracies, and to SWITCH_BEHIND more for each frame by which answers are
+behind (deadline over period, less one): a great loss switches at once, a small one later, and noise
+does not. With nothing in flight a frame
+is always sent, the smallest if need be: else nobody would learn that a link is back.
 """
 
 from __future__ import annotations
@@ -32,17 +34,19 @@ from policies.client.forecast import ACCESS, Forecast, Outlook
 
 MISSES = 0.005
 PRICE_STEP = 0.05
-FIRST_PRICE = 0.05
+FIRST_PRICE = 0.0
 HIGHEST_PRICE = 2.0
 SURE = 0.97
 GAMMA = 0.9
-LEVELS = 12
+BUSY = (*np.arange(0.0, 1.0, 0.1).tolist(), 1.0, 1.25, 1.5, 2.0, 3.0, 5.0)
 CASES = 24
 SWEEPS = 6
 REFRESH = 10
-CLIMB = 2
-HYSTERESIS = 0.003
+SWITCH = 0.03
+SWITCH_BEHIND = 0.1
 RELUCTANCE = 0.03
+SMOOTHING = 0.002
+HOPELESS = 0.05
 
 Floats = NDArray[np.float64]
 
@@ -54,10 +58,9 @@ class Expected:
         self._forecast = Forecast()
         self._view: StreamView | None = None
         self._index = 0
-        self._better = 0
-        self._climb = 0
-        self._busy = np.zeros(LEVELS)
-        self._value = np.zeros(LEVELS)
+        self._lost = 0.0
+        self._busy = np.zeros(len(BUSY))
+        self._value = np.zeros(len(BUSY))
         self._until_refresh = 0
         self._price = FIRST_PRICE
         self._avoidable: deque[int] = deque(maxlen=64)
@@ -70,21 +73,24 @@ class Expected:
         self._view = view
         forecast = self._forecast
         if forecast.pace is None:
-            forecast.expect(view.frame)
-            return FrameChoice(0)
+            return FrameChoice(0 if view.in_flight else (len(view.options) - 1) // 2)
         outlook = forecast.outlook(view)
         if self._until_refresh == 0:
             self._iterate(view, outlook)
             self._until_refresh = REFRESH
         self._until_refresh -= 1
         busy = np.maximum(outlook.free - view.now, 0.0)
-        worth, drop, sure = self._worth(view, busy, outlook.error, outlook.slowness, view.now)
+        worth, drop, chance, sure = self._worth(
+            view, busy, outlook.error, outlook.slowness, view.now
+        )
         best = int(worth.argmax())
         if worth[best] < drop - RELUCTANCE and view.in_flight:
             if sure:
                 self._pay(missed=True)
             return None
-        index = self._settle(best, worth)
+        if chance < HOPELESS:
+            self._index, self._lost = 0, 0.0
+        index = self._settle(view, best if chance >= HOPELESS else 0, worth)
         if sure:
             self._avoidable.append(view.frame)
         forecast.expect(view.frame)
@@ -106,31 +112,28 @@ class Expected:
         step = PRICE_STEP * (missed - MISSES)
         self._price = min(HIGHEST_PRICE, max(0.0, self._price + step))
 
-    def _settle(self, best: int, worth: Floats) -> int:
-        """``best``, or the present option while a switch is not worth it."""
-        present = self._index
-        if worth[best] <= worth[present] + HYSTERESIS:
-            best = present
-        if best <= present:
-            self._better = 0
-            self._index = best
-        else:
-            self._climb = min(self._climb, best) if self._better else best
-            self._better += 1
-            if self._better >= CLIMB:
-                self._better = 0
-                self._index = self._climb
+    def _settle(self, view: StreamView, best: int, worth: Floats) -> int:
+        """``best``, or the present option while it has not lost enough to switch."""
+        if best == self._index:
+            self._lost = 0.0
+            return best
+        self._lost += float(worth[best] - worth[self._index])
+        behind = max(0.0, view.deadline / view.period - 1)
+        spread = float(self._accuracy.max() - self._accuracy.min())
+        if self._lost >= (SWITCH + SWITCH_BEHIND * behind) * spread:
+            self._index, self._lost = best, 0.0
         return self._index
 
     def _worth(
         self, view: StreamView, busy: Floats, error: Floats, slowness: Floats, now: float
-    ) -> tuple[Floats, float, bool]:
+    ) -> tuple[Floats, float, float, bool]:
         """What each option is worth, and dropping, for each case of a link that is ``busy``."""
         takes = self._forecast.occupies(self._payload * self._forecast.deviation, error[:, None])
         ends = np.maximum(busy[:, None], self._encoding) + takes
         done = ends + ACCESS * error[:, None] + view.round_trip + slowness[:, None] * self._latency
         due = view.captured + view.deadline - now
-        chance = (done <= due).sum(axis=0) / (len(busy) + 0.5)
+        sure = np.clip((due - done) / SMOOTHING + 0.5, 0.0, 1.0)
+        chance = sure.sum(axis=0) / (len(busy) + 0.5)
         alone = (done[:, 0] - np.maximum(busy - self._encoding[0], 0.0) <= due).mean()
         left = view.captured + view.period - now
         after = np.interp(ends - left, self._busy, self._value).mean(axis=0)
@@ -138,6 +141,7 @@ class Expected:
         return (
             chance * (self._accuracy + self._price) - self._price + GAMMA * after,
             GAMMA * dropped - self._price,
+            float(chance.max()),
             bool(alone >= SURE),
         )
 
@@ -146,7 +150,7 @@ class Expected:
         order = np.argsort(outlook.error)
         picked = order[((np.arange(CASES) + 0.5) / CASES * len(order)).astype(int)]
         error, slowness = outlook.error[picked], np.median(outlook.slowness)
-        self._busy = np.linspace(0.0, 1.5 * view.deadline, LEVELS)
+        self._busy = view.deadline * np.array(BUSY)
         takes = self._forecast.occupies(self._payload * self._forecast.deviation, error[:, None])
         ends = np.maximum(self._busy[:, None], self._encoding)[:, None, :] + takes
         done = ends + ACCESS * error[:, None] + view.round_trip + slowness * self._latency

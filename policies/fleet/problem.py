@@ -6,11 +6,13 @@ RTSS 2022): ``budget = deadline − payload/bandwidth − 2·delay ≥ 2·latenc
 at which the node keeps up, ``Σ fps < b/latency(b)``. A frame waits for the batch before it, and is
 then part of one: hence twice.
 
-A daemon serves several points side by side, and the rule grows with it. Each point g in use has one
-batch of size b_g in a cycle of ``T = Σ latency_g(b_g)`` seconds, where ``Σ fps_g·T < b_g``: a frame
+A daemon serves several points side by side, and the rule grows with it. Each point g in use has its
+batch of b_g frames in a cycle of ``T = Σ latency_g(b_g)`` seconds, ``Σ fps_g·T < b_g``: a frame
 waits for a cycle at most, so ``budget ≥ T + latency_g(b_g)``. With one point that is Jellyfish's
-rule. The value of a mapping is ``Σ rate·accuracy / Σ fps``: a client that is not served counts as
-0, and so do frames that are left out.
+rule. Frames beyond the largest batch are batches of their own, one after the other.
+
+The value of a mapping is ``Σ rate·accuracy / Σ fps``: a client that is not served counts as 0, and
+so do frames that are left out.
 """
 
 from __future__ import annotations
@@ -110,10 +112,12 @@ def _cycle(groups: list[tuple[float, float, tuple[float, ...]]]) -> float | None
     while True:
         grown = 0.0
         for rate, budget, latencies in groups:
-            batch = int(rate * cycle)  # batch + 1 is the least size above rate·cycle
-            if batch >= len(latencies):
-                return None
-            latency = latencies[batch]
+            frames = int(rate * cycle) + 1  # the least number above rate·cycle
+            if frames <= len(latencies):
+                latency = latencies[frames - 1]
+            else:
+                full, rest = divmod(frames, len(latencies))
+                latency = full * latencies[-1] + (latencies[rest - 1] if rest else 0.0)
             if cycle + latency > budget:
                 return None
             grown += latency

@@ -18,6 +18,13 @@ _KEPT = 256
 """How many joined frontiers are kept."""
 
 
+def level_of_each(level: float, sizes: int) -> float:
+    """The level at which floors of each of so many ``sizes`` are certified, so that those of all
+    hold together at ``level`` (a union bound): whoever chooses among them chooses by their tables.
+    """
+    return level if sizes == 1 else 1 - (1 - level) / sizes
+
+
 class SizeChoice:
     """Chooses among plans for the same bounds, one for each size that the input may be scaled to,
     the input's own first. Safe for many threads.

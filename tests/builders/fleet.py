@@ -35,8 +35,15 @@ def standing(
     return Standing(node, said, (ServedModel(MODEL, bundle, tuple(points)),), **more)
 
 
-def demand(client: str, fps: float = 10.0, deadline: float = 0.1, **links: LinkState) -> Demand:
-    return Demand(client, MODEL, fps, deadline, links or {"near": LinkState(), "far": LinkState()})
+def demand(
+    client: str,
+    fps: float = 10.0,
+    deadline: float = 0.1,
+    tenant: str = "default",
+    **links: LinkState,
+) -> Demand:
+    reached = links or {"near": LinkState(), "far": LinkState()}
+    return Demand(client, MODEL, fps, deadline, reached, tenant)
 
 
 def draw_problem(seed: int, nodes: int, clients: int) -> Problem:

@@ -691,3 +691,43 @@ def test_zoo_is_listed(capsys: Any) -> None:
     listed = capsys.readouterr().out
     for name in ("resnet50", "efficientnet-b0", "msdnet", "wav2vec2", "residual-cifar"):
         assert name in listed
+
+
+@pytest.fixture(scope="module")
+def sized(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("sized") / "colours"
+    assert command(
+        "--data", photos, "--output", folder, "--quick", "--sizes", "16,32", "--threads", "1"
+    ) == 0  # fmt: skip
+    return load_bundle(folder)
+
+
+def test_a_bundle_of_several_sizes_is_calibrated_at_each_and_served(
+    sized: Bundle, tmp_path: Path
+) -> None:
+    assert sized.manifest.all_sizes == ((16, 16), (32, 32))
+    small = sized.smaller[0]
+    assert [exit.graph for exit in small.exits] == [exit.graph for exit in sized.exits]
+    assert small.calibration.samples == sized.calibration.samples
+    assert small.exits[-1].macs < sized.exits[-1].macs / 3
+    assert sized.manifest.provenance["recipe"]["sizes"] == [[16, 16]]
+    assert "| 16x16 | 0 |" in report_text(sized)
+    image = np.full((32, 32, 3), 90, np.uint8)
+    with Engine(sized.path, state=tmp_path) as engine:
+        assert engine.infer(image).size == (32, 32)
+        assert engine.infer(image[::2, ::2]).size == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("--sizes", "32"), "several sizes"),
+        (("--sizes", "16,32", "--size", "32x32"), "not both"),
+        (("--sizes", "2,32", "--quick"), "does not run"),
+    ],
+)
+def test_sizes_that_make_no_sense_are_refused(
+    given: tuple[str, ...], says: str, photos: Path, tmp_path: Path, capsys: Any
+) -> None:
+    assert main(["build", "--data", str(photos), "--output", str(tmp_path / "b"), *given]) == 1
+    assert says in capsys.readouterr().err

@@ -1,0 +1,32 @@
+"""The sites of the fleets' benchmarks are those that they claim to be."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.fleet import jellyfish
+from delen.simulate.fleet.run import play
+from delen.simulate.streams.bandwidth import constant
+from policies.plugins import make_fleet
+
+
+def test_jellyfishs_profile_is_its_formula() -> None:
+    points = jellyfish.points()
+    by_side = {point.size[0]: point for point in points if point.size is not None}
+    assert by_side[640].accuracy == pytest.approx(0.8058, abs=1e-4)
+    assert by_side[640].payload == 153_600
+    seconds = jellyfish.PLANNED * (0.08315 * 640**2 - 0.04463 * 640 + 0.03757) / 1e6
+    assert by_side[640].latencies[0] == pytest.approx(0.75 * seconds)
+    assert by_side[640].latencies[7] == pytest.approx(2.5 * seconds)
+    assert all(point.accuracy > 0 for point in points)
+
+
+def test_a_cell_of_the_grid_plays() -> None:
+    site = jellyfish.site(constant(40.0, 60.0), 4, 0.1, 15)
+    reached = {
+        name: play(site, make_fleet(name)).summary()["effective_accuracy"]
+        for name in jellyfish.POLICIES
+    }
+    assert min(reached.values()) > 0.7
+    assert reached["default"] >= reached["jellyfish"] - 0.01
+    assert len(jellyfish.cells()) == 8 * 3 * 2 * 3
