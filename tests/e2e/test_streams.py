@@ -81,11 +81,8 @@ def test_results_come_in_order_of_capture_with_their_figures(
     ) as stream:
         results = list(stream)
     assert [result.frame for result in results] == list(range(40))
-    agreeing = [
-        result.label == client.infer(image).label
-        for result, image in zip(results, images, strict=True)
-    ]
-    assert sum(agreeing) >= 36  # an answer may end at another exit
+    alone = [client.infer(image, max_latency=IN_TIME) for image in images]
+    assert [result.label for result in results] == [answer.label for answer in alone]
     assert drops(stream) == {}
     for result in results:
         assert (result.size, result.late, result.result.stream) == ((32, 32), False, "front")
