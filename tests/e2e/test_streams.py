@@ -34,7 +34,7 @@ IN_TIME = 30.0
 
 @dataclass
 class Always:
-    """A controller that sends every frame, and remembers what it saw."""
+    """A controller that sends every frame at the largest size, and remembers what it saw."""
 
     name: str = "always"
     views: list[StreamView] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Always:
 
     def choose(self, view: StreamView) -> FrameChoice | None:
         self.views.append(view)
-        return FrameChoice(0, view.remaining)
+        return FrameChoice(len(view.options) - 1, view.remaining)
 
     def ended(self, report: FrameReport) -> None:
         self.reports.append(report)
@@ -93,7 +93,7 @@ def test_results_come_in_order_of_capture_with_their_figures(
         assert result.result.receipt.latency.bound is not None
     assert [report.frame for report in controller.reports] == list(range(40))
     assert all(report.payload == 3072 for report in controller.reports)
-    option = controller.views[0].options[0]
+    option = controller.views[0].options[-1]
     plan = client.plan()
     assert option.accuracy == max(point.accuracy for point in plan.points)
     assert controller.views[-1].network is not None
