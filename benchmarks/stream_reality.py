@@ -4,7 +4,7 @@ A camera of 30 frames a second, due after 100 ms, and a daemon with the link of 
 trace between them. ``tc`` makes the link in a network namespace of its own; where that may not be,
 a proxy in user space does, and the title says so. Rates are scaled so that the largest size fits
 the link at its best, and the smallest where it is worst. The simulator plays the same trace with
-the same controller, with the sizes, the round trip, the times at the daemon and the bytes beside
+the same controller, with the sizes, the times at the daemon and on the way, and the bytes beside
 the frames that the real run showed. It is no part of ``python -m benchmarks``: ten
 minutes by hand say more than one.
 """
@@ -33,6 +33,7 @@ from policies.plugins import make_controller
 
 FPS = 30.0
 DEADLINE = 0.1
+_STILL = FrameDraws(1.0, 0.0, 0.0, (1.0, 1.0))
 LIMIT = 0.1
 """How far from reality the simulation may be: a share of the p95, and of all frames."""
 
@@ -74,14 +75,22 @@ def simulate(session: Session, real: Outcome, seed: int, in_bursts: bool) -> Fra
         len(real.index),
         spread=0.0,
     )
-    round_trip = 2 * session.delay if session.delay else real.round_trip
     bandwidth = session.bandwidth()
     bandwidth = replace(bandwidth, rates=bandwidth.rates / _headers(real))
-    link = LinkSettings(bandwidth, delay=round_trip / 2, loss=session.loss)
-    footage = draw_footage(settings, seed)
-    controller = make_controller(session.controller)
+    delay = session.delay or real.round_trip / 2
+    link = LinkSettings(bandwidth, delay=delay, jitter=1.0, loss=session.loss)
     kind = _TokenBucket if in_bursts else Link
-    stream = Stream(settings, controller, kind(link, settings.end, seed), footage)
+    footage = draw_footage(settings, seed)
+    rng = np.random.default_rng(seed)
+    handled = rng.choice(_handling(real, kind(link, settings.end, seed)), len(real.index))
+    draws = [
+        replace(each, up=float(seconds), back=0.0)
+        for each, seconds in zip(footage.draws, handled, strict=True)
+    ]
+    controller = make_controller(session.controller)
+    stream = Stream(
+        settings, controller, kind(link, settings.end, seed), replace(footage, draws=draws)
+    )
     return _play(stream, [_served(real, index) for index in range(len(real.options))], seed)
 
 
@@ -90,6 +99,20 @@ def _headers(real: Outcome) -> float:
     sent = real.index[real.index >= 0]
     counted = sum(real.options[index].payload + OVERHEAD for index in sent)
     return real.passed / counted if counted else 1.0
+
+
+def _handling(real: Outcome, link: Link) -> NDArray[np.float64]:
+    """Seconds of each frame's way that ``link`` does not explain: what client and daemon did with
+    it beside running it, on a machine that has other work as well."""
+    order = np.argsort(real.sent)
+    seconds = []
+    for frame in order[~np.isnan(real.sent[order])]:
+        sent = float(real.sent[frame])
+        payload = real.options[real.index[frame]].payload
+        explained = link.send(sent, payload, inf, _STILL) - sent + link.back(_STILL)
+        if not np.isnan(real.network[frame]):
+            seconds.append(max(0.0, float(real.network[frame]) - explained))
+    return np.array(seconds)
 
 
 def _served(real: Outcome, index: int) -> NDArray[np.float64]:

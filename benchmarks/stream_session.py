@@ -62,14 +62,17 @@ class Session:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a stream. Rows are frames: ``index`` is the option that was sent (-1: none),
-    ``latency`` the seconds to its answer (NaN: none), ``served`` those of them at the daemon.
-    ``passed`` bytes went through the link."""
+    ``latency`` the seconds to its answer (NaN: none), ``served`` those of them at the daemon and
+    ``network`` those on the way; it was ``sent`` so many seconds after the trace began. ``passed``
+    bytes went through the link."""
 
     options: Sequence[FrameOption]
     round_trip: float
     index: NDArray[np.int64]
     latency: NDArray[np.float64]
     served: NDArray[np.float64]
+    network: NDArray[np.float64]
+    sent: NDArray[np.float64]
     dropped: dict[str, int]
     passed: int
 
@@ -81,6 +84,8 @@ class Outcome:
                 "index": self.index.tolist(),
                 "latency": self.latency.tolist(),
                 "served": self.served.tolist(),
+                "network": self.network.tolist(),
+                "sent": self.sent.tolist(),
                 "dropped": self.dropped,
                 "passed": self.passed,
             }
@@ -99,6 +104,8 @@ class Outcome:
             np.array(found["index"], int),
             np.array(found["latency"], float),
             np.array(found["served"], float),
+            np.array(found["network"], float),
+            np.array(found["sent"], float),
             found["dropped"],
             found["passed"],
         )
@@ -112,6 +119,8 @@ class _Recorder:
         self.choices: dict[int, int] = {}
         self.latency: dict[int, float] = {}
         self.served: dict[int, float] = {}
+        self.network: dict[int, float] = {}
+        self.sent: dict[int, float] = {}
         self.options: Sequence[FrameOption] = ()
         self.round_trip = 0.0
         self._controller = controller
@@ -124,9 +133,14 @@ class _Recorder:
         return choice
 
     def ended(self, report: FrameReport) -> None:
-        if report.end_to_end is not None and report.latency is not None:
-            self.latency[report.frame] = report.end_to_end
-            self.served[report.frame] = report.latency
+        self.sent[report.frame] = report.sent
+        for times, seconds in (
+            (self.latency, report.end_to_end),
+            (self.served, report.latency),
+            (self.network, report.network),
+        ):
+            if seconds is not None:
+                times[report.frame] = seconds
         self._controller.ended(report)
 
 
@@ -185,31 +199,36 @@ def _play(
                 controller=recorder,
                 encoding="raw",
             ) as stream,
-            _following(bandwidth, set_rate),
+            _following(bandwidth, set_rate) as began,
         ):
             for _ in stream:
                 pass
             dropped = {cause: count for cause, count in stream.dropped.items() if count}
             count = stream.frames
-    numbers = range(count)
+
+    def row(of: dict[int, float]) -> NDArray[np.float64]:
+        return np.array([of.get(frame, np.nan) for frame in range(count)])
+
     return Outcome(
         recorder.options,
         recorder.round_trip,
-        np.array([recorder.choices.get(frame, -1) for frame in numbers]),
-        np.array([recorder.latency.get(frame, np.nan) for frame in numbers]),
-        np.array([recorder.served.get(frame, np.nan) for frame in numbers]),
+        np.array([recorder.choices.get(frame, -1) for frame in range(count)]),
+        row(recorder.latency),
+        row(recorder.served),
+        row(recorder.network),
+        row(recorder.sent) - began,
         dropped,
         passed() - before,
     )
 
 
 @contextmanager
-def _following(bandwidth: Bandwidth, set_rate: Callable[[float], None]) -> Iterator[None]:
-    """Set the rate again and again."""
-    ends = threading.Event()
+def _following(bandwidth: Bandwidth, set_rate: Callable[[float], None]) -> Iterator[float]:
+    """Set the rate again and again; when the trace began."""
+    ends, began = threading.Event(), time.monotonic()
 
     def follow() -> None:
-        began, before = time.monotonic(), None
+        before = None
         while True:
             now = np.array([time.monotonic() - began])
             if (rate := 8 * float(bandwidth.at(now)[0])) != before:
@@ -221,7 +240,7 @@ def _following(bandwidth: Bandwidth, set_rate: Callable[[float], None]) -> Itera
     thread = threading.Thread(target=follow)
     thread.start()
     try:
-        yield
+        yield began
     finally:
         ends.set()
         thread.join()

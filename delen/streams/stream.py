@@ -163,9 +163,9 @@ class Stream:
             core.begin(StreamedModel.of(models, preview, client.url, core.encoding), round_trip)
             for number in range(core.in_flight):
                 name = f"delen-stream-{number}"
-                self._workers.append(threading.Thread(target=self._work, name=name, daemon=True))
-        for worker in self._workers:
-            worker.start()
+                worker = threading.Thread(target=self._work, name=name, daemon=True)
+                worker.start()
+                self._workers.append(worker)
         if self._frames is not None:
             threading.Thread(target=self._read, name="delen-source", daemon=True).start()
 

@@ -81,7 +81,11 @@ def test_results_come_in_order_of_capture_with_their_figures(
     ) as stream:
         results = list(stream)
     assert [result.frame for result in results] == list(range(40))
-    assert [result.label for result in results] == [client.infer(each).label for each in images]
+    alone = [client.infer(image, max_latency=IN_TIME) for image in images]
+    pairs = zip(results, alone, strict=True)
+    alike = [(r.label, a.label) for r, a in pairs if r.label == a.label or r.result.exit == a.exit]
+    assert all(one == other for one, other in alike)
+    assert len(alike) > 30  # at another exit an answer may differ
     assert drops(stream) == {}
     for result in results:
         assert (result.size, result.late, result.result.stream) == ((32, 32), False, "front")
@@ -158,6 +162,27 @@ def test_a_source_that_stalls_holds_no_result_back(client: delen.Client, images:
         assert next(stream).frame == 0
         go_on.set()
         assert [result.frame for result in stream] == [1]
+
+
+def test_a_stream_that_is_left_reads_no_more_of_its_source(
+    client: delen.Client, images: Image8
+) -> None:
+    taken = []
+
+    def endless() -> Iterator[Image8]:
+        while True:
+            taken.append(len(taken))
+            yield images[0]
+
+    with delen.Stream(client, endless(), fps=200, deadline=IN_TIME, controller=Always()) as stream:
+        results = [next(stream)]
+    results += stream
+    numbers = [result.frame for result in results]
+    assert numbers == sorted(numbers)
+    with pytest.raises(delen.DelenError, match="ended"):
+        stream.put(images[0])
+    assert stream.pending == 0
+    assert len(taken) <= stream.frames + 1
 
 
 def test_a_source_that_raises_raises_after_its_results(
