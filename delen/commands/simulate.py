@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delen.commands import simulate_fleet, simulate_streams
+from delen.commands import simulate_fleet, simulate_streams, stream_options
 from delen.commands.common import LATENCIES, check_once, quantity, read_requests, seed, whole
 from delen.commands.table import progress_bar, table
 from delen.core.bounds import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY, check_integer
@@ -23,7 +23,6 @@ from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.errors import ConfigError, DelenError, InvalidInput
 
 if TYPE_CHECKING:
-    from delen.bundle.manifest import Bundle
     from delen.daemon.config import Config
     from delen.simulate.device import DeviceSettings, SlowSpan
     from delen.simulate.model import SimulatedModel
@@ -68,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     played.add_argument(
         "--link",
-        type=simulate_streams.link,
+        type=stream_options.link,
         metavar="FILE[,linear][,delay=5ms]...",
         help="the link's bandwidth over time: a value in Mbit/s a line and second, or CSV with "
         "time_s,mbps; held, or linear between its values; with delay and jitter each way, loss (a "
@@ -145,7 +144,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write plots here")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")
     parser.add_argument("--json", action="store_true", help="print a JSON object a line and policy")
-    simulate_streams.add_arguments(parser)
+    stream_options.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -160,10 +159,10 @@ def run(options: argparse.Namespace) -> int:
     if options.fleet is not None:
         _check_alone(options)
         return simulate_fleet.run(options)
-    simulate_streams.check(options)
+    stream_options.check(options)
     config = read_config(options.config, os.environ)
     if options.link is not None:
-        return _run_streams(options, config)
+        return simulate_streams.run(options, config, _device)
     trace = read_requests(options.trace)
     names = options.policy or _ours_first(plugin_names(DISPATCH_POLICIES))
     check_once(names, "--policy")
@@ -235,52 +234,6 @@ def _check_alone(options: argparse.Namespace) -> None:
     for name in sorted(unset.keys() - {"fleet", "policy", "seed", "plots", "json"}):
         if getattr(options, name) != unset[name]:
             raise ConfigError(f"--{name.replace('_', '-')} does not go with --fleet")
-
-
-def _run_streams(options: argparse.Namespace, config: Config) -> int:
-    from delen.daemon.build_runtime import policy_settings
-    from delen.profile.reader import load_profile
-    from delen.simulate.load import of_bundle, profile_of
-    from delen.simulate.run import RunSettings
-    from delen.simulate.streams.sizes import models_of, read_sizes
-    from policies.plugins import EXIT_POLICIES, find_plugin
-
-    settings = policy_settings(config)
-    make_policy = find_plugin(EXIT_POLICIES, settings.exit)
-    if options.sizes is not None:
-        sizes = read_sizes(options.sizes)
-        policy = make_policy(1, **dict(settings.options))
-        models = models_of(sizes, settings.planner, policy, settings.quantile, options.seed)
-    else:
-        bundle = _bundle(options, config)
-        profile = options.profile and load_profile(options.profile)
-        model = of_bundle(
-            bundle,
-            profile or profile_of(bundle, Path(config["state.path"])),
-            settings.planner,
-            make_policy(len(bundle.exits), **dict(settings.options)),
-            settings.quantile,
-            config["power.watts_per_core"],
-        )
-        models = [replace(each, smaller=()) for each in reversed(model.sizes)]
-        sizes = simulate_streams.options_of(bundle, models)
-    run_settings = RunSettings(
-        device=_device(options, config, models),
-        max_backlog=config["server.max_backlog_seconds"],
-        seed=options.seed,
-    )
-    return simulate_streams.run(options, models, sizes, run_settings)
-
-
-def _bundle(options: argparse.Namespace, config: Config) -> Bundle:
-    """The one bundle that frames go to."""
-    from delen.bundle.manifest import load_bundle
-    from delen.daemon.build_runtime import bundle_by_name
-
-    folders = [*(bundle_by_name(config, name) for name in options.model), *options.bundle]
-    if len(folders) > 1:
-        raise ConfigError("--link: give one --model or --bundle; frames go to one model")
-    return load_bundle(folders[0] if folders else bundle_by_name(config, config["models.default"]))
 
 
 def _measured_interference(lanes: int, models: Sequence[SimulatedModel]) -> tuple[float, ...]:

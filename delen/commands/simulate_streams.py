@@ -8,16 +8,19 @@ import gc
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delen.commands.common import LATENCIES, TIMES, check_once, fraction, positive, quantity, whole
+from delen.commands.common import check_once
+from delen.commands.stream_options import DEFAULT_DEADLINE, DEFAULT_DURATION, DEFAULT_FPS
 from delen.errors import ConfigError, DelenError
 
 if TYPE_CHECKING:
     from delen.bundle.manifest import Bundle
     from delen.core.dispatch import DispatchPolicy
+    from delen.daemon.config import Config
+    from delen.simulate.device import DeviceSettings
     from delen.simulate.model import SimulatedModel
     from delen.simulate.run import RunSettings
     from delen.simulate.streams.link import LinkSettings
@@ -25,124 +28,57 @@ if TYPE_CHECKING:
     from delen.simulate.streams.stream import StreamSettings
     from policies.client.api import FrameOption
 
-_ONLY_TRACES = ("weight", "priority", "network", "actual")
-_ONLY_LINKS = ("controller", "sizes", "fps", "deadline", "streams", "duration", "in_flight")
-_READERS: dict[str, Callable[[str], float]] = {
-    "delay": quantity(LATENCIES, zero=True),
-    "jitter": quantity(LATENCIES, zero=True),
-    "burst": quantity(LATENCIES),
-    "loss": fraction,
-    "variation": fraction,
-    "fades": fraction,
-}
-_DEFAULT_FPS = 30.0
-_DEFAULT_DEADLINE = 0.1
-_DEFAULT_DURATION = 60.0
+MakeDevice = Callable[[argparse.Namespace, "Config", Sequence["SimulatedModel"]], "DeviceSettings"]
 
 
-@dataclass(frozen=True, slots=True)
-class LinkOption:
-    """What ``--link`` says."""
+def run(options: argparse.Namespace, config: Config, make_device: MakeDevice) -> int:
+    """Play the model at its sizes with each controller, and print what became of the frames."""
+    from delen.daemon.build_runtime import policy_settings
+    from delen.profile.reader import load_profile
+    from delen.simulate.load import of_bundle, profile_of
+    from delen.simulate.run import RunSettings
+    from delen.simulate.streams.sizes import models_of, read_sizes
+    from policies.plugins import EXIT_POLICIES, find_plugin
 
-    file: Path
-    is_linear: bool
-    others: dict[str, float]
-
-    def read(self) -> LinkSettings:
-        """TraceError names what is wrong with the file."""
-        from delen.simulate.streams.bandwidth import HOLD, LINEAR, read_bandwidth
-        from delen.simulate.streams.link import LinkSettings
-
-        bandwidth = read_bandwidth(self.file, LINEAR if self.is_linear else HOLD)
-        try:
-            return LinkSettings(bandwidth, **self.others)
-        except ValueError as error:
-            raise ConfigError(f"--link: {error}") from error
-
-
-def link(text: str) -> LinkOption:
-    """A reader of ``--link``."""
-    file, *parts = text.split(",")
-    is_linear, others = False, {}
-    for part in parts:
-        key, sign, value = part.partition("=")
-        if part in ("linear", "hold"):
-            is_linear = part == "linear"
-        elif key in _READERS and sign:
-            if key in others:
-                raise argparse.ArgumentTypeError(f"{key} is given twice")
-            try:
-                others[key] = _READERS[key](value)
-            except argparse.ArgumentTypeError as error:
-                raise argparse.ArgumentTypeError(f"{key}: {error}") from None
-        else:
-            known = ", ".join(f"{name}=" for name in _READERS)
-            raise argparse.ArgumentTypeError(
-                f"{part!r} is not known; behind the file may stand hold, linear, {known}"
-            )
-    if not file:
-        raise argparse.ArgumentTypeError(f"{text!r} names no file")
-    return LinkOption(Path(file), is_linear, others)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "streams of frames",
-        "With --link in place of --trace, cameras send frames over links, and client controllers "
-        "choose the size of each.",
+    settings = policy_settings(config)
+    make_policy = find_plugin(EXIT_POLICIES, settings.exit)
+    if options.sizes is not None:
+        sizes = read_sizes(options.sizes)
+        policy = make_policy(1, **dict(settings.options))
+        models = models_of(sizes, settings.planner, policy, settings.quantile, options.seed)
+    else:
+        bundle = _bundle(options, config)
+        profile = options.profile and load_profile(options.profile)
+        model = of_bundle(
+            bundle,
+            profile or profile_of(bundle, Path(config["state.path"])),
+            settings.planner,
+            make_policy(len(bundle.exits), **dict(settings.options)),
+            settings.quantile,
+            config["power.watts_per_core"],
+        )
+        models = [replace(each, smaller=()) for each in reversed(model.sizes)]
+        sizes = _options_of(bundle, models)
+    run_settings = RunSettings(
+        device=make_device(options, config, models),
+        max_backlog=config["server.max_backlog_seconds"],
+        seed=options.seed,
     )
-    group.add_argument(
-        "--sizes",
-        type=Path,
-        metavar="FILE",
-        help="the sizes of frames, in place of a bundle: CSV with height,width,payload_bytes,"
-        "encoding_ms,latency_ms,accuracy",
-    )
-    group.add_argument(
-        "--controller",
-        type=lambda text: text.split(","),
-        action="extend",
-        metavar="NAME,NAME",
-        help="client controllers (default: all there are)",
-    )
-    group.add_argument("--fps", type=positive, help=f"frames a second (default: {_DEFAULT_FPS:g})")
-    group.add_argument(
-        "--deadline",
-        type=quantity(LATENCIES),
-        metavar="33ms",
-        help=f"from a frame's capture to its answer (default: {1e3 * _DEFAULT_DEADLINE:g}ms)",
-    )
-    group.add_argument(
-        "--duration",
-        type=quantity(TIMES),
-        metavar="1min",
-        help=f"of each stream (default: {_DEFAULT_DURATION:g}s); a shorter bandwidth begins anew",
-    )
-    group.add_argument(
-        "--streams", type=whole(1), metavar="N", help="cameras, each on a link of its own"
-    )
-    group.add_argument(
-        "--in-flight",
-        type=whole(1),
-        metavar="N",
-        help="frames of a stream on their way at once (default: those of a deadline and another)",
-    )
+    return _compare(options, models, sizes, run_settings)
 
 
-def check(options: argparse.Namespace) -> None:
-    """ConfigError for options that go with traces where there is a link, or the other way."""
-    wrong = _ONLY_TRACES if options.link is not None else _ONLY_LINKS
-    for name in wrong:
-        if getattr(options, name):
-            other = "--trace" if options.link is not None else "--link"
-            raise ConfigError(f"--{name.replace('_', '-')} goes with {other}")
-    if options.link is not None and options.policy and len(options.policy) > 1:
-        raise ConfigError("--policy: give one with --link, which compares controllers")
-    if options.sizes is not None and (options.model or options.bundle or options.profile):
-        raise ConfigError("--sizes stands for the model: leave out --model, --bundle and --profile")
+def _bundle(options: argparse.Namespace, config: Config) -> Bundle:
+    """The one bundle that frames go to."""
+    from delen.bundle.manifest import load_bundle
+    from delen.daemon.build_runtime import bundle_by_name
+
+    folders = [*(bundle_by_name(config, name) for name in options.model), *options.bundle]
+    if len(folders) > 1:
+        raise ConfigError("--link: give one --model or --bundle; frames go to one model")
+    return load_bundle(folders[0] if folders else bundle_by_name(config, config["models.default"]))
 
 
-def options_of(bundle: Bundle, models: Sequence[SimulatedModel]) -> tuple[FrameOption, ...]:
+def _options_of(bundle: Bundle, models: Sequence[SimulatedModel]) -> tuple[FrameOption, ...]:
     """What a client can send to ``models``, those of the sizes of ``bundle``: raw tensors."""
     from math import prod
 
@@ -166,13 +102,12 @@ def options_of(bundle: Bundle, models: Sequence[SimulatedModel]) -> tuple[FrameO
     return tuple(options)
 
 
-def run(
+def _compare(
     options: argparse.Namespace,
     models: Sequence[SimulatedModel],
     frame_options: tuple[FrameOption, ...],
     settings: RunSettings,
 ) -> int:
-    """Play ``models`` at their sizes with each controller, and print what became of the frames."""
     from delen.commands.table import streams_table
     from delen.daemon.settings import DEFAULT_DISPATCH
     from delen.simulate.streams.plots import save_plots
@@ -190,14 +125,14 @@ def run(
     check_once(names, "--controller")
     for name in names:
         make_controller(name)
-    fps = options.fps or _DEFAULT_FPS
+    fps = options.fps or DEFAULT_FPS
     streams = [
         StreamSettings(
             name=f"camera-{number}",
             options=frame_options,
             fps=fps,
-            deadline=options.deadline or _DEFAULT_DEADLINE,
-            frames=max(1, round(fps * (options.duration or _DEFAULT_DURATION))),
+            deadline=options.deadline or DEFAULT_DEADLINE,
+            frames=max(1, round(fps * (options.duration or DEFAULT_DURATION))),
             in_flight=options.in_flight,
             start=number / fps / (options.streams or 1),
         )

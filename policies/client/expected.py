@@ -18,13 +18,14 @@ price by ``PRICE_STEP·(1 - MISSES)``, and each other one lowers it by ``PRICE_S
 The present option stays until what it loses to better ones, frame by frame, adds up to SWITCH of
 the options' spread of accuracies, and to SWITCH_BEHIND more for each frame by which answers are
 behind (deadline over period, less one): a great loss switches at once, a small one later, and noise
-does not. With nothing in flight a frame
-is always sent, the smallest if need be: else nobody would learn that a link is back.
+does not. Where nothing is on time with probability HOPELESS it starts anew from the smallest. With
+nothing in flight a frame is always sent: else nobody would learn that a link is back.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +46,21 @@ REFRESH = 10
 SWITCH = 0.03
 SWITCH_BEHIND = 0.1
 RELUCTANCE = 0.03
-SMOOTHING = 0.002
 HOPELESS = 0.05
+SMOOTHING = 0.002
+"""Seconds over which a case goes from late to on time, so that chances have no steps."""
 
 Floats = NDArray[np.float64]
+
+
+class _Judged(NamedTuple):
+    """What each option is worth, and dropping; how probably each is on time, and whether the
+    smallest would be on an idle link."""
+
+    worth: Floats
+    dropped: float
+    chance: Floats
+    is_avoidable: bool
 
 
 class Expected:
@@ -57,6 +69,7 @@ class Expected:
     def __init__(self) -> None:
         self._forecast = Forecast()
         self._view: StreamView | None = None
+        self._payload = self._encoding = self._latency = self._accuracy = np.empty(0)
         self._index = 0
         self._lost = 0.0
         self._busy = np.zeros(len(BUSY))
@@ -80,18 +93,13 @@ class Expected:
             self._until_refresh = REFRESH
         self._until_refresh -= 1
         busy = np.maximum(outlook.free - view.now, 0.0)
-        worth, drop, chance, sure = self._worth(
-            view, busy, outlook.error, outlook.slowness, view.now
-        )
-        best = int(worth.argmax())
-        if worth[best] < drop - RELUCTANCE and view.in_flight:
-            if sure:
+        judged = self._judge(view, busy, outlook)
+        if judged.worth.max() < judged.dropped - RELUCTANCE and view.in_flight:
+            if judged.is_avoidable:
                 self._pay(missed=True)
             return None
-        if chance < HOPELESS:
-            self._index, self._lost = 0, 0.0
-        index = self._settle(view, best if chance >= HOPELESS else 0, worth)
-        if sure:
+        index = self._settle(view, judged)
+        if judged.is_avoidable:
             self._avoidable.append(view.frame)
         forecast.expect(view.frame)
         option = view.options[index]
@@ -112,8 +120,13 @@ class Expected:
         step = PRICE_STEP * (missed - MISSES)
         self._price = min(HIGHEST_PRICE, max(0.0, self._price + step))
 
-    def _settle(self, view: StreamView, best: int, worth: Floats) -> int:
-        """``best``, or the present option while it has not lost enough to switch."""
+    def _settle(self, view: StreamView, judged: _Judged) -> int:
+        """The best option, or the present one while that has not lost enough to switch."""
+        if judged.chance.max() < HOPELESS:
+            self._index, self._lost = 0, 0.0
+            return 0
+        worth = judged.worth
+        best = int(worth.argmax())
         if best == self._index:
             self._lost = 0.0
             return best
@@ -124,25 +137,24 @@ class Expected:
             self._index, self._lost = best, 0.0
         return self._index
 
-    def _worth(
-        self, view: StreamView, busy: Floats, error: Floats, slowness: Floats, now: float
-    ) -> tuple[Floats, float, float, bool]:
-        """What each option is worth, and dropping, for each case of a link that is ``busy``."""
+    def _judge(self, view: StreamView, busy: Floats, outlook: Outlook) -> _Judged:
+        """What to make of a frame in each case of ``outlook``, whose link is ``busy`` (s)."""
+        error, slowness = outlook.error, outlook.slowness
         takes = self._forecast.occupies(self._payload * self._forecast.deviation, error[:, None])
         ends = np.maximum(busy[:, None], self._encoding) + takes
         done = ends + ACCESS * error[:, None] + view.round_trip + slowness[:, None] * self._latency
-        due = view.captured + view.deadline - now
-        sure = np.clip((due - done) / SMOOTHING + 0.5, 0.0, 1.0)
-        chance = sure.sum(axis=0) / (len(busy) + 0.5)
-        alone = (done[:, 0] - np.maximum(busy - self._encoding[0], 0.0) <= due).mean()
-        left = view.captured + view.period - now
+        due = view.remaining
+        kept = np.clip((due - done) / SMOOTHING + 0.5, 0.0, 1.0)
+        chance = kept.sum(axis=0) / (len(busy) + 0.5)
+        alone = done[:, 0] - np.maximum(busy - self._encoding[0], 0.0)
+        left = view.captured + view.period - view.now
         after = np.interp(ends - left, self._busy, self._value).mean(axis=0)
-        dropped = float(np.interp(busy - left, self._busy, self._value).mean())
-        return (
-            chance * (self._accuracy + self._price) - self._price + GAMMA * after,
-            GAMMA * dropped - self._price,
-            float(chance.max()),
-            bool(alone >= SURE),
+        without = float(np.interp(busy - left, self._busy, self._value).mean())
+        return _Judged(
+            worth=chance * (self._accuracy + self._price) - self._price + GAMMA * after,
+            dropped=GAMMA * without - self._price,
+            chance=chance,
+            is_avoidable=bool((alone <= due).mean() >= SURE),
         )
 
     def _iterate(self, view: StreamView, outlook: Outlook) -> None:
