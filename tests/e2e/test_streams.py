@@ -374,3 +374,24 @@ def test_frames_are_sent_at_the_sizes_of_the_model(client: delen.Client, images:
     assert results[0].result.size == sizes[0] != sizes[-1]
     assert [option.payload for option in options] == [3 * h * w for h, w in sizes]
     assert options[0].accuracy < options[-1].accuracy
+
+
+def test_a_source_that_stalls_for_ever_keeps_no_event_loop_from_ending(
+    daemon: Daemon, images: Image8
+) -> None:
+    goes_on = threading.Event()
+
+    def stalls() -> Iterator[Image8]:
+        yield images[0]
+        goes_on.wait()
+        yield images[1]
+
+    async def run() -> int:
+        async with (
+            delen.AsyncClient(daemon.unix_url) as client,
+            delen.AsyncStream(client, stalls(), deadline=IN_TIME, controller=Always()) as stream,
+        ):
+            return (await anext(stream)).frame
+
+    assert asyncio.run(run()) == 0
+    goes_on.set()
