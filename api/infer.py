@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from api.parse import InferRequest, asked_in_query, read_infer, read_media_type, read_query
 from api.readers import Readers
 from api.reply import JSON, Reply
-from api.server.body import ClientGone, RequestBody, unpack
+from api.server.body import SMALL, ClientGone, RequestBody, unpack
 from api.server.connection import Connection
 from delen.bundle.manifest import InputSpec
 from delen.core.bounds import DEFAULT_TENANT
@@ -22,7 +22,7 @@ from delen.core.result import Result
 from delen.engine import inputs
 from delen.engine.job import Job
 from delen.engine.runtime import Runtime
-from delen.errors import DelenError, TooLarge
+from delen.errors import DelenError, Overloaded, TooLarge
 from delen.wire.answers import Result as ResultMessage
 from delen.wire.answers import Results, SharedMemory
 from delen.wire.requests import NoFields
@@ -59,6 +59,10 @@ class HttpRequest(NamedTuple):
     body: RequestBody
     connection: Connection
 
+    @property
+    def target(self) -> str:
+        return f"{self.path}?{self.query}"
+
 
 class InferAddress:
     """Answers inputs over ``runtime``, and is what the infer addresses of other protocols answer
@@ -89,6 +93,7 @@ class InferAddress:
         limit = self.limit(media_type, spec)
         _check_json(request.body, media_type, limit)
         payer = asked_in_query(request.query)[1].tenant
+        _check_patience(request)
         raw: inputs.Contents | None = request.body.shared
         is_packed = request.body.is_packed
         is_in_place = raw is not None and media_type in _READ_IN_PLACE and not is_packed
@@ -100,7 +105,11 @@ class InferAddress:
             request.connection, media_type, read, payer, _tenant, is_quick or is_in_place
         )
         waited += spent
-        jobs = await self.run(request.connection, model, asked, waited)
+        try:
+            jobs = await self.run(request.connection, model, asked, waited)
+        except Overloaded as error:
+            request.connection.refused = (request.target, time.monotonic() + error.retry_after)
+            raise
         return self._compose(jobs, asked.is_batch)
 
     async def decode(
@@ -218,6 +227,16 @@ def _check_json(body: RequestBody, media_type: str, limit: int) -> None:
             f"the JSON body has {body.length} bytes; at most {limit} are read for this model: send "
             f"{inputs.RAW} or {inputs.NPY}"
         )
+
+
+def _check_patience(request: HttpRequest) -> None:
+    """Overloaded, with nothing read, for a large body that its client sends again before its
+    Retry-After."""
+    target, until = request.connection.refused
+    left = until - time.monotonic()
+    is_small = request.body.length is not None and request.body.length <= SMALL
+    if left > 0 and target == request.target and not is_small:
+        raise Overloaded("the request came again before its Retry-After", retry_after=left)
 
 
 def _read(

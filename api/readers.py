@@ -20,7 +20,9 @@ T = TypeVar("T")
 
 _PAUSES, _LONGEST_PAUSE = 4.0, 0.25
 """After JSON was read there is a pause of so many times what it took, and of at most so many
-seconds, unless nobody else sent anything in the last ``_MEMORY``."""
+seconds, unless nobody else is there: no other tenant's JSON in the last ``_MEMORY``, and nothing
+but JSON in the last ``_QUIET``."""
+_QUIET = 0.5
 _MOST_WAITING = 32
 _MEMORY = 10.0
 _LIGHT = 0.5
@@ -184,8 +186,8 @@ class Readers:
         return payer if self._known(payer) else REST
 
     def _is_alone(self, user: str) -> bool:
-        quiet = time.monotonic() - self._noticed > _MEMORY
-        return quiet and self._json_turn.is_only(user)
+        is_quiet = time.monotonic() - self._noticed > _QUIET
+        return is_quiet and self._json_turn.is_only(user)
 
     def _charged(self, payer: str, read: Callable[[], T], payer_of: Callable[[T], str] | None) -> T:
         began = time.thread_time()

@@ -121,7 +121,7 @@ def _calibration(model: Model) -> CalibrationSummary:
     return CalibrationSummary(
         samples=table.samples,
         groups=None if table.groups is None else table.units,
-        highest_floor=floor_without_error(table, settings.guarantee, settings.procedure),
+        highest_floor=floor_without_error(table, model.planner.level, settings.procedure),
     )
 
 

@@ -29,6 +29,7 @@ from benchmarks import (
     dispatch,
     energy_control,
     footprint,
+    fusion,
     fuzz,
     guarantee,
     http,
@@ -41,7 +42,9 @@ from benchmarks import (
     residency,
     servers,
     simulation,
+    sizes,
     soak,
+    streams,
     transports,
 )
 from benchmarks.common import Figure
@@ -59,9 +62,11 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "decisions": decisions.main,
     "simulation": simulation.main,
     "dispatch": dispatch.main,
+    "sizes": sizes.main,
     "isolation": isolation.main,
     "residency": residency.main,
     "reality": reality.main,
+    "streams": streams.main,
     "blocks": blocks.main,
     "attribution": attribution.main,
     "energy_control": energy_control.main,
@@ -69,6 +74,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "power_overhead": power_overhead.main,
     "onnx_import": onnx_import.main,
     "footprint": footprint.main,
+    "fusion": fusion.main,
     "transports": transports.main,
     "soak": soak.main,
 }

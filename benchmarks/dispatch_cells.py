@@ -70,9 +70,10 @@ class Size:
 
 
 @lru_cache
-def model_of(device: str) -> SimulatedModel:
+def model_of(device: str, sizes: bool = False) -> SimulatedModel:
     """The network of ``device``, one of DEVICES, with its profile; that of this machine is measured
-    (quickly) where there is none yet."""
+    (quickly) where there is none yet. With ``sizes`` it has all its input sizes, not only the
+    largest."""
     make_policy = find_plugin(EXIT_POLICIES, "bounds")
     if device != HERE:
         profile = load_profile({NANO_NAME: NANO, TX2_NAME: TX2_RESNET50}[device])
@@ -85,7 +86,11 @@ def model_of(device: str) -> SimulatedModel:
         command = f"-m delen.commands.main profile --quick --model {BUNDLE}"
         subprocess.run([sys.executable, *command.split()], check=True, stdout=subprocess.DEVNULL)
         profile = profile_of(bundle, Path(default_state()))
-    profile = replace(profile, host=None)  # as of the other devices: segments, and nothing else
+    # as of the other devices: segments, and nothing else
+    smaller = tuple(replace(each, host=None) for each in profile.smaller)
+    profile = replace(profile, host=None, smaller=smaller)
+    if not sizes:
+        bundle = replace(bundle, size=None, smaller=())
     policy = make_policy(len(bundle.exits))
     return of_bundle(bundle, profile, PlannerSettings(), policy, _LEVEL, WATTS_PER_CORE)
 

@@ -24,6 +24,7 @@ With ``--minutes`` a daemon is given bursts for so long, and its memory is watch
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,7 @@ from benchmarks.reality_sites import (
     simulate_as_profiled,
 )
 from benchmarks.standard_apps import Kind, make_trace, standard_apps
-from delen.bundle.manifest import load_bundle
+from delen.bundle.manifest import MANIFEST, load_bundle, read_manifest
 from delen.daemon.build_model import SHIPPED_BUNDLES
 from delen.profile.cost_model import CostModel
 from delen.profile.reader import load_profile
@@ -101,24 +102,34 @@ class Results:
 
 
 def prepare(state: Path) -> Setting:
-    """Profile the bundle quickly, on one thread, as both sites will find it."""
-    profiled = state / "profile.json"
+    """Profile the bundle, at its largest size alone, quickly and on one thread, as both sites will
+    find it."""
+    profiled, folder = state / "profile.json", _of_one_size(state / BUNDLE.name)
     subprocess.run(
         [
             sys.executable, "-m", "delen.commands.main", "profile", "--quick",
-            "--bundle", str(BUNDLE), "--output", str(profiled), "--config", str(_config(state)),
+            "--bundle", str(folder), "--output", str(profiled), "--config", str(_config(state)),
         ],
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    bundle, profile = load_bundle(BUNDLE), load_profile(profiled)
+    bundle, profile = load_bundle(folder), load_profile(profiled)
     file = state_file(state, bundle, profile.device)
     file.parent.mkdir(parents=True)
     profiled.rename(file)
     policy = find_plugin(EXIT_POLICIES, "bounds")(len(bundle.exits))
     model = of_bundle(bundle, profile, PlannerSettings(), policy, _LEVEL, None)
-    return Setting(BUNDLE, state, model)
+    return Setting(folder, state, model)
+
+
+def _of_one_size(folder: Path) -> Path:
+    """The bundle copied to ``folder``, without its smaller input sizes."""
+    shutil.copytree(BUNDLE, folder)
+    manifest, _ = read_manifest(folder)
+    single = replace(manifest, input=replace(manifest.input, sizes=()), smaller=())
+    (folder / MANIFEST).write_text(single.to_json())
+    return folder
 
 
 def _config(state: Path) -> Path:

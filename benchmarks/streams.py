@@ -1,4 +1,4 @@
-"""``python -m benchmarks.streams [--seeds N]``: client controllers on links with recorded bandwidths.
+"""``python -m benchmarks.streams [--seeds N]``: client controllers on links of recorded bandwidth.
 
 Frames at 30 a second, due after 33 and 100 ms, over Jellyfish's Wi-Fi and LTE traces (a value a
 second, held) and 12 mobile ones (a value about every 30 s, interpolated). Two sets of sizes: one as

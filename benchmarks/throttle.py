@@ -25,34 +25,41 @@ _TICK = 0.001
 class ThrottledLink:
     """A port of this machine behind which is ``host:port``; used with ``with``.
 
-    What goes there passes one after the other at ``rate(seconds)`` bytes a second, ``seconds``
-    since the link was entered, and ``delay`` seconds later; what comes back is delayed only. A
-    packet is lost with the probability ``loss``.
+    What goes there passes one after the other at the rate that ``set_rate`` sets, and arrives
+    ``delay`` seconds later; what comes back is delayed only. A packet is lost with the probability
+    ``loss``.
     """
 
     def __init__(
         self,
         host: str,
         port: int,
-        rate: Callable[[float], float],
         *,
         delay: float = 0.0,
         loss: float = 0.0,
         seed: int = 0,
     ) -> None:
         self._target = host, port
-        self._rate = rate
+        self._rate = 1e9
         self._delay = delay
         self._loss = loss
         self._chance = random.Random(seed)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._free = 0.0
-        self._began = 0.0
+        self._passed = 0
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
+
+    def set_rate(self, bits: float) -> None:
+        """Let ``bits`` a second through from now on; 0 lets nothing through."""
+        self._rate = bits / 8
+
+    def passed(self) -> int:
+        """How many bytes it has let through."""
+        return self._passed
 
     def __enter__(self) -> ThrottledLink:
         self._thread.start()
@@ -71,7 +78,6 @@ class ThrottledLink:
         self._loop.close()
 
     async def _open(self) -> None:
-        self._began = self._loop.time()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self._port = self._server.sockets[0].getsockname()[1]
 
@@ -125,13 +131,14 @@ class ThrottledLink:
         while True:
             now = self._loop.time()
             start = max(now, self._free)
-            rate = self._rate(start - self._began)
+            rate = self._rate
             if rate * _LOOK_AGAIN >= left:
                 break
             left -= max(0.0, rate * _LOOK_AGAIN)
             self._free = start + _LOOK_AGAIN
             await self._sleep_until(self._free)
         self._free = through = start + left / rate
+        self._passed += size
         await self._sleep_until(through)
         is_lost = self._chance.random() < self._loss
         stall = max(RETRANSMISSION, 2 * self._delay) if is_lost else 0.0

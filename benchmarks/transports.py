@@ -2,9 +2,11 @@
 
 The network is a product of 16 numbers, so an answer's time is that of the way: JSON, octet-stream
 and binary tensors of the Open Inference Protocol over TCP; octet-stream and system shared memory
-over the Unix socket; the SDK over the Unix socket. One connection; the daemon on one core, the
-client on another. The same engine in this process is what each of them is compared with. A region
-of shared memory is registered once, and its input is written anew for each request.
+over the Unix socket; and two clients that do all an app wants, tritonclient over TCP and the SDK,
+which takes its own way. All others send a request that was made before, and leave the answer
+unread. One connection; the daemon on one core, the client on another. The same engine in this
+process is what each of them is compared with. A region of shared memory is registered once, and its
+input is written anew for each request.
 """
 
 from __future__ import annotations
@@ -18,12 +20,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from tritonclient import http
 
 from benchmarks.common import Figure, report
 from benchmarks.peers.load import Address, HttpClient, Request, ask
@@ -39,6 +42,7 @@ SIZES = {"3 KB": 768, "150 KB": 37_632, "600 KB": 150_528, "9.6 MB": 2_408_448}
 CLAIMED = "600 KB"
 ROUNDS = 5
 SECONDS = 0.5
+Call: TypeAlias = Callable[[], object]
 _CLASSES, _SEEN = 4, 16
 _JSON = ("Content-Type: application/json",)
 _OCTETS = ("Content-Type: application/octet-stream",)
@@ -185,7 +189,21 @@ def asking(address: Address) -> Iterator[Callable[[bytes], None]]:
         client.socket.close()
 
 
-def measure(size: str, tcp: Address, socket: str, bundle: Path) -> dict[str, list[float]]:
+@contextmanager
+def triton(address: tuple[str, int], model: str, values: NDArray[np.float32]) -> Iterator[Call]:
+    """The protocol's own client, from the array to the logits."""
+    with http.InferenceServerClient("{}:{}".format(*address)) as client:
+
+        def infer() -> object:
+            given = http.InferInput("input", [1, values.size], "FP32")
+            given.set_data_from_numpy(values[None])
+            wanted = [http.InferRequestedOutput("logits")]
+            return client.infer(model, [given], outputs=wanted).as_numpy("logits")
+
+        yield infer
+
+
+def measure(size: str, tcp: tuple[str, int], socket: str, bundle: Path) -> dict[str, list[float]]:
     """Milliseconds of each way beyond the engine's in this process, a value a round."""
     values = (np.random.default_rng(2).integers(-99, 99, SIZES[size]) / 2).astype(np.float32)
     data, name = values.tobytes(), size.replace(" ", "-").replace(".", "-")
@@ -197,6 +215,7 @@ def measure(size: str, tcp: Address, socket: str, bundle: Path) -> dict[str, lis
         asking(tcp) as over_tcp,
         asking(socket) as over_unix,
         region(socket, name, len(data)) as memory,
+        triton(tcp, name, values) as by_triton,
         Client(f"unix://{socket}", model=name) as client,
         Engine(bundle / name, power="model", state=bundle) as engine,
     ):
@@ -206,12 +225,13 @@ def measure(size: str, tcp: Address, socket: str, bundle: Path) -> dict[str, lis
             memory[:] = data
             over_unix(shared)
 
-        ways: dict[str, Callable[[], object]] = {
+        ways: dict[str, Call] = {
             "JSON, TCP": lambda: over_tcp(json),
             "octet-stream, TCP": lambda: over_tcp(octets),
             "binary OIP, TCP": lambda: over_tcp(oip),
             "octet-stream, Unix": lambda: over_unix(octets),
             "shared memory, Unix": over_memory,
+            "tritonclient, TCP": by_triton,
             f"SDK, {client.transport}": lambda: client.infer(values),
         }
         for way in ways.values():
@@ -226,14 +246,18 @@ def measure(size: str, tcp: Address, socket: str, bundle: Path) -> dict[str, lis
 def claims(size: str, added: Mapping[str, Sequence[float]]) -> list[Figure]:
     """What is claimed of the SDK at ``CLAIMED``, and what else was measured."""
     by_sdk = next(way for way in added if way.startswith("SDK"))
-    pairs = zip(added["binary OIP, TCP"], added[by_sdk], strict=True)
+    ratios = {
+        way: tuple(a / b for a, b in zip(added[f"{way}, TCP"], added[by_sdk], strict=True))
+        for way in ("binary OIP", "tritonclient")
+    }
     most, least = (0.25, 5.0) if size == CLAIMED else (None, None)
     return [
         *(
             Figure(f"{size}: {way}", tuple(values), "ms", most if way == by_sdk else None)
             for way, values in added.items()
         ),
-        Figure(f"{size}: binary OIP over SDK", tuple(a / b for a, b in pairs), "x", least, False),
+        Figure(f"{size}: binary OIP over SDK", ratios["binary OIP"], "x"),
+        Figure(f"{size}: tritonclient over SDK", ratios["tritonclient"], "x", least, False),
     ]
 
 

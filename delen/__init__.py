@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from delen.streams.async_stream import AsyncStream as AsyncStream
     from delen.streams.frames import Frame as Frame
     from delen.streams.frames import FrameResult as FrameResult
+    from delen.streams.fused import Fused as Fused
+    from delen.streams.fused import FusedResult as FusedResult
     from delen.streams.stream import Stream as Stream
 
 _HOMES = {
@@ -72,6 +74,7 @@ _HOMES = {
     "delen.core.result": ("EnergyOutcome", "Receipt", "Result"),
     "delen.streams.async_stream": ("AsyncStream",),
     "delen.streams.frames": ("Frame", "FrameResult"),
+    "delen.streams.fused": ("Fused", "FusedResult"),
     "delen.streams.stream": ("Stream",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -7,7 +7,8 @@ from dataclasses import asdict, replace
 import torch
 from torch import nn
 
-from delen.bundle.manifest import Bundle
+from delen.bundle.manifest import Bundle, InputSpec
+from delen.core.variant import format_size
 from delen.errors import InvalidInput
 from multiexit_models.attach.backbone import make_module, own_network
 from multiexit_models.attach.heads import image_head, pooled_head
@@ -84,6 +85,8 @@ def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     bar.stage("reading data")
     data = read_data(spec.data, kind, _reading(spec, entry, bar))
     data = replace(data, held_out=held_out(spec, data, stored))
+    if spec.sizes is not None:
+        data = replace(data, input=_input_of_sizes(spec, data.input))
     for name in data.skipped:
         bar.note(f"left out, unreadable: {name}")
     data = note_groups(data, bar)
@@ -127,6 +130,17 @@ def _build(spec: BuildSpec, bar: Bar) -> Bundle:
     for problem in write_report(bundle):
         bar.note(problem)
     return bundle
+
+
+def _input_of_sizes(spec: BuildSpec, input: InputSpec) -> InputSpec:
+    if input.image is None:
+        raise InvalidInput("--sizes is for images; these data are not", "sizes")
+    size = format_size((input.shape[0], input.shape[1]))
+    if size != spec.largest_size:
+        raise InvalidInput(
+            f"the images are of {size} pixels, which must be the largest of --sizes", "sizes"
+        )
+    return replace(input, sizes=spec.smaller_sizes)
 
 
 def _entry(spec: BuildSpec, kind: str) -> ZooEntry:
@@ -173,8 +187,9 @@ def _stored(spec: BuildSpec, entry: ZooEntry) -> StoredWeights:
 
 
 def _reading(spec: BuildSpec, entry: ZooEntry, bar: Bar) -> Reading:
+    size = spec.largest_size
     return Reading(
-        shape=entry.shape if spec.size is None else parse_size(spec.size, entry.shape),
+        shape=entry.shape if size is None else parse_size(size, entry.shape),
         seed=spec.seed,
         sample_rate=spec.sample_rate or entry.sample_rate,
         text_column=spec.text_column or "text",
@@ -265,6 +280,8 @@ def _recipe(spec: BuildSpec, entry: ZooEntry) -> Recipe:
         epochs=QUICK_EPOCHS if spec.quick else spec.epochs or recipe.epochs,
         batch_size=spec.batch_size or recipe.batch_size,
         mirror=recipe.mirror and not spec.no_mirror,
+        small_side=recipe.small_side if spec.sizes is None else None,
+        sizes=spec.smaller_sizes,
         frozen_backbone=spec.frozen,
         seed=spec.seed,
     )

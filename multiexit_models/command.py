@@ -20,6 +20,7 @@ from multiexit_models.options import (
     print_bundle,
     seed,
     share,
+    sizes,
 )
 from multiexit_models.progress import Bar
 from multiexit_models.spec import QUICK_EPOCHS, BuildSpec
@@ -85,6 +86,14 @@ def _add_data(add: Callable[..., Any]) -> None:
         metavar="SIZE",
         help="size of an input: HEIGHTxWIDTH of images, samples of audio, bytes of texts "
         "(default: the network's)",
+    )
+    add(
+        "--sizes",
+        type=sizes,
+        metavar="16,24,32",
+        help="several sizes of images, smallest to largest (squares, or HEIGHTxWIDTH): the network "
+        "is trained at all of them, and calibrated at each; a request runs at the one that its "
+        "bounds leave room for",
     )
     add(
         "--sample-rate",

@@ -50,6 +50,15 @@ def numbers(text: str) -> tuple[float, ...]:
     return numbers
 
 
+def sizes(text: str) -> tuple[tuple[int, int], ...]:
+    """Sides of square images, or HEIGHTxWIDTH, with commas between."""
+    found = []
+    for part in text.lower().split(","):
+        height, _, width = part.partition("x")
+        found.append((at_least_one(height), at_least_one(width or height)))
+    return tuple(found)
+
+
 def names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
@@ -57,6 +66,7 @@ def names(text: str) -> tuple[str, ...]:
 at_least_one.__name__ = "whole number above 0"
 share.__name__ = "share from 0 to 1"
 seed.__name__ = "whole number of at least 0"
+sizes.__name__ = "list of sizes"
 numbers.__name__ = "list of numbers"
 
 
@@ -86,12 +96,12 @@ def need_extra() -> None:
 
 def print_bundle(bundle: Bundle, as_json: bool) -> None:
     """Print a table of the exits of ``bundle``, or its figures as JSON."""
-    from multiexit_models.report import REPORT, exit_table
+    from multiexit_models.report import REPORT, exit_table, size_table
 
     if not as_json:
         print(f"{bundle.name} {bundle.manifest.version} in {bundle.path}")
         if (bundle.path / REPORT).is_file():
-            print(exit_table(bundle))
+            print(size_table(bundle) if bundle.smaller else exit_table(bundle))
             print(f"more in {bundle.path / REPORT}")
         return
     manifest = bundle.manifest
@@ -106,4 +116,6 @@ def print_bundle(bundle: Bundle, as_json: bool) -> None:
         "held_out": manifest.held_out,
         "exits": [{**exit, "bytes": size} for exit, size in zip(exits, sizes, strict=True)],
     }
+    if bundle.smaller:
+        figures["sizes"] = manifest.provenance["sizes"]
     print(json.dumps(figures, indent=1))

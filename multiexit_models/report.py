@@ -11,6 +11,8 @@ import numpy as np
 from delen.bundle.calibration import Calibration
 from delen.bundle.manifest import Bundle
 from delen.core.guarantee import HeldOut
+from delen.core.variant import format_size
+from policies.plan.sizes import level_of_each
 from policies.plan.thresholds import certified_threshold, floor_without_error, highest_floor
 
 if TYPE_CHECKING:
@@ -85,6 +87,14 @@ def report_text(bundle: Bundle) -> str:
         _promise(table)
         + (" That is so only if the weights never saw them." * (manifest.held_out == "unknown")),
     ]
+    if bundle.smaller:
+        parts += [
+            "## Sizes",
+            size_table(bundle),
+            "The same samples, scaled down to each size by the filter that scales inputs down "
+            "where they are served. A request runs at one of the sizes, so their floors hold "
+            f"together at level {LEVEL:g}: each is certified at {_level(bundle):.4f}.",
+        ]
     if notes := manifest.provenance.get("data", {}).get("notes"):
         parts += ["## Notes on the data", "\n".join(f"- {note}" for note in notes)]
     if "criteria" in manifest.provenance:
@@ -133,7 +143,7 @@ def exit_table(bundle: Bundle) -> str:
                 "unknown" if exit.test_accuracy is None else f"{exit.test_accuracy:.2%}",
                 "unknown"
                 if manifest.held_out == "unknown"
-                else f"{highest_floor(bundle.calibration, index, LEVEL):.2%}",
+                else f"{highest_floor(bundle.calibration, index, _level(bundle)):.2%}",
                 f"{exit.temperature:.3f}",
                 f"{of_exit['calibration_error_before']:.4f}",
                 f"{of_exit['calibration_error_after']:.4f}",
@@ -143,6 +153,34 @@ def exit_table(bundle: Bundle) -> str:
         )
     heading = ["exit", "MMAC", "share", "calibration", "test", "guaranteed"]
     heading += ["temperature", "ECE before", "after", "95 % interval", "MB"]
+    return _markdown(heading, rows)
+
+
+def _level(bundle: Bundle) -> float:
+    """The level at which the floors of each size are certified."""
+    return level_of_each(LEVEL, len(bundle.manifest.all_sizes) or 1)
+
+
+def size_table(bundle: Bundle) -> str:
+    """Per input size and exit: cost and accuracies."""
+    macs, rows = bundle.exits[-1].macs, []
+    for at_size in bundle.sizes:
+        assert at_size.size is not None
+        for index, exit in enumerate(at_size.exits):
+            floor = highest_floor(at_size.calibration, index, _level(bundle))
+            is_unknown = bundle.manifest.held_out == "unknown"
+            rows.append(
+                [
+                    format_size(at_size.size),
+                    str(index),
+                    f"{exit.macs / 1e6:.2f}",
+                    f"{exit.macs / macs:.1%}",
+                    f"{at_size.calibration.accuracy(index):.2%}",
+                    "unknown" if exit.test_accuracy is None else f"{exit.test_accuracy:.2%}",
+                    "unknown" if is_unknown else f"{floor:.2%}",
+                ]
+            )
+    heading = ["size", "exit", "MMAC", "share", "calibration", "test", "guaranteed"]
     return _markdown(heading, rows)
 
 
@@ -168,11 +206,12 @@ def floor_table(bundle: Bundle) -> str:
     """Floors below the highest that can be guaranteed, and what keeping them costs. The network
     ends at the exit that has the highest."""
     table = bundle.calibration
-    highest, last = max((highest_floor(table, exit, LEVEL), exit) for exit in range(table.exits))
+    level = _level(bundle)
+    highest, last = max((highest_floor(table, exit, level), exit) for exit in range(table.exits))
     shares = cost_shares(bundle)[: last + 1]
     rows = []
     for floor in [highest, *(highest - step for step in (0.01, 0.02, 0.05, 0.1))]:
-        threshold = certified_threshold(table, last, floor, LEVEL)
+        threshold = certified_threshold(table, last, floor, level)
         if floor <= 0 or threshold is None:
             continue
         cost = float(np.dot(table.exit_shares(threshold.value, last), shares))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from delen.bundle.checks import FILE_NAME
+from delen.core.variant import Size, format_size
 from delen.errors import InvalidInput
 
 QUICK_EPOCHS = 3
@@ -56,6 +58,7 @@ class BuildSpec(BundleSpec):
     data: Path
     kind: str | None = None
     size: str | None = None
+    sizes: tuple[Size, ...] | None = None
     sample_rate: int | None = None
     text_column: str | None = None
     label_column: str | None = None
@@ -91,6 +94,8 @@ class BuildSpec(BundleSpec):
         super().__post_init__()
         if self.backbone is not None:
             self._check_backbone()
+        if self.sizes is not None:
+            self._check_sizes(self.sizes)
         if self.place is not None and self.exits is None:
             raise InvalidInput("--place is for --exits N", "place")
         if self.batch_size == 1:
@@ -111,10 +116,35 @@ class BuildSpec(BundleSpec):
                 "unseen_calibration",
             )
 
+    def _check_sizes(self, sizes: tuple[Size, ...]) -> None:
+        if len(sizes) < 2 or any(
+            not (small[0] < large[0] and small[1] < large[1])
+            for large, small in pairwise(sorted(sizes, reverse=True))
+        ):
+            raise InvalidInput(
+                "--sizes needs several sizes, each smaller than the next in height and width, such "
+                "as 16,24,32 or 96x128,144x192",
+                "sizes",
+            )
+        if self.size is not None:
+            raise InvalidInput(
+                "give --size or --sizes, not both: the largest of --sizes is the size", "sizes"
+            )
+
+    @property
+    def largest_size(self) -> str | None:
+        """``size``, or the largest of ``sizes``."""
+        return format_size(max(self.sizes)) if self.sizes else self.size
+
+    @property
+    def smaller_sizes(self) -> tuple[Size, ...]:
+        """All of ``sizes`` but the largest, largest first."""
+        return tuple(sorted(self.sizes or (), reverse=True)[1:])
+
     def _check_backbone(self) -> None:
         if not (self.at or self.exits):
             raise InvalidInput("--backbone needs --at LAYERS or --exits N", "backbone")
-        if self.size is None:
+        if self.largest_size is None:
             raise InvalidInput("--backbone needs --size: the size of your network's input", "size")
         if self.pretrained:
             raise InvalidInput(

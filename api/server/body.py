@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 import zlib
@@ -23,13 +24,14 @@ from delen.errors import (
 
 _SLICE = 16_384
 """Bytes of a chunked body that are passed on at once: what follows it may be the next request."""
-_SMALL = 65_536
+SMALL = 65_536
+"""Bytes up to which a body takes no room that is worth counting."""
 _MOST_DISCARDED = 1 << 25
 _DISCARD_SECONDS = 2.0
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _IN_MEMORY = "Delen-Shared-Memory"
 _SHARED = _IN_MEMORY.lower().encode()
-_MOST_DIGITS = 16
+_PLACE = re.compile(rb"(\d{1,15})\+(\d{1,15})")
 CODINGS = (b"gzip", b"deflate")
 
 
@@ -53,7 +55,7 @@ class BodyMemory:
     def take(self, size: int, held: int = 0) -> int:
         """Make ``size`` bytes of the ``held`` ones of a body; how many are held now. Overloaded
         where they are too many."""
-        if size <= _SMALL:
+        if size <= SMALL:
             return held
         with self._lock:
             if size - held > self._left:
@@ -115,8 +117,8 @@ class RequestBody:
         """Raises what is wrong with a body before any of it is read: TooLarge for one announced as
         larger than ``limit`` bytes, UnsupportedCoding for a coding that is not known, InvalidInput
         for one that is not in the memory where it is said to be."""
-        if (size := self._headers.get(_SHARED)) is not None:
-            self.shared = self._find(size)
+        if (place := self._headers.get(_SHARED)) is not None:
+            self.shared = self._find(place)
             self.length = len(self.shared)
         if self.length is not None and self.length > limit:
             raise TooLarge(f"the body has {self.length} bytes; the limit is {limit}")
@@ -128,17 +130,21 @@ class RequestBody:
                 "identity"
             )
 
-    def _find(self, size: bytes) -> memoryview:
-        """The body of ``size`` bytes at the beginning of the memory that the client shares."""
-        held = len(self._connection.memory)
+    def _find(self, place: bytes) -> memoryview:
+        """The body in the memory that the client shares, at ``place``: where it begins, and how
+        many bytes it has."""
+        memory = self._connection.memory
         if not self.has_ended:
             raise InvalidInput(f"a request with {_IN_MEMORY} has no other body", _IN_MEMORY)
-        if not (size.isdigit() and len(size) < _MOST_DIGITS and 0 < int(size) <= held):
+        found = _PLACE.fullmatch(place)
+        begin, size = (0, 0) if found is None else (int(found[1]), int(found[2]))
+        if not 0 < size <= len(memory) - begin:
             raise InvalidInput(
-                f"{_IN_MEMORY} is {size.decode('latin-1')!r}; this connection shares {held} bytes",
+                f"{_IN_MEMORY} is {place.decode('latin-1')!r}; it must be BEGIN+SIZE within the "
+                f"{len(memory)} bytes that this connection shares",
                 _IN_MEMORY,
             )
-        return self._connection.memory[: int(size)]
+        return memory[begin : begin + size]
 
     async def read(self, limit: int) -> bytes:
         """The whole body, or a copy of it. InvalidInput when it is cut short, RequestTimeout when

@@ -85,7 +85,8 @@ class Connection(asyncio.Protocol):
     true beyond the connections that are served, ``is_gone`` once the connection is closed.
     ``on_gone`` is called once when the client leaves before its answer, ``on_end`` when it sends no
     more. ``memory`` is what the client shares; it came with the ``first`` bytes, which were read
-    before the connection was made.
+    before the connection was made. ``refused`` is the target of the last request that was
+    refused for now, and until when.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Connection(asyncio.Protocol):
         self.patience = patience
         self.memory = memory
         self.arrived = 0.0
+        self.refused = ("", 0.0)
         self.is_surplus = False
         self.sends_no_more = self.is_gone = False
         self.on_gone: Callable[[], None] | None = None

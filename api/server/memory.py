@@ -1,4 +1,4 @@
-"""Memory that a client shares with the daemon, passed with the first bytes of its connection."""
+"""Memory that clients share with the daemon, passed with the first bytes of their connections."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import fcntl
 import mmap
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from weakref import WeakSet
 
+MOST_MEMORIES = 256
+"""Each is an open file. Connections beyond so many send their bodies."""
+NO_MEMORY = memoryview(b"")
 _FUTURE_WRITE = 0x0010
 """F_SEAL_FUTURE_WRITE of Linux 5.1, which Python's fcntl does not name."""
 _SEALS = fcntl.F_SEAL_SHRINK | _FUTURE_WRITE
 _BLOCK = 512
 _AT_ONCE = 65_536
-NO_MEMORY = memoryview(b"")
+
+_memories: WeakSet[mmap.mmap] = WeakSet()
+_closer = ThreadPoolExecutor(1, "close")
 
 
 def receive_first(connection: socket.socket) -> tuple[bytes, memoryview]:
@@ -20,10 +27,8 @@ def receive_first(connection: socket.socket) -> tuple[bytes, memoryview]:
     data, files, _, _ = socket.recv_fds(connection, _AT_ONCE, 1, socket.MSG_CMSG_CLOEXEC)
     memory = NO_MEMORY
     for file in files:
-        try:
-            memory = _map(file)
-        finally:
-            os.close(file)
+        memory = _map(file)
+        _closer.submit(os.close, file)  # which may take as long as the client likes
     return data, memory
 
 
@@ -36,8 +41,11 @@ def _map(file: int) -> memoryview:
     try:
         seals = fcntl.fcntl(file, fcntl.F_GET_SEALS)
         status = os.fstat(file)
-        if seals & _SEALS != _SEALS or status.st_blocks * _BLOCK < status.st_size:
+        is_whole = status.st_blocks * _BLOCK >= status.st_size
+        if seals & _SEALS != _SEALS or not is_whole or len(_memories) >= MOST_MEMORIES:
             return NO_MEMORY
-        return memoryview(mmap.mmap(file, status.st_size, mmap.MAP_SHARED, mmap.PROT_READ))
-    except (OSError, ValueError):  # no memory of memfd_create, or of no size
+        memory = mmap.mmap(file, status.st_size, mmap.MAP_SHARED, mmap.PROT_READ)
+    except (OSError, ValueError):  # not of memfd_create, or empty
         return NO_MEMORY
+    _memories.add(memory)
+    return memoryview(memory)

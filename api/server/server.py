@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from api.server.asgi import App
 from api.server.connection import Connection, ConnectionLimit, Patience
 from api.server.listener import Listener
+from api.server.memory import MOST_MEMORIES
 from api.server.passed import url_of
 from delen.errors import ConfigError
 
@@ -30,7 +31,7 @@ _NOT_YET_ACCEPTED = 1024
 and a Unix socket refuses."""
 _SURPLUS = 256
 """So many connections beyond ``server.connections`` are told that they are too many."""
-_OTHER_FILES = 256
+_OTHER_FILES = 256 + MOST_MEMORIES
 """So many files may be open beside connections."""
 _KEEP = 86_400
 """Seconds for which uvicorn keeps idle connections; a Connection is less patient."""

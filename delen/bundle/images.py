@@ -23,7 +23,7 @@ MAX_PIXELS = 64_000_000
 
 _SERVED_PIXELS = 16_000_000
 _TIMES_LARGER = 4
-_MOST_SCANS = 16
+_MOST_SCANS = 12
 """Scans of all of a JPEG's pixels, at the limit of pixels; a smaller one may have more, up to
 ``_MOST_SHORT_SCANS``. A scan takes as long as decoding what is not progressive."""
 _MOST_SHORT_SCANS = 100

@@ -14,16 +14,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delen.commands import simulate_fleet
+from delen.commands import simulate_fleet, simulate_streams, stream_options
 from delen.commands.common import LATENCIES, check_once, quantity, read_requests, seed, whole
 from delen.commands.table import progress_bar, table
 from delen.core.bounds import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY, check_integer
+from delen.core.variant import model_of
 from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.errors import ConfigError, DelenError, InvalidInput
 
 if TYPE_CHECKING:
     from delen.daemon.config import Config
-    from delen.simulate.device import SlowSpan
+    from delen.simulate.device import DeviceSettings, SlowSpan
     from delen.simulate.model import SimulatedModel
 
 
@@ -63,6 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="a site of several nodes, in TOML; --policy names fleet policies then",
+    )
+    played.add_argument(
+        "--link",
+        type=stream_options.link,
+        metavar="FILE[,linear][,delay=5ms]...",
+        help="the link's bandwidth over time: a value in Mbit/s a line and second, or CSV with "
+        "time_s,mbps; held, or linear between its values; with delay and jitter each way, loss (a "
+        "share of packets, in bursts of burst seconds), variation and fades",
     )
     parser.add_argument(
         "--policy",
@@ -135,12 +144,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write plots here")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")
     parser.add_argument("--json", action="store_true", help="print a JSON object a line and policy")
+    stream_options.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     from delen.daemon.config import read_config
     from delen.simulate.bounds.upper_bound import upper_bound
-    from delen.simulate.device import DeviceSettings
     from delen.simulate.plots import save_plots
     from delen.simulate.run import RunSettings
     from delen.simulate.run import run as play
@@ -148,34 +157,25 @@ def run(options: argparse.Namespace) -> int:
     from policies.plugins import DISPATCH_POLICIES, make_dispatch, plugin_names
 
     if options.fleet is not None:
+        _check_alone(options)
         return simulate_fleet.run(options)
+    stream_options.check(options)
     config = read_config(options.config, os.environ)
+    if options.link is not None:
+        return simulate_streams.run(options, config, _device)
     trace = read_requests(options.trace)
     names = options.policy or _ours_first(plugin_names(DISPATCH_POLICIES))
     check_once(names, "--policy")
     policies = {name: make_dispatch(name) for name in names}
     played = _drifted(_models(options, config), options.actual)
-    check_once([model.name for model in played], "--model or --bundle")
-    models = {model.name: model for model in played}
+    check_once([model_of(model.name) for model in played], "--model or --bundle")
+    models = {model_of(model.name): model for model in played}
     weights, priorities = dict(options.weight), dict(options.priority)
     for option, given in (("--weight", weights), ("--priority", priorities)):
         if unknown := sorted(set(given) - set(trace.tenants)):
             known = ", ".join(trace.tenants)
             raise ConfigError(f"{option} names {', '.join(unknown)}; tenants of the trace: {known}")
-    try:
-        device = DeviceSettings(
-            lanes=options.lanes,
-            interference=options.corun
-            or _measured_interference(options.lanes, list(models.values())),
-            slow=_spans(options.slowdown),
-            network=options.network,
-            front=options.front[:2],
-            crowded=options.front[-2:],
-            readers=config["server.threads"],
-            noise=not options.no_noise,
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    device = _device(options, config, list(models.values()))
     settings = RunSettings(
         device=device,
         weights=weights,
@@ -206,10 +206,41 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _device(
+    options: argparse.Namespace, config: Config, models: Sequence[SimulatedModel]
+) -> DeviceSettings:
+    from delen.simulate.device import DeviceSettings
+
+    try:
+        return DeviceSettings(
+            lanes=options.lanes,
+            interference=options.corun or _measured_interference(options.lanes, models),
+            slow=_spans(options.slowdown),
+            network=options.network,
+            front=options.front[:2],
+            crowded=options.front[-2:],
+            readers=config["server.threads"],
+            noise=not options.no_noise,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _check_alone(options: argparse.Namespace) -> None:
+    """ConfigError for an option that a site is not played with: its file says everything else."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    unset = vars(parser.parse_args(["--fleet", str(options.fleet)]))
+    for name in sorted(unset.keys() - {"fleet", "policy", "seed", "plots", "json"}):
+        if getattr(options, name) != unset[name]:
+            raise ConfigError(f"--{name.replace('_', '-')} does not go with --fleet")
+
+
 def _measured_interference(lanes: int, models: Sequence[SimulatedModel]) -> tuple[float, ...]:
     """The factors of the model that slows most; ConfigError if one for ``lanes`` is unknown."""
-    known = [model.profile.interference or (1.0,) for model in models]
-    for model, factors in zip(models, known, strict=True):
+    sizes = [size for model in models for size in model.sizes]
+    known = [model.profile.interference or (1.0,) for model in sizes]
+    for model, factors in zip(sizes, known, strict=True):
         if len(factors) < lanes:
             raise ConfigError(
                 f"--lanes is {lanes}, and the profile of {model.name} does not say how much "
@@ -285,6 +316,8 @@ def _drifted(models: list[SimulatedModel], file: Path | None) -> list[SimulatedM
     if len(models) > 1:
         raise ConfigError("--actual is the profile of one model; simulate only that")
     model, become = models[0], load_profile(file)
+    if model.smaller:
+        raise ConfigError("--actual is the profile of one input size; simulate a model of one")
     if become.bundle != model.profile.bundle or len(become.segments) != len(model.profile.segments):
         raise ConfigError(f"--actual {file} is a profile of {become.model}, not of {model.name}")
     if become.largest_batch < min(model.max_batch, model.profile.largest_batch):

@@ -10,10 +10,7 @@ from typing import Any
 
 from delen.commands.common import check_once
 from delen.commands.table import figure
-from delen.errors import ConfigError, DelenError
-
-ALONE = ("model", "bundle", "trace", "slowdown", "weight", "priority")
-"""Options that say what a site's file says, by their names in the parser."""
+from delen.errors import DelenError
 
 
 def run(options: argparse.Namespace) -> int:
@@ -22,8 +19,6 @@ def run(options: argparse.Namespace) -> int:
     from delen.simulate.fleet.site_file import read_site
     from policies.plugins import FLEET_POLICIES, make_fleet, plugin_names
 
-    if given := [name for name in ALONE if getattr(options, name)]:
-        raise ConfigError(f"--fleet goes without --{given[0]}: the site's file says it")
     site = read_site(options.fleet)
     names = options.policy or sorted(
         plugin_names(FLEET_POLICIES), key=lambda n: (n != "default", n)

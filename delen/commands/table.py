@@ -49,6 +49,44 @@ def table(summaries: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def streams_table(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """A line a controller of ``delen simulate --link``, and the upper bound if it is known."""
+    head = summaries[0]
+    bound = head["upper_bound"]
+    lines = [
+        f"{head['requests']} frames, {len(head['streams'])} streams; a late or missing answer has "
+        "accuracy 0",
+        f"{'controller':<12} {'effective':>9} {'of bound':>8} {'answered':>8} {'late':>6} "
+        f"{'missed %':>8} {'switches':>8} {'p50 ms':>7} {'p95 ms':>7} {'decision µs':>11}  "
+        f"{'sizes p10 p50 p90':<18} not answered",
+    ]
+    for row in summaries:
+        effective, latency = row["effective_accuracy"], row["latency_ms"]
+        sizes = " ".join(_height_at(row["sizes"], level) for level in (0.1, 0.5, 0.9))
+        causes = ", ".join(f"{count} {cause}" for cause, count in row["dropped"].items())
+        lines.append(
+            f"{row['controller']:<12} {effective:>9.4f} "
+            f"{figure(effective / bound if bound else None, '8.3f')} {row['answered']:>8} "
+            f"{row['missed']['latency']:>6} {100 * row['missed_share']:>8.2f} "
+            f"{row['switches']:>8} {figure(latency['p50'], '7.1f')} "
+            f"{figure(latency['p95'], '7.1f')} {figure(row['decision_us']['p50'], '11.0f')}  "
+            f"{sizes:<18} {causes}".rstrip()
+        )
+    if bound is not None:
+        lines.append(f"{'upper bound':<12} {bound:>9.4f}")
+    return "\n".join(lines) + "\n"
+
+
+def _height_at(sizes: Mapping[str, int], level: float) -> str:
+    """The height that this share of the frames that were sent does not exceed."""
+    left = level * sum(sizes.values())
+    for size, count in sizes.items():
+        left -= count
+        if left <= 0 < count:
+            return size.split("x")[0]
+    return "-"
+
+
 def figure(value: float | None, form: str) -> str:
     """``value`` in the format ``form``, or a dash of that width if it is unknown."""
     width = int(form.split(".")[0] or 0)

@@ -162,7 +162,7 @@ class DispatchPolicy(Protocol):
     It may keep state, learnt in ``ran`` and ``ended``. It cannot change a task. An attribute
     ``capabilities`` may say what nobody should do for it. ``runs_alone(now, task, models)`` may say
     whether ``choose`` would run ``task`` now if it alone waited and nothing ran: then a task that
-    is alone goes on without a choice.
+    is alone starts without a choice.
     """
 
     name: str

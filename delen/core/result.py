@@ -96,8 +96,12 @@ class EnergyOutcome(_Followed):
     def followed_by(self, ask: Callable[[float], Any]) -> EnergyOutcome:
         """This outcome, with ``ask`` as what ``settled`` calls with its time-out."""
         followed = replace(self)
-        object.__setattr__(followed, "_ask", ask)
+        followed.follow(ask)
         return followed
+
+    def follow(self, ask: Callable[[float], Any]) -> None:
+        """The same of an outcome that nobody else has."""
+        object.__setattr__(self, "_ask", ask)
 
 
 @dataclass(frozen=True, slots=True)

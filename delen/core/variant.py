@@ -18,6 +18,12 @@ def model_of(variant: str) -> str:
     return variant.partition("@")[0]
 
 
+def size_of(variant: str) -> Size | None:
+    """The size in the name of ``variant``, None if it has none."""
+    height, _, width = variant.partition("@")[2].partition("x")
+    return (int(height), int(width)) if height.isdecimal() and width.isdecimal() else None
+
+
 def format_size(size: Size) -> str:
     """HEIGHTxWIDTH."""
     return f"{size[0]}x{size[1]}"

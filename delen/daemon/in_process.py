@@ -14,7 +14,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bundle.manifest import read_manifest
+from delen.bundle.manifest import Manifest, read_manifest
 from delen.core.bounds import Bounds, OnInfeasible, Options
 from delen.core.guarantee import Feedback
 from delen.core.plan import Preview
@@ -73,11 +73,16 @@ class Engine:
         self._opened = open_runtime(config, _Silent(), lambda: [folder])
         _engines.add(self)
         try:
-            self._spec = self._opened.load(self._name).bundle.manifest.input
+            self._manifest = self._opened.load(self._name).bundle.manifest
             self._opened.profiler.start()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says of itself: its input, classes, labels and exits."""
+        return self._manifest
 
     def infer(
         self,
@@ -103,7 +108,7 @@ class Engine:
             on_infeasible=on_infeasible,
             probabilities=True,
         )
-        samples, is_batch = split_batch(self._decode(x), self._spec)
+        samples, is_batch = split_batch(self._decode(x), self._manifest.input)
         jobs = runtime.submit_batch(self._name, samples, bounds, options)
         try:
             results = [follow(job.future.result(), self._settle) for job in jobs]
@@ -121,9 +126,9 @@ class Engine:
         from delen.engine.inputs import decode_body, decode_json
 
         if is_text_batch(x):
-            return decode_json([text.content for text in x], self._spec)
+            return decode_json([text.content for text in x], self._manifest.input)
         encoded = encode(x)
-        return decode_body(encoded.body, encoded.media_type, self._spec)
+        return decode_body(encoded.body, encoded.media_type, self._manifest.input)
 
     def plan(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from delen.core.failures import FailureCounter
 from delen.core.plan import Plan
@@ -50,30 +50,30 @@ class Admission:
     def knows(self, tenant: str) -> bool:
         return self._scheduler.shares.knows(tenant)
 
-    def admit(self, jobs: Sequence[Job], waited: float) -> None:
-        """Plan the ``jobs`` of one request and queue them, a batch as room frees; or raise why all
-        are refused. The request ``waited`` so many seconds for others since it arrived, which count
-        as their work does.
+    def admit(
+        self, lead: Job, count: int, others: Callable[[], Sequence[Job]], waited: float
+    ) -> list[Job]:
+        """Plan one request of ``count`` samples and queue its ``lead`` job; the ``others`` are made
+        then, and queued as room frees. Raises why all are refused. The request ``waited`` so many
+        seconds for others since it arrived, which count as their work does.
 
         Each request is checked against all that were admitted before it: the executor's lock is
         held from the first check to the queue. It is released only while a segment that the request
         needs is about to leave memory; after that everything is decided anew.
         """
-        lead = jobs[0]
         lead.model.plans.prepare(lead.bounds)
         is_recorded = lead.model.residency is ALWAYS_RESIDENT
         while True:
             with self._executor.lock:
-                if self._admit(jobs, waited, is_recorded):
-                    return
+                if self._admit(lead, count, waited, is_recorded):
+                    return [lead, *(self._feed(lead, others()) if count > 1 else ())]
             is_recorded = True
             give_up = min(lead.arrived + _LONGEST_WAIT, lead.deadline)
             lead.model.residency.lease(lead.plan.exit, give_up - time.monotonic()).end()
 
-    def _admit(self, jobs: Sequence[Job], waited: float, is_recorded: bool) -> bool:
+    def _admit(self, job: Job, samples: int, waited: float, is_recorded: bool) -> bool:
         """False, and nothing is kept, while a segment that they need is about to leave memory. A
         use that ``is_recorded`` is not recorded again."""
-        job, samples = jobs[0], len(jobs)
         model, bounds, tenant = job.model, job.bounds, job.options.tenant
         plans, residency, now = model.plans, model.residency, time.monotonic()
         model.relax(now)
@@ -108,7 +108,7 @@ class Admission:
 
         if not is_recorded:
             use = plans.plan(bounds, 0.0, guaranteed, price).exit
-            for _ in jobs:
+            for _ in range(samples):
                 residency.record_use(use)
         try:
             job.plan, job.reserved = self._energy.admit(tenant, lease_at(price), lease_at, samples)
@@ -121,16 +121,15 @@ class Admission:
             self._executor.submit(job, now)
         except BaseException:
             job.lease.end()
-            for each in jobs:
-                self._energy.ended(each.share, job.reserved, 0.0, None)
+            for _ in range(samples):
+                self._energy.ended(job.share, job.reserved, 0.0, None)
             raise
-        if samples > 1:
-            self._feed(job, jobs[1:])
         return True
 
-    def _feed(self, lead: Job, others: Sequence[Job]) -> None:
+    def _feed(self, lead: Job, others: Sequence[Job]) -> Sequence[Job]:
         """Queue the ``others`` of an admitted batch as there is room."""
         for job in others:
             job.model, job.plan, job.reserved = lead.model, lead.plan, lead.reserved
         feed = BatchFeed(lead, others, self._executor, self._scheduler, self._failures)
         feed.start()
+        return others

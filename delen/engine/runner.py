@@ -80,9 +80,9 @@ class SegmentRunner:
         each = None
         if work.joules is not None:
             each = work.joules * model.costs.energy.factor(segment) / size
-        rows = run.features or [None] * size
+        features = run.features or [None] * size
         for job, confidence, logits, row in zip(
-            jobs, run.confidence.tolist(), run.logits, rows, strict=True
+            jobs, run.confidence.tolist(), run.logits, features, strict=True
         ):
             job.started = min(job.started, work.began)
             if isfinite(confidence) and _is_finite(logits):

@@ -162,13 +162,16 @@ class Runtime:
             _check_options(model, options)
             for sample in samples:
                 check_sample(model, sample, samples[0].shape)
-            model = model.accepting(samples[0].shape)
-            jobs = []
-            for sample in samples:
+            accepting = model.accepting(samples[0].shape)
+
+            def make(sample: NDArray[np.generic]) -> Job:
                 number, request_id = next(self._ids), secrets.token_hex(8)
-                jobs.append(Job(number, request_id, model, bounds, options, arrived, sample))
-            self._admission.admit(jobs, waited)
-            return jobs
+                return Job(number, request_id, accepting, bounds, options, arrived, sample)
+
+            lead, *others = samples
+            return self._admission.admit(
+                make(lead), len(samples), lambda: [make(sample) for sample in others], waited
+            )
         except DelenError as error:
             self._energy.refused(options.tenant, error.code)
             raise

@@ -106,7 +106,7 @@ class _Requests:
         check_sample(model, sample)
         job = Job(number, f"noise-{number}", model, bounds, _OPTIONS, time.monotonic(), sample)
         self._jobs.append(job)
-        self._admission.admit([job], 0.0)
+        self._admission.admit(job, 1, list, 0.0)
         return time.thread_time() - began
 
     def wait(self) -> None:

@@ -132,4 +132,4 @@ class BestSizeBatches(BatchPlans):
 
     def _before(self, bounds: Bounds, behind: int, moment: Moment, margin: float = 1.0) -> Plan:
         made = [size._before(bounds, behind, moment, margin) for size in self._sizes]
-        return self._best(made, bounds)
+        return self._best(made, bounds, moment.ahead)

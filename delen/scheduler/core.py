@@ -232,6 +232,12 @@ class Scheduler:
         overdue, wake = self._overdue(now, nextafter(now, -inf))
         if not groups.view:
             return DispatchDecision(None, (), overdue, (), wake)
+        if len(groups.positions) == 1 and lanes.idle:
+            ((task,),) = groups.view.values()
+            if self._policy.runs_alone(now, task, self._models_view):
+                if self._delay is not None:
+                    self._delay.end()
+                return DispatchDecision(self._start_tasks(now, (task,)), (), overdue, (), inf)
         to_run, to_answer, to_refuse, policy_wake = self._policy.choose(
             now, groups, self._models_view, lanes.idle, self._delay_until
         )

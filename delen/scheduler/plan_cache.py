@@ -17,6 +17,9 @@ from policies.plan.sizes import SizeChoice, pareto
 
 _KEPT = 4096
 
+_CROWDED = 0.5
+"""Much waits where it takes longer than this part of a whole run at the input's own size."""
+
 
 class PlanSource(ABC):
     """Plans of one model for inputs of one size."""
@@ -66,7 +69,7 @@ class PlanSource(ABC):
         ``best_effort``.
         """
         since = None if waits is None else [spent + wait if wait else 0.0 for wait in waits]
-        plan = self.plan(bounds, spent + ahead, guaranteed, price, since)
+        plan = self._plan_behind(bounds, spent, ahead, guaranteed, price, since)
         if plan.infeasible is None or best_effort:
             return plan
         alone = self.plan(bounds, spent, guaranteed, price, since) if ahead else plan
@@ -83,6 +86,18 @@ class PlanSource(ABC):
                     retry_after=waits[0],
                 )
         raise InfeasibleBound(alone.infeasible, alone.nearest or Nearest())
+
+    def _plan_behind(
+        self,
+        bounds: Bounds,
+        spent: float,
+        ahead: float,
+        guaranteed: bool,
+        price: float,
+        waits: Sequence[float] | None,
+    ) -> Plan:
+        """A plan behind ``ahead`` seconds of others' work."""
+        return self.plan(bounds, spent + ahead, guaranteed, price, waits)
 
 
 class Plans(PlanSource):
@@ -139,6 +154,10 @@ class Plans(PlanSource):
         return sum(
             share * self._costs.typical(0, exit, 1) for exit, share in enumerate(shares) if share
         )
+
+    def whole_run(self) -> float:
+        """Seconds to an answer from the deepest exit, alone on the device."""
+        return self._planner.latency(self._planner.useful.deepest, self._costs)
 
     @property
     def meter(self) -> tuple[str | None, str | None]:
@@ -200,16 +219,30 @@ class BestSize(PlanSource):
         made = [size.plan(bounds, delay, guaranteed, price, waits) for size in self._sizes]
         return self.best(made, bounds)
 
-    def best(self, plans: Sequence[Plan], bounds: Bounds) -> Plan:
-        """The best of ``plans``, one a size."""
+    def _plan_behind(
+        self,
+        bounds: Bounds,
+        spent: float,
+        ahead: float,
+        guaranteed: bool,
+        price: float,
+        waits: Sequence[float] | None,
+    ) -> Plan:
+        delay = spent + ahead
+        made = [size.plan(bounds, delay, guaranteed, price, waits) for size in self._sizes]
+        return self.best(made, bounds, ahead)
+
+    def best(self, plans: Sequence[Plan], bounds: Bounds, ahead: float = 0.0) -> Plan:
+        """The best of ``plans``, one a size, behind ``ahead`` seconds of others' work."""
+        is_crowded = ahead > _CROWDED * self._sizes[0].whole_run()
         is_metered = len({size.meter for size in self._sizes}) == 1
         joules = [plan.expected_energy for plan in plans]
         known = [each for each in joules if each is not None]
         if is_metered and len(known) == len(plans):
-            return self._choice.best(plans, known, bounds, True)
+            return self._choice.best(plans, known, bounds, True, is_crowded)
         pairs = zip(self._sizes, plans, strict=True)
         seconds = [size.expected_seconds(plan) for size, plan in pairs]
-        return self._choice.best(plans, seconds, bounds, False)
+        return self._choice.best(plans, seconds, bounds, False, is_crowded)
 
     def unplanned(self, waits: Sequence[float] | None = None) -> Plan:
         return self._sizes[0].unplanned(waits)

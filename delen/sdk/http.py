@@ -103,7 +103,7 @@ class Endpoint:
         kind = "" if request.media_type is None else f"Content-Type: {request.media_type}\r\n"
         size = request.size
         if in_memory:
-            kind, size = f"{kind}Delen-Shared-Memory: {size}\r\n", 0
+            kind, size = f"{kind}Delen-Shared-Memory: 0+{size}\r\n", 0
         return (
             f"{request.method} {self.prefix}{request.target} HTTP/1.1\r\n{self.headers}{kind}"
             f"Content-Length: {size}\r\n\r\n"

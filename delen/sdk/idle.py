@@ -31,9 +31,9 @@ C = TypeVar("C", bound=Connection)
 class IdleConnections(Generic[C]):
     """The connections to ``endpoint`` that wait for their next request.
 
-    A large body goes through the memory of its connection. So memory is written anew only after the
-    last answer came, and a connection that is given up takes its memory with it. All together have
-    at most ``_MOST_MEMORY`` bytes; bodies beyond that are sent.
+    A large body goes through the memory of its connection. So nothing is written over before its
+    answer came, and a connection that is given up takes its memory with it. All together have at
+    most ``_MOST_MEMORY`` bytes; bodies beyond that are sent.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:

@@ -49,10 +49,10 @@ class SharedMemory:
 
     def write(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Write ``pieces`` one after the other, from the beginning."""
-        start = 0
+        begin = 0
         for piece in pieces:
-            self._map[start : start + len(piece)] = piece
-            start += len(piece)
+            self._map[begin : begin + len(piece)] = piece
+            begin += len(piece)
 
 
 class Sharing:

@@ -31,7 +31,6 @@ from delen.core.result import Result
 from delen.errors import DelenError, InvalidInput
 from delen.sdk.http import Answer, Pieces, Request
 from delen.sdk.inputs import Input, encode
-from delen.sdk.polling import follow
 from delen.wire import answers
 from delen.wire.errors import read_error
 from delen.wire.message import Message, read_answer, write
@@ -297,9 +296,15 @@ def _part(name: str) -> Callable[[bytes, Settle], Any]:
 def _read_results(raw: bytes, settle: Settle) -> Result | list[Result]:
     """The answers, with ``settle`` behind their ``energy.settled``."""
     if _OF_A_BATCH.match(raw):
-        batch = read_answer(answers.Results, raw)
-        return [follow(one.to(Result), settle) for one in batch.results]
-    return follow(read_answer(answers.Result, raw).to(Result), settle)
+        return [_followed(one, settle) for one in read_answer(answers.Results, raw).results]
+    return _followed(read_answer(answers.Result, raw), settle)
+
+
+def _followed(message: answers.Result, settle: Settle) -> Result:
+    result = message.to(Result)
+    request_id = result.request_id
+    result.receipt.energy.follow(lambda timeout: settle(request_id, timeout))
+    return result
 
 
 def _budget(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from delen.bundle.manifest import PROFILES, Bundle
+from delen.core.variant import size_of
 from delen.errors import ConfigError, ProfileError
 from delen.profile.profile import Profile
 from delen.profile.reader import load_profile
@@ -26,23 +27,40 @@ def of_bundle(
     level: float,
     watts_per_core: float | None,
 ) -> SimulatedModel:
-    """``bundle`` on the device of ``profile``; requests are about samples of its calibration
-    table. ProfileError if the profile is of another bundle."""
+    """``bundle`` on the device of ``profile``, at all its input sizes; requests are about samples
+    of its calibration tables. ProfileError if the profile is of another bundle, or lacks a size."""
     if profile.bundle != bundle.digest:
         raise ProfileError(
             f"the profile is of another bundle ({profile.model}), not of {bundle.name}"
         )
-    return SimulatedModel(
-        name=bundle.name,
-        profile=profile,
-        energy=ProfiledEnergy(watts_per_core, profile.device.is_gpu),
-        level=level,
-        calibration=bundle.calibration,
-        planner=Planner(bundle.calibration, planner, policy.by_threshold),
-        policy=policy,
-        macs=tuple(exit.macs for exit in bundle.exits),
-        max_batch=bundle.manifest.max_batch,
-    )
+    known = {each.model: each for each in profile.sizes} if bundle.smaller else {}
+    smaller: tuple[SimulatedModel, ...] = ()
+    for each in reversed(bundle.sizes):
+        measured = known.get(each.variant) if known else profile
+        if measured is None:
+            raise ProfileError(
+                f"the profile does not have {each.variant}: measure it with `delen profile`"
+            )
+        model = SimulatedModel(
+            name=each.variant,
+            profile=measured,
+            energy=ProfiledEnergy(watts_per_core, profile.device.is_gpu),
+            level=level,
+            calibration=each.calibration,
+            planner=Planner(
+                each.calibration,
+                planner,
+                policy.by_threshold,
+                size=each.size,
+                sizes=len(bundle.sizes),
+            ),
+            policy=policy,
+            macs=tuple(exit.macs for exit in each.exits),
+            max_batch=bundle.manifest.max_batch,
+            smaller=smaller,
+        )
+        smaller = (model, *smaller)
+    return smaller[0]
 
 
 def of_profile(
@@ -52,26 +70,39 @@ def of_profile(
     level: float,
     seed: int,
 ) -> SimulatedModel:
-    """A network for which only ``profile`` is known; its samples are synthetic, from ``seed``.
+    """A network for which only ``profile`` is known, at all input sizes that are in it; its samples
+    are synthetic, from ``seed``.
 
-    ProfileError if the profile does not say how accurate the exits are.
+    ProfileError if the profile does not say how accurate the exits are, or of which size it is.
     """
-    if profile.accuracies is None:
-        raise ProfileError(
-            f"the profile of {profile.model} has no accuracies: give its bundle with --bundle too"
+    smaller: tuple[SimulatedModel, ...] = ()
+    for each in reversed(profile.sizes):
+        if each.accuracies is None:
+            raise ProfileError(
+                f"the profile of {each.model} has no accuracies: give its bundle with --bundle too"
+            )
+        calibration = synthetic(each.accuracies, SAMPLES, seed)
+        size = size_of(each.model) if profile.smaller else None
+        if profile.smaller and size is None:
+            raise ProfileError(
+                f"the profile of {each.model} has several sizes: name each as in {each.model}@24x24"
+            )
+        model = SimulatedModel(
+            name=each.model,
+            profile=each,
+            energy=ProfiledEnergy(None),
+            level=level,
+            calibration=calibration,
+            planner=Planner(
+                calibration, planner, policy.by_threshold, size=size, sizes=len(profile.sizes)
+            ),
+            policy=policy,
+            macs=(0,) * calibration.exits,
+            max_batch=each.largest_batch,
+            smaller=smaller,
         )
-    calibration = synthetic(profile.accuracies, SAMPLES, seed)
-    return SimulatedModel(
-        name=profile.model,
-        profile=profile,
-        energy=ProfiledEnergy(None),
-        level=level,
-        calibration=calibration,
-        planner=Planner(calibration, planner, policy.by_threshold),
-        policy=policy,
-        macs=(0,) * calibration.exits,
-        max_batch=profile.largest_batch,
-    )
+        smaller = (model, *smaller)
+    return smaller[0]
 
 
 def profile_of(bundle: Bundle, state: Path) -> Profile:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from delen.bundle.calibration import Calibration
 from delen.core.plan import Decision, ExitView
+from delen.core.variant import Size
 from delen.profile.cost_model import CostModel
 from delen.profile.energy_account import EnergyAccount, Spent
 from delen.profile.profile import HostCosts, Profile, SegmentCost
@@ -13,7 +14,7 @@ from delen.scheduler.exit_forecast import ExitForecast
 from delen.scheduler.exit_guard import guarded_decision
 from delen.scheduler.exit_view import ExitViewBuilder
 from delen.scheduler.model_view import ScheduledModel
-from delen.scheduler.plan_cache import Plans
+from delen.scheduler.plan_cache import BestSize, Plans, PlanSource
 from delen.simulate.device import durations
 from policies.exit.bounds import ExitPolicy
 from policies.plan.planner import Planner
@@ -25,7 +26,9 @@ class SimulatedModel:
 
     ``level`` is the quantile at which latencies are predicted; ``macs`` are cumulative
     multiply-adds of the exits, 0 if unknown. Everything is planned by ``profile``; ``become`` is
-    the true profile if the device has drifted away from it.
+    the true profile if the device has drifted away from it. ``smaller`` is the same model at the
+    smaller input sizes to which requests may be scaled down, largest first; sample i is the same
+    image in the calibration of each. ``name`` is then that of the size, too.
     """
 
     name: str
@@ -38,10 +41,15 @@ class SimulatedModel:
     macs: tuple[int, ...]
     max_batch: int
     become: Profile | None = None
+    smaller: tuple[SimulatedModel, ...] = ()
     forecast: ExitForecast = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "forecast", ExitForecast(self.calibration))
+
+    @property
+    def sizes(self) -> tuple[SimulatedModel, ...]:
+        return (self, *self.smaller)
 
     @property
     def host(self) -> HostCosts:
@@ -68,7 +76,11 @@ class ModelInPlay:
         self._usual: dict[tuple[int, int], tuple[SegmentCost, float]] = {}
         self._policy = model.policy
         self.costs = model.costs(lanes)
-        self.plans = Plans(model.planner, self.costs)
+        self.size = model.planner.size
+        self.sizes = (self, *(ModelInPlay(each, lanes) for each in model.smaller))
+        own = self.own_plans = Plans(model.planner, self.costs)
+        others = [each.own_plans for each in self.sizes[1:]]
+        self.plans: PlanSource = BestSize([own, *others]) if others else own
         self.exit_views = ExitViewBuilder(model.planner, self.costs, model.macs)
         self.view = ScheduledModel(self.costs, model.calibration, model.max_batch, model.forecast)
         self.exits = model.calibration.exits
@@ -78,6 +90,15 @@ class ModelInPlay:
         """How often the exit policy failed."""
         self.failure: str | None = None
         """The first failure, in words."""
+
+    def at(self, size: Size | None) -> ModelInPlay:
+        """The model at ``size``, one of its own."""
+        return next(each for each in self.sizes if each.size == size)
+
+    def relax(self, now: float) -> None:
+        """Let what was learnt of its costs, at all sizes, fade for the time since the last call."""
+        for each in self.sizes:
+            each.costs.relax(now)
 
     def spent(self, segment: int, batch: int, seconds: float) -> float | None:
         """Joules of one sample of a ``batch`` that took ``seconds`` in ``segment``; None if

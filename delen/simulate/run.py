@@ -106,13 +106,13 @@ class SimulatedDaemon:
     ) -> None:
         device = settings.device
         self._best_effort = best_effort
-        self._models = {name: ModelInPlay(model, device.lanes) for name, model in models.items()}
+        self._asked = {name: ModelInPlay(model, device.lanes) for name, model in models.items()}
+        self._models = {each.name: each for model in self._asked.values() for each in model.sizes}
         self._default = next(iter(models))
         self._unplanned = {name: model.plans.unplanned() for name, model in self._models.items()}
         self._network, self._lanes = device.network, device.lanes
-        self._device = Device(
-            {name: model.actual for name, model in models.items()}, device, settings.seed
-        )
+        actual = {each.name: each.actual for model in models.values() for each in model.sizes}
+        self._device = Device(actual, device, settings.seed)
         self._host = Host(device, self._device.slowness if device.slow else None)
         self._running = RunningBatches(device.interference)
         self._scheduler = Scheduler(
@@ -195,11 +195,11 @@ class SimulatedDaemon:
         if taken is None:
             return
         row, arrival, sample = taken
-        model = self._models[arrival.model or self._default]
+        model = self._asked[arrival.model or self._default]
         waited = max(0.0, self._host.free - ready)
         read = self._host.read(ready, ended)
         now = self._host.occupy(read, model.host.request)
-        model.costs.relax(now)
+        model.relax(now)
         scheduler, cap = self._scheduler, arrival.bounds.max_latency
         # The answer has to leave the device one way back before the client's cap ends.
         deadline = inf if cap is None else arrival.time + cap - self._network
@@ -212,6 +212,7 @@ class SimulatedDaemon:
         except Overloaded:
             self._tally.refuse(row, now, Fate.OVERLOADED)
             return
+        model = model.at(plan.size)
         job = Job(arrival, model, plan, model.confidence[sample], model.correct[sample])
         self._jobs[row] = job
         priority = scheduler.shares.priority(arrival.tenant, arrival.priority)

@@ -33,7 +33,7 @@ class AsyncStream:
         *,
         deadline: float = 0.1,
         fps: float = 30.0,
-        controller: str | ClientController = "pid",
+        controller: str | ClientController = "expected",
         in_flight: int | None = None,
         patience: float = PATIENCE,
         encoding: Encoding = "auto",
@@ -127,7 +127,7 @@ class AsyncStream:
         began = time.monotonic()
         models = await client.models()
         round_trip = time.monotonic() - began
-        core.begin(StreamedModel(models, preview, core.encoding, client.url), round_trip)
+        core.begin(StreamedModel.of(models, preview, client.url, core.encoding), round_trip)
         if self._frames is not None:
             self._reader = asyncio.create_task(self._read(self._frames))
         return self

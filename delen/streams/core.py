@@ -115,15 +115,22 @@ class StreamCore:
         now = time.monotonic()
         self.state.encoded(sending.frame, now, encoded.payload)
         timeout = max(self._patience, sending.captured + self.deadline - now)
-        return {**self._request, "max_latency": sending.max_latency, "timeout": timeout}
+        bound = sending.max_latency
+        if bound is not None:
+            bound += sending.upload  # the daemon's time begins with the first byte
+        return {**self._request, "max_latency": bound, "timeout": timeout}
 
     def ended(self, sending: Sending[Any], outcome: Result | list[Result] | DelenError) -> None:
-        """What became of a frame that was sent."""
+        """What became of a frame that was sent.
+
+        A receipt's latency begins when the first byte is there, and its queue counts the time in
+        which the rest of the frame came: that belongs to the network.
+        """
         now = time.monotonic()
         if isinstance(outcome, list):
             outcome = InvalidInput("a frame was a batch; it must be one sample", "frame")
         if isinstance(outcome, Result):
-            latency = outcome.receipt.latency.value
+            latency = outcome.receipt.latency.value - outcome.receipt.latency.queue
             return self.state.answered(sending.frame, now, latency, outcome)
         self.last_error = outcome
         cause: DropCause = "refused"

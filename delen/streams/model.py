@@ -38,27 +38,50 @@ class Encoded:
 
 
 class StreamedModel:
-    """A model as the daemon described it, and ``encoding`` as resolved for the way there."""
+    """How frames become a model's samples of ``shape``, and what each of its ``points`` needs.
+
+    ``way`` is the preprocessing of an image model; frames of any other are sent as they are.
+    ``encoding`` is ``raw`` or ``jpeg``, or ``auto``: JPEG where a large frame ``leaves`` this
+    machine.
+    """
 
     def __init__(
         self,
-        models: Sequence[Mapping[str, Any]],
-        preview: Preview,
-        encoding: Encoding,
-        url: str,
+        shape: tuple[int, ...],
+        way: ImagePreprocessing | None,
+        points: Sequence[OperatingPoint] = (),
+        encoding: Encoding = "auto",
+        leaves: bool = False,
     ) -> None:
-        described = next(model for model in models if model["name"] == preview.model)
-        self._points = preview.points
-        self._shape: tuple[int, ...] = tuple(described["input"]["shape"])
-        way = described["input"]["image"]
-        self._way = None if way is None else _preprocessing(way)
-        self._is_remote = _is_remote(url)
+        self._shape = shape
+        self._way = way
+        self._points = points
         self._encoding = encoding
-        if self._way is not None:
+        self._leaves = leaves
+        if way is not None:
             with suppress(ModuleNotFoundError):  # the first frame would pay for loading it
                 from PIL import Image
 
                 Image.preinit()
+
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[Mapping[str, Any]],
+        preview: Preview,
+        url: str,
+        encoding: Encoding = "auto",
+    ) -> StreamedModel:
+        """The model of ``preview`` as the daemon at ``url`` describes it."""
+        described = next(model for model in models if model["name"] == preview.model)["input"]
+        way = described["image"]
+        return cls(
+            tuple(described["shape"]),
+            None if way is None else _preprocessing(way),
+            preview.points,
+            encoding,
+            _is_remote(url),
+        )
 
     def options(self, frame: Any) -> list[FrameOption]:
         """What can be sent, ascending by payload, with the payloads of ``frame``.
@@ -73,6 +96,11 @@ class StreamedModel:
         options = [self._option(frame, size, point) for size, point in deepest.items()]
         return sorted(options, key=lambda option: option.payload)
 
+    def fit(self, frame: Any) -> Any:
+        """``frame`` as it is sent at the model's own size."""
+        size = None if self._way is None else (self._shape[0], self._shape[1])
+        return self.encode(frame, size).content
+
     def encode(self, frame: Any, size: tuple[int, int] | None) -> Encoded:
         """``frame`` scaled to ``size``, as it is sent. InvalidInput where it is not an image.
 
@@ -85,7 +113,7 @@ class StreamedModel:
         shape = (*size, self._shape[2])
         pixels = _fitted(frame, self._way, shape)
         if self._encoding == "raw" or (
-            self._encoding == "auto" and not (self._is_remote and pixels.nbytes >= _WORTH_JPEG)
+            self._encoding == "auto" and not (self._leaves and pixels.nbytes >= _WORTH_JPEG)
         ):
             return Encoded(pixels, pixels.nbytes)
         encoded = _jpeg(pixels)
@@ -106,7 +134,7 @@ class StreamedModel:
     def _size(self, point: OperatingPoint) -> tuple[int, int] | None:
         if self._way is None:
             return None
-        height, width = getattr(point, "size", None) or self._shape[:2]
+        height, width = point.size or self._shape[:2]
         return height, width
 
 

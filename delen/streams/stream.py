@@ -43,7 +43,7 @@ class Stream:
         *,
         deadline: float = 0.1,
         fps: float = 30.0,
-        controller: str | ClientController = "pid",
+        controller: str | ClientController = "expected",
         in_flight: int | None = None,
         patience: float = PATIENCE,
         encoding: Encoding = "auto",
@@ -160,12 +160,12 @@ class Stream:
         with self._changed:
             if self._workers:
                 return
-            core.begin(StreamedModel(models, preview, core.encoding, client.url), round_trip)
+            core.begin(StreamedModel.of(models, preview, client.url, core.encoding), round_trip)
             for number in range(core.in_flight):
                 name = f"delen-stream-{number}"
-                self._workers.append(threading.Thread(target=self._work, name=name, daemon=True))
-        for worker in self._workers:
-            worker.start()
+                worker = threading.Thread(target=self._work, name=name, daemon=True)
+                worker.start()
+                self._workers.append(worker)
         if self._frames is not None:
             threading.Thread(target=self._read, name="delen-source", daemon=True).start()
 

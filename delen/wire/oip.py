@@ -5,7 +5,7 @@ Their fields are named as the protocol names them, in JSON and in gRPC's message
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -41,7 +41,7 @@ class InputTensor(Message, frozen=True):
     datatype: str
     shape: tuple[Size, ...]
     parameters: InputParameters = InputParameters()
-    data: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = field(default_factory=msgspec.Raw)
 
 
 class WantedOutput(Message, frozen=True):
@@ -63,7 +63,7 @@ class OutputTensor(Message, frozen=True, omit_defaults=True):
     datatype: str
     shape: tuple[int, ...]
     parameters: Mapping[str, Parameter] = {}
-    data: list[float] | list[str] | UnsetType = UNSET
+    data: Sequence[float | str] | UnsetType = UNSET
 
 
 class InferAnswer(Message, frozen=True, omit_defaults=True):

@@ -13,9 +13,20 @@ import torch
 from numpy.typing import NDArray
 
 from delen.bundle.calibration import Calibration
-from delen.bundle.manifest import MANIFEST, Bundle, ExitSpec, FileEntry, Manifest, load_bundle
+from delen.bundle.images import scale_down
+from delen.bundle.manifest import (
+    MANIFEST,
+    Bundle,
+    ExitSpec,
+    FileEntry,
+    InputSpec,
+    Manifest,
+    ScaledSpec,
+    load_bundle,
+)
 from delen.core.atomic_file import sync
-from delen.errors import InvalidInput
+from delen.core.variant import Size, format_size
+from delen.errors import BundleError, InvalidInput
 from multiexit_models.calibrate.criterion import (
     CriterionChoice,
     choose_criterion,
@@ -41,6 +52,7 @@ from multiexit_models.report import LEVEL, described
 from multiexit_models.spec import BuildSpec, BundleSpec
 from multiexit_models.train.training import predict
 from multiexit_models.train.weights import digest
+from policies.plan.sizes import level_of_each
 from policies.plan.thresholds import highest_floor, units_needed
 
 CALIBRATION = "calibration.npz"
@@ -55,7 +67,8 @@ class Chain:
 
     ``macs`` are the multiply-adds of a sample that ends at each exit, ``head_macs`` those of the
     exit's own head. ``logits`` are the network's ``[exits, n, classes]`` for inputs ``[n, ...]``,
-    computed in another way than by the chain. ``digest`` is of the network's weights.
+    computed in another way than by the chain. ``digest`` is of the network's weights. ``smaller``
+    is the chain at each of its smaller input sizes.
     """
 
     exported: Exported
@@ -63,6 +76,18 @@ class Chain:
     head_macs: Sequence[int]
     logits: Callable[[NDArray[Any]], NDArray[np.floating[Any]]]
     digest: str
+    smaller: Sequence[ScaledChain] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledChain:
+    """A chain on inputs of a smaller ``size``: what it costs, and its ``exported`` stages where it
+    has its own, because height and width are not free in those of the largest size."""
+
+    size: Size
+    macs: Sequence[int]
+    head_macs: Sequence[int]
+    exported: Exported | None = None
 
 
 def write_bundle(
@@ -123,26 +148,52 @@ def rehearse(network: MultiExitNetwork, data: Dataset, spec: BuildSpec, bar: Bar
 
 def _export(network: MultiExitNetwork, data: Dataset, spec: BuildSpec, bar: Bar) -> Chain:
     network.eval()
-    sample = data.validation.inputs[:1]
-    example = torch.from_numpy(sample)
+    sample, sizes = data.validation.inputs[:1], data.input.sizes
+    samples = {size: scaled_to(data.input, sample, size) for size in sizes}
+    ranges = data.training.spread(QUANTISED_WITH).inputs
     bar.stage("exporting")
-    exported = export_network(
-        network,
-        sample,
-        name=f"{spec.bundle_name}-{spec.model_version}",
-        max_batch=spec.max_batch,
-        runtime=spec.runtime,
-        precision=spec.precision,
-        calibration_inputs=data.training.spread(QUANTISED_WITH).inputs,
-        on_segment=bar.segment,
-        on_sample=bar.sample,
-    )
+
+    def export(sample: NDArray[Any], inputs: NDArray[Any], sizes: Sequence[Size]) -> Exported:
+        return export_network(
+            network,
+            sample,
+            sizes=sizes,
+            name=f"{spec.bundle_name}-{spec.model_version}",
+            max_batch=spec.max_batch,
+            runtime=spec.runtime,
+            precision=spec.precision,
+            calibration_inputs=inputs,
+            on_segment=bar.segment,
+            on_sample=bar.sample,
+        )
+
+    own: dict[Size, Exported] = {}
+    try:
+        exported = export(sample, ranges, sizes)
+    except BundleError as error:
+        if not sizes:
+            raise
+        bar.note(f"each size gets graphs of its own: {error}")
+        exported = export(sample, ranges, ())
+        own = {
+            size: export(samples[size], scaled_to(data.input, ranges, size), ()) for size in sizes
+        }
+    examples = {size: torch.from_numpy(scaled) for size, scaled in samples.items()}
     return Chain(
         exported,
-        cumulative_macs(network, example),
-        macs_per_stage(network, example)[1],
+        cumulative_macs(network, torch.from_numpy(sample)),
+        macs_per_stage(network, torch.from_numpy(sample))[1],
         partial(predict, network, device="cpu", on_sample=bar.sample),
         digest(network),
+        [
+            ScaledChain(
+                size,
+                cumulative_macs(network, example),
+                macs_per_stage(network, example)[1],
+                own.get(size),
+            )
+            for size, example in examples.items()
+        ],
     )
 
 
@@ -171,7 +222,7 @@ def _make(
         calibrated.logits, calibrated.labels, temperatures, choice.name, calibrated.groups
     )
     if spec.floor is not None:
-        _check_floor(table, spec.floor)
+        _check_floor(table, spec.floor, level_of_each(LEVEL, 1 + len(chain.smaller)))
     bar.stage("checking")
     graphs = finish(exported, choice.name, temperatures, bar.segment)
     checked = data.test.spread(CHECKED_INPUTS).inputs
@@ -193,9 +244,88 @@ def _make(
         },
         "software": software(),
     }
-    exits = _exits(graphs, exported, macs, temperatures, tested)
+    exits = _exits(graphs, exported.features, macs, temperatures, tested)
     files = {**graphs, CALIBRATION: table.to_npz()}
-    return _manifest(spec, description, data, choice, exits, files, provenance), files
+    sizes = [
+        _at_size(chain, index, data, choice.name, temperatures, graphs, bar)
+        for index in range(len(chain.smaller))
+    ]
+    for of_size in sizes:
+        files |= of_size.files
+    if sizes:
+        provenance["sizes"] = [of_size.provenance for of_size in sizes]
+    manifest = _manifest(spec, description, data, choice, exits, files, provenance)
+    return replace(manifest, smaller=tuple(of_size.spec for of_size in sizes)), files
+
+
+@dataclass(frozen=True, eq=False)
+class _OfSize:
+    """What a bundle has of one smaller input size."""
+
+    spec: ScaledSpec
+    files: dict[str, bytes]
+    provenance: Mapping[str, Any]
+
+
+def _at_size(
+    chain: Chain,
+    index: int,
+    data: Dataset,
+    criterion: str,
+    temperatures: Sequence[float],
+    graphs: Mapping[str, bytes],
+    bar: Bar,
+) -> _OfSize:
+    """Calibrate and check smaller size ``index`` of ``chain``, on the same samples scaled down.
+    Graphs of its own get temperatures of their own; the ``criterion`` is that of the largest."""
+    scaled = chain.smaller[index]
+    name = format_size(scaled.size)
+    bar.stage(f"calibrating at {name}")
+
+    def part(of: Labelled) -> Labelled:
+        return Labelled(scaled_to(data.input, of.inputs, scaled.size), of.labels, of.groups)
+
+    exported = chain.exported
+    features = exported.smaller[index] if exported.smaller else ()
+    if scaled.exported is not None:
+        exported, features = scaled.exported, scaled.exported.features
+        validated = _evaluate(exported, part(data.validation), bar)
+        temperatures = [fit_temperature(logits, validated.labels) for logits in validated.logits]
+        own = finish(exported, criterion, temperatures, bar.segment)
+        graphs = {graph.replace(".", f"-{name}.", 1): raw for graph, raw in own.items()}
+    calibrated, tested = (
+        _evaluate(exported, part(of), bar) for of in (data.calibration, data.test)
+    )
+    table = make_calibration(
+        calibrated.logits, calibrated.labels, temperatures, criterion, calibrated.groups
+    )
+    checked = part(data.test.spread(CHECKED_INPUTS)).inputs
+    differences = check_chain(
+        chain.logits(checked), graphs, exported, criterion, temperatures, checked, bar.sample
+    )
+    exits = _exits(graphs, features, scaled.macs, temperatures, tested)
+    file = f"calibration-{name}.npz"
+    own_graphs = dict(graphs) if scaled.exported is not None else {}
+    return _OfSize(
+        ScaledSpec(exits, file),
+        {**own_graphs, file: table.to_npz()},
+        {
+            "size": list(scaled.size),
+            "exits": exit_provenance(
+                scaled.macs, scaled.head_macs, calibrated, tested, temperatures
+            ),
+            "max_logit_difference": differences,
+        },
+    )
+
+
+def scaled_to(input: InputSpec, inputs: NDArray[Any], size: Size) -> NDArray[Any]:
+    """Images ``[n, height, width, channels]`` of ``input`` at a smaller ``size``, as they are
+    scaled down where they are served."""
+    assert input.image is not None
+    shape = (*size, *inputs.shape[3:])
+    scaled = [scale_down(image, input.image, shape) for image in inputs]
+    return np.stack(scaled) if scaled else np.empty((0, *shape), inputs.dtype)
 
 
 def _evaluate(exported: Exported, data: Labelled, bar: Bar) -> Evaluated:
@@ -206,13 +336,12 @@ def _evaluate(exported: Exported, data: Labelled, bar: Bar) -> Evaluated:
 
 def _exits(
     graphs: Mapping[str, bytes],
-    exported: Exported,
+    features: Sequence[tuple[int, ...]],
     macs: Sequence[int],
     temperatures: Sequence[float],
     tested: Evaluated,
 ) -> tuple[ExitSpec, ...]:
-    features = [*exported.features, None]
-    columns = zip(graphs, features, macs, temperatures, tested.accuracy(), strict=True)
+    columns = zip(graphs, [*features, None], macs, temperatures, tested.accuracy(), strict=True)
     return tuple(ExitSpec(*column) for column in columns)
 
 
@@ -273,9 +402,9 @@ def check_samples(data: Dataset, floor: float) -> None:
         )
 
 
-def _check_floor(table: Calibration, floor: float) -> None:
-    """InvalidInput where no exit can be certified for ``floor`` on this table."""
-    best = max(highest_floor(table, exit, LEVEL) for exit in range(table.exits))
+def _check_floor(table: Calibration, floor: float, level: float) -> None:
+    """InvalidInput where no exit can be certified for ``floor`` on this table at ``level``."""
+    best = max(highest_floor(table, exit, level) for exit in range(table.exits))
     if floor <= best:
         return
     accuracy = max(table.accuracy(exit) for exit in range(table.exits))

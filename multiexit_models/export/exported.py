@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 
 from delen.bundle.checks import PRECISIONS, RUNTIMES
 from delen.bundle.confidence import MAX_PROBABILITY, PATIENCE, confidences
+from delen.core.variant import Size
 from delen.errors import BundleError, InvalidInput
 from multiexit_models.calibrate.temperature import softmax
 from multiexit_models.export import graphs, programs
@@ -80,6 +81,7 @@ class ProgramStages:
 
     stages: tuple[ExportedProgram, ...]
     max_batch: int
+    free: tuple[Mapping[int, tuple[int, int]], ...]
     opset = None
 
     def segments(self) -> list[Segment]:
@@ -89,10 +91,13 @@ class ProgramStages:
         self, criterion: str, temperatures: Sequence[float], on_segment: OnProgress | None
     ) -> dict[str, bytes]:
         files = {}
-        pairs = _counted(zip(self.stages, temperatures, strict=True), len(self.stages), on_segment)
-        for index, (stage, temperature) in enumerate(pairs):
+        rows = zip(self.stages, temperatures, self.free, strict=True)
+        counted = _counted(rows, len(self.stages), on_segment)
+        for index, (stage, temperature, free) in enumerate(counted):
             name = f"segment{index}.pt2"
-            finished = programs.with_confidence(stage, criterion, temperature, name, self.max_batch)
+            finished = programs.with_confidence(
+                stage, criterion, temperature, name, self.max_batch, free
+            )
             files[name] = programs.program_bytes(finished)
         return files
 
@@ -101,7 +106,8 @@ class ProgramStages:
 class Exported:
     """A chain of exported stages whose temperatures and criterion are not chosen yet.
 
-    ``features`` are the shapes, without the batch, of the features of all stages but the last.
+    ``features`` are the shapes, without the batch, of the features of all stages but the last, and
+    ``smaller`` those at each smaller input size that the stages accept.
     """
 
     name: str
@@ -110,12 +116,14 @@ class Exported:
     max_batch: int
     features: tuple[tuple[int, ...], ...]
     stages: OnnxStages | ProgramStages
+    smaller: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
 
 def export_network(
     network: MultiExitNetwork,
     sample: NDArray[Any],
     *,
+    sizes: Sequence[Size] = (),
     name: str,
     max_batch: int,
     runtime: str = "onnx",
@@ -126,7 +134,8 @@ def export_network(
 ) -> Exported:
     """One graph a segment: ONNX, or with the runtime ``torch`` an exported program.
 
-    ``sample`` is one input, ``[1, ...]``; only its shape and dtype matter. int8 gets its ranges
+    ``sample`` is one input, ``[1, ...]``; only its shape and dtype matter. Where there are smaller
+    ``sizes``, height and width are free in the graphs. int8 gets its ranges
     from ``calibration_inputs`` ``[n, ...]``; ``on_sample`` counts them, segment by segment. The
     graph of segment k is named ``<name>-segment<k>``. Raises InvalidInput for a runtime or
     precision that does not exist or a network that is not a chain, BundleError where torch cannot
@@ -134,14 +143,15 @@ def export_network(
     """
     inputs = sample[:0] if calibration_inputs is None else calibration_inputs
     _check_choices(runtime, precision, len(inputs))
-    examples = list(stages(network, torch.from_numpy(sample)))
+    examples = list(stages(network, torch.from_numpy(sample), sizes))
     features = tuple(example.features for example in examples if example.features is not None)
     names = [f"{name}-segment{index}" for index in range(len(examples))]
     exported: OnnxStages | ProgramStages
     pairs = zip(examples, names, strict=True)
     if runtime == "torch":
         traced = (programs.stage_program(example, graph, max_batch) for example, graph in pairs)
-        exported = ProgramStages(tuple(_counted(traced, len(names), on_segment)), max_batch)
+        free = tuple(example.free for example in examples)
+        exported = ProgramStages(tuple(_counted(traced, len(names), on_segment)), max_batch, free)
     else:
         made = (graphs.stage_graph(example, graph, max_batch) for example, graph in pairs)
         models = list(_counted(made, len(names), on_segment))
@@ -149,7 +159,8 @@ def export_network(
         if precision != "fp32":
             models = list(convert(models, precision, fixed, inputs, on_sample))
         exported = OnnxStages(tuple(models))
-    return Exported(name, runtime, precision, max_batch, features, exported)
+    smaller = tuple(zip(*(example.smaller for example in examples[:-1]), strict=True))
+    return Exported(name, runtime, precision, max_batch, features, exported, smaller)
 
 
 def _counted(items: Iterable[T], total: int, on_item: OnProgress | None) -> Iterator[T]:

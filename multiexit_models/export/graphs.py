@@ -19,6 +19,7 @@ from multiexit_models.export.stage import EXAMPLE_BATCH, Confidence, StageExampl
 OPSET = 18
 BATCH = "batch"
 STORED = "stored"
+SIDE = "side"
 INPUT, FEATURES, ROWS = "input", "features", "rows"
 LOGITS, CONFIDENCE, FEATURES_OUT = "logits", "confidence", "features_out"
 _TAIL = "confidence."
@@ -26,22 +27,30 @@ _TRACED_TEMPERATURE = 1.2345678
 """Unlike any constant of a network, so that the exporter does not merge the two."""
 
 
-def dynamic_axes(arguments: int, max_batch: int) -> tuple[dict[int, Any], ...]:
-    """The named free axes of a stage's one or two arguments, as torch.export names them."""
+def dynamic_axes(
+    arguments: int, max_batch: int, free: Mapping[int, tuple[int, int]]
+) -> tuple[dict[int, Any], ...]:
+    """The named free axes of a stage's one or two arguments, as torch.export names them: the batch,
+    and those of ``free``, which has the least and largest length of each."""
     batch = torch.export.Dim(BATCH, min=1, max=max(EXAMPLE_BATCH, max_batch))
+    sides = {
+        axis: torch.export.Dim(f"{SIDE}{axis}", min=least, max=most)
+        for axis, (least, most) in free.items()
+    }
     if arguments == 1:
-        return ({0: batch},)
-    return ({0: torch.export.Dim(STORED, min=1)}, {0: batch})
+        return ({0: batch, **sides},)
+    return ({0: torch.export.Dim(STORED, min=1), **sides}, {0: batch})
 
 
 def stage_graph(example: StageExample, name: str, max_batch: int) -> onnx.ModelProto:
     """The graph ``name`` of a stage, without its confidence.
 
-    Raises BundleError where torch cannot export the stage with a free batch.
+    Raises BundleError where torch cannot export the stage with a free batch, and free sizes where
+    it has several.
     """
     names = [INPUT] if len(example.arguments) == 1 else [FEATURES, ROWS]
     outputs = [LOGITS] if example.features is None else [LOGITS, FEATURES_OUT]
-    axes = dynamic_axes(len(names), max_batch)
+    axes = dynamic_axes(len(names), max_batch, example.free)
     model = _export(example.stage, example.arguments, axes, names, outputs, name)
     check_axes(model)
     return model
@@ -141,8 +150,9 @@ def _export(
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
+            what = "a free batch" if len(axes[0]) == 1 else "a free batch and free sizes"
             raise BundleError(
-                f"torch cannot export {name} to ONNX with a free batch; --runtime torch may work: "
+                f"torch cannot export {name} to ONNX with {what}; --runtime torch may work: "
                 f"{first_line(error)}"
             ) from error
     if program is None:
@@ -184,8 +194,14 @@ def strip(message: Any) -> None:
 
 
 def check_axes(model: onnx.ModelProto) -> None:
-    """Raises BundleError unless first axes are free, by their names, and all others fixed."""
+    """Raises BundleError unless first axes are free, by their names, and all others fixed, but for
+    those that an input of several sizes leaves open."""
     graph = model.graph
+    is_sized = any(
+        axis.dim_param.startswith(SIDE)
+        for value in graph.input
+        for axis in value.type.tensor_type.shape.dim
+    )
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
@@ -200,7 +216,8 @@ def check_axes(model: onnx.ModelProto) -> None:
                 f"{first.dim_param or first.dim_value!r}, not {wanted!r}; the network fixes its "
                 "batch size somewhere, for example with int(x.shape[0])"
             )
-        if any(axis.dim_param or axis.dim_value < 1 for axis in others):
+        may_be_open = is_sized and value.name in (INPUT, FEATURES, FEATURES_OUT)
+        if not may_be_open and any(axis.dim_param or axis.dim_value < 1 for axis in others):
             raise BundleError(f"{graph.name}: only the first axis of {value.name!r} may be free")
         is_float = tensor.elem_type == TensorProto.FLOAT
         if value.name not in (INPUT, ROWS) and not is_float:

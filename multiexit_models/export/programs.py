@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 
 import torch
 from torch.export import ExportedProgram
@@ -17,11 +18,16 @@ def stage_program(example: StageExample, name: str, max_batch: int) -> ExportedP
 
     Raises BundleError where torch cannot export the stage ``name`` with a free batch.
     """
-    return _export(example.stage, example.arguments, name, max_batch)
+    return _export(example.stage, example.arguments, name, max_batch, example.free)
 
 
 def with_confidence(
-    program: ExportedProgram, criterion: str, temperature: float, name: str, max_batch: int
+    program: ExportedProgram,
+    criterion: str,
+    temperature: float,
+    name: str,
+    max_batch: int,
+    free: Mapping[int, tuple[int, int]],
 ) -> ExportedProgram:
     """``program`` of a stage with the confidence as its second output.
 
@@ -29,7 +35,7 @@ def with_confidence(
     """
     stage = program.module()
     module = ConfidentStage(stage, Confidence(criterion, temperature))
-    return _export(module, program.example_inputs[0], name, max_batch)
+    return _export(module, program.example_inputs[0], name, max_batch, free)
 
 
 def program_bytes(program: ExportedProgram) -> bytes:
@@ -50,9 +56,13 @@ def load_program(raw: bytes) -> torch.nn.Module:
 
 
 def _export(
-    module: torch.nn.Module, arguments: tuple[torch.Tensor, ...], name: str, max_batch: int
+    module: torch.nn.Module,
+    arguments: tuple[torch.Tensor, ...],
+    name: str,
+    max_batch: int,
+    free: Mapping[int, tuple[int, int]],
 ) -> ExportedProgram:
-    axes = dynamic_axes(len(arguments), max_batch)
+    axes = dynamic_axes(len(arguments), max_batch, free)
     names = ("inputs", "rows")[: len(arguments)]
     shapes = dict(zip(names, axes, strict=True))
     try:
@@ -60,4 +70,5 @@ def _export(
             return torch.export.export(module, arguments, dynamic_shapes=shapes)
     except (torch._dynamo.exc.UserError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise BundleError(f"torch cannot export {name} with a free batch: {reason}") from error
+        what = "a free batch and free sizes" if free else "a free batch"
+        raise BundleError(f"torch cannot export {name} with {what}: {reason}") from error

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from delen.bundle.confidence import CRITERIA, ENTROPY, MARGIN
+from delen.core.variant import Size
 from delen.errors import InvalidInput
 from multiexit_models.network import MultiExitNetwork, set_memory_format
 
@@ -100,36 +101,63 @@ class GlobalMean(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class StageExample:
-    """A stage and arguments to trace it with; ``features`` is the shape that it passes on."""
+    """A stage and arguments to trace it with; ``features`` is the shape that it passes on, and
+    ``smaller`` are those at smaller input sizes. ``free`` are the axes of the first argument that
+    differ between sizes, with their least and largest length."""
 
     stage: Stage
     arguments: tuple[Tensor, ...]
     features: tuple[int, ...] | None
+    smaller: tuple[tuple[int, ...], ...] = ()
+    free: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
 
-def stages(network: MultiExitNetwork, sample: Tensor) -> Iterator[StageExample]:
+def stages(
+    network: MultiExitNetwork, sample: Tensor, sizes: Sequence[Size] = ()
+) -> Iterator[StageExample]:
     """The stages of a copy of ``network`` in evaluation mode on the CPU, first to last.
 
-    ``sample`` is one input, ``[1, ...]``; only its shape and dtype matter. Raises
-    InvalidInput naming the segment or head whose output does not fit a chain.
+    ``sample`` is one input, ``[1, ...]``, at the largest of its sizes; ``sizes`` are the smaller
+    heights and widths. Only its shape and dtype matter. Raises InvalidInput naming the segment or
+    head whose output does not fit a chain.
     """
     exportable = copy.deepcopy(network).cpu().eval()
     set_memory_format(exportable, torch.contiguous_format)
     _replace_global_pools(exportable)
     last = len(network.segments) - 1
     inputs = torch.zeros((EXAMPLE_STORED, *sample.shape[1:]), dtype=sample.dtype)
+    small = [inputs[:, :height, :width] for height, width in sizes]
     arguments: tuple[Tensor, ...] = (inputs[:EXAMPLE_BATCH],)
     classes = None
     pairs = zip(exportable.segments, exportable.heads, strict=True)
     for index, (segment, head) in enumerate(pairs):
+        free = _free_axes([inputs.shape, *(each.shape for each in small)])
         with torch.no_grad():
-            inputs = segment(inputs)
+            inputs, small = segment(inputs), _smaller(index, segment, small)
             _check_features(index, inputs)
             classes = _check_logits(index, head(inputs), classes)
         inputs = inputs.contiguous()
         features = None if index == last else tuple(inputs.shape[1:])
-        yield StageExample(Stage(segment, head, index == last).eval(), arguments, features)
+        smaller = () if index == last else tuple(tuple(each.shape[1:]) for each in small)
+        stage = Stage(segment, head, index == last).eval()
+        yield StageExample(stage, arguments, features, smaller, free)
         arguments = (inputs, torch.arange(0, EXAMPLE_STORED, 2))
+
+
+def _smaller(index: int, segment: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
+    try:
+        return [segment(each) for each in inputs]
+    except RuntimeError as error:
+        raise InvalidInput(
+            f"segment {index} does not run at every one of --sizes: {str(error).splitlines()[0]}",
+            "sizes",
+        ) from error
+
+
+def _free_axes(shapes: Sequence[Sequence[int]]) -> dict[int, tuple[int, int]]:
+    """The axes in which ``shapes`` differ, with the least and the largest length of each."""
+    lengths = [(min(axis), max(axis)) for axis in zip(*shapes, strict=True)]
+    return {axis: ends for axis, ends in enumerate(lengths) if ends[0] < ends[1]}
 
 
 def _check_features(index: int, features: object) -> None:

@@ -78,15 +78,17 @@ def augment_images(
     return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]]
 
 
-def resize(images: Tensor, side: int) -> Tensor:
-    """uint8 ``[n, height, width, channels]`` scaled so that the shorter side has ``side`` pixels.
-
-    Bilinear with antialiasing.
-    """
+def shorten(images: Tensor, side: int) -> Tensor:
+    """uint8 ``[n, height, width, channels]`` scaled so that the shorter side has so many pixels."""
     shorter = min(images.shape[1:3])
-    if shorter == side:
-        return images
     height, width = (round(pixels * side / shorter) for pixels in images.shape[1:3])
+    return resize(images, height, width)
+
+
+def resize(images: Tensor, height: int, width: int) -> Tensor:
+    """uint8 ``[n, height, width, channels]`` scaled to this size; bilinear with antialiasing."""
+    if images.shape[1:3] == (height, width):
+        return images
     scaled = F.interpolate(
         images.permute(0, 3, 1, 2).float(), size=(height, width), mode="bilinear", antialias=True
     )

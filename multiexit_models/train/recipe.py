@@ -11,8 +11,9 @@ class Recipe:
 
     ``exit_weights`` weigh the exits' losses; None: exit k of n has (k + 1) / n. With
     ``small_side``, the first ``small_share`` of the epochs have images scaled to that many pixels,
-    which costs less (Tan and Le, EfficientNetV2, 2021). ``frozen_backbone`` trains the heads
-    alone; the backbone stays as it is, batch norms included.
+    which costs less (Tan and Le, EfficientNetV2, 2021). With ``sizes``, heights and widths below
+    that of the images, each batch has its own size, drawn from them and the images' own.
+    ``frozen_backbone`` trains the heads alone; the backbone stays as it is, batch norms included.
     """
 
     epochs: int = 30
@@ -20,6 +21,7 @@ class Recipe:
     exit_weights: tuple[float, ...] | None = None
     small_side: int | None = None
     small_share: float = 0.55
+    sizes: tuple[tuple[int, int], ...] = ()
     muon_lr: float = 1e-2
     muon_weight_decay: float = 0.1
     adam_lr: float = 4e-3

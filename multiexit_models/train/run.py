@@ -14,7 +14,7 @@ from delen.errors import InvalidInput
 from multiexit_models.data.dataset import Labelled
 from multiexit_models.data.trained_on import TrainedOn
 from multiexit_models.network import MultiExitNetwork
-from multiexit_models.train.augment import Augmentation, resize
+from multiexit_models.train.augment import Augmentation, resize, shorten
 from multiexit_models.train.checkpoint import Identity, Moment, load_checkpoint, save_checkpoint
 from multiexit_models.train.device import mixed_precision
 from multiexit_models.train.losses import joint_loss
@@ -95,10 +95,14 @@ class Run:
         return value
 
     def _scaled(self, inputs: Tensor) -> Tensor:
+        sizes = self._recipe.sizes
+        if sizes:
+            drawn = int(torch.randint(len(sizes) + 1, (), generator=self._generator))
+            return inputs if drawn == len(sizes) else resize(inputs, *sizes[drawn])
         side, epoch = self._recipe.small_side, self.done // self._batches
         if side is None or epoch >= self._recipe.small_share * self._recipe.epochs:
             return inputs
-        return resize(inputs, side)
+        return shorten(inputs, side)
 
     def _forward(self, features: Tensor) -> list[Tensor]:
         logits = []

@@ -9,20 +9,23 @@ it busy for b seconds more. The option with the most
 
 is taken; the frame is dropped where ``GAMMA·E[V(b)] - price`` without it is more by RELUCTANCE. V
 is the value of the frames to come, ``V(b) = max_i`` of the same sum: value iteration (Bellman 1957)
-over LEVELS values of b and CASES of the forecast, SWEEPS sweeps each REFRESH frames.
+over b as BUSY deadlines and CASES of the forecast, SWEEPS sweeps each REFRESH frames.
 
 The price of a miss keeps the share of avoidable misses at MISSES, by dual ascent: of frames that
 the smallest option would have made with probability SURE on an idle link, each late one raises the
 price by ``PRICE_STEP·(1 - MISSES)``, and each other one lowers it by ``PRICE_STEP·MISSES``.
 
-An option has to be better than the present one by HYSTERESIS, and a larger one CLIMB frames in a
-row, so that noise does not switch. With nothing in flight a frame is always sent, the smallest if
-need be: else nobody would learn that a link is back.
+The present option stays until what it loses to better ones, frame by frame, adds up to SWITCH of
+the options' spread of accuracies, and to SWITCH_BEHIND more for each frame by which answers are
+behind (deadline over period, less one): a great loss switches at once, a small one later, and noise
+does not. Where nothing is on time with probability HOPELESS it starts anew from the smallest. With
+nothing in flight a frame is always sent: else nobody would learn that a link is back.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,19 +35,32 @@ from policies.client.forecast import ACCESS, Forecast, Outlook
 
 MISSES = 0.005
 PRICE_STEP = 0.05
-FIRST_PRICE = 0.05
+FIRST_PRICE = 0.0
 HIGHEST_PRICE = 2.0
 SURE = 0.97
 GAMMA = 0.9
-LEVELS = 12
+BUSY = (*np.arange(0.0, 1.0, 0.1).tolist(), 1.0, 1.25, 1.5, 2.0, 3.0, 5.0)
 CASES = 24
 SWEEPS = 6
 REFRESH = 10
-CLIMB = 2
-HYSTERESIS = 0.003
+SWITCH = 0.03
+SWITCH_BEHIND = 0.1
 RELUCTANCE = 0.03
+HOPELESS = 0.05
+SMOOTHING = 0.002
+"""Seconds over which a case goes from late to on time, so that chances have no steps."""
 
 Floats = NDArray[np.float64]
+
+
+class _Judged(NamedTuple):
+    """What each option is worth, and dropping; how probably each is on time, and whether the
+    smallest would be on an idle link."""
+
+    worth: Floats
+    dropped: float
+    chance: Floats
+    is_avoidable: bool
 
 
 class Expected:
@@ -53,11 +69,11 @@ class Expected:
     def __init__(self) -> None:
         self._forecast = Forecast()
         self._view: StreamView | None = None
+        self._payload = self._encoding = self._latency = self._accuracy = np.empty(0)
         self._index = 0
-        self._better = 0
-        self._climb = 0
-        self._busy = np.zeros(LEVELS)
-        self._value = np.zeros(LEVELS)
+        self._lost = 0.0
+        self._busy = np.zeros(len(BUSY))
+        self._value = np.zeros(len(BUSY))
         self._until_refresh = 0
         self._price = FIRST_PRICE
         self._avoidable: deque[int] = deque(maxlen=64)
@@ -70,22 +86,20 @@ class Expected:
         self._view = view
         forecast = self._forecast
         if forecast.pace is None:
-            forecast.expect(view.frame)
-            return FrameChoice(0)
+            return FrameChoice(0 if view.in_flight else (len(view.options) - 1) // 2)
         outlook = forecast.outlook(view)
         if self._until_refresh == 0:
             self._iterate(view, outlook)
             self._until_refresh = REFRESH
         self._until_refresh -= 1
         busy = np.maximum(outlook.free - view.now, 0.0)
-        worth, drop, sure = self._worth(view, busy, outlook.error, outlook.slowness, view.now)
-        best = int(worth.argmax())
-        if worth[best] < drop - RELUCTANCE and view.in_flight:
-            if sure:
+        judged = self._judge(view, busy, outlook)
+        if judged.worth.max() < judged.dropped - RELUCTANCE and view.in_flight:
+            if judged.is_avoidable:
                 self._pay(missed=True)
             return None
-        index = self._settle(best, worth)
-        if sure:
+        index = self._settle(view, judged)
+        if judged.is_avoidable:
             self._avoidable.append(view.frame)
         forecast.expect(view.frame)
         option = view.options[index]
@@ -106,39 +120,41 @@ class Expected:
         step = PRICE_STEP * (missed - MISSES)
         self._price = min(HIGHEST_PRICE, max(0.0, self._price + step))
 
-    def _settle(self, best: int, worth: Floats) -> int:
-        """``best``, or the present option while a switch is not worth it."""
-        present = self._index
-        if worth[best] <= worth[present] + HYSTERESIS:
-            best = present
-        if best <= present:
-            self._better = 0
-            self._index = best
-        else:
-            self._climb = min(self._climb, best) if self._better else best
-            self._better += 1
-            if self._better >= CLIMB:
-                self._better = 0
-                self._index = self._climb
+    def _settle(self, view: StreamView, judged: _Judged) -> int:
+        """The best option, or the present one while that has not lost enough to switch."""
+        if judged.chance.max() < HOPELESS:
+            self._index, self._lost = 0, 0.0
+            return 0
+        worth = judged.worth
+        best = int(worth.argmax())
+        if best == self._index:
+            self._lost = 0.0
+            return best
+        self._lost += float(worth[best] - worth[self._index])
+        behind = max(0.0, view.deadline / view.period - 1)
+        spread = float(self._accuracy.max() - self._accuracy.min())
+        if self._lost >= (SWITCH + SWITCH_BEHIND * behind) * spread:
+            self._index, self._lost = best, 0.0
         return self._index
 
-    def _worth(
-        self, view: StreamView, busy: Floats, error: Floats, slowness: Floats, now: float
-    ) -> tuple[Floats, float, bool]:
-        """What each option is worth, and dropping, for each case of a link that is ``busy``."""
+    def _judge(self, view: StreamView, busy: Floats, outlook: Outlook) -> _Judged:
+        """What to make of a frame in each case of ``outlook``, whose link is ``busy`` (s)."""
+        error, slowness = outlook.error, outlook.slowness
         takes = self._forecast.occupies(self._payload * self._forecast.deviation, error[:, None])
         ends = np.maximum(busy[:, None], self._encoding) + takes
         done = ends + ACCESS * error[:, None] + view.round_trip + slowness[:, None] * self._latency
-        due = view.captured + view.deadline - now
-        chance = (done <= due).sum(axis=0) / (len(busy) + 0.5)
-        alone = (done[:, 0] - np.maximum(busy - self._encoding[0], 0.0) <= due).mean()
-        left = view.captured + view.period - now
+        due = view.remaining
+        kept = np.clip((due - done) / SMOOTHING + 0.5, 0.0, 1.0)
+        chance = kept.sum(axis=0) / (len(busy) + 0.5)
+        alone = done[:, 0] - np.maximum(busy - self._encoding[0], 0.0)
+        left = view.captured + view.period - view.now
         after = np.interp(ends - left, self._busy, self._value).mean(axis=0)
-        dropped = float(np.interp(busy - left, self._busy, self._value).mean())
-        return (
-            chance * (self._accuracy + self._price) - self._price + GAMMA * after,
-            GAMMA * dropped - self._price,
-            bool(alone >= SURE),
+        without = float(np.interp(busy - left, self._busy, self._value).mean())
+        return _Judged(
+            worth=chance * (self._accuracy + self._price) - self._price + GAMMA * after,
+            dropped=GAMMA * without - self._price,
+            chance=chance,
+            is_avoidable=bool((alone <= due).mean() >= SURE),
         )
 
     def _iterate(self, view: StreamView, outlook: Outlook) -> None:
@@ -146,7 +162,7 @@ class Expected:
         order = np.argsort(outlook.error)
         picked = order[((np.arange(CASES) + 0.5) / CASES * len(order)).astype(int)]
         error, slowness = outlook.error[picked], np.median(outlook.slowness)
-        self._busy = np.linspace(0.0, 1.5 * view.deadline, LEVELS)
+        self._busy = view.deadline * np.array(BUSY)
         takes = self._forecast.occupies(self._payload * self._forecast.deviation, error[:, None])
         ends = np.maximum(self._busy[:, None], self._encoding)[:, None, :] + takes
         done = ends + ACCESS * error[:, None] + view.round_trip + slowness * self._latency

@@ -9,7 +9,7 @@ ACCESS)``.
 
 Silence is news, too. A pair by which a frame in flight would have been answered by now is left out;
 without any left, the link has stopped, and what has lasted for s seconds goes on for more than x
-with probability ``s / (s + x)``.
+with probability ``s / (s + x)``; the frames behind the first one follow at their pace.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from policies.client.api import FrameOption, FrameReport, StreamView
 
-WINDOW = 150
+WINDOW = 250
 PRIOR = 8
 PRIOR_MOST = 0.6
-ACCESS = 0.004
-GAIN = 0.5
-DEVIATION_GAIN = 0.2
+ACCESS = 0.003
+GAIN = 0.7
+DEVIATION_GAIN = 0.8
 FORGET = 200
 
 Samples = NDArray[np.float64]
@@ -57,7 +57,7 @@ class Forecast:
     def expect(self, frame: int) -> None:
         """``frame`` is sent now; its error will be that of what is known now."""
         if self.pace is not None:
-            self._expected[frame] = self.pace
+            self._expected[frame] = self.deviation * self.pace
             if len(self._expected) > FORGET:
                 del self._expected[next(iter(self._expected))]
 
@@ -79,7 +79,7 @@ class Forecast:
         took = max(0.0, took)
         pace = self._expected.pop(report.frame, None)
         if pace is not None:
-            usual = report.payload * pace
+            usual = option.payload * pace
             self._keep((took - usual) / (usual + ACCESS), slowness)
         seen = took / report.payload
         if self.pace is None:
@@ -116,4 +116,5 @@ class Forecast:
             return Outlook(free[~silent], error[~silent], slowness[~silent])
         lasted = max(view.now - flying[0].sent - view.round_trip, 0.001)
         shares = (np.arange(len(error)) + 0.5) / len(error)
-        return Outlook(view.now + lasted * shares / (1 - shares), error, slowness)
+        behind = self.occupies(np.float64(sum(sent.payload for sent in flying[1:])), error)
+        return Outlook(view.now + lasted * shares / (1 - shares) + behind, error, slowness)

@@ -3,7 +3,8 @@
 The server says which size its plan has for this client. The client sends the largest one up to it
 that the link carries at the frame rate: ``bandwidth / payload > fps`` (the source's default,
 "best backoff"), with the bandwidth of the error-based filter (``link``). Where none does it sends
-the smallest. At most 32 frames lack an answer; the source waits then, and a live stream drops.
+the smallest, and without a bound, so that an answer shows when the link is back. At most 32 frames
+lack an answer; the source waits then, and a live stream drops.
 
 Without a server's plan the size is that by the rule that its server maps clients by: the time that
 the link leaves of the deadline is at least twice the model's latency (a frame may just miss a
@@ -32,8 +33,12 @@ class Jellyfish:
             if network - view.round_trip < view.period
             and option.encoding + network + BATCHES * option.latency <= view.deadline
         ]
-        index = max(fits, key=lambda i: view.options[i].accuracy, default=0)
-        return FrameChoice(index, max(0.001, view.remaining - view.network[index]))
+        if not fits:
+            return FrameChoice(0)
+        index = max(fits, key=lambda i: view.options[i].accuracy)
+        return FrameChoice(
+            index, view.remaining - view.options[index].encoding - view.network[index]
+        )
 
     def ended(self, report: FrameReport) -> None:
         pass

@@ -51,7 +51,10 @@ class NetworkTimes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sending(Generic[F]):
-    """A frame to send now as ``option``, which is number ``index`` of the stream's."""
+    """A frame to send now as ``option``, which is number ``index`` of the stream's.
+
+    ``upload`` are the seconds that its bytes are predicted to take beyond the round trip.
+    """
 
     frame: int
     captured: float
@@ -59,6 +62,7 @@ class Sending(Generic[F]):
     index: int
     option: FrameOption
     max_latency: float | None
+    upload: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,7 @@ class StreamState(Generic[F, A]):
             self._dropped["stale"] += 1
             return None
         payloads = [option.payload for option in self._options]
+        network = None if self._link is None else self._link.predict(payloads)
         choice = self._controller.choose(
             StreamView(
                 frame=number,
@@ -181,7 +186,7 @@ class StreamState(Generic[F, A]):
                 deadline=self._deadline,
                 period=self._period,
                 options=self._options,
-                network=None if self._link is None else self._link.predict(payloads),
+                network=network,
                 in_flight=tuple(sent for _, sent in self._in_flight.values()),
                 round_trip=self._round_trip,
             )
@@ -195,7 +200,10 @@ class StreamState(Generic[F, A]):
                 f"{len(self._options)}"
             )
         option = self._options[choice.index]
-        sending = Sending(number, captured, content, choice.index, option, choice.max_latency)
+        upload = 0.0 if network is None else max(0.0, network[choice.index] - self._round_trip)
+        sending = Sending(
+            number, captured, content, choice.index, option, choice.max_latency, upload
+        )
         self._in_flight[number] = sending, SentFrame(number, choice.index, option.payload, now)
         return sending
 

@@ -15,6 +15,7 @@ from delen.errors import Nearest
 from delen.profile.cost_model import CostModel
 from policies.plan.frontier import Freedom, Frontiers
 from policies.plan.promises import Promises
+from policies.plan.sizes import level_of_each
 from policies.plan.thresholds import (
     LTT,
     Threshold,
@@ -71,9 +72,8 @@ class Planner:
     are unknown, and floors are infeasible. ``is_held_out`` is false where the weights may have been
     trained on the calibration data: floors are then tried without a guarantee.
 
-    The network runs at ``size``, one of so many ``sizes`` of its model. Whoever chooses among their
-    plans chooses by what the tables show, so all floors have to hold together: each is certified at
-    a level that leaves it its part of the error (a union bound).
+    The network runs at ``size``, one of so many ``sizes`` of its model, whose floors hold together:
+    each is certified at ``level``.
     """
 
     def __init__(
@@ -87,14 +87,14 @@ class Planner:
     ) -> None:
         self.settings = settings
         self.size = size
-        self._level = settings.guarantee if sizes == 1 else 1 - (1 - settings.guarantee) / sizes
+        self.level = level_of_each(settings.guarantee, sizes)
         self._by_threshold = by_threshold
         self._is_held_out = is_held_out
         self.calibration = calibration
         self.accuracies = tuple(calibration.accuracy(exit) for exit in range(calibration.exits))
         self.useful = UsefulExits(self.accuracies)
         self._certified: dict[tuple[int, float], Threshold | None] = {}
-        self.promises = Promises(calibration, 1 - self._level, self.useful.deepest)
+        self.promises = Promises(calibration, 1 - self.level, self.useful.deepest)
         self._lossless = self._find_lossless()
         self._frontiers = Frontiers(calibration, self.useful.exits, settings.least_accuracy)
 
@@ -158,9 +158,7 @@ class Planner:
         elif bounds.min_accuracy is not None:
             threshold = self._certify(deepest, bounds.min_accuracy)
             if threshold is None:
-                best = highest_floor(
-                    self.calibration, deepest, self._level, self.settings.procedure
-                )
+                best = highest_floor(self.calibration, deepest, self.level, self.settings.procedure)
                 problem = _join(problem, self._floor_problem(bounds, deepest, best, latencies))
                 nearest = replace(
                     nearest or Nearest(bounds.max_latency, None, bounds.max_energy),
@@ -284,7 +282,7 @@ class Planner:
                 return f"{sentence} (exit {exit} could: it takes {1e3 * latencies[exit]:.3g} ms)"
         table, last = self.calibration, self.useful.deepest
         samples, accuracy = table.samples, self.accuracies[last]
-        least = units_needed(table.groups is not None, floor, self._level, self.settings.procedure)
+        least = units_needed(table.groups is not None, floor, self.level, self.settings.procedure)
         if table.units < least < inf:
             kind = "samples" if table.groups is None else "groups"
             return (
@@ -297,7 +295,7 @@ class Planner:
                 f"{table.units} groups of {samples} calibration samples: it takes more groups)"
             )
         if accuracy > floor:
-            needed = samples_needed(floor, self._level, accuracy)
+            needed = samples_needed(floor, self.level, accuracy)
             return (
                 f"{sentence} (exit {last} is right on {accuracy:.2%} of the {samples} "
                 f"calibration samples: some {needed} would do)"
@@ -326,7 +324,7 @@ class Planner:
             return certified[key]
         except KeyError:
             procedure = self.settings.procedure
-            found = certified_threshold(self.calibration, deepest, floor, self._level, procedure)
+            found = certified_threshold(self.calibration, deepest, floor, self.level, procedure)
             if len(certified) > 4096:
                 certified.clear()
             certified[key] = found

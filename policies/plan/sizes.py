@@ -18,6 +18,13 @@ _KEPT = 256
 """How many joined frontiers are kept."""
 
 
+def level_of_each(level: float, sizes: int) -> float:
+    """The level at which floors of each of so many ``sizes`` are certified, so that those of all
+    hold together at ``level`` (a union bound): whoever chooses among them chooses by their tables.
+    """
+    return level if sizes == 1 else 1 - (1 - level) / sizes
+
+
 class SizeChoice:
     """Chooses among plans for the same bounds, one for each size that the input may be scaled to,
     the input's own first. Safe for many threads.
@@ -26,24 +33,34 @@ class SizeChoice:
     cost. No bound: the input's own size, for a smaller one would lose accuracy. A price of energy
     chooses from what all sizes offer, and never what is dearer than without a price. Where no size
     keeps the bounds, the best effort is that which comes nearest to keeping them.
+
+    While much waits (``is_crowded``) the first size that keeps the bounds is taken: batches are of
+    one size, and larger where requests do not choose different ones.
     """
 
     def __init__(self) -> None:
         self._joined: dict[tuple[Frontier, ...], tuple[Frontier, tuple[int, ...]]] = {}
 
     def best(
-        self, plans: Sequence[Plan], costs: Sequence[float], bounds: Bounds, is_priced: bool
+        self,
+        plans: Sequence[Plan],
+        costs: Sequence[float],
+        bounds: Bounds,
+        is_priced: bool,
+        is_crowded: bool,
     ) -> Plan:
         """The plan to follow, by what each of ``plans`` is expected to cost, in any one unit. Their
         frontiers are joined if it ``is_priced``: they say joules of one kind."""
         kept = [index for index, plan in enumerate(plans) if plan.infeasible is None]
         if not kept:
             return _nearest(plans, bounds)
+        limited_by = plans[0].limited_by if 0 in kept else _exceeded(plans[0], bounds)
+        if is_crowded:
+            return plans[kept[0]]._replace(limited_by=limited_by)
         if bounds.min_accuracy is not None:
             return plans[min(kept, key=costs.__getitem__)]
         own_first = kept[:1] if bounds == Bounds() else kept
         top = max(own_first, key=lambda index: (_most(plans[index]), -costs[index]))
-        limited_by = plans[0].limited_by if 0 in kept else _exceeded(plans[0], bounds)
         if not is_priced or len(kept) == 1:
             return plans[top]._replace(limited_by=limited_by)
         order = (top, *(index for index in kept if index != top))

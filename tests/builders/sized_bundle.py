@@ -27,25 +27,32 @@ SAMPLES = 3000
 WAY = ImagePreprocessing("RGB", "nearest")
 
 
-def draw_images(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Noisy images of one colour, and the channel that it has most of: uint8 ``[n, 8, 8, 3]``."""
+def draw_images(
+    count: int, seed: int, size: tuple[int, int] = LARGE
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Noisy images of one colour, and the channel that it has most of: uint8 ``[n, *size, 3]``."""
     rng = np.random.default_rng(seed)
     colour = rng.uniform(96, 160, (count, 3))
-    pixels = colour[:, None, None, :] + rng.normal(0, 40, (count, *LARGE, 3))
+    pixels = colour[:, None, None, :] + rng.normal(0, 40, (count, *size, 3))
     return pixels.clip(0, 255).astype(np.uint8), colour.argmax(axis=1)
 
 
-def write_sized_bundle(folder: Path, name: str = "sized", own_graphs: bool = False) -> Path:
-    """Three exits that see the mean colour through less and less noise, at 8 x 8 and 4 x 4 pixels:
-    a mean over fewer pixels is less accurate. With ``own_graphs`` each size has graphs of its own,
-    else height and width are free in the graphs of both."""
+def write_sized_bundle(
+    folder: Path,
+    name: str = "sized",
+    own_graphs: bool = False,
+    sizes: tuple[tuple[int, int], ...] = (LARGE, SMALL),
+) -> Path:
+    """Three exits that see the mean colour through less and less noise, at ``sizes``, largest
+    first: a mean over fewer pixels is less accurate. With ``own_graphs`` each size has graphs of
+    its own, else height and width are free in the graphs of all."""
     rng = np.random.default_rng(0)
     noise = [rng.normal(0, 0.5 * (EXITS - 1 - exit), (3, 3)) for exit in range(EXITS)]
     heads = [(4 * (np.eye(3) + each)).astype(np.float32) for each in noise]
-    images, labels = draw_images(SAMPLES, seed=1)
+    images, labels = draw_images(SAMPLES, seed=1, size=sizes[0])
     files: dict[str, bytes] = {}
     exits = {}
-    for size in (LARGE, SMALL):
+    for size in sizes:
         mark = f"-{size[0]}" if own_graphs else ""
         graphs = [f"segment{exit}{mark}.onnx" for exit in range(EXITS)]
         files |= {
@@ -73,18 +80,18 @@ def write_sized_bundle(folder: Path, name: str = "sized", own_graphs: bool = Fal
         runtime="onnx",
         precision="fp32",
         criterion="max_probability",
-        input=InputSpec("uint8", (*LARGE, 3), WAY, sizes=(SMALL,)),
+        input=InputSpec("uint8", (*sizes[0], 3), WAY, sizes=sizes[1:]),
         classes=CLASSES,
         labels=("red", "green", "blue"),
         max_batch=8,
-        exits=exits[LARGE][0],
-        calibration=exits[LARGE][1],
+        exits=exits[sizes[0]][0],
+        calibration=exits[sizes[0]][1],
         files={
             file: FileEntry(hashlib.sha256(contents).hexdigest(), len(contents))
             for file, contents in files.items()
         },
         provenance={"made_by": "tests"},
-        smaller=(ScaledSpec(*exits[SMALL]),),
+        smaller=tuple(ScaledSpec(*exits[size]) for size in sizes[1:]),
     )
     folder.mkdir(parents=True, exist_ok=True)
     for file, contents in files.items():

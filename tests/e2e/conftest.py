@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.throttle import ThrottledLink
 from tests.board import Board
 from tests.builders.daemon import (
     Api,
@@ -313,3 +315,13 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
 
     return install
+
+
+@pytest.fixture
+def link(daemon: Daemon) -> Iterator[ThrottledLink]:
+    """A way to the daemon that can be slow or stand still."""
+    parts = urlsplit(daemon.url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    with ThrottledLink(parts.hostname, parts.port) as throttled:
+        yield throttled

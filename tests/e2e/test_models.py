@@ -40,7 +40,8 @@ def test_a_model_is_described(api: Api) -> None:
     assert macs == sorted(macs)
     assert model["max_batch"] >= 1
     assert model["profile"]["slowdown"] > 0
-    assert model["calibration"] == {"samples": 4000, "groups": None, "highest_floor": 0.9992}
+    assert model["calibration"] == {"samples": 4000, "groups": None, "highest_floor": 0.9989}
+    assert model["sizes"] == [[20, 20], [24, 24], [32, 32]]
     assert model["problem"] is None
 
 

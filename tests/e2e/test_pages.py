@@ -1,4 +1,5 @@
-"""The Python blocks of docs/sdk.md run, and docs/rest.md names every metric of a daemon."""
+"""The Python blocks of docs/sdk.md and docs/streams.md run, and docs/rest.md names every metric of
+a daemon."""
 
 from __future__ import annotations
 
@@ -15,7 +16,11 @@ from numpy.typing import NDArray
 from tests.builders.daemon import DEADLINE, Daemon, Launcher
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-BLOCKS = re.findall(r"^```python\n(.*?)^```", (DOCS / "sdk.md").read_text(), re.M | re.S)
+BLOCKS = [
+    block
+    for page in ("sdk.md", "streams.md")
+    for block in re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(), re.M | re.S)
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +33,17 @@ def daemon(launcher: Launcher, own_state: Callable[[], Path]) -> Iterator[Daemon
     launcher.stop(daemon)
 
 
-def test_the_page_has_blocks() -> None:
+def write_video(file: Path, frames: NDArray[np.uint8]) -> None:
+    av = pytest.importorskip("av", reason="videos are read with av: delen[video]")
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.height, stream.width = frames.shape[1:3]
+        for pixels in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def test_the_pages_have_blocks() -> None:
     assert len(BLOCKS) >= 10
 
 
@@ -43,6 +58,8 @@ def test_a_block_runs(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "photo.png").write_bytes(png(images[0]))
+    if "street.mp4" in block:
+        write_video(tmp_path / "street.mp4", images[:3])
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "delen").symlink_to(state)
     finished = subprocess.run(

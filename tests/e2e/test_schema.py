@@ -20,16 +20,18 @@ if TYPE_CHECKING:
 
     from tests.builders.daemon import Daemon, Launcher
 
-EXAMPLES = 60
+EXAMPLES = 30
 DOCUMENT = document("0")
 OPERATIONS = [
     (method, path)
     for path, methods in DOCUMENT["paths"].items()
     for method in methods
     if path != "/v1/events"  # it does not end
+    and ("{version}" not in path or path.endswith("infer"))  # the same views as without one
 ]
-REFUSED = (503, 507)
-"""A device without a sensor cannot keep a limit, and a crowd is refused; both say so."""
+KNOWN = {"model": "cifar10-resnet", "version": "1"}
+REFUSED = (501, 503, 507)
+"""Not offered, more than a crowd may have, or a limit without a sensor: refused with a sentence."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def schema(server: Daemon) -> Any:
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_every_answer_is_one_that_the_document_has(schema: Any, method: str, path: str) -> None:
     responses = DOCUMENT["paths"][path][method]["responses"]
-    known = "second" if path.endswith("load") else "cifar10-resnet"
+    known = {"model": "second"} if path.endswith("load") else KNOWN
     turn = iter(range(1_000_000))
 
     @settings(
@@ -61,13 +63,15 @@ def test_every_answer_is_one_that_the_document_has(schema: Any, method: str, pat
     )
     @given(case=schema[path][method].as_strategy())
     def check(case: Any) -> None:
-        if "model" in case.path_parameters and next(turn) % 4:
-            case.path_parameters["model"] = known
+        if next(turn) % 4:
+            case.path_parameters |= {name: known[name] for name in known if name in path}
         answer = case.call(timeout=60)
         status = str(answer.status_code)
         assert status in responses, f"{status} is not in the document: {answer.text}"
         assert answer.status_code < 500 or answer.status_code in REFUSED, answer.text
-        content = responses[status]["content"]
+        if (content := responses[status].get("content")) is None:
+            assert not answer.content
+            return
         media_type = answer.headers["content-type"][0].partition(";")[0]
         assert media_type in content
         if media_type == "application/json":

@@ -110,7 +110,8 @@ def test_plan_models_and_power(client: delen.Client) -> None:
     assert isinstance(plan, delen.Preview)
     assert plan.feasible
     assert plan.accuracy >= 0.85
-    assert [point.exit for point in plan.points] == [0, 1, 2, 3, 4]
+    assert [point.exit for point in plan.points] == 3 * [0, 1, 2, 3, 4]
+    assert [point.size for point in plan.points[::5]] == [(20, 20), (24, 24), (32, 32)]
     assert 0 < plan.points[0].latency < plan.points[-1].latency
     refused = client.plan(max_latency=1e-7)
     assert not refused.feasible

@@ -262,7 +262,7 @@ class Shared:
 
     def ask(
         self,
-        named: object,
+        named: str,
         content_type: str = "application/octet-stream",
         body: bytes = b"",
         address: str = "POST /v1/infer",
@@ -299,35 +299,38 @@ def test_a_tensor_a_picture_and_json_may_lie_in_memory(
     with Shared(path, file) as shared:
         assert shared.held == SIZE
         for content_type, body in bodies.items():
-            mapped[: len(body)] = body
-            status, answer = shared.ask(len(body), content_type)
+            mapped[7 : 7 + len(body)] = body
+            status, answer = shared.ask(f"7+{len(body)}", content_type)
             assert (status, answer["predictions"][0]["label"]) == (200, label)
         plan = b'{"min_accuracy": 0.8}'
         mapped[: len(plan)] = plan
-        status, answer = shared.ask(len(plan), "application/json", address="POST /v1/plan")
+        status, answer = shared.ask(f"0+{len(plan)}", "application/json", address="POST /v1/plan")
         assert (status, answer["feasible"]) == (200, True)
 
 
-@pytest.mark.parametrize("named", [0, -1, SIZE + 1, "1e3", "", "9" * 100, "²"])
-def test_what_is_not_in_memory_is_refused_and_named(path: str, named: object) -> None:
+@pytest.mark.parametrize(
+    "named",
+    ["0+0", "-1+9", f"0+{SIZE + 1}", f"1+{SIZE}", f"{SIZE}+1", "0+1e3", "9", "", "9" * 100, "0+²"],
+)
+def test_what_is_not_in_memory_is_refused_and_named(path: str, named: str) -> None:
     file, _ = memory()
     with Shared(path, file) as shared:
         status, answer = shared.ask(named)
         assert (status, answer["code"], answer["field"]) == (400, "invalid_input", HEADER)
-        assert shared.ask(SAMPLE)[0] == 200
+        assert shared.ask(f"0+{SAMPLE}")[0] == 200
 
 
 def test_a_body_in_two_places_is_refused(path: str) -> None:
     file, _ = memory()
     with Shared(path, file) as shared:
-        status, answer = shared.ask(SAMPLE, body=b"body")
+        status, answer = shared.ask(f"0+{SAMPLE}", body=b"body")
         assert (status, answer["field"]) == (400, HEADER)
 
 
 def test_a_limit_on_bodies_holds_in_memory(path: str) -> None:
     file, _ = memory(2 * SIZE)
     with Shared(path, file) as shared:
-        status, answer = shared.ask(2 * SIZE)
+        status, answer = shared.ask(f"0+{2 * SIZE}")
         assert (status, answer["code"]) == (413, "too_large")
 
 
@@ -335,10 +338,10 @@ def test_memory_is_of_its_connection_alone(daemon: Daemon, path: str) -> None:
     file, _ = memory()
     with Shared(path, file) as shared, Shared(path) as other:
         assert (shared.held, other.held) == (SIZE, 0)
-        status, answer = other.ask(SAMPLE)
+        status, answer = other.ask(f"0+{SAMPLE}")
         assert (status, answer["field"]) == (400, HEADER)
     over_tcp = daemon.api.post(
-        "/v1/infer", content_type="application/octet-stream", headers={HEADER: str(SAMPLE)}
+        "/v1/infer", content_type="application/octet-stream", headers={HEADER: f"0+{SAMPLE}"}
     )
     assert over_tcp.error(400, "invalid_input")["field"] == HEADER
     assert daemon.api.get("/v1/memory").json() == {"bytes": 0}
@@ -378,7 +381,7 @@ def test_memory_cannot_be_taken_back_in_use(path: str) -> None:
             mapped.madvise(mmap.MADV_REMOVE)
         os.close(file)
         mapped.close()
-        assert shared.ask(SAMPLE)[0] == 200
+        assert shared.ask(f"0+{SAMPLE}")[0] == 200
 
 
 def test_many_files_at_once_are_one(path: str, daemon: Daemon) -> None:

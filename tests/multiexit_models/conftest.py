@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def listed_once() -> Iterator[None]:
+    """torch lists what it can export, which takes more than half of an export, once for all."""
+    with pytest.MonkeyPatch.context() as patch:
+        with suppress(ImportError):
+            from torch.onnx._internal.exporter._registration import onnxscript_apis
+
+            patch.setattr(
+                onnxscript_apis, "get_torchlib_ops", cache(onnxscript_apis.get_torchlib_ops)
+            )
+        yield
 
 
 @pytest.fixture(scope="session")

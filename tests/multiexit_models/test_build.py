@@ -110,8 +110,8 @@ def test_floors_are_of_a_network_that_ends_before_the_last_exit(built: Bundle) -
 
 def test_a_report_that_fails_leaves_the_bundle(
     tmp_path: Path,
-    built: Bundle,
-    photos: Path,
+    small: Bundle,
+    of_own: list[str | Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -120,9 +120,9 @@ def test_a_report_that_fails_leaves_the_bundle(
 
     monkeypatch.setattr("multiexit_models.report.floor_table", fail)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    weights = built.path.with_name("weights.pt")
-    assert command("--data", photos, "--output", tmp_path / "made", "--weights", weights) == 0
-    assert load_bundle(tmp_path / "made").calibration.samples == built.calibration.samples
+    weights = small.path.with_name("weights.pt")
+    assert command(*of_own, "--output", tmp_path / "made", "--weights", weights) == 0
+    assert load_bundle(tmp_path / "made").calibration.samples == small.calibration.samples
     assert not list((tmp_path / "made").glob("report.*"))
     named, *said = [line for line in capsys.readouterr().err.splitlines() if "made" in line]
     assert named.endswith(str(tmp_path / "made"))
@@ -131,12 +131,12 @@ def test_a_report_that_fails_leaves_the_bundle(
 
 
 def test_a_report_without_its_figure_is_written(
-    tmp_path: Path, built: Bundle, photos: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small: Bundle, of_own: list[str | Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    weights = built.path.with_name("weights.pt")
-    assert command("--data", photos, "--output", tmp_path / "made", "--weights", weights) == 0
+    weights = small.path.with_name("weights.pt")
+    assert command(*of_own, "--output", tmp_path / "made", "--weights", weights) == 0
     report = (tmp_path / "made" / "report.md").read_text()
     assert "## Floors" in report
     assert "report.png" not in report
@@ -226,11 +226,26 @@ def broken():
 OF_OWN = ["--exits", "2", "--size", "32x32"]
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Path:
-    file = tmp_path / "own_net.py"
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("own") / "own_net.py"
     file.write_text(OWN)
     return file
+
+
+@pytest.fixture(scope="module")
+def of_own(photos: Path, own: Path) -> list[str | Path]:
+    """The arguments of a build that takes seconds: two exits on a tiny backbone."""
+    return ["--data", photos, "--backbone", f"{own}:make", *OF_OWN]
+
+
+@pytest.fixture(scope="module")
+def small(of_own: list[str | Path], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle of such a build, and its weights beside it."""
+    folder = tmp_path_factory.mktemp("small")
+    arguments = ["--output", folder / "photos", "--save-weights", folder / "weights.pt"]
+    assert command(*of_own, *arguments, "--epochs", "1", "--batch-size", "16") == 0
+    return load_bundle(folder / "photos")
 
 
 @pytest.mark.parametrize(
@@ -454,7 +469,7 @@ def test_what_cannot_be_exported_is_refused_before_the_training(
     arguments = ["--data", photos, "--output", tmp_path / "bundle", "--at", "1", "--size", "32x32"]
     with pytest.raises((BundleError, InvalidInput)):
         command(*arguments, "--backbone", f"{own}:fixed_batch", "--epochs", "1")
-    assert visible(tmp_path) == [own.name]
+    assert visible(tmp_path) == []
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -490,12 +505,12 @@ def test_logits_that_fp16_spoils_untrained_do_not_refuse_a_network(
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_build_goes_on_and_says_from_where(
     monkeypatch: pytest.MonkeyPatch,
-    photos: Path,
+    of_own: list[str | Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     by: signal.Signals,
 ) -> None:
-    arguments = ["--data", photos, "--output", tmp_path / "bundle", *TRAINING]
+    arguments = [*of_own, "--output", tmp_path / "bundle", *TRAINING]
     shown = Bar.step
 
     def interrupt(bar: Bar, done: int, total: int, loss: float) -> None:
@@ -525,14 +540,14 @@ def test_an_interrupted_build_goes_on_and_says_from_where(
         ("calibrating", 1, signal.SIGTERM),
         ("checking", 1, signal.SIGINT),
         ("file", 2, signal.SIGTERM),
-        ("file", 6, signal.SIGINT),
+        ("file", 3, signal.SIGINT),
         ("reporting", 1, signal.SIGTERM),
     ],
 )
 def test_an_interrupted_build_leaves_nothing_hidden(
     monkeypatch: pytest.MonkeyPatch,
-    built: Bundle,
-    photos: Path,
+    small: Bundle,
+    of_own: list[str | Path],
     tmp_path: Path,
     moment: str,
     at: int,
@@ -547,20 +562,20 @@ def test_an_interrupted_build_leaves_nothing_hidden(
             signal.raise_signal(by)
 
     def file(bar: Bar, done: int, total: int) -> None:
-        if moment == "file" and total == len(built.manifest.files) and done == at:
+        if moment == "file" and total == len(small.manifest.files) and done == at:
             signal.raise_signal(by)
 
     monkeypatch.setattr(Bar, "stage", stage)
     monkeypatch.setattr(Bar, "file", file)
-    arguments = ["--data", photos, "--output", tmp_path / "made", "--overwrite"]
-    status = delen_build(*arguments, "--weights", built.path.with_name("weights.pt"))
+    arguments = [*of_own, "--output", tmp_path / "made", "--overwrite"]
+    status = delen_build(*arguments, "--weights", small.path.with_name("weights.pt"))
     assert status == 128 + by
     assert visible(tmp_path) == ["made"]
     assert (tmp_path / "made" / "manifest.json").exists() == (moment == "reporting")
 
 
 def test_a_second_interrupt_leaves_nothing_hidden_either(
-    monkeypatch: pytest.MonkeyPatch, built: Bundle, photos: Path, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, small: Bundle, of_own: list[str | Path], tmp_path: Path
 ) -> None:
     remove, calls = shutil.rmtree, []
 
@@ -571,29 +586,29 @@ def test_a_second_interrupt_leaves_nothing_hidden_either(
         remove(folder, **options)
 
     def file(bar: Bar, done: int, total: int) -> None:
-        if total == len(built.manifest.files):
+        if total == len(small.manifest.files):
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("multiexit_models.export.folder.shutil.rmtree", rmtree)
     monkeypatch.setattr(Bar, "file", file)
-    arguments = ["--data", photos, "--output", tmp_path / "made"]
-    assert delen_build(*arguments, "--weights", built.path.with_name("weights.pt")) == 130
+    arguments = [*of_own, "--output", tmp_path / "made"]
+    assert delen_build(*arguments, "--weights", small.path.with_name("weights.pt")) == 130
     assert visible(tmp_path) == []
 
 
 def test_a_full_disk_in_the_training_leaves_the_last_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
-    photos: Path,
+    of_own: list[str | Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = ["--data", photos, "--output", tmp_path / "bundle", *TRAINING]
+    arguments = [*of_own, "--output", tmp_path / "bundle", *TRAINING]
     shown, before = Bar.step, resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(bar: Bar, done: int, total: int, loss: float) -> None:
         shown(bar, done, total, loss)
         if done == total * 2 // 3:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
 
     with monkeypatch.context() as patch:
         patch.setattr(Bar, "step", fill)
@@ -623,11 +638,11 @@ def test_a_path_that_is_missing_is_one_sentence(
 
 def test_a_full_disk_after_the_training_keeps_the_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
-    photos: Path,
+    of_own: list[str | Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = ["--data", photos, "--output", tmp_path / "bundle", *TRAINING]
+    arguments = [*of_own, "--output", tmp_path / "bundle", *TRAINING]
     write = Path.write_bytes
 
     def fill(file: Path, contents: bytes) -> int:
@@ -647,17 +662,17 @@ def test_a_full_disk_after_the_training_keeps_the_checkpoint(
 
 def test_long_stages_show_how_far_they_are(
     monkeypatch: pytest.MonkeyPatch,
-    built: Bundle,
-    photos: Path,
+    small: Bundle,
+    of_own: list[str | Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("multiexit_models.progress.SHOWN_AFTER_S", 0)
-    weights = built.path.with_name("weights.pt")
-    assert command("--data", photos, "--output", tmp_path / "made", "--weights", weights) == 0
+    weights = small.path.with_name("weights.pt")
+    assert command(*of_own, "--output", tmp_path / "made", "--weights", weights) == 0
     said = capsys.readouterr().err
-    samples = built.calibration.samples
-    for count in ("120/120", "5/5", f"{samples}/{samples}"):
+    samples = small.calibration.samples
+    for count in ("120/120", "2/2", f"{samples}/{samples}"):
         assert count in said
 
 
@@ -676,3 +691,43 @@ def test_zoo_is_listed(capsys: Any) -> None:
     listed = capsys.readouterr().out
     for name in ("resnet50", "efficientnet-b0", "msdnet", "wav2vec2", "residual-cifar"):
         assert name in listed
+
+
+@pytest.fixture(scope="module")
+def sized(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("sized") / "colours"
+    assert command(
+        "--data", photos, "--output", folder, "--quick", "--sizes", "16,32", "--threads", "1"
+    ) == 0  # fmt: skip
+    return load_bundle(folder)
+
+
+def test_a_bundle_of_several_sizes_is_calibrated_at_each_and_served(
+    sized: Bundle, tmp_path: Path
+) -> None:
+    assert sized.manifest.all_sizes == ((16, 16), (32, 32))
+    small = sized.smaller[0]
+    assert [exit.graph for exit in small.exits] == [exit.graph for exit in sized.exits]
+    assert small.calibration.samples == sized.calibration.samples
+    assert small.exits[-1].macs < sized.exits[-1].macs / 3
+    assert sized.manifest.provenance["recipe"]["sizes"] == [[16, 16]]
+    assert "| 16x16 | 0 |" in report_text(sized)
+    image = np.full((32, 32, 3), 90, np.uint8)
+    with Engine(sized.path, state=tmp_path) as engine:
+        assert engine.infer(image).size == (32, 32)
+        assert engine.infer(image[::2, ::2]).size == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("--sizes", "32"), "several sizes"),
+        (("--sizes", "16,32", "--size", "32x32"), "not both"),
+        (("--sizes", "2,32", "--quick"), "does not run"),
+    ],
+)
+def test_sizes_that_make_no_sense_are_refused(
+    given: tuple[str, ...], says: str, photos: Path, tmp_path: Path, capsys: Any
+) -> None:
+    assert main(["build", "--data", str(photos), "--output", str(tmp_path / "b"), *given]) == 1
+    assert says in capsys.readouterr().err

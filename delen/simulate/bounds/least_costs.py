@@ -165,27 +165,36 @@ class Tasks:
         samples: NDArray[np.int64],
         calibration: Calibration,
         costs: LeastCosts,
+        smaller: Sequence[tuple[Calibration, LeastCosts]] = (),
     ) -> Tasks:
         """The tasks of ``trace``, whose request i is about the sample ``samples[i]``.
 
-        The first exit that is right counts: later ones cost more of everything.
+        The first exit that is right counts: later ones cost more of everything. Where the model
+        has ``smaller`` input sizes, a task takes the least that it takes at any of them, and its
+        other figures are the best of all: that bounds each from above.
         """
-        correct = calibration.correct
-        first = np.where(correct.any(axis=1), correct.argmax(axis=1), -1)
-        known: dict[tuple[int, float], tuple[float, float]] = {}
+        firsts, offers = [], ((calibration, costs), *smaller)
+        for table, _ in offers:
+            found = np.where(table.correct.any(axis=1), table.correct.argmax(axis=1), -1)
+            firsts.append(found[samples].tolist())
+        known: dict[tuple[int, int, float], tuple[float, float]] = {}
         rows: list[tuple[float, float, float, float]] = []
-        for arrival, exit in zip(trace, first[samples].tolist(), strict=True):
-            bounds = arrival.bounds
-            if exit < 0 or not _affordable(bounds.max_energy, costs.energy[exit]):
-                continue
+        beside = min(each.beside for _, each in offers)
+        for arrival, *exits in zip(trace, *firsts, strict=True):
+            bounds, seconds, limit = arrival.bounds, np.inf, 0.0
             window = np.inf if bounds.max_latency is None else bounds.max_latency
-            if (found := known.get((exit, window))) is None:
-                found = costs.device_seconds(exit, window), costs.chance(exit, window)
-                known[exit, window] = found
-            seconds, limit = found
+            for size, exit in enumerate(exits):
+                least = offers[size][1]
+                if exit < 0 or not _affordable(bounds.max_energy, least.energy[exit]):
+                    continue
+                key = (size, exit, window)
+                if key not in known:
+                    known[key] = least.device_seconds(exit, window), least.chance(exit, window)
+                if known[key][1] > 0:
+                    seconds, limit = min(seconds, known[key][0]), max(limit, known[key][1])
             if limit > 0:
                 release = arrival.time + costs.network
-                rows.append((release, release + window - costs.beside, seconds, limit))
+                rows.append((release, release + window - beside, seconds, limit))
         release, deadline, seconds, limit = np.array(rows, np.float64).reshape(-1, 4).T
         return cls(release, deadline, seconds, limit, len(trace))
 

@@ -26,13 +26,18 @@ def upper_bound(
     for name, model in models.items():
         rows = np.flatnonzero(names == name)
         part = Trace(tuple(trace.arrivals[row] for row in rows))
-        costs = LeastCosts.of(
-            CostModel(model.actual, model.energy, model.level),
-            model.max_batch,
-            durations if device.noise else None,
-            model.host.batch if device.lanes == 1 else 0.0,
-            device.network,
-        )
-        longest = max(longest, max(device.interference) * costs.longest)
-        parts.append(Tasks.of(part, samples[rows], model.calibration, costs))
+        offers = [(each.calibration, _least_costs(each, device)) for each in model.sizes]
+        longest_run = max(costs.longest for _, costs in offers)
+        longest = max(longest, max(device.interference) * longest_run)
+        parts.append(Tasks.of(part, samples[rows], *offers[0], offers[1:]))
     return fluid_bound(Tasks.join(parts), device.lanes, device.slow, longest).effective_accuracy
+
+
+def _least_costs(model: SimulatedModel, device: DeviceSettings) -> LeastCosts:
+    return LeastCosts.of(
+        CostModel(model.actual, model.energy, model.level),
+        model.max_batch,
+        durations if device.noise else None,
+        model.host.batch if device.lanes == 1 else 0.0,
+        device.network,
+    )

@@ -45,8 +45,9 @@ class Bandwidth:
 
     def part(self, start: float, seconds: float) -> Bandwidth:
         """The ``seconds`` from ``start`` on, as a bandwidth of its own."""
-        inside = self.times[(self.times > start) & (self.times < start + seconds)] - start
-        times = np.concatenate(([0.0], inside))
+        end = start + seconds
+        inside = self.times[(self.times > start) & (self.times < end)] - start
+        times = np.concatenate(([0.0], inside, [seconds] if self.linear and end < self.end else []))
         return Bandwidth(times, self.at(times + start), seconds, self.linear)
 
 

@@ -32,7 +32,7 @@ def upper_bound(
     options, captured = settings.options, footage.captured
     accuracy = np.array([option.accuracy for option in options])
     levels = ceil(settings.deadline / STEP) + 1
-    busy = np.arange(levels) * STEP
+    busy = STEP * np.arange(levels, dtype=np.float64)
     value = np.full(levels, -np.inf)
     value[0] = 0.0
     for frame, now in enumerate(captured):

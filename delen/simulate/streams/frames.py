@@ -16,14 +16,16 @@ class Frames:
     """One row a frame, in the order of capture.
 
     ``index`` is the option that was sent, -1 where none was; ``captured``, ``sent`` and
-    ``answered`` are seconds of the run, NaN where it did not happen. ``correct`` is how probably
-    the answer is right, 0 without one. ``dropped`` counts the frames without an answer by cause.
+    ``answered`` are seconds of the run, NaN where it did not happen. ``exit`` and ``correct`` (a
+    probability) are of what the daemon answered, also where nobody waited for it any more; -1 and
+    0 where it did not. ``dropped`` counts the frames without an answer by cause.
     """
 
     captured: NDArray[np.float64]
     index: NDArray[np.int8]
     sent: NDArray[np.float64]
     answered: NDArray[np.float64]
+    exit: NDArray[np.int8]
     correct: NDArray[np.float64]
     dropped: Mapping[DropCause, int]
     decision_seconds: NDArray[np.float64]

@@ -30,5 +30,5 @@ def play_light(streams: Sequence[Stream], seed: int, noise: float = NOISE) -> li
         option = streams[arrived.stream].settings.options[arrived.index]
         takes = option.latency * drawn[arrived.stream][arrived.frame]
         free = max(free, arrived.at) + takes
-        events.answer(arrived, free, option.accuracy)
+        events.answer(arrived, free, option.accuracy, option.exit)
     return [stream.frames() for stream in streams]

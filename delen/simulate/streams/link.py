@@ -73,7 +73,7 @@ class Course:
 
     def __init__(self, settings: LinkSettings, seconds: float, rng: np.random.Generator) -> None:
         steps = max(1, math.ceil(seconds / _STEP))
-        rates = settings.bandwidth.at((np.arange(steps) + 0.5) * _STEP)
+        rates = settings.bandwidth.at(np.arange(0.5, steps, dtype=np.float64) * _STEP)
         if settings.variation:
             keep = math.exp(-_STEP / _CORRELATED)
             drawn = rng.normal(size=steps) * math.sqrt(1 - keep**2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,14 +20,24 @@ from delen.simulate.streams.streams import Arrived, Streams
 from delen.simulate.trace import Arrival
 
 
+@dataclass(frozen=True, slots=True)
+class Played:
+    """The frames of each stream, what the answers took in joules (None if unknown), and the first
+    failures of policies in words."""
+
+    frames: list[Frames]
+    joules: float | None
+    failures: tuple[str, ...]
+
+
 def play_streams(
     streams: Sequence[Stream],
     models: Sequence[SimulatedModel],
     policy: DispatchPolicy,
     fallback: DispatchPolicy,
     settings: RunSettings,
-) -> tuple[list[Frames], tuple[str, ...]]:
-    """What becomes of the frames of ``streams``, and the first failures of policies, in words.
+) -> Played:
+    """What becomes of the frames of ``streams``.
 
     ``models`` go with the options of every stream: ``models[i]`` is the network at the size of
     option i. A frame is about one sample of the calibration table at every size.
@@ -37,11 +48,13 @@ def play_streams(
                 f"the stream {stream.settings.name} has {len(stream.settings.options)} sizes; "
                 f"the model has {len(models)}"
             )
+    # A request's model has a name without @.
+    models = [replace(model, name=model.name.replace("@", ":")) for model in models]
     flow = _Flow(streams, models, settings.seed)
     by_name = {model.name: model for model in models}
     daemon = SimulatedDaemon(by_name, policy, fallback, settings, flow, flow, best_effort=True)
     _, failures = daemon.play()
-    return [stream.frames() for stream in streams], failures
+    return Played([stream.frames() for stream in streams], flow.joules, failures)
 
 
 class _Flow:
@@ -60,6 +73,8 @@ class _Flow:
         ]
         self._arrived: dict[int, Arrived] = {}
         self._rows = 0
+        self.joules: float | None = 0.0
+        """What all answers took; None if that is unknown."""
 
     @property
     def next_at(self) -> float:
@@ -94,5 +109,6 @@ class _Flow:
         self, row: int, now: float, job: Job, exit: int, confidence: float, latency: float
     ) -> None:
         arrived = self._arrived.pop(row)
-        self._events.answer(arrived, arrived.at + latency, float(job.correct[exit]))
-
+        self._events.answer(arrived, arrived.at + latency, float(job.correct[exit]), exit)
+        if self.joules is not None:
+            self.joules = None if job.joules is None else self.joules + job.joules

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-from delen.errors import ProfileError
+from delen.core.variant import format_size, variant_name
+from delen.errors import ConfigError, ProfileError
+from delen.profile.profile import Device, Profile, Quantiles, SegmentCost
+from delen.simulate.load import of_profile
+from delen.simulate.model import SimulatedModel
 from policies.client.api import FrameOption
+from policies.exit.bounds import ExitPolicy
+from policies.plan.planner import PlannerSettings
+
+MODEL = "sizes"
+"""The name of a network that only a file of sizes describes."""
+
+SPREAD = (1.0, 1.1, 1.15, 1.25)
+"""Its times at the quantiles of a profile, as shares of the median."""
 
 COLUMNS = ("height", "width", "payload_bytes", "encoding_ms", "latency_ms", "accuracy")
 
@@ -35,6 +48,37 @@ def read_sizes(path: str | Path) -> tuple[FrameOption, ...]:
     if not options:
         raise ProfileError(f"{file}, line 1: no size follows the header")
     return tuple(sorted(options, key=lambda option: option.payload))
+
+
+def models_of(
+    options: Sequence[FrameOption],
+    planner: PlannerSettings,
+    policy: ExitPolicy,
+    level: float,
+    seed: int,
+) -> list[SimulatedModel]:
+    """A network of one exit at each of ``options``, whose times spread by SPREAD about the medians.
+
+    ConfigError for an accuracy that leaves no sample of the synthetic table right, or none wrong.
+    """
+    models = []
+    for option in options:
+        spread = Quantiles(*(factor * option.latency for factor in SPREAD))
+        profile = Profile(
+            model=variant_name(MODEL, option.size),
+            bundle=MODEL,
+            device=Device(MODEL, 1, MODEL, MODEL, 1, MODEL),
+            created="",
+            quick=False,
+            answer=Quantiles(0.0, 0.0, 0.0, 0.0),
+            segments=({1: SegmentCost(spread, option.latency)},),
+            accuracies=(option.accuracy,),
+        )
+        try:
+            models.append(of_profile(profile, planner, policy, level, seed))
+        except ValueError as error:
+            raise ConfigError(f"the size {format_size(option.size or (0, 0))}: {error}") from error
+    return models
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,7 @@ class Stream:
         self._sent = array("d", [nan]) * settings.frames
         self._answered = array("d", [nan]) * settings.frames
         self._correct = array("d", [0.0]) * settings.frames
+        self._exit = array("b", [-1]) * settings.frames
 
     def capture(self, frame: int) -> Sending[None] | None:
         """``frame`` is there; what is sent of it or after it."""
@@ -164,11 +165,15 @@ class Stream:
         self._index[frame], self._sent[frame] = index, now
         return self.link.send(now, payload, given_up, draws), given_up
 
-    def answered(self, frame: int, now: float, latency: float, correct: float) -> None:
-        """The answer is there, right with probability ``correct``; ``latency`` is the daemon's."""
+    def note(self, frame: int, exit: int, correct: float) -> None:
+        """What the daemon will answer: from ``exit``, right with probability ``correct``."""
+        self._exit[frame], self._correct[frame] = exit, correct
+
+    def answered(self, frame: int, now: float, latency: float) -> None:
+        """The answer is there; ``latency`` is the daemon's."""
         if frame in self._flying:
             self._flying.remove(frame)
-            self._answered[frame], self._correct[frame] = now, correct
+            self._answered[frame] = now
             self._state.answered(frame, now, latency, None)
 
     def failed(self, frame: int, now: float, cause: DropCause) -> None:
@@ -190,6 +195,7 @@ class Stream:
             index=np.asarray(self._index),
             sent=np.asarray(self._sent),
             answered=np.asarray(self._answered),
+            exit=np.asarray(self._exit),
             correct=np.asarray(self._correct),
             dropped={cause: count for cause, count in self._state.dropped.items() if count},
             decision_seconds=np.asarray(self._controller.seconds),

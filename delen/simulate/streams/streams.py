@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
-from typing import NamedTuple
 
 from delen.simulate.streams.stream import Stream
 
 _CAPTURE, _HAND_OVER, _ARRIVE, _ANSWER, _REFUSE, _GIVE_UP, _LET_GO = range(7)
 
 
-class Arrived(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Arrived:
     """A frame at the daemon since ``at``: its stream and frame, and what was chosen for it."""
 
     stream: int
@@ -57,7 +58,7 @@ class Streams:
             sending = stream.capture(frame)
         else:
             if kind == _ANSWER:
-                stream.answered(frame, now, value, bound or 0.0)
+                stream.answered(frame, now, value)
             elif kind != _LET_GO:
                 stream.failed(frame, now, "refused" if kind == _REFUSE else "unanswered")
             due = stream.let_go(now)
@@ -70,11 +71,11 @@ class Streams:
             self._push(encoded, _HAND_OVER, number, sending.frame, float(sending.index), bound)
         return None
 
-    def answer(self, arrived: Arrived, now: float, correct: float) -> None:
-        """The daemon's answer leaves it at ``now``; it is right with probability ``correct``."""
+    def answer(self, arrived: Arrived, now: float, correct: float, exit: int = 0) -> None:
+        """The answer from ``exit`` leaves at ``now``; it is right with probability ``correct``."""
+        self.streams[arrived.stream].note(arrived.frame, exit, correct)
         back = self._back(arrived, now)
-        latency = now - arrived.at
-        self._push(back, _ANSWER, arrived.stream, arrived.frame, latency, correct)
+        self._push(back, _ANSWER, arrived.stream, arrived.frame, now - arrived.at)
 
     def refuse(self, arrived: Arrived, now: float) -> None:
         """The daemon refuses the frame at ``now``."""

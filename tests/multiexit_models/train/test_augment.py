@@ -16,7 +16,7 @@ from multiexit_models.train.augment import (  # noqa: E402
     augment_images,
     augment_text,
     augmentation,
-    resize,
+    shorten,
 )
 from multiexit_models.train.recipe import Recipe  # noqa: E402
 
@@ -100,8 +100,8 @@ def test_some_crops_are_mirrored_and_none_without_padding_is_shifted() -> None:
 
 def test_resize_keeps_dtype_ratio_and_a_flat_colour() -> None:
     images = torch.full((2, 8, 12, 3), 77, dtype=torch.uint8)
-    assert torch.equal(resize(images, 6), torch.full((2, 6, 9, 3), 77, dtype=torch.uint8))
-    assert resize(images, 8) is images
+    assert torch.equal(shorten(images, 6), torch.full((2, 6, 9, 3), 77, dtype=torch.uint8))
+    assert shorten(images, 8) is images
 
 
 def test_silence_stays_silent() -> None:

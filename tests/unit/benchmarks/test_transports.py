@@ -29,7 +29,7 @@ def test_each_way_carries_the_same_numbers() -> None:
 
 
 def test_only_the_sdk_at_one_size_is_claimed() -> None:
-    added = {"binary OIP, TCP": [1.0], "SDK, shared memory": [0.2]}
+    added = {"binary OIP, TCP": [1.0], "tritonclient, TCP": [2.0], "SDK, shm": [0.2]}
     claimed = [figure for figure in claims(CLAIMED, added) if figure.holds is not None]
     assert [figure.holds for figure in claimed] == [True, True]
     assert all(figure.holds is None for figure in claims("3 KB", added))

@@ -309,3 +309,42 @@ def test_a_calibration_of_another_network_is_refused(copy: Path) -> None:
     put(copy, "calibration.npz", saved(**{name: array[:, :2] for name, array in GOOD.items()}))
     message = refusal(copy)
     assert f"{copy / 'calibration.npz'} is of 2 exits; the manifest has 3" in message
+
+
+def sized(document: dict[str, Any]) -> None:
+    """Give the tiny bundle a smaller size, which has the graphs and the table of the largest."""
+    document["input"]["sizes"] = [[2, 2]]
+    document["smaller"] = [{"exits": document["exits"], "calibration": document["calibration"]}]
+
+
+def test_a_bundle_of_two_sizes_is_two_bundles_of_one(edit: Edit) -> None:
+    bundle = load_bundle(edit(sized))
+    assert bundle.manifest.all_sizes == ((2, 2), (4, 4))
+    assert [each.variant for each in bundle.sizes] == ["tiny@4x4", "tiny@2x2"]
+    assert [each.manifest.input.shape for each in bundle.sizes] == [(4, 4, 1), (2, 2, 1)]
+    assert bundle.smaller[0].digest == bundle.digest
+    written = json.loads((bundle.path / MANIFEST).read_text())
+    assert json.loads(bundle.manifest.to_json()) == written
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda d: d["input"].update(sizes=[[2, 4]]), "smaller"),
+        (lambda d: d["input"].update(sizes=[[2, 2], [3, 3]]), "smaller"),
+        (lambda d: d["input"].update(image=None), "input.image"),
+        (lambda d: d["input"].update(sizes=[]), "smaller has 1 sizes"),
+        (lambda d: d["smaller"][0].update(exits=d["exits"][1:]), "smaller[0].exits must be 3"),
+        (lambda d: d["smaller"][0].update(calibration="none.npz"), "none.npz"),
+        (lambda d: d["smaller"][0].update(extra=1), "extra"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named(
+    edit: Edit, change: Callable[[dict[str, Any]], None], says: str
+) -> None:
+    def both(document: dict[str, Any]) -> None:
+        sized(document)
+        document["smaller"][0] = dict(document["smaller"][0])
+        change(document)
+
+    assert says in refusal(edit(both))

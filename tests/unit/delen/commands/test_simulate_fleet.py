@@ -61,7 +61,7 @@ def test_options_of_the_other_simulation_are_refused(
     assert "default" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["simulate"])
-    assert "--trace --fleet" in capsys.readouterr().err
+    assert "--trace --fleet --link" in capsys.readouterr().err
 
 
 def test_plots_are_written(site: Path, tmp_path: Path) -> None:

@@ -65,14 +65,14 @@ def test_answers_and_receipts_are_those_of_the_long_way(
     assert short.asked < asked.asked
 
 
-def test_a_request_that_is_alone_is_chosen_once(
+def test_a_request_that_is_alone_is_never_chosen(
     make_harness: Callable[..., ExecutorHarness],
 ) -> None:
     policy = Counting()
     harness = make_harness(policy)
     assert harness.infer(UNSURE).reason == "final"
     assert harness.network.batches == [(0, 1), (1, 1), (2, 1)]
-    assert policy.asked == 1
+    assert policy.asked == 0
 
 
 def test_one_that_comes_meanwhile_is_considered_at_the_next_exit(

@@ -11,7 +11,14 @@ from delen.bundle.manifest import Bundle, load_bundle
 from delen.errors import ProfileError
 from delen.profile.profile import Device, Profile
 from delen.profile.reader import load_profile
-from delen.profile.store import beside_file, check_profile, find_profile, save_profile, state_file
+from delen.profile.store import (
+    beside_file,
+    check_profile,
+    find_profile,
+    keep_profile,
+    save_profile,
+    state_file,
+)
 
 MakeProfile = Callable[..., Profile]
 HERE = Device("test board", 2, "onnxruntime", "cpu", 1, "default")
@@ -125,3 +132,18 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, profile: Profile)
     (tmp_path / "file").touch()
     with pytest.raises(ProfileError, match="cannot be written"):
         save_profile(profile, tmp_path / "file" / "device.json")
+
+
+def test_one_file_has_the_profiles_of_all_input_sizes(
+    state: Path, bundle: Bundle, profile: Profile
+) -> None:
+    large = replace(bundle, size=(8, 8), smaller=(replace(bundle, size=(4, 4)),))
+    profiles = [replace(profile, model=each.variant) for each in large.sizes]
+    file = state_file(state, large, HERE)
+    for each, measured in zip(large.sizes, profiles, strict=True):
+        assert find_profile(state, each, HERE) is None
+        keep_profile(measured, each, file)
+    keep_profile(replace(profiles[1], created="later"), large.smaller[0], file)
+    found = [find_profile(state, each, HERE) for each in large.sizes]
+    assert found == [profiles[0], replace(profiles[1], created="later")]
+    assert [each.model for each in load_profile(file).sizes] == ["tiny@8x8", "tiny@4x4"]

@@ -156,7 +156,7 @@ def test_a_task_that_is_alone_starts_at_once(
     batch = first_exit(scheduler, task)
     assert batch is not None
     assert (batch.key.segment, batch.tasks, task.exit, task.confidence) == (1, (task,), 0, 0.5)
-    assert (len(scheduler), scheduler.busy, policy.asked) == (0, 1, 1)
+    assert (len(scheduler), scheduler.busy, policy.asked) == (0, 1, 0)
     scheduler.ran(2 * SEGMENT, batch, SEGMENT)
     scheduler.end(2 * SEGMENT, task)
     assert scheduler.busy == 0

@@ -91,7 +91,7 @@ def test_a_body_in_memory_is_named_and_not_sent() -> None:
     head = endpoint.head(Request("POST", "/", (b"ab", b"c"), "image/png"), in_memory=True)
     assert head == (
         b"POST / HTTP/1.1\r\nHost: delen\r\nContent-Type: image/png\r\n"
-        b"Delen-Shared-Memory: 3\r\nContent-Length: 0\r\n\r\n"
+        b"Delen-Shared-Memory: 0+3\r\nContent-Length: 0\r\n\r\n"
     )
 
 

@@ -113,7 +113,7 @@ def test_what_the_link_showed_is_predicted(controller: Chooses) -> None:
     state.answered(0, 0.05, 0.005, "cat")
     assert link.learnt == [(1, 2000, pytest.approx(0.035))]
     state.put("c", 0.06)
-    sent(state, 0.06)
+    assert sent(state, 0.06).upload == pytest.approx(3.152)
     assert controller.views[2].round_trip == 0.02
     assert controller.views[2].network == pytest.approx([0.868, 3.172])
 

@@ -1,0 +1,243 @@
+"""A local network that answers in time, and remote ones that do not, or say strange things."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from delen.bundle.manifest import InputSpec
+from delen.core.result import (
+    AccuracyOutcome,
+    EnergyOutcome,
+    LatencyOutcome,
+    Prediction,
+    Receipt,
+    Result,
+)
+from delen.errors import InvalidInput, Overloaded
+from delen.streams.fused import Fused
+
+LABELS = ("cat", "dog", "frog")
+FRAME = np.zeros(4, np.uint8)
+RECEIPT = Receipt(
+    LatencyOutcome(None, 0.01, 0.0, 0.01, None),
+    AccuracyOutcome(None, None, None, None, None),
+    EnergyOutcome(None, None, None, "unknown", None, None, None),
+)
+
+
+@dataclass
+class Network:
+    """Answers each frame with the next of ``says``, the last again and again, when ``gate`` is
+    open."""
+
+    says: Sequence[Any]
+    labels: Sequence[str | None] = LABELS
+    version: str = "1"
+    gate: threading.Event = field(default_factory=threading.Event)
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    @property
+    def manifest(self) -> Any:
+        return SimpleNamespace(
+            name="net",
+            version=self.version,
+            input=InputSpec("uint8", (4,), None),
+            classes=len(self.labels),
+            labels=None if None in self.labels else self.labels,
+        )
+
+    def infer(self, x: Any, **arguments: Any) -> Any:
+        said = self.says[min(len(self.asked), len(self.says) - 1)]
+        self.asked.append(arguments)
+        self.gate.wait()
+        if isinstance(said, Exception):
+            raise said
+        listed = [Prediction(0, self.labels[0], 0.0)]
+        values = None if said is None else np.asarray(said, np.float32)
+        return Result(
+            "net", self.version, "1", tuple(listed), values, 0, 1, "final", RECEIPT, "default", None
+        )
+
+
+CAT, DOG = (0.7, 0.2, 0.1), (0.0, 1.0, 0.0)
+
+
+def play(fused: Fused, frames: int) -> None:
+    """Some frames, each with whatever the remote network says of it."""
+    for _ in range(frames):
+        fused.infer(FRAME)
+        fused.wait()
+
+
+def lost(fused: Fused) -> dict[str, int]:
+    return {cause: count for cause, count in fused.lost.items() if count}
+
+
+def test_a_remote_answer_is_fused_and_the_result_says_how_old_it_is() -> None:
+    remote = Network([DOG])
+    remote.gate.clear()
+    fused = Fused(Network([CAT]), remote, period=3)
+    first = fused.infer(FRAME)
+    remote.gate.set()
+    assert (first.frame, first.label, first.sent, first.result.index) == (0, "cat", True, 0)
+    fused.wait()
+    second = fused.infer(FRAME)
+    assert (second.label, second.index, second.remote, second.sent) == ("dog", 1, 0, False)
+    assert second.probability > 0.5
+    assert second.age == pytest.approx(second.captured - first.captured)
+    assert 0 < second.trust <= 1
+    assert (fused.sent, fused.absorbed, lost(fused)) == (1, 1, {})
+
+
+def test_a_late_answer_rewrites_history() -> None:
+    remote = Network([DOG])
+    remote.gate.clear()
+    fused = Fused(Network([CAT]), remote, period=100)
+    answers = [fused.infer(FRAME) for _ in range(4)]
+    assert [each.label for each in answers] == ["cat"] * 4
+    assert all(each.remote is None and each.age is None for each in answers)
+    remote.gate.set()
+    fused.wait()
+    assert [fused.result(frame).label for frame in range(4)] == ["dog"] * 4
+    assert fused.result(3).age == pytest.approx(answers[3].captured - answers[0].captured)
+    with pytest.raises(InvalidInput) as caught:
+        fused.result(4)
+    assert caught.value.field == "frame"
+
+
+def test_an_answer_that_comes_before_the_local_one_counts_at_once() -> None:
+    local = Network([CAT])
+    remote = Network([DOG])
+    fused = Fused(local, remote, period=1)
+    fused.infer(FRAME)
+    fused.wait()
+    local.gate.clear()
+
+    class Opens(Network):
+        def infer(self, x: Any, **arguments: Any) -> Any:
+            fused.wait()
+            return super().infer(x, **arguments)
+
+    opens = Opens([CAT])
+    opens.asked.append({})
+    fused._local._client = opens
+    answer = fused.infer(FRAME)
+    assert (answer.label, answer.remote, answer.age) == ("dog", 1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("remote", "cause"),
+    [
+        (Network([Overloaded("it is full", 1.0)]), "unanswered"),
+        (Network([ZeroDivisionError()]), "unanswered"),
+        (Network([DOG], labels=("cat", "dog", "horse")), "other_classes"),
+        (Network([DOG], labels=(None, None, None)), "other_classes"),
+        (Network([DOG], labels=("cat", "cat", "dog")), "other_classes"),
+        (Network([(0.5, 0.5)], labels=("cat", "dog")), "other_classes"),
+        (Network([(np.nan, 0.5, 0.5)]), "nonsense"),
+        (Network([(1.0, 1.0, 1.0)]), "nonsense"),
+        (Network([None]), "nonsense"),
+    ],
+)
+def test_a_remote_that_fails_or_says_nonsense_costs_nothing(remote: Network, cause: str) -> None:
+    fused = Fused(Network([CAT]), remote, period=2)
+    play(fused, 5)
+    assert all(fused.result(frame).label == "cat" for frame in range(5))
+    assert all(fused.result(frame).trust == 0 for frame in range(5))
+    assert lost(fused) == {cause: fused.sent}
+    assert fused.absorbed == 0
+
+
+def test_classes_in_another_order_are_sorted_by_name() -> None:
+    fused = Fused(Network([CAT]), Network([(0.0, 0.0, 1.0)], labels=("frog", "cat", "dog")))
+    play(fused, 1)
+    assert fused.result(0).label == "dog"
+
+
+def test_a_remote_that_becomes_another_model_is_asked_for_its_classes() -> None:
+    remote = Network([DOG])
+    fused = Fused(Network([CAT]), remote, period=1)
+    play(fused, 1)
+    remote.version, remote.labels = "2", ("lion", "tiger", "bear")
+    play(fused, 1)
+    assert lost(fused) == {"other_classes": 1}
+
+
+def test_a_remote_that_hangs_is_sent_no_more_than_so_many() -> None:
+    remote = Network([DOG])
+    remote.gate.clear()
+    fused = Fused(Network([CAT]), remote, period=1, in_flight=2)
+    answers = [fused.infer(FRAME) for _ in range(5)]
+    assert [each.sent for each in answers] == [True, True, False, False, False]
+    assert lost(fused) == {"busy": 3}
+    remote.gate.set()
+    fused.wait()
+    assert fused.absorbed == 2
+
+
+def test_an_answer_to_a_frame_that_is_forgotten_is_counted() -> None:
+    remote = Network([DOG])
+    remote.gate.clear()
+    fused = Fused(Network([CAT]), remote, period=1000)
+    for _ in range(301):
+        fused.infer(FRAME)
+    remote.gate.set()
+    fused.wait()
+    assert lost(fused) == {"forgotten": 1}
+    assert fused.result(300).label == "cat"
+
+
+def test_a_frame_without_a_local_answer_counts_for_nothing() -> None:
+    local = Network([CAT, Overloaded("it is full", 1.0), CAT])
+    fused = Fused(local, Network([DOG]), period=1)
+    play(fused, 1)
+    with pytest.raises(Overloaded):
+        fused.infer(FRAME)
+    fused.wait()
+    assert fused.infer(FRAME).frame == 1
+    fused.wait()
+    assert lost(fused) == {"forgotten": 1}
+
+
+def test_bounds_are_the_local_networks_and_features_are_compared() -> None:
+    local, remote = Network([CAT]), Network([DOG])
+    fused = Fused(local, remote)
+    fused.infer(FRAME, max_latency=0.02, feature=np.array([1, 0]))
+    fused.wait()
+    answer = fused.infer(FRAME, feature=np.array([0, 1]))
+    assert (answer.similarity, answer.trust, answer.label) == (0.0, 0.0, "cat")
+    assert local.asked[0]["max_latency"] == 0.02
+    assert local.asked[0]["on_infeasible"] == "best_effort"
+    assert "max_latency" not in remote.asked[0]
+
+
+@pytest.mark.parametrize(
+    ("alpha", "expected"), [("similarity", (0.231, 0.736)), (0.5, (0.4655, 0.468))]
+)
+def test_the_published_rules_are_there(alpha: Any, expected: tuple[float, float]) -> None:
+    fused = Fused(Network([CAT]), Network([DOG]), alpha=alpha, period=100)
+    fused.infer(FRAME)
+    fused.wait()
+    probabilities = fused.infer(FRAME).probabilities
+    assert probabilities[:2] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("period", 0), ("threshold", 0), ("alpha", 2.0), ("patience", -1), ("in_flight", 0)],
+)
+def test_a_wrong_setting_is_named(option: str, value: Any) -> None:
+    make: Callable[..., Fused] = Fused
+    with pytest.raises(InvalidInput) as caught:
+        make(Network([CAT]), Network([DOG]), **{option: value})
+    assert caught.value.field == option
