@@ -11,17 +11,14 @@ is taken; the frame is dropped where ``GAMMA·E[V(b)] - price`` without it is mo
 is the value of the frames to come, ``V(b) = max_i`` of the same sum: value iteration (Bellman 1957)
 over b as BUSY deadlines and CASES of the forecast, SWEEPS sweeps each REFRESH frames.
 
-The price of a miss keeps the share of avoidable misses at MISSES, by dual ascent. A miss is
-avoidable where the smallest option would have been on time with probability SURE on an idle link.
-The price is a multiple of the options' spread of accuracies; each avoidable miss raises the
-multiplier by ``STEP·(1 - MISSES)`` and each other such frame lowers it by ``STEP·MISSES``. The
-more of the last MEMORY frames had no way to be on time, the lower the price; from UNAVOIDABLE on it
-is 0.
+The price of a miss keeps the share of avoidable misses at MISSES, by dual ascent: of frames that
+the smallest option would have made with probability SURE on an idle link, each late one raises the
+price by ``PRICE_STEP·(1 - MISSES)``, and each other one lowers it by ``PRICE_STEP·MISSES``.
 
-The present option stays until what it loses to better ones, frame by frame, adds up to what SWITCH
-frames gain from a size more, and SWITCH_BEHIND frames for each frame by which answers are behind
-(deadline over period, less one): a great loss switches at once, a small one later, and noise does
-not. Where nothing is on time with probability HOPELESS it starts anew from the smallest. With
+The present option stays until what it loses to better ones, frame by frame, adds up to SWITCH of
+the options' spread of accuracies, and to SWITCH_BEHIND more for each frame by which answers are
+behind (deadline over period, less one): a great loss switches at once, a small one later, and noise
+does not. Where nothing is on time with probability HOPELESS it starts anew from the smallest. With
 nothing in flight a frame is always sent: else nobody would learn that a link is back.
 """
 
@@ -36,20 +33,18 @@ from numpy.typing import NDArray
 from policies.client.api import FrameChoice, FrameReport, StreamView
 from policies.client.forecast import ACCESS, Forecast, Outlook
 
-MISSES = 0.004
-STEP = 0.3
-FIRST_MULTIPLIER = 0.0
-HIGHEST_MULTIPLIER = 8.0
-MEMORY = 300
-UNAVOIDABLE = 0.2
-SURE = 0.85
+MISSES = 0.005
+PRICE_STEP = 0.05
+FIRST_PRICE = 0.0
+HIGHEST_PRICE = 2.0
+SURE = 0.97
 GAMMA = 0.9
 BUSY = (*np.arange(0.0, 1.0, 0.1).tolist(), 1.0, 1.25, 1.5, 2.0, 3.0, 5.0)
 CASES = 24
 SWEEPS = 6
 REFRESH = 10
-SWITCH = 2.0
-SWITCH_BEHIND = 2.0
+SWITCH = 0.03
+SWITCH_BEHIND = 0.1
 RELUCTANCE = 0.03
 HOPELESS = 0.05
 SMOOTHING = 0.002
@@ -80,8 +75,7 @@ class Expected:
         self._busy = np.zeros(len(BUSY))
         self._value = np.zeros(len(BUSY))
         self._until_refresh = 0
-        self._multiplier = FIRST_MULTIPLIER
-        self._price = self._unavoidable = 0.0
+        self._price = FIRST_PRICE
         self._avoidable: deque[int] = deque(maxlen=64)
 
     def choose(self, view: StreamView) -> FrameChoice | None:
@@ -100,7 +94,6 @@ class Expected:
         self._until_refresh -= 1
         busy = np.maximum(outlook.free - view.now, 0.0)
         judged = self._judge(view, busy, outlook)
-        self._weigh(judged.is_avoidable)
         if judged.worth.max() < judged.dropped - RELUCTANCE and view.in_flight:
             if judged.is_avoidable:
                 self._pay(missed=True)
@@ -124,14 +117,8 @@ class Expected:
 
     def _pay(self, missed: bool) -> None:
         """Raise the price of a miss, or lower it, as misses are more or fewer than allowed."""
-        step = STEP * (missed - MISSES)
-        self._multiplier = min(HIGHEST_MULTIPLIER, max(0.0, self._multiplier + step))
-
-    def _weigh(self, is_avoidable: bool) -> None:
-        """Set the price for the link as it has been: nothing where misses cannot be avoided."""
-        self._unavoidable += (1 - is_avoidable - self._unavoidable) / MEMORY
-        spread = float(self._accuracy.max() - self._accuracy.min())
-        self._price = self._multiplier * spread * max(0.0, 1 - self._unavoidable / UNAVOIDABLE)
+        step = PRICE_STEP * (missed - MISSES)
+        self._price = min(HIGHEST_PRICE, max(0.0, self._price + step))
 
     def _settle(self, view: StreamView, judged: _Judged) -> int:
         """The best option, or the present one while that has not lost enough to switch."""
@@ -145,9 +132,8 @@ class Expected:
             return best
         self._lost += float(worth[best] - worth[self._index])
         behind = max(0.0, view.deadline / view.period - 1)
-        beside = self._index + (1 if best > self._index else -1)
-        step = abs(float(self._accuracy[beside] - self._accuracy[self._index]))
-        if self._lost >= (SWITCH + SWITCH_BEHIND * behind) * step:
+        spread = float(self._accuracy.max() - self._accuracy.min())
+        if self._lost >= (SWITCH + SWITCH_BEHIND * behind) * spread:
             self._index, self._lost = best, 0.0
         return self._index
 
