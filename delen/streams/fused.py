@@ -30,8 +30,8 @@ from policies.client.fusion_rules import Clownfish, FusionRule, Trust
 
 LostCause = Literal["busy", "unanswered", "other_classes", "nonsense", "forgotten"]
 """Why a frame that was to be sent was not fused: as many as may be were under way (``busy``), there
-was no answer, or one of other classes or with no probabilities (``nonsense``), or its frame is
-forgotten or had no local answer."""
+was no answer, or one of other classes, or one that is none of a daemon or has no probabilities
+(``nonsense``), or its frame is forgotten or had no local answer."""
 
 PATIENCE = 10.0
 
@@ -120,8 +120,8 @@ class Fused:
         self._fusion = Fusion(rule)
         self._patience = check_cap(patience, "patience")
         self._free = threading.Semaphore(check_integer(in_flight, "in_flight", 1, None))
-        self._local = Place(local)
-        self._remote = Place(remote)
+        self._local = Place(local, "local")
+        self._remote = Place(remote, "remote")
         self._is_client = isinstance(remote, Client)
         self._turn = threading.Lock()
         self._lock = threading.Lock()
