@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import suppress
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
@@ -191,10 +194,48 @@ class AsyncStream:
 
 
 async def _async(frames: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:
+    """``frames``, one whenever it is asked for. The thread of an iterator that stalls keeps no
+    process from ending."""
     if isinstance(frames, AsyncIterable):
         async for frame in frames:
             yield frame
         return
-    iterator = iter(frames)
-    while (frame := await asyncio.to_thread(next, iterator, _END)) is not _END:
-        yield frame
+    loop = asyncio.get_running_loop()
+    asked: SimpleQueue[asyncio.Future[Any] | None] = SimpleQueue()
+    threading.Thread(
+        target=_give, args=(iter(frames), asked, loop), name="delen-source", daemon=True
+    ).start()
+    try:
+        while True:
+            given = loop.create_future()
+            asked.put(given)
+            if (frame := await given) is _END:
+                return
+            yield frame
+    finally:
+        asked.put(None)
+
+
+def _give(
+    frames: Iterator[Any],
+    asked: SimpleQueue[asyncio.Future[Any] | None],
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    """Answer each future with the next frame, or with what the source raised."""
+
+    def settle(future: asyncio.Future[Any], frame: Any, error: Exception | None) -> None:
+        if future.cancelled():
+            return
+        if error is None:
+            future.set_result(frame)
+        else:
+            future.set_exception(error)
+
+    while (future := asked.get()) is not None:
+        frame, error = None, None
+        try:
+            frame = next(frames, _END)
+        except Exception as raised:
+            error = raised
+        with suppress(RuntimeError):  # the loop may be closed by now
+            loop.call_soon_threadsafe(settle, future, frame, error)
