@@ -148,7 +148,7 @@ def _read_input(tensors: Sequence[InputTensor], manifest: Manifest) -> InputTens
     tensor = tensors[0]
     if tensor.datatype != datatype:
         raise InvalidInput(f"input is {tensor.datatype!r}; {name} accepts {datatype}", INPUT)
-    if tensor.shape[1:] not in spec.shapes or not tensor.shape or tensor.shape[0] < 1:
+    if not spec.accepts(tensor.shape[1:]) or not tensor.shape or tensor.shape[0] < 1:
         accepted = " or ".join(str([-1, *shape]) for shape in spec.shapes)
         raise InvalidInput(
             f"input has shape {list(tensor.shape)}; {name} accepts {accepted}", INPUT

@@ -239,7 +239,7 @@ def split_batch(array: NDArray[Any], spec: InputSpec) -> tuple[list[NDArray[Any]
     An array that is neither is returned whole, to be refused as a sample is: an empty shape or
     dtype could claim any number of samples.
     """
-    if array.shape[1:] not in spec.shapes or not array.itemsize:
+    if not spec.accepts(array.shape[1:]) or not array.itemsize:
         return [array], False
     if not len(array):
         raise InvalidInput("the batch is empty", "input")
