@@ -25,7 +25,7 @@ from policies.fleet.api import Ceiling, Demand, Directive, OperatingPoint, Price
 from policies.fleet.freshness import fresh
 from policies.fleet.routes import LEASE, Choice, best_choice, choices, reachable
 
-TARGET = 0.8
+TARGET = 0.9
 """Utilisation that prices aim at; queues grow beyond it."""
 
 STEPS = 60

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import ceil, inf
 
 from policies.fleet.api import Demand, OperatingPoint, Standing
 
-SATURATION = 0.8
-"""Share of a link's bandwidth that a client uses which leaves out frames; beyond it, frames wait
-for each other when the bandwidth falls."""
+SATURATION = 0.9
+"""Share of a link's bandwidth that a client uses which sends one frame of several; beyond it,
+frames wait for each other when the bandwidth falls."""
 
 Place = tuple[int, int]
 """A node, and one of its points."""
@@ -187,7 +187,9 @@ def _rate(standing: Standing, point: NodePoint, demand: Demand, skipping: bool) 
         return 0.0
     if payload * demand.fps <= link.bandwidth:
         return demand.fps
-    return SATURATION * link.bandwidth / payload if skipping else 0.0
+    if not skipping or not link.bandwidth:
+        return 0.0
+    return demand.fps / ceil(payload * demand.fps / (SATURATION * link.bandwidth))
 
 
 def _budget(standing: Standing, point: NodePoint, demand: Demand) -> float:

@@ -124,14 +124,16 @@ class FleetRun:
 
     def _renew(self, client: Client) -> None:
         """The client asks the hub for a route."""
+        now = self._events.now
+        if now >= client.end:
+            return
         if self._hub_is_up():
-            now = self._events.now
             demand = client.demand(now)
             self._demands[demand.client] = demand
             route = self._policy.route(demand, list(self._standings.values()), now)
             self._events.at(now + self._hub.delay, self._take, client, route)
         else:
-            self._events.at(self._events.now + self._hub.delay, self._go_on, client)
+            self._events.at(now + self._hub.delay, self._go_on, client)
 
     def _take(self, client: Client, route: Route | None) -> None:
         client.route = route

@@ -97,7 +97,7 @@ def test_a_client_whose_link_is_too_slow_sends_fewer_frames_or_the_smallest() ->
         policy.coordinate(nodes, [slow], 0.0)
     fewer, all_frames = default.route(slow, nodes, 0.0), jellyfish.route(slow, nodes, 0.0)
     assert fewer is not None and all_frames is not None
-    assert (fewer.ceiling.exit, fewer.rate) == (1, pytest.approx(0.8 * 0.5e6 / 30e3))
+    assert (fewer.ceiling.exit, fewer.rate) == (1, pytest.approx(10))
     assert (all_frames.ceiling.exit, all_frames.rate) == (0, inf)
 
 
