@@ -127,6 +127,7 @@ setup(
             "jellyfish=policies.fleet.jellyfish:Jellyfish",
             "exact=policies.fleet.exact:Exact",
             "prices=policies.fleet.prices:Prices",
+            "aset=policies.fleet.aset:Aset",
             "closest=policies.fleet.static:Closest",
             "load_balance=policies.fleet.static:LoadBalance",
             "cheaper=policies.fleet.static:Cheaper",

@@ -48,7 +48,7 @@ from benchmarks import (
     transports,
 )
 from benchmarks.common import Figure
-from benchmarks.fleet import dystri, jellyfish, offload
+from benchmarks.fleet import aset, dystri, jellyfish, offload
 from benchmarks.page import Section, page
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -82,6 +82,7 @@ ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {
     "backbones": backbones.main,
     "fleet_jellyfish": jellyfish.main,
     "fleet_dystri": dystri.main,
+    "fleet_aset": aset.main,
     "fleet_offload": offload.main,
     "fuzz": fuzz.main,
     "servers": servers.main,

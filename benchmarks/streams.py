@@ -13,8 +13,9 @@ camera's clock is late by 1 ms on average.
 "Bound" is the most that a clairvoyant could reach (``delen.simulate.streams.clairvoyant``). A frame
 that the smallest size would have made is *keepable*; one that is keepable and was not on time is an
 *avoidable miss*. The claims on the default, each judged in the cell where it holds least: no
-controller ahead of it in effective accuracy (the median of the differences, seed by seed), at most
-1 % avoidable misses wherever the smallest size misses at most 1 %, and no more switches than MPC.
+controller ahead of it in effective accuracy by more than TIE (the median of the differences, seed
+by seed), at most 1 % avoidable misses wherever the smallest size misses at most 1 %, and no more
+switches than MPC. The cells where one does not hold are listed.
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ DEFAULT = "expected"
 SIZES = ("gentle", "steep")
 NAMES = ("wifi", "lte", *(f"mobile{number:02}" for number in range(1, 13)))
 KEPT = 0.01
+TIE = 0.1
+"""Points of effective accuracy: about three frames of a minute, which it takes to know a link."""
+
 _LEAST = 0.7
 """The clairvoyant's daemon takes this share of the option's time: less than any drawn."""
 
@@ -207,7 +211,8 @@ def claims(cells: dict[Cell, list[Played]]) -> list[Figure]:
         more = [run.results[DEFAULT].switches - run.results["mpc"].switches for run in runs]
         switches.append((cell, [float(value) for value in more]))
     least = min(leads, key=lambda name: median(leads[name]))
-    figures = [Figure(f"lead over {least}", tuple(leads[least]), "points", 0.0, at_most=False)]
+    lead = tuple(leads[least])
+    figures = [Figure(f"lead over {least}", lead, "points", -TIE, at_most=False)]
     if kept:
         cell, values = max(kept, key=lambda pair: median(pair[1]))
         figures.append(Figure(f"avoidable misses, {_label(cell)}", tuple(values), "%", 1.0))
@@ -223,8 +228,15 @@ def claims(cells: dict[Cell, list[Played]]) -> list[Figure]:
 
 
 def behind(cells: dict[Cell, list[Played]]) -> Iterator[str]:
-    """The cells where a controller's median lead over the default is above 0."""
+    """The cells where a controller's median lead over the default is above 0, where it misses too
+    many frames, and where it switches more often than MPC."""
     for cell, runs in cells.items():
+        missed = median(run.results[DEFAULT].avoidable for run in runs)
+        if median(run.smallest for run in runs) <= KEPT < missed:
+            yield f"avoidable misses: {_label(cell)}, {100 * missed:.2f} %"
+        more = median(run.results[DEFAULT].switches - run.results["mpc"].switches for run in runs)
+        if more > 0:
+            yield f"switches beyond MPC's: {_label(cell)}, {more:.0f} a minute"
         for other in runs[0].results:
             leads = [r.results[other].effective - r.results[DEFAULT].effective for r in runs]
             if median(leads) > 0:
@@ -245,7 +257,7 @@ def judge(seeds: int, names: Sequence[str] = NAMES, processes: int = 2) -> list[
     grid = [Cell(*values) for values in product(there, DEADLINES, SIZES)]
     cells = by_cell(play_all(grid, seeds, processes))
     print("\n".join(table(cells)))
-    print("\n".join(behind(cells)) or "no controller is ahead of the default in any cell")
+    print("\n".join(behind(cells)) or "each claim holds in every cell")
     return report("The default where each claim holds least", claims(cells))
 
 

@@ -196,7 +196,7 @@ class ConfigError(DelenError):
 
 
 class TraceError(DelenError):
-    """A trace of arrivals cannot be read, or contains something that is not an arrival."""
+    """A file that is played (a trace of requests or of bandwidth, a site) cannot be read."""
 
     code = "trace_invalid"
 

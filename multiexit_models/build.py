@@ -133,8 +133,6 @@ def _build(spec: BuildSpec, bar: Bar) -> Bundle:
 
 
 def _input_of_sizes(spec: BuildSpec, input: InputSpec) -> InputSpec:
-    if input.image is None:
-        raise InvalidInput("--sizes is for images; these data are not", "sizes")
     size = format_size((input.shape[0], input.shape[1]))
     if size != spec.largest_size:
         raise InvalidInput(

@@ -91,7 +91,7 @@ def _add_data(add: Callable[..., Any]) -> None:
         "--sizes",
         type=sizes,
         metavar="16,24,32",
-        help="several sizes of images, smallest to largest (squares, or HEIGHTxWIDTH): the network "
+        help="several sizes of images (squares, or HEIGHTxWIDTH): the network "
         "is trained at all of them, and calibrated at each; a request runs at the one that its "
         "bounds leave room for",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import signal
@@ -10,7 +11,8 @@ from contextlib import contextmanager
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from delen.errors import MissingExtra
+from delen.errors import InvalidInput, MissingExtra
+from multiexit_models.spec import check_sizes
 
 if TYPE_CHECKING:
     from delen.bundle.manifest import Bundle
@@ -55,7 +57,17 @@ def sizes(text: str) -> tuple[tuple[int, int], ...]:
     found = []
     for part in text.lower().split(","):
         height, _, width = part.partition("x")
-        found.append((at_least_one(height), at_least_one(width or height)))
+        try:
+            found.append((at_least_one(height), at_least_one(width or height)))
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{part!r} must be a side, or HEIGHTxWIDTH, above 0, and commas between several, "
+                "such as 16,24,32 or 96x128,144x192"
+            ) from None
+    try:
+        check_sizes(found)
+    except InvalidInput as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return tuple(found)
 
 
@@ -66,7 +78,6 @@ def names(text: str) -> tuple[str, ...]:
 at_least_one.__name__ = "whole number above 0"
 share.__name__ = "share from 0 to 1"
 seed.__name__ = "whole number of at least 0"
-sizes.__name__ = "list of sizes"
 numbers.__name__ = "list of numbers"
 
 

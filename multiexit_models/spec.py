@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -45,6 +46,19 @@ class BundleSpec:
     @property
     def checkpoint_file(self) -> Path:
         return self.output.with_name(f"{self.output.name}.checkpoint")
+
+
+def check_sizes(sizes: Sequence[Size]) -> None:
+    """InvalidInput unless these are several sizes that a network can be trained at."""
+    if len(sizes) < 2 or any(
+        not (small[0] < large[0] and small[1] < large[1])
+        for large, small in pairwise(sorted(sizes, reverse=True))
+    ):
+        raise InvalidInput(
+            "--sizes needs several sizes, each smaller than the next in height and width, such as "
+            "16,24,32 or 96x128,144x192",
+            "sizes",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +109,11 @@ class BuildSpec(BundleSpec):
         if self.backbone is not None:
             self._check_backbone()
         if self.sizes is not None:
-            self._check_sizes(self.sizes)
+            check_sizes(self.sizes)
+            if self.size is not None:
+                raise InvalidInput(
+                    "give --size or --sizes, not both: the largest of --sizes is the size", "sizes"
+                )
         if self.place is not None and self.exits is None:
             raise InvalidInput("--place is for --exits N", "place")
         if self.batch_size == 1:
@@ -114,21 +132,6 @@ class BuildSpec(BundleSpec):
                 "--unseen-calibration is for --backbone, --pretrained and --weights; a network "
                 "that begins with random weights has seen nothing",
                 "unseen_calibration",
-            )
-
-    def _check_sizes(self, sizes: tuple[Size, ...]) -> None:
-        if len(sizes) < 2 or any(
-            not (small[0] < large[0] and small[1] < large[1])
-            for large, small in pairwise(sorted(sizes, reverse=True))
-        ):
-            raise InvalidInput(
-                "--sizes needs several sizes, each smaller than the next in height and width, such "
-                "as 16,24,32 or 96x128,144x192",
-                "sizes",
-            )
-        if self.size is not None:
-            raise InvalidInput(
-                "give --size or --sizes, not both: the largest of --sizes is the size", "sizes"
             )
 
     @property

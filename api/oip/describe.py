@@ -5,7 +5,7 @@ from __future__ import annotations
 from api.metrics.statistics import Total
 from api.oip.query import CLASSES, DATATYPES, INPUT, LOGITS, check_version, output_names
 from api.views import Service
-from delen.bundle.manifest import Manifest
+from delen.bundle.manifest import InputSpec, Manifest
 from delen.core.bounds import DEFAULT_PRIORITY, LOWEST_PRIORITY
 from delen.engine.model import Model
 from delen.errors import ModelNotFound, NotOffered
@@ -76,7 +76,7 @@ class Description:
             manifest.name,
             (manifest.version,),
             _platform(manifest),
-            (TensorMetadata(INPUT, DATATYPES[manifest.input.dtype], (-1, *manifest.input.shape)),),
+            (TensorMetadata(INPUT, DATATYPES[manifest.input.dtype], (-1, *_dims(manifest.input))),),
             tuple(
                 TensorMetadata(name, datatype, (-1, size))
                 for name, datatype, size in _outputs(manifest)
@@ -92,7 +92,7 @@ class Description:
             manifest.max_batch,
             (
                 TensorConfig(
-                    INPUT, _data_type(DATATYPES[manifest.input.dtype]), manifest.input.shape
+                    INPUT, _data_type(DATATYPES[manifest.input.dtype]), _dims(manifest.input)
                 ),
             ),
             tuple(
@@ -161,6 +161,13 @@ def check_load(parameters: object) -> None:
 
 def _platform(manifest: Manifest) -> str:
     return f"delen_{manifest.runtime}"
+
+
+def _dims(spec: InputSpec) -> tuple[int, ...]:
+    """The shape of a sample, with -1 where it depends on the sample's size."""
+    return tuple(
+        lengths[0] if len({*lengths}) == 1 else -1 for lengths in zip(*spec.shapes, strict=True)
+    )
 
 
 def _outputs(manifest: Manifest) -> list[tuple[str, str, int]]:

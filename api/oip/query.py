@@ -92,10 +92,11 @@ class Query:
 
 
 def whole_input(manifest: Manifest, size: int) -> Query:
-    """The request that is ``size`` bytes of input and nothing else: a sample, or several."""
+    """The request that is ``size`` bytes of input and nothing else, as a raw body at ``/v1``."""
     spec = manifest.input
-    sample = prod(spec.shape) * np.dtype(spec.dtype).itemsize
-    shape = (max(1, size // sample), *spec.shape)
+    shape = inputs.raw_shape(size, spec)
+    if shape in spec.shapes:
+        shape = (1, *shape)
     parameters = InputParameters(binary_data_size=size)
     tensor = InputTensor(INPUT, DATATYPES[spec.dtype], shape, parameters)
     outputs = _read_outputs((), manifest, 1, True, lambda _: None)
@@ -147,7 +148,7 @@ def _read_input(tensors: Sequence[InputTensor], manifest: Manifest) -> InputTens
     tensor = tensors[0]
     if tensor.datatype != datatype:
         raise InvalidInput(f"input is {tensor.datatype!r}; {name} accepts {datatype}", INPUT)
-    if tensor.shape[1:] not in spec.shapes or not tensor.shape or tensor.shape[0] < 1:
+    if not spec.accepts(tensor.shape[1:]) or not tensor.shape or tensor.shape[0] < 1:
         accepted = " or ".join(str([-1, *shape]) for shape in spec.shapes)
         raise InvalidInput(
             f"input has shape {list(tensor.shape)}; {name} accepts {accepted}", INPUT

@@ -50,8 +50,11 @@ PLANNED = 1.02
 """The profile's 99th percentile, which is planned with, over its median."""
 
 WINDOW = 1.0
+SAMPLES = int(SECONDS * FPS)
+"""Every run is about each sample of the table once."""
+
 EQUAL = 0.005
-"""Accuracies that are not told apart: the median of five runs of 1,500 frames is no surer."""
+"""Accuracies that are not told apart."""
 
 
 def policies() -> tuple[PathPolicy, ...]:
@@ -109,7 +112,7 @@ def play(bandwidth: Bandwidth, table: Calibration, policy: PathPolicy, seed: int
     sent: list[tuple[float, float, float]] = []
     right, late, joules = 0.0, 0, 0.0
     times = np.arange(rng.uniform(0, 1 / FPS), SECONDS, 1 / FPS)
-    samples = rng.integers(table.samples, size=len(times)).tolist()
+    samples = np.resize(rng.permutation(table.samples), len(times)).tolist()
     factors = np.exp(rng.normal(0.0, NOISE, (len(times), table.exits))).tolist()
     for captured, sample, noise in zip(times.tolist(), samples, factors, strict=True):
         known = [each for each in sent if captured - WINDOW <= each[0] <= captured]
@@ -154,7 +157,7 @@ def play(bandwidth: Bandwidth, table: Calibration, policy: PathPolicy, seed: int
 def main() -> list[Figure]:
     profile = load_profile(NANO)
     assert profile.accuracies is not None
-    table = synthetic(profile.accuracies, 5000, 0)
+    table = synthetic(profile.accuracies, SAMPLES, 0)
     names = [policy.name for policy in policies()]
     gains: dict[str, list[float]] = {name: [] for name in names}
     joules: dict[str, list[float]] = {name: [] for name in names}

@@ -83,6 +83,10 @@ class InputSpec:
         """All shapes that a sample may have, largest first."""
         return (self.shape, *((*size, *self.shape[2:]) for size in self.sizes))
 
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Whether a sample may have this shape."""
+        return shape == self.shape or (bool(self.sizes) and shape in self.shapes)
+
     def to_json(self) -> dict[str, Any]:
         """What an app has to know; ``sizes`` stand beside it (``Manifest.all_sizes``)."""
         document = {**asdict(self), "shape": list(self.shape)}

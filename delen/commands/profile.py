@@ -110,14 +110,16 @@ def run(options: argparse.Namespace) -> int:
     lanes = configured_lanes(config, backend.provider)
     if options.instances:
         lanes = max(lanes, min(_MOST_LANES, available_cores() // config["device.threads"]))
-    profiles = []
+    profiles: list[Profile] = []
     for each, runs_on in zip(bundle.sizes, (network, *network.smaller), strict=True):
         if each.size is not None:
             print(f"at {format_size(each.size)} pixels:", file=sys.stderr)
         profile = _latencies(options, config, each, runs_on, device)
         if lanes > 1:
             profile = _with_interference(options, each, runs_on, profile, lanes)
-        if profile.host is None:
+        if profile.host is None and profiles:
+            profile = replace(profile, host=profiles[0].host)
+        elif profile.host is None:
             profile = _with_host(config, backend, each, runs_on, profile)
         profiles.append(profile)
     if plan is not None and source is not None:

@@ -27,6 +27,7 @@ _READERS: dict[str, Callable[[str], float]] = {
 DEFAULT_FPS = 30.0
 DEFAULT_DEADLINE = 0.1
 DEFAULT_DURATION = 60.0
+_MOST_FRAMES = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,18 @@ class LinkOption:
 
 def link(text: str) -> LinkOption:
     """A reader of ``--link``."""
+    from delen.simulate.streams.bandwidth import INTERPOLATIONS, LINEAR
+
     file, *parts = text.split(",")
-    is_linear, others = False, {}
+    interpolations = [part for part in parts if part in INTERPOLATIONS]
+    if len(interpolations) > 1:
+        raise argparse.ArgumentTypeError(f"give one of {' and '.join(INTERPOLATIONS)}, and once")
+    others: dict[str, float] = {}
     for part in parts:
         key, sign, value = part.partition("=")
-        if part in ("linear", "hold"):
-            is_linear = part == "linear"
-        elif key in _READERS and sign:
+        if part in INTERPOLATIONS:
+            continue
+        if key in _READERS and sign:
             if key in others:
                 raise argparse.ArgumentTypeError(f"{key} is given twice")
             try:
@@ -71,7 +77,7 @@ def link(text: str) -> LinkOption:
             )
     if not file:
         raise argparse.ArgumentTypeError(f"{text!r} names no file")
-    return LinkOption(Path(file), is_linear, others)
+    return LinkOption(Path(file), LINEAR in interpolations, others)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,9 +95,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--controller",
-        type=lambda text: text.split(","),
+        nargs="+",
         action="extend",
-        metavar="NAME,NAME",
+        metavar="NAME",
         help="client controllers (default: all there are)",
     )
     group.add_argument("--fps", type=positive, help=f"frames a second (default: {DEFAULT_FPS:g})")
@@ -127,5 +133,25 @@ def check(options: argparse.Namespace) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} goes with {other}")
     if options.link is not None and options.policy and len(options.policy) > 1:
         raise ConfigError("--policy: give one with --link, which compares controllers")
+    if options.link is not None:
+        _check_streams(options)
     if options.sizes is not None and (options.model or options.bundle or options.profile):
         raise ConfigError("--sizes stands for the model: leave out --model, --bundle and --profile")
+
+
+def _check_streams(options: argparse.Namespace) -> None:
+    from policies.plugins import CLIENT_CONTROLLERS, DISPATCH_POLICIES, plugin_names
+
+    unknown = {*(options.policy or ())} - {*plugin_names(DISPATCH_POLICIES)}
+    for name in unknown & {*plugin_names(CLIENT_CONTROLLERS)}:
+        raise ConfigError(
+            f"--policy {name}: it is a client controller, not a dispatch policy: give --controller "
+            f"{name}"
+        )
+    seconds = options.duration or DEFAULT_DURATION
+    frames = (options.streams or 1) * (options.fps or DEFAULT_FPS) * seconds
+    if frames > _MOST_FRAMES:
+        raise ConfigError(
+            f"--fps, --duration and --streams make {frames:.3g} frames; they may make at most "
+            f"{_MOST_FRAMES}"
+        )

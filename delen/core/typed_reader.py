@@ -35,7 +35,6 @@ _WORDS: dict[type[inspect.Type], str] = {
     inspect.DataclassType: "an object",
     inspect.DictType: "an object",
     inspect.VarTupleType: "a list",
-    inspect.TupleType: "a list",
 }
 _LIMITS = {
     "gt": "above {:g}",
@@ -101,7 +100,7 @@ def _explain(problem: str, kind: inspect.Type, value: Any, where: str) -> Invali
     sentence, _, path = problem.partition(" - at `$")
     inner = None
     for name, index in _STEP.findall(path):
-        inner, kind = name or inner, _member(kind, name)
+        inner, kind = name or inner, _member(kind, name, index)
         value = _HIDDEN if index == "..." or value is _HIDDEN else value[name or int(index)]
     place = path.strip("`.")
     if key := _KEY.search(sentence):
@@ -131,13 +130,16 @@ def _fields(kind: inspect.Type) -> Iterator[inspect.Field]:
             yield from option.fields
 
 
-def _member(kind: inspect.Type, name: str) -> inspect.Type:
-    """The type of the field ``name``; without a name, of a list's or an object's values."""
+def _member(kind: inspect.Type, name: str, index: str) -> inspect.Type:
+    """The type of the field ``name``; without a name, of a list's value at ``index``, or an
+    object's values."""
     if name:
         return next(field.type for field in _fields(kind) if field.encode_name == name)
     for option in options(kind):
         if isinstance(option, inspect.VarTupleType):
             return option.item_type
+        if isinstance(option, inspect.TupleType):
+            return option.item_types[int(index)]
         if isinstance(option, inspect.DictType):
             return option.value_type
     raise TypeError(f"{kind} has no values")
@@ -146,6 +148,8 @@ def _member(kind: inspect.Type, name: str) -> inspect.Type:
 def _words(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.LiteralType):
         return f"one of {', '.join(map(str, kind.values))}"
+    if isinstance(kind, inspect.TupleType):
+        return f"a list of {len(kind.item_types)} values"
     words = _WORDS.get(type(kind), "another value")
     for name, limit in _LIMITS.items():
         if (value := getattr(kind, name, None)) is not None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from delen.core.failures import FailureCounter
@@ -57,13 +58,17 @@ class IdleProfiler:
         self._thread = threading.Thread(target=self._loop, name="delen-profiler", daemon=True)
 
     def complete(self, model: Model) -> None:
-        """To be called before anything is served: measure now what serving ``model`` takes, at each
-        size, if a quick profile does not say it. What a busy machine says of it is better than
-        nothing."""
-        for each in model.sizes:
-            idle_since = self._runtime.idle_since
-            if idle_since is not None and self._lacks_host(each) and self._may_change(each):
-                self._try(each, idle_since, is_first=True)
+        """To be called before anything is served: measure now what serving ``model`` takes, if a
+        quick profile does not say it. What a busy machine says of it is better than nothing. It is
+        taken for the smaller sizes, too: sizes are compared, and so by the same figures."""
+        idle_since = self._runtime.idle_since
+        if idle_since is None or not self._lacks_host(model) or not self._may_change(model):
+            return
+        measured = self._try(model, idle_since, is_first=True)
+        for smaller in model.smaller:
+            known = smaller.costs.profile
+            if measured is not None and known.lacks_host and self._may_change(smaller):
+                self._adopt(smaller, known, replace(known, host=measured.host))
 
     def start(self) -> None:
         """To be called before anything is served: measure now what can be, if the machine is calm,
@@ -119,25 +124,29 @@ class IdleProfiler:
     def _may_change(self, model: Model) -> bool:
         return model.costs.profile.quick and model.costs.stale is None
 
-    def _try(self, model: Model, idle_since: float, is_first: bool = False) -> None:
+    def _try(self, model: Model, idle_since: float, is_first: bool = False) -> Profile | None:
+        """The profile that ``model`` is served by from now on; None where it stays as it was."""
         try:
-            self._improve(model, idle_since, is_first)
+            return self._improve(model, idle_since, is_first)
         except GaveWay:
             self._not_before.pop(model.costs, None)
         except Exception as error:
             message = "the profile of %s could not be measured"
             self._failures.failed(error, message, model.variant)
+        return None
 
-    def _improve(self, model: Model, idle_since: float, is_first: bool) -> None:
+    def _improve(self, model: Model, idle_since: float, is_first: bool) -> Profile | None:
         known = model.costs.profile
         measure = self._builder.measure_host if is_first else self._builder.measure_again
         with self._leased(model):
             profile = measure(model, self._gives_way(model, idle_since))
         is_better = not profile.busy or (is_first and not profile.lacks_host)
-        if is_better and self._adopt(model, known, profile):
-            if profile.lacks_host:
-                self._without_host[model.costs] = profile
-            log.info("model %s: its profile was improved while nothing was served", model.variant)
+        if not is_better or not self._adopt(model, known, profile):
+            return None
+        if profile.lacks_host:
+            self._without_host[model.costs] = profile
+        log.info("model %s: its profile was improved while nothing was served", model.variant)
+        return profile
 
     def _look_for_energy(self, idle_since: float) -> None:
         """Measure the energies of the models that have none, as long as nothing came."""

@@ -61,15 +61,17 @@ class Admission:
         held from the first check to the queue. It is released only while a segment that the request
         needs is about to leave memory; after that everything is decided anew.
         """
-        lead.model.plans.prepare(lead.bounds)
-        is_recorded = lead.model.residency is ALWAYS_RESIDENT
+        model = lead.model
+        model.plans.prepare(lead.bounds)
+        is_recorded = model.residency is ALWAYS_RESIDENT
         while True:
+            lead.model = model
             with self._executor.lock:
                 if self._admit(lead, count, waited, is_recorded):
                     return [lead, *(self._feed(lead, others()) if count > 1 else ())]
             is_recorded = True
             give_up = min(lead.arrived + _LONGEST_WAIT, lead.deadline)
-            lead.model.residency.lease(lead.plan.exit, give_up - time.monotonic()).end()
+            model.residency.lease(lead.plan.exit, give_up - time.monotonic()).end()
 
     def _admit(self, job: Job, samples: int, waited: float, is_recorded: bool) -> bool:
         """False, and nothing is kept, while a segment that they need is about to leave memory. A
@@ -99,7 +101,8 @@ class Admission:
         def lease_at(price: float) -> Plan:
             job.lease.end()
             job.plan = plan_at(price)
-            job.model = model.at(job.plan.size)
+            if model.smaller:
+                job.model = model.at(job.plan.size)
             try:
                 job.lease = residency.lease(job.plan.exit, 0.0)
             except ModelLoading as error:  # if it is unloaded, a longer wait will say so

@@ -129,20 +129,27 @@ def _little_endian(name: str) -> np.dtype[Any]:
 
 
 def decode_raw(raw: Contents, spec: InputSpec) -> NDArray[Any]:
-    """The little-endian, row-major tensor of one sample, or of a batch of whole samples of the
-    largest size: no byte says which size samples of a batch have."""
-    dtype = _little_endian(spec.dtype)
-    for shape in spec.shapes:
-        if len(raw) == dtype.itemsize * prod(shape):
-            return np.frombuffer(raw, dtype).reshape(shape)
-    if not raw or len(raw) % (dtype.itemsize * prod(spec.shape)):
-        sizes = [str(dtype.itemsize * prod(shape)) for shape in spec.shapes]
+    """The little-endian, row-major tensor of one sample or of a batch, as ``raw_shape`` has it."""
+    shape = raw_shape(len(raw), spec)
+    return np.frombuffer(raw, _little_endian(spec.dtype)).reshape(shape)
+
+
+def raw_shape(size: int, spec: InputSpec) -> tuple[int, ...]:
+    """The shape of a raw tensor of ``size`` bytes: one sample, or a batch of whole samples of the
+    largest size: no byte says which size samples of a batch have. InvalidInput if it is neither."""
+    width = _little_endian(spec.dtype).itemsize
+    sizes = {width * prod(shape): shape for shape in spec.shapes}
+    if size in sizes:
+        return sizes[size]
+    largest = width * prod(spec.shape)
+    if not size or size % largest:
+        remedy = "send another batch as .npy" if spec.sizes else "a batch has whole samples"
         raise InvalidInput(
-            f"the body has {len(raw)} bytes; one sample of {spec.dtype} {named_shapes(spec)} has "
-            f"{' or '.join(sizes)}",
+            f"the body has {size} bytes; one sample of {spec.dtype} {named_shapes(spec)} has "
+            f"{' or '.join(map(str, sizes))}, and a raw batch is a multiple of {largest}: {remedy}",
             "input",
         )
-    return np.frombuffer(raw, dtype).reshape(-1, *spec.shape)
+    return (size // largest, *spec.shape)
 
 
 def named_shapes(spec: InputSpec) -> str:
@@ -169,11 +176,13 @@ def decode_list(value: object, spec: InputSpec) -> NDArray[Any]:
     dtype = np.dtype(spec.dtype)
     leaves, shape = _flatten(value, len(spec.shape) + 1)
     has_numbers = set(map(type, leaves)) <= {int, float}
+    if not leaves:
+        raise InvalidInput("input is empty; it must hold a sample or a batch of samples", "input")
     array = np.asarray(leaves) if has_numbers else np.empty(0, object)
     if array.dtype.kind not in "iuf" or (dtype.kind in "iu" and array.dtype.kind == "f"):
         wanted = "whole numbers" if dtype.kind in "iu" else "numbers"
         raise InvalidInput(f"input must hold {wanted} only ({spec.dtype})", "input")
-    if dtype.kind in "iu" and array.size:
+    if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         if array.min() < limits.min or array.max() > limits.max:
             raise InvalidInput(
@@ -230,7 +239,7 @@ def split_batch(array: NDArray[Any], spec: InputSpec) -> tuple[list[NDArray[Any]
     An array that is neither is returned whole, to be refused as a sample is: an empty shape or
     dtype could claim any number of samples.
     """
-    if array.shape[1:] not in spec.shapes or not array.itemsize:
+    if not spec.accepts(array.shape[1:]) or not array.itemsize:
         return [array], False
     if not len(array):
         raise InvalidInput("the batch is empty", "input")

@@ -10,6 +10,7 @@ from delen.bundle.manifest import Bundle
 from delen.core.variant import Size
 from delen.engine.backends.base import Network
 from delen.engine.guarantee_monitor import GuaranteeMonitor
+from delen.errors import InvalidInput
 from delen.profile.cost_model import CostModel
 from delen.residency.lease import ALWAYS_RESIDENT, ModelResidency
 from delen.scheduler.batch_plans import BatchPlans, BestSizeBatches
@@ -79,9 +80,12 @@ class Model:
         """It and the smaller ones."""
         return (self, *self.smaller)
 
-    def accepting(self, shape: tuple[int, ...]) -> Model:
-        """The model at the size of inputs of this ``shape``, which it accepts."""
-        return next(m for m in self.sizes if m.bundle.manifest.input.shape == shape)
+    def accepting(self, shapes: Sequence[tuple[int, ...]]) -> Model:
+        """The model at the size of inputs of these ``shapes``, which it accepts. InvalidInput
+        unless all are the same."""
+        if len(set(shapes)) > 1:
+            raise InvalidInput("the samples of a batch must all be of one size", "input")
+        return next(m for m in self.sizes if m.bundle.manifest.input.shape == shapes[0])
 
     def at(self, size: Size | None) -> Model:
         """The model at ``size``, which is one of its sizes, or None where it has one alone."""
@@ -93,7 +97,8 @@ class Model:
 
     def relax(self, now: float) -> None:
         """Let what was learnt of its costs, at all sizes, fade for the time since the last call."""
-        for model in self.sizes:
+        self.costs.relax(now)
+        for model in self.smaller:
             model.costs.relax(now)
 
     def promised_error(self, terms: Terms) -> float:

@@ -161,12 +161,14 @@ class Runtime:
             model = self._loader.find(name, left)
             _check_options(model, options)
             for sample in samples:
-                check_sample(model, sample, samples[0].shape)
-            accepting = model.accepting(samples[0].shape)
+                check_sample(model, sample)
+            at_size = model
+            if model.smaller:
+                at_size = model.accepting([sample.shape for sample in samples])
 
             def make(sample: NDArray[np.generic]) -> Job:
                 number, request_id = next(self._ids), secrets.token_hex(8)
-                return Job(number, request_id, accepting, bounds, options, arrived, sample)
+                return Job(number, request_id, at_size, bounds, options, arrived, sample)
 
             lead, *others = samples
             return self._admission.admit(
@@ -250,19 +252,15 @@ class Runtime:
         self._loader.close()
 
 
-def check_sample(
-    model: Model, sample: NDArray[np.generic], shape: tuple[int, ...] | None = None
-) -> None:
-    """InvalidInput unless ``sample`` has the model's dtype and one of its shapes, that ``shape`` if
-    it is given, and finite numbers."""
+def check_sample(model: Model, sample: NDArray[np.generic]) -> None:
+    """InvalidInput unless ``sample`` has the model's dtype and one of its shapes, and finite
+    numbers."""
     spec = model.bundle.manifest.input
-    if sample.shape not in spec.shapes:
+    if not spec.accepts(sample.shape):
         raise InvalidInput(
             f"the input has shape {list(sample.shape)}; {model.name} accepts {named_shapes(spec)}",
             "input",
         )
-    if shape not in (None, sample.shape):
-        raise InvalidInput("the samples of a batch must all be of one size", "input")
     if sample.dtype != np.dtype(spec.dtype):
         raise InvalidInput(
             f"the input is {sample.dtype}; {model.name} accepts {spec.dtype}", "input"

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from delen.errors import ConfigError, DaemonUnreachable, DelenError, InvalidInput
+from delen.errors import ConfigError, DaemonUnreachable, DelenError
 from delen.sdk.address import URL_VARIABLE, describe_sockets, find_url
-from delen.sdk.http import Endpoint, Late, Transport, Unanswered, Unconnected
+from delen.sdk.http import Endpoint, Late, Transport, Unanswered, Unconnected, check_timeout
 from delen.sdk.pools import ask_sharing
 
 TOKEN_VARIABLE = "DELEN_TOKEN_FILE"
@@ -46,8 +46,7 @@ class Connections(Generic[Pool]):
         timeout: float,
         token: str | None,
     ) -> None:
-        if timeout <= 0:
-            raise InvalidInput(f"timeout is {timeout:g}; it must be above 0 seconds", "timeout")
+        timeout = check_timeout(timeout)
         if token is None and (file := os.environ.get(TOKEN_VARIABLE)):
             token = _read_token(Path(file))
         self.timeout = timeout

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
+from delen.core.bounds import check_cap
 from delen.errors import DelenError, InvalidInput
 from delen.sdk.address import unix_path
 from delen.sdk.memory import Sharing
@@ -18,6 +19,8 @@ Pieces: TypeAlias = tuple[bytes | memoryview, ...]
 _END_OF_HEAD = b"\r\n\r\n"
 _LARGEST_HEAD = 65_536
 _LONGEST_LINE = 1024
+_LONGEST_TIMEOUT = 1e6
+"""Seconds. The kernel counts milliseconds in 31 bits."""
 
 
 class Unconnected(Exception):
@@ -51,6 +54,16 @@ class Request(NamedTuple):
     def size(self) -> int:
         """Bytes of the body."""
         return sum(map(len, self.body))
+
+
+def check_timeout(timeout: object) -> float:
+    """``timeout`` as a float; InvalidInput unless a call can wait so many seconds."""
+    seconds = check_cap(timeout, "timeout")
+    if seconds > _LONGEST_TIMEOUT:
+        raise InvalidInput(
+            f"timeout is {seconds:g}; it must be at most {_LONGEST_TIMEOUT:.0f} seconds", "timeout"
+        )
+    return seconds
 
 
 @dataclass(frozen=True)

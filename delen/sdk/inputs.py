@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from delen.bundle.images import check_size, grey_of_16_bits, plain_errors
 from delen.bundle.media import recognise
-from delen.errors import InvalidInput
+from delen.errors import InvalidInput, TooLarge
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,6 +30,8 @@ _NPY = "application/x-npy"
 _NUMBERS = "biufc"
 _SENT_AS_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _ORIENTATION = 0x0112
+_LARGEST = 2_048_000_000
+"""Bytes of the largest body that a daemon can be set to accept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,12 @@ def _npy(x: NDArray[Any]) -> tuple[bytes, memoryview]:
     if x.dtype.hasobject or x.dtype.names:
         held = "Python objects" if x.dtype.hasobject else "records"
         raise InvalidInput(f"the array holds {held}; it must hold numbers", "input")
+    if x.nbytes > _LARGEST:
+        raise TooLarge(
+            f"the array has {x.nbytes / 1e6:.0f} MB; no daemon accepts more than "
+            f"{_LARGEST / 1e6:.0f} MB in one request: send it in parts",
+            "input",
+        )
     x = np.ascontiguousarray(x).reshape(x.shape)  # a number alone keeps its shape
     is_plain = x.size and x.dtype.kind in _NUMBERS
     contents = x.reshape(-1).view(np.uint8).data if is_plain else memoryview(x.tobytes())

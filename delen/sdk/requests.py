@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, update_wrapper, wraps
+from functools import cache, lru_cache, update_wrapper, wraps
 from numbers import Integral
 from types import FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -29,7 +29,7 @@ from delen.core.guarantee import Feedback
 from delen.core.plan import Preview
 from delen.core.result import Result
 from delen.errors import DelenError, InvalidInput
-from delen.sdk.http import Answer, Pieces, Request
+from delen.sdk.http import Answer, Pieces, Request, check_timeout
 from delen.sdk.inputs import Input, encode
 from delen.wire import answers
 from delen.wire.errors import read_error
@@ -76,7 +76,7 @@ class Call(Generic[T]):
             raise read_error(answer.body, answer.status)
         try:
             return self.read(answer.body, settle)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DelenError(f"the daemon's answer is not as expected: {error}") from error
 
 
@@ -137,6 +137,8 @@ class Calls:
             on_infeasible=on_infeasible,
             probabilities=True,
         )
+        if timeout is not None:
+            timeout = check_timeout(timeout)
         encoded, target = encode(x), infer_target(model or self._model, bounds, options)
         return Call("POST", target, _read_results, {}, encoded.pieces, encoded.media_type, timeout)
 
@@ -166,7 +168,7 @@ class Calls:
 
     def models(self) -> Call[list[dict[str, Any]]]:
         """The models that the daemon knows, as ``GET /v1/models`` describes them."""
-        return Call("GET", "/v1/models", _part("models"))
+        return Call("GET", "/v1/models", _part("models", list[dict[str, Any]]))
 
     def load(self, model: str) -> Call[dict[str, Any]]:
         """Load a model, and return its description once it is ready."""
@@ -186,7 +188,7 @@ class Calls:
         minutes.
         """
         query = HistoryFields(seconds).query()
-        return Call("GET", "/v1/power/history", _part("windows"), query)
+        return Call("GET", "/v1/power/history", _part("windows", list[dict[str, Any]]), query)
 
     def set_power(
         self,
@@ -213,7 +215,7 @@ class Calls:
     def tenants(self) -> Call[dict[str, Any]]:
         """The tenants that were seen or of which something is set, as ``GET /v1/tenants``
         describes them."""
-        return Call("GET", "/v1/tenants", _part("tenants"))
+        return Call("GET", "/v1/tenants", _part("tenants", dict[str, Any]))
 
     def set_tenant(
         self,
@@ -289,8 +291,11 @@ def _read_object(raw: bytes, settle: Settle) -> dict[str, Any]:
     return read_answer(dict[str, Any], raw)
 
 
-def _part(name: str) -> Callable[[bytes, Settle], Any]:
-    return lambda raw, settle: _read_object(raw, settle)[name]
+@cache
+def _part(name: str, kind: type[T]) -> Callable[[bytes, Settle], T]:
+    """A reader of what the answer's object has as ``name``."""
+    message = msgspec.defstruct("Part", [(name, kind)])
+    return lambda raw, _: getattr(read_answer(message, raw), name)
 
 
 def _read_results(raw: bytes, settle: Settle) -> Result | list[Result]:

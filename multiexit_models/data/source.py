@@ -39,6 +39,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "label_column": ("texts",),
     "split_column": ("texts",),
     "size": ("images", "audio", "fsdd", "texts", TORCHVISION),
+    "sizes": ("images", "cifar10", TORCHVISION),
     "mean": ("images", "cifar10", TORCHVISION),
     "std": ("images", "cifar10", TORCHVISION),
     "no_mirror": ("images", "cifar10", TORCHVISION),

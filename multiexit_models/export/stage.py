@@ -149,7 +149,8 @@ def _smaller(index: int, segment: nn.Module, inputs: Sequence[Tensor]) -> list[T
         return [segment(each) for each in inputs]
     except RuntimeError as error:
         raise InvalidInput(
-            f"segment {index} does not run at every one of --sizes: {str(error).splitlines()[0]}",
+            f"segment {index} does not run at every one of --sizes: its input is too small there; "
+            "leave out the smallest size, or give a larger one",
             "sizes",
         ) from error
 

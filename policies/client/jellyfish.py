@@ -36,9 +36,9 @@ class Jellyfish:
         if not fits:
             return FrameChoice(0)
         index = max(fits, key=lambda i: view.options[i].accuracy)
-        return FrameChoice(
-            index, view.remaining - view.options[index].encoding - view.network[index]
-        )
+        option = view.options[index]
+        left = view.remaining - option.encoding - view.network[index]
+        return FrameChoice(index, max(option.latency, left))
 
     def ended(self, report: FrameReport) -> None:
         pass

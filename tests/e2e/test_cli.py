@@ -179,11 +179,11 @@ def test_no_daemon_fails_with_what_to_do(delen: Run, file: Path, closed_url: str
 def test_plan_lists_the_exits(told: Run) -> None:
     ended = told("plan", "--min-accuracy", "0.85")
     assert ended.returncode == 0
-    assert len([line for line in ended.stdout.splitlines() if line.strip()[:1].isdigit()]) == 5
+    assert len([line for line in ended.stdout.splitlines() if line.strip()[:1].isdigit()]) == 15
     assert "guaranteed at level 0.95" in ended.stdout
     document = json.loads(told("plan", "--min-accuracy", "0.85", "--json").stdout)
     assert document["feasible"] is True
-    assert len(document["pareto"]) == 5
+    assert len(document["pareto"]) == 15
 
 
 def test_an_infeasible_plan_is_status_1(told: Run) -> None:
@@ -231,7 +231,8 @@ def test_a_bundle_whose_weights_may_have_seen_the_calibration_data_claims_nothin
 def test_models_lists_loads_and_unloads(told: Run) -> None:
     ended = told("models", "--load", "second")
     assert "second 1: ready" in ended.stdout
-    described = "5 exits, uint8 32x32x3, 10 classes, calibrated on 4000 samples, default"
+    kind = "5 exits, uint8 32x32x3 or 24x24, 20x20"
+    described = f"{kind}, 10 classes, calibrated on 4000 samples, default"
     assert f"cifar10-resnet 1: ready, {described}" in ended.stdout
     models = json.loads(told("models", "--unload", "second", "--json").stdout)
     assert {model["name"]: model["state"] for model in models} == {
@@ -252,7 +253,7 @@ def test_profile_writes_where_it_is_told_and_shows_progress(delen: Run, tmp_path
     assert profile.host is not None and profile.host.stretch is not None
     assert profile.host.request > 0
     assert profile.host.batch + profile.host.task + profile.host.answer > 0
-    assert profile.model == "cifar10-resnet"
+    assert [each.model.partition("@")[2] for each in profile.sizes] == ["32x32", "24x24", "20x20"]
     assert profile.quick
     assert len(profile.segments) == 5
     assert json.loads(ended.stdout) == json.loads(file.read_text())

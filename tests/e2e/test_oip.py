@@ -71,11 +71,11 @@ def test_the_server_and_its_models_describe_themselves(
     assert {"binary_tensor_data", "classification", "statistics"} <= {*server["extensions"]}
     model = client.get_model_metadata(MODEL, "1")
     assert model["versions"] == ["1"]
-    assert model["inputs"] == [{"name": "input", "datatype": "UINT8", "shape": [-1, 32, 32, 3]}]
+    assert model["inputs"] == [{"name": "input", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}]
     assert model["outputs"][0] == {"name": "logits", "datatype": "FP32", "shape": [-1, 10]}
     config = client.get_model_config(MODEL)
     assert (config["name"], config["max_batch_size"]) == (MODEL, 32)
-    assert config["input"] == [{"name": "input", "data_type": "TYPE_UINT8", "dims": [32, 32, 3]}]
+    assert config["input"] == [{"name": "input", "data_type": "TYPE_UINT8", "dims": [-1, -1, 3]}]
     assert config["dynamic_batching"]["priority_levels"] == 9
 
 

@@ -52,7 +52,7 @@ def objects(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 def test_json_has_the_figures_of_the_contract_and_those_of_streams(
     simulate: Simulate, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert simulate("--controller", "expected,mpc", "--streams", "2", "--json") == 0
+    assert simulate("--controller", "expected", "mpc", "--streams", "2", "--json") == 0
     expected, mpc = objects(capsys)
     assert (expected["controller"], mpc["controller"]) == ("expected", "mpc")
     assert {
@@ -180,7 +180,7 @@ def test_a_bundle_of_two_sizes_is_sent_frames_of_both(
 def test_plots_are_written(simulate: Simulate, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     folder = tmp_path / "plots"
-    assert simulate("--controller", "pid,fixed", "--plots", folder) == 0
+    assert simulate("--controller", "pid", "fixed", "--plots", folder) == 0
     assert sorted(file.name for file in folder.iterdir()) == ["stream-fixed.png", "stream-pid.png"]
 
 
@@ -188,7 +188,9 @@ def test_plots_are_written(simulate: Simulate, tmp_path: Path) -> None:
     ("arguments", "named"),
     [
         (["--controller", "oracle"], "no 'oracle'; installed: expected"),
-        (["--controller", "pid,pid"], "pid is given twice with --controller"),
+        (["--controller", "pid", "pid"], "pid is given twice with --controller"),
+        (["--policy", "fixed"], "give --controller fixed"),
+        (["--fps", "1e9"], "--fps, --duration and --streams make 4e+09 frames"),
         (["--network", "5ms"], "--network goes with --trace"),
         (["--weight", "camera=2"], "--weight goes with --trace"),
         (["--policy", "value", "fifo"], "give one with --link"),
@@ -213,7 +215,17 @@ def test_one_of_trace_and_link_must_be_given(
 
 
 @pytest.mark.parametrize(
-    "link", ["x,fast", "x,delay=5", "x,loss=2", "x,delay=1ms,delay=2ms", ",linear", "x,burst=0ms"]
+    "link",
+    [
+        "x,fast",
+        "x,linear,linear",
+        "x,hold,linear",
+        "x,delay=5",
+        "x,loss=2",
+        "x,delay=1ms,delay=2ms",
+        ",linear",
+        "x,burst=0ms",
+    ],
 )
 def test_wrong_links_are_wrong_usage(link: str, simulate: Simulate) -> None:
     with pytest.raises(SystemExit) as caught:

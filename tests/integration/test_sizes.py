@@ -15,12 +15,14 @@ from delen.bundle.images import scale_down
 from delen.bundle.manifest import load_bundle
 from delen.core.bounds import Bounds, Options
 from delen.core.result import Result
+from delen.daemon.in_process import Engine
 from delen.engine.backends.choose import BundleBackends
 from delen.engine.guarantee_monitor import GuaranteeMonitor
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.errors import InfeasibleBound, InvalidInput
 from delen.profile.cost_model import CostModel
+from delen.profile.reader import load_profile
 from policies.dispatch.edf import Edf
 from policies.exit.bounds import BoundsPolicy
 from policies.plan.planner import Planner, PlannerSettings
@@ -222,3 +224,16 @@ def test_an_unloaded_model_leaves_nothing_in_the_scheduler(
     runtime.unload("sized")
     runtime.load("sized")
     assert infer(runtime, images[0], Bounds()).size == LARGE
+
+
+def test_the_first_start_measures_each_size_and_keeps_all_in_one_file(
+    bundle: Path, images: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    with Engine(bundle, state=tmp_path) as engine:
+        assert engine.infer(images[0]).size == LARGE
+        assert {point.size for point in engine.plan().points} == {LARGE, SMALL}
+    [file] = tmp_path.rglob("*.json")
+    kept = load_profile(file)
+    assert [each.model for each in kept.sizes] == ["sized@8x8", "sized@4x4"]
+    assert kept.host is not None
+    assert kept.smaller[0].host == kept.host

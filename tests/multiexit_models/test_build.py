@@ -721,9 +721,9 @@ def test_a_bundle_of_several_sizes_is_calibrated_at_each_and_served(
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (("--sizes", "32"), "several sizes"),
         (("--sizes", "16,32", "--size", "32x32"), "not both"),
-        (("--sizes", "2,32", "--quick"), "does not run"),
+        (("--sizes", "2,32", "--quick"), "leave out the smallest"),
+        (("--sizes", "16,24", "--kind", "texts"), "does nothing for the kind texts"),
     ],
 )
 def test_sizes_that_make_no_sense_are_refused(
@@ -731,3 +731,11 @@ def test_sizes_that_make_no_sense_are_refused(
 ) -> None:
     assert main(["build", "--data", str(photos), "--output", str(tmp_path / "b"), *given]) == 1
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sizes", ["", "0", "abc", "8,,16", "-8,16", "16;24", "24", "16,16"])
+def test_sizes_that_are_none_are_wrong_usage(sizes: str, tmp_path: Path, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["build", "--data", str(tmp_path), "--output", "b", f"--sizes={sizes}"])
+    assert ended.value.code == 2
+    assert "16,24,32" in capsys.readouterr().err

@@ -94,27 +94,32 @@ class Node:
             job.lost = True
         return lost
 
-    def backlog(self, now: float) -> float:
-        """Seconds of the work that runs and waits."""
+    def backlog(self, now: float, without: Group | None = None) -> float:
+        """Seconds of the work that runs and waits, but for the group ``without``."""
         seconds = max(0.0, self._free_at - now)
         for group, waiting in self._waiting.items():
-            exits, most = self._exits[group], self._exits[group][0].planned
-            for size in _batches(len(waiting), len(most)):
+            if waiting and group != without:
                 deepest = max(job.exit for _, _, job in waiting)
-                seconds += self._slowdown * exits[deepest].planned[size - 1]
+                planned = self._exits[group][deepest].planned
+                seconds += self._slowdown * _seconds(planned, len(waiting))
         return seconds
 
     def admit(self, job: Job, now: float) -> bool:
-        """Plan ``job`` behind the work that waits; False if it can reach no exit in time."""
-        exits = self._exits.get((job.model, job.size))
+        """Plan ``job`` behind the work that waits, with the jobs of its own group; False if it can
+        reach no exit in time."""
+        group = job.model, job.size
+        exits = self._exits.get(group)
         if exits is None:
             return False
+        together = len(self._waiting.get(group, ())) + 1
         price, ceiling = self._orders(job.tenant, now)
-        left = (job.due - now - self.backlog(now)) / self._slowdown
+        left = (job.due - now - self.backlog(now, group)) / self._slowdown
         best, chosen = -math.inf, None
         for number, each in enumerate(exits):
             point = each.point
-            if each.planned[0] > left or not (job.ceiling.allows(point) and ceiling.allows(point)):
+            if _seconds(each.planned, together) > left:
+                break
+            if not (job.ceiling.allows(point) and ceiling.allows(point)):
                 break
             worth = point.accuracy - price.per_second * self._slowdown * each.planned[0]
             worth -= price.per_joule * (point.energy or 0.0)
@@ -222,6 +227,7 @@ class Node:
 _ANY = Ceiling(10**6)
 
 
-def _batches(count: int, most: int) -> list[int]:
-    full, rest = divmod(count, most)
-    return [most] * full + ([rest] if rest else [])
+def _seconds(latencies: tuple[float, ...], count: int) -> float:
+    """What ``count`` samples take, in batches as large as they can be."""
+    full, rest = divmod(count, len(latencies))
+    return full * latencies[-1] + (latencies[rest - 1] if rest else 0.0)

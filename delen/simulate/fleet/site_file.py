@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from delen.core.typed_reader import read
-from delen.errors import ConfigError, DelenError
+from delen.errors import ConfigError, DelenError, TraceError
 from delen.profile.profile import Profile
 from delen.profile.reader import load_profile
 from delen.simulate.fleet.points import node_model
@@ -70,7 +70,7 @@ class _Node(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class _Place(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     name: str
     local: tuple[str, ...] = ()
-    delays_ms: dict[str, AtLeast] = msgspec.field(default_factory=dict)
+    delays_ms: dict[str, Any] = msgspec.field(default_factory=dict)
     trace: str | None = None
     mbps: AtLeast | None = None
     jitter_ms: AtLeast = 0.0
@@ -114,15 +114,15 @@ class _Site(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def read_site(file: Path) -> Site:
-    """The site in ``file``; ConfigError names the file and the key that is wrong. Paths in it are
+    """The site in ``file``; TraceError names the file and the key that is wrong. Paths in it are
     relative to its folder."""
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
         return _Reader(file.parent).site(read(_Site, document, "the file"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file}: it cannot be read as TOML: {error}") from error
+        raise TraceError(f"{file}: it cannot be read as TOML: {error}") from error
     except DelenError as error:
-        raise ConfigError(f"{file}: {error}") from error
+        raise TraceError(f"{file}: {error}") from error
 
 
 class _Reader:
@@ -199,18 +199,21 @@ class _Reader:
         else:
             trace = self._folder / place.trace
             bandwidth = _made(f"{where}: trace", lambda: read_bandwidth(trace))
+        delays: dict[str, float] = {
+            node: MS * read(AtLeast, delay, f"{where}: delays_ms.{node}")
+            for node, delay in place.delays_ms.items()
+        }
         uplink = _made(
             where,
             lambda: LinkSettings(
                 bandwidth,
-                MS * min(place.delays_ms.values(), default=0.0),
+                min(delays.values(), default=0.0),
                 MS * place.jitter_ms,
                 place.loss,
                 variation=place.variation,
                 fades=place.fades,
             ),
         )
-        delays = {node: MS * delay for node, delay in place.delays_ms.items()}
         return Place(place.name, uplink, delays, frozenset(place.local))
 
 

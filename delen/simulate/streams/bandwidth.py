@@ -81,6 +81,11 @@ def _points(file: Path, rows: list[tuple[int, str]]) -> Iterator[tuple[float, fl
     number, first = rows[0]
     if "," not in first:
         for index, (number, text) in enumerate(rows):
+            if number != index + 1:
+                raise TraceError(
+                    f"{file}, line {index + 1}: it is empty; each line is a second: write 0 where "
+                    "nothing passes"
+                )
             yield float(index), _number(file, number, text, "mbps")
         return
     if first.replace(" ", "") != HEADER:

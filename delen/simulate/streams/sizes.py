@@ -42,7 +42,11 @@ def read_sizes(path: str | Path) -> tuple[FrameOption, ...]:
                 raise ProfileError(f"{file}, line 1: the header must be {','.join(COLUMNS)}")
             for row in rows:
                 if row:
-                    options.append(_option(_Place(file, rows.line_num), row))
+                    place = _Place(file, rows.line_num)
+                    option = _option(place, row)
+                    if option.size in (other.size for other in options):
+                        raise place.fail(f"the size {row[0]}x{row[1]} is given twice")
+                    options.append(option)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ProfileError(f"{file}: it cannot be read: {error}") from error
     if not options:

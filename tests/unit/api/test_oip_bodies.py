@@ -8,6 +8,7 @@ import random
 from typing import Any
 
 import numpy as np
+import pytest
 
 from api.oip.infer import _parse
 from api.oip.query import INPUT
@@ -77,6 +78,21 @@ def _find(part: RegionPart) -> None:
         raise InvalidInput("there is no shared memory", "shared_memory_region")
 
 
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [
+        (20 * 20 * 3, (1, 20, 20, 3)),
+        (24 * 24 * 3, (1, 24, 24, 3)),
+        (SIZE, (1, 32, 32, 3)),
+        (2 * SIZE, (2, 32, 32, 3)),
+    ],
+)
+def test_a_bare_body_is_a_sample_of_any_size_or_a_batch_of_the_largest(
+    size: int, shape: tuple[int, ...]
+) -> None:
+    assert _parse(bytes(size), False, 0, MANIFEST, LIMIT, _find).read().shape == shape
+
+
 def test_a_damaged_request_is_read_or_refused() -> None:
     chance = random.Random(0)
     outcomes: dict[str, int] = {}
@@ -91,7 +107,7 @@ def test_a_damaged_request_is_read_or_refused() -> None:
             length = chance.choice([0, 1, len(body), len(body) + 1])
         try:
             array = _parse(body, False, length, MANIFEST, LIMIT, _find).read()
-            assert array.shape[1:] == (32, 32, 3)
+            assert array.shape[1:] in MANIFEST.input.shapes
             assert array.dtype == np.uint8
             outcome = "read"
         except DelenError as error:

@@ -204,6 +204,15 @@ def test_raw_bytes_of_another_length_are_refused(length: int) -> None:
         decode_raw(b"\0" * length, FLOATS)
 
 
+def test_a_raw_batch_is_of_the_largest_size() -> None:
+    spec = InputSpec("uint8", (4, 4, 1), sizes=((2, 2),))
+    assert decode_raw(bytes(4), spec).shape == (2, 2, 1)
+    assert decode_raw(bytes(32), spec).shape == (2, 4, 4, 1)
+    for length in (8, 20):
+        with pytest.raises(InvalidInput, match=r"multiple of 16: send another batch as \.npy"):
+            decode_raw(bytes(length), spec)
+
+
 def test_a_list_is_read_in_the_models_dtype() -> None:
     assert decode_list([[1, 2.5, 3], [4, 5, 6]], FLOATS).dtype == np.float32
     pixels = decode_list(picture().tolist(), RGB)
@@ -219,6 +228,8 @@ def test_a_list_is_read_in_the_models_dtype() -> None:
         ({"a": 1}, "must be a nested list, not dict"),
         (None, "must be a nested list, not NoneType"),
         ([[1, 2], [3]], "ragged"),
+        ([], "is empty"),
+        ([[], []], "is empty"),
         ([[1, "2"]], "whole numbers only"),
         ([[1, None]], "whole numbers only"),
         ([[True, False]], "whole numbers only"),

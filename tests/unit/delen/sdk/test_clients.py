@@ -5,13 +5,18 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from math import inf, nan
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from delen.core.plan import Preview
+from delen.errors import DelenError, InvalidInput
 from delen.sdk.async_client import AsyncClient
 from delen.sdk.client import Client
+from delen.sdk.http import Answer
 from delen.sdk.requests import Calls
 
 CALLS = [name for name in vars(Calls) if not name.startswith("_")]
@@ -64,6 +69,25 @@ def test_a_method_says_what_it_returns() -> None:
 def test_options_are_keywords_alone() -> None:
     with Client("http://127.0.0.1:9") as client, pytest.raises(TypeError):
         client.plan(0.9)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, nan, inf, 1e12, "x", True])
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_nobody_waits_for_what_is_not_a_time(client: type, timeout: Any) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        client("http://127.0.0.1:9", timeout=timeout)
+    assert caught.value.field == "timeout"
+    with pytest.raises(InvalidInput) as caught:
+        Calls(None, "default").infer(np.zeros((1, 1, 3), np.uint8), timeout=timeout)
+    assert caught.value.field == "timeout"
+
+
+def test_another_servers_answer_is_no_list_of_models() -> None:
+    call = Calls(None, "default").models()
+    for body in (b"{}", b'{"models": 1}', b"\xff", b"<html>"):
+        with pytest.raises(DelenError, match="not as expected"):
+            call.answer(Answer(200, body), lambda *_: None)
+    assert call.answer(Answer(200, b'{"models": [{}]}'), lambda *_: None) == [{}]
 
 
 @pytest.mark.parametrize("client", [Client, AsyncClient])

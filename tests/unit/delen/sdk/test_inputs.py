@@ -11,7 +11,7 @@ import pytest
 from delen.bundle.images import decode_image, fit_image
 from delen.bundle.manifest import ImagePreprocessing
 from delen.bundle.media import recognise
-from delen.errors import InvalidInput
+from delen.errors import InvalidInput, TooLarge
 from delen.sdk.inputs import Text, encode
 
 Image = pytest.importorskip("PIL.Image", reason="images need Pillow: delen[daemon]")
@@ -194,3 +194,9 @@ def test_texts_are_sent_as_a_batch(form: type) -> None:
 def test_half_a_character_is_no_text() -> None:
     with pytest.raises(InvalidInput, match="cannot be written in UTF-8"):
         encode(Text("\ud800"))
+
+
+def test_an_array_that_no_daemon_accepts_is_refused_before_it_is_copied() -> None:
+    with pytest.raises(TooLarge) as caught:
+        encode(np.broadcast_to(np.zeros((32, 32, 3), np.uint8), (10**9, 32, 32, 3)))
+    assert caught.value.field == "input"

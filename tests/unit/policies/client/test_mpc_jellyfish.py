@@ -92,6 +92,13 @@ def test_jellyfish_sends_the_smallest_where_nothing_fits_or_is_known(camera: Cam
     assert index(Jellyfish().choose(camera.view(network=[1.0] * 4))) == 0
 
 
+def test_jellyfish_leaves_the_daemon_its_time_for_a_frame_that_waited(camera: Camera) -> None:
+    view = camera.view(network=[0.005, 0.010, 0.020, 0.0295], captured=-0.030, now=0.0)
+    choice = Jellyfish().choose(view)
+    assert choice is not None
+    assert choice.max_latency == OPTIONS[choice.index].latency
+
+
 def test_jellyfish_throttles_at_more_than_32(camera: Camera) -> None:
     assert Jellyfish().choose(camera.view(in_flight=camera.flying(32))) is not None
     assert Jellyfish().choose(camera.view(in_flight=camera.flying(33))) is None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from delen.errors import ConfigError
+from delen.errors import TraceError
 from delen.simulate.fleet.site_file import read_site
 
 PROFILE = Path(__file__).resolve().parents[5] / "benchmarks" / "profiles" / "nano-resnet50.json"
@@ -69,12 +69,23 @@ def test_a_site_is_read_in_seconds_and_with_its_profiles(file: Path) -> None:
         ("speed = 8", "speed = -8", "nodes[1].speed"),
         ("speed = 8", 'speed = "fast"', "nodes[1].speed"),
         ("speed = 8", "sped = 8", "sped"),
-        ("slow = [[1, 2, 3.0]]", "slow = [[1, 2]]", "slow"),
+        (
+            "slow = [[1, 2, 3.0]]",
+            "slow = [[1, 2]]",
+            "slow[0] must be a list of 3 values, not [1, 2]",
+        ),
+        ("slow = [[1, 2, 3.0]]", "slow = [[1, 2, 0]]", "slow[0][2] must be a number, above 0"),
         ("slow = [[1, 2, 3.0]]", "down = [[2, 1]]", "nodes.server: down"),
         ("down = [[3, 4]]", "down = [[3, 5], [4, 6]]", "hub: down"),
         ('name = "server"', 'name = "board"', "'board' is given twice"),
         ('local = ["board"]', 'local = ["bord"]', "places.hall: local names 'bord'"),
         ("delays_ms = { server = 4 }", "delays_ms = { serve = 4 }", "places.hall: delays_ms"),
+        (
+            "delays_ms = { server = 4 }",
+            "delays_ms = { server = -4 }",
+            "places.hall: delays_ms.server must be a number, at least 0, at most 1e+09, not -4",
+        ),
+        ("delays_ms = { server = 4 }", 'delays_ms = { server = "x" }', "delays_ms.server must be"),
         ("delays_ms = { server = 4 }", "delays_ms = { board = 4 }", "in local and in delays_ms"),
         ('trace = "wifi.csv"', "", "one of trace and mbps"),
         ('trace = "wifi.csv"', 'trace = "wifi.csv"\nmbps = 3', "one of trace and mbps"),
@@ -93,15 +104,15 @@ def test_a_site_is_read_in_seconds_and_with_its_profiles(file: Path) -> None:
 def test_what_is_wrong_is_named_by_file_and_key(file: Path, old: str, new: str, named: str) -> None:
     assert old in GOOD
     file.write_text(GOOD.replace(old, new, 1))
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(TraceError) as caught:
         read_site(file)
     assert str(file) in str(caught.value)
     assert named in str(caught.value)
 
 
 def test_what_is_no_toml_or_is_not_there_is_named(file: Path) -> None:
-    with pytest.raises(ConfigError, match=r"site\.toml"):
+    with pytest.raises(TraceError, match=r"site\.toml"):
         read_site(file)
     file.write_text("seconds = ")
-    with pytest.raises(ConfigError, match=r"site\.toml.*TOML"):
+    with pytest.raises(TraceError, match=r"site\.toml.*TOML"):
         read_site(file)

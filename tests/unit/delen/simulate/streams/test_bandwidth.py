@@ -52,6 +52,8 @@ def test_constant_is_the_same_at_all_times() -> None:
         ("\n \n", 1, "empty"),
         ("8\nfast\n", 2, "'fast'"),
         ("8\n-1\n", 2, "'-1'"),
+        ("8\n\n7\n", 2, "write 0"),
+        ("\n8\n", 1, "write 0"),
         ("8\nnan\n", 2, "'nan'"),
         ("8\n1_0\n", 2, "'1_0'"),
         ("time,mbps\n0,1\n", 1, "header"),

@@ -47,6 +47,7 @@ def test_shipped_sizes_are_more_accurate_the_larger_they_are(name: str) -> None:
         (HEADER, 1, "no size"),
         (HEADER + "1,1,1,1\n", 2, "4 fields"),
         (HEADER + "1,1,1,1,1,0.5\nx,1,1,1,1,0.5\n", 3, "height"),
+        (HEADER + "1,1,1,1,1,0.5\n1,1,2,1,1,0.6\n", 3, "1x1 is given twice"),
         (HEADER + "1,1.5,1,1,1,0.5\n", 2, "width"),
         (HEADER + "1,1,0,1,1,0.5\n", 2, "payload_bytes"),
         (HEADER + "1,1,1,-1,1,0.5\n", 2, "encoding_ms"),
