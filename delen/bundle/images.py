@@ -70,9 +70,14 @@ def decode_image(
         with image:
             check_size(image, most_pixels)
             _check_work(encoded, image, most_pixels)
-            shapes = (shape, *smaller)
-            filled = (each for each in shapes[:-1] if _fills(image, way, each))
-            return fit_image(image, way, next(filled, shapes[-1]))
+            return fit_image(image, way, filled_shape(image, way, (shape, *smaller)))
+
+
+def filled_shape(
+    image: Image.Image, way: ImagePreprocessing, shapes: Sequence[tuple[int, ...]]
+) -> tuple[int, ...]:
+    """The largest of the ``shapes``, which descend, that ``image`` fills, or the smallest."""
+    return next((shape for shape in shapes[:-1] if _fills(image, way, shape)), shapes[-1])
 
 
 def _fills(image: Image.Image, way: ImagePreprocessing, shape: tuple[int, ...]) -> bool:

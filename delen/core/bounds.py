@@ -22,9 +22,14 @@ DEFAULT_TENANT = "default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
 
 
+def check_finite(value: object, field: str) -> float:
+    """``value`` as a float; InvalidInput unless it is a finite number."""
+    return _number(value, field, "a number")
+
+
 def check_cap(value: object, field: str) -> float:
     """``value`` as a float; InvalidInput unless it is a finite number above 0."""
-    number = _number(value, field, "a number")
+    number = check_finite(value, field)
     if number <= 0:
         raise InvalidInput(f"{field} must be above 0", field)
     return number
@@ -32,7 +37,7 @@ def check_cap(value: object, field: str) -> float:
 
 def check_not_negative(value: object, field: str) -> float:
     """``value`` as a float; InvalidInput unless it is a finite number of at least 0."""
-    number = _number(value, field, "a number")
+    number = check_finite(value, field)
     if number < 0:
         raise InvalidInput(f"{field} must be at least 0", field)
     return number

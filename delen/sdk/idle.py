@@ -83,13 +83,16 @@ class IdleConnections(Generic[C]):
 
     def _bring_memory(self, connection: socket.socket, size: int) -> SharedMemory | None:
         """Memory that is sent over a new ``connection``, with a question, if a body of ``size``
-        bytes should go through some."""
+        bytes should go through some. ConnectionError where it is broken."""
         with self._lock:
             if not (self._is_for_memory(size) and self._has_room(size)):
                 return None
             try:
                 memory = SharedMemory(size)
                 memory.pass_to(connection, self._endpoint.head(_ASK))
+            except ConnectionError:
+                connection.close()
+                raise
             except OSError:
                 self._sharing.found(False)
                 return None

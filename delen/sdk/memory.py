@@ -57,7 +57,7 @@ class SharedMemory:
 
 class Sharing:
     """Whether a daemon takes memory. It is asked by the first connection that brings some, and
-    where it does not, by none for a minute."""
+    where it does not, by none for a minute. A connection that breaks says nothing."""
 
     def __init__(self) -> None:
         self.works: bool | None = None

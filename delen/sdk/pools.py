@@ -100,7 +100,7 @@ class Pool(IdleConnections[ThreadConnection]):
             answer, keeps = connection.exchange((), deadline)
             is_shared = self._sharing.read(answer.status, answer.body, connection.memory) and keeps
         except Unanswered:
-            self._sharing.found(False)
+            pass
         finally:
             if not is_shared:
                 connection.close()
@@ -205,7 +205,7 @@ class AsyncPool(IdleConnections[LoopConnection]):
             answer, keeps = await connection.exchange(())
             is_shared = self._sharing.read(answer.status, answer.body, connection.memory) and keeps
         except Unanswered:
-            self._sharing.found(False)
+            pass
         finally:
             if not is_shared:
                 connection.close()

@@ -13,7 +13,7 @@ from typing import Any
 
 from delen.errors import DelenError
 from delen.sdk.async_client import AsyncClient
-from delen.streams.core import PATIENCE, StreamCore
+from delen.streams.core import PATIENCE, StreamCore, check_given
 from delen.streams.frames import Frame, FrameResult
 from delen.streams.model import Encoding, StreamedModel
 from policies.client.api import ClientController
@@ -45,6 +45,7 @@ class AsyncStream:
         min_accuracy: float | None = None,
         max_energy: float | None = None,
     ) -> None:
+        check_given(client, AsyncClient, frames, (AsyncIterable, Iterable))
         self._client = client
         self._frames = frames
         self._core = StreamCore(
@@ -87,10 +88,11 @@ class AsyncStream:
 
     def put(self, frame: Any) -> None:
         """A new frame, which must not change afterwards."""
+        if self._frames is not None:
+            raise DelenError("this stream takes its frames from its iterator, not by put()")
         if not self._core.has_begun:
             raise DelenError("enter this stream with `async with` before it takes frames")
-        self._core.put(frame)
-        self._send()
+        self._put(frame)
 
     def end(self) -> None:
         """No more frames come. Iterating ends after the last result."""
@@ -125,6 +127,8 @@ class AsyncStream:
                 continue
 
     async def __aenter__(self) -> AsyncStream:
+        if self._is_closed or self._core.state.is_finished:
+            raise DelenError("this stream has ended; make another one")
         core, client = self._core, self._client
         preview = await client.plan()
         began = time.monotonic()
@@ -152,12 +156,16 @@ class AsyncStream:
                     await asyncio.sleep(due - time.monotonic())
                 if self._core.state.has_ended:
                     return
-                self.put(frame)
+                self._put(frame)
                 due = max(due, time.monotonic() - self._core.period) + self._core.period
         except Exception as error:
             self._failure = self._failure or error
         finally:
             self.end()
+
+    def _put(self, frame: Any) -> None:
+        self._core.put(frame)
+        self._send()
 
     def _send(self) -> None:
         """Begin to send what can be sent now."""

@@ -29,6 +29,14 @@ _MOST_IN_FLIGHT = 32
 _WRONG = (InvalidInput, UnsupportedMediaType, BatchTooLarge)
 
 
+def check_given(client: object, kind: type, frames: object, sources: tuple[type, ...]) -> None:
+    """InvalidInput unless ``client`` is of its ``kind``, and ``frames`` one of the ``sources``."""
+    if not isinstance(client, kind):
+        raise InvalidInput(f"client is {client!r}; it must be a delen.{kind.__name__}", "client")
+    if frames is not None and not isinstance(frames, sources):
+        raise InvalidInput(f"frames is {frames!r}; it must be an iterator of frames", "frames")
+
+
 class StreamCore:
     """A stream without its input and output: its state, its model and the arguments of its calls.
 
@@ -65,12 +73,18 @@ class StreamCore:
         self.in_flight = check_integer(in_flight, "in_flight", 1, None)
         if isinstance(controller, str):
             controller = make_controller(controller)
+        elif not all(callable(getattr(controller, call, None)) for call in ("choose", "ended")):
+            raise InvalidInput(
+                f"controller is {controller!r}; it must be a name or have choose() and ended()",
+                "controller",
+            )
+        is_bounded = min_accuracy is not None or max_energy is not None
         self._request = {
             "stream": name,
             "priority": priority,
             "min_accuracy": min_accuracy,
             "max_energy": max_energy,
-            "on_infeasible": "best_effort",
+            "on_infeasible": "reject" if is_bounded else "best_effort",
         }
         self.state: StreamState[Any, Result] = StreamState(
             controller,
@@ -113,7 +127,7 @@ class StreamCore:
     def arguments(self, sending: Sending[Any], encoded: Encoded) -> dict[str, Any]:
         """Of ``infer``, for a frame that is handed to the network now."""
         now = time.monotonic()
-        self.state.encoded(sending.frame, now, encoded.payload)
+        self.state.encoded(sending.frame, now, encoded.payload, encoded.size)
         timeout = max(self._patience, sending.captured + self.deadline - now)
         bound = sending.max_latency
         if bound is not None:
@@ -134,7 +148,7 @@ class StreamCore:
             return self.state.answered(sending.frame, now, latency, outcome)
         self.last_error = outcome
         cause: DropCause = "refused"
-        if isinstance(outcome, DaemonUnreachable):
+        if isinstance(outcome, DaemonUnreachable) or type(outcome) is DelenError:
             cause = "unanswered"
         elif isinstance(outcome, _WRONG):
             cause = "invalid"

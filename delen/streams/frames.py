@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from delen.core.bounds import check_finite
 from delen.core.result import Result
 
 
@@ -17,6 +18,9 @@ class Frame:
 
     content: Any
     captured: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "captured", check_finite(self.captured, "captured"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from delen.core.bounds import check_cap, check_fraction, check_integer
 from delen.core.result import Result
-from delen.errors import InvalidInput
+from delen.errors import DelenError, InvalidInput
 from delen.sdk.client import Client
 from delen.streams.frames import Frame
 from delen.streams.place import Answerer, Classes, Place, aligned
@@ -30,8 +30,8 @@ from policies.client.fusion_rules import Clownfish, FusionRule, Trust
 
 LostCause = Literal["busy", "unanswered", "other_classes", "nonsense", "forgotten"]
 """Why a frame that was to be sent was not fused: as many as may be were under way (``busy``), there
-was no answer, or one of other classes or with no probabilities (``nonsense``), or its frame is
-forgotten or had no local answer."""
+was no answer, or one of other classes, or one that is none of a daemon or has no probabilities
+(``nonsense``), or its frame is forgotten or had no local answer."""
 
 PATIENCE = 10.0
 
@@ -120,12 +120,13 @@ class Fused:
         self._fusion = Fusion(rule)
         self._patience = check_cap(patience, "patience")
         self._free = threading.Semaphore(check_integer(in_flight, "in_flight", 1, None))
-        self._local = Place(local)
-        self._remote = Place(remote)
+        self._local = Place(local, "local")
+        self._remote = Place(remote, "remote")
         self._is_client = isinstance(remote, Client)
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._frames: deque[_Answered] = deque(maxlen=KEEP)
+        self._numbers: int | None = None
         self._count = 0
         self._sent = self._absorbed = 0
         self._lost: dict[LostCause, int] = dict.fromkeys(get_args(LostCause), 0)
@@ -160,10 +161,12 @@ class Fused:
 
         It keeps the bounds, or comes as near to them as it can: ``result.receipt`` says which.
 
-        ``feature`` is a vector by which frames are compared; without it the local probabilities
-        are. Raises what the local client raises; then the frame counts for nothing.
+        ``feature`` is a vector by which frames are compared, of the same length for every frame;
+        without it the local probabilities are. Raises what the local client raises; then the frame
+        counts for nothing.
         """
         with self._turn:
+            vector = self._checked(feature)
             captured = time.monotonic()
             if isinstance(frame, Frame):
                 frame, captured = frame.content, frame.captured
@@ -185,11 +188,12 @@ class Fused:
                         self._lost["forgotten"] += sending.early is not None
                 raise
             probabilities = np.asarray(result.probabilities, np.float64)
-            compared = probabilities if feature is None else np.asarray(feature, np.float64).ravel()
+            compared = vector if vector.size else probabilities
             with self._lock:
                 number = self._count
-                self._count += 1
                 similarity = self._fusion.local(probabilities, compared).similarity
+                self._numbers = vector.size
+                self._count += 1
             if self._filter.settled(similarity) and sending is None:
                 sending = self._send(frame)
             with self._lock:
@@ -203,6 +207,7 @@ class Fused:
     def result(self, frame: int) -> FusedResult:
         """What is believed of frame number ``frame`` by now. InvalidInput where it is forgotten."""
         with self._lock:
+            frame = check_integer(frame, "frame", 0, None)
             if not self._count - len(self._frames) <= frame < self._count:
                 raise InvalidInput(
                     f"frame {frame} is not among the last {len(self._frames)} of {self._count}",
@@ -236,6 +241,27 @@ class Fused:
             label=classes[int(fused.probabilities.argmax())],
         )
 
+    def _checked(self, feature: NDArray[Any] | None) -> NDArray[np.float64]:
+        """``feature`` as a vector, an empty one for None; InvalidInput where it cannot be compared
+        with those before it."""
+        try:
+            vector = np.asarray(() if feature is None else feature, np.float64)
+            with np.errstate(all="ignore"):
+                is_vector = vector.ndim == 1 and np.isfinite(vector @ vector)
+        except (TypeError, ValueError):
+            is_vector = False
+        if not is_vector or (feature is not None and not vector.size):
+            raise InvalidInput(
+                f"feature is {feature!r}; it must be a vector of finite numbers", "feature"
+            )
+        if self._numbers not in (None, vector.size):
+            raise InvalidInput(
+                f"feature has {vector.size} numbers and those before had {self._numbers}; every "
+                "frame must have one of the same length, or none of them any",
+                "feature",
+            )
+        return vector
+
     def _send(self, content: Any) -> _Sending | None:
         """Begin to ask the remote network, unless it is asked enough already."""
         if not self._free.acquire(blocking=False):
@@ -259,7 +285,7 @@ class Fused:
             with self._lock:
                 self._answered(sending, self._remote.classes, values)
         except Exception as error:
-            self._lose("unanswered", error)
+            self._lose("nonsense" if type(error) is DelenError else "unanswered", error)
         finally:
             self._free.release()
             self._threads.discard(threading.current_thread())

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bundle.images import decode_image, fit_image
+from delen.bundle.images import decode_image, filled_shape, fit_image
 from delen.bundle.manifest import ImagePreprocessing
 from delen.core.plan import OperatingPoint, Preview
 from delen.errors import InvalidInput, MissingExtra
@@ -31,10 +31,11 @@ more of its content than it saves."""
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A frame as ``infer`` takes it, and its size in bytes."""
+    """A frame as ``infer`` takes it, its bytes, and its height and width, if it is an image."""
 
     content: Any
     payload: int
+    size: tuple[int, int] | None = None
 
 
 class StreamedModel:
@@ -56,6 +57,8 @@ class StreamedModel:
         self._shape = shape
         self._way = way
         self._points = points
+        sizes = {size for point in points if (size := self._size(point)) is not None}
+        self._sizes = sorted(sizes, reverse=True)
         self._encoding = encoding
         self._leaves = leaves
         if way is not None:
@@ -102,30 +105,38 @@ class StreamedModel:
         return self.encode(frame, size).content
 
     def encode(self, frame: Any, size: tuple[int, int] | None) -> Encoded:
-        """``frame`` scaled to ``size``, as it is sent. InvalidInput where it is not an image.
+        """``frame`` scaled to ``size``, as it is sent, or to the largest smaller one that it fills.
+        InvalidInput where it is not an image.
 
         What no image model takes is passed on as it is.
         """
+        smaller = [] if size is None else [each for each in self._sizes if each < size]
+        return self._encode(frame, size, smaller)
+
+    def _encode(
+        self, frame: Any, size: tuple[int, int] | None, smaller: Sequence[tuple[int, int]] = ()
+    ) -> Encoded:
         if self._way is None or size is None:
             return Encoded(frame, _bytes_of(frame))
         if isinstance(frame, np.ndarray) and frame.dtype != np.uint8:
-            return Encoded(frame, frame.nbytes)
-        shape = (*size, self._shape[2])
-        pixels = _fitted(frame, self._way, shape)
+            return Encoded(frame, frame.nbytes, size)
+        shapes = [(*each, self._shape[2]) for each in (size, *smaller)]
+        pixels = _fitted(frame, self._way, shapes)
+        size = pixels.shape[0], pixels.shape[1]
         if self._encoding == "raw" or (
             self._encoding == "auto" and not (self._leaves and pixels.nbytes >= _WORTH_JPEG)
         ):
-            return Encoded(pixels, pixels.nbytes)
+            return Encoded(pixels, pixels.nbytes, size)
         encoded = _jpeg(pixels)
-        return Encoded(encoded, len(encoded))
+        return Encoded(encoded, len(encoded), size)
 
     def _option(
         self, frame: Any, size: tuple[int, int] | None, point: OperatingPoint
     ) -> FrameOption:
         try:
-            self.encode(frame, size)  # the first time takes longer
+            self._encode(frame, size)  # the first time takes longer
             began = time.monotonic()
-            payload = self.encode(frame, size).payload
+            payload = self._encode(frame, size).payload
             spent = time.monotonic() - began
         except InvalidInput:
             payload, spent = prod(self._shape if size is None else (*size, self._shape[2])), 0.0
@@ -154,10 +165,13 @@ def _is_remote(url: str) -> bool:
     return host is not None and host not in ("localhost", "::1") and not host.startswith("127.")
 
 
-def _fitted(frame: Any, way: ImagePreprocessing, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """``frame``, an array, a PIL image, encoded bytes or a path, as the daemon would fit it."""
+def _fitted(
+    frame: Any, way: ImagePreprocessing, shapes: Sequence[tuple[int, ...]]
+) -> NDArray[np.uint8]:
+    """``frame``, an array, a PIL image, encoded bytes or a path, as the daemon would fit it to the
+    first of the ``shapes`` that it fills."""
     if isinstance(frame, np.ndarray):
-        if frame.shape == shape:
+        if frame.shape == shapes[0]:
             return frame
         if not (frame.ndim in (2, 3) and frame.size):
             raise InvalidInput(
@@ -174,9 +188,9 @@ def _fitted(frame: Any, way: ImagePreprocessing, shape: tuple[int, ...]) -> NDAr
                 f"frame {frame} cannot be read: {error.strerror}", "frame"
             ) from error
     if isinstance(frame, (bytes, bytearray, memoryview)):
-        return decode_image(bytes(frame), way, shape)
+        return decode_image(bytes(frame), way, shapes[0], smaller=shapes[1:])
     image = _image(frame)
-    return fit_image(image, way, shape)
+    return fit_image(image, way, filled_shape(image, way, shapes))
 
 
 def _image(frame: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ Classes: TypeAlias = tuple[str | None, ...]
 """The labels in order; None of a class without one."""
 
 
+@runtime_checkable
 class InProcess(Protocol):
     """What a ``delen.Engine`` has."""
 
@@ -32,7 +33,12 @@ class Place:
     """``client`` and its model, which is described when the first frame comes, and when it has
     become another one."""
 
-    def __init__(self, client: Answerer) -> None:
+    def __init__(self, client: Answerer, field: str) -> None:
+        """InvalidInput, which names ``field``, unless ``client`` is one."""
+        if not isinstance(client, (Client, InProcess)):
+            raise InvalidInput(
+                f"{field} is {client!r}; it must be a delen.Client or a delen.Engine", field
+            )
         self._client = client
         self._described: tuple[str, str] | None = None
         self._model: StreamedModel

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, Protocol
 
+import numpy as np
+
 from delen.errors import InvalidInput, MissingExtra
 from delen.streams.frames import Frame
 
@@ -25,12 +27,26 @@ class Reader(Protocol):
 def reader(capture: Reader, *, bgr: bool = True) -> Iterator[Frame]:
     """Frames of ``capture`` as they come, until it has none.
 
-    OpenCV's are blue, green, red; ``bgr=False`` is for a reader whose are not.
+    OpenCV's are blue, green, red; ``bgr=False`` is for a reader whose are not. InvalidInput for
+    what does not read as OpenCV does.
     """
+    if not callable(getattr(capture, "read", None)):
+        raise InvalidInput(f"capture is {capture!r}; it must have read()", "capture")
+    return _read(capture, bgr)
+
+
+def _read(capture: Reader, bgr: bool) -> Iterator[Frame]:
     while True:
-        there_is, pixels = capture.read()
+        given: Any = capture.read()
+        if not (isinstance(given, tuple) and len(given) == 2):
+            raise InvalidInput(f"read() gave {given!r}; it must give (ok, frame)", "capture")
+        there_is, pixels = given
         if not there_is:
             return
+        if not isinstance(pixels, np.ndarray):
+            raise InvalidInput(
+                f"read() gave a frame that is {pixels!r}; it must be an array", "capture"
+            )
         yield Frame(pixels[..., ::-1] if bgr and pixels.ndim == 3 else pixels, time.monotonic())
 
 

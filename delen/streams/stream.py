@@ -10,7 +10,7 @@ from typing import Any
 
 from delen.errors import DelenError
 from delen.sdk.client import Client
-from delen.streams.core import PATIENCE, StreamCore
+from delen.streams.core import PATIENCE, StreamCore, check_given
 from delen.streams.frames import Frame, FrameResult
 from delen.streams.model import Encoding, StreamedModel
 from policies.client.api import ClientController
@@ -30,7 +30,8 @@ class Stream:
     frames are under way, by default those of one deadline and another one. An answer is given up
     ``patience`` seconds after its frame was sent, and not before its deadline. ``encoding`` is
     ``raw``, ``jpeg`` or ``auto``: JPEG where a large frame leaves this machine. ``name``,
-    ``priority``, ``min_accuracy`` and ``max_energy`` go with every request.
+    ``priority``, ``min_accuracy`` and ``max_energy`` go with every request; a frame that cannot
+    keep the latter two in the time that the controller leaves it is refused.
 
     A wrong or refused frame ends nothing: it is counted, and ``last_error`` is what was raised.
     What the source raises, iterating raises, after the results before it.
@@ -52,6 +53,7 @@ class Stream:
         min_accuracy: float | None = None,
         max_energy: float | None = None,
     ) -> None:
+        check_given(client, Client, frames, (Iterable,))
         self._client = client
         self._frames = frames
         self._core = StreamCore(
@@ -93,6 +95,8 @@ class Stream:
 
     def put(self, frame: Any) -> None:
         """A new frame, which must not change afterwards. It never waits."""
+        if self._frames is not None:
+            raise DelenError("this stream takes its frames from its iterator, not by put()")
         self._start()
         with self._changed:
             self._core.put(frame)
@@ -139,6 +143,8 @@ class Stream:
                 self._changed.wait(self._core.wait())
 
     def __enter__(self) -> Stream:
+        if self._is_closed or self._core.state.is_finished:
+            raise DelenError("this stream has ended; make another one")
         return self
 
     def __exit__(
@@ -167,13 +173,15 @@ class Stream:
                 worker.start()
                 self._workers.append(worker)
         if self._frames is not None:
-            threading.Thread(target=self._read, name="delen-source", daemon=True).start()
+            threading.Thread(
+                target=self._read, args=(self._frames,), name="delen-source", daemon=True
+            ).start()
 
-    def _read(self) -> None:
+    def _read(self, frames: Iterable[Any]) -> None:
         """Take what the source gives, as long as anybody wants it."""
         try:
             due = time.monotonic()
-            for frame in self._frames or ():
+            for frame in frames:
                 if not isinstance(frame, Frame) and not self._pause_until(due):
                     return
                 with self._changed:

@@ -91,8 +91,8 @@ class Fusion:
 
     def local(self, probabilities: Probabilities, feature: NDArray[np.float64]) -> Fused:
         """The local answer to the next window, and what is believed with it."""
-        before, self._feature = self._feature, feature
-        similarity = 0.0 if before is None else cosine(before, feature)
+        similarity = 0.0 if self._feature is None else cosine(self._feature, feature)
+        self._feature = feature
         self._windows.append(_Window(probabilities, similarity))
         self._count += 1
         self._fuse(len(self._windows) - 1)

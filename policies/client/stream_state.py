@@ -14,6 +14,7 @@ from typing import Generic, Literal, Protocol, TypeVar, get_args
 from delen.errors import DelenError
 from policies.client.api import (
     ClientController,
+    FrameChoice,
     FrameOption,
     FrameReport,
     SentFrame,
@@ -194,10 +195,11 @@ class StreamState(Generic[F, A]):
         if choice is None:
             self._dropped["controller"] += 1
             return None
-        if not 0 <= choice.index < len(self._options):
+        if not isinstance(choice, FrameChoice) or choice.index not in range(len(self._options)):
             raise DelenError(
-                f"the controller {self._controller.name!r} chose option {choice.index} of "
-                f"{len(self._options)}"
+                f"the controller {getattr(self._controller, 'name', self._controller)!r} chose "
+                f"{choice!r}; it must be None or a FrameChoice of one of the {len(self._options)} "
+                "options"
             )
         option = self._options[choice.index]
         upload = 0.0 if network is None else max(0.0, network[choice.index] - self._round_trip)
@@ -207,10 +209,19 @@ class StreamState(Generic[F, A]):
         self._in_flight[number] = sending, SentFrame(number, choice.index, option.payload, now)
         return sending
 
-    def encoded(self, frame: int, now: float, payload: float) -> None:
-        """``frame`` is handed to the network now, as ``payload`` bytes."""
+    def encoded(
+        self, frame: int, now: float, payload: float, size: tuple[int, int] | None = None
+    ) -> None:
+        """``frame`` is handed to the network now, as ``payload`` bytes, and at ``size`` where it
+        does not fill the one that was chosen."""
         sending, sent = self._in_flight[frame]
-        self._in_flight[frame] = sending, replace(sent, payload=payload, sent=now)
+        index = sending.index
+        if size is not None:
+            index = [option.size for option in self._options].index(size)
+        self._in_flight[frame] = (
+            replace(sending, index=index, option=self._options[index]),
+            replace(sent, index=index, payload=payload, sent=now),
+        )
 
     def answered(self, frame: int, now: float, latency: float, answer: A) -> None:
         """``answer`` came now; the daemon's own part of the time was ``latency`` seconds."""

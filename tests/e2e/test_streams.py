@@ -174,8 +174,10 @@ def test_a_stream_that_is_left_reads_no_more_of_its_source(
     results += stream
     numbers = [result.frame for result in results]
     assert numbers == sorted(numbers)
-    with pytest.raises(delen.DelenError, match="ended"):
+    with pytest.raises(delen.DelenError, match="iterator"):
         stream.put(images[0])
+    with pytest.raises(delen.DelenError, match="ended"), stream:
+        pass
     assert stream.pending == 0
     assert len(taken) <= stream.frames + 1
 
@@ -284,6 +286,96 @@ def test_a_wrong_setting_is_named(client: delen.Client, option: str, value: Any)
     assert caught.value.field in (option, "stream")
 
 
+@pytest.mark.parametrize("controller", [5, None, object()])
+def test_a_wrong_controller_is_named(client: delen.Client, controller: Any) -> None:
+    with pytest.raises(delen.InvalidInput) as caught:
+        delen.Stream(client, controller=controller)
+    assert caught.value.field == "controller"
+
+
+def test_what_a_stream_is_made_of_is_checked(daemon: Daemon) -> None:
+    with delen.Client(daemon.unix_url) as client:
+        other: Any = delen.AsyncClient(daemon.unix_url)
+        wrong: list[tuple[Any, Any, Any, str]] = [
+            (delen.Stream, other, None, "client"),
+            (delen.Stream, None, None, "client"),
+            (delen.Stream, client, 5, "frames"),
+            (delen.AsyncStream, client, None, "client"),
+            (delen.AsyncStream, other, 5, "frames"),
+            (delen.Fused, client, other, "remote"),
+            (delen.Fused, None, client, "local"),
+        ]
+        for kind, first, second, field in wrong:
+            with pytest.raises(delen.InvalidInput) as caught:
+                kind(first, second)
+            assert caught.value.field == field
+
+
+class Shown(list[Any]):
+    """Frames that are false, as an empty list is."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("kind", [Shown, np.stack])
+def test_any_iterator_is_a_source(client: delen.Client, images: Image8, kind: Any) -> None:
+    frames = kind(list(images[:3]))
+    with delen.Stream(client, frames, deadline=IN_TIME, controller=Always()) as stream:
+        assert [result.frame for result in stream][-1] == 2
+
+
+@pytest.mark.parametrize("bound", [{"min_accuracy": 0.999}, {"max_energy": 1e-12}])
+def test_a_frame_that_cannot_keep_its_own_bounds_is_refused(
+    client: delen.Client, images: Image8, bound: dict[str, float]
+) -> None:
+    with delen.Stream(client, images[:1], deadline=IN_TIME, controller=Always(), **bound) as stream:
+        assert list(stream) == []
+    assert drops(stream) == {"refused": 1}
+    assert isinstance(stream.last_error, delen.InfeasibleBound)
+
+
+def test_bounds_that_can_be_kept_are(client: delen.Client, images: Image8) -> None:
+    with delen.Stream(
+        client, images[:1], deadline=IN_TIME, controller=Always(), min_accuracy=0.3
+    ) as stream:
+        (result,) = stream
+    assert result.result.receipt.accuracy.bound == 0.3
+    assert result.result.receipt.met
+
+
+def test_a_frame_is_not_sent_larger_than_it_is(
+    client: delen.Client, images: Image8, png: Callable[[Image8], bytes]
+) -> None:
+    small = np.asarray(Image.fromarray(images[0]).resize((8, 8)))
+    controller = Always()
+    stream: delen.Stream
+    with delen.Stream(
+        client,
+        gently([small, images[0], Image.fromarray(small), png(small)], lambda: stream),
+        fps=FAST,
+        deadline=IN_TIME,
+        controller=controller,
+    ) as stream:
+        sizes = [result.size for result in stream]
+    smallest = controller.views[0].options[0].size
+    assert smallest is not None
+    assert sizes == [smallest, (32, 32), smallest, smallest]
+    assert controller.reports[0].index == 0
+    assert controller.reports[0].payload == 3 * smallest[0] * smallest[1]
+
+
+def test_a_client_that_is_closed_is_no_refusal(client: delen.Client, images: Image8) -> None:
+    with delen.Stream(client, deadline=IN_TIME, controller=Always()) as stream:
+        stream.put(images[0])
+        next(stream)
+        client.close()
+        stream.put(images[0])
+        stream.end()
+        assert list(stream) == []
+    assert drops(stream) == {"unanswered": 1}
+
+
 def test_asyncio_has_the_same(daemon: Daemon, images: Image8) -> None:
     async def frames() -> Any:
         for image in images:
@@ -338,6 +430,11 @@ def test_an_asynchronous_stream_is_pushed_to_and_fails_as_the_other(
                 assert (await anext(stream)).frame == 0
                 with pytest.raises(OSError, match="pulled out"):
                     await anext(stream)
+                with pytest.raises(delen.DelenError, match="iterator"):
+                    stream.put(images[0])
+            with pytest.raises(delen.DelenError, match="ended"):
+                async with stream:
+                    pass
 
     asyncio.run(run())
 

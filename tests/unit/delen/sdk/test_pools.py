@@ -7,11 +7,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
 from delen.sdk.http import Answer, Endpoint, Late, Request, Unanswered, Unconnected
+from delen.sdk.memory import LEAST
 from delen.sdk.pools import AsyncPool, Pool
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -20,9 +22,12 @@ Ask: TypeAlias = Callable[..., list[Answer]]
 
 
 @contextmanager
-def serving(connections: Sequence[Serve]) -> Iterator[Endpoint]:
-    """Serves one connection after the other, each as one of ``connections`` does."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+def serving(connections: Sequence[Serve], path: Path | None = None) -> Iterator[Endpoint]:
+    """Serves one connection after the other, each as one of ``connections`` does: over TCP, or at
+    the Unix socket ``path``."""
+    with socket.socket(socket.AF_INET if path is None else socket.AF_UNIX) as server:
+        server.bind(("127.0.0.1", 0) if path is None else str(path))
+        server.listen()
         server.settimeout(20.0)
 
         def run() -> None:
@@ -35,7 +40,8 @@ def serving(connections: Sequence[Serve]) -> Iterator[Endpoint]:
 
         thread = threading.Thread(target=run)
         thread.start()
-        yield Endpoint.of(f"http://127.0.0.1:{server.getsockname()[1]}", None)
+        name = server.getsockname()
+        yield Endpoint.of(f"unix://{path}" if path else f"http://127.0.0.1:{name[1]}", None)
         thread.join(30.0)
         assert not thread.is_alive()
 
@@ -66,6 +72,10 @@ def refuse_unread(connection: socket.socket) -> None:
 def break_off(connection: socket.socket) -> None:
     connection.recv(65_536)
     connection.sendall(OK[:-1])
+
+
+def close_at_once(connection: socket.socket) -> None:
+    connection.recv(65_536)
 
 
 def stay_silent(connection: socket.socket) -> None:
@@ -122,6 +132,14 @@ def test_a_body_that_is_refused_unread_gets_the_refusal(ask: Ask) -> None:
 def test_an_answer_that_breaks_off_is_none_and_not_asked_for_again(ask: Ask) -> None:
     with serving([break_off]) as endpoint, pytest.raises(Unanswered):
         ask(endpoint)
+
+
+@both
+def test_a_connection_that_breaks_says_nothing_of_memory(ask: Ask, tmp_path: Path) -> None:
+    with serving([close_at_once, refuse_unread], tmp_path / "s") as endpoint:
+        assert ask(endpoint, body=bytes(LEAST)) == [Answer(413, b"ok")]
+    assert endpoint.sharing.works is None
+    assert endpoint.sharing.is_worth_trying
 
 
 @both

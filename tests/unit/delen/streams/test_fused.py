@@ -20,7 +20,8 @@ from delen.core.result import (
     Receipt,
     Result,
 )
-from delen.errors import InvalidInput, Overloaded
+from delen.errors import DelenError, InvalidInput, Overloaded
+from delen.streams.frames import Frame
 from delen.streams.fused import Fused
 
 LABELS = ("cat", "dog", "frog")
@@ -147,6 +148,7 @@ def test_an_answer_that_comes_before_the_local_one_counts_at_once() -> None:
         (Network([(np.nan, 0.5, 0.5)]), "nonsense"),
         (Network([(1.0, 1.0, 1.0)]), "nonsense"),
         (Network([None]), "nonsense"),
+        (Network([DelenError("the daemon answered with status 500 and no sentence")]), "nonsense"),
     ],
 )
 def test_a_remote_that_fails_or_says_nonsense_costs_nothing(remote: Network, cause: str) -> None:
@@ -219,6 +221,39 @@ def test_bounds_are_the_local_networks_and_features_are_compared() -> None:
     assert local.asked[0]["max_latency"] == 0.02
     assert local.asked[0]["on_infeasible"] == "best_effort"
     assert "max_latency" not in remote.asked[0]
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        None, np.ones(3), np.ones((2, 2)), np.array([]), "x", ["a"] * 4, 5, 4 * [np.nan],
+        4 * [np.inf], 4 * [1e200],
+    ],
+)  # fmt: skip
+def test_a_feature_that_cannot_be_compared_is_refused_and_not_kept(feature: Any) -> None:
+    fused = Fused(Network([CAT]), Network([DOG]), period=100)
+    fused.infer(FRAME, feature=np.ones(4))
+    with pytest.raises(InvalidInput) as caught:
+        fused.infer(FRAME, feature=feature)
+    assert caught.value.field == "feature"
+    answer = fused.infer(FRAME, feature=np.ones(4))
+    assert (answer.frame, answer.similarity) == (1, 1.0)
+
+
+@pytest.mark.parametrize("captured", [np.nan, np.inf, "x", None])
+def test_a_time_of_capture_is_a_finite_number(captured: Any) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Frame(FRAME, captured)
+    assert caught.value.field == "captured"
+
+
+@pytest.mark.parametrize("frame", ["x", 0.5, None, -1, 1])
+def test_a_frame_that_is_not_there_is_named(frame: Any) -> None:
+    fused = Fused(Network([CAT]), Network([DOG]))
+    fused.infer(FRAME)
+    with pytest.raises(InvalidInput) as caught:
+        fused.result(frame)
+    assert caught.value.field == "frame"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,6 +51,24 @@ def test_a_reader_gives_red_first_and_ends() -> None:
     assert captured == sorted(captured)
     (first, *_) = reader(Capture(), bgr=False)
     assert tuple(first.content[0, 0]) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("given", [None, 5, (True,), (True, None)])
+def test_what_does_not_read_as_opencv_does_is_refused(given: Any) -> None:
+    class Strange:
+        def read(self) -> Any:
+            return given
+
+    with pytest.raises(InvalidInput) as caught:
+        next(reader(Strange()))
+    assert caught.value.field == "capture"
+
+
+def test_what_does_not_read_at_all_is_refused_at_once() -> None:
+    wrong: Any = 5
+    with pytest.raises(InvalidInput) as caught:
+        reader(wrong)
+    assert caught.value.field == "capture"
 
 
 def test_a_reader_of_grey_frames() -> None:

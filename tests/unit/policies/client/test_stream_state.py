@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -99,6 +100,19 @@ def test_a_frame_is_sent_as_the_controller_chooses(
     assert report.end_to_end == pytest.approx(0.05)
 
 
+def test_a_frame_that_is_sent_smaller_than_chosen_is_of_that_option(
+    state: StreamState[str, str], controller: Chooses
+) -> None:
+    state.put("a", 0.0)
+    assert sent(state, 0.0).option == LARGE
+    state.encoded(0, 0.01, 768, (16, 16))
+    state.answered(0, 0.05, 0.005, "cat")
+    answer = state.take(0.05)
+    assert answer is not None
+    assert answer.option == SMALL
+    assert (controller.reports[0].index, controller.reports[0].payload) == (0, 768)
+
+
 def test_what_the_link_showed_is_predicted(controller: Chooses) -> None:
     link = Link()
     state = make_state(controller, link)
@@ -163,10 +177,11 @@ def test_a_controller_holds_a_frame_back(state: StreamState[str, str], controlle
     assert drops(state) == {"controller": 1}
 
 
+@pytest.mark.parametrize("choice", [FrameChoice(2), FrameChoice(-1), FrameChoice(0.5), 5])
 def test_an_option_that_there_is_not_is_refused_with_the_controllers_name(
-    state: StreamState[str, str], controller: Chooses
+    state: StreamState[str, str], controller: Chooses, choice: Any
 ) -> None:
-    controller.choice = FrameChoice(2)
+    controller.choice = choice
     state.put("a", 0.0)
     with pytest.raises(DelenError, match="chooses"):
         state.send(0.0)
