@@ -4,10 +4,11 @@ Where there are few nodes and clients, the best mapping with one point a node is
 elsewhere it is annealed as Jellyfish does. The last period's mapping is a candidate too, and wins a
 tie, so clients do not wander without a gain. The best candidate is then improved by what a daemon
 of multi-exit networks allows: clients of one node at several exits and sizes side by side, each as
-deep as its own budget. So its value is never below Jellyfish's on the same figures.
+deep as its own budget, where that gains ``WORTH``. So its value is never below that of the
+annealing or enumeration that it begins with.
 
-A client whose link cannot carry all its frames at a good size may leave some out, at a rate that
-its route says: accuracies rise faster with size than frames are lost. One that has no place at all
+A client whose link cannot carry all its frames at a good size may send one of several, at a rate
+that its route says: accuracies rise faster with size than frames are lost. One that has no place
 sends the smallest frames, where those can be in time: its node refuses what it has no time for.
 """
 
