@@ -88,7 +88,7 @@ def _options_of(bundle: Bundle, models: Sequence[SimulatedModel]) -> tuple[Frame
 
     options = []
     for sized, model in zip(reversed(bundle.sizes), models, strict=True):
-        costs, exit = model.costs(), len(sized.exits) - 1
+        costs, exit = model.costs(), model.planner.useful.deepest
         shape = sized.manifest.input.shape
         options.append(
             FrameOption(

@@ -130,8 +130,9 @@ class GuaranteeMonitor:
             self._events.publish("guarantee_lost", model=self._model)
             log.warning(
                 "the guarantee of %s no longer holds, by %s: %d of %d outcomes are wrong; at most "
-                "%.2f %% were promised. Nothing is promised, and no request stops early, until the "
-                "model is loaded again; calibrate it on present data",
+                "%.2f %% were promised. Nothing is promised, and no threshold stops a request "
+                "early (caps and the dispatch policy still do), until the model is loaded again; "
+                "calibrate it on present data",
                 self._model,
                 source,
                 test.errors,

@@ -40,7 +40,9 @@ def play_streams(
     """What becomes of the frames of ``streams``.
 
     ``models`` go with the options of every stream: ``models[i]`` is the network at the size of
-    option i. A frame is about one sample of the calibration table at every size.
+    option i. A frame is about one sample of the calibration table at every size. Its answer counts
+    with the accuracy on all of them, of its plan or of the exit at which it was cut off: what is
+    drawn would have luck that ``upper_bound`` does not have.
     """
     for stream in streams:
         if len(stream.settings.options) != len(models):
@@ -66,6 +68,7 @@ class _Flow:
         self._events = Streams(streams)
         self._streams = streams
         self._names = [model.name for model in models]
+        self._accuracies = [model.planner.accuracies for model in models]
         count = min(model.calibration.samples for model in models)
         rng = np.random.default_rng((seed, 6))
         self._samples: list[list[int]] = [
@@ -109,6 +112,12 @@ class _Flow:
         self, row: int, now: float, job: Job, exit: int, confidence: float, latency: float
     ) -> None:
         arrived = self._arrived.pop(row)
-        self._events.answer(arrived, arrived.at + latency, float(job.correct[exit]), exit)
+        plan = job.plan
+        ended_early = plan.threshold is not None and confidence >= plan.threshold
+        is_planned = exit == plan.exit or ended_early
+        expected = plan.accuracy if is_planned else None
+        if expected is None:
+            expected = self._accuracies[arrived.index][exit]
+        self._events.answer(arrived, arrived.at + latency, expected, exit)
         if self.joules is not None:
             self.joules = None if job.joules is None else self.joules + job.joules

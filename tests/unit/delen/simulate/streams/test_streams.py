@@ -4,6 +4,7 @@ their time."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -143,8 +144,10 @@ def models(make_model: Callable[..., SimulatedModel]) -> list[SimulatedModel]:
     return [make_model("m@128x128"), make_model("m@256x256")]
 
 
-def play_both(streams: list[Stream], models: list[SimulatedModel], **device: Any) -> Any:
-    settings = RunSettings(DeviceSettings(noise=False, **device), seed=3)
+def play_both(
+    streams: list[Stream], models: list[SimulatedModel], seed: int = 3, **device: Any
+) -> Any:
+    settings = RunSettings(DeviceSettings(noise=False, **device), seed=seed)
     return play_streams(streams, models, Value(), Value(), settings)
 
 
@@ -158,6 +161,18 @@ def test_frames_pass_through_the_daemon(make_stream: Make, models: list[Simulate
     assert deep.mean() > 0.2
     assert frames.latency[deep].min() == pytest.approx(0.001 + 0.0104 + 0.010 + 0.030, abs=0.001)
     assert frames.effective(0.1) == pytest.approx(0.8, abs=0.06)
+
+
+def test_no_run_is_better_than_its_bound(make_stream: Make, models: list[SimulatedModel]) -> None:
+    options = tuple(
+        replace(option, accuracy=model.planner.accuracies[-1])
+        for option, model in zip(OPTIONS, models, strict=True)
+    )
+    for seed in range(5):
+        stream = make_stream(frames=10, options=options, seed=seed)
+        (frames,) = play_both([stream], models, seed=seed).frames
+        bound = upper_bound(stream.settings, stream.link, stream.footage, least=0.0)
+        assert frames.effective(0.1) <= bound
 
 
 def test_the_bound_of_a_controller_stops_the_daemon_early(
