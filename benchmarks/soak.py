@@ -33,13 +33,14 @@ from benchmarks.common import Daemon, Figure, daemon, report
 from benchmarks.footprint import resident_mb
 from delen.bundle.manifest import MANIFEST, PROFILES, read_manifest
 from delen.core.atomic_file import write_atomically
+from delen.core.variant import size_of, variant_name
 from delen.daemon.build_model import SHIPPED_BUNDLES
 from delen.profile.reader import load_profile
 
 SHIPPED = "cifar10-resnet"
 MODELS = ("soak-a", "soak-b", "soak-c")
 OPERATIONS, REQUESTS, ROUNDS, SEED = 1000, 20_000, 20, 0
-CAP_MB = 15.0
+CAP_MB = 24.0
 """The first segments of all four models, and one or two more: most loads evict."""
 MOST_MB = 15.0
 PAUSE = 0.01
@@ -147,7 +148,12 @@ class Bundles:
         shutil.rmtree(fresh)
         _, shipped = read_manifest(SHIPPED_BUNDLES / SHIPPED)
         for file in (self._state / PROFILES / f"{SHIPPED}-{shipped[:12]}").glob("*.json"):
-            profile = replace(load_profile(file), model=name, bundle=digest)
+            known = load_profile(file)
+            sizes = [
+                replace(each, model=variant_name(name, size_of(each.model)), bundle=digest)
+                for each in known.sizes
+            ]
+            profile = replace(sizes[0], smaller=tuple(sizes[1:]))
             kept = self._state / PROFILES / f"{name}-{digest[:12]}" / file.name
             write_atomically(kept, profile.to_json())
         write_atomically(folder / MANIFEST, text)

@@ -26,17 +26,17 @@ import os
 if flag := os.environ.get("BREAKS_WHILE"):
     from delen.engine.runner import SegmentRunner
 
-    run = SegmentRunner.run
+    run = SegmentRunner._run
 
-    def breaking(self, jobs, lane):
+    def breaking(self, model, segment, *rest):
         if os.path.exists(flag):
             if open(flag).read() == "exit":
                 raise SystemExit
-            if jobs[0].exit >= 0:
+            if segment > 0:
                 raise RuntimeError("the device is gone")
-        return run(self, jobs, lane)
+        return run(self, model, segment, *rest)
 
-    SegmentRunner.run = breaking
+    SegmentRunner._run = breaking
 """
 
 HANGS = """
@@ -81,7 +81,7 @@ def test_a_segment_that_fails_leaves_the_answer_before_it(
         assert answer["receipt"]["accuracy"]["met"] is False
     assert metric(daemon.api, "delen_answers_total", reason="failed") == len(failed)
     assert metric(daemon.api, "delen_segment_failures_total", segment="1") == len(failed)
-    assert daemon.log().count("segment 1 of cifar10-resnet failed") == 1
+    assert daemon.log().count("segment 1 of cifar10-resnet@32x32 failed") == 1
     health = daemon.api.get("/healthz")
     assert (health.status, health.json()["status"]) == (200, "degraded")
     assert "segment 1 of cifar10-resnet" in health.json()["problems"][0]

@@ -196,8 +196,11 @@ def test_the_description_is_valid_and_names_just_the_addresses_that_are(
     document = api.get("/openapi.json").json()
     validate(document)
     names = {"model": "second", "tenant": "t1", "request_id": api.raw(image).json()["request_id"]}
+    names |= {"version": "1", "name": "region"}
     for path, operations in document["paths"].items():
         for method in operations:
+            if path.startswith("/v2/repository/models"):
+                continue  # that would load or unload it for the other tests
             asked = "HEAD" if path == "/v1/events" else method.upper()  # it does not end
             answer = api.request(asked, path.format(**names))
             assert answer.status not in (404, 405), f"{method} {path}"
@@ -205,7 +208,7 @@ def test_the_description_is_valid_and_names_just_the_addresses_that_are(
     metrics = Metrics()
     app = create_control(Service(unused, unused, metrics, *[unused] * 7), Refusals(metrics))
     served = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", str(rule)) for rule in app.url_map.iter_rules()}
-    assert served == set(document["paths"])
+    assert served == {path for path in document["paths"] if not path.startswith("/v2")}
 
 
 def test_a_token_guards_load_and_unload_alone(
