@@ -108,6 +108,7 @@ def _summary(model: Model) -> ProfileSummary:
     return ProfileSummary(
         created=profile.created,
         quick=profile.quick,
+        rough=profile.rough,
         busy=profile.busy,
         device=profile.device.key,
         slowdown=model.costs.slowdown.mean,

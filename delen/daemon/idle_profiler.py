@@ -27,6 +27,8 @@ log = logging.getLogger("delen")
 _LOOK_EVERY = 1.0
 _IDLE_SECONDS = 5.0
 """Without a request, after which a measurement may begin."""
+_GAP_SECONDS = 1.0
+"""The same of what is known roughly or not at all, which is measured on a busy machine, too."""
 _TRY_AGAIN = 60.0
 """Seconds after a measurement that was disturbed, before the next one of the same model."""
 _ENERGY_IDLE_SECONDS = 60.0
@@ -41,13 +43,19 @@ class IdleProfiler:
     """Completes quick profiles, and measures those from a busy machine again, while ``runtime``
     serves nothing and the machine is calm. Requests never wait for it but for the segment that
     runs: the measurement ends there, and begins anew another time. With ``energy`` it measures the
-    energies of profiles that have none, too."""
+    energies of profiles that have none, too. Where it is ``in_background``, nothing waits for it at
+    the start either."""
 
     def __init__(
-        self, runtime: Runtime, builder: ModelBuilder, energy: EnergyService | None = None
+        self,
+        runtime: Runtime,
+        builder: ModelBuilder,
+        energy: EnergyService | None = None,
+        in_background: bool = False,
     ) -> None:
         self._runtime = runtime
         self._builder = builder
+        self._in_background = in_background
         self._energy = energy
         self._no_energy_before = WeakKeyDictionary[CostModel, float]()
         self._not_before = WeakKeyDictionary[CostModel, float]()
@@ -62,7 +70,9 @@ class IdleProfiler:
         quick profile does not say it. What a busy machine says of it is better than nothing. It is
         taken for the smaller sizes, too: sizes are compared, and so by the same figures."""
         idle_since = self._runtime.idle_since
-        if idle_since is None or not self._lacks_host(model) or not self._may_change(model):
+        if self._in_background or idle_since is None:
+            return
+        if not self._lacks_host(model) or not self._may_change(model):
             return
         measured = self._try(model, idle_since, is_first=True)
         for smaller in model.smaller:
@@ -75,7 +85,7 @@ class IdleProfiler:
         and later whenever nothing is served."""
         idle_since = self._runtime.idle_since
         due = [model for model in self._models() if self._is_due(model)]
-        if due and idle_since is not None and is_calm():
+        if due and idle_since is not None and not self._in_background and is_calm():
             self.look(idle_since)
         self._thread.start()
 
@@ -90,18 +100,22 @@ class IdleProfiler:
         while not self._stop.wait(_LOOK_EVERY):
             disturbance, watch = watch.disturbance(), ProcessorWatch()
             idle_since = self._runtime.idle_since
-            if idle_since is None or time.monotonic() - idle_since < _IDLE_SECONDS:
+            if idle_since is None or time.monotonic() - idle_since < _GAP_SECONDS:
                 continue
-            if disturbance is None or not disturbance.busy:
+            is_calm = disturbance is None or not disturbance.busy
+            if is_calm and time.monotonic() - idle_since >= _IDLE_SECONDS:
                 self.look(idle_since)
                 if time.monotonic() - idle_since >= _ENERGY_IDLE_SECONDS:
                     self._look_for_energy(idle_since)
-                watch = ProcessorWatch()
+            elif self._in_background:
+                self.look(idle_since, gaps_alone=True)
+            watch = ProcessorWatch()
 
-    def look(self, idle_since: float) -> None:
-        """Measure all models that need it, as long as nothing came since ``idle_since``."""
+    def look(self, idle_since: float, gaps_alone: bool = False) -> None:
+        """Measure all models that need it, as long as nothing came since ``idle_since``; those
+        alone of which something is not known at all, where ``gaps_alone``."""
         for model in self._models():
-            if self._is_due(model):
+            if self._is_due(model) and (self._has_gap(model) or not gaps_alone):
                 self._not_before[model.costs] = time.monotonic() + _TRY_AGAIN
                 self._try(model, idle_since)
 
@@ -112,10 +126,13 @@ class IdleProfiler:
     def _is_due(self, model: Model) -> bool:
         now = time.monotonic()
         return (
-            (model.costs.profile.busy or self._lacks_host(model))
+            (model.costs.profile.busy or self._has_gap(model))
             and self._may_change(model)
             and now >= self._not_before.get(model.costs, now)
         )
+
+    def _has_gap(self, model: Model) -> bool:
+        return model.costs.profile.rough or self._lacks_host(model)
 
     def _lacks_host(self, model: Model) -> bool:
         profile = model.costs.profile
@@ -140,7 +157,8 @@ class IdleProfiler:
         measure = self._builder.measure_host if is_first else self._builder.measure_again
         with self._leased(model):
             profile = measure(model, self._gives_way(model, idle_since))
-        is_better = not profile.busy or (is_first and not profile.lacks_host)
+        fills_gap = known.rough or (known.lacks_host and not profile.lacks_host)
+        is_better = not profile.busy or (fills_gap and (is_first or self._in_background))
         if not is_better or not self._adopt(model, known, profile):
             return None
         if profile.lacks_host:
@@ -156,7 +174,8 @@ class IdleProfiler:
         for model in self._models():
             meter = energy.free_meter()
             costs, now = model.costs, time.monotonic()
-            lacks_energy = costs.profile.energy is None and costs.stale is None
+            is_right = not costs.profile.rough and costs.stale is None
+            lacks_energy = costs.profile.energy is None and is_right
             if meter is None or not lacks_energy or now < self._no_energy_before.get(costs, now):
                 continue
             self._no_energy_before[costs] = now + _ENERGY_AGAIN

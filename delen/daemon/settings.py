@@ -43,6 +43,10 @@ def _distinct(names: list[str]) -> str | None:
     return None if len(set(names)) == len(names) else "must name each one once"
 
 
+def _named(value: str) -> str | None:
+    return None if value.strip() else "must not be empty"
+
+
 def _anything(value: Any) -> str | None:
     return None
 
@@ -68,9 +72,11 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("server", "host", "127.0.0.1", "address of the TCP listener"),
+    Setting("server", "host", "127.0.0.1", "address of the TCP listener", _named),
     Setting("server", "port", 8000, "its port; 0 takes a free one", _between(0, 65535)),
     Setting("server", "socket", default_socket(), "Unix socket; empty for none"),
+    Setting("server", "socket_mode", "0660", "its permissions", _one_of("0600", "0660", "0666")),
+    Setting("server", "socket_group", "", "its group; empty for the daemon's own"),
     Setting(
         "server",
         "grpc_port",
@@ -273,7 +279,7 @@ SETTINGS = (
         "share of confident stops that is run on to the deepest exit; 0 for none",
         _between(0, 1),
     ),
-    Setting("state", "path", default_state(), "folder for profiles and tenants' budgets"),
+    Setting("state", "path", default_state(), "folder for profiles and tenants' budgets", _named),
     Setting(
         "log", "level", "info", "least severe lines", _one_of("debug", "info", "warning", "error"),
         True,

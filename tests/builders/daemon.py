@@ -195,8 +195,17 @@ def clean_environment(**more: str) -> dict[str, str]:
     return {**kept, **more}
 
 
+def state_sharing(state: Path, folder: Path) -> Path:
+    """``folder``, made as one of a daemon's state that shares no more than the profiles of
+    ``state``."""
+    (state / "profiles").mkdir(exist_ok=True)
+    folder.mkdir()
+    (folder / "profiles").symlink_to(state / "profiles")
+    return folder
+
+
 class Launcher:
-    """Starts daemons that share one state folder, and ends them all at last."""
+    """Starts daemons that share the profiles of one state folder, and ends them all at last."""
 
     def __init__(self, folder: Path, state: Path) -> None:
         self._folder = folder
@@ -210,7 +219,7 @@ class Launcher:
         folder.mkdir()
         whole: dict[str, dict[str, Any]] = {
             "server": {"port": 0, "socket": str(folder / "d.sock"), "grpc_port": -1},
-            "state": {"path": str(self.state)},
+            "state": {"path": str(state_sharing(self.state, folder / "state"))},
         }
         for section, values in config.items():
             whole.setdefault(section, {}).update(values)
@@ -222,9 +231,9 @@ class Launcher:
     def command(config_file: Path) -> list[str]:
         return [str(Path(sys.executable).parent / "delen-daemon"), "--config", str(config_file)]
 
-    def start(self, config: Config | None = None) -> Daemon:
-        """A daemon that is ready; its addresses are those that its log names."""
-        file, whole = self._prepare(config or {})
+    def launch(self, config: Config) -> Daemon:
+        """A daemon that may not be ready yet, whose addresses are not known."""
+        file, whole = self._prepare(config)
         log_file = file.with_name("log")
         with log_file.open("wb") as log:
             process = subprocess.Popen(
@@ -232,6 +241,11 @@ class Launcher:
             )
         daemon = Daemon(process, file, log_file, whole)
         self._started.append(daemon)
+        return daemon
+
+    def start(self, config: Config | None = None) -> Daemon:
+        """A daemon that is ready; its addresses are those that its log names."""
+        daemon = self.launch(config or {})
         line = next(
             line for line in daemon.wait_for_log("ready on").splitlines() if "ready on" in line
         )
