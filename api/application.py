@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import aclosing
-from functools import partial
 from typing import Any, cast
 from urllib.parse import unquote
 
 from a2wsgi import WSGIMiddleware
 
+from api.caller import Caller
 from api.energy_views import ESCAPED_SLASH
 from api.events import EventAddress
+from api.guard import check_origin, is_oip
 from api.infer import HttpRequest, InferAddress, answer_memory
 from api.oip.access import RegionAccess
 from api.oip.describe import Description
@@ -35,6 +36,7 @@ _OIP_INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer", re.DO
 _SLASH = re.compile("%2f", re.IGNORECASE)
 _MOST_CONTROL = 4_000_000
 """Bytes of a body at the control addresses: as many labels as may be posted back at once."""
+_READS = ("GET", "HEAD", "OPTIONS")
 _OPTIONS = Reply(b"", 200, ((b"allow", b"GET, HEAD, OPTIONS, POST, PUT"),))
 
 
@@ -60,6 +62,7 @@ class Application:
             readers,
             self._control.executor,
             service.metrics.failed,
+            service.tenants,
         )
         self._memory = BodyMemory(service.max_bodies)
         self._events = EventAddress(service.runtime.events)
@@ -87,7 +90,7 @@ class Application:
             self._description,
             self._refusals,
             threads,
-            partial(self._access.tcp_user, own_port=port),
+            port,
             self._access,
             self._memory,
         ).handler()
@@ -125,6 +128,8 @@ class Application:
         _check_framing(scope, request)
         request.body.check(self._service.max_body)
         method, path = request.method, request.path
+        if b"origin" in request.headers and method not in _READS:
+            check_origin(Caller.of(scope, request.headers))
         if method == "POST" and (found := _INFER.fullmatch(path)):
             model = found[1] or self._service.default_model
             return await self._infer.answer(request, model)
@@ -141,9 +146,8 @@ class Application:
             if self._runtime.draining:
                 raise Draining("the daemon is stopping", retry_after=1.0)
             return self._events.answer(request, scope["http_version"])
-        peer, given = scope["client"], request.headers.get(b"authorization", b"")
-        view = self._views.get(endpoint)
-        self._service.guard.check(view, peer and peer[0], given.decode("latin-1"))
+        caller = Caller.of(scope, request.headers)
+        self._service.guard.check(self._views.get(endpoint), caller, is_oip(path))
         return await self._ask_control(scope, request)
 
     async def _ask_control(self, scope: Scope, request: HttpRequest) -> Reply:

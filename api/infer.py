@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from functools import partial
 from math import prod
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -16,6 +17,7 @@ from api.readers import Readers
 from api.reply import JSON, Reply
 from api.server.body import SMALL, ClientGone, RequestBody, unpack
 from api.server.connection import Connection
+from api.tenant_access import UNBOUND, TenantAccess
 from delen.bundle.manifest import InputSpec
 from delen.core.bounds import DEFAULT_TENANT
 from delen.core.result import Result
@@ -48,6 +50,10 @@ class Client(Protocol):
     is_gone: bool
     on_gone: Callable[[], None] | None
 
+    @property
+    def user(self) -> int | None:
+        """Its user on this machine, if the kernel knows one."""
+
 
 class HttpRequest(NamedTuple):
     """One request, its head read and its body not yet."""
@@ -68,7 +74,7 @@ class InferAddress:
     """Answers inputs over ``runtime``, and is what the infer addresses of other protocols answer
     with. ``readers`` read what takes long, ``threads`` are those for what may have to wait for a
     lock or for a model. ``failed`` is called with the model and the seconds of each request that
-    ends with an error."""
+    ends with an error. ``tenants`` says whose requests may be whose."""
 
     def __init__(
         self,
@@ -77,12 +83,14 @@ class InferAddress:
         readers: Readers,
         threads: Executor,
         failed: Callable[[str, float], None],
+        tenants: TenantAccess = UNBOUND,
     ) -> None:
         self._runtime = runtime
         self._max_body = max_body
         self._readers = readers
         self._threads = threads
         self._failed = failed
+        self._tenants = tenants
 
     async def answer(self, request: HttpRequest, model: str) -> Reply:
         """The answer to an input for ``model``; raises the errors of ``submit_batch``."""
@@ -92,7 +100,8 @@ class InferAddress:
         media_type = read_media_type(content_type)
         limit = self.limit(media_type, spec)
         _check_json(request.body, media_type, limit)
-        payer = asked_in_query(request.query)[1].tenant
+        tenant_of = partial(self.tenant_of, client=request.connection)
+        payer = tenant_of(asked_in_query(request.query)[1].tenant)
         _check_patience(request)
         raw: inputs.Contents | None = request.body.shared
         is_packed = request.body.is_packed
@@ -102,7 +111,12 @@ class InferAddress:
         read = partial(_read, media_type, request.query, spec, limit, is_packed, raw)
         is_quick = len(raw) <= READ_AT_ONCE.get(media_type, -1) and not is_packed
         asked, spent = await self.decode(
-            request.connection, media_type, read, payer, _tenant, is_quick or is_in_place
+            request.connection,
+            media_type,
+            read,
+            payer,
+            lambda asked: tenant_of(asked.options.tenant),
+            is_quick or is_in_place,
         )
         waited += spent
         try:
@@ -111,6 +125,10 @@ class InferAddress:
             request.connection.refused = (request.target, time.monotonic() + error.retry_after)
             raise
         return self._compose(jobs, asked.is_batch)
+
+    def tenant_of(self, named: str, client: Client) -> str:
+        """Whose request of ``client`` it is that names the tenant ``named``."""
+        return self._tenants.tenant(named, client)
 
     async def decode(
         self,
@@ -133,9 +151,13 @@ class InferAddress:
         self, client: Client, model: str, asked: InferRequest, waited: float
     ) -> list[Job]:
         """The jobs of ``asked`` once they are done, or one of them has failed; they end early where
-        ``client`` leaves. The request ``waited`` so many seconds for others since it arrived."""
+        ``client`` leaves. The request ``waited`` so many seconds for others since it arrived.
+        Forbidden for a tenant that the client's user may not be."""
         if client.is_gone:
             raise ClientGone
+        tenant = self.tenant_of(asked.options.tenant, client)
+        if tenant != asked.options.tenant:
+            asked = asked._replace(options=replace(asked.options, tenant=tenant))
         try:
             jobs = await self._submit(client, model, asked, waited)
         except DelenError:
@@ -248,10 +270,6 @@ def _read(
     raw: inputs.Contents,
 ) -> InferRequest:
     return read_infer(media_type, query, unpack(bytes(raw), limit) if is_packed else raw, spec)
-
-
-def _tenant(asked: InferRequest) -> str:
-    return asked.options.tenant
 
 
 def when_ended(futures: Sequence[Future[Any]], tell: Callable[[], None]) -> None:

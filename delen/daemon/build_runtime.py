@@ -167,6 +167,7 @@ def _open_energy(
         trust_model=config["power.trust_model"],
         watt_cap=config["energy.watt_cap_w"] or None,
         battery=_battery_of(config),
+        most_tenants=config["tenants.most"],
     )
     chosen = open_source(
         config["power.source"],

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -34,6 +35,7 @@ log = logging.getLogger("delen")
 _LOOK_EVERY = 1.0
 """Seconds from one look at what died or hangs to the next."""
 
+_TCP = (socket.AF_INET, socket.AF_INET6)
 _STARTED = 0
 """In place of a signal's number: the start has ended, well or not."""
 
@@ -102,6 +104,7 @@ class Daemon:
             from api.server.connection import Patience
             from api.server.passed import take_passed
             from api.server.server import HttpServer
+            from api.tenant_access import TenantAccess
             from api.views import Service
         except ModuleNotFoundError as error:
             raise MissingExtra(f"{error.name} (for the daemon)", "daemon") from error
@@ -113,7 +116,10 @@ class Daemon:
         self._state = StateFolder(Path(config["state.path"]))
         metrics = Metrics()
         energy_file = EnergyFile(Path(config["state.path"]) / "energy.json")
-        guard = Guard(config["server.token_file"])
+        tenants = TenantAccess(config["tenants.users"])
+        host = config["server.host"]
+        self._guard = guard = Guard(config["server.token_file"], host, tenants.is_bound)
+        self._check_exposure()
         self._opened = opened = open_runtime(config, metrics, energy_file=energy_file, at_once=True)
         self._runtime = opened.runtime
         self._watchdog = Watchdog(self._runtime.health)
@@ -130,6 +136,7 @@ class Daemon:
             health=self._check_health,
             version=VERSION,
             shared_memory=config["server.shared_memory"],
+            tenants=tenants,
         )
         self._app = Application(service, config["server.threads"])
         self._http = HttpServer(
@@ -182,6 +189,17 @@ class Daemon:
         degraded = self._runtime.health.failing()
         status = "failing" if failing else "degraded" if degraded else "ok"
         return Health(status, VERSION, (*failing, *degraded))
+
+    def _check_exposure(self) -> None:
+        from api.server.exposure import check_exposure
+
+        passed = [str(each.getsockname()[0]) for each in self._passed if each.family in _TCP]
+        grpc = self._config["server.grpc_port"] >= 0
+        listens = [] if self._passed and not grpc else [self._config["server.host"]]
+        for host in dict.fromkeys([*passed, *listens]):
+            warning = check_exposure(host, self._guard.has_token, self._config["server.insecure"])
+            if warning is not None:
+                log.warning("%s", warning)
 
     def _listen(self) -> list[str]:
         if self._passed:

@@ -47,6 +47,11 @@ def _named(value: str) -> str | None:
     return None if value.strip() else "must not be empty"
 
 
+def _users(pairs: list[str]) -> str | None:
+    is_right = all(user and tenant for user, _, tenant in (pair.partition("=") for pair in pairs))
+    return None if is_right else 'must be a list of "USER=TENANT"'
+
+
 def _anything(value: Any) -> str | None:
     return None
 
@@ -91,6 +96,7 @@ SETTINGS = (
         "whether clients of this machine may use it over TCP and gRPC, too",
     ),
     Setting("server", "token_file", "", "file with the token that guards load and unload"),
+    Setting("server", "insecure", False, "whether other machines may be served without a token"),
     Setting(
         "server",
         "threads",
@@ -278,6 +284,16 @@ SETTINGS = (
         0.01,
         "share of confident stops that is run on to the deepest exit; 0 for none",
         _between(0, 1),
+    ),
+    Setting(
+        "tenants", "users", [], "USER=TENANT for each user whose apps are bound to tenants", _users
+    ),
+    Setting(
+        "tenants",
+        "most",
+        1000,
+        "counted by name, further ones together; so many may have settings",
+        _between(1, 100_000),
     ),
     Setting("state", "path", default_state(), "folder for profiles and tenants' budgets", _named),
     Setting(

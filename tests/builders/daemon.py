@@ -84,6 +84,8 @@ class Api:
         query: Mapping[str, Any] | list[tuple[str, Any]] | None = None,
     ) -> Answer:
         sent = dict(headers or {})
+        if content_type is None and body is None and method in ("POST", "PUT"):
+            content_type = "application/json"  # which addresses that change something demand
         if content_type is not None:
             sent["Content-Type"] = content_type
         target = f"{path}?{urlencode(query)}" if query else path

@@ -82,6 +82,7 @@ def test_print_config_is_toml_that_says_where_each_value_is_from(
         "power",
         "energy",
         "policies",
+        "tenants",
         "state",
         "log",
     }
