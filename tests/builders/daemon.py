@@ -103,6 +103,11 @@ class Api:
     def post(self, path: str, **arguments: Any) -> Answer:
         return self.request("POST", path, **arguments)
 
+    def put(self, path: str, document: Any) -> Answer:
+        """PUT ``document`` as JSON."""
+        body = json.dumps(document).encode()
+        return self.request("PUT", path, body=body, content_type="application/json")
+
     def raw(self, image: NDArray[np.uint8], path: str = "/v1/infer", **query: Any) -> Answer:
         """Infer one image as raw bytes, bounds and options in the query string."""
         return self.post(
