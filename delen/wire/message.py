@@ -53,6 +53,13 @@ class Megabytes(Quantity):
     over = 1e6
 
 
+class Megabits(Quantity):
+    """Bytes a second in Mbit/s."""
+
+    times = 8.0
+    over = 1e6
+
+
 class Megahertz(Quantity):
     """Hertz in MHz."""
 
