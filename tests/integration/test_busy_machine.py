@@ -32,10 +32,11 @@ from delen.engine.model import Model
 from delen.measure.disturbance import GaveWay
 from delen.measure.segments import QUICK, measure_profile
 from delen.profile.device import identify
-from delen.profile.profile import Disturbance, Metering, Profile
+from delen.profile.profile import Disturbance, Metering, Profile, Quantiles
 from delen.profile.reader import load_profile
 from delen.profile.store import save_profile
 from delen.replay.in_process import FailureCount
+from tests.builders.sized_bundle import write_sized_bundle
 
 BUSY = Disturbance(busy=True, others=0.5)
 IMAGE = np.zeros((4, 4, 1), np.uint8)
@@ -343,6 +344,36 @@ def test_what_cannot_be_found_out_is_not_looked_for_again_until_the_model_is_rel
             look(runtime)
             assert tried == ["tiny"] * tries
             runtime.runtime.unload("tiny")
+
+
+@pytest.mark.usefixtures("calm")
+@pytest.mark.parametrize("busy", [[0, 1], [0], [1]], ids=["both", "largest", "smaller"])
+def test_all_sizes_are_served_by_what_serving_the_largest_takes(
+    tmp_path: Path, brief_profile: None, monkeypatch: pytest.MonkeyPatch, busy: list[int]
+) -> None:
+    monkeypatch.setattr("delen.daemon.idle_profiler.is_calm", lambda: False)
+    bundle = write_sized_bundle(tmp_path / "bundles")
+    with Engine(bundle, state=tmp_path / "state", threads=1):
+        (file,) = (tmp_path / "state").rglob("*.json")
+    first = load_profile(file)
+    assert first.host is not None
+    host = replace(first.host, stretch=Quantiles(2.0, 2.0, 2.0, 2.0))
+    large, small = (
+        replace(each, host=host, measured=BUSY if index in busy else each.measured, smaller=())
+        for index, each in enumerate(first.sizes)
+    )
+    save_profile(replace(large, smaller=(small,)), file)
+    with opened(bundle, tmp_path / "state") as runtime:
+        model = runtime.runtime.load("sized")
+        look(runtime)
+        served = model.smaller[0].costs.profile
+    kept = load_profile(file)
+    assert not any(each.busy for each in kept.sizes)
+    assert kept.host is not None and (kept.host == host) is (0 not in busy)
+    assert kept.smaller[0].host == kept.host
+    stretch = kept.host.stretch or Quantiles(1.0, 1.0, 1.0, 1.0)
+    measured = kept.smaller[0].cost(0, 1).latency
+    assert served.cost(0, 1).latency.p50 == pytest.approx(stretch.p50 * measured.p50)
 
 
 @pytest.mark.usefixtures("brief_profile")

@@ -265,10 +265,8 @@ def test_the_profile_of_a_smaller_size_says_what_scaling_down_to_it_takes(
 
 
 def test_the_first_start_measures_each_size_and_keeps_all_in_one_file(
-    bundle: Path, images: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, images: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    # On a calm machine a profile of a busy one would be measured again at once, each size alone.
-    monkeypatch.setattr("delen.daemon.idle_profiler.is_calm", lambda: False)
     with Engine(bundle, state=tmp_path) as engine:
         assert engine.infer(images[0]).size == LARGE
         assert {point.size for point in engine.plan().points} == {LARGE, SMALL}
