@@ -218,6 +218,7 @@ class IdleProfiler:
             return (
                 self._stop.is_set()
                 or runtime.idle_since != idle_since
+                or runtime.store.is_waited_for
                 or any(entry.state == "loading" for entry in entries)
                 or all(entry.model is None or model not in entry.model.sizes for entry in entries)
             )
