@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
 from typing import Any, cast
@@ -39,7 +40,8 @@ _OPTIONS = Reply(b"", 200, ((b"allow", b"GET, HEAD, OPTIONS, POST, PUT"),))
 
 
 class Application:
-    """What the server calls for each request. ``threads`` answer the control addresses."""
+    """What the server calls for each request. ``threads`` answer the control addresses, and as many
+    others submit inputs that may have to wait, which keeps no control address from answering."""
 
     def __init__(self, service: Service, threads: int) -> None:
         self._service = service
@@ -58,7 +60,7 @@ class Application:
             runtime,
             service.max_body,
             readers,
-            self._control.executor,
+            ThreadPoolExecutor(threads, "http-submit"),
             service.metrics.failed,
         )
         self._memory = BodyMemory(service.max_bodies)
