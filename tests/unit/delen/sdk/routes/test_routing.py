@@ -23,7 +23,7 @@ from delen.errors import (
     NotFound,
     Overloaded,
 )
-from tests.builders.hub import MODEL, FakeHub, FakeNode, Server, result
+from tests.builders.fake_site import MODEL, FakeHub, FakeNode, Server, result
 
 X = np.zeros((32, 32, 3), np.uint8)
 
