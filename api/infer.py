@@ -51,8 +51,8 @@ class Client(Protocol):
 
 class InferAddress:
     """Answers inputs over ``runtime``, and is what the infer addresses of other protocols answer
-    with. ``readers`` read what takes long, ``threads`` are those for what may have to wait for a
-    lock or for a model. ``failed`` is called with the model and the seconds of each request that
+    with. ``readers`` read what takes long, ``threads`` submit what may have to wait for a lock or
+    for a model. ``failed`` is called with the model and the seconds of each request that
     ends with an error."""
 
     def __init__(
