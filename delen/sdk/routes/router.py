@@ -42,6 +42,7 @@ PATIENCE = 1.0
 LEAST_BOUND = 0.001
 """Seconds that a node has for the best that can be had in time where no time is left."""
 
+_BOUND_STEP = 0.0005
 _STEPS = 1.1
 """A route serves all bounds between a power of this and the next, from the least one's on."""
 _UNREACHED = (Unconnected, Unanswered, Late)
@@ -234,7 +235,8 @@ class Router(Generic[Pool]):
                     Nearest(max_latency=whole - left + LEAST_BOUND),
                 )
             left = LEAST_BOUND
-        return replace(asked.bounds, max_latency=left)
+        steps = floor(left / _BOUND_STEP)  # addresses are kept, so few of them are wanted
+        return replace(asked.bounds, max_latency=steps * _BOUND_STEP if steps else left)
 
     def _want(self, asked: Asked) -> Want:
         if asked.model is None:

@@ -240,7 +240,10 @@ class RouteTable:
     ) -> None:
         """What an answer shows of the link to ``url``."""
         with self._lock:
-            self._links.setdefault(url, LinkView()).learn(payload, elapsed, latency, now)
+            view = self._links.get(url)
+            if view is None:
+                view = self._links[url] = LinkView()
+            view.learn(payload, elapsed, latency, now)
 
     def round_trip(self, held: HeldRoute, now: float) -> float:
         """Seconds of the network, as they were measured or else as the hub believes."""
