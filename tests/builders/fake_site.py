@@ -123,14 +123,29 @@ class FakeHub(Server):
     """Routes to the first of its nodes whose link carries something."""
 
     def __init__(self, *nodes: FakeNode) -> None:
-        super().__init__(lambda asked: self.route(asked))
+        super().__init__(self.answer)
         self.nodes = list(nodes)
         self.lease = 60.0
         self.more: dict[str, Any] = {}
 
     @property
+    def routed(self) -> list[Any]:
+        """What it was asked to route."""
+        return [each.json() for each in self.asked if each.path == "/v1/route"]
+
+    @property
     def hub_url(self) -> str:
         return f"hub://127.0.0.1:{self.port}"
+
+    def answer(self, asked: Asked) -> Reply:
+        return (200, self.describe()) if asked.path == "/v1/nodes" else self.route(asked)
+
+    def describe(self) -> dict[str, Any]:
+        """Its nodes, as ``GET /v1/nodes`` has them."""
+        said = {"state": "up", "age_s": 0.1, "problem": None, "models": [MODEL]}
+        figures = {"backlog_ms": 0.0, "slowdown": 1.0, "utilisation": 0.0}
+        nodes = [{"name": node.name, "url": node.url} for node in self.nodes]
+        return {"nodes": [{**node, **said, **figures} for node in nodes]}
 
     def route(self, asked: Asked) -> Reply:
         links, deadline = asked.json().get("links", {}), asked.json()["deadline_ms"]
