@@ -13,7 +13,7 @@ import msgspec
 
 from delen.errors import ConfigError, DelenError
 from delen.wire import fleet as wire
-from delen.wire.message import write
+from delen.wire.message import read_answer, write
 from policies.fleet.api import Demand, Directive, FleetPolicy, Standing
 
 _DEMANDS = msgspec.msgpack.Decoder(list[Demand])
@@ -80,6 +80,7 @@ def _read(found: Any, nodes: set[str], lease: float) -> dict[str, bytes]:
         if directive.node not in nodes:
             raise ValueError(f"coordinate gave a directive to {directive.node!r}: no such node")
         if directive.ceilings or directive.prices or directive.resident:
-            message = wire.Directives.of(replace(directive, lease=lease))
-            read[directive.node] = write(message)
+            written = write(wire.Directives.of(replace(directive, lease=lease)))
+            read_answer(wire.Directives, written)
+            read[directive.node] = written
     return read

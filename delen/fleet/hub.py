@@ -34,7 +34,7 @@ _LOOK_EVERY = 1.0
 _CATCH_AGAIN = 0.05
 _HANGS = 30.0
 """Seconds without a step of the rounds after which the hub ends."""
-_CLOSING = 5.0
+_CLOSING = 10.0
 """Seconds in which all is to stop; then the process ends, and its Ray with it."""
 
 
@@ -77,6 +77,8 @@ class Hub:
     def _work(self) -> None:
         try:
             self._actors.open()
+            if self._stopping.is_set():
+                return
             self._is_ready = True
             self._signals.send(_STARTED)
             ready_log.info("ready on %s", self._url)

@@ -60,6 +60,13 @@ class FakeNode:
         self.body = json.dumps(standing(**changes)).encode()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Who asked has left."""
+
+
 @contextmanager
 def fake_node(port: int = 0) -> Iterator[FakeNode]:
     """A node until the end of the block, when its connections are closed, too."""
@@ -89,8 +96,7 @@ def fake_node(port: int = 0) -> Iterator[FakeNode]:
             pass
 
     is_closing = threading.Event()
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", port), Handler)
     node = FakeNode(server)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
