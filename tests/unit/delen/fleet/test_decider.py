@@ -76,7 +76,7 @@ def test_prices_and_sizes_are_written_and_empty_directives_left_out() -> None:
         (None, "TypeError"),
         ([42], "not a Directive"),
         ([Directive("moon", 0.0, 1.0)], "moon"),
-        ([Directive("near", 0.0, 1.0, {"shop": Price()})], "exit"),  # type: ignore[dict-item]
+        ([Directive("near", 0.0, 1.0, {"shop": Price()})], "per_second"),  # type: ignore[dict-item]
     ],
 )
 def test_a_policy_that_fails_is_named(given: Any, named: str) -> None:
