@@ -1,16 +1,19 @@
-"""All addresses as one ASGI application: infer and health on the event loop, the rest in Flask."""
+"""All addresses as one ASGI application: infer, health and what a fleet asks once a second on the
+event loop, the rest in Flask."""
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 
 from a2wsgi import WSGIMiddleware
 
 from api.events import EventAddress
-from api.exchange import HttpApplication, HttpRequest, check_framing
+from api.exchange import HttpApplication, HttpRequest, check_framing, read_body
+from api.fleet_views import DIRECTIVES, MOST_DIRECTIVES, STANDING, FleetViews
 from api.infer import InferAddress, answer_memory
 from api.oip.access import RegionAccess
 from api.oip.describe import Description
@@ -22,7 +25,7 @@ from api.readers import Readers
 from api.refusals import Refusals
 from api.reply import Reply
 from api.server.asgi import Scope
-from api.server.body import BodyMemory, unpack
+from api.server.body import BodyMemory
 from api.views import EVENTS, MEMORY, Service, answer_health, answer_ready, create_control
 from delen.errors import Draining, Overloaded
 from delen.profile.device import available_cores
@@ -31,6 +34,8 @@ _INFER = re.compile(r"/v1/(?:models/([^/]+)/)?infer", re.DOTALL)
 _OIP_INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer", re.DOTALL)
 _MOST_CONTROL = 4_000_000
 """Bytes of a body at the control addresses: as many labels as may be posted back at once."""
+_LOCK_SECONDS = 0.002
+"""How long the event loop waits for the engine's lock."""
 _OPTIONS = Reply(b"", 200, ((b"allow", b"GET, HEAD, OPTIONS, POST, PUT"),))
 
 
@@ -58,6 +63,11 @@ class Application(HttpApplication):
             service.metrics.failed,
         )
         self._events = EventAddress(service.runtime.events)
+        self._fleet = FleetViews(service.runtime)
+        self._fleet_answers: dict[tuple[str, str], Callable[[HttpRequest], Awaitable[Reply]]] = {
+            ("GET", STANDING): self._answer_standing,
+            ("PUT", DIRECTIVES): self._obey,
+        }
         self._oip_infer = OipInfer(service.runtime, self._infer, service.max_body, access)
         self._health: dict[str, Callable[[], Reply]] = {
             "/healthz": lambda: answer_health(service),
@@ -115,15 +125,23 @@ class Application(HttpApplication):
         peer, given = scope["client"], request.headers.get(b"authorization", b"")
         view = self._views.get(endpoint)
         self._service.guard.check(view, peer and peer[0], given.decode("latin-1"))
+        if fleet := self._fleet_answers.get((method, path)):
+            return await fleet(request)
         return await self._ask_control(scope, request)
+
+    async def _answer_standing(self, request: HttpRequest) -> Reply:
+        if self._runtime.is_unlocked(_LOCK_SECONDS):
+            return self._fleet.answer_standing(request.query)
+        loop, threads = asyncio.get_running_loop(), self._control.executor
+        return await loop.run_in_executor(threads, self._fleet.answer_standing, request.query)
+
+    async def _obey(self, request: HttpRequest) -> Reply:
+        body = await read_body(request, min(MOST_DIRECTIVES, self._service.max_body))
+        return self._fleet.obey(request.query, body)
 
     async def _ask_control(self, scope: Scope, request: HttpRequest) -> Reply:
         """What Flask answers, in a thread that waits for no client."""
-        limit = min(_MOST_CONTROL, self._service.max_body)
-        request.body.check(limit)
-        raw = await request.body.read(limit)
-        if request.body.is_packed:
-            raw = unpack(raw, limit)
+        raw = await read_body(request, min(_MOST_CONTROL, self._service.max_body))
         length = str(len(raw)).encode()
         framing = (b"content-length", b"content-encoding", b"transfer-encoding")
         headers = [each for each in scope["headers"] if each[0] not in framing]

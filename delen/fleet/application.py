@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from api.exchange import HttpApplication, HttpRequest, check_framing
+from api.exchange import HttpApplication, HttpRequest, check_framing, read_body
 from api.guard import check_token
 from api.parse import read_query, read_request
 from api.refusals import Refusals
 from api.reply import Reply
 from api.server.asgi import Scope
-from api.server.body import BodyMemory, unpack
+from api.server.body import BodyMemory
 from delen.errors import MethodNotAllowed, NotFound, Overloaded
 from delen.fleet.metrics import HubMetrics
 from delen.fleet.router import Router
@@ -53,7 +53,6 @@ class HubApplication(HttpApplication):
         if request.connection.is_surplus:
             raise Overloaded("as many connections are open as the hub allows", retry_after=1.0)
         check_framing(scope, request)
-        request.body.check(LARGEST_BODY)
         if request.path == ROUTE:
             if request.method != "POST":
                 raise MethodNotAllowed(f"{request.method} is not offered at {ROUTE}")
@@ -70,9 +69,7 @@ class HubApplication(HttpApplication):
         if self._service.token is not None:
             given = request.headers.get(b"authorization", b"").decode("latin-1")
             check_token(self._service.token, given)
-        raw = await request.body.read(LARGEST_BODY)
-        if request.body.is_packed:
-            raw = unpack(raw, LARGEST_BODY)
+        raw = await read_body(request, LARGEST_BODY)
         asked = read_request(RouteRequest, request.query, raw)
         return Reply.of(self._service.router.route(asked))
 
