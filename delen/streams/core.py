@@ -135,16 +135,13 @@ class StreamCore:
         return {**self._request, "max_latency": bound, "timeout": timeout}
 
     def ended(self, sending: Sending[Any], outcome: Result | list[Result] | DelenError) -> None:
-        """What became of a frame that was sent.
-
-        A receipt's latency begins when the first byte is there, and its queue counts the time in
-        which the rest of the frame came: that belongs to the network.
-        """
+        """What became of a frame that was sent. The time in which it came in belongs to the
+        network, though a receipt's latency begins with the first byte."""
         now = time.monotonic()
         if isinstance(outcome, list):
             outcome = InvalidInput("a frame was a batch; it must be one sample", "frame")
         if isinstance(outcome, Result):
-            latency = outcome.receipt.latency.value - outcome.receipt.latency.queue
+            latency = outcome.receipt.latency.value - (outcome.receipt.receiving or 0.0)
             return self.state.answered(sending.frame, now, latency, outcome)
         self.last_error = outcome
         cause: DropCause = "refused"
