@@ -111,6 +111,14 @@ class ModelNotFound(DelenError):
     status = 404
 
 
+class BundlesDiffer(DelenError):
+    """Two nodes have different bundles under one name, so one cannot go on where the other one
+    stopped."""
+
+    code = "bundles_differ"
+    status = 409
+
+
 class InfeasibleBound(DelenError):
     """No plan keeps the bounds. ``nearest`` are bounds near them that can be kept."""
 
@@ -155,6 +163,12 @@ class Draining(Overloaded):
     """The daemon is stopping."""
 
     code = "draining"
+
+
+class NoRoute(Overloaded):
+    """A hub knows no node that can answer in time."""
+
+    code = "no_route"
 
 
 class ModelLoading(Overloaded):
