@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from math import ceil
 from typing import Any, get_args
 
@@ -184,3 +185,30 @@ class StreamCore:
         """Seconds until a held result can leave; None where only an event can make it."""
         due = self.state.due()
         return None if due is None else max(0.0, due - time.monotonic())
+
+
+class StreamCounts:
+    """What ``core`` has counted."""
+
+    def __init__(self, core: StreamCore) -> None:
+        self._core = core
+
+    @property
+    def frames(self) -> int:
+        """How many frames were captured."""
+        return self._core.state.frames
+
+    @property
+    def dropped(self) -> Mapping[DropCause, int]:
+        """How many frames have no result, by cause."""
+        return self._core.state.dropped
+
+    @property
+    def pending(self) -> int:
+        """How many frames wait to be sent or have no answer yet."""
+        return self._core.state.pending
+
+    @property
+    def last_error(self) -> DelenError | None:
+        """What was raised for the last frame that was wrong, refused or not answered."""
+        return self._core.last_error

@@ -311,6 +311,8 @@ def test_what_a_stream_is_made_of_is_checked(daemon: Daemon) -> None:
             (delen.AsyncStream, client, None, "client"),
             (delen.AsyncStream, other, 5, "frames"),
             (delen.Fused, client, other, "remote"),
+            (delen.AsyncFused, client, other, "local"),
+            (delen.AsyncFused, other, client, "remote"),
             (delen.Fused, None, client, "local"),
         ]
         for kind, first, second, field in wrong:
