@@ -37,10 +37,9 @@ answers come later than with one."""
 
 class Default(MappingPolicy):
     name = "default"
-    skipping = True
 
     def __init__(self, seed: int = 0, evaluations: int = EVALUATIONS) -> None:
-        super().__init__()
+        super().__init__(self.solve, skipping=True)
         self._random = random.Random(seed)
         self._evaluations = evaluations
 
