@@ -57,6 +57,7 @@ class Training:
         self.episodes = episodes
         self.curve: list[float] = []
         self._sites, self._seed = sites, seed
+        self._digest = hashlib.sha256(pickle.dumps((sites, episodes, seed))).hexdigest()
         self._rng = np.random.default_rng(seed)
         self._learner = Learner(self._rng)
         self._replay = Replay()
@@ -100,7 +101,7 @@ class Training:
         replay = self._replay
         written = file.with_suffix(".part.npz")
         state: dict[str, Any] = {
-            "digest": self._digest(),
+            "digest": self._digest,
             "curve": self.curve,
             "rng": json.dumps(self._rng.bit_generator.state),
             "states": np.array(replay.states),
@@ -119,7 +120,7 @@ class Training:
                 state: dict[str, Any] = dict(kept)
         except (OSError, ValueError, BadZipFile) as error:
             raise ConfigError(f"{file} cannot be read; remove it to begin anew: {error}") from error
-        if str(state.get("digest")) != self._digest():
+        if str(state.get("digest")) != self._digest:
             raise ConfigError(
                 f"{file} is of a training with other sites, episodes or seed; remove it to begin "
                 "anew"
@@ -133,10 +134,6 @@ class Training:
             state["rewards"].tolist(),
             list(state["following"]),
         )
-
-    def _digest(self) -> str:
-        made_of = pickle.dumps((self._sites, self.episodes, self._seed))
-        return hashlib.sha256(made_of).hexdigest()
 
 
 def write_weights(network: QNetwork, file: Path, about: str) -> None:
