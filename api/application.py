@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, cast
 
@@ -40,7 +41,8 @@ _OPTIONS = Reply(b"", 200, ((b"allow", b"GET, HEAD, OPTIONS, POST, PUT"),))
 
 
 class Application(HttpApplication):
-    """What the server calls for each request. ``threads`` answer the control addresses."""
+    """What the server calls for each request. ``threads`` answer the control addresses, and as many
+    others submit inputs that may have to wait, which keeps no control address from answering."""
 
     def __init__(self, service: Service, threads: int) -> None:
         self._service = service
@@ -59,7 +61,7 @@ class Application(HttpApplication):
             runtime,
             service.max_body,
             readers,
-            self._control.executor,
+            ThreadPoolExecutor(threads, "http-submit"),
             service.metrics.failed,
         )
         self._events = EventAddress(service.runtime.events)

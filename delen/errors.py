@@ -209,6 +209,13 @@ class ConfigError(DelenError):
     code = "config_invalid"
 
 
+class NoRoom(ConfigError):
+    """The cap on memory leaves no room for a model, now and until others are unloaded."""
+
+    code = "no_room"
+    status = 507
+
+
 class TraceError(DelenError):
     """A file that is played (a trace of requests or of bandwidth, a site) cannot be read."""
 
