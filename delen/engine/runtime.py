@@ -159,12 +159,14 @@ class Runtime:
         options: Options,
         arrived: float | None = None,
         waited: float = 0.0,
+        receiving: float | None = None,
     ) -> list[Job]:
         """Admit inputs of the model's dtype and of one of its shapes, all or none; the futures of
         their jobs get the Results. Once one has failed, the others end.
 
         ``arrived`` is when the request came in (``time.monotonic``), now if not given. Since then
-        it ``waited`` for others for so many seconds, which count as their work does. Raises
+        it ``waited`` for others for so many seconds, which count as their work does, and was
+        ``receiving`` its body for so many, if that is known. Raises
         ModelNotFound, ModelLoading, InvalidInput, InfeasibleBound, BatchTooLarge, BudgetExhausted,
         Overloaded or Draining. Here every refusal is counted.
         """
@@ -184,7 +186,7 @@ class Runtime:
 
             def make(sample: NDArray[np.generic]) -> Job:
                 number, request_id = next(self._ids), secrets.token_hex(8)
-                return Job(number, request_id, at_size, bounds, options, arrived, sample)
+                return Job(number, request_id, at_size, bounds, options, arrived, sample, receiving)
 
             lead, *others = samples
             return self._admission.admit(

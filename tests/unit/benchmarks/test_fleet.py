@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from benchmarks.fleet import dystri, jellyfish, offload, train_aset
+from benchmarks.fleet import dystri, jellyfish, offload
 from benchmarks.fleet.crowd import ClientLog
 from benchmarks.fleet.kills import plan_kills
 from benchmarks.fleet.members import HUB
@@ -14,8 +13,6 @@ from delen.profile.reader import load_profile
 from delen.simulate.fleet.run import play
 from delen.simulate.streams.bandwidth import constant
 from delen.simulate.synthetic import synthetic
-from policies.fleet.aset import FEATURES
-from policies.fleet.static import STATIC
 from policies.plugins import make_fleet
 
 
@@ -48,18 +45,6 @@ def test_the_capacity_is_what_the_nodes_first_exits_have_time_for() -> None:
     assert most % 2 == 0
     # each pair of users takes the first exits of both models, ten times a second
     assert 0 < most / 2 <= sum(1 / (dystri.FPS * each) for each in seconds)
-
-
-def test_learning_moves_a_network_towards_the_action_that_pays() -> None:
-    learner = train_aset.Learner(np.random.default_rng(0))
-    rng = np.random.default_rng(1)
-    states = rng.normal(size=(400, FEATURES))
-    actions = rng.integers(len(STATIC), size=400)
-    rewards = np.where(actions == 3, 1.0, 0.0)
-    for _ in range(800):
-        learner.update(states, actions, rewards, states)
-    picked = learner.network.layers(states)[2].argmax(axis=1)
-    assert (picked == 3).mean() > 0.9
 
 
 def test_a_run_over_a_link_is_right_more_often_than_the_board_alone() -> None:
