@@ -28,6 +28,36 @@ def guarded(view: View) -> View:
     return view
 
 
+def read_token(file: str, key: str) -> str:
+    """The token in ``file``, which the configuration names by ``key``; ConfigError without one, and
+    where every user may write it."""
+    try:
+        mode = Path(file).stat().st_mode
+        token = Path(file).read_text("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{key} {file} must be UTF-8 text: {error}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{key} {file} cannot be read: {reason}") from error
+    if not token:
+        raise ConfigError(f"{key} {file} is empty")
+    if mode & stat.S_IWOTH:
+        raise ConfigError(f"{key} {file} can be written by every user: chmod o-rw it")
+    if mode & stat.S_IROTH:
+        log.warning("%s %s can be read by every user: chmod o-r it", key, file)
+    return token
+
+
+def check_token(token: str, authorization: str) -> None:
+    """Raises Unauthorized where ``authorization`` has no token, Forbidden where it has another one
+    than ``token``."""
+    scheme, _, given = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not given:
+        raise Unauthorized("this address needs the header Authorization: Bearer TOKEN")
+    if not hmac.compare_digest(given.strip().encode(), token.encode()):
+        raise Forbidden("the token is wrong")
+
+
 class Guard:
     """Lets a request change the daemon if it carries the token; without a configured token, if a
     program of this machine sent it, and no web page.
@@ -54,24 +84,7 @@ class Guard:
     def read(self) -> str | None:
         """The token in the token file now, None without one. ConfigError if it has none, or every
         user may write it."""
-        if not self._token_file:
-            return None
-        what = f"server.token_file {self._token_file}"
-        try:
-            mode = Path(self._token_file).stat().st_mode
-            token = Path(self._token_file).read_text("utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{what} must be UTF-8 text: {error}") from error
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ConfigError(f"{what} cannot be read: {reason}") from error
-        if not token:
-            raise ConfigError(f"{what} is empty")
-        if mode & stat.S_IWOTH:
-            raise ConfigError(f"{what} can be written by every user: chmod o-rw it")
-        if mode & stat.S_IROTH:
-            log.warning("%s can be read by every user: chmod o-r it", what)
-        return token
+        return read_token(self._token_file, "server.token_file") if self._token_file else None
 
     def check(self, view: Callable[..., object] | None, caller: Caller, oip: bool) -> None:
         """As ``check_caller`` if ``view`` is guarded, and as JSON if it is not of ``oip``, whose
@@ -92,19 +105,16 @@ class Guard:
         check_origin(caller)
         if self._token is None:
             self._check_local(caller)
-            return
-        scheme, _, given = caller.authorization.partition(" ")
-        if scheme.lower() != "bearer" or not given:
-            raise Unauthorized("this address needs the header Authorization: Bearer TOKEN")
-        if not self.is_operator(caller):
-            raise Forbidden("the token is wrong")
+        else:
+            check_token(self._token, caller.authorization)
 
     def is_operator(self, caller: Caller) -> bool:
         """Whether the request carries the token, of which there is one."""
-        scheme, _, given = caller.authorization.partition(" ")
-        if self._token is None or scheme.lower() != "bearer":
+        try:
+            check_token(self._token or "", caller.authorization)
+        except (Unauthorized, Forbidden):
             return False
-        return hmac.compare_digest(given.strip().encode(), self._token.encode())
+        return self.has_token
 
     def _check_local(self, caller: Caller) -> None:
         if not _is_local(caller.peer):
