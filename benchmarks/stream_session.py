@@ -275,6 +275,7 @@ def _daemon_command() -> list[str]:
 def _environment(session: Session, host: str) -> dict[str, str]:
     named = {
         "DELEN_SERVER__HOST": host,
+        "DELEN_SERVER__INSECURE": "true",
         "DELEN_SERVER__PORT": str(_PORT),
         "DELEN_SERVER__SOCKET": "",
         "DELEN_SERVER__GRPC_PORT": "-1",

@@ -99,6 +99,7 @@ def make_daemon(
     """A daemon of the shipped models, whose profiles are under ``state``."""
     named = {
         "DELEN_SERVER__HOST": address.host,
+        "DELEN_SERVER__INSECURE": "true",
         "DELEN_SERVER__PORT": str(address.port),
         "DELEN_SERVER__SOCKET": "",
         "DELEN_SERVER__GRPC_PORT": "-1",
