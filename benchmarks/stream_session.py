@@ -254,6 +254,8 @@ def _wait_ready(client: delen.Client) -> tuple[int, ...]:
         try:
             name = client.plan().model
             described = next(model for model in client.models() if model["name"] == name)
+            if described["profile"]["rough"]:
+                raise delen.Overloaded("no profile is measured yet", retry_after=1.0)
             return tuple(described["input"]["shape"])
         except (delen.DaemonUnreachable, delen.Overloaded):
             if time.monotonic() > end:

@@ -20,6 +20,8 @@ from urllib.parse import urlencode, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.state import state_sharing
+
 DEADLINE = 120.0
 _URL = re.compile(r"(?:http|unix|grpc)://[^\s\"]+")
 
@@ -200,15 +202,6 @@ def clean_environment(**more: str) -> dict[str, str]:
     """The environment without the variables that delen reads."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DELEN_")}
     return {**kept, **more}
-
-
-def state_sharing(state: Path, folder: Path) -> Path:
-    """``folder``, made as one of a daemon's state that shares no more than the profiles of
-    ``state``."""
-    (state / "profiles").mkdir(exist_ok=True)
-    folder.mkdir()
-    (folder / "profiles").symlink_to(state / "profiles")
-    return folder
 
 
 class Launcher:

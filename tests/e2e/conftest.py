@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import delen
+from benchmarks.state import state_sharing
 from benchmarks.throttle import ThrottledLink
 from tests.board import Board
 from tests.builders.daemon import (
@@ -27,7 +28,6 @@ from tests.builders.daemon import (
     Daemon,
     Launcher,
     clean_environment,
-    state_sharing,
     wait_until,
 )
 from tests.sensors import SensorTree, make_tree, play
