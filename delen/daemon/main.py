@@ -12,6 +12,12 @@ from pathlib import Path
 from delen.daemon.entry_point import add_debug, run_command
 from delen.version import VERSION
 
+_COMMANDS = {
+    "install": "Install the daemon as a service of systemd, and start it",
+    "uninstall": "Stop the service and remove it; state and configuration stay",
+    "status": "Show what systemd and the daemon say of it",
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The entry point of ``delen-daemon``: 0 after a clean stop, 1 on failure, 2 on wrong usage and
@@ -20,6 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.command is not None:
+        from delen.daemon.service import run_service
+
+        return run_service(options)
     if options.print_config:
         from delen.daemon.config import read_config
 
@@ -51,6 +61,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"delen {VERSION}")
     add_debug(parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, what in _COMMANDS.items():
+        command = commands.add_parser(
+            name, help=what, description=f"{what}.", epilog=f"example: delen-daemon {name}"
+        )
+        command.add_argument(
+            "--user", action="store_true", help="as a service of this user, not of the system"
+        )
+        if name == "status":
+            command.add_argument("--json", action="store_true", help="print JSON")
+        else:
+            command.add_argument(
+                "--root",
+                type=Path,
+                metavar="DIR",
+                help="only change files under DIR, which is to become a machine's /",
+            )
+        add_debug(command)
     return parser
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delen.daemon.config import Config
+from delen.daemon.notify import Notifier
 from delen.daemon.open_grpc import open_grpc
 from delen.daemon.settings import SWITCH_INTERVAL
 from delen.daemon.signals import SignalPipe
@@ -72,10 +73,12 @@ class Daemon:
         self._config = config
         self._file = file
         self._signals = signals
+        self._notifier = Notifier(os.environ)
         self._failure: BaseException | None = None
         self._opened: Opened | None = None
         self._grpc: GrpcServer | None = None
         self._is_open = self._is_ready = False
+        self._doing = "starting"
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT, then drain. Returns the exit status, which is 1 where a
@@ -162,7 +165,8 @@ class Daemon:
             addresses = self._listen()
             self._http.start()
             self._watchdog.watch_threads()
-            ready_log.info("ready on %s", " and ".join(addresses))
+            self._doing = f"ready on {' and '.join(addresses)}"
+            ready_log.info("%s", self._doing)
         except BaseException as error:
             self._failure = error
         self._signals.send(_STARTED)
@@ -172,6 +176,7 @@ class Daemon:
         from delen.daemon.build_runtime import bundle_folders
 
         assert self._opened is not None
+        self._doing = f"loading {name}"
         try:
             self._opened.load(name)
         except ModelNotFound as error:
@@ -225,11 +230,13 @@ class Daemon:
 
     def _serve_signals(self) -> bool:
         """Until a signal ends it, True, or what is wrong lasts, False."""
-        is_reload_due = False
+        is_reload_due, notifier = False, self._notifier
+        look_every = min(_LOOK_EVERY, notifier.feeds_every or _LOOK_EVERY)
         while True:
-            number = self._signals.wait(_LOOK_EVERY)
+            number = self._signals.wait(look_every)
             if self._is_open and self._watchdog.is_over(time.monotonic()):
                 return False
+            self._report()
             if number in (signal.SIGTERM, signal.SIGINT):
                 if self._is_open:
                     self._runtime.start_draining()
@@ -239,13 +246,28 @@ class Daemon:
                 if self._failure is not None:
                     raise as_start_error(self._failure) from self._failure
                 self._is_ready = True
+                notifier.ready(self._doing)
             is_reload_due |= number == signal.SIGHUP
             if is_reload_due and self._is_ready:
                 is_reload_due = False
+                notifier.reloading()
                 self._reloader.reload()
+                notifier.ready(self._doing)
+
+    def _report(self) -> None:
+        """Tell systemd how it goes. The watchdog is fed while nothing hangs and no thread has died,
+        whether or not there is work."""
+        if not self._is_ready:
+            self._notifier.starting(self._doing)
+            return
+        problems = self._watchdog.problems(time.monotonic())
+        self._notifier.status("; ".join(problems) or self._doing)
+        if not problems:
+            self._notifier.feed()
 
     def _stop(self) -> bool:
         """Whether all ended by itself. What hangs is left to the end of the process."""
+        self._notifier.stopping("answering what was accepted")
         if not self._is_ready:
             return _in_time(self._stop_start, _CLOSING)
         drain = self._reloader.config["server.drain_seconds"]
