@@ -147,9 +147,9 @@ def _check_reachable(address: str) -> None:
 
 
 def _own_ray() -> dict[str, str]:
-    """The environment of a Ray that reports to nobody, that nobody without its token uses, and whose
-    actors are not nice to other programs: late standings are missed. Ray reads it when it is
-    imported."""
+    """The environment of a Ray that reports to nobody and that nobody without its token uses. Its
+    actors do not stand back behind other programs: a late standing is a missed one. Ray reads it
+    when it is imported."""
     return {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",
