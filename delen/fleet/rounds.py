@@ -111,7 +111,8 @@ class Rounds:
 
     def _begin_round(self, now: float) -> None:
         period = self._settings.period
-        self._next = max(self._next + period, now + period / 2)
+        is_late = now > self._next + period / 2
+        self._next = (now if is_late else self._next) + period
         self._is_decided = False
         for node in self._settings.nodes:
             if ("ask", node.name) not in self._pending:
