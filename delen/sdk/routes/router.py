@@ -212,8 +212,8 @@ class Router(Generic[Pool]):
             table.refuse(want, error, time.monotonic())
         else:
             table.keep(want, held)
-            if table.wants_nodes(time.monotonic()):
-                self._start(self._ask_which_nodes())
+        if table.problem is None and table.wants_nodes(time.monotonic()):
+            self._start(self._ask_which_nodes())
 
     def _ask_which_nodes(self) -> Steps[None]:
         """Keep which nodes there are, for the time when the hub is gone."""

@@ -9,8 +9,16 @@ import pytest
 from delen.core.bounds import check_name
 from delen.errors import DaemonUnreachable, NoRoute, Overloaded
 from delen.sdk.routes.route import HeldRoute, Want
-from delen.sdk.routes.table import AVOIDED, AWAY, DOUBTED, KEPT, RouteTable
-from delen.wire.fleet import Ceiling, Route
+from delen.sdk.routes.table import (
+    AVOIDED,
+    AWAY,
+    DOUBTED,
+    KEPT,
+    NODES_EVERY,
+    REFUSED_EVERY,
+    RouteTable,
+)
+from delen.wire.fleet import Ceiling, Node, NodeState, Route
 from delen.wire.message import Milli
 
 WANT = Want("cifar", 0.1, 0.0)
@@ -30,6 +38,21 @@ def held(
         rate=rate,
     )
     return HeldRoute.of(route, want, asked)
+
+
+def node(name: str, state: NodeState, models: tuple[str, ...] = (WANT.model,)) -> Node:
+    url = f"http://{name}:8000"
+    return Node(
+        name=name,
+        url=url,
+        state=state,
+        age=None,
+        problem=None,
+        models=models,
+        backlog=None,
+        slowdown=None,
+        utilisation=None,
+    )
 
 
 @pytest.fixture
@@ -94,6 +117,7 @@ def test_a_route_is_used_for_a_while_beyond_its_lease_and_longer_without_the_hub
     table: RouteTable,
 ) -> None:
     table.keep(WANT, held())
+    table.keep_nodes((node("a", "up"),))
     beyond = LEASE + KEPT + 0.1
     assert table.held(WANT, (), LEASE + KEPT) is not None
     assert table.held(WANT, (), beyond) is None
@@ -103,6 +127,30 @@ def test_a_route_is_used_for_a_while_beyond_its_lease_and_longer_without_the_hub
     table.refuse(WANT, NoRoute("none", 1.0), beyond)
     assert table.held(WANT, (), beyond + DOUBTED - 0.1) is not None
     assert table.held(WANT, (), beyond + DOUBTED + 0.1) is None
+
+
+def test_a_hub_is_not_believed_of_nodes_that_it_does_not_hear(table: RouteTable) -> None:
+    beyond = LEASE + KEPT + 0.1
+    for name in ("a", "b"):
+        table.keep(WANT, held(name))
+    table.keep_nodes((node("a", "up"), node("b", "up"), node("c", "up")))
+    table.keep_nodes((node("a", "up"), node("b", "down"), node("c", "unknown", models=())))
+    table.refuse(WANT, NoRoute("none", 1.0), beyond)
+    assert table.held(WANT, (), beyond) is None
+    assert [each.node for each in table.others(WANT, (), beyond)] == ["b", "c"]
+    assert [each.node for each in table.others(WANT, ("http://b:8000",), beyond)] == ["c"]
+
+
+def test_the_nodes_are_asked_for_once_a_minute_and_more_often_without_a_route(
+    table: RouteTable,
+) -> None:
+    table.keep(WANT, held())
+    assert table.wants_nodes(0.0)
+    assert not table.wants_nodes(NODES_EVERY - 1)
+    table.refuse(WANT, NoRoute("none", 1.0), 10.0)
+    assert table.wants_nodes(10.0)
+    assert not table.wants_nodes(10.0 + REFUSED_EVERY - 0.1)
+    assert table.wants_nodes(10.0 + REFUSED_EVERY)
 
 
 def test_a_hub_that_is_away_or_refuses_is_asked_again_after_a_second(table: RouteTable) -> None:
