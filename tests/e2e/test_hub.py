@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.processes import is_running
 from tests.builders.daemon import wait_until
 from tests.builders.fake_node import FakeNode, fake_node
-from tests.builders.hub import Hub, command, is_running, write_config
+from tests.builders.hub import Hub, command, write_config
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")
 
