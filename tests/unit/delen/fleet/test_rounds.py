@@ -129,9 +129,29 @@ def test_directives_are_told_at_once_and_renewed_every_period(
     assert (told["lease_s"], set(told["ceilings"]), others) == (3.0, {"default"}, [])
     route = rounds.latest.policy.route(demand("a"), rounds.latest.view.standings, site.now)
     assert route is not None and route.node == node
+    run(rounds, site, 1.0)
+    assert site.told[1:] == [(node, told)]
     site.silent.add(("decide", "coordinator"))
-    run(rounds, site, 2.0)
-    assert site.told[-2:] == [(node, told), (node, told)]
+    run(rounds, site, 3.0)
+    assert site.told[2:] == [(node, told), (node, told)]
+
+
+def test_a_decision_that_comes_while_a_node_is_told_is_told_next(
+    make: Callable[..., Rounds], site: Site, demands: Demands
+) -> None:
+    demands.note(demand("a", deadline=0.03), site.now)
+    site.nodes.pop("far")
+    rounds = make()
+    site.silent.add(("tell", "near"))
+    run(rounds, site, 1.0)
+    call = Call("tell", "near", site.now)
+    demands.note(demand("b", deadline=0.03, tenant="shop"), site.now)
+    run(rounds, site, 1.0)
+    assert len(site.told) == 1
+    site.silent.clear()
+    site.ended.append((call, Heard(1)))
+    rounds.step()
+    assert [set(told["ceilings"]) for _, told in site.told] == [{"default"}, {"default", "shop"}]
 
 
 def test_directives_are_withdrawn_once_where_nothing_is_left_to_say(
