@@ -19,7 +19,9 @@ from policies.fleet.api import Standing
 
 log = logging.getLogger("delen.fleet")
 
-COORDINATOR = "coordinator"
+COORDINATOR = "(coordinator)"
+"""Not a name that a node can have."""
+
 LONGEST_DECISION = 60.0
 """Seconds after which the coordinator is started again, since its policy may never end."""
 

@@ -16,7 +16,7 @@ from delen.fleet.decider import Decider, Decision, pack_policy
 from delen.fleet.demands import Demands
 from delen.fleet.metrics import HubMetrics
 from delen.fleet.node_caller import Heard
-from delen.fleet.rounds import LONGEST_DECISION, Call, Rounds
+from delen.fleet.rounds import COORDINATOR, LONGEST_DECISION, Call, Rounds
 from policies.fleet.api import Demand, FleetPolicy, Standing
 from policies.fleet.default import Default
 from tests.builders.fleet import demand, standing
@@ -131,7 +131,7 @@ def test_directives_are_told_at_once_and_renewed_every_period(
     assert route is not None and route.node == node
     run(rounds, site, 1.0)
     assert site.told[1:] == [(node, told)]
-    site.silent.add(("decide", "coordinator"))
+    site.silent.add(("decide", COORDINATOR))
     run(rounds, site, 3.0)
     assert site.told[2:] == [(node, told), (node, told)]
 
@@ -257,11 +257,11 @@ def test_a_decision_that_never_ends_is_ended_and_none_overlaps(
     make: Callable[..., Rounds], site: Site
 ) -> None:
     rounds = make()
-    site.silent.add(("decide", "coordinator"))
+    site.silent.add(("decide", COORDINATOR))
     run(rounds, site, LONGEST_DECISION)
     assert (len(site.decided), site.restarted) == (1, [])
     run(rounds, site, 2.0)
-    assert set(site.restarted) == {"coordinator"}
+    assert set(site.restarted) == {COORDINATOR}
 
 
 def test_a_refused_directive_is_said_of_its_node(
