@@ -228,9 +228,12 @@ class RouteTable:
         with self._lock:
             self._avoided[url] = now + min(AVOIDED, seconds)
 
-    def answered(self, held: HeldRoute, request_ids: Collection[str], now: float) -> None:
-        """A node answered these requests."""
+    def answered(
+        self, want: Want, held: HeldRoute, request_ids: Collection[str], now: float
+    ) -> None:
+        """A node answered a call; these requests, where it was a batch."""
         with self._lock:
+            self._state(want).calls += max(0, len(request_ids) - 1)
             self._avoided.pop(held.url, None)
             for request_id in request_ids:
                 self._answers[request_id] = held.url
