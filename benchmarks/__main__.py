@@ -48,7 +48,8 @@ from benchmarks import (
     transports,
 )
 from benchmarks.common import Figure
-from benchmarks.fleet import aset, daemons, dystri, jellyfish, offload
+from benchmarks.fleet import aset, daemons, dystri, hub, jellyfish, offload
+from benchmarks.fleet import decisions as fleet_decisions
 from benchmarks.page import Section, page
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -80,10 +81,12 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
 }
 ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {
     "backbones": backbones.main,
+    "fleet_decisions": fleet_decisions.main,
     "fleet_jellyfish": jellyfish.main,
     "fleet_dystri": dystri.main,
     "fleet_aset": aset.main,
     "fleet_offload": offload.main,
+    "fleet_hub": hub.main,
     "fleet_daemons": daemons.main,
     "fleet_daemons_short": daemons.main_short,
     "fuzz": fuzz.main,

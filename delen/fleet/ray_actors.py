@@ -83,7 +83,9 @@ class RayActors:
         if not self._pending:
             time.sleep(seconds)
             return []
-        ended, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=seconds)
+        pending = list(self._pending)
+        self._ray.wait(pending, num_returns=1, timeout=seconds)
+        ended, _ = self._ray.wait(pending, num_returns=len(pending), timeout=0)
         return [(self._pending.pop(each), self._result(each)) for each in ended]
 
     def close(self) -> None:
