@@ -23,6 +23,7 @@ from api.oip.views import answer_ready as answer_oip_ready
 from api.readers import Readers
 from api.refusals import FramingError, Refusals
 from api.reply import CLOSE, Reply
+from api.resume import ResumeAddress
 from api.server.asgi import Receive, Scope, Send
 from api.server.body import BodyMemory, ClientGone, RequestBody, unpack
 from api.server.connection import KEY, Connection
@@ -31,6 +32,7 @@ from delen.errors import Draining, Overloaded
 from delen.profile.device import available_cores
 
 _INFER = re.compile(r"/v1/(?:models/([^/]+)/)?infer", re.DOTALL)
+_RESUME = re.compile(r"/v1/(?:models/([^/]+)/)?resume", re.DOTALL)
 _OIP_INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer", re.DOTALL)
 _SLASH = re.compile("%2f", re.IGNORECASE)
 _MOST_CONTROL = 4_000_000
@@ -61,6 +63,7 @@ class Application:
             self._control.executor,
             service.metrics.failed,
         )
+        self._resume = ResumeAddress(runtime, self._infer, service.max_body)
         self._memory = BodyMemory(service.max_bodies)
         self._events = EventAddress(service.runtime.events)
         self._oip_infer = OipInfer(service.runtime, self._infer, service.max_body, access)
@@ -128,6 +131,8 @@ class Application:
         if method == "POST" and (found := _INFER.fullmatch(path)):
             model = found[1] or self._service.default_model
             return await self._infer.answer(request, model)
+        if method == "POST" and (found := _RESUME.fullmatch(path)):
+            return await self._resume.answer(request, found[1] or self._service.default_model)
         if method == "POST" and (found := _OIP_INFER.fullmatch(path)):
             return await self._oip_infer.answer(request, found[1], found[2])
         if method == "OPTIONS" and path == "*":

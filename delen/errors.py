@@ -111,6 +111,14 @@ class ModelNotFound(DelenError):
     status = 404
 
 
+class BundlesDiffer(DelenError):
+    """Two nodes have different bundles under one name, so one cannot go on where the other one
+    stopped."""
+
+    code = "bundles_differ"
+    status = 409
+
+
 class InfeasibleBound(DelenError):
     """No plan keeps the bounds. ``nearest`` are bounds near them that can be kept."""
 

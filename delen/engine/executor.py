@@ -49,6 +49,9 @@ class _End(NamedTuple):
     problem: DelenError | None
 
 
+LOCAL = "local"
+"""A node that nobody gave a name."""
+
 LaneWork: TypeAlias = DispatchDecision | Batch | _AuditRun
 
 
@@ -61,7 +64,12 @@ class Executor:
     """
 
     def __init__(
-        self, observer: Observer, threads: int, scheduler: Scheduler, energy: EnergyAdmission
+        self,
+        observer: Observer,
+        threads: int,
+        scheduler: Scheduler,
+        energy: EnergyAdmission,
+        node: str = LOCAL,
     ) -> None:
         self.lock = threading.RLock()
         self._observer = observer
@@ -69,7 +77,7 @@ class Executor:
         self._runner = SegmentRunner(energy, threads)
         self._exits = ExitDecider(observer)
         self._audits = Audits(self._runner, observer)
-        self._jobs = Jobs(self.lock, observer, energy, self._audits)
+        self._jobs = Jobs(self.lock, observer, energy, self._audits, node)
         self._models: dict[str, Model] = {}
         self.health = EngineHealth(scheduler.lanes)
         self._broken: BackendError | None = None
@@ -279,20 +287,24 @@ class Executor:
     def _follow(self, decision: DispatchDecision, lane: int) -> LaneWork | None:
         try:
             for task in decision.overdue:
-                if task.exit >= 0:
-                    self._jobs.answer(self._jobs[task.id], "latency")
-                else:
-                    self._refuse(task)
+                self._answer_or_refuse(task, "latency")
             for task in decision.answer:
-                job = self._jobs[task.id]
-                job.cut_off = True
-                self._jobs.answer(job, "policy")
+                self._jobs[task.id].cut_off = True
+                self._answer_or_refuse(task, "policy")
             for task in decision.refuse:
                 self._refuse(task)
             return None if decision.run is None else self._run(decision.run, lane)
         except Exception as error:
             self._abandon(decision, error)
             raise
+
+    def _answer_or_refuse(self, task: Task, reason: Reason) -> None:
+        """Refused where the answer that the scheduler knows of is on the node before."""
+        job = self._jobs[task.id]
+        if job.exit >= 0:
+            self._jobs.answer(job, reason)
+        else:
+            self._refuse(task)
 
     def _abandon(self, decision: DispatchDecision, error: Exception) -> None:
         """Free the lane of ``decision``, and end its jobs that neither ended nor wait again."""
@@ -415,8 +427,14 @@ class Executor:
 
     def _reason_to_stop(self, job: Job, batch: int, now: float) -> Reason | None:
         if self._scheduler.capabilities.plans:
-            return self._exits.reason_to_stop(job, batch, now)
-        return "final" if job.exit == job.plan.exit else None
+            reason = self._exits.reason_to_stop(job, batch, now)
+        else:
+            reason = "final" if job.exit == job.plan.exit else None
+        if job.options.suspend_at is not None and reason in ("planned_exit", "final"):
+            threshold = job.plan.threshold
+            is_confident = threshold is not None and job.confidence >= threshold
+            return "confident" if is_confident else "suspended"
+        return reason
 
     def _refuse(self, task: Task) -> None:
         """Refuse ``task``, which has no answer; one that accepts the best effort gets more time."""

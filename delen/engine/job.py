@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from delen.bundle.confidence import PATIENCE, patience
 from delen.core.bounds import Bounds, Options
 from delen.core.dispatch import Task
+from delen.core.handover import Past
 from delen.core.plan import Plan
 from delen.core.result import Result
 from delen.core.work import Share
@@ -19,6 +20,7 @@ from delen.engine.backends.base import Features
 from delen.engine.model import Model
 from delen.errors import DelenError
 from delen.residency.lease import NO_LEASE, Lease
+from delen.scheduler.plan_cache import PlanSource
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +36,10 @@ class Job:
     ``share`` is the tenant that bears what it costs.
     ``arrived`` is on the runtime's monotonic clock. ``is_held`` is true while it waits for room in
     the queue. ``future`` gets the Result, or the error of a job that ends with no answer at all.
+
+    A job that another node began has a ``past``: it begins after its exit, ``arrived`` is as long
+    ago as it has taken, and ``energy`` is its own, here. It has no answer before its next exit; the
+    node before keeps one. ``plans`` are those of a job of which another node does a part.
     """
 
     id: int
@@ -59,9 +65,14 @@ class Job:
     has_ended: bool = False
     is_held: bool = False
     lease: Lease = NO_LEASE
+    past: Past | None = None
+    plans: PlanSource | None = None
 
     def __post_init__(self) -> None:
         self.share = Share(self.request_id, self.options.tenant)
+        if self.past is not None:
+            self.arrived -= self.past.seconds
+            self.segment = self.past.exit + 1
 
     @property
     def deadline(self) -> float:
@@ -69,11 +80,19 @@ class Job:
         return inf if max_latency is None else self.arrived + max_latency
 
     @property
+    def total_energy(self) -> float | None:
+        """Its joules on all nodes; None where some are unknown."""
+        if self.past is None or self.energy is None:
+            return self.energy
+        before = self.past.joules
+        return None if before is None else before + self.energy
+
+    @property
     def joules_left(self) -> float:
         """What is left of the cap on its energy; inf without a cap, or where its energy is
         unknown."""
-        cap = self.bounds.max_energy
-        return inf if cap is None or self.energy is None else cap - self.energy
+        cap, used = self.bounds.max_energy, self.total_energy
+        return inf if cap is None or used is None else cap - used
 
     @property
     def unavailable(self) -> DelenError | None:
@@ -85,19 +104,22 @@ class Job:
         return self.options.on_infeasible == "best_effort"
 
     def task(self, priority: int, now: float) -> Task:
-        """This job as the scheduler sees it, before its first segment, with ``priority``. One that
-        is held comes ``now``, so that it does not go before all that came since."""
+        """This job as the scheduler sees it, before its first segment here, with ``priority``. One
+        that is held comes ``now``, so that it does not go before all that came since. One with a
+        past has an answer, on the node before."""
         return Task(
             id=self.id,
             model=self.model.variant,
             tenant=self.options.tenant,
             arrived=now if self.is_held else self.arrived,
-            segment=0,
+            segment=self.segment,
             last=self.plan.exit,
             deadline=self.deadline,
             priority=priority,
             floor=self.bounds.min_accuracy is not None and self.plan.threshold is not None,
             threshold=self.plan.threshold,
+            exit=self.segment - 1,
+            confidence=0.0 if self.past is None else self.past.confidence,
             joules_left=self.joules_left,
         )
 
