@@ -17,6 +17,7 @@ from delen.engine.inputs import TEXT as PLAIN_TEXT
 from delen.wire.answers import Feedback, Plan, Result, Results, SettledRequest, SharedMemory
 from delen.wire.errors import Error
 from delen.wire.events import Event, Lost
+from delen.wire.fleet import Directives, DirectivesInForce, Standing
 from delen.wire.message import schema_of
 from delen.wire.models import Health, Model, Models, Ready
 from delen.wire.power import Power, PowerHistory
@@ -117,6 +118,16 @@ _OPERATIONS = (
         (Tenant,),
         body=TenantChange,
         errors=(*GUARDED, 507),
+    ),
+    Operation("get", ("/v1/standing",), "What the daemon says of itself to a fleet", (Standing,)),
+    Operation("get", ("/v1/directives",), "The fleet's directives in force", (DirectivesInForce,)),
+    Operation(
+        "put",
+        ("/v1/directives",),
+        "Obey a fleet for a while",
+        (DirectivesInForce,),
+        body=Directives,
+        errors=GUARDED,
     ),
     Operation(
         "get", ("/healthz",), "What hangs, has died or keeps failing", (Health,), is_told_why=True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import platform
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from delen.core.bounds import check_name
 from delen.core.energy_status import Battery
 from delen.core.events import EventBus
 from delen.daemon.build_model import SHIPPED_BUNDLES, ModelBuilder, ModelEnergy, PolicySettings
@@ -19,6 +21,7 @@ from delen.daemon.idle_profiler import IdleProfiler
 from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.energy.service import EnergyService, EnergySettings
 from delen.engine.backends.choose import BundleBackends
+from delen.engine.executor import LOCAL
 from delen.engine.guarantee_monitor import MonitorSettings
 from delen.engine.model import Model
 from delen.engine.observer import Observer
@@ -91,6 +94,7 @@ def open_runtime(
             energy.admission,
             memory,
             events,
+            node_name(config),
         )
     except BaseException:
         energy.close()
@@ -199,6 +203,16 @@ def check_config(config: Config) -> None:
         )
     _battery_of(config)
     policy_settings(config)
+    node_name(config)
+
+
+def node_name(config: Config) -> str:
+    """What a fleet calls this node: by default the host's name."""
+    name = config["server.node"] or platform.node() or LOCAL
+    try:
+        return check_name(name, "server.node")
+    except InvalidInput as error:
+        raise ConfigError(str(error)) from None
 
 
 def _battery_of(config: Config) -> Battery | None:

@@ -84,6 +84,7 @@ SETTINGS = (
         False,
         "whether clients of this machine may use it over TCP and gRPC, too",
     ),
+    Setting("server", "node", "", "this node's name in a fleet; empty for the host's"),
     Setting("server", "token_file", "", "file with the token that guards load and unload"),
     Setting(
         "server",

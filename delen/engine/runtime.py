@@ -22,6 +22,7 @@ from delen.core.plan import Plan, Preview
 from delen.core.tenant import TenantSettings
 from delen.engine.admission import Admission
 from delen.engine.backends.base import Features
+from delen.engine.directives import Directives
 from delen.engine.energy_admission import EnergyAdmission, UnlimitedEnergy
 from delen.engine.executor import LOCAL, Executor
 from delen.engine.guarantee_monitor import read_labels
@@ -31,6 +32,7 @@ from delen.engine.inputs import named_shapes
 from delen.engine.job import Job
 from delen.engine.model import Model
 from delen.engine.observer import Observer
+from delen.engine.standing import Standing, StandingSource
 from delen.errors import BudgetExhausted, DelenError, Draining, InvalidInput, Overloaded
 from delen.residency.interfaces import OpenBundle
 from delen.residency.loader import ModelLoader
@@ -63,10 +65,13 @@ class Runtime:
     ) -> None:
         self.events = events or EventBus()
         self.store: ModelRegistry[Model] = ModelRegistry(find, scheduler.lanes, memory, self.events)
+        self.node = node
         self._energy = energy or UnlimitedEnergy()
         self._executor = Executor(observer, threads, scheduler, self._energy, node)
-        self._admission = Admission(self._executor, scheduler, self._energy)
         self._loader = ModelLoader(self.store, open_bundle, self._executor)
+        self.directives = Directives(self._loader.keep)
+        self._admission = Admission(self._executor, scheduler, self._energy, self.directives)
+        self._standing = StandingSource(self._executor, self.store, self._loader, self._energy)
         self._ids = itertools.count(1)
         self._draining = False
 
@@ -111,6 +116,19 @@ class Runtime:
         """The SHA-256 of the bundle of ``name`` that is served; None while none is open."""
         model = self.store.entry(name).model
         return None if model is None else model.bundle.digest
+
+    def standing(self) -> Standing:
+        """What the device says of itself to a fleet. Draining once no request is admitted."""
+        self._check_draining()
+        return self._standing.read()
+
+    def utilisation(self) -> float:
+        """The share of all lanes that was busy in the last seconds."""
+        return self._executor.read_load(()).utilisation
+
+    def missing(self, name: str) -> str | None:
+        """Why model ``name`` is not in memory whole; None if it is."""
+        return self._loader.missing(name)
 
     def segments(self, name: str) -> list[SegmentStatus] | None:
         """Where the segments of ``name`` are; None without a cap on memory."""
@@ -216,8 +234,7 @@ class Runtime:
 
     def _find(self, name: str, bounds: Bounds, options: Options, began: float) -> Model:
         """The model of a request that ``began`` then, loaded if there is time for that."""
-        if self._draining:
-            raise Draining("the daemon is stopping", retry_after=1.0)
+        self._check_draining()
         cap, left = bounds.max_latency, None
         if cap is not None and options.on_infeasible != "best_effort":
             left = began + cap - time.monotonic()
@@ -265,11 +282,12 @@ class Runtime:
         model = self._loader.find(name, None)
         self.change(model, lambda model: model.relax(time.monotonic()))
         waits, refusal = model.residency.waits(), None
+        terms = self.directives.terms(tenant)
 
         def plan_at(price: float) -> Plan:
-            return model.plans.plan(bounds, 0.0, model.monitor.holds, price, waits)
+            return model.plans.plan(bounds, 0.0, model.monitor.holds, price, waits, terms)
 
-        plan = plan_at(self._energy.price(tenant))
+        plan = plan_at(self._energy.price(tenant) + terms.per_joule)
         try:
             if plan.infeasible is None:
                 plan = self._energy.preview(tenant, plan, plan_at)
@@ -292,6 +310,10 @@ class Runtime:
         come last in it, and are given none."""
         for job in reversed(jobs):
             self._executor.cancel(job)
+
+    def _check_draining(self) -> None:
+        if self._draining:
+            raise Draining("the daemon is stopping", retry_after=1.0)
 
     def start_draining(self) -> None:
         """Refuse new requests from now on."""

@@ -234,6 +234,13 @@ class CostModel:
         """Seconds from the last segment's end to the answer, at the quantile plans use."""
         return self._tables.answer
 
+    def undisturbed(self, last: int, batch: int) -> float:
+        """Seconds from the coming of requests to their answers from segment ``last``, in a batch of
+        this size, as the profile has it, at quantile ``level``."""
+        tables = self._tables
+        span = tables.spans.get((0, last, batch)) or self._span(0, last, batch)
+        return tables.admit + span[1] + tables.answer
+
     def cost(self, segment: int, batch: int) -> SegmentCost:
         """The profiled cost of ``segment`` at any batch size up to the largest profiled."""
         return self._tables.cost(segment, batch)

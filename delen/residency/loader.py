@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from typing import Generic
 
@@ -113,6 +114,49 @@ class ModelLoader(Generic[M]):
                     slot.opened.drop(segment)
             trim_memory()
         self._registry.refresh(name)
+
+    def keep(self, names: Sequence[str], until: float) -> None:
+        """Have the models ``names`` in memory whole until then, as far as the cap has room, and
+        keep no others. It waits for none of them. ModelNotFound, and nothing changes, for an
+        unknown name."""
+        with self._changed:
+            slots = [self._registry.slot(name) for name in names]
+            if self._registry.is_capped:
+                self._state.policy.kept.keep(names, until)
+            else:
+                for slot in slots:
+                    if slot.state == "unloaded":
+                        slot.load_all()
+            self._registry.notify()
+
+    def missing(self, name: str) -> str | None:
+        """Why model ``name`` is not in memory whole; None if it is."""
+        with self._changed:
+            slot = self._registry.slot(name)
+            count = len(slot.sizes)
+            if slot.model is not None and slot.available == count:
+                return None
+            if slot.failure is not None:
+                return str(slot.failure.error)
+            is_loading = slot.loading_since is not None or slot.needs_all
+            if is_loading or self._state.policy.has_room_to_grow(slot, time.monotonic()):
+                return f"{count - slot.available} of its {count} segments are being loaded"
+            return (
+                f"models.memory_mb {self._state.policy.cap / 1e6:g} leaves no room for "
+                f"{count - slot.available} of its {count} segments beside the others"
+            )
+
+    def outlook(self, name: str) -> tuple[int, float]:
+        """How many segments of ``name`` can be in memory, and the seconds until all of those are,
+        0 where they are there; (0, 0) where it cannot be loaded."""
+        with self._changed:
+            slot, policy = self._registry.slot(name), self._state.policy
+            reach = int(min(policy.reach(slot), slot.unavailable))
+            if slot.model is not None and slot.available >= reach:
+                return reach, 0.0
+            waits = policy.waits(slot, time.monotonic()) or (0.0,)
+            opening = 0.0 if slot.model is not None else self._seconds_to_open(slot)
+            return reach, max(opening, *(wait for wait in waits if wait < inf), 0.0)
 
     def segments(self, name: str) -> list[SegmentStatus]:
         """Where the segments of model ``name`` are."""

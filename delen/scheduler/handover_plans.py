@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from delen.core.bounds import Bounds
+from delen.core.fleet_terms import NO_TERMS, FleetTerms
 from delen.core.plan import OperatingPoint, Plan
 from delen.profile.cost_model import CostModel
 from delen.scheduler.plan_cache import Plans, PlanSource
@@ -18,8 +19,8 @@ class _HandoverPlans(PlanSource):
         self._costs = costs
         self._own = own
 
-    def prepare(self, bounds: Bounds) -> None:
-        self._own.prepare(bounds)
+    def prepare(self, bounds: Bounds, terms: FleetTerms = NO_TERMS) -> None:
+        self._own.prepare(bounds, terms)
 
     def points(self) -> tuple[OperatingPoint, ...]:
         return self._own.points()
@@ -39,12 +40,15 @@ class PlansUntil(_HandoverPlans):
         guaranteed: bool = True,
         price: float = 0.0,
         waits: Sequence[float] | None = None,
+        terms: FleetTerms = NO_TERMS,
     ) -> Plan:
         """As ``policies.plan.handover.plan_until``: its depth is given, whatever energy costs."""
-        return plan_until(self._planner, self._costs, bounds, self._last, delay, guaranteed, waits)
+        return plan_until(
+            self._planner, self._costs, bounds, self._last, delay, guaranteed, waits, terms
+        )
 
-    def unplanned(self, waits: Sequence[float] | None = None) -> Plan:
-        plan = self._own.unplanned(waits)
+    def unplanned(self, waits: Sequence[float] | None = None, terms: FleetTerms = NO_TERMS) -> Plan:
+        plan = self._own.unplanned(waits, terms)
         return plan._replace(exit=min(plan.exit, self._last))
 
 
@@ -62,11 +66,21 @@ class PlansFrom(_HandoverPlans):
         guaranteed: bool = True,
         price: float = 0.0,
         waits: Sequence[float] | None = None,
+        terms: FleetTerms = NO_TERMS,
     ) -> Plan:
         """As ``policies.plan.handover.plan_from``."""
         return plan_from(
-            self._planner, self._costs, bounds, self._start, delay, guaranteed, price, waits
+            self._planner,
+            self._costs,
+            bounds,
+            self._start,
+            delay,
+            guaranteed,
+            price,
+            waits,
+            terms,
         )
 
-    def unplanned(self, waits: Sequence[float] | None = None) -> Plan:
-        return self._own.unplanned(waits)
+    def unplanned(self, waits: Sequence[float] | None = None, terms: FleetTerms = NO_TERMS) -> Plan:
+        plan = self._own.unplanned(waits, terms)
+        return plan._replace(exit=max(plan.exit, self._start.exit + 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, field
 
@@ -17,6 +17,8 @@ LONGEST_LEASE = 3600.0
 MOST_NAMES = 1000
 """Tenants, models or nodes that one message names."""
 
+_Pixels: TypeAlias = Annotated[int, Meta(ge=1)]
+_Price: TypeAlias = Annotated[float, Meta(ge=0)]
 _NOT_NEGATIVE: dict[str, Any] = {"minimum": 0}
 _FRACTION: dict[str, Any] = {"minimum": 0, "maximum": 1}
 
@@ -81,7 +83,7 @@ class Ceiling(Message, frozen=True):
     """The deepest exit and the largest size that may be used."""
 
     exit: Annotated[int, Meta(ge=0)]
-    size: Annotated[Size | None, about("height, width; null: any")] = None
+    size: Annotated[tuple[_Pixels, _Pixels] | None, about("height, width; null: any")] = None
 
 
 class CeilingChange(Ceiling, frozen=True, forbid_unknown_fields=True):
@@ -91,8 +93,8 @@ class CeilingChange(Ceiling, frozen=True, forbid_unknown_fields=True):
 class TenantPrice(Message, frozen=True):
     """What is subtracted from an accuracy when a plan is chosen."""
 
-    per_second: Annotated[float, about("of the device", **_NOT_NEGATIVE)] = 0.0
-    per_joule: Annotated[float, about(**_NOT_NEGATIVE)] = 0.0
+    per_second: Annotated[_Price, about("of the device")] = 0.0
+    per_joule: _Price = 0.0
 
 
 class TenantPriceChange(TenantPrice, frozen=True, forbid_unknown_fields=True):
@@ -104,12 +106,8 @@ class Directives(Request, frozen=True):
     in force; without a ceiling, a price or a model it withdraws that."""
 
     lease: Annotated[
-        float | None,
-        about(
-            "for how long; needed where something is named",
-            exclusiveMinimum=0,
-            maximum=LONGEST_LEASE,
-        ),
+        Annotated[float, Meta(gt=0, le=LONGEST_LEASE)] | None,
+        about("for how long; needed where something is named"),
     ] = field(name="lease_s", default=None)
     ceilings: Annotated[dict[str, CeilingChange], Meta(max_length=MOST_NAMES)] = field(
         default_factory=dict

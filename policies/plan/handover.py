@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from delen.core.bounds import Bounds
+from delen.core.fleet_terms import FleetTerms
 from delen.core.frontier import Choice, Frontier
 from delen.core.plan import UNKNOWN_CASE, Plan
 from delen.errors import Nearest
 from delen.profile.cost_model import CostModel
 from policies.plan.frontier import hull
 from policies.plan.planner import NO_FLOORS, Planner, join
+
+_EVER = 1e9
+"""Seconds of a cap within which every exit is, on whichever node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +38,16 @@ def plan_until(
     delay: float,
     guaranteed: bool,
     waits: Sequence[float] | None,
+    terms: FleetTerms,
 ) -> Plan:
     """A plan that ends at exit ``last``, where another node goes on to the deepest. Its threshold
     is that of the whole network, so that all nodes together keep the floor. The caps hold here: the
-    plan is infeasible where ``last`` is not within them."""
-    floor = Bounds(min_accuracy=bounds.min_accuracy)
-    whole = planner.plan(floor, costs, 0.0, guaranteed)
+    plan is infeasible where ``last`` is not within them. A ceiling of the fleet makes it shallower.
+    """
+    last = min(last, planner.allowed(terms, None, last))
+    is_capped = bounds.max_latency is not None or bounds.max_energy is not None
+    asked = replace(bounds, max_latency=_EVER if is_capped else None, max_energy=None)
+    whole = planner.plan(asked, costs, 0.0, guaranteed)
     latency = planner.arrival(last, costs, delay, waits)
     energies = costs.energies()
     _, limited_by, problem, nearest = planner.within_caps(bounds, {last: latency}, energies)
@@ -58,6 +66,7 @@ def plan_until(
         frontier=Frontier((choice,)),
         infeasible=problem,
         nearest=nearest,
+        terms=terms,
     )
 
 
@@ -70,9 +79,10 @@ def plan_from(
     guaranteed: bool,
     price: float,
     waits: Sequence[float] | None,
+    terms: FleetTerms,
 ) -> Plan:
     """A plan for what comes after ``start``: the deepest exit within the caps, or at a ``price``
-    above 0, without a floor, the one that is worth it.
+    above 0, or where the fleet charges for time, without a floor the one that is worth it.
 
     It keeps the threshold of the node before. A floor holds where that threshold is certified for
     the network which ends at the plan's exit: thresholds are tested from the safest on, so each
@@ -85,6 +95,9 @@ def plan_from(
     for exit, joules in own.items():
         totals[exit] = None if joules is None or start.joules is None else start.joules + joules
     deepest, limited_by, problem, nearest = planner.within_caps(bounds, latencies, totals)
+    allowed = max(exits[0], planner.allowed(terms, bounds.min_accuracy, deepest))
+    if allowed < deepest:
+        deepest, limited_by = allowed, "fleet"
     threshold = start.threshold if guaranteed and planner.by_threshold else None
     floor, unguaranteed = bounds.min_accuracy, None
     if floor is not None:
@@ -93,15 +106,22 @@ def plan_from(
         if found is not None:
             problem = join(problem, found)
             nearest = nearest or Nearest(bounds.max_latency, None, bounds.max_energy)
-    choice = Choice(deepest, threshold, own[deepest], _accuracy(planner, threshold, deepest))
-    frontier = Frontier((choice,))
+    tolls = planner.tolls(costs, terms) or (0.0,) * len(totals)
+    top = Choice(
+        deepest,
+        threshold,
+        own[deepest],
+        _accuracy(planner, threshold, deepest),
+        tolls[deepest] - tolls[start.exit],
+    )
+    frontier = Frontier((top,))
     if floor is None and None not in own.values():
         cheaper = [
-            Choice(exit, threshold, own[exit], planner.accuracies[exit])
-            for exit in exits
-            if exit < deepest and planner.accuracies[exit] < choice.accuracy
+            Choice(e, threshold, own[e], planner.accuracies[e], tolls[e] - tolls[start.exit])
+            for e in exits
+            if e < deepest
         ]
-        frontier = Frontier(tuple(hull([*cheaper, choice])))
+        frontier = Frontier(tuple(hull(_rising([*cheaper, top]))))
     chosen = frontier.at(price)
     is_kept = floor is not None and problem is None and unguaranteed is None
     by_threshold = planner.by_threshold
@@ -113,7 +133,7 @@ def plan_from(
         expected_energy=own[chosen.exit],
         accuracy=_accuracy(planner, threshold, chosen.exit) if by_threshold else None,
         guarantee=planner.settings.guarantee if is_kept else None,
-        limited_by=limited_by if chosen == choice else "price",
+        limited_by=limited_by if chosen == top else "price",
         cases=(
             planner.calibration.cases(threshold, chosen.exit)
             if by_threshold
@@ -125,7 +145,18 @@ def plan_from(
         price=price,
         unguaranteed=unguaranteed,
         size=planner.size,
+        terms=terms,
     )
+
+
+def _rising(choices: Sequence[Choice]) -> list[Choice]:
+    """Those of ``choices``, in order of depth, that take and are worth more than all before."""
+    found = [choices[0]]
+    for choice in choices[1:]:
+        takes_more = (choice.energy or 0.0) > (found[-1].energy or 0.0)
+        if takes_more and choice.worth > found[-1].worth:
+            found.append(choice)
+    return found
 
 
 def _arrival(

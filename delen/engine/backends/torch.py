@@ -75,7 +75,7 @@ class TorchNetwork:
         return _Row(torch.from_numpy(features.copy()[None]).to(self._device), 0)
 
     def take_out(self, features: _Row) -> NDArray[np.float32]:
-        return np.array(features.block[features.row].cpu(), np.float32)
+        return np.array(features.block[features.row].cpu().numpy(), np.float32)
 
     def run(self, segment: int, samples: Sequence[Features], lane: int = 0) -> SegmentRun:
         """Run ``segment`` on arrays, or on the features that the segment before it gave.

@@ -1,0 +1,232 @@
+"""A job that begins on one daemon and goes on on another."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import delen
+from delen.core.bounds import Encoding
+from tests.builders.daemon import Answer, Api, Daemon, Launcher
+
+Image8 = NDArray[np.uint8]
+RESUME = "/v1/models/cifar10-resnet/resume"
+RAW = "application/octet-stream"
+
+
+@pytest.fixture(scope="module")
+def board(launcher: Launcher) -> Iterator[delen.Client]:
+    """A node beside the shared daemon, with the same bundle."""
+    daemon = launcher.start({"server": {"node": "board"}})
+    with delen.Client(daemon.url) as client:
+        yield client
+    launcher.stop(daemon)
+
+
+@pytest.fixture
+def server(daemon: Daemon) -> Iterator[delen.Client]:
+    with delen.Client(daemon.url) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def begun(board: delen.Client, images: Image8) -> delen.Result:
+    result: delen.Result = board.infer(images[0], max_latency=20.0, suspend_at=1)
+    assert result.reason == "suspended"
+    return result
+
+
+def post(api: Api, begun: delen.Result, path: str = RESUME, **changes: Any) -> Answer:
+    """Resume it as any HTTP client would; ``changes`` are of the query, or its body and headers."""
+    given = begun.suspended
+    assert given is not None
+    body = changes.pop("body", given.features)
+    headers = {"X-Delen-Bundle": given.bundle, **changes.pop("headers", {})}
+    query = {"exit": given.exit, **changes}
+    return api.post(path, body=body, content_type=RAW, headers=headers, query=query)
+
+
+@pytest.mark.parametrize("encoding", ["fp32", "fp16", "int8"])
+def test_two_daemons_answer_as_one(
+    board: delen.Client, server: delen.Client, images: Image8, encoding: Encoding
+) -> None:
+    alone = server.infer(images[1], max_latency=20.0)
+    began = time.monotonic()
+    begun = board.infer(images[1], max_latency=20.0, suspend_at=2, encoding=encoding)
+    assert (begun.exit, begun.suspended.encoding) == (2, encoding)
+    answer = server.resume(begun, since=began)
+    assert (answer.exit, answer.reason, answer.index) == (alone.exit, alone.reason, alone.index)
+    tolerance = {"fp32": 1e-5, "fp16": 0.01, "int8": 0.1}[encoding]
+    np.testing.assert_allclose(answer.probabilities, alone.probabilities, atol=tolerance)
+    receipt = answer.receipt
+    assert [part.exits for part in receipt.parts] == [(0, 1, 2), (), (3, 4)]
+    assert [part.node for part in receipt.parts][:2] == ["board", "link"]
+    assert receipt.latency.value == pytest.approx(sum(part.latency for part in receipt.parts))
+    assert receipt.latency.value <= time.monotonic() - began
+    joules = [part.energy for part in receipt.parts if part.exits]
+    assert receipt.energy.value == pytest.approx(sum(joules))
+    assert (receipt.latency.bound, receipt.met) == (20.0, True)
+    settled = receipt.energy.settled()
+    assert settled.value == pytest.approx(receipt.energy.value)
+    assert server.request(answer.request_id).receipt.parts == receipt.parts
+
+
+def test_a_floor_holds_over_both_nodes(
+    board: delen.Client, server: delen.Client, images: Image8
+) -> None:
+    reasons = set()
+    for image in images[:20]:
+        alone = server.infer(np.asarray(image), min_accuracy=0.85, max_latency=20.0)
+        begun = board.infer(image, min_accuracy=0.85, max_latency=20.0, suspend_at=1)
+        answer = server.resume(begun) if begun.suspended else begun
+        if alone.receipt.size == answer.receipt.size:
+            assert (answer.exit, answer.index) == (alone.exit, alone.index)
+        assert answer.receipt.accuracy.guarantee == 0.95
+        assert answer.receipt.met
+        reasons.add(begun.reason)
+    assert reasons == {"confident", "suspended"}
+
+
+def test_an_async_client_goes_on_with_it_too(daemon: Daemon, begun: delen.Result) -> None:
+    async def resume() -> delen.Result:
+        async with delen.AsyncClient(daemon.unix_url) as client:
+            result: delen.Result = await client.resume(begun)
+            return result
+
+    assert asyncio.run(resume()).exit == 4
+
+
+def test_any_http_client_can_hand_over(board: delen.Client, api: Api, images: Image8) -> None:
+    first = Api(board.url).raw(images[2], max_latency_ms=20_000, suspend_at=0).json()
+    given = first["suspended"]
+    assert given["size"] == [32, 32]
+    answer = api.post(
+        RESUME,
+        body=base64.b64decode(given["features"]),
+        content_type=RAW,
+        headers={
+            "X-Delen-Bundle": given["bundle"],
+            "X-Delen-Parts": json.dumps(first["receipt"]["parts"]),
+        },
+        query={"exit": 0, "encoding": "fp16", "size": "32x32", "max_latency_ms": 20_000},
+    ).json()
+    parts = answer["receipt"]["parts"]
+    assert parts[0] == first["receipt"]["parts"][0]
+    assert answer["receipt"]["latency_ms"]["value"] == pytest.approx(
+        sum(part["latency_ms"] for part in parts)
+    )
+
+
+def test_a_job_that_begins_here_has_its_bounds_for_itself(api: Api, begun: delen.Result) -> None:
+    answer = post(api, begun, max_latency_ms=20_000).json()
+    (part,) = answer["receipt"]["parts"]
+    assert part["exits"] == [2, 3, 4]
+    assert answer["receipt"]["latency_ms"]["value"] == pytest.approx(part["latency_ms"])
+
+
+def test_what_was_spent_can_break_a_bound(api: Api, begun: delen.Result) -> None:
+    spent = json.dumps([{"node": "board", "exits": [0, 1], "latency_ms": 900, "energy_mj": None}])
+    refused = post(api, begun, headers={"X-Delen-Parts": spent}, max_latency_ms=901)
+    assert refused.error(422, "infeasible_bound")["nearest"]["max_latency_ms"] > 901
+
+
+def test_another_bundle_is_refused_with_both_digests(
+    api: Api, server: delen.Client, begun: delen.Result
+) -> None:
+    assert begun.suspended is not None
+    other = "0" * 64
+    sentence = post(api, begun, headers={"X-Delen-Bundle": other}).error(409, "bundles_differ")
+    assert other in sentence["error"]
+    assert begun.suspended.bundle in sentence["error"]
+    server.load("second")
+    try:
+        refused = post(api, begun, "/v1/models/second/resume")
+        assert begun.suspended.bundle in refused.error(409, "bundles_differ")["error"]
+    finally:
+        server.unload("second")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"body": b"\0" * 100}, "features"),
+        ({"body": b""}, "features"),
+        ({"encoding": "fp32"}, "features"),
+        ({"encoding": "fp64"}, "encoding"),
+        ({"body": b"\xff\x7f" * (64 * 16 * 16)}, "features"),
+        ({"exit": 4}, "exit"),
+        ({"exit": 40}, "exit"),
+        ({"exit": -1}, "exit"),
+        ({"exit": ""}, "exit"),
+        ({"size": "33x33"}, "size"),
+        ({"size": "large"}, "size"),
+        ({"size": "24x24"}, "features"),
+        ({"threshold": 2}, "threshold"),
+        ({"confidence": "nan"}, "confidence"),
+        ({"headers": {"X-Delen-Bundle": ""}}, "X-Delen-Bundle"),
+        ({"headers": {"X-Delen-Parts": "{"}}, "X-Delen-Parts"),
+        ({"headers": {"X-Delen-Parts": '{"a": 1}'}}, "parts"),
+        ({"headers": {"X-Delen-Parts": '[{"node": "a"}]'}}, "latency_ms"),
+        ({"headers": {"X-Delen-Parts": '[{"node": "a", "latency_ms": -1}]'}}, "latency_ms"),
+        ({"headers": {"X-Delen-Parts": '[{"node": "a", "latency_ms": NaN}]'}}, "latency_ms"),
+        ({"headers": {"X-Delen-Parts": '[{"node": "", "latency_ms": 1}]'}}, "node"),
+        ({"suspend_at": 2}, "suspend_at"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    api: Api, begun: delen.Result, changes: dict[str, Any], field: str
+) -> None:
+    answer = post(api, begun, **changes)
+    assert answer.status == 400, answer.body
+    assert answer.json()["field"] == field, answer.body
+
+
+def test_features_of_a_wrong_length_say_which_is_right(api: Api, begun: delen.Result) -> None:
+    error = post(api, begun, body=bytes(7)).error(400, "invalid_input")["error"]
+    assert "[64, 16, 16]" in error
+    assert str(2 * 64 * 16 * 16) in error
+
+
+def test_features_are_no_json(api: Api, begun: delen.Result) -> None:
+    assert begun.suspended is not None
+    answer = api.post(RESUME, body=b"{}", content_type="application/json", query={"exit": 1})
+    answer.error(415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"suspend_at": 4}, "suspend_at"),
+        ({"suspend_at": -1}, "suspend_at"),
+        ({"encoding": "fp16"}, "encoding"),
+        ({"suspend_at": 1, "encoding": "fp8"}, "encoding"),
+    ],
+)
+def test_where_nothing_can_be_suspended_is_named(
+    api: Api, images: Image8, query: dict[str, Any], field: str
+) -> None:
+    assert api.raw(images[0], **query).error(400, "invalid_input")["field"] == field
+
+
+def test_an_answer_is_not_resumed(server: delen.Client, images: Image8) -> None:
+    with pytest.raises(delen.InvalidInput):
+        server.resume(server.infer(images[0]))
+
+
+def test_when_the_other_node_dies_the_answer_of_the_exit_before_is_still_there(
+    launcher: Launcher, begun: delen.Result
+) -> None:
+    other = launcher.start()
+    other.process.kill()
+    other.process.wait()
+    with delen.Client(other.url) as client, pytest.raises(delen.DaemonUnreachable):
+        client.resume(begun)
+    assert (begun.exit, begun.label is not None) == (1, True)
