@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from api.guard import guarded
 from api.parse import query_text, read_query, read_request
-from api.reply import reply
+from api.reply import Reply
 from delen.core.bounds import check_name, check_not_negative
 from delen.engine.runtime import Runtime
 from delen.engine.standing import ModelStanding, Points
@@ -30,11 +30,17 @@ from delen.wire.requests import NoFields
 from policies.fleet.api import Ceiling as CeilingInForce
 from policies.fleet.api import Directive, Price
 
+STANDING = "/v1/standing"
+DIRECTIVES = "/v1/directives"
+MOST_DIRECTIVES = 262_144
+"""Bytes of a body that names as much as may be named, in names of 64 letters."""
+
 Routes = Sequence[tuple[str, Callable[..., Response], list[str]]]
 
 
 class FleetViews:
-    """Views over a Runtime. What is said of a model's points is written once."""
+    """Views over a Runtime, and what they answer, for who asks once a second. What is said of a
+    model's points is written once."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -42,13 +48,23 @@ class FleetViews:
 
     def routes(self) -> Routes:
         return [
-            ("/v1/standing", self.standing, ["GET"]),
-            ("/v1/directives", self.directives, ["GET"]),
-            ("/v1/directives", self.set_directives, ["PUT"]),
+            (STANDING, self.standing, ["GET"]),
+            (DIRECTIVES, self.directives, ["GET"]),
+            (DIRECTIVES, self.set_directives, ["PUT"]),
         ]
 
     def standing(self) -> Response:
-        read_query(NoFields, query_text())
+        return self.answer_standing(query_text()).to_flask()
+
+    def directives(self) -> Response:
+        return self.answer_directives(query_text()).to_flask()
+
+    @guarded
+    def set_directives(self) -> Response:
+        return self.obey(query_text(), request.get_data()).to_flask()
+
+    def answer_standing(self, query: str) -> Reply:
+        read_query(NoFields, query)
         now = self._runtime.standing()
         message = Standing(
             node=self._runtime.node,
@@ -60,7 +76,7 @@ class FleetViews:
             price=0.0,
             price_per_joule=now.price_per_joule,
         )
-        return reply(message)
+        return Reply.of(message)
 
     def _describe(self, model: ModelStanding) -> StandingModel:
         points, written = self._written.get(model.name, ((), Raw()))
@@ -75,19 +91,18 @@ class FleetViews:
             points=cast("Any", written),
         )
 
-    def directives(self) -> Response:
-        read_query(NoFields, query_text())
-        return reply(self._in_force())
+    def answer_directives(self, query: str) -> Reply:
+        read_query(NoFields, query)
+        return Reply.of(self._in_force())
 
-    @guarded
-    def set_directives(self) -> Response:
-        """Obey what is named from now on, and answer as ``directives`` does."""
-        asked = read_request(Directives, query_text(), request.get_data())
+    def obey(self, query: str, body: bytes) -> Reply:
+        """Obey what is named from now on, and answer as ``answer_directives`` does."""
+        asked = read_request(Directives, query, body)
         try:
             self._runtime.directives.obey(self._directive(asked))
         except ModelNotFound as error:
             raise InvalidInput(f"resident: {error}", "resident") from None
-        return reply(self._in_force())
+        return Reply.of(self._in_force())
 
     def _directive(self, asked: Directives) -> Directive:
         names_something = asked.ceilings or asked.prices or asked.resident
@@ -97,7 +112,7 @@ class FleetViews:
             for tenant in getattr(asked, field):
                 check_name(tenant, field)
         return Directive(
-            self._node,
+            self._runtime.node,
             time.monotonic(),
             asked.lease or 0.0,
             {

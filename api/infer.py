@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
 from math import prod
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from api.exchange import HttpRequest
 from api.parse import InferRequest, asked_in_query, read_infer, read_media_type, read_query
 from api.readers import Readers
 from api.reply import JSON, Reply
 from api.server.body import SMALL, ClientGone, RequestBody, unpack
-from api.server.connection import Connection
 from delen.bundle.manifest import InputSpec
 from delen.core.bounds import DEFAULT_TENANT
 from delen.core.result import Result
@@ -49,25 +49,10 @@ class Client(Protocol):
     on_gone: Callable[[], None] | None
 
 
-class HttpRequest(NamedTuple):
-    """One request, its head read and its body not yet."""
-
-    method: str
-    path: str
-    query: str
-    headers: Mapping[bytes, bytes]
-    body: RequestBody
-    connection: Connection
-
-    @property
-    def target(self) -> str:
-        return f"{self.path}?{self.query}"
-
-
 class InferAddress:
     """Answers inputs over ``runtime``, and is what the infer addresses of other protocols answer
-    with. ``readers`` read what takes long, ``threads`` are those for what may have to wait for a
-    lock or for a model. ``failed`` is called with the model and the seconds of each request that
+    with. ``readers`` read what takes long, ``threads`` submit what may have to wait for a lock or
+    for a model. ``failed`` is called with the model and the seconds of each request that
     ends with an error."""
 
     def __init__(

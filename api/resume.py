@@ -7,7 +7,8 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
-from api.infer import READ_AT_ONCE, HttpRequest, InferAddress
+from api.exchange import HttpRequest
+from api.infer import READ_AT_ONCE, InferAddress
 from api.parse import read_media_type, read_query_anew
 from api.reply import Reply
 from api.server.body import unpack

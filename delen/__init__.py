@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from delen.errors import MissingExtra as MissingExtra
     from delen.errors import ModelNotFound as ModelNotFound
     from delen.errors import Nearest as Nearest
+    from delen.errors import NoRoom as NoRoom
     from delen.errors import NotFound as NotFound
     from delen.errors import NotKept as NotKept
     from delen.errors import NotSettled as NotSettled
@@ -64,6 +65,7 @@ _HOMES = {
         "MissingExtra",
         "ModelNotFound",
         "Nearest",
+        "NoRoom",
         "NotFound",
         "NotKept",
         "NotSettled",

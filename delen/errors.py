@@ -165,6 +165,12 @@ class Draining(Overloaded):
     code = "draining"
 
 
+class NoRoute(Overloaded):
+    """A hub knows no node that can answer in time."""
+
+    code = "no_route"
+
+
 class ModelLoading(Overloaded):
     """The model is known but not ready."""
 
@@ -201,6 +207,13 @@ class ConfigError(DelenError):
     """The configuration names an unknown key, or a value of the wrong type or range."""
 
     code = "config_invalid"
+
+
+class NoRoom(ConfigError):
+    """The cap on memory leaves no room for a model, now and until others are unloaded."""
+
+    code = "no_room"
+    status = 507
 
 
 class TraceError(DelenError):

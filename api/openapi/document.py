@@ -50,7 +50,7 @@ _OPERATIONS = (
         SuspendableFields,
         InferBody,
         samples=BODY_TYPES,
-        errors=(404, 422, 429),
+        errors=(404, 422, 429, 507),
     ),
     Operation(
         "post",
@@ -82,7 +82,7 @@ _OPERATIONS = (
     Operation("get", ("/v1/models",), "The models", (Models,)),
     Operation("get", ("/v1/models/{model}",), "One model", (Model,), errors=(404,)),
     Operation(
-        "post", ("/v1/models/{model}/load",), "Load a model", (Model,), errors=(*GUARDED, 404)
+        "post", ("/v1/models/{model}/load",), "Load a model", (Model,), errors=(*GUARDED, 404, 507)
     ),
     Operation(
         "post", ("/v1/models/{model}/unload",), "Unload a model", (Model,), errors=(*GUARDED, 404)

@@ -266,8 +266,12 @@ class Runtime:
     def is_free(self, seconds: float) -> bool:
         """Whether submitting waits for nobody longer than ``seconds``: no model is opened for it,
         and nothing holds the engine's lock that long, as a policy that hangs does."""
+        return not self.store.is_capped and self.is_unlocked(seconds)
+
+    def is_unlocked(self, seconds: float) -> bool:
+        """Whether nothing holds the engine's lock longer than ``seconds``."""
         lock = self._executor.lock
-        if self.store.is_capped or not lock.acquire(timeout=seconds):
+        if not lock.acquire(timeout=seconds):
             return False
         lock.release()
         return True

@@ -20,6 +20,10 @@ from policies.fleet.api import OperatingPoint
 Points: TypeAlias = tuple[OperatingPoint, ...]
 
 
+_DIGITS = 7
+"""Of latencies in seconds: those are a tenth of a microsecond."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelStanding:
     """A model that can answer: ``load`` seconds pass until it is in memory, 0 where it is. The same
@@ -128,5 +132,6 @@ def _latencies(model: Model, exit: int) -> tuple[float, ...]:
     most = min(model.costs.profile.largest_batch, model.bundle.manifest.max_batch)
     found: list[float] = []
     for batch in range(1, most + 1):
-        found.append(max([model.costs.undisturbed(exit, batch), *found[-1:]]))
+        seconds = round(model.costs.undisturbed(exit, batch), _DIGITS)
+        found.append(max([seconds, *found[-1:]]))
     return tuple(found)

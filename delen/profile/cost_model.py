@@ -33,11 +33,12 @@ class _Joules:
 
 @dataclass(slots=True, eq=False)
 class _Tables:
-    """One profile and account, with what was looked up in them so far. They are swapped as one,
-    so that nobody mixes the figures of two power modes. ``spans`` are the seconds, at the median
-    and at the quantile that is predicted, of what was asked for by first and last segment and batch
-    size."""
+    """One profile, as ``measured`` and as served, and account, with what was looked up in them so
+    far. They are swapped as one, so that nobody mixes the figures of two power modes. ``spans`` are
+    the seconds, at the median and at the quantile that is predicted, of what was asked for by first
+    and last segment and batch size."""
 
+    measured: Profile
     profile: Profile
     energy: EnergyAccount
     stale: str | None
@@ -108,6 +109,11 @@ class CostModel:
         return self._tables.energy
 
     @property
+    def measured(self) -> Profile:
+        """``profile`` before it says what segments take while requests come and go."""
+        return self._tables.measured
+
+    @property
     def stale(self) -> str | None:
         """Why the profile is not that of the device as it is now, None while it is."""
         return self._tables.stale
@@ -167,7 +173,7 @@ class CostModel:
     def _look_up(self, profile: Profile, energy: EnergyAccount, stale: str | None) -> None:
         served = profile.as_served()
         admit, answer = served.host_costs.request, served.answer.at(self.level)
-        self._tables = _Tables(served, energy, stale, admit, answer)
+        self._tables = _Tables(profile, served, energy, stale, admit, answer)
         self.profile = served
 
     def _believe(self, slowdown: Slowdown) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Generic
 
 from delen.bundle.manifest import Manifest
-from delen.errors import BackendError, ConfigError, ModelLoading, Overloaded
+from delen.errors import BackendError, ModelLoading, NoRoom, Overloaded
 from delen.residency.interfaces import M, ModelExecutor, OpenBundle
 from delen.residency.lease import still_loading
 from delen.residency.registry import ModelRegistry, not_loaded
@@ -45,7 +45,7 @@ class ModelLoader(Generic[M]):
 
     def load(self, name: str) -> M:
         """Load ``name``; under a cap its first segment, which stays in memory from now on, and the
-        others follow as there is room. Raises ConfigError where the cap leaves no room for it,
+        others follow as there is room. Raises NoRoom where the cap leaves no room for it,
         ModelLoading where it does not for now, or what its loading raised. Bundles are looked for
         again where ``name`` is unknown."""
         self._registry.look_for(name)
@@ -66,9 +66,9 @@ class ModelLoader(Generic[M]):
             return self._wait_for(slot, None)
 
     def find(self, name: str, seconds: float | None) -> M:
-        """The model ``name``; under a cap it is opened if it is not. ModelLoading where that is
-        predicted to take longer than ``seconds`` (None: there is no hurry), or failed, and without
-        a cap where it is not loaded."""
+        """The model ``name``; under a cap it is opened if it is not. NoRoom where the cap leaves no
+        room for it, ModelLoading where opening is predicted to take longer than ``seconds`` (None:
+        there is no hurry), or failed, and without a cap where it is not loaded."""
         if not self._registry.is_capped:
             return self._registry.ready(name)
         with self._changed:
@@ -174,12 +174,12 @@ class ModelLoader(Generic[M]):
         self._thread.close()
 
     def _check_room(self, slot: ModelSlot[M]) -> None:
-        """ConfigError unless the first segment has room beside those that are pinned."""
+        """NoRoom unless the first segment has room beside those that are pinned."""
         policy = self._state.policy
         needed, beside = slot.sizes[0], policy.pinned_beside(slot)
         if needed + beside > policy.cap:
             others = f", beside {beside / 1e6:.3g} MB that loaded models keep" if beside else ""
-            raise ConfigError(
+            raise NoRoom(
                 f"models.memory_mb is {policy.cap / 1e6:g}: the first segment of {slot.name} takes "
                 f"{needed / 1e6:.3g} MB{others}"
             )
@@ -208,7 +208,8 @@ class ModelLoader(Generic[M]):
 
         def is_settled() -> bool:
             is_over = self._is_closed or self._thread.is_dead or not self._state.owns(slot)
-            return is_over or slot.state in ("ready", "failed")
+            has_no_room = self._state.policy.has_no_room(slot, 0)
+            return is_over or has_no_room or slot.state in ("ready", "failed")
 
         self._waiting += 1
         try:
@@ -223,4 +224,5 @@ class ModelLoader(Generic[M]):
             raise BackendError(f"the loader died: model {slot.name!r} cannot be loaded")
         if not self._state.owns(slot):
             raise ModelLoading(f"model {slot.name!r} was unloaded meanwhile", retry_after=1.0)
+        self._check_room(slot)
         raise still_loading(slot.name, self._seconds_to_open(slot))

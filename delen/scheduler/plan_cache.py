@@ -28,8 +28,8 @@ class PlanSource(ABC):
 
     @abstractmethod
     def prepare(self, bounds: Bounds, terms: FleetTerms = NO_TERMS) -> None:
-        """Certify the floor of new ``bounds``, which may take milliseconds, so that plans for them
-        are quick where others wait."""
+        """Find the threshold for new ``bounds``, which may take milliseconds, so that plans for
+        them are quick where others wait."""
 
     @abstractmethod
     def plan(
@@ -120,7 +120,7 @@ class Plans(PlanSource):
         self._prepared: set[tuple[Bounds, int | None]] = set()
 
     def prepare(self, bounds: Bounds, terms: FleetTerms = NO_TERMS) -> None:
-        if bounds.min_accuracy is None:
+        if bounds.min_accuracy is None and (terms.deepest is None or bounds != Bounds()):
             return
         key = bounds, terms.deepest
         if key not in self._prepared:

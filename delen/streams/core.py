@@ -15,6 +15,9 @@ from delen.errors import (
     InvalidInput,
     UnsupportedMediaType,
 )
+from delen.sdk.address import is_hub
+from delen.sdk.async_client import AsyncClient
+from delen.sdk.client import Client
 from delen.streams.frames import Frame, FrameResult
 from delen.streams.model import Encoded, Encoding, StreamedModel
 from policies.client.api import ClientController
@@ -29,10 +32,22 @@ _MOST_IN_FLIGHT = 32
 _WRONG = (InvalidInput, UnsupportedMediaType, BatchTooLarge)
 
 
-def check_given(client: object, kind: type, frames: object, sources: tuple[type, ...]) -> None:
-    """InvalidInput unless ``client`` is of its ``kind``, and ``frames`` one of the ``sources``."""
+def check_given(
+    client: object,
+    kind: type[Client] | type[AsyncClient],
+    frames: object,
+    sources: tuple[type, ...],
+) -> None:
+    """InvalidInput unless ``client`` is of its ``kind`` and of one daemon, and ``frames`` one of
+    the ``sources``."""
     if not isinstance(client, kind):
         raise InvalidInput(f"client is {client!r}; it must be a delen.{kind.__name__}", "client")
+    if is_hub(client.url):
+        raise InvalidInput(
+            f"client is of the hub {client.url}; a stream measures the link to one daemon: give it "
+            f"a delen.{kind.__name__} of that",
+            "client",
+        )
     if frames is not None and not isinstance(frames, sources):
         raise InvalidInput(f"frames is {frames!r}; it must be an iterator of frames", "frames")
 

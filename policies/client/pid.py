@@ -34,6 +34,7 @@ class Pid:
 
     def choose(self, view: StreamView) -> FrameChoice | None:
         self._view = view
+        self._index = min(self._index, len(view.options) - 1)
         return None if is_stale(view) else FrameChoice(self._index)
 
     def ended(self, report: FrameReport) -> None:

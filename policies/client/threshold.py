@@ -33,6 +33,7 @@ class Threshold:
 
     def choose(self, view: StreamView) -> FrameChoice | None:
         self._view = view
+        self._index = min(self._index, len(view.options) - 1)
         return None if is_stale(view) else FrameChoice(self._index)
 
     def ended(self, report: FrameReport) -> None:

@@ -99,15 +99,21 @@ class Planner:
         self.useful = UsefulExits(self.accuracies)
         self._certified: dict[tuple[int, float], Threshold | None] = {}
         self.promises = Promises(calibration, 1 - self.level, self.useful.deepest)
-        self._lossless = self._find_lossless()
+        self._lossless: dict[int, Threshold | None] = {}
+        self._lossless_at(self.useful.deepest)
         self._frontiers = Frontiers(calibration, self.useful.exits, settings.least_accuracy)
 
-    def _find_lossless(self) -> Threshold | None:
-        table, settings, deepest = self.calibration, self.settings, self.useful.deepest
-        tolerance, level = settings.tolerance, settings.guarantee
-        if settings.lossless == AGREEMENT:
-            return agreement_threshold(table, deepest, tolerance, level, settings.procedure)
-        return lossless_threshold(table, deepest, tolerance, level)
+    def _lossless_at(self, deepest: int) -> Threshold | None:
+        """The lowest threshold that loses at most the tolerance against exit ``deepest``."""
+        if deepest not in self._lossless:
+            table, settings = self.calibration, self.settings
+            tolerance, level = settings.tolerance, settings.guarantee
+            if settings.lossless == AGREEMENT:
+                found = agreement_threshold(table, deepest, tolerance, level, settings.procedure)
+            else:
+                found = lossless_threshold(table, deepest, tolerance, level)
+            self._lossless[deepest] = found
+        return self._lossless[deepest]
 
     def points(self, costs: CostModel) -> tuple[OperatingPoint, ...]:
         """Every exit as a place to stop, at the costs of the moment."""
@@ -179,7 +185,7 @@ class Planner:
             elif nearest is not None:
                 nearest = replace(nearest, min_accuracy=bounds.min_accuracy)
         elif bounds == Bounds():
-            threshold = self._lossless
+            threshold = self._lossless_at(deepest)
         if not guaranteed:
             threshold = None
             nearest = nearest and replace(nearest, min_accuracy=None)

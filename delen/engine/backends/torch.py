@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delen.bundle.manifest import Bundle
-from delen.engine.backends.base import Features, Placement, SegmentRun, fits
+from delen.engine.backends.base import (
+    Features,
+    Placement,
+    SegmentRun,
+    blank_input,
+    fits,
+    scaled_down,
+)
 from delen.errors import BackendError, MissingExtra
 
 try:
@@ -65,9 +72,8 @@ class TorchNetwork:
             network._programs[segment] = None
 
     def blank(self, segment: int) -> Features:
-        spec = self._bundle.manifest.input
         if segment == 0:
-            return np.zeros(spec.shape, spec.dtype)
+            return blank_input(self._bundle)
         stored = self._bundle.exits[segment - 1].features or ()
         return self.take_in(np.zeros(stored, np.float32))
 
@@ -85,6 +91,8 @@ class TorchNetwork:
         """
         if self._programs[segment] is None:
             raise BackendError(f"segment {segment} of {self._bundle.name} is not loaded")
+        if segment == 0:
+            samples = scaled_down(self._bundle, samples)
         try:
             with torch.inference_mode():
                 arguments = self._rows(samples) if segment else (self._stack(samples),)

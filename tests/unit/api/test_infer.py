@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from api.infer import HttpRequest, InferAddress
+from api.exchange import HttpRequest
+from api.infer import InferAddress
 from api.readers import Readers
 from delen.bundle.manifest import read_manifest
 from delen.daemon.build_model import SHIPPED_BUNDLES
