@@ -27,7 +27,8 @@ BUNDLE, PARTS = "X-Delen-Bundle", "X-Delen-Parts"
 
 class ResumeAddress:
     """Goes on with jobs over ``runtime``, with what ``infer`` has for all requests; bodies have at
-    most ``max_body`` bytes."""
+    most ``max_body`` bytes. Of a job with parts before, the time until its features are here is the
+    link's."""
 
     def __init__(self, runtime: Runtime, infer: InferAddress, max_body: int) -> None:
         self._runtime = runtime
@@ -55,6 +56,10 @@ class ResumeAddress:
                 FEATURES,
             )
         raw = body.shared if body.shared is not None else await body.read(self._max_body)
+        arrived = client.arrived
+        if past.parts:
+            arrived, waited = time.monotonic(), 0.0
+            past = past.carried(arrived - client.arrived)
 
         def read() -> bytes | memoryview:
             return unpack(bytes(raw), self._max_body) if body.is_packed else raw
@@ -71,7 +76,7 @@ class ResumeAddress:
             past,
             bounds,
             options,
-            client.arrived,
+            arrived,
             waited + spent,
         )
         jobs = await self._infer.run_jobs(client, model, lambda: [submit()])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 from delen.core.bounds import (
@@ -14,6 +14,9 @@ from delen.core.bounds import (
 )
 from delen.core.variant import Size
 from delen.errors import InvalidInput
+
+LINK = "link"
+"""What receipts call the way from one node to the next."""
 
 MOST_PARTS = 16
 """Nodes and links that one job may have behind it."""
@@ -79,6 +82,13 @@ class Past:
             )
         if not isfinite(self.seconds):
             raise InvalidInput("parts add up to no finite latency", "parts")
+
+    def carried(self, seconds: float) -> Past:
+        """The same after so many more seconds on the link."""
+        parts = self.parts
+        if parts and parts[-1].node == LINK:
+            seconds, parts = seconds + parts[-1].latency, parts[:-1]
+        return replace(self, parts=(*parts, Part(LINK, (), seconds, None)))
 
     @property
     def seconds(self) -> float:

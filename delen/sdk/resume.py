@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 
 from delen.core.bounds import Bounds, Options, check_finite
-from delen.core.handover import Part, Suspended
+from delen.core.handover import LINK, Part, Suspended
 from delen.core.result import Result
 from delen.core.variant import format_size
 from delen.wire import answers
@@ -15,8 +15,6 @@ from delen.wire.message import write
 from delen.wire.requests import InferFields, ResumeFields
 
 BUNDLE, PARTS = "X-Delen-Bundle", "X-Delen-Parts"
-LINK = "link"
-"""What receipts call the way between two nodes."""
 
 
 def bounds_of(result: Result) -> Bounds:
