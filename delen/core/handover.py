@@ -58,6 +58,17 @@ class Suspended:
     features: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How another node is to finish a job: ``peer`` goes on after ``exit``. It is predicted to take
+    so many ``seconds`` with the link, and ``joules`` (None: unknown)."""
+
+    peer: str
+    exit: int
+    seconds: float
+    joules: float | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
     """What a job has behind it that begins here after ``exit``. ``bundle`` is the digest of the

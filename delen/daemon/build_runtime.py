@@ -18,6 +18,7 @@ from delen.core.events import EventBus
 from delen.daemon.build_model import SHIPPED_BUNDLES, ModelBuilder, ModelEnergy, PolicySettings
 from delen.daemon.config import Config
 from delen.daemon.idle_profiler import IdleProfiler
+from delen.daemon.peers import HttpPeers, peer_name
 from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.energy.service import EnergyService, EnergySettings
 from delen.engine.backends.choose import BundleBackends
@@ -49,6 +50,7 @@ class Opened:
     runtime: Runtime
     energy: EnergyService
     profiler: IdleProfiler
+    peers: HttpPeers | None = None
 
     def load(self, name: str) -> Model:
         """Load ``name`` before anything is served. What its serving takes is measured, if a quick
@@ -61,7 +63,13 @@ class Opened:
         """Stop measuring, then the engine, then the energy accounting."""
         self.profiler.close()
         self.runtime.close()
+        self.close_peers()
         self.energy.close()
+
+    def close_peers(self) -> None:
+        """Once the engine has stopped."""
+        if self.peers is not None:
+            self.peers.close()
 
 
 def open_runtime(
@@ -80,6 +88,7 @@ def open_runtime(
     lanes = configured_lanes(config, backend.provider)
     scheduler = _make_scheduler(config, lanes, config["server.max_backlog_seconds"])
     events = EventBus()
+    peers = HttpPeers(config["fleet.peers"]) if config["fleet.peers"] else None
     energy = _open_energy(config, backend.provider != "cpu", energy_file, events)
     try:
         builder = make_builder(config, backend, energy, lanes, events)
@@ -95,6 +104,7 @@ def open_runtime(
             memory,
             events,
             node_name(config),
+            peers,
         )
     except BaseException:
         energy.close()
@@ -105,7 +115,9 @@ def open_runtime(
         runtime,
     )
     metered = energy if config["energy.self_profile"] else None
-    return Opened(runtime, energy, IdleProfiler(runtime, builder, metered))
+    if peers is not None:
+        peers.start()
+    return Opened(runtime, energy, IdleProfiler(runtime, builder, metered), peers)
 
 
 def make_builder(
@@ -204,6 +216,8 @@ def check_config(config: Config) -> None:
     _battery_of(config)
     policy_settings(config)
     node_name(config)
+    for url in config["fleet.peers"]:
+        peer_name(url)
 
 
 def node_name(config: Config) -> str:

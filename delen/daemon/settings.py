@@ -274,6 +274,13 @@ SETTINGS = (
         "share of confident stops that is run on to the deepest exit; 0 for none",
         _between(0, 1),
     ),
+    Setting(
+        "fleet",
+        "peers",
+        [],
+        "URLs of daemons that go on with jobs whose floors cannot be kept here",
+        _distinct,
+    ),
     Setting("state", "path", default_state(), "folder for profiles and tenants' budgets"),
     Setting(
         "log", "level", "info", "least severe lines", _one_of("debug", "info", "warning", "error"),

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import inf
 from typing import NamedTuple, TypeAlias
 
 from delen.core.dispatch import Key, Task
 from delen.core.failures import FailureCounter
-from delen.core.result import Reason
+from delen.core.handover import Way
+from delen.core.result import Reason, Result
 from delen.core.tenant import TenantSettings
 from delen.core.work import Work
 from delen.engine.audit import Audit, Audits
@@ -25,13 +26,16 @@ from delen.engine.jobs import Jobs
 from delen.engine.lane_threads import LaneThreads
 from delen.engine.model import Model
 from delen.engine.observer import Observer
+from delen.engine.peers import Handovers, Peers
 from delen.engine.runner import BatchRun, SegmentRunner
 from delen.engine.segment_failures import SegmentFailures
 from delen.errors import BackendError, DelenError, Draining, ModelLoading, Overloaded
 from delen.residency.lease import still_loading
 from delen.scheduler.core import Scheduler
 from delen.scheduler.decision import DispatchDecision
+from delen.scheduler.handover_plans import PlansFrom
 from delen.scheduler.lanes import Batch
+from policies.plan.handover import Start
 
 log = logging.getLogger("delen.engine")
 
@@ -79,6 +83,7 @@ class Executor:
         scheduler: Scheduler,
         energy: EnergyAdmission,
         node: str = LOCAL,
+        peers: Peers | None = None,
     ) -> None:
         self.lock = threading.RLock()
         self._observer = observer
@@ -87,6 +92,9 @@ class Executor:
         self._exits = ExitDecider(observer)
         self._audits = Audits(self._runner, observer)
         self._jobs = Jobs(self.lock, observer, energy, self._audits, node)
+        self._handovers: Handovers | None = None
+        if peers is not None:
+            self._handovers = Handovers(peers, node, self._came_back, self._go_on_here)
         self._models: dict[str, Model] = {}
         self.health = EngineHealth(scheduler.lanes)
         self._broken: BackendError | None = None
@@ -206,10 +214,50 @@ class Executor:
             if job.id in self._scheduler:
                 with self._informing:
                     self._scheduler.remove(time.monotonic(), job.id)
-            elif not job.is_held or job.future.done():
+            elif not (job.is_held or job.is_away) or job.future.done():
                 return
             cancelled = "the request was cancelled before its first exit"
             self._jobs.end_early(job, "cancelled", error or Draining(cancelled, retry_after=1.0))
+
+    def _came_back(self, job: Job, result: Result, way: Way, took: float) -> None:
+        """End ``job`` with the ``result`` of another node."""
+        with self.lock:
+            if job.has_ended:
+                return
+            job.came_back(result, way, took)
+        self._jobs.answer(job, result.reason)
+
+    def _go_on_here(self, job: Job, way: Way, took: float) -> None:
+        """Queue ``job``, which has no answer from elsewhere, for its next segment here; or end it
+        with the answer that it has."""
+        with self.lock:
+            if job.has_ended:
+                return
+            job.stayed(way, took)
+            reason = self._queue_again(job)
+        if reason is not None:
+            self._jobs.answer(job, reason)
+
+    def _queue_again(self, job: Job) -> Reason | None:
+        """None, or why ``job`` ends. With the lock held."""
+        model = job.model
+        if job.cancelled or self._lanes.stopping or model.name not in self._models:
+            return "cancelled"
+        start = Start(job.exit, job.plan.threshold, job.energy)
+        plans = PlansFrom(model.planner, model.costs, model.own_plans, start)
+        now, waits, holds = time.monotonic(), model.residency.waits(), model.monitor.holds
+        job.plan = plans.admit(job.bounds, now - job.arrived, 0.0, holds, True, 0.0, waits)
+        if (reason := self._exits.reason_to_stop(job, 1, now)) is not None:
+            return reason
+        try:
+            job.lease = model.residency.lease(job.plan.exit, 0.0)
+        except ModelLoading:
+            return "latency"
+        job.lease.passed(job.exit)
+        priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)
+        self._scheduler.add(now, job.task(priority, now))
+        self._lanes.wake()
+        return None
 
     def lanes(self) -> tuple[int, int]:
         """How many batches may run at once, and how many do."""
@@ -225,6 +273,10 @@ class Executor:
         """How many jobs of ``model`` are queued or running."""
         return self._jobs.of(model)
 
+    def handovers(self) -> Mapping[tuple[str, str], int]:
+        """How many jobs were handed over, by peer and by what became of them."""
+        return {} if self._handovers is None else dict(self._handovers.counts)
+
     def drain(self, timeout: float) -> bool:
         """Wait until no job is left, at most ``timeout`` seconds; True if none is."""
         return self._jobs.wait_for_none(timeout)
@@ -239,6 +291,8 @@ class Executor:
                     self.cancel(job)
         finally:
             self._lanes.join()
+            if self._handovers is not None:
+                self._handovers.close()
 
     def _lane_died(self, lane: int, error: BaseException) -> None:
         """Nothing is left to run what waits: end all jobs, and accept no more."""
@@ -434,7 +488,10 @@ class Executor:
         """The last that a lane does for a job: whoever waits for it is woken, and wants the
         interpreter at once."""
         job, reason, problem = end
-        if reason is not None:
+        if reason == "suspended" and (way := job.way) is not None and self._handovers is not None:
+            job.is_away = True
+            self._handovers.begin(job, way)
+        elif reason is not None:
             self._jobs.answer(job, reason)
         elif problem is not None:
             self._jobs.end_early(job, "failed", problem)
@@ -450,7 +507,7 @@ class Executor:
             reason = self._exits.reason_to_stop(job, batch, now)
         else:
             reason = "final" if job.exit == job.plan.exit else None
-        if job.options.suspend_at is not None and reason in ("planned_exit", "final"):
+        if job.suspend_at is not None and reason in ("planned_exit", "final"):
             threshold = job.plan.threshold
             is_confident = threshold is not None and job.confidence >= threshold
             return "confident" if is_confident else "suspended"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from delen.bundle.confidence import PATIENCE
 from delen.bundle.features import FEATURES, encode
 from delen.bundle.manifest import Manifest
+from delen.core.bounds import Bounds
 from delen.core.handover import Part, Past, Suspended
 from delen.core.variant import Size, format_size
 from delen.engine.job import Job
@@ -63,6 +64,13 @@ def _check_exit(manifest: Manifest, exit: int, field: str) -> None:
             "handed over",
             field,
         )
+
+
+def is_handed_over(model: Model, bounds: Bounds) -> bool:
+    """Whether another node may be asked where ``bounds`` cannot be kept: for a floor's sake."""
+    manifest = model.bundle.manifest
+    is_possible = len(manifest.exits) > 1 and manifest.criterion != PATIENCE
+    return is_possible and bounds.min_accuracy is not None
 
 
 def check_alone(samples: Sequence[object]) -> None:
@@ -127,11 +135,14 @@ def suspended(job: Job) -> Suspended:
 def parts_of(job: Job, now: float, node: str) -> tuple[Part, ...]:
     """What each node took of ``job``, which ends ``now`` on ``node``; none where it is all that
     there is."""
-    past = job.past
-    if past is None and job.options.suspend_at is None:
+    past, elsewhere = job.past, job.elsewhere
+    is_alone = past is None and not elsewhere and not job.is_away
+    if is_alone and job.options.suspend_at is None:
         return ()
     before = () if past is None else tuple(replace(part, is_here=False) for part in past.parts)
     first = 0 if past is None else past.exit + 1
-    took = now - job.arrived - (0.0 if past is None else past.seconds)
-    here = Part(node, tuple(range(first, job.exit + 1)), max(0.0, took), job.energy, is_here=True)
-    return (*before, here)
+    others = sum(part.latency for part in (*before, *elsewhere))
+    took = max(0.0, now - job.arrived - others)
+    there = {exit for part in elsewhere for exit in part.exits}
+    exits = tuple(exit for exit in range(first, job.exit + 1) if exit not in there)
+    return (*before, Part(node, exits, took, job.energy, is_here=True), *elsewhere)

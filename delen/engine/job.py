@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from delen.bundle.confidence import PATIENCE, patience
 from delen.core.bounds import Bounds, Options
 from delen.core.dispatch import Task
-from delen.core.handover import Past
+from delen.core.handover import LINK, Part, Past, Way, total_energy
 from delen.core.plan import Plan
-from delen.core.result import Result
+from delen.core.result import AccuracyOutcome, Result
 from delen.core.work import Share
 from delen.engine.backends.base import Features
 from delen.engine.model import Model
@@ -39,7 +39,9 @@ class Job:
 
     A job that another node began has a ``past``: it begins after its exit, ``arrived`` is as long
     ago as it has taken, and ``energy`` is its own, here. It has no answer before its next exit; the
-    node before keeps one. ``plans`` are those of a job of which another node does a part.
+    node before keeps one. ``plans`` are those of a job of which another node may do a part.
+    ``elsewhere`` is what it took on its way to another node and there; ``verdict`` is what that
+    node says of its accuracy. ``is_away`` is true while it is there.
     """
 
     id: int
@@ -67,12 +69,16 @@ class Job:
     lease: Lease = NO_LEASE
     past: Past | None = None
     plans: PlanSource | None = None
+    elsewhere: tuple[Part, ...] = ()
+    verdict: AccuracyOutcome | None = None
+    is_away: bool = False
 
     def __post_init__(self) -> None:
         self.share = Share(self.request_id, self.options.tenant)
         if self.past is not None:
             self.arrived -= self.past.seconds
             self.segment = self.past.exit + 1
+            self.confidence = self.past.confidence
 
     @property
     def deadline(self) -> float:
@@ -80,12 +86,24 @@ class Job:
         return inf if max_latency is None else self.arrived + max_latency
 
     @property
+    def way(self) -> Way | None:
+        """How another node is to go on with it."""
+        return None if self.plans is None else self.plans.way
+
+    @property
+    def suspend_at(self) -> int | None:
+        """The exit after which another node is to go on with it."""
+        way = self.way
+        return self.options.suspend_at if way is None else way.exit
+
+    @property
     def total_energy(self) -> float | None:
         """Its joules on all nodes; None where some are unknown."""
-        if self.past is None or self.energy is None:
+        others = (*(() if self.past is None else self.past.parts), *self.elsewhere)
+        if not others or self.energy is None:
             return self.energy
-        before = self.past.joules
-        return None if before is None else before + self.energy
+        joules = total_energy(others)
+        return None if joules is None else joules + self.energy
 
     @property
     def joules_left(self) -> float:
@@ -119,7 +137,7 @@ class Job:
             floor=self.bounds.min_accuracy is not None and self.plan.threshold is not None,
             threshold=self.plan.threshold,
             exit=self.segment - 1,
-            confidence=0.0 if self.past is None else self.past.confidence,
+            confidence=self.confidence,
             joules_left=self.joules_left,
         )
 
@@ -148,3 +166,23 @@ class Job:
         self.features = features
         self.segment = exit + 1
         self.lease.passed(exit)
+
+    def came_back(self, result: Result, way: Way, took: float) -> None:
+        """Keep the answer ``result`` of another node, which it was handed over to by ``way``; both
+        ways and the time there ``took`` so many seconds."""
+        there = [part for part in result.receipt.parts if part.exits and part.exits[0] > way.exit]
+        link = max(0.0, took - sum(part.latency for part in there))
+        self.is_away = False
+        self.elsewhere = (Part(LINK, (), link, None), *there)
+        self.verdict = result.receipt.accuracy
+        assert result.probabilities is not None
+        temperature = self.model.bundle.manifest.exits[result.exit].temperature
+        least = np.finfo(np.float32).tiny
+        self.logits = temperature * np.log(np.maximum(result.probabilities, least))
+        self.exit, self.confidence = result.exit, result.probability
+
+    def stayed(self, way: Way, took: float) -> None:
+        """It was to go on by ``way``, and has no answer from there after so many seconds."""
+        self.is_away = False
+        self.elsewhere = (Part(way.peer, (), took, None),)
+        self.plans = None

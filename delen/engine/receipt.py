@@ -94,7 +94,7 @@ def _latency(job: Job, now: float) -> LatencyOutcome:
 def _is_confident(job: Job) -> bool:
     """Whether the job's own threshold ends it here, whatever else does at the same moment."""
     threshold = job.plan.threshold
-    is_early = job.exit < job.plan.exit or job.options.suspend_at is not None
+    is_early = job.exit < job.plan.exit or job.suspend_at is not None
     return threshold is not None and is_early and job.confidence >= threshold
 
 
@@ -109,7 +109,7 @@ def terms_of(job: Job, reason: Reason) -> Terms | None:
     part, so that the answers here are not those of all inputs.
     """
     plan = job.plan
-    is_part = job.past is not None or job.options.suspend_at is not None
+    is_part = job.past is not None or job.suspend_at is not None or bool(job.elsewhere)
     if is_part or plan.accuracy is None or not _ended_as_planned(job, reason):
         return None
     floor = job.bounds.min_accuracy if plan.guarantee is not None else None
@@ -119,6 +119,8 @@ def terms_of(job: Job, reason: Reason) -> Terms | None:
 def _accuracy(job: Job, reason: Reason) -> AccuracyOutcome:
     """The floor is kept, and its guarantee covers the answer, when the job ended as planned and
     the guarantee still holds."""
+    if job.verdict is not None:
+        return job.verdict
     bound = job.bounds.min_accuracy
     if reason == "suspended":
         forced, overall = job.plan.cases[job.exit].forced, job.plan.accuracy

@@ -26,12 +26,19 @@ from delen.engine.directives import Directives
 from delen.engine.energy_admission import EnergyAdmission, UnlimitedEnergy
 from delen.engine.executor import LOCAL, Executor
 from delen.engine.guarantee_monitor import read_labels
-from delen.engine.handover import check_alone, check_past, plans_from, plans_until
+from delen.engine.handover import (
+    check_alone,
+    check_past,
+    is_handed_over,
+    plans_from,
+    plans_until,
+)
 from delen.engine.health import EngineHealth
 from delen.engine.inputs import named_shapes
 from delen.engine.job import Job
 from delen.engine.model import Model
 from delen.engine.observer import Observer
+from delen.engine.peers import Peers, PlansWithPeers
 from delen.engine.standing import Standing, StandingSource
 from delen.errors import BudgetExhausted, DelenError, Draining, InvalidInput, Overloaded
 from delen.residency.interfaces import OpenBundle
@@ -48,7 +55,8 @@ class Runtime:
     ``find`` gives the folders of bundles and ``open_bundle`` opens one. ``scheduler`` is a new one.
     ``energy`` sets the price of energy and admits what requests may spend; by default nothing is
     limited. With a cap on ``memory``, in bytes, models are loaded on demand. What happens is
-    published as ``events``. ``node`` is its name in the receipts of jobs on several nodes.
+    published as ``events``. ``node`` is its name in the receipts of jobs on several nodes;
+    ``peers`` go on with jobs whose bounds it cannot keep.
     """
 
     def __init__(
@@ -62,12 +70,14 @@ class Runtime:
         memory: float = inf,
         events: EventBus | None = None,
         node: str = LOCAL,
+        peers: Peers | None = None,
     ) -> None:
         self.events = events or EventBus()
         self.store: ModelRegistry[Model] = ModelRegistry(find, scheduler.lanes, memory, self.events)
         self.node = node
+        self._peers = peers
         self._energy = energy or UnlimitedEnergy()
-        self._executor = Executor(observer, threads, scheduler, self._energy, node)
+        self._executor = Executor(observer, threads, scheduler, self._energy, node, peers)
         self._loader = ModelLoader(self.store, open_bundle, self._executor)
         self.directives = Directives(self._loader.keep)
         self._admission = Admission(self._executor, scheduler, self._energy, self.directives)
@@ -96,6 +106,11 @@ class Runtime:
     def lanes(self) -> tuple[int, int]:
         """How many batches may run at once, and how many do."""
         return self._executor.lanes()
+
+    def handovers(self) -> Mapping[tuple[str, str], int]:
+        """How many jobs were handed over, by peer and by what became of them: ``answered`` there,
+        or ``stayed`` here."""
+        return self._executor.handovers()
 
     def jobs(self, name: str) -> int:
         """How many jobs of model ``name`` are queued or running."""
@@ -192,6 +207,8 @@ class Runtime:
             if options.suspend_at is not None:
                 check_alone(samples)
                 plans = plans_until(at_size, options.suspend_at)
+            elif self._peers is not None and len(samples) == 1 and is_handed_over(at_size, bounds):
+                plans = PlansWithPeers(at_size, model.plans, self._peers)
 
             def make(sample: NDArray[np.generic]) -> Job:
                 job = self._job(at_size, bounds, options, arrived, sample)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,8 @@ from numpy.typing import NDArray
 
 import delen
 from delen.core.bounds import Encoding
+from delen.profile.profile import Disturbance, HostCosts, Profile
+from delen.profile.reader import load_profile
 from tests.builders.daemon import Answer, Api, Daemon, Launcher
 
 Image8 = NDArray[np.uint8]
@@ -230,3 +235,146 @@ def test_when_the_other_node_dies_the_answer_of_the_exit_before_is_still_there(
     with delen.Client(other.url) as client, pytest.raises(delen.DaemonUnreachable):
         client.resume(begun)
     assert (begun.exit, begun.label is not None) == (1, True)
+
+
+SLOWER = 200.0
+FLOOR = 0.9
+
+
+def slowed(profile: Profile) -> Profile:
+    """As if the device took so many times longer, and nothing had to be measured again."""
+    segments: list[Mapping[int, Any]] = [
+        {
+            batch: replace(cost, latency=cost.latency.times(SLOWER))
+            for batch, cost in segment.items()
+        }
+        for segment in profile.segments
+    ]
+    return replace(
+        profile,
+        segments=tuple(segments),
+        host=profile.host or HostCosts(),
+        measured=Disturbance(False, 0.0),
+        smaller=tuple(map(slowed, profile.smaller)),
+    )
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A board that believes that it is slow, and its peer."""
+
+    board: Daemon
+    peer: Daemon
+    cap: float
+    """Milliseconds that are enough for exit 0 there, and no floor."""
+
+    def infer(self, image: Image8, **query: Any) -> Answer:
+        return self.board.api.raw(image, max_latency_ms=self.cap, min_accuracy=FLOOR, **query)
+
+
+@pytest.fixture(scope="module")
+def pair(
+    launcher: Launcher,
+    daemon: Daemon,
+    state: Path,
+    images: Image8,
+    tmp_path_factory: pytest.TempPathFactory,
+    until: Callable[..., Any],
+) -> Iterator[Pair]:
+    own = tmp_path_factory.mktemp("slow")
+    for file in state.glob("profiles/cifar10-resnet-*/*.json"):
+        copy = own / file.relative_to(state)
+        copy.parent.mkdir(parents=True)
+        copy.write_text(slowed(load_profile(file)).to_json())
+    peer = launcher.start({"server": {"node": "server"}})
+    board = launcher.start(
+        {
+            "server": {"node": "board"},
+            "state": {"path": str(own)},
+            "fleet": {"peers": [peer.url]},
+        }
+    )
+    first = next(p for p in board.api.plan()["pareto"] if (p["exit"], p["size"]) == (0, [32, 32]))
+    pair = Pair(board, peer, 1.4 * first["latency_ms"])
+    until(lambda: pair.infer(images[0]).status == 200, "the peer has said how it stands")
+    yield pair
+    launcher.stop(board)
+    launcher.stop(peer)
+
+
+def hard(pair: Pair, images: Image8) -> Image8:
+    """An image that exit 0 is not confident of."""
+    for image in images:
+        if pair.infer(image).json()["exit"] > 0:
+            return image
+    raise AssertionError("all are easy")
+
+
+def test_a_daemon_hands_over_what_it_cannot_keep_and_its_peer_can(
+    pair: Pair, images: Image8
+) -> None:
+    exits = set()
+    for image in images[:12]:
+        answer = pair.infer(image).json()
+        accuracy = answer["receipt"]["accuracy"]
+        assert (accuracy["bound"], accuracy["guarantee"], accuracy["met"]) == (FLOOR, 0.95, True)
+        alone = pair.peer.api.raw(image, min_accuracy=FLOOR, max_latency_ms=20_000).json()
+        exits.add(answer["exit"])
+        if not answer["exit"]:
+            assert "parts" not in answer["receipt"]
+            continue
+        if alone["size"] == answer["size"]:
+            assert answer["exit"] == alone["exit"]
+            assert answer["predictions"][0]["index"] == alone["predictions"][0]["index"]
+        parts = answer["receipt"]["parts"]
+        assert [part["node"] for part in parts] == ["board", "link", "server"]
+        assert [exit for part in parts for exit in part["exits"]] == [*range(answer["exit"] + 1)]
+        total = sum(part["latency_ms"] for part in parts)
+        assert answer["receipt"]["latency_ms"]["value"] == pytest.approx(total)
+    assert 0 in exits and len(exits) > 1
+
+
+def test_what_no_node_can_keep_is_refused_as_ever(pair: Pair, images: Image8) -> None:
+    refused = pair.board.api.raw(images[0], max_latency_ms=pair.cap, min_accuracy=0.999)
+    refused.error(422, "infeasible_bound")
+
+
+def test_the_protocol_has_the_logits_of_the_node_that_answered(pair: Pair, images: Image8) -> None:
+    image = hard(pair, images)
+    body = {
+        "inputs": [
+            {
+                "name": "input",
+                "datatype": "UINT8",
+                "shape": [1, 32, 32, 3],
+                "data": [image.tolist()],
+            }
+        ],
+        "parameters": {"max_latency_ms": pair.cap, "min_accuracy": FLOOR},
+    }
+    answer = pair.board.api.as_json(body, "/v2/models/cifar10-resnet/infer").json()
+    assert answer["parameters"]["exit"] > 0
+    logits = np.array(next(o["data"] for o in answer["outputs"] if o["name"] == "logits"))
+    assert logits.argmax() == pair.infer(image).json()["predictions"][0]["index"]
+
+
+def test_a_peer_that_hangs_or_dies_leaves_the_answer_of_the_exit_before(
+    pair: Pair, images: Image8, until: Callable[..., Any]
+) -> None:
+    image = hard(pair, images)
+    pair.peer.process.send_signal(signal.SIGSTOP)
+    try:
+        answer = pair.infer(image).json()
+    finally:
+        pair.peer.process.send_signal(signal.SIGCONT)
+    assert (answer["exit"], answer["reason"], answer["receipt"]["met"]) == (0, "latency", False)
+    assert answer["receipt"]["accuracy"]["met"] is False
+    own, tried = answer["receipt"]["parts"]
+    assert (own["node"], own["exits"], tried["exits"]) == ("board", [0], [])
+    assert tried["node"] in pair.peer.url
+    until(lambda: pair.infer(image).json().get("exit"), "the peer takes jobs again")
+    pair.peer.process.kill()
+    pair.peer.process.wait()
+    answer = pair.infer(image)
+    assert answer.status == 422 or answer.json()["receipt"]["parts"][1]["exits"] == []
+    until(lambda: pair.infer(image).status == 422, "the peer is out of the plans")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +14,24 @@ from numpy.typing import NDArray
 
 from delen.bundle.features import decode
 from delen.core.bounds import Bounds, Encoding, Options
-from delen.core.handover import Part, Past
+from delen.core.handover import Part, Past, Way
+from delen.core.plan import Plan
 from delen.core.result import Result
 from delen.engine.handover import features_shape
+from delen.engine.job import Job
+from delen.engine.model import Model
+from delen.engine.peers import Peers, PlansWithPeers
 from delen.engine.runtime import Runtime
-from delen.errors import BundlesDiffer, DelenError, InfeasibleBound, InvalidInput
+from delen.errors import (
+    BundlesDiffer,
+    DaemonUnreachable,
+    DelenError,
+    InfeasibleBound,
+    InvalidInput,
+    Overloaded,
+)
 from delen.profile.cost_model import CostModel
+from delen.scheduler.plan_cache import Plans
 from policies.dispatch.edf import Edf
 from tests.builders.engine import PATIENCE, Recorder, build_model, build_runtime
 
@@ -30,12 +44,17 @@ ALL = Options(probabilities=True)
 
 
 class Site:
-    """A board and a server, which takes a thousandth of the time and twice the joules."""
+    """A board and a server, which takes a thousandth of the time and twice the joules, or a tenth
+    of them where it is one of the board's ``peers``."""
 
-    def __init__(self, bundle: Path, make_costs: Callable[..., CostModel]) -> None:
+    def __init__(
+        self, bundle: Path, make_costs: Callable[..., CostModel], peers: Peers | None = None
+    ) -> None:
         self.seen = Recorder()
 
-        def open_node(name: str, seconds: float, joules: float) -> Runtime:
+        def open_node(
+            name: str, seconds: float, joules: float, peers: Peers | None = None
+        ) -> Runtime:
             costs = make_costs(*[1e3 * seconds] * 3, energy=(joules,) * 3, growth=0.0)
             return build_runtime(
                 [bundle],
@@ -43,10 +62,12 @@ class Site:
                 observer=self.seen,
                 dispatch=Edf(),
                 node=name,
+                peers=peers,
             )
 
-        self.board = open_node("board", SECONDS, JOULES)
-        self.server = open_node("server", SECONDS / 1e3, 2 * JOULES)
+        self.board = open_node("board", SECONDS, JOULES, peers)
+        joules = 2 * JOULES if peers is None else JOULES / 10
+        self.server = open_node("server", SECONDS / 1e3, joules)
 
     def begin(
         self,
@@ -230,3 +251,142 @@ def test_a_suspended_answer_misses_no_floor(site: Site, images: NDArray[np.uint8
             break
     accuracy = begun.receipt.accuracy
     assert (accuracy.bound, accuracy.met, accuracy.guarantee) == (0.7, None, None)
+
+
+class Neighbours:
+    """The server as the board's only peer, by function calls."""
+
+    def __init__(self) -> None:
+        self.site: Site | None = None
+        self.problem: Exception | None = None
+        self.asked: list[Result] = []
+
+    def find(
+        self, model: Model, bounds: Bounds, delay: float, waits: Sequence[float] | None
+    ) -> Way | None:
+        return Way("server", 1, SECONDS / 1e3, JOULES / 10)
+
+    def go_on(self, peer: str, begun: Result, priority: int | None, seconds: float) -> Result:
+        self.asked.append(begun)
+        if self.problem is not None:
+            raise self.problem
+        assert self.site is not None
+        receipt = begun.receipt
+        bounds = Bounds(min_accuracy=receipt.accuracy.bound, max_energy=receipt.energy.bound)
+        return self.site.go_on(begun, bounds)
+
+
+@pytest.fixture
+def together(
+    either_bundle: Path, make_costs: Callable[..., CostModel]
+) -> Iterator[tuple[Site, Neighbours]]:
+    neighbours = Neighbours()
+    site = neighbours.site = Site(either_bundle, make_costs, neighbours)
+    yield site, neighbours
+    for runtime in (site.board, site.server):
+        runtime.close()
+
+
+OUT_OF_REACH = Bounds(max_energy=2.5 * JOULES, min_accuracy=0.8)
+"""Only exit 2 keeps it, and the board takes 3 times JOULES to get there."""
+
+
+def harder(site: Site, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image that no exit before 2 is confident of."""
+    for image in images:
+        options, bounds = Options(suspend_at=1), Bounds(min_accuracy=0.8)
+        begun = site.server.submit("tiny", image, bounds, options).future.result(PATIENCE)
+        if begun.reason == "suspended":
+            return image
+    raise AssertionError("all are easy")
+
+
+def test_a_floor_that_the_board_cannot_keep_is_kept_by_the_server(
+    together: tuple[Site, Neighbours], images: NDArray[np.uint8]
+) -> None:
+    site, _ = together
+    image = harder(site, images)
+    alone = site.server.submit("tiny", image, Bounds(min_accuracy=0.8), ALL)
+    expected = alone.future.result(PATIENCE)
+    result = site.board.submit("tiny", image, OUT_OF_REACH, ALL).future.result(PATIENCE)
+    assert (result.exit, result.reason, result.index) == (2, "final", expected.index)
+    np.testing.assert_allclose(result.probabilities, expected.probabilities, atol=2e-3)
+    receipt = result.receipt
+    assert receipt.met
+    assert receipt.accuracy.guarantee is not None
+    assert [(part.node, part.exits) for part in receipt.parts] == [
+        ("board", (0, 1)),
+        ("link", ()),
+        ("server", (2,)),
+    ]
+    assert receipt.latency.value == pytest.approx(sum(part.latency for part in receipt.parts))
+    assert receipt.energy.value == pytest.approx(2.1 * JOULES)
+    assert receipt.energy_here == pytest.approx(2 * JOULES)
+
+
+def test_what_the_board_is_confident_of_stays_there(
+    together: tuple[Site, Neighbours], images: NDArray[np.uint8]
+) -> None:
+    site, neighbours = together
+    jobs = [site.board.submit("tiny", image, OUT_OF_REACH, ALL) for image in images[:24]]
+    results = [job.future.result(PATIENCE) for job in jobs]
+    early = [result for result in results if result.exit < 2]
+    assert 0 < len(early) < len(results)
+    assert {result.reason for result in early} == {"confident"}
+    assert all(result.receipt.met for result in results)
+    assert len(neighbours.asked) == len(results) - len(early)
+
+
+def test_when_the_server_fails_the_answer_is_the_boards_and_says_so(
+    together: tuple[Site, Neighbours], images: NDArray[np.uint8]
+) -> None:
+    site, neighbours = together
+    image = harder(site, images)
+    neighbours.problem = DaemonUnreachable("it has died")
+    result = site.board.submit("tiny", image, OUT_OF_REACH, ALL).future.result(PATIENCE)
+    assert (result.exit, result.reason) == (1, "energy")
+    receipt = result.receipt
+    assert (receipt.met, receipt.accuracy.met, receipt.energy.met) == (False, False, True)
+    assert [(part.node, part.exits) for part in receipt.parts] == [
+        ("board", (0, 1)),
+        ("server", ()),
+    ]
+    assert receipt.energy.value == pytest.approx(2 * JOULES)
+
+
+def test_what_can_be_kept_here_asks_nobody(
+    together: tuple[Site, Neighbours], images: NDArray[np.uint8]
+) -> None:
+    site, neighbours = together
+    image = harder(site, images)
+    bounds = Bounds(max_energy=3.5 * JOULES, min_accuracy=0.8)
+    result = site.board.submit("tiny", image, bounds, ALL).future.result(PATIENCE)
+    assert (result.exit, result.receipt.parts) == (2, ())
+    with pytest.raises(InfeasibleBound):
+        site.board.submit("tiny", image, Bounds(max_energy=JOULES / 2), ALL)
+    assert neighbours.asked == []
+
+
+def test_a_job_that_comes_back_with_room_goes_on_here(
+    together: tuple[Site, Neighbours], images: NDArray[np.uint8]
+) -> None:
+    """The plan was made behind more work than there turned out to be."""
+    site, neighbours = together
+    image = harder(site, images)
+    neighbours.problem = DaemonUnreachable("it has died")
+    model = site.board.store.ready("tiny")
+
+    class Crowded(Plans):
+        def admit(self, *arguments: Any, **named: Any) -> Plan:
+            raise Overloaded("much waits", retry_after=1.0)
+
+    plans = PlansWithPeers(model, Crowded(model.planner, model.costs), neighbours)
+    job = Job(0, "request", model, Bounds(min_accuracy=0.8), ALL, time.monotonic(), image)
+    job.plans = plans
+    site.board._admission.admit(job, 1, tuple, 0.0)
+    result = job.future.result(PATIENCE)
+    assert (result.exit, result.reason) == (2, "final")
+    assert [(part.node, part.exits) for part in result.receipt.parts] == [
+        ("board", (0, 1, 2)),
+        ("server", ()),
+    ]
