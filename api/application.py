@@ -13,7 +13,7 @@ from typing import Any, cast
 from a2wsgi import WSGIMiddleware
 
 from api.events import EventAddress
-from api.exchange import HttpApplication, HttpRequest, check_framing
+from api.exchange import HttpApplication, HttpRequest, check_framing, read_body
 from api.fleet_views import DIRECTIVES, MOST_DIRECTIVES, STANDING, FleetViews
 from api.infer import InferAddress, answer_memory
 from api.oip.access import RegionAccess
@@ -27,7 +27,7 @@ from api.refusals import Refusals
 from api.reply import Reply
 from api.resume import ResumeAddress
 from api.server.asgi import Scope
-from api.server.body import BodyMemory, unpack
+from api.server.body import BodyMemory
 from api.views import EVENTS, MEMORY, Service, answer_health, answer_ready, create_control
 from delen.errors import Draining, Overloaded
 from delen.profile.device import available_cores
@@ -143,12 +143,12 @@ class Application(HttpApplication):
         return await loop.run_in_executor(threads, self._fleet.answer_standing, request.query)
 
     async def _obey(self, request: HttpRequest) -> Reply:
-        body = await _read_control(request, min(MOST_DIRECTIVES, self._service.max_body))
+        body = await read_body(request, min(MOST_DIRECTIVES, self._service.max_body))
         return self._fleet.obey(request.query, body)
 
     async def _ask_control(self, scope: Scope, request: HttpRequest) -> Reply:
         """What Flask answers, in a thread that waits for no client."""
-        raw = await _read_control(request, min(_MOST_CONTROL, self._service.max_body))
+        raw = await read_body(request, min(_MOST_CONTROL, self._service.max_body))
         length = str(len(raw)).encode()
         framing = (b"content-length", b"content-encoding", b"transfer-encoding")
         headers = [each for each in scope["headers"] if each[0] not in framing]
@@ -170,10 +170,3 @@ class Application(HttpApplication):
         head = tuple(started["headers"])
         has_length = any(name == b"content-length" for name, _ in head)
         return Reply(b"".join(pieces), started["status"], head, has_length)
-
-
-async def _read_control(request: HttpRequest, limit: int) -> bytes:
-    """The body of a request to a control address, unpacked."""
-    request.body.check(limit)
-    raw = await request.body.read(limit)
-    return unpack(raw, limit) if request.body.is_packed else raw

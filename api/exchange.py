@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from api.refusals import FramingError, Refusals
 from api.reply import CLOSE, Reply
 from api.server.asgi import Receive, Scope, Send
-from api.server.body import BodyMemory, ClientGone, RequestBody
+from api.server.body import BodyMemory, ClientGone, RequestBody, unpack
 from api.server.connection import KEY, Connection
 
 ESCAPED_SLASH = "%2F"
@@ -69,6 +69,13 @@ class HttpApplication:
         finally:
             request.body.release()
             connection.request_ended()
+
+
+async def read_body(request: HttpRequest, limit: int) -> bytes:
+    """The body of ``request``, unpacked; TooLarge where that is more than ``limit`` bytes."""
+    request.body.check(limit)
+    raw = await request.body.read(limit)
+    return unpack(raw, limit) if request.body.is_packed else raw
 
 
 def _path(raw: bytes) -> str:

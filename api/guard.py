@@ -33,6 +33,16 @@ def read_token(file: str, key: str) -> str:
     return token
 
 
+def check_token(token: str, authorization: str) -> None:
+    """Raises Unauthorized where ``authorization`` has no token, Forbidden where it has another one
+    than ``token``."""
+    scheme, _, given = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not given:
+        raise Unauthorized("this address needs the header Authorization: Bearer TOKEN")
+    if not hmac.compare_digest(given.strip().encode(), token.encode()):
+        raise Forbidden("the token is wrong")
+
+
 class Guard:
     """Lets a request change the daemon if it carries the token; without a configured token, if
     it comes from this machine."""
@@ -66,11 +76,7 @@ class Guard:
                     "from elsewhere"
                 )
             return
-        scheme, _, given = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not given:
-            raise Unauthorized("this address needs the header Authorization: Bearer TOKEN")
-        if not hmac.compare_digest(given.strip().encode(), self._token.encode()):
-            raise Forbidden("the token is wrong")
+        check_token(self._token, authorization)
 
 
 def _is_local(peer: str | None) -> bool:

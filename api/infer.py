@@ -41,10 +41,12 @@ _JSON_BASE, _JSON_NUMBER = 1_000_000, 32
 
 
 class Client(Protocol):
-    """Who waits for an answer. ``arrived`` is when its request came (``time.monotonic``);
-    ``on_gone`` is called once when it leaves before its answer, and ``is_gone`` is true then."""
+    """Who waits for an answer. ``arrived`` is when its request began to come (``time.monotonic``),
+    and ``receiving`` for how many seconds it came, None if unknown; ``on_gone`` is called once when
+    it leaves before its answer, and ``is_gone`` is true then."""
 
     arrived: float
+    receiving: float | None
     is_gone: bool
     on_gone: Callable[[], None] | None
 
@@ -127,6 +129,7 @@ class InferAddress:
             asked.options,
             client.arrived,
             waited,
+            client.receiving,
         )
         return await self.run_jobs(client, model, submit, len(asked.samples) <= _SUBMIT_AT_ONCE)
 

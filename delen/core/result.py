@@ -118,6 +118,8 @@ class Receipt:
     """Bounds against outcomes. ``met``: every bound that was set is known to have been kept.
 
     ``size`` is the height and width at which the network ran, None where it has one size.
+    ``receiving`` are the seconds from the request's first byte to its last, which its latency
+    includes; None in process, and where the transport does not say.
     ``parts`` are what each node and link took of a job that ran on several, whose sums the
     latency and the energy are.
     """
@@ -126,6 +128,7 @@ class Receipt:
     accuracy: AccuracyOutcome
     energy: EnergyOutcome
     size: Size | None = None
+    receiving: float | None = None
     parts: tuple[Part, ...] = ()
 
     @property

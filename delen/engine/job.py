@@ -34,7 +34,8 @@ class Job:
     answer that it had.
 
     ``share`` is the tenant that bears what it costs.
-    ``arrived`` is on the runtime's monotonic clock. ``is_held`` is true while it waits for room in
+    ``arrived`` is on the runtime's monotonic clock; its request came in for ``receiving``
+    seconds, as far as that is known. ``is_held`` is true while it waits for room in
     the queue. ``future`` gets the Result, or the error of a job that ends with no answer at all.
 
     A job that another node began has a ``past``: it begins after its exit, ``arrived`` is as long
@@ -51,6 +52,7 @@ class Job:
     options: Options
     arrived: float
     features: Features
+    receiving: float | None = None
     plan: Plan = field(init=False)
     share: Share = field(init=False)
     future: Future[Result] = field(default_factory=Future)
@@ -124,7 +126,7 @@ class Job:
     def task(self, priority: int, now: float) -> Task:
         """This job as the scheduler sees it, before its first segment here, with ``priority``. One
         that is held comes ``now``, so that it does not go before all that came since. One with a
-        past has an answer, on the node before."""
+        past has an answer, on the node before; one that goes on elsewhere leaves time for that."""
         return Task(
             id=self.id,
             model=self.model.variant,
@@ -132,7 +134,7 @@ class Job:
             arrived=now if self.is_held else self.arrived,
             segment=self.segment,
             last=self.plan.exit,
-            deadline=self.deadline,
+            deadline=self.deadline - (0.0 if self.way is None else self.way.seconds),
             priority=priority,
             floor=self.bounds.min_accuracy is not None and self.plan.threshold is not None,
             threshold=self.plan.threshold,

@@ -27,7 +27,7 @@ log = logging.getLogger("delen.engine")
 _AT_ONCE = 8
 """Jobs that are on other nodes at the same time; further ones wait to be sent."""
 
-_LONGEST = 30.0
+_LONGEST = 10.0
 """Seconds for which another node is waited for where the job has no deadline."""
 
 _MARGIN = 0.005
@@ -149,9 +149,11 @@ class Handovers:
 
     def close(self) -> None:
         """Send no more jobs. Those that are on their way have ended here by now."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False)
 
     def _run(self, job: Job, way: Way) -> None:
+        if job.has_ended:
+            return
         sent, result = time.monotonic(), None
         try:
             result = self._ask(job, way, sent)
@@ -170,7 +172,7 @@ class Handovers:
     def _ask(self, job: Job, way: Way, now: float) -> Result:
         due = job.deadline - job.model.costs.answering() - _MARGIN
         seconds = min(due - now, _LONGEST)
-        if seconds <= 0:
-            raise DaemonUnreachable("there is no time left to hand the job over")
+        if seconds <= 0 or job.cancelled:
+            raise DaemonUnreachable("nobody waits for the job, or there is no time left")
         begun = write_result(job, "suspended", now, self._node)
         return self._peers.go_on(way.peer, begun, job.options.priority, seconds)

@@ -56,6 +56,7 @@ def write_result(job: Job, reason: Reason, now: float, node: str) -> Result:
             _accuracy(job, reason),
             _energy(job),
             job.model.bundle.size,
+            job.receiving,
             parts_of(job, now, node),
         ),
         tenant=job.options.tenant,

@@ -186,12 +186,14 @@ class Runtime:
         options: Options,
         arrived: float | None = None,
         waited: float = 0.0,
+        receiving: float | None = None,
     ) -> list[Job]:
         """Admit inputs of the model's dtype and of one of its shapes, all or none; the futures of
         their jobs get the Results. Once one has failed, the others end.
 
         ``arrived`` is when the request came in (``time.monotonic``), now if not given. Since then
-        it ``waited`` for others for so many seconds, which count as their work does. Raises
+        it ``waited`` for others for so many seconds, which count as their work does, and was
+        ``receiving`` its body for so many, if that is known. Raises
         ModelNotFound, ModelLoading, InvalidInput, InfeasibleBound, BatchTooLarge, BudgetExhausted,
         Overloaded or Draining. Here every refusal is counted.
         """
@@ -211,7 +213,7 @@ class Runtime:
                 plans = PlansWithPeers(at_size, model.plans, self._peers)
 
             def make(sample: NDArray[np.generic]) -> Job:
-                job = self._job(at_size, bounds, options, arrived, sample)
+                job = self._job(at_size, bounds, options, arrived, sample, receiving=receiving)
                 job.plans = plans
                 return job
 
@@ -267,9 +269,20 @@ class Runtime:
         arrived: float,
         features: Features,
         past: Past | None = None,
+        receiving: float | None = None,
     ) -> Job:
         number, request_id = next(self._ids), secrets.token_hex(8)
-        return Job(number, request_id, model, bounds, options, arrived, features, past=past)
+        return Job(
+            number,
+            request_id,
+            model,
+            bounds,
+            options,
+            arrived,
+            features,
+            receiving,
+            past=past,
+        )
 
     def charge(self, tenant: str, seconds: float) -> None:
         """``tenant`` has used ``seconds`` of a processor to have its inputs read, which count as

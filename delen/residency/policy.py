@@ -25,7 +25,7 @@ class ResidencyPolicy:
     an argument.
 
     What jobs wait for is loaded first, in the order in which they began to wait; then the models
-    that are to be ``kept`` whole, the first segments of all before the second of any; then what the
+    that are to be ``kept`` whole, the first segment of each before the rest of any; then what the
     last uses could have done with, as far as its value exceeds that of what has to leave. The value
     of a segment is the accuracy that it adds, a byte and a second until the model's next use
     (GreedyDual-Size-Frequency weighs size and frequency so; Cherkasova, 1998). The least value
@@ -79,7 +79,7 @@ class ResidencyPolicy:
             if victims is not None:
                 return slot, victims
         kept = [self.slots[name] for name in self.kept.names(now) if name in self.slots]
-        for slot in sorted(kept, key=lambda slot: slot.depth):
+        for slot in sorted(kept, key=lambda slot: slot.depth > 0):
             if self._can_grow(slot) and (victims := self._victims(slot, now, inf)) is not None:
                 return slot, victims
         useful = [slot for slot in can_grow if slot.uses.depth > slot.depth]

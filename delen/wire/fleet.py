@@ -169,12 +169,15 @@ class Route(Message, frozen=True):
     )
 
 
+NodeState: TypeAlias = Literal["up", "down", "unknown"]
+
+
 class Node(Message, frozen=True):
     """A node as the hub sees it; what it says of itself is null before its first standing."""
 
     name: str
     url: str
-    state: Literal["up", "down", "unknown"]
+    state: NodeState
     age: Annotated[float | None, about("of its last standing; null: there is none")] = field(
         name="age_s"
     )

@@ -233,7 +233,7 @@ class Planner:
         if ceiling is None or ceiling >= deepest:
             return deepest
         exits = [exit for exit in self.useful.exits if exit <= deepest]
-        below = max((exit for exit in exits if exit <= ceiling), default=exits[0])
+        below = max(exit for exit in exits if exit <= ceiling)
         if floor is None or not self.by_threshold:
             return below
         able = (e for e in exits if e >= below and self.certify(e, floor) is not None)

@@ -1,208 +1,107 @@
-"""A hub and nodes in this process: real HTTP servers whose answers a test decides."""
+"""A hub, which is a process with a Ray of its own."""
 
 from __future__ import annotations
 
 import json
-import socket
-import threading
-from collections.abc import Callable
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-MODEL = "cifar10-resnet"
-Reply = tuple[int, Any]
-"""A status and a JSON document, or bytes. Status 0 breaks the connection off."""
+from tests.builders.daemon import Answer, Api, clean_environment, wait_until
 
-
-class Asked(NamedTuple):
-    method: str
-    path: str
-    query: dict[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        return json.loads(self.body)
+LEFT_SECONDS = 20.0
 
 
-class Server:
-    """Answers each request as ``reply`` does, and keeps what was asked."""
+def write_config(file: Path, nodes: Mapping[str, str], **settings: Any) -> Path:
+    """A hub's configuration for ``nodes``, URLs by name."""
+    lines = ["[fleet]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items())]
+    for name, url in nodes.items():
+        lines += ["[[fleet.nodes]]", f'name = "{name}"', f'url = "{url}"']
+    file.write_text("\n".join(lines) + "\n")
+    return file
 
-    def __init__(self, reply: Callable[[Asked], Reply]) -> None:
-        self.reply = reply
-        self.asked: list[Asked] = []
-        self._changed = threading.Condition()
-        self._open: set[socket.socket] = set()
-        self._server = self._listen(0)
-        self.port = int(self._server.server_address[1])
-        self.url = f"http://127.0.0.1:{self.port}"
 
-    def restart(self) -> None:
-        """Listen at the same port again."""
-        self._server = self._listen(self.port)
+def command(file: Path) -> list[str]:
+    return [str(Path(sys.executable).parent / "delen-hub"), "--config", str(file)]
+
+
+class Hub:
+    """The hub of a configuration ``file``, from ``start`` on. Its log goes on after a restart."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._log = file.with_name("hub.log")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Hub:
+        """Returns once its actors are there."""
+        before = self.log().count("ready on")
+        environment = clean_environment()
+        environment.pop("RAY_ADDRESS", None)
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(command(self._file), stderr=log, env=environment)
+        self.process = process
+
+        def is_ready() -> bool:
+            assert process.poll() is None, f"the hub ended:\n{self.log()}"
+            return self.log().count("ready on") > before
+
+        wait_until(is_ready, "a hub that is ready")
+        line = next(line for line in reversed(self.log().splitlines()) if "ready on" in line)
+        self.api = Api(line.rpartition(" ")[2])
+        return self
+
+    def log(self) -> str:
+        return self._log.read_text() if self._log.exists() else ""
+
+    def route(self, **fields: Any) -> Answer:
+        given = {"client": "camera", "model": "cifar", "fps": 10, "deadline_ms": 100}
+        return self.api.as_json({**given, **fields}, "/v1/route")
+
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        return {node["name"]: node for node in self.api.get("/v1/nodes").json()["nodes"]}
+
+    def states(self) -> dict[str, str]:
+        return {name: node["state"] for name, node in self.nodes().items()}
+
+    def children(self) -> dict[int, str]:
+        """Command lines of all processes below the hub."""
+        assert self.process is not None
+        parents, commands = {}, {}
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdecimal():
+                try:
+                    stat = (folder / "stat").read_text().rpartition(")")[2].split()
+                    text = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                except OSError:
+                    continue
+                parents[int(folder.name)], commands[int(folder.name)] = int(stat[1]), text
+        family = {self.process.pid}
+        while new := {child for child, of in parents.items() if of in family} - family:
+            family |= new
+        return {child: commands[child] for child in family - {self.process.pid}}
+
+    def kill_actor(self, kind: str) -> None:
+        """SIGKILL the first actor whose class is named ``kind``."""
+        pid = min(pid for pid, text in self.children().items() if text.startswith(f"ray::{kind}"))
+        os.kill(pid, signal.SIGKILL)
 
     def kill(self) -> None:
-        """Listen no more, and reset every connection, as the kernel does for a killed process."""
-        self._server.shutdown()
-        self._server.server_close()
-        for connection in list(self._open):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        """SIGKILL: its Ray notices by itself."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
 
-    def wait_asked(self, times: int) -> list[Asked]:
-        """What was asked, once that is so much."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self.asked) >= times, 20.0), self.asked
-            return list(self.asked)
-
-    def _listen(self, port: int) -> ThreadingHTTPServer:
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def setup(self) -> None:
-                super().setup()
-                fake._open.add(self.connection)
-
-            def finish(self) -> None:
-                fake._open.discard(self.connection)
-                with suppress(OSError):
-                    super().finish()
-
-            def handle_any(self) -> None:
-                parts = urlsplit(self.path)
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                asked = Asked(self.command, parts.path, dict(parse_qsl(parts.query)), body)
-                with fake._changed:
-                    fake.asked.append(asked)
-                    fake._changed.notify_all()
-                status, document = fake.reply(asked)
-                self.close_connection = not status
-                if status:
-                    whole = document if isinstance(document, bytes) else json.dumps(document)
-                    raw = whole if isinstance(whole, bytes) else whole.encode()
-                    self.send_response(status)
-                    self.send_header("Content-Length", str(len(raw)))
-                    self.end_headers()
-                    with suppress(OSError):
-                        self.wfile.write(raw)
-
-            def log_message(self, format: str, *args: Any) -> None: ...
-
-        for method in ("GET", "POST", "PUT"):
-            setattr(Handler, f"do_{method}", Handler.handle_any)
-        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        return server
+    def terminate(self) -> int:
+        """SIGTERM, and the exit status."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(LEFT_SECONDS)
 
 
-class FakeNode(Server):
-    """A daemon whose answers' request ids begin with its name."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(lambda asked: (200, self.answer(asked)))
-        self.name = name
-        self._answers = 0
-
-    @property
-    def inferred(self) -> list[Asked]:
-        return [asked for asked in self.asked if asked.path.endswith("/infer")]
-
-    def answer(self, asked: Asked) -> dict[str, Any]:
-        if not asked.path.endswith("/infer"):
-            request_id = asked.path.rpartition("/")[2]
-            return {"models": []} if asked.path == "/v1/models" else settled(request_id)
-        self._answers += 1
-        return result(f"{self.name}-{self._answers}")
-
-
-class FakeHub(Server):
-    """Routes to the first of its nodes whose link carries something."""
-
-    def __init__(self, *nodes: FakeNode) -> None:
-        super().__init__(lambda asked: self.route(asked))
-        self.nodes = list(nodes)
-        self.lease = 60.0
-        self.more: dict[str, Any] = {}
-
-    @property
-    def hub_url(self) -> str:
-        return f"hub://127.0.0.1:{self.port}"
-
-    def route(self, asked: Asked) -> Reply:
-        links, deadline = asked.json().get("links", {}), asked.json()["deadline_ms"]
-        for node in self.nodes:
-            if links.get(node.name, {}).get("bandwidth_mbps") == 0:
-                continue
-            return 200, {
-                "node": node.name,
-                "url": node.url,
-                "lease_s": self.lease,
-                "max_latency_ms": 0.9 * deadline,
-                "ceiling": {"exit": 3, "size": None},
-                "expected_ms": 5.0,
-                "rate_fps": None,
-                **self.more,
-            }
-        return 503, {"error": "no node can answer it", "code": "no_route", "retry_after_s": 1.0}
-
-
-def result(request_id: str, latency_ms: float = 2.0, queue_ms: float = 0.5) -> dict[str, Any]:
-    """An infer answer as a daemon gives it."""
-    return {
-        "model": MODEL,
-        "version": "1",
-        "request_id": request_id,
-        "tenant": "default",
-        "stream": None,
-        "predictions": [{"index": 3, "label": "cat", "probability": 0.9}],
-        "exit": 1,
-        "exits": 5,
-        "reason": "confident",
-        "receipt": _receipt(latency_ms, queue_ms),
-    }
-
-
-def settled(request_id: str) -> dict[str, Any]:
-    """What a daemon knows of a request later."""
-    return {
-        "request_id": request_id,
-        "model": MODEL,
-        "tenant": "default",
-        "exit": 1,
-        "reason": "confident",
-        "settled": True,
-        "receipt": _receipt(2.0, 0.5),
-    }
-
-
-def _receipt(latency_ms: float, queue_ms: float) -> dict[str, Any]:
-    return {
-        "met": True,
-        "latency_ms": {
-            "bound": None,
-            "value": latency_ms,
-            "queue": queue_ms,
-            "predicted": latency_ms,
-            "met": None,
-        },
-        "accuracy": {
-            "bound": None,
-            "expected": 0.9,
-            "overall": 0.9,
-            "guarantee": None,
-            "met": None,
-        },
-        "energy_mj": {
-            "bound": None,
-            "value": 3.0,
-            "predicted": 3.0,
-            "kind": "estimated",
-            "source": None,
-            "scope": None,
-            "met": None,
-        },
-    }
+def is_running(pid: int) -> bool:
+    return bool(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes())

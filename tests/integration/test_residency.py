@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from delen.profile.cost_model import CostModel
 from delen.residency.lease import ModelResidency
 from delen.residency.sizes import segment_bytes
 from policies.dispatch.edf import Edf
+from policies.fleet.api import Directive
 from tests.builders.engine import PATIENCE, build_model, build_runtime
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
@@ -621,3 +623,41 @@ def test_a_model_without_a_profile_is_loaded_whole_to_be_measured(
     assert infer(house(1.5 * sum(sizes)), "a", images[0]).exit == 2
     with pytest.raises(NoRoom, match=r"a has no profile of this device.*delen profile"):
         house(sum(sizes) - 1).load("a")
+
+
+def test_models_of_a_directive_are_loaded_whole_and_the_rest_is_said_to_have_no_room(
+    house: Callable[[float], Runtime], sizes: list[int], images: NDArray[np.uint8]
+) -> None:
+    runtime = house(1.5 * sum(sizes))
+    infer(runtime, "c", images[0])
+    directive = Directive("here", time.monotonic(), 600.0, resident=("a", "b"))
+    with watched_cap(runtime):
+        runtime.directives.obey(directive)
+        wait_until(lambda: runtime.missing("a") is None)
+        wait_until(lambda: "leaves no room" in (runtime.missing("b") or ""))
+    assert states(runtime, "a") == ["resident"] * 3
+    assert states(runtime, "b") == ["resident", "absent", "absent"]
+    standing = {model.name: model for model in runtime.standing().models}
+    assert standing["a"].load == 0.0
+    assert standing["b"].load > 0.0
+    assert infer(runtime, "c", images[0]).exit == 2, "what is asked for comes first"
+    wait_until(lambda: runtime.missing("a") is None)
+
+
+def test_a_model_of_a_directive_that_fails_is_said_to(
+    house: Callable[[float], Runtime], opener: Opener, sizes: list[int]
+) -> None:
+    opener.broken = {("a", 0)}
+    runtime = house(2 * sum(sizes))
+    runtime.directives.obey(Directive("here", time.monotonic(), 600.0, resident=("a",)))
+    wait_until(lambda: "the card has gone" in (runtime.missing("a") or ""))
+    assert [model.name for model in runtime.standing().models] == []
+
+
+def test_without_a_cap_a_directive_loads_what_is_not_loaded(
+    house: Callable[[float], Runtime], images: NDArray[np.uint8]
+) -> None:
+    runtime = house(inf)
+    runtime.directives.obey(Directive("here", time.monotonic(), 600.0, resident=("b",)))
+    wait_until(lambda: runtime.missing("b") is None)
+    assert infer(runtime, "b", images[0]).exit == 2

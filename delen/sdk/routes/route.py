@@ -18,8 +18,9 @@ _LONGEST_LEASE = 3600.0
 class TakenRoute:
     """Where a hub's client had an answer from.
 
-    ``origin`` is ``hub`` where the lease of the route ran, ``kept`` where it had run out and was
-    not renewed, and ``local`` where this machine's own daemon answered: then ``node`` is None.
+    ``origin`` is ``hub`` where the lease of the route ran, ``kept`` where the client chose among
+    the nodes that it knows, and ``local`` where this machine's own daemon answered: then ``node``
+    is None.
     ``lease`` are the seconds that were left of it, 0 where none were. ``exit`` and ``size`` are the
     deepest exit and the largest size that the hub has the node use, None where it says none.
     """
@@ -42,10 +43,12 @@ class Want(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HeldRoute:
-    """A hub's answer of ``asked``, by the client's monotonic clock. ``route`` is None for the
-    daemon of this machine at ``url``."""
+    """A way to the node at ``url``; ``node`` is None for the daemon of this machine. ``route`` is
+    the hub's answer of ``asked``, by the client's monotonic clock; without it the hub has named the
+    node, and not sent this client there."""
 
     url: str
+    node: str | None = None
     route: Route | None = None
     deadline: float = 0.0
     asked: float = 0.0
@@ -63,12 +66,12 @@ class HeldRoute:
                 raise DelenError(f"the hub's {name} is {value:g}; it must be above 0")
         if route.lease > _LONGEST_LEASE:
             raise DelenError(f"the hub's lease_s is {route.lease:g}; it must be at most 3600")
-        return cls(route.url, route, want.deadline, asked)
+        return cls(route.url, route.node, route, want.deadline, asked)
 
     @property
     def until(self) -> float:
-        """When its lease runs out."""
-        return inf if self.route is None else self.asked + self.route.lease
+        """When its lease runs out, or has."""
+        return -inf if self.route is None else self.asked + self.route.lease
 
     @property
     def rate(self) -> float:
@@ -82,7 +85,7 @@ class HeldRoute:
     def taken(self, now: float) -> TakenRoute:
         """What is said of an answer by it."""
         if self.route is None:
-            return TakenRoute("local", None, self.url)
+            return TakenRoute("local" if self.node is None else "kept", self.node, self.url)
         left, ceiling = max(0.0, self.until - now), self.route.ceiling
         origin: Origin = "hub" if left else "kept"
-        return TakenRoute(origin, self.route.node, self.url, left, ceiling.exit, ceiling.size)
+        return TakenRoute(origin, self.node, self.url, left, ceiling.exit, ceiling.size)

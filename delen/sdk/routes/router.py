@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import replace
 from math import floor, log
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
@@ -31,7 +32,7 @@ from delen.sdk.http import Answer, Late, Request, Transport, Unanswered, Unconne
 from delen.sdk.requests import Asked, Call, Settle, T
 from delen.sdk.routes.route import HeldRoute, TakenRoute, Want
 from delen.sdk.routes.table import RouteTable
-from delen.wire.fleet import Route
+from delen.wire.fleet import Nodes, Route
 from delen.wire.message import read_answer, write
 
 HUB_SECONDS = 0.5
@@ -41,6 +42,7 @@ PATIENCE = 1.0
 LEAST_BOUND = 0.001
 """Seconds that a node has for the best that can be had in time where no time is left."""
 
+_BOUND_STEP = 0.0005
 _STEPS = 1.1
 """A route serves all bounds between a power of this and the next, from the least one's on."""
 _UNREACHED = (Unconnected, Unanswered, Late)
@@ -204,6 +206,18 @@ class Router(Generic[Pool]):
             table.refuse(want, error, time.monotonic())
         else:
             table.keep(want, held)
+            if table.wants_nodes(time.monotonic()):
+                self._start(self._ask_which_nodes())
+
+    def _ask_which_nodes(self) -> Steps[None]:
+        """Keep which nodes there are, for the time when the hub is gone."""
+        call = Call("GET", "/v1/nodes", _read_nodes)
+        with suppress(*_UNREACHED, DelenError):
+            reply = yield Step(self._hub, call.request, HUB_SECONDS)
+            nodes = call.answer(reply, _no_settling).nodes
+            for node in nodes:
+                self._check(node.url)
+            self.table.keep_nodes(nodes)
 
     def _bounds(self, asked: Asked, held: HeldRoute, spent: float) -> Bounds:
         """What remains of the bounds of a call, whose own time begins at this client: the node's
@@ -221,7 +235,8 @@ class Router(Generic[Pool]):
                     Nearest(max_latency=whole - left + LEAST_BOUND),
                 )
             left = LEAST_BOUND
-        return replace(asked.bounds, max_latency=left)
+        steps = floor(left / _BOUND_STEP)  # addresses are kept, so few of them are wanted
+        return replace(asked.bounds, max_latency=steps * _BOUND_STEP if steps else left)
 
     def _want(self, asked: Asked) -> Want:
         if asked.model is None:
@@ -264,7 +279,7 @@ class Router(Generic[Pool]):
         return self._at(first)
 
     def _unreached(self, held: HeldRoute, error: Unconnected | Unanswered | Late) -> DelenError:
-        node = "the daemon here" if held.route is None else f"node {held.route.node}"
+        node = "the daemon here" if held.node is None else f"node {held.node}"
         return DaemonUnreachable(f"{node} at {held.url} did not answer: {error}")
 
     def _no_route(self, want: Want) -> DelenError:
@@ -309,6 +324,10 @@ def _beside_network(error: InfeasibleBound, asked: Bounds, sent: Bounds) -> Infe
 
 def _read_route(raw: bytes, settle: Settle) -> Route:
     return read_answer(Route, raw)
+
+
+def _read_nodes(raw: bytes, settle: Settle) -> Nodes:
+    return read_answer(Nodes, raw)
 
 
 def _no_settling(request_id: str, timeout: float) -> None:

@@ -15,7 +15,7 @@ from delen.core.result import LatencyOutcome
 from delen.errors import DelenError, Overloaded
 from delen.sdk.routes.links import LinkView
 from delen.sdk.routes.route import HeldRoute, TakenRoute, Want
-from delen.wire.fleet import Link, RouteRequest
+from delen.wire.fleet import Link, Node, RouteRequest
 from delen.wire.message import Megabits, Milli
 
 AVOIDED = 3.0
@@ -27,6 +27,13 @@ again. Beyond them a call waits for the hub, unless the hub is away."""
 
 AWAY = 1.0
 """Seconds for which a hub that did not answer is not asked again."""
+
+DOUBTED = 30.0
+"""Seconds after which the refusals of a hub that was away count like any other's. Until then, or
+until it gives a route, it may have begun anew and know less than its clients."""
+
+NODES_EVERY = 60.0
+"""Seconds after which the hub is asked again which nodes there are."""
 
 _FIRST_RATE = 1.0
 """Calls a second that a client is believed to make before anything is known."""
@@ -66,8 +73,11 @@ class RouteTable:
         self._tenant = tenant
         self._numbers = count()
         self._away_until = 0.0
+        self._doubted_until = 0.0
         self._states: OrderedDict[Want, _State] = OrderedDict()
         self._known: OrderedDict[tuple[str, str], HeldRoute] = OrderedDict()
+        self._nodes: tuple[Node, ...] = ()
+        self._nodes_due = 0.0
         self._avoided: dict[str, float] = {}
         self._links: dict[str, LinkView] = {}
         self._answers: OrderedDict[str, str] = OrderedDict()
@@ -98,15 +108,36 @@ class RouteTable:
             return held if held and self._is_usable(held, tried, now) else None
 
     def others(self, want: Want, tried: Collection[str], now: float) -> list[HeldRoute]:
-        """The routes that the hub gave for the model and that may still be used, the last first;
-        behind them those to nodes that failed, the one that failed first before the others."""
+        """The routes that the hub gave for the model and that may still be used, the last first,
+        then the other nodes that have it; behind them those that failed, the one that failed first
+        before the others."""
         with self._lock:
-            fresh = [
-                held
-                for (model, _), held in reversed(self._known.items())
-                if model == want.model and held.url not in tried and self._is_fresh(held, now)
+            routes = [
+                held for (model, _), held in reversed(self._known.items()) if model == want.model
             ]
-            return sorted(fresh, key=lambda held: max(now, self._until(held.url)))
+            urls = {held.url for held in routes}
+            routes += [
+                HeldRoute(node.url, node.name)
+                for node in self._nodes
+                if want.model in node.models and node.url not in urls
+            ]
+            usable = [
+                held for held in routes if held.url not in tried and self._is_fresh(held, now)
+            ]
+            return sorted(usable, key=lambda held: max(now, self._until(held.url)))
+
+    def wants_nodes(self, now: float) -> bool:
+        """Whether the hub is to be asked now for its nodes, by whoever called."""
+        with self._lock:
+            is_due = now >= self._nodes_due
+            if is_due:
+                self._nodes_due = now + NODES_EVERY
+            return is_due
+
+    def keep_nodes(self, nodes: tuple[Node, ...]) -> None:
+        """Those that the hub knows."""
+        with self._lock:
+            self._nodes = nodes
 
     def is_avoided(self, url: str, now: float) -> bool:
         """Whether the node at ``url`` failed just now."""
@@ -124,7 +155,7 @@ class RouteTable:
         with self._lock:
             state = self._state(want)
             held = state.held
-            if held is None or held.route is None or now < held.asked + held.route.lease / 2:
+            if held is None or now < (held.asked + held.until) / 2:
                 return False
             if now < max(self._away_until, state.refused_until, state.asking_until):
                 return False
@@ -157,13 +188,14 @@ class RouteTable:
 
     def keep(self, want: Want, held: HeldRoute) -> None:
         """The hub answered."""
-        assert held.route is not None
+        assert held.node is not None
         with self._lock:
             state = self._state(want)
             state.held, state.refusal = held, None
             state.refused_until = state.asking_until = 0.0
-            self._away_until, self.problem = 0.0, None
-            here = want.model, held.route.node
+            self._away_until = self._doubted_until = 0.0
+            self.problem = None
+            here = want.model, held.node
             self._known[here] = held
             self._known.move_to_end(here)
             while len(self._known) > _MOST_ROUTES:
@@ -180,7 +212,8 @@ class RouteTable:
     def miss_hub(self, error: DelenError, now: float) -> None:
         """The hub did not answer."""
         with self._lock:
-            self._away_until, self.problem = now + AWAY, error
+            self._away_until, self._doubted_until = now + AWAY, now + DOUBTED
+            self.problem = error
 
     def refusal(self, want: Want) -> DelenError | None:
         """Why there is no route, where the hub said so."""
@@ -207,7 +240,10 @@ class RouteTable:
     ) -> None:
         """What an answer shows of the link to ``url``."""
         with self._lock:
-            self._links.setdefault(url, LinkView()).learn(payload, elapsed, latency, now)
+            view = self._links.get(url)
+            if view is None:
+                view = self._links[url] = LinkView()
+            view.learn(payload, elapsed, latency, now)
 
     def round_trip(self, held: HeldRoute, now: float) -> float:
         """Seconds of the network, as they were measured or else as the hub believes."""
@@ -224,7 +260,8 @@ class RouteTable:
     def urls(self) -> list[str]:
         """The nodes that the hub named."""
         with self._lock:
-            return sorted({held.url for held in self._known.values()})
+            routes = {held.url for held in self._known.values()}
+            return sorted(routes | {node.url for node in self._nodes})
 
     def _state(self, want: Want) -> _State:
         state = self._states.get(want)
@@ -239,7 +276,8 @@ class RouteTable:
         return self._avoided.get(url, 0.0)
 
     def _is_fresh(self, held: HeldRoute, now: float) -> bool:
-        return now <= held.until + KEPT or self.problem is not None
+        is_hub_there = self.problem is None and now >= self._doubted_until
+        return now <= held.until + KEPT or not is_hub_there
 
     def _is_usable(self, held: HeldRoute, tried: Collection[str], now: float) -> bool:
         is_there = held.url not in tried and now >= self._until(held.url)

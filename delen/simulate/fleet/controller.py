@@ -25,8 +25,11 @@ class Sent:
 
 class Largest:
     """The largest payload that arrives early enough for an answer, behind what is on its way
-    already; else the smallest, if an idle node would answer that in time. It expects the seconds of
-    its route (``expected``) at the node, and of an idle one ``least``."""
+    already; else the smallest, if an idle node would answer that in time.
+
+    At the node it expects the seconds of its route (``expected``) for the largest option, and as
+    much less for another one as that takes less; of an idle node ``least``.
+    """
 
     name = LARGEST
 
@@ -34,17 +37,19 @@ class Largest:
         self._uplink, self._expected, self._least = uplink, expected, least
 
     def choose(self, view: StreamView) -> FrameChoice | None:
+        options = view.options
         if not view.round_trip:
-            return FrameChoice(len(view.options) - 1)
+            return FrameChoice(len(options) - 1)
         bandwidth = self._uplink.bandwidth(view.now)
         queued = self._uplink.queued(view.now)
         left = view.remaining - view.round_trip
-        carried = (left - self._expected()) * bandwidth - queued
-        fitting = [i for i, option in enumerate(view.options) if option.payload <= carried]
-        if fitting:
-            return FrameChoice(fitting[-1])
+        waits = self._expected() - options[-1].latency
+        for index in reversed(range(len(options))):
+            spare = left - waits - options[index].latency
+            if options[index].payload + queued <= spare * bandwidth:
+                return FrameChoice(index)
         idle = (left - self._least) * bandwidth - queued
-        return FrameChoice(0) if view.options[0].payload <= idle else None
+        return FrameChoice(0) if options[0].payload <= idle else None
 
     def ended(self, report: FrameReport) -> None:
         pass

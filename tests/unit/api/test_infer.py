@@ -47,7 +47,7 @@ async def test_a_large_body_that_comes_again_too_soon_is_refused_unread() -> Non
         headers = {b"content-type": b"application/octet-stream"}
         return HttpRequest("POST", "/v1/infer", query, headers, body, connection)
 
-    connection: Any = SimpleNamespace(arrived=0.0, is_gone=False, refused=("", 0.0))
+    connection: Any = SimpleNamespace(arrived=0.0, receiving=0.0, is_gone=False, refused=("", 0.0))
     readers = Readers(1, lambda payer, seconds: None, lambda payer: True)
     with ThreadPoolExecutor(1) as threads:
         runtime: Any = Busy()

@@ -291,17 +291,18 @@ def test_the_cap_is_never_passed_and_nothing_that_is_needed_leaves(
     settle(state, now)
 
 
-def test_kept_models_are_loaded_whole_before_what_is_useful_and_all_begin_before_any_ends() -> None:
-    state = make(25, a=(5, 5), b=(5, 5), c=(5, 5))
+def test_kept_models_are_loaded_before_what_is_useful_and_all_begin_before_one_is_whole() -> None:
+    state = make(30, a=(5, 5, 5), b=(5, 5), c=(5, 5))
     for now in range(8):
         state.slots["c"].uses.add(float(now), 2)
-    state.policy.kept.keep(("a", "b"), 20.0)
-    assert settle(state, 8.0) == [
-        Load("a", 0),
-        Load("b", 0),
-        Load("a", 1),
-        Load("b", 1),
-        Load("c", 0),
+    state.policy.kept.keep(("b", "a"), 20.0)
+    assert [(step.model, step.segment) for step in settle(state, 8.0)] == [
+        ("b", 0),
+        ("a", 0),
+        ("b", 1),
+        ("a", 1),
+        ("a", 2),
+        ("c", 0),
     ]
 
 

@@ -23,7 +23,7 @@ from delen.errors import (
     NotFound,
     Overloaded,
 )
-from tests.builders.hub import MODEL, FakeHub, FakeNode, Server, result
+from tests.builders.fake_site import MODEL, FakeHub, FakeNode, Server, result
 
 X = np.zeros((32, 32, 3), np.uint8)
 
@@ -66,7 +66,7 @@ def test_a_call_goes_straight_to_the_node_that_the_hub_names(site: Site) -> None
     assert (route.origin, route.node, route.url) == ("hub", "a", site.a.url)
     assert (route.exit, route.size) == (3, None)
     assert 0 < route.lease <= 60
-    asked = [each.json() for each in site.hub.asked]
+    asked = site.hub.routed
     assert len(asked) == 1, "one route serves its lease"
     assert asked[0]["model"] == MODEL
     assert asked[0]["tenant"] == "camera"
@@ -89,7 +89,7 @@ def test_a_measured_link_counts_instead_of_the_hubs_guess(site: Site) -> None:
         client.infer(X, max_latency=0.5)
         client.infer(X, max_latency=0.5)
         client.infer(X, max_latency=5.0)
-    links = site.hub.asked[-1].json()["links"]
+    links = site.hub.routed[-1]["links"]
     assert set(links) == {"a"}
     assert 0 <= links["a"]["delay_ms"] < 1000
     assert links["a"].get("bandwidth_mbps") is None, "a small input does not show the bandwidth"
@@ -137,7 +137,7 @@ def test_a_call_that_a_node_fails_is_answered_by_another(site: Site, failing: st
         assert client.route is not None
         assert client.route.node == "b"
         assert client.infer(X).request_id.startswith("b-"), "the node that failed is left out"
-    left_out = site.hub.asked[-1].json()["links"]["a"]
+    left_out = site.hub.routed[-1]["links"]["a"]
     assert left_out["bandwidth_mbps"] == 0
     assert len(site.b.inferred) == 2
 
@@ -183,18 +183,15 @@ def test_the_route_is_renewed_beside_the_calls(site: Site) -> None:
         client.infer(X)
         site.hub.nodes.reverse()
         held = threading.Event()
-        route = site.hub.route
-        site.hub.reply = lambda asked: route(asked) if held.wait(20.0) else (0, None)
+        site.hub.reply = lambda asked: site.hub.answer(asked) if held.wait(20.0) else (0, None)
         asked = 0
         while asked < 2:
             assert client.infer(X).request_id.startswith("a-"), "no call waits for the hub"
-            asked = len(site.hub.asked)
+            asked = len(site.hub.routed)
         held.set()
         while client.infer(X).request_id.startswith("a-"):
             pass
-    assert [each.json()["client"] for each in site.hub.asked].count(
-        site.hub.asked[0].json()["client"]
-    ) == len(site.hub.asked)
+    assert len({asked["client"] for asked in site.hub.routed}) == 1
 
 
 def test_calls_go_on_without_the_hub_and_come_back_to_it(
@@ -221,6 +218,19 @@ def test_without_the_hub_another_node_that_it_once_named_answers(site: Site) -> 
         site.hub.kill()
         site.a.kill()
         assert client.infer(X).request_id.startswith("b-")
+
+
+def test_without_the_hub_a_node_that_only_its_list_has_named_answers(site: Site) -> None:
+    with site.client() as client:
+        client.infer(X)
+        site.hub.wait_asked(2)
+        while len(client._way.table.urls()) < 2:  # type: ignore[union-attr]
+            pass
+        site.hub.kill()
+        site.a.kill()
+        assert client.infer(X).request_id.startswith("b-")
+        assert client.route is not None
+        assert (client.route.origin, client.route.node) == ("kept", "b")
 
 
 def test_a_node_that_came_back_is_used_where_there_is_no_other(site: Site) -> None:
@@ -274,7 +284,7 @@ def test_the_hubs_refusal_is_what_the_caller_gets_and_is_not_asked_for_again(sit
         for _ in range(3):
             with pytest.raises(DelenError, match="no node can answer it"):
                 client.infer(X)
-        assert len(site.hub.asked) == 1
+        assert len(site.hub.routed) == 1
     unknown = {"error": "no node has it", "code": "model_not_found"}
     site.hub.reply = lambda asked: (404, unknown)
     with site.client(model="other") as client, pytest.raises(ModelNotFound):
@@ -326,9 +336,9 @@ def test_the_rate_of_calls_is_what_the_hub_is_told(
     monkeypatch.setattr("delen.sdk.routes.table._LEAST_SECONDS", 0.0)
     site.hub.lease = 0.01
     with site.client() as client:
-        while len(site.hub.asked) < 5:
+        while len(site.hub.routed) < 5:
             client.infer(X)
-    first, *later = [each.json()["fps"] for each in site.hub.asked]
+    first, *later = [asked["fps"] for asked in site.hub.routed]
     assert first == 1.0 or first > 5
     assert max(later) > 5
 
@@ -414,7 +424,7 @@ def test_the_asynchronous_client_does_the_same(site: Site) -> None:
             assert (await first.receipt.energy.settled(timeout=5)).value == pytest.approx(0.003)
             assert client.route is not None
             assert (client.route.node, client.transport) == ("a", "tcp")
-            while len(site.hub.asked) < 3:
+            while len(site.hub.routed) < 3:
                 await client.infer(X, max_latency=0.5)
             site.a.kill()
             answers = await asyncio.gather(*(client.infer(X) for _ in range(8)))
@@ -443,7 +453,7 @@ def test_a_child_after_a_fork_asks_for_a_route_of_its_own(site: Site) -> None:
         _, status = os.waitpid(child, 0)
         assert status == 0
         assert client.infer(X).request_id == "a-3"
-    parent, other = (asked.json()["client"] for asked in site.hub.asked)
+    parent, other = (asked["client"] for asked in site.hub.routed)
     assert parent != other
 
 
@@ -453,3 +463,28 @@ def test_a_stream_is_of_one_daemon(site: Site) -> None:
     assert caught.value.field == "client"
     with pytest.raises(InvalidInput):
         delen.AsyncStream(delen.AsyncClient(site.hub.hub_url))
+
+
+def test_a_hub_that_begins_anew_and_knows_no_node_yet_ends_no_route(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWAY", "KEPT"):
+        monkeypatch.setattr(f"delen.sdk.routes.table.{name}", 0.0)
+    site.hub.lease = 0.01
+    with site.client() as client:
+        client.infer(X)
+        site.hub.kill()
+        while (route := client.route) is None or route.origin != "kept":
+            client.infer(X)
+        site.hub.nodes.clear()
+        site.hub.restart()
+        site.hub.asked.clear()
+        while len(site.hub.routed) < 3:
+            assert client.infer(X).request_id.startswith("a-")
+        site.hub.nodes = [site.b]
+        while not client.infer(X).request_id.startswith("b-"):
+            pass
+        site.hub.nodes.clear()
+        with pytest.raises(DelenError, match="no node can answer it"):
+            while True:
+                client.infer(X)
