@@ -12,13 +12,13 @@ from typing import NamedTuple, TypeAlias
 
 from delen.core.dispatch import Key, Task
 from delen.core.failures import FailureCounter
-from delen.core.handover import Way
-from delen.core.result import Reason, Result
+from delen.core.result import Reason
 from delen.core.tenant import TenantSettings
 from delen.core.work import Work
 from delen.engine.audit import Audit, Audits
 from delen.engine.energy_admission import EnergyAdmission
 from delen.engine.exit_policy import ExitDecider
+from delen.engine.handovers import Handovers
 from delen.engine.health import EngineHealth
 from delen.engine.informing import InformingPolicy
 from delen.engine.job import Job
@@ -26,16 +26,14 @@ from delen.engine.jobs import Jobs
 from delen.engine.lane_threads import LaneThreads
 from delen.engine.model import Model
 from delen.engine.observer import Observer
-from delen.engine.peers import Handovers, Peers
+from delen.engine.peers import Peers
 from delen.engine.runner import BatchRun, SegmentRunner
 from delen.engine.segment_failures import SegmentFailures
 from delen.errors import BackendError, DelenError, Draining, ModelLoading, Overloaded
 from delen.residency.lease import still_loading
 from delen.scheduler.core import Scheduler
 from delen.scheduler.decision import DispatchDecision
-from delen.scheduler.handover_plans import PlansFrom
 from delen.scheduler.lanes import Batch
-from policies.plan.handover import Start
 
 log = logging.getLogger("delen.engine")
 
@@ -94,7 +92,9 @@ class Executor:
         self._jobs = Jobs(self.lock, observer, energy, self._audits, node)
         self._handovers: Handovers | None = None
         if peers is not None:
-            self._handovers = Handovers(peers, node, self._came_back, self._go_on_here)
+            self._handovers = Handovers(
+                peers, node, self.lock, self._jobs, self._exits, self._queue_again
+            )
         self._models: dict[str, Model] = {}
         self.health = EngineHealth(scheduler.lanes)
         self._broken: BackendError | None = None
@@ -219,45 +219,15 @@ class Executor:
             cancelled = "the request was cancelled before its first exit"
             self._jobs.end_early(job, "cancelled", error or Draining(cancelled, retry_after=1.0))
 
-    def _came_back(self, job: Job, result: Result, way: Way, took: float) -> None:
-        """End ``job`` with the ``result`` of another node."""
-        with self.lock:
-            if job.has_ended:
-                return
-            job.came_back(result, way, took)
-        self._jobs.answer(job, result.reason)
-
-    def _go_on_here(self, job: Job, way: Way, took: float) -> None:
-        """Queue ``job``, which has no answer from elsewhere, for its next segment here; or end it
-        with the answer that it has."""
-        with self.lock:
-            if job.has_ended:
-                return
-            job.stayed(way, took)
-            reason = self._queue_again(job)
-        if reason is not None:
-            self._jobs.answer(job, reason)
-
-    def _queue_again(self, job: Job) -> Reason | None:
-        """None, or why ``job`` ends. With the lock held."""
-        model = job.model
-        if job.cancelled or self._lanes.stopping or model.name not in self._models:
-            return "cancelled"
-        start = Start(job.exit, job.plan.threshold, job.energy)
-        plans = PlansFrom(model.planner, model.costs, model.own_plans, start)
-        now, waits, holds = time.monotonic(), model.residency.waits(), model.monitor.holds
-        job.plan = plans.admit(job.bounds, now - job.arrived, 0.0, holds, True, 0.0, waits)
-        if (reason := self._exits.reason_to_stop(job, 1, now)) is not None:
-            return reason
-        try:
-            job.lease = model.residency.lease(job.plan.exit, 0.0)
-        except ModelLoading:
-            return "latency"
-        job.lease.passed(job.exit)
+    def _queue_again(self, job: Job) -> bool:
+        """Queue ``job``, which was away. False once nothing is queued any more."""
+        if self._lanes.stopping or job.model.name not in self._models:
+            return False
+        now = time.monotonic()
         priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)
         self._scheduler.add(now, job.task(priority, now))
         self._lanes.wake()
-        return None
+        return True
 
     def lanes(self) -> tuple[int, int]:
         """How many batches may run at once, and how many do."""
@@ -489,7 +459,6 @@ class Executor:
         interpreter at once."""
         job, reason, problem = end
         if reason == "suspended" and (way := job.way) is not None and self._handovers is not None:
-            job.is_away = True
             self._handovers.begin(job, way)
         elif reason is not None:
             self._jobs.answer(job, reason)

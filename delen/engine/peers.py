@@ -1,38 +1,19 @@
-"""Other nodes that go on with jobs whose bounds cannot be kept here."""
+"""Other nodes that could go on with jobs whose bounds cannot be kept here, and plans with them."""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Protocol
 
 from delen.core.bounds import Bounds
-from delen.core.failures import FailureCounter
 from delen.core.fleet_terms import NO_TERMS, FleetTerms
 from delen.core.handover import Way
 from delen.core.plan import OperatingPoint, Plan
 from delen.core.result import Result
-from delen.engine.job import Job
 from delen.engine.model import Model
-from delen.engine.receipt import write_result
-from delen.errors import DaemonUnreachable, InfeasibleBound, Overloaded
+from delen.errors import InfeasibleBound, Overloaded
 from delen.scheduler.handover_plans import PlansUntil
 from delen.scheduler.plan_cache import PlanSource
-
-log = logging.getLogger("delen.engine")
-
-_AT_ONCE = 8
-"""Jobs that are on other nodes at the same time; further ones wait to be sent."""
-
-_LONGEST = 10.0
-"""Seconds for which another node is waited for where the job has no deadline."""
-
-_MARGIN = 0.005
-"""Seconds before its deadline at which a job is no longer waited for: its answer here is to be in
-time."""
 
 
 class Peers(Protocol):
@@ -121,58 +102,3 @@ class PlansWithPeers(PlanSource):
         self.way = way
         energy = None if plan.energy is None or way.joules is None else plan.energy + way.joules
         return plan._replace(latency=plan.latency + way.seconds, energy=energy)
-
-
-class Handovers:
-    """Sends jobs to ``peers``. ``came_back`` is called with what comes back, ``stays`` where
-    nothing does, both with the seconds that it took. ``node`` is this one."""
-
-    def __init__(
-        self,
-        peers: Peers,
-        node: str,
-        came_back: Callable[[Job, Result, Way, float], None],
-        stays: Callable[[Job, Way, float], None],
-    ) -> None:
-        self._peers = peers
-        self._node = node
-        self._came_back = came_back
-        self._stays = stays
-        self.counts: Counter[tuple[str, str]] = Counter()
-        """Of jobs by peer and by what became of them: ``answered`` there, or ``stayed`` here."""
-        self._failures = FailureCounter("handover", log)
-        self._threads = ThreadPoolExecutor(_AT_ONCE, "delen-handover")
-
-    def begin(self, job: Job, way: Way) -> None:
-        """Hand ``job`` over, which waits for its next segment."""
-        self._threads.submit(self._run, job, way)
-
-    def close(self) -> None:
-        """Send no more jobs. Those that are on their way have ended here by now."""
-        self._threads.shutdown(wait=False)
-
-    def _run(self, job: Job, way: Way) -> None:
-        if job.has_ended:
-            return
-        sent, result = time.monotonic(), None
-        try:
-            result = self._ask(job, way, sent)
-        except Exception as error:
-            self._failures.failed(error, "%s did not go on with a job", way.peer)
-        took = time.monotonic() - sent
-        self.counts[way.peer, "stayed" if result is None else "answered"] += 1
-        try:
-            if result is None:
-                self._stays(job, way, took)
-            else:
-                self._came_back(job, result, way, took)
-        except Exception as error:
-            self._failures.failed(error, "a job that was handed over did not end cleanly")
-
-    def _ask(self, job: Job, way: Way, now: float) -> Result:
-        due = job.deadline - job.model.costs.answering() - _MARGIN
-        seconds = min(due - now, _LONGEST)
-        if seconds <= 0 or job.cancelled:
-            raise DaemonUnreachable("nobody waits for the job, or there is no time left")
-        begun = write_result(job, "suspended", now, self._node)
-        return self._peers.go_on(way.peer, begun, job.options.priority, seconds)
