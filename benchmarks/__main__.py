@@ -49,7 +49,7 @@ from benchmarks import (
     transports,
 )
 from benchmarks.common import Figure
-from benchmarks.fleet import aset, daemons, dystri, jellyfish, offload
+from benchmarks.fleet import aset, daemons, dystri, hub, jellyfish, offload
 from benchmarks.page import Section, page
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -86,6 +86,7 @@ ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {
     "fleet_dystri": dystri.main,
     "fleet_aset": aset.main,
     "fleet_offload": offload.main,
+    "fleet_hub": hub.main,
     "fleet_daemons": daemons.main,
     "fleet_daemons_short": daemons.main_short,
     "fuzz": fuzz.main,

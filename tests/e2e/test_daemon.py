@@ -226,27 +226,6 @@ def test_the_daemons_modules_import_nothing_of_training() -> None:
     assert not {"torch", "torchvision", "onnx", "multiexit_models", "matplotlib"} & imported
 
 
-SLOW = """
-import time
-from policies.exit.bounds import BoundsPolicy
-
-class Slow(BoundsPolicy):
-    def decide(self, view):
-        time.sleep(0.002)
-        return super().decide(view)
-
-def make_slow(exits):
-    return Slow()
-"""
-
-
-@pytest.fixture
-def slow(install: Callable[..., None]) -> dict[str, str]:
-    """The section ``policies`` of a daemon that takes some 10 ms to judge one input."""
-    install("delen.exit_policies", SLOW, slow="make_slow")
-    return {"exit": "slow"}
-
-
 def _ask_in_parallel(
     daemon: Daemon, body: bytes, count: int, pool: ThreadPoolExecutor
 ) -> list[Any]:
@@ -293,10 +272,11 @@ def test_sigterm_answers_all_that_was_admitted_and_leaves_no_socket(
 
 
 def test_a_request_while_draining_is_told_so(
-    launcher: Launcher, images: Image8, metric: Any, until: Any, slow: dict[str, str]
+    launcher: Launcher, images: Image8, metric: Any, until: Any, gate: Gate
 ) -> None:
     server = {"max_backlog_seconds": 1000.0, "drain_seconds": 60.0}
-    daemon = launcher.start({"server": server, "policies": slow})
+    daemon = launcher.start({"server": server, "policies": gate.policies})
+    gate.close()
     idle = [daemon.api.connect() for _ in range(2)]
     for connection in idle:
         connection.connect()
@@ -313,25 +293,29 @@ def test_a_request_while_draining_is_told_so(
             told = json.loads(response.read())
             assert (response.status, told["code"]) == (503, "draining")
             assert int(response.headers["Retry-After"]) >= 1
+        gate.open()
         assert [request.result().status for request in asked] == [200] * 4
     assert daemon.process.wait(30) == 0
 
 
 def test_what_waits_when_the_drain_time_is_over_is_refused(
-    launcher: Launcher, images: Image8, metric: Any, until: Any, slow: dict[str, str]
+    launcher: Launcher, images: Image8, metric: Any, until: Any, gate: Gate
 ) -> None:
     """``drain_seconds`` of 0, which a SIGHUP has brought."""
     server = {"max_backlog_seconds": 1000.0}
-    daemon = launcher.start({"server": server, "policies": slow})
+    daemon = launcher.start({"server": server, "policies": gate.policies})
     daemon.configure({"server": {"drain_seconds": 0.0}})
     assert "server.drain_seconds is now 0.0" in daemon.reload()
+    gate.close()
     with ThreadPoolExecutor(4) as pool:
         asked = _ask_in_parallel(daemon, images.tobytes(), 4, pool)
         _wait_until_all_are_admitted(daemon, 4 * len(images), metric, until)
-        assert daemon.terminate() == 0
+        daemon.process.terminate()
+        daemon.wait_for_log("drain time is over")
+        gate.open()
+        assert daemon.process.wait(DEADLINE) == 0
         _, refused = _check_answered_or_draining([request.result() for request in asked])
     assert refused >= 1
-    assert "drain time is over" in daemon.log()
 
 
 def test_draining_ends_with_its_time(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from delen.core.result import LatencyOutcome
-from delen.errors import DelenError, Overloaded
+from delen.errors import DelenError, ModelNotFound, NoRoute, Overloaded
 from delen.sdk.routes.links import LinkView
 from delen.sdk.routes.route import HeldRoute, TakenRoute, Want
 from delen.wire.fleet import Link, Node, RouteRequest
@@ -202,12 +202,15 @@ class RouteTable:
                 self._known.popitem(last=False)
 
     def refuse(self, want: Want, error: DelenError, now: float) -> None:
-        """The hub has no route."""
+        """The hub gave no route: where it does not say that no node can answer, it may know less
+        than its clients."""
         seconds = getattr(error, "retry_after", AWAY)
         with self._lock:
             state = self._state(want)
             state.refusal, state.refused_until = error, now + min(AWAY, seconds)
             self._away_until, self.problem = 0.0, None
+            if not isinstance(error, (NoRoute, ModelNotFound)):
+                self._doubted_until = now + DOUBTED
 
     def miss_hub(self, error: DelenError, now: float) -> None:
         """The hub did not answer."""
