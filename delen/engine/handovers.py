@@ -17,7 +17,7 @@ from delen.engine.job import Job
 from delen.engine.jobs import Jobs
 from delen.engine.peers import Peers
 from delen.engine.receipt import write_result
-from delen.errors import BackendError, DaemonUnreachable, ModelLoading
+from delen.errors import BackendError, DaemonUnreachable, DelenError, ModelLoading
 from delen.scheduler.handover_plans import PlansFrom
 from policies.plan.handover import Start
 
@@ -93,7 +93,9 @@ class Handovers:
         if seconds <= 0 or job.cancelled:
             raise DaemonUnreachable("nobody waits for the job, or there is no time left")
         begun = write_result(job, "suspended", now, self._node)
-        return self._peers.go_on(way.peer, begun, job.options.priority, seconds)
+        result = self._peers.go_on(way.peer, begun, job.options.priority, seconds)
+        _check(result, job, way)
+        return result
 
     def _take_back(self, job: Job, way: Way, result: Result | None, took: float) -> Reason | None:
         """Why ``job`` ends, with the ``result`` of the other node if there is one; None if it has
@@ -125,3 +127,11 @@ class Handovers:
             return "latency"
         job.lease.passed(job.exit)
         return None if self._queue(job) else "cancelled"
+
+
+def _check(result: Result, job: Job, way: Way) -> None:
+    """DelenError unless ``result`` can be the end of ``job``."""
+    manifest, probabilities = job.model.bundle.manifest, result.probabilities
+    is_right = way.exit < result.exit < len(manifest.exits)
+    if not is_right or probabilities is None or probabilities.shape != (manifest.classes,):
+        raise DelenError(f"{way.peer} gave an answer that is none to the job")

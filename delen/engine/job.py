@@ -101,10 +101,9 @@ class Job:
     @property
     def total_energy(self) -> float | None:
         """Its joules on all nodes; None where some are unknown."""
-        others = (*(() if self.past is None else self.past.parts), *self.elsewhere)
-        if not others or self.energy is None:
+        if self.energy is None or (self.past is None and not self.elsewhere):
             return self.energy
-        joules = total_energy(others)
+        joules = total_energy((*(() if self.past is None else self.past.parts), *self.elsewhere))
         return None if joules is None else joules + self.energy
 
     @property
@@ -177,7 +176,7 @@ class Job:
         self.is_away = False
         self.elsewhere = (Part(LINK, (), link, None), *there)
         self.verdict = result.receipt.accuracy
-        assert result.probabilities is not None
+        assert result.probabilities is not None  # the caller has checked the result
         temperature = self.model.bundle.manifest.exits[result.exit].temperature
         least = np.finfo(np.float32).tiny
         self.logits = temperature * np.log(np.maximum(result.probabilities, least))

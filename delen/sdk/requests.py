@@ -201,7 +201,7 @@ class Calls:
         timeout: float | None = None,
     ) -> Call[Any]:
         """Go on with the job of ``begun``, which another node's client ``infer`` returned
-        ``suspended``, under the bounds that it has. Returns a Result whose receipt has the
+        ``suspended``, for its tenant and under its bounds. Returns a Result whose receipt has the
         ``parts`` of both nodes and their sums.
 
         ``since`` is ``time.monotonic()`` when the first node was asked: what has passed since then
@@ -213,7 +213,7 @@ class Calls:
         if timeout is not None:
             timeout = check_timeout(timeout)
         options = Options(
-            tenant=self._tenant,
+            tenant=begun.tenant,
             stream=begun.stream,
             priority=priority,
             top_k=top_k,

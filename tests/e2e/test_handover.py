@@ -259,7 +259,8 @@ class Pair:
 
     def infer(self, image: Image8) -> Answer:
         """In the time of exit 0 on the board, with a floor that it does not keep."""
-        return self.board.api.raw(image, max_latency_ms=CAP, min_accuracy=FLOOR)
+        bounds = {"max_latency_ms": CAP, "min_accuracy": FLOOR}
+        return self.board.api.raw(image, tenant="camera", **bounds)
 
 
 @pytest.fixture(scope="module")
@@ -321,6 +322,8 @@ def test_a_daemon_hands_over_what_it_cannot_keep_and_its_peer_can(
         total = sum(part["latency_ms"] for part in parts)
         assert answer["receipt"]["latency_ms"]["value"] == pytest.approx(total)
     assert 0 in exits and len(exits) > 1
+    for daemon in (pair.board, pair.peer):
+        assert daemon.api.get("/v1/tenants").json()["tenants"]["camera"]["answers"] > 0
 
 
 def test_what_no_node_can_keep_is_refused_as_ever(pair: Pair, images: Image8) -> None:
@@ -352,6 +355,8 @@ def test_a_peer_that_hangs_or_dies_leaves_the_answer_of_the_exit_before(
 ) -> None:
     image = hard(pair, images)
     pair.peer.process.send_signal(signal.SIGSTOP)
+    status = Path(f"/proc/{pair.peer.process.pid}/status")
+    until(lambda: "T (stopped)" in status.read_text(), "the peer has stopped")
     try:
         answer = pair.infer(image).json()
     finally:

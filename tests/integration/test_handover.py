@@ -354,6 +354,22 @@ def test_when_the_server_fails_the_answer_is_the_boards_and_says_so(
     assert receipt.energy.value == pytest.approx(2 * JOULES)
 
 
+@pytest.mark.parametrize("wrong", [{"exit": 1}, {"exit": 9}, {"probabilities": None}])
+def test_an_answer_that_is_none_to_the_job_counts_as_none(
+    together: tuple[Site, Neighbours], images: NDArray[np.uint8], wrong: dict[str, Any]
+) -> None:
+    site, neighbours = together
+    image = harder(site, images)
+    go_on = neighbours.go_on
+
+    def lie(peer: str, begun: Result, priority: int | None, seconds: float) -> Result:
+        return replace(go_on(peer, begun, priority, seconds), **wrong)
+
+    neighbours.go_on = lie  # type: ignore[method-assign]
+    result = site.board.submit("tiny", image, OUT_OF_REACH, ALL).future.result(PATIENCE)
+    assert (result.exit, result.receipt.met) == (1, False)
+
+
 def test_what_can_be_kept_here_asks_nobody(
     together: tuple[Site, Neighbours], images: NDArray[np.uint8]
 ) -> None:
