@@ -19,7 +19,7 @@ from api.reply import JSON, Reply
 from api.server.body import SMALL, ClientGone, RequestBody, unpack
 from api.tenant_access import UNBOUND, TenantAccess
 from delen.bundle.manifest import InputSpec
-from delen.core.bounds import DEFAULT_TENANT
+from delen.core.bounds import DEFAULT_TENANT, Options
 from delen.core.result import Result
 from delen.engine import inputs
 from delen.engine.job import Job
@@ -113,6 +113,11 @@ class InferAddress:
             raise
         return self._compose(jobs, asked.is_batch)
 
+    def own_options(self, named: Options, client: Client) -> Options:
+        """``named`` options, of the tenant that ``client`` is; as ``tenant_of``."""
+        tenant = self.tenant_of(named.tenant, client)
+        return named if tenant == named.tenant else replace(named, tenant=tenant)
+
     def tenant_of(self, named: str, client: Client) -> str:
         """Whose request of ``client`` it is that names the tenant ``named``."""
         return self._tenants.tenant(named, client)
@@ -140,13 +145,30 @@ class InferAddress:
         """The jobs of ``asked`` once they are done, or one of them has failed; they end early where
         ``client`` leaves. The request ``waited`` so many seconds for others since it arrived.
         Forbidden for a tenant that the client's user may not be."""
+        submit = partial(
+            self._runtime.submit_batch,
+            model,
+            asked.samples,
+            asked.bounds,
+            self.own_options(asked.options, client),
+            client.arrived,
+            waited,
+            client.receiving,
+        )
+        return await self.run_jobs(client, model, submit, len(asked.samples) <= _SUBMIT_AT_ONCE)
+
+    async def run_jobs(
+        self, client: Client, model: str, submit: Callable[[], list[Job]], is_quick: bool = True
+    ) -> list[Job]:
+        """As ``run``, of the jobs that ``submit`` submits; that is quick where nobody holds the
+        engine's lock, if it ``is_quick``."""
         if client.is_gone:
             raise ClientGone
-        tenant = self.tenant_of(asked.options.tenant, client)
-        if tenant != asked.options.tenant:
-            asked = asked._replace(options=replace(asked.options, tenant=tenant))
         try:
-            jobs = await self._submit(client, model, asked, waited)
+            if is_quick and self._runtime.is_free(_LOCK_SECONDS):
+                jobs = submit()
+            else:
+                jobs = await self._on(self._threads, submit)
         except DelenError:
             self._failed(model, time.monotonic() - client.arrived)
             raise
@@ -172,23 +194,6 @@ class InferAddress:
         if media_type != JSON:
             return self._max_body
         return min(self._max_body, _JSON_BASE + _JSON_NUMBER * prod(spec.shape))
-
-    async def _submit(
-        self, client: Client, model: str, asked: InferRequest, waited: float
-    ) -> list[Job]:
-        submit = partial(
-            self._runtime.submit_batch,
-            model,
-            asked.samples,
-            asked.bounds,
-            asked.options,
-            client.arrived,
-            waited,
-            client.receiving,
-        )
-        if len(asked.samples) <= _SUBMIT_AT_ONCE and self._runtime.is_free(_LOCK_SECONDS):
-            return submit()
-        return await self._on(self._threads, submit)
 
     async def _until_ended(self, client: Client, jobs: Sequence[Job]) -> None:
         """Until all ``jobs`` are done or one has failed; cancel them if the client leaves."""

@@ -285,6 +285,7 @@ class Daemon:
         assert self._opened is not None
         self._opened.profiler.close()
         self._runtime.close()
+        self._opened.close_peers()
         self._http.stop()
         if self._grpc is not None:
             self._grpc.stop()

@@ -95,6 +95,7 @@ SETTINGS = (
         False,
         "whether clients of this machine may use it over TCP and gRPC, too",
     ),
+    Setting("server", "node", "", "this node's name in a fleet; empty for the host's"),
     Setting("server", "token_file", "", "file with the token that guards load and unload"),
     Setting("server", "insecure", False, "whether other machines may be served without a token"),
     Setting(
@@ -294,6 +295,13 @@ SETTINGS = (
         1000,
         "counted by name, further ones together; so many may have settings",
         _between(1, 100_000),
+    ),
+    Setting(
+        "fleet",
+        "peers",
+        [],
+        "URLs of daemons that go on with jobs whose floors cannot be kept here",
+        _distinct,
     ),
     Setting("state", "path", default_state(), "folder for profiles and tenants' budgets", _named),
     Setting(

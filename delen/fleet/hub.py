@@ -78,17 +78,17 @@ class Hub:
     def _work(self) -> None:
         try:
             self._actors.open(self._stopping)
-            if self._stopping.is_set():
-                return
-            self._is_ready = True
-            self._signals.send(_STARTED)
-            ready_log.info("ready on %s", self._url)
+            if not self._stopping.is_set():
+                self._is_ready = True
+                self._signals.send(_STARTED)
+                ready_log.info("ready on %s", self._url)
             while not self._stopping.is_set():
                 self._rounds.step()
         except BaseException as error:
             self._failure = error
-        finally:
+        try:
             self._actors.close()
+        finally:
             self._signals.send(_ENDED)
 
     def _serve_signals(self) -> bool:

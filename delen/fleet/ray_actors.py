@@ -83,7 +83,9 @@ class RayActors:
         if not self._pending:
             time.sleep(seconds)
             return []
-        ended, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=seconds)
+        pending = list(self._pending)
+        self._ray.wait(pending, num_returns=1, timeout=seconds)
+        ended, _ = self._ray.wait(pending, num_returns=len(pending), timeout=0)
         return [(self._pending.pop(each), self._result(each)) for each in ended]
 
     def close(self) -> None:
@@ -147,10 +149,12 @@ def _check_reachable(address: str) -> None:
 
 
 def _own_ray() -> dict[str, str]:
-    """The environment of a Ray that reports to nobody, and that nobody without its token uses. Ray
-    reads it when it is imported."""
+    """The environment of a Ray that reports to nobody and that nobody without its token uses. Its
+    actors do not stand back behind other programs: a late standing is a missed one. Ray reads it
+    when it is imported."""
     return {
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
     }
