@@ -84,6 +84,7 @@ def test_print_config_is_toml_that_says_where_each_value_is_from(
         "energy",
         "policies",
         "tenants",
+        "fleet",
         "state",
         "log",
     }
