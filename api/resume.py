@@ -20,9 +20,7 @@ from delen.engine.inputs import RAW
 from delen.engine.runtime import Runtime
 from delen.errors import InvalidInput, UnsupportedMediaType
 from delen.wire.answers import Result as ResultMessage
-from delen.wire.requests import Parts, ResumeFields
-
-BUNDLE, PARTS = "X-Delen-Bundle", "X-Delen-Parts"
+from delen.wire.requests import BUNDLE_HEADER, PARTS_HEADER, Parts, ResumeFields
 
 
 class ResumeAddress:
@@ -91,10 +89,11 @@ def _check_media_type(headers: Mapping[bytes, bytes]) -> None:
 
 
 def _read_past(fields: ResumeFields, headers: Mapping[bytes, bytes]) -> Past:
-    bundle = headers.get(BUNDLE.lower().encode(), b"").decode("latin-1").strip()
+    bundle = headers.get(BUNDLE_HEADER.lower().encode(), b"").decode("latin-1").strip()
     if not bundle:
         raise InvalidInput(
-            f"{BUNDLE} is missing: it is the SHA-256 of the bundle's manifest.json", BUNDLE
+            f"{BUNDLE_HEADER} is missing: it is the SHA-256 of the bundle's manifest.json",
+            BUNDLE_HEADER,
         )
     return Past(
         exit=fields.exit,
@@ -102,7 +101,7 @@ def _read_past(fields: ResumeFields, headers: Mapping[bytes, bytes]) -> Past:
         size=fields.input_size(),
         threshold=fields.threshold,
         confidence=fields.confidence or 0.0,
-        parts=_read_parts(headers.get(PARTS.lower().encode())),
+        parts=_read_parts(headers.get(PARTS_HEADER.lower().encode())),
     )
 
 
@@ -113,5 +112,5 @@ def _read_parts(raw: bytes | None) -> tuple[Part, ...]:
     try:
         given = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{PARTS} is not JSON: {error}", PARTS) from None
+        raise InvalidInput(f"{PARTS_HEADER} is not JSON: {error}", PARTS_HEADER) from None
     return Parts.read({"parts": given}).given()

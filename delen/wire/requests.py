@@ -131,6 +131,10 @@ class InferBody(SuspendableFields, frozen=True, kw_only=True):
     input: Annotated[Any, about(type=["array", "string"])]
 
 
+BUNDLE_HEADER, PARTS_HEADER = "X-Delen-Bundle", "X-Delen-Parts"
+"""Of a resume request: the digest of the job's bundle, and what the job has taken, as JSON."""
+
+
 class ResumeFields(InferFields, frozen=True, kw_only=True):
     """Bounds and options of a job that another node began, and where it stands. The bounds are the
     whole job's."""
