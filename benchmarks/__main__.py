@@ -32,6 +32,7 @@ from benchmarks import (
     fusion,
     fuzz,
     guarantee,
+    handover,
     http,
     http_isolation,
     isolation,
@@ -77,6 +78,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "footprint": footprint.main,
     "fusion": fusion.main,
     "transports": transports.main,
+    "handover": handover.main,
     "soak": soak.main,
 }
 ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {
