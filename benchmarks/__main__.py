@@ -50,6 +50,7 @@ from benchmarks import (
 )
 from benchmarks.common import Figure
 from benchmarks.fleet import aset, daemons, dystri, hub, jellyfish, offload
+from benchmarks.fleet import decisions as fleet_decisions
 from benchmarks.page import Section, page
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -82,6 +83,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
 }
 ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {
     "backbones": backbones.main,
+    "fleet_decisions": fleet_decisions.main,
     "fleet_jellyfish": jellyfish.main,
     "fleet_dystri": dystri.main,
     "fleet_aset": aset.main,

@@ -19,7 +19,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.soak import lend_profiles
 from benchmarks.throttle import ThrottledLink
+from delen.bundle.manifest import read_manifest
 from tests.board import Board
 from tests.builders.daemon import (
     Api,
@@ -80,8 +82,10 @@ def copy_bundle(target: Path, **changes: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def daemon(launcher: Launcher, bundles: Path) -> Iterator[Daemon]:
-    """The daemon that most tests share: bodies up to 1 MB, and the second model, not loaded."""
+    """The daemon that most tests share: bodies up to 1 MB, and the second model, not loaded. That
+    has the profile of the first, of which it is a copy."""
     daemon = launcher.start({"server": {"max_body_mb": 1.0}, "models": {"path": str(bundles)}})
+    lend_profiles(launcher.state, "second", read_manifest(bundles / "second")[1])
     yield daemon
     assert daemon.process.poll() is None, f"the shared daemon died:\n{daemon.log()}"
     assert daemon.terminate() == 0
