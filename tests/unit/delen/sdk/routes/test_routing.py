@@ -81,7 +81,7 @@ def test_the_node_has_what_the_network_leaves_of_a_bound(site: Site) -> None:
         client.infer(X, max_latency=0.5)
         client.infer(X)
     first, unbounded = site.a.inferred
-    assert 400 < float(first.query["max_latency_ms"]) < 480, "the hub leaves a tenth to the network"
+    assert 0 < float(first.query["max_latency_ms"]) <= 450, "the hub leaves a tenth to the network"
     assert "max_latency_ms" not in unbounded.query
 
 
