@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from flask import Response, request
 
+from api.exchange import ESCAPED_SLASH
 from api.guard import guarded
 from api.parse import AnyRequest, query_text, read_query, read_request
 from api.reply import reply
@@ -16,9 +17,6 @@ from delen.wire.answers import SettledRequest
 from delen.wire.power import Power, PowerHistory, Window
 from delen.wire.requests import HistoryFields, NoFields, PowerChange, TenantChange
 from delen.wire.tenants import Fairness, Tenant, Tenants
-
-ESCAPED_SLASH = "%2F"
-"""All of a path is unescaped but this, which would divide it."""
 
 
 class EnergyViews:

@@ -19,6 +19,30 @@ def guarded(view: View) -> View:
     return view
 
 
+def read_token(file: str, key: str) -> str:
+    """The token in ``file``, which the configuration names by ``key``; ConfigError without one."""
+    try:
+        token = Path(file).read_text("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{key} {file} must be UTF-8 text: {error}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{key} {file} cannot be read: {reason}") from error
+    if not token:
+        raise ConfigError(f"{key} {file} is empty")
+    return token
+
+
+def check_token(token: str, authorization: str) -> None:
+    """Raises Unauthorized where ``authorization`` has no token, Forbidden where it has another one
+    than ``token``."""
+    scheme, _, given = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not given:
+        raise Unauthorized("this address needs the header Authorization: Bearer TOKEN")
+    if not hmac.compare_digest(given.strip().encode(), token.encode()):
+        raise Forbidden("the token is wrong")
+
+
 class Guard:
     """Lets a request change the daemon if it carries the token; without a configured token, if
     it comes from this machine."""
@@ -33,22 +57,7 @@ class Guard:
 
     def read(self) -> str | None:
         """The token in the token file now, None without one. ConfigError if it has none."""
-        if not self._token_file:
-            return None
-        try:
-            token = Path(self._token_file).read_text("utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise ConfigError(
-                f"server.token_file {self._token_file} must be UTF-8 text: {error}"
-            ) from error
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ConfigError(
-                f"server.token_file {self._token_file} cannot be read: {reason}"
-            ) from error
-        if not token:
-            raise ConfigError(f"server.token_file {self._token_file} is empty")
-        return token
+        return read_token(self._token_file, "server.token_file") if self._token_file else None
 
     def check(
         self, view: Callable[..., object] | None, peer: str | None, authorization: str
@@ -67,11 +76,7 @@ class Guard:
                     "from elsewhere"
                 )
             return
-        scheme, _, given = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not given:
-            raise Unauthorized("this address needs the header Authorization: Bearer TOKEN")
-        if not hmac.compare_digest(given.strip().encode(), self._token.encode()):
-            raise Forbidden("the token is wrong")
+        check_token(self._token, authorization)
 
 
 def _is_local(peer: str | None) -> bool:

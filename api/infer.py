@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
 from math import prod
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from api.exchange import HttpRequest
 from api.parse import InferRequest, asked_in_query, read_infer, read_media_type, read_query
 from api.readers import Readers
 from api.reply import JSON, Reply
 from api.server.body import SMALL, ClientGone, RequestBody, unpack
-from api.server.connection import Connection
 from delen.bundle.manifest import InputSpec
 from delen.core.bounds import DEFAULT_TENANT
 from delen.core.result import Result
@@ -41,33 +41,20 @@ _JSON_BASE, _JSON_NUMBER = 1_000_000, 32
 
 
 class Client(Protocol):
-    """Who waits for an answer. ``arrived`` is when its request came (``time.monotonic``);
-    ``on_gone`` is called once when it leaves before its answer, and ``is_gone`` is true then."""
+    """Who waits for an answer. ``arrived`` is when its request began to come (``time.monotonic``),
+    and ``receiving`` for how many seconds it came, None if unknown; ``on_gone`` is called once when
+    it leaves before its answer, and ``is_gone`` is true then."""
 
     arrived: float
+    receiving: float | None
     is_gone: bool
     on_gone: Callable[[], None] | None
 
 
-class HttpRequest(NamedTuple):
-    """One request, its head read and its body not yet."""
-
-    method: str
-    path: str
-    query: str
-    headers: Mapping[bytes, bytes]
-    body: RequestBody
-    connection: Connection
-
-    @property
-    def target(self) -> str:
-        return f"{self.path}?{self.query}"
-
-
 class InferAddress:
     """Answers inputs over ``runtime``, and is what the infer addresses of other protocols answer
-    with. ``readers`` read what takes long, ``threads`` are those for what may have to wait for a
-    lock or for a model. ``failed`` is called with the model and the seconds of each request that
+    with. ``readers`` read what takes long, ``threads`` submit what may have to wait for a lock or
+    for a model. ``failed`` is called with the model and the seconds of each request that
     ends with an error."""
 
     def __init__(
@@ -175,6 +162,7 @@ class InferAddress:
             asked.options,
             client.arrived,
             waited,
+            client.receiving,
         )
         if len(asked.samples) <= _SUBMIT_AT_ONCE and self._runtime.is_free(_LOCK_SECONDS):
             return submit()

@@ -11,10 +11,12 @@ from flask import Flask, Response, request
 from msgspec import UNSET
 
 from api.energy_views import EnergyViews
+from api.fleet_views import FleetViews
 from api.guard import Guard, guarded
 from api.metrics.device import DeviceCollector
 from api.metrics.energy import EnergyCollector
 from api.metrics.failures import FailureCollector
+from api.metrics.fleet import FleetCollector
 from api.metrics.requests import CONTENT_TYPE, Metrics
 from api.metrics.residency import ResidencyCollector, describe
 from api.metrics.runtime import RuntimeCollector
@@ -74,14 +76,15 @@ def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = 
     app = Flask("delen", static_folder=None)
     app.url_map.merge_slashes = False
     views = _Views(service)
-    energy = EnergyViews(service.energy)
+    energy, fleet = EnergyViews(service.energy), FleetViews(service.runtime)
     service.metrics.include(RuntimeCollector(service.runtime))
     service.metrics.include(EnergyCollector(service.energy))
     service.metrics.include(DeviceCollector(service.energy))
     service.metrics.include(TenantCollector(service.energy))
     service.metrics.include(ResidencyCollector(service.runtime))
     service.metrics.include(FailureCollector())
-    for rule, view, methods in [*views.routes(), *energy.routes()]:
+    service.metrics.include(FleetCollector(service.runtime))
+    for rule, view, methods in [*views.routes(), *energy.routes(), *fleet.routes()]:
         app.add_url_rule(rule, view.__name__, view, methods=methods)
     for rule, name, view, methods in oip:
         app.add_url_rule(rule, name, view, methods=methods)

@@ -48,7 +48,7 @@ from benchmarks import (
     transports,
 )
 from benchmarks.common import Figure
-from benchmarks.fleet import aset, dystri, jellyfish, offload
+from benchmarks.fleet import aset, daemons, dystri, jellyfish, offload
 from benchmarks.fleet import decisions as fleet_decisions
 from benchmarks.page import Section, page
 
@@ -86,6 +86,8 @@ ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {
     "fleet_dystri": dystri.main,
     "fleet_aset": aset.main,
     "fleet_offload": offload.main,
+    "fleet_daemons": daemons.main,
+    "fleet_daemons_short": daemons.main_short,
     "fuzz": fuzz.main,
     "servers": servers.main,
 }

@@ -268,7 +268,7 @@ class Soak:
         self, step: Step, status: int, answer: dict[str, Any], was_away: bool = False
     ) -> None:
         code = answer.get("code", "")
-        is_documented = status < 500 or code in ("model_loading", "overloaded")
+        is_documented = status < 500 or code in ("model_loading", "overloaded", "no_room")
         with self._lock:
             self.outcome.answers[f"{step.do} {status} {code}".rstrip()] += 1
             if not is_documented and not (was_away and code in _UNREADABLE):

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import delen
-from benchmarks.namespace_link import ENTER, FAR, NamespaceLink
+from benchmarks.namespace_link import ENTER, NamespaceLink
 from benchmarks.throttle import ThrottledLink
 from delen.simulate.streams.bandwidth import Bandwidth, read_bandwidth
 from policies.client.api import ClientController, FrameChoice, FrameOption, FrameReport, StreamView
@@ -171,9 +171,9 @@ def _inside(session: Session) -> Outcome:
     """``session`` in a process of ``ENTER``."""
     with ExitStack() as stack:
         link = stack.enter_context(NamespaceLink(session.delay, session.loss))
-        environment = _environment(session, FAR)
+        environment = _environment(session, link.far)
         stack.callback(_stop, link.start(*_daemon_command(), **environment))
-        url = f"http://{FAR}:{_PORT}"
+        url = f"http://{link.far}:{_PORT}"
         return _play(session, url, session.bandwidth(), link.set_rate, link.passed)
 
 

@@ -60,9 +60,11 @@ _NUMBERS_AT_ONCE = 16_384
 
 @dataclass(slots=True)
 class _Caller:
-    """Who waits for an answer."""
+    """Who waits for an answer. Its request was there whole when it ``arrived``: how long it took to
+    come is unknown."""
 
     arrived: float
+    receiving: float | None = None
     is_gone: bool = False
     on_gone: Callable[[], None] | None = None
 

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 from numpy.typing import NDArray
 
-from api.infer import READ_AT_ONCE, HttpRequest, InferAddress
+from api.exchange import HttpRequest
+from api.infer import READ_AT_ONCE, InferAddress
 from api.oip.access import FindPlace, RegionAccess
 from api.oip.answer import Tensor, receipt_parameters, write_tensors
 from api.oip.query import Query, check_version, read_bytes, read_data, whole_input

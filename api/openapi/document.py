@@ -17,6 +17,7 @@ from delen.engine.inputs import TEXT as PLAIN_TEXT
 from delen.wire.answers import Feedback, Plan, Result, Results, SettledRequest, SharedMemory
 from delen.wire.errors import Error
 from delen.wire.events import Event, Lost
+from delen.wire.fleet import Directives, DirectivesInForce, Standing
 from delen.wire.message import schema_of
 from delen.wire.models import Health, Model, Models, Ready
 from delen.wire.power import Power, PowerHistory
@@ -48,7 +49,7 @@ _OPERATIONS = (
         InferFields,
         InferBody,
         samples=BODY_TYPES,
-        errors=(404, 422, 429),
+        errors=(404, 422, 429, 507),
     ),
     Operation(
         "post",
@@ -70,7 +71,7 @@ _OPERATIONS = (
     Operation("get", ("/v1/models",), "The models", (Models,)),
     Operation("get", ("/v1/models/{model}",), "One model", (Model,), errors=(404,)),
     Operation(
-        "post", ("/v1/models/{model}/load",), "Load a model", (Model,), errors=(*GUARDED, 404)
+        "post", ("/v1/models/{model}/load",), "Load a model", (Model,), errors=(*GUARDED, 404, 507)
     ),
     Operation(
         "post", ("/v1/models/{model}/unload",), "Unload a model", (Model,), errors=(*GUARDED, 404)
@@ -106,6 +107,16 @@ _OPERATIONS = (
         (Tenant,),
         body=TenantChange,
         errors=(*GUARDED, 507),
+    ),
+    Operation("get", ("/v1/standing",), "What the daemon says of itself to a fleet", (Standing,)),
+    Operation("get", ("/v1/directives",), "The fleet's directives in force", (DirectivesInForce,)),
+    Operation(
+        "put",
+        ("/v1/directives",),
+        "Obey a fleet for a while",
+        (DirectivesInForce,),
+        body=Directives,
+        errors=GUARDED,
     ),
     Operation(
         "get", ("/healthz",), "What hangs, has died or keeps failing", (Health,), is_told_why=True

@@ -109,12 +109,15 @@ class Receipt:
     """Bounds against outcomes. ``met``: every bound that was set is known to have been kept.
 
     ``size`` is the height and width at which the network ran, None where it has one size.
+    ``receiving`` are the seconds from the request's first byte to its last, which its latency
+    includes; None in process, and where the transport does not say.
     """
 
     latency: LatencyOutcome
     accuracy: AccuracyOutcome
     energy: EnergyOutcome
     size: Size | None = None
+    receiving: float | None = None
 
     @property
     def met(self) -> bool:

@@ -181,7 +181,7 @@ class ModelBuilder:
         """What gives ``model`` the profile of the power mode that the device is in by now, which is
         looked for here. Where there is none, the old one stays, marked as stale."""
         costs, mode = model.costs, self._energy.mode
-        known = costs.profile
+        known = costs.measured
         if self._profiles.device(model.network) == known.device:
             return lambda model: costs.use(known, costs.energy)
         profile = self._profiles.find(model.bundle, model.network)
@@ -215,23 +215,31 @@ class ModelBuilder:
     def measure_again(self, model: Model, gives_way: Callable[[], bool]) -> Profile:
         """What of the profile of ``model`` is wrong or unknown, measured while the model may serve:
         on a lane of its own, which keeps no memory. Raises GaveWay once ``gives_way``."""
-        profile, bundle = model.costs.profile, model.bundle
+        profile = model.costs.measured
+        if profile.busy:
+            profile = self.measure_segments(model, gives_way)
+        spare = SpareLane(model.network, self._lanes)
         try:
-            if profile.busy:
-                spare = SpareLane(model.network, self._lanes, gives_way)
-                measured = measure_profile(bundle, spare, profile.device, QUICK)
-                measured = replace(measured, interference=profile.interference)
-                profile = keep_energies(measured, profile)
-            spare = SpareLane(model.network, self._lanes)
-            return self.with_host(bundle, spare, profile, model.costs.energy, gives_way)
+            return self.with_host(model.bundle, spare, profile, model.costs.energy, gives_way)
         finally:
             model.network.free_lane(self._lanes)
+
+    def measure_segments(self, model: Model, gives_way: Callable[[], bool]) -> Profile:
+        """As ``measure_again``, what the segments take alone; all else stays as it was."""
+        known = model.costs.measured
+        spare = SpareLane(model.network, self._lanes, gives_way)
+        try:
+            measured = measure_profile(model.bundle, spare, known.device, QUICK)
+        finally:
+            model.network.free_lane(self._lanes)
+        measured = replace(measured, interference=known.interference, host=known.host)
+        return keep_energies(measured, known)
 
     def measure_host(self, model: Model, gives_way: Callable[[], bool]) -> Profile:
         """The profile of ``model``, which serves nobody yet, with what serving it takes. Raises
         GaveWay once ``gives_way``."""
         costs = model.costs
-        return self.with_host(model.bundle, model.network, costs.profile, costs.energy, gives_way)
+        return self.with_host(model.bundle, model.network, costs.measured, costs.energy, gives_way)
 
     def measure_energy(
         self,
@@ -243,7 +251,7 @@ class ModelBuilder:
     ) -> Profile:
         """The profile of ``model`` with the energies of its segments, as ``meter`` measures them.
         Raises GaveWay once ``gives_way``, or from ``wait``; ProfileError where it goes wrong."""
-        spare, known = SpareLane(model.network, self._lanes, gives_way), model.costs.profile
+        spare, known = SpareLane(model.network, self._lanes, gives_way), model.costs.measured
         steady = partial(steady_key, self._root)
         try:
             profile, notes = measure_energy(

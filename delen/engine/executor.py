@@ -36,6 +36,15 @@ from delen.scheduler.lanes import Batch
 log = logging.getLogger("delen.engine")
 
 
+class Load(NamedTuple):
+    """Seconds of work that wait, the share of all lanes that was busy in the last seconds, and how
+    many times longer than profiled the slowest model takes."""
+
+    backlog: float
+    utilisation: float
+    slowdown: float
+
+
 class _AuditRun(NamedTuple):
     audit: Audit
     batch: Batch
@@ -143,6 +152,17 @@ class Executor:
         """Seconds until everything that waits now is done."""
         with self.lock:
             return self._scheduler.backlog(time.monotonic())
+
+    def read_load(self, models: Iterable[Model]) -> Load:
+        """The load of the device now, on which ``models`` are served."""
+        slowdowns = []
+        with self.lock:
+            now = time.monotonic()
+            for model in models:
+                model.relax(now)
+                slowdowns += [size.costs.slowdown.mean for size in model.sizes]
+            backlog, used = self._scheduler.backlog(now), self._scheduler.utilisation(now)
+        return Load(backlog, used, max(slowdowns, default=1.0))
 
     def hold(self, jobs: Iterable[Job]) -> None:
         """Count ``jobs`` as under way, though there is no room for them in the queue yet."""

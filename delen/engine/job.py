@@ -32,7 +32,8 @@ class Job:
     answer that it had.
 
     ``share`` is the tenant that bears what it costs.
-    ``arrived`` is on the runtime's monotonic clock. ``is_held`` is true while it waits for room in
+    ``arrived`` is on the runtime's monotonic clock; its request came in for ``receiving``
+    seconds, as far as that is known. ``is_held`` is true while it waits for room in
     the queue. ``future`` gets the Result, or the error of a job that ends with no answer at all.
     """
 
@@ -43,6 +44,7 @@ class Job:
     options: Options
     arrived: float
     features: Features
+    receiving: float | None = None
     plan: Plan = field(init=False)
     share: Share = field(init=False)
     future: Future[Result] = field(default_factory=Future)

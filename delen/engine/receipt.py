@@ -51,7 +51,11 @@ def write_result(job: Job, reason: Reason, now: float) -> Result:
         exits=job.model.exits,
         reason=reason,
         receipt=Receipt(
-            _latency(job, now), _accuracy(job, reason), _energy(job), job.model.bundle.size
+            _latency(job, now),
+            _accuracy(job, reason),
+            _energy(job),
+            job.model.bundle.size,
+            job.receiving,
         ),
         tenant=job.options.tenant,
         stream=job.options.stream,

@@ -19,6 +19,7 @@ from delen.core.guarantee import Feedback
 from delen.core.plan import Plan, Preview
 from delen.core.tenant import TenantSettings
 from delen.engine.admission import Admission
+from delen.engine.directives import Directives
 from delen.engine.energy_admission import EnergyAdmission, UnlimitedEnergy
 from delen.engine.executor import Executor
 from delen.engine.guarantee_monitor import read_labels
@@ -27,6 +28,7 @@ from delen.engine.inputs import named_shapes
 from delen.engine.job import Job
 from delen.engine.model import Model
 from delen.engine.observer import Observer
+from delen.engine.standing import Standing, StandingSource
 from delen.errors import BudgetExhausted, DelenError, Draining, InvalidInput, Overloaded
 from delen.residency.interfaces import OpenBundle
 from delen.residency.loader import ModelLoader
@@ -59,8 +61,10 @@ class Runtime:
         self.store: ModelRegistry[Model] = ModelRegistry(find, scheduler.lanes, memory, self.events)
         self._energy = energy or UnlimitedEnergy()
         self._executor = Executor(observer, threads, scheduler, self._energy)
-        self._admission = Admission(self._executor, scheduler, self._energy)
         self._loader = ModelLoader(self.store, open_bundle, self._executor)
+        self.directives = Directives(self._loader.keep)
+        self._admission = Admission(self._executor, scheduler, self._energy, self.directives)
+        self._standing = StandingSource(self._executor, self.store, self._loader, self._energy)
         self._ids = itertools.count(1)
         self._draining = False
 
@@ -100,6 +104,19 @@ class Runtime:
     def manifest_of(self, name: str) -> Manifest:
         """What ``name`` is, or will be. ModelLoading as ``input_of``."""
         return self._loader.manifest(name)
+
+    def standing(self) -> Standing:
+        """What the device says of itself to a fleet. Draining once no request is admitted."""
+        self._check_draining()
+        return self._standing.read()
+
+    def utilisation(self) -> float:
+        """The share of all lanes that was busy in the last seconds."""
+        return self._executor.read_load(()).utilisation
+
+    def missing(self, name: str) -> str | None:
+        """Why model ``name`` is not in memory whole; None if it is."""
+        return self._loader.missing(name)
 
     def segments(self, name: str) -> list[SegmentStatus] | None:
         """Where the segments of ``name`` are; None without a cap on memory."""
@@ -142,18 +159,19 @@ class Runtime:
         options: Options,
         arrived: float | None = None,
         waited: float = 0.0,
+        receiving: float | None = None,
     ) -> list[Job]:
         """Admit inputs of the model's dtype and of one of its shapes, all or none; the futures of
         their jobs get the Results. Once one has failed, the others end.
 
         ``arrived`` is when the request came in (``time.monotonic``), now if not given. Since then
-        it ``waited`` for others for so many seconds, which count as their work does. Raises
+        it ``waited`` for others for so many seconds, which count as their work does, and was
+        ``receiving`` its body for so many, if that is known. Raises
         ModelNotFound, ModelLoading, InvalidInput, InfeasibleBound, BatchTooLarge, BudgetExhausted,
         Overloaded or Draining. Here every refusal is counted.
         """
         try:
-            if self._draining:
-                raise Draining("the daemon is stopping", retry_after=1.0)
+            self._check_draining()
             now, cap, left = time.monotonic(), bounds.max_latency, None
             arrived = now if arrived is None else arrived
             if cap is not None and options.on_infeasible != "best_effort":
@@ -168,7 +186,7 @@ class Runtime:
 
             def make(sample: NDArray[np.generic]) -> Job:
                 number, request_id = next(self._ids), secrets.token_hex(8)
-                return Job(number, request_id, at_size, bounds, options, arrived, sample)
+                return Job(number, request_id, at_size, bounds, options, arrived, sample, receiving)
 
             lead, *others = samples
             return self._admission.admit(
@@ -190,8 +208,12 @@ class Runtime:
     def is_free(self, seconds: float) -> bool:
         """Whether submitting waits for nobody longer than ``seconds``: no model is opened for it,
         and nothing holds the engine's lock that long, as a policy that hangs does."""
+        return not self.store.is_capped and self.is_unlocked(seconds)
+
+    def is_unlocked(self, seconds: float) -> bool:
+        """Whether nothing holds the engine's lock longer than ``seconds``."""
         lock = self._executor.lock
-        if self.store.is_capped or not lock.acquire(timeout=seconds):
+        if not lock.acquire(timeout=seconds):
             return False
         lock.release()
         return True
@@ -206,11 +228,12 @@ class Runtime:
         model = self._loader.find(name, None)
         self.change(model, lambda model: model.relax(time.monotonic()))
         waits, refusal = model.residency.waits(), None
+        terms = self.directives.terms(tenant)
 
         def plan_at(price: float) -> Plan:
-            return model.plans.plan(bounds, 0.0, model.monitor.holds, price, waits)
+            return model.plans.plan(bounds, 0.0, model.monitor.holds, price, waits, terms)
 
-        plan = plan_at(self._energy.price(tenant))
+        plan = plan_at(self._energy.price(tenant) + terms.per_joule)
         try:
             if plan.infeasible is None:
                 plan = self._energy.preview(tenant, plan, plan_at)
@@ -233,6 +256,10 @@ class Runtime:
         come last in it, and are given none."""
         for job in reversed(jobs):
             self._executor.cancel(job)
+
+    def _check_draining(self) -> None:
+        if self._draining:
+            raise Draining("the daemon is stopping", retry_after=1.0)
 
     def start_draining(self) -> None:
         """Refuse new requests from now on."""

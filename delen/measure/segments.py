@@ -51,11 +51,12 @@ def batch_sizes(largest: int) -> list[int]:
 
 
 def noise_inputs(bundle: Bundle) -> list[Features]:
-    """The largest batch of ``bundle``, of noise."""
-    spec = bundle.manifest.input
+    """The largest batch of ``bundle``, of noise: of the largest size, so that what scaling down to
+    a smaller one takes is measured with it."""
+    manifest = bundle.manifest
     generator = np.random.default_rng(0)
-    samples = generator.integers(0, 256, (bundle.manifest.max_batch, *spec.shape))
-    return list(samples.astype(spec.dtype))
+    samples = generator.integers(0, 256, (manifest.max_batch, *bundle.largest_shape))
+    return list(samples.astype(manifest.input.dtype))
 
 
 def measure_profile(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from delen.core.bounds import check_cap
-from delen.errors import DelenError, InvalidInput
+from delen.errors import DelenError, InvalidInput, TooLarge
 from delen.sdk.address import unix_path
 from delen.sdk.memory import Sharing
 
@@ -126,10 +127,12 @@ class Endpoint:
 class AnswerReader:
     """Reads one answer from what comes: ``feed`` it, until ``answer`` is there.
 
-    ``keeps`` says whether the connection can be used again.
+    ``keeps`` says whether the connection can be used again. TooLarge for a body of more than
+    ``largest`` bytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, largest: float = inf) -> None:
+        self._largest = largest
         self.answer: Answer | None = None
         self.keeps = False
         self._came = bytearray()
@@ -148,6 +151,9 @@ class AnswerReader:
         self._came += data
         while not self._status and self._read_head():
             pass
+        size = max(self._left or 0, len(self._came) + len(self._chunks or b""))
+        if self._status and size > self._largest:
+            raise TooLarge(f"the answer is larger than {self._largest:.0f} bytes")
         if self._status and self._is_chunked:
             self._read_chunks()
         elif self._status and self._left is not None and len(self._came) >= self._left:

@@ -63,6 +63,9 @@ class Receipt(Message, frozen=True, omit_defaults=True):
     accuracy: Accuracy
     energy: Energy = field(name="energy_mj")
     size: SizeField = None
+    receiving: Annotated[
+        Milli | None, about("from the request's first byte to its last, which the latency includes")
+    ] = field(name="receiving_ms", default=None)
 
 
 class Result(Message, frozen=True, omit_defaults=True):

@@ -36,10 +36,9 @@ cycle of several points side by side."""
 
 class Default(MappingPolicy):
     name = "default"
-    skipping = True
 
     def __init__(self, seed: int = 0, evaluations: int = EVALUATIONS) -> None:
-        super().__init__()
+        super().__init__(self.solve, skipping=True)
         self._random = random.Random(seed)
         self._evaluations = evaluations
         self._annealed: dict[str, NamedPlace] = {}

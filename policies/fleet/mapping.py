@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import TypeAlias
 
 from policies.fleet.api import Ceiling, Demand, Directive, Route, Standing
 from policies.fleet.freshness import fresh
@@ -22,27 +23,28 @@ class Assigned:
     rate: float = inf
 
 
+Solve: TypeAlias = Callable[[Problem, Sequence[Place | None]], Sequence[Place | None]]
+"""A place for each client of the problem, from what is left of the last solution."""
+
+
 class MappingPolicy:
-    """Keeps the last solution. A client that it does not know, or whose node is gone, goes where
-    its answer is soonest until the next one; a client that the solution leaves out has no route."""
+    """Keeps what ``solve`` said last. A client that it does not know, or whose node is gone, goes
+    where its answer is soonest until the next time; a client that is left out has no route. With
+    ``skipping`` clients may leave out frames."""
 
     name: str
-    skipping = False
-    """Whether clients may leave out frames."""
 
-    def __init__(self) -> None:
+    def __init__(self, solve: Solve, skipping: bool = False) -> None:
+        self._solve = solve
+        self._skipping = skipping
         self._assigned: dict[str, Assigned | None] = {}
-
-    def solve(self, problem: Problem, last: Sequence[Place | None]) -> Sequence[Place | None]:
-        """A place for each client. ``last`` is what is left of the last solution."""
-        raise NotImplementedError
 
     def coordinate(
         self, standings: Sequence[Standing], demands: Sequence[Demand], now: float
     ) -> Sequence[Directive]:
         nodes = fresh(standings, now)
-        problem = make_problem(nodes, demands, self.skipping)
-        mapping = self.solve(problem, _last(problem, self._assigned))
+        problem = make_problem(nodes, demands, self._skipping)
+        mapping = self._solve(problem, _last(problem, self._assigned))
         self._assigned = {}
         ceilings: dict[str, dict[str, Ceiling]] = {name: {} for name in problem.nodes}
         resident: dict[str, set[str]] = {name: set() for name in problem.nodes}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import inf
+from math import exp, inf, log, log1p
 
 from delen.bundle.calibration import Calibration
 from delen.core.bounds import Bounds
+from delen.core.fleet_terms import NO_TERMS, FleetTerms
 from delen.core.frontier import Choice
 from delen.core.plan import UNKNOWN_CASE, Case, LimitedBy, OperatingPoint, Plan
 from delen.core.variant import Size
@@ -31,6 +32,9 @@ from policies.plan.useful_exits import UsefulExits
 LATENCY_MARGIN = 1.25
 ENERGY_MARGIN = 1.05
 """Nearest feasible caps are this much above the prediction, so that a retry with them succeeds."""
+
+_STEP = log1p(0.05)
+"""Time is priced at the slowdown rounded to 5 %, so that plans made under a price can be kept."""
 
 NO_FLOORS = (
     "min_accuracy cannot be guaranteed: the exit policy in force does not stop by confidence "
@@ -95,15 +99,21 @@ class Planner:
         self.useful = UsefulExits(self.accuracies)
         self._certified: dict[tuple[int, float], Threshold | None] = {}
         self.promises = Promises(calibration, 1 - self.level, self.useful.deepest)
-        self._lossless = self._find_lossless()
+        self._lossless: dict[int, Threshold | None] = {}
+        self._lossless_at(self.useful.deepest)
         self._frontiers = Frontiers(calibration, self.useful.exits, settings.least_accuracy)
 
-    def _find_lossless(self) -> Threshold | None:
-        table, settings, deepest = self.calibration, self.settings, self.useful.deepest
-        tolerance, level = settings.tolerance, settings.guarantee
-        if settings.lossless == AGREEMENT:
-            return agreement_threshold(table, deepest, tolerance, level, settings.procedure)
-        return lossless_threshold(table, deepest, tolerance, level)
+    def _lossless_at(self, deepest: int) -> Threshold | None:
+        """The lowest threshold that loses at most the tolerance against exit ``deepest``."""
+        if deepest not in self._lossless:
+            table, settings = self.calibration, self.settings
+            tolerance, level = settings.tolerance, settings.guarantee
+            if settings.lossless == AGREEMENT:
+                found = agreement_threshold(table, deepest, tolerance, level, settings.procedure)
+            else:
+                found = lossless_threshold(table, deepest, tolerance, level)
+            self._lossless[deepest] = found
+        return self._lossless[deepest]
 
     def points(self, costs: CostModel) -> tuple[OperatingPoint, ...]:
         """Every exit as a place to stop, at the costs of the moment."""
@@ -128,6 +138,7 @@ class Planner:
         guaranteed: bool = True,
         price: float = 0.0,
         waits: Sequence[float] | None = None,
+        terms: FleetTerms = NO_TERMS,
     ) -> Plan:
         """The operating point for ``bounds`` when ``delay`` seconds pass before segment 0.
 
@@ -146,10 +157,17 @@ class Planner:
         ``price`` is what a joule costs in accuracy. Without a floor, a plan at a price above 0 is
         the choice of the plan's frontier that is worth it: no deeper and no dearer than without a
         price. If plans must not stop early, the price limits only their depth.
+
+        ``terms`` are the fleet's for the tenant. Plans keep to its ceiling, which gives way to a
+        floor: that is kept by the first exit beyond it that can. What it charges for a second
+        counts as the price does; what it charges for a joule is part of ``price``.
         """
         latencies = {exit: self.arrival(exit, costs, delay, waits) for exit in self.useful.exits}
         energies = costs.energies()
         deepest, limited_by, problem, nearest = self._within_caps(bounds, latencies, energies)
+        allowed = self._allowed(terms, bounds.min_accuracy, deepest)
+        if allowed < deepest:
+            deepest, limited_by = allowed, "fleet"
         threshold: Threshold | None = None
         if not self._by_threshold:
             if bounds.min_accuracy is not None:
@@ -167,15 +185,16 @@ class Planner:
             elif nearest is not None:
                 nearest = replace(nearest, min_accuracy=bounds.min_accuracy)
         elif bounds == Bounds():
-            threshold = self._lossless
+            threshold = self._lossless_at(deepest)
         if not guaranteed:
             threshold = None
             nearest = nearest and replace(nearest, min_accuracy=None)
         freedom = Freedom.THRESHOLD if self._by_threshold and guaranteed else Freedom.DEPTH
         if bounds.min_accuracy is not None:
             freedom = Freedom.NONE
-        top = self._top(deepest, threshold, energies)
-        frontier = self._frontiers.up_to(top, energies, freedom)
+        tolls = self.tolls(costs, terms)
+        top = self._top(deepest, threshold, energies, tolls)
+        frontier = self._frontiers.up_to(top, energies, freedom, tolls)
         choice = frontier.at(price)
         unguaranteed = None if bounds.min_accuracy is None else self._unguaranteed(guaranteed)
         if problem is not None and unguaranteed is not None:
@@ -197,7 +216,28 @@ class Planner:
             price=price,
             unguaranteed=unguaranteed,
             size=self.size,
+            terms=terms,
         )
+
+    def tolls(self, costs: CostModel, terms: FleetTerms) -> tuple[float, ...]:
+        """What the seconds up to each exit cost in accuracy; none where they are free."""
+        if not terms.per_second:
+            return ()
+        slowdown = exp(_STEP * round(log(costs.slowdown.mean) / _STEP))
+        price = terms.per_second * slowdown
+        return tuple(price * costs.undisturbed(exit, 1) for exit in range(costs.segments))
+
+    def _allowed(self, terms: FleetTerms, floor: float | None, deepest: int) -> int:
+        """The deepest useful exit that a ceiling leaves of those up to ``deepest``."""
+        ceiling = terms.deepest
+        if ceiling is None or ceiling >= deepest:
+            return deepest
+        exits = [exit for exit in self.useful.exits if exit <= deepest]
+        below = max(exit for exit in exits if exit <= ceiling)
+        if floor is None or not self._by_threshold:
+            return below
+        able = (e for e in exits if e >= below and self._certify(e, floor) is not None)
+        return next(able, deepest)
 
     def _unguaranteed(self, guaranteed: bool) -> str | None:
         """Why no floor is guaranteed, whatever it is."""
@@ -303,15 +343,21 @@ class Planner:
         return sentence
 
     def _top(
-        self, deepest: int, threshold: Threshold | None, energies: tuple[float | None, ...]
+        self,
+        deepest: int,
+        threshold: Threshold | None,
+        energies: tuple[float | None, ...],
+        tolls: tuple[float, ...],
     ) -> Choice:
         if threshold is None:
-            return Choice(deepest, None, energies[deepest], self.accuracies[deepest])
+            toll = tolls[deepest] if tolls else 0.0
+            return Choice(deepest, None, energies[deepest], self.accuracies[deepest], toll)
         shares = self.calibration.exit_shares(threshold.value, deepest)
+        toll = sum(share * each for share, each in zip(shares, tolls, strict=False))
         joules: float | None = 0.0
         for share, cost in zip(shares, energies[: deepest + 1], strict=True):
             joules = None if joules is None or cost is None else joules + share * cost
-        return Choice(deepest, threshold.value, joules, threshold.accuracy)
+        return Choice(deepest, threshold.value, joules, threshold.accuracy, toll)
 
     def _cases(self, choice: Choice) -> tuple[Case, ...]:
         if not self._by_threshold:

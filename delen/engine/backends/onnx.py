@@ -11,7 +11,14 @@ import numpy as np
 
 from delen.bundle.checks import DTYPES
 from delen.bundle.manifest import Bundle
-from delen.engine.backends.base import Features, Placement, SegmentRun, fits
+from delen.engine.backends.base import (
+    Features,
+    Placement,
+    SegmentRun,
+    blank_input,
+    fits,
+    scaled_down,
+)
 from delen.errors import BackendError, ConfigError, MissingExtra
 
 try:
@@ -102,9 +109,8 @@ class OnnxNetwork:
             network._segments[segment] = None
 
     def blank(self, segment: int) -> Features:
-        spec = self._bundle.manifest.input
         if segment == 0:
-            return np.zeros(spec.shape, spec.dtype)
+            return blank_input(self._bundle)
         return blank_row(self._stored(segment), self._backend.memory)
 
     def _stored(self, segment: int) -> tuple[int, ...]:
@@ -120,6 +126,8 @@ class OnnxNetwork:
         loaded = self._segments[segment]
         if loaded is None:
             raise BackendError(f"segment {segment} of {self._bundle.name} is not loaded")
+        if segment == 0:
+            samples = scaled_down(self._bundle, samples)
         try:
             bound = loaded.lanes.get(lane)
             if bound is None:

@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from delen.bundle.manifest import Bundle
-from delen.engine.backends.base import Features, Placement, SegmentRun, fits
+from delen.engine.backends.base import (
+    Features,
+    Placement,
+    SegmentRun,
+    blank_input,
+    fits,
+    scaled_down,
+)
 from delen.errors import BackendError, MissingExtra
 
 try:
@@ -64,9 +71,8 @@ class TorchNetwork:
             network._programs[segment] = None
 
     def blank(self, segment: int) -> Features:
-        spec = self._bundle.manifest.input
         if segment == 0:
-            return np.zeros(spec.shape, spec.dtype)
+            return blank_input(self._bundle)
         stored = self._bundle.exits[segment - 1].features or ()
         return _Row(torch.zeros((1, *stored), device=self._device), 0)
 
@@ -78,6 +84,8 @@ class TorchNetwork:
         """
         if self._programs[segment] is None:
             raise BackendError(f"segment {segment} of {self._bundle.name} is not loaded")
+        if segment == 0:
+            samples = scaled_down(self._bundle, samples)
         try:
             with torch.inference_mode():
                 arguments = self._rows(samples) if segment else (self._stack(samples),)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.fleet import dystri, jellyfish, offload
+from benchmarks.fleet.crowd import ClientLog
+from benchmarks.fleet.kills import plan_kills
+from benchmarks.fleet.members import HUB
 from benchmarks.profile_files import NANO
 from delen.profile.reader import load_profile
 from delen.simulate.fleet.run import play
@@ -57,3 +60,21 @@ def test_a_run_over_a_link_is_right_more_often_than_the_board_alone() -> None:
     cut = offload.play(constant(0.0, 100.0), table, offload.Paths(), 0)
     assert cut.accuracy > 0.6
     assert cut.late < 0.01
+
+
+def test_every_daemon_is_killed_in_turn_and_the_hub_twice() -> None:
+    planned = plan_kills(["a", "b"], 100.0, 20.0)
+    assert [(kill.member, kill.at) for kill in planned[:5]] == [
+        ("a", 10.0),
+        ("b", 30.0),
+        ("a", 50.0),
+        ("b", 70.0),
+        ("a", 90.0),
+    ]
+    assert [kill.member for kill in planned[5:]] == [HUB, HUB]
+
+
+def test_a_client_that_is_never_answered_waited_all_the_time() -> None:
+    assert ClientLog(seconds=8.0).longest_gap == 8.0
+    log = ClientLog(seconds=8.0, answered=[1.0, 2.0, 5.0], request_ids=["a", "b", "a"])
+    assert (log.longest_gap, log.duplicates) == (3.0, 1)

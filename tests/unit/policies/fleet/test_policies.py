@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 import pytest
@@ -50,6 +51,15 @@ def test_a_client_that_nobody_can_serve_in_time_has_no_route(policy: FleetPolicy
     hopeless = demand("a", deadline=0.002, near=LinkState())
     policy.coordinate(nodes, [hopeless], 0.0)
     assert policy.route(hopeless, nodes, 0.1) is None
+
+
+@pytest.mark.parametrize("name", plugin_names(FLEET_POLICIES))
+def test_a_route_leads_to_a_node_that_keeps_the_floor(name: str) -> None:
+    nodes = [standing("near", points=[point(0, 0.6, 5)]), standing("far", backlog=0.02)]
+    floor = replace(demand("a", deadline=1.0), min_accuracy=0.75)
+    route = make_fleet(name).route(floor, nodes, 0.0)
+    assert route is not None and (route.node, route.ceiling.exit) == ("far", 2)
+    assert make_fleet(name).route(replace(floor, min_accuracy=0.9), nodes, 0.0) is None
 
 
 def test_a_client_that_just_came_goes_where_its_answer_is_soonest(policy: FleetPolicy) -> None:

@@ -1,0 +1,37 @@
+"""A site of three daemons, a hub and eight clients behind links of ``tc``, some of which fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.fleet.kills import Kill
+from benchmarks.fleet.namespaces import Played, run_in_namespaces
+from benchmarks.namespace_link import namespace_problem
+
+TRACE = "time_s,mbps\n0,8\n4,0.8\n8,4\n39,0\n42,4\n60,4\n"
+APART = 5.5
+"""So that the link of the last client alone stands still, from 0.5 s on for 3 s."""
+KILLS = (Kill("node0", 2.0), Kill("hub", 4.0), Kill("node1", 7.0))
+SECONDS = 12.0
+
+
+def test_clients_are_answered_while_daemons_links_and_the_hub_fail(
+    tmp_path: Path, state: Path
+) -> None:
+    if (problem := namespace_problem()) is not None:
+        pytest.skip(problem)
+    pytest.importorskip("ray", reason="the hub needs the extra fleet")
+    trace = tmp_path / "trace.csv"
+    trace.write_text(TRACE)
+    logs = run_in_namespaces(Played(SECONDS, str(state), str(trace), apart=APART, kills=KILLS))
+    assert len(logs) == 8
+    *others, cut_off = logs
+    for log in others:
+        assert not log.lost
+        assert not log.duplicates
+        assert log.answered[-1] > KILLS[-1].at
+        assert {place.split()[0] for place in log.taken} >= {"hub", "kept"}, log.taken
+        assert len({place.split()[1] for place in log.taken}) > 1, log.taken
+    assert cut_off.answered[-1] > KILLS[-1].at, "its link carries again, and it does not go on"
