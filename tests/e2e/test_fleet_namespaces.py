@@ -15,6 +15,8 @@ APART = 5.5
 """So that the link of the last client alone stands still, from 0.5 s on for 3 s."""
 KILLS = (Kill("node0", 2.0), Kill("hub", 4.0), Kill("node1", 7.0))
 SECONDS = 12.0
+PATIENT = 5.0
+"""No node is given up only because this machine is busy."""
 
 
 def test_clients_are_answered_while_daemons_links_and_the_hub_fail(
@@ -25,7 +27,8 @@ def test_clients_are_answered_while_daemons_links_and_the_hub_fail(
     pytest.importorskip("ray", reason="the hub needs the extra fleet")
     trace = tmp_path / "trace.csv"
     trace.write_text(TRACE)
-    logs = run_in_namespaces(Played(SECONDS, str(state), str(trace), apart=APART, kills=KILLS))
+    site = Played(SECONDS, str(state), str(trace), apart=APART, deadline=PATIENT, kills=KILLS)
+    logs = run_in_namespaces(site)
     assert len(logs) == 8
     *others, cut_off = logs
     for log in others:

@@ -161,8 +161,8 @@ def _npy(sizes: list[bytes]) -> bytes:
 
 @pytest.fixture(scope="module")
 def roomy(launcher: Launcher) -> Iterator[Daemon]:
-    """A daemon with the usual limit of bodies."""
-    daemon = launcher.start()
+    """A daemon with the usual limit of bodies, which waits long for those that come slowly."""
+    daemon = launcher.start({"server": {"head_seconds": 60.0}})
     yield daemon
     assert daemon.terminate() == 0
     assert "Traceback" not in daemon.log(), daemon.log()

@@ -228,18 +228,18 @@ def test_a_link_that_stands_still_costs_its_frames_and_no_others(
             client, deadline=0.05, controller=controller, in_flight=2, patience=0.2
         ) as stream,
     ):
-        stream.put(images[0])
-        next(stream)
-        link.set_rate(0)
-        for number in range(4):
-            stream.put(images[number])
-        until(lambda: "unanswered" in drops(stream), "a frame is given up")
-        link.set_rate(1e10)
 
         def goes_on() -> list[delen.FrameResult]:
             stream.put(images[0])
             return stream.ready()
 
+        until(goes_on, "frames are answered")
+        link.set_rate(0)
+        before = drops(stream).get("unanswered", 0)
+        for number in range(4):
+            stream.put(images[number])
+        until(lambda: drops(stream).get("unanswered", 0) > before, "a frame is given up")
+        link.set_rate(1e10)
         results = until(goes_on, "frames are answered again")
         stream.end()
         numbers = [result.frame for result in [*results, *stream]]
