@@ -57,7 +57,7 @@ setup(
         "fleet": [
             *HTTP,
             "prometheus-client>=0.20",
-            "ray>=2.49,<3",
+            "ray>=2.60,<3",
             "tomli>=2.0; python_version < '3.11'",
         ],
         "nvml": ["nvidia-ml-py>=12.535"],

@@ -25,6 +25,7 @@ from api.oip.views import answer_ready as answer_oip_ready
 from api.readers import Readers
 from api.refusals import Refusals
 from api.reply import Reply
+from api.resume import ResumeAddress
 from api.server.asgi import Scope
 from api.server.body import BodyMemory
 from api.views import EVENTS, MEMORY, Service, answer_health, answer_ready, create_control
@@ -32,6 +33,7 @@ from delen.errors import Draining, Overloaded
 from delen.profile.device import available_cores
 
 _INFER = re.compile(r"/v1/(?:models/([^/]+)/)?infer", re.DOTALL)
+_RESUME = re.compile(r"/v1/(?:models/([^/]+)/)?resume", re.DOTALL)
 _OIP_INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer", re.DOTALL)
 _MOST_CONTROL = 4_000_000
 """Bytes of a body at the control addresses: as many labels as may be posted back at once."""
@@ -64,6 +66,7 @@ class Application(HttpApplication):
             ThreadPoolExecutor(threads, "http-submit"),
             service.metrics.failed,
         )
+        self._resume = ResumeAddress(runtime, self._infer, service.max_body)
         self._events = EventAddress(service.runtime.events)
         self._fleet = FleetViews(service.runtime)
         self._fleet_answers: dict[tuple[str, str], Callable[[HttpRequest], Awaitable[Reply]]] = {
@@ -111,6 +114,8 @@ class Application(HttpApplication):
         if method == "POST" and (found := _INFER.fullmatch(path)):
             model = found[1] or self._service.default_model
             return await self._infer.answer(request, model)
+        if method == "POST" and (found := _RESUME.fullmatch(path)):
+            return await self._resume.answer(request, found[1] or self._service.default_model)
         if method == "POST" and (found := _OIP_INFER.fullmatch(path)):
             return await self._oip_infer.answer(request, found[1], found[2])
         if method == "OPTIONS" and path == "*":

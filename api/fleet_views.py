@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -45,7 +44,6 @@ class FleetViews:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._node = platform.node()
         self._written: dict[str, tuple[Points, Raw]] = {}
 
     def routes(self) -> Routes:
@@ -69,7 +67,7 @@ class FleetViews:
         read_query(NoFields, query)
         now = self._runtime.standing()
         message = Standing(
-            node=self._node,
+            node=self._runtime.node,
             time=time.time(),
             models=tuple(map(self._describe, now.models)),
             backlog=Milli(now.backlog),
@@ -114,7 +112,7 @@ class FleetViews:
             for tenant in getattr(asked, field):
                 check_name(tenant, field)
         return Directive(
-            self._node,
+            self._runtime.node,
             time.monotonic(),
             asked.lease or 0.0,
             {

@@ -121,10 +121,30 @@ class InferAddress:
     ) -> list[Job]:
         """The jobs of ``asked`` once they are done, or one of them has failed; they end early where
         ``client`` leaves. The request ``waited`` so many seconds for others since it arrived."""
+        submit = partial(
+            self._runtime.submit_batch,
+            model,
+            asked.samples,
+            asked.bounds,
+            asked.options,
+            client.arrived,
+            waited,
+            client.receiving,
+        )
+        return await self.run_jobs(client, model, submit, len(asked.samples) <= _SUBMIT_AT_ONCE)
+
+    async def run_jobs(
+        self, client: Client, model: str, submit: Callable[[], list[Job]], is_quick: bool = True
+    ) -> list[Job]:
+        """As ``run``, of the jobs that ``submit`` submits; that is quick where nobody holds the
+        engine's lock, if it ``is_quick``."""
         if client.is_gone:
             raise ClientGone
         try:
-            jobs = await self._submit(client, model, asked, waited)
+            if is_quick and self._runtime.is_free(_LOCK_SECONDS):
+                jobs = submit()
+            else:
+                jobs = await self._on(self._threads, submit)
         except DelenError:
             self._failed(model, time.monotonic() - client.arrived)
             raise
@@ -150,23 +170,6 @@ class InferAddress:
         if media_type != JSON:
             return self._max_body
         return min(self._max_body, _JSON_BASE + _JSON_NUMBER * prod(spec.shape))
-
-    async def _submit(
-        self, client: Client, model: str, asked: InferRequest, waited: float
-    ) -> list[Job]:
-        submit = partial(
-            self._runtime.submit_batch,
-            model,
-            asked.samples,
-            asked.bounds,
-            asked.options,
-            client.arrived,
-            waited,
-            client.receiving,
-        )
-        if len(asked.samples) <= _SUBMIT_AT_ONCE and self._runtime.is_free(_LOCK_SECONDS):
-            return submit()
-        return await self._on(self._threads, submit)
 
     async def _until_ended(self, client: Client, jobs: Sequence[Job]) -> None:
         """Until all ``jobs`` are done or one has failed; cancel them if the client leaves."""

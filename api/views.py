@@ -48,7 +48,7 @@ from policies.plan.thresholds import floor_without_error
 Route = tuple[str, str, Callable[..., Response], list[str]]
 """Rule, endpoint, view and methods."""
 
-INFER = "infer"
+INFER, RESUME = "infer", "resume"
 EVENTS = "/v1/events"
 MEMORY = "/v1/memory"
 """Addresses that the event loop answers; Flask knows only their methods."""
@@ -72,7 +72,8 @@ class Service:
 
 
 def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = ()) -> Flask:
-    """The WSGI application of all addresses but those of ``INFER``, with the routes of ``oip``."""
+    """The WSGI application of all addresses but those of ``INFER`` and ``RESUME``, with the routes
+    of ``oip``."""
     app = Flask("delen", static_folder=None)
     app.url_map.merge_slashes = False
     views = _Views(service)
@@ -88,8 +89,9 @@ def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = 
         app.add_url_rule(rule, view.__name__, view, methods=methods)
     for rule, name, view, methods in oip:
         app.add_url_rule(rule, name, view, methods=methods)
-    for rule in ("/v1/infer", "/v1/models/<model>/infer"):
-        app.add_url_rule(rule, INFER, methods=["POST"])
+    for name in (INFER, RESUME):
+        for rule in (f"/v1/{name}", f"/v1/models/<model>/{name}"):
+            app.add_url_rule(rule, name, methods=["POST"])
     app.add_url_rule(EVENTS, "events", methods=["GET"])
     app.add_url_rule(MEMORY, "memory", methods=["GET"])
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from delen.errors import BatchTooLarge as BatchTooLarge
     from delen.errors import BudgetExhausted as BudgetExhausted
     from delen.errors import BundleError as BundleError
+    from delen.errors import BundlesDiffer as BundlesDiffer
     from delen.errors import DaemonUnreachable as DaemonUnreachable
     from delen.errors import DelenError as DelenError
     from delen.errors import InfeasibleBound as InfeasibleBound
@@ -57,6 +58,7 @@ _HOMES = {
         "BatchTooLarge",
         "BudgetExhausted",
         "BundleError",
+        "BundlesDiffer",
         "DaemonUnreachable",
         "DelenError",
         "InfeasibleBound",

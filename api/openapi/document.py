@@ -22,12 +22,15 @@ from delen.wire.message import schema_of
 from delen.wire.models import Health, Model, Models, Ready
 from delen.wire.power import Power, PowerHistory
 from delen.wire.requests import (
+    BUNDLE,
+    PARTS,
     HistoryFields,
     InferBody,
-    InferFields,
     Labels,
     PlanFields,
     PowerChange,
+    ResumeFields,
+    SuspendableFields,
     TenantChange,
 )
 from delen.wire.tenants import Tenant, Tenants
@@ -46,10 +49,20 @@ _OPERATIONS = (
         ("/v1/infer", "/v1/models/{model}/infer"),
         "Answer an input under its bounds",
         (Result, Results),
-        InferFields,
+        SuspendableFields,
         InferBody,
         samples=BODY_TYPES,
         errors=(404, 422, 429, 507),
+    ),
+    Operation(
+        "post",
+        ("/v1/resume", "/v1/models/{model}/resume"),
+        "Go on with a job of another node, from its features",
+        (Result,),
+        ResumeFields,
+        samples=(RAW,),
+        text_headers=(BUNDLE, PARTS),
+        errors=(404, 409, 422, 429),
     ),
     Operation(
         "post",
@@ -189,6 +202,7 @@ def _describe(
                 for name, schema in schemas[operation.query.__name__]["properties"].items()
             ),
             *({"name": name, "in": "header", "schema": _NUMBER} for name in operation.headers),
+            *({"name": name, "in": "header", "schema": _TEXT} for name in operation.text_headers),
         ],
         "responses": {
             "200": answer,
@@ -198,12 +212,13 @@ def _describe(
             },
         },
     }
-    if operation.body is not None:
-        samples = {
-            media_type: {"schema": _TEXT if media_type == PLAIN_TEXT else _BINARY}
-            for media_type in operation.samples
-        }
-        described["requestBody"] = {"content": _json(references[operation.body]) | samples}
+    samples = {
+        media_type: {"schema": _TEXT if media_type == PLAIN_TEXT else _BINARY}
+        for media_type in operation.samples
+    }
+    body = {} if operation.body is None else _json(references[operation.body])
+    if body or samples:
+        described["requestBody"] = {"content": body | samples}
     return described
 
 

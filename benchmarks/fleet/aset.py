@@ -35,7 +35,8 @@ MBPS = 60.0
 SECONDS = 60.0
 TASKS = 120
 TEST_SEEDS = range(2000, 2007)
-"""Of other stretches than those that are learnt from."""
+LEARNT, TESTED = (0.0, 0.7), (0.7, 1.0)
+"""Parts of the trace: what is tested was not learnt from."""
 
 DEADLINES_MS = (60, 80, 120)
 TRAINING_SITES = 270
@@ -72,8 +73,8 @@ def _tasks() -> tuple[tuple[float, float], ...]:
     return tuple(sorted((float(row["start_s"]), float(row["end_s"])) for row in rows))
 
 
-def site_text(topology: Topology, seed: int, seconds: float = SECONDS) -> str:
-    """A site file: the topology with a stretch of the trace, which ``seed`` chooses."""
+def site_text(topology: Topology, seed: int, seconds: float, part: tuple[float, float]) -> str:
+    """A site file: the topology with a stretch of a ``part`` of the trace; ``seed`` chooses it."""
     rng = np.random.default_rng((seed, 11))
     sizes = f'[{{ profile = "{TX2_RESNET18}", payload_bytes = {PAYLOAD} }}]'
     lines = [f"seconds = {seconds}"]
@@ -85,7 +86,8 @@ def site_text(topology: Topology, seed: int, seconds: float = SECONDS) -> str:
         lines += ["[[places]]", f'name = "place{place}"', f"mbps = {MBPS}"]
         lines.append(f"delays_ms = {{ {delays} }}")
     tasks = _tasks()
-    first = int(rng.integers(len(tasks) - TASKS))
+    low, high = (int(share * len(tasks)) for share in part)
+    first = int(rng.integers(low, high - TASKS))
     stretch = tasks[first : first + TASKS]
     began = stretch[0][0]
     scale = seconds / max(1.0, stretch[-1][0] - began)
@@ -109,18 +111,17 @@ def site_text(topology: Topology, seed: int, seconds: float = SECONDS) -> str:
 def site(topology: Topology, seed: int) -> Site:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "site.toml"
-        file.write_text(site_text(topology, seed))
+        file.write_text(site_text(topology, seed, SECONDS, TESTED))
         return read_site(file)
 
 
 def write_training_sites(folder: Path) -> None:
-    """The sites that the shipped weights are trained on, in turn, of other stretches than those
-    that are tested."""
+    """The sites that the shipped weights are trained on."""
     folder.mkdir(parents=True, exist_ok=True)
     names = list(TOPOLOGIES)
     for number in range(TRAINING_SITES):
         name = names[number % len(names)]
-        text = site_text(TOPOLOGIES[name], number, TRAINING_SECONDS)
+        text = site_text(TOPOLOGIES[name], number, TRAINING_SECONDS, LEARNT)
         (folder / f"{number:03}-{name}.toml").write_text(text)
 
 

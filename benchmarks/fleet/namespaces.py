@@ -53,7 +53,8 @@ _STEP = 1.0
 @dataclass(frozen=True, slots=True)
 class Played:
     """A site to play. The clients' uplinks begin the ``trace`` ``apart`` seconds one after the
-    other; their rates are ``scale`` times its."""
+    other; their rates are ``scale`` times its. Answers are due ``deadline`` seconds after a call.
+    """
 
     seconds: float
     state: str
@@ -62,6 +63,7 @@ class Played:
     apart: float = 0.0
     delay: float = 0.0
     loss: float = 0.0
+    deadline: float = DEADLINE
     kills: tuple[Kill, ...] = ()
 
 
@@ -128,7 +130,7 @@ def _inside(site: Played) -> list[ClientLog]:
             node.start()
         wait_up(hub, nodes)
         enters = [link.enter for link in uplinks]
-        crowd = Crowd(hub.address, enters, fps=FPS, deadline=DEADLINE)
+        crowd = Crowd(hub.address, enters, fps=FPS, deadline=site.deadline)
         crowd.begin()
         stack.callback(crowd.end)
         with _following(site, uplinks):

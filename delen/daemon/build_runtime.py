@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import platform
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,14 +12,17 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from delen.core.bounds import check_name
 from delen.core.energy_status import Battery
 from delen.core.events import EventBus
 from delen.daemon.build_model import SHIPPED_BUNDLES, ModelBuilder, ModelEnergy, PolicySettings
 from delen.daemon.config import Config
 from delen.daemon.idle_profiler import IdleProfiler
+from delen.daemon.peers import HttpPeers, peer_name
 from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.energy.service import EnergyService, EnergySettings
 from delen.engine.backends.choose import BundleBackends
+from delen.engine.executor import LOCAL
 from delen.engine.guarantee_monitor import MonitorSettings
 from delen.engine.model import Model
 from delen.engine.observer import Observer
@@ -46,6 +50,7 @@ class Opened:
     runtime: Runtime
     energy: EnergyService
     profiler: IdleProfiler
+    peers: HttpPeers | None = None
 
     def load(self, name: str) -> Model:
         """Load ``name`` before anything is served. What its serving takes is measured, if a quick
@@ -58,7 +63,13 @@ class Opened:
         """Stop measuring, then the engine, then the energy accounting."""
         self.profiler.close()
         self.runtime.close()
+        self.close_peers()
         self.energy.close()
+
+    def close_peers(self) -> None:
+        """Once the engine has stopped."""
+        if self.peers is not None:
+            self.peers.close()
 
 
 def open_runtime(
@@ -77,6 +88,7 @@ def open_runtime(
     lanes = configured_lanes(config, backend.provider)
     scheduler = _make_scheduler(config, lanes, config["server.max_backlog_seconds"])
     events = EventBus()
+    peers = HttpPeers(config["fleet.peers"]) if config["fleet.peers"] else None
     energy = _open_energy(config, backend.provider != "cpu", energy_file, events)
     try:
         builder = make_builder(config, backend, energy, lanes, events)
@@ -91,6 +103,8 @@ def open_runtime(
             energy.admission,
             memory,
             events,
+            node_name(config),
+            peers,
         )
     except BaseException:
         energy.close()
@@ -101,7 +115,9 @@ def open_runtime(
         runtime,
     )
     metered = energy if config["energy.self_profile"] else None
-    return Opened(runtime, energy, IdleProfiler(runtime, builder, metered))
+    if peers is not None:
+        peers.start()
+    return Opened(runtime, energy, IdleProfiler(runtime, builder, metered), peers)
 
 
 def make_builder(
@@ -199,6 +215,18 @@ def check_config(config: Config) -> None:
         )
     _battery_of(config)
     policy_settings(config)
+    node_name(config)
+    for url in config["fleet.peers"]:
+        peer_name(url)
+
+
+def node_name(config: Config) -> str:
+    """What a fleet calls this node: by default the host's name."""
+    name = config["server.node"] or platform.node() or LOCAL
+    try:
+        return check_name(name, "server.node")
+    except InvalidInput as error:
+        raise ConfigError(str(error)) from None
 
 
 def _battery_of(config: Config) -> Battery | None:

@@ -289,6 +289,7 @@ class Daemon:
             log.warning("the drain time is over: what still waits is refused")
         self._opened.profiler.close()
         self._runtime.close()
+        self._opened.close_peers()
         self._http.stop()
         if self._grpc is not None:
             self._grpc.stop()

@@ -84,6 +84,7 @@ SETTINGS = (
         False,
         "whether clients of this machine may use it over TCP and gRPC, too",
     ),
+    Setting("server", "node", "", "this node's name in a fleet; empty for the host's"),
     Setting("server", "token_file", "", "file with the token that guards load and unload"),
     Setting(
         "server",
@@ -272,6 +273,13 @@ SETTINGS = (
         0.01,
         "share of confident stops that is run on to the deepest exit; 0 for none",
         _between(0, 1),
+    ),
+    Setting(
+        "fleet",
+        "peers",
+        [],
+        "URLs of daemons that go on with jobs whose floors cannot be kept here",
+        _distinct,
     ),
     Setting("state", "path", default_state(), "folder for profiles and tenants' budgets"),
     Setting(

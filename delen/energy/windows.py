@@ -97,7 +97,7 @@ class WindowAccounting:
         for event in pending:
             self._count(usage, now, event)
             if isinstance(event, Ended) and event.result and not self._is_measured:
-                usage.settled(event.result, event.result.receipt.energy)
+                usage.settled(event.result, event.result.receipt)
         return usage
 
     def status(self) -> AccountingStatus:

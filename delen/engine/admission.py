@@ -71,7 +71,8 @@ class Admission:
         needs is about to leave memory; after that everything is decided anew.
         """
         model = lead.model
-        model.plans.prepare(lead.bounds, self._directives.terms(lead.options.tenant))
+        terms = self._directives.terms(lead.options.tenant)
+        (lead.plans or model.plans).prepare(lead.bounds, terms)
         is_recorded = model.residency is ALWAYS_RESIDENT
         while True:
             lead.model = model
@@ -86,7 +87,7 @@ class Admission:
         """False, and nothing is kept, while a segment that they need is about to leave memory. A
         use that ``is_recorded`` is not recorded again."""
         model, bounds, tenant = job.model, job.bounds, job.options.tenant
-        plans, residency, now = model.plans, model.residency, time.monotonic()
+        plans, residency, now = job.plans or model.plans, model.residency, time.monotonic()
         model.relax(now)
         while self._charges:
             self._scheduler.shares.charge(now, *self._charges.popleft())
@@ -117,6 +118,7 @@ class Admission:
                 job.model = model.at(job.plan.size)
             try:
                 job.lease = residency.lease(job.plan.exit, 0.0)
+                job.lease.passed(job.segment - 1)
             except ModelLoading as error:  # if it is unloaded, a longer wait will say so
                 raise _Leaving from error
             return job.plan

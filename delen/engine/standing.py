@@ -13,6 +13,7 @@ from delen.bundle.manifest import Manifest
 from delen.engine.energy_admission import ANYBODY, EnergyAdmission
 from delen.engine.executor import Executor
 from delen.engine.model import Model
+from delen.errors import ModelNotFound
 from delen.residency.loader import ModelLoader
 from delen.residency.registry import Entry, ModelRegistry
 from policies.fleet.api import OperatingPoint
@@ -90,8 +91,13 @@ class StandingSource:
 
     def _describe(self, name: str, entry: Entry[Model]) -> ModelStanding | None:
         """None where nothing is known of the model, or it cannot be loaded."""
-        reach, seconds = self._loader.outlook(name)
         known = self._known.get(name)
+        if known is None and entry.model is None:
+            return None
+        try:
+            reach, seconds = self._loader.outlook(name)
+        except ModelNotFound:  # its bundle has just gone
+            return None
         if entry.model is not None:
             made_of = (reach, *(part for size in entry.model.sizes for part in _parts(size)))
             if known is None or known.made_of != made_of:
@@ -105,8 +111,14 @@ class StandingSource:
 
 def _parts(model: Model) -> tuple[object, ...]:
     """What the points of ``model`` at its size are made of."""
-    energy = model.costs.energy
-    return model.costs.profile, energy, energy.revision
+    return model.costs.profile, _energies(model)
+
+
+def _energies(model: Model) -> tuple[float | None, ...]:
+    """Joules of a sample up to each exit, to three digits: corrections of a thousandth, which come
+    once a second, are not worth points made anew."""
+    joules = model.costs.energies()
+    return tuple(None if each is None else float(f"{each:.3g}") for each in joules)
 
 
 def _points(model: Model, reach: int) -> Points:
@@ -118,9 +130,10 @@ def _points(model: Model, reach: int) -> Points:
             latencies=_latencies(size, exit),
             payload=float(math.prod(shape.shape) * np.dtype(shape.dtype).itemsize),
             size=size.bundle.size,
-            energy=size.costs.energies()[exit],
+            energy=energies[exit],
         )
         for size in reversed(model.sizes)
+        for energies in [_energies(size)]
         for shape in [size.bundle.manifest.input]
         for exit in size.planner.useful.exits
         if exit < reach

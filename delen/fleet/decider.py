@@ -7,7 +7,8 @@ import pickle
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,6 +17,7 @@ from delen.wire import fleet as wire
 from delen.wire.message import read_answer, write
 from policies.fleet.api import Demand, Directive, FleetPolicy, Standing
 
+T = TypeVar("T")
 _DEMANDS = msgspec.msgpack.Decoder(list[Demand])
 
 
@@ -80,7 +82,18 @@ def _read(found: Any, nodes: set[str], lease: float) -> dict[str, bytes]:
         if directive.node not in nodes:
             raise ValueError(f"coordinate gave a directive to {directive.node!r}: no such node")
         if directive.ceilings or directive.prices or directive.resident:
-            written = write(wire.Directives.of(replace(directive, lease=lease)))
+            kept = replace(
+                directive,
+                lease=lease,
+                ceilings=_first(directive.ceilings),
+                prices=_first(directive.prices),
+            )
+            written = write(wire.Directives.of(kept))
             read_answer(wire.Directives, written)
             read[directive.node] = written
     return read
+
+
+def _first(by_tenant: Mapping[str, T]) -> dict[str, T]:
+    """As many as a daemon takes: others would have it refuse all."""
+    return dict(islice(by_tenant.items(), wire.MOST_NAMES))

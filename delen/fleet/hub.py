@@ -34,8 +34,9 @@ _LOOK_EVERY = 1.0
 _CATCH_AGAIN = 0.05
 _HANGS = 30.0
 """Seconds without a step of the rounds after which the hub ends."""
-_CLOSING = 10.0
-"""Seconds in which all is to stop; then the process ends, and its Ray with it."""
+_CLOSING, _CLOSING_A_START = 10.0, 40.0
+"""Seconds in which all is to stop, of an open hub and of one that starts, for a Ray that is halfway
+there must be whole to end; then the process ends, and its Ray follows within a minute."""
 
 
 class Hub:
@@ -76,18 +77,18 @@ class Hub:
 
     def _work(self) -> None:
         try:
-            self._actors.open()
-            if self._stopping.is_set():
-                return
-            self._is_ready = True
-            self._signals.send(_STARTED)
-            ready_log.info("ready on %s", self._url)
+            self._actors.open(self._stopping)
+            if not self._stopping.is_set():
+                self._is_ready = True
+                self._signals.send(_STARTED)
+                ready_log.info("ready on %s", self._url)
             while not self._stopping.is_set():
                 self._rounds.step()
         except BaseException as error:
             self._failure = error
-        finally:
+        try:
             self._actors.close()
+        finally:
             self._signals.send(_ENDED)
 
     def _serve_signals(self) -> bool:
@@ -133,7 +134,7 @@ class Hub:
         """Whether all ended by itself."""
         self._stopping.set()
         self._http.stop()
-        self._thread.join(_CLOSING)
+        self._thread.join(_CLOSING if self._is_ready else _CLOSING_A_START)
         log.info("stopped")
         return not self._thread.is_alive()
 

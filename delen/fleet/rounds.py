@@ -19,7 +19,9 @@ from policies.fleet.api import Standing
 
 log = logging.getLogger("delen.fleet")
 
-COORDINATOR = "coordinator"
+COORDINATOR = "(coordinator)"
+"""Not a name that a node can have."""
+
 LONGEST_DECISION = 60.0
 """Seconds after which the coordinator is started again, since its policy may never end."""
 
@@ -47,7 +49,7 @@ class Actors(Protocol):
         """End what the actor does, and start it again."""
 
     def wait(self, seconds: float) -> list[tuple[Call, Heard | Decision | Exception]]:
-        """What calls gave or failed with, as soon as one has ended; nothing after ``seconds``."""
+        """What calls gave or failed with, as soon as any has ended; nothing after ``seconds``."""
 
 
 @dataclass(slots=True)
@@ -86,6 +88,7 @@ class Rounds:
         self._next = self.stepped = clock()
         """When the next round and the last step begin."""
         self._is_decided = True
+        self._is_renewal_due = False
         self.latest = Latest(self._nodes.view(self._next), pickle.loads(policy))
         self.problem: str | None = None
         """Why there was no decision the last time, if there was none."""
@@ -98,8 +101,11 @@ class Rounds:
         if not self._is_decided and (now >= self._decide_at or not self._asks()):
             self._decide(now)
         until = self._next if self._is_decided else self._decide_at
-        for call, result in self._actors.wait(max(0.0, until - now)):
+        ended = self._actors.wait(max(0.0, until - now))
+        for call, result in ended:
             self._take(call, result)
+        if ended:
+            self.latest.view = self._nodes.view(self._clock())
 
     @property
     def _decide_at(self) -> float:
@@ -111,17 +117,20 @@ class Rounds:
 
     def _begin_round(self, now: float) -> None:
         period = self._settings.period
-        self._next = max(self._next + period, now + period / 2)
+        is_late = now > self._next + period / 2
+        self._next = (now if is_late else self._next) + period
         self._is_decided = False
         for node in self._settings.nodes:
             if ("ask", node.name) not in self._pending:
                 self._actors.ask(self._call("ask", node.name, now))
         self.latest.view = self._nodes.view(now)
-        for name in self._told:
-            self._tell(name, now)
+        if self._is_renewal_due:
+            for name in self._told:
+                self._tell(name, now)
+        self._is_renewal_due = True
 
     def _tell(self, name: str, now: float) -> None:
-        """Renew the lease of a node's directives, or withdraw them once."""
+        """Have a node obey its last directives for another lease, or withdraw them once."""
         told = self._told[name]
         is_up = self.latest.view.nodes[name].state(now) == "up"
         if is_up and ("tell", name) not in self._pending and (told.last != _EMPTY or told.obeys):
@@ -167,7 +176,8 @@ class Rounds:
                 self._metrics.disobeyed(call.actor)
             elif told.sent == _EMPTY:
                 told.obeys = False
-        self.latest.view = self._nodes.view(self._clock())
+            if told.sent != told.last:
+                self._tell(call.actor, self._clock())
 
     def _take_decision(self, result: object) -> None:
         """The last directives stay where there are no new ones."""
@@ -190,7 +200,7 @@ class Rounds:
         self._direct(result.directives)
 
     def _direct(self, directives: Mapping[str, bytes]) -> None:
-        now = self._clock()
+        now, self._is_renewal_due = self._clock(), False
         for name, told in self._told.items():
             told.last = directives.get(name, _EMPTY)
             self._tell(name, now)

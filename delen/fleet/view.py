@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
+from delen.core.bounds import check_name
 from delen.errors import BundlesDiffer, InvalidInput, ModelNotFound, NoRoute
 from delen.fleet.standing import link_state
 from delen.wire import fleet as wire
@@ -83,7 +84,8 @@ class FleetView:
         one of those that do not answer may have it, BundlesDiffer where the request does not say
         which of several bundles it is for.
         """
-        for name in ("client", "tenant"):
+        check_name(request.tenant, "tenant")
+        for name in ("client", "model"):
             if not 0 < len(getattr(request, name)) <= _LONGEST_NAME:
                 raise InvalidInput(f"{name} must have 1 to {_LONGEST_NAME} characters", name)
         try:
@@ -102,10 +104,9 @@ class FleetView:
 
     def no_route(self, request: wire.RouteRequest) -> NoRoute:
         """Why no node answers ``request``, the policy having been asked."""
-        reached = self._holders(request)
-        deadline = f"{1e3 * request.deadline:g} ms"
-        sentence = f"no node answers {request.model!r} within {deadline}: {', '.join(reached)}"
-        return NoRoute(sentence + self._silence(), self._period)
+        asked, deadline = ", ".join(self._holders(request)), f"{1e3 * request.deadline:g} ms"
+        sentence = f"none of {asked} answers {request.model!r} within {deadline}{self._silence()}"
+        return NoRoute(sentence, self._period)
 
     def _holders(self, request: wire.RouteRequest) -> Sequence[str]:
         """The nodes that have the bundle that is asked for."""

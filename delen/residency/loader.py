@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Generic
 
 from delen.bundle.manifest import Manifest
-from delen.errors import BackendError, ModelLoading, NoRoom, Overloaded
+from delen.errors import BackendError, ModelLoading, ModelNotFound, NoRoom, Overloaded
 from delen.residency.interfaces import M, ModelExecutor, OpenBundle
 from delen.residency.lease import still_loading
 from delen.residency.registry import ModelRegistry, not_loaded
@@ -132,7 +132,10 @@ class ModelLoader(Generic[M]):
     def missing(self, name: str) -> str | None:
         """Why model ``name`` is not in memory whole; None if it is."""
         with self._changed:
-            slot = self._registry.slot(name)
+            try:
+                slot = self._registry.slot(name)
+            except ModelNotFound as error:  # its bundle was there when it was named
+                return str(error)
             count = len(slot.sizes)
             if slot.model is not None and slot.available == count:
                 return None
@@ -154,9 +157,9 @@ class ModelLoader(Generic[M]):
             reach = int(min(policy.reach(slot), slot.unavailable))
             if slot.model is not None and slot.available >= reach:
                 return reach, 0.0
-            waits = policy.waits(slot, time.monotonic()) or (0.0,)
-            opening = 0.0 if slot.model is not None else self._seconds_to_open(slot)
-            return reach, max(opening, *(wait for wait in waits if wait < inf), 0.0)
+            opening = 0.0 if slot.model is not None else self._opening(slot)
+            waits = policy.waits(slot, time.monotonic()) or ()
+            return reach, opening + max((wait for wait in waits if wait < inf), default=0.0)
 
     def segments(self, name: str) -> list[SegmentStatus]:
         """Where the segments of model ``name`` are."""
@@ -200,8 +203,11 @@ class ModelLoader(Generic[M]):
 
     def _seconds_to_open(self, slot: ModelSlot[M]) -> float:
         waits = self._state.policy.waits(slot, time.monotonic())
-        measuring = _MEASURING if slot.needs_all else 0.0
-        return self._thread.opening + measuring + (waits[0] if waits else 0.0)
+        return self._opening(slot) + (waits[0] if waits else 0.0)
+
+    def _opening(self, slot: ModelSlot[M]) -> float:
+        """Seconds to open the bundle of ``slot``, and to measure it where it has no profile."""
+        return self._thread.opening + (_MEASURING if slot.needs_all else 0.0)
 
     def _wait_for(self, slot: ModelSlot[M], seconds: float | None) -> M:
         """The model once it is opened and has a segment in memory. With ``changed`` held."""

@@ -10,6 +10,7 @@ from math import inf
 from delen.core.bounds import Bounds
 from delen.core.fleet_terms import NO_TERMS, FleetTerms
 from delen.core.frontier import Choice, Frontier
+from delen.core.handover import Way
 from delen.core.plan import Case, LimitedBy, OperatingPoint, Plan
 from delen.core.variant import Size
 from delen.errors import InfeasibleBound, ModelLoading, Nearest, Overloaded
@@ -24,7 +25,10 @@ _CROWDED = 0.5
 
 
 class PlanSource(ABC):
-    """Plans of one model for inputs of one size."""
+    """Plans of one model for inputs of one size. ``way`` is that of the last admitted job to
+    another node, where there is one."""
+
+    way: Way | None = None
 
     @abstractmethod
     def prepare(self, bounds: Bounds, terms: FleetTerms = NO_TERMS) -> None:

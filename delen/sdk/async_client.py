@@ -79,6 +79,7 @@ class AsyncClient:
     so that one client serves several ``asyncio.run``."""
 
     infer = _sent(Calls.infer)
+    resume = _sent(Calls.resume)
     plan = _sent(Calls.plan)
     feedback = _sent(Calls.feedback)
     models = _sent(Calls.models)

@@ -85,6 +85,7 @@ class Client:
     """
 
     infer = _sent(Calls.infer)
+    resume = _sent(Calls.resume)
     plan = _sent(Calls.plan)
     feedback = _sent(Calls.feedback)
     models = _sent(Calls.models)

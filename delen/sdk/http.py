@@ -50,6 +50,7 @@ class Request(NamedTuple):
     target: str
     body: Pieces = ()
     media_type: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def size(self) -> int:
@@ -115,11 +116,12 @@ class Endpoint:
     def head(self, request: Request, in_memory: bool = False) -> bytes:
         """What stands before the body of ``request``; all that is sent where that is in memory."""
         kind = "" if request.media_type is None else f"Content-Type: {request.media_type}\r\n"
+        headers = self.headers + "".join([f"{name}: {text}\r\n" for name, text in request.headers])
         size = request.size
         if in_memory:
             kind, size = f"{kind}Delen-Shared-Memory: 0+{size}\r\n", 0
         return (
-            f"{request.method} {self.prefix}{request.target} HTTP/1.1\r\n{self.headers}{kind}"
+            f"{request.method} {self.prefix}{request.target} HTTP/1.1\r\n{headers}{kind}"
             f"Content-Length: {size}\r\n\r\n"
         ).encode("ascii")
 

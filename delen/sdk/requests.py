@@ -15,7 +15,15 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from delen.core.bounds import Bounds, OnInfeasible, Options, check_cap, check_name
+from delen.core.bounds import (
+    DEFAULT_ENCODING,
+    Bounds,
+    Encoding,
+    OnInfeasible,
+    Options,
+    check_cap,
+    check_name,
+)
 from delen.core.energy_status import (
     UNCHANGED,
     Battery,
@@ -31,15 +39,16 @@ from delen.core.result import Result
 from delen.errors import DelenError, InvalidInput
 from delen.sdk.http import Answer, Pieces, Request, check_timeout
 from delen.sdk.inputs import Input, encode
+from delen.sdk.resume import bounds_of, resume_headers, resume_query, with_link
 from delen.wire import answers
 from delen.wire.errors import read_error
 from delen.wire.message import Message, read_answer, write
 from delen.wire.requests import (
     HistoryFields,
-    InferFields,
     Labels,
     PlanFields,
     PowerChange,
+    SuspendableFields,
     TenantChange,
 )
 
@@ -47,6 +56,7 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 T = TypeVar("T")
 M = TypeVar("M", bound=Callable[..., Any])
+_RAW = "application/octet-stream"
 _OF_A_BATCH = re.compile(rb'\s*\{\s*"results"\s*:')
 Settle = Callable[[str, float], Any]
 """Waits for the final energy of a request for so many seconds; an AsyncClient's is awaited."""
@@ -80,12 +90,13 @@ class Call(Generic[T]):
     timeout: float | None = None
     asked: Asked | None = None
     of_requests: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def request(self) -> Request:
         """What is sent."""
         target = f"{self.path}?{urlencode(self.query)}" if self.query else self.path
-        return Request(self.method, target, self.body, self.media_type)
+        return Request(self.method, target, self.body, self.media_type, self.headers)
 
     def under(self, bounds: Bounds) -> Request:
         """What is sent where what is ``asked`` has other ``bounds``."""
@@ -141,14 +152,18 @@ class Calls:
         priority: int | None = None,
         top_k: int = 1,
         on_infeasible: OnInfeasible = "reject",
+        suspend_at: int | None = None,
+        encoding: Encoding = DEFAULT_ENCODING,
         timeout: float | None = None,
     ) -> Call[Any]:
         """Answer ``x`` under its bounds: seconds, a fraction, joules.
 
         ``x`` is a numpy array, a PIL image, a path, or encoded bytes. Returns a Result, or a list
         of them when ``x`` is a batch; ``result.receipt.energy.settled()`` waits for its final
-        energy, through this client. Raises InvalidInput, ModelNotFound, InfeasibleBound,
-        BudgetExhausted, Overloaded or DaemonUnreachable.
+        energy, through this client. Where no exit up to ``suspend_at`` is confident, the result is
+        that exit's, and ``result.suspended`` has its features in ``encoding`` (fp16, fp32 or int8)
+        for the ``resume`` of another node's client. Raises InvalidInput, ModelNotFound,
+        InfeasibleBound, BudgetExhausted, Overloaded or DaemonUnreachable.
         """
         bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
         options = Options(
@@ -158,6 +173,8 @@ class Calls:
             top_k=top_k,
             on_infeasible=on_infeasible,
             probabilities=True,
+            suspend_at=suspend_at,
+            encoding=encoding,
         )
         if timeout is not None:
             timeout = check_timeout(timeout)
@@ -171,6 +188,48 @@ class Calls:
             encoded.media_type,
             timeout,
             Asked(named, bounds, lambda other: infer_target(named, other, options), on_infeasible),
+        )
+
+    def resume(
+        self,
+        begun: Result,
+        *,
+        since: float | None = None,
+        priority: int | None = None,
+        top_k: int = 1,
+        on_infeasible: OnInfeasible = "reject",
+        timeout: float | None = None,
+    ) -> Call[Any]:
+        """Go on with the job of ``begun``, which another node's client ``infer`` returned
+        ``suspended``, for its tenant and under its bounds. Returns a Result whose receipt has the
+        ``parts`` of both nodes and their sums.
+
+        ``since`` is ``time.monotonic()`` when the first node was asked: what has passed since then
+        beyond that node's part is the link's. Raises what ``infer`` does, and BundlesDiffer where
+        this node serves another bundle; ``begun`` is an answer all the same.
+        """
+        if begun.suspended is None:
+            raise InvalidInput("this result is an answer; there is nothing to resume", "begun")
+        if timeout is not None:
+            timeout = check_timeout(timeout)
+        options = Options(
+            tenant=begun.tenant,
+            stream=begun.stream,
+            priority=priority,
+            top_k=top_k,
+            on_infeasible=on_infeasible,
+            probabilities=True,
+        )
+        suspended, path = begun.suspended, _path(begun.model, "resume")
+        return Call(
+            "POST",
+            path,
+            _read_results,
+            resume_query(suspended, bounds_of(begun), options),
+            (suspended.features,),
+            _RAW,
+            timeout,
+            headers=resume_headers(suspended, with_link(begun.receipt.parts, since)),
         )
 
     def plan(
@@ -283,7 +342,7 @@ class Calls:
 @lru_cache(4096)
 def infer_target(model: str | None, bounds: Bounds, options: Options) -> str:
     """The address of an input for ``model``, with what is asked of it."""
-    return _path(model, "infer", InferFields.asking(bounds, options).query())
+    return _path(model, "infer", SuspendableFields.asking(bounds, options).query())
 
 
 def _path(model: str | None, verb: str, query: Mapping[str, str] | None = None) -> str:

@@ -11,7 +11,7 @@ from math import nan
 
 from delen.core.energy_status import EnergyTotal, FinalKind
 from delen.core.fairness import Fairness, Use, fairness
-from delen.core.result import EnergyOutcome, Result
+from delen.core.result import Receipt, Result
 from delen.core.work import Work
 from delen.errors import Overloaded
 from delen.tenants.energy_record import OTHERS, EnergyRecord, local_date
@@ -132,7 +132,7 @@ class Usage:
             if getattr(receipt, bound).met is False:
                 own.missed[bound] += 1
         recent.answers += 1
-        recent.joules += nan if receipt.energy.value is None else receipt.energy.value
+        recent.joules += nan if receipt.energy_here is None else receipt.energy_here
 
     def refused(self, now: float, tenant: str, code: str) -> None:
         """A request of ``tenant`` was refused, or failed, with an error of that ``code``."""
@@ -141,20 +141,21 @@ class Usage:
         if code == Overloaded.code:
             self._recent.at(now, name).turned_away += 1
 
-    def settled(self, result: Result, energy: EnergyOutcome) -> None:
-        """The ``energy`` of an answer is final."""
+    def settled(self, result: Result, receipt: Receipt) -> None:
+        """The ``receipt`` of an answer is final. What another node took is counted there."""
         name = self.name(result.tenant)
         own = self._of(name)
+        energy, joules = receipt.energy, receipt.energy_here
         if energy.met is False:
             own.missed["energy"] += 1
-        if energy.value is None:
+        if joules is None:
             return
         kind: FinalKind = "attributed" if energy.kind == "attributed" else "estimated"
         if kind == "attributed":
-            own.attributed += energy.value
+            own.attributed += joules
         else:
-            own.estimated += energy.value
-        total = EnergyTotal(name, result.model, result.exit, kind, energy.value)
+            own.estimated += joules
+        total = EnergyTotal(name, result.model, result.exit, kind, joules)
         self.record.add(local_date(self._wall()), total)
 
     def know(self, tenant: str) -> None:

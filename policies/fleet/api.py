@@ -209,7 +209,8 @@ class FleetPolicy(Protocol):
     """Decides where requests run. Pure: times and figures are arguments; calls do not overlap.
 
     Policies leave out standings that are not fresh (``policies/fleet/freshness.py``). A client
-    without a route serves itself, or waits.
+    without a route serves itself, or waits. A hub copies its policy to another process, so pickle
+    must be able to.
     """
 
     name: str

@@ -9,6 +9,7 @@ a node, for few clients and up to four nodes.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from policies.fleet.jellyfish import anneal
 from policies.fleet.mapping import MappingPolicy
@@ -26,10 +27,11 @@ class Exact(MappingPolicy):
     name = "exact"
 
     def __init__(self, seed: int = 0) -> None:
-        chance = random.Random(seed)
-        super().__init__(
-            lambda problem, last: enumerate_mappings(problem) or anneal(problem, last, chance)
-        )
+        super().__init__(self._enumerate)
+        self._random = random.Random(seed)
+
+    def _enumerate(self, problem: Problem, last: Sequence[Place | None]) -> list[Place | None]:
+        return enumerate_mappings(problem) or anneal(problem, last, self._random)
 
 
 def enumerate_mappings(problem: Problem) -> list[Place | None] | None:

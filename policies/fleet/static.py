@@ -45,25 +45,33 @@ def impedance(standing: Standing, demand: Demand) -> float:
     return demand.links[standing.node].seconds(choice.point.payload) + choice.takes
 
 
-def least(score: Score) -> Pick:
-    """The node with the least score; among equals, the one that is quicker to answer."""
-
-    def pick(nodes: Sequence[Standing], request: Demand) -> Standing:
-        return min(nodes, key=lambda node: (score(node, request), impedance(node, request)))
-
-    return pick
+def price(standing: Standing, demand: Demand) -> float:
+    """What a second on the node costs."""
+    return standing.price
 
 
-def at_random(score: Score, least: float, seed: int) -> Pick:
-    """A node at random, with a probability inverse to its score, of which none is below
+class Least:
+    """Picks the node with the least score; among equals, the one that is quicker to answer."""
+
+    def __init__(self, score: Score) -> None:
+        self._score = score
+
+    def __call__(self, nodes: Sequence[Standing], request: Demand) -> Standing:
+        return min(nodes, key=lambda node: (self._score(node, request), impedance(node, request)))
+
+
+class AtRandom:
+    """Picks a node at random, with a probability inverse to its score, of which none is below
     ``least``."""
-    chance = random.Random(seed)
 
-    def pick(nodes: Sequence[Standing], request: Demand) -> Standing:
-        weights = [1 / max(least, score(node, request)) for node in nodes]
-        return chance.choices(nodes, weights)[0]
+    def __init__(self, score: Score, least: float, seed: int) -> None:
+        self._score = score
+        self._least = least
+        self._random = random.Random(seed)
 
-    return pick
+    def __call__(self, nodes: Sequence[Standing], request: Demand) -> Standing:
+        weights = [1 / max(self._least, self._score(node, request)) for node in nodes]
+        return self._random.choices(nodes, weights)[0]
 
 
 class _Static:
@@ -91,42 +99,42 @@ class Closest(_Static):
     name = "closest"
 
     def __init__(self) -> None:
-        super().__init__(least(network_delay))
+        super().__init__(Least(network_delay))
 
 
 class LoadBalance(_Static):
     name = "load_balance"
 
     def __init__(self) -> None:
-        super().__init__(least(load))
+        super().__init__(Least(load))
 
 
 class Cheaper(_Static):
     name = "cheaper"
 
     def __init__(self) -> None:
-        super().__init__(least(lambda standing, demand: standing.price))
+        super().__init__(Least(price))
 
 
 class LeastImpedance(_Static):
     name = "least_impedance"
 
     def __init__(self) -> None:
-        super().__init__(least(impedance))
+        super().__init__(Least(impedance))
 
 
 class RandomLatency(_Static):
     name = "random_latency"
 
     def __init__(self, seed: int = 0) -> None:
-        super().__init__(at_random(network_delay, _LEAST_DELAY, seed))
+        super().__init__(AtRandom(network_delay, _LEAST_DELAY, seed))
 
 
 class RandomLoad(_Static):
     name = "random_load"
 
     def __init__(self, seed: int = 0) -> None:
-        super().__init__(at_random(load, _LEAST_LOAD, seed))
+        super().__init__(AtRandom(load, _LEAST_LOAD, seed))
 
 
 STATIC = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, inf, log, log1p
 
@@ -92,7 +92,7 @@ class Planner:
         self.settings = settings
         self.size = size
         self.level = level_of_each(settings.guarantee, sizes)
-        self._by_threshold = by_threshold
+        self.by_threshold = by_threshold
         self._is_held_out = is_held_out
         self.calibration = calibration
         self.accuracies = tuple(calibration.accuracy(exit) for exit in range(calibration.exits))
@@ -164,20 +164,20 @@ class Planner:
         """
         latencies = {exit: self.arrival(exit, costs, delay, waits) for exit in self.useful.exits}
         energies = costs.energies()
-        deepest, limited_by, problem, nearest = self._within_caps(bounds, latencies, energies)
-        allowed = self._allowed(terms, bounds.min_accuracy, deepest)
+        deepest, limited_by, problem, nearest = self.within_caps(bounds, latencies, energies)
+        allowed = self.allowed(terms, bounds.min_accuracy, deepest)
         if allowed < deepest:
             deepest, limited_by = allowed, "fleet"
         threshold: Threshold | None = None
-        if not self._by_threshold:
+        if not self.by_threshold:
             if bounds.min_accuracy is not None:
-                problem = _join(problem, NO_FLOORS)
+                problem = join(problem, NO_FLOORS)
                 nearest = nearest or Nearest(bounds.max_latency, None, bounds.max_energy)
         elif bounds.min_accuracy is not None:
-            threshold = self._certify(deepest, bounds.min_accuracy)
+            threshold = self.certify(deepest, bounds.min_accuracy)
             if threshold is None:
                 best = highest_floor(self.calibration, deepest, self.level, self.settings.procedure)
-                problem = _join(problem, self._floor_problem(bounds, deepest, best, latencies))
+                problem = join(problem, self._floor_problem(bounds, deepest, best, latencies))
                 nearest = replace(
                     nearest or Nearest(bounds.max_latency, None, bounds.max_energy),
                     min_accuracy=best,
@@ -189,24 +189,24 @@ class Planner:
         if not guaranteed:
             threshold = None
             nearest = nearest and replace(nearest, min_accuracy=None)
-        freedom = Freedom.THRESHOLD if self._by_threshold and guaranteed else Freedom.DEPTH
+        freedom = Freedom.THRESHOLD if self.by_threshold and guaranteed else Freedom.DEPTH
         if bounds.min_accuracy is not None:
             freedom = Freedom.NONE
         tolls = self.tolls(costs, terms)
         top = self._top(deepest, threshold, energies, tolls)
         frontier = self._frontiers.up_to(top, energies, freedom, tolls)
         choice = frontier.at(price)
-        unguaranteed = None if bounds.min_accuracy is None else self._unguaranteed(guaranteed)
+        unguaranteed = None if bounds.min_accuracy is None else self.unguaranteed(guaranteed)
         if problem is not None and unguaranteed is not None:
-            problem = _join(problem, unguaranteed)
+            problem = join(problem, unguaranteed)
         has_guarantee = bounds.min_accuracy is not None and threshold is not None
         return Plan(
             exit=choice.exit,
             threshold=choice.threshold,
             latency=latencies[choice.exit],
             energy=energies[choice.exit],
-            expected_energy=choice.energy if self._by_threshold else None,
-            accuracy=choice.accuracy if self._by_threshold else None,
+            expected_energy=choice.energy if self.by_threshold else None,
+            accuracy=choice.accuracy if self.by_threshold else None,
             guarantee=self.settings.guarantee if has_guarantee and not unguaranteed else None,
             limited_by=limited_by if choice == top else "price",
             cases=self._cases(choice),
@@ -227,19 +227,19 @@ class Planner:
         price = terms.per_second * slowdown
         return tuple(price * costs.undisturbed(exit, 1) for exit in range(costs.segments))
 
-    def _allowed(self, terms: FleetTerms, floor: float | None, deepest: int) -> int:
+    def allowed(self, terms: FleetTerms, floor: float | None, deepest: int) -> int:
         """The deepest useful exit that a ceiling leaves of those up to ``deepest``."""
         ceiling = terms.deepest
         if ceiling is None or ceiling >= deepest:
             return deepest
         exits = [exit for exit in self.useful.exits if exit <= deepest]
         below = max(exit for exit in exits if exit <= ceiling)
-        if floor is None or not self._by_threshold:
+        if floor is None or not self.by_threshold:
             return below
-        able = (e for e in exits if e >= below and self._certify(e, floor) is not None)
+        able = (e for e in exits if e >= below and self.certify(e, floor) is not None)
         return next(able, deepest)
 
-    def _unguaranteed(self, guaranteed: bool) -> str | None:
+    def unguaranteed(self, guaranteed: bool) -> str | None:
         """Why no floor is guaranteed, whatever it is."""
         if not self._is_held_out:
             return NOT_HELD_OUT
@@ -262,25 +262,29 @@ class Planner:
         predict = costs.usual if exit == self.useful.first else costs.latency
         return costs.admitting() + predict(0, exit, 1) + costs.answering()
 
-    def _within_caps(
+    def within_caps(
         self,
         bounds: Bounds,
-        latencies: dict[int, float],
-        energies: tuple[float | None, ...],
+        latencies: Mapping[int, float],
+        energies: Sequence[float | None],
     ) -> tuple[int, LimitedBy, str | None, Nearest | None]:
-        first, deepest = self.useful.first, self.useful.deepest
+        """The deepest of the exits in ``latencies`` that the caps allow, what limits it, and, where
+        not even the first is within them, why and which caps would do."""
+        exits = tuple(latencies)
+        first, deepest = exits[0], exits[-1]
+        which = "the first exit" if first == self.useful.first else f"exit {first}"
         limited_by: LimitedBy = "depth"
         problem: str | None = None
         nearest: Nearest | None = None
-        loadable = [exit for exit in self.useful.exits if latencies[exit] < inf]
+        loadable = [exit for exit in exits if latencies[exit] < inf]
         if loadable and loadable[-1] < deepest:
             deepest, limited_by = loadable[-1], "memory"
         if bounds.max_latency is not None:
-            reachable = [e for e in self.useful.exits if latencies[e] <= bounds.max_latency]
+            reachable = [e for e in exits if latencies[e] <= bounds.max_latency]
             if not reachable:
                 problem = (
                     f"max_latency {1e3 * bounds.max_latency:.3g} ms is less than the "
-                    f"{1e3 * latencies[first]:.3g} ms that the first exit is predicted to take"
+                    f"{1e3 * latencies[first]:.3g} ms that {which} is predicted to take"
                 )
                 nearest = Nearest(LATENCY_MARGIN * latencies[first], None, bounds.max_energy)
             limit = reachable[-1] if reachable else first
@@ -289,13 +293,9 @@ class Planner:
         if bounds.max_energy is not None:
             known = energies[first] is not None
             cap = bounds.max_energy
-            affordable = [
-                e
-                for e in self.useful.exits
-                if (joules := energies[e]) is not None and joules <= cap
-            ]
+            affordable = [e for e in exits if (joules := energies[e]) is not None and joules <= cap]
             if not affordable:
-                problem = _join(problem, _energy_problem(cap, energies[first]))
+                problem = join(problem, _energy_problem(cap, energies[first], which))
                 nearest = Nearest(
                     nearest.max_latency if nearest else bounds.max_latency,
                     None,
@@ -316,7 +316,7 @@ class Planner:
             f"exit up to {deepest}; the highest floor that can is {best:g}"
         )
         for exit in self.useful.exits:
-            if exit > deepest and self._certify(exit, floor) is not None:
+            if exit > deepest and self.certify(exit, floor) is not None:
                 if latencies[exit] == inf:
                     return f"{sentence} (exit {exit} could, but its segments do not fit in memory)"
                 return f"{sentence} (exit {exit} could: it takes {1e3 * latencies[exit]:.3g} ms)"
@@ -360,11 +360,12 @@ class Planner:
         return Choice(deepest, threshold.value, joules, threshold.accuracy, toll)
 
     def _cases(self, choice: Choice) -> tuple[Case, ...]:
-        if not self._by_threshold:
+        if not self.by_threshold:
             return (UNKNOWN_CASE,) * (choice.exit + 1)
         return self.calibration.cases(choice.threshold, choice.exit)
 
-    def _certify(self, deepest: int, floor: float) -> Threshold | None:
+    def certify(self, deepest: int, floor: float) -> Threshold | None:
+        """The threshold that keeps ``floor`` in a network that ends at ``deepest``, if one does."""
         key, certified = (deepest, floor), self._certified
         try:
             return certified[key]
@@ -377,14 +378,14 @@ class Planner:
             return found
 
 
-def _energy_problem(cap: float, first: float | None) -> str:
+def _energy_problem(cap: float, first: float | None, which: str) -> str:
     if first is None:
         return "max_energy cannot be kept: this machine has no energy source"
     return (
-        f"max_energy {1e3 * cap:.3g} mJ is less than the {1e3 * first:.3g} mJ that the first exit "
-        "is predicted to take"
+        f"max_energy {1e3 * cap:.3g} mJ is less than the {1e3 * first:.3g} mJ that {which} is "
+        "predicted to take"
     )
 
 
-def _join(first: str | None, second: str) -> str:
+def join(first: str | None, second: str) -> str:
     return second if first is None else f"{first}; {second}"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.processes import family
 from tests.builders.daemon import Answer, Api, clean_environment, wait_until
 
 LEFT_SECONDS = 20.0
@@ -71,19 +72,9 @@ class Hub:
     def children(self) -> dict[int, str]:
         """Command lines of all processes below the hub."""
         assert self.process is not None
-        parents, commands = {}, {}
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdecimal():
-                try:
-                    stat = (folder / "stat").read_text().rpartition(")")[2].split()
-                    text = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                except OSError:
-                    continue
-                parents[int(folder.name)], commands[int(folder.name)] = int(stat[1]), text
-        family = {self.process.pid}
-        while new := {child for child, of in parents.items() if of in family} - family:
-            family |= new
-        return {child: commands[child] for child in family - {self.process.pid}}
+        found = family(self.process.pid)
+        found.pop(self.process.pid)
+        return found
 
     def kill_actor(self, kind: str) -> None:
         """SIGKILL the first actor whose class is named ``kind``."""
@@ -101,7 +92,3 @@ class Hub:
         assert self.process is not None
         self.process.terminate()
         return self.process.wait(LEFT_SECONDS)
-
-
-def is_running(pid: int) -> bool:
-    return bool(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes())

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.processes import is_running
 from tests.builders.daemon import wait_until
 from tests.builders.fake_node import FakeNode, fake_node
-from tests.builders.hub import Hub, command, is_running, write_config
+from tests.builders.hub import Hub, command, write_config
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")
 
@@ -179,23 +178,9 @@ def test_a_hub_that_is_killed_learns_all_again_and_ends_without_leftovers(
     wait_until(lambda: not any(map(is_running, children)), "nothing is left of its Ray", 30)
 
 
-@pytest.fixture
-def refused(tmp_path: Path) -> Callable[..., str]:
-    def refused(**settings: Any) -> str:
-        """What a hub says that cannot start."""
-        file = write_config(tmp_path / "hub.toml", {"near": "http://near:8000"}, **settings)
-        ended = subprocess.run(
-            command(file), capture_output=True, text=True, timeout=60, env={**os.environ}
-        )
-        assert (ended.returncode, ended.stdout) == (2, "")
-        lines = ended.stderr.splitlines()
-        assert len(lines) == 1, ended.stderr
-        return lines[0]
-
-    return refused
-
-
-def test_a_start_that_fails_is_one_sentence(hub: Hub, refused: Callable[..., str]) -> None:
-    assert "oracle" in refused(policy="oracle", port=0)
-    assert "fleet.period_s" in refused(period_s=9)
-    assert json.dumps("moon")[1:-1] in refused(host="moon.invalid")
+def test_a_start_that_fails_is_one_sentence(tmp_path: Path) -> None:
+    file = write_config(tmp_path / "hub.toml", {"near": "http://near:8000"}, policy="oracle")
+    ended = subprocess.run(command(file), capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "oracle" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1, ended.stderr

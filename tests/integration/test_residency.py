@@ -637,6 +637,7 @@ def test_models_of_a_directive_are_loaded_whole_and_the_rest_is_said_to_have_no_
         wait_until(lambda: "leaves no room" in (runtime.missing("b") or ""))
     assert states(runtime, "a") == ["resident"] * 3
     assert states(runtime, "b") == ["resident", "absent", "absent"]
+    assert "no model 'gone'" in (runtime.missing("gone") or "")
     standing = {model.name: model for model in runtime.standing().models}
     assert standing["a"].load == 0.0
     assert standing["b"].load > 0.0

@@ -61,6 +61,12 @@ class Network(Protocol):
     def drop(self, segment: int) -> None: ...
     def blank(self, segment: int) -> Features: ...
     def run(self, segment: int, samples: Sequence[Features], lane: int = 0) -> SegmentRun: ...
+    def take_in(self, features: NDArray[np.float32]) -> Features:
+        """One sample's features, which another node gave, for the segment after them."""
+
+    def take_out(self, features: Features) -> NDArray[np.float32]:
+        """A copy in the host's memory of one sample's features, which a segment gave."""
+
     def free_lane(self, lane: int) -> None:
         """Free the memory of ``lane``, on which nothing runs, until the next run there."""
 

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from delen.bundle.checks import DTYPES
 from delen.bundle.manifest import Bundle
@@ -26,7 +27,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("onnxruntime", "daemon") from error
 
-from delen.engine.backends.bound import HOST, BoundSegment, Feed, InputFeed, RowFeed, blank_row
+from delen.engine.backends.bound import HOST, BoundSegment, Feed, InputFeed, Row, RowFeed, lone_row
 
 log = logging.getLogger("delen.engine")
 
@@ -111,7 +112,14 @@ class OnnxNetwork:
     def blank(self, segment: int) -> Features:
         if segment == 0:
             return blank_input(self._bundle)
-        return blank_row(self._stored(segment), self._backend.memory)
+        return self.take_in(np.zeros(self._stored(segment), np.float32))
+
+    def take_in(self, features: NDArray[np.float32]) -> Features:
+        return lone_row(features, self._backend.memory)
+
+    def take_out(self, features: Row) -> NDArray[np.float32]:
+        block: NDArray[np.float32] = features.block.buffer.read()
+        return np.array(block[features.row], np.float32)
 
     def _stored(self, segment: int) -> tuple[int, ...]:
         """The shape of the features that ``segment``, which is not the first, reads."""

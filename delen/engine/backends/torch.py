@@ -7,6 +7,7 @@ from io import BytesIO
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from delen.bundle.manifest import Bundle
 from delen.engine.backends.base import (
@@ -74,7 +75,13 @@ class TorchNetwork:
         if segment == 0:
             return blank_input(self._bundle)
         stored = self._bundle.exits[segment - 1].features or ()
-        return _Row(torch.zeros((1, *stored), device=self._device), 0)
+        return self.take_in(np.zeros(stored, np.float32))
+
+    def take_in(self, features: NDArray[np.float32]) -> Features:
+        return _Row(torch.from_numpy(features.copy()[None]).to(self._device), 0)
+
+    def take_out(self, features: _Row) -> NDArray[np.float32]:
+        return np.array(features.block[features.row].cpu().numpy(), np.float32)
 
     def run(self, segment: int, samples: Sequence[Features], lane: int = 0) -> SegmentRun:
         """Run ``segment`` on arrays, or on the features that the segment before it gave.

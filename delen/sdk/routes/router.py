@@ -137,7 +137,7 @@ class Router(Generic[Pool]):
             except InfeasibleBound as error:
                 raise failure or error from error
             try:
-                return (yield from self._ask_node(call, held, bounds, left, settle))
+                return (yield from self._ask_node(call, want, held, bounds, left, settle))
             except InfeasibleBound as error:
                 raise _beside_network(error, asked.bounds, bounds) from error
             except (Unconnected, Unanswered, Late) as error:
@@ -152,7 +152,13 @@ class Router(Generic[Pool]):
         raise failure or self._no_route(want)
 
     def _ask_node(
-        self, call: Call[T], held: HeldRoute, bounds: Bounds, left: float, settle: Settle
+        self,
+        call: Call[T],
+        want: Want,
+        held: HeldRoute,
+        bounds: Bounds,
+        left: float,
+        settle: Settle,
     ) -> Steps[T]:
         if bounds.max_latency is not None:
             left = min(left, bounds.max_latency + PATIENCE)
@@ -165,7 +171,7 @@ class Router(Generic[Pool]):
         for each in of_results[:1]:
             latency = each.receipt.latency
             self.table.learn(held.url, request.size, now - began, latency, now)
-        self.table.answered(held, [each.request_id for each in of_results], now)
+        self.table.answered(want, held, [each.request_id for each in of_results], now)
         return answer
 
     def _choose(self, want: Want, tried: set[str], left: float) -> Steps[HeldRoute | None]:
@@ -206,8 +212,8 @@ class Router(Generic[Pool]):
             table.refuse(want, error, time.monotonic())
         else:
             table.keep(want, held)
-            if table.wants_nodes(time.monotonic()):
-                self._start(self._ask_which_nodes())
+        if table.problem is None and table.wants_nodes(time.monotonic()):
+            self._start(self._ask_which_nodes())
 
     def _ask_which_nodes(self) -> Steps[None]:
         """Keep which nodes there are, for the time when the hub is gone."""

@@ -10,9 +10,10 @@ from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import count
+from math import inf
 
 from delen.core.result import LatencyOutcome
-from delen.errors import DelenError, Overloaded
+from delen.errors import DelenError, ModelNotFound, NoRoute, Overloaded
 from delen.sdk.routes.links import LinkView
 from delen.sdk.routes.route import HeldRoute, TakenRoute, Want
 from delen.wire.fleet import Link, Node, RouteRequest
@@ -34,6 +35,9 @@ until it gives a route, it may have begun anew and know less than its clients.""
 
 NODES_EVERY = 60.0
 """Seconds after which the hub is asked again which nodes there are."""
+
+REFUSED_EVERY = 2.0
+"""The same while it gives no route: it may not hear nodes that this client does."""
 
 _FIRST_RATE = 1.0
 """Calls a second that a client is believed to make before anything is known."""
@@ -77,7 +81,8 @@ class RouteTable:
         self._states: OrderedDict[Want, _State] = OrderedDict()
         self._known: OrderedDict[tuple[str, str], HeldRoute] = OrderedDict()
         self._nodes: tuple[Node, ...] = ()
-        self._nodes_due = 0.0
+        self._nodes_asked = -inf
+        self._up: set[str] = set()
         self._avoided: dict[str, float] = {}
         self._links: dict[str, LinkView] = {}
         self._answers: OrderedDict[str, str] = OrderedDict()
@@ -110,7 +115,7 @@ class RouteTable:
     def others(self, want: Want, tried: Collection[str], now: float) -> list[HeldRoute]:
         """The routes that the hub gave for the model and that may still be used, the last first,
         then the other nodes that have it; behind them those that failed, the one that failed first
-        before the others."""
+        before the others. A hub that gives no route is right of the nodes that it hears alone."""
         with self._lock:
             routes = [
                 held for (model, _), held in reversed(self._known.items()) if model == want.model
@@ -122,22 +127,29 @@ class RouteTable:
                 if want.model in node.models and node.url not in urls
             ]
             usable = [
-                held for held in routes if held.url not in tried and self._is_fresh(held, now)
+                held
+                for held in routes
+                if held.url not in tried and (self._is_fresh(held, now) or held.url not in self._up)
             ]
             return sorted(usable, key=lambda held: max(now, self._until(held.url)))
 
     def wants_nodes(self, now: float) -> bool:
         """Whether the hub is to be asked now for its nodes, by whoever called."""
         with self._lock:
-            is_due = now >= self._nodes_due
+            is_refused = any(state.refusal is not None for state in self._states.values())
+            is_due = now >= self._nodes_asked + (REFUSED_EVERY if is_refused else NODES_EVERY)
             if is_due:
-                self._nodes_due = now + NODES_EVERY
+                self._nodes_asked = now
             return is_due
 
     def keep_nodes(self, nodes: tuple[Node, ...]) -> None:
-        """Those that the hub knows."""
+        """Those that the hub knows. One that begins anew does not know their models yet."""
         with self._lock:
-            self._nodes = nodes
+            before = {node.url: node for node in self._nodes}
+            self._nodes = tuple(
+                node if node.models else before.get(node.url, node) for node in nodes
+            )
+            self._up = {node.url for node in nodes if node.state == "up"}
 
     def is_avoided(self, url: str, now: float) -> bool:
         """Whether the node at ``url`` failed just now."""
@@ -202,12 +214,15 @@ class RouteTable:
                 self._known.popitem(last=False)
 
     def refuse(self, want: Want, error: DelenError, now: float) -> None:
-        """The hub has no route."""
+        """The hub gave no route: where it does not say that no node can answer, it may know less
+        than its clients."""
         seconds = getattr(error, "retry_after", AWAY)
         with self._lock:
             state = self._state(want)
             state.refusal, state.refused_until = error, now + min(AWAY, seconds)
             self._away_until, self.problem = 0.0, None
+            if not isinstance(error, (NoRoute, ModelNotFound)):
+                self._doubted_until = now + DOUBTED
 
     def miss_hub(self, error: DelenError, now: float) -> None:
         """The hub did not answer."""
@@ -225,9 +240,12 @@ class RouteTable:
         with self._lock:
             self._avoided[url] = now + min(AVOIDED, seconds)
 
-    def answered(self, held: HeldRoute, request_ids: Collection[str], now: float) -> None:
-        """A node answered these requests."""
+    def answered(
+        self, want: Want, held: HeldRoute, request_ids: Collection[str], now: float
+    ) -> None:
+        """A node answered a call; these requests, where it was a batch."""
         with self._lock:
+            self._state(want).calls += max(0, len(request_ids) - 1)
             self._avoided.pop(held.url, None)
             for request_id in request_ids:
                 self._answers[request_id] = held.url
@@ -276,6 +294,7 @@ class RouteTable:
         return self._avoided.get(url, 0.0)
 
     def _is_fresh(self, held: HeldRoute, now: float) -> bool:
+        """Whether its lease is over for no long time, or the hub is away or began anew."""
         is_hub_there = self.problem is None and now >= self._doubted_until
         return now <= held.until + KEPT or not is_hub_there
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.errors import Draining
 from delen.profile.cost_model import CostModel
+from delen.profile.profile import Quantiles
 from tests.builders.engine import build_model, build_runtime
 from tests.unit.delen.engine.harness import Clock, Held
 from tests.unit.delen.engine.test_admission import SAMPLE, Sure
@@ -81,8 +83,9 @@ def test_points_are_made_anew_only_where_the_profile_changes(runtime: Runtime) -
     (first,), (again,) = runtime.standing().models, runtime.standing().models
     assert again.points is first.points
     model = runtime.store.ready("tiny")
-    model.costs.use(model.costs.profile, model.costs.energy, stale="the power mode is another")
-    assert runtime.standing().models[0].points == first.points
+    slower = replace(model.costs.profile, answer=Quantiles(0.1, 0.1, 0.1, 0.1))
+    model.costs.use(slower, model.costs.energy)
+    assert runtime.standing().models[0].points is not first.points
 
 
 def test_an_unloaded_model_is_described_as_it_was_until_it_is_loaded(runtime: Runtime) -> None:

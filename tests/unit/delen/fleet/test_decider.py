@@ -11,6 +11,7 @@ import pytest
 
 from delen.errors import ConfigError, DelenError
 from delen.fleet.decider import Decider, Decision, pack_demands, pack_policy
+from delen.wire.fleet import MOST_NAMES
 from policies.fleet.api import Ceiling, Demand, Directive, FleetPolicy, Price, Standing
 from policies.fleet.default import Default
 from policies.fleet.static import RandomLoad
@@ -67,6 +68,12 @@ def test_prices_and_sizes_are_written_and_empty_directives_left_out() -> None:
         "ceilings": {"shop": {"exit": 1, "size": [32, 48]}},
         "prices": {"shop": {"per_second": 2.0, "per_joule": 0.5}},
     }
+
+
+def test_a_directive_names_as_many_tenants_as_a_daemon_takes() -> None:
+    ceilings = {f"tenant{n}": Ceiling(1) for n in range(MOST_NAMES + 1)}
+    found = decide(Told([Directive("near", 0.0, 1.0, ceilings)])).directives
+    assert len(json.loads(found["near"])["ceilings"]) == MOST_NAMES
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from delen.fleet.decider import Decider, Decision, pack_policy
 from delen.fleet.demands import Demands
 from delen.fleet.metrics import HubMetrics
 from delen.fleet.node_caller import Heard
-from delen.fleet.rounds import LONGEST_DECISION, Call, Rounds
+from delen.fleet.rounds import COORDINATOR, LONGEST_DECISION, Call, Rounds
 from policies.fleet.api import Demand, FleetPolicy, Standing
 from policies.fleet.default import Default
 from tests.builders.fleet import demand, standing
@@ -129,9 +129,29 @@ def test_directives_are_told_at_once_and_renewed_every_period(
     assert (told["lease_s"], set(told["ceilings"]), others) == (3.0, {"default"}, [])
     route = rounds.latest.policy.route(demand("a"), rounds.latest.view.standings, site.now)
     assert route is not None and route.node == node
-    site.silent.add(("decide", "coordinator"))
-    run(rounds, site, 2.0)
-    assert site.told[-2:] == [(node, told), (node, told)]
+    run(rounds, site, 1.0)
+    assert site.told[1:] == [(node, told)]
+    site.silent.add(("decide", COORDINATOR))
+    run(rounds, site, 3.0)
+    assert site.told[2:] == [(node, told), (node, told)]
+
+
+def test_a_decision_that_comes_while_a_node_is_told_is_told_next(
+    make: Callable[..., Rounds], site: Site, demands: Demands
+) -> None:
+    demands.note(demand("a", deadline=0.03), site.now)
+    site.nodes.pop("far")
+    rounds = make()
+    site.silent.add(("tell", "near"))
+    run(rounds, site, 1.0)
+    call = Call("tell", "near", site.now)
+    demands.note(demand("b", deadline=0.03, tenant="shop"), site.now)
+    run(rounds, site, 1.0)
+    assert len(site.told) == 1
+    site.silent.clear()
+    site.ended.append((call, Heard(1)))
+    rounds.step()
+    assert [set(told["ceilings"]) for _, told in site.told] == [{"default"}, {"default", "shop"}]
 
 
 def test_directives_are_withdrawn_once_where_nothing_is_left_to_say(
@@ -237,11 +257,11 @@ def test_a_decision_that_never_ends_is_ended_and_none_overlaps(
     make: Callable[..., Rounds], site: Site
 ) -> None:
     rounds = make()
-    site.silent.add(("decide", "coordinator"))
+    site.silent.add(("decide", COORDINATOR))
     run(rounds, site, LONGEST_DECISION)
     assert (len(site.decided), site.restarted) == (1, [])
     run(rounds, site, 2.0)
-    assert set(site.restarted) == {"coordinator"}
+    assert set(site.restarted) == {COORDINATOR}
 
 
 def test_a_refused_directive_is_said_of_its_node(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from math import inf
 
@@ -51,6 +52,18 @@ def test_a_client_that_nobody_can_serve_in_time_has_no_route(policy: FleetPolicy
     hopeless = demand("a", deadline=0.002, near=LinkState())
     policy.coordinate(nodes, [hopeless], 0.0)
     assert policy.route(hopeless, nodes, 0.1) is None
+
+
+@pytest.mark.parametrize("name", plugin_names(FLEET_POLICIES))
+def test_a_copy_routes_as_its_original(name: str) -> None:
+    nodes, clients = [standing("near"), standing("far", backlog=0.01)], [demand("a"), demand("b")]
+    policy = make_fleet(name)
+    policy.coordinate(nodes, clients, 0.0)
+    copied: FleetPolicy = pickle.loads(pickle.dumps(policy))
+    asked = [demand(client) for client in ("a", "b", "c")]
+    assert [copied.route(each, nodes, 0.5) for each in asked] == [
+        policy.route(each, nodes, 0.5) for each in asked
+    ]
 
 
 @pytest.mark.parametrize("name", plugin_names(FLEET_POLICIES))

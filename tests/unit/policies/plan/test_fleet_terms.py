@@ -121,7 +121,8 @@ def test_nothing_else_is_worth_more_after_the_prices_of_time_and_energy(
 
     rivals = [worth(top.exit, top.threshold, top.accuracy or 0.0)]
     for exit in range(top.exit + 1):
-        rivals.append(worth(exit, None, ACCURACIES[exit]))
+        if ACCURACIES[exit] < (top.accuracy or 0.0):
+            rivals.append(worth(exit, None, ACCURACIES[exit]))
         if may_stop_early and exit:
             curve = table.curve(exit).accuracy
             rivals += [
