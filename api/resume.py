@@ -20,7 +20,7 @@ from delen.engine.inputs import RAW
 from delen.engine.runtime import Runtime
 from delen.errors import InvalidInput, UnsupportedMediaType
 from delen.wire.answers import Result as ResultMessage
-from delen.wire.requests import BUNDLE_HEADER, PARTS_HEADER, Parts, ResumeFields
+from delen.wire.requests import BUNDLE, PARTS, Parts, ResumeFields
 
 
 class ResumeAddress:
@@ -39,7 +39,7 @@ class ResumeAddress:
         waited = time.monotonic() - client.arrived
         _check_media_type(request.headers)
         fields = read_query_anew(ResumeFields, request.query)
-        bounds, options = fields.bounds(), fields.options()
+        bounds, options = fields.bounds(), self._infer.own_options(fields.options(), client)
         past = _read_past(fields, request.headers)
         manifest = self._runtime.manifest_of(model)
         shape = features_shape(manifest, past.exit, past.size)
@@ -89,11 +89,10 @@ def _check_media_type(headers: Mapping[bytes, bytes]) -> None:
 
 
 def _read_past(fields: ResumeFields, headers: Mapping[bytes, bytes]) -> Past:
-    bundle = headers.get(BUNDLE_HEADER.lower().encode(), b"").decode("latin-1").strip()
+    bundle = headers.get(BUNDLE.lower().encode(), b"").decode("latin-1").strip()
     if not bundle:
         raise InvalidInput(
-            f"{BUNDLE_HEADER} is missing: it is the SHA-256 of the bundle's manifest.json",
-            BUNDLE_HEADER,
+            f"{BUNDLE} is missing: it is the SHA-256 of the bundle's manifest.json", BUNDLE
         )
     return Past(
         exit=fields.exit,
@@ -101,7 +100,7 @@ def _read_past(fields: ResumeFields, headers: Mapping[bytes, bytes]) -> Past:
         size=fields.input_size(),
         threshold=fields.threshold,
         confidence=fields.confidence or 0.0,
-        parts=_read_parts(headers.get(PARTS_HEADER.lower().encode())),
+        parts=_read_parts(headers.get(PARTS.lower().encode())),
     )
 
 
@@ -112,5 +111,5 @@ def _read_parts(raw: bytes | None) -> tuple[Part, ...]:
     try:
         given = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{PARTS_HEADER} is not JSON: {error}", PARTS_HEADER) from None
+        raise InvalidInput(f"{PARTS} is not JSON: {error}", PARTS) from None
     return Parts.read({"parts": given}).given()

@@ -22,8 +22,8 @@ from delen.wire.message import schema_of
 from delen.wire.models import Health, Model, Models, Ready
 from delen.wire.power import Power, PowerHistory
 from delen.wire.requests import (
-    BUNDLE_HEADER,
-    PARTS_HEADER,
+    BUNDLE,
+    PARTS,
     HistoryFields,
     InferBody,
     Labels,
@@ -61,7 +61,7 @@ _OPERATIONS = (
         (Result,),
         ResumeFields,
         samples=(RAW,),
-        text_headers=(BUNDLE_HEADER, PARTS_HEADER),
+        text_headers=(BUNDLE, PARTS),
         errors=(404, 409, 422, 429),
     ),
     Operation(

@@ -12,7 +12,7 @@ from delen.core.result import Result
 from delen.core.variant import format_size
 from delen.wire import answers
 from delen.wire.message import write
-from delen.wire.requests import BUNDLE_HEADER, PARTS_HEADER, InferFields, ResumeFields
+from delen.wire.requests import BUNDLE, PARTS, InferFields, ResumeFields
 
 
 def bounds_of(result: Result) -> Bounds:
@@ -49,4 +49,4 @@ def resume_query(suspended: Suspended, bounds: Bounds, options: Options) -> Mapp
 
 def resume_headers(suspended: Suspended, parts: tuple[Part, ...]) -> tuple[tuple[str, str], ...]:
     written = [json.loads(write(answers.Part.of(part))) for part in parts]
-    return (BUNDLE_HEADER, suspended.bundle), (PARTS_HEADER, json.dumps(written))
+    return (BUNDLE, suspended.bundle), (PARTS, json.dumps(written))

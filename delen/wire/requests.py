@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MOST_LABELS = 100_000
+BUNDLE, PARTS = "X-Delen-Bundle", "X-Delen-Parts"
+"""Headers of a job that comes from another node: the digest of its bundle, and its ``Parts``."""
 _OPTIONS = {each.name: each.default for each in fields(Options)}
 _POSITIVE = about(exclusiveMinimum=0)
 _PRIORITIES: dict[str, Any] = {"minimum": HIGHEST_PRIORITY, "maximum": LOWEST_PRIORITY}
@@ -129,10 +131,6 @@ class InferBody(SuspendableFields, frozen=True, kw_only=True):
     """The JSON body of an infer request."""
 
     input: Annotated[Any, about(type=["array", "string"])]
-
-
-BUNDLE_HEADER, PARTS_HEADER = "X-Delen-Bundle", "X-Delen-Parts"
-"""Of a resume request: the digest of the job's bundle, and what the job has taken, as JSON."""
 
 
 class ResumeFields(InferFields, frozen=True, kw_only=True):

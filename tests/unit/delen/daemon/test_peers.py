@@ -1,12 +1,13 @@
-"""Peers over HTTP: which URLs can be one, and how they are asked."""
+"""Peers over HTTP: which URLs can be one, how they are asked, and what is known of the link."""
 
 from __future__ import annotations
 
 import threading
+from math import inf
 
 import pytest
 
-from delen.daemon.peers import HttpPeers, peer_name
+from delen.daemon.peers import HttpPeers, Link, peer_name
 from delen.errors import ConfigError
 from tests.builders.fake_site import Asked, Reply, Server
 
@@ -52,3 +53,23 @@ def test_a_peer_that_does_not_answer_keeps_no_other_from_being_asked(
         peers.close()
         silent.kill()
         there.kill()
+
+
+def test_a_link_is_as_quick_as_its_shortest_round_trip_and_tried_while_it_is_unknown() -> None:
+    link = Link()
+    assert (link.state(0.0).bandwidth, link.state(0.0).delay) == (inf, 0.0)
+    for seconds in (0.010, 0.004, 0.200):
+        link.took(seconds)
+    assert link.state(0.0).delay == pytest.approx(0.002)
+
+
+def test_its_bandwidth_is_that_of_what_it_carried_lately() -> None:
+    link = Link()
+    link.took(0.010)
+    link.carried(100_000, 0.110, 5.0)
+    assert link.state(6.0).bandwidth == pytest.approx(1e6)
+    link.carried(100_000, 1.010, 7.0)
+    assert 1e5 < link.state(8.0).bandwidth < 1e6
+    assert link.state(40.0).bandwidth == inf, "it may be another one by now"
+    link.carried(100_000, 0.005, 50.0)
+    assert link.state(50.0).bandwidth == inf, "nothing can be said of so short a time"
