@@ -30,7 +30,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=[f"{name}{inner}" for name in TOP for inner in ("", ".*")]),
     package_data={
-        "delen": ["py.typed"],
+        "delen": ["py.typed", "daemon/units/*/*"],
         "api": ["openapi/docs.html", "oip/inference.desc", "oip/inference.proto"],
         "multiexit_models": ["bundles/*/*"],
     },

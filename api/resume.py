@@ -20,9 +20,7 @@ from delen.engine.inputs import RAW
 from delen.engine.runtime import Runtime
 from delen.errors import InvalidInput, UnsupportedMediaType
 from delen.wire.answers import Result as ResultMessage
-from delen.wire.requests import Parts, ResumeFields
-
-BUNDLE, PARTS = "X-Delen-Bundle", "X-Delen-Parts"
+from delen.wire.requests import BUNDLE, PARTS, Parts, ResumeFields
 
 
 class ResumeAddress:
@@ -41,7 +39,7 @@ class ResumeAddress:
         waited = time.monotonic() - client.arrived
         _check_media_type(request.headers)
         fields = read_query_anew(ResumeFields, request.query)
-        bounds, options = fields.bounds(), fields.options()
+        bounds, options = fields.bounds(), self._infer.own_options(fields.options(), client)
         past = _read_past(fields, request.headers)
         manifest = self._runtime.manifest_of(model)
         shape = features_shape(manifest, past.exit, past.size)

@@ -84,9 +84,38 @@ class HttpPeers:
             self._closing.wait(_PERIOD)
 
 
+class Link:
+    """What is known of a link: its delay is half the shortest of the last round trips, its
+    bandwidth is that of what was carried lately, unknown where nothing was."""
+
+    def __init__(self) -> None:
+        self._trips: deque[float] = deque(maxlen=_TRIPS)
+        self._bandwidth = inf
+        self._measured = -inf
+
+    def took(self, seconds: float) -> None:
+        """A request and an answer of a few bytes were on the way for so long."""
+        self._trips.append(seconds)
+
+    def carried(self, payload: int, seconds: float, now: float) -> None:
+        """So were ``payload`` bytes and an answer."""
+        spent = seconds - min(self._trips, default=0.0)
+        if spent <= 0:
+            return
+        found, known = payload / spent, self._bandwidth_at(now)
+        if known < inf:
+            found = 1 / ((1 - _GAIN) / known + _GAIN / found)
+        self._bandwidth, self._measured = found, now
+
+    def state(self, now: float) -> LinkState:
+        return LinkState(self._bandwidth_at(now), min(self._trips, default=0.0) / 2)
+
+    def _bandwidth_at(self, now: float) -> float:
+        return self._bandwidth if now - self._measured < _REMEMBERED else inf
+
+
 class _HttpPeer:
-    """One daemon: how it stands, and the link as its answers show it. ``name`` is its host and
-    port."""
+    """One daemon, how it stands, and the link to it. ``name`` is its host and port."""
 
     def __init__(self, url: str) -> None:
         self.name = peer_name(url)
@@ -94,9 +123,7 @@ class _HttpPeer:
         self._client = Client(url)
         self._standing: tuple[Standing, float] | None = None
         self._problem: str | None = "it was not asked yet"
-        self._trips: deque[float] = deque(maxlen=_TRIPS)
-        self._bandwidth = inf
-        self._measured = -inf
+        self._link = Link()
 
     def close(self) -> None:
         self._pool.close()
@@ -112,7 +139,7 @@ class _HttpPeer:
         except (Unconnected, Unanswered, Late, DelenError, ValueError, RecursionError) as error:
             standing, problem = None, str(error)
         if standing is not None:
-            self._trips.append(time.monotonic() - asked)
+            self._link.took(time.monotonic() - asked)
         self._standing = None if standing is None else (standing, asked)
         if problem is not None and self._problem is None:
             log.warning("peer %s takes no jobs now: %s", self.name, problem)
@@ -132,10 +159,7 @@ class _HttpPeer:
         if served is None or not points:
             return None
         backlog = max(0.0, standing.backlog - age) + (0.0 if served.resident else served.load)
-        delay = min(self._trips, default=0.0) / 2
-        bandwidth = self._bandwidth if now - self._measured < _REMEMBERED else inf
-        link = LinkState(bandwidth, delay)
-        return Peer(self.name, points, backlog, standing.slowdown, link)
+        return Peer(self.name, points, backlog, standing.slowdown, self._link.state(now))
 
     def go_on(self, begun: Result, priority: int | None, seconds: float) -> Result:
         assert begun.suspended is not None
@@ -151,18 +175,8 @@ class _HttpPeer:
             for part in result.receipt.parts
             if part.exits and part.exits[0] > begun.suspended.exit
         )
-        self._learn(len(begun.suspended.features), now - sent - there, now)
+        self._link.carried(len(begun.suspended.features), now - sent - there, now)
         return result
-
-    def _learn(self, payload: int, seconds: float, now: float) -> None:
-        """``payload`` bytes were on the way for so many seconds, the way back included."""
-        spent = seconds - min(self._trips, default=0.0)
-        if spent <= 0:
-            return
-        found = payload / spent
-        if now - self._measured < _REMEMBERED:
-            found = 1 / ((1 - _GAIN) / self._bandwidth + _GAIN / found)
-        self._bandwidth, self._measured = found, now
 
 
 def peer_name(url: str) -> str:
