@@ -60,24 +60,29 @@ class PlanSource(ABC):
         waits: Sequence[float] | None = None,
     ) -> Plan:
         """A plan for a request that has ``spent`` seconds, has ``ahead`` seconds of others' work
-        before it, and has to wait for segments as ``waits`` says. That makes it shallower within
-        its bounds before it is refused.
+        before it, and has to wait for segments as ``waits`` says. It is as deep as if nothing
+        waited: the dispatch policy leaves out what there is no time for.
 
-        Overloaded, with the time after which it is worth another try, where it is only the work
-        ahead that forbids it; ModelLoading where it is only that nothing is in memory yet;
-        InfeasibleBound where it is the bounds. None of them for a request that takes the
-        ``best_effort``.
+        Overloaded, with the time after which it is worth another try, where behind the work ahead
+        it would typically be too late even for its first answer, or, with a floor, for its plan's
+        end; ModelLoading where it is only that nothing is in memory yet; InfeasibleBound where it
+        is the bounds. None of them for a request that takes the ``best_effort``.
         """
         since = None if waits is None else [spent + wait if wait else 0.0 for wait in waits]
-        plan = self._plan_behind(bounds, spent, ahead, guaranteed, price, since)
+        plan = self._plan_beside(bounds, spent, ahead, guaranteed, price, since)
         if plan.infeasible is None or best_effort:
-            return plan
-        alone = self.plan(bounds, spent, guaranteed, price, since) if ahead else plan
-        if alone.infeasible is None:
-            raise Overloaded(
-                f"the bounds cannot be kept behind {1e3 * ahead:.3g} ms of waiting work",
-                retry_after=ahead,
-            )
+            made_at = self._made_at(plan)
+            cap, delay = bounds.max_latency, spent + ahead
+            if (
+                cap is not None
+                and not best_effort
+                and made_at.first_answer(plan, bounds, delay) > cap
+            ):
+                raise Overloaded(
+                    f"the bounds cannot be kept behind {1e3 * ahead:.3g} ms of waiting work",
+                    retry_after=ahead,
+                )
+            return made_at.delayed(plan, delay, since) if ahead else plan
         if waits is not None and waits[0] > 0:
             loaded = [0.0 if wait < inf else inf for wait in waits]
             if self.plan(bounds, spent, guaranteed, price, loaded).infeasible is None:
@@ -85,9 +90,10 @@ class PlanSource(ABC):
                     f"nothing of the model is in memory yet: that takes another {waits[0]:.2g} s",
                     retry_after=waits[0],
                 )
-        raise InfeasibleBound(alone.infeasible, alone.nearest or Nearest())
+        raise InfeasibleBound(plan.infeasible, plan.nearest or Nearest())
 
-    def _plan_behind(
+    @abstractmethod
+    def _plan_beside(
         self,
         bounds: Bounds,
         spent: float,
@@ -96,8 +102,12 @@ class PlanSource(ABC):
         price: float,
         waits: Sequence[float] | None,
     ) -> Plan:
-        """A plan behind ``ahead`` seconds of others' work."""
-        return self.plan(bounds, spent + ahead, guaranteed, price, waits)
+        """A plan as if nothing waited, at the size that is best behind ``ahead`` seconds of others'
+        work."""
+
+    @abstractmethod
+    def _made_at(self, plan: Plan) -> Plans:
+        """The plans of the size of ``plan``."""
 
 
 class Plans(PlanSource):
@@ -107,6 +117,7 @@ class Plans(PlanSource):
     """
 
     def __init__(self, planner: Planner, costs: CostModel) -> None:
+        self.size = planner.size
         self._planner = planner
         self._costs = costs
         self._kept: dict[tuple[object, ...], Plan] = {}
@@ -141,6 +152,29 @@ class Plans(PlanSource):
                 self._kept.clear()
             self._kept[key] = plan
         return plan
+
+    def _plan_beside(
+        self,
+        bounds: Bounds,
+        spent: float,
+        ahead: float,
+        guaranteed: bool,
+        price: float,
+        waits: Sequence[float] | None,
+    ) -> Plan:
+        return self.plan(bounds, spent, guaranteed, price, waits)
+
+    def _made_at(self, plan: Plan) -> Plans:
+        return self
+
+    def first_answer(self, plan: Plan, bounds: Bounds, delay: float) -> float:
+        """Seconds until a request typically has its first answer, or its floor, after ``delay``."""
+        exit = plan.exit if bounds.min_accuracy is not None else self._planner.useful.first
+        return delay + self._costs.typical(0, exit, 1)
+
+    def delayed(self, plan: Plan, delay: float, waits: Sequence[float] | None) -> Plan:
+        """``plan`` with the latency that is predicted after ``delay``."""
+        return plan.taking(self._planner.arrival(plan.exit, self._costs, delay, waits))
 
     def points(self) -> tuple[OperatingPoint, ...]:
         return self._planner.points(self._costs)
@@ -187,13 +221,15 @@ class Plans(PlanSource):
     def _deepest(
         self, cap: float | None, delay: float, waits: Sequence[float] | None
     ) -> tuple[int | None, float]:
-        """The deepest useful exit within the cap on latency, None if there is none, and the seconds
-        to an answer from it."""
+        """The deepest useful exit within the cap on latency (the first if that typically is), None
+        if there is none; and the seconds to an answer from it."""
         planner, latency = self._planner, inf
         for exit in reversed(planner.useful.exits):
             latency = planner.arrival(exit, self._costs, delay, waits)
             if cap is None or latency <= cap:
                 return exit, latency
+        if cap is not None and planner.first_typically(self._costs, delay, waits) <= cap:
+            return planner.useful.first, latency
         return None, latency
 
 
@@ -219,7 +255,7 @@ class BestSize(PlanSource):
         made = [size.plan(bounds, delay, guaranteed, price, waits) for size in self._sizes]
         return self.best(made, bounds)
 
-    def _plan_behind(
+    def _plan_beside(
         self,
         bounds: Bounds,
         spent: float,
@@ -230,7 +266,11 @@ class BestSize(PlanSource):
     ) -> Plan:
         delay = spent + ahead
         made = [size.plan(bounds, delay, guaranteed, price, waits) for size in self._sizes]
-        return self.best(made, bounds, ahead)
+        best = self._made_at(self.best(made, bounds, ahead))
+        return best.plan(bounds, spent, guaranteed, price, waits)
+
+    def _made_at(self, plan: Plan) -> Plans:
+        return next(each for each in self._sizes if each.size == plan.size)
 
     def best(self, plans: Sequence[Plan], bounds: Bounds, ahead: float = 0.0) -> Plan:
         """The best of ``plans``, one a size, behind ``ahead`` seconds of others' work."""

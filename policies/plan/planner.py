@@ -134,7 +134,8 @@ class Planner:
         ``waits`` are the seconds until each segment is in memory, inf if it does not fit; None if
         all are there. They pass beside the delay, and no plan goes beyond what fits.
 
-        Caps alone: the deepest useful exit within them. A floor alone or with caps: the lowest
+        Caps alone: the deepest useful exit within them; the first useful one is within a cap on
+        latency also if it only typically keeps it. A floor alone or with caps: the lowest
         certified threshold of the network that ends at the deepest exit within the caps, which
         has the least expected energy of the certified ones. No bound: the lowest threshold that
         loses at most the tolerance. A plan that does not keep all bounds says so in
@@ -149,7 +150,10 @@ class Planner:
         """
         latencies = {exit: self.arrival(exit, costs, delay, waits) for exit in self.useful.exits}
         energies = costs.energies()
-        deepest, limited_by, problem, nearest = self._within_caps(bounds, latencies, energies)
+        typically = self.first_typically(costs, delay, waits)
+        deepest, limited_by, problem, nearest = self._within_caps(
+            bounds, latencies, typically, energies
+        )
         threshold: Threshold | None = None
         if not self._by_threshold:
             if bounds.min_accuracy is not None:
@@ -222,10 +226,20 @@ class Planner:
         predict = costs.usual if exit == self.useful.first else costs.latency
         return costs.admitting() + predict(0, exit, 1) + costs.answering()
 
+    def first_typically(
+        self, costs: CostModel, delay: float, waits: Sequence[float] | None
+    ) -> float:
+        """Seconds to an answer from the first useful exit, as ``arrival``, at the typical time of
+        its segments: a request that has so much is tried."""
+        first = self.useful.first
+        start = delay if waits is None else max(delay, waits[first])
+        return start + costs.admitting() + costs.typical(0, first, 1) + costs.answering()
+
     def _within_caps(
         self,
         bounds: Bounds,
         latencies: dict[int, float],
+        first_typically: float,
         energies: tuple[float | None, ...],
     ) -> tuple[int, LimitedBy, str | None, Nearest | None]:
         first, deepest = self.useful.first, self.useful.deepest
@@ -237,7 +251,7 @@ class Planner:
             deepest, limited_by = loadable[-1], "memory"
         if bounds.max_latency is not None:
             reachable = [e for e in self.useful.exits if latencies[e] <= bounds.max_latency]
-            if not reachable:
+            if not reachable and first_typically > bounds.max_latency:
                 problem = (
                     f"max_latency {1e3 * bounds.max_latency:.3g} ms is less than the "
                     f"{1e3 * latencies[first]:.3g} ms that the first exit is predicted to take"

@@ -26,7 +26,7 @@ from delen.errors import BackendError, BundleError, ConfigError, InfeasibleBound
 from delen.profile.cost_model import CostModel
 from delen.residency.lease import ModelResidency
 from delen.residency.sizes import segment_bytes
-from policies.dispatch.edf import Edf
+from policies.dispatch.published.edf import Edf
 from tests.builders.engine import PATIENCE, build_model, build_runtime
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
