@@ -30,7 +30,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=[f"{name}{inner}" for name in TOP for inner in ("", ".*")]),
     package_data={
-        "delen": ["py.typed"],
+        "delen": ["py.typed", "daemon/units/*/*"],
         "api": ["openapi/docs.html", "oip/inference.desc", "oip/inference.proto"],
         "multiexit_models": ["bundles/*/*"],
     },
@@ -54,6 +54,12 @@ setup(
         "audio": AUDIO,
         "video": ["av>=12.0", "pillow>=10.1"],
         "grpc": ["grpcio>=1.60", "protobuf>=4.25"],
+        "fleet": [
+            *HTTP,
+            "prometheus-client>=0.20",
+            "ray>=2.60,<3",
+            "tomli>=2.0; python_version < '3.11'",
+        ],
         "nvml": ["nvidia-ml-py>=12.535"],
         "torch": [TORCH],
         "train": [
@@ -92,6 +98,7 @@ setup(
         "console_scripts": [
             "delen=delen.commands.main:main",
             "delen-daemon=delen.daemon.main:main",
+            "delen-hub=delen.fleet.main:main",
         ],
         "delen.exit_policies": [
             "bounds=policies.exit.bounds:bounds_policy",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-from api.infer import HttpRequest
+from api.exchange import HttpRequest
 from api.parse import read_query
 from api.reply import Headers, Reply
 from delen.core.events import Event, EventBus

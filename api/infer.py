@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from functools import partial
 from math import prod
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from api.exchange import HttpRequest
 from api.parse import InferRequest, asked_in_query, read_infer, read_media_type, read_query
 from api.readers import Readers
 from api.reply import JSON, Reply
 from api.server.body import SMALL, ClientGone, RequestBody, unpack
-from api.server.connection import Connection
+from api.tenant_access import UNBOUND, TenantAccess
 from delen.bundle.manifest import InputSpec
-from delen.core.bounds import DEFAULT_TENANT
+from delen.core.bounds import DEFAULT_TENANT, Options
 from delen.core.result import Result
 from delen.engine import inputs
 from delen.engine.job import Job
@@ -41,34 +43,25 @@ _JSON_BASE, _JSON_NUMBER = 1_000_000, 32
 
 
 class Client(Protocol):
-    """Who waits for an answer. ``arrived`` is when its request came (``time.monotonic``);
-    ``on_gone`` is called once when it leaves before its answer, and ``is_gone`` is true then."""
+    """Who waits for an answer. ``arrived`` is when its request began to come (``time.monotonic``),
+    and ``receiving`` for how many seconds it came, None if unknown; ``on_gone`` is called once when
+    it leaves before its answer, and ``is_gone`` is true then."""
 
     arrived: float
+    receiving: float | None
     is_gone: bool
     on_gone: Callable[[], None] | None
 
-
-class HttpRequest(NamedTuple):
-    """One request, its head read and its body not yet."""
-
-    method: str
-    path: str
-    query: str
-    headers: Mapping[bytes, bytes]
-    body: RequestBody
-    connection: Connection
-
     @property
-    def target(self) -> str:
-        return f"{self.path}?{self.query}"
+    def user(self) -> int | None:
+        """Its user on this machine, if the kernel knows one."""
 
 
 class InferAddress:
     """Answers inputs over ``runtime``, and is what the infer addresses of other protocols answer
-    with. ``readers`` read what takes long, ``threads`` are those for what may have to wait for a
-    lock or for a model. ``failed`` is called with the model and the seconds of each request that
-    ends with an error."""
+    with. ``readers`` read what takes long, ``threads`` submit what may have to wait for a lock or
+    for a model. ``failed`` is called with the model and the seconds of each request that
+    ends with an error. ``tenants`` says whose requests may be whose."""
 
     def __init__(
         self,
@@ -77,12 +70,14 @@ class InferAddress:
         readers: Readers,
         threads: Executor,
         failed: Callable[[str, float], None],
+        tenants: TenantAccess = UNBOUND,
     ) -> None:
         self._runtime = runtime
         self._max_body = max_body
         self._readers = readers
         self._threads = threads
         self._failed = failed
+        self._tenants = tenants
 
     async def answer(self, request: HttpRequest, model: str) -> Reply:
         """The answer to an input for ``model``; raises the errors of ``submit_batch``."""
@@ -92,7 +87,8 @@ class InferAddress:
         media_type = read_media_type(content_type)
         limit = self.limit(media_type, spec)
         _check_json(request.body, media_type, limit)
-        payer = asked_in_query(request.query)[1].tenant
+        tenant_of = partial(self.tenant_of, client=request.connection)
+        payer = tenant_of(asked_in_query(request.query)[1].tenant)
         _check_patience(request)
         raw: inputs.Contents | None = request.body.shared
         is_packed = request.body.is_packed
@@ -102,7 +98,12 @@ class InferAddress:
         read = partial(_read, media_type, request.query, spec, limit, is_packed, raw)
         is_quick = len(raw) <= READ_AT_ONCE.get(media_type, -1) and not is_packed
         asked, spent = await self.decode(
-            request.connection, media_type, read, payer, _tenant, is_quick or is_in_place
+            request.connection,
+            media_type,
+            read,
+            payer,
+            lambda asked: tenant_of(asked.options.tenant),
+            is_quick or is_in_place,
         )
         waited += spent
         try:
@@ -111,6 +112,15 @@ class InferAddress:
             request.connection.refused = (request.target, time.monotonic() + error.retry_after)
             raise
         return self._compose(jobs, asked.is_batch)
+
+    def own_options(self, named: Options, client: Client) -> Options:
+        """``named`` options, of the tenant that ``client`` is; as ``tenant_of``."""
+        tenant = self.tenant_of(named.tenant, client)
+        return named if tenant == named.tenant else replace(named, tenant=tenant)
+
+    def tenant_of(self, named: str, client: Client) -> str:
+        """Whose request of ``client`` it is that names the tenant ``named``."""
+        return self._tenants.tenant(named, client)
 
     async def decode(
         self,
@@ -133,11 +143,32 @@ class InferAddress:
         self, client: Client, model: str, asked: InferRequest, waited: float
     ) -> list[Job]:
         """The jobs of ``asked`` once they are done, or one of them has failed; they end early where
-        ``client`` leaves. The request ``waited`` so many seconds for others since it arrived."""
+        ``client`` leaves. The request ``waited`` so many seconds for others since it arrived.
+        Forbidden for a tenant that the client's user may not be."""
+        submit = partial(
+            self._runtime.submit_batch,
+            model,
+            asked.samples,
+            asked.bounds,
+            self.own_options(asked.options, client),
+            client.arrived,
+            waited,
+            client.receiving,
+        )
+        return await self.run_jobs(client, model, submit, len(asked.samples) <= _SUBMIT_AT_ONCE)
+
+    async def run_jobs(
+        self, client: Client, model: str, submit: Callable[[], list[Job]], is_quick: bool = True
+    ) -> list[Job]:
+        """As ``run``, of the jobs that ``submit`` submits; that is quick where nobody holds the
+        engine's lock, if it ``is_quick``."""
         if client.is_gone:
             raise ClientGone
         try:
-            jobs = await self._submit(client, model, asked, waited)
+            if is_quick and self._runtime.is_free(_LOCK_SECONDS):
+                jobs = submit()
+            else:
+                jobs = await self._on(self._threads, submit)
         except DelenError:
             self._failed(model, time.monotonic() - client.arrived)
             raise
@@ -163,22 +194,6 @@ class InferAddress:
         if media_type != JSON:
             return self._max_body
         return min(self._max_body, _JSON_BASE + _JSON_NUMBER * prod(spec.shape))
-
-    async def _submit(
-        self, client: Client, model: str, asked: InferRequest, waited: float
-    ) -> list[Job]:
-        submit = partial(
-            self._runtime.submit_batch,
-            model,
-            asked.samples,
-            asked.bounds,
-            asked.options,
-            client.arrived,
-            waited,
-        )
-        if len(asked.samples) <= _SUBMIT_AT_ONCE and self._runtime.is_free(_LOCK_SECONDS):
-            return submit()
-        return await self._on(self._threads, submit)
 
     async def _until_ended(self, client: Client, jobs: Sequence[Job]) -> None:
         """Until all ``jobs`` are done or one has failed; cancel them if the client leaves."""
@@ -248,10 +263,6 @@ def _read(
     raw: inputs.Contents,
 ) -> InferRequest:
     return read_infer(media_type, query, unpack(bytes(raw), limit) if is_packed else raw, spec)
-
-
-def _tenant(asked: InferRequest) -> str:
-    return asked.options.tenant
 
 
 def when_ended(futures: Sequence[Future[Any]], tell: Callable[[], None]) -> None:

@@ -21,7 +21,7 @@ from delen.core.bounds import Bounds, Options
 from delen.engine import inputs
 from delen.errors import InvalidInput, UnsupportedMediaType
 from delen.wire.message import Request
-from delen.wire.requests import InferBody, InferFields, NoFields, PlanFields
+from delen.wire.requests import InferBody, NoFields, PlanFields, SuspendableFields
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)
 
@@ -73,8 +73,12 @@ def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def read_query(kind: type[AnyRequest], text: str) -> AnyRequest:
-    """The fields of a query string, each given once. What was read is kept: apps ask the same
-    thing again and again."""
+    """As ``read_query_anew``. What was read is kept: apps ask the same thing again and again."""
+    return read_query_anew(kind, text)
+
+
+def read_query_anew(kind: type[AnyRequest], text: str) -> AnyRequest:
+    """The fields of a query string, each given once."""
     fields = _object_once(parse_qsl(text, keep_blank_values=True))
     return kind.read_query(fields)
 
@@ -88,7 +92,7 @@ def read_request(kind: type[AnyRequest], query: str, body: bytes) -> AnyRequest:
 @lru_cache(maxsize=256)
 def asked_in_query(text: str) -> tuple[Bounds, Options]:
     """The bounds and options in a query string."""
-    fields = read_query(InferFields, text)
+    fields = read_query(SuspendableFields, text)
     return fields.bounds(), fields.options()
 
 
@@ -97,7 +101,7 @@ def read_infer(media_type: str, query: str, body: inputs.Contents, spec: InputSp
     if media_type == JSON:
         body = bytes(body)
         document = _read_large(body, spec) if len(body) > LARGE_JSON else read_json(body)
-        fields = InferBody.read(document).joined(read_query(InferFields, query))
+        fields = InferBody.read(document).joined(read_query(SuspendableFields, query))
         array = inputs.decode_json(fields.input, spec)
         bounds, options = fields.bounds(), fields.options()
     else:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+from typing import Protocol
 
 from werkzeug.exceptions import HTTPException
 
-from api.metrics.requests import Metrics
 from api.reply import CLOSE, Headers, Reply
 from api.server.body import CODINGS, UnsupportedCoding
 from delen.errors import (
@@ -30,10 +30,16 @@ class FramingError(InvalidInput):
     """What follows on this connection may not be a request."""
 
 
+class ErrorCounter(Protocol):
+    """Counts refused and failed requests by the error's ``code``."""
+
+    def refused(self, code: str) -> None: ...
+
+
 class Refusals:
     """Answers errors, and counts them in ``metrics``."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: ErrorCounter) -> None:
         self._metrics = metrics
 
     def of(self, error: BaseException, method: str, path: str) -> Reply:
@@ -58,7 +64,7 @@ class Refusals:
         """``error`` of a request for ``what``, as one of delen's."""
         if not isinstance(error, DelenError):
             log.error("%s failed", what, exc_info=error)
-            error = DelenError(f"the daemon failed: {type(error).__name__}; see its log")
+            error = DelenError(f"the server failed: {type(error).__name__}; see its log")
         self._metrics.refused(error.code)
         return error
 

@@ -10,11 +10,14 @@ from typing import Any
 from flask import Flask, Response, request
 from msgspec import UNSET
 
+from api.caller import Caller, FlaskSender
 from api.energy_views import EnergyViews
-from api.guard import Guard, guarded
+from api.fleet_views import FleetViews
+from api.guard import Guard, guarded, is_oip
 from api.metrics.device import DeviceCollector
 from api.metrics.energy import EnergyCollector
 from api.metrics.failures import FailureCollector
+from api.metrics.fleet import FleetCollector
 from api.metrics.requests import CONTENT_TYPE, Metrics
 from api.metrics.residency import ResidencyCollector, describe
 from api.metrics.runtime import RuntimeCollector
@@ -24,6 +27,7 @@ from api.openapi.document import document as openapi_document
 from api.parse import query_text, read_plan, read_request
 from api.refusals import Refusals
 from api.reply import JSON, Reply, reply
+from api.tenant_access import UNBOUND, TenantAccess
 from delen.core.energy_status import EnergyService
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
@@ -46,7 +50,7 @@ from policies.plan.thresholds import floor_without_error
 Route = tuple[str, str, Callable[..., Response], list[str]]
 """Rule, endpoint, view and methods."""
 
-INFER = "infer"
+INFER, RESUME = "infer", "resume"
 EVENTS = "/v1/events"
 MEMORY = "/v1/memory"
 """Addresses that the event loop answers; Flask knows only their methods."""
@@ -67,26 +71,31 @@ class Service:
     health: Callable[[], Health]
     version: str
     shared_memory: bool = False
+    tenants: TenantAccess = UNBOUND
 
 
 def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = ()) -> Flask:
-    """The WSGI application of all addresses but those of ``INFER``, with the routes of ``oip``."""
+    """The WSGI application of all addresses but those of ``INFER`` and ``RESUME``, with the routes
+    of ``oip``."""
     app = Flask("delen", static_folder=None)
     app.url_map.merge_slashes = False
     views = _Views(service)
-    energy = EnergyViews(service.energy)
+    energy = EnergyViews(service.energy, service.tenants, service.guard)
+    fleet = FleetViews(service.runtime)
     service.metrics.include(RuntimeCollector(service.runtime))
     service.metrics.include(EnergyCollector(service.energy))
     service.metrics.include(DeviceCollector(service.energy))
     service.metrics.include(TenantCollector(service.energy))
     service.metrics.include(ResidencyCollector(service.runtime))
     service.metrics.include(FailureCollector())
-    for rule, view, methods in [*views.routes(), *energy.routes()]:
+    service.metrics.include(FleetCollector(service.runtime))
+    for rule, view, methods in [*views.routes(), *energy.routes(), *fleet.routes()]:
         app.add_url_rule(rule, view.__name__, view, methods=methods)
     for rule, name, view, methods in oip:
         app.add_url_rule(rule, name, view, methods=methods)
-    for rule in ("/v1/infer", "/v1/models/<model>/infer"):
-        app.add_url_rule(rule, INFER, methods=["POST"])
+    for name in (INFER, RESUME):
+        for rule in (f"/v1/{name}", f"/v1/models/<model>/{name}"):
+            app.add_url_rule(rule, name, methods=["POST"])
     app.add_url_rule(EVENTS, "events", methods=["GET"])
     app.add_url_rule(MEMORY, "memory", methods=["GET"])
 
@@ -95,8 +104,7 @@ def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = 
 
     def check() -> None:
         view = app.view_functions.get(request.endpoint or "")
-        authorization = request.headers.get("Authorization", "")
-        service.guard.check(view, request.remote_addr, authorization)
+        service.guard.check(view, Caller.of_flask(), is_oip(request.path))
 
     app.before_request(check)
     app.register_error_handler(Exception, refuse)
@@ -108,6 +116,7 @@ def _summary(model: Model) -> ProfileSummary:
     return ProfileSummary(
         created=profile.created,
         quick=profile.quick,
+        rough=profile.rough,
         busy=profile.busy,
         device=profile.device.key,
         slowdown=model.costs.slowdown.mean,
@@ -151,7 +160,8 @@ class _Views:
         return self.plan(self._service.default_model)
 
     def plan(self, model: str) -> Response:
-        bounds, tenant = read_plan(query_text(), request.get_data())
+        bounds, named = read_plan(query_text(), request.get_data())
+        tenant = self._service.tenants.tenant(named, FlaskSender())
         return reply(Plan.of(self._runtime.preview(model, bounds, tenant)))
 
     def models(self) -> Response:

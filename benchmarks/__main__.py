@@ -32,6 +32,7 @@ from benchmarks import (
     fusion,
     fuzz,
     guarantee,
+    handover,
     http,
     http_isolation,
     isolation,
@@ -48,7 +49,8 @@ from benchmarks import (
     transports,
 )
 from benchmarks.common import Figure
-from benchmarks.fleet import aset, dystri, jellyfish, offload
+from benchmarks.fleet import aset, daemons, dystri, hub, jellyfish, offload
+from benchmarks.fleet import decisions as fleet_decisions
 from benchmarks.page import Section, page
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -76,14 +78,19 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "footprint": footprint.main,
     "fusion": fusion.main,
     "transports": transports.main,
+    "handover": handover.main,
     "soak": soak.main,
 }
 ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {
     "backbones": backbones.main,
+    "fleet_decisions": fleet_decisions.main,
     "fleet_jellyfish": jellyfish.main,
     "fleet_dystri": dystri.main,
     "fleet_aset": aset.main,
     "fleet_offload": offload.main,
+    "fleet_hub": hub.main,
+    "fleet_daemons": daemons.main,
+    "fleet_daemons_short": daemons.main_short,
     "fuzz": fuzz.main,
     "servers": servers.main,
 }

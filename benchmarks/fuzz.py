@@ -35,6 +35,7 @@ from delen.bundle.media import IMAGES, RECORDINGS
 from delen.daemon.build_model import SHIPPED_BUNDLES
 from delen.engine import inputs
 from delen.errors import DelenError, InvalidInput
+from delen.wire.fleet import Directives
 from delen.wire.message import Request
 from delen.wire.requests import (
     HistoryFields,
@@ -223,6 +224,12 @@ def _control_seeds() -> list[bytes]:
         {"weight": 2, "priority": 3, "energy_budget": {"energy_j": 5, "period_s": 60}},
         {"labels": {"a": 1, "b": "cat"}},
         {"max_latency_ms": 20, "min_accuracy": 0.8, "tenant": "cam"},
+        {
+            "lease_s": 3,
+            "ceilings": {"cam": {"exit": 2, "size": [24, 24]}},
+            "prices": {"cam": {"per_second": 0.5, "per_joule": 0.1}},
+            "resident": ["pets"],
+        },
     ]
     return [json.dumps(each).encode() for each in documents]
 
@@ -230,7 +237,7 @@ def _control_seeds() -> list[bytes]:
 def _read_control(raw: bytes) -> object:
     document = read_json(raw)
     first: DelenError | None = None
-    for kind in (PowerChange, TenantChange, Labels, PlanFields, InferFields):
+    for kind in (PowerChange, TenantChange, Directives, Labels, PlanFields, InferFields):
         try:
             read = kind.read(document)
             if isinstance(read, (PowerChange, TenantChange)):

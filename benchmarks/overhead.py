@@ -26,7 +26,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-import api.application
+import api.exchange
 import api.infer
 import delen.engine.jobs
 from api.application import Application
@@ -101,7 +101,7 @@ STAGES: Mapping[str, Sequence[Function]] = {
         (InferAddress, "_compose"),
         (InferAddress, "results"),
     ),
-    "write": ((api.application, "_send"),),
+    "write": ((api.exchange, "_send"),),
     _NETWORK: ((OnnxNetwork, "run"),),
 }
 """The functions of each stage: the object that has it, and its name there."""

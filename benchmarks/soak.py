@@ -103,6 +103,20 @@ def _median(of: Sequence[Resources]) -> Resources:
     return Resources(float(memory), int(threads), int(files))
 
 
+def lend_profiles(state: Path, name: str, digest: str) -> None:
+    """The copy ``name`` of the shipped bundle, whose manifest has this ``digest``, has the profiles
+    of that under ``state``, as if they had been measured of it."""
+    _, shipped = read_manifest(SHIPPED_BUNDLES / SHIPPED)
+    for file in (state / PROFILES / f"{SHIPPED}-{shipped[:12]}").glob("*.json"):
+        sizes = [
+            replace(each, model=variant_name(name, size_of(each.model)), bundle=digest)
+            for each in load_profile(file).sizes
+        ]
+        profile = replace(sizes[0], smaller=tuple(sizes[1:]))
+        kept = state / PROFILES / f"{name}-{digest[:12]}" / file.name
+        write_atomically(kept, profile.to_json())
+
+
 class Bundles:
     """Copies of the shipped bundle in the folder ``path``. Each new version finds the profile of
     the shipped one under ``state``, as if it had been measured, so that none is."""
@@ -146,16 +160,7 @@ class Bundles:
         (fresh / MANIFEST).write_text(text)
         _, digest = read_manifest(fresh)
         shutil.rmtree(fresh)
-        _, shipped = read_manifest(SHIPPED_BUNDLES / SHIPPED)
-        for file in (self._state / PROFILES / f"{SHIPPED}-{shipped[:12]}").glob("*.json"):
-            known = load_profile(file)
-            sizes = [
-                replace(each, model=variant_name(name, size_of(each.model)), bundle=digest)
-                for each in known.sizes
-            ]
-            profile = replace(sizes[0], smaller=tuple(sizes[1:]))
-            kept = self._state / PROFILES / f"{name}-{digest[:12]}" / file.name
-            write_atomically(kept, profile.to_json())
+        lend_profiles(self._state, name, digest)
         write_atomically(folder / MANIFEST, text)
 
 
@@ -166,7 +171,8 @@ class Client:
         self._connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
 
     def call(self, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
-        headers = {} if body is None else {"Content-Type": "application/octet-stream"}
+        kind = "application/json" if body is None else "application/octet-stream"
+        headers = {"Content-Type": kind}
         self._connection.request(method, path, body, headers)
         response = self._connection.getresponse()
         return response.status, json.loads(response.read())
@@ -268,7 +274,7 @@ class Soak:
         self, step: Step, status: int, answer: dict[str, Any], was_away: bool = False
     ) -> None:
         code = answer.get("code", "")
-        is_documented = status < 500 or code in ("model_loading", "overloaded")
+        is_documented = status < 500 or code in ("model_loading", "overloaded", "no_room")
         with self._lock:
             self.outcome.answers[f"{step.do} {status} {code}".rstrip()] += 1
             if not is_documented and not (was_away and code in _UNREADABLE):

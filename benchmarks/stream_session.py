@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import delen
-from benchmarks.namespace_link import ENTER, FAR, NamespaceLink
+from benchmarks.namespace_link import ENTER, NamespaceLink
 from benchmarks.throttle import ThrottledLink
 from delen.simulate.streams.bandwidth import Bandwidth, read_bandwidth
 from policies.client.api import ClientController, FrameChoice, FrameOption, FrameReport, StreamView
@@ -171,9 +171,9 @@ def _inside(session: Session) -> Outcome:
     """``session`` in a process of ``ENTER``."""
     with ExitStack() as stack:
         link = stack.enter_context(NamespaceLink(session.delay, session.loss))
-        environment = _environment(session, FAR)
+        environment = _environment(session, link.far)
         stack.callback(_stop, link.start(*_daemon_command(), **environment))
-        url = f"http://{FAR}:{_PORT}"
+        url = f"http://{link.far}:{_PORT}"
         return _play(session, url, session.bandwidth(), link.set_rate, link.passed)
 
 
@@ -254,6 +254,8 @@ def _wait_ready(client: delen.Client) -> tuple[int, ...]:
         try:
             name = client.plan().model
             described = next(model for model in client.models() if model["name"] == name)
+            if described["profile"]["rough"]:
+                raise delen.Overloaded("no profile is measured yet", retry_after=1.0)
             return tuple(described["input"]["shape"])
         except (delen.DaemonUnreachable, delen.Overloaded):
             if time.monotonic() > end:
@@ -275,6 +277,7 @@ def _daemon_command() -> list[str]:
 def _environment(session: Session, host: str) -> dict[str, str]:
     named = {
         "DELEN_SERVER__HOST": host,
+        "DELEN_SERVER__INSECURE": "true",
         "DELEN_SERVER__PORT": str(_PORT),
         "DELEN_SERVER__SOCKET": "",
         "DELEN_SERVER__GRPC_PORT": "-1",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from delen.errors import BatchTooLarge as BatchTooLarge
     from delen.errors import BudgetExhausted as BudgetExhausted
     from delen.errors import BundleError as BundleError
+    from delen.errors import BundlesDiffer as BundlesDiffer
     from delen.errors import DaemonUnreachable as DaemonUnreachable
     from delen.errors import DelenError as DelenError
     from delen.errors import InfeasibleBound as InfeasibleBound
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from delen.errors import MissingExtra as MissingExtra
     from delen.errors import ModelNotFound as ModelNotFound
     from delen.errors import Nearest as Nearest
+    from delen.errors import NoRoom as NoRoom
     from delen.errors import NotFound as NotFound
     from delen.errors import NotKept as NotKept
     from delen.errors import NotSettled as NotSettled
@@ -39,11 +41,12 @@ if TYPE_CHECKING:
     from delen.sdk.client import Client as Client
     from delen.sdk.client import infer as infer
     from delen.sdk.inputs import Text as Text
+    from delen.streams.async_fused import AsyncFused as AsyncFused
     from delen.streams.async_stream import AsyncStream as AsyncStream
     from delen.streams.frames import Frame as Frame
     from delen.streams.frames import FrameResult as FrameResult
     from delen.streams.fused import Fused as Fused
-    from delen.streams.fused import FusedResult as FusedResult
+    from delen.streams.fused_core import FusedResult as FusedResult
     from delen.streams.stream import Stream as Stream
 
 _HOMES = {
@@ -55,6 +58,7 @@ _HOMES = {
         "BatchTooLarge",
         "BudgetExhausted",
         "BundleError",
+        "BundlesDiffer",
         "DaemonUnreachable",
         "DelenError",
         "InfeasibleBound",
@@ -62,6 +66,7 @@ _HOMES = {
         "MissingExtra",
         "ModelNotFound",
         "Nearest",
+        "NoRoom",
         "NotFound",
         "NotKept",
         "NotSettled",
@@ -72,9 +77,11 @@ _HOMES = {
     "delen.core.plan": ("Preview",),
     "delen.core.energy_status": ("Battery", "Settled"),
     "delen.core.result": ("EnergyOutcome", "Receipt", "Result"),
+    "delen.streams.async_fused": ("AsyncFused",),
     "delen.streams.async_stream": ("AsyncStream",),
     "delen.streams.frames": ("Frame", "FrameResult"),
-    "delen.streams.fused": ("Fused", "FusedResult"),
+    "delen.streams.fused": ("Fused",),
+    "delen.streams.fused_core": ("FusedResult",),
     "delen.streams.stream": ("Stream",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -111,6 +111,14 @@ class ModelNotFound(DelenError):
     status = 404
 
 
+class BundlesDiffer(DelenError):
+    """Two nodes have different bundles under one name, so one cannot go on where the other one
+    stopped."""
+
+    code = "bundles_differ"
+    status = 409
+
+
 class InfeasibleBound(DelenError):
     """No plan keeps the bounds. ``nearest`` are bounds near them that can be kept."""
 
@@ -157,6 +165,12 @@ class Draining(Overloaded):
     code = "draining"
 
 
+class NoRoute(Overloaded):
+    """A hub knows no node that can answer in time."""
+
+    code = "no_route"
+
+
 class ModelLoading(Overloaded):
     """The model is known but not ready."""
 
@@ -193,6 +207,13 @@ class ConfigError(DelenError):
     """The configuration names an unknown key, or a value of the wrong type or range."""
 
     code = "config_invalid"
+
+
+class NoRoom(ConfigError):
+    """The cap on memory leaves no room for a model, now and until others are unloaded."""
+
+    code = "no_room"
+    status = 507
 
 
 class TraceError(DelenError):

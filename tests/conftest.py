@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -29,6 +30,10 @@ from delen.profile.profile import Device, HostCosts, Metering, Profile, Quantile
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background jobs ignore it, and so would all that the tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Some hundred processes import the same modules: compiled once, where Python may keep that.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 settings.register_profile("delen", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("delen")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from delen.engine.runtime import Runtime
@@ -40,4 +40,11 @@ class RuntimeCollector(Collector):
             holds.add_metric([model.name], float(model.monitor.holds))
             for others, factor in enumerate(model.costs.interference.factors):
                 corun.add_metric([model.name, str(others)], factor)
-        yield from (slowdown, jobs, holds, corun)
+        handovers = CounterMetricFamily(
+            "delen_handovers",
+            "Jobs handed over to a peer, by what became of them",
+            labels=["peer", "outcome"],
+        )
+        for (peer, outcome), count in sorted(self._runtime.handovers().items()):
+            handovers.add_metric([peer, outcome], count)
+        yield from (slowdown, jobs, holds, corun, handovers)

@@ -106,6 +106,7 @@ def receipt_parameters(results: Sequence[Result]) -> dict[str, Parameter]:
         "bounds_met": all(receipt.met for receipt in receipts),
         "latency_ms": max(receipt.latency.value for receipt in receipts) * 1e3,
         "queue_ms": max(receipt.latency.queue for receipt in receipts) * 1e3,
+        "receiving_ms": _sum([receipts[0].receiving], 1e3),
         "energy_mj": _sum(energies, 1e3),
         "energy_kind": _joined(kinds),
         "energy_source": receipts[0].energy.source,

@@ -17,16 +17,20 @@ from delen.engine.inputs import TEXT as PLAIN_TEXT
 from delen.wire.answers import Feedback, Plan, Result, Results, SettledRequest, SharedMemory
 from delen.wire.errors import Error
 from delen.wire.events import Event, Lost
+from delen.wire.fleet import Directives, DirectivesInForce, Standing
 from delen.wire.message import schema_of
 from delen.wire.models import Health, Model, Models, Ready
 from delen.wire.power import Power, PowerHistory
 from delen.wire.requests import (
+    BUNDLE,
+    PARTS,
     HistoryFields,
     InferBody,
-    InferFields,
     Labels,
     PlanFields,
     PowerChange,
+    ResumeFields,
+    SuspendableFields,
     TenantChange,
 )
 from delen.wire.tenants import Tenant, Tenants
@@ -45,10 +49,20 @@ _OPERATIONS = (
         ("/v1/infer", "/v1/models/{model}/infer"),
         "Answer an input under its bounds",
         (Result, Results),
-        InferFields,
+        SuspendableFields,
         InferBody,
         samples=BODY_TYPES,
-        errors=(404, 422, 429),
+        errors=(404, 422, 429, 507),
+    ),
+    Operation(
+        "post",
+        ("/v1/resume", "/v1/models/{model}/resume"),
+        "Go on with a job of another node, from its features",
+        (Result,),
+        ResumeFields,
+        samples=(RAW,),
+        text_headers=(BUNDLE, PARTS),
+        errors=(404, 409, 422, 429),
     ),
     Operation(
         "post",
@@ -70,7 +84,7 @@ _OPERATIONS = (
     Operation("get", ("/v1/models",), "The models", (Models,)),
     Operation("get", ("/v1/models/{model}",), "One model", (Model,), errors=(404,)),
     Operation(
-        "post", ("/v1/models/{model}/load",), "Load a model", (Model,), errors=(*GUARDED, 404)
+        "post", ("/v1/models/{model}/load",), "Load a model", (Model,), errors=(*GUARDED, 404, 507)
     ),
     Operation(
         "post", ("/v1/models/{model}/unload",), "Unload a model", (Model,), errors=(*GUARDED, 404)
@@ -106,6 +120,16 @@ _OPERATIONS = (
         (Tenant,),
         body=TenantChange,
         errors=(*GUARDED, 507),
+    ),
+    Operation("get", ("/v1/standing",), "What the daemon says of itself to a fleet", (Standing,)),
+    Operation("get", ("/v1/directives",), "The fleet's directives in force", (DirectivesInForce,)),
+    Operation(
+        "put",
+        ("/v1/directives",),
+        "Obey a fleet for a while",
+        (DirectivesInForce,),
+        body=Directives,
+        errors=GUARDED,
     ),
     Operation(
         "get", ("/healthz",), "What hangs, has died or keeps failing", (Health,), is_told_why=True
@@ -178,6 +202,7 @@ def _describe(
                 for name, schema in schemas[operation.query.__name__]["properties"].items()
             ),
             *({"name": name, "in": "header", "schema": _NUMBER} for name in operation.headers),
+            *({"name": name, "in": "header", "schema": _TEXT} for name in operation.text_headers),
         ],
         "responses": {
             "200": answer,
@@ -187,12 +212,13 @@ def _describe(
             },
         },
     }
-    if operation.body is not None:
-        samples = {
-            media_type: {"schema": _TEXT if media_type == PLAIN_TEXT else _BINARY}
-            for media_type in operation.samples
-        }
-        described["requestBody"] = {"content": _json(references[operation.body]) | samples}
+    samples = {
+        media_type: {"schema": _TEXT if media_type == PLAIN_TEXT else _BINARY}
+        for media_type in operation.samples
+    }
+    body = {} if operation.body is None else _json(references[operation.body])
+    if body or samples:
+        described["requestBody"] = {"content": body | samples}
     return described
 
 

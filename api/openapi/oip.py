@@ -50,7 +50,7 @@ OIP_OPERATIONS = (
         body=InferQuery,
         samples=(RAW,),
         headers=("Inference-Header-Content-Length",),
-        errors=(403, 404, 422, 429, 501),
+        errors=(403, 404, 422, 429, 501, 507),
     ),
     Operation(
         "post",
@@ -64,7 +64,7 @@ OIP_OPERATIONS = (
         (f"{_REPOSITORY}/models/{{model}}/load",),
         "Load a model",
         body=RepositoryQuery,
-        errors=(*GUARDED, 404, 501),
+        errors=(*GUARDED, 404, 501, 507),
         is_empty=True,
     ),
     Operation(

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from http import HTTPStatus
 from math import inf
 from typing import Any, TypeAlias, cast
@@ -14,7 +15,7 @@ from typing import Any, TypeAlias, cast
 from api.server.departure import has_gone
 from api.server.joined_writes import JoinedWrites
 from api.server.memory import NO_MEMORY
-from api.server.peer import Socket
+from api.server.peer import Socket, user_of
 from delen.errors import DelenError, InvalidInput, RequestTimeout, TooLarge
 from delen.wire.errors import Error
 from delen.wire.message import write
@@ -81,12 +82,12 @@ class Connection(asyncio.Protocol):
     nothing of the next request before ``request_ended``. So a client holds no more than its bytes,
     and only for as long as ``patience`` lets it.
 
-    ``arrived`` is when the present request began to come (``time.monotonic``). ``is_surplus`` is
-    true beyond the connections that are served, ``is_gone`` once the connection is closed.
-    ``on_gone`` is called once when the client leaves before its answer, ``on_end`` when it sends no
-    more. ``memory`` is what the client shares; it came with the ``first`` bytes, which were read
-    before the connection was made. ``refused`` is the target of the last request that was
-    refused for now, and until when.
+    ``arrived`` is when the present request began to come (``time.monotonic``), ``receiving`` the
+    seconds until the last of it that was passed on. ``is_surplus`` is true beyond the connections
+    that are served, ``is_gone`` once the connection is closed. ``on_gone`` is called once when the
+    client leaves before its answer, ``on_end`` when it sends no more. ``memory`` is what the client
+    shares; it came with the ``first`` bytes, which were read before the connection was made.
+    ``refused`` is the target of the last request that was refused for now, and until when.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Connection(asyncio.Protocol):
         self.patience = patience
         self.memory = memory
         self.arrived = 0.0
+        self.receiving: float | None = None
         self.refused = ("", 0.0)
         self.is_surplus = False
         self.sends_no_more = self.is_gone = False
@@ -125,6 +127,11 @@ class Connection(asyncio.Protocol):
     def socket(self) -> Socket:
         """The connection's socket, for questions about its other end."""
         return cast(Socket, self._transport.get_extra_info("socket"))
+
+    @cached_property
+    def user(self) -> int | None:
+        """The user of this machine at the other end; None where the kernel does not know one."""
+        return user_of(self.socket)
 
     @property
     def is_crowded(self) -> bool:
@@ -241,6 +248,7 @@ class Connection(asyncio.Protocol):
     def _parse(self, data: bytes) -> None:
         """Have the protocol parse ``data``. Answers are written by tasks, so what it writes at once
         is its refusal, which is said as all others are."""
+        self.receiving = time.monotonic() - self.arrived
         self._writes.is_muted = True
         try:
             self._protocol.data_received(data)

@@ -4,24 +4,27 @@ Tasks of a cluster (20,000 over 3.5 days, from Alibaba's public trace) are strea
 stretch of the trace is played in a minute, so its bursts are what they are. *Cloud*: two small edge
 nodes and a large one far away. *Co-located*: three sites of middle size near the places where
 clients are, and a fourth farther away. *Full-edge*: a small node at every place, none elsewhere.
+
+``python -m benchmarks.fleet.aset DIR`` writes the sites that the shipped weights are trained on:
+``delen train-policy --fleet DIR/*.toml --output policies/fleet/aset_weights.py``.
 """
 
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from benchmarks.common import Figure, data_folder, report
 from benchmarks.profile_files import TX2_RESNET18
-from delen.profile.reader import load_profile
-from delen.simulate.fleet.points import node_model
 from delen.simulate.fleet.run import play
-from delen.simulate.fleet.site import ClientSettings, NodeSettings, Place, Site
-from delen.simulate.streams.bandwidth import constant
-from delen.simulate.streams.link import LinkSettings
+from delen.simulate.fleet.site import Site
+from delen.simulate.fleet.site_file import read_site
 from policies.fleet.static import STATIC
 from policies.plugins import make_fleet
 
@@ -31,11 +34,13 @@ PLACES = 4
 MBPS = 60.0
 SECONDS = 60.0
 TASKS = 120
-SEEDS = 7
-TEST_SEEDS = range(1000, 1000 + SEEDS)
-"""Of other stretches than those that are learnt from."""
+TEST_SEEDS = range(2000, 2007)
+LEARNT, TESTED = (0.0, 0.7), (0.7, 1.0)
+"""Parts of the trace: what is tested was not learnt from."""
 
-DEADLINES = (0.06, 0.08, 0.12)
+DEADLINES_MS = (60, 80, 120)
+TRAINING_SITES = 270
+TRAINING_SECONDS = 30.0
 RATES = (5.0, 10.0, 20.0)
 LEARNER = "aset"
 
@@ -68,46 +73,56 @@ def _tasks() -> tuple[tuple[float, float], ...]:
     return tuple(sorted((float(row["start_s"]), float(row["end_s"])) for row in rows))
 
 
-def site(topology: Topology, seed: int, seconds: float = SECONDS) -> Site:
-    """The topology with a stretch of the trace, which ``seed`` chooses."""
+def site_text(topology: Topology, seed: int, seconds: float, part: tuple[float, float]) -> str:
+    """A site file: the topology with a stretch of a ``part`` of the trace; ``seed`` chooses it."""
     rng = np.random.default_rng((seed, 11))
-    profile = load_profile(TX2_RESNET18)
-    nodes = tuple(
-        NodeSettings(
-            name, (node_model(MODEL, [(None, PAYLOAD, profile)], None, speed, 1.0),), price=price
-        )
-        for name, (speed, price, _) in topology.items()
-    )
-    places = {
-        f"place{n}": Place(
-            f"place{n}",
-            LinkSettings(constant(MBPS), min(each[2][n] for each in topology.values()) / 1e3),
-            {name: each[2][n] / 1e3 for name, each in topology.items()},
-        )
-        for n in range(PLACES)
-    }
+    sizes = f'[{{ profile = "{TX2_RESNET18}", payload_bytes = {PAYLOAD} }}]'
+    lines = [f"seconds = {seconds}"]
+    for name, (speed, price, _) in topology.items():
+        lines += ["[[nodes]]", f'name = "{name}"', f"speed = {speed}", f"price = {price}"]
+        lines.append(f'models = [{{ name = "{MODEL}", sizes = {sizes} }}]')
+    for place in range(PLACES):
+        delays = ", ".join(f"{name} = {each[2][place]}" for name, each in topology.items())
+        lines += ["[[places]]", f'name = "place{place}"', f"mbps = {MBPS}"]
+        lines.append(f"delays_ms = {{ {delays} }}")
     tasks = _tasks()
-    first = int(rng.integers(len(tasks) - TASKS))
+    low, high = (int(share * len(tasks)) for share in part)
+    first = int(rng.integers(low, high - TASKS))
     stretch = tasks[first : first + TASKS]
     began = stretch[0][0]
     scale = seconds / max(1.0, stretch[-1][0] - began)
     favourite = rng.dirichlet(np.full(PLACES, 0.7))
-    clients = []
     for number, (start, end) in enumerate(stretch):
         at = (start - began) * scale
         lasts = float(np.clip((end - start) * scale, 3.0, seconds / 3))
-        clients.append(
-            ClientSettings(
-                f"task{number}",
-                MODEL,
-                float(rng.choice(RATES)),
-                float(rng.choice(DEADLINES)),
-                f"place{rng.choice(PLACES, p=favourite)}",
-                start=min(at, seconds - 1.0),
-                end=min(seconds, at + lasts),
-            )
-        )
-    return Site(seconds, nodes, places, tuple(clients))
+        lines += [
+            "[[clients]]",
+            f'name = "task{number}"',
+            f'model = "{MODEL}"',
+            f"fps = {rng.choice(RATES)}",
+            f"deadline_ms = {rng.choice(DEADLINES_MS)}",
+            f'place = "place{rng.choice(PLACES, p=favourite)}"',
+            f"from_s = {min(at, seconds - 1.0)}",
+            f"until_s = {min(seconds, at + lasts)}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def site(topology: Topology, seed: int) -> Site:
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "site.toml"
+        file.write_text(site_text(topology, seed, SECONDS, TESTED))
+        return read_site(file)
+
+
+def write_training_sites(folder: Path) -> None:
+    """The sites that the shipped weights are trained on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = list(TOPOLOGIES)
+    for number in range(TRAINING_SITES):
+        name = names[number % len(names)]
+        text = site_text(TOPOLOGIES[name], number, TRAINING_SECONDS, LEARNT)
+        (folder / f"{number:03}-{name}.toml").write_text(text)
 
 
 def main() -> list[Figure]:
@@ -144,4 +159,4 @@ def main() -> list[Figure]:
 
 
 if __name__ == "__main__":
-    main()
+    write_training_sites(Path(sys.argv[1]))

@@ -10,7 +10,6 @@ random time on.
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from delen.simulate.fleet.site import (
 )
 from delen.simulate.streams.bandwidth import Bandwidth, read_bandwidth
 from delen.simulate.streams.link import LinkSettings
-from policies.fleet.api import Demand, LinkState, OperatingPoint, ServedModel, Standing
+from policies.fleet.api import OperatingPoint, ServedModel
 from policies.plugins import make_fleet
 
 SIDES = range(320, 641, 32)
@@ -38,7 +37,8 @@ TRACES = ("wifi", "lte_upload", "synthetic")
 POLICIES = ("default", "jellyfish", "exact")
 NODES = 2
 SECONDS = 10.0
-SEEDS = 5
+SEEDS = range(100, 105)
+"""Others than those that constants were chosen on (0 to 9)."""
 DELAY = 0.001
 MODEL = "detector"
 PLANNED = 1.05
@@ -104,7 +104,7 @@ def main() -> list[Figure]:
         name, clients, deadline, fps = cell
         played = site(traces[name], clients, deadline, fps)
         summaries = {
-            policy: [play(played, make_fleet(policy), seed).summary() for seed in range(SEEDS)]
+            policy: [play(played, make_fleet(policy), seed).summary() for seed in SEEDS]
             for policy in POLICIES
         }
         values = {
@@ -141,27 +141,8 @@ def main() -> list[Figure]:
             ),
             Figure("default over exact, every cell", (min(ratios["exact"]),), "", 0.98, False),
             Figure("p99 of answers over the deadline, worst", (max(tails),), "", 1.0),
-            Figure("decision, 32 clients and 4 nodes", tuple(decision_ms()), "ms", 50.0),
         ],
     )
-
-
-def decision_ms() -> list[float]:
-    """Processor time of the default's decisions, none of which knows the last."""
-    taken = []
-    for seed in range(4 * SEEDS):
-        rng = np.random.default_rng(seed)
-        nodes = [Standing(f"gpu{n}", 0.0, (ServedModel(MODEL, "b", points()),)) for n in range(4)]
-        demands = []
-        for number in range(32):
-            links = {each.node: LinkState(rng.uniform(7.5, 50) * 1e6 / 8, DELAY) for each in nodes}
-            fps, deadline = rng.choice((10, 15, 25)), rng.choice(DEADLINES)
-            demands.append(Demand(f"c{number}", MODEL, float(fps), float(deadline), links))
-        policy = make_fleet("default")
-        began = time.process_time()
-        policy.coordinate(nodes, demands, 0.0)
-        taken.append(1e3 * (time.process_time() - began))
-    return taken
 
 
 if __name__ == "__main__":

@@ -192,7 +192,8 @@ class Manifest:
 class Bundle:
     """A verified bundle at its largest input size. ``digest`` is the SHA-256 of its manifest and so
     of all its files. ``smaller`` is the same bundle at its other sizes, largest first; ``size`` is
-    the height and width of this one, None where there is one size alone."""
+    the height and width of this one, None where there is one size alone. A smaller one scales down
+    inputs that are ``scaled_from`` the shape of the largest."""
 
     path: Path
     manifest: Manifest
@@ -200,10 +201,16 @@ class Bundle:
     digest: str
     size: Size | None = None
     smaller: tuple[Bundle, ...] = ()
+    scaled_from: Shape | None = None
 
     @property
     def name(self) -> str:
         return self.manifest.name
+
+    @property
+    def largest_shape(self) -> Shape:
+        """Of the inputs that it is given."""
+        return self.scaled_from or self.manifest.input.shape
 
     @property
     def variant(self) -> str:
@@ -236,7 +243,14 @@ def load_bundle(path: str | Path) -> Bundle:
         _read_verified(folder, name, manifest.files)
     scaled = manifest.scaled()
     smaller = tuple(
-        Bundle(folder, each, _read_calibration(folder, each), digest, size)
+        Bundle(
+            folder,
+            each,
+            _read_calibration(folder, each),
+            digest,
+            size,
+            scaled_from=manifest.input.shape,
+        )
         for each, size in zip(scaled, manifest.input.sizes, strict=True)
     )
     calibration = _read_calibration(folder, manifest)

@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
         profile = _latencies(options, config, each, runs_on, device)
         if lanes > 1:
             profile = _with_interference(options, each, runs_on, profile, lanes)
-        if profile.host is None and profiles:
+        if profiles:
             profile = replace(profile, host=profiles[0].host)
         elif profile.host is None:
             profile = _with_host(config, backend, each, runs_on, profile)

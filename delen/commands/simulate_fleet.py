@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from delen.commands.common import check_once
@@ -48,29 +48,41 @@ def fleet_table(summaries: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         f"{head['requests']} frames, {len(head['clients'])} clients, {len(head['nodes'])} nodes; "
         "effective accuracy counts answers within their deadline",
-        f"{'policy':<16} {'effective':>9} {'answered':>8} {'late':>5} {'refused':>7} {'lost':>5} "
-        f"{'not sent':>8} {'p50 ms':>7} {'p99 ms':>7} {'joules':>8} {'decision ms':>11}",
+        f"{'policy':<16} {'effective':>9} {'answered':>8} {'late':>5} {'refused':>7} "
+        f"{'unanswered':>10} {'not sent':>8} {'p50 ms':>7} {'p99 ms':>7} {'joules':>8} "
+        f"{'decision ms':>11}",
     ]
     for row in summaries:
-        dropped, latency = row["dropped"], row["latency_ms"]
-        kept_back = dropped["no_route"] + dropped["full"] + dropped["not_sent"]
+        latency = row["latency_ms"]
         lines.append(
             f"{row['policy']:<16} {row['effective_accuracy']:>9.4f} {row['answered']:>8} "
-            f"{row['missed']:>5} {row['refused']:>7} {dropped['lost']:>5} {kept_back:>8} "
-            f"{figure(latency['p50'], '7.1f')} {figure(latency['p99'], '7.1f')} "
-            f"{row['energy_j']:>8.4g} {figure(row['decision_ms']['p99'], '11.2f')}"
+            f"{row['missed']:>5} {row['refused']:>7} {row['dropped']['unanswered']:>10} "
+            f"{_not_sent(row):>8} {figure(latency['p50'], '7.1f')} "
+            f"{figure(latency['p99'], '7.1f')} {row['energy_j']:>8.4g} "
+            f"{figure(row['decision_ms']['p99'], '11.2f')}"
         )
     names = [row["policy"] for row in summaries]
     widths = [max(9, len(name)) for name in names]
-    lines += ["", "effective accuracy of each client".ljust(34) + _row(names, widths)]
-    for client in head["clients"]:
-        values = [f"{row['clients'][client]['effective_accuracy']:.4f}" for row in summaries]
-        lines.append(f"  {client:<32}" + _row(values, widths))
+    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "effective accuracy of each client": lambda row: f"{row['effective_accuracy']:.4f}",
+        "frames not sent": lambda row: str(_not_sent(row)),
+        "switches of size": lambda row: str(row["switches"]),
+    }
+    for title, column in columns.items():
+        lines += ["", title.ljust(34) + _row(names, widths)]
+        for name, client in head["clients"].items():
+            named = f"{name} ({client['controller']})"
+            values = [column(row["clients"][name]) for row in summaries]
+            lines.append(f"  {named:<32}" + _row(values, widths))
     lines += ["", "utilisation of each node".ljust(34) + _row(names, widths)]
     for node in head["nodes"]:
         values = [f"{row['nodes'][node]['utilisation']:.2f}" for row in summaries]
         lines.append(f"  {node:<32}" + _row(values, widths))
     return "\n".join(lines) + "\n"
+
+
+def _not_sent(row: Mapping[str, Any]) -> int:
+    return sum(count for cause, count in row["dropped"].items() if cause != "unanswered")
 
 
 def _row(values: Sequence[str], widths: Sequence[int]) -> str:

@@ -13,20 +13,27 @@ class Choice(NamedTuple):
     """How deep to run and at which confidence to stop, with what is expected of it.
 
     ``exit`` is the deepest one; ``threshold`` None runs every input to it. ``energy`` is the mean
-    over inputs in joules, None where it is unknown; ``accuracy`` is from 0 to 1.
+    over inputs in joules, None where it is unknown; ``accuracy`` is from 0 to 1. ``toll`` is what
+    its seconds on the device cost in accuracy.
     """
 
     exit: int
     threshold: float | None
     energy: float | None
     accuracy: float
+    toll: float = 0.0
+
+    @property
+    def worth(self) -> float:
+        """The accuracy that is left after the toll."""
+        return self.accuracy - self.toll
 
 
 @dataclass(frozen=True, slots=True, init=False, eq=False)
 class Frontier:
-    """Choices in ascending order of energy, with less accuracy for each further joule.
+    """Choices in ascending order of energy, with less worth for each further joule.
 
-    ``prices`` are the accuracies per joule of each step to the next choice, so they descend.
+    ``prices`` are the worth per joule of each step to the next choice, so they descend.
     ValueError if the choices are not strictly concave, or if there are several and an energy is
     unknown.
     """
@@ -41,9 +48,7 @@ class Frontier:
         if not choices or (len(choices) > 1 and any(c.energy is None for c in choices)):
             raise ValueError("a frontier needs one choice, or several whose energies are known")
         steps = zip(choices, choices[1:], energies, energies[1:], strict=False)
-        prices = tuple(
-            (b.accuracy - a.accuracy) / (f - e) if f > e else 0.0 for a, b, e, f in steps
-        )
+        prices = tuple((b.worth - a.worth) / (f - e) if f > e else 0.0 for a, b, e, f in steps)
         if any(not isfinite(price) or price <= 0 for price in prices) or any(
             later >= earlier for earlier, later in pairwise(prices)
         ):
@@ -60,11 +65,11 @@ class Frontier:
 
     @property
     def most(self) -> Choice:
-        """The most accurate choice, taken if energy has no price."""
+        """The choice of most worth, taken if energy has no price."""
         return self.choices[-1]
 
     def at(self, price: float) -> Choice:
-        """The choice with the greatest accuracy - ``price`` * energy, the cheapest of several.
+        """The choice with the greatest worth - ``price`` * energy, the cheapest of several.
 
         ``price`` is in accuracy per joule; at 0 it is ``most``, at infinity ``least``.
         """

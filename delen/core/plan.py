@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from delen.core.bounds import Bounds
+from delen.core.fleet_terms import NO_TERMS, FleetTerms
 from delen.core.frontier import Frontier
 from delen.core.result import Reason
 from delen.core.variant import Size
 from delen.errors import BudgetExhausted, Nearest, Overloaded
 
-LimitedBy = Literal["latency", "energy", "memory", "depth", "price"]
+LimitedBy = Literal["latency", "energy", "memory", "depth", "price", "fleet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,10 @@ class Plan(NamedTuple):
     confident stops make smaller. ``accuracy`` is expected over all requests with this plan, None
     under an exit policy that does not follow plans. ``guarantee`` is the level at which
     ``min_accuracy`` holds, None without a floor or if it cannot be kept. ``limited_by`` says what
-    set the depth: ``price`` if the price of energy chose less than the bounds allow. ``frontier``
-    is what could have been chosen, a single choice if the bounds leave no other, and ``price`` what
-    a joule cost in accuracy. ``infeasible`` says what a best effort could not keep, and
+    set the depth: ``price`` if the price of energy or of time chose less than the bounds allow,
+    ``fleet`` if a ceiling did. ``frontier`` is what could have been chosen, a single choice if the
+    bounds leave no other, ``price`` what a joule cost in accuracy, and ``terms`` what the fleet
+    asked. ``infeasible`` says what a best effort could not keep, and
     ``unguaranteed`` why no floor is guaranteed. It runs at ``size``, None where the model has one.
     """
 
@@ -73,6 +75,7 @@ class Plan(NamedTuple):
     price: float = 0.0
     unguaranteed: str | None = None
     size: Size | None = None
+    terms: FleetTerms = NO_TERMS
 
     def taking(self, latency: float) -> Plan:
         """The same plan with another predicted ``latency`` in seconds."""

@@ -9,10 +9,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from delen.core.handover import Part, Suspended
 from delen.core.variant import Size
 
 Reason = Literal[
-    "confident", "planned_exit", "latency", "energy", "final", "cancelled", "policy", "failed"
+    "confident",
+    "planned_exit",
+    "latency",
+    "energy",
+    "final",
+    "cancelled",
+    "policy",
+    "failed",
+    "suspended",
 ]
 EnergyKind = Literal["attributed", "estimated", "unknown"]
 
@@ -109,12 +118,23 @@ class Receipt:
     """Bounds against outcomes. ``met``: every bound that was set is known to have been kept.
 
     ``size`` is the height and width at which the network ran, None where it has one size.
+    ``receiving`` are the seconds from the request's first byte to its last, which its latency
+    includes; None in process, and where the transport does not say.
+    ``parts`` are what each node and link took of a job that ran on several, whose sums the
+    latency and the energy are.
     """
 
     latency: LatencyOutcome
     accuracy: AccuracyOutcome
     energy: EnergyOutcome
     size: Size | None = None
+    receiving: float | None = None
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def energy_here(self) -> float | None:
+        """Joules on the node that wrote it."""
+        return next((part.energy for part in self.parts if part.is_here), self.energy.value)
 
     @property
     def met(self) -> bool:
@@ -128,7 +148,8 @@ class Result:
 
     ``predictions`` are the ``top_k`` most probable classes, best first. ``probabilities`` is
     float32 ``[classes]`` in class order, or None where it was not asked for. ``exit`` counts
-    from 0 and ``exits`` is how many the network has.
+    from 0 and ``exits`` is how many the network has. ``suspended`` is what another node needs to go
+    on, where the reason is that.
     """
 
     model: str
@@ -142,6 +163,7 @@ class Result:
     receipt: Receipt
     tenant: str
     stream: str | None
+    suspended: Suspended | None = None
 
     @property
     def size(self) -> Size | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import platform
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,14 +12,17 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from delen.core.bounds import check_name
 from delen.core.energy_status import Battery
 from delen.core.events import EventBus
 from delen.daemon.build_model import SHIPPED_BUNDLES, ModelBuilder, ModelEnergy, PolicySettings
 from delen.daemon.config import Config
 from delen.daemon.idle_profiler import IdleProfiler
+from delen.daemon.peers import HttpPeers, peer_name
 from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.energy.service import EnergyService, EnergySettings
 from delen.engine.backends.choose import BundleBackends
+from delen.engine.executor import LOCAL
 from delen.engine.guarantee_monitor import MonitorSettings
 from delen.engine.model import Model
 from delen.engine.observer import Observer
@@ -46,6 +50,7 @@ class Opened:
     runtime: Runtime
     energy: EnergyService
     profiler: IdleProfiler
+    peers: HttpPeers | None = None
 
     def load(self, name: str) -> Model:
         """Load ``name`` before anything is served. What its serving takes is measured, if a quick
@@ -58,7 +63,13 @@ class Opened:
         """Stop measuring, then the engine, then the energy accounting."""
         self.profiler.close()
         self.runtime.close()
+        self.close_peers()
         self.energy.close()
+
+    def close_peers(self) -> None:
+        """Once the engine has stopped."""
+        if self.peers is not None:
+            self.peers.close()
 
 
 def open_runtime(
@@ -66,20 +77,25 @@ def open_runtime(
     observer: Observer,
     find: Callable[[], Iterable[Path]] | None = None,
     energy_file: EnergyFile | None = None,
+    at_once: bool = False,
 ) -> Opened:
     """The engine that ``config`` describes, no model loaded yet.
 
     ``find`` gives the bundles' folders where they are not the configuration's; ``energy_file``
-    keeps tenants' energy over restarts.
+    keeps tenants' energy over restarts. Where it is to serve ``at_once``, nothing is measured
+    before: but under a cap on memory, where a profile can be measured only while a model is loaded
+    for that.
     """
     check_config(config)
     backend = BundleBackends(config["device.backend"], config["device.threads"])
     lanes = configured_lanes(config, backend.provider)
     scheduler = _make_scheduler(config, lanes, config["server.max_backlog_seconds"])
     events = EventBus()
+    peers = HttpPeers(config["fleet.peers"]) if config["fleet.peers"] else None
     energy = _open_energy(config, backend.provider != "cpu", energy_file, events)
     try:
-        builder = make_builder(config, backend, energy, lanes, events)
+        at_once = at_once and not config["models.memory_mb"]
+        builder = make_builder(config, backend, energy, lanes, events, at_once)
         folders = bundle_folders(config)
         memory = config["models.memory_mb"] * 1e6 or inf
         runtime = Runtime(
@@ -91,6 +107,8 @@ def open_runtime(
             energy.admission,
             memory,
             events,
+            node_name(config),
+            peers,
         )
     except BaseException:
         energy.close()
@@ -101,7 +119,9 @@ def open_runtime(
         runtime,
     )
     metered = energy if config["energy.self_profile"] else None
-    return Opened(runtime, energy, IdleProfiler(runtime, builder, metered))
+    if peers is not None:
+        peers.start()
+    return Opened(runtime, energy, IdleProfiler(runtime, builder, metered, at_once), peers)
 
 
 def make_builder(
@@ -110,6 +130,7 @@ def make_builder(
     energy: ModelEnergy,
     lanes: int = 1,
     events: EventBus | None = None,
+    is_rough_first: bool = False,
 ) -> ModelBuilder:
     """What makes models as ``config`` describes them."""
     return ModelBuilder(
@@ -121,6 +142,7 @@ def make_builder(
         Path(config["power.root"]),
         lanes,
         events,
+        is_rough_first,
     )
 
 
@@ -161,6 +183,7 @@ def _open_energy(
         trust_model=config["power.trust_model"],
         watt_cap=config["energy.watt_cap_w"] or None,
         battery=_battery_of(config),
+        most_tenants=config["tenants.most"],
     )
     chosen = open_source(
         config["power.source"],
@@ -199,6 +222,18 @@ def check_config(config: Config) -> None:
         )
     _battery_of(config)
     policy_settings(config)
+    node_name(config)
+    for url in config["fleet.peers"]:
+        peer_name(url)
+
+
+def node_name(config: Config) -> str:
+    """What a fleet calls this node: by default the host's name."""
+    name = config["server.node"] or platform.node() or LOCAL
+    try:
+        return check_name(name, "server.node")
+    except InvalidInput as error:
+        raise ConfigError(str(error)) from None
 
 
 def _battery_of(config: Config) -> Battery | None:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from delen.core.toml_file import read_toml
 from delen.daemon.settings import PREFIX, SETTINGS, Setting
 from delen.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # the same library, by its earlier name
 
 SYSTEM_FILE = Path("/etc/delen/delen.toml")
 FILE_VARIABLE = "DELEN_CONFIG"
@@ -82,14 +77,7 @@ def config_of(given: Mapping[str, Any]) -> Config:
 
 
 def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        document = tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror or error}") from error
-    except RecursionError:
-        raise ConfigError(f"{file} is nested too deeply; it has sections of keys alone") from None
-    except ValueError as error:  # neither UTF-8 nor TOML, or a name that no file can have
-        raise ConfigError(f"{file} is not TOML: {error}") from error
+    document = read_toml(file)
     found: dict[str, Any] = {}
     sections = {setting.section for setting in SETTINGS}
     for section, table in document.items():

@@ -17,7 +17,7 @@ from delen.core.plan import Plan
 from delen.core.result import Result
 from delen.core.work import Share, Work
 from delen.energy.ledger import Correction
-from delen.engine.energy_admission import Admitted
+from delen.engine.energy_admission import ANYBODY, Admitted
 from delen.errors import BatchTooLarge
 from policies.energy.api import EnergyController
 from policies.energy.budget import BudgetState
@@ -27,9 +27,6 @@ log = logging.getLogger("delen.energy")
 
 MOST_EVENTS = 100_000
 """Some minutes of a busy daemon. Beyond these, where nobody takes them, the oldest go."""
-
-_ANYBODY = ""
-"""A tenant that nobody can be, and so one without a budget: its price is the price for all."""
 
 _SDS = 3.0
 """Standard deviations by which a budget is charged more than joules are thought to be before any
@@ -79,14 +76,14 @@ class ControllerAdmission:
         self._controller = controller
         self._clock = clock
         self._events: deque[Event] = deque(maxlen=MOST_EVENTS)
-        self._margins: dict[str, float | None] = {_ANYBODY: None}
+        self._margins: dict[str, float | None] = {ANYBODY: None}
         """Of tenants with a budget, and of all tenants together: what is charged for their joules,
         relative to what these are thought to be; None before any are settled."""
         self.doubt = 0.0
         """The relative standard deviation of joules that nothing is known of."""
         self._failures = FailureCounter("energy_controller", log)
 
-    def price(self, tenant: str = _ANYBODY) -> float:
+    def price(self, tenant: str = ANYBODY) -> float:
         with self._lock:
             return self._controller.price(tenant)
 
@@ -188,7 +185,7 @@ class ControllerAdmission:
         joules: defaultdict[str, float] = defaultdict(float)
         most: defaultdict[str, float] = defaultdict(float)
         for tenant, charged, final, upper in corrections:
-            for name in (tenant, _ANYBODY):
+            for name in (tenant, ANYBODY):
                 joules[name] += final
                 most[name] += upper
             with self._lock:
@@ -199,7 +196,7 @@ class ControllerAdmission:
                     self._margins[name] = most[name] / joules[name]
 
     def _margin(self, tenant: str) -> float:
-        known = self._margins.get(tenant) or self._margins[_ANYBODY]
+        known = self._margins.get(tenant) or self._margins[ANYBODY]
         return 1 + _SDS * self.doubt if known is None else known
 
     def status(self) -> ControlStatus:
@@ -207,7 +204,7 @@ class ControllerAdmission:
         with self._lock:
             return ControlStatus(
                 controller.name,
-                controller.price(_ANYBODY),
+                controller.price(ANYBODY),
                 tuple(controller.constraints()),
                 controller.battery(),
             )

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from delen.core.energy_status import Settled
-from delen.core.result import EnergyOutcome, Receipt, Result
+from delen.core.handover import total_energy
+from delen.core.result import Receipt, Result
 from delen.core.work import Split, Work
 from delen.tenants.usage import Usage
 
@@ -77,10 +78,10 @@ class Ledger:
             self._receipts.popitem(last=False)
         own = self._unsettled.get(result.request_id)
         if own is None:
-            self._close(result, result.receipt.energy)
+            self._close(result, result.receipt)
             return None
         own.result = result
-        own.charged = (result.receipt.energy.value or 0.0) if charged is None else charged
+        own.charged = (result.receipt.energy_here or 0.0) if charged is None else charged
         return None if own.waits else self._settle(result.request_id, own)
 
     def failed(self, request_id: str) -> None:
@@ -108,7 +109,7 @@ class Ledger:
         corrections = []
         for own in self._unsettled.values():
             if own.result is not None:
-                self._close(own.result, own.result.receipt.energy)
+                self._close(own.result, own.result.receipt)
                 corrections.append(Correction(own.result.tenant, *(3 * [own.charged])))
         self._unsettled.clear()
         return corrections
@@ -126,25 +127,28 @@ class Ledger:
         assert own.result is not None
         assert self._meter is not None
         result, meter = own.result, self._meter
-        first = result.receipt.energy
+        receipt = result.receipt
+        first, value, parts = receipt.energy, own.joules, receipt.parts
+        is_attributed = own.known
+        if parts:
+            is_attributed = own.known and len(parts) == 1
+            parts = tuple(replace(p, energy=value) if p.is_here else p for p in parts)
+        total = total_energy(parts) if parts else value
         outcome = replace(
             first,
-            value=own.joules,
-            met=None if first.bound is None else own.joules <= first.bound,
-            kind="attributed" if own.known else "estimated",
-            source=meter.source if own.known else first.source,
-            scope=meter.scope if own.known else first.scope,
+            value=total,
+            met=None if first.bound is None or total is None else total <= first.bound,
+            kind="unknown" if total is None else "attributed" if is_attributed else "estimated",
+            source=meter.source if is_attributed else first.source,
+            scope=meter.scope if is_attributed else first.scope,
         )
-        self._close(result, outcome)
+        self._close(result, replace(receipt, energy=outcome, parts=parts))
         return Correction(result.tenant, own.charged, own.joules, max(own.most, own.joules))
 
-    def _close(self, result: Result, energy: EnergyOutcome) -> None:
+    def _close(self, result: Result, receipt: Receipt) -> None:
         if result.request_id in self._receipts:
-            receipt = result.receipt
-            if energy is not receipt.energy:
-                receipt = replace(receipt, energy=energy)
             self._receipts[result.request_id] = _settled(result, receipt, True)
-        self._usage.settled(result, energy)
+        self._usage.settled(result, receipt)
 
 
 def _settled(result: Result, receipt: Receipt, is_settled: bool) -> Settled:

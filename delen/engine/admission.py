@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from delen.core.failures import FailureCounter
 from delen.core.plan import Plan
 from delen.engine.batch_feed import BatchFeed
+from delen.engine.directives import Directives
 from delen.engine.energy_admission import EnergyAdmission
 from delen.engine.executor import Executor
 from delen.engine.job import Job
@@ -33,12 +34,20 @@ class _Leaving(Exception):
 
 
 class Admission:
-    """Admits jobs to ``executor``, which runs what ``scheduler`` says."""
+    """Admits jobs to ``executor``, which runs what ``scheduler`` says, on the terms of the
+    ``directives`` in force."""
 
-    def __init__(self, executor: Executor, scheduler: Scheduler, energy: EnergyAdmission) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        scheduler: Scheduler,
+        energy: EnergyAdmission,
+        directives: Directives,
+    ) -> None:
         self._executor = executor
         self._scheduler = scheduler
         self._energy = energy
+        self._directives = directives
         self._failures = FailureCounter("batch", log)
         self._charges: deque[tuple[str, float]] = deque(maxlen=_MOST_CHARGES)
 
@@ -62,7 +71,8 @@ class Admission:
         needs is about to leave memory; after that everything is decided anew.
         """
         model = lead.model
-        model.plans.prepare(lead.bounds)
+        terms = self._directives.terms(lead.options.tenant)
+        (lead.plans or model.plans).prepare(lead.bounds, terms)
         is_recorded = model.residency is ALWAYS_RESIDENT
         while True:
             lead.model = model
@@ -77,25 +87,28 @@ class Admission:
         """False, and nothing is kept, while a segment that they need is about to leave memory. A
         use that ``is_recorded`` is not recorded again."""
         model, bounds, tenant = job.model, job.bounds, job.options.tenant
-        plans, residency, now = model.plans, model.residency, time.monotonic()
+        plans, residency, now = job.plans or model.plans, model.residency, time.monotonic()
         model.relax(now)
         while self._charges:
             self._scheduler.shares.charge(now, *self._charges.popleft())
         seconds = self._scheduler.admit(now, tenant, job.options.priority, job.deadline)
         spent, ahead = now - job.arrived - waited, waited + seconds
+        terms = self._directives.terms(tenant)
         price, waits, guaranteed = (
-            self._energy.price(tenant),
+            self._energy.price(tenant) + terms.per_joule,
             residency.waits(),
             model.monitor.holds,
         )
 
         def plan_at(price: float) -> Plan:
             if not self._scheduler.capabilities.plans:
-                return plans.unplanned(waits)
+                return plans.unplanned(waits, terms)
             best_effort = job.accepts_best_effort
             if samples == 1:
-                return plans.admit(bounds, spent, ahead, guaranteed, best_effort, price, waits)
-            moment = Moment(spent, ahead, guaranteed, price, waits)
+                return plans.admit(
+                    bounds, spent, ahead, guaranteed, best_effort, price, waits, terms
+                )
+            moment = Moment(spent, ahead, guaranteed, price, waits, terms)
             return model.batch_plans.admit(bounds, samples, best_effort, moment)
 
         def lease_at(price: float) -> Plan:
@@ -105,12 +118,13 @@ class Admission:
                 job.model = model.at(job.plan.size)
             try:
                 job.lease = residency.lease(job.plan.exit, 0.0)
+                job.lease.passed(job.segment - 1)
             except ModelLoading as error:  # if it is unloaded, a longer wait will say so
                 raise _Leaving from error
             return job.plan
 
         if not is_recorded:
-            use = plans.plan(bounds, 0.0, guaranteed, price).exit
+            use = plans.plan(bounds, 0.0, guaranteed, price, terms=terms).exit
             for _ in range(samples):
                 residency.record_use(use)
         try:
@@ -127,6 +141,8 @@ class Admission:
             for _ in range(samples):
                 self._energy.ended(job.share, job.reserved, 0.0, None)
             raise
+        if job.plan.limited_by == "fleet":
+            self._directives.limited += samples
         return True
 
     def _feed(self, lead: Job, others: Sequence[Job]) -> Sequence[Job]:

@@ -104,8 +104,8 @@ class BatchFeed:
         waits = list(model.residency.waits() or [0.0] * model.exits)
         last = self._plan.exit
         waits[last + 1 :] = [inf] * (model.exits - last - 1)
-        holds, price = model.monitor.holds, self._plan.price
-        moment = Moment(now - job.arrived, ahead, holds, price, waits)
+        holds, price, terms = model.monitor.holds, self._plan.price, self._plan.terms
+        moment = Moment(now - job.arrived, ahead, holds, price, waits, terms)
         return model.own_batches.later(
             job.bounds,
             len(self._held) + 1,

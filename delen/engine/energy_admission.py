@@ -9,6 +9,9 @@ from delen.core.plan import Plan
 from delen.core.result import Result
 from delen.core.work import Share, Work
 
+ANYBODY = ""
+"""A tenant that nobody can be, and so one without a budget: its price is the price for all."""
+
 
 class Admitted(NamedTuple):
     """The plan that each sample of a request may run, and the joules reserved for each."""

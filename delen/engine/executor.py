@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import inf
 from typing import NamedTuple, TypeAlias
@@ -18,6 +18,7 @@ from delen.core.work import Work
 from delen.engine.audit import Audit, Audits
 from delen.engine.energy_admission import EnergyAdmission
 from delen.engine.exit_policy import ExitDecider
+from delen.engine.handovers import Handovers
 from delen.engine.health import EngineHealth
 from delen.engine.informing import InformingPolicy
 from delen.engine.job import Job
@@ -25,6 +26,7 @@ from delen.engine.jobs import Jobs
 from delen.engine.lane_threads import LaneThreads
 from delen.engine.model import Model
 from delen.engine.observer import Observer
+from delen.engine.peers import Peers
 from delen.engine.runner import BatchRun, SegmentRunner
 from delen.engine.segment_failures import SegmentFailures
 from delen.errors import BackendError, DelenError, Draining, ModelLoading, Overloaded
@@ -34,6 +36,15 @@ from delen.scheduler.decision import DispatchDecision
 from delen.scheduler.lanes import Batch
 
 log = logging.getLogger("delen.engine")
+
+
+class Load(NamedTuple):
+    """Seconds of work that wait, the share of all lanes that was busy in the last seconds, and how
+    many times longer than profiled the slowest model takes."""
+
+    backlog: float
+    utilisation: float
+    slowdown: float
 
 
 class _AuditRun(NamedTuple):
@@ -49,6 +60,9 @@ class _End(NamedTuple):
     problem: DelenError | None
 
 
+LOCAL = "local"
+"""A node that nobody gave a name."""
+
 LaneWork: TypeAlias = DispatchDecision | Batch | _AuditRun
 
 
@@ -61,7 +75,13 @@ class Executor:
     """
 
     def __init__(
-        self, observer: Observer, threads: int, scheduler: Scheduler, energy: EnergyAdmission
+        self,
+        observer: Observer,
+        threads: int,
+        scheduler: Scheduler,
+        energy: EnergyAdmission,
+        node: str = LOCAL,
+        peers: Peers | None = None,
     ) -> None:
         self.lock = threading.RLock()
         self._observer = observer
@@ -69,7 +89,12 @@ class Executor:
         self._runner = SegmentRunner(energy, threads)
         self._exits = ExitDecider(observer)
         self._audits = Audits(self._runner, observer)
-        self._jobs = Jobs(self.lock, observer, energy, self._audits)
+        self._jobs = Jobs(self.lock, observer, energy, self._audits, node)
+        self._handovers: Handovers | None = None
+        if peers is not None:
+            self._handovers = Handovers(
+                peers, node, self.lock, self._jobs, self._exits, self._queue_again
+            )
         self._models: dict[str, Model] = {}
         self.health = EngineHealth(scheduler.lanes)
         self._broken: BackendError | None = None
@@ -144,6 +169,17 @@ class Executor:
         with self.lock:
             return self._scheduler.backlog(time.monotonic())
 
+    def read_load(self, models: Iterable[Model]) -> Load:
+        """The load of the device now, on which ``models`` are served."""
+        slowdowns = []
+        with self.lock:
+            now = time.monotonic()
+            for model in models:
+                model.relax(now)
+                slowdowns += [size.costs.slowdown.mean for size in model.sizes]
+            backlog, used = self._scheduler.backlog(now), self._scheduler.utilisation(now)
+        return Load(backlog, used, max(slowdowns, default=1.0))
+
     def hold(self, jobs: Iterable[Job]) -> None:
         """Count ``jobs`` as under way, though there is no room for them in the queue yet."""
         with self.lock:
@@ -178,10 +214,20 @@ class Executor:
             if job.id in self._scheduler:
                 with self._informing:
                     self._scheduler.remove(time.monotonic(), job.id)
-            elif not job.is_held or job.future.done():
+            elif not (job.is_held or job.is_away) or job.future.done():
                 return
             cancelled = "the request was cancelled before its first exit"
             self._jobs.end_early(job, "cancelled", error or Draining(cancelled, retry_after=1.0))
+
+    def _queue_again(self, job: Job) -> bool:
+        """Queue ``job``, which was away. False once nothing is queued any more."""
+        if self._lanes.stopping or job.model.name not in self._models:
+            return False
+        now = time.monotonic()
+        priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)
+        self._scheduler.add(now, job.task(priority, now))
+        self._lanes.wake()
+        return True
 
     def lanes(self) -> tuple[int, int]:
         """How many batches may run at once, and how many do."""
@@ -197,6 +243,10 @@ class Executor:
         """How many jobs of ``model`` are queued or running."""
         return self._jobs.of(model)
 
+    def handovers(self) -> Mapping[tuple[str, str], int]:
+        """How many jobs were handed over, by peer and by what became of them."""
+        return {} if self._handovers is None else dict(self._handovers.counts)
+
     def drain(self, timeout: float) -> bool:
         """Wait until no job is left, at most ``timeout`` seconds; True if none is."""
         return self._jobs.wait_for_none(timeout)
@@ -211,6 +261,8 @@ class Executor:
                     self.cancel(job)
         finally:
             self._lanes.join()
+            if self._handovers is not None:
+                self._handovers.close()
 
     def _lane_died(self, lane: int, error: BaseException) -> None:
         """Nothing is left to run what waits: end all jobs, and accept no more."""
@@ -279,20 +331,24 @@ class Executor:
     def _follow(self, decision: DispatchDecision, lane: int) -> LaneWork | None:
         try:
             for task in decision.overdue:
-                if task.exit >= 0:
-                    self._jobs.answer(self._jobs[task.id], "latency")
-                else:
-                    self._refuse(task)
+                self._answer_or_refuse(task, "latency")
             for task in decision.answer:
-                job = self._jobs[task.id]
-                job.cut_off = True
-                self._jobs.answer(job, "policy")
+                self._jobs[task.id].cut_off = True
+                self._answer_or_refuse(task, "policy")
             for task in decision.refuse:
                 self._refuse(task)
             return None if decision.run is None else self._run(decision.run, lane)
         except Exception as error:
             self._abandon(decision, error)
             raise
+
+    def _answer_or_refuse(self, task: Task, reason: Reason) -> None:
+        """Refused where the answer that the scheduler knows of is on the node before."""
+        job = self._jobs[task.id]
+        if job.exit >= 0:
+            self._jobs.answer(job, reason)
+        else:
+            self._refuse(task)
 
     def _abandon(self, decision: DispatchDecision, error: Exception) -> None:
         """Free the lane of ``decision``, and end its jobs that neither ended nor wait again."""
@@ -402,7 +458,9 @@ class Executor:
         """The last that a lane does for a job: whoever waits for it is woken, and wants the
         interpreter at once."""
         job, reason, problem = end
-        if reason is not None:
+        if reason == "suspended" and (way := job.way) is not None and self._handovers is not None:
+            self._handovers.begin(job, way)
+        elif reason is not None:
             self._jobs.answer(job, reason)
         elif problem is not None:
             self._jobs.end_early(job, "failed", problem)
@@ -415,8 +473,14 @@ class Executor:
 
     def _reason_to_stop(self, job: Job, batch: int, now: float) -> Reason | None:
         if self._scheduler.capabilities.plans:
-            return self._exits.reason_to_stop(job, batch, now)
-        return "final" if job.exit == job.plan.exit else None
+            reason = self._exits.reason_to_stop(job, batch, now)
+        else:
+            reason = "final" if job.exit == job.plan.exit else None
+        if job.suspend_at is not None and reason in ("planned_exit", "final"):
+            threshold = job.plan.threshold
+            is_confident = threshold is not None and job.confidence >= threshold
+            return "confident" if is_confident else "suspended"
+        return reason
 
     def _refuse(self, task: Task) -> None:
         """Refuse ``task``, which has no answer; one that accepts the best effort gets more time."""

@@ -33,7 +33,7 @@ class ExitDecider:
             job.bounds,
             job.plan,
             now - job.arrived,
-            job.energy,
+            job.total_energy,
             1 if batch == 1 else min(batch, model.view.max_batch),
         )
         with self._deciding:

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from delen.bundle.confidence import PATIENCE, patience
 from delen.core.bounds import Bounds, Options
 from delen.core.dispatch import Task
+from delen.core.handover import LINK, Part, Past, Way, total_energy
 from delen.core.plan import Plan
-from delen.core.result import Result
+from delen.core.result import AccuracyOutcome, Result
 from delen.core.work import Share
 from delen.engine.backends.base import Features
 from delen.engine.model import Model
 from delen.errors import DelenError
 from delen.residency.lease import NO_LEASE, Lease
+from delen.scheduler.plan_cache import PlanSource
 
 
 @dataclass(slots=True, eq=False)
@@ -32,8 +34,15 @@ class Job:
     answer that it had.
 
     ``share`` is the tenant that bears what it costs.
-    ``arrived`` is on the runtime's monotonic clock. ``is_held`` is true while it waits for room in
+    ``arrived`` is on the runtime's monotonic clock; its request came in for ``receiving``
+    seconds, as far as that is known. ``is_held`` is true while it waits for room in
     the queue. ``future`` gets the Result, or the error of a job that ends with no answer at all.
+
+    A job that another node began has a ``past``: it begins after its exit, ``arrived`` is as long
+    ago as it has taken, and ``energy`` is its own, here. It has no answer before its next exit; the
+    node before keeps one. ``plans`` are those of a job of which another node may do a part.
+    ``elsewhere`` is what it took on its way to another node and there; ``verdict`` is what that
+    node says of its accuracy. ``is_away`` is true while it is there.
     """
 
     id: int
@@ -43,6 +52,7 @@ class Job:
     options: Options
     arrived: float
     features: Features
+    receiving: float | None = None
     plan: Plan = field(init=False)
     share: Share = field(init=False)
     future: Future[Result] = field(default_factory=Future)
@@ -59,9 +69,18 @@ class Job:
     has_ended: bool = False
     is_held: bool = False
     lease: Lease = NO_LEASE
+    past: Past | None = None
+    plans: PlanSource | None = None
+    elsewhere: tuple[Part, ...] = ()
+    verdict: AccuracyOutcome | None = None
+    is_away: bool = False
 
     def __post_init__(self) -> None:
         self.share = Share(self.request_id, self.options.tenant)
+        if self.past is not None:
+            self.arrived -= self.past.seconds
+            self.segment = self.past.exit + 1
+            self.confidence = self.past.confidence
 
     @property
     def deadline(self) -> float:
@@ -69,11 +88,30 @@ class Job:
         return inf if max_latency is None else self.arrived + max_latency
 
     @property
+    def way(self) -> Way | None:
+        """How another node is to go on with it."""
+        return None if self.plans is None else self.plans.way
+
+    @property
+    def suspend_at(self) -> int | None:
+        """The exit after which another node is to go on with it."""
+        way = self.way
+        return self.options.suspend_at if way is None else way.exit
+
+    @property
+    def total_energy(self) -> float | None:
+        """Its joules on all nodes; None where some are unknown."""
+        if self.energy is None or (self.past is None and not self.elsewhere):
+            return self.energy
+        joules = total_energy((*(() if self.past is None else self.past.parts), *self.elsewhere))
+        return None if joules is None else joules + self.energy
+
+    @property
     def joules_left(self) -> float:
         """What is left of the cap on its energy; inf without a cap, or where its energy is
         unknown."""
-        cap = self.bounds.max_energy
-        return inf if cap is None or self.energy is None else cap - self.energy
+        cap, used = self.bounds.max_energy, self.total_energy
+        return inf if cap is None or used is None else cap - used
 
     @property
     def unavailable(self) -> DelenError | None:
@@ -85,19 +123,22 @@ class Job:
         return self.options.on_infeasible == "best_effort"
 
     def task(self, priority: int, now: float) -> Task:
-        """This job as the scheduler sees it, before its first segment, with ``priority``. One that
-        is held comes ``now``, so that it does not go before all that came since."""
+        """This job as the scheduler sees it, before its first segment here, with ``priority``. One
+        that is held comes ``now``, so that it does not go before all that came since. One with a
+        past has an answer, on the node before; one that goes on elsewhere leaves time for that."""
         return Task(
             id=self.id,
             model=self.model.variant,
             tenant=self.options.tenant,
             arrived=now if self.is_held else self.arrived,
-            segment=0,
+            segment=self.segment,
             last=self.plan.exit,
-            deadline=self.deadline,
+            deadline=self.deadline - (0.0 if self.way is None else self.way.seconds),
             priority=priority,
             floor=self.bounds.min_accuracy is not None and self.plan.threshold is not None,
             threshold=self.plan.threshold,
+            exit=self.segment - 1,
+            confidence=self.confidence,
             joules_left=self.joules_left,
         )
 
@@ -126,3 +167,23 @@ class Job:
         self.features = features
         self.segment = exit + 1
         self.lease.passed(exit)
+
+    def came_back(self, result: Result, way: Way, took: float) -> None:
+        """Keep the answer ``result`` of another node, which it was handed over to by ``way``; both
+        ways and the time there ``took`` so many seconds."""
+        there = [part for part in result.receipt.parts if part.exits and part.exits[0] > way.exit]
+        link = max(0.0, took - sum(part.latency for part in there))
+        self.is_away = False
+        self.elsewhere = (Part(LINK, (), link, None), *there)
+        self.verdict = result.receipt.accuracy
+        assert result.probabilities is not None  # the caller has checked the result
+        temperature = self.model.bundle.manifest.exits[result.exit].temperature
+        least = np.finfo(np.float32).tiny
+        self.logits = temperature * np.log(np.maximum(result.probabilities, least))
+        self.exit, self.confidence = result.exit, result.probability
+
+    def stayed(self, way: Way, took: float) -> None:
+        """It was to go on by ``way``, and has no answer from there after so many seconds."""
+        self.is_away = False
+        self.elsewhere = (Part(way.peer, (), took, None),)
+        self.plans = None

@@ -24,15 +24,22 @@ class Jobs:
     ``lock``.
 
     A job always ends with the best answer it has, or with an error if it has none. The caller
-    takes care of its task in the scheduler.
+    takes care of its task in the scheduler. ``node`` is what receipts of jobs on several nodes call
+    this one.
     """
 
     def __init__(
-        self, lock: threading.RLock, observer: Observer, energy: EnergyAdmission, audits: Audits
+        self,
+        lock: threading.RLock,
+        observer: Observer,
+        energy: EnergyAdmission,
+        audits: Audits,
+        node: str,
     ) -> None:
         self._observer = observer
         self._energy = energy
         self._audits = audits
+        self._node = node
         self._lock = lock
         self._ended = threading.Condition(lock)
         self._jobs: dict[int, Job] = {}
@@ -74,7 +81,7 @@ class Jobs:
         if job.has_ended:
             return
         terms = terms_of(job, reason)
-        result, features = write_result(job, reason, time.monotonic()), job.features
+        result, features = write_result(job, reason, time.monotonic(), self._node), job.features
         job.model.monitor.remember(job.request_id, result.index, terms)
         self._observer.answered(result)
         if not self._claim(job):

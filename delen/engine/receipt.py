@@ -17,6 +17,7 @@ from delen.core.result import (
     Receipt,
     Result,
 )
+from delen.engine.handover import parts_of, suspended
 from delen.engine.job import Job
 from policies.plan.promises import Terms
 
@@ -24,8 +25,8 @@ _FEW = 64
 """Classes."""
 
 
-def write_result(job: Job, reason: Reason, now: float) -> Result:
-    """The result of ``job``, which has an answer and ends at ``now`` for ``reason``."""
+def write_result(job: Job, reason: Reason, now: float, node: str) -> Result:
+    """The result of ``job``, which has an answer and ends at ``now`` on ``node`` for ``reason``."""
     assert job.logits is not None
     manifest = job.model.bundle.manifest
     temperature, labels = manifest.exits[job.exit].temperature, manifest.labels
@@ -51,10 +52,16 @@ def write_result(job: Job, reason: Reason, now: float) -> Result:
         exits=job.model.exits,
         reason=reason,
         receipt=Receipt(
-            _latency(job, now), _accuracy(job, reason), _energy(job), job.model.bundle.size
+            _latency(job, now),
+            _accuracy(job, reason),
+            _energy(job),
+            job.model.bundle.size,
+            job.receiving,
+            parts_of(job, now, node),
         ),
         tenant=job.options.tenant,
         stream=job.options.stream,
+        suspended=suspended(job) if reason == "suspended" else None,
     )
 
 
@@ -75,10 +82,11 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _latency(job: Job, now: float) -> LatencyOutcome:
     bound, value = job.bounds.max_latency, now - job.arrived
+    before = 0.0 if job.past is None else job.past.seconds
     return LatencyOutcome(
         bound=bound,
         value=value,
-        queue=job.started - job.arrived,
+        queue=job.started - job.arrived - before,
         predicted=job.plan.latency,
         met=None if bound is None else value <= bound,
     )
@@ -87,7 +95,8 @@ def _latency(job: Job, now: float) -> LatencyOutcome:
 def _is_confident(job: Job) -> bool:
     """Whether the job's own threshold ends it here, whatever else does at the same moment."""
     threshold = job.plan.threshold
-    return threshold is not None and job.exit < job.plan.exit and job.confidence >= threshold
+    is_early = job.exit < job.plan.exit or job.suspend_at is not None
+    return threshold is not None and is_early and job.confidence >= threshold
 
 
 def _ended_as_planned(job: Job, reason: Reason) -> bool:
@@ -97,10 +106,12 @@ def _ended_as_planned(job: Job, reason: Reason) -> bool:
 def terms_of(job: Job, reason: Reason) -> Terms | None:
     """What is promised of the answer of ``job``, which ends for ``reason``.
 
-    None if nothing is: the job was cut off, or the exit policy follows no plan.
+    None if nothing is: the job was cut off, the exit policy follows no plan, or another node did a
+    part, so that the answers here are not those of all inputs.
     """
     plan = job.plan
-    if plan.accuracy is None or not _ended_as_planned(job, reason):
+    is_part = job.past is not None or job.suspend_at is not None or bool(job.elsewhere)
+    if is_part or plan.accuracy is None or not _ended_as_planned(job, reason):
         return None
     floor = job.bounds.min_accuracy if plan.guarantee is not None else None
     return Terms(plan.threshold, plan.exit, floor, plan.size)
@@ -109,7 +120,12 @@ def terms_of(job: Job, reason: Reason) -> Terms | None:
 def _accuracy(job: Job, reason: Reason) -> AccuracyOutcome:
     """The floor is kept, and its guarantee covers the answer, when the job ended as planned and
     the guarantee still holds."""
+    if job.verdict is not None:
+        return job.verdict
     bound = job.bounds.min_accuracy
+    if reason == "suspended":
+        forced, overall = job.plan.cases[job.exit].forced, job.plan.accuracy
+        return AccuracyOutcome(bound, forced, overall, None, None, job.plan.unguaranteed)
     is_given = job.plan.guarantee is not None and job.model.monitor.holds
     certified = is_given and _ended_as_planned(job, reason)
     return AccuracyOutcome(
@@ -136,13 +152,14 @@ def _expected(case: Case, job: Job, reason: Reason) -> float | None:
 
 def _energy(job: Job) -> EnergyOutcome:
     bound, energy = job.bounds.max_energy, job.model.costs.energy
-    known = job.energy is not None
+    value = job.total_energy
+    known = value is not None
     return EnergyOutcome(
         bound=bound,
-        value=job.energy,
+        value=value,
         predicted=job.plan.energy,
         kind=energy.kind if known else "unknown",
         source=energy.source if known else None,
         scope=energy.scope if known else None,
-        met=None if bound is None or job.energy is None else job.energy <= bound,
+        met=None if bound is None or value is None else value <= bound,
     )

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delen.bundle.images import scale_down
 from delen.core.work import Share, Work
 from delen.engine.backends.base import Features, SegmentRun
 from delen.engine.energy_admission import EnergyAdmission
@@ -104,8 +103,6 @@ class SegmentRunner:
     ) -> tuple[SegmentRun, Work]:
         costs, size = model.costs, len(samples)
         cost = costs.cost(segment, size)
-        if segment == 0 and model.bundle.size is not None:
-            samples = _scaled(samples, model)
         began, processor = time.monotonic(), time.thread_time()
         run = model.network.run(segment, samples, lane)
         processor = (time.thread_time() - processor) * self._threads
@@ -114,13 +111,6 @@ class SegmentRunner:
         work = Work(model.variant, segment, size, began, ended, joules, shares)
         self._energy.ran(work)
         return run, work
-
-
-def _scaled(inputs: Sequence[Features], model: Model) -> list[Features]:
-    """``inputs`` as ones of the model's size, which may be smaller."""
-    spec = model.bundle.manifest.input
-    assert spec.image is not None
-    return [scale_down(sample, spec.image, spec.shape) for sample in inputs]
 
 
 def _is_finite(numbers: NDArray[Any]) -> bool:

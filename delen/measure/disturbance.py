@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from delen.engine.backends.base import Features, Network, Placement, SegmentRun
 from delen.profile.profile import Disturbance
 
@@ -125,6 +128,12 @@ class SpareLane:
 
     def blank(self, segment: int) -> Features:
         return self._network.blank(segment)
+
+    def take_in(self, features: NDArray[np.float32]) -> Features:
+        return self._network.take_in(features)
+
+    def take_out(self, features: Features) -> NDArray[np.float32]:
+        return self._network.take_out(features)
 
     def run(self, segment: int, samples: Sequence[Features], lane: int = 0) -> SegmentRun:
         if self._gives_way():

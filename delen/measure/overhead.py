@@ -16,6 +16,7 @@ from delen.core.bounds import Bounds, Options
 from delen.core.result import Result
 from delen.core.work import Work
 from delen.engine.admission import Admission
+from delen.engine.directives import Directives
 from delen.engine.energy_admission import UnlimitedEnergy
 from delen.engine.executor import Executor
 from delen.engine.job import Job
@@ -85,7 +86,7 @@ class _Requests:
         threads = model.network.placement.threads
         energy = UnlimitedEnergy()
         self._executor = Executor(self, threads, scheduler, energy)
-        self._admission = Admission(self._executor, scheduler, energy)
+        self._admission = Admission(self._executor, scheduler, energy, Directives())
         self._executor.add_model(model)
 
     def close(self) -> None:

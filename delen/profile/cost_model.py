@@ -33,11 +33,12 @@ class _Joules:
 
 @dataclass(slots=True, eq=False)
 class _Tables:
-    """One profile and account, with what was looked up in them so far. They are swapped as one,
-    so that nobody mixes the figures of two power modes. ``spans`` are the seconds, at the median
-    and at the quantile that is predicted, of what was asked for by first and last segment and batch
-    size."""
+    """One profile, as ``measured`` and as served, and account, with what was looked up in them so
+    far. They are swapped as one, so that nobody mixes the figures of two power modes. ``spans`` are
+    the seconds, at the median and at the quantile that is predicted, of what was asked for by first
+    and last segment and batch size."""
 
+    measured: Profile
     profile: Profile
     energy: EnergyAccount
     stale: str | None
@@ -108,6 +109,11 @@ class CostModel:
         return self._tables.energy
 
     @property
+    def measured(self) -> Profile:
+        """``profile`` before it says what segments take while requests come and go."""
+        return self._tables.measured
+
+    @property
     def stale(self) -> str | None:
         """Why the profile is not that of the device as it is now, None while it is."""
         return self._tables.stale
@@ -167,7 +173,7 @@ class CostModel:
     def _look_up(self, profile: Profile, energy: EnergyAccount, stale: str | None) -> None:
         served = profile.as_served()
         admit, answer = served.host_costs.request, served.answer.at(self.level)
-        self._tables = _Tables(served, energy, stale, admit, answer)
+        self._tables = _Tables(profile, served, energy, stale, admit, answer)
         self.profile = served
 
     def _believe(self, slowdown: Slowdown) -> None:
@@ -233,6 +239,13 @@ class CostModel:
     def answering(self) -> float:
         """Seconds from the last segment's end to the answer, at the quantile plans use."""
         return self._tables.answer
+
+    def undisturbed(self, last: int, batch: int) -> float:
+        """Seconds from the coming of requests to their answers from segment ``last``, in a batch of
+        this size, as the profile has it, at quantile ``level``."""
+        tables = self._tables
+        span = tables.spans.get((0, last, batch)) or self._span(0, last, batch)
+        return tables.admit + span[1] + tables.answer
 
     def cost(self, segment: int, batch: int) -> SegmentCost:
         """The profiled cost of ``segment`` at any batch size up to the largest profiled."""

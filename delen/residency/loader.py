@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from typing import Generic
 
 from delen.bundle.manifest import Manifest
-from delen.errors import BackendError, ConfigError, ModelLoading, Overloaded
+from delen.errors import BackendError, ModelLoading, ModelNotFound, NoRoom, Overloaded
 from delen.residency.interfaces import M, ModelExecutor, OpenBundle
 from delen.residency.lease import still_loading
 from delen.residency.registry import ModelRegistry, not_loaded
@@ -44,7 +45,7 @@ class ModelLoader(Generic[M]):
 
     def load(self, name: str) -> M:
         """Load ``name``; under a cap its first segment, which stays in memory from now on, and the
-        others follow as there is room. Raises ConfigError where the cap leaves no room for it,
+        others follow as there is room. Raises NoRoom where the cap leaves no room for it,
         ModelLoading where it does not for now, or what its loading raised. Bundles are looked for
         again where ``name`` is unknown."""
         self._registry.look_for(name)
@@ -65,9 +66,9 @@ class ModelLoader(Generic[M]):
             return self._wait_for(slot, None)
 
     def find(self, name: str, seconds: float | None) -> M:
-        """The model ``name``; under a cap it is opened if it is not. ModelLoading where that is
-        predicted to take longer than ``seconds`` (None: there is no hurry), or failed, and without
-        a cap where it is not loaded."""
+        """The model ``name``; under a cap it is opened if it is not. NoRoom where the cap leaves no
+        room for it, ModelLoading where opening is predicted to take longer than ``seconds`` (None:
+        there is no hurry), or failed, and without a cap where it is not loaded."""
         if not self._registry.is_capped:
             return self._registry.ready(name)
         with self._changed:
@@ -114,6 +115,52 @@ class ModelLoader(Generic[M]):
             trim_memory()
         self._registry.refresh(name)
 
+    def keep(self, names: Sequence[str], until: float) -> None:
+        """Have the models ``names`` in memory whole until then, as far as the cap has room, and
+        keep no others. It waits for none of them. ModelNotFound, and nothing changes, for an
+        unknown name."""
+        with self._changed:
+            slots = [self._registry.slot(name) for name in names]
+            if self._registry.is_capped:
+                self._state.policy.kept.keep(names, until)
+            else:
+                for slot in slots:
+                    if slot.state == "unloaded":
+                        slot.load_all()
+            self._registry.notify()
+
+    def missing(self, name: str) -> str | None:
+        """Why model ``name`` is not in memory whole; None if it is."""
+        with self._changed:
+            try:
+                slot = self._registry.slot(name)
+            except ModelNotFound as error:  # its bundle was there when it was named
+                return str(error)
+            count = len(slot.sizes)
+            if slot.model is not None and slot.available == count:
+                return None
+            if slot.failure is not None:
+                return str(slot.failure.error)
+            is_loading = slot.loading_since is not None or slot.needs_all
+            if is_loading or self._state.policy.has_room_to_grow(slot, time.monotonic()):
+                return f"{count - slot.available} of its {count} segments are being loaded"
+            return (
+                f"models.memory_mb {self._state.policy.cap / 1e6:g} leaves no room for "
+                f"{count - slot.available} of its {count} segments beside the others"
+            )
+
+    def outlook(self, name: str) -> tuple[int, float]:
+        """How many segments of ``name`` can be in memory, and the seconds until all of those are,
+        0 where they are there; (0, 0) where it cannot be loaded."""
+        with self._changed:
+            slot, policy = self._registry.slot(name), self._state.policy
+            reach = int(min(policy.reach(slot), slot.unavailable))
+            if slot.model is not None and slot.available >= reach:
+                return reach, 0.0
+            opening = 0.0 if slot.model is not None else self._opening(slot)
+            waits = policy.waits(slot, time.monotonic()) or ()
+            return reach, opening + max((wait for wait in waits if wait < inf), default=0.0)
+
     def segments(self, name: str) -> list[SegmentStatus]:
         """Where the segments of model ``name`` are."""
         with self._changed:
@@ -130,12 +177,12 @@ class ModelLoader(Generic[M]):
         self._thread.close()
 
     def _check_room(self, slot: ModelSlot[M]) -> None:
-        """ConfigError unless the first segment has room beside those that are pinned."""
+        """NoRoom unless the first segment has room beside those that are pinned."""
         policy = self._state.policy
         needed, beside = slot.sizes[0], policy.pinned_beside(slot)
         if needed + beside > policy.cap:
             others = f", beside {beside / 1e6:.3g} MB that loaded models keep" if beside else ""
-            raise ConfigError(
+            raise NoRoom(
                 f"models.memory_mb is {policy.cap / 1e6:g}: the first segment of {slot.name} takes "
                 f"{needed / 1e6:.3g} MB{others}"
             )
@@ -156,15 +203,19 @@ class ModelLoader(Generic[M]):
 
     def _seconds_to_open(self, slot: ModelSlot[M]) -> float:
         waits = self._state.policy.waits(slot, time.monotonic())
-        measuring = _MEASURING if slot.needs_all else 0.0
-        return self._thread.opening + measuring + (waits[0] if waits else 0.0)
+        return self._opening(slot) + (waits[0] if waits else 0.0)
+
+    def _opening(self, slot: ModelSlot[M]) -> float:
+        """Seconds to open the bundle of ``slot``, and to measure it where it has no profile."""
+        return self._thread.opening + (_MEASURING if slot.needs_all else 0.0)
 
     def _wait_for(self, slot: ModelSlot[M], seconds: float | None) -> M:
         """The model once it is opened and has a segment in memory. With ``changed`` held."""
 
         def is_settled() -> bool:
             is_over = self._is_closed or self._thread.is_dead or not self._state.owns(slot)
-            return is_over or slot.state in ("ready", "failed")
+            has_no_room = self._state.policy.has_no_room(slot, 0)
+            return is_over or has_no_room or slot.state in ("ready", "failed")
 
         self._waiting += 1
         try:
@@ -179,4 +230,5 @@ class ModelLoader(Generic[M]):
             raise BackendError(f"the loader died: model {slot.name!r} cannot be loaded")
         if not self._state.owns(slot):
             raise ModelLoading(f"model {slot.name!r} was unloaded meanwhile", retry_after=1.0)
+        self._check_room(slot)
         raise still_loading(slot.name, self._seconds_to_open(slot))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, TypeAlias
 
+from delen.residency.kept import KeptModels
 from delen.residency.load_times import LoadTimes
 from delen.residency.slot import ModelSlot
 
@@ -23,17 +24,20 @@ class ResidencyPolicy:
     """Decides about ``slots`` under a cap of ``cap`` bytes, and changes nothing. Time (seconds) is
     an argument.
 
-    What jobs wait for is loaded first, in the order in which they began to wait; then what the last
-    uses could have done with, as far as its value exceeds that of what has to leave. The value of a
-    segment is the accuracy that it adds, a byte and a second until the model's next use
+    What jobs wait for is loaded first, in the order in which they began to wait; then the models
+    that are to be ``kept`` whole, the first segment of each before the rest of any; then what the
+    last uses could have done with, as far as its value exceeds that of what has to leave. The value
+    of a segment is the accuracy that it adds, a byte and a second until the model's next use
     (GreedyDual-Size-Frequency weighs size and frequency so; Cherkasova, 1998). The least value
-    leaves first. A leased segment never leaves: it gets no new lease, and leaves after the last
-    one. What is in memory, or being loaded, never exceeds the cap.
+    leaves first; kept models leave last, and only for what jobs wait for. A leased segment never
+    leaves: it gets no new lease, and leaves after the last one. What is in memory, or being loaded,
+    never exceeds the cap.
     """
 
     cap: float
     slots: Mapping[str, Slot]
     times: LoadTimes = field(default_factory=LoadTimes)
+    kept: KeptModels = field(default_factory=KeptModels)
 
     @property
     def taken(self) -> int:
@@ -71,8 +75,12 @@ class ResidencyPolicy:
         can_grow = [slot for slot in self.slots.values() if self._can_grow(slot)]
         waiting = [slot for slot in can_grow if self.wanted(slot) > slot.depth]
         for slot in sorted(waiting, key=lambda slot: slot.waiting_since):
-            victims = self._victims(slot, now, inf)
+            victims = self._victims(slot, now, inf, is_waited_for=True)
             if victims is not None:
+                return slot, victims
+        kept = [self.slots[name] for name in self.kept.names(now) if name in self.slots]
+        for slot in sorted(kept, key=lambda slot: slot.depth > 0):
+            if self._can_grow(slot) and (victims := self._victims(slot, now, inf)) is not None:
                 return slot, victims
         useful = [slot for slot in can_grow if slot.uses.depth > slot.depth]
         for slot in sorted(useful, key=lambda slot: -slot.value(slot.depth, now)):
@@ -80,6 +88,10 @@ class ResidencyPolicy:
             if victims is not None:
                 return slot, victims
         return None
+
+    def has_room_to_grow(self, slot: Slot, now: float) -> bool:
+        """Whether the next segment of ``slot``, which is to be kept, can be loaded now."""
+        return self._can_grow(slot) and self._victims(slot, now, inf) is not None
 
     def waits(self, slot: Slot, now: float) -> tuple[float, ...] | None:
         """Seconds until each segment is predicted to be in memory if it is requested now: inf where
@@ -97,11 +109,13 @@ class ResidencyPolicy:
     def _can_grow(self, slot: Slot) -> bool:
         return slot.depth < min(self.reach(slot), slot.unavailable)
 
-    def _victims(self, slot: Slot, now: float, limit: float) -> Victims | None:
-        """The segments that leave for the next one of ``slot``: those of least value. Without a
-        ``limit`` something waits for it; with one, only segments of less value leave that have no
-        lease. None if they give too little room."""
-        is_waited_for = limit == inf
+    def _victims(
+        self, slot: Slot, now: float, limit: float, is_waited_for: bool = False
+    ) -> Victims | None:
+        """The segments that leave for the next one of ``slot``: those of least value, which has to
+        be below the ``limit``. If nothing waits for it, only segments leave that have no lease and
+        whose model is not kept. None if they give too little room."""
+        kept = self.kept.names(now)
         missing = slot.sizes[slot.depth] - (self.cap - self.taken)
         chosen: Victims = []
         depths = {other.name: other.depth for other in self._others(slot)}
@@ -110,12 +124,18 @@ class ResidencyPolicy:
                 other
                 for other in self._others(slot)
                 if depths[other.name] > _least_depth(other, now, is_waited_for)
-                and (is_waited_for or not other.leases[depths[other.name] - 1])
+                and (
+                    is_waited_for
+                    or not (other.leases[depths[other.name] - 1] or other.name in kept)
+                )
             ]
-            values = [(other.value(depths[other.name] - 1, now), other.name) for other in tails]
-            if not values or min(values)[0] >= limit:
+            values = [
+                (other.name in kept, other.value(depths[other.name] - 1, now), other.name)
+                for other in tails
+            ]
+            if not values or min(values)[1] >= limit:
                 return None
-            victim = self.slots[min(values)[1]]
+            victim = self.slots[min(values)[2]]
             depths[victim.name] -= 1
             chosen.append((victim, depths[victim.name]))
             missing -= victim.sizes[depths[victim.name]]

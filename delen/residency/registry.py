@@ -141,6 +141,12 @@ class ModelRegistry(Generic[M]):
         """Whether models come and go on demand; else they are loaded and unloaded by name."""
         return self.state.policy.cap < inf
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether something waits for a segment."""
+        with self.changed:
+            return any(slot.waiting_since < inf for slot in self.state.slots.values())
+
     def path(self, name: str) -> Path:
         return self._found[name][0]
 

@@ -96,7 +96,8 @@ class ModelSlot(Generic[M]):
     def wanted(self, reach: int) -> int:
         """How many segments something waits for, of the first ``reach``."""
         leased = [k + 1 for k, count in enumerate(self.leases[:reach]) if count]
-        return max(leased[-1] if leased else 0, 1 if self.pinned or self.requested else 0)
+        first = min(reach, 1) if self.pinned or self.requested else 0
+        return max(leased[-1] if leased else 0, first)
 
     def segment_state(self, segment: int) -> SegmentState:
         if segment < self.available:

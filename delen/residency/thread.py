@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Generic
 
 from delen.core.failures import FailureCounter
-from delen.errors import BackendError, ConfigError, DelenError
+from delen.errors import BackendError, DelenError, NoRoom
 from delen.residency.interfaces import M, ModelExecutor, OpenBundle
 from delen.residency.lease import ALWAYS_RESIDENT
 from delen.residency.registry import LOOK_EVERY, ModelRegistry
@@ -164,7 +164,7 @@ class LoadingThread(Generic[M]):
         policy = self._state.policy
         with self._changed:
             if policy.reach(slot) < len(slot.sizes):
-                raise ConfigError(
+                raise NoRoom(
                     f"{slot.name} has no profile of this device, and measuring one takes all its "
                     f"{sum(slot.sizes) / 1e6:.3g} MB at once, for which models.memory_mb "
                     f"{policy.cap / 1e6:g} leaves no room: run delen profile --model {slot.name}"

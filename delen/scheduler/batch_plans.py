@@ -7,6 +7,7 @@ from math import inf
 from typing import NamedTuple
 
 from delen.core.bounds import Bounds
+from delen.core.fleet_terms import NO_TERMS, FleetTerms
 from delen.core.plan import Plan
 from delen.errors import BatchTooLarge, ModelLoading, Overloaded
 from delen.scheduler.model_view import ScheduledModel
@@ -25,6 +26,7 @@ class Moment(NamedTuple):
     guaranteed: bool
     price: float
     waits: Sequence[float] | None
+    terms: FleetTerms = NO_TERMS
 
 
 class BatchPlans:
@@ -52,8 +54,8 @@ class BatchPlans:
                 f"{1e3 * moment.ahead:.3g} ms of waiting work",
                 retry_after=moment.ahead,
             )
-        spent, _, guaranteed, price, waits = moment
-        self._plans.admit(bounds, spent, 0.0, guaranteed, False, price, waits)
+        spent, _, guaranteed, price, waits, terms = moment
+        self._plans.admit(bounds, spent, 0.0, guaranteed, False, price, waits, terms)
         if waits is not None:
             loaded = [0.0 if wait < inf else inf for wait in waits]
             moment = moment._replace(waits=loaded)
@@ -100,13 +102,13 @@ class BatchPlans:
 
     def _plan(self, bounds: Bounds, rest: Sequence[float], moment: Moment) -> Plan:
         """With ``rest`` seconds by exit for others of the batch before the answer is due."""
-        spent, ahead, guaranteed, price, waits = moment
+        spent, ahead, guaranteed, price, waits, terms = moment
         if bounds.max_latency is None:
             since = None if waits is None else [spent + wait if wait else 0.0 for wait in waits]
-            return self._plans.plan(bounds, spent + ahead, guaranteed, price, since)
+            return self._plans.plan(bounds, spent + ahead, guaranteed, price, since, terms)
         loaded = [spent + wait for wait in waits or [0.0] * len(rest)]
         starts = [max(spent + ahead + own, at) for own, at in zip(rest, loaded, strict=True)]
-        plan = self._plans.plan(bounds, spent + ahead, guaranteed, price, starts)
+        plan = self._plans.plan(bounds, spent + ahead, guaranteed, price, starts, terms)
         start, own_start = starts[plan.exit], max(spent + ahead, loaded[plan.exit])
         return plan.taking(plan.latency - start + own_start) if own_start < start else plan
 

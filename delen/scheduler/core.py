@@ -321,6 +321,10 @@ class Scheduler:
         now = self._clock(now)
         return self._work.seconds() + self._lanes.wait(now)
 
+    def utilisation(self, now: float) -> float:
+        """The share of all lanes that was busy in the last seconds."""
+        return self._lanes.utilisation(self._clock(now))
+
     def _clock(self, now: float) -> float:
         if now > self._now:
             self._now = now

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import inf
+from math import exp, inf
 
 from delen.core.dispatch import Key, Task
 from delen.profile.interference import ALONE, Interference
@@ -13,6 +13,10 @@ from delen.scheduler.model_view import ScheduledModel
 
 _LEAST_GAIN = 1.05
 """The factor by which one more lane has to raise the work that is done."""
+
+
+_MEMORY = 2.0
+"""Seconds after which a moment counts e times less in the utilisation."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +52,8 @@ class Lanes:
         self._running: list[Batch] = []
         self._at = -inf
         """When the last batch started or ended."""
+        self._used = 0.0
+        """The utilisation then."""
 
     @property
     def busy(self) -> int:
@@ -115,11 +121,18 @@ class Lanes:
         end = self._at + left
         return end if end > now else now
 
+    def utilisation(self, now: float) -> float:
+        """The share of all lanes that was busy in the last seconds, of which later ones count
+        more."""
+        share = len(self._running) / self.count
+        return share + (self._used - share) * exp((self._at - now) / _MEMORY)
+
     def _advance(self, now: float) -> None:
         """Advance the running batches to ``now``."""
-        seconds, self._at = now - self._at, now
-        if not seconds:
+        if now == self._at:
             return
+        self._used = self.utilisation(now)
+        seconds, self._at = now - self._at, now
         others = len(self._running) - 1
         for batch in self._running:
             batch.spent[others] += seconds

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from math import inf
 
 from delen.core.bounds import Bounds
+from delen.core.fleet_terms import NO_TERMS, FleetTerms
 from delen.core.frontier import Choice, Frontier
-from delen.core.plan import Case, OperatingPoint, Plan
+from delen.core.handover import Way
+from delen.core.plan import Case, LimitedBy, OperatingPoint, Plan
+from delen.core.variant import Size
 from delen.errors import InfeasibleBound, ModelLoading, Nearest, Overloaded
 from delen.profile.cost_model import CostModel
 from policies.plan.planner import Planner
@@ -22,12 +25,15 @@ _CROWDED = 0.5
 
 
 class PlanSource(ABC):
-    """Plans of one model for inputs of one size."""
+    """Plans of one model for inputs of one size. ``way`` is that of the last admitted job to
+    another node, where there is one."""
+
+    way: Way | None = None
 
     @abstractmethod
-    def prepare(self, bounds: Bounds) -> None:
-        """Certify the floor of new ``bounds``, which may take milliseconds, so that plans for them
-        are quick where others wait."""
+    def prepare(self, bounds: Bounds, terms: FleetTerms = NO_TERMS) -> None:
+        """Find the threshold for new ``bounds``, which may take milliseconds, so that plans for
+        them are quick where others wait."""
 
     @abstractmethod
     def plan(
@@ -37,13 +43,14 @@ class PlanSource(ABC):
         guaranteed: bool = True,
         price: float = 0.0,
         waits: Sequence[float] | None = None,
+        terms: FleetTerms = NO_TERMS,
     ) -> Plan:
         """As ``Planner.plan`` at the costs of the moment."""
 
     @abstractmethod
-    def unplanned(self, waits: Sequence[float] | None = None) -> Plan:
-        """To the deepest exit that there is room for in memory, however sure an earlier one is:
-        for requests that no plan binds."""
+    def unplanned(self, waits: Sequence[float] | None = None, terms: FleetTerms = NO_TERMS) -> Plan:
+        """To the deepest exit that there is room for in memory, and that the fleet allows, however
+        sure an earlier one is: for requests that no plan binds."""
 
     @abstractmethod
     def points(self) -> tuple[OperatingPoint, ...]:
@@ -58,42 +65,43 @@ class PlanSource(ABC):
         best_effort: bool = False,
         price: float = 0.0,
         waits: Sequence[float] | None = None,
+        terms: FleetTerms = NO_TERMS,
     ) -> Plan:
         """A plan for a request that has ``spent`` seconds, has ``ahead`` seconds of others' work
-        before it, and has to wait for segments as ``waits`` says. It is as deep as if nothing
-        waited: the dispatch policy leaves out what there is no time for.
+        before it, and has to wait for segments as ``waits`` says. If it can have an answer within
+        its bounds behind that, the plan is as deep as if nothing waited: the dispatch policy leaves
+        out what there is no time for.
 
-        Overloaded, with the time after which it is worth another try, where behind the work ahead
-        it would typically be too late even for its first answer, or, with a floor, for its plan's
-        end; ModelLoading where it is only that nothing is in memory yet; InfeasibleBound where it
-        is the bounds. None of them for a request that takes the ``best_effort``.
+        Overloaded, with the time after which it is worth another try, where it is only the work
+        ahead that forbids it; ModelLoading where it is only that nothing is in memory yet;
+        InfeasibleBound where it is the bounds. None of them for a request that takes the
+        ``best_effort``.
         """
         since = None if waits is None else [spent + wait if wait else 0.0 for wait in waits]
-        plan = self._plan_beside(bounds, spent, ahead, guaranteed, price, since)
+        plan = self._plan_behind(bounds, spent, ahead, guaranteed, price, since, terms)
+        if plan.infeasible is None and ahead:
+            idle = self._of_size(plan).plan(bounds, spent, guaranteed, price, since, terms)
+            return idle.taking(max(plan.latency, idle.latency + ahead))
         if plan.infeasible is None or best_effort:
-            made_at = self._made_at(plan)
-            cap, delay = bounds.max_latency, spent + ahead
-            if (
-                cap is not None
-                and not best_effort
-                and made_at.first_answer(plan, bounds, delay) > cap
-            ):
-                raise Overloaded(
-                    f"the bounds cannot be kept behind {1e3 * ahead:.3g} ms of waiting work",
-                    retry_after=ahead,
-                )
-            return made_at.delayed(plan, delay, since) if ahead else plan
+            return plan
+        alone = plan
+        if ahead:
+            alone = self.plan(bounds, spent, guaranteed, price, since, terms)
+        if alone.infeasible is None:
+            raise Overloaded(
+                f"the bounds cannot be kept behind {1e3 * ahead:.3g} ms of waiting work",
+                retry_after=ahead,
+            )
         if waits is not None and waits[0] > 0:
             loaded = [0.0 if wait < inf else inf for wait in waits]
-            if self.plan(bounds, spent, guaranteed, price, loaded).infeasible is None:
+            if self.plan(bounds, spent, guaranteed, price, loaded, terms).infeasible is None:
                 raise ModelLoading(
                     f"nothing of the model is in memory yet: that takes another {waits[0]:.2g} s",
                     retry_after=waits[0],
                 )
-        raise InfeasibleBound(plan.infeasible, plan.nearest or Nearest())
+        raise InfeasibleBound(alone.infeasible, alone.nearest or Nearest())
 
-    @abstractmethod
-    def _plan_beside(
+    def _plan_behind(
         self,
         bounds: Bounds,
         spent: float,
@@ -101,34 +109,37 @@ class PlanSource(ABC):
         guaranteed: bool,
         price: float,
         waits: Sequence[float] | None,
+        terms: FleetTerms,
     ) -> Plan:
-        """A plan as if nothing waited, at the size that is best behind ``ahead`` seconds of others'
-        work."""
+        """A plan behind ``ahead`` seconds of others' work."""
+        return self.plan(bounds, spent + ahead, guaranteed, price, waits, terms)
 
-    @abstractmethod
-    def _made_at(self, plan: Plan) -> Plans:
+    def _of_size(self, plan: Plan) -> PlanSource:
         """The plans of the size of ``plan``."""
+        return self
 
 
 class Plans(PlanSource):
     """Plans at one input size. A plan that keeps its bounds is made once and kept: beside the
-    bounds it depends only on the deepest exits in time and in memory, the energies, the guarantee
-    and the price of energy.
+    bounds it depends only on the deepest exits in time and in memory, the energies, the guarantee,
+    the price of energy and the terms of the fleet.
     """
 
     def __init__(self, planner: Planner, costs: CostModel) -> None:
-        self.size = planner.size
         self._planner = planner
         self._costs = costs
         self._kept: dict[tuple[object, ...], Plan] = {}
-        self._prepared: set[Bounds] = set()
+        self._prepared: set[tuple[Bounds, int | None]] = set()
 
-    def prepare(self, bounds: Bounds) -> None:
-        if bounds.min_accuracy is not None and bounds not in self._prepared:
-            self._planner.plan(bounds, self._costs)
+    def prepare(self, bounds: Bounds, terms: FleetTerms = NO_TERMS) -> None:
+        if bounds.min_accuracy is None and (terms.deepest is None or bounds != Bounds()):
+            return
+        key = bounds, terms.deepest
+        if key not in self._prepared:
+            self._planner.plan(bounds, self._costs, terms=terms)
             if len(self._prepared) >= _KEPT:
                 self._prepared.clear()
-            self._prepared.add(bounds)
+            self._prepared.add(key)
 
     def plan(
         self,
@@ -137,44 +148,25 @@ class Plans(PlanSource):
         guaranteed: bool = True,
         price: float = 0.0,
         waits: Sequence[float] | None = None,
+        terms: FleetTerms = NO_TERMS,
     ) -> Plan:
         deepest, latency = self._deepest(bounds.max_latency, delay, waits)
         loadable = None if waits is None else sum(wait < inf for wait in waits)
+        key: tuple[object, ...]
         key = (bounds, deepest, loadable, self._costs.energies(), guaranteed, price)
+        if terms is not NO_TERMS:
+            key = (*key, terms, self._planner.tolls(self._costs, terms))
         kept = self._kept.get(key)
         if kept is not None:
             if kept.exit != deepest:
                 latency = self._planner.arrival(kept.exit, self._costs, delay, waits)
             return kept.taking(latency)
-        plan = self._planner.plan(bounds, self._costs, delay, guaranteed, price, waits)
+        plan = self._planner.plan(bounds, self._costs, delay, guaranteed, price, waits, terms)
         if plan.infeasible is None:
             if len(self._kept) >= _KEPT:
                 self._kept.clear()
             self._kept[key] = plan
         return plan
-
-    def _plan_beside(
-        self,
-        bounds: Bounds,
-        spent: float,
-        ahead: float,
-        guaranteed: bool,
-        price: float,
-        waits: Sequence[float] | None,
-    ) -> Plan:
-        return self.plan(bounds, spent, guaranteed, price, waits)
-
-    def _made_at(self, plan: Plan) -> Plans:
-        return self
-
-    def first_answer(self, plan: Plan, bounds: Bounds, delay: float) -> float:
-        """Seconds until a request typically has its first answer, or its floor, after ``delay``."""
-        exit = plan.exit if bounds.min_accuracy is not None else self._planner.useful.first
-        return delay + self._costs.typical(0, exit, 1)
-
-    def delayed(self, plan: Plan, delay: float, waits: Sequence[float] | None) -> Plan:
-        """``plan`` with the latency that is predicted after ``delay``."""
-        return plan.taking(self._planner.arrival(plan.exit, self._costs, delay, waits))
 
     def points(self) -> tuple[OperatingPoint, ...]:
         return self._planner.points(self._costs)
@@ -198,11 +190,19 @@ class Plans(PlanSource):
         """By what, and of what, joules are said: those of two meters cannot be compared."""
         return self._costs.energy.source, self._costs.energy.scope
 
-    def unplanned(self, waits: Sequence[float] | None = None) -> Plan:
+    @property
+    def size(self) -> Size | None:
+        """The input size that they are for, None where the model has one."""
+        return self._planner.size
+
+    def unplanned(self, waits: Sequence[float] | None = None, terms: FleetTerms = NO_TERMS) -> Plan:
         accuracies, costs = self._planner.accuracies, self._costs
+        limited_by: LimitedBy = "depth"
         last = len(accuracies) - 1
+        if terms.deepest is not None and terms.deepest < last:
+            last, limited_by = terms.deepest, "fleet"
         while waits is not None and waits[last] == inf and last > 0:
-            last -= 1
+            last, limited_by = last - 1, "memory"
         energy = costs.energies()[last]
         return Plan(
             exit=last,
@@ -212,10 +212,11 @@ class Plans(PlanSource):
             expected_energy=energy,
             accuracy=accuracies[last],
             guarantee=None,
-            limited_by="depth" if last == len(accuracies) - 1 else "memory",
+            limited_by=limited_by,
             cases=tuple(Case(None, accuracy, accuracy) for accuracy in accuracies),
             frontier=Frontier((Choice(last, None, energy, accuracies[last]),)),
-            size=self._planner.size,
+            size=self.size,
+            terms=terms,
         )
 
     def _deepest(
@@ -240,9 +241,9 @@ class BestSize(PlanSource):
         self._sizes = tuple(sizes)
         self._choice = SizeChoice()
 
-    def prepare(self, bounds: Bounds) -> None:
+    def prepare(self, bounds: Bounds, terms: FleetTerms = NO_TERMS) -> None:
         for size in self._sizes:
-            size.prepare(bounds)
+            size.prepare(bounds, terms)
 
     def plan(
         self,
@@ -251,11 +252,12 @@ class BestSize(PlanSource):
         guaranteed: bool = True,
         price: float = 0.0,
         waits: Sequence[float] | None = None,
+        terms: FleetTerms = NO_TERMS,
     ) -> Plan:
-        made = [size.plan(bounds, delay, guaranteed, price, waits) for size in self._sizes]
+        made = [size.plan(bounds, delay, guaranteed, price, waits, terms) for size in self._sizes]
         return self.best(made, bounds)
 
-    def _plan_beside(
+    def _plan_behind(
         self,
         bounds: Bounds,
         spent: float,
@@ -263,13 +265,13 @@ class BestSize(PlanSource):
         guaranteed: bool,
         price: float,
         waits: Sequence[float] | None,
+        terms: FleetTerms,
     ) -> Plan:
         delay = spent + ahead
-        made = [size.plan(bounds, delay, guaranteed, price, waits) for size in self._sizes]
-        best = self._made_at(self.best(made, bounds, ahead))
-        return best.plan(bounds, spent, guaranteed, price, waits)
+        made = [size.plan(bounds, delay, guaranteed, price, waits, terms) for size in self._sizes]
+        return self.best(made, bounds, ahead)
 
-    def _made_at(self, plan: Plan) -> Plans:
+    def _of_size(self, plan: Plan) -> PlanSource:
         return next(each for each in self._sizes if each.size == plan.size)
 
     def best(self, plans: Sequence[Plan], bounds: Bounds, ahead: float = 0.0) -> Plan:
@@ -284,8 +286,11 @@ class BestSize(PlanSource):
         seconds = [size.expected_seconds(plan) for size, plan in pairs]
         return self._choice.best(plans, seconds, bounds, False, is_crowded)
 
-    def unplanned(self, waits: Sequence[float] | None = None) -> Plan:
-        return self._sizes[0].unplanned(waits)
+    def unplanned(self, waits: Sequence[float] | None = None, terms: FleetTerms = NO_TERMS) -> Plan:
+        allowed = [size for size in self._sizes if terms.allows(size.size)]
+        plan = (allowed or self._sizes[-1:])[0].unplanned(waits, terms)
+        is_own = plan.size == self._sizes[0].size
+        return plan if is_own else plan._replace(limited_by="fleet")
 
     def points(self) -> tuple[OperatingPoint, ...]:
         return pareto([point for size in self._sizes for point in size.points()])

@@ -10,17 +10,21 @@ from pathlib import Path
 URL_VARIABLE = "DELEN_URL"
 SYSTEM_SOCKET = "/run/delen/delen.sock"
 TCP_URL = "http://127.0.0.1:8000"
+HUB_SCHEME = "hub://"
 
 
 def find_url() -> str:
     """Where the daemon is: ``DELEN_URL``, else the first socket that somebody listens on, the
     system's before the user's, else TCP."""
-    if url := os.environ.get(URL_VARIABLE):
-        return url
+    return os.environ.get(URL_VARIABLE) or find_socket() or TCP_URL
+
+
+def find_socket() -> str | None:
+    """The URL of the first socket that somebody listens on; None where nobody does."""
     for path in (SYSTEM_SOCKET, user_socket()):
         if _problem(path) is None:
             return f"unix://{path}"
-    return TCP_URL
+    return None
 
 
 def describe_sockets() -> str:
@@ -57,6 +61,11 @@ def connect_problem(path: str) -> str | None:
         except OSError as error:
             return error.strerror or str(error)
     return None
+
+
+def is_hub(url: str) -> bool:
+    """Whether ``url`` is of a hub."""
+    return url.startswith(HUB_SCHEME)
 
 
 def unix_path(url: str) -> str | None:

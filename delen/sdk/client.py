@@ -6,17 +6,21 @@ import os
 from collections.abc import Callable
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Concatenate
+from typing import TYPE_CHECKING, Any, Concatenate
 
 from delen.core.result import EnergyOutcome
-from delen.sdk.address import URL_VARIABLE
+from delen.sdk.address import URL_VARIABLE, is_hub
 from delen.sdk.connection import Connections
 from delen.sdk.http import Answer, Late, Transport, Unanswered, Unconnected
 from delen.sdk.inputs import Input
 from delen.sdk.meter import Meter, Meters
 from delen.sdk.polling import wait_settled
 from delen.sdk.pools import Pool
-from delen.sdk.requests import Call, Calls, P, T, like, of_class
+from delen.sdk.requests import Call, Calls, P, Settle, T, like, of_class
+
+if TYPE_CHECKING:
+    from delen.sdk.routes.route import TakenRoute
+    from delen.sdk.routes.threads import RoutedThreads
 
 
 def _sent(build: Callable[Concatenate[Calls, P], Call[T]]) -> Callable[Concatenate[Client, P], T]:
@@ -29,18 +33,59 @@ def _sent(build: Callable[Concatenate[Calls, P], Call[T]]) -> Callable[Concatena
     return like(build, method)
 
 
-class Client:
-    """A connection pool to one daemon. Safe to share between threads, and with forked processes,
-    which open connections of their own.
+class _OneDaemon:
+    """The calls of a client of one daemon."""
 
-    ``url`` is ``http://HOST:PORT`` or ``unix:///PATH``; by default ``DELEN_URL``, the daemon's
-    sockets, and TCP port 8000 are tried in this order, and again when the daemon is not there any
-    more. ``timeout`` is how many seconds to wait for an answer, queueing included. ``token`` (by
-    default from the file that ``DELEN_TOKEN_FILE`` names) opens guarded addresses. Every method
-    raises DaemonUnreachable when there is no answer, and the daemon's own error when it refuses.
+    route = None
+
+    def __init__(self, url: str | None, timeout: float, token: str | None) -> None:
+        self._connections = Connections(Pool, url, timeout, token)
+        self.timeout = self._connections.timeout
+
+    @property
+    def url(self) -> str:
+        return self._connections.url
+
+    @property
+    def transport(self) -> Transport:
+        return self._connections.transport
+
+    def answer(self, call: Call[T], timeout: float, settle: Settle) -> T:
+        try:
+            reply = self._exchange(call, timeout)
+        except (Unconnected, Unanswered, Late) as error:
+            raise self._connections.unreachable(error) from error
+        return call.answer(reply, settle)
+
+    def _exchange(self, call: Call[T], timeout: float) -> Answer:
+        request, (endpoint, pool) = call.request, self._connections.pool()
+        try:
+            return pool.exchange(request, timeout)
+        except Unconnected:
+            if not self._connections.look_again(endpoint.url):
+                raise
+        _, pool = self._connections.pool()
+        return pool.exchange(request, timeout)
+
+    def close(self) -> None:
+        if (pool := self._connections.close()) is not None:
+            pool.close()
+
+
+class Client:
+    """A connection pool to one daemon, or to all daemons of a hub. Safe to share between threads,
+    and with forked processes, which open connections of their own.
+
+    ``url`` is ``http://HOST:PORT``, ``unix:///PATH`` or ``hub://HOST:PORT``; by default
+    ``DELEN_URL``, the daemon's sockets, and TCP port 8000 are tried in this order, and again when
+    the daemon is not there any more. ``timeout`` is how many seconds to wait for an answer,
+    queueing included. ``token`` (by default from the file that ``DELEN_TOKEN_FILE`` names) opens
+    guarded addresses. Every method raises DaemonUnreachable when there is no answer, and the
+    daemon's own error when it refuses.
     """
 
     infer = _sent(Calls.infer)
+    resume = _sent(Calls.resume)
     plan = _sent(Calls.plan)
     feedback = _sent(Calls.feedback)
     models = _sent(Calls.models)
@@ -64,7 +109,7 @@ class Client:
     ) -> None:
         self._calls = Calls(model, tenant)
         self._meters = Meters()
-        self._connections = Connections(Pool, url, timeout, token)
+        self._way = _way(url, tenant, timeout, token)
 
     def meter(self) -> Meter:
         """Joules and seconds of a block of calls: ``with client.meter() as m:``."""
@@ -72,42 +117,32 @@ class Client:
 
     @property
     def url(self) -> str:
-        """Where the daemon is."""
-        return self._connections.url
+        """Where the daemon is, or the hub."""
+        return self._way.url
 
     @property
     def transport(self) -> Transport:
         """How large inputs go there: ``shm`` through shared memory, ``unix`` or ``tcp``. The daemon
         is asked where that is not known yet."""
-        return self._connections.transport
+        return self._way.transport
+
+    @property
+    def route(self) -> TakenRoute | None:
+        """Where a hub's client had its last answer from; None before that, and without a hub."""
+        return self._way.route
 
     def _send(self, call: Call[T]) -> T:
-        timeout = self._connections.timeout if call.timeout is None else call.timeout
-        try:
-            reply = self._exchange(call, timeout)
-        except (Unconnected, Unanswered, Late) as error:
-            raise self._connections.unreachable(error) from error
-        answer = call.answer(reply, self._settle)
+        timeout = self._way.timeout if call.timeout is None else call.timeout
+        answer = self._way.answer(call, timeout, self._settle)
         self._meters.take(answer)
         return answer
-
-    def _exchange(self, call: Call[T], timeout: float) -> Answer:
-        request, (endpoint, pool) = call.request, self._connections.pool()
-        try:
-            return pool.exchange(request, timeout)
-        except Unconnected:
-            if not self._connections.look_again(endpoint.url):
-                raise
-        _, pool = self._connections.pool()
-        return pool.exchange(request, timeout)
 
     def _settle(self, request_id: str, timeout: float) -> EnergyOutcome:
         return wait_settled(lambda: self.request(request_id), request_id, timeout)
 
     def close(self) -> None:
         """Close the pooled connections."""
-        if (pool := self._connections.close()) is not None:
-            pool.close()
+        self._way.close()
 
     def __enter__(self) -> Client:
         return self
@@ -119,6 +154,17 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _way(
+    url: str | None, tenant: str, timeout: float, token: str | None
+) -> _OneDaemon | RoutedThreads:
+    where = url or os.environ.get(URL_VARIABLE, "")
+    if not is_hub(where):
+        return _OneDaemon(url, timeout, token)
+    from delen.sdk.routes.threads import RoutedThreads
+
+    return RoutedThreads(where, tenant, timeout, token)
 
 
 def infer(x: Input, **arguments: Any) -> Any:

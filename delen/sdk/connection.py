@@ -29,6 +29,11 @@ def _note_fork() -> None:
 os.register_at_fork(after_in_child=_note_fork)
 
 
+def process() -> object:
+    """What stands for this process, and for no other."""
+    return _process
+
+
 class Connections(Generic[Pool]):
     """The pools of connections of one client: one for each process, and for each event loop in it.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from delen.core.bounds import check_cap
-from delen.errors import DelenError, InvalidInput
+from delen.errors import DelenError, InvalidInput, TooLarge
 from delen.sdk.address import unix_path
 from delen.sdk.memory import Sharing
 
@@ -49,6 +50,7 @@ class Request(NamedTuple):
     target: str
     body: Pieces = ()
     media_type: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def size(self) -> int:
@@ -114,11 +116,12 @@ class Endpoint:
     def head(self, request: Request, in_memory: bool = False) -> bytes:
         """What stands before the body of ``request``; all that is sent where that is in memory."""
         kind = "" if request.media_type is None else f"Content-Type: {request.media_type}\r\n"
+        headers = self.headers + "".join([f"{name}: {text}\r\n" for name, text in request.headers])
         size = request.size
         if in_memory:
             kind, size = f"{kind}Delen-Shared-Memory: 0+{size}\r\n", 0
         return (
-            f"{request.method} {self.prefix}{request.target} HTTP/1.1\r\n{self.headers}{kind}"
+            f"{request.method} {self.prefix}{request.target} HTTP/1.1\r\n{headers}{kind}"
             f"Content-Length: {size}\r\n\r\n"
         ).encode("ascii")
 
@@ -126,10 +129,12 @@ class Endpoint:
 class AnswerReader:
     """Reads one answer from what comes: ``feed`` it, until ``answer`` is there.
 
-    ``keeps`` says whether the connection can be used again.
+    ``keeps`` says whether the connection can be used again. TooLarge for a body of more than
+    ``largest`` bytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, largest: float = inf) -> None:
+        self._largest = largest
         self.answer: Answer | None = None
         self.keeps = False
         self._came = bytearray()
@@ -148,6 +153,9 @@ class AnswerReader:
         self._came += data
         while not self._status and self._read_head():
             pass
+        size = max(self._left or 0, len(self._came) + len(self._chunks or b""))
+        if self._status and size > self._largest:
+            raise TooLarge(f"the answer is larger than {self._largest:.0f} bytes")
         if self._status and self._is_chunked:
             self._read_chunks()
         elif self._status and self._left is not None and len(self._came) >= self._left:

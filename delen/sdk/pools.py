@@ -8,6 +8,7 @@ import select
 import socket
 import time
 from contextlib import suppress
+from math import inf
 
 from delen.sdk.http import (
     Answer,
@@ -30,8 +31,11 @@ _LATE = "there was no whole answer in time"
 class ThreadConnection:
     """A connection of whichever thread uses it."""
 
-    def __init__(self, connection: socket.socket, memory: SharedMemory | None) -> None:
+    def __init__(
+        self, connection: socket.socket, memory: SharedMemory | None, largest: float
+    ) -> None:
         self.memory = memory
+        self._largest = largest
         self._socket = connection
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
@@ -45,7 +49,7 @@ class ThreadConnection:
     def exchange(self, pieces: Pieces, deadline: float) -> tuple[Answer, bool]:
         """The answer to what is sent as ``pieces``, and whether the connection can be used again.
         Raises Unanswered or Late."""
-        reader = AnswerReader()
+        reader = AnswerReader(self._largest)
         try:
             # the daemon may refuse a body that it has not read, and close
             with suppress(BrokenPipeError, ConnectionResetError):
@@ -63,7 +67,12 @@ class ThreadConnection:
 
 
 class Pool(IdleConnections[ThreadConnection]):
-    """Connections for threads, each with one request at a time."""
+    """Connections for threads, each with one request at a time. Answers have at most ``largest``
+    bytes."""
+
+    def __init__(self, endpoint: Endpoint, largest: float = inf) -> None:
+        super().__init__(endpoint)
+        self._largest = largest
 
     def exchange(self, request: Request, timeout: float) -> Answer:
         """The answer to a request, within ``timeout`` seconds. Where the daemon closes a kept
@@ -111,12 +120,13 @@ class Pool(IdleConnections[ThreadConnection]):
         try:
             if endpoint.socket is not None:
                 made = _connect_unix(endpoint.socket, deadline)
-                return ThreadConnection(made, self._bring_memory(made, size))
+                memory = self._bring_memory(made, size)
+                return ThreadConnection(made, memory, self._largest)
             made = socket.create_connection((endpoint.host, endpoint.port), _left(deadline))
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if endpoint.tls is not None:
                 made = endpoint.tls.wrap_socket(made, server_hostname=endpoint.host)
-            return ThreadConnection(made, None)
+            return ThreadConnection(made, None, self._largest)
         except OSError as error:
             raise Unconnected(str(error)) from error
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, update_wrapper, wraps
 from numbers import Integral
 from types import FunctionType
@@ -15,7 +15,15 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from delen.core.bounds import Bounds, OnInfeasible, Options, check_cap, check_name
+from delen.core.bounds import (
+    DEFAULT_ENCODING,
+    Bounds,
+    Encoding,
+    OnInfeasible,
+    Options,
+    check_cap,
+    check_name,
+)
 from delen.core.energy_status import (
     UNCHANGED,
     Battery,
@@ -31,15 +39,16 @@ from delen.core.result import Result
 from delen.errors import DelenError, InvalidInput
 from delen.sdk.http import Answer, Pieces, Request, check_timeout
 from delen.sdk.inputs import Input, encode
+from delen.sdk.resume import bounds_of, resume_headers, resume_query, with_link
 from delen.wire import answers
 from delen.wire.errors import read_error
 from delen.wire.message import Message, read_answer, write
 from delen.wire.requests import (
     HistoryFields,
-    InferFields,
     Labels,
     PlanFields,
     PowerChange,
+    SuspendableFields,
     TenantChange,
 )
 
@@ -47,14 +56,31 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 T = TypeVar("T")
 M = TypeVar("M", bound=Callable[..., Any])
+_JSON = "application/json"
+_RAW = "application/octet-stream"
 _OF_A_BATCH = re.compile(rb'\s*\{\s*"results"\s*:')
 Settle = Callable[[str, float], Any]
 """Waits for the final energy of a request for so many seconds; an AsyncClient's is awaited."""
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What a call that any node can answer asks of it. ``target`` is its address under other
+    bounds than these."""
+
+    model: str | None
+    bounds: Bounds
+    target: Callable[[Bounds], str]
+    on_infeasible: OnInfeasible = "reject"
+
+
+@dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One HTTP request, not yet sent. ``read`` makes its answer of the body of a good one."""
+    """One HTTP request, not yet sent. ``read`` makes its answer of the body of a good one.
+
+    A client of several daemons sends it to any of them where ``asked`` is set, to the one that
+    answered ``of_requests`` where those are named, and to none otherwise.
+    """
 
     method: str
     path: str
@@ -63,12 +89,20 @@ class Call(Generic[T]):
     body: Pieces = ()
     media_type: str | None = None
     timeout: float | None = None
+    asked: Asked | None = None
+    of_requests: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def request(self) -> Request:
         """What is sent."""
         target = f"{self.path}?{urlencode(self.query)}" if self.query else self.path
-        return Request(self.method, target, self.body, self.media_type)
+        return Request(self.method, target, self.body, self.media_type, self.headers)
+
+    def under(self, bounds: Bounds) -> Request:
+        """What is sent where what is ``asked`` has other ``bounds``."""
+        assert self.asked is not None
+        return Request(self.method, self.asked.target(bounds), self.body, self.media_type)
 
     def answer(self, answer: Answer, settle: Settle) -> T:
         """What a good ``answer`` says; the daemon's own exception for any other."""
@@ -119,14 +153,18 @@ class Calls:
         priority: int | None = None,
         top_k: int = 1,
         on_infeasible: OnInfeasible = "reject",
+        suspend_at: int | None = None,
+        encoding: Encoding = DEFAULT_ENCODING,
         timeout: float | None = None,
     ) -> Call[Any]:
         """Answer ``x`` under its bounds: seconds, a fraction, joules.
 
         ``x`` is a numpy array, a PIL image, a path, or encoded bytes. Returns a Result, or a list
         of them when ``x`` is a batch; ``result.receipt.energy.settled()`` waits for its final
-        energy, through this client. Raises InvalidInput, ModelNotFound, InfeasibleBound,
-        BudgetExhausted, Overloaded or DaemonUnreachable.
+        energy, through this client. Where no exit up to ``suspend_at`` is confident, the result is
+        that exit's, and ``result.suspended`` has its features in ``encoding`` (fp16, fp32 or int8)
+        for the ``resume`` of another node's client. Raises InvalidInput, ModelNotFound,
+        InfeasibleBound, BudgetExhausted, Overloaded or DaemonUnreachable.
         """
         bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
         options = Options(
@@ -136,11 +174,64 @@ class Calls:
             top_k=top_k,
             on_infeasible=on_infeasible,
             probabilities=True,
+            suspend_at=suspend_at,
+            encoding=encoding,
         )
         if timeout is not None:
             timeout = check_timeout(timeout)
-        encoded, target = encode(x), infer_target(model or self._model, bounds, options)
-        return Call("POST", target, _read_results, {}, encoded.pieces, encoded.media_type, timeout)
+        named, encoded = model or self._model, encode(x)
+        return Call(
+            "POST",
+            infer_target(named, bounds, options),
+            _read_results,
+            {},
+            encoded.pieces,
+            encoded.media_type,
+            timeout,
+            Asked(named, bounds, lambda other: infer_target(named, other, options), on_infeasible),
+        )
+
+    def resume(
+        self,
+        begun: Result,
+        *,
+        since: float | None = None,
+        priority: int | None = None,
+        top_k: int = 1,
+        on_infeasible: OnInfeasible = "reject",
+        timeout: float | None = None,
+    ) -> Call[Any]:
+        """Go on with the job of ``begun``, which another node's client ``infer`` returned
+        ``suspended``, for its tenant and under its bounds. Returns a Result whose receipt has the
+        ``parts`` of both nodes and their sums.
+
+        ``since`` is ``time.monotonic()`` when the first node was asked: what has passed since then
+        beyond that node's part is the link's. Raises what ``infer`` does, and BundlesDiffer where
+        this node serves another bundle; ``begun`` is an answer all the same.
+        """
+        if begun.suspended is None:
+            raise InvalidInput("this result is an answer; there is nothing to resume", "begun")
+        if timeout is not None:
+            timeout = check_timeout(timeout)
+        options = Options(
+            tenant=begun.tenant,
+            stream=begun.stream,
+            priority=priority,
+            top_k=top_k,
+            on_infeasible=on_infeasible,
+            probabilities=True,
+        )
+        suspended, path = begun.suspended, _path(begun.model, "resume")
+        return Call(
+            "POST",
+            path,
+            _read_results,
+            resume_query(suspended, bounds_of(begun), options),
+            (suspended.features,),
+            _RAW,
+            timeout,
+            headers=resume_headers(suspended, with_link(begun.receipt.parts, since)),
+        )
 
     def plan(
         self,
@@ -152,8 +243,13 @@ class Calls:
     ) -> Call[Preview]:
         """What these bounds would buy now, without an input."""
         bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
-        query = PlanFields.asking(bounds, Options(tenant=self._tenant)).query()
-        return Call("POST", self._path(model, "plan"), _as(answers.Plan, Preview), query)
+        named, options = model or self._model, Options(tenant=self._tenant)
+
+        def target(bounds: Bounds) -> str:
+            return _path(named, "plan", PlanFields.asking(bounds, options).query())
+
+        asked = Asked(named, bounds, target)
+        return Call("POST", target(bounds), _as(answers.Plan, Preview), asked=asked)
 
     def feedback(
         self, labels: Mapping[str, int | str], *, model: str | None = None
@@ -164,19 +260,21 @@ class Calls:
         or of some chosen without looking at the answers.
         """
         posted = Labels({name: _plain_label(label) for name, label in labels.items()})
-        return _send("POST", self._path(model, "feedback"), posted, _as(answers.Feedback, Feedback))
+        call = _send("POST", self._path(model, "feedback"), posted, _as(answers.Feedback, Feedback))
+        return replace(call, of_requests=tuple(labels))
 
     def models(self) -> Call[list[dict[str, Any]]]:
         """The models that the daemon knows, as ``GET /v1/models`` describes them."""
-        return Call("GET", "/v1/models", _part("models", list[dict[str, Any]]))
+        asked = Asked(self._model, Bounds(), lambda bounds: "/v1/models")
+        return Call("GET", "/v1/models", _part("models", list[dict[str, Any]]), asked=asked)
 
     def load(self, model: str) -> Call[dict[str, Any]]:
         """Load a model, and return its description once it is ready."""
-        return Call("POST", self._path(model, "load"), _read_object)
+        return Call("POST", self._path(model, "load"), _read_object, media_type=_JSON)
 
     def unload(self, model: str) -> Call[dict[str, Any]]:
         """Unload a model that no request is using."""
-        return Call("POST", self._path(model, "unload"), _read_object)
+        return Call("POST", self._path(model, "unload"), _read_object, media_type=_JSON)
 
     def power(self) -> Call[dict[str, Any]]:
         """Watts now, how they are known and what limits them, as ``GET /v1/power`` describes."""
@@ -210,7 +308,8 @@ class Calls:
         NotFound when the daemon does not know it, or has forgotten it.
         """
         path = f"/v1/requests/{quote(request_id, safe='')}"
-        return Call("GET", path, _as(answers.SettledRequest, Settled))
+        read = _as(answers.SettledRequest, Settled)
+        return Call("GET", path, read, of_requests=(request_id,))
 
     def tenants(self) -> Call[dict[str, Any]]:
         """The tenants that were seen or of which something is set, as ``GET /v1/tenants``
@@ -241,46 +340,19 @@ class Calls:
         return _path(model or self._model, verb)
 
 
-def _target(
-    model: str | None,
-    max_latency: float | None,
-    min_accuracy: float | None,
-    max_energy: float | None,
-    tenant: str,
-    stream: str | None,
-    priority: int | None,
-    top_k: int,
-    on_infeasible: OnInfeasible,
-) -> str:
-    bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
-    options = Options(
-        tenant=tenant,
-        stream=stream,
-        priority=priority,
-        top_k=top_k,
-        on_infeasible=on_infeasible,
-        probabilities=True,
-    )
-    return infer_target(model, bounds, options)
-
-
-_kept_target = lru_cache(4096, typed=True)(_target)
-"""Apps ask the same thing again and again, and to check it takes as long as to send it."""
-
-
 @lru_cache(4096)
 def infer_target(model: str | None, bounds: Bounds, options: Options) -> str:
     """The address of an input for ``model``, with what is asked of it."""
-    fields = urlencode(InferFields.asking(bounds, options).query())
-    return f"{_path(model, 'infer')}?{fields}" if fields else _path(model, "infer")
+    return _path(model, "infer", SuspendableFields.asking(bounds, options).query())
 
 
-def _path(model: str | None, verb: str) -> str:
-    return f"/v1/{verb}" if model is None else f"/v1/models/{quote(model, safe='')}/{verb}"
+def _path(model: str | None, verb: str, query: Mapping[str, str] | None = None) -> str:
+    path = f"/v1/{verb}" if model is None else f"/v1/models/{quote(model, safe='')}/{verb}"
+    return f"{path}?{urlencode(query)}" if query else path
 
 
 def _send(method: str, path: str, message: Message, read: Callable[[bytes, Settle], T]) -> Call[T]:
-    return Call(method, path, read, {}, (write(message),), "application/json")
+    return Call(method, path, read, {}, (write(message),), _JSON)
 
 
 def _as(message: type[Message], kind: Callable[..., T]) -> Callable[[bytes, Settle], T]:

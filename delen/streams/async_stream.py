@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 from queue import SimpleQueue
 from types import TracebackType
@@ -13,16 +13,15 @@ from typing import Any
 
 from delen.errors import DelenError
 from delen.sdk.async_client import AsyncClient
-from delen.streams.core import PATIENCE, StreamCore, check_given
+from delen.streams.core import PATIENCE, StreamCore, StreamCounts, check_given
 from delen.streams.frames import Frame, FrameResult
 from delen.streams.model import Encoding, StreamedModel
 from policies.client.api import ClientController
-from policies.client.stream_state import DropCause
 
 _END = object()
 
 
-class AsyncStream:
+class AsyncStream(StreamCounts):
     """``Stream`` for asyncio, with the same settings: enter it and iterate with ``async``.
 
     ``frames`` may be an asynchronous iterator; any other runs in a thread. ``put`` and ``end`` are
@@ -48,43 +47,25 @@ class AsyncStream:
         check_given(client, AsyncClient, frames, (AsyncIterable, Iterable))
         self._client = client
         self._frames = frames
-        self._core = StreamCore(
-            deadline=deadline,
-            fps=fps,
-            controller=controller,
-            in_flight=in_flight,
-            patience=patience,
-            encoding=encoding,
-            name=name,
-            priority=priority,
-            min_accuracy=min_accuracy,
-            max_energy=max_energy,
+        super().__init__(
+            StreamCore(
+                deadline=deadline,
+                fps=fps,
+                controller=controller,
+                in_flight=in_flight,
+                patience=patience,
+                encoding=encoding,
+                name=name,
+                priority=priority,
+                min_accuracy=min_accuracy,
+                max_energy=max_energy,
+            )
         )
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._reader: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
         self._is_closed = False
-
-    @property
-    def frames(self) -> int:
-        """How many frames were captured."""
-        return self._core.state.frames
-
-    @property
-    def dropped(self) -> Mapping[DropCause, int]:
-        """How many frames have no result, by cause."""
-        return self._core.state.dropped
-
-    @property
-    def pending(self) -> int:
-        """How many frames wait to be sent or have no answer yet."""
-        return self._core.state.pending
-
-    @property
-    def last_error(self) -> DelenError | None:
-        """What was raised for the last frame that was wrong, refused or not answered."""
-        return self._core.last_error
 
     def put(self, frame: Any) -> None:
         """A new frame, which must not change afterwards."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from math import ceil
 from typing import Any, get_args
 
@@ -15,6 +16,9 @@ from delen.errors import (
     InvalidInput,
     UnsupportedMediaType,
 )
+from delen.sdk.address import is_hub
+from delen.sdk.async_client import AsyncClient
+from delen.sdk.client import Client
 from delen.streams.frames import Frame, FrameResult
 from delen.streams.model import Encoded, Encoding, StreamedModel
 from policies.client.api import ClientController
@@ -29,10 +33,22 @@ _MOST_IN_FLIGHT = 32
 _WRONG = (InvalidInput, UnsupportedMediaType, BatchTooLarge)
 
 
-def check_given(client: object, kind: type, frames: object, sources: tuple[type, ...]) -> None:
-    """InvalidInput unless ``client`` is of its ``kind``, and ``frames`` one of the ``sources``."""
+def check_given(
+    client: object,
+    kind: type[Client] | type[AsyncClient],
+    frames: object,
+    sources: tuple[type, ...],
+) -> None:
+    """InvalidInput unless ``client`` is of its ``kind`` and of one daemon, and ``frames`` one of
+    the ``sources``."""
     if not isinstance(client, kind):
         raise InvalidInput(f"client is {client!r}; it must be a delen.{kind.__name__}", "client")
+    if is_hub(client.url):
+        raise InvalidInput(
+            f"client is of the hub {client.url}; a stream measures the link to one daemon: give it "
+            f"a delen.{kind.__name__} of that",
+            "client",
+        )
     if frames is not None and not isinstance(frames, sources):
         raise InvalidInput(f"frames is {frames!r}; it must be an iterator of frames", "frames")
 
@@ -135,16 +151,13 @@ class StreamCore:
         return {**self._request, "max_latency": bound, "timeout": timeout}
 
     def ended(self, sending: Sending[Any], outcome: Result | list[Result] | DelenError) -> None:
-        """What became of a frame that was sent.
-
-        A receipt's latency begins when the first byte is there, and its queue counts the time in
-        which the rest of the frame came: that belongs to the network.
-        """
+        """What became of a frame that was sent. The time in which it came in belongs to the
+        network, though a receipt's latency begins with the first byte."""
         now = time.monotonic()
         if isinstance(outcome, list):
             outcome = InvalidInput("a frame was a batch; it must be one sample", "frame")
         if isinstance(outcome, Result):
-            latency = outcome.receipt.latency.value - outcome.receipt.latency.queue
+            latency = outcome.receipt.latency.value - (outcome.receipt.receiving or 0.0)
             return self.state.answered(sending.frame, now, latency, outcome)
         self.last_error = outcome
         cause: DropCause = "refused"
@@ -172,3 +185,30 @@ class StreamCore:
         """Seconds until a held result can leave; None where only an event can make it."""
         due = self.state.due()
         return None if due is None else max(0.0, due - time.monotonic())
+
+
+class StreamCounts:
+    """What ``core`` has counted."""
+
+    def __init__(self, core: StreamCore) -> None:
+        self._core = core
+
+    @property
+    def frames(self) -> int:
+        """How many frames were captured."""
+        return self._core.state.frames
+
+    @property
+    def dropped(self) -> Mapping[DropCause, int]:
+        """How many frames have no result, by cause."""
+        return self._core.state.dropped
+
+    @property
+    def pending(self) -> int:
+        """How many frames wait to be sent or have no answer yet."""
+        return self._core.state.pending
+
+    @property
+    def last_error(self) -> DelenError | None:
+        """What was raised for the last frame that was wrong, refused or not answered."""
+        return self._core.last_error

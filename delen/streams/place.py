@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delen.bundle.manifest import Manifest
+from delen.core.plan import Preview
 from delen.core.result import Result
 from delen.errors import InvalidInput
+from delen.sdk.async_client import AsyncClient
 from delen.sdk.client import Client
 from delen.streams.model import StreamedModel
 
@@ -27,49 +32,119 @@ class InProcess(Protocol):
 
 
 Answerer: TypeAlias = Client | InProcess
+AsyncAnswerer: TypeAlias = AsyncClient | InProcess
 
 
-class Place:
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """What is known of a place's model."""
+
+    name: str
+    version: str
+    classes: Classes
+    model: StreamedModel
+
+    @classmethod
+    def of(cls, preview: Preview, models: Sequence[Mapping[str, Any]], url: str) -> _Described:
+        """As the daemon at ``url`` describes it."""
+        found = next(model for model in models if model["name"] == preview.model)
+        classes = _classes(found["labels"], found["classes"])
+        model = StreamedModel.of(models, preview, url)
+        return cls(found["name"], found["version"], classes, model)
+
+    @classmethod
+    def of_bundle(cls, manifest: Manifest) -> _Described:
+        classes = _classes(manifest.labels, manifest.classes)
+        model = StreamedModel(manifest.input.shape, manifest.input.image)
+        return cls(manifest.name, manifest.version, classes, model)
+
+    def is_of(self, result: Result) -> bool:
+        return (self.name, self.version) == (result.model, result.version)
+
+
+def _classes(labels: Sequence[str] | None, count: int) -> Classes:
+    return (None,) * count if labels is None else tuple(labels)
+
+
+class _Known:
     """``client`` and its model, which is described when the first frame comes, and when it has
     become another one."""
 
-    def __init__(self, client: Answerer, field: str) -> None:
-        """InvalidInput, which names ``field``, unless ``client`` is one."""
-        if not isinstance(client, (Client, InProcess)):
+    _described: _Described | None = None
+
+    def __init__(self, client: object, kind: type[Client] | type[AsyncClient], field: str) -> None:
+        """InvalidInput, which names ``field``, unless ``client`` is of its ``kind``, or an
+        engine."""
+        if not isinstance(client, (kind, InProcess)):
             raise InvalidInput(
-                f"{field} is {client!r}; it must be a delen.Client or a delen.Engine", field
+                f"{field} is {client!r}; it must be a delen.{kind.__name__} or a delen.Engine",
+                field,
             )
+        self._is_engine = not isinstance(client, kind)
+
+    @property
+    def classes(self) -> Classes:
+        """Of the model, once it is described."""
+        return () if self._described is None else self._described.classes
+
+    def within(self, seconds: float) -> dict[str, float]:
+        """The argument by which an answer is waited for so long; an engine has none."""
+        return {} if self._is_engine else {"timeout": seconds}
+
+
+class Place(_Known):
+    """A place that is asked by threads."""
+
+    def __init__(self, client: Answerer, field: str) -> None:
+        super().__init__(client, Client, field)
         self._client = client
-        self._described: tuple[str, str] | None = None
-        self._model: StreamedModel
-        self.classes: Classes = ()
 
     def infer(self, frame: Any, **arguments: Any) -> Result:
         """The answer to one frame, scaled to the model; raises what the client raises."""
-        if self._described is None:
-            self._describe()
-        result = self._client.infer(self._model.fit(frame), **arguments)
-        if not isinstance(result, Result):
-            raise InvalidInput("a frame was a batch; it must be one sample", "frame")
-        if self._described != (result.model, result.version):
-            self._describe()
+        described = self._described = self._described or self._describe()
+        result = _single(self._client.infer(described.model.fit(frame), **arguments))
+        if not described.is_of(result):
+            self._described = self._describe()
         return result
 
-    def _describe(self) -> None:
+    def _describe(self) -> _Described:
         client = self._client
         if isinstance(client, Client):
-            preview, models = client.plan(), client.models()
-            described = next(model for model in models if model["name"] == preview.model)
-            name, version = described["name"], described["version"]
-            labels, classes = described["labels"], described["classes"]
-            self._model = StreamedModel.of(models, preview, client.url)
+            return _Described.of(client.plan(), client.models(), client.url)
+        return _Described.of_bundle(client.manifest)
+
+
+class AsyncPlace(_Known):
+    """A place that is asked by tasks; an engine answers in a thread."""
+
+    def __init__(self, client: AsyncAnswerer, field: str) -> None:
+        super().__init__(client, AsyncClient, field)
+        self._client = client
+
+    async def infer(self, frame: Any, **arguments: Any) -> Result:
+        """As ``Place.infer``."""
+        client = self._client
+        described = self._described = self._described or await self._describe()
+        content = await asyncio.to_thread(described.model.fit, frame)
+        if isinstance(client, AsyncClient):
+            result = _single(await client.infer(content, **arguments))
         else:
-            manifest = client.manifest
-            name, version = manifest.name, manifest.version
-            labels, classes = manifest.labels, manifest.classes
-            self._model = StreamedModel(manifest.input.shape, manifest.input.image)
-        self.classes = (None,) * classes if labels is None else tuple(labels)
-        self._described = name, version
+            result = _single(await asyncio.to_thread(client.infer, content, **arguments))
+        if not described.is_of(result):
+            self._described = await self._describe()
+        return result
+
+    async def _describe(self) -> _Described:
+        client = self._client
+        if isinstance(client, AsyncClient):
+            return _Described.of(await client.plan(), await client.models(), client.url)
+        return _Described.of_bundle(client.manifest)
+
+
+def _single(answer: object) -> Result:
+    if not isinstance(answer, Result):
+        raise InvalidInput("a frame was a batch; it must be one sample", "frame")
+    return answer
 
 
 def aligned(

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
 from delen.errors import DelenError
 from delen.sdk.client import Client
-from delen.streams.core import PATIENCE, StreamCore, check_given
+from delen.streams.core import PATIENCE, StreamCore, StreamCounts, check_given
 from delen.streams.frames import Frame, FrameResult
 from delen.streams.model import Encoding, StreamedModel
 from policies.client.api import ClientController
-from policies.client.stream_state import DropCause
 
 
-class Stream:
+class Stream(StreamCounts):
     """Sends frames to a daemon as large and as often as the deadline allows.
 
     ``frames`` are taken from an iterator, at most ``fps`` a second; those of ``delen.streams``'
@@ -56,42 +55,24 @@ class Stream:
         check_given(client, Client, frames, (Iterable,))
         self._client = client
         self._frames = frames
-        self._core = StreamCore(
-            deadline=deadline,
-            fps=fps,
-            controller=controller,
-            in_flight=in_flight,
-            patience=patience,
-            encoding=encoding,
-            name=name,
-            priority=priority,
-            min_accuracy=min_accuracy,
-            max_energy=max_energy,
+        super().__init__(
+            StreamCore(
+                deadline=deadline,
+                fps=fps,
+                controller=controller,
+                in_flight=in_flight,
+                patience=patience,
+                encoding=encoding,
+                name=name,
+                priority=priority,
+                min_accuracy=min_accuracy,
+                max_energy=max_energy,
+            )
         )
         self._changed = threading.Condition()
         self._workers: list[threading.Thread] = []
         self._failure: BaseException | None = None
         self._is_closed = False
-
-    @property
-    def frames(self) -> int:
-        """How many frames were captured."""
-        return self._core.state.frames
-
-    @property
-    def dropped(self) -> Mapping[DropCause, int]:
-        """How many frames have no result, by cause."""
-        return self._core.state.dropped
-
-    @property
-    def pending(self) -> int:
-        """How many frames wait to be sent or have no answer yet."""
-        return self._core.state.pending
-
-    @property
-    def last_error(self) -> DelenError | None:
-        """What was raised for the last frame that was wrong, refused or not answered."""
-        return self._core.last_error
 
     def put(self, frame: Any) -> None:
         """A new frame, which must not change afterwards. It never waits."""

@@ -11,13 +11,13 @@ from math import nan
 
 from delen.core.energy_status import EnergyTotal, FinalKind
 from delen.core.fairness import Fairness, Use, fairness
-from delen.core.result import EnergyOutcome, Result
+from delen.core.result import Receipt, Result
 from delen.core.work import Work
 from delen.errors import Overloaded
 from delen.tenants.energy_record import OTHERS, EnergyRecord, local_date
 
 MAX_TENANTS = 1000
-"""Tenants beyond this many are counted together as ``_other``."""
+"""Tenants that are counted by name, where nothing else is said."""
 
 SPAN = 60.0
 """Seconds that are looked back on."""
@@ -93,23 +93,28 @@ class UsageWindow:
 
 
 class Usage:
-    """Counts what happens by tenant, and adds final joules to a ``record``.
+    """Counts what happens by tenant, and adds final joules to a ``record``. Tenants beyond ``most``
+    are counted together as ``_other``, but for those that are known to have settings.
 
     ``tenants`` are those of the record, then in the order in which they were first seen. Times are
     on the caller's clock and may not fall; ``wall`` gives the time of day.
     """
 
     def __init__(
-        self, record: EnergyRecord | None = None, wall: Callable[[], float] = time.time
+        self,
+        record: EnergyRecord | None = None,
+        wall: Callable[[], float] = time.time,
+        most: int = MAX_TENANTS,
     ) -> None:
         self.record = EnergyRecord() if record is None else record
         self.tenants = {name: TenantTotals() for name in self.record.tenants}
         self._wall = wall
+        self._most = most
         self._recent = UsageWindow()
 
     def copy(self) -> Usage:
         """The same counts, which go on apart."""
-        same = Usage(self.record.copy(), self._wall)
+        same = Usage(self.record.copy(), self._wall, self._most)
         same.tenants = {
             name: replace(own, refused=copy(own.refused), missed=copy(own.missed))
             for name, own in self.tenants.items()
@@ -132,7 +137,7 @@ class Usage:
             if getattr(receipt, bound).met is False:
                 own.missed[bound] += 1
         recent.answers += 1
-        recent.joules += nan if receipt.energy.value is None else receipt.energy.value
+        recent.joules += nan if receipt.energy_here is None else receipt.energy_here
 
     def refused(self, now: float, tenant: str, code: str) -> None:
         """A request of ``tenant`` was refused, or failed, with an error of that ``code``."""
@@ -141,20 +146,21 @@ class Usage:
         if code == Overloaded.code:
             self._recent.at(now, name).turned_away += 1
 
-    def settled(self, result: Result, energy: EnergyOutcome) -> None:
-        """The ``energy`` of an answer is final."""
+    def settled(self, result: Result, receipt: Receipt) -> None:
+        """The ``receipt`` of an answer is final. What another node took is counted there."""
         name = self.name(result.tenant)
         own = self._of(name)
+        energy, joules = receipt.energy, receipt.energy_here
         if energy.met is False:
             own.missed["energy"] += 1
-        if energy.value is None:
+        if joules is None:
             return
         kind: FinalKind = "attributed" if energy.kind == "attributed" else "estimated"
         if kind == "attributed":
-            own.attributed += energy.value
+            own.attributed += joules
         else:
-            own.estimated += energy.value
-        total = EnergyTotal(name, result.model, result.exit, kind, energy.value)
+            own.estimated += joules
+        total = EnergyTotal(name, result.model, result.exit, kind, joules)
         self.record.add(local_date(self._wall()), total)
 
     def know(self, tenant: str) -> None:
@@ -164,7 +170,7 @@ class Usage:
 
     def name(self, tenant: str) -> str:
         """The name under which ``tenant`` is counted."""
-        return tenant if tenant in self.tenants or len(self.tenants) < MAX_TENANTS else OTHERS
+        return tenant if tenant in self.tenants or len(self.tenants) < self._most else OTHERS
 
     def recent(self, now: float) -> dict[str, RecentUsage]:
         """What each tenant got in the last minute that requested something."""

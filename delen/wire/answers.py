@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 from msgspec import field
 
+from delen.core.bounds import Encoding
 from delen.core.guarantee import Source
 from delen.core.plan import LimitedBy
 from delen.core.result import EnergyKind, Reason
@@ -55,6 +56,15 @@ class Energy(Message, frozen=True):
     met: bool | None
 
 
+class Part(Message, frozen=True):
+    """What one node took of a job that ran on several, or the link between two."""
+
+    node: str
+    exits: Annotated[tuple[int, ...], about("those that it reached there; none on a link")]
+    latency: Milli = field(name="latency_ms")
+    energy: Annotated[Milli | None, about("null: unknown, or of a link")] = field(name="energy_mj")
+
+
 class Receipt(Message, frozen=True, omit_defaults=True):
     """Bounds against outcomes."""
 
@@ -63,6 +73,26 @@ class Receipt(Message, frozen=True, omit_defaults=True):
     accuracy: Accuracy
     energy: Energy = field(name="energy_mj")
     size: SizeField = None
+    receiving: Annotated[
+        Milli | None, about("from the request's first byte to its last, which the latency includes")
+    ] = field(name="receiving_ms", default=None)
+    parts: Annotated[
+        tuple[Part, ...], about("of a job on several nodes; latency and energy are their sums")
+    ] = ()
+
+
+class Suspended(Message, frozen=True):
+    """What another node needs to go on after ``exit``, at ``POST /v1/models/{model}/resume``."""
+
+    exit: int
+    bundle: Annotated[str, about("SHA-256 of what ran until there")]
+    size: SizeField
+    encoding: Encoding
+    threshold: Annotated[
+        float | None, about("confidence at which it would have stopped; null: at none")
+    ]
+    confidence: float
+    features: Annotated[bytes, about("in base64")]
 
 
 class Result(Message, frozen=True, omit_defaults=True):
@@ -82,6 +112,7 @@ class Result(Message, frozen=True, omit_defaults=True):
         np.ndarray | None, about("of all classes, where they were asked for")
     ] = None
     size: SizeField = None
+    suspended: Annotated[Suspended | None, about("where the reason is that")] = None
 
 
 class Results(Message, frozen=True):

@@ -7,7 +7,7 @@ another unit where there is one, and values are converted as they are read and w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
@@ -50,6 +50,13 @@ class Milli(Quantity):
 class Megabytes(Quantity):
     """Bytes in MB of 10^6 bytes."""
 
+    over = 1e6
+
+
+class Megabits(Quantity):
+    """Bytes a second in Mbit/s."""
+
+    times = 8.0
     over = 1e6
 
 
@@ -150,6 +157,11 @@ def about(description: str = "", **schema: Any) -> Meta:
 def write(message: Message) -> bytes:
     """``message`` in JSON, which has null for what is neither finite nor known."""
     return _ENCODER.encode(message)
+
+
+def write_all(messages: Iterable[Message]) -> bytes:
+    """``messages`` as a JSON list."""
+    return _ENCODER.encode(list(messages))
 
 
 def read_answer(kind: type[T], raw: bytes) -> T:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType, field, structs
 
-from delen.core.bounds import HIGHEST_PRIORITY, LOWEST_PRIORITY, Bounds, OnInfeasible, Options
+from delen.core.bounds import (
+    HIGHEST_PRIORITY,
+    LOWEST_PRIORITY,
+    Bounds,
+    Encoding,
+    OnInfeasible,
+    Options,
+)
 from delen.core.energy_status import (
     LONGEST_HISTORY,
     LONGEST_PERIOD,
@@ -16,7 +23,9 @@ from delen.core.energy_status import (
     PowerChanges,
     TenantChanges,
 )
+from delen.core.handover import Part
 from delen.core.tenant import LEAST_WEIGHT, MOST_WEIGHT
+from delen.core.variant import Size, size_of
 from delen.errors import InvalidInput
 from delen.wire.message import Milli, Request, WattHours, about
 
@@ -24,6 +33,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MOST_LABELS = 100_000
+BUNDLE, PARTS = "X-Delen-Bundle", "X-Delen-Parts"
+"""Headers of a job that comes from another node: the digest of its bundle, and its ``Parts``."""
 _OPTIONS = {each.name: each.default for each in fields(Options)}
 _POSITIVE = about(exclusiveMinimum=0)
 _PRIORITIES: dict[str, Any] = {"minimum": HIGHEST_PRIORITY, "maximum": LOWEST_PRIORITY}
@@ -94,10 +105,77 @@ class InferFields(PlanFields, frozen=True):
     probabilities: bool | None = None
 
 
-class InferBody(InferFields, frozen=True, kw_only=True):
+class SuspendableFields(InferFields, frozen=True):
+    """Bounds and options of an infer request, and whether another node is to go on with it."""
+
+    suspend_at: Annotated[
+        int | None,
+        about(
+            "where no exit up to this one is confident, it ends there with its features for "
+            "another node",
+            minimum=0,
+        ),
+    ] = None
+    encoding: Annotated[Encoding | None, about("of these features; fp16")] = None
+
+    def options(self) -> Options:
+        if self.encoding is not None and self.suspend_at is None:
+            raise InvalidInput(
+                "encoding is that of features, which only a request with suspend_at gives",
+                "encoding",
+            )
+        return PlanFields.options(self)
+
+
+class InferBody(SuspendableFields, frozen=True, kw_only=True):
     """The JSON body of an infer request."""
 
     input: Annotated[Any, about(type=["array", "string"])]
+
+
+class ResumeFields(InferFields, frozen=True, kw_only=True):
+    """Bounds and options of a job that another node began, and where it stands. The bounds are the
+    whole job's."""
+
+    exit: Annotated[int, about("the last one that it has reached", minimum=0)]
+    encoding: Annotated[Encoding | None, about("of the features; fp16")] = None
+    size: Annotated[
+        str | None, about("HEIGHTxWIDTH of a model that has several input sizes; the largest")
+    ] = None
+    threshold: Annotated[
+        float | None,
+        about("confidence at which it would have stopped; left out: at none", minimum=0, maximum=1),
+    ] = None
+    confidence: Annotated[
+        float | None, about("how sure the exit was; it matters in a queue", minimum=0, maximum=1)
+    ] = None
+
+    def input_size(self) -> Size | None:
+        """InvalidInput for what is no size."""
+        if self.size is None:
+            return None
+        found = size_of(f"@{self.size}")
+        if found is None:
+            raise InvalidInput(f"size is {self.size!r}; it must be HEIGHTxWIDTH", "size")
+        return found
+
+
+class PartGiven(Request, frozen=True, kw_only=True):
+    """What a node, or a link, took of a job until it came here."""
+
+    node: str
+    exits: tuple[int, ...] = ()
+    latency: Annotated[Milli, about(minimum=0)] = field(name="latency_ms")
+    energy: Annotated[Milli | None, about(minimum=0)] = field(name="energy_mj", default=None)
+
+
+class Parts(Request, frozen=True):
+    """All that a job took until it came here, in order."""
+
+    parts: tuple[PartGiven, ...]
+
+    def given(self) -> tuple[Part, ...]:
+        return tuple(each.to(Part) for each in self.parts)
 
 
 class HistoryFields(Request, frozen=True):

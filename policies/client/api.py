@@ -55,11 +55,11 @@ class StreamView:
 
     ``now`` and ``captured`` are seconds of one monotonic clock; ``deadline`` counts from the
     capture, ``period`` is the time between two frames, both in seconds. ``options`` ascend by
-    payload, and stay the same while the stream lasts. ``network`` is the predicted network time of
-    each option in seconds (its round trip less the daemon's latency), None where nothing is known
-    yet. ``in_flight`` are the frames that were sent and have neither an answer nor an end, the
-    oldest first. ``round_trip`` is what a message of no size takes there and back in seconds, 0
-    where that is unknown.
+    payload; a fleet's route may take away the largest of them for a while. ``network`` is the
+    predicted network time of each option in seconds (its round trip less the daemon's latency),
+    None where nothing is known yet. ``in_flight`` are the frames that were sent and have neither an
+    answer nor an end, the oldest first. ``round_trip`` is what a message of no size takes there and
+    back in seconds, 0 where that is unknown.
     """
 
     frame: int

@@ -83,6 +83,7 @@ class Expected:
             self._payload, self._encoding, self._latency, self._accuracy = np.array(
                 [(o.payload, o.encoding, o.latency, o.accuracy) for o in view.options]
             ).T
+            self._index = min(self._index, len(view.options) - 1)
         self._view = view
         forecast = self._forecast
         if forecast.pace is None:

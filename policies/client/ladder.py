@@ -11,9 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from policies.client.api import FrameOption, FrameReport, StreamView
+from policies.client.api import FrameChoice, FrameOption, FrameReport, StreamView
 
 STALE = 30
+
+
+class Rung:
+    """Where a controller stands: the option ``_index`` of the last ``_view``."""
+
+    def __init__(self) -> None:
+        self._index = 0
+        self._view: StreamView | None = None
+
+    def choose(self, view: StreamView) -> FrameChoice | None:
+        self._view = view
+        self._index = min(self._index, len(view.options) - 1)
+        return None if is_stale(view) else FrameChoice(self._index)
 
 
 def most_accurate(options: Sequence[FrameOption], index: int) -> int:

@@ -46,6 +46,7 @@ class Mpc:
 
     def choose(self, view: StreamView) -> FrameChoice | None:
         self._view = view
+        self._index = min(self._index, len(view.options) - 1)
         if is_stale(view):
             return None
         if self._throughputs:

@@ -10,9 +10,9 @@ Smoothed by the error-based filter, and counted from the capture (see ``threshol
 
 from __future__ import annotations
 
-from policies.client.api import FrameChoice, FrameReport, StreamView
+from policies.client.api import FrameReport
 from policies.client.error_filter import ErrorFilter
-from policies.client.ladder import climbed, descended, is_stale, spent
+from policies.client.ladder import Rung, climbed, descended, spent
 
 KP = 0.6
 KD = 0.4
@@ -20,21 +20,16 @@ UP = 5.0
 DOWN = -2.5
 
 
-class Pid:
+class Pid(Rung):
     name = "pid"
 
     def __init__(self) -> None:
-        self._index = 0
+        super().__init__()
         self._previous_index: int | None = None
         self._previous_error = 0.0
         self._integral = 0.0
         self._answers = 0
         self._filter = ErrorFilter()
-        self._view: StreamView | None = None
-
-    def choose(self, view: StreamView) -> FrameChoice | None:
-        self._view = view
-        return None if is_stale(view) else FrameChoice(self._index)
 
     def ended(self, report: FrameReport) -> None:
         view = self._view

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from policies.client.api import FrameChoice, FrameReport, StreamView
+from policies.client.api import FrameReport
 from policies.client.error_filter import ErrorFilter
-from policies.client.ladder import climbed, descended, is_stale, spent
+from policies.client.ladder import Rung, climbed, descended, spent
 
 WINDOW = 50
 LATE_EXPONENT = 1.25
@@ -22,18 +22,13 @@ UP = -5.0 * WINDOW
 DOWN = 2.5 * WINDOW
 
 
-class Threshold:
+class Threshold(Rung):
     name = "threshold"
 
     def __init__(self) -> None:
-        self._index = 0
+        super().__init__()
         self._scores: deque[float] = deque(maxlen=WINDOW)
         self._filter = ErrorFilter()
-        self._view: StreamView | None = None
-
-    def choose(self, view: StreamView) -> FrameChoice | None:
-        self._view = view
-        return None if is_stale(view) else FrameChoice(self._index)
 
     def ended(self, report: FrameReport) -> None:
         view = self._view

@@ -36,8 +36,11 @@ class OperatingPoint:
     energy: float | None = None
 
     def __post_init__(self) -> None:
+        _check(self.exit, "exit")
         _check(self.accuracy, "accuracy", 0.0, 1.0)
         _check(self.payload, "payload")
+        for side in self.size or ():
+            _check(side, "size", 1)
         if self.energy is not None:
             _check(self.energy, "energy")
         if not self.latencies:
@@ -99,8 +102,9 @@ class Standing:
 
     ``backlog`` is the work that waits, in seconds; ``slowdown`` how many times longer than its
     profile the node now takes; ``utilisation`` the share of the last period in which it ran.
-    ``price`` is what a second on it costs, ``price_per_joule`` what a joule does, both in the
-    site's own unit. ``links`` are those to other nodes, by name.
+    ``price`` is what a second on it costs, ``price_per_joule`` what a joule does (infinite where
+    the least energy is wanted), both in the site's own unit. ``links`` are those to other nodes, by
+    name.
     """
 
     node: str
@@ -116,8 +120,13 @@ class Standing:
     def __post_init__(self) -> None:
         if not isfinite(self.said):
             raise InvalidInput(f"said is {self.said!r}; it must be a finite number", "said")
-        for name in ("backlog", "utilisation", "price", "price_per_joule"):
+        for name in ("backlog", "utilisation", "price"):
             _check(getattr(self, name), name)
+        if not self.price_per_joule >= 0:
+            raise InvalidInput(
+                f"price_per_joule is {self.price_per_joule!r}; it must be 0 or more",
+                "price_per_joule",
+            )
         if not 0 < self.slowdown < inf:
             raise InvalidInput(
                 f"slowdown is {self.slowdown!r}; it must be finite and above 0", "slowdown"
@@ -200,7 +209,8 @@ class FleetPolicy(Protocol):
     """Decides where requests run. Pure: times and figures are arguments; calls do not overlap.
 
     Policies leave out standings that are not fresh (``policies/fleet/freshness.py``). A client
-    without a route serves itself, or waits.
+    without a route serves itself, or waits. A hub copies its policy to another process, so pickle
+    must be able to.
     """
 
     name: str

@@ -27,10 +27,10 @@ class Exact(MappingPolicy):
     name = "exact"
 
     def __init__(self, seed: int = 0) -> None:
-        super().__init__()
+        super().__init__(self._enumerate)
         self._random = random.Random(seed)
 
-    def solve(self, problem: Problem, last: Sequence[Place | None]) -> list[Place | None]:
+    def _enumerate(self, problem: Problem, last: Sequence[Place | None]) -> list[Place | None]:
         return enumerate_mappings(problem) or anneal(problem, last, self._random)
 
 

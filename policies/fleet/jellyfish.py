@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from functools import partial
 
 from policies.fleet.mapping import MappingPolicy
 from policies.fleet.problem import Place, Problem
@@ -37,11 +38,7 @@ class Jellyfish(MappingPolicy):
     name = "jellyfish"
 
     def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        self._random = random.Random(seed)
-
-    def solve(self, problem: Problem, last: Sequence[Place | None]) -> Mapped:
-        return anneal(problem, last, self._random)
+        super().__init__(partial(anneal, chance=random.Random(seed)))
 
 
 def anneal(problem: Problem, last: Sequence[Place | None], chance: random.Random) -> Mapped:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import TypeAlias
 
 from policies.fleet.api import Ceiling, Demand, Directive, Route, Standing
 from policies.fleet.freshness import fresh
-from policies.fleet.problem import Place, Problem, by_node, make_problem
+from policies.fleet.problem import (
+    NamedPlace,
+    Place,
+    Problem,
+    by_node,
+    find_places,
+    make_problem,
+    name_places,
+)
 from policies.fleet.routes import LEASE, Choice, best_choice, choices, reachable
 
 
@@ -22,28 +31,30 @@ class Assigned:
     rate: float = inf
 
 
+Solve: TypeAlias = Callable[[Problem, Sequence[Place | None]], Sequence[Place | None]]
+"""A place for each client of the problem, from what is left of the last solution."""
+
+
 class MappingPolicy:
-    """Keeps the last solution. A client that it does not know, or whose node is gone, goes where
-    its answer is soonest until the next one; a client that the solution leaves out has no route."""
+    """Keeps what ``solve`` said last. A client that it does not know, or whose node is gone, goes
+    where its answer is soonest until the next time; a client that is left out has no route. With
+    ``skipping`` clients may leave out frames."""
 
     name: str
-    skipping = False
-    """Whether clients may leave out frames."""
 
-    def __init__(self) -> None:
+    def __init__(self, solve: Solve, skipping: bool = False) -> None:
+        self._solve = solve
+        self._skipping = skipping
         self._assigned: dict[str, Assigned | None] = {}
-
-    def solve(self, problem: Problem, last: Sequence[Place | None]) -> Sequence[Place | None]:
-        """A place for each client. ``last`` is what is left of the last solution."""
-        raise NotImplementedError
+        self._places: dict[str, NamedPlace] = {}
 
     def coordinate(
         self, standings: Sequence[Standing], demands: Sequence[Demand], now: float
     ) -> Sequence[Directive]:
         nodes = fresh(standings, now)
-        problem = make_problem(nodes, demands, self.skipping)
-        mapping = self.solve(problem, _last(problem, self._assigned))
-        self._assigned = {}
+        problem = make_problem(nodes, demands, self._skipping)
+        mapping = self._solve(problem, find_places(problem, self._places))
+        self._places, self._assigned = name_places(problem, mapping), {}
         ceilings: dict[str, dict[str, Ceiling]] = {name: {} for name in problem.nodes}
         resident: dict[str, set[str]] = {name: set() for name in problem.nodes}
         served = by_node(problem, mapping)
@@ -97,21 +108,3 @@ def _higher(one: Ceiling, other: Ceiling) -> Ceiling:
     if one.size is None or other.size is None:
         return Ceiling(exit)
     return Ceiling(exit, max(one.size, other.size))
-
-
-def _last(problem: Problem, assigned: Mapping[str, Assigned | None]) -> list[Place | None]:
-    places: list[Place | None] = []
-    for client in problem.clients:
-        known = assigned.get(client)
-        places.append(None if known is None else _place(problem, known))
-    return places
-
-
-def _place(problem: Problem, assigned: Assigned) -> Place | None:
-    if assigned.node not in problem.nodes:
-        return None
-    number, ceiling = problem.nodes.index(assigned.node), assigned.ceiling
-    for point, each in enumerate(problem.points[number]):
-        if (each.point.exit, each.point.size) == (ceiling.exit, ceiling.size):
-            return number, point
-    return None

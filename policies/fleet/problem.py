@@ -17,11 +17,11 @@ so do frames that are left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import ceil, inf
 
-from policies.fleet.api import Demand, OperatingPoint, Standing
+from policies.fleet.api import Demand, OperatingPoint, Size, Standing
 
 SATURATION = 0.9
 """Share of a link's bandwidth that a client uses which sends one frame of several; beyond it,
@@ -38,6 +38,10 @@ class NodePoint:
     model: str
     point: OperatingPoint
     latencies: tuple[float, ...]
+
+    @property
+    def key(self) -> tuple[str, int, Size | None]:
+        return self.model, self.point.exit, self.point.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,21 @@ class Problem:
             [(rate, budget, points[point].latencies) for point, (rate, budget) in groups.items()]
         )
 
+    def without_skipping(self) -> Problem:
+        """The problem in which clients send all their frames."""
+        rates = tuple(
+            tuple(tuple(rate if rate == fps else 0.0 for rate in node) for node in client)
+            for fps, client in zip(self.fps, self.rates, strict=True)
+        )
+        budgets = tuple(
+            tuple(
+                tuple(budget if rate else -inf for budget, rate in zip(*node, strict=True))
+                for node in zip(*client, strict=True)
+            )
+            for client in zip(self.budgets, rates, strict=True)
+        )
+        return replace(self, rates=rates, budgets=budgets)
+
     def feasible(self, mapping: Sequence[Place | None]) -> bool:
         return all(self.keeps(node, served) for node, served in by_node(self, mapping).items())
 
@@ -101,6 +120,29 @@ def by_node(problem: Problem, mapping: Sequence[Place | None]) -> dict[int, list
         if place is not None:
             served[place[0]].append((client, place[1]))
     return served
+
+
+NamedPlace = tuple[str, str, int, Size | None]
+"""A node, and one of its points by model, exit and size: the same in the next period's problem."""
+
+
+def name_places(problem: Problem, mapping: Sequence[Place | None]) -> dict[str, NamedPlace]:
+    """The place of each client that has one, by the client's name."""
+    return {
+        client: (problem.nodes[place[0]], *problem.points[place[0]][place[1]].key)
+        for client, place in zip(problem.clients, mapping, strict=True)
+        if place is not None
+    }
+
+
+def find_places(problem: Problem, named: Mapping[str, NamedPlace]) -> list[Place | None]:
+    """Where the clients of ``problem`` were; None for those that are new or whose place is gone."""
+    places = {
+        (name, *point.key): (node, number)
+        for node, name in enumerate(problem.nodes)
+        for number, point in enumerate(problem.points[node])
+    }
+    return [places.get(named[client]) if client in named else None for client in problem.clients]
 
 
 def _cycle(groups: list[tuple[float, float, tuple[float, ...]]]) -> float | None:

@@ -36,24 +36,27 @@ class Choice:
 
 
 def reachable(standings: Iterable[Standing], demand: Demand) -> list[Standing]:
-    """The nodes that serve the client's model and that its links lead to."""
+    """The nodes that serve the client's model as accurately as it asks and that its links lead
+    to."""
     return [
         standing
         for standing in standings
-        if standing.model(demand.model) is not None
-        and demand.links.get(standing.node) is not None
-        and demand.links[standing.node].bandwidth > 0
+        if (model := standing.model(demand.model)) is not None
+        and any(point.accuracy >= demand.min_accuracy for point in model.points)
+        and (link := demand.links.get(standing.node)) is not None
+        and link.bandwidth > 0
     ]
 
 
 def choices(standing: Standing, demand: Demand) -> Iterator[Choice]:
-    """Every operating point of a reachable node that the network leaves any time for."""
+    """Every operating point of a reachable node that is accurate enough and that the network leaves
+    any time for."""
     model, link = standing.model(demand.model), demand.links[standing.node]
     assert model is not None
     waits = standing.backlog + (0.0 if model.resident else model.load)
     for point in model.points:
         left = demand.deadline - link.seconds(point.payload)
-        if left > 0:
+        if left > 0 and point.accuracy >= demand.min_accuracy:
             yield Choice(standing, point, left, waits + standing.slowdown * point.latency)
 
 

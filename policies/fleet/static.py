@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from policies.fleet.api import Demand, Directive, Route, Standing
 from policies.fleet.freshness import fresh
 from policies.fleet.routes import best_choice, reachable
 
-Score = Callable[[Standing, Demand], float]
+Score: TypeAlias = Callable[[Standing, Demand], float]
+Pick: TypeAlias = Callable[[Sequence[Standing], Demand], Standing]
 
 _LEAST_DELAY = 1e-3
 _LEAST_LOAD = 0.01
@@ -43,10 +45,42 @@ def impedance(standing: Standing, demand: Demand) -> float:
     return demand.links[standing.node].seconds(choice.point.payload) + choice.takes
 
 
+def price(standing: Standing, demand: Demand) -> float:
+    """What a second on the node costs."""
+    return standing.price
+
+
+class Least:
+    """Picks the node with the least score; among equals, the one that is quicker to answer."""
+
+    def __init__(self, score: Score) -> None:
+        self._score = score
+
+    def __call__(self, nodes: Sequence[Standing], request: Demand) -> Standing:
+        return min(nodes, key=lambda node: (self._score(node, request), impedance(node, request)))
+
+
+class AtRandom:
+    """Picks a node at random, with a probability inverse to its score, of which none is below
+    ``least``."""
+
+    def __init__(self, score: Score, least: float, seed: int) -> None:
+        self._score = score
+        self._least = least
+        self._random = random.Random(seed)
+
+    def __call__(self, nodes: Sequence[Standing], request: Demand) -> Standing:
+        weights = [1 / max(self._least, self._score(node, request)) for node in nodes]
+        return self._random.choices(nodes, weights)[0]
+
+
 class _Static:
-    """Picks one node for each route."""
+    """Routes to the node that ``pick`` picks of those that can be reached."""
 
     name: str
+
+    def __init__(self, pick: Pick) -> None:
+        self._pick = pick
 
     def coordinate(
         self, standings: Sequence[Standing], demands: Sequence[Demand], now: float
@@ -57,69 +91,53 @@ class _Static:
         nodes = reachable(fresh(standings, now), request)
         if not nodes:
             return None
-        choice = best_choice(self.pick(nodes, request), request)
+        choice = best_choice(self._pick(nodes, request), request)
         return None if choice is None else choice.route()
 
-    def pick(self, nodes: Sequence[Standing], request: Demand) -> Standing:
-        raise NotImplementedError
 
-
-class _Least(_Static):
-    """The node with the least score; among equals, the one that is quicker to answer."""
-
-    score: Score
-
-    def pick(self, nodes: Sequence[Standing], request: Demand) -> Standing:
-        return min(nodes, key=lambda node: (self.score(node, request), impedance(node, request)))
-
-
-class Closest(_Least):
+class Closest(_Static):
     name = "closest"
-    score = staticmethod(network_delay)
+
+    def __init__(self) -> None:
+        super().__init__(Least(network_delay))
 
 
-class LoadBalance(_Least):
+class LoadBalance(_Static):
     name = "load_balance"
-    score = staticmethod(load)
+
+    def __init__(self) -> None:
+        super().__init__(Least(load))
 
 
-class Cheaper(_Least):
+class Cheaper(_Static):
     name = "cheaper"
-    score = staticmethod(lambda standing, demand: standing.price)
+
+    def __init__(self) -> None:
+        super().__init__(Least(price))
 
 
-class LeastImpedance(_Least):
+class LeastImpedance(_Static):
     name = "least_impedance"
-    score = staticmethod(impedance)
+
+    def __init__(self) -> None:
+        super().__init__(Least(impedance))
 
 
-class _Random(_Static):
-    """A node at random, with a probability inverse to its score."""
-
-    score: Score
-    least: float
+class RandomLatency(_Static):
+    name = "random_latency"
 
     def __init__(self, seed: int = 0) -> None:
-        self._random = random.Random(seed)
-
-    def pick(self, nodes: Sequence[Standing], request: Demand) -> Standing:
-        weights = [1 / max(self.least, self.score(node, request)) for node in nodes]
-        return self._random.choices(nodes, weights)[0]
+        super().__init__(AtRandom(network_delay, _LEAST_DELAY, seed))
 
 
-class RandomLatency(_Random):
-    name = "random_latency"
-    score = staticmethod(network_delay)
-    least = _LEAST_DELAY
-
-
-class RandomLoad(_Random):
+class RandomLoad(_Static):
     name = "random_load"
-    score = staticmethod(load)
-    least = _LEAST_LOAD
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(AtRandom(load, _LEAST_LOAD, seed))
 
 
-STATIC: tuple[type[_Static], ...] = (
+STATIC = (
     Closest,
     LoadBalance,
     Cheaper,

@@ -1,4 +1,4 @@
-"""The choices worth their joules: the hull of expected accuracy over expected energy."""
+"""The choices worth their joules: the hull of their worth over expected energy."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ _KEPT = 256
 """How many frontiers are kept."""
 
 Energies = tuple[float | None, ...]
+Tolls = tuple[float, ...]
+Curve = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,15 @@ class _Cloud:
     thresholds: NDArray[np.float64]
     shares: NDArray[np.float64]
     accuracies: NDArray[np.float64]
+
+    def choice(self, index: int, joules: Curve | None, toll: Curve) -> Choice:
+        return Choice(
+            exit=int(self.exits[index]),
+            threshold=_none_if_nan(float(self.thresholds[index])),
+            energy=None if joules is None else float(joules[index]),
+            accuracy=float(self.accuracies[index]),
+            toll=float(toll[index]),
+        )
 
 
 class Frontiers:
@@ -51,52 +62,51 @@ class Frontiers:
         self._useful = tuple(useful)
         self._least_accuracy = least_accuracy
         self._clouds: dict[tuple[int, Freedom], _Cloud] = {}
-        self._made: dict[tuple[Choice, Energies, Freedom], Frontier] = {}
+        self._made: dict[tuple[Choice, Energies, Freedom, Tolls], Frontier] = {}
 
-    def up_to(self, top: Choice, energies: Energies, freedom: Freedom) -> Frontier:
+    def up_to(
+        self, top: Choice, energies: Energies, freedom: Freedom, tolls: Tolls = ()
+    ) -> Frontier:
         """The frontier whose most accurate choice is ``top``, which is taken at no price.
 
-        ``energies`` are the joules up to each exit. The other choices go no deeper than ``top``,
-        and are cheaper and less accurate.
+        ``energies`` are the joules up to each exit, ``tolls`` what the seconds up to each cost in
+        accuracy; without any, time is free. The other choices go no deeper than ``top``, and are
+        cheaper and less accurate. Where time costs, ``top`` is left out if another is worth more.
         """
-        known = energies[: top.exit + 1]
-        if top.energy is None or None in known:
+        known, tolls = energies[: top.exit + 1], tolls[: top.exit + 1]
+        if (top.energy is None or None in known) and not tolls:
             freedom = Freedom.NONE
-        key = (top, known, freedom)
+        key = (top, known, freedom, tolls)
         frontier = self._made.get(key)  # another thread may clear what is kept at any moment
         if frontier is None:
-            frontier = self._make(top, known, freedom)
+            frontier = self._make(top, known, freedom, tolls)
             if len(self._made) >= _KEPT:
                 self._made.clear()
             self._made[key] = frontier
         return frontier
 
-    def _make(self, top: Choice, energies: Energies, freedom: Freedom) -> Frontier:
+    def _make(self, top: Choice, energies: Energies, freedom: Freedom, tolls: Tolls) -> Frontier:
         if freedom is Freedom.NONE:
             return Frontier((top,))
         cloud = self._cloud(top.exit, freedom)
+        lesser = (cloud.accuracies < top.accuracy) & (cloud.accuracies >= self._least_accuracy)
+        toll = cloud.shares @ np.array(tolls or (0.0,) * (top.exit + 1), np.float64)
+        worth = cloud.accuracies - toll
+        if top.energy is None or None in energies:
+            found = np.flatnonzero(lesser & (worth > top.worth))
+            if not len(found):
+                return Frontier((top,))
+            return Frontier((cloud.choice(int(found[np.argmax(worth[found])]), None, toll),))
         joules = cloud.shares @ np.array(energies, np.float64)
-        assert top.energy is not None
-        cheaper = (
-            (joules < top.energy)
-            & (cloud.accuracies < top.accuracy)
-            & (cloud.accuracies >= self._least_accuracy)
-        )
-        found = np.flatnonzero(cheaper)
-        found = found[np.lexsort((-cloud.accuracies[found], joules[found]))]
-        best = np.maximum.accumulate(cloud.accuracies[found])
+        found = np.flatnonzero(lesser & (joules < top.energy))
+        found = found[np.lexsort((-worth[found], joules[found]))]
+        best = np.maximum.accumulate(worth[found])
         rises = np.ones(len(found), bool)
         rises[1:] = best[1:] > best[:-1]
-        choices = [
-            Choice(
-                exit=int(cloud.exits[index]),
-                threshold=_none_if_nan(float(cloud.thresholds[index])),
-                energy=float(joules[index]),
-                accuracy=float(cloud.accuracies[index]),
-            )
-            for index in found[rises]
-        ]
-        return Frontier(tuple(hull([*choices, top])))
+        choices = [cloud.choice(int(index), joules, toll) for index in found[rises]]
+        if not choices or top.worth > choices[-1].worth:
+            choices.append(top)
+        return Frontier(tuple(hull(choices)))
 
     def _cloud(self, deepest: int, freedom: Freedom) -> _Cloud:
         key = (deepest, freedom)
@@ -133,7 +143,7 @@ class Frontiers:
 def hull(choices: Sequence[Choice]) -> list[Choice]:
     """The ``choices`` that a line of some slope above 0 touches from above.
 
-    ``choices`` must ascend strictly in energy and accuracy; energies must be known. (Andrew's
+    ``choices`` must ascend strictly in energy and worth; energies must be known. (Andrew's
     monotone chain, "Another efficient algorithm for convex hulls in two dimensions", 1979.)
     """
     kept: list[Choice] = []
@@ -146,7 +156,7 @@ def hull(choices: Sequence[Choice]) -> list[Choice]:
 
 def _slope(first: Choice, second: Choice) -> float:
     assert first.energy is not None and second.energy is not None
-    return (second.accuracy - first.accuracy) / (second.energy - first.energy)
+    return (second.worth - first.worth) / (second.energy - first.energy)
 
 
 def _none_if_nan(value: float) -> float | None:

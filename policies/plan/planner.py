@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
+from math import exp, inf, log, log1p
 
 from delen.bundle.calibration import Calibration
 from delen.core.bounds import Bounds
+from delen.core.fleet_terms import NO_TERMS, FleetTerms
 from delen.core.frontier import Choice
 from delen.core.plan import UNKNOWN_CASE, Case, LimitedBy, OperatingPoint, Plan
 from delen.core.variant import Size
@@ -31,6 +32,9 @@ from policies.plan.useful_exits import UsefulExits
 LATENCY_MARGIN = 1.25
 ENERGY_MARGIN = 1.05
 """Nearest feasible caps are this much above the prediction, so that a retry with them succeeds."""
+
+_STEP = log1p(0.05)
+"""Time is priced at the slowdown rounded to 5 %, so that plans made under a price can be kept."""
 
 NO_FLOORS = (
     "min_accuracy cannot be guaranteed: the exit policy in force does not stop by confidence "
@@ -88,22 +92,28 @@ class Planner:
         self.settings = settings
         self.size = size
         self.level = level_of_each(settings.guarantee, sizes)
-        self._by_threshold = by_threshold
+        self.by_threshold = by_threshold
         self._is_held_out = is_held_out
         self.calibration = calibration
         self.accuracies = tuple(calibration.accuracy(exit) for exit in range(calibration.exits))
         self.useful = UsefulExits(self.accuracies)
         self._certified: dict[tuple[int, float], Threshold | None] = {}
         self.promises = Promises(calibration, 1 - self.level, self.useful.deepest)
-        self._lossless = self._find_lossless()
+        self._lossless: dict[int, Threshold | None] = {}
+        self._lossless_at(self.useful.deepest)
         self._frontiers = Frontiers(calibration, self.useful.exits, settings.least_accuracy)
 
-    def _find_lossless(self) -> Threshold | None:
-        table, settings, deepest = self.calibration, self.settings, self.useful.deepest
-        tolerance, level = settings.tolerance, settings.guarantee
-        if settings.lossless == AGREEMENT:
-            return agreement_threshold(table, deepest, tolerance, level, settings.procedure)
-        return lossless_threshold(table, deepest, tolerance, level)
+    def _lossless_at(self, deepest: int) -> Threshold | None:
+        """The lowest threshold that loses at most the tolerance against exit ``deepest``."""
+        if deepest not in self._lossless:
+            table, settings = self.calibration, self.settings
+            tolerance, level = settings.tolerance, settings.guarantee
+            if settings.lossless == AGREEMENT:
+                found = agreement_threshold(table, deepest, tolerance, level, settings.procedure)
+            else:
+                found = lossless_threshold(table, deepest, tolerance, level)
+            self._lossless[deepest] = found
+        return self._lossless[deepest]
 
     def points(self, costs: CostModel) -> tuple[OperatingPoint, ...]:
         """Every exit as a place to stop, at the costs of the moment."""
@@ -128,6 +138,7 @@ class Planner:
         guaranteed: bool = True,
         price: float = 0.0,
         waits: Sequence[float] | None = None,
+        terms: FleetTerms = NO_TERMS,
     ) -> Plan:
         """The operating point for ``bounds`` when ``delay`` seconds pass before segment 0.
 
@@ -147,23 +158,30 @@ class Planner:
         ``price`` is what a joule costs in accuracy. Without a floor, a plan at a price above 0 is
         the choice of the plan's frontier that is worth it: no deeper and no dearer than without a
         price. If plans must not stop early, the price limits only their depth.
+
+        ``terms`` are the fleet's for the tenant. Plans keep to its ceiling, which gives way to a
+        floor: that is kept by the first exit beyond it that can. What it charges for a second
+        counts as the price does; what it charges for a joule is part of ``price``.
         """
         latencies = {exit: self.arrival(exit, costs, delay, waits) for exit in self.useful.exits}
         energies = costs.energies()
         typically = self.first_typically(costs, delay, waits)
-        deepest, limited_by, problem, nearest = self._within_caps(
-            bounds, latencies, typically, energies
+        deepest, limited_by, problem, nearest = self.within_caps(
+            bounds, latencies, energies, typically
         )
+        allowed = self.allowed(terms, bounds.min_accuracy, deepest)
+        if allowed < deepest:
+            deepest, limited_by = allowed, "fleet"
         threshold: Threshold | None = None
-        if not self._by_threshold:
+        if not self.by_threshold:
             if bounds.min_accuracy is not None:
-                problem = _join(problem, NO_FLOORS)
+                problem = join(problem, NO_FLOORS)
                 nearest = nearest or Nearest(bounds.max_latency, None, bounds.max_energy)
         elif bounds.min_accuracy is not None:
-            threshold = self._certify(deepest, bounds.min_accuracy)
+            threshold = self.certify(deepest, bounds.min_accuracy)
             if threshold is None:
                 best = highest_floor(self.calibration, deepest, self.level, self.settings.procedure)
-                problem = _join(problem, self._floor_problem(bounds, deepest, best, latencies))
+                problem = join(problem, self._floor_problem(bounds, deepest, best, latencies))
                 nearest = replace(
                     nearest or Nearest(bounds.max_latency, None, bounds.max_energy),
                     min_accuracy=best,
@@ -171,27 +189,28 @@ class Planner:
             elif nearest is not None:
                 nearest = replace(nearest, min_accuracy=bounds.min_accuracy)
         elif bounds == Bounds():
-            threshold = self._lossless
+            threshold = self._lossless_at(deepest)
         if not guaranteed:
             threshold = None
             nearest = nearest and replace(nearest, min_accuracy=None)
-        freedom = Freedom.THRESHOLD if self._by_threshold and guaranteed else Freedom.DEPTH
+        freedom = Freedom.THRESHOLD if self.by_threshold and guaranteed else Freedom.DEPTH
         if bounds.min_accuracy is not None:
             freedom = Freedom.NONE
-        top = self._top(deepest, threshold, energies)
-        frontier = self._frontiers.up_to(top, energies, freedom)
+        tolls = self.tolls(costs, terms)
+        top = self._top(deepest, threshold, energies, tolls)
+        frontier = self._frontiers.up_to(top, energies, freedom, tolls)
         choice = frontier.at(price)
-        unguaranteed = None if bounds.min_accuracy is None else self._unguaranteed(guaranteed)
+        unguaranteed = None if bounds.min_accuracy is None else self.unguaranteed(guaranteed)
         if problem is not None and unguaranteed is not None:
-            problem = _join(problem, unguaranteed)
+            problem = join(problem, unguaranteed)
         has_guarantee = bounds.min_accuracy is not None and threshold is not None
         return Plan(
             exit=choice.exit,
             threshold=choice.threshold,
             latency=latencies[choice.exit],
             energy=energies[choice.exit],
-            expected_energy=choice.energy if self._by_threshold else None,
-            accuracy=choice.accuracy if self._by_threshold else None,
+            expected_energy=choice.energy if self.by_threshold else None,
+            accuracy=choice.accuracy if self.by_threshold else None,
             guarantee=self.settings.guarantee if has_guarantee and not unguaranteed else None,
             limited_by=limited_by if choice == top else "price",
             cases=self._cases(choice),
@@ -201,9 +220,30 @@ class Planner:
             price=price,
             unguaranteed=unguaranteed,
             size=self.size,
+            terms=terms,
         )
 
-    def _unguaranteed(self, guaranteed: bool) -> str | None:
+    def tolls(self, costs: CostModel, terms: FleetTerms) -> tuple[float, ...]:
+        """What the seconds up to each exit cost in accuracy; none where they are free."""
+        if not terms.per_second:
+            return ()
+        slowdown = exp(_STEP * round(log(costs.slowdown.mean) / _STEP))
+        price = terms.per_second * slowdown
+        return tuple(price * costs.undisturbed(exit, 1) for exit in range(costs.segments))
+
+    def allowed(self, terms: FleetTerms, floor: float | None, deepest: int) -> int:
+        """The deepest useful exit that a ceiling leaves of those up to ``deepest``."""
+        ceiling = terms.deepest
+        if ceiling is None or ceiling >= deepest:
+            return deepest
+        exits = [exit for exit in self.useful.exits if exit <= deepest]
+        below = max(exit for exit in exits if exit <= ceiling)
+        if floor is None or not self.by_threshold:
+            return below
+        able = (e for e in exits if e >= below and self.certify(e, floor) is not None)
+        return next(able, deepest)
+
+    def unguaranteed(self, guaranteed: bool) -> str | None:
         """Why no floor is guaranteed, whatever it is."""
         if not self._is_held_out:
             return NOT_HELD_OUT
@@ -235,26 +275,30 @@ class Planner:
         start = delay if waits is None else max(delay, waits[first])
         return start + costs.admitting() + costs.typical(0, first, 1) + costs.answering()
 
-    def _within_caps(
+    def within_caps(
         self,
         bounds: Bounds,
-        latencies: dict[int, float],
-        first_typically: float,
-        energies: tuple[float | None, ...],
+        latencies: Mapping[int, float],
+        energies: Sequence[float | None],
+        first_typically: float = inf,
     ) -> tuple[int, LimitedBy, str | None, Nearest | None]:
-        first, deepest = self.useful.first, self.useful.deepest
+        """The deepest of the exits in ``latencies`` that the caps allow, what limits it, and, where
+        not even the first is within them, nor ``first_typically``, why and which caps would do."""
+        exits = tuple(latencies)
+        first, deepest = exits[0], exits[-1]
+        which = "the first exit" if first == self.useful.first else f"exit {first}"
         limited_by: LimitedBy = "depth"
         problem: str | None = None
         nearest: Nearest | None = None
-        loadable = [exit for exit in self.useful.exits if latencies[exit] < inf]
+        loadable = [exit for exit in exits if latencies[exit] < inf]
         if loadable and loadable[-1] < deepest:
             deepest, limited_by = loadable[-1], "memory"
         if bounds.max_latency is not None:
-            reachable = [e for e in self.useful.exits if latencies[e] <= bounds.max_latency]
+            reachable = [e for e in exits if latencies[e] <= bounds.max_latency]
             if not reachable and first_typically > bounds.max_latency:
                 problem = (
                     f"max_latency {1e3 * bounds.max_latency:.3g} ms is less than the "
-                    f"{1e3 * latencies[first]:.3g} ms that the first exit is predicted to take"
+                    f"{1e3 * latencies[first]:.3g} ms that {which} is predicted to take"
                 )
                 nearest = Nearest(LATENCY_MARGIN * latencies[first], None, bounds.max_energy)
             limit = reachable[-1] if reachable else first
@@ -263,13 +307,9 @@ class Planner:
         if bounds.max_energy is not None:
             known = energies[first] is not None
             cap = bounds.max_energy
-            affordable = [
-                e
-                for e in self.useful.exits
-                if (joules := energies[e]) is not None and joules <= cap
-            ]
+            affordable = [e for e in exits if (joules := energies[e]) is not None and joules <= cap]
             if not affordable:
-                problem = _join(problem, _energy_problem(cap, energies[first]))
+                problem = join(problem, _energy_problem(cap, energies[first], which))
                 nearest = Nearest(
                     nearest.max_latency if nearest else bounds.max_latency,
                     None,
@@ -290,7 +330,7 @@ class Planner:
             f"exit up to {deepest}; the highest floor that can is {best:g}"
         )
         for exit in self.useful.exits:
-            if exit > deepest and self._certify(exit, floor) is not None:
+            if exit > deepest and self.certify(exit, floor) is not None:
                 if latencies[exit] == inf:
                     return f"{sentence} (exit {exit} could, but its segments do not fit in memory)"
                 return f"{sentence} (exit {exit} could: it takes {1e3 * latencies[exit]:.3g} ms)"
@@ -317,22 +357,29 @@ class Planner:
         return sentence
 
     def _top(
-        self, deepest: int, threshold: Threshold | None, energies: tuple[float | None, ...]
+        self,
+        deepest: int,
+        threshold: Threshold | None,
+        energies: tuple[float | None, ...],
+        tolls: tuple[float, ...],
     ) -> Choice:
         if threshold is None:
-            return Choice(deepest, None, energies[deepest], self.accuracies[deepest])
+            toll = tolls[deepest] if tolls else 0.0
+            return Choice(deepest, None, energies[deepest], self.accuracies[deepest], toll)
         shares = self.calibration.exit_shares(threshold.value, deepest)
+        toll = sum(share * each for share, each in zip(shares, tolls, strict=False))
         joules: float | None = 0.0
         for share, cost in zip(shares, energies[: deepest + 1], strict=True):
             joules = None if joules is None or cost is None else joules + share * cost
-        return Choice(deepest, threshold.value, joules, threshold.accuracy)
+        return Choice(deepest, threshold.value, joules, threshold.accuracy, toll)
 
     def _cases(self, choice: Choice) -> tuple[Case, ...]:
-        if not self._by_threshold:
+        if not self.by_threshold:
             return (UNKNOWN_CASE,) * (choice.exit + 1)
         return self.calibration.cases(choice.threshold, choice.exit)
 
-    def _certify(self, deepest: int, floor: float) -> Threshold | None:
+    def certify(self, deepest: int, floor: float) -> Threshold | None:
+        """The threshold that keeps ``floor`` in a network that ends at ``deepest``, if one does."""
         key, certified = (deepest, floor), self._certified
         try:
             return certified[key]
@@ -345,14 +392,14 @@ class Planner:
             return found
 
 
-def _energy_problem(cap: float, first: float | None) -> str:
+def _energy_problem(cap: float, first: float | None, which: str) -> str:
     if first is None:
         return "max_energy cannot be kept: this machine has no energy source"
     return (
-        f"max_energy {1e3 * cap:.3g} mJ is less than the {1e3 * first:.3g} mJ that the first exit "
-        "is predicted to take"
+        f"max_energy {1e3 * cap:.3g} mJ is less than the {1e3 * first:.3g} mJ that {which} is "
+        "predicted to take"
     )
 
 
-def _join(first: str | None, second: str) -> str:
+def join(first: str | None, second: str) -> str:
     return second if first is None else f"{first}; {second}"

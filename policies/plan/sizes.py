@@ -34,6 +34,9 @@ class SizeChoice:
     chooses from what all sizes offer, and never what is dearer than without a price. Where no size
     keeps the bounds, the best effort is that which comes nearest to keeping them.
 
+    The fleet's ceiling leaves out larger sizes, unless a floor needs them; the smallest always
+    remains. Where the fleet charges for seconds, worth takes the place of accuracy.
+
     While much waits (``is_crowded``) the first size that keeps the bounds is taken: batches are of
     one size, and larger where requests do not choose different ones.
     """
@@ -51,16 +54,20 @@ class SizeChoice:
     ) -> Plan:
         """The plan to follow, by what each of ``plans`` is expected to cost, in any one unit. Their
         frontiers are joined if it ``is_priced``: they say joules of one kind."""
-        kept = [index for index, plan in enumerate(plans) if plan.infeasible is None]
+        allowed = _allowed(plans, bounds)
+        kept = [index for index in allowed if plans[index].infeasible is None]
         if not kept:
-            return _nearest(plans, bounds)
-        limited_by = plans[0].limited_by if 0 in kept else _exceeded(plans[0], bounds)
+            return _nearest([plans[index] for index in allowed], bounds)
+        limited_by = _limit(plans[0], bounds) if 0 in allowed else "fleet"
         if is_crowded:
             return plans[kept[0]]._replace(limited_by=limited_by)
         if bounds.min_accuracy is not None:
             return plans[min(kept, key=costs.__getitem__)]
-        own_first = kept[:1] if bounds == Bounds() else kept
-        top = max(own_first, key=lambda index: (_most(plans[index]), -costs[index]))
+        is_tolled = plans[0].terms.per_second > 0
+        own_first = kept[:1] if bounds == Bounds() and not is_tolled else kept
+        top = max(own_first, key=lambda index: (plans[index].frontier.most.worth, -costs[index]))
+        if is_tolled and _most(plans[top]) < max(_most(plans[index]) for index in kept):
+            limited_by = "price"
         if not is_priced or len(kept) == 1:
             return plans[top]._replace(limited_by=limited_by)
         order = (top, *(index for index in kept if index != top))
@@ -72,7 +79,7 @@ class SizeChoice:
         return plans[owner]._replace(frontier=frontier, limited_by=limited_by)
 
     def _join(self, frontiers: tuple[Frontier, ...]) -> tuple[Frontier, tuple[int, ...]]:
-        """The frontier of the choices of all ``frontiers``, up to the most accurate of the first,
+        """The frontier of the choices of all ``frontiers``, up to that of most worth of the first,
         and to which of them each of its choices belongs."""
         known = self._joined.get(frontiers)
         if known is not None:
@@ -84,12 +91,12 @@ class SizeChoice:
             for choice in frontier.choices
             if choice is top or _is_less(choice, top)
         ]
-        offers.sort(key=lambda offer: (offer[0].energy or 0.0, -offer[0].accuracy))
-        best = np.maximum.accumulate([choice.accuracy for choice, _ in offers])
+        offers.sort(key=lambda offer: (offer[0].energy or 0.0, -offer[0].worth))
+        best = np.maximum.accumulate([choice.worth for choice, _ in offers])
         rising = [
             offer
             for offer, before in zip(offers, [-inf, *best.tolist()], strict=False)
-            if offer[0].accuracy > before
+            if offer[0].worth > before
         ]
         owners = dict(rising)
         joined = Frontier(tuple(hull([choice for choice, _ in rising])))
@@ -100,19 +107,31 @@ class SizeChoice:
         return made
 
 
+def _allowed(plans: Sequence[Plan], bounds: Bounds) -> Sequence[int]:
+    """Those of ``plans`` for the sizes up to the fleet's ceiling; all where it leaves none that
+    keeps a floor."""
+    allowed = [index for index, plan in enumerate(plans) if plan.terms.allows(plan.size)]
+    allowed = allowed or [len(plans) - 1]
+    if bounds.min_accuracy is None or any(plans[index].infeasible is None for index in allowed):
+        return allowed
+    return range(len(plans))
+
+
 def _most(plan: Plan) -> float:
     return plan.frontier.most.accuracy
 
 
 def _is_less(choice: Choice, top: Choice) -> bool:
-    """Whether ``choice`` is cheaper than ``top`` and less accurate."""
+    """Whether ``choice`` is cheaper than ``top`` and worth less."""
     if choice.energy is None or top.energy is None:
         return False
-    return choice.energy < top.energy and choice.accuracy < top.accuracy
+    return choice.energy < top.energy and choice.worth < top.worth
 
 
-def _exceeded(plan: Plan, bounds: Bounds) -> LimitedBy:
-    """Which cap ``plan`` does not keep."""
+def _limit(plan: Plan, bounds: Bounds) -> LimitedBy:
+    """What limits ``plan``, or the cap that it does not keep."""
+    if plan.infeasible is None:
+        return plan.limited_by
     cap = bounds.max_latency
     return "latency" if cap is not None and plan.latency > cap else "energy"
 

@@ -6,16 +6,22 @@ import random
 from collections.abc import Sequence
 from itertools import product
 
-from policies.fleet.api import Demand, LinkState, OperatingPoint, ServedModel, Standing
+from policies.fleet.api import Demand, LinkState, OperatingPoint, ServedModel, Size, Standing
 from policies.fleet.problem import Place, Problem, make_problem
 
 MS = 1e-3
 MODEL = "cifar"
 
 
-def point(exit: int, accuracy: float, *latencies: float, payload: float = 0.0) -> OperatingPoint:
+def point(
+    exit: int,
+    accuracy: float,
+    *latencies: float,
+    payload: float = 0.0,
+    size: Size | None = None,
+) -> OperatingPoint:
     """Latencies in milliseconds, by batch size."""
-    return OperatingPoint(exit, accuracy, tuple(MS * each for each in latencies), payload)
+    return OperatingPoint(exit, accuracy, tuple(MS * each for each in latencies), payload, size)
 
 
 POINTS = (
@@ -50,10 +56,10 @@ def draw_problem(seed: int, nodes: int, clients: int) -> Problem:
     """A problem with links and deadlines of all kinds."""
     chance = random.Random(seed)
     points = [
-        point(0, 0.5, 4, 5, 6, payload=10e3),
-        point(1, 0.7, 9, 12, 15, payload=10e3),
-        point(0, 0.65, 8, 11, 14, payload=30e3),
-        point(1, 0.85, 18, 25, 32, payload=30e3),
+        point(0, 0.5, 4, 5, 6, payload=10e3, size=(64, 64)),
+        point(1, 0.7, 9, 12, 15, payload=10e3, size=(64, 64)),
+        point(0, 0.65, 8, 11, 14, payload=30e3, size=(128, 128)),
+        point(1, 0.85, 18, 25, 32, payload=30e3, size=(128, 128)),
     ]
     standings = [
         standing(f"n{n}", points=points, slowdown=chance.choice((1.0, 1.5))) for n in range(nodes)

@@ -24,7 +24,12 @@ SLOWER = 4.0
 def node(name: str, times: float = 1.0, **more: Any) -> NodeSettings:
     """A node that takes ``times`` as long as POINTS say, without noise."""
     points = tuple(
-        replace(point, latencies=tuple(times * each for each in point.latencies), energy=0.1)
+        replace(
+            point,
+            latencies=tuple(times * each for each in point.latencies),
+            payload=1.0,
+            energy=0.1,
+        )
         for point in POINTS
     )
     typical = tuple(point.latencies for point in points)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+import delen
+from benchmarks.soak import lend_profiles
+from benchmarks.state import state_sharing
 from benchmarks.throttle import ThrottledLink
+from delen.bundle.manifest import read_manifest
 from tests.board import Board
 from tests.builders.daemon import (
     Api,
@@ -36,22 +41,16 @@ METERED_WATTS = {"VDD_IN": 7.5, "VDD_CPU_GPU_CV": 2.0, "VDD_SOC": 1.5}
 
 @pytest.fixture(scope="session")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One state folder for all, so that this device is profiled once."""
-    return tmp_path_factory.mktemp("state")
+    """One state folder for all, so that this device is profiled once, and before they start."""
+    folder = tmp_path_factory.mktemp("state")
+    with delen.Engine(state=folder):
+        return folder
 
 
 @pytest.fixture(scope="session")
 def own_state(state: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
     """Makes state folders that share no more than the profiles."""
-    profiles = state / "profiles"
-    profiles.mkdir(exist_ok=True)
-
-    def make() -> Path:
-        folder = tmp_path_factory.mktemp("state")
-        (folder / "profiles").symlink_to(profiles)
-        return folder
-
-    return make
+    return lambda: state_sharing(state, tmp_path_factory.mktemp("state") / "own")
 
 
 @pytest.fixture(scope="session")
@@ -79,8 +78,10 @@ def copy_bundle(target: Path, **changes: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def daemon(launcher: Launcher, bundles: Path) -> Iterator[Daemon]:
-    """The daemon that most tests share: bodies up to 1 MB, and the second model, not loaded."""
+    """The daemon that most tests share: bodies up to 1 MB, and the second model, not loaded. That
+    has the profile of the first, of which it is a copy."""
     daemon = launcher.start({"server": {"max_body_mb": 1.0}, "models": {"path": str(bundles)}})
+    lend_profiles(launcher.state, "second", read_manifest(bundles / "second")[1])
     yield daemon
     assert daemon.process.poll() is None, f"the shared daemon died:\n{daemon.log()}"
     assert daemon.terminate() == 0
@@ -280,6 +281,39 @@ def gate(install: Callable[..., None], tmp_path: Path) -> Iterator[Gate]:
     gate.open()
 
 
+@dataclass(frozen=True)
+class Gated:
+    """A daemon where much may wait, and its gate."""
+
+    daemon: Daemon
+    gate: Gate
+
+    @property
+    def api(self) -> Api:
+        return self.daemon.api
+
+
+@pytest.fixture(scope="session")
+def gated_daemon(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gated]:
+    folder = tmp_path_factory.mktemp("gate")
+    gate = Gate(folder / "closed")
+    with pytest.MonkeyPatch.context() as patch:
+        source = GATE.format(file=str(gate.file))
+        _install(folder, patch, "delen.exit_policies", source, gate="make_gate")
+        server = {"max_backlog_seconds": 1000.0}
+        daemon = launcher.start({"server": server, "policies": gate.policies})
+    yield Gated(daemon, gate)
+    assert daemon.terminate() == 0
+    assert "Traceback" not in daemon.log(), daemon.log()
+
+
+@pytest.fixture
+def gated(gated_daemon: Gated) -> Iterator[Gated]:
+    """The daemon with a gate that tests share."""
+    yield gated_daemon
+    gated_daemon.gate.open()
+
+
 @pytest.fixture
 def overloaded(
     launcher: Launcher, gate: Gate, images: NDArray[np.uint8], metric: Any, until: Any
@@ -303,18 +337,19 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
     """Installs a module with plug-ins for the daemons that a test starts: the entry point group,
     the source, and what is made by which name."""
 
-    def install(group: str, source: str, **made: str) -> None:
-        info = tmp_path / "strange_policies-1.0.dist-info"
-        info.mkdir()
-        named = "Metadata-Version: 2.1\nName: strange-policies\nVersion: 1.0\n"
-        (info / "METADATA").write_text(named)
-        lines = [f"{name} = strange_policies:{maker}" for name, maker in made.items()]
-        (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines]) + "\n")
-        (tmp_path / "strange_policies.py").write_text(source)
-        path = filter(None, [os.environ.get("PYTHONPATH"), str(tmp_path)])
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    return partial(_install, tmp_path, monkeypatch)
 
-    return install
+
+def _install(folder: Path, patch: pytest.MonkeyPatch, group: str, source: str, **made: str) -> None:
+    info = folder / "strange_policies-1.0.dist-info"
+    info.mkdir()
+    named = "Metadata-Version: 2.1\nName: strange-policies\nVersion: 1.0\n"
+    (info / "METADATA").write_text(named)
+    lines = [f"{name} = strange_policies:{maker}" for name, maker in made.items()]
+    (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines]) + "\n")
+    (folder / "strange_policies.py").write_text(source)
+    path = filter(None, [os.environ.get("PYTHONPATH"), str(folder)])
+    patch.setenv("PYTHONPATH", os.pathsep.join(path))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,23 @@ def test_a_remote_that_is_not_there_costs_nothing(
         fused.wait()
         assert fused.lost["unanswered"] == fused.sent > 0
         assert isinstance(fused.last_error, delen.DaemonUnreachable)
+
+
+def test_asyncio_has_the_same(daemon: Daemon, images: Image8) -> None:
+    async def play() -> tuple[delen.FusedResult, delen.FusedResult, int]:
+        async with (
+            delen.AsyncClient(daemon.unix_url) as local,
+            delen.AsyncClient(daemon.url) as remote,
+        ):
+            fused = delen.AsyncFused(local, remote, period=1)
+            first = await fused.infer(Image.fromarray(images[0]), max_latency=30.0)
+            await fused.wait()
+            return first, fused.result(0), fused.absorbed
+
+    first, corrected, absorbed = asyncio.run(play())
+    assert (absorbed, first.sent, first.frame) == (1, True, 0)
+    assert (corrected.remote, corrected.frame) == (0, 0)
+    assert first.result.receipt.latency.bound == 30.0
 
 
 def test_a_remote_behind_a_link_that_stood_still_corrects_history(

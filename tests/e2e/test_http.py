@@ -8,8 +8,9 @@ import random
 import resource
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,8 +161,8 @@ def _npy(sizes: list[bytes]) -> bytes:
 
 @pytest.fixture(scope="module")
 def roomy(launcher: Launcher) -> Iterator[Daemon]:
-    """A daemon with the usual limit of bodies."""
-    daemon = launcher.start()
+    """A daemon with the usual limit of bodies, which waits long for those that come slowly."""
+    daemon = launcher.start({"server": {"head_seconds": 60.0}})
     yield daemon
     assert daemon.terminate() == 0
     assert "Traceback" not in daemon.log(), daemon.log()
@@ -194,6 +195,24 @@ def test_a_body_that_is_a_bomb_takes_no_memory(
     whole = body.encode() if isinstance(body, str) else body
     assert roomy.api.post("/v1/infer", body=whole, content_type=content_type).status == status
     assert peak(roomy) - before < MOST_MEMORY
+
+
+def test_a_receipt_says_how_long_its_request_took_to_come_in(api: Api, image: Image8) -> None:
+    prompt = api.raw(image).json()["receipt"]
+    assert 0 <= prompt["receiving_ms"] <= prompt["latency_ms"]["queue"]
+    body, began = image.tobytes(), time.monotonic()
+    slow = api.connect()
+    with closing(slow):
+        slow.putrequest("POST", "/v1/infer")
+        slow.putheader("Content-Type", "application/octet-stream")
+        slow.putheader("Content-Length", str(len(body)))
+        slow.endheaders(body[:1000])
+        time.sleep(0.1)  # on a link that is so slow
+        slow.send(body[1000:])
+        sent = 1e3 * (time.monotonic() - began)
+        receipt = json.loads(slow.getresponse().read())["receipt"]
+    assert 90 < receipt["receiving_ms"] <= receipt["latency_ms"]["queue"]
+    assert receipt["receiving_ms"] < sent + receipt["latency_ms"]["value"]
 
 
 def test_slow_and_idle_clients_delay_nobody(roomy: Daemon, images: Image8) -> None:

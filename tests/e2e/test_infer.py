@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 if TYPE_CHECKING:
-    from tests.builders.daemon import Answer, Api, Daemon, Launcher
-    from tests.e2e.conftest import Gate
+    from tests.builders.daemon import Answer, Api, Daemon
+    from tests.e2e.conftest import Gated
 
 Image8 = NDArray[np.uint8]
 Encode = Callable[[Image8], bytes]
@@ -206,10 +206,9 @@ def test_tenant_and_stream_come_back_and_the_tenant_is_counted(
 
 
 def test_a_higher_priority_is_served_first(
-    launcher: Launcher, images: Image8, gate: Gate, metric: Callable[..., float], until: Any
+    gated: Gated, images: Image8, metric: Callable[..., float], until: Any
 ) -> None:
-    server = {"max_backlog_seconds": 1000.0}
-    api = launcher.start({"server": server, "policies": gate.policies}).api
+    api, gate = gated.api, gated.gate
     gate.close()
     with ThreadPoolExecutor(3) as clients:
 
@@ -292,9 +291,9 @@ def test_the_unix_socket_serves_the_same(daemon: Daemon, api: Api, image: Image8
 
 @pytest.mark.parametrize("address", ["tcp", "unix"])
 def test_a_client_that_only_ends_its_request_gets_its_answer_and_one_that_closes_none(
-    launcher: Launcher, images: Image8, gate: Gate, metric: Any, until: Any, address: str
+    gated: Gated, images: Image8, metric: Any, until: Any, address: str
 ) -> None:
-    daemon = launcher.start({"policies": gate.policies})
+    daemon, gate = gated.daemon, gated.gate
     api = type(daemon.api)(str(daemon.url if address == "tcp" else daemon.unix_url))
     gate.close()
     head = (
@@ -317,4 +316,3 @@ def test_a_client_that_only_ends_its_request_gets_its_answer_and_one_that_closes
         assert received.startswith(b"HTTP/1.1 200 OK"), received[:300]
         assert json.loads(received.partition(b"\r\n\r\n")[2])["reason"] != "cancelled"
         connection.close()
-    launcher.stop(daemon)

@@ -211,7 +211,7 @@ def test_the_description_is_valid_and_names_just_the_addresses_that_are(
     assert served == {path for path in document["paths"] if not path.startswith("/v2")}
 
 
-def test_a_token_guards_load_and_unload_alone(
+def test_a_token_guards_what_changes_the_daemon_alone(
     launcher: Launcher, image: Image8, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import delen
@@ -232,6 +232,9 @@ def test_a_token_guards_load_and_unload_alone(
     assert api.post(path.replace("load", "unload"), headers=right).status == 200
     assert api.post(path, headers=right).status == 200
     assert api.raw(image).status == 200
+    api.request("PUT", "/v1/directives").error(401, "unauthorized")
+    assert api.request("PUT", "/v1/directives", headers=right).status == 200
+    assert api.get("/v1/standing").status == api.get("/v1/directives").status == 200
 
     with delen.Client(daemon.url) as without, pytest.raises(Unauthorized):
         without.load("cifar10-resnet")
@@ -267,12 +270,13 @@ def test_callers_from_elsewhere_may_ask_and_change_nothing_without_a_token(
     host = address_of_this_machine()
     if host.startswith("127."):
         pytest.skip("this machine has no address but loopback")
-    daemon = launcher.start({"server": {"host": "0.0.0.0"}})
+    daemon = launcher.start({"server": {"host": "0.0.0.0", "insecure": True}})
     port, path = daemon.url.rpartition(":")[2], "/v1/models/cifar10-resnet"
     elsewhere, here = Api(f"http://{host}:{port}"), Api(f"http://127.0.0.1:{port}")
     for verb in ("load", "unload"):
         error = elsewhere.post(f"{path}/{verb}").error(403, "forbidden")
         assert "server.token_file" in error["error"]
+    elsewhere.request("PUT", "/v1/directives").error(403, "forbidden")
     assert elsewhere.raw(image).status == here.raw(image).status == 200
     assert here.post(f"{path}/load").status == 200
     launcher.stop(daemon)

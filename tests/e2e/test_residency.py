@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from tests.builders.daemon import wait_until
+from tests.e2e.conftest import copy_bundle
 
 if TYPE_CHECKING:
     from tests.builders.daemon import Api, Daemon, Launcher
@@ -32,9 +38,19 @@ def shared(launcher: Launcher, bundles: Path, daemon: Daemon) -> Iterator[Daemon
 
 
 @pytest.fixture(scope="module")
-def small(launcher: Launcher, daemon: Daemon) -> Iterator[Daemon]:
+def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose opening waits until its calibration is written."""
+    bundle = copy_bundle(tmp_path_factory.mktemp("held") / "held", name="held")
+    (bundle / "calibration.npz").unlink()
+    os.mkfifo(bundle / "calibration.npz")
+    return bundle
+
+
+@pytest.fixture(scope="module")
+def small(launcher: Launcher, daemon: Daemon, held: Path) -> Iterator[Daemon]:
     """A cap that holds four of the five segments of the shipped model."""
-    small = launcher.start({"models": {"memory_mb": 30}})
+    models = {"memory_mb": 30, "path": str(held.parent)}
+    small = launcher.start({"models": models, "server": {"threads": 1}})
     yield small
     assert small.terminate() == 0
     assert "Traceback" not in small.log(), small.log()
@@ -91,6 +107,26 @@ def test_a_small_cap_serves_the_first_exits_and_says_so(small: Daemon, image: Im
     nearest = refused["nearest"]["min_accuracy"]
     kept = api.raw(image, min_accuracy=nearest).json()
     assert kept["exit"] <= 3 and kept["receipt"]["accuracy"]["met"]
+
+
+def test_requests_that_wait_for_a_model_keep_no_other_address_from_answering(
+    small: Daemon, held: Path, image: Image8
+) -> None:
+    def writer() -> int | None:
+        with suppress(OSError):  # nobody reads yet
+            return os.open(held / "calibration.npz", os.O_WRONLY | os.O_NONBLOCK)
+        return None
+
+    with ThreadPoolExecutor(2) as clients:
+        path = "/v1/models/held/infer"
+        waiting = [clients.submit(small.api.raw, image, path) for _ in range(2)]
+        calibration = wait_until(writer, "the bundle is being opened")
+        try:
+            assert small.api.get("/v1/models/held").json()["state"] == "loading"
+            assert not any(answer.done() for answer in waiting)
+        finally:
+            os.close(calibration)
+        assert {answer.result().status for answer in waiting} <= {500, 503}
 
 
 def test_a_cap_below_the_first_segment_is_refused_at_start(

@@ -24,7 +24,7 @@ from delen.sdk.client import _kept_client
 
 if TYPE_CHECKING:
     from tests.builders.daemon import Daemon, Launcher
-    from tests.e2e.conftest import Gate
+    from tests.e2e.conftest import Gated
 
 Image8 = NDArray[np.uint8]
 
@@ -364,10 +364,10 @@ def test_processes_that_are_begun_from_one_with_a_client_have_their_own(
 
 
 async def test_requests_cancelled_in_flight_run_no_further(
-    launcher: Launcher, images: Image8, gate: Gate, metric: Any, until: Any
+    gated: Gated, state: Path, images: Image8, metric: Any, until: Any
 ) -> None:
-    daemon = launcher.start({"policies": gate.policies})
-    gate.close()
+    daemon = gated.daemon
+    gated.gate.close()
 
     async def until_jobs(most: int, least: int = 0) -> None:
         def are_left() -> bool:
@@ -385,9 +385,8 @@ async def test_requests_cancelled_in_flight_run_no_further(
         ended = await asyncio.gather(*asked, return_exceptions=True)
         assert {type(error) for error in ended} == {asyncio.CancelledError}
         await until_jobs(1, 1)
-        gate.open()
-        with delen.Engine(state=launcher.state) as engine:
+        gated.gate.open()
+        with delen.Engine(state=state) as engine:
             expected = engine.infer(images[:2])
         assert (await first).index == expected[0].index
         assert (await client.infer(images[1])).index == expected[1].index
-    launcher.stop(daemon)

@@ -228,18 +228,18 @@ def test_a_link_that_stands_still_costs_its_frames_and_no_others(
             client, deadline=0.05, controller=controller, in_flight=2, patience=0.2
         ) as stream,
     ):
-        stream.put(images[0])
-        next(stream)
-        link.set_rate(0)
-        for number in range(4):
-            stream.put(images[number])
-        until(lambda: "unanswered" in drops(stream), "a frame is given up")
-        link.set_rate(1e10)
 
         def goes_on() -> list[delen.FrameResult]:
             stream.put(images[0])
             return stream.ready()
 
+        until(goes_on, "frames are answered")
+        link.set_rate(0)
+        before = drops(stream).get("unanswered", 0)
+        for number in range(4):
+            stream.put(images[number])
+        until(lambda: drops(stream).get("unanswered", 0) > before, "a frame is given up")
+        link.set_rate(1e10)
         results = until(goes_on, "frames are answered again")
         stream.end()
         numbers = [result.frame for result in [*results, *stream]]
@@ -252,9 +252,10 @@ def test_a_link_that_stands_still_costs_its_frames_and_no_others(
 def test_an_answer_that_comes_after_its_deadline_is_late(
     daemon: Daemon, link: ThrottledLink, images: Image8
 ) -> None:
+    controller = Always()
     with (
         delen.Client(link.url) as client,
-        delen.Stream(client, deadline=0.001, controller=Always()) as stream,
+        delen.Stream(client, deadline=0.001, controller=controller) as stream,
     ):
         link.set_rate(400_000)
         stream.put(images[0])
@@ -262,6 +263,13 @@ def test_an_answer_that_comes_after_its_deadline_is_late(
         (result,) = stream
     assert result.late
     assert result.latency > 0.001
+    sending = 8 * images[0].nbytes / 400_000
+    [report] = controller.reports
+    assert report.network is not None and report.latency is not None
+    assert report.network > 0.9 * sending
+    receipt = result.result.receipt
+    assert receipt.receiving is not None
+    assert receipt.receiving + report.latency == pytest.approx(receipt.latency.value)
 
 
 def test_a_daemon_that_is_not_there_is_reported_at_once(closed_url: str, images: Image8) -> None:
@@ -303,6 +311,8 @@ def test_what_a_stream_is_made_of_is_checked(daemon: Daemon) -> None:
             (delen.AsyncStream, client, None, "client"),
             (delen.AsyncStream, other, 5, "frames"),
             (delen.Fused, client, other, "remote"),
+            (delen.AsyncFused, client, other, "local"),
+            (delen.AsyncFused, other, client, "remote"),
             (delen.Fused, None, client, "local"),
         ]
         for kind, first, second, field in wrong:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -32,10 +34,12 @@ from delen.engine.model import Model
 from delen.measure.disturbance import GaveWay
 from delen.measure.segments import QUICK, measure_profile
 from delen.profile.device import identify
-from delen.profile.profile import Disturbance, Metering, Profile
+from delen.profile.profile import Disturbance, Metering, Profile, Quantiles
 from delen.profile.reader import load_profile
 from delen.profile.store import save_profile
 from delen.replay.in_process import FailureCount
+from delen.residency.sizes import segment_sizes
+from tests.builders.sized_bundle import write_sized_bundle
 
 BUSY = Disturbance(busy=True, others=0.5)
 IMAGE = np.zeros((4, 4, 1), np.uint8)
@@ -79,9 +83,10 @@ def idle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def opened(bundle: Path, state: Path) -> Iterator[Opened]:
-    config = config_of({"state.path": str(state), "device.threads": 1, "power.source": "none"})
-    runtime = open_runtime(config, FailureCount(), lambda: [bundle])
+def opened(*bundles: Path, state: Path, memory_mb: float = 0.0) -> Iterator[Opened]:
+    settings = {"device.threads": 1, "power.source": "none", "models.memory_mb": memory_mb}
+    config = config_of({"state.path": str(state), **settings})
+    runtime = open_runtime(config, FailureCount(), lambda: bundles)
     try:
         yield runtime
     finally:
@@ -162,7 +167,7 @@ def test_a_running_daemon_measures_again_while_it_serves_nothing(
 ) -> None:
     metering = Metering("ina3221", "module_input", 2.0, 5, 10.0)
     file = kept(measured=BUSY, energy=metering, interference=(1.0, 1.7))
-    with opened(tiny_bundle, tmp_path) as runtime:
+    with opened(tiny_bundle, state=tmp_path) as runtime:
         costs = runtime.runtime.load("tiny").costs
         runtime.profiler.start()
         until(lambda: not costs.profile.busy)
@@ -180,7 +185,7 @@ def test_what_serving_takes_is_measured_where_the_load_left_it_out(
 ) -> None:
     file = kept(host=None)
     before = load_profile(file)
-    with opened(tiny_bundle, tmp_path) as runtime:
+    with opened(tiny_bundle, state=tmp_path) as runtime:
         costs = runtime.runtime.load("tiny").costs
         runtime.profiler.start()
         until(lambda: costs.profile.host is not None)
@@ -196,7 +201,7 @@ def test_a_thorough_profile_and_a_right_one_are_left_alone(
 ) -> None:
     file = kept(**other)
     before = file.read_bytes()
-    with opened(tiny_bundle, tmp_path) as runtime:
+    with opened(tiny_bundle, state=tmp_path) as runtime:
         profile = runtime.runtime.load("tiny").costs.profile
         idle_since = runtime.runtime.idle_since
         assert idle_since is not None
@@ -215,7 +220,7 @@ def test_a_request_ends_the_measurement_and_is_answered(
 ) -> None:
     file = kept(measured=BUSY) if part == "segments" else kept(host=None)
     before = file.read_bytes()
-    with opened(tiny_bundle, tmp_path) as runtime:
+    with opened(tiny_bundle, state=tmp_path) as runtime:
         engine = runtime.runtime
         model = engine.load("tiny")
         idle_since, run = engine.idle_since, model.network.run
@@ -243,6 +248,42 @@ def test_a_request_ends_the_measurement_and_is_answered(
         assert not model.costs.profile.busy and model.costs.profile.host is not None
 
 
+def test_a_measurement_ends_once_its_memory_is_waited_for(
+    write_bundle: Callable[..., Path],
+    tmp_path: Path,
+    brief_profile: None,
+    calm: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("delen.daemon.idle_profiler.is_calm", lambda: False)
+    one, other = (write_bundle(tmp_path / name, name=name) for name in ("one", "other"))
+    size = sum(segment_sizes(load_bundle(one).manifest, 1))
+    with opened(one, other, state=tmp_path, memory_mb=1.05e-6 * size) as runtime:
+        engine = runtime.runtime
+
+        def ask(name: str) -> int:
+            exits: int = engine.submit(name, IMAGE, Bounds(), Options()).future.result(60).exits
+            return exits
+
+        ask("one")
+        until(lambda: all(each.state == "resident" for each in engine.segments("one") or ()))
+        model = engine.store.ready("one")
+        run, runs = model.network.run, count(1)
+        answers: list[Future[int]] = []
+
+        def ask_at_the_third(segment: int, samples: Any, lane: int = 0) -> Any:
+            if lane == 1 and next(runs) == 3:
+                answers.append(clients.submit(ask, "other"))
+                until(lambda: engine.store.state.slots["other"].waiting_since < math.inf)
+            return run(segment, samples, lane)
+
+        monkeypatch.setattr(model.network, "run", ask_at_the_third)
+        with ThreadPoolExecutor(1) as clients:
+            look(runtime)
+            assert next(runs) == 4
+            assert answers[0].result() == 3
+
+
 @pytest.mark.parametrize("gives_way", [False, True])
 def test_a_measurement_leaves_no_buffers_behind(
     tiny_bundle: Path, tmp_path: Path, kept: Callable[..., Path], gives_way: bool
@@ -252,7 +293,7 @@ def test_a_measurement_leaves_no_buffers_behind(
         return sum(isinstance(thing, BoundSegment) for thing in gc.get_objects())
 
     kept(measured=BUSY)
-    with opened(tiny_bundle, tmp_path) as runtime:
+    with opened(tiny_bundle, state=tmp_path) as runtime:
         model = runtime.runtime.load("tiny")
         before = bound()
         ran = count()
@@ -269,7 +310,7 @@ def test_a_measurement_that_is_disturbed_again_changes_nothing(
 ) -> None:
     file = kept(measured=BUSY)
     before = file.read_bytes()
-    with opened(tiny_bundle, tmp_path) as runtime:
+    with opened(tiny_bundle, state=tmp_path) as runtime:
         model = runtime.runtime.load("tiny")
         monkeypatch.setattr("delen.daemon.build_model.worse", lambda one, other: BUSY)
         measured: list[Model] = []
@@ -315,7 +356,7 @@ def test_what_serving_takes_is_measured_again_where_the_machine_got_busy(
 ) -> None:
     file = kept(host=None)
     before = file.read_bytes()
-    with opened(tiny_bundle, tmp_path) as runtime:
+    with opened(tiny_bundle, state=tmp_path) as runtime:
         costs = runtime.runtime.load("tiny").costs
         with pytest.MonkeyPatch.context() as busy:
             busy.setattr("delen.daemon.build_model.worse", lambda one, other: BUSY)
@@ -336,13 +377,43 @@ def test_what_cannot_be_found_out_is_not_looked_for_again_until_the_model_is_rel
 ) -> None:
     kept(host=None)
     monkeypatch.setattr("delen.measure.overhead.measure_host", lambda *arguments: None)
-    with opened(tiny_bundle, tmp_path) as runtime:
+    with opened(tiny_bundle, state=tmp_path) as runtime:
         for tries in (1, 2):
             runtime.runtime.load("tiny")
             look(runtime)
             look(runtime)
             assert tried == ["tiny"] * tries
             runtime.runtime.unload("tiny")
+
+
+@pytest.mark.usefixtures("calm")
+@pytest.mark.parametrize("busy", [[0, 1], [0], [1]], ids=["both", "largest", "smaller"])
+def test_all_sizes_are_served_by_what_serving_the_largest_takes(
+    tmp_path: Path, brief_profile: None, monkeypatch: pytest.MonkeyPatch, busy: list[int]
+) -> None:
+    monkeypatch.setattr("delen.daemon.idle_profiler.is_calm", lambda: False)
+    bundle = write_sized_bundle(tmp_path / "bundles")
+    with Engine(bundle, state=tmp_path / "state", threads=1):
+        (file,) = (tmp_path / "state").rglob("*.json")
+    first = load_profile(file)
+    assert first.host is not None
+    host = replace(first.host, stretch=Quantiles(2.0, 2.0, 2.0, 2.0))
+    large, small = (
+        replace(each, host=host, measured=BUSY if index in busy else each.measured, smaller=())
+        for index, each in enumerate(first.sizes)
+    )
+    save_profile(replace(large, smaller=(small,)), file)
+    with opened(bundle, state=tmp_path / "state") as runtime:
+        model = runtime.runtime.load("sized")
+        look(runtime)
+        served = model.smaller[0].costs.profile
+    kept = load_profile(file)
+    assert not any(each.busy for each in kept.sizes)
+    assert kept.host is not None and (kept.host == host) is (0 not in busy)
+    assert kept.smaller[0].host == kept.host
+    stretch = kept.host.stretch or Quantiles(1.0, 1.0, 1.0, 1.0)
+    measured = kept.smaller[0].cost(0, 1).latency
+    assert served.cost(0, 1).latency.p50 == pytest.approx(stretch.p50 * measured.p50)
 
 
 @pytest.mark.usefixtures("brief_profile")
@@ -363,7 +434,7 @@ def test_closing_ends_a_measurement(
 ) -> None:
     kept(measured=BUSY)
     runs = threading.Event()
-    with opened(tiny_bundle, tmp_path) as runtime:
+    with opened(tiny_bundle, state=tmp_path) as runtime:
         endless = replace(QUICK, seconds=3600.0)
         monkeypatch.setattr("delen.daemon.build_model.QUICK", endless)
         network = runtime.runtime.load("tiny").network

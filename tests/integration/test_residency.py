@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,19 @@ from delen.engine.backends.base import Network, SegmentRun
 from delen.engine.backends.choose import BundleBackends
 from delen.engine.model import Model, OpenedBundle
 from delen.engine.runtime import Runtime
-from delen.errors import BackendError, BundleError, ConfigError, InfeasibleBound, ModelLoading
+from delen.errors import (
+    BackendError,
+    BundleError,
+    DelenError,
+    InfeasibleBound,
+    ModelLoading,
+    NoRoom,
+)
 from delen.profile.cost_model import CostModel
 from delen.residency.lease import ModelResidency
 from delen.residency.sizes import segment_bytes
 from policies.dispatch.published.edf import Edf
+from policies.fleet.api import Directive
 from tests.builders.engine import PATIENCE, build_model, build_runtime
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
@@ -366,12 +375,42 @@ def test_a_load_by_name_leaves_a_model_that_is_measured_its_room(
     assert runtime.load("b").name == "b"
 
 
+def test_a_request_that_waits_for_a_model_is_refused_once_loaded_ones_leave_it_no_room(
+    house: Callable[[float], Runtime],
+    opener: Opener,
+    sizes: list[int],
+    images: NDArray[np.uint8],
+) -> None:
+    opener.held = {("a", 0)}
+    runtime = house(2.5 * sizes[0])
+    loads = [threading.Thread(target=runtime.load, args=(name,)) for name in ("a", "c")]
+    loads[0].start()
+    wait_until(lambda: opener.loads == [("a", 0)])
+    refused: list[DelenError] = []
+
+    def ask() -> None:
+        with pytest.raises(NoRoom) as error:
+            infer(runtime, "b", images[0])
+        refused.append(error.value)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    wait_until(lambda: runtime._loader._waiting == 2)
+    loads[1].start()
+    asking.join(PATIENCE)
+    assert [(error.code, error.status) for error in refused] == [("no_room", 507)]
+    opener.held.clear()
+    for thread in loads:
+        thread.join(PATIENCE)
+    assert [infer(runtime, name, images[0]).exit for name in ("a", "c")] == [0, 0]
+
+
 def test_a_cap_below_the_first_segment_is_an_error_that_says_what_is_needed(
     house: Callable[[float], Runtime], sizes: list[int], images: NDArray[np.uint8]
 ) -> None:
     runtime = house(sizes[0] - 1)
     for attempt in (lambda: runtime.load("a"), lambda: infer(runtime, "a", images[0])):
-        with pytest.raises(ConfigError, match=r"models\.memory_mb is .*first segment of a takes"):
+        with pytest.raises(NoRoom, match=r"models\.memory_mb is .*first segment of a takes"):
             attempt()
 
 
@@ -385,7 +424,7 @@ def test_what_was_loaded_by_name_keeps_its_first_exit(
     assert states(runtime, "a")[0] == "resident"
     tight = house(1.5 * sizes[0])
     tight.load("a")
-    with pytest.raises(ConfigError, match=r"beside .* MB that loaded models keep"):
+    with pytest.raises(NoRoom, match=r"beside .* MB that loaded models keep"):
         tight.load("b")
     assert infer(tight, "a", images[0]).exit == 0
 
@@ -582,5 +621,44 @@ def test_a_model_without_a_profile_is_loaded_whole_to_be_measured(
 ) -> None:
     opener.has_profiles = False
     assert infer(house(1.5 * sum(sizes)), "a", images[0]).exit == 2
-    with pytest.raises(ConfigError, match=r"a has no profile of this device.*delen profile"):
+    with pytest.raises(NoRoom, match=r"a has no profile of this device.*delen profile"):
         house(sum(sizes) - 1).load("a")
+
+
+def test_models_of_a_directive_are_loaded_whole_and_the_rest_is_said_to_have_no_room(
+    house: Callable[[float], Runtime], sizes: list[int], images: NDArray[np.uint8]
+) -> None:
+    runtime = house(1.5 * sum(sizes))
+    infer(runtime, "c", images[0])
+    directive = Directive("here", time.monotonic(), 600.0, resident=("a", "b"))
+    with watched_cap(runtime):
+        runtime.directives.obey(directive)
+        wait_until(lambda: runtime.missing("a") is None)
+        wait_until(lambda: "leaves no room" in (runtime.missing("b") or ""))
+    assert states(runtime, "a") == ["resident"] * 3
+    assert states(runtime, "b") == ["resident", "absent", "absent"]
+    assert "no model 'gone'" in (runtime.missing("gone") or "")
+    standing = {model.name: model for model in runtime.standing().models}
+    assert standing["a"].load == 0.0
+    assert standing["b"].load > 0.0
+    assert infer(runtime, "c", images[0]).exit == 2, "what is asked for comes first"
+    wait_until(lambda: runtime.missing("a") is None)
+
+
+def test_a_model_of_a_directive_that_fails_is_said_to(
+    house: Callable[[float], Runtime], opener: Opener, sizes: list[int]
+) -> None:
+    opener.broken = {("a", 0)}
+    runtime = house(2 * sum(sizes))
+    runtime.directives.obey(Directive("here", time.monotonic(), 600.0, resident=("a",)))
+    wait_until(lambda: "the card has gone" in (runtime.missing("a") or ""))
+    assert [model.name for model in runtime.standing().models] == []
+
+
+def test_without_a_cap_a_directive_loads_what_is_not_loaded(
+    house: Callable[[float], Runtime], images: NDArray[np.uint8]
+) -> None:
+    runtime = house(inf)
+    runtime.directives.obey(Directive("here", time.monotonic(), 600.0, resident=("b",)))
+    wait_until(lambda: runtime.missing("b") is None)
+    assert infer(runtime, "b", images[0]).exit == 2

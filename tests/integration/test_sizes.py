@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,9 @@ from delen.engine.guarantee_monitor import GuaranteeMonitor
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.errors import InfeasibleBound, InvalidInput
+from delen.measure.segments import Effort, measure_profile
 from delen.profile.cost_model import CostModel
+from delen.profile.device import identify
 from delen.profile.reader import load_profile
 from policies.dispatch.published.edf import Edf
 from policies.exit.bounds import BoundsPolicy
@@ -226,11 +229,44 @@ def test_an_unloaded_model_leaves_nothing_in_the_scheduler(
     assert infer(runtime, images[0], Bounds()).size == LARGE
 
 
-def test_the_first_start_measures_each_size_and_keeps_all_in_one_file(
-    bundle: Path, images: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_lasts_from_before_its_inputs_are_scaled_down(
+    runtime: Runtime,
+    images: NDArray[np.uint8],
+    observer: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # On a calm machine a profile of a busy one would be measured again at once, each size alone.
-    monkeypatch.setattr("delen.daemon.idle_profiler.is_calm", lambda: False)
+    began: list[float] = []
+
+    def note(*arguments: Any) -> NDArray[np.uint8]:
+        began.append(time.monotonic())
+        return scale_down(*arguments)
+
+    monkeypatch.setattr("delen.engine.backends.base.scale_down", note)
+    assert infer(runtime, images[0], Bounds(max_latency=0.99 * SECONDS[LARGE])).size == SMALL
+    [first, *_] = observer.works
+    assert [first.began <= at <= first.ended for at in began] == [True]
+
+
+def test_the_profile_of_a_smaller_size_says_what_scaling_down_to_it_takes(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*arguments: Any) -> NDArray[np.uint8]:
+        time.sleep(0.01)
+        return scale_down(*arguments)
+
+    monkeypatch.setattr("delen.engine.backends.base.scale_down", slow)
+    opened = load_bundle(bundle)
+    small, network = opened.smaller[0], BundleBackends("cpu", 1).load(opened).smaller[0]
+    least = Effort(seconds=0.0, least_runs=2, spread=0.25, tries=1, strict=False)
+    profile = measure_profile(small, network, identify(Path("/"), "cpu", 1), least)
+    assert profile.cost(0, 1).latency.p50 > 0.01
+    assert profile.cost(0, 2).latency.p50 > 0.02
+    assert profile.cost(1, 1).latency.p50 < 0.01
+
+
+def test_the_first_start_measures_each_size_and_keeps_all_in_one_file(
+    bundle: Path, images: NDArray[np.uint8], tmp_path: Path
+) -> None:
     with Engine(bundle, state=tmp_path) as engine:
         assert engine.infer(images[0]).size == LARGE
         assert {point.size for point in engine.plan().points} == {LARGE, SMALL}

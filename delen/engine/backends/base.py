@@ -9,11 +9,13 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from delen.bundle.images import scale_down
 from delen.bundle.manifest import Bundle
 
 Features: TypeAlias = Any
 """One sample's features, in whatever form and place its backend keeps them. Before segment 0
-they are the input itself, an array of the bundle's dtype and shape."""
+they are the input itself, an array of the bundle's dtype and of its shape or that of a larger size,
+which the network scales down."""
 
 
 class SegmentRun(NamedTuple):
@@ -59,6 +61,12 @@ class Network(Protocol):
     def drop(self, segment: int) -> None: ...
     def blank(self, segment: int) -> Features: ...
     def run(self, segment: int, samples: Sequence[Features], lane: int = 0) -> SegmentRun: ...
+    def take_in(self, features: NDArray[np.float32]) -> Features:
+        """One sample's features, which another node gave, for the segment after them."""
+
+    def take_out(self, features: Features) -> NDArray[np.float32]:
+        """A copy in the host's memory of one sample's features, which a segment gave."""
+
     def free_lane(self, lane: int) -> None:
         """Free the memory of ``lane``, on which nothing runs, until the next run there."""
 
@@ -75,6 +83,19 @@ class Backend(Protocol):
     def load(self, bundle: Bundle) -> Network:
         """A network with all its segments. Raises BackendError when a graph does not load or is
         not what the manifest says, and MissingExtra where what runs it is not installed."""
+
+
+def blank_input(bundle: Bundle) -> NDArray[Any]:
+    """An input of zeros."""
+    return np.zeros(bundle.largest_shape, bundle.manifest.input.dtype)
+
+
+def scaled_down(bundle: Bundle, inputs: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
+    """``inputs`` as ones of the size of ``bundle``."""
+    spec = bundle.manifest.input
+    if bundle.scaled_from is None or spec.image is None:
+        return inputs
+    return [scale_down(each, spec.image, spec.shape) for each in inputs]
 
 
 def fits(found: Sequence[Any], wanted: tuple[int, ...]) -> bool:

@@ -57,8 +57,9 @@ class FeatureBuffer:
         self.address: int = self._value.data_ptr()
         self._view = _array_at(self.address, self.shape) if device == HOST else None
 
-    def clear(self) -> None:
-        self._value.update_inplace(np.zeros(self.shape, np.float32))
+    def write(self, features: NDArray[np.float32]) -> None:
+        """Fill all of it."""
+        self._value.update_inplace(features)
 
     def read(self) -> NDArray[np.float32]:
         """All of it ``[capacity, ...]``: where it lies on the host, else a copy of it."""
@@ -94,10 +95,10 @@ class Row(NamedTuple):
     row: int
 
 
-def blank_row(shape: tuple[int, ...], device: str) -> Row:
-    """One sample's features of zeros."""
-    buffer = FeatureBuffer(1, shape, device)
-    buffer.clear()
+def lone_row(features: NDArray[np.float32], device: str) -> Row:
+    """One sample's ``features`` in a block of their own."""
+    buffer = FeatureBuffer(1, features.shape, device)
+    buffer.write(np.ascontiguousarray(features[None]))
     return Row(Block(buffer, 1, []), 0)
 
 

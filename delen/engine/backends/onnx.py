@@ -8,10 +8,18 @@ from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from delen.bundle.checks import DTYPES
 from delen.bundle.manifest import Bundle
-from delen.engine.backends.base import Features, Placement, SegmentRun, fits
+from delen.engine.backends.base import (
+    Features,
+    Placement,
+    SegmentRun,
+    blank_input,
+    fits,
+    scaled_down,
+)
 from delen.errors import BackendError, ConfigError, MissingExtra
 
 try:
@@ -19,7 +27,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("onnxruntime", "daemon") from error
 
-from delen.engine.backends.bound import HOST, BoundSegment, Feed, InputFeed, RowFeed, blank_row
+from delen.engine.backends.bound import HOST, BoundSegment, Feed, InputFeed, Row, RowFeed, lone_row
 
 log = logging.getLogger("delen.engine")
 
@@ -102,10 +110,16 @@ class OnnxNetwork:
             network._segments[segment] = None
 
     def blank(self, segment: int) -> Features:
-        spec = self._bundle.manifest.input
         if segment == 0:
-            return np.zeros(spec.shape, spec.dtype)
-        return blank_row(self._stored(segment), self._backend.memory)
+            return blank_input(self._bundle)
+        return self.take_in(np.zeros(self._stored(segment), np.float32))
+
+    def take_in(self, features: NDArray[np.float32]) -> Features:
+        return lone_row(features, self._backend.memory)
+
+    def take_out(self, features: Row) -> NDArray[np.float32]:
+        block: NDArray[np.float32] = features.block.buffer.read()
+        return np.array(block[features.row], np.float32)
 
     def _stored(self, segment: int) -> tuple[int, ...]:
         """The shape of the features that ``segment``, which is not the first, reads."""
@@ -120,6 +134,8 @@ class OnnxNetwork:
         loaded = self._segments[segment]
         if loaded is None:
             raise BackendError(f"segment {segment} of {self._bundle.name} is not loaded")
+        if segment == 0:
+            samples = scaled_down(self._bundle, samples)
         try:
             bound = loaded.lanes.get(lane)
             if bound is None:

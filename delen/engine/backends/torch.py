@@ -7,9 +7,17 @@ from io import BytesIO
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from delen.bundle.manifest import Bundle
-from delen.engine.backends.base import Features, Placement, SegmentRun, fits
+from delen.engine.backends.base import (
+    Features,
+    Placement,
+    SegmentRun,
+    blank_input,
+    fits,
+    scaled_down,
+)
 from delen.errors import BackendError, MissingExtra
 
 try:
@@ -64,11 +72,16 @@ class TorchNetwork:
             network._programs[segment] = None
 
     def blank(self, segment: int) -> Features:
-        spec = self._bundle.manifest.input
         if segment == 0:
-            return np.zeros(spec.shape, spec.dtype)
+            return blank_input(self._bundle)
         stored = self._bundle.exits[segment - 1].features or ()
-        return _Row(torch.zeros((1, *stored), device=self._device), 0)
+        return self.take_in(np.zeros(stored, np.float32))
+
+    def take_in(self, features: NDArray[np.float32]) -> Features:
+        return _Row(torch.from_numpy(features.copy()[None]).to(self._device), 0)
+
+    def take_out(self, features: _Row) -> NDArray[np.float32]:
+        return np.array(features.block[features.row].cpu().numpy(), np.float32)
 
     def run(self, segment: int, samples: Sequence[Features], lane: int = 0) -> SegmentRun:
         """Run ``segment`` on arrays, or on the features that the segment before it gave.
@@ -78,6 +91,8 @@ class TorchNetwork:
         """
         if self._programs[segment] is None:
             raise BackendError(f"segment {segment} of {self._bundle.name} is not loaded")
+        if segment == 0:
+            samples = scaled_down(self._bundle, samples)
         try:
             with torch.inference_mode():
                 arguments = self._rows(samples) if segment else (self._stack(samples),)

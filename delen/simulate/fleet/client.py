@@ -1,97 +1,166 @@
-"""A client of a simulated site: what it sends of its frames, and what it knows of its links."""
+"""A client of a simulated site: its camera, its place, and its route."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from math import ceil, inf
-from typing import NamedTuple
+from dataclasses import dataclass
+from itertools import pairwise
+from math import inf
 
 import numpy as np
+from numpy.typing import NDArray
 
-from delen.simulate.fleet.site import ClientSettings, Place
-from delen.simulate.streams.link import OVERHEAD, FrameDraws, Link
-from policies.fleet.api import Demand, LinkState, OperatingPoint, Route
-
-_WINDOW = 1.0
-"""Seconds of which the harmonic mean is a link's bandwidth (Jellyfish)."""
-
-PATIENCE = 1.0
-"""Seconds after which a frame is given up."""
+from delen.simulate.fleet.controller import Largest, Routed
+from delen.simulate.fleet.site import LARGEST, ClientSettings, Place
+from delen.simulate.fleet.uplink import Uplink
+from delen.simulate.streams.frames import Frames
+from delen.simulate.streams.stream import PATIENCE, Stream, StreamSettings, draw_footage
+from policies.client.api import ClientController, FrameOption
+from policies.client.link import LinkEstimate
+from policies.fleet.api import Ceiling, Demand, LinkState, OperatingPoint, Route, Size
+from policies.plugins import make_controller
 
 AVOIDED = 3.0
 """Seconds for which a node that did not answer is left out of a client's demand: until its hub has
 missed its standings, too."""
 
+CAUSES = ("no_route", "left_out", "controller", "replaced", "stale", "unanswered")
+"""Why a frame has no answer, beside its node's refusal: those of a stream, and that its client has
+no route (``no_route``), or one of fewer frames a second (``left_out``)."""
 
-_ROUNDING = 1e-9
-_SHORTEST = 1e-6
+Points = Mapping[str, Sequence[OperatingPoint]]
+"""Of each node."""
 
 
-class _Sample(NamedTuple):
-    """A frame that is ``through`` its link at a time, after ``seconds`` on it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class ClientFrames:
+    """What became of a client's frames: beside ``frames`` the ``node`` and ``size`` of each that
+    was sent, which were ``refused``, and how many have no answer by cause."""
 
-    through: float
-    payload: float
-    seconds: float
+    frames: Frames
+    node: Sequence[str | None]
+    size: Sequence[Size | None]
+    refused: NDArray[np.bool_]
+    dropped: Mapping[str, int]
+
+    @property
+    def switches(self) -> int:
+        """How often a frame was sent at another size than the one before it."""
+        sizes = [size for size, node in zip(self.size, self.node, strict=True) if node is not None]
+        return sum(one != other for one, other in pairwise(sizes))
 
 
 class Client:
-    """Sends each frame as large as its route allows and its link can carry in time."""
+    """A stream whose way and options are those of its route. ``points`` are those of its model."""
 
     def __init__(
-        self, settings: ClientSettings, places: Mapping[str, Place], seconds: float, seed: int
+        self,
+        settings: ClientSettings,
+        places: Mapping[str, Place],
+        points: Points,
+        seconds: float,
+        seed: int,
     ) -> None:
         self.settings = settings
         self.end = min(settings.end, seconds)
-        self.route: Route | None = None
-        self.in_flight = 0
-        self._places = places
-        self._links: dict[str, Link] = {}
-        self._seconds = seconds
-        self._seed = seed
+        self.refused: set[int] = set()
+        self._places, self._points = places, points
+        self._seconds, self._seed = seconds + PATIENCE, seed
         self._random = np.random.default_rng((seed, 5))
-        self._samples: deque[_Sample] = deque()
         self._avoided: dict[str, float] = {}
-        self._credit = 1.0
-        self.place = places[settings.place]
-        self.move(settings.place)
+        self._uplinks: dict[str, Uplink] = {}
+        self._offered: dict[tuple[str, Ceiling], tuple[FrameOption, ...]] = {}
+        self._begun: tuple[str, str] | None = None
+        self._network = LinkEstimate()
+        self.routed = Routed(settings.controller, settings.fps)
+        self._uplink = self._at(settings.place)
+        self.stream = self._stream()
+
+    def _stream(self) -> Stream:
+        settings = self.settings
+        start = settings.start + self._random.uniform(0, 1 / settings.fps)
+        played = StreamSettings(
+            settings.name,
+            next(options for node in self._points if (options := self._options(node, _ANY))),
+            settings.fps,
+            settings.deadline,
+            frames=len(np.arange(start, self.end, 1 / settings.fps)),
+            spread=0.0,
+            start=start,
+        )
+        node = next(iter([*self.place.local, *self.place.delays]))
+        return Stream(played, self.routed, self._uplink.way(node), draw_footage(played, self._seed))
 
     @property
-    def most_in_flight(self) -> int:
-        return ceil(self.settings.deadline * self.settings.fps) + 1
+    def place(self) -> Place:
+        return self._uplink.place
+
+    @property
+    def route(self) -> Route | None:
+        return self.routed.route
+
+    def _at(self, place: str) -> Uplink:
+        if place not in self._uplinks:
+            self._uplinks[place] = Uplink(
+                self._places[place], self._seconds, self._random, self._seed
+            )
+        return self._uplinks[place]
 
     def move(self, place: str) -> None:
         """The client is at another place: its link is a new one."""
-        self.place = self._places[place]
-        self._samples.clear()
-        if place not in self._links:
-            uplink = self.place.uplink
-            trace = uplink.bandwidth
-            spare = trace.end - self._seconds - PATIENCE
-            if spare > 0:
-                trace = trace.part(self._random.uniform(0, spare), self._seconds + PATIENCE)
-            settings = replace(uplink, bandwidth=trace)
-            self._links[place] = Link(settings, self._seconds + PATIENCE, self._seed)
+        self._uplink.forget()
+        self._uplink = self._at(place)
+        if self.route is not None:
+            self.take(self.route if self.reaches(self.route.node) else None)
 
-    def capture_times(self) -> list[float]:
-        """When its frames are captured: at its rate, from a time within the first period on."""
-        settings = self.settings
-        period = 1 / settings.fps
-        start = settings.start + self._random.uniform(0, period)
-        return np.arange(start, self.end, period).tolist()  # type: ignore[no-any-return]
+    def reaches(self, node: str) -> bool:
+        return node in self.place.local or node in self.place.delays
 
     def avoid(self, node: str, now: float) -> None:
         """``node`` does not answer: it is left out of the demand for a while."""
         self._avoided[node] = now + AVOIDED
         if self.route is not None and self.route.node == node:
-            self.route = None
+            self.take(None)
+
+    def take(self, route: Route | None) -> None:
+        """The route from now on. One that leaves the client nothing to send is none."""
+        if route is None or not (options := self._options(route.node, route.ceiling)):
+            self.routed.route = None
+            return
+        way = self._uplink.way(route.node)
+        if self._begun != (self.place.name, route.node):
+            self._begun = self.place.name, route.node
+            self._network = LinkEstimate(way.round_trip)
+            self.routed.begin(self._controller(route.node))
+        self.routed.route = route
+        self.stream.begin(options, way, self._network)
+
+    def _controller(self, node: str) -> ClientController:
+        if self.settings.controller != LARGEST:
+            return make_controller(self.settings.controller)
+        least = min(self._points[node], key=lambda point: (point.payload, point.exit))
+        return Largest(self._uplink, self._expected, least.latency)
+
+    def _expected(self) -> float:
+        return 0.0 if self.route is None else self.route.expected
+
+    def _options(self, node: str, ceiling: Ceiling) -> tuple[FrameOption, ...]:
+        """Each size within ``ceiling``, up to its deepest exit there, ascending by payload."""
+        if (node, ceiling) not in self._offered:
+            deepest: dict[Size | None, OperatingPoint] = {}
+            for point in sorted(self._points.get(node, ()), key=lambda point: point.exit):
+                if ceiling.allows(point):
+                    deepest[point.size] = point
+            self._offered[node, ceiling] = tuple(
+                FrameOption(each.size, each.payload, each.latency, each.accuracy, each.exit)
+                for each in sorted(deepest.values(), key=lambda point: point.payload)
+            )
+        return self._offered[node, ceiling]
 
     def demand(self, now: float) -> Demand:
         """What it asks for, with its links as it knows them. One that carried nothing for a while
         is probed."""
-        bandwidth, settings = self.bandwidth(now), self.settings
+        bandwidth, settings = self._uplink.bandwidth(now), self.settings
         links = {node: LinkState(bandwidth, delay) for node, delay in self.place.delays.items()} | {
             node: LinkState() for node in self.place.local
         }
@@ -106,55 +175,29 @@ class Client:
             settings.min_accuracy,
         )
 
-    def bandwidth(self, now: float) -> float:
-        """Bytes a second: the harmonic mean of the last second's frames, or a probe's."""
-        samples = self._samples
-        while samples and samples[0].through < now - _WINDOW:
-            samples.popleft()
-        known = [each for each in samples if each.through <= now]
-        if known:
-            return sum(each.payload for each in known) / sum(each.seconds for each in known)
-        trace = self._links[self.place.name].settings.bandwidth
-        return float(trace.at(np.array([now]))[0])
-
-    def choose(
-        self, points: Sequence[OperatingPoint], route: Route, captured: float
-    ) -> OperatingPoint | None:
-        """The largest payload that arrives early enough for an answer, behind what is on its way
-        already; else the smallest, if an idle node would answer that in time, or None. ``points``
-        ascend by payload."""
-        self._credit = min(1.0, self._credit + route.rate / self.settings.fps)
-        if self._credit < 1 - _ROUNDING:
-            return None
-        self._credit -= 1.0
-        if route.node in self.place.local:
-            return points[-1]
-        bandwidth = self.bandwidth(captured)
-        queued = sum(each.payload for each in self._samples if each.through > captured)
-        left = self.settings.deadline - 2 * self.place.delays[route.node] - route.expected
-        fitting = None
-        for point in points:
-            if point.payload + queued <= left * bandwidth:
-                fitting = point
-        if fitting is None:
-            idle = left + route.expected - points[0].latency
-            fitting = points[0] if points[0].payload + queued <= idle * bandwidth else None
-        return fitting
-
-    def send(self, payload: float, node: str, now: float) -> float:
-        """When a frame reaches ``node``; inf if it does not."""
-        if node in self.place.local:
-            return now
-        link = self._links[self.place.name]
-        began = max(now, link.free)
-        jitter = self._random.standard_exponential(2)
-        lost = self._random.random(2)
-        draws = FrameDraws(1.0, float(jitter[0]), float(jitter[1]), (lost[0], lost[1]))
-        arrived = link.send(now, payload, now + PATIENCE, draws)
-        passed = max(link.free - began, _SHORTEST)
-        self._samples.append(_Sample(link.free, payload + OVERHEAD, passed))
-        return arrived + self.place.delays[node] - link.settings.delay
-
     def back(self, node: str) -> float:
         """Seconds that an answer takes; inf from a node that it does not reach any more."""
-        return 0.0 if node in self.place.local else self.place.delays.get(node, inf)
+        return self._uplink.way(node).round_trip / 2 if self.reaches(node) else inf
+
+    def ended(self) -> ClientFrames:
+        """What became of all its frames."""
+        frames = self.stream.frames()
+        numbers = range(len(frames))
+        sent = [self.routed.sent[n] if frames.index[n] >= 0 else None for n in numbers]
+        kept_back = self.routed.kept_back
+        dropped: dict[str, int] = dict(frames.dropped.items())
+        dropped["controller"] = dropped.get("controller", 0) - sum(kept_back.values())
+        dropped.update(kept_back)
+        return ClientFrames(
+            frames,
+            [None if each is None else each.node for each in sent],
+            [
+                None if each is None else each.options[index].size
+                for each, index in zip(sent, frames.index.tolist(), strict=True)
+            ],
+            np.array([n in self.refused for n in numbers], dtype=bool),
+            {cause: dropped.get(cause, 0) for cause in CAUSES},
+        )
+
+
+_ANY = Ceiling(10**6)

@@ -2,150 +2,121 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from delen.core.variant import format_size
+from delen.simulate.fleet.client import CAUSES, ClientFrames
 from delen.simulate.fleet.site import Site
 from delen.simulate.summary import quantile
-from policies.fleet.api import OperatingPoint
 
 
-class Fate(IntEnum):
-    """How a frame ended. ``NO_ROUTE``: no node for its client. ``FULL``: too many were on their
-    way. ``NOT_SENT``: no size of it would have arrived in time. ``REFUSED``: by its node. ``LOST``:
-    without any answer."""
+@dataclass(frozen=True, slots=True)
+class NodeUse:
+    """Seconds that a node ran, and joules that it took."""
 
-    ANSWERED = 0
-    NO_ROUTE = 1
-    FULL = 2
-    NOT_SENT = 3
-    REFUSED = 4
-    LOST = 5
+    busy: float
+    joules: float
 
 
 class FleetLog:
-    """A row a frame."""
+    """A row a frame, client by client; ``decisions`` are the seconds that each took."""
 
-    def __init__(self, policy: str, site: Site) -> None:
-        self.policy = policy
-        self.site = site
-        self._node_numbers = {node.name: number for number, node in enumerate(site.nodes)}
-        self._client: list[int] = []
-        self._at: list[float] = []
-        self._fate: list[int] = []
-        self._node: list[int] = []
-        self._latency: list[float] = []
-        self._accuracy: list[float] = []
-        self._energy: list[float] = []
-        self._decisions: list[float] = []
-        self.busy: dict[str, float] = {}
-        self.joules: dict[str, float] = {}
-
-    def captured(self, client: int, now: float) -> int:
-        self._client.append(client)
-        self._at.append(now)
-        self._fate.append(Fate.LOST)
-        self._node.append(-1)
-        self._latency.append(np.nan)
-        self._accuracy.append(0.0)
-        self._energy.append(0.0)
-        return len(self._at) - 1
-
-    def sent(self, frame: int, node: str) -> None:
-        self._node[frame] = self._node_numbers[node]
-
-    def answered(self, frame: int, now: float, point: OperatingPoint) -> None:
-        self._fate[frame] = Fate.ANSWERED
-        self._latency[frame] = now - self._at[frame]
-        self._accuracy[frame] = point.accuracy
-        self._energy[frame] = point.energy or 0.0
-
-    def dropped(self, frame: int, fate: Fate) -> None:
-        self._fate[frame] = fate
-
-    def decided(self, seconds: float) -> None:
-        self._decisions.append(seconds)
-
-    def used(self, node: str, busy: float, joules: float) -> None:
-        self.busy[node], self.joules[node] = busy, joules
+    def __init__(
+        self,
+        policy: str,
+        site: Site,
+        clients: Sequence[ClientFrames],
+        used: Mapping[str, NodeUse],
+        decisions: Sequence[float],
+    ) -> None:
+        self.policy, self.site, self.clients = policy, site, clients
+        self._used, self._decisions = used, decisions
+        numbers: dict[str | None, int] = {node.name: n for n, node in enumerate(site.nodes)}
+        self.client: NDArray[np.int64] = np.repeat(
+            np.arange(len(clients)), [len(each.frames) for each in clients]
+        )
+        self.at: NDArray[np.float64] = _joined([each.frames.captured for each in clients])
+        self.node: NDArray[np.int64] = _joined(
+            [np.array([numbers.get(n, -1) for n in each.node], dtype=np.int64) for each in clients]
+        )
+        """Where each frame was sent; -1 if it was not."""
+        self.latency: NDArray[np.float64] = _joined([each.frames.latency for each in clients])
+        self.effective: NDArray[np.float64] = _joined(
+            [
+                each.frames.correct * each.frames.in_time(settings.deadline)
+                for each, settings in zip(clients, site.clients, strict=True)
+            ]
+        )
+        """The accuracy of each answer; 0 if it was late, missing, or below its floor."""
+        self._refused: NDArray[np.bool_] = _joined([each.refused for each in clients])
 
     def __len__(self) -> int:
-        return len(self._at)
-
-    @property
-    def at(self) -> NDArray[np.float64]:
-        return np.array(self._at)
-
-    @property
-    def client(self) -> NDArray[np.int64]:
-        return np.array(self._client, dtype=np.int64)
-
-    @property
-    def node(self) -> NDArray[np.int64]:
-        """Where each frame was sent; -1 if it was not."""
-        return np.array(self._node, dtype=np.int64)
-
-    @property
-    def latency(self) -> NDArray[np.float64]:
-        return np.array(self._latency)
-
-    @property
-    def effective(self) -> NDArray[np.float64]:
-        """The accuracy of each frame's answer; 0 if it was late, missing, or below its floor."""
-        clients = self.site.clients
-        deadlines = np.array([each.deadline for each in clients])[self.client]
-        floors = np.array([each.min_accuracy for each in clients])[self.client]
-        accuracy = np.array(self._accuracy)
-        kept = (self.latency <= deadlines) & (accuracy >= floors)
-        return np.where(kept, accuracy, 0.0)
+        return len(self.at)
 
     def summary(self) -> dict[str, Any]:
         """The JSON object of the run."""
-        everything = np.ones(len(self), dtype=bool)
-        client, node = self.client, self.node
         decisions = 1e3 * np.array(self._decisions)
+        clients = {
+            settings.name: self._client(number, each, settings.controller)
+            for number, (each, settings) in enumerate(
+                zip(self.clients, self.site.clients, strict=True)
+            )
+        }
         return {
             "policy": self.policy,
-            **self._figures(everything),
-            "energy_j": float(sum(self.joules.values())),
-            "clients": {
-                each.name: self._figures(client == number)
-                for number, each in enumerate(self.site.clients)
+            **self._figures(np.ones(len(self), dtype=bool)),
+            "switches": sum(each["switches"] for each in clients.values()),
+            "dropped": {
+                cause: sum(each.dropped[cause] for each in self.clients) for cause in CAUSES
             },
+            "energy_j": float(sum(each.joules for each in self._used.values())),
+            "clients": clients,
             "nodes": {
-                each.name: {
-                    **self._figures(node == number),
-                    "utilisation": self.busy[each.name] / self.site.seconds,
-                    "energy_j": self.joules[each.name],
+                node.name: {
+                    **self._figures(self.node == number),
+                    "utilisation": self._used[node.name].busy / self.site.seconds,
+                    "energy_j": self._used[node.name].joules,
                 }
-                for number, each in enumerate(self.site.nodes)
+                for number, node in enumerate(self.site.nodes)
             },
             "decision_ms": {"p50": quantile(decisions, 0.5), "p99": quantile(decisions, 0.99)},
         }
 
+    def _client(self, number: int, client: ClientFrames, controller: str) -> dict[str, Any]:
+        sent = zip(client.size, client.node, strict=True)
+        sizes = Counter(size for size, node in sent if node is not None)
+        return {
+            "controller": controller,
+            **self._figures(self.client == number),
+            "sizes": {
+                "?" if size is None else format_size(size): sizes[size]
+                for size in sorted(sizes, key=lambda size: size or (0, 0))
+            },
+            "switches": client.switches,
+            "dropped": dict(client.dropped),
+        }
+
     def _figures(self, rows: NDArray[np.bool_]) -> dict[str, Any]:
-        fate, latency = np.array(self._fate)[rows], self.latency[rows]
-        effective = self.effective[rows]
-        answered = fate == Fate.ANSWERED
-        sent = answered | (fate == Fate.REFUSED) | (fate == Fate.LOST)
+        latency, effective = self.latency[rows], self.effective[rows]
+        answered, sent = ~np.isnan(latency), self.node[rows] >= 0
         missed = int((answered & (effective == 0)).sum())
-        count = len(fate)
         latencies = 1e3 * latency[answered]
         return {
-            "requests": count,
+            "requests": len(latency),
             "answered": int(answered.sum()),
-            "refused": int((fate == Fate.REFUSED).sum()),
-            "dropped": {
-                "no_route": int((fate == Fate.NO_ROUTE).sum()),
-                "full": int((fate == Fate.FULL).sum()),
-                "not_sent": int((fate == Fate.NOT_SENT).sum()),
-                "lost": int((fate == Fate.LOST).sum()),
-            },
+            "refused": int(self._refused[rows].sum()),
             "missed": missed,
             "miss_rate": float((missed + (sent & ~answered).sum()) / max(1, sent.sum())),
-            "effective_accuracy": float(effective.mean()) if count else 0.0,
+            "effective_accuracy": float(effective.mean()) if len(effective) else 0.0,
             "latency_ms": {f"p{100 * q:.0f}": quantile(latencies, q) for q in (0.5, 0.95, 0.99)},
         }
+
+
+def _joined(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return np.concatenate(columns)

@@ -15,6 +15,7 @@ from heapq import heappop, heappush
 import numpy as np
 
 from delen.simulate.fleet.site import NodeSettings, inside
+from delen.simulate.streams.streams import Arrived
 from policies.fleet.api import Ceiling, Directive, OperatingPoint, Price, Size, Standing
 
 _LEARN = 0.1
@@ -29,8 +30,7 @@ class Job:
     """A frame at a node: ``due`` is when it must leave. ``exit`` is as deep as it may go, and
     ``lost`` whether its node failed under it."""
 
-    frame: int
-    client: int
+    arrived: Arrived
     tenant: str
     model: str
     size: Size | None

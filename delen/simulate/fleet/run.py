@@ -8,11 +8,13 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Any
 
-from delen.simulate.fleet.client import PATIENCE, Client
-from delen.simulate.fleet.log import Fate, FleetLog
+from delen.simulate.fleet.client import Client
+from delen.simulate.fleet.log import FleetLog, NodeUse
 from delen.simulate.fleet.node import Answered, Job, Node
 from delen.simulate.fleet.site import Site, inside
-from policies.fleet.api import Ceiling, Demand, FleetPolicy, OperatingPoint, Route, Standing
+from delen.simulate.streams.stream import PATIENCE
+from delen.simulate.streams.streams import Arrived, Streams
+from policies.fleet.api import Ceiling, Demand, FleetPolicy, Route, Standing
 
 _AROUND = 1e-9
 
@@ -29,10 +31,14 @@ class _Events:
         self._pushed += 1
         heappush(self._queue, (when, self._pushed, what, given))
 
-    def run(self, until: float) -> None:
-        while self._queue and self._queue[0][0] <= until:
-            self.now, _, what, given = heappop(self._queue)
-            what(*given)
+    @property
+    def next_at(self) -> float:
+        return self._queue[0][0] if self._queue else inf
+
+    def take(self) -> None:
+        """Let the next one happen."""
+        self.now, _, what, given = heappop(self._queue)
+        what(*given)
 
 
 class FleetRun:
@@ -46,18 +52,24 @@ class FleetRun:
             for number, settings in enumerate(site.nodes)
         }
         self._clients = [
-            Client(settings, site.places, site.seconds, 1000 * seed + number)
+            Client(
+                settings,
+                site.places,
+                {
+                    node.name: model.points
+                    for node in site.nodes
+                    for model in node.models
+                    if model.served.name == settings.model
+                },
+                site.seconds,
+                1000 * seed + number,
+            )
             for number, settings in enumerate(site.clients)
         ]
+        self._streams = Streams([client.stream for client in self._clients])
         self._standings: dict[str, Standing] = {}
         self._demands: dict[str, Demand] = {}
-        self._pending: dict[int, Client] = {}
-        self._sizes = {
-            (node.name, model.served.name): _first_exits(model.points)
-            for node in site.nodes
-            for model in node.models
-        }
-        self.log = FleetLog(policy.name, site)
+        self._decisions: list[float] = []
 
     def play(self) -> FleetLog:
         events, hub = self._events, self._hub
@@ -65,20 +77,27 @@ class FleetRun:
             for start, _ in node.settings.down:
                 events.at(start, self._fail, node)
             events.at(0.0, self._say, node)
-        for number, client in enumerate(self._clients):
+        for client in self._clients:
             settings = client.settings
             for when, place in settings.moves:
                 events.at(when, self._move, client, place)
             if settings.start < client.end:
                 events.at(max(0.0, settings.start - 2 * hub.delay), self._demand, client)
                 events.at(settings.start, self._renew, client)
-            for captured in client.capture_times():
-                events.at(captured, self._capture, number, client)
         events.at(2 * hub.delay, self._coordinate)
-        events.run(self._site.seconds + PATIENCE)
-        for node in self._nodes.values():
-            self.log.used(node.settings.name, node.busy, node.joules)
-        return self.log
+        longest = max((client.settings.deadline for client in self._clients), default=0.0)
+        until = self._site.seconds + longest + PATIENCE
+        streams = self._streams
+        while min(streams.next_at, events.next_at) <= until:
+            if streams.next_at <= events.next_at:
+                if (arrived := streams.take()) is not None:
+                    events.now = arrived.at
+                    self._arrive(arrived)
+            else:
+                events.take()
+        used = {n: NodeUse(node.busy, node.joules) for n, node in self._nodes.items()}
+        ended = [client.ended() for client in self._clients]
+        return FleetLog(self._policy.name, self._site, ended, used, self._decisions)
 
     # Hub
 
@@ -113,7 +132,7 @@ class FleetRun:
             standings, demands = list(self._standings.values()), list(self._demands.values())
             began = time.perf_counter()
             directives = self._policy.coordinate(standings, demands, now)
-            self.log.decided(time.perf_counter() - began)
+            self._decisions.append(time.perf_counter() - began)
             for directive in directives:
                 node = self._nodes[directive.node]
                 self._events.at(now + self._hub.delay, node.obey, directive)
@@ -131,69 +150,42 @@ class FleetRun:
             demand = client.demand(now)
             self._demands[demand.client] = demand
             route = self._policy.route(demand, list(self._standings.values()), now)
-            self._events.at(now + self._hub.delay, self._take, client, route)
+            self._events.at(now + self._hub.delay, client.take, route)
         else:
             self._events.at(now + self._hub.delay, self._go_on, client)
-
-    def _take(self, client: Client, route: Route | None) -> None:
-        client.route = route
 
     def _go_on(self, client: Client) -> None:
         """No hub: the last good route, else the client's own node."""
         if client.route is None:
             for name in sorted(client.place.local):
-                client.route = Route(name, inf, client.settings.deadline, _ANY)
+                client.take(Route(name, inf, client.settings.deadline, _ANY))
 
     def _move(self, client: Client, place: str) -> None:
         client.move(place)
-        if client.route is not None and client.route.node not in {
-            *client.place.delays,
-            *client.place.local,
-        }:
-            client.route = None
         self._renew(client)
 
     # Frames
 
-    def _capture(self, number: int, client: Client) -> None:
-        now, route = self._events.now, client.route
-        frame = self.log.captured(number, now)
-        if route is None:
-            self.log.dropped(frame, Fate.NO_ROUTE)
-            return
-        if client.in_flight >= client.most_in_flight:
-            self.log.dropped(frame, Fate.FULL)
-            return
-        model = client.settings.model
-        firsts = self._sizes.get((route.node, model), ())
-        points = [point for point in firsts if route.ceiling.allows(point)]
-        point = client.choose(points, route, now) if points else None
-        if point is None:
-            self.log.dropped(frame, Fate.NOT_SENT)
-            return
-        client.in_flight += 1
-        self._pending[frame] = client
-        arrives = client.send(point.payload, route.node, now)
+    def _arrive(self, arrived: Arrived) -> None:
+        now, client = self._events.now, self._clients[arrived.stream]
+        settings, sent = client.settings, client.routed.sent[arrived.frame]
+        node = self._nodes[sent.node]
+        due = client.stream.footage.captured[arrived.frame] + settings.deadline
+        due -= client.back(sent.node) + _AROUND
+        if arrived.max_latency is not None:
+            due = min(due, now + arrived.max_latency)
         job = Job(
-            frame=frame,
-            client=number,
-            tenant=client.settings.tenant,
-            model=model,
-            size=point.size,
-            ceiling=route.ceiling,
-            due=now + client.settings.deadline - client.back(route.node) - _AROUND,
+            arrived=arrived,
+            tenant=settings.tenant,
+            model=settings.model,
+            size=sent.options[arrived.index].size,
+            ceiling=sent.ceiling,
+            due=due,
         )
-        self.log.sent(frame, route.node)
-        if arrives < inf:
-            self._events.at(arrives, self._arrive, self._nodes[route.node], job)
-        self._events.at(now + PATIENCE, self._give_up, frame)
-
-    def _arrive(self, node: Node, job: Job) -> None:
-        now = self._events.now
         if not node.is_up(now):
             self._unanswered(node, job)
         elif not node.admit(job, now):
-            self._refuse(node, job)
+            self._refuse(job)
         else:
             self._start(node)
 
@@ -206,24 +198,19 @@ class FleetRun:
 
     def _leave(self, node: Node, answered: Answered) -> None:
         job, point = answered.job, answered.point
-        if job.frame not in self._pending:
-            return
+        client = self._clients[job.arrived.stream]
         if point is None:
-            self._refuse(node, job)
-        elif not job.lost:
-            back = self._clients[job.client].back(node.settings.name)
-            if back < inf:
-                self._events.at(self._events.now + back, self._answer, job, point)
+            self._refuse(job)
+        elif not job.lost and client.reaches(node.settings.name):
+            counts = point.accuracy >= client.settings.min_accuracy
+            correct = point.accuracy if counts else 0.0
+            self._streams.answer(job.arrived, self._events.now, correct, point.exit)
 
-    def _answer(self, job: Job, point: OperatingPoint) -> None:
-        if (client := self._pending.pop(job.frame, None)) is not None:
-            client.in_flight -= 1
-            self.log.answered(job.frame, self._events.now, point)
-
-    def _refuse(self, node: Node, job: Job) -> None:
-        if (client := self._pending.pop(job.frame, None)) is not None:
-            client.in_flight -= 1
-            self.log.dropped(job.frame, Fate.REFUSED)
+    def _refuse(self, job: Job) -> None:
+        client = self._clients[job.arrived.stream]
+        if client.stream.back(job.arrived.frame) < inf:
+            client.refused.add(job.arrived.frame)
+        self._streams.refuse(job.arrived, self._events.now)
 
     def _fail(self, node: Node) -> None:
         for job in node.fail():
@@ -231,32 +218,15 @@ class FleetRun:
 
     def _unanswered(self, node: Node, job: Job) -> None:
         """The connection is refused or broken: the client asks for another node."""
-        if (client := self._pending.pop(job.frame, None)) is None:
-            return
-        client.in_flight -= 1
-        self.log.dropped(job.frame, Fate.LOST)
-        name = node.settings.name
+        now, name = self._events.now, node.settings.name
+        client = self._clients[job.arrived.stream]
+        self._streams.lose(job.arrived, now)
         if client.route is not None and client.route.node == name:
-            client.avoid(name, self._events.now)
+            client.avoid(name, now)
             self._renew(client)
-
-    def _give_up(self, frame: int) -> None:
-        if (client := self._pending.pop(frame, None)) is not None:
-            client.in_flight -= 1
-            self.log.dropped(frame, Fate.LOST)
 
 
 _ANY = Ceiling(10**6)
-
-
-def _first_exits(points: tuple[OperatingPoint, ...]) -> tuple[OperatingPoint, ...]:
-    """The first exit of each size, ascending by payload."""
-    firsts: dict[Any, OperatingPoint] = {}
-    for point in points:
-        known = firsts.get(point.size)
-        if known is None or point.exit < known.exit:
-            firsts[point.size] = point
-    return tuple(sorted(firsts.values(), key=lambda point: point.payload))
 
 
 def play(site: Site, policy: FleetPolicy, seed: int = 0) -> FleetLog:

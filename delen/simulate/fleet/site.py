@@ -10,6 +10,9 @@ from math import inf
 from delen.simulate.streams.link import LinkSettings
 from policies.fleet.api import OperatingPoint, ServedModel
 
+LARGEST = "largest"
+"""The controller that is no plug-in: it sends the largest frame that its route leaves time for."""
+
 Span = tuple[float, float]
 """From and until, in seconds."""
 
@@ -76,7 +79,8 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
     """A client: a camera at ``fps`` from ``start`` until ``end``, first at ``place``, from each
-    time of ``moves`` on at another."""
+    time of ``moves`` on at another. ``controller`` chooses the size of each frame within the
+    client's route (``delen/simulate/fleet/controller.py``)."""
 
     name: str
     model: str
@@ -88,6 +92,7 @@ class ClientSettings:
     start: float = 0.0
     end: float = inf
     moves: tuple[tuple[float, str], ...] = ()
+    controller: str = LARGEST
 
 
 @dataclass(frozen=True, slots=True)

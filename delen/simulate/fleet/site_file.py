@@ -16,6 +16,7 @@ from delen.profile.profile import Profile
 from delen.profile.reader import load_profile
 from delen.simulate.fleet.points import node_model
 from delen.simulate.fleet.site import (
+    LARGEST,
     ClientSettings,
     HubSettings,
     NodeModel,
@@ -25,6 +26,7 @@ from delen.simulate.fleet.site import (
 )
 from delen.simulate.streams.bandwidth import constant, read_bandwidth
 from delen.simulate.streams.link import LinkSettings
+from policies.plugins import make_controller
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -44,7 +46,7 @@ Spans = tuple[tuple[AtLeast, AtLeast], ...]
 
 class _Size(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     profile: str
-    payload_bytes: AtLeast
+    payload_bytes: Above
     pixels: tuple[Pixels, Pixels] | None = None
 
 
@@ -96,6 +98,7 @@ class _Client(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     from_s: AtLeast = 0.0
     until_s: Above | None = None
     moves: tuple[_Move, ...] = ()
+    controller: str = LARGEST
 
 
 class _Hub(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -224,6 +227,8 @@ def _clients(client: _Client, places: set[str], models: set[str]) -> Iterator[Cl
     _check_known(f"{where}: model", [client.model], models, "models of nodes")
     if client.until_s is not None and client.until_s <= client.from_s:
         raise ConfigError(f"{where}: until_s is {client.until_s:g}; it must be above from_s")
+    if client.controller != LARGEST:
+        _made(f"{where}: controller", lambda: make_controller(client.controller))
     for number in range(client.count):
         yield ClientSettings(
             name=client.name if client.count == 1 else f"{client.name}-{number}",
@@ -236,6 +241,7 @@ def _clients(client: _Client, places: set[str], models: set[str]) -> Iterator[Cl
             start=client.from_s,
             end=inf if client.until_s is None else client.until_s,
             moves=tuple((move.at_s, move.place) for move in client.moves),
+            controller=client.controller,
         )
 
 

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left
 from dataclasses import dataclass
 from math import inf
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,6 +176,20 @@ class FrameDraws:
     loss: tuple[float, float]
 
 
+class Way(Protocol):
+    """What a stream's frames take to their daemon, and its answers back."""
+
+    @property
+    def round_trip(self) -> float:
+        """What a message of no size takes there and back, in seconds."""
+
+    def send(self, sent: float, size: float, given_up: float, draws: FrameDraws) -> float:
+        """When ``size`` bytes handed over at ``sent`` reach the daemon; inf if they do not."""
+
+    def back(self, draws: FrameDraws) -> float:
+        """Seconds that the answer takes back; inf if it does not arrive."""
+
+
 class Link:
     """One link in one run. Frames of all its streams pass it one after the other."""
 
@@ -185,6 +200,10 @@ class Link:
         self._losses = _Losses(settings, seconds, rng)
         self.free = 0.0
         """When everything that was handed to it is through."""
+
+    @property
+    def round_trip(self) -> float:
+        return 2 * self.settings.delay
 
     def send(self, sent: float, size: float, given_up: float, draws: FrameDraws) -> float:
         """When ``size`` bytes handed over at ``sent`` reach the daemon; inf if they do not.
@@ -202,9 +221,7 @@ class Link:
         """When ``size`` bytes are through that begin at ``start``, and when they are all there."""
         end = self.course.finish(start, size + OVERHEAD)
         settings = self.settings
-        wait = self._losses.wait(
-            start, end, math.ceil(size / PACKET), 2 * settings.delay, draws.loss
-        )
+        wait = self._losses.wait(start, end, math.ceil(size / PACKET), self.round_trip, draws.loss)
         return end, end + wait + settings.delay + settings.jitter * draws.up
 
     def pass_through_all(
@@ -217,8 +234,8 @@ class Link:
         starts, sizes = np.broadcast_arrays(starts, sizes)
         for at in zip(*np.nonzero(self._losses.touches(starts, ends)), strict=True):
             packets = math.ceil(sizes[at] / PACKET)
-            round_trip = 2 * settings.delay
-            arrived[at] += self._losses.wait(starts[at], ends[at], packets, round_trip, draws.loss)
+            wait = self._losses.wait(starts[at], ends[at], packets, self.round_trip, draws.loss)
+            arrived[at] += wait
         return ends, arrived
 
     def back(self, draws: FrameDraws) -> float:

@@ -11,7 +11,7 @@ from math import ceil, inf, nan
 import numpy as np
 
 from delen.simulate.streams.frames import Frames
-from delen.simulate.streams.link import FrameDraws, Link
+from delen.simulate.streams.link import FrameDraws, Way
 from policies.client.api import (
     ClientController,
     FrameChoice,
@@ -20,7 +20,7 @@ from policies.client.api import (
     StreamView,
 )
 from policies.client.link import LinkEstimate
-from policies.client.stream_state import DropCause, Sending, StreamState
+from policies.client.stream_state import DropCause, NetworkTimes, Sending, StreamState
 
 PATIENCE = 1.0
 """Seconds after its sending at which a frame without an answer is given up, or at its deadline."""
@@ -123,11 +123,10 @@ class Stream:
         self,
         settings: StreamSettings,
         controller: ClientController,
-        link: Link,
+        way: Way,
         footage: Footage,
     ) -> None:
         self.settings = settings
-        self.link = link
         self.footage = footage
         self._controller = _Timed(controller)
         self._state: StreamState[None, None] = StreamState(
@@ -136,14 +135,19 @@ class Stream:
             period=1 / settings.fps,
             in_flight=settings.most_in_flight,
         )
-        round_trip = 2 * link.settings.delay
-        self._state.begin(settings.options, LinkEstimate(round_trip), round_trip)
-        self._flying: set[int] = set()
+        self.begin(settings.options, way, LinkEstimate(way.round_trip))
+        self._ways: dict[int, Way] = {}
         self._index = array("b", [-1]) * settings.frames
         self._sent = array("d", [nan]) * settings.frames
         self._answered = array("d", [nan]) * settings.frames
         self._correct = array("d", [0.0]) * settings.frames
         self._exit = array("b", [-1]) * settings.frames
+
+    def begin(self, options: Sequence[FrameOption], way: Way, network: NetworkTimes) -> None:
+        """From now on frames are sent as ``options`` and on ``way``, of which ``network`` is
+        known."""
+        self._options, self.way = options, way
+        self._state.begin(options, network, way.round_trip)
 
     def capture(self, frame: int) -> Sending[None] | None:
         """``frame`` is there; what is sent of it or after it."""
@@ -154,16 +158,21 @@ class Stream:
         return self._state.send(now)
 
     def hand_over(self, frame: int, index: int, now: float) -> tuple[float, float]:
-        """An encoded frame is handed to the link: when it reaches the daemon (inf if it does not),
+        """An encoded frame is handed to its way: when it reaches the daemon (inf if it does not),
         and when it is given up."""
         draws = self.footage.draws[frame]
-        payload = self.settings.options[index].payload * draws.payload
+        payload = self._options[index].payload * draws.payload
         self._state.encoded(frame, now, payload)
         due = self.footage.captured[frame] + self.settings.deadline
         given_up = max(now + PATIENCE, due)
-        self._flying.add(frame)
+        self._ways[frame] = self.way
         self._index[frame], self._sent[frame] = index, now
-        return self.link.send(now, payload, given_up, draws), given_up
+        return self.way.send(now, payload, given_up, draws), given_up
+
+    def back(self, frame: int) -> float:
+        """Seconds that the answer to ``frame`` takes back; inf if nobody waits for it any more."""
+        way = self._ways.get(frame)
+        return inf if way is None else way.back(self.footage.draws[frame])
 
     def note(self, frame: int, exit: int, correct: float) -> None:
         """What the daemon will answer: from ``exit``, right with probability ``correct``."""
@@ -171,15 +180,13 @@ class Stream:
 
     def answered(self, frame: int, now: float, latency: float) -> None:
         """The answer is there; ``latency`` is the daemon's."""
-        if frame in self._flying:
-            self._flying.remove(frame)
+        if self._ways.pop(frame, None) is not None:
             self._answered[frame] = now
             self._state.answered(frame, now, latency, None)
 
     def failed(self, frame: int, now: float, cause: DropCause) -> None:
         """No answer comes any more."""
-        if frame in self._flying:
-            self._flying.remove(frame)
+        if self._ways.pop(frame, None) is not None:
             self._state.failed(frame, now, cause)
 
     def let_go(self, now: float) -> float | None:

@@ -81,9 +81,12 @@ class Streams:
         """The daemon refuses the frame at ``now``."""
         self._push(self._back(arrived, now), _REFUSE, arrived.stream, arrived.frame)
 
+    def lose(self, arrived: Arrived, now: float) -> None:
+        """The client learns at ``now`` that nobody will answer the frame."""
+        self._push(now, _GIVE_UP, arrived.stream, arrived.frame)
+
     def _back(self, arrived: Arrived, now: float) -> float:
-        stream = self.streams[arrived.stream]
-        return now + stream.link.back(stream.footage.draws[arrived.frame])
+        return now + self.streams[arrived.stream].back(arrived.frame)
 
     def _push(
         self,

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from api.infer import HttpRequest, InferAddress
+from api.exchange import HttpRequest
+from api.infer import InferAddress
 from api.readers import Readers
 from delen.bundle.manifest import read_manifest
 from delen.daemon.build_model import SHIPPED_BUNDLES
@@ -46,7 +47,7 @@ async def test_a_large_body_that_comes_again_too_soon_is_refused_unread() -> Non
         headers = {b"content-type": b"application/octet-stream"}
         return HttpRequest("POST", "/v1/infer", query, headers, body, connection)
 
-    connection: Any = SimpleNamespace(arrived=0.0, is_gone=False, refused=("", 0.0))
+    connection: Any = SimpleNamespace(arrived=0.0, receiving=0.0, is_gone=False, refused=("", 0.0))
     readers = Readers(1, lambda payer, seconds: None, lambda payer: True)
     with ThreadPoolExecutor(1) as threads:
         runtime: Any = Busy()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from benchmarks.fleet import dystri, jellyfish, offload, train_aset
+from benchmarks.fleet import dystri, jellyfish, offload
+from benchmarks.fleet.crowd import ClientLog
+from benchmarks.fleet.kills import plan_kills
+from benchmarks.fleet.members import HUB
 from benchmarks.profile_files import NANO
 from delen.profile.reader import load_profile
 from delen.simulate.fleet.run import play
 from delen.simulate.streams.bandwidth import constant
 from delen.simulate.synthetic import synthetic
-from policies.fleet.aset import FEATURES
-from policies.fleet.static import STATIC
 from policies.plugins import make_fleet
 
 
@@ -47,18 +47,6 @@ def test_the_capacity_is_what_the_nodes_first_exits_have_time_for() -> None:
     assert 0 < most / 2 <= sum(1 / (dystri.FPS * each) for each in seconds)
 
 
-def test_learning_moves_a_network_towards_the_action_that_pays() -> None:
-    learner = train_aset.Learner(np.random.default_rng(0))
-    rng = np.random.default_rng(1)
-    states = rng.normal(size=(400, FEATURES))
-    actions = rng.integers(len(STATIC), size=400)
-    rewards = np.where(actions == 3, 1.0, 0.0)
-    for _ in range(800):
-        learner.update(states, actions, rewards, states)
-    picked = learner.network.layers(states)[2].argmax(axis=1)
-    assert (picked == 3).mean() > 0.9
-
-
 def test_a_run_over_a_link_is_right_more_often_than_the_board_alone() -> None:
     profile = load_profile(NANO)
     assert profile.accuracies is not None
@@ -72,3 +60,21 @@ def test_a_run_over_a_link_is_right_more_often_than_the_board_alone() -> None:
     cut = offload.play(constant(0.0, 100.0), table, offload.Paths(), 0)
     assert cut.accuracy > 0.6
     assert cut.late < 0.01
+
+
+def test_every_daemon_is_killed_in_turn_and_the_hub_twice() -> None:
+    planned = plan_kills(["a", "b"], 100.0, 20.0)
+    assert [(kill.member, kill.at) for kill in planned[:5]] == [
+        ("a", 10.0),
+        ("b", 30.0),
+        ("a", 50.0),
+        ("b", 70.0),
+        ("a", 90.0),
+    ]
+    assert [kill.member for kill in planned[5:]] == [HUB, HUB]
+
+
+def test_a_client_that_is_never_answered_waited_all_the_time() -> None:
+    assert ClientLog(seconds=8.0).longest_gap == 8.0
+    log = ClientLog(seconds=8.0, answered=[1.0, 2.0, 5.0], request_ids=["a", "b", "a"])
+    assert (log.longest_gap, log.duplicates) == (3.0, 1)

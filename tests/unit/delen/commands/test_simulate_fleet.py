@@ -48,7 +48,15 @@ def test_the_table_has_a_line_a_policy_client_and_node(
 ) -> None:
     assert main(["simulate", "--fleet", str(site), "--policy", "exact"]) == 0
     printed = capsys.readouterr().out
-    for word in ("exact", "camera", "board", "30 frames, 1 clients, 1 nodes"):
+    for word in (
+        "camera (largest)",
+        "frames not sent",
+        "switches of size",
+        "exact",
+        "camera",
+        "board",
+        "30 frames, 1 clients, 1 nodes",
+    ):
         assert word in printed
 
 
@@ -66,6 +74,19 @@ def test_options_of_the_other_simulation_are_refused(
 
 def test_plots_are_written(site: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
+    command = ["simulate", "--fleet", str(site), "--policy", "default"]
+    assert main([*command, "--plots", str(tmp_path / "plots")]) == 0
+    assert (tmp_path / "plots" / "fleet-default.png").stat().st_size > 1000
+
+
+def test_plots_show_the_sizes_of_clients_that_have_several(site: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    two = [
+        f'{{ profile = "{PROFILE}", payload_bytes = {n}e4, pixels = [{n}, {n}] }}' for n in (1, 2)
+    ]
+    text = site.read_text()
+    start, end = text.index("sizes = ["), text.index("] }]")
+    site.write_text(f"{text[:start]}sizes = [{', '.join(two)}{text[end:]}")
     command = ["simulate", "--fleet", str(site), "--policy", "default"]
     assert main([*command, "--plots", str(tmp_path / "plots")]) == 0
     assert (tmp_path / "plots" / "fleet-default.png").stat().st_size > 1000

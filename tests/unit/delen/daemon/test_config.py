@@ -48,6 +48,11 @@ OUT_OF_RANGE = {
     "policies.quantile": [0.4, 0.999],
     "policies.guarantee": [0.0, 1.0],
     "policies.tolerance": [-0.1, 0.6],
+    "tenants.users": [["camera"], ["=camera"], ["app="]],
+    "tenants.most": [0],
+    "server.socket_mode": ["0777", "660"],
+    "server.host": [""],
+    "state.path": [" "],
     "log.level": ["trace", "INFO"],
     "log.format": ["xml"],
 }
@@ -126,7 +131,10 @@ def test_a_file_that_is_asked_for_has_to_be_there(tmp_path: Path) -> None:
         ("[server]\nport = 1\nport = 2\n", "line 3"),
         ("port = 1\n", "unknown section [port]"),
         ("server = 3\n", "server must be a section"),
-        ("[sever]\nport = 1\n", "unknown section [sever]; known: device, energy, log, models"),
+        (
+            "[sever]\nport = 1\n",
+            "unknown section [sever]; known: device, energy, fleet, log",
+        ),
         ("[server]\nprot = 1\n", "unknown key server.prot; known: host, port"),
     ],
 )

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from delen.core.energy_status import EnergyTotal
+from delen.core.handover import Part
 from delen.core.work import Share, Split
 from delen.energy.ledger import Correction, Ledger, Meter
 from delen.tenants.usage import Usage
@@ -167,3 +168,29 @@ def test_an_answer_that_is_not_kept_yet_has_its_first_receipt() -> None:
     assert (first.request_id, first.settled) == ("a", False)
     assert first.receipt == answer("a").receipt
     assert Ledger(10, None, Usage()).first_receipt(answer("a")).settled, "it is the last one too"
+
+
+@pytest.mark.parametrize("elsewhere", [0.25, None])
+def test_what_another_node_took_is_in_the_receipt_and_in_nobodys_account_here(
+    elsewhere: float | None,
+) -> None:
+    ledger = Ledger(10, METER, usage := Usage())
+    ledger.ran(work("a"))
+    begun = answer("a", bound=2.0)
+    before = Part("board", (0,), 0.02, elsewhere)
+    here = Part("server", (1,), 0.01, 0.5, is_here=True)
+    receipt = replace(begun.receipt, parts=(before, here))
+    ledger.answered(replace(begun, receipt=receipt))
+    corrections = list(ledger.settle(window({"a": 0.7}, "a")))
+    assert corrections == [Correction("default", 0.5, pytest.approx(0.7), pytest.approx(0.7))]
+    last = ledger.receipt("a")
+    assert last is not None
+    energy, parts = last.receipt.energy, last.receipt.parts
+    assert (parts[0], parts[1].energy) == (before, pytest.approx(0.7))
+    if elsewhere is None:
+        assert (energy.value, energy.kind, energy.met) == (None, "unknown", None)
+    else:
+        assert energy.value == pytest.approx(0.95)
+        assert (energy.kind, energy.met) == ("estimated", True)
+    (total,) = usage.record.totals()
+    assert total.joules == pytest.approx(0.7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -30,6 +31,7 @@ from delen.errors import (
 )
 from delen.profile.cost_model import CostModel
 from delen.residency.lease import ALWAYS_RESIDENT, Lease, ModelResidency, still_loading
+from policies.fleet.api import Ceiling, Directive, Price
 from tests.builders.engine import PATIENCE, build_model, build_runtime
 from tests.unit.delen.engine.harness import Clock, Held
 
@@ -298,3 +300,50 @@ def test_a_new_floor_is_certified_without_the_lock(
     monkeypatch.setattr(planner, "plan", plan_while_another_comes)
     served.submit(Bounds(min_accuracy=0.65)).result(PATIENCE)
     assert ended == [True]
+
+
+def obey(served: Served, **directive: Any) -> None:
+    directives = served.runtime.directives
+    directives.obey(Directive("here", time.monotonic(), 3600.0, **directive))
+
+
+@pytest.mark.parametrize("served", [False, True], indirect=True)
+def test_a_fleet_limits_the_requests_of_its_tenants(served: Served) -> None:
+    obey(served, ceilings={"camera": Ceiling(1)})
+    bounds = Bounds(max_latency=3.0)
+    plans = []
+    for tenant in ("camera", "door"):
+        (job,) = served.runtime.submit_batch("tiny", [SAMPLE], bounds, Options(tenant=tenant))
+        job.future.result(PATIENCE)
+        plans.append((job.plan.exit, job.plan.limited_by))
+    assert plans == [(1, "fleet"), (2, "depth")]
+    assert served.runtime.directives.limited == 1
+    assert served.runtime.preview("tiny", bounds, "camera").limited_by == "fleet"
+    if served.residency.uses:
+        assert served.residency.uses == [1, 2], "nothing is loaded that may not be used"
+
+
+def test_a_batch_keeps_to_the_ceiling_to_its_end(served: Served) -> None:
+    obey(served, ceilings={"default": Ceiling(0)})
+    served.energy.left = 10.0
+    jobs = served.runtime.submit_batch("tiny", [SAMPLE] * 5, Bounds(max_latency=5.0), Options())
+    assert {job.future.result(PATIENCE).exit for job in jobs} == {0}
+    assert {job.plan.exit for job in jobs} == {0}
+    assert served.runtime.directives.limited == 5
+
+
+def test_what_a_fleet_charges_for_a_joule_is_added_to_the_price(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    obey(served, prices={"default": Price(per_joule=0.25)})
+    prices = count_plans(served, monkeypatch)
+    served.submit().result(PATIENCE)
+    served.submit(tenant="other").result(PATIENCE)
+    assert prices == [0.25, 0.0]
+    assert served.runtime.preview("tiny", Bounds()).price == 0.25
+
+
+def test_what_a_fleet_charges_for_seconds_has_requests_end_earlier(served: Served) -> None:
+    obey(served, prices={"default": Price(per_second=100.0)})
+    result = served.submit(Bounds(max_latency=3.0)).result(PATIENCE)
+    assert (result.exit, result.reason) == (0, "planned_exit")

@@ -289,3 +289,64 @@ def test_the_cap_is_never_passed_and_nothing_that_is_needed_leaves(
     for known, segment in leases:
         state.slots[known].release(segment)
     settle(state, now)
+
+
+def test_kept_models_are_loaded_before_what_is_useful_and_all_begin_before_one_is_whole() -> None:
+    state = make(30, a=(5, 5, 5), b=(5, 5), c=(5, 5))
+    for now in range(8):
+        state.slots["c"].uses.add(float(now), 2)
+    state.policy.kept.keep(("b", "a"), 20.0)
+    assert [(step.model, step.segment) for step in settle(state, 8.0)] == [
+        ("b", 0),
+        ("a", 0),
+        ("b", 1),
+        ("a", 1),
+        ("a", 2),
+        ("c", 0),
+    ]
+
+
+def test_kept_models_have_others_leave_but_neither_each_other_nor_a_pinned_one() -> None:
+    state = make(20, a=(5, 5), b=(5, 5), c=(5, 5), d=(5, 5))
+    state.slots["d"].pin()
+    state.slots["c"].acquire(0, 1)
+    settle(state, 0.0)
+    state.slots["c"].release(0)
+    state.slots["c"].release(1)
+    state.policy.kept.keep(("a", "b"), 20.0)
+    settle(state, 1.0)
+    assert depths(state, "a", "b", "c", "d") == [2, 1, 0, 1]
+    assert not state.policy.has_room_to_grow(state.slots["b"], 1.0)
+
+
+def test_a_kept_model_leaves_for_a_job_after_all_others_and_comes_back() -> None:
+    state = make(20, a=(5, 5), b=(5, 5), c=(5, 5))
+    state.slots["c"].pin()
+    state.policy.kept.keep(("a",), 20.0)
+    for now in range(8):
+        state.slots["c"].uses.add(float(now), 2)
+    settle(state, 8.0)
+    assert depths(state, "a", "b", "c") == [2, 0, 2]
+    state.slots["b"].acquire(0, 0)
+    settle(state, 8.0)
+    assert depths(state, "a", "b", "c") == [2, 1, 1]
+    state.slots["b"].acquire(0, 1)
+    settle(state, 8.5)
+    assert depths(state, "a", "b", "c") == [1, 2, 1]
+    state.slots["b"].release(0)
+    state.slots["b"].release(0)
+    state.slots["b"].release(1)
+    settle(state, 9.0)
+    assert depths(state, "a", "b", "c") == [2, 0, 2]
+
+
+def test_models_are_kept_no_longer_than_was_said() -> None:
+    state = make(10, a=(5, 5), b=(5, 5))
+    state.policy.kept.keep(("a",), 20.0)
+    settle(state, 0.0)
+    for now in range(8):
+        state.slots["b"].uses.add(12.0 + now, 2)
+    settle(state, 19.9)
+    assert depths(state, "a", "b") == [2, 0]
+    settle(state, 20.0)
+    assert depths(state, "a", "b") == [0, 2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
+from math import e, inf
 from typing import Any
 
 import pytest
@@ -196,3 +196,19 @@ def test_the_drivers_own_runs_take_a_lane(
     scheduler.forget_model("m")
     scheduler.ran(SEGMENT, own, SEGMENT, SEGMENT)
     assert scheduler.busy == 0
+
+
+def test_utilisation_is_the_share_of_lanes_that_ran_lately(
+    make_scheduler: MakeScheduler, make_task: MakeTask
+) -> None:
+    scheduler = make_scheduler(2, 1.0)
+    assert scheduler.utilisation(5.0) == 0.0
+    (batch,) = start(scheduler, 10.0, make_task())
+    assert scheduler.utilisation(10.0) == 0.0
+    rising = [scheduler.utilisation(10.0 + seconds) for seconds in (1.0, 2.0, 30.0)]
+    assert rising == sorted(rising)
+    assert rising[-1] == pytest.approx(0.5, abs=1e-3)
+    scheduler.ran(40.0, batch, 30.0)
+    assert scheduler.utilisation(40.0) == pytest.approx(0.5, abs=1e-3)
+    assert scheduler.utilisation(42.0) == pytest.approx(0.5 / e, abs=1e-3)
+    assert scheduler.utilisation(100.0) < 1e-6

@@ -71,16 +71,6 @@ def test_what_has_no_time_for_a_first_answer_behind_the_work_ahead_is_refused(
     assert refused.value.retry_after == 0.056
 
 
-def test_with_a_floor_it_is_the_plans_end_that_has_to_be_in_time(
-    planner: Planner, costs: CostModel
-) -> None:
-    plans, bounds = Plans(planner, costs), Bounds(max_latency=0.065, min_accuracy=0.1)
-    end = plans.plan(bounds).latency
-    plans.admit(bounds, ahead=0.064 - end)
-    with pytest.raises(Overloaded):
-        plans.admit(bounds, ahead=0.066 - end)
-
-
 def test_bounds_that_even_an_idle_device_cannot_keep_are_infeasible(
     planner: Planner, costs: CostModel
 ) -> None:

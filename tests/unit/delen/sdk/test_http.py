@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from delen.errors import DelenError, InvalidInput
+from delen.errors import DelenError, InvalidInput, TooLarge
 from delen.sdk.http import Answer, AnswerReader, Endpoint, Request, Unanswered
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -107,3 +107,16 @@ def test_a_token_that_no_header_can_have_is_refused(token: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         Endpoint.of("http://a", token)
     assert refused.value.field == "token"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        OK + b"Content-Length: 9\r\n\r\n",
+        OK + b"\r\n" + 9 * b"a",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n" + 3 * b"3\r\nabc\r\n",
+    ],
+)
+def test_an_answer_that_is_too_large_is_not_read_to_its_end(sent: bytes) -> None:
+    with pytest.raises(TooLarge):
+        AnswerReader(largest=8).feed(sent)

@@ -21,6 +21,7 @@ from delen.core.result import (
     Result,
 )
 from delen.errors import DelenError, InvalidInput, Overloaded
+from delen.streams.async_fused import AsyncFused
 from delen.streams.frames import Frame
 from delen.streams.fused import Fused
 
@@ -276,3 +277,40 @@ def test_a_wrong_setting_is_named(option: str, value: Any) -> None:
     with pytest.raises(InvalidInput) as caught:
         make(Network([CAT]), Network([DOG]), **{option: value})
     assert caught.value.field == option
+
+
+@pytest.mark.asyncio
+async def test_asyncio_has_the_same_rules() -> None:
+    remote = Network([DOG])
+    remote.gate.clear()
+    fused = AsyncFused(Network([CAT]), remote, period=2, in_flight=1)
+    answers = [await fused.infer(FRAME) for _ in range(4)]
+    assert [(each.label, each.sent) for each in answers] == [
+        ("cat", True),
+        ("cat", False),
+        ("cat", False),
+        ("cat", False),
+    ]
+    assert fused.lost["busy"] == 1
+    remote.gate.set()
+    await fused.wait()
+    assert [fused.result(frame).label for frame in range(4)] == ["dog"] * 4
+    assert (fused.sent, fused.absorbed, fused.last_error) == (1, 1, None)
+    with pytest.raises(InvalidInput) as caught:
+        await fused.infer(FRAME, feature=np.ones(4))
+    assert caught.value.field == "feature"
+
+
+@pytest.mark.asyncio
+async def test_what_fails_under_asyncio_is_counted_as_it_is_elsewhere() -> None:
+    local = Network([CAT, Overloaded("it is full", 1.0), CAT])
+    fused = AsyncFused(local, Network([DOG, ZeroDivisionError()]), period=1)
+    first = await fused.infer(FRAME)
+    await fused.wait()
+    with pytest.raises(Overloaded):
+        await fused.infer(FRAME)
+    await fused.wait()
+    assert (first.frame, (await fused.infer(FRAME)).frame) == (0, 1)
+    await fused.wait()
+    assert {cause: count for cause, count in fused.lost.items() if count} == {"unanswered": 2}
+    assert isinstance(fused.last_error, ZeroDivisionError)

@@ -25,7 +25,7 @@ def test_of_each_tenant_is_counted_what_was_answered_refused_and_missed() -> Non
     assert own.refused == {"overloaded": 2, "infeasible_bound": 1}
     assert own.missed == {"latency": 1}
     energy = replace(late.receipt.energy, value=0.5, met=False, kind="attributed")
-    usage.settled(late, energy)
+    usage.settled(late, replace(late.receipt, energy=energy))
     assert own.missed == {"latency": 1, "energy": 1}, "by its final energy"
     assert (own.attributed, own.estimated) == (0.5, 0.0)
     assert usage.record.totals() == [EnergyTotal("default", "tiny", 1, "attributed", 0.5)]
@@ -33,7 +33,7 @@ def test_of_each_tenant_is_counted_what_was_answered_refused_and_missed() -> Non
 
 def test_energy_that_stays_unknown_is_not_counted() -> None:
     usage = Usage()
-    usage.settled(answer("a", None), answer("a", None).receipt.energy)
+    usage.settled(answer("a", None), answer("a", None).receipt)
     assert usage.record.totals() == []
 
 
@@ -82,7 +82,7 @@ def test_a_copy_goes_on_apart() -> None:
     assert same.tenants == usage.tenants
     same.answered(1.0, answer("b"))
     same.refused(1.0, "default", "overloaded")
-    same.settled(answer("b"), answer("b").receipt.energy)
+    same.settled(answer("b"), answer("b").receipt)
     assert same.tenants["default"].answers == 2
     assert usage.tenants["default"] == TenantTotals(answers=1, refused=Counter(overloaded=1))
     assert (usage.recent(1.0)["default"].answers, usage.record.totals()) == (1, [])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Sequence
+from dataclasses import replace
 from math import inf
 
 import pytest
@@ -9,6 +12,8 @@ import pytest
 from delen.errors import ConfigError
 from policies.fleet.api import FleetPolicy, LinkState
 from policies.fleet.freshness import PATIENCE
+from policies.fleet.mapping import MappingPolicy
+from policies.fleet.problem import Place, Problem, make_problem
 from policies.fleet.routes import LEASE
 from policies.fleet.static import STATIC
 from policies.plugins import FLEET_POLICIES, make_fleet, plugin_names
@@ -50,6 +55,27 @@ def test_a_client_that_nobody_can_serve_in_time_has_no_route(policy: FleetPolicy
     hopeless = demand("a", deadline=0.002, near=LinkState())
     policy.coordinate(nodes, [hopeless], 0.0)
     assert policy.route(hopeless, nodes, 0.1) is None
+
+
+@pytest.mark.parametrize("name", plugin_names(FLEET_POLICIES))
+def test_a_copy_routes_as_its_original(name: str) -> None:
+    nodes, clients = [standing("near"), standing("far", backlog=0.01)], [demand("a"), demand("b")]
+    policy = make_fleet(name)
+    policy.coordinate(nodes, clients, 0.0)
+    copied: FleetPolicy = pickle.loads(pickle.dumps(policy))
+    asked = [demand(client) for client in ("a", "b", "c")]
+    assert [copied.route(each, nodes, 0.5) for each in asked] == [
+        policy.route(each, nodes, 0.5) for each in asked
+    ]
+
+
+@pytest.mark.parametrize("name", plugin_names(FLEET_POLICIES))
+def test_a_route_leads_to_a_node_that_keeps_the_floor(name: str) -> None:
+    nodes = [standing("near", points=[point(0, 0.6, 5)]), standing("far", backlog=0.02)]
+    floor = replace(demand("a", deadline=1.0), min_accuracy=0.75)
+    route = make_fleet(name).route(floor, nodes, 0.0)
+    assert route is not None and (route.node, route.ceiling.exit) == ("far", 2)
+    assert make_fleet(name).route(replace(floor, min_accuracy=0.9), nodes, 0.0) is None
 
 
 def test_a_client_that_just_came_goes_where_its_answer_is_soonest(policy: FleetPolicy) -> None:
@@ -108,3 +134,26 @@ def test_a_client_without_a_place_sends_the_smallest_frames_that_can_be_in_time(
     policy.coordinate(nodes, crowd, 0.0)
     routes = [policy.route(client, nodes, 0.0) for client in crowd]
     assert all(route is not None and route.ceiling.exit == 0 for route in routes)
+
+
+def test_the_last_solution_is_known_where_nodes_have_several_models() -> None:
+    seen: list[Sequence[Place | None]] = []
+
+    def solve(problem: Problem, last: Sequence[Place | None]) -> list[Place | None]:
+        seen.append(list(last))
+        (place,) = [
+            (0, number)
+            for number, point in enumerate(problem.points[0])
+            if point.model == "other" and point.point.exit == 1
+        ]
+        return [place]
+
+    other = replace(standing("near").models[0], name="other")
+    node = replace(standing("near"), models=(*standing("near").models, other))
+    asked = replace(demand("a"), model="other")
+    policy = MappingPolicy(solve)
+    policy.coordinate([node], [asked], 0.0)
+    policy.coordinate([node], [asked], 0.5)
+    first, second = seen
+    assert first == [None]
+    assert second == solve(make_problem([node], [asked]), [])

@@ -53,6 +53,18 @@ maybe_energy = st.none() | st.floats(0.001, 0.5)
 delays = st.sampled_from([0.0, 0.004, 0.05])
 
 
+@pytest.mark.parametrize("deepest", [0, 1, 2])
+def test_a_request_without_bounds_is_promised_what_memory_leaves(
+    nano: Planner, costs: CostModel, deepest: int
+) -> None:
+    waits = [0.0 if exit <= deepest else inf for exit in range(4)]
+    plan = nano.plan(Bounds(), costs, waits=waits)
+    assert plan.exit == deepest
+    assert plan.accuracy is not None
+    assert plan.accuracy <= nano.accuracies[deepest]
+    assert plan.accuracy == pytest.approx(nano.accuracies[deepest], abs=0.006)
+
+
 @given(maybe_latency, maybe_floor, maybe_energy, delays)
 def test_a_feasible_plan_keeps_every_bound(
     nano: Planner,

@@ -1,16 +1,27 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from delen.simulate.fleet.run import play
-from delen.simulate.fleet.site import HubSettings, Place
+from delen.simulate.fleet.site import LARGEST, HubSettings, NodeModel, Place, Site
 from delen.simulate.streams.bandwidth import constant
 from delen.simulate.streams.link import LinkSettings
-from policies.fleet.api import Ceiling, Demand, Directive, Price, Route, Standing
-from policies.plugins import FLEET_POLICIES, make_fleet, plugin_names
-from tests.builders.fleet import POINTS
+from policies.fleet.api import (
+    Ceiling,
+    Demand,
+    Directive,
+    OperatingPoint,
+    Price,
+    Route,
+    ServedModel,
+    Size,
+    Standing,
+)
+from policies.plugins import CLIENT_CONTROLLERS, FLEET_POLICIES, make_fleet, plugin_names
+from tests.builders.fleet import MODEL, POINTS
 from tests.builders.site import SLOWER, node, site
 
 DEEPEST = POINTS[-1].accuracy
@@ -144,3 +155,87 @@ def test_a_floor_that_an_answer_does_not_keep_counts_as_nothing() -> None:
     summary = play(site(clients=1, min_accuracy=0.75), Fixed("far", exit=1)).summary()
     assert summary["effective_accuracy"] == 0
     assert summary["missed"] == summary["answered"] > 0
+
+
+SIZES = ((64, 64), (128, 128), (256, 256))
+
+
+def sized(controller: str, seconds: float = 20.0, mbps: float = 8.0, clients: int = 1) -> Site:
+    """Nodes with three sizes of 5, 20 and 40 kB: one second of 8 Mbit/s carries 25 of the last."""
+    points = tuple(
+        OperatingPoint(0, accuracy, (seconds, 2 * seconds), payload, size)
+        for size, accuracy, seconds, payload in zip(
+            SIZES, (0.5, 0.7, 0.8), (0.005, 0.01, 0.02), (5e3, 20e3, 40e3), strict=True
+        )
+    )
+    typical = tuple(point.latencies for point in points)
+    nodes = [
+        replace(node(name), models=(NodeModel(ServedModel(MODEL, "a", points), typical),))
+        for name in ("far", "farther")
+    ]
+    return site(*nodes, clients=clients, seconds=seconds, mbps=mbps, controller=controller)
+
+
+class Wandering(Fixed):
+    """Lets clients use fewer and more sizes, and both nodes, in turn."""
+
+    def __init__(self) -> None:
+        super().__init__("far")
+        self.most: dict[float, Size] = {}
+
+    def route(self, request: Demand, standings: Sequence[Standing], now: float) -> Route | None:
+        step = int(now)
+        self.most[now] = SIZES[step % 3]
+        return Route(("far", "farther")[step // 5 % 2], 3.0, 0.1, Ceiling(0, SIZES[step % 3]))
+
+
+CONTROLLERS = (LARGEST, *plugin_names(CLIENT_CONTROLLERS))
+
+
+@pytest.mark.parametrize("controller", CONTROLLERS)
+def test_a_controller_chooses_within_its_route(controller: str) -> None:
+    policy = Wandering()
+    log = play(sized(controller), policy)
+    (client,) = log.clients
+    turns = sorted(policy.most)
+    sent = [n for n, name in enumerate(client.node) if name is not None]
+    for number in sent:
+        captured, size = client.frames.captured[number], client.size[number]
+        # the route of the last turn takes 5 ms to the client
+        before = [turn for turn in turns if turn + 0.005 <= captured]
+        assert size is not None and size <= policy.most[before[-1]]
+    assert {client.node[number] for number in sent} == {"far", "farther"}
+    assert log.summary()["effective_accuracy"] > 0.4
+
+
+@pytest.mark.parametrize("controller", CONTROLLERS)
+def test_a_client_has_its_sizes_switches_and_drops(controller: str) -> None:
+    summary = play(sized(controller, mbps=3.0, seconds=10.0), Fixed("far", exit=0)).summary()
+    client = summary["clients"]["c0"]
+    assert client["controller"] == controller
+    ended = client["answered"] + client["refused"] + sum(client["dropped"].values())
+    assert ended == client["requests"] == 100
+    sent = sum(client["sizes"].values())
+    kept_back = ("no_route", "left_out", "controller", "replaced", "stale")
+    assert sent == 100 - sum(client["dropped"][cause] for cause in kept_back)
+    assert client["switches"] >= len(client["sizes"]) - 1
+
+
+def test_a_controller_that_asks_for_less_time_has_shallower_answers() -> None:
+    """mpc leaves the depth to the node; jellyfish says when the answer must leave."""
+    far = site(node("far", SLOWER), clients=1, controller="mpc")
+    hurried = replace(
+        far, clients=(replace(far.clients[0], deadline=0.05, controller="jellyfish"),)
+    )
+    deep, shallow = (play(each, Fixed("far")).summary() for each in (far, hurried))
+    assert deep["effective_accuracy"] > shallow["effective_accuracy"] > 0
+
+
+def test_frames_that_a_route_leaves_out_are_counted() -> None:
+    class Every2nd(Fixed):
+        def route(self, request: Demand, standings: Sequence[Standing], now: float) -> Route | None:
+            return Route(self.node, 3.0, 0.1, Ceiling(self.exit), rate=5.0)
+
+    summary = play(site(clients=1, controller="mpc"), Every2nd("far")).summary()
+    assert summary["dropped"]["left_out"] == pytest.approx(50, abs=1)
+    assert summary["answered"] == pytest.approx(50, abs=1)

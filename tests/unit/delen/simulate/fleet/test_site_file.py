@@ -33,6 +33,7 @@ count = 2
 model = "resnet"
 fps = 10
 deadline_ms = 80
+controller = "mpc"
 place = "hall"
 moves = [{{ at_s = 5, place = "hall" }}]
 """
@@ -55,6 +56,7 @@ def test_a_site_is_read_in_seconds_and_with_its_profiles(file: Path) -> None:
     assert board.models[0].typical[0][0] < slow[0].latency
     assert site.places["hall"].delays == {"server": 0.004}
     assert site.places["hall"].uplink.bandwidth.end == 10
+    assert [client.controller for client in site.clients] == ["mpc", "mpc"]
     assert [client.name for client in site.clients] == ["camera-0", "camera-1"]
     assert site.clients[0].deadline == pytest.approx(0.08)
     assert (site.hub.period, site.hub.down) == (0.5, ((3, 4),))
@@ -93,6 +95,11 @@ def test_a_site_is_read_in_seconds_and_with_its_profiles(file: Path) -> None:
         ('trace = "wifi.csv"', 'trace = "wifi.csv"\nloss = 0.9', "places.hall: loss"),
         ('model = "resnet"\nfps', 'model = "vgg"\nfps', "clients.camera: model names 'vgg'"),
         ('place = "hall"\nmoves', 'place = "yard"\nmoves', "clients.camera: place names 'yard'"),
+        (
+            'controller = "mpc"',
+            'controller = "best"',
+            "clients.camera: controller: delen.client_controllers",
+        ),
         ("count = 2", "count = 0", "clients[0].count"),
         ("count = 2", "from_s = 5\nuntil_s = 4", "clients.camera: until_s"),
         ("at_s = 5", "at_s = -5", "moves[0].at_s"),

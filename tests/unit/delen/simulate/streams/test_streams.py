@@ -133,10 +133,10 @@ def test_no_controller_exceeds_the_bound(make_stream: Make) -> None:
 def test_the_bound_knows_what_a_link_carries(make_stream: Make) -> None:
     # 40 kB takes 40 ms of each 33, so at most 5 of 6 are large; 10 kB always fits
     stream = make_stream(frames=60)
-    bound = upper_bound(stream.settings, stream.link, stream.footage)
+    bound = upper_bound(stream.settings, stream.way, stream.footage)
     share = (1 / 30 - 0.0104) / (0.0404 - 0.0104)
     assert bound == pytest.approx(0.6 + 0.2 * share, abs=0.02)
-    assert keepable(stream.settings, stream.link, stream.footage).all()
+    assert keepable(stream.settings, stream.way, stream.footage).all()
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_no_run_is_better_than_its_bound(make_stream: Make, models: list[Simulat
     for seed in range(5):
         stream = make_stream(frames=10, options=options, seed=seed)
         (frames,) = play_both([stream], models, seed=seed).frames
-        bound = upper_bound(stream.settings, stream.link, stream.footage, least=0.0)
+        bound = upper_bound(stream.settings, stream.way, stream.footage, least=0.0)
         assert frames.effective(0.1) <= bound
 
 

@@ -1,0 +1,137 @@
+"""Jobs on their way to other nodes and back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from delen.core.failures import FailureCounter
+from delen.core.handover import Way
+from delen.core.result import Reason, Result
+from delen.engine.exit_policy import ExitDecider
+from delen.engine.job import Job
+from delen.engine.jobs import Jobs
+from delen.engine.peers import Peers
+from delen.engine.receipt import write_result
+from delen.errors import BackendError, DaemonUnreachable, DelenError, ModelLoading
+from delen.scheduler.handover_plans import PlansFrom
+from policies.plan.handover import Start
+
+log = logging.getLogger("delen.engine")
+
+_AT_ONCE = 8
+"""Jobs that are on other nodes at the same time; further ones wait to be sent."""
+
+_LONGEST = 10.0
+"""Seconds for which another node is waited for where the job has no deadline."""
+
+_MARGIN = 0.005
+"""Seconds before its deadline at which a job is no longer waited for: its answer here is to be in
+time."""
+
+
+class Handovers:
+    """Sends jobs to ``peers``, and ends them with what comes back. One of which nothing comes back
+    goes on here, as far as its caps let it.
+
+    ``node`` is this one. ``lock`` is the executor's; with it held, ``queue`` queues a job for its
+    next segment here, or returns false where none can be.
+    """
+
+    def __init__(
+        self,
+        peers: Peers,
+        node: str,
+        lock: threading.RLock,
+        jobs: Jobs,
+        exits: ExitDecider,
+        queue: Callable[[Job], bool],
+    ) -> None:
+        self._peers = peers
+        self._node = node
+        self._lock = lock
+        self._jobs = jobs
+        self._exits = exits
+        self._queue = queue
+        self.counts: Counter[tuple[str, str]] = Counter()
+        """Of jobs by peer and by what became of them: ``answered`` there, or ``stayed`` here."""
+        self._failures = FailureCounter("handover", log)
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "delen-handover")
+
+    def begin(self, job: Job, way: Way) -> None:
+        """Hand ``job`` over, which waits for its next segment."""
+        job.is_away = True
+        self._threads.submit(self._run, job, way)
+
+    def close(self) -> None:
+        """Send no more jobs. Those that are on their way have ended here by now."""
+        self._threads.shutdown(wait=False)
+
+    def _run(self, job: Job, way: Way) -> None:
+        sent, result = time.monotonic(), None
+        try:
+            result = self._ask(job, way, sent)
+        except Exception as error:
+            self._failures.failed(error, "%s did not go on with a job", way.peer)
+        took = time.monotonic() - sent
+        try:
+            reason = self._take_back(job, way, result, took)
+            if reason is not None:
+                self._jobs.answer(job, reason)
+        except Exception as error:
+            self._failures.failed(error, "a job that was handed over did not end cleanly")
+            message = f"the engine failed: {type(error).__name__}; see its log"
+            self._jobs.end_early(job, "failed", BackendError(message))
+
+    def _ask(self, job: Job, way: Way, now: float) -> Result:
+        due = job.deadline - job.model.costs.answering() - _MARGIN
+        seconds = min(due - now, _LONGEST)
+        if seconds <= 0 or job.cancelled:
+            raise DaemonUnreachable("nobody waits for the job, or there is no time left")
+        begun = write_result(job, "suspended", now, self._node)
+        result = self._peers.go_on(way.peer, begun, job.options.priority, seconds)
+        _check(result, job, way)
+        return result
+
+    def _take_back(self, job: Job, way: Way, result: Result | None, took: float) -> Reason | None:
+        """Why ``job`` ends, with the ``result`` of the other node if there is one; None if it has
+        ended, or goes on here."""
+        with self._lock:
+            if job.has_ended:
+                return None
+            self.counts[way.peer, "stayed" if result is None else "answered"] += 1
+            if result is not None:
+                job.came_back(result, way, took)
+                return result.reason
+            job.stayed(way, took)
+            return self._go_on_here(job)
+
+    def _go_on_here(self, job: Job) -> Reason | None:
+        """None, or why ``job`` ends with the answer that it has."""
+        if job.cancelled:
+            return "cancelled"
+        model, now = job.model, time.monotonic()
+        start = Start(job.exit, job.plan.threshold, job.energy)
+        plans = PlansFrom(model.planner, model.costs, model.own_plans, start)
+        waits, holds = model.residency.waits(), model.monitor.holds
+        job.plan = plans.admit(job.bounds, now - job.arrived, 0.0, holds, True, 0.0, waits)
+        if (reason := self._exits.reason_to_stop(job, 1, now)) is not None:
+            return reason
+        try:
+            job.lease = model.residency.lease(job.plan.exit, 0.0)
+        except ModelLoading:
+            return "latency"
+        job.lease.passed(job.exit)
+        return None if self._queue(job) else "cancelled"
+
+
+def _check(result: Result, job: Job, way: Way) -> None:
+    """DelenError unless ``result`` can be the end of ``job``."""
+    manifest, probabilities = job.model.bundle.manifest, result.probabilities
+    is_right = way.exit < result.exit < len(manifest.exits)
+    if not is_right or probabilities is None or probabilities.shape != (manifest.classes,):
+        raise DelenError(f"{way.peer} gave an answer that is none to the job")

@@ -1,0 +1,1 @@
+"""How a client of a hub sends: routes and their leases, links, and what happens without them."""
