@@ -20,9 +20,7 @@ from delen.engine.inputs import RAW
 from delen.engine.runtime import Runtime
 from delen.errors import InvalidInput, UnsupportedMediaType
 from delen.wire.answers import Result as ResultMessage
-from delen.wire.requests import Parts, ResumeFields
-
-BUNDLE, PARTS = "X-Delen-Bundle", "X-Delen-Parts"
+from delen.wire.requests import BUNDLE, PARTS, Parts, ResumeFields
 
 
 class ResumeAddress:

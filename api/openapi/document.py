@@ -22,6 +22,8 @@ from delen.wire.message import schema_of
 from delen.wire.models import Health, Model, Models, Ready
 from delen.wire.power import Power, PowerHistory
 from delen.wire.requests import (
+    BUNDLE,
+    PARTS,
     HistoryFields,
     InferBody,
     Labels,
@@ -59,7 +61,7 @@ _OPERATIONS = (
         (Result,),
         ResumeFields,
         samples=(RAW,),
-        text_headers=("X-Delen-Bundle", "X-Delen-Parts"),
+        text_headers=(BUNDLE, PARTS),
         errors=(404, 409, 422, 429),
     ),
     Operation(

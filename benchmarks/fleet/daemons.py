@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.common import Figure, report
 from benchmarks.fleet.crowd import ClientLog, Crowd
-from benchmarks.fleet.kills import plan_kills, play_kills
+from benchmarks.fleet.kills import Kill, plan_kills, play_kills
 from benchmarks.fleet.members import Address, make_daemon, make_hub, wait_ready, wait_up
 
 NODES = ("node0", "node1", "node2")
@@ -38,13 +38,16 @@ def main_short() -> list[Figure]:
 
 def _measure(seconds: float) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
-        logs = play(Path(folder), Path(folder) / "state", seconds)
+        kills = plan_kills(NODES, seconds, EVERY)
+        logs = play(Path(folder), Path(folder) / "state", seconds, kills)
     return figures(
         logs, f"{CLIENTS} clients, {len(NODES)} daemons and a hub killed over {seconds:g} s"
     )
 
 
-def play(folder: Path, state: Path, seconds: float) -> list[ClientLog]:
+def play(
+    folder: Path, state: Path, seconds: float, kills: Sequence[Kill], deadline: float = DEADLINE
+) -> list[ClientLog]:
     """What each client got."""
     with ExitStack() as stack:
         nodes = [make_daemon(name, Address.here(), state, folder) for name in NODES]
@@ -56,11 +59,11 @@ def play(folder: Path, state: Path, seconds: float) -> list[ClientLog]:
         for member in (*nodes[1:], hub):
             member.start()
         wait_up(hub, nodes)
-        crowd = Crowd(hub.address, [lambda: None] * CLIENTS, fps=FPS, deadline=DEADLINE)
+        crowd = Crowd(hub.address, [lambda: None] * CLIENTS, fps=FPS, deadline=deadline)
         crowd.begin()
         stack.callback(crowd.end)
         members = {member.name: member for member in (*nodes, hub)}
-        play_kills(members, plan_kills(NODES, seconds, EVERY), seconds)
+        play_kills(members, kills, seconds)
         crowd.end()
     return crowd.logs
 

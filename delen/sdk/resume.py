@@ -12,9 +12,7 @@ from delen.core.result import Result
 from delen.core.variant import format_size
 from delen.wire import answers
 from delen.wire.message import write
-from delen.wire.requests import InferFields, ResumeFields
-
-BUNDLE, PARTS = "X-Delen-Bundle", "X-Delen-Parts"
+from delen.wire.requests import BUNDLE, PARTS, InferFields, ResumeFields
 
 
 def bounds_of(result: Result) -> Bounds:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MOST_LABELS = 100_000
+BUNDLE, PARTS = "X-Delen-Bundle", "X-Delen-Parts"
+"""Headers of a job that comes from another node: the digest of its bundle, and its ``Parts``."""
 _OPTIONS = {each.name: each.default for each in fields(Options)}
 _POSITIVE = about(exclusiveMinimum=0)
 _PRIORITIES: dict[str, Any] = {"minimum": HIGHEST_PRIORITY, "maximum": LOWEST_PRIORITY}

@@ -23,6 +23,7 @@ torch = pytest.importorskip("torch", reason="building needs torch: delen[train]"
 pytest.importorskip("onnxscript", reason="building needs onnxscript: delen[train]")
 
 from PIL import Image  # noqa: E402
+from torch import nn  # noqa: E402
 
 from delen.bundle.calibration import Calibration  # noqa: E402
 from delen.bundle.manifest import Bundle, load_bundle  # noqa: E402
@@ -34,11 +35,13 @@ from multiexit_models.data.images import read_image_folder  # noqa: E402
 from multiexit_models.data.reading import Reading  # noqa: E402
 from multiexit_models.export.bundle import rehearse, write_bundle  # noqa: E402
 from multiexit_models.export.exported import Inaccurate  # noqa: E402
+from multiexit_models.network import MultiExitNetwork  # noqa: E402
 from multiexit_models.progress import Bar  # noqa: E402
 from multiexit_models.report import report_text  # noqa: E402
 from multiexit_models.spec import BuildSpec  # noqa: E402
 from multiexit_models.train.weights import digest, read_weights  # noqa: E402
 from multiexit_models.zoo.registry import zoo_entry  # noqa: E402
+from tests.multiexit_models.tiny import INPUT, halving, head, normalise  # noqa: E402
 
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
 Build = Callable[..., Bundle]
@@ -166,21 +169,21 @@ def test_bundle_is_served(built: Bundle, photos: Path, tmp_path: Path) -> None:
 
 
 def test_saved_weights_make_the_same_calibration(
-    built: Bundle, photos: Path, tmp_path: Path, capsys: Any
+    small: Bundle, of_own: list[str | Path], tmp_path: Path, capsys: Any
 ) -> None:
-    weights = built.path.parent / "weights.pt"
-    arguments = ["--data", photos, "--output", tmp_path / "again", "--weights", weights, "--json"]
+    weights = small.path.with_name("weights.pt")
+    arguments = [*of_own, "--output", tmp_path / "again", "--weights", weights, "--json"]
     assert command(*arguments) == 0
     printed = json.loads(capsys.readouterr().out)
     again = load_bundle(tmp_path / "again")
     assert printed["digest"] == again.digest
-    assert [exit["macs"] for exit in printed["exits"]] == [exit.macs for exit in built.exits]
-    before, after = built.manifest.provenance, again.manifest.provenance
+    assert [exit["macs"] for exit in printed["exits"]] == [exit.macs for exit in small.exits]
+    before, after = small.manifest.provenance, again.manifest.provenance
     assert (after["weights_sha256"], after["recipe"]) == (
         before["weights_sha256"],
         before["recipe"],
     )
-    assert np.array_equal(again.calibration.correct, built.calibration.correct)
+    assert np.array_equal(again.calibration.correct, small.calibration.correct)
 
 
 def test_int8_carries_its_own_calibration(built: Bundle, photos: Path, tmp_path: Path) -> None:
@@ -313,7 +316,7 @@ def test_own_backbone_gets_exits(
         (["--backbone", "{own}:make", "--exits", "2"], "needs --size"),
         (["--backbone", "{own}:broken", *OF_OWN], "broken failed: ZeroDivisionError"),
         (["--kind", "smells"], "not 'smells'"),
-        (["--batch-size", "1000"], "batch"),
+        (["--backbone", "{own}:make", *OF_OWN, "--batch-size", "1000"], "batch"),
         (["--save-weights", "absent/weights.pt"], "absent is not a folder"),
     ],
 )
@@ -352,8 +355,12 @@ def test_options_of_a_training_that_does_not_happen_are_refused(
 
 
 def test_torchvisions_own_state_dict_is_what_a_training_begins_with(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("multiexit_models.build.rehearse", lambda *arguments: None)
     models = pytest.importorskip("torchvision.models", reason="torchvision: delen[train]")
     torch.manual_seed(4)
     own = models.resnet18(num_classes=7)
@@ -432,7 +439,7 @@ def test_arguments_that_contradict_are_wrong_usage(arguments: list[str]) -> None
 
 
 def test_training_that_diverges_is_a_failure_and_no_traceback(
-    monkeypatch: Any, photos: Path, tmp_path: Path, capsys: Any
+    monkeypatch: Any, of_own: list[str | Path], tmp_path: Path, capsys: Any
 ) -> None:
     from multiexit_models import build
 
@@ -440,7 +447,7 @@ def test_training_that_diverges_is_a_failure_and_no_traceback(
         raise FloatingPointError("the loss is nan at step 3 of 9")
 
     monkeypatch.setattr(build, "train", diverge)
-    assert command("--data", photos, "--output", tmp_path / "bundle") == 1
+    assert command(*of_own, "--output", tmp_path / "bundle") == 1
     assert "nan at step 3" in capsys.readouterr().err
 
 
@@ -472,13 +479,19 @@ def test_what_cannot_be_exported_is_refused_before_the_training(
     assert visible(tmp_path) == []
 
 
+def of_photos() -> MultiExitNetwork:
+    """Two exits over small photos, with new weights."""
+    return MultiExitNetwork(
+        [nn.Sequential(normalise(), halving(3, 8)), halving(8, 12)], [head(8, 3), head(12, 3)]
+    )
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_rehearsal_leaves_the_network_as_it_was(
-    built: Bundle, photos: Path, tmp_path: Path, precision: str
+    photos: Path, tmp_path: Path, precision: str
 ) -> None:
-    input = built.manifest.input
-    data = read_image_folder(photos, Reading(shape=input.shape, seed=0))
-    network = zoo_entry("residual-small").make(3, input.shape, None)
+    data = read_image_folder(photos, Reading(shape=INPUT.shape, seed=0))
+    network = of_photos()
     before, flags = digest(network), [p.requires_grad for p in network.parameters()]
     spec = BuildSpec(data=photos, output=tmp_path / "bundle", precision=precision, floor=0.99)
     rehearse(network, data, spec, Bar())
@@ -522,10 +535,11 @@ def test_an_interrupted_build_goes_on_and_says_from_where(
         patch.setattr(Bar, "step", interrupt)
         with pytest.raises(KeyboardInterrupt if by == signal.SIGINT else SystemExit) as ended:
             command(*arguments)
-    if by == signal.SIGTERM:
-        assert ended.value.code == 143
     assert visible(tmp_path) == ["bundle.checkpoint"]
     assert str(tmp_path / "bundle.checkpoint") in capsys.readouterr().err
+    if by == signal.SIGTERM:
+        assert ended.value.code == 143
+        return
     assert command(*arguments) == 0
     assert "2 of 3 epochs" in capsys.readouterr().err
     assert visible(tmp_path) == ["bundle"]
@@ -694,10 +708,11 @@ def test_zoo_is_listed(capsys: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def sized(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def sized(photos: Path, own: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("sized") / "colours"
     assert command(
-        "--data", photos, "--output", folder, "--quick", "--sizes", "16,32", "--threads", "1"
+        "--data", photos, "--output", folder, "--backbone", f"{own}:make", "--exits", "2",
+        "--sizes", "16,32", "--epochs", "1", "--batch-size", "16", "--threads", "1",
     ) == 0  # fmt: skip
     return load_bundle(folder)
 
