@@ -13,7 +13,7 @@ from a2wsgi import WSGIMiddleware
 
 from api.caller import Caller
 from api.events import EventAddress
-from api.exchange import HttpApplication, HttpRequest, check_framing, read_body
+from api.exchange import HttpRequest, check_framing, exchange, read_body
 from api.fleet_views import DIRECTIVES, MOST_DIRECTIVES, STANDING, FleetViews
 from api.guard import check_origin, is_oip
 from api.infer import InferAddress, answer_memory
@@ -27,7 +27,7 @@ from api.readers import Readers
 from api.refusals import Refusals
 from api.reply import Reply
 from api.resume import ResumeAddress
-from api.server.asgi import Scope
+from api.server.asgi import Receive, Scope, Send
 from api.server.body import BodyMemory
 from api.views import EVENTS, MEMORY, Service, answer_health, answer_ready, create_control
 from delen.errors import Draining, Overloaded
@@ -44,14 +44,14 @@ _LOCK_SECONDS = 0.002
 _OPTIONS = Reply(b"", 200, ((b"allow", b"GET, HEAD, OPTIONS, POST, PUT"),))
 
 
-class Application(HttpApplication):
+class Application:
     """What the server calls for each request. ``threads`` answer the control addresses, and as many
     others submit inputs that may have to wait, which keeps no control address from answering."""
 
     def __init__(self, service: Service, threads: int) -> None:
         self._service = service
         self._runtime = service.runtime
-        super().__init__(Refusals(service.metrics), BodyMemory(service.max_bodies))
+        self._refusals, self._memory = Refusals(service.metrics), BodyMemory(service.max_bodies)
         self._description = description = Description(service)
         self._access = access = RegionAccess(Regions(service.max_body), service.shared_memory)
         oip = OipViews(service.runtime, description, access)
@@ -105,7 +105,10 @@ class Application(HttpApplication):
             self._memory,
         ).handler()
 
-    async def answer(self, scope: Scope, request: HttpRequest) -> Reply:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await exchange(self._answer, self._refusals, self._memory, scope, receive, send)
+
+    async def _answer(self, scope: Scope, request: HttpRequest) -> Reply:
         if request.connection.is_surplus:
             raise Overloaded(
                 "as many connections are open as server.connections allows",

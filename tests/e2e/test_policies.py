@@ -25,7 +25,7 @@ def _config(file: Path) -> dict[str, dict[str, Any]]:
 
 
 HOLDS = """
-from policies.dispatch.edf import Edf
+from policies.dispatch.published.edf import Edf
 from delen.core.dispatch import Turn
 
 class Holds(Edf):

@@ -163,9 +163,10 @@ class Router(Generic[Pool]):
         answer = call.answer(reply, settle)
         results = answer if isinstance(answer, list) else [answer]
         of_results = [each for each in results if isinstance(each, Result)]
-        for each in of_results[:1]:
-            latency = each.receipt.latency
-            self.table.learn(held.url, request.size, now - began, latency, now)
+        if of_results:
+            receipts = [each.receipt for each in of_results]
+            last = max(receipts, key=lambda receipt: receipt.latency.value)
+            self.table.learn(held.url, request.size, now - began, last, now)
         self.table.answered(want, held, [each.request_id for each in of_results], now)
         return answer
 
