@@ -34,6 +34,10 @@ class Link(Message, frozen=True):
     )
 
 
+class LinkGiven(Link, frozen=True, forbid_unknown_fields=True):
+    """A link as the client believes it to be."""
+
+
 class StandingPoint(Message, frozen=True):
     """One way in which a node can answer."""
 
@@ -146,7 +150,7 @@ class RouteRequest(Request, frozen=True, kw_only=True):
     tenant: str = DEFAULT_TENANT
     min_accuracy: Annotated[float, about(**_FRACTION)] = 0.0
     links: Annotated[
-        dict[str, Link],
+        dict[str, LinkGiven],
         about("to the nodes that the client can reach"),
         Meta(max_length=MOST_NAMES),
     ] = field(default_factory=dict)

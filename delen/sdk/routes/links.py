@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 
 from delen.core.result import Receipt
-from delen.wire.fleet import Link
+from delen.wire.fleet import LinkGiven
 from delen.wire.message import Megabits, Milli
 from policies.client.error_filter import ErrorFilter
 from policies.client.link import LinkEstimate
@@ -57,10 +57,10 @@ class LinkView:
         """Seconds that a message of no size takes there and back; None where that is unknown."""
         return self._round_trip.value if now <= self._until else None
 
-    def message(self, now: float) -> Link | None:
+    def message(self, now: float) -> LinkGiven | None:
         """The link as a hub is told of it; None where it is unknown."""
         round_trip = self.round_trip(now)
         if round_trip is None:
             return None
         bandwidth = None if self._bandwidth is None else Megabits(self._bandwidth)
-        return Link(bandwidth=bandwidth, delay=Milli(round_trip / 2))
+        return LinkGiven(bandwidth=bandwidth, delay=Milli(round_trip / 2))

@@ -16,7 +16,7 @@ from delen.core.result import Receipt
 from delen.errors import DelenError, ModelNotFound, NoRoute, Overloaded
 from delen.sdk.routes.links import LinkView
 from delen.sdk.routes.route import HeldRoute, TakenRoute, Want
-from delen.wire.fleet import Link, Node, RouteRequest
+from delen.wire.fleet import LinkGiven, Node, RouteRequest
 from delen.wire.message import Megabits, Milli
 
 AVOIDED = 3.0
@@ -46,7 +46,7 @@ _LEAST_SECONDS = 0.5
 _MOST_WANTS = 64
 _MOST_ROUTES = 256
 _MOST_ANSWERS = 10_000
-_NOWHERE = Link(bandwidth=Megabits(0.0), delay=Milli(0.0))
+_NOWHERE = LinkGiven(bandwidth=Megabits(0.0), delay=Milli(0.0))
 """A link that carries nothing, as that to a node that failed."""
 
 
@@ -182,7 +182,7 @@ class RouteTable:
             if state.since is not None and now - state.since >= _LEAST_SECONDS:
                 state.fps = max(state.calls, 1) / (now - state.since)
                 state.calls, state.since = 0, now
-            links: dict[str, Link] = {}
+            links: dict[str, LinkGiven] = {}
             for (_, node), held in self._known.items():
                 if held.url in tried or now < self._until(held.url):
                     links[node] = _NOWHERE

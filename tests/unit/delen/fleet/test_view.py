@@ -13,7 +13,7 @@ from delen.errors import BundlesDiffer, DelenError, InvalidInput, ModelNotFound,
 from delen.fleet.config import NodeSettings
 from delen.fleet.nodes import Nodes
 from delen.fleet.view import FleetView, NodeView
-from delen.wire.fleet import Link, RouteRequest
+from delen.wire.fleet import LinkGiven, RouteRequest
 from policies.fleet.api import LinkState
 from policies.fleet.freshness import PATIENCE
 from tests.builders.fleet import MODEL, standing
@@ -85,7 +85,11 @@ def test_a_node_that_refuses_directives_still_answers_and_it_is_said() -> None:
 
 def test_a_demand_has_the_links_that_lead_to_the_model() -> None:
     nodes = view(node("a"), node("b"), node("c", misses=2))
-    links = {"a": Link(bandwidth=1e6, delay=0.01), "c": Link(bandwidth=5e6), "gone": Link()}
+    links = {
+        "a": LinkGiven(bandwidth=1e6, delay=0.01),
+        "c": LinkGiven(bandwidth=5e6),
+        "gone": LinkGiven(),
+    }
     asked = request(links=links, tenant="shop", min_accuracy=0.7)
     demand = nodes.demand(asked)
     assert demand.links["a"] == LinkState(1e6, 0.01)
@@ -97,13 +101,13 @@ def test_a_demand_has_the_links_that_lead_to_the_model() -> None:
 
 def test_a_link_of_which_nothing_is_known_is_as_good_as_the_best_one_that_is() -> None:
     nodes = view(node("a"), node("b"), node("c"))
-    links = {"a": Link(bandwidth=1e6, delay=0.01), "b": Link(bandwidth=None, delay=0.05)}
+    links = {"a": LinkGiven(bandwidth=1e6, delay=0.01), "b": LinkGiven(bandwidth=None, delay=0.05)}
     assert nodes.demand(request(links=links)).links == {
         "a": LinkState(1e6, 0.01),
         "b": LinkState(1e6, 0.05),
         "c": LinkState(1e6, 0.01),
     }
-    nowhere = {"a": Link(bandwidth=0.0)}
+    nowhere = {"a": LinkGiven(bandwidth=0.0)}
     assert nodes.demand(request(links=nowhere)).links == {
         "a": LinkState(0.0),
         "b": LinkState(inf),
@@ -122,8 +126,8 @@ def test_a_link_of_which_nothing_is_known_is_as_good_as_the_best_one_that_is() -
         ({"client": "x" * 300}, "client"),
         ({"model": "x" * 300}, "model"),
         ({"tenant": "a shop"}, "tenant"),
-        ({"links": {"a": Link(bandwidth=-1.0)}}, "links.a.bandwidth_mbps"),
-        ({"links": {"a": Link(delay=-1.0)}}, "links.a.delay_ms"),
+        ({"links": {"a": LinkGiven(bandwidth=-1.0)}}, "links.a.bandwidth_mbps"),
+        ({"links": {"a": LinkGiven(delay=-1.0)}}, "links.a.delay_ms"),
     ],
 )
 def test_a_wrong_request_is_refused_by_its_field(changes: dict[str, Any], field: str) -> None:

@@ -11,6 +11,7 @@ from delen.wire.fleet import (
     Ceiling,
     Directives,
     Link,
+    LinkGiven,
     Nodes,
     Route,
     RouteRequest,
@@ -140,7 +141,17 @@ def test_route_request_has_defaults() -> None:
     assert (read.tenant, read.min_accuracy, read.bundle) == ("default", 0.0, None)
     assert read.deadline == pytest.approx(0.1)
     assert read.links["board"].bandwidth == pytest.approx(1e6)
-    assert read.links["server"] == Link(None, Milli(0.004))
+    assert read.links["server"] == LinkGiven(None, Milli(0.004))
+
+
+@pytest.mark.parametrize("link", [{"x": 5}, {"bandwith_mbps": 8}])
+def test_unknown_fields_of_a_link_are_refused_in_a_request_alone(link: dict[str, float]) -> None:
+    asked = {"client": "a", "model": "pets", "fps": 1, "deadline_ms": 9, "links": {"b": link}}
+    with pytest.raises(UnknownField) as raised:
+        RouteRequest.read(asked)
+    assert raised.value.field == next(iter(link))
+    said = {**json.loads(write(standing())), "links": {"server": link}}
+    assert read_answer(Standing, json.dumps(said).encode()).links["server"] == Link()
 
 
 def test_route_without_a_limit_on_its_rate() -> None:
