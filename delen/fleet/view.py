@@ -104,9 +104,20 @@ class FleetView:
 
     def no_route(self, request: wire.RouteRequest) -> NoRoute:
         """Why no node answers ``request``, the policy having been asked."""
-        asked, deadline = ", ".join(self._holders(request)), f"{1e3 * request.deadline:g} ms"
-        sentence = f"none of {asked} answers {request.model!r} within {deadline}{self._silence()}"
-        return NoRoute(sentence, self._period)
+        holders, floor = self._holders(request), request.min_accuracy
+        models = [
+            model
+            for said in self.standings
+            if (model := said.model(request.model)) and said.node in holders
+        ]
+        best = max(point.accuracy for model in models for point in model.points)
+        sentence = f"none of {', '.join(holders)} answers {request.model!r}"
+        if floor > best:
+            sentence += f" with min_accuracy {floor:g}; the highest accuracy there is {best:g}"
+        else:
+            sentence += f" with min_accuracy {floor:g}" if floor else ""
+            sentence += f" within {1e3 * request.deadline:g} ms"
+        return NoRoute(f"{sentence}{self._silence()}", self._period)
 
     def _holders(self, request: wire.RouteRequest) -> Sequence[str]:
         """The nodes that have the bundle that is asked for."""

@@ -164,6 +164,18 @@ def test_a_model_is_not_found_only_where_no_silent_node_may_have_it() -> None:
         assert "without a standing" in str(refused)
 
 
+def test_no_route_names_the_bound_that_is_why() -> None:
+    nodes = view(node("a"), node("b"))
+    for floor, parts, others in (
+        (0.0, ["a, b", "100 ms"], ["min_accuracy"]),
+        (0.8, ["100 ms", "min_accuracy 0.8"], []),
+        (0.99, ["a, b", "min_accuracy 0.99", "accuracy there is 0.8"], ["100 ms"]),
+    ):
+        said = str(nodes.no_route(request(min_accuracy=floor)))
+        assert all(part in said for part in parts)
+        assert not any(part in said for part in others)
+
+
 def test_the_same_of_a_bundle_that_only_a_node_that_is_down_has() -> None:
     nodes = view(node("a"), replace(node("b", bundle="sha256:b"), misses=2))
     assert set(nodes.demand(request()).links) == {"a"}
