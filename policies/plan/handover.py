@@ -14,10 +14,12 @@ from delen.core.plan import UNKNOWN_CASE, Plan
 from delen.errors import Nearest
 from delen.profile.cost_model import CostModel
 from policies.plan.frontier import hull
-from policies.plan.planner import NO_FLOORS, Planner, join
+from policies.plan.planner import NO_FLOORS, NO_SOURCE, Planner, join
 
 _EVER = 1e9
 """Seconds of a cap within which every exit is, on whichever node."""
+
+_EARLIER_UNKNOWN = "the energy of an earlier part of the job is unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,11 @@ def plan_from(
     totals: list[float | None] = [None] * len(planner.accuracies)
     for exit, joules in own.items():
         totals[exit] = None if joules is None or start.joules is None else start.joules + joules
-    deepest, limited_by, problem, nearest = planner.within_caps(bounds, latencies, totals)
+    is_measured_here = None not in own.values()
+    unknown = _EARLIER_UNKNOWN if is_measured_here and start.joules is None else NO_SOURCE
+    deepest, limited_by, problem, nearest = planner.within_caps(
+        bounds, latencies, totals, unknown=unknown
+    )
     allowed = max(exits[0], planner.allowed(terms, bounds.min_accuracy, deepest))
     if allowed < deepest:
         deepest, limited_by = allowed, "fleet"
@@ -115,7 +121,7 @@ def plan_from(
         tolls[deepest] - tolls[start.exit],
     )
     frontier = Frontier((top,))
-    if floor is None and None not in own.values():
+    if floor is None and is_measured_here:
         cheaper = [
             Choice(e, threshold, own[e], planner.accuracies[e], tolls[e] - tolls[start.exit])
             for e in exits

@@ -36,6 +36,7 @@ ENERGY_MARGIN = 1.05
 _STEP = log1p(0.05)
 """Time is priced at the slowdown rounded to 5 %, so that plans made under a price can be kept."""
 
+NO_SOURCE = "this machine has no energy source"
 NO_FLOORS = (
     "min_accuracy cannot be guaranteed: the exit policy in force does not stop by confidence "
     "thresholds"
@@ -281,9 +282,11 @@ class Planner:
         latencies: Mapping[int, float],
         energies: Sequence[float | None],
         first_typically: float = inf,
+        unknown: str = NO_SOURCE,
     ) -> tuple[int, LimitedBy, str | None, Nearest | None]:
         """The deepest of the exits in ``latencies`` that the caps allow, what limits it, and, where
-        not even the first is within them, nor ``first_typically``, why and which caps would do."""
+        not even the first is within them, nor ``first_typically``, why and which caps would do.
+        ``unknown`` says why energies are, where they are."""
         exits = tuple(latencies)
         first, deepest = exits[0], exits[-1]
         which = "the first exit" if first == self.useful.first else f"exit {first}"
@@ -309,7 +312,7 @@ class Planner:
             cap = bounds.max_energy
             affordable = [e for e in exits if (joules := energies[e]) is not None and joules <= cap]
             if not affordable:
-                problem = join(problem, _energy_problem(cap, energies[first], which))
+                problem = join(problem, _energy_problem(cap, energies[first], which, unknown))
                 nearest = Nearest(
                     nearest.max_latency if nearest else bounds.max_latency,
                     None,
@@ -392,9 +395,9 @@ class Planner:
             return found
 
 
-def _energy_problem(cap: float, first: float | None, which: str) -> str:
+def _energy_problem(cap: float, first: float | None, which: str, unknown: str) -> str:
     if first is None:
-        return "max_energy cannot be kept: this machine has no energy source"
+        return f"max_energy cannot be kept: {unknown}"
     return (
         f"max_energy {1e3 * cap:.3g} mJ is less than the {1e3 * first:.3g} mJ that {which} is "
         "predicted to take"

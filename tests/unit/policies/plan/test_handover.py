@@ -69,7 +69,16 @@ def test_caps_count_what_was_spent(planner: Planner, costs: CostModel) -> None:
     assert broke.nearest is not None
     assert broke.nearest.max_energy == pytest.approx(1.05 * 0.27)
     unknown = plan_after(planner, costs, Bounds(max_energy=9.0), joules=None)
-    assert unknown.infeasible is not None
+    assert unknown.infeasible is not None and "earlier part" in unknown.infeasible
+
+
+def test_a_machine_without_an_energy_source_says_so_whatever_the_parts_before_took(
+    planner: Planner, make_costs: Callable[..., CostModel]
+) -> None:
+    unmeasured = make_costs(*SECONDS)
+    for joules in (0.2, None):
+        plan = plan_after(planner, unmeasured, Bounds(max_energy=9.0), joules=joules)
+        assert plan.infeasible is not None and "no energy source" in plan.infeasible
 
 
 def test_what_is_in_memory_limits_it(planner: Planner, costs: CostModel) -> None:
