@@ -86,7 +86,7 @@ class Standing(Message, frozen=True):
 class Ceiling(Message, frozen=True):
     """The deepest exit and the largest size that may be used."""
 
-    exit: Annotated[int, Meta(ge=0)]
+    exit: Annotated[Annotated[int, Meta(ge=0)] | None, about("null: any")] = None
     size: Annotated[tuple[_Pixels, _Pixels] | None, about("height, width; null: any")] = None
 
 

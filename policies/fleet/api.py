@@ -159,13 +159,13 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """The deepest exit and the largest size that may be used; None: any size."""
+    """The deepest exit and the largest size that may be used; None: any."""
 
-    exit: int
+    exit: int | None = None
     size: Size | None = None
 
     def allows(self, point: OperatingPoint) -> bool:
-        if point.exit > self.exit:
+        if self.exit is not None and point.exit > self.exit:
             return False
         return self.size is None or point.size is None or point.size <= self.size
 

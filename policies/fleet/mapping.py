@@ -104,7 +104,7 @@ def _allowed(standing: Standing, request: Demand, ceiling: Ceiling) -> list[Choi
 
 def _higher(one: Ceiling, other: Ceiling) -> Ceiling:
     """What allows both."""
-    exit = max(one.exit, other.exit)
-    if one.size is None or other.size is None:
-        return Ceiling(exit)
-    return Ceiling(exit, max(one.size, other.size))
+    return Ceiling(
+        None if one.exit is None or other.exit is None else max(one.exit, other.exit),
+        None if one.size is None or other.size is None else max(one.size, other.size),
+    )

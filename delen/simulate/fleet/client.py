@@ -200,4 +200,4 @@ class Client:
         )
 
 
-_ANY = Ceiling(10**6)
+_ANY = Ceiling()

@@ -224,7 +224,7 @@ class Node:
         )
 
 
-_ANY = Ceiling(10**6)
+_ANY = Ceiling()
 
 
 def _seconds(latencies: tuple[float, ...], count: int) -> float:

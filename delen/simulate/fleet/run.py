@@ -226,7 +226,7 @@ class FleetRun:
             self._renew(client)
 
 
-_ANY = Ceiling(10**6)
+_ANY = Ceiling()
 
 
 def play(site: Site, policy: FleetPolicy, seed: int = 0) -> FleetLog:

@@ -47,6 +47,8 @@ def test_a_ceiling_allows_what_is_neither_deeper_nor_larger() -> None:
     large = OperatingPoint(0, 0.5, (0.01,), size=(640, 640))
     assert Ceiling(1).allows(small)
     assert not Ceiling(0).allows(small)
+    assert Ceiling(None, (320, 320)).allows(small)
+    assert not Ceiling(None, (320, 320)).allows(large)
     assert Ceiling(1, (320, 320)).allows(small)
     assert not Ceiling(1, (320, 320)).allows(large)
 
