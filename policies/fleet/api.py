@@ -1,4 +1,7 @@
-"""The protocol of fleet policies: what they see of nodes and clients, and what they answer."""
+"""The protocol of fleet policies: what they see of nodes and clients, and what they answer.
+
+A sentence on a wrong field begins with its name and says no figure: REST has other units.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ Size = tuple[int, int]
 def _check(value: float, name: str, least: float = 0.0, most: float = inf) -> None:
     if not (isfinite(value) and least <= value <= most):
         bounds = f"at least {least:g}" if most == inf else f"from {least:g} to {most:g}"
-        raise InvalidInput(f"{name} is {value!r}; it must be a finite number {bounds}", name)
+        raise InvalidInput(f"{name} must be a finite number {bounds}", name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +87,7 @@ class LinkState:
 
     def __post_init__(self) -> None:
         if not self.bandwidth >= 0:
-            raise InvalidInput(
-                f"bandwidth is {self.bandwidth!r}; it must be 0 or more", "bandwidth"
-            )
+            raise InvalidInput("bandwidth must be at least 0", "bandwidth")
         _check(self.delay, "delay")
 
     def seconds(self, payload: float) -> float:
@@ -119,18 +120,13 @@ class Standing:
 
     def __post_init__(self) -> None:
         if not isfinite(self.said):
-            raise InvalidInput(f"said is {self.said!r}; it must be a finite number", "said")
+            raise InvalidInput("said must be a finite number", "said")
         for name in ("backlog", "utilisation", "price"):
             _check(getattr(self, name), name)
         if not self.price_per_joule >= 0:
-            raise InvalidInput(
-                f"price_per_joule is {self.price_per_joule!r}; it must be 0 or more",
-                "price_per_joule",
-            )
+            raise InvalidInput("price_per_joule must be at least 0", "price_per_joule")
         if not 0 < self.slowdown < inf:
-            raise InvalidInput(
-                f"slowdown is {self.slowdown!r}; it must be finite and above 0", "slowdown"
-            )
+            raise InvalidInput("slowdown must be finite and above 0", "slowdown")
 
     def model(self, name: str) -> ServedModel | None:
         return next((model for model in self.models if model.name == name), None)
@@ -152,8 +148,7 @@ class Demand:
     def __post_init__(self) -> None:
         for name in ("fps", "deadline"):
             if not 0 < getattr(self, name) < inf:
-                value = getattr(self, name)
-                raise InvalidInput(f"{name} is {value!r}; it must be finite and above 0", name)
+                raise InvalidInput(f"{name} must be finite and above 0", name)
         _check(self.min_accuracy, "min_accuracy", 0.0, 1.0)
 
 

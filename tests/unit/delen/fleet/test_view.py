@@ -136,6 +136,21 @@ def test_a_wrong_request_is_refused_by_its_field(changes: dict[str, Any], field:
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"links": {"a": {"bandwidth_mbps": -1}}},
+        {"links": {"a": {"delay_ms": -1}}},
+        {"deadline_ms": -1},
+    ],
+)
+def test_no_figure_is_said_in_another_unit_than_it_was_given_in(changes: dict[str, Any]) -> None:
+    given = {"client": "camera", "model": MODEL, "fps": 10.0, "deadline_ms": 100.0}
+    with pytest.raises(InvalidInput, match=r"_(mbps|ms) ") as caught:
+        view(node("a")).demand(RouteRequest.read({**given, **changes}))
+    assert not any(wrong in str(caught.value) for wrong in ("125000", "0.001"))
+
+
 def test_different_bundles_under_one_name_are_refused_until_one_is_named() -> None:
     nodes = view(node("a"), node("b", bundle="sha256:b"), node("c"))
     with pytest.raises(BundlesDiffer) as caught:
