@@ -18,6 +18,7 @@ from werkzeug.http import parse_options_header
 from api.reply import JSON
 from delen.bundle.manifest import InputSpec
 from delen.core.bounds import Bounds, Options
+from delen.core.typed_reader import shown
 from delen.engine import inputs
 from delen.errors import InvalidInput, UnsupportedMediaType
 from delen.wire.message import Request
@@ -59,7 +60,7 @@ def read_json(raw: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"the body is not JSON: {error}") from None
     if not isinstance(document, dict):
-        raise InvalidInput(f"the body must be a JSON object, not {type(document).__name__}")
+        raise InvalidInput(f"the body must be a JSON object, not {shown(document)}")
     return document
 
 

@@ -4,7 +4,9 @@ sentence that names the field."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from reprlib import Repr
 from typing import Any, TypeVar
 
@@ -20,10 +22,9 @@ Fail = Callable[[str], Exception]
 
 _KEY = re.compile(r"(?:(unknown)|missing required) field `(.*?)`")
 _STEP = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")
-_HIDDEN = object()
-"""A value whose key msgspec does not say."""
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 60
+_CONSTANTS: dict[object, str] = {None: "null", True: "true", False: "false"}
 _WORDS: dict[type[inspect.Type], str] = {
     inspect.BoolType: "true or false",
     inspect.IntType: "a whole number",
@@ -58,7 +59,7 @@ def read(
     try:
         return msgspec.convert(document, kind, dec_hook=hook)
     except msgspec.ValidationError as error:
-        raise _explain(str(error), inspect.type_info(kind), document, where) from None
+        raise _explain(str(error), kind, document, where, hook) from None
 
 
 def read_file(kind: type[T], document: object, where: str, fail: Fail) -> T:
@@ -95,22 +96,61 @@ def _unknown(name: str, known: Iterable[str], place: str) -> UnknownField:
     )
 
 
-def _explain(problem: str, kind: inspect.Type, value: Any, where: str) -> InvalidInput:
+def _explain(problem: str, of: type, document: Any, where: str, hook: Hook | None) -> InvalidInput:
     """The sentence for msgspec's ``problem``, which ends with the path of the value."""
     sentence, _, path = problem.partition(" - at `$")
-    inner = None
+    kind, value = inspect.type_info(of), document
+    inner, place, keys = None, "", list[Any]()
+
+    def is_wrong(entries: Mapping[str, Any]) -> bool:
+        """Whether the same is wrong with none but these ``entries`` of ``value``."""
+        try:
+            msgspec.convert(_with(document, keys, entries), of, dec_hook=hook)
+        except msgspec.ValidationError as error:
+            return str(error) == problem
+        return False
+
     for name, index in _STEP.findall(path):
-        inner, kind = name or inner, _member(kind, name, index)
-        value = _HIDDEN if index == "..." or value is _HIDDEN else value[name or int(index)]
-    place = path.strip("`.")
+        kind = _member(kind, name, index)
+        if name:
+            key, inner, place = name, name, f"{place}.{name}".strip(".")
+        else:
+            key = _wrong_key(value, is_wrong) if index == "..." else int(index)
+            place += f"[{shown(key)}]"
+        keys.append(key)
+        value = value[key]
     if key := _KEY.search(sentence):
         is_unknown, name = key.groups()
         if is_unknown:
             return _unknown(name, [field.encode_name for field in _fields(kind)], place)
         return InvalidInput(f"{place or where} lacks {name!r}", name)
     wanted = " or ".join(map(_words, options(kind)))
-    found = "" if value is _HIDDEN else f", not {_SHORT.repr(value)}"
-    return InvalidInput(f"{place or where} must be {wanted}{found}", inner)
+    return InvalidInput(f"{place or where} must be {wanted}, not {shown(value)}", inner)
+
+
+def shown(value: object) -> str:
+    """``value`` as a sentence has it."""
+    is_constant = value is None or isinstance(value, bool)
+    return _CONSTANTS[value] if is_constant else _SHORT.repr(value)
+
+
+def _wrong_key(value: Mapping[str, Any], is_wrong: Callable[[Mapping[str, Any]], bool]) -> str:
+    """The first key whose value is wrong, which msgspec does not say."""
+    keys = list(value)
+
+    def is_among_first(last: int) -> bool:
+        return is_wrong(dict(islice(value.items(), last + 1)))
+
+    return keys[bisect_left(range(len(keys) - 1), True, key=is_among_first)]
+
+
+def _with(document: Any, keys: Sequence[Any], value: object) -> Any:
+    """``document`` with ``value`` at the place to which ``keys`` lead."""
+    if not keys:
+        return value
+    changed = document.copy()
+    changed[keys[0]] = _with(document[keys[0]], keys[1:], value)
+    return changed
 
 
 def options(kind: inspect.Type) -> Iterator[inspect.Type]:

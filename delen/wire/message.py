@@ -126,9 +126,9 @@ class Request(Message, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     """A message that asks for something, and may name nothing that is unknown."""
 
     @classmethod
-    def read(cls, document: object) -> Self:
+    def read(cls, document: object, where: str = "the body") -> Self:
         """The request in a JSON ``document``. InvalidInput or UnknownField names the field."""
-        return typed_reader.read(cls, document, hook=_from_json)
+        return typed_reader.read(cls, document, where, _from_json)
 
     @classmethod
     def read_query(cls, fields: Mapping[str, str]) -> Self:
@@ -138,7 +138,7 @@ class Request(Message, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
             name: _parsed(kinds[name], text) if name in kinds else text
             for name, text in fields.items()
         }
-        return cls.read(document)
+        return cls.read(document, "the query")
 
     def query(self) -> dict[str, str]:
         """What ``read_query`` reads."""

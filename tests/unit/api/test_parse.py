@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from api.parse import LARGE_JSON, read_infer, read_json
+from api.parse import LARGE_JSON, read_infer, read_json, read_query
 from delen.bundle.manifest import InputSpec
 from delen.errors import InvalidInput
+from delen.wire.requests import ResumeFields
 
 SHAPE = (32, 32, 3)
 BYTES = InputSpec("uint8", SHAPE)
@@ -74,3 +75,16 @@ def test_half_a_character_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="JSON"):
         read_json(text.encode())
     assert read_json(rb'{"a": "\ud83d\ude00"}') == {"a": "\N{GRINNING FACE}"}
+
+
+@pytest.mark.parametrize(("raw", "named"), [(b"null", "null"), (b"true", "true"), (b"[1]", "[1]")])
+def test_what_is_no_object_is_named_as_json_has_it(raw: bytes, named: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read_json(raw)
+    assert str(caught.value).endswith(f"not {named}")
+
+
+def test_what_a_query_lacks_is_not_looked_for_in_a_body() -> None:
+    with pytest.raises(InvalidInput, match="the query lacks 'exit'") as caught:
+        read_query(ResumeFields, "tenant=a")
+    assert caught.value.field == "exit"
