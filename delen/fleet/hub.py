@@ -54,7 +54,7 @@ class Hub:
         policy = pack_policy(make_fleet(settings.policy))
         self._rounds = Rounds(settings, self._actors, policy, demands, metrics, time.monotonic)
         router = Router(self._rounds.latest, demands, settings.lease, metrics, time.monotonic)
-        self._nodes = router.nodes
+        self._troubles = router.troubles
         metrics.watch(router.nodes, demands.__len__)
         service = HubService(router, metrics, self._health, settings.token)
         self._http = HttpServer(HubApplication(service), _CONNECTIONS, Patience())
@@ -119,11 +119,7 @@ class Hub:
     def _health(self) -> Health:
         if self._hangs() or self._failure is not None:
             return Health("failing", VERSION, ("the rounds of the hub do not go on",))
-        problems = [
-            f"node {node.name} is down: {node.problem}"
-            for node in self._nodes().nodes
-            if node.state == "down"
-        ]
+        problems = self._troubles()
         if self._rounds.problem is not None:
             problems.append(f"there is no decision: {self._rounds.problem}")
         if not self._is_ready:

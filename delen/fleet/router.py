@@ -76,6 +76,12 @@ class Router:
         now = self._clock()
         return wire.Nodes(tuple(node.describe(now) for node in self._latest.view.nodes.values()))
 
+    def troubles(self) -> list[str]:
+        """What is wrong with nodes."""
+        now = self._clock()
+        found = (node.trouble(now) for node in self._latest.view.nodes.values())
+        return [trouble for trouble in found if trouble is not None]
+
     def _ask(self, view: FleetView, demand: Demand, now: float) -> Route | None:
         try:
             return _checked(self._latest.policy.route(demand, view.standings, now), demand)

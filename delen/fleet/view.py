@@ -42,6 +42,12 @@ class NodeView:
         """Whether the node may serve ``model``, by what it last said."""
         return self.standing is None or self.standing.model(model) is not None
 
+    def trouble(self, now: float) -> str | None:
+        """What an operator should know of it; one standing that did not come does not count."""
+        if self.state(now) == "down":
+            return f"node {self.name} is down: {self.problem}"
+        return f"node {self.name}: {self.problem}" if self.problem and not self.misses else None
+
     def describe(self, now: float) -> wire.Node:
         """The node as the hub's clients see it."""
         said = self.standing

@@ -51,9 +51,11 @@ def test_a_node_is_down_after_two_standings_that_did_not_come_and_up_with_the_ne
     silence = Heard(1, problem="no answer in time")
     nodes.heard("a", silence, 11.0)
     assert nodes.view(11.0).nodes["a"].state(11.0) == "up"
+    assert nodes.view(11.0).nodes["a"].trouble(11.0) is None
     nodes.heard("a", silence, 12.0)
     found = nodes.view(12.0).nodes["a"].describe(12.0)
     assert (found.state, found.problem, found.age) == ("down", "no answer in time", 2.0)
+    assert "is down" in (nodes.view(12.0).nodes["a"].trouble(12.0) or "")
     assert nodes.view(12.0).standings == ()
     nodes.heard("a", Heard(1, standing("a")), asked=13.0)
     found = nodes.view(13.0).nodes["a"].describe(13.0)
@@ -78,9 +80,11 @@ def test_a_node_that_refuses_directives_still_answers_and_it_is_said() -> None:
     found = nodes.view(1.0).nodes["a"].describe(1.0)
     assert found.state == "up"
     assert "the token is wrong" in (found.problem or "")
+    assert "the token is wrong" in (nodes.view(1.0).nodes["a"].trouble(1.0) or "")
     nodes.told("a", None)
     nodes.heard("a", Heard(1, standing("a")), asked=2.0)
     assert nodes.view(2.0).nodes["a"].problem is None
+    assert nodes.view(2.0).nodes["a"].trouble(2.0) is None
 
 
 def test_a_demand_has_the_links_that_lead_to_the_model() -> None:
