@@ -17,6 +17,7 @@ from delen.core.typed_reader import read
 from delen.errors import ConfigError, InvalidInput
 from delen.sdk.http import Endpoint
 from delen.wire.fleet import LONGEST_LEASE
+from policies.plugins import FLEET_POLICIES, find_plugin
 
 T = TypeVar("T")
 
@@ -90,6 +91,10 @@ def read_settings(file: Path) -> HubSettings:
             f"{file}: fleet.lease_s is {fleet.lease_s:g}; it must be at least twice "
             f"fleet.period_s, {fleet.period_s:g}"
         )
+    try:
+        find_plugin(FLEET_POLICIES, fleet.policy)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: fleet.policy: {error}") from error
     nodes = tuple(_node(node, f"fleet.nodes[{n}]", file) for n, node in enumerate(fleet.nodes))
     for key in ("name", "url"):
         values = [getattr(node, key) for node in nodes]

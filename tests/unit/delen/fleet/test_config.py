@@ -47,6 +47,7 @@ def test_tokens_are_read_from_files(tmp_path: Path) -> None:
         (f"[fleet]\nperiods = 1\n{NODES}", "periods"),
         (f"[fleet]\nperiod_s = 5\n{NODES}", "fleet.period_s"),
         (f"[fleet]\nport = 'http'\n{NODES}", "fleet.port"),
+        (f"[fleet]\npolicy = 'xyz'\n{NODES}", "fleet.policy.*'xyz'.*default"),
         (f"[fleet]\nlease_s = 1\n{NODES}", "fleet.lease_s"),
         (f"[fleet]\nlease_s = 1e9\n{NODES}", "fleet.lease_s"),
         (f"[fleet]\ntoken_file = '/nowhere'\n{NODES}", "fleet.token_file"),
