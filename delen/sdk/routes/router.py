@@ -7,7 +7,7 @@ it failed with. So threads and event loops share it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from math import floor, log
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
@@ -121,7 +121,7 @@ class Router(Generic[Pool]):
     ) -> Steps[T]:
         """Each node once, until one answers."""
         began, tried = time.monotonic(), set[str]()
-        failure: DelenError | None = None
+        failures: list[DelenError] = []
         while (left := began + timeout - time.monotonic()) > 0:
             held = yield from self._choose(want, tried, left)
             if held is None:
@@ -130,21 +130,21 @@ class Router(Generic[Pool]):
             try:
                 bounds = self._bounds(asked, held, time.monotonic() - began)
             except InfeasibleBound as error:
-                raise failure or error from error
+                raise (self._failed(want, failures) if failures else error) from error
             try:
                 return (yield from self._ask_node(call, want, held, bounds, left, settle))
             except InfeasibleBound as error:
                 raise beside_network(error, asked.bounds, bounds) from error
             except (Unconnected, Unanswered, Late) as error:
-                failure = self._unreached(held, error)
+                failures.append(self._unreached(held, error))
                 self.table.avoid(held.url, time.monotonic())
             except DelenError as error:
                 if error.status < 500 and not isinstance(error, ModelNotFound):
                     raise
-                failure = error
+                failures.append(error)
                 seconds = error.retry_after if isinstance(error, Overloaded) else PATIENCE
                 self.table.avoid(held.url, time.monotonic(), seconds)
-        raise failure or self._no_route(want)
+        raise self._failed(want, failures) if failures else self._no_route(want)
 
     def _ask_node(
         self,
@@ -268,6 +268,18 @@ class Router(Generic[Pool]):
     def _unreached(self, held: HeldRoute, error: Unconnected | Unanswered | Late) -> DelenError:
         node = "the daemon here" if held.node is None else f"node {held.node}"
         return DaemonUnreachable(f"{node} at {held.url} did not answer: {error}")
+
+    def _failed(self, want: Want, failures: Sequence[DelenError]) -> DelenError:
+        """What the last of the nodes said; where it said nothing, why each was passed over."""
+        if not isinstance(failures[-1], DaemonUnreachable):
+            return failures[-1]
+        reasons = list(map(str, failures))
+        if (said := self.table.problem or self.table.refusal(want)) is not None:
+            reasons.append(f"the hub: {said}")
+        return DaemonUnreachable(
+            f"no node of the hub at {self.url} answered {want.model}: {'; '.join(reasons)}; "
+            f"here: {describe_sockets()}"
+        )
 
     def _no_route(self, want: Want) -> DelenError:
         """Why there was nobody to ask."""

@@ -290,6 +290,19 @@ def test_without_hub_nodes_and_daemon_the_error_names_the_hub_and_the_sockets(si
     assert "system.sock" in str(caught.value)
 
 
+def test_when_all_nodes_are_gone_the_error_names_the_hub_each_node_and_the_sockets(
+    site: Site,
+) -> None:
+    with site.client() as client:
+        client.infer(X)
+        site.a.kill()
+        site.b.kill()
+        with pytest.raises(DaemonUnreachable) as caught:
+            client.infer(X)
+    places = (site.hub.hub_url, site.a.url, site.b.url, "no node can answer it", "system.sock")
+    assert all(place in str(caught.value) for place in places)
+
+
 def test_the_hubs_refusal_is_what_the_caller_gets_and_is_not_asked_for_again(site: Site) -> None:
     site.hub.nodes.clear()
     with site.client() as client:
