@@ -117,8 +117,10 @@ class Handovers:
         model, now = job.model, time.monotonic()
         start = Start(job.exit, job.plan.threshold, job.energy)
         plans = PlansFrom(model.planner, model.costs, model.own_plans, start)
-        waits, holds = model.residency.waits(), model.monitor.holds
-        job.plan = plans.admit(job.bounds, now - job.arrived, 0.0, holds, True, 0.0, waits)
+        waits, holds, terms = model.residency.waits(), model.monitor.holds, job.plan.terms
+        job.plan = plans.admit(
+            job.bounds, now - job.arrived, 0.0, holds, True, terms.per_joule, waits, terms
+        )
         if (reason := self._exits.reason_to_stop(job, 1, now)) is not None:
             return reason
         try:
