@@ -17,7 +17,7 @@ from delen.engine.job import Job
 from delen.engine.jobs import Jobs
 from delen.engine.peers import Peers
 from delen.engine.receipt import write_result
-from delen.errors import BackendError, DaemonUnreachable, DelenError, ModelLoading
+from delen.errors import BackendError, DelenError, ModelLoading
 from delen.scheduler.handover_plans import PlansFrom
 from policies.plan.handover import Start
 
@@ -76,7 +76,8 @@ class Handovers:
         try:
             result = self._ask(job, way, sent)
         except Exception as error:
-            self._failures.failed(error, "%s did not go on with a job", way.peer)
+            if not job.has_ended:
+                self._failures.failed(error, "%s did not go on with a job", way.peer)
         took = time.monotonic() - sent
         try:
             reason = self._take_back(job, way, result, took)
@@ -87,11 +88,12 @@ class Handovers:
             message = f"the engine failed: {type(error).__name__}; see its log"
             self._jobs.end_early(job, "failed", BackendError(message))
 
-    def _ask(self, job: Job, way: Way, now: float) -> Result:
+    def _ask(self, job: Job, way: Way, now: float) -> Result | None:
+        """The answer of the other node; None where nobody waits for it, or no time is left."""
         due = job.deadline - job.model.costs.answering() - _MARGIN
         seconds = min(due - now, _LONGEST)
         if seconds <= 0 or job.cancelled:
-            raise DaemonUnreachable("nobody waits for the job, or there is no time left")
+            return None
         begun = write_result(job, "suspended", now, self._node)
         result = self._peers.go_on(way.peer, begun, job.options.priority, seconds)
         _check(result, job, way)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -434,3 +435,43 @@ def test_a_job_that_comes_back_keeps_the_ceiling_of_the_fleet(
     led = submit_crowded(site, neighbours, image, floor).future.result(PATIENCE)
     assert len(neighbours.asked) == 2
     assert (free.exit, led.exit) == (2, 1)
+
+
+def test_a_job_that_nobody_waits_for_is_no_failure_of_its_peer(
+    together: tuple[Site, Neighbours], images: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    site, neighbours = together
+    image, sent, given_up = harder(site, images), threading.Event(), threading.Event()
+
+    def hang(peer: str, begun: Result, priority: int | None, seconds: float) -> Result:
+        sent.set()
+        given_up.wait(PATIENCE)
+        raise DaemonUnreachable("it gave no answer in time")
+
+    neighbours.go_on = hang  # type: ignore[method-assign]
+    job = site.board.submit("tiny", image, OUT_OF_REACH, ALL)
+    assert sent.wait(PATIENCE)
+    site.board._executor.cancel(job)
+    assert job.future.result(PATIENCE).reason == "cancelled"
+    given_up.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("delen-handover"):
+            thread.join(1.0)
+    assert "did not go on" not in caplog.text
+    assert site.board.handovers() == {}
+
+
+def test_a_job_without_time_left_is_not_sent(
+    together: tuple[Site, Neighbours],
+    images: NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    site, neighbours = together
+    image = harder(site, images)
+    monkeypatch.setattr("delen.engine.handovers._MARGIN", 1e7)
+    bounds = replace(OUT_OF_REACH, max_latency=1e6)
+    result = site.board.submit("tiny", image, bounds, ALL).future.result(PATIENCE)
+    assert (result.exit, result.receipt.accuracy.met) == (1, False)
+    assert neighbours.asked == []
+    assert "did not go on" not in caplog.text
