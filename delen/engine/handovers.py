@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 
 from delen.core.failures import FailureCounter
 from delen.core.handover import Way
@@ -24,7 +25,7 @@ from policies.plan.handover import Start
 log = logging.getLogger("delen.engine")
 
 _AT_ONCE = 8
-"""Jobs that are on other nodes at the same time; further ones wait to be sent."""
+"""Jobs that are on other nodes at the same time. Further ones stay here: none waits to be sent."""
 
 _LONGEST = 10.0
 """Seconds for which another node is waited for where the job has no deadline."""
@@ -58,27 +59,48 @@ class Handovers:
         self._exits = exits
         self._queue = queue
         self.counts: Counter[tuple[str, str]] = Counter()
-        """Of jobs by peer and by what became of them: ``answered`` there, or ``stayed`` here."""
+        """Of jobs that were sent, by peer and by what became of them: ``answered`` there, or
+        ``stayed`` here."""
+        self._away = 0
         self._failures = FailureCounter("handover", log)
         self._threads = ThreadPoolExecutor(_AT_ONCE, "delen-handover")
 
     def begin(self, job: Job, way: Way) -> None:
-        """Hand ``job`` over, which waits for its next segment."""
-        job.is_away = True
-        self._threads.submit(self._run, job, way)
+        """Hand ``job`` over, which waits for its next segment. It goes on here at once where as
+        many as can be are away, nobody waits for it any more, or its bound leaves no time."""
+        with self._lock:
+            now = time.monotonic()
+            seconds = _LONGEST
+            if job.deadline < inf:
+                seconds = job.deadline - job.model.costs.answering() - _MARGIN - now
+            leaves = self._away < _AT_ONCE and seconds > 0 and not job.cancelled
+            if leaves:
+                self._away += 1
+                job.is_away = True
+        if leaves:
+            self._threads.submit(self._run, job, way, now, seconds)
+        else:
+            self._end(job, way, None, 0.0)
 
     def close(self) -> None:
         """Send no more jobs. Those that are on their way have ended here by now."""
         self._threads.shutdown(wait=False)
 
-    def _run(self, job: Job, way: Way) -> None:
-        sent, result = time.monotonic(), None
+    def _run(self, job: Job, way: Way, sent: float, seconds: float) -> None:
+        result = None
         try:
-            result = self._ask(job, way, sent)
+            begun = write_result(job, "suspended", sent, self._node)
+            answer = self._peers.go_on(way.peer, begun, job.options.priority, seconds)
+            _check(answer, job, way)
+            result = answer
         except Exception as error:
             if not job.has_ended:
                 self._failures.failed(error, "%s did not go on with a job", way.peer)
-        took = time.monotonic() - sent
+        self._end(job, way, result, time.monotonic() - sent)
+        with self._lock:
+            self._away -= 1
+
+    def _end(self, job: Job, way: Way, result: Result | None, took: float) -> None:
         try:
             reason = self._take_back(job, way, result, took)
             if reason is not None:
@@ -88,24 +110,14 @@ class Handovers:
             message = f"the engine failed: {type(error).__name__}; see its log"
             self._jobs.end_early(job, "failed", BackendError(message))
 
-    def _ask(self, job: Job, way: Way, now: float) -> Result | None:
-        """The answer of the other node; None where nobody waits for it, or no time is left."""
-        due = job.deadline - job.model.costs.answering() - _MARGIN
-        seconds = min(due - now, _LONGEST)
-        if seconds <= 0 or job.cancelled:
-            return None
-        begun = write_result(job, "suspended", now, self._node)
-        result = self._peers.go_on(way.peer, begun, job.options.priority, seconds)
-        _check(result, job, way)
-        return result
-
     def _take_back(self, job: Job, way: Way, result: Result | None, took: float) -> Reason | None:
         """Why ``job`` ends, with the ``result`` of the other node if there is one; None if it has
         ended, or goes on here."""
         with self._lock:
             if job.has_ended:
                 return None
-            self.counts[way.peer, "stayed" if result is None else "answered"] += 1
+            if job.is_away:
+                self.counts[way.peer, "stayed" if result is None else "answered"] += 1
             if result is not None:
                 job.came_back(result, way, took)
                 return result.reason

@@ -475,3 +475,33 @@ def test_a_job_without_time_left_is_not_sent(
     assert (result.exit, result.receipt.accuracy.met) == (1, False)
     assert neighbours.asked == []
     assert "did not go on" not in caplog.text
+
+
+def test_a_job_stays_where_as_many_as_can_be_are_away(
+    together: tuple[Site, Neighbours], images: NDArray[np.uint8]
+) -> None:
+    site, neighbours = together
+    image, gate = harder(site, images), threading.Event()
+    sent, go_on = threading.Semaphore(0), neighbours.go_on
+
+    def wait(peer: str, begun: Result, priority: int | None, seconds: float) -> Result:
+        sent.release()
+        gate.wait(PATIENCE)
+        return go_on(peer, begun, priority, seconds)
+
+    neighbours.go_on = wait  # type: ignore[method-assign]
+    away = [submit_crowded(site, neighbours, image) for _ in range(8)]
+    try:
+        for _ in away:
+            assert sent.acquire(timeout=PATIENCE)
+        result = submit_crowded(site, neighbours, image).future.result(PATIENCE)
+        assert (result.exit, result.reason) == (2, "final")
+        assert [(part.node, part.exits) for part in result.receipt.parts] == [
+            ("board", (0, 1, 2)),
+            ("server", ()),
+        ]
+    finally:
+        gate.set()
+    for job in away:
+        assert job.future.result(PATIENCE).receipt.parts[-1].node == "server"
+    assert site.board.handovers() == {("server", "answered"): 8}
