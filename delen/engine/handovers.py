@@ -7,7 +7,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from math import inf
 
 from delen.core.failures import FailureCounter
@@ -39,6 +38,8 @@ class Handovers:
     """Sends jobs to ``peers``, and ends them with what comes back. One of which nothing comes back
     goes on here, as far as its caps let it.
 
+    A thread waits for each job that is away. It keeps no process that ends: its job has ended then.
+
     ``node`` is this one. ``lock`` is the executor's; with it held, ``queue`` queues a job for its
     next segment here, or returns false where none can be.
     """
@@ -63,7 +64,6 @@ class Handovers:
         ``stayed`` here."""
         self._away = 0
         self._failures = FailureCounter("handover", log)
-        self._threads = ThreadPoolExecutor(_AT_ONCE, "delen-handover")
 
     def begin(self, job: Job, way: Way) -> None:
         """Hand ``job`` over, which waits for its next segment. It goes on here at once where as
@@ -78,13 +78,12 @@ class Handovers:
                 self._away += 1
                 job.is_away = True
         if leaves:
-            self._threads.submit(self._run, job, way, now, seconds)
+            run = threading.Thread(
+                target=self._run, args=(job, way, now, seconds), name="delen-handover", daemon=True
+            )
+            run.start()
         else:
             self._end(job, way, None, 0.0)
-
-    def close(self) -> None:
-        """Send no more jobs. Those that are on their way have ended here by now."""
-        self._threads.shutdown(wait=False)
 
     def _run(self, job: Job, way: Way, sent: float, seconds: float) -> None:
         result = None
