@@ -182,6 +182,39 @@ def test_a_node_that_hangs_is_given_up_after_the_bound(
     hanging.set()
 
 
+@pytest.mark.parametrize("bound", [None, 0.5])
+def test_a_node_is_not_left_out_because_a_caller_has_little_time(
+    site: Site, bound: float | None
+) -> None:
+    hanging = threading.Event()
+    with site.client() as client:
+        client.infer(X)
+        site.a.reply = lambda asked: (200, hanging.wait(20.0) and {})
+        with pytest.raises(DaemonUnreachable, match="a at"):
+            client.infer(X, max_latency=bound, timeout=0.1)
+        hanging.set()
+        site.a.reply = lambda asked: (200, site.a.answer(asked))
+        assert client.infer(X).request_id.startswith("a-")
+        client.infer(X, max_latency=5.0)
+    assert not site.b.inferred
+    links = [link for asked in site.hub.routed for link in asked.get("links", {}).values()]
+    assert all(link.get("bandwidth_mbps") != 0 for link in links)
+
+
+def test_a_node_that_is_silent_for_long_is_left_out_without_a_bound(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delen.sdk.routes.router.SILENT", 0.1)
+    hanging = threading.Event()
+    with site.client() as client:
+        client.infer(X)
+        site.a.reply = lambda asked: (200, hanging.wait(20.0) and {})
+        with pytest.raises(DaemonUnreachable, match="a at"):
+            client.infer(X, timeout=0.2)
+        assert client.infer(X).request_id.startswith("b-")
+    hanging.set()
+
+
 def test_what_is_wrong_is_not_asked_elsewhere(site: Site) -> None:
     site.a.reply = lambda asked: (400, {"error": "bad", "code": "invalid_input", "field": "input"})
     with site.client() as client, pytest.raises(InvalidInput):
