@@ -30,7 +30,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=[f"{name}{inner}" for name in TOP for inner in ("", ".*")]),
     package_data={
-        "delen": ["py.typed"],
+        "delen": ["py.typed", "daemon/units/*/*"],
         "api": ["openapi/docs.html", "oip/inference.desc", "oip/inference.proto"],
         "multiexit_models": ["bundles/*/*"],
     },
@@ -106,8 +106,8 @@ setup(
         ],
         "delen.dispatch_policies": [
             "value=policies.dispatch.value:Value",
-            "fifo=policies.dispatch.fifo:Fifo",
-            "edf=policies.dispatch.edf:Edf",
+            "fifo=policies.dispatch.published.fifo:Fifo",
+            "edf=policies.dispatch.published.edf:Edf",
             "delen=policies.dispatch.published.delen:StaticConditions",
             "clockwork=policies.dispatch.published.clockwork:Clockwork",
             "slackfit=policies.dispatch.published.slackfit:SlackFit",

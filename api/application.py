@@ -7,14 +7,15 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, cast
 
 from a2wsgi import WSGIMiddleware
 
+from api.caller import Caller
 from api.events import EventAddress
-from api.exchange import HttpApplication, HttpRequest, check_framing, read_body
+from api.exchange import HttpRequest, check_framing, exchange, read_body
 from api.fleet_views import DIRECTIVES, MOST_DIRECTIVES, STANDING, FleetViews
+from api.guard import check_origin, is_oip
 from api.infer import InferAddress, answer_memory
 from api.oip.access import RegionAccess
 from api.oip.describe import Description
@@ -26,7 +27,7 @@ from api.readers import Readers
 from api.refusals import Refusals
 from api.reply import Reply
 from api.resume import ResumeAddress
-from api.server.asgi import Scope
+from api.server.asgi import Receive, Scope, Send
 from api.server.body import BodyMemory
 from api.views import EVENTS, MEMORY, Service, answer_health, answer_ready, create_control
 from delen.errors import Draining, Overloaded
@@ -37,19 +38,20 @@ _RESUME = re.compile(r"/v1/(?:models/([^/]+)/)?resume", re.DOTALL)
 _OIP_INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer", re.DOTALL)
 _MOST_CONTROL = 4_000_000
 """Bytes of a body at the control addresses: as many labels as may be posted back at once."""
+_READS = ("GET", "HEAD", "OPTIONS")
 _LOCK_SECONDS = 0.002
 """How long the event loop waits for the engine's lock."""
 _OPTIONS = Reply(b"", 200, ((b"allow", b"GET, HEAD, OPTIONS, POST, PUT"),))
 
 
-class Application(HttpApplication):
+class Application:
     """What the server calls for each request. ``threads`` answer the control addresses, and as many
     others submit inputs that may have to wait, which keeps no control address from answering."""
 
     def __init__(self, service: Service, threads: int) -> None:
         self._service = service
         self._runtime = service.runtime
-        super().__init__(Refusals(service.metrics), BodyMemory(service.max_bodies))
+        self._refusals, self._memory = Refusals(service.metrics), BodyMemory(service.max_bodies)
         self._description = description = Description(service)
         self._access = access = RegionAccess(Regions(service.max_body), service.shared_memory)
         oip = OipViews(service.runtime, description, access)
@@ -65,6 +67,7 @@ class Application(HttpApplication):
             readers,
             ThreadPoolExecutor(threads, "http-submit"),
             service.metrics.failed,
+            service.tenants,
         )
         self._resume = ResumeAddress(runtime, self._infer, service.max_body)
         self._events = EventAddress(service.runtime.events)
@@ -97,12 +100,15 @@ class Application(HttpApplication):
             self._description,
             self._refusals,
             threads,
-            partial(self._access.tcp_user, own_port=port),
+            port,
             self._access,
             self._memory,
         ).handler()
 
-    async def answer(self, scope: Scope, request: HttpRequest) -> Reply:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await exchange(self._answer, self._refusals, self._memory, scope, receive, send)
+
+    async def _answer(self, scope: Scope, request: HttpRequest) -> Reply:
         if request.connection.is_surplus:
             raise Overloaded(
                 "as many connections are open as server.connections allows",
@@ -111,6 +117,8 @@ class Application(HttpApplication):
         check_framing(scope, request)
         request.body.check(self._service.max_body)
         method, path = request.method, request.path
+        if b"origin" in request.headers and method not in _READS:
+            check_origin(Caller.of(scope, request.headers))
         if method == "POST" and (found := _INFER.fullmatch(path)):
             model = found[1] or self._service.default_model
             return await self._infer.answer(request, model)
@@ -129,9 +137,8 @@ class Application(HttpApplication):
             if self._runtime.draining:
                 raise Draining("the daemon is stopping", retry_after=1.0)
             return self._events.answer(request, scope["http_version"])
-        peer, given = scope["client"], request.headers.get(b"authorization", b"")
-        view = self._views.get(endpoint)
-        self._service.guard.check(view, peer and peer[0], given.decode("latin-1"))
+        caller = Caller.of(scope, request.headers)
+        self._service.guard.check(self._views.get(endpoint), caller, is_oip(path))
         if fleet := self._fleet_answers.get((method, path)):
             return await fleet(request)
         return await self._ask_control(scope, request)

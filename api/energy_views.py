@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from flask import Response, request
 
+from api.caller import Caller, FlaskSender
 from api.exchange import ESCAPED_SLASH
-from api.guard import guarded
+from api.guard import Guard, guarded
 from api.parse import AnyRequest, query_text, read_query, read_request
 from api.reply import reply
+from api.tenant_access import TenantAccess
 from delen.core.bounds import check_name
 from delen.core.energy_status import EnergyService
 from delen.errors import NotFound
@@ -20,10 +22,13 @@ from delen.wire.tenants import Fairness, Tenant, Tenants
 
 
 class EnergyViews:
-    """Views over an EnergyService."""
+    """Views over an EnergyService. Receipts of a tenant that is bound to users are shown to those
+    ``tenants`` lets see them, and to whoever has the token of ``guard``."""
 
-    def __init__(self, service: EnergyService) -> None:
+    def __init__(self, service: EnergyService, tenants: TenantAccess, guard: Guard) -> None:
         self._service = service
+        self._access = tenants
+        self._guard = guard
 
     def routes(self) -> list[tuple[str, Callable[..., Response], list[str]]]:
         return [
@@ -52,11 +57,15 @@ class EnergyViews:
     def past_request(self, request_id: str) -> Response:
         read_query(NoFields, query_text())
         settled = self._service.receipt(request_id)
-        if settled is None:
+        if settled is None or not self._may_read(settled.tenant):
             raise NotFound(
                 f"request {request_id!r} was not answered here, or its receipt is no longer kept"
             )
         return reply(SettledRequest.of(settled))
+
+    def _may_read(self, tenant: str) -> bool:
+        is_own = self._access.may_read(tenant, FlaskSender())
+        return is_own or self._guard.is_operator(Caller.of_flask())
 
     def tenants(self) -> Response:
         read_query(NoFields, query_text())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -35,40 +35,38 @@ class HttpRequest(NamedTuple):
         return f"{self.path}?{self.query}"
 
 
-class HttpApplication:
-    """What the server calls for each request: ``answer`` answers it, and what it raises is said by
-    ``refusals``. Bodies are held in ``memory``."""
-
-    def __init__(self, refusals: Refusals, memory: BodyMemory) -> None:
-        self._refusals = refusals
-        self._memory = memory
-
-    async def answer(self, scope: Scope, request: HttpRequest) -> Reply:
-        raise NotImplementedError
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        connection: Connection = scope["state"][KEY]
-        headers = dict(scope["headers"])
-        request = HttpRequest(
-            scope["method"],
-            _path(scope["raw_path"]),
-            scope["query_string"].decode("latin-1"),
-            headers,
-            RequestBody(connection, headers, receive, self._memory),
-            connection,
-        )
-        try:
-            reply = await self.answer(scope, request)
-        except ClientGone:
-            request.body.release()
-            return
-        except Exception as error:
-            reply = self._refusals.of(error, request.method, request.path)
-        try:
-            await _send(reply, request, send)
-        finally:
-            request.body.release()
-            connection.request_ended()
+async def exchange(
+    answer: Callable[[Scope, HttpRequest], Awaitable[Reply]],
+    refusals: Refusals,
+    memory: BodyMemory,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Answer one request, as ``answer`` does; what that raises is said by ``refusals``. Its body is
+    held in ``memory``."""
+    connection: Connection = scope["state"][KEY]
+    headers = dict(scope["headers"])
+    request = HttpRequest(
+        scope["method"],
+        _path(scope["raw_path"]),
+        scope["query_string"].decode("latin-1"),
+        headers,
+        RequestBody(connection, headers, receive, memory),
+        connection,
+    )
+    try:
+        reply = await answer(scope, request)
+    except ClientGone:
+        request.body.release()
+        return
+    except Exception as error:
+        reply = refusals.of(error, request.method, request.path)
+    try:
+        await _send(reply, request, send)
+    finally:
+        request.body.release()
+        connection.request_ended()
 
 
 async def read_body(request: HttpRequest, limit: int) -> bytes:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from functools import partial
 from math import prod
 from typing import Any, Protocol, TypeVar
@@ -16,8 +17,9 @@ from api.parse import InferRequest, asked_in_query, read_infer, read_media_type,
 from api.readers import Readers
 from api.reply import JSON, Reply
 from api.server.body import SMALL, ClientGone, RequestBody, unpack
+from api.tenant_access import UNBOUND, TenantAccess
 from delen.bundle.manifest import InputSpec
-from delen.core.bounds import DEFAULT_TENANT
+from delen.core.bounds import DEFAULT_TENANT, Options
 from delen.core.result import Result
 from delen.engine import inputs
 from delen.engine.job import Job
@@ -50,12 +52,16 @@ class Client(Protocol):
     is_gone: bool
     on_gone: Callable[[], None] | None
 
+    @property
+    def user(self) -> int | None:
+        """Its user on this machine, if the kernel knows one."""
+
 
 class InferAddress:
     """Answers inputs over ``runtime``, and is what the infer addresses of other protocols answer
     with. ``readers`` read what takes long, ``threads`` submit what may have to wait for a lock or
     for a model. ``failed`` is called with the model and the seconds of each request that
-    ends with an error."""
+    ends with an error. ``tenants`` says whose requests may be whose."""
 
     def __init__(
         self,
@@ -64,12 +70,14 @@ class InferAddress:
         readers: Readers,
         threads: Executor,
         failed: Callable[[str, float], None],
+        tenants: TenantAccess = UNBOUND,
     ) -> None:
         self._runtime = runtime
         self._max_body = max_body
         self._readers = readers
         self._threads = threads
         self._failed = failed
+        self._tenants = tenants
 
     async def answer(self, request: HttpRequest, model: str) -> Reply:
         """The answer to an input for ``model``; raises the errors of ``submit_batch``."""
@@ -79,7 +87,8 @@ class InferAddress:
         media_type = read_media_type(content_type)
         limit = self.limit(media_type, spec)
         _check_json(request.body, media_type, limit)
-        payer = asked_in_query(request.query)[1].tenant
+        tenant_of = partial(self.tenant_of, client=request.connection)
+        payer = tenant_of(asked_in_query(request.query)[1].tenant)
         _check_patience(request)
         raw: inputs.Contents | None = request.body.shared
         is_packed = request.body.is_packed
@@ -89,7 +98,12 @@ class InferAddress:
         read = partial(_read, media_type, request.query, spec, limit, is_packed, raw)
         is_quick = len(raw) <= READ_AT_ONCE.get(media_type, -1) and not is_packed
         asked, spent = await self.decode(
-            request.connection, media_type, read, payer, _tenant, is_quick or is_in_place
+            request.connection,
+            media_type,
+            read,
+            payer,
+            lambda asked: tenant_of(asked.options.tenant),
+            is_quick or is_in_place,
         )
         waited += spent
         try:
@@ -98,6 +112,15 @@ class InferAddress:
             request.connection.refused = (request.target, time.monotonic() + error.retry_after)
             raise
         return self._compose(jobs, asked.is_batch)
+
+    def own_options(self, named: Options, client: Client) -> Options:
+        """``named`` options, of the tenant that ``client`` is; as ``tenant_of``."""
+        tenant = self.tenant_of(named.tenant, client)
+        return named if tenant == named.tenant else replace(named, tenant=tenant)
+
+    def tenant_of(self, named: str, client: Client) -> str:
+        """Whose request of ``client`` it is that names the tenant ``named``."""
+        return self._tenants.tenant(named, client)
 
     async def decode(
         self,
@@ -120,13 +143,14 @@ class InferAddress:
         self, client: Client, model: str, asked: InferRequest, waited: float
     ) -> list[Job]:
         """The jobs of ``asked`` once they are done, or one of them has failed; they end early where
-        ``client`` leaves. The request ``waited`` so many seconds for others since it arrived."""
+        ``client`` leaves. The request ``waited`` so many seconds for others since it arrived.
+        Forbidden for a tenant that the client's user may not be."""
         submit = partial(
             self._runtime.submit_batch,
             model,
             asked.samples,
             asked.bounds,
-            asked.options,
+            self.own_options(asked.options, client),
             client.arrived,
             waited,
             client.receiving,
@@ -239,10 +263,6 @@ def _read(
     raw: inputs.Contents,
 ) -> InferRequest:
     return read_infer(media_type, query, unpack(bytes(raw), limit) if is_packed else raw, spec)
-
-
-def _tenant(asked: InferRequest) -> str:
-    return asked.options.tenant
 
 
 def when_ended(futures: Sequence[Future[Any]], tell: Callable[[], None]) -> None:

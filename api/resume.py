@@ -39,7 +39,7 @@ class ResumeAddress:
         waited = time.monotonic() - client.arrived
         _check_media_type(request.headers)
         fields = read_query_anew(ResumeFields, request.query)
-        bounds, options = fields.bounds(), fields.options()
+        bounds, options = fields.bounds(), self._infer.own_options(fields.options(), client)
         past = _read_past(fields, request.headers)
         manifest = self._runtime.manifest_of(model)
         shape = features_shape(manifest, past.exit, past.size)
@@ -112,4 +112,7 @@ def _read_parts(raw: bytes | None) -> tuple[Part, ...]:
         given = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{PARTS} is not JSON: {error}", PARTS) from None
-    return Parts.read({"parts": given}).given()
+    try:
+        return Parts.read({"parts": given}).given()
+    except InvalidInput as error:
+        raise InvalidInput(f"{PARTS}: {error}", PARTS) from None

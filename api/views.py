@@ -10,9 +10,10 @@ from typing import Any
 from flask import Flask, Response, request
 from msgspec import UNSET
 
+from api.caller import Caller, FlaskSender
 from api.energy_views import EnergyViews
 from api.fleet_views import FleetViews
-from api.guard import Guard, guarded
+from api.guard import Guard, guarded, is_oip
 from api.metrics.device import DeviceCollector
 from api.metrics.energy import EnergyCollector
 from api.metrics.failures import FailureCollector
@@ -26,6 +27,7 @@ from api.openapi.document import document as openapi_document
 from api.parse import query_text, read_plan, read_request
 from api.refusals import Refusals
 from api.reply import JSON, Reply, reply
+from api.tenant_access import UNBOUND, TenantAccess
 from delen.core.energy_status import EnergyService
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
@@ -69,6 +71,7 @@ class Service:
     health: Callable[[], Health]
     version: str
     shared_memory: bool = False
+    tenants: TenantAccess = UNBOUND
 
 
 def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = ()) -> Flask:
@@ -77,7 +80,8 @@ def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = 
     app = Flask("delen", static_folder=None)
     app.url_map.merge_slashes = False
     views = _Views(service)
-    energy, fleet = EnergyViews(service.energy), FleetViews(service.runtime)
+    energy = EnergyViews(service.energy, service.tenants, service.guard)
+    fleet = FleetViews(service.runtime)
     service.metrics.include(RuntimeCollector(service.runtime))
     service.metrics.include(EnergyCollector(service.energy))
     service.metrics.include(DeviceCollector(service.energy))
@@ -100,8 +104,7 @@ def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = 
 
     def check() -> None:
         view = app.view_functions.get(request.endpoint or "")
-        authorization = request.headers.get("Authorization", "")
-        service.guard.check(view, request.remote_addr, authorization)
+        service.guard.check(view, Caller.of_flask(), is_oip(request.path))
 
     app.before_request(check)
     app.register_error_handler(Exception, refuse)
@@ -113,6 +116,7 @@ def _summary(model: Model) -> ProfileSummary:
     return ProfileSummary(
         created=profile.created,
         quick=profile.quick,
+        rough=profile.rough,
         busy=profile.busy,
         device=profile.device.key,
         slowdown=model.costs.slowdown.mean,
@@ -156,7 +160,8 @@ class _Views:
         return self.plan(self._service.default_model)
 
     def plan(self, model: str) -> Response:
-        bounds, tenant = read_plan(query_text(), request.get_data())
+        bounds, named = read_plan(query_text(), request.get_data())
+        tenant = self._service.tenants.tenant(named, FlaskSender())
         return reply(Plan.of(self._runtime.preview(model, bounds, tenant)))
 
     def models(self) -> Response:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.state import wait_measured
 from multiexit_models.data import cifar
 from multiexit_models.data.dataset import Labelled
 
@@ -105,7 +106,8 @@ class Daemon:
 
 @contextmanager
 def daemon(state: Path, **settings: str) -> Iterator[Daemon]:
-    """A daemon on a free port, its profiles under ``state``; ``settings`` as environment names."""
+    """A daemon on a free port that has measured profiles, under ``state``; ``settings`` as
+    environment names."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         environment = {
@@ -125,6 +127,7 @@ def daemon(state: Path, **settings: str) -> Iterator[Daemon]:
         try:
             port = _port_of(process, log)
             ready = time.perf_counter() - began
+            wait_measured(f"http://127.0.0.1:{port}")
             yield Daemon(process, "127.0.0.1", port, log, ready)
         finally:
             process.send_signal(signal.SIGTERM)

@@ -171,7 +171,8 @@ class Client:
         self._connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
 
     def call(self, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
-        headers = {} if body is None else {"Content-Type": "application/octet-stream"}
+        kind = "application/json" if body is None else "application/octet-stream"
+        headers = {"Content-Type": kind}
         self._connection.request(method, path, body, headers)
         response = self._connection.getresponse()
         return response.status, json.loads(response.read())

@@ -31,6 +31,7 @@ from tritonclient import http
 from benchmarks.common import Figure, report
 from benchmarks.peers.load import Address, HttpClient, Request, ask
 from benchmarks.peers.process import Cores, on_core, running
+from benchmarks.state import wait_measured
 from delen import Client
 from delen.bundle.calibration import Calibration
 from delen.bundle.confidence import confidences
@@ -287,6 +288,7 @@ def main() -> list[Figure]:
 
         figures = []
         with running(command, variables, Path(folder), cores.server, answers) as server:
+            wait_measured("http://{}:{}".format(*server.address))
             for size in SIZES:
                 figures += claims(size, measure(size, server.address, socket, bundles))
     return report("What each way into the daemon adds at p50 to the engine in process", figures)

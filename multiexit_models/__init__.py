@@ -7,3 +7,7 @@ in order, each from its own package. ``data`` reads samples, ``zoo`` and ``attac
 ``bundles/`` holds the bundles that ship with delen. All modules but this one, ``command``,
 ``spec`` and ``progress`` need the ``train`` extra.
 """
+
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by ONNX Runtime as it is imported

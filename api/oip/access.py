@@ -5,11 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from functools import partial
-from ipaddress import ip_address
 from typing import TypeAlias
 
 from api.oip.regions import Place, Regions
-from api.server.peer import Socket, find_client, user_of
+from api.server.peer import Socket, local_user, user_of
 from delen.errors import Forbidden
 from delen.wire.oip import RegionPart
 
@@ -37,12 +36,7 @@ class RegionAccess:
         """The same of a TCP ``client`` on this machine that is connected to ``own_port``."""
         if not self.is_over_tcp:
             raise _off()
-        host = ip_address(client[0])
-        if not host.is_loopback:
-            raise _unknown()
-        family = socket.AF_INET if host.version == 4 else socket.AF_INET6
-        found = find_client(family, client, (client[0], own_port))
-        return _known(None if found is None else found.user)
+        return _known(local_user(client, own_port))
 
     def places(self, user: Callable[[], int]) -> FindPlace:
         """What finds the places of tensors for ``user``, who is asked for where there are any."""
@@ -59,11 +53,7 @@ def _off() -> Forbidden:
     )
 
 
-def _unknown() -> Forbidden:
-    return Forbidden("shared memory is for clients of this machine, whose user the kernel knows")
-
-
 def _known(user: int | None) -> int:
     if user is None:
-        raise _unknown()
+        raise Forbidden("shared memory is for clients of this machine, whose user the kernel knows")
     return user

@@ -15,6 +15,7 @@ import grpc
 import msgspec
 from numpy.typing import NDArray
 
+from api.caller import Caller
 from api.infer import READ_AT_ONCE, InferAddress
 from api.oip import grpc_messages as messages
 from api.oip.access import RegionAccess
@@ -25,6 +26,7 @@ from api.oip.query import Query, check_version, read_bytes, read_list
 from api.refusals import Refusals
 from api.reply import JSON
 from api.server.body import BodyMemory
+from api.server.peer import local_user
 from api.views import Service
 from delen.bundle.manifest import Manifest
 from delen.core.typed_reader import read
@@ -67,6 +69,11 @@ class _Caller:
     receiving: float | None = None
     is_gone: bool = False
     on_gone: Callable[[], None] | None = None
+    find_user: Callable[[], int | None] = lambda: None
+
+    @property
+    def user(self) -> int | None:
+        return self.find_user()
 
     def leave(self) -> None:
         self.is_gone = True
@@ -75,8 +82,8 @@ class _Caller:
 
 
 class GrpcService:
-    """Answers the methods of the service. ``threads`` run what may have to wait, ``user`` says
-    whose a client's address is. Bodies count in ``memory``."""
+    """Answers the methods of the service, at ``port``. ``threads`` run what may have to wait.
+    Bodies count in ``memory``."""
 
     def __init__(
         self,
@@ -85,7 +92,7 @@ class GrpcService:
         description: Description,
         refusals: Refusals,
         threads: Executor,
-        user: Callable[[tuple[str, int]], int],
+        port: int,
         access: RegionAccess,
         memory: BodyMemory,
     ) -> None:
@@ -96,7 +103,7 @@ class GrpcService:
         self._infer = infer
         self._described = description
         self._threads = threads
-        self._user = user
+        self._port = port
         self._access = access
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -153,17 +160,26 @@ class GrpcService:
         return {}
 
     def _caller(self, context: Any) -> int:
-        return self._user(_address(context.peer()))
+        return self._access.tcp_user(_address(context.peer()), self._port)
+
+    def _find_user(self, context: Any) -> int | None:
+        return local_user(_address(context.peer()), self._port)
 
     def _check(self, context: Any) -> None:
         given = dict(context.invocation_metadata() or ())
-        self._guard.check_caller(_address(context.peer())[0], str(given.get("authorization", "")))
+        self._guard.check_caller(
+            Caller(
+                _address(context.peer())[0],
+                partial(self._find_user, context),
+                authorization=str(given.get("authorization", "")),
+            )
+        )
 
     async def _on_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def _answer(self, asked: Any, context: Any) -> Any:
-        caller = _Caller(time.monotonic())
+        caller = _Caller(time.monotonic(), find_user=partial(self._find_user, context))
         manifest = self._runtime.manifest_of(asked.model_name)
         check_version(manifest, asked.model_version)
         find = self._access.places(lambda: self._caller(context))
@@ -189,7 +205,8 @@ class GrpcService:
         ways = (*raw, *([contents] if contents.ByteSize() else ()), place)
         if len([way for way in ways if way is not None]) > 1:
             raise InvalidInput("input has its values in more than one place", "inputs")
-        decode = partial(self._infer.decode, caller, payer=query.options.tenant)
+        payer = self._infer.tenant_of(query.options.tenant, caller)
+        decode = partial(self._infer.decode, caller, payer=payer)
         if place is not None:
             return await decode(
                 RAW,

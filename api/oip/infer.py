@@ -104,10 +104,15 @@ class OipInfer:
         json_size = len(raw) if header is None else header
         is_quick = json_size <= READ_AT_ONCE[JSON] and not request.body.is_packed
         kind = RAW if header is not None and header <= READ_AT_ONCE[JSON] else JSON
+        tenant_of = partial(self._infer.tenant_of, client=client)
         body, parsing = await self._infer.decode(
-            client, kind, parse, payer_of=_tenant, is_quick=is_quick
+            client,
+            kind,
+            parse,
+            payer_of=lambda body: tenant_of(body.query.options.tenant),
+            is_quick=is_quick,
         )
-        payer = _tenant(body)
+        payer = tenant_of(body.query.options.tenant)
         kind = JSON if body.query.place is None else RAW
         array, reading = await self._infer.decode(
             client, kind, body.read, payer, is_quick=body.is_quick
@@ -122,10 +127,6 @@ class OipInfer:
             return _packed(reply, accepted)
         pack = partial(_packed, reply, accepted)
         return (await self._infer.decode(client, RAW, pack, payer))[0]
-
-
-def _tenant(body: _Body) -> str:
-    return body.query.options.tenant
 
 
 def _header_length(request: HttpRequest) -> int | None:

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from http import HTTPStatus
 from math import inf
 from typing import Any, TypeAlias, cast
@@ -14,7 +15,7 @@ from typing import Any, TypeAlias, cast
 from api.server.departure import has_gone
 from api.server.joined_writes import JoinedWrites
 from api.server.memory import NO_MEMORY
-from api.server.peer import Socket
+from api.server.peer import Socket, user_of
 from delen.errors import DelenError, InvalidInput, RequestTimeout, TooLarge
 from delen.wire.errors import Error
 from delen.wire.message import write
@@ -126,6 +127,11 @@ class Connection(asyncio.Protocol):
     def socket(self) -> Socket:
         """The connection's socket, for questions about its other end."""
         return cast(Socket, self._transport.get_extra_info("socket"))
+
+    @cached_property
+    def user(self) -> int | None:
+        """The user of this machine at the other end; None where the kernel does not know one."""
+        return user_of(self.socket)
 
     @property
     def is_crowded(self) -> bool:

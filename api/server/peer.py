@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from ipaddress import ip_address
 from typing import NamedTuple, Protocol
 
 _SOCK_DIAG_BY_FAMILY = 20
@@ -50,6 +51,17 @@ def find_client(family: int, client: tuple[str, int], own: tuple[str, int]) -> C
     if kind != _SOCK_DIAG_BY_FAMILY:
         return None
     return Client(*struct.unpack_from("=II", answer, 80))
+
+
+def local_user(client: tuple[str, int], own_port: int) -> int | None:
+    """The user of a TCP ``client`` on loopback that is connected to ``own_port``; None of another
+    one, and if that is not known."""
+    host = ip_address(client[0])
+    if not host.is_loopback:
+        return None
+    family = socket.AF_INET if host.version == 4 else socket.AF_INET6
+    found = find_client(family, client, (client[0], own_port))
+    return found.user if found is not None and found.inode else None
 
 
 def user_of(connection: Socket) -> int | None:

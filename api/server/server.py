@@ -6,7 +6,6 @@ import asyncio
 import logging
 import resource
 import socket
-import stat
 import threading
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from api.server.connection import Connection, ConnectionLimit, Patience
 from api.server.listener import Listener
 from api.server.memory import MOST_MEMORIES
 from api.server.passed import url_of
+from api.server.socket_file import SocketFile
 from delen.errors import ConfigError
 
 log = logging.getLogger("delen.http")
@@ -68,40 +68,33 @@ class HttpServer:
     def listen_tcp(self, host: str, port: int) -> str:
         """Bind to ``host`` and ``port`` (0: a free one). Returns the URL, or raises ConfigError."""
         try:
-            info = socket.getaddrinfo(
-                host or None, port, 0, socket.SOCK_STREAM, 0, socket.AI_PASSIVE
-            )
+            info = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
             family, _, _, _, address = info[0]
             listening = socket.socket(family)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._bind(listening, address)
+            try:
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listening.bind(address)
+                listening.listen(_NOT_YET_ACCEPTED)
+            except OSError:
+                listening.close()
+                raise
         except OSError as error:
             raise ConfigError(
                 f"cannot listen on {host} port {port}: {error.strerror or error}; is another "
                 "daemon there?"
             ) from error
+        self._sockets.append(listening)
         return url_of(listening)
 
-    def listen_unix(self, path: str) -> str | None:
-        """Bind to the Unix socket ``path``. Returns its URL, None when a daemon answers there.
-
-        A socket file that nobody answers on is left from a daemon that is gone, and replaced.
-        """
-        file = Path(path)
-        if file.exists():
-            if not stat.S_ISSOCK(file.stat().st_mode):
-                raise ConfigError(f"server.socket {path} exists and is not a socket")
-            if _answers(path):
-                return None
-            file.unlink()
-        if not file.parent.is_dir():
-            raise ConfigError(f"server.socket {path}: there is no folder {file.parent}")
-        try:
-            self._bind(socket.socket(socket.AF_UNIX), path)
-        except OSError as error:
-            raise ConfigError(f"cannot listen on the Unix socket {path}: {error}") from error
-        self._socket_file = file
-        return f"unix://{path}"
+    def listen_unix(self, file: SocketFile) -> str | None:
+        """Listen at the Unix socket ``file``. Returns its URL, None when a daemon answers there."""
+        bound = file.bind()
+        if bound is None:
+            return None
+        bound.listen(_NOT_YET_ACCEPTED)
+        self._sockets.append(bound)
+        self._socket_file = Path(file.path)
+        return f"unix://{file.path}"
 
     def listen_on(self, passed: socket.socket) -> str:
         """Accept connections at ``passed``, which listens already. Returns its URL."""
@@ -118,15 +111,6 @@ class HttpServer:
             self._thread.join()
         if self._socket_file is not None:
             self._socket_file.unlink(missing_ok=True)
-
-    def _bind(self, listening: socket.socket, address: Any) -> None:
-        try:
-            listening.bind(address)
-            listening.listen(_NOT_YET_ACCEPTED)
-        except OSError:
-            listening.close()
-            raise
-        self._sockets.append(listening)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -160,13 +144,3 @@ def _allow_files(count: int) -> None:
         )
     if soft != resource.RLIM_INFINITY and soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-
-
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-        return True

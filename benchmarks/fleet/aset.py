@@ -5,8 +5,8 @@ stretch of the trace is played in a minute, so its bursts are what they are. *Cl
 nodes and a large one far away. *Co-located*: three sites of middle size near the places where
 clients are, and a fourth farther away. *Full-edge*: a small node at every place, none elsewhere.
 
-``python -m benchmarks.fleet.aset DIR`` writes the sites that the shipped weights are trained on:
-``delen train-policy --fleet DIR/*.toml --output policies/fleet/aset_weights.py``.
+``python -m benchmarks.fleet.aset DIR`` writes sites to train on, of another part of the trace:
+``delen train-policy --fleet DIR/*.toml --output weights.py``.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def site(topology: Topology, seed: int) -> Site:
 
 
 def write_training_sites(folder: Path) -> None:
-    """The sites that the shipped weights are trained on."""
+    """Sites of the part of the trace that is not tested, the topologies in turn."""
     folder.mkdir(parents=True, exist_ok=True)
     names = list(TOPOLOGIES)
     for number in range(TRAINING_SITES):

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
+from benchmarks.state import state_sharing, wait_measured
+
 MODEL = "cifar10-resnet"
 HUB = "hub"
 _START_SECONDS = 120.0
@@ -104,10 +106,11 @@ def make_daemon(
     """A daemon of the shipped models, whose profiles are under ``state``."""
     named = {
         "DELEN_SERVER__HOST": address.host,
+        "DELEN_SERVER__INSECURE": "true",
         "DELEN_SERVER__PORT": str(address.port),
         "DELEN_SERVER__SOCKET": "",
         "DELEN_SERVER__GRPC_PORT": "-1",
-        "DELEN_STATE__PATH": str(state),
+        "DELEN_STATE__PATH": str(state_sharing(state, folder / f"{name}-state")),
     }
     return Member(name, address, [_script("delen-daemon")], named, folder, before)
 
@@ -124,11 +127,12 @@ def make_hub(address: Address, nodes: Sequence[Member], folder: Path) -> Member:
 
 
 def wait_ready(daemon: Member) -> None:
-    """Wait until it serves. RuntimeError where it ends first."""
+    """Wait until it serves, by a measured profile. RuntimeError where it ends first."""
     end = time.monotonic() + _START_SECONDS
     while time.monotonic() < end:
         daemon.check()
         with suppress(OSError), urlopen(f"{daemon.address.url}/readyz", timeout=1.0):
+            wait_measured(daemon.address.url)
             return
         time.sleep(_POLL)
     raise RuntimeError(f"{daemon.name} is not ready after {_START_SECONDS:g} s:\n{daemon.log}")

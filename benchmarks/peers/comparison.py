@@ -20,6 +20,7 @@ from benchmarks.peers.network import open_network
 from benchmarks.peers.peer import MAX_BATCH, Installed
 from benchmarks.peers.process import Cores, Running, on_core, running
 from benchmarks.peers.table import ALONE, BOUNDED, EARLY, FIRST, FULL, Results
+from benchmarks.state import wait_measured
 from delen.bundle.manifest import load_bundle
 from delen.daemon.build_model import SHIPPED_BUNDLES
 from delen.engine.backends.onnx import OnnxBackend
@@ -160,6 +161,7 @@ class Comparison:
         command = [str(Path(sys.executable).with_name("delen-daemon"))]
         variables = {**_DAEMON, "DELEN_STATE__PATH": str(self._state), **settings}
         with self._started(command, variables, wires[0], _index_of) as server:
+            wait_measured("http://{}:{}".format(*server.address))
             yield server
 
     def _measure_early(self, server: Running, labels: Any) -> None:

@@ -21,7 +21,7 @@ from delen.errors import ConfigError
 from delen.measure import interference, overhead
 from delen.measure.disturbance import ProcessorWatch, SpareLane, worse
 from delen.measure.energy import keep_energies, measure_energy
-from delen.measure.segments import QUICK, measure_profile
+from delen.measure.segments import QUICK, measure_profile, measure_rough
 from delen.profile.cost_model import CostModel
 from delen.profile.energy_account import EnergyAccount
 from delen.profile.profile import Profile
@@ -67,7 +67,8 @@ class ModelBuilder:
     measures the profiles that this takes.
 
     ``make_scheduler`` makes a scheduler of so many lanes that limits no backlog: it schedules the
-    requests by which the overhead of serving is measured.
+    requests by which the overhead of serving is measured. Where ``is_rough_first``, a bundle that
+    has no profile yet is not measured before it serves, but given a rough one.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class ModelBuilder:
         root: Path,
         lanes: int = 1,
         events: EventBus | None = None,
+        is_rough_first: bool = False,
     ) -> None:
         self._backend = backend
         self._energy = energy
@@ -89,6 +91,7 @@ class ModelBuilder:
         self._lanes = lanes
         self._root = root
         self._events = events
+        self._is_rough_first = is_rough_first
         self._profiles = DeviceProfiles(state, root, lambda: energy.mode, lanes)
 
     def open(self, path: Path) -> OpenedBundle:
@@ -202,21 +205,31 @@ class ModelBuilder:
 
     def _measure_first(self, bundle: Bundle, network: Network) -> Profile:
         device = self._profiles.device(network)
+        if self._is_rough_first:
+            log.info(
+                "no profile of %s for this device yet: a rough one serves until a quick one is "
+                "measured, while nothing is served",
+                bundle.variant,
+            )
+            return measure_rough(bundle, network, device)
         log.info("no profile of %s for this device yet: measuring a quick one", bundle.variant)
         profile = measure_profile(bundle, network, device, QUICK)
-        if self._lanes > 1:
-            rounds = interference.QUICK_ROUNDS
-            factors = interference.measure_interference(bundle, network, self._lanes, rounds)
-            profile = replace(profile, interference=factors)
+        profile = replace(profile, interference=self._interference(bundle, network))
         report_busy(profile)
         self._profiles.keep(bundle, profile)
         return profile
 
+    def _interference(self, bundle: Bundle, network: Network) -> tuple[float, ...] | None:
+        if self._lanes == 1:
+            return None
+        rounds = interference.QUICK_ROUNDS
+        return interference.measure_interference(bundle, network, self._lanes, rounds)
+
     def measure_again(self, model: Model, gives_way: Callable[[], bool]) -> Profile:
-        """What of the profile of ``model`` is wrong or unknown, measured while the model may serve:
-        on a lane of its own, which keeps no memory. Raises GaveWay once ``gives_way``."""
+        """What of the profile of ``model`` is wrong, rough or unknown, measured while the model may
+        serve: on lanes of its own, which keep no memory. Raises GaveWay once ``gives_way``."""
         profile = model.costs.measured
-        if profile.busy:
+        if profile.busy or profile.rough:
             profile = self.measure_segments(model, gives_way)
         spare = SpareLane(model.network, self._lanes)
         try:
@@ -230,9 +243,13 @@ class ModelBuilder:
         spare = SpareLane(model.network, self._lanes, gives_way)
         try:
             measured = measure_profile(model.bundle, spare, known.device, QUICK)
+            factors = known.interference
+            if known.rough:
+                factors = self._interference(model.bundle, spare)
         finally:
-            model.network.free_lane(self._lanes)
-        measured = replace(measured, interference=known.interference, host=known.host)
+            for lane in range(self._lanes, 2 * self._lanes):
+                model.network.free_lane(lane)
+        measured = replace(measured, interference=factors, host=known.host)
         return keep_energies(measured, known)
 
     def measure_host(self, model: Model, gives_way: Callable[[], bool]) -> Profile:

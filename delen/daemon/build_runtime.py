@@ -77,11 +77,14 @@ def open_runtime(
     observer: Observer,
     find: Callable[[], Iterable[Path]] | None = None,
     energy_file: EnergyFile | None = None,
+    at_once: bool = False,
 ) -> Opened:
     """The engine that ``config`` describes, no model loaded yet.
 
     ``find`` gives the bundles' folders where they are not the configuration's; ``energy_file``
-    keeps tenants' energy over restarts.
+    keeps tenants' energy over restarts. Where it is to serve ``at_once``, nothing is measured
+    before: but under a cap on memory, where a profile can be measured only while a model is loaded
+    for that.
     """
     check_config(config)
     backend = BundleBackends(config["device.backend"], config["device.threads"])
@@ -91,7 +94,8 @@ def open_runtime(
     peers = HttpPeers(config["fleet.peers"]) if config["fleet.peers"] else None
     energy = _open_energy(config, backend.provider != "cpu", energy_file, events)
     try:
-        builder = make_builder(config, backend, energy, lanes, events)
+        at_once = at_once and not config["models.memory_mb"]
+        builder = make_builder(config, backend, energy, lanes, events, at_once)
         folders = bundle_folders(config)
         memory = config["models.memory_mb"] * 1e6 or inf
         runtime = Runtime(
@@ -117,7 +121,7 @@ def open_runtime(
     metered = energy if config["energy.self_profile"] else None
     if peers is not None:
         peers.start()
-    return Opened(runtime, energy, IdleProfiler(runtime, builder, metered), peers)
+    return Opened(runtime, energy, IdleProfiler(runtime, builder, metered, at_once), peers)
 
 
 def make_builder(
@@ -126,6 +130,7 @@ def make_builder(
     energy: ModelEnergy,
     lanes: int = 1,
     events: EventBus | None = None,
+    is_rough_first: bool = False,
 ) -> ModelBuilder:
     """What makes models as ``config`` describes them."""
     return ModelBuilder(
@@ -137,6 +142,7 @@ def make_builder(
         Path(config["power.root"]),
         lanes,
         events,
+        is_rough_first,
     )
 
 
@@ -177,6 +183,7 @@ def _open_energy(
         trust_model=config["power.trust_model"],
         watt_cap=config["energy.watt_cap_w"] or None,
         battery=_battery_of(config),
+        most_tenants=config["tenants.most"],
     )
     chosen = open_source(
         config["power.source"],

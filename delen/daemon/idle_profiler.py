@@ -28,6 +28,8 @@ log = logging.getLogger("delen")
 _LOOK_EVERY = 1.0
 _IDLE_SECONDS = 5.0
 """Without a request, after which a measurement may begin."""
+_GAP_SECONDS = 1.0
+"""The same of what is known roughly or not at all, which is measured on a busy machine, too."""
 _TRY_AGAIN = 60.0
 """Seconds after a measurement that was disturbed, before the next one of the same model."""
 _ENERGY_IDLE_SECONDS = 60.0
@@ -45,13 +47,19 @@ class IdleProfiler:
     """Completes quick profiles, and measures those from a busy machine again, while ``runtime``
     serves nothing and the machine is calm. Requests never wait for it but for the segment that
     runs: the measurement ends there, and begins anew another time. With ``energy`` it measures the
-    energies of profiles that have none, too."""
+    energies of profiles that have none, too. Where it is ``in_background``, nothing waits for it at
+    the start either."""
 
     def __init__(
-        self, runtime: Runtime, builder: ModelBuilder, energy: EnergyService | None = None
+        self,
+        runtime: Runtime,
+        builder: ModelBuilder,
+        energy: EnergyService | None = None,
+        in_background: bool = False,
     ) -> None:
         self._runtime = runtime
         self._builder = builder
+        self._in_background = in_background
         self._energy = energy
         self._no_energy_before = WeakKeyDictionary[CostModel, float]()
         self._not_before = WeakKeyDictionary[CostModel, float]()
@@ -65,7 +73,9 @@ class IdleProfiler:
         """To be called before anything is served: measure now what serving ``model`` takes, if a
         quick profile does not say it. What a busy machine says of it is better than nothing."""
         idle_since = self._runtime.idle_since
-        if idle_since is None or not self._lacks_host(model) or not self._may_change(model):
+        if self._in_background or idle_since is None:
+            return
+        if not self._lacks_host(model) or not self._may_change(model):
             return
         self._try(model, idle_since, self._builder.measure_host, though_busy=True)
         self._share_host(model)
@@ -77,7 +87,7 @@ class IdleProfiler:
         due = [
             each for model in self._models() for each in model.sizes if self._is_due(each, model)
         ]
-        if due and idle_since is not None and is_calm():
+        if due and idle_since is not None and not self._in_background and is_calm():
             self.look(idle_since)
         self._thread.start()
 
@@ -92,23 +102,28 @@ class IdleProfiler:
         while not self._stop.wait(_LOOK_EVERY):
             disturbance, watch = watch.disturbance(), ProcessorWatch()
             idle_since = self._runtime.idle_since
-            if idle_since is None or time.monotonic() - idle_since < _IDLE_SECONDS:
+            if idle_since is None or time.monotonic() - idle_since < _GAP_SECONDS:
                 continue
-            if disturbance is None or not disturbance.busy:
+            is_calm = disturbance is None or not disturbance.busy
+            if is_calm and time.monotonic() - idle_since >= _IDLE_SECONDS:
                 self.look(idle_since)
                 if time.monotonic() - idle_since >= _ENERGY_IDLE_SECONDS:
                     self._look_for_energy(idle_since)
-                watch = ProcessorWatch()
+            elif self._in_background:
+                self.look(idle_since, gaps_alone=True)
+            watch = ProcessorWatch()
 
-    def look(self, idle_since: float) -> None:
-        """Measure all models that need it, as long as nothing came since ``idle_since``."""
+    def look(self, idle_since: float, gaps_alone: bool = False) -> None:
+        """Measure all models that need it, as long as nothing came since ``idle_since``; those
+        alone of which something is not known at all, where ``gaps_alone``."""
         for model in self._models():
             for each in model.sizes:
-                if self._is_due(each, model):
+                if self._is_due(each, model) and (self._has_gap(each, model) or not gaps_alone):
                     self._not_before[each.costs] = time.monotonic() + _TRY_AGAIN
                     again = self._builder.measure_again
                     measure = again if each is model else self._builder.measure_segments
-                    self._try(each, idle_since, measure)
+                    fills_gap = self._in_background and self._has_gap(each, model)
+                    self._try(each, idle_since, measure, though_busy=fills_gap)
             self._share_host(model)
 
     def _models(self) -> list[Model]:
@@ -119,17 +134,22 @@ class IdleProfiler:
         """Whether ``model`` has to be measured at ``size``."""
         now = time.monotonic()
         return (
-            (size.costs.measured.busy or (size is model and self._lacks_host(model)))
+            (size.costs.measured.busy or self._has_gap(size, model))
             and self._may_change(size)
             and now >= self._not_before.get(size.costs, now)
         )
+
+    def _has_gap(self, size: Model, model: Model) -> bool:
+        """Whether something is not known at all of ``model`` at ``size``, or roughly."""
+        return size.costs.measured.rough or (size is model and self._lacks_host(model))
 
     def _share_host(self, model: Model) -> None:
         """Sizes are compared, and so by what serving takes at one moment: at the largest size."""
         host = model.costs.measured.host
         for smaller in model.smaller:
             known = smaller.costs.measured
-            if host not in (None, known.host) and self._may_change(smaller):
+            is_news = host not in (None, known.host) and not known.rough
+            if is_news and self._may_change(smaller):
                 self._adopt(smaller, known, replace(known, host=host))
 
     def _lacks_host(self, model: Model) -> bool:
@@ -158,7 +178,8 @@ class IdleProfiler:
         known = model.costs.measured
         with self._leased(model):
             profile = measure(model, gives_way)
-        is_better = not profile.busy or (though_busy and not profile.lacks_host)
+        fills_gap = known.rough or not profile.lacks_host
+        is_better = not profile.busy or (though_busy and fills_gap)
         if is_better and self._adopt(model, known, profile):
             if profile.lacks_host:
                 self._without_host[model.costs] = profile
@@ -172,7 +193,8 @@ class IdleProfiler:
         for model in [size for each in self._models() for size in each.sizes]:
             meter = energy.free_meter()
             costs, now = model.costs, time.monotonic()
-            lacks_energy = costs.measured.energy is None and costs.stale is None
+            is_right = not costs.measured.rough and costs.stale is None
+            lacks_energy = costs.measured.energy is None and is_right
             if meter is None or not lacks_energy or now < self._no_energy_before.get(costs, now):
                 continue
             self._no_energy_before[costs] = now + _ENERGY_AGAIN

@@ -7,30 +7,27 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from math import inf
 from urllib.parse import urlsplit
 
-import msgspec
-
 from delen.bundle.features import encoded_size
-from delen.core.bounds import DEFAULT_ENCODING, Bounds
+from delen.core.bounds import DEFAULT_ENCODING, Bounds, check_name
 from delen.core.handover import Way
 from delen.core.result import Result
+from delen.daemon.node_caller import NodeCaller
 from delen.engine.model import Model
-from delen.errors import ConfigError, DaemonUnreachable, DelenError, InvalidInput
+from delen.errors import ConfigError, DaemonUnreachable, InvalidInput
 from delen.sdk.client import Client
-from delen.sdk.http import Endpoint, Late, Request, Unanswered, Unconnected
-from delen.sdk.pools import Pool
-from delen.wire.fleet import Standing, StandingModel
-from delen.wire.message import read_answer
-from policies.fleet.api import LinkState, OperatingPoint
-from policies.fleet.freshness import PATIENCE
+from delen.sdk.http import Endpoint
+from policies.fleet.api import LinkState, Standing
+from policies.fleet.freshness import is_fresh
 from policies.fleet.handover import Peer, find_way
 
 log = logging.getLogger("delen")
 
 _PERIOD = 1.0
-"""Seconds from one look at all peers to the next."""
+"""Seconds from one look at a peer to the next."""
 
 _ANSWERS = 0.5
 """Seconds in which a peer has to say how it stands."""
@@ -50,15 +47,20 @@ class HttpPeers:
     def __init__(self, urls: Iterable[str]) -> None:
         self._peers = {peer.name: peer for peer in map(_HttpPeer, urls)}
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="delen-peers", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._look, args=(peer,), name="delen-peer", daemon=True)
+            for peer in self._peers.values()
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
         for peer in self._peers.values():
             peer.close()
 
@@ -77,10 +79,9 @@ class HttpPeers:
     def go_on(self, peer: str, begun: Result, priority: int | None, seconds: float) -> Result:
         return self._peers[peer].go_on(begun, priority, seconds)
 
-    def _look(self) -> None:
+    def _look(self, peer: _HttpPeer) -> None:
         while not self._closing.is_set():
-            for peer in self._peers.values():
-                peer.look()
+            peer.look()
             self._closing.wait(_PERIOD)
 
 
@@ -119,28 +120,26 @@ class _HttpPeer:
 
     def __init__(self, url: str) -> None:
         self.name = peer_name(url)
-        self._pool = Pool(Endpoint.of(url, None))
+        self._caller = NodeCaller(self.name, url, None, _ANSWERS)
         self._client = Client(url)
-        self._standing: tuple[Standing, float] | None = None
+        self._standing: Standing | None = None
         self._problem: str | None = "it was not asked yet"
         self._link = Link()
 
     def close(self) -> None:
-        self._pool.close()
+        self._caller.close()
         self._client.close()
 
     def look(self) -> None:
         """Ask it how it stands."""
         asked = time.monotonic()
-        try:
-            answer = self._pool.exchange(Request("GET", "/v1/standing"), _ANSWERS)
-            standing = read_answer(Standing, answer.body) if answer.status == 200 else None
-            problem = None if standing else f"it answers with status {answer.status}"
-        except (Unconnected, Unanswered, Late, DelenError, ValueError, RecursionError) as error:
-            standing, problem = None, str(error)
-        if standing is not None:
+        heard = self._caller.ask()
+        if heard.standing is None:
+            self._standing = None
+        else:
             self._link.took(time.monotonic() - asked)
-        self._standing = None if standing is None else (standing, asked)
+            self._standing = replace(heard.standing, said=asked)
+        problem = heard.problem
         if problem is not None and self._problem is None:
             log.warning("peer %s takes no jobs now: %s", self.name, problem)
         elif problem is None and self._problem is not None:
@@ -150,15 +149,15 @@ class _HttpPeer:
     def view(self, model: Model, now: float) -> Peer | None:
         """What it can do for ``model``; None where it has another bundle, or has not said how it
         stands lately."""
-        standing, said = self._standing or (None, -inf)
-        age = now - said
-        if standing is None or age > PATIENCE:
+        standing, bundle = self._standing, model.bundle
+        if standing is None or not is_fresh(standing, now):
             return None
-        served = next((m for m in standing.models if m.bundle == model.bundle.digest), None)
-        points = () if served is None else _points(served, model)
-        if served is None or not points:
+        served = next((each for each in standing.models if each.bundle == bundle.digest), None)
+        if served is None:
             return None
-        backlog = max(0.0, standing.backlog - age) + (0.0 if served.resident else served.load)
+        points = [point for point in served.points if point.size == bundle.size]
+        backlog = max(0.0, standing.backlog - (now - standing.said))
+        backlog += 0.0 if served.resident else served.load
         return Peer(self.name, points, backlog, standing.slowdown, self._link.state(now))
 
     def go_on(self, begun: Result, priority: int | None, seconds: float) -> Result:
@@ -180,7 +179,8 @@ class _HttpPeer:
 
 
 def peer_name(url: str) -> str:
-    """Host and port of the daemon at ``url``. ConfigError unless it is one over TCP."""
+    """Host and port of the daemon at ``url``. ConfigError unless it is one over TCP, by a name that
+    receipts can have."""
     try:
         Endpoint.of(url, None)
     except InvalidInput as error:
@@ -188,12 +188,7 @@ def peer_name(url: str) -> str:
     netloc = urlsplit(url).netloc.rpartition("@")[2]
     if not netloc:
         raise ConfigError(f"fleet.peers: {url!r} is no daemon on another machine: http://HOST:PORT")
-    return netloc
-
-
-def _points(served: StandingModel, model: Model) -> tuple[OperatingPoint, ...]:
-    size = model.bundle.size
     try:
-        return tuple(each.to(OperatingPoint) for each in served.points if each.size == size)
-    except (InvalidInput, msgspec.ValidationError):
-        return ()
+        return check_name(netloc, "its host and port")
+    except InvalidInput as error:
+        raise ConfigError(f"fleet.peers: {url!r} cannot be used: {error}; name the host") from None

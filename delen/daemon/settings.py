@@ -43,6 +43,15 @@ def _distinct(names: list[str]) -> str | None:
     return None if len(set(names)) == len(names) else "must name each one once"
 
 
+def _named(value: str) -> str | None:
+    return None if value.strip() else "must not be empty"
+
+
+def _users(pairs: list[str]) -> str | None:
+    is_right = all(user and tenant for user, _, tenant in (pair.partition("=") for pair in pairs))
+    return None if is_right else 'must be a list of "USER=TENANT"'
+
+
 def _anything(value: Any) -> str | None:
     return None
 
@@ -68,9 +77,11 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("server", "host", "127.0.0.1", "address of the TCP listener"),
+    Setting("server", "host", "127.0.0.1", "address of the TCP listener", _named),
     Setting("server", "port", 8000, "its port; 0 takes a free one", _between(0, 65535)),
     Setting("server", "socket", default_socket(), "Unix socket; empty for none"),
+    Setting("server", "socket_mode", "0660", "its permissions", _one_of("0600", "0660", "0666")),
+    Setting("server", "socket_group", "", "its group; empty for the daemon's own"),
     Setting(
         "server",
         "grpc_port",
@@ -86,6 +97,7 @@ SETTINGS = (
     ),
     Setting("server", "node", "", "this node's name in a fleet; empty for the host's"),
     Setting("server", "token_file", "", "file with the token that guards load and unload"),
+    Setting("server", "insecure", False, "whether other machines may be served without a token"),
     Setting(
         "server",
         "threads",
@@ -275,13 +287,23 @@ SETTINGS = (
         _between(0, 1),
     ),
     Setting(
+        "tenants", "users", [], "USER=TENANT for each user whose apps are bound to tenants", _users
+    ),
+    Setting(
+        "tenants",
+        "most",
+        1000,
+        "counted by name, further ones together; so many may have settings",
+        _between(1, 100_000),
+    ),
+    Setting(
         "fleet",
         "peers",
         [],
         "URLs of daemons that go on with jobs whose floors cannot be kept here",
         _distinct,
     ),
-    Setting("state", "path", default_state(), "folder for profiles and tenants' budgets"),
+    Setting("state", "path", default_state(), "folder for profiles and tenants' budgets", _named),
     Setting(
         "log", "level", "info", "least severe lines", _one_of("debug", "info", "warning", "error"),
         True,

@@ -30,14 +30,14 @@ from delen.energy.mode_monitor import ModeMonitor
 from delen.energy.power_view import PowerViewBuilder
 from delen.energy.windows import WindowAccounting
 from delen.engine.model import Model
-from delen.errors import PowerError
+from delen.errors import Forbidden, PowerError
 from delen.profile.energy_account import EnergyAccount
 from delen.profile.profile import Profile
 from delen.tenants.energy_file import EnergyFile
 from delen.tenants.energy_record import EnergyRecord
 from delen.tenants.store import TenantStore
 from delen.tenants.tenants import TenantHost, Tenants
-from delen.tenants.usage import Usage, fairness_of
+from delen.tenants.usage import MAX_TENANTS, Usage, fairness_of
 from policies.energy.api import EnergyController
 from policies.energy.constraint import PowerView
 from power.modes.switching import ModeSwitcher
@@ -59,7 +59,8 @@ class EnergySettings:
     """``interval`` seconds between readings, ``window`` seconds that are shared out together,
     ``receipts`` answers that can be read back, ``watts_per_core`` of the processor model. ``mode``
     is switched to at the start (empty: none), and only where ``switch_modes`` allows it.
-    ``trust_model``: a watt cap and a battery may rest on a source that only estimates."""
+    ``trust_model``: a watt cap and a battery may rest on a source that only estimates.
+    ``most_tenants`` are counted by name, and so many may have settings."""
 
     interval: float = 0.05
     window: float = 1.0
@@ -70,6 +71,7 @@ class EnergySettings:
     trust_model: bool = False
     watt_cap: float | None = None
     battery: Battery | None = None
+    most_tenants: int = MAX_TENANTS
 
 
 class EnergyService:
@@ -108,7 +110,9 @@ class EnergyService:
             settings.window,
             settings.receipts,
             record=None if energy_file is None else energy_file.open(),
+            most_tenants=settings.most_tenants,
         )
+        self._most_tenants = settings.most_tenants
         self._energy_file = energy_file
         self._trusts_model = settings.trust_model
         if settings.watt_cap or settings.battery:
@@ -319,6 +323,12 @@ class EnergyService:
     def set_tenant(self, name: str, changes: TenantChanges) -> TenantStatus:
         if changes.budget not in (UNCHANGED, None):
             self._check_known()
+        known = self._tenants.are_set()
+        if name not in known and len(known) >= self._most_tenants:
+            raise Forbidden(
+                f"{len(known)} tenants have settings, as many as tenants.most allows: take those "
+                "of another one away first, or raise it"
+            )
         self._tenants.change(name, changes)
         if name in self._tenants.are_set():
             with self._lock:

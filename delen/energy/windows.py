@@ -23,7 +23,7 @@ from delen.energy.history import History
 from delen.energy.ledger import Correction, Ledger, Meter
 from delen.profile.profile import Profile
 from delen.tenants.energy_record import EnergyRecord
-from delen.tenants.usage import Usage
+from delen.tenants.usage import MAX_TENANTS, Usage
 from power.attribution.attribution import LONGEST_WORK, Attributor
 from power.sources.sampler import Sampler
 from power.sources.series import Samples
@@ -64,6 +64,7 @@ class WindowAccounting:
         receipts: int,
         clock: Callable[[], float] = time.monotonic,
         record: EnergyRecord | None = None,
+        most_tenants: int = MAX_TENANTS,
     ) -> None:
         self._sampler = sampler
         self._is_measured = sampler is not None and sampler.source.kind == "measured"
@@ -78,7 +79,7 @@ class WindowAccounting:
         meter = None
         if sampler is not None and self._is_measured:
             meter = Meter(sampler.source.name, sampler.source.scope)
-        self._usage = Usage(record)
+        self._usage = Usage(record, most=most_tenants)
         self.ledger = Ledger(receipts, meter, self._usage)
         self._latest: Split | None = None
         self.history = History()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from api.exchange import HttpApplication, HttpRequest, check_framing, read_body
+from api.exchange import HttpRequest, check_framing, exchange, read_body
 from api.guard import check_token
 from api.parse import read_query, read_request
 from api.refusals import Refusals
 from api.reply import Reply
-from api.server.asgi import Scope
+from api.server.asgi import Receive, Scope, Send
 from api.server.body import BodyMemory
 from delen.errors import MethodNotAllowed, NotFound, Overloaded
 from delen.fleet.metrics import HubMetrics
@@ -37,11 +37,11 @@ class HubService:
     token: str | None
 
 
-class HubApplication(HttpApplication):
+class HubApplication:
     """``POST /v1/route``, ``GET /v1/nodes``, ``/healthz`` and ``/metrics``."""
 
     def __init__(self, service: HubService) -> None:
-        super().__init__(Refusals(service.metrics), BodyMemory(_MOST_BODIES))
+        self._refusals, self._memory = Refusals(service.metrics), BodyMemory(_MOST_BODIES)
         self._service = service
         self._views: Mapping[str, Callable[[], Reply]] = {
             "/v1/nodes": lambda: Reply.of(service.router.nodes()),
@@ -49,7 +49,10 @@ class HubApplication(HttpApplication):
             "/metrics": lambda: Reply(service.metrics.exposition(), headers=_METRICS),
         }
 
-    async def answer(self, scope: Scope, request: HttpRequest) -> Reply:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await exchange(self._answer, self._refusals, self._memory, scope, receive, send)
+
+    async def _answer(self, scope: Scope, request: HttpRequest) -> Reply:
         if request.connection.is_surplus:
             raise Overloaded("as many connections are open as the hub allows", retry_after=1.0)
         check_framing(scope, request)

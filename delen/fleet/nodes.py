@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from delen.daemon.node_caller import Heard
 from delen.fleet.config import NodeSettings
-from delen.fleet.node_caller import Heard
 from delen.fleet.view import MOST_MISSES, FleetView, NodeView
 
 log = logging.getLogger("delen.fleet")

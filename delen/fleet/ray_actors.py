@@ -11,10 +11,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from delen.daemon.node_caller import Heard, NodeCaller
 from delen.errors import ConfigError, MissingExtra
 from delen.fleet.config import HubSettings
 from delen.fleet.decider import Decider, Decision
-from delen.fleet.node_caller import Heard, NodeCaller
 from delen.fleet.ray_folder import RayFolder
 from delen.fleet.rounds import COORDINATOR, Call
 from policies.fleet.api import Standing

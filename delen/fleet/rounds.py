@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from delen.daemon.node_caller import Heard
 from delen.fleet.config import HubSettings
 from delen.fleet.decider import Decision, pack_demands
 from delen.fleet.demands import Demands
 from delen.fleet.metrics import HubMetrics
-from delen.fleet.node_caller import Heard
 from delen.fleet.nodes import Nodes
 from delen.fleet.router import Latest
 from policies.fleet.api import Standing

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import inf
 
 from delen.core.bounds import check_name
+from delen.daemon.standing import link_state
 from delen.errors import BundlesDiffer, InvalidInput, ModelNotFound, NoRoute
-from delen.fleet.standing import link_state
 from delen.wire import fleet as wire
 from delen.wire.message import Milli
 from policies.fleet.api import Demand, LinkState, Standing

@@ -41,6 +41,9 @@ class Effort:
 QUICK = Effort(seconds=0.25, least_runs=8, spread=0.25, tries=2, strict=False)
 THOROUGH = Effort(seconds=3.0, least_runs=30, spread=0.25, tries=4, strict=True)
 _WARM_UP_RUNS = 5
+_ROUGH_RUNS = 3
+_ROUGH_MARGIN = 2.0
+"""How many times longer than the slowest of so few runs a segment may take."""
 _ANSWER_RUNS = {True: 200, False: 2000}
 
 
@@ -89,12 +92,43 @@ def measure_profile(
         model=bundle.variant,
         bundle=bundle.digest,
         device=device,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=_now(),
         quick=not effort.strict,
         answer=answer,
         segments=tuple(costs),
         measured=measured,
     )
+
+
+def measure_rough(bundle: Bundle, network: Network, device: Device) -> Profile:
+    """A conservative profile, within moments: a segment takes twice as long as the slowest of a few
+    runs, and each sample of a batch as long as one alone."""
+    rows = [
+        list(run_chain(network, noise_inputs(bundle)[:1], len(bundle.exits)))
+        for _ in range(_ROUGH_RUNS)
+    ]
+    seconds, processor = np.moveaxis(np.asarray(rows), 2, 0)
+    worst, used = _ROUGH_MARGIN * seconds.max(axis=0), device.threads * processor.mean(axis=0)
+    return Profile(
+        model=bundle.variant,
+        bundle=bundle.digest,
+        device=device,
+        created=_now(),
+        quick=True,
+        answer=_measure_answers(_ANSWER_RUNS[True]),
+        segments=tuple(
+            {
+                batch: SegmentCost(Quantiles(*[batch * longest] * len(LEVELS)), batch * own)
+                for batch in {1, bundle.manifest.max_batch}
+            }
+            for longest, own in zip(worst.tolist(), used.tolist(), strict=True)
+        ),
+        rough=True,
+    )
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def quantiles(seconds: NDArray[np.float64]) -> Quantiles:

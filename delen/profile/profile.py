@@ -131,7 +131,8 @@ class Profile:
     """Measured costs of ``bundle`` (its digest) on ``device``.
 
     ``segments[k][batch]`` is the cost of segment k. ``answer`` is the time from a segment's end
-    to the answer in the caller's hands. ``quick`` marks a short first measurement.
+    to the answer in the caller's hands. ``quick`` marks a short first measurement, ``rough`` one of
+    a few runs, whose latencies are too long rather than too short; it is kept in no file.
     ``interference[k]`` is how many times longer segments take while k other instances run.
     ``accuracies`` of the exits stand in a profile that is all that is known of a network.
     ``measured`` says what else ran meanwhile. ``energy``, ``interference``, ``host`` and
@@ -154,6 +155,7 @@ class Profile:
     host: HostCosts | None = None
     measured: Disturbance | None = None
     smaller: tuple[Profile, ...] = ()
+    rough: bool = False
 
     @property
     def sizes(self) -> tuple[Profile, ...]:

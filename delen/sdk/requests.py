@@ -56,6 +56,7 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 T = TypeVar("T")
 M = TypeVar("M", bound=Callable[..., Any])
+_JSON = "application/json"
 _RAW = "application/octet-stream"
 _OF_A_BATCH = re.compile(rb'\s*\{\s*"results"\s*:')
 Settle = Callable[[str, float], Any]
@@ -208,6 +209,10 @@ class Calls:
         beyond that node's part is the link's. Raises what ``infer`` does, and BundlesDiffer where
         this node serves another bundle; ``begun`` is an answer all the same.
         """
+        if not isinstance(begun, Result):
+            raise InvalidInput(
+                f"begun must be a Result of infer, not {type(begun).__name__}", "begun"
+            )
         if begun.suspended is None:
             raise InvalidInput("this result is an answer; there is nothing to resume", "begun")
         if timeout is not None:
@@ -269,11 +274,11 @@ class Calls:
 
     def load(self, model: str) -> Call[dict[str, Any]]:
         """Load a model, and return its description once it is ready."""
-        return Call("POST", self._path(model, "load"), _read_object)
+        return Call("POST", self._path(model, "load"), _read_object, media_type=_JSON)
 
     def unload(self, model: str) -> Call[dict[str, Any]]:
         """Unload a model that no request is using."""
-        return Call("POST", self._path(model, "unload"), _read_object)
+        return Call("POST", self._path(model, "unload"), _read_object, media_type=_JSON)
 
     def power(self) -> Call[dict[str, Any]]:
         """Watts now, how they are known and what limits them, as ``GET /v1/power`` describes."""
@@ -351,7 +356,7 @@ def _path(model: str | None, verb: str, query: Mapping[str, str] | None = None) 
 
 
 def _send(method: str, path: str, message: Message, read: Callable[[bytes, Settle], T]) -> Call[T]:
-    return Call(method, path, read, {}, (write(message),), "application/json")
+    return Call(method, path, read, {}, (write(message),), _JSON)
 
 
 def _as(message: type[Message], kind: Callable[..., T]) -> Callable[[bytes, Settle], T]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from delen.core.result import Result
+from delen.errors import DaemonUnreachable
 from delen.streams.fused_core import (
     PATIENCE,
     FusedCore,
@@ -85,7 +86,8 @@ class AsyncFused(FusedCounts):
 
     async def wait(self) -> None:
         """Until no frame is under way to the remote network: ``patience`` seconds at most."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks)  # whoever gives up waiting ends none of them
 
     def _send(self, sending: Sending | None) -> None:
         """Begin to ask the remote network."""
@@ -97,10 +99,11 @@ class AsyncFused(FusedCounts):
 
     async def _ask(self, sending: Sending) -> None:
         """Ask the remote network, which may fail in whatever way it likes."""
-        outcome: Result | Exception
+        outcome: Result | Exception = DaemonUnreachable("the frame's task was cancelled")
         try:
             arguments = self._remote.within(self._core.patience)
             outcome = await self._remote.infer(sending.content, **arguments)
         except Exception as error:
             outcome = error
-        self._core.ended(sending, outcome, self._remote.classes, self._local.classes)
+        finally:
+            self._core.ended(sending, outcome, self._remote.classes, self._local.classes)

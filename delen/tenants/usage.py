@@ -17,7 +17,7 @@ from delen.errors import Overloaded
 from delen.tenants.energy_record import OTHERS, EnergyRecord, local_date
 
 MAX_TENANTS = 1000
-"""Tenants beyond this many are counted together as ``_other``."""
+"""Tenants that are counted by name, where nothing else is said."""
 
 SPAN = 60.0
 """Seconds that are looked back on."""
@@ -93,23 +93,28 @@ class UsageWindow:
 
 
 class Usage:
-    """Counts what happens by tenant, and adds final joules to a ``record``.
+    """Counts what happens by tenant, and adds final joules to a ``record``. Tenants beyond ``most``
+    are counted together as ``_other``, but for those that are known to have settings.
 
     ``tenants`` are those of the record, then in the order in which they were first seen. Times are
     on the caller's clock and may not fall; ``wall`` gives the time of day.
     """
 
     def __init__(
-        self, record: EnergyRecord | None = None, wall: Callable[[], float] = time.time
+        self,
+        record: EnergyRecord | None = None,
+        wall: Callable[[], float] = time.time,
+        most: int = MAX_TENANTS,
     ) -> None:
         self.record = EnergyRecord() if record is None else record
         self.tenants = {name: TenantTotals() for name in self.record.tenants}
         self._wall = wall
+        self._most = most
         self._recent = UsageWindow()
 
     def copy(self) -> Usage:
         """The same counts, which go on apart."""
-        same = Usage(self.record.copy(), self._wall)
+        same = Usage(self.record.copy(), self._wall, self._most)
         same.tenants = {
             name: replace(own, refused=copy(own.refused), missed=copy(own.missed))
             for name, own in self.tenants.items()
@@ -165,7 +170,7 @@ class Usage:
 
     def name(self, tenant: str) -> str:
         """The name under which ``tenant`` is counted."""
-        return tenant if tenant in self.tenants or len(self.tenants) < MAX_TENANTS else OTHERS
+        return tenant if tenant in self.tenants or len(self.tenants) < self._most else OTHERS
 
     def recent(self, now: float) -> dict[str, RecentUsage]:
         """What each tenant got in the last minute that requested something."""

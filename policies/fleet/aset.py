@@ -6,7 +6,7 @@ Q-learning in the simulator. The paper's reward is the share served within its q
 here it is the effective accuracy of the interval, in which a late or missing answer counts as 0.
 
 The network is ``Q = W₂·relu(W₁·relu(W₀·s + b₀) + b₁) + b₂``; its weights are in
-``aset_weights.py``, which ``delen train-policy`` writes.
+``aset_weights.py``, a module such as ``delen train-policy`` writes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The weights of ASET's learner; ``python -m benchmarks.fleet.train_aset`` writes them."""
+"""The weights of ASET's learner: 270 episodes, seed 0, stretches of the whole trace."""
 
 WEIGHTS = (
     "/e04vVvKnT4eOSM/BcHTvoUEtzsqckM++WkvP9Ilrz5oE8q9Eaz9vmOA3rsYQFq+vBV1v9QSfL3Tk+S9fVH1PKDh"

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TypeAlias
 
 from policies.fleet.api import Ceiling, Demand, Directive, Route, Standing
 from policies.fleet.freshness import fresh
-from policies.fleet.problem import Place, Problem, by_node, make_problem
+from policies.fleet.problem import (
+    NamedPlace,
+    Place,
+    Problem,
+    by_node,
+    find_places,
+    make_problem,
+    name_places,
+)
 from policies.fleet.routes import LEASE, Choice, best_choice, choices, reachable
 
 
@@ -38,14 +46,15 @@ class MappingPolicy:
         self._solve = solve
         self._skipping = skipping
         self._assigned: dict[str, Assigned | None] = {}
+        self._places: dict[str, NamedPlace] = {}
 
     def coordinate(
         self, standings: Sequence[Standing], demands: Sequence[Demand], now: float
     ) -> Sequence[Directive]:
         nodes = fresh(standings, now)
         problem = make_problem(nodes, demands, self._skipping)
-        mapping = self._solve(problem, _last(problem, self._assigned))
-        self._assigned = {}
+        mapping = self._solve(problem, find_places(problem, self._places))
+        self._places, self._assigned = name_places(problem, mapping), {}
         ceilings: dict[str, dict[str, Ceiling]] = {name: {} for name in problem.nodes}
         resident: dict[str, set[str]] = {name: set() for name in problem.nodes}
         served = by_node(problem, mapping)
@@ -99,21 +108,3 @@ def _higher(one: Ceiling, other: Ceiling) -> Ceiling:
     if one.size is None or other.size is None:
         return Ceiling(exit)
     return Ceiling(exit, max(one.size, other.size))
-
-
-def _last(problem: Problem, assigned: Mapping[str, Assigned | None]) -> list[Place | None]:
-    places: list[Place | None] = []
-    for client in problem.clients:
-        known = assigned.get(client)
-        places.append(None if known is None else _place(problem, known))
-    return places
-
-
-def _place(problem: Problem, assigned: Assigned) -> Place | None:
-    if assigned.node not in problem.nodes:
-        return None
-    number, ceiling = problem.nodes.index(assigned.node), assigned.ceiling
-    for point, each in enumerate(problem.points[number]):
-        if (each.point.exit, each.point.size) == (ceiling.exit, ceiling.size):
-            return number, point
-    return None

@@ -20,6 +20,8 @@ from urllib.parse import urlencode, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.state import state_sharing
+
 DEADLINE = 120.0
 _URL = re.compile(r"(?:http|unix|grpc)://[^\s\"]+")
 
@@ -84,6 +86,8 @@ class Api:
         query: Mapping[str, Any] | list[tuple[str, Any]] | None = None,
     ) -> Answer:
         sent = dict(headers or {})
+        if content_type is None and body is None and method in ("POST", "PUT"):
+            content_type = "application/json"  # which addresses that change something demand
         if content_type is not None:
             sent["Content-Type"] = content_type
         target = f"{path}?{urlencode(query)}" if query else path
@@ -100,6 +104,11 @@ class Api:
 
     def post(self, path: str, **arguments: Any) -> Answer:
         return self.request("POST", path, **arguments)
+
+    def put(self, path: str, document: Any) -> Answer:
+        """PUT ``document`` as JSON."""
+        body = json.dumps(document).encode()
+        return self.request("PUT", path, body=body, content_type="application/json")
 
     def raw(self, image: NDArray[np.uint8], path: str = "/v1/infer", **query: Any) -> Answer:
         """Infer one image as raw bytes, bounds and options in the query string."""
@@ -196,7 +205,7 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 class Launcher:
-    """Starts daemons that share one state folder, and ends them all at last."""
+    """Starts daemons that share the profiles of one state folder, and ends them all at last."""
 
     def __init__(self, folder: Path, state: Path) -> None:
         self._folder = folder
@@ -210,7 +219,7 @@ class Launcher:
         folder.mkdir()
         whole: dict[str, dict[str, Any]] = {
             "server": {"port": 0, "socket": str(folder / "d.sock"), "grpc_port": -1},
-            "state": {"path": str(self.state)},
+            "state": {"path": str(state_sharing(self.state, folder / "state"))},
         }
         for section, values in config.items():
             whole.setdefault(section, {}).update(values)
@@ -222,9 +231,9 @@ class Launcher:
     def command(config_file: Path) -> list[str]:
         return [str(Path(sys.executable).parent / "delen-daemon"), "--config", str(config_file)]
 
-    def start(self, config: Config | None = None) -> Daemon:
-        """A daemon that is ready; its addresses are those that its log names."""
-        file, whole = self._prepare(config or {})
+    def launch(self, config: Config) -> Daemon:
+        """A daemon that may not be ready yet, whose addresses are not known."""
+        file, whole = self._prepare(config)
         log_file = file.with_name("log")
         with log_file.open("wb") as log:
             process = subprocess.Popen(
@@ -232,6 +241,11 @@ class Launcher:
             )
         daemon = Daemon(process, file, log_file, whole)
         self._started.append(daemon)
+        return daemon
+
+    def start(self, config: Config | None = None) -> Daemon:
+        """A daemon that is ready; its addresses are those that its log names."""
+        daemon = self.launch(config or {})
         line = next(
             line for line in daemon.wait_for_log("ready on").splitlines() if "ready on" in line
         )

@@ -48,7 +48,7 @@ def site(
     """A board that its clients have with them (``near``) and others behind a link."""
     nodes = nodes or (node("near", SLOWER), node("far"))
     delays = {each.name: 2e-3 for each in nodes if each.name != "near"}
-    local = frozenset({"near"}) & {each.name for each in nodes}
+    local = tuple(each.name for each in nodes if each.name == "near")
     place = Place("hall", LinkSettings(constant(mbps, 100.0), 2e-3), delays, local)
     cameras = tuple(
         ClientSettings(f"c{n}", MODEL, fps, 0.1, **{"place": "hall", **client})

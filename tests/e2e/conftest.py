@@ -19,7 +19,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+import delen
 from benchmarks.soak import lend_profiles
+from benchmarks.state import state_sharing
 from benchmarks.throttle import ThrottledLink
 from delen.bundle.manifest import read_manifest
 from tests.board import Board
@@ -39,22 +41,16 @@ METERED_WATTS = {"VDD_IN": 7.5, "VDD_CPU_GPU_CV": 2.0, "VDD_SOC": 1.5}
 
 @pytest.fixture(scope="session")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One state folder for all, so that this device is profiled once."""
-    return tmp_path_factory.mktemp("state")
+    """One state folder for all, so that this device is profiled once, and before they start."""
+    folder = tmp_path_factory.mktemp("state")
+    with delen.Engine(state=folder):
+        return folder
 
 
 @pytest.fixture(scope="session")
 def own_state(state: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
     """Makes state folders that share no more than the profiles."""
-    profiles = state / "profiles"
-    profiles.mkdir(exist_ok=True)
-
-    def make() -> Path:
-        folder = tmp_path_factory.mktemp("state")
-        (folder / "profiles").symlink_to(profiles)
-        return folder
-
-    return make
+    return lambda: state_sharing(state, tmp_path_factory.mktemp("state") / "own")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from numpy.typing import NDArray
 
 from api.openapi.document import document
-from delen.fleet.standing import read_standing
+from delen.daemon.standing import read_standing
 from delen.wire.fleet import Directives, DirectivesInForce
 from delen.wire.message import read_answer
 

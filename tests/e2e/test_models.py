@@ -270,7 +270,7 @@ def test_callers_from_elsewhere_may_ask_and_change_nothing_without_a_token(
     host = address_of_this_machine()
     if host.startswith("127."):
         pytest.skip("this machine has no address but loopback")
-    daemon = launcher.start({"server": {"host": "0.0.0.0"}})
+    daemon = launcher.start({"server": {"host": "0.0.0.0", "insecure": True}})
     port, path = daemon.url.rpartition(":")[2], "/v1/models/cifar10-resnet"
     elsewhere, here = Api(f"http://{host}:{port}"), Api(f"http://127.0.0.1:{port}")
     for verb in ("load", "unload"):

@@ -41,7 +41,7 @@ def activated(
         process = subprocess.Popen(
             [sys.executable, "-c", PASS, numbers, daemon],
             pass_fds=[each.fileno() for each in sockets],
-            env=clean_environment(DELEN_STATE__PATH=str(launcher.state), **own),
+            env=clean_environment(DELEN_STATE__PATH=str(folder / "state"), **own),
             cwd=folder,
             stderr=log,
         )

@@ -89,10 +89,10 @@ def test_what_is_impossible_is_refused_and_counted(house: Daemon, image: Image8)
 @pytest.mark.parametrize("name", ["cam/1", "cam//1", "cam/", "cam/../x", "cam/./x", "x:1"])
 def test_a_name_with_slashes_is_one_name(house: Daemon, name: str) -> None:
     for escaped in (quote(name, safe=""), name):
-        answer = house.api.request("PUT", f"/v1/tenants/{escaped}", b'{"weight": 2}')
+        answer = house.api.put(f"/v1/tenants/{escaped}", {"weight": 2})
         assert answer.json()["weight"] == 2.0
         assert tenant(house.api, name)["weight"] == 2.0
-        house.api.request("PUT", f"/v1/tenants/{escaped}", b'{"weight": null}')
+        house.api.put(f"/v1/tenants/{escaped}", {"weight": None})
     with delen.Client(house.url) as client:
         assert client.set_tenant(name, weight=3.0)["weight"] == 3.0
         assert client.tenants()[name]["weight"] == 3.0
@@ -101,7 +101,7 @@ def test_a_name_with_slashes_is_one_name(house: Daemon, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["%2Fcam", "/cam", "%2F", "cam%00", "cam%0A", "%"])
 def test_a_wrong_name_in_the_address_is_refused(house: Daemon, name: str) -> None:
-    answer = house.api.request("PUT", f"/v1/tenants/{name}", b'{"weight": 2}')
+    answer = house.api.put(f"/v1/tenants/{name}", {"weight": 2})
     assert answer.status in (400, 404)
     assert answer.json()["code"] in ("invalid_input", "not_found")
 
@@ -125,7 +125,7 @@ def test_weights_and_priorities_are_set_shown_and_kept(
     assert (told["weight"], told["priority"], told["answers"]) == (2.5, None, 0)
     assert told["budget"]["energy_j"] == 50.0
     body = {"energy_budget": None, "weight": None}
-    gone = again.api.request("PUT", "/v1/tenants/camera", json.dumps(body).encode())
+    gone = again.api.put("/v1/tenants/camera", body)
     assert gone.json()["weight"] is None
     launcher.stop(again)
 
@@ -140,7 +140,7 @@ def test_a_change_that_cannot_be_written_is_507_and_not_in_force(
         aside = own.with_name("aside")
         own.rename(aside)
         own.touch()
-        answer = daemon.api.request("PUT", "/v1/tenants/camera", b'{"weight": 3}')
+        answer = daemon.api.put("/v1/tenants/camera", {"weight": 3})
         assert str(own) in answer.error(507, "not_kept")["error"]
         with pytest.raises(delen.NotKept):
             client.set_tenant("camera", energy=None, period=None)
@@ -161,12 +161,12 @@ def test_a_full_disk_is_507(launcher: Launcher, own_state: Callable[[], Path]) -
     own = own_state()
     daemon = launcher.start({"state": {"path": str(own)}, "log": {"level": "error"}})
     limits = resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (0, -1))
-    body = b'{"priority": 2}'
-    daemon.api.request("PUT", "/v1/tenants/camera", body).error(507, "not_kept")
+    body = {"priority": 2}
+    daemon.api.put("/v1/tenants/camera", body).error(507, "not_kept")
     assert "camera" not in daemon.api.get("/v1/tenants").json()["tenants"]
     assert [file.name for file in own.glob("*tenants*")] == []
     resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, limits)
-    assert daemon.api.request("PUT", "/v1/tenants/camera", body).status == 200
+    assert daemon.api.put("/v1/tenants/camera", body).status == 200
     launcher.stop(daemon)
 
 

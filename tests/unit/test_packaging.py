@@ -5,23 +5,17 @@ from __future__ import annotations
 import ast
 import json
 import re
-import shutil
-import subprocess
-from configparser import ConfigParser
 from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 
 from delen.daemon.settings import SETTINGS
-from delen.sdk.address import SYSTEM_SOCKET
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ["delen", "api", "policies", "power", "multiexit_models"]
 SOURCES = [file for name in PACKAGES for file in sorted((REPOSITORY / name).rglob("*.py"))]
 TESTS = sorted((REPOSITORY / "tests").rglob("*.py"))
-UNIT = REPOSITORY / "docker" / "delen-daemon.service"
-SOCKET = REPOSITORY / "docker" / "delen.socket"
 SHIPPED = REPOSITORY / "multiexit_models" / "bundles" / "cifar10-resnet"
 
 
@@ -105,51 +99,6 @@ def setup_py() -> str:
 
 
 # --- docker/
-
-
-def unit(file: Path = UNIT) -> ConfigParser:
-    parser = ConfigParser(interpolation=None, strict=False)
-    parser.optionxform = str  # type: ignore[assignment, method-assign]
-    parser.read(file)
-    return parser
-
-
-def test_the_socket_unit_listens_where_clients_look_and_starts_the_daemon() -> None:
-    listened = re.findall("^ListenStream=(.*)$", SOCKET.read_text(), re.MULTILINE)
-    defaults = {s.name: s.default for s in SETTINGS}
-    assert listened == [f"{defaults['server.host']}:{defaults['server.port']}", SYSTEM_SOCKET]
-    assert unit(SOCKET)["Socket"]["Service"] == UNIT.name
-    assert unit()["Unit"]["Requires"] == SOCKET.name
-    assert "RuntimeDirectory" not in unit()["Service"], "systemd would remove the socket with it"
-
-
-def test_the_unit_starts_the_daemon_and_gives_it_its_folders() -> None:
-    service = unit()["Service"]
-    program = Path(service["ExecStart"].split()[0])
-    assert f'"{program.name}=delen.daemon.main:main"' in setup_py()
-    assert service["StateDirectory"] == "delen"
-    assert service["DynamicUser"] == "yes"
-    assert service["KillSignal"] == "SIGTERM"
-    assert service["ExecReload"].endswith("-HUP $MAINPID")
-    (drain,) = (s.default for s in SETTINGS if s.name == "server.drain_seconds")
-    assert float(service["TimeoutStopSec"]) > drain
-
-
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    program = shutil.which("systemd-analyze")
-    if program is None:
-        pytest.skip("there is no systemd-analyze here")
-    text = UNIT.read_text()
-    installed = unit()["Service"]["ExecStart"]
-    file = tmp_path / UNIT.name
-    file.write_text(text.replace(f"ExecStart={installed}", "ExecStart=/bin/true"))
-    socket = shutil.copy(SOCKET, tmp_path)
-    ended = subprocess.run(
-        [program, "verify", "--man=no", str(file), socket], capture_output=True, text=True
-    )
-    names = UNIT.name, SOCKET.name
-    said = [line for line in ended.stderr.splitlines() if any(name in line for name in names)]
-    assert not said
 
 
 def instructions() -> list[tuple[str, str]]:

@@ -2,16 +2,16 @@
 
 The daemon's time in a receipt runs from the first byte of a request to the leaving of its answer.
 What a client waits beyond that is the round trip of the link, which Jellyfish's error-based filter
-smooths. The body arrives within the daemon's time, as a part of what the receipt calls queue. The
-least queue of the last answers bounds how long the body took, for work that waits at the node only
-adds to it. Jellyfish's link estimate makes the bandwidth of both.
+smooths. The body arrives within the daemon's time, for the seconds of ``receiving``. Those can be
+longer than the link needs, where the daemon is slow to read, so the least of the last answers
+counts. Jellyfish's link estimate makes the bandwidth of both.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-from delen.core.result import LatencyOutcome
+from delen.core.result import Receipt
 from delen.wire.fleet import Link
 from delen.wire.message import Megabits, Milli
 from policies.client.error_filter import ErrorFilter
@@ -33,21 +33,22 @@ class LinkView:
     def __init__(self) -> None:
         self._round_trip = ErrorFilter()
         self._bandwidth: float | None = None
-        self._queues: deque[tuple[int, float]] = deque(maxlen=_COMPARED)
+        self._uploads: deque[tuple[int, float]] = deque(maxlen=_COMPARED)
         self._until = 0.0
 
-    def learn(self, payload: int, elapsed: float, latency: LatencyOutcome, now: float) -> None:
-        """A body of ``payload`` bytes was answered after ``elapsed`` seconds."""
+    def learn(self, payload: int, elapsed: float, receipt: Receipt, now: float) -> None:
+        """A body of ``payload`` bytes was answered after ``elapsed`` seconds; of a batch, the
+        ``receipt`` is that of the sample that took longest."""
         if now > self._until:
             self._round_trip.reset()
-            self._queues.clear()
+            self._uploads.clear()
             self._bandwidth = None
         self._until = now + BELIEVED
-        round_trip = self._round_trip.learn(max(0.0, elapsed - latency.value))
-        if payload < LEAST_PAYLOAD:
+        round_trip = self._round_trip.learn(max(0.0, elapsed - receipt.latency.value))
+        if payload < LEAST_PAYLOAD or receipt.receiving is None:
             return
-        self._queues.append((payload, latency.queue))
-        upload = min(queue for size, queue in self._queues if size == payload)
+        self._uploads.append((payload, receipt.receiving))
+        upload = min(seconds for size, seconds in self._uploads if size == payload)
         estimate = LinkEstimate(round_trip)
         estimate.learn(0, payload, upload + round_trip)
         self._bandwidth = estimate.bandwidth

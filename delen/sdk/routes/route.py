@@ -7,11 +7,9 @@ from math import inf, isfinite
 from typing import Literal, NamedTuple
 
 from delen.errors import DelenError
-from delen.wire.fleet import Route
+from delen.wire.fleet import LONGEST_LEASE, Route
 
 Origin = Literal["hub", "kept", "local"]
-
-_LONGEST_LEASE = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +62,10 @@ class HeldRoute:
         for name, value in figures.items():
             if not value > 0 or not (isfinite(value) or name == "rate_fps"):
                 raise DelenError(f"the hub's {name} is {value:g}; it must be above 0")
-        if route.lease > _LONGEST_LEASE:
-            raise DelenError(f"the hub's lease_s is {route.lease:g}; it must be at most 3600")
+        if route.lease > LONGEST_LEASE:
+            raise DelenError(
+                f"the hub's lease_s is {route.lease:g}; it must be at most {LONGEST_LEASE:g}"
+            )
         return cls(route.url, route.node, route, want.deadline, asked)
 
     @property

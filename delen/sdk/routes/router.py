@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from dataclasses import replace
 from math import floor, log
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -22,7 +21,6 @@ from delen.errors import (
     InfeasibleBound,
     InvalidInput,
     ModelNotFound,
-    Nearest,
     NotFound,
     Overloaded,
 )
@@ -30,6 +28,7 @@ from delen.sdk.address import HUB_SCHEME, describe_sockets, find_socket
 from delen.sdk.connection import Connections, Pool, process
 from delen.sdk.http import Answer, Late, Request, Transport, Unanswered, Unconnected
 from delen.sdk.requests import Asked, Call, Settle, T
+from delen.sdk.routes.node_bounds import beside_network, remaining
 from delen.sdk.routes.route import HeldRoute, TakenRoute, Want
 from delen.sdk.routes.table import RouteTable
 from delen.wire.fleet import Nodes, Route
@@ -39,10 +38,6 @@ HUB_SECONDS = 0.5
 """How long a call waits for the hub."""
 PATIENCE = 1.0
 """Seconds beyond a call's bound after which its node is given up."""
-LEAST_BOUND = 0.001
-"""Seconds that a node has for the best that can be had in time where no time is left."""
-
-_BOUND_STEP = 0.0005
 _STEPS = 1.1
 """A route serves all bounds between a power of this and the next, from the least one's on."""
 _UNREACHED = (Unconnected, Unanswered, Late)
@@ -139,7 +134,7 @@ class Router(Generic[Pool]):
             try:
                 return (yield from self._ask_node(call, want, held, bounds, left, settle))
             except InfeasibleBound as error:
-                raise _beside_network(error, asked.bounds, bounds) from error
+                raise beside_network(error, asked.bounds, bounds) from error
             except (Unconnected, Unanswered, Late) as error:
                 failure = self._unreached(held, error)
                 self.table.avoid(held.url, time.monotonic())
@@ -168,9 +163,10 @@ class Router(Generic[Pool]):
         answer = call.answer(reply, settle)
         results = answer if isinstance(answer, list) else [answer]
         of_results = [each for each in results if isinstance(each, Result)]
-        for each in of_results[:1]:
-            latency = each.receipt.latency
-            self.table.learn(held.url, request.size, now - began, latency, now)
+        if of_results:
+            receipts = [each.receipt for each in of_results]
+            last = max(receipts, key=lambda receipt: receipt.latency.value)
+            self.table.learn(held.url, request.size, now - began, last, now)
         self.table.answered(want, held, [each.request_id for each in of_results], now)
         return answer
 
@@ -226,23 +222,8 @@ class Router(Generic[Pool]):
             self.table.keep_nodes(nodes)
 
     def _bounds(self, asked: Asked, held: HeldRoute, spent: float) -> Bounds:
-        """What remains of the bounds of a call, whose own time begins at this client: the node's
-        time is without the network and what other nodes have spent."""
-        whole = asked.bounds.max_latency
-        if whole is None:
-            return asked.bounds
         network = self.table.round_trip(held, time.monotonic())
-        left = whole - spent - network
-        if left <= 0:
-            if asked.on_infeasible == "reject":
-                raise InfeasibleBound(
-                    f"max_latency is over before {held.url} could answer: the network takes "
-                    f"{1e3 * network:.3g} ms, and {1e3 * spent:.3g} ms have passed",
-                    Nearest(max_latency=whole - left + LEAST_BOUND),
-                )
-            left = LEAST_BOUND
-        steps = floor(left / _BOUND_STEP)  # addresses are kept, so few of them are wanted
-        return replace(asked.bounds, max_latency=steps * _BOUND_STEP if steps else left)
+        return remaining(asked.bounds, asked.on_infeasible, held.url, network, spent)
 
     def _want(self, asked: Asked) -> Want:
         if asked.model is None:
@@ -314,18 +295,6 @@ def _hub_url(url: str) -> str:
     if not is_right:
         raise InvalidInput(f"url is {url!r}; a hub's must be hub://HOST:PORT", "url")
     return f"http://{address}"
-
-
-def _beside_network(error: InfeasibleBound, asked: Bounds, sent: Bounds) -> InfeasibleBound:
-    """``error`` of a node as it is for the caller, whose bound the network and others share."""
-    nearest = error.nearest
-    if asked.max_latency is None or sent.max_latency is None or nearest.max_latency is None:
-        return error
-    spent = asked.max_latency - sent.max_latency
-    return InfeasibleBound(
-        f"{error} (max_latency without {1e3 * spent:.3g} ms of the network)",
-        replace(nearest, max_latency=nearest.max_latency + spent),
-    )
 
 
 def _read_route(raw: bytes, settle: Settle) -> Route:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import count
 from math import inf
 
-from delen.core.result import LatencyOutcome
+from delen.core.result import Receipt
 from delen.errors import DelenError, ModelNotFound, NoRoute, Overloaded
 from delen.sdk.routes.links import LinkView
 from delen.sdk.routes.route import HeldRoute, TakenRoute, Want
@@ -253,15 +253,13 @@ class RouteTable:
                 self._answers.popitem(last=False)
         self.last = held.taken(now)
 
-    def learn(
-        self, url: str, payload: int, elapsed: float, latency: LatencyOutcome, now: float
-    ) -> None:
+    def learn(self, url: str, payload: int, elapsed: float, receipt: Receipt, now: float) -> None:
         """What an answer shows of the link to ``url``."""
         with self._lock:
             view = self._links.get(url)
             if view is None:
                 view = self._links[url] = LinkView()
-            view.learn(payload, elapsed, latency, now)
+            view.learn(payload, elapsed, receipt, now)
 
     def round_trip(self, held: HeldRoute, now: float) -> float:
         """Seconds of the network, as they were measured or else as the hub believes."""

@@ -73,7 +73,7 @@ class Place:
     name: str
     uplink: LinkSettings
     delays: Mapping[str, float]
-    local: frozenset[str] = frozenset()
+    local: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,7 +217,7 @@ class _Reader:
                 fades=place.fades,
             ),
         )
-        return Place(place.name, uplink, delays, frozenset(place.local))
+        return Place(place.name, uplink, delays, tuple(dict.fromkeys(place.local)))
 
 
 def _clients(client: _Client, places: set[str], models: set[str]) -> Iterator[ClientSettings]:

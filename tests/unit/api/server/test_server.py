@@ -24,6 +24,7 @@ import api.server.server
 from api.server.body import BodyMemory, ClientGone, RequestBody
 from api.server.connection import KEY, Connection, Patience
 from api.server.server import HttpServer
+from api.server.socket_file import SocketFile
 from delen.errors import ConfigError, DelenError
 from tests.builders.daemon import wait_until
 
@@ -367,7 +368,7 @@ def test_where_no_file_can_be_opened_clients_wait_and_it_is_logged_once(
 def test_a_server_that_waits_for_clients_stops(tmp_path: Path) -> None:
     server = HttpServer(answer, 10, Patience())
     server.listen_tcp("127.0.0.1", 0)
-    server.listen_unix(str(tmp_path / "d.sock"))
+    server.listen_unix(SocketFile(str(tmp_path / "d.sock")))
     server.start()
     stopping = threading.Thread(target=server.stop, daemon=True)
     stopping.start()

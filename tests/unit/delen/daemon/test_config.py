@@ -48,6 +48,11 @@ OUT_OF_RANGE = {
     "policies.quantile": [0.4, 0.999],
     "policies.guarantee": [0.0, 1.0],
     "policies.tolerance": [-0.1, 0.6],
+    "tenants.users": [["camera"], ["=camera"], ["app="]],
+    "tenants.most": [0],
+    "server.socket_mode": ["0777", "660"],
+    "server.host": [""],
+    "state.path": [" "],
     "log.level": ["trace", "INFO"],
     "log.format": ["xml"],
 }

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from delen.daemon.node_caller import Heard
 from delen.errors import DelenError
 from delen.fleet.config import HubSettings, NodeSettings
 from delen.fleet.decider import Decider, Decision, pack_policy
 from delen.fleet.demands import Demands
 from delen.fleet.metrics import HubMetrics
-from delen.fleet.node_caller import Heard
 from delen.fleet.rounds import COORDINATOR, LONGEST_DECISION, Call, Rounds
 from policies.fleet.api import Demand, FleetPolicy, Standing
 from policies.fleet.default import Default

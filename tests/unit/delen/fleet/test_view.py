@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from delen.daemon.node_caller import Heard
 from delen.errors import BundlesDiffer, DelenError, InvalidInput, ModelNotFound, NoRoute
 from delen.fleet.config import NodeSettings
-from delen.fleet.node_caller import Heard
 from delen.fleet.nodes import Nodes
 from delen.fleet.view import FleetView, NodeView
 from delen.wire.fleet import Link, RouteRequest

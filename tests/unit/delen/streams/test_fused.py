@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -314,3 +315,17 @@ async def test_what_fails_under_asyncio_is_counted_as_it_is_elsewhere() -> None:
     await fused.wait()
     assert {cause: count for cause, count in fused.lost.items() if count} == {"unanswered": 2}
     assert isinstance(fused.last_error, ZeroDivisionError)
+
+
+@pytest.mark.asyncio
+async def test_whoever_gives_up_waiting_ends_no_frame_under_asyncio() -> None:
+    remote = Network([DOG])
+    remote.gate.clear()
+    fused = AsyncFused(Network([CAT]), remote, period=1, in_flight=1)
+    await fused.infer(FRAME)
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(fused.wait(), 0.01)
+    remote.gate.set()
+    await fused.wait()
+    assert (fused.absorbed, fused.result(0).label) == (1, "dog")
+    assert (await fused.infer(FRAME)).sent

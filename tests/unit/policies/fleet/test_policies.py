@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 
@@ -11,6 +12,8 @@ import pytest
 from delen.errors import ConfigError
 from policies.fleet.api import FleetPolicy, LinkState
 from policies.fleet.freshness import PATIENCE
+from policies.fleet.mapping import MappingPolicy
+from policies.fleet.problem import Place, Problem, make_problem
 from policies.fleet.routes import LEASE
 from policies.fleet.static import STATIC
 from policies.plugins import FLEET_POLICIES, make_fleet, plugin_names
@@ -131,3 +134,26 @@ def test_a_client_without_a_place_sends_the_smallest_frames_that_can_be_in_time(
     policy.coordinate(nodes, crowd, 0.0)
     routes = [policy.route(client, nodes, 0.0) for client in crowd]
     assert all(route is not None and route.ceiling.exit == 0 for route in routes)
+
+
+def test_the_last_solution_is_known_where_nodes_have_several_models() -> None:
+    seen: list[Sequence[Place | None]] = []
+
+    def solve(problem: Problem, last: Sequence[Place | None]) -> list[Place | None]:
+        seen.append(list(last))
+        (place,) = [
+            (0, number)
+            for number, point in enumerate(problem.points[0])
+            if point.model == "other" and point.point.exit == 1
+        ]
+        return [place]
+
+    other = replace(standing("near").models[0], name="other")
+    node = replace(standing("near"), models=(*standing("near").models, other))
+    asked = replace(demand("a"), model="other")
+    policy = MappingPolicy(solve)
+    policy.coordinate([node], [asked], 0.0)
+    policy.coordinate([node], [asked], 0.5)
+    first, second = seen
+    assert first == [None]
+    assert second == solve(make_problem([node], [asked]), [])

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,7 @@ def test_a_site_is_read_in_seconds_and_with_its_profiles(file: Path) -> None:
     assert slow[0].energy is not None and fast[0].energy == pytest.approx(slow[0].energy / 2)
     assert board.models[0].typical[0][0] < slow[0].latency
     assert site.places["hall"].delays == {"server": 0.004}
+    assert site.places["hall"].local == ("board",)
     assert site.places["hall"].uplink.bandwidth.end == 10
     assert [client.controller for client in site.clients] == ["mpc", "mpc"]
     assert [client.name for client in site.clients] == ["camera-0", "camera-1"]
@@ -123,3 +127,24 @@ def test_what_is_no_toml_or_is_not_there_is_named(file: Path) -> None:
     file.write_text("seconds = ")
     with pytest.raises(TraceError, match=r"site\.toml.*TOML"):
         read_site(file)
+
+
+def test_equal_files_are_equal_sites_in_every_process(file: Path) -> None:
+    """A training goes on by what its sites look like, pickled."""
+    both = GOOD.replace('local = ["board"]', 'local = ["server", "board"]')
+    file.write_text(both.replace("delays_ms = { server = 4 }", "delays_ms = {}"))
+    code = (
+        "import hashlib, pickle, sys; from pathlib import Path; "
+        "from delen.simulate.fleet.site_file import read_site; "
+        "print(hashlib.sha256(pickle.dumps(read_site(Path(sys.argv[1])))).hexdigest())"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code, str(file)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(found) == 1

@@ -1,12 +1,12 @@
-"""What the actor of one node does: HTTP to its daemon."""
+"""How a node is asked how it stands, and told what to do: HTTP to its daemon."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 
+from delen.daemon.standing import read_standing
 from delen.errors import DelenError, InvalidInput
-from delen.fleet.standing import read_standing
 from delen.sdk.http import Answer, Endpoint, Late, Request, Unanswered, Unconnected
 from delen.sdk.pools import Pool
 from delen.wire.errors import read_error
@@ -55,6 +55,10 @@ class NodeCaller:
         except (Unconnected, Unanswered, Late, DelenError) as error:
             return Heard(os.getpid(), problem=str(error))
         return Heard(os.getpid())
+
+    def close(self) -> None:
+        """Give up the connections."""
+        self._pool.close()
 
     def _useless(self, problem: str) -> Heard:
         return Heard(os.getpid(), problem=problem, lasts=True)

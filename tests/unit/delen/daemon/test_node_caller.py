@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from delen.daemon.node_caller import LARGEST, Heard, NodeCaller
 from delen.errors import DelenError, Overloaded
-from delen.fleet.node_caller import LARGEST, Heard, NodeCaller
 from delen.wire.errors import Error
 from delen.wire.message import write
 from tests.builders.fake_node import MODEL, POINTS, FakeNode, fake_node, standing
