@@ -112,4 +112,7 @@ def _read_parts(raw: bytes | None) -> tuple[Part, ...]:
         given = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{PARTS} is not JSON: {error}", PARTS) from None
-    return Parts.read({"parts": given}).given()
+    try:
+        return Parts.read({"parts": given}).given()
+    except InvalidInput as error:
+        raise InvalidInput(f"{PARTS}: {error}", PARTS) from None

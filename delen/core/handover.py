@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite
 
 from delen.core.bounds import (
@@ -55,7 +55,7 @@ class Suspended:
     encoding: Encoding
     threshold: float | None
     confidence: float
-    features: bytes
+    features: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

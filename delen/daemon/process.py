@@ -23,7 +23,7 @@ from delen.daemon.signals import SignalPipe
 from delen.daemon.start_error import as_start_error
 from delen.daemon.state_folder import StateFolder
 from delen.daemon.watchdog import Watchdog
-from delen.errors import ConfigError, DelenError, MissingExtra, ModelNotFound
+from delen.errors import BackendError, BundleError, ConfigError, MissingExtra, ModelNotFound
 from delen.tenants.energy_file import EnergyFile
 from delen.version import VERSION
 from delen.wire.models import Health
@@ -184,9 +184,7 @@ class Daemon:
             if not any(folder.is_dir() for folder in folders):
                 raise ConfigError(f"models.load: {error}") from error
             log.error("models.load: %s is left out: its bundle cannot be read", name)
-        except ConfigError:
-            raise
-        except DelenError as error:
+        except (BundleError, BackendError) as error:
             log.error("models.load: %s is left out: %s", name, error)
 
     def _check_health(self) -> Health:

@@ -209,6 +209,10 @@ class Calls:
         beyond that node's part is the link's. Raises what ``infer`` does, and BundlesDiffer where
         this node serves another bundle; ``begun`` is an answer all the same.
         """
+        if not isinstance(begun, Result):
+            raise InvalidInput(
+                f"begun must be a Result of infer, not {type(begun).__name__}", "begun"
+            )
         if begun.suspended is None:
             raise InvalidInput("this result is an answer; there is nothing to resume", "begun")
         if timeout is not None:

@@ -10,6 +10,7 @@ from delen.core.bounds import Bounds, Options, check_finite
 from delen.core.handover import LINK, Part, Suspended
 from delen.core.result import Result
 from delen.core.variant import format_size
+from delen.errors import InvalidInput
 from delen.wire import answers
 from delen.wire.message import write
 from delen.wire.requests import BUNDLE, PARTS, InferFields, ResumeFields
@@ -31,6 +32,11 @@ def with_link(parts: tuple[Part, ...], since: float | None) -> tuple[Part, ...]:
     if since is None:
         return parts
     passed = time.monotonic() - check_finite(since, "since")
+    if passed < 0:
+        raise InvalidInput(
+            f"since is {-passed:.3g} s ahead; it must be time.monotonic() when the job began",
+            "since",
+        )
     left = max(0.0, passed - sum(part.latency for part in parts))
     return (*parts, Part(LINK, (), left, None))
 

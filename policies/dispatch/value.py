@@ -8,13 +8,12 @@ breaks its floor, is mandatory, and the others are optional.
 2. Time has a price: 0.8 times what the others press, each with the seconds of its segment over
    those until it is due. An optional part that is not worth it ends now.
 3. What is left is planned by when it is due. Where a deadline breaks, the least valuable part up to
-   it is put off: behind its tenant's share first, then of lower priority, then of less worth. That
-   is the greedy of the upper bound's fluid, on what waits.
-4. The first part that is not put off leads, of those within their shares if any waits. So priority
-   decides who is left out, never the order.
-5. Mates join in order of rank while the batch is no slower than one by one, ends within the slack
-   of other groups, and keeps the limits of its members at the quantile that plans use. Those behind
-   join if the whole plans of all within their shares still end in time.
+   it is put off: behind its tenant's share, then of lower priority, then of less worth. That is the
+   greedy of the upper bound's fluid, on what waits.
+4. The first that is not put off leads, of those within their shares if any waits.
+5. Mates join while the batch is no slower than one by one, ends within the slack of other groups,
+   and keeps the limits of its members at the quantile of plans. Those behind join if the whole
+   plans of all within their shares still end in time.
 """
 
 from __future__ import annotations
@@ -129,13 +128,8 @@ class Value(NoFeedback):
         ends: list[Task] = []
         ready = _without_ends(now, heads, ends)
         run = _batch(now, ready, ends) if ready else ()
-        if not ends:
-            return Turn(run)
-        return Turn(
-            run,
-            answer=[task for task in ends if task.exit >= 0],
-            refuse=[task for task in ends if task.exit < 0],
-        )
+        answer, refuse = [t for t in ends if t.exit >= 0], [t for t in ends if t.exit < 0]
+        return Turn(run, answer, refuse)
 
     def _look(
         self, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
@@ -164,24 +158,22 @@ class Value(NoFeedback):
 
 def _without_ends(now: float, heads: Sequence[_Head], ends: list[Task]) -> list[_Part]:
     """The parts that go on, by when they are due. The other tasks are added to ``ends``."""
-    within = everyone = 0.0
-    for head in heads:
-        first = _press(head, head.parts[0].due - now)
-        others = _press(head, head.parts[-1].due - now)
-        everyone += first + others * (head.size - 1)
-        if head.inside:
-            within += first + others * (head.inside - 1)
+    highest = _PRICE * _pressure(now, heads, True, True)
+    pressures: dict[tuple[bool, bool], float] = {}
     ready: list[_Part] = []
     for head in heads:
         earliest = now + head.step
-        if head.end >= earliest and head.least > _PRICE * everyone:
+        if head.end >= earliest and head.least > highest:
             ready += head.parts
             continue
         for part in head.parts:
             task, price = part.task, 0.0
-            if part.optional and part.worth <= _PRICE * everyone:
-                pressure = everyone if task.behind else within
-                price = _PRICE * (pressure - _press(head, part.due - now))
+            if part.optional and part.worth <= highest:
+                kind = behind, timed = task.behind, task.deadline < inf
+                if kind not in pressures:
+                    pressures[kind] = _pressure(now, heads, behind, timed)
+                own = _press(head, part.due - now) if timed else 0.0
+                price = _PRICE * (pressures[kind] - own)
             if (
                 task.deadline < earliest
                 or 0 < price >= part.worth
@@ -194,10 +186,22 @@ def _without_ends(now: float, heads: Sequence[_Head], ends: list[Task]) -> list[
     return ready
 
 
+def _pressure(now: float, heads: Sequence[_Head], behind: bool, timed: bool) -> float:
+    """How much all press for time on a task that is ``behind``, or only those within their shares;
+    on one without a deadline, which is not ``timed``, only those press that have one."""
+    pressure = 0.0
+    for head in heads:
+        first, last, count = head.parts[0], head.parts[-1], head.size if behind else head.inside
+        if count and (timed or first.task.deadline < inf):
+            pressure += _press(head, first.due - now)
+        if count > 1 and (timed or last.task.deadline < inf):
+            pressure += _press(head, last.due - now) * (count - 1)
+    return pressure
+
+
 def _press(head: _Head, left: float) -> float:
     """How much a task of ``head`` presses for time that is due in ``left`` seconds."""
-    left = min(left, _HORIZON * head.full)
-    return head.step / left if left > head.step else 1.0
+    return head.step / max(head.step, min(left, _HORIZON * head.full))
 
 
 def _kept(now: float, ready: Sequence[_Part]) -> Sequence[_Part]:
@@ -290,6 +294,5 @@ def _breaks(now: float, batch: Sequence[Task], view: ModelView) -> bool:
 
 
 def _is_affordable(task: Task, view: ModelView) -> bool:
-    """Whether the next segment is within the task's energy cap."""
     left, joules = task.joules_left, view.joules(task.segment, task.segment, 1)
     return left == inf or (joules is not None and joules <= left)

@@ -76,3 +76,13 @@ def test_the_curve_is_drawn(command: list[str], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     assert main([*command, "--plot", str(tmp_path / "curve.png")]) == 0
     assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_a_curve_that_cannot_be_drawn_is_refused_before_the_training(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    for plot in ("curve.foo", "nowhere/curve.png"):
+        assert main([*command, "--plot", str(tmp_path / plot)]) == 2
+        assert "--plot is" in capsys.readouterr().err
+    assert not (tmp_path / "weights.py").exists()

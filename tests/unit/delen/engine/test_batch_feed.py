@@ -185,7 +185,7 @@ def test_a_batch_beyond_the_backlog_is_answered_and_never_fills_the_queue(
 ) -> None:
     served = make_served(growth=0.1)
     answered = results(served.submit(1000))
-    assert {result.exit for result in answered} <= {1, 2}, "less deep only for what waits"
+    assert {result.exit for result in answered} == {2}
     assert len({result.request_id for result in answered}) == 1000
     assert sum(served.sizes) == 1000
     assert served.network.most_waiting <= WINDOW

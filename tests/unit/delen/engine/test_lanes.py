@@ -73,7 +73,7 @@ def test_two_run_at_once_and_a_third_waits(two: ExecutorHarness, gate: Gate) -> 
 
 def test_what_one_lane_begins_another_may_end(two: ExecutorHarness, gate: Gate) -> None:
     """The network asserts that each sample comes to each segment after those before it."""
-    jobs = [two.submit(UNSURE, Bounds(min_accuracy=0.7)) for _ in range(20)]
+    jobs = [two.submit(UNSURE) for _ in range(20)]
     gate.let_pass(1000)
     assert [job.future.result(PATIENCE).reason for job in jobs] == ["final"] * 20
     assert len(two.network.batches) == 60

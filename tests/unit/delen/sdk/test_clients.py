@@ -82,6 +82,13 @@ def test_nobody_waits_for_what_is_not_a_time(client: type, timeout: Any) -> None
     assert caught.value.field == "timeout"
 
 
+@pytest.mark.parametrize("begun", [None, "photo.png", []])
+def test_only_a_result_is_resumed(begun: Any) -> None:
+    with pytest.raises(InvalidInput, match="begun must be a Result") as caught:
+        Calls(None, "default").resume(begun)
+    assert caught.value.field == "begun"
+
+
 def test_another_servers_answer_is_no_list_of_models() -> None:
     call = Calls(None, "default").models()
     for body in (b"{}", b'{"models": 1}', b"\xff", b"<html>"):

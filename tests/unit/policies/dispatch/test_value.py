@@ -219,12 +219,15 @@ def test_who_has_time_presses_less_down_to_ten_networks_ahead(make_world):
     assert list(world.ask(Value(), now=2.8).answer) == [sure]
 
 
-def test_even_tasks_without_deadline_do_not_pile_up_for_ever(world):
-    sure = world.wait(1, confidence=0.95)
-    _crowd(world, 1, deadline=inf)
-    assert not world.ask(Value()).answer
+def test_tasks_without_a_deadline_press_on_those_with_one_and_not_on_each_other(world):
+    sure = world.wait(1, confidence=0.95, deadline=0.3)
+    timeless = world.wait(1, confidence=0.95)
     _crowd(world, 9, deadline=inf)
     assert list(world.ask(Value()).answer) == [sure]
+    world.leave(sure)
+    assert not world.ask(Value()).answer
+    _crowd(world, 9)
+    assert list(world.ask(Value()).answer) == [timeless]
 
 
 def test_a_floor_and_a_first_answer_have_no_price(world):
