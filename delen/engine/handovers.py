@@ -77,13 +77,23 @@ class Handovers:
             if leaves:
                 self._away += 1
                 job.is_away = True
-        if leaves:
-            run = threading.Thread(
-                target=self._run, args=(job, way, now, seconds), name="delen-handover", daemon=True
-            )
-            run.start()
-        else:
+        if not (leaves and self._leave(job, way, now, seconds)):
             self._end(job, way, None, 0.0)
+
+    def _leave(self, job: Job, way: Way, now: float, seconds: float) -> bool:
+        """False where there can be no thread for ``job``, which stays then."""
+        of_job = job, way, now, seconds
+        try:
+            threading.Thread(
+                target=self._run, args=of_job, name="delen-handover", daemon=True
+            ).start()
+        except RuntimeError as error:
+            self._failures.failed(error, "a job was not handed over")
+            with self._lock:
+                self._away -= 1
+                job.is_away = False
+            return False
+        return True
 
     def _run(self, job: Job, way: Way, sent: float, seconds: float) -> None:
         result = None

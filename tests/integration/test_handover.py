@@ -505,3 +505,23 @@ def test_a_job_stays_where_as_many_as_can_be_are_away(
     for job in away:
         assert job.future.result(PATIENCE).receipt.parts[-1].node == "server"
     assert site.board.handovers() == {("server", "answered"): 8}
+
+
+def test_a_job_stays_where_there_is_no_thread_for_it(
+    together: tuple[Site, Neighbours],
+    images: NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site, neighbours = together
+    image = harder(site, images)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        stayed = submit_crowded(site, neighbours, image).future.result(PATIENCE)
+    assert (stayed.exit, stayed.receipt.parts[-1].exits) == (2, ())
+    away = submit_crowded(site, neighbours, image).future.result(PATIENCE)
+    assert away.receipt.parts[-1].node == "server"
+    assert len(neighbours.asked) == 1
