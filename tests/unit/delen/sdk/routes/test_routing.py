@@ -127,7 +127,7 @@ def test_a_refusal_of_a_bound_counts_the_network(site: Site) -> None:
     with site.client() as client, pytest.raises(InfeasibleBound) as caught:
         client.infer(X, max_latency=0.5)
     assert caught.value.nearest.max_latency is not None
-    assert 0.5 < caught.value.nearest.max_latency < 0.6
+    assert 0.5 < caught.value.nearest.max_latency < 1.5
     assert not site.b.asked, "the bound is the node's to judge"
 
 
