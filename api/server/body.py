@@ -230,6 +230,8 @@ class RequestBody:
         piece: bytes = message["body"]
         self._received += len(piece)
         self.has_ended = not message["more_body"]
+        if self.has_ended:
+            self._connection.body_ended()
         return piece
 
     def _check_rate(self) -> None:

@@ -174,6 +174,12 @@ class Connection(asyncio.Protocol):
         if is_full and len(self._held) <= _MOST_HELD:
             self._transport.resume_reading()
 
+    def body_ended(self) -> None:
+        """All of the body was read. The protocol pauses reading where much of it comes at once, and
+        goes on once it is asked for more: then nobody would see that the client leaves."""
+        if len(self._held) <= _MOST_HELD:
+            self._transport.resume_reading()
+
     def request_ended(self) -> None:
         """The answer is written. What has come of the next request is passed on."""
         self.on_gone = self.on_end = None

@@ -19,21 +19,19 @@ def exposed(host: str) -> str | None:
     return next((each for each in addresses if not ip_address(each).is_loopback), None)
 
 
-def check_exposure(host: str, has_token: bool, is_insecure: bool) -> str | None:
-    """What to warn of where ``host`` is reached by other machines. ConfigError where no token
-    guards the daemon then, and nobody has said that this is meant."""
+def check_exposure(
+    table: str, host: str, has_token: bool, is_insecure: bool, harm: str
+) -> str | None:
+    """What to warn of where ``host`` of the configuration's ``table`` is reached by other machines:
+    of the ``harm`` that they may do. ConfigError where no token is needed then, and nobody has said
+    that this is meant."""
     address = exposed(host)
     if address is None:
         return None
     if not has_token and not is_insecure:
         raise ConfigError(
-            f"server.host {host} lets other machines in, and no token is set: set "
-            "server.token_file, or server.insecure = true if every machine that reaches it may "
-            "use the daemon"
+            f"{table}.host {host} lets other machines in, and no token is set: set "
+            f"{table}.token_file, or {table}.insecure = true if every machine that reaches it may "
+            "send requests"
         )
-    if has_token:
-        return None
-    return (
-        f"server.insecure: every machine that reaches {address} may send requests, and spend any "
-        "tenant's energy"
-    )
+    return None if has_token else f"{table}.insecure: every machine that reaches {address} {harm}"

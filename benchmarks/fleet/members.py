@@ -118,7 +118,7 @@ def make_daemon(
 def make_hub(address: Address, nodes: Sequence[Member], folder: Path) -> Member:
     """The hub of ``nodes``."""
     config = folder / "hub.toml"
-    tables = [f'[fleet]\nhost = "{address.host}"\nport = {address.port}\n']
+    tables = [f'[fleet]\nhost = "{address.host}"\nport = {address.port}\ninsecure = true\n']
     tables += [
         f'[[fleet.nodes]]\nname = "{node.name}"\nurl = "{node.address.url}"\n' for node in nodes
     ]

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from delen.bundle.features import encoded_size
 from delen.core.bounds import DEFAULT_ENCODING, Bounds, check_name
-from delen.core.handover import Way
+from delen.core.handover import Suspended, Way
 from delen.core.result import Result
 from delen.daemon.node_caller import NodeCaller
 from delen.engine.model import Model
@@ -125,6 +125,8 @@ class _HttpPeer:
         self._standing: Standing | None = None
         self._problem: str | None = "it was not asked yet"
         self._link = Link()
+        self._away: dict[object, tuple[float, float]] = {}
+        """Of the jobs that are there: when their features arrive, and the seconds of their work."""
 
     def close(self) -> None:
         self._caller.close()
@@ -158,24 +160,46 @@ class _HttpPeer:
         points = [point for point in served.points if point.size == bundle.size]
         backlog = max(0.0, standing.backlog - (now - standing.said))
         backlog += 0.0 if served.resident else served.load
+        away = list(self._away.values())
+        backlog += sum(seconds for arrives, seconds in away if arrives > standing.said)
         return Peer(self.name, points, backlog, standing.slowdown, self._link.state(now))
 
     def go_on(self, begun: Result, priority: int | None, seconds: float) -> Result:
-        assert begun.suspended is not None
-        sent = time.monotonic()
+        suspended = begun.suspended
+        assert suspended is not None
+        sent, payload, here = time.monotonic(), len(suspended.features), object()
+        arrives = sent + self._link.state(sent).seconds(payload)
+        self._away[here] = arrives, self._work(suspended)
         try:
             result: Result = self._client.resume(begun, priority=priority, timeout=seconds)
         except DaemonUnreachable:
             self._standing = None
             raise
+        finally:
+            del self._away[here]
         now = time.monotonic()
         there = sum(
             part.latency
             for part in result.receipt.parts
-            if part.exits and part.exits[0] > begun.suspended.exit
+            if part.exits and part.exits[0] > suspended.exit
         )
-        self._link.carried(len(begun.suspended.features), now - sent - there, now)
+        self._link.carried(payload, now - sent - there, now)
         return result
+
+    def _work(self, suspended: Suspended) -> float:
+        """Seconds that it takes from there to its deepest exit, as far as it has said so."""
+        standing = self._standing
+        if standing is None:
+            return 0.0
+        latencies = {
+            point.exit: point.latency
+            for served in standing.models
+            if served.bundle == suspended.bundle
+            for point in served.points
+            if point.size == suspended.size
+        }
+        begin = latencies.get(suspended.exit)
+        return 0.0 if begin is None else (max(latencies.values()) - begin) * standing.slowdown
 
 
 def peer_name(url: str) -> str:

@@ -200,7 +200,13 @@ class Daemon:
         grpc = self._config["server.grpc_port"] >= 0
         listens = [] if self._passed and not grpc else [self._config["server.host"]]
         for host in dict.fromkeys([*passed, *listens]):
-            warning = check_exposure(host, self._guard.has_token, self._config["server.insecure"])
+            warning = check_exposure(
+                "server",
+                host,
+                self._guard.has_token,
+                self._config["server.insecure"],
+                "may send requests, and spend any tenant's energy",
+            )
             if warning is not None:
                 log.warning("%s", warning)
 

@@ -261,8 +261,6 @@ class Executor:
                     self.cancel(job)
         finally:
             self._lanes.join()
-            if self._handovers is not None:
-                self._handovers.close()
 
     def _lane_died(self, lane: int, error: BaseException) -> None:
         """Nothing is left to run what waits: end all jobs, and accept no more."""

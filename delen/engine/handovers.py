@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from math import inf
 
 from delen.core.failures import FailureCounter
 from delen.core.handover import Way
@@ -17,14 +17,14 @@ from delen.engine.job import Job
 from delen.engine.jobs import Jobs
 from delen.engine.peers import Peers
 from delen.engine.receipt import write_result
-from delen.errors import BackendError, DaemonUnreachable, DelenError, ModelLoading
+from delen.errors import BackendError, DelenError, ModelLoading
 from delen.scheduler.handover_plans import PlansFrom
 from policies.plan.handover import Start
 
 log = logging.getLogger("delen.engine")
 
 _AT_ONCE = 8
-"""Jobs that are on other nodes at the same time; further ones wait to be sent."""
+"""Jobs that are on other nodes at the same time. Further ones stay here: none waits to be sent."""
 
 _LONGEST = 10.0
 """Seconds for which another node is waited for where the job has no deadline."""
@@ -37,6 +37,8 @@ time."""
 class Handovers:
     """Sends jobs to ``peers``, and ends them with what comes back. One of which nothing comes back
     goes on here, as far as its caps let it.
+
+    A thread waits for each job that is away. It keeps no process that ends: its job has ended then.
 
     ``node`` is this one. ``lock`` is the executor's; with it held, ``queue`` queues a job for its
     next segment here, or returns false where none can be.
@@ -58,26 +60,56 @@ class Handovers:
         self._exits = exits
         self._queue = queue
         self.counts: Counter[tuple[str, str]] = Counter()
-        """Of jobs by peer and by what became of them: ``answered`` there, or ``stayed`` here."""
+        """Of jobs that were sent, by peer and by what became of them: ``answered`` there, or
+        ``stayed`` here."""
+        self._away = 0
         self._failures = FailureCounter("handover", log)
-        self._threads = ThreadPoolExecutor(_AT_ONCE, "delen-handover")
 
     def begin(self, job: Job, way: Way) -> None:
-        """Hand ``job`` over, which waits for its next segment."""
-        job.is_away = True
-        self._threads.submit(self._run, job, way)
+        """Hand ``job`` over, which waits for its next segment. It goes on here at once where as
+        many as can be are away, nobody waits for it any more, or its bound leaves no time."""
+        with self._lock:
+            now = time.monotonic()
+            seconds = _LONGEST
+            if job.deadline < inf:
+                seconds = job.deadline - job.model.costs.answering() - _MARGIN - now
+            leaves = self._away < _AT_ONCE and seconds > 0 and not job.cancelled
+            if leaves:
+                self._away += 1
+                job.is_away = True
+        if not (leaves and self._leave(job, way, now, seconds)):
+            self._end(job, way, None, 0.0)
 
-    def close(self) -> None:
-        """Send no more jobs. Those that are on their way have ended here by now."""
-        self._threads.shutdown(wait=False)
-
-    def _run(self, job: Job, way: Way) -> None:
-        sent, result = time.monotonic(), None
+    def _leave(self, job: Job, way: Way, now: float, seconds: float) -> bool:
+        """False where there can be no thread for ``job``, which stays then."""
+        of_job = job, way, now, seconds
         try:
-            result = self._ask(job, way, sent)
+            threading.Thread(
+                target=self._run, args=of_job, name="delen-handover", daemon=True
+            ).start()
+        except RuntimeError as error:
+            self._failures.failed(error, "a job was not handed over")
+            with self._lock:
+                self._away -= 1
+                job.is_away = False
+            return False
+        return True
+
+    def _run(self, job: Job, way: Way, sent: float, seconds: float) -> None:
+        result = None
+        try:
+            begun = write_result(job, "suspended", sent, self._node)
+            answer = self._peers.go_on(way.peer, begun, job.options.priority, seconds)
+            _check(answer, job, way)
+            result = answer
         except Exception as error:
-            self._failures.failed(error, "%s did not go on with a job", way.peer)
-        took = time.monotonic() - sent
+            if not job.has_ended:
+                self._failures.failed(error, "%s did not go on with a job", way.peer)
+        self._end(job, way, result, time.monotonic() - sent)
+        with self._lock:
+            self._away -= 1
+
+    def _end(self, job: Job, way: Way, result: Result | None, took: float) -> None:
         try:
             reason = self._take_back(job, way, result, took)
             if reason is not None:
@@ -87,23 +119,14 @@ class Handovers:
             message = f"the engine failed: {type(error).__name__}; see its log"
             self._jobs.end_early(job, "failed", BackendError(message))
 
-    def _ask(self, job: Job, way: Way, now: float) -> Result:
-        due = job.deadline - job.model.costs.answering() - _MARGIN
-        seconds = min(due - now, _LONGEST)
-        if seconds <= 0 or job.cancelled:
-            raise DaemonUnreachable("nobody waits for the job, or there is no time left")
-        begun = write_result(job, "suspended", now, self._node)
-        result = self._peers.go_on(way.peer, begun, job.options.priority, seconds)
-        _check(result, job, way)
-        return result
-
     def _take_back(self, job: Job, way: Way, result: Result | None, took: float) -> Reason | None:
         """Why ``job`` ends, with the ``result`` of the other node if there is one; None if it has
         ended, or goes on here."""
         with self._lock:
             if job.has_ended:
                 return None
-            self.counts[way.peer, "stayed" if result is None else "answered"] += 1
+            if job.is_away:
+                self.counts[way.peer, "stayed" if result is None else "answered"] += 1
             if result is not None:
                 job.came_back(result, way, took)
                 return result.reason
@@ -117,8 +140,10 @@ class Handovers:
         model, now = job.model, time.monotonic()
         start = Start(job.exit, job.plan.threshold, job.energy)
         plans = PlansFrom(model.planner, model.costs, model.own_plans, start)
-        waits, holds = model.residency.waits(), model.monitor.holds
-        job.plan = plans.admit(job.bounds, now - job.arrived, 0.0, holds, True, 0.0, waits)
+        waits, holds, terms = model.residency.waits(), model.monitor.holds, job.plan.terms
+        job.plan = plans.admit(
+            job.bounds, now - job.arrived, 0.0, holds, True, terms.per_joule, waits, terms
+        )
         if (reason := self._exits.reason_to_stop(job, 1, now)) is not None:
             return reason
         try:

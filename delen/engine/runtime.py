@@ -341,9 +341,11 @@ class Runtime:
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """End ``jobs`` of one request, which nobody waits for any more. Those that wait for room
-        come last in it, and are given none."""
-        for job in reversed(jobs):
-            self._executor.cancel(job)
+        come last in it, and are given none. One lock covers all, or they
+        would run meanwhile."""
+        with self._executor.lock:
+            for job in reversed(jobs):
+                self._executor.cancel(job)
 
     def _check_draining(self) -> None:
         if self._draining:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from api.guard import read_token
+from api.server.exposure import check_exposure
 from delen.core.bounds import check_name
 from delen.core.toml_file import read_toml
 from delen.core.typed_reader import read
@@ -18,6 +20,8 @@ from delen.errors import ConfigError, InvalidInput
 from delen.sdk.http import Endpoint
 from delen.wire.fleet import LONGEST_LEASE
 from policies.plugins import FLEET_POLICIES, find_plugin
+
+log = logging.getLogger("delen.fleet")
 
 T = TypeVar("T")
 
@@ -43,6 +47,7 @@ class _Fleet(_Table, frozen=True):
     period_s: Annotated[float, Meta(ge=0.2, le=1.0)] = 1.0
     lease_s: Annotated[float, Meta(ge=0.5, le=LONGEST_LEASE)] = 3.0
     token_file: str = ""
+    insecure: bool = False
 
 
 class _Log(_Table, frozen=True):
@@ -101,6 +106,8 @@ def read_settings(file: Path) -> HubSettings:
         for value in values:
             if values.count(value) > 1:
                 raise ConfigError(f"{file}: fleet.nodes: the {key} {value!r} is given twice")
+    token = _token(fleet.token_file, "fleet.token_file", file)
+    _check_exposure(fleet, token is not None, file)
     return HubSettings(
         nodes,
         fleet.host,
@@ -108,10 +115,20 @@ def read_settings(file: Path) -> HubSettings:
         fleet.policy,
         fleet.period_s,
         fleet.lease_s,
-        _token(fleet.token_file, "fleet.token_file", file),
+        token,
         parsed.log.level,
         parsed.log.format,
     )
+
+
+def _check_exposure(fleet: _Fleet, has_token: bool, file: Path) -> None:
+    harm = "may ask where requests go, and change where others' go"
+    try:
+        warning = check_exposure("fleet", fleet.host, has_token, fleet.insecure, harm)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    if warning is not None:
+        log.warning("%s", warning)
 
 
 def _node(node: _Node, where: str, file: Path) -> NodeSettings:

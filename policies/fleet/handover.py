@@ -22,8 +22,8 @@ from policies.plan.planner import Planner
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Another node with the same bundle: its operating ``points`` at the job's input size, seconds
-    that pass until it can begin (``backlog``, loading included), how many times longer than its
-    profile it takes, and the link to it."""
+    that pass until it can begin (``backlog``, loading and the jobs on their way there included),
+    how many times longer than its profile it takes, and the link to it."""
 
     name: str
     points: Sequence[OperatingPoint]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -33,6 +34,7 @@ from delen.errors import (
 from delen.profile.cost_model import CostModel
 from delen.scheduler.plan_cache import Plans
 from policies.dispatch.published.edf import Edf
+from policies.fleet.api import Ceiling, Directive
 from tests.builders.engine import PATIENCE, Recorder, build_model, build_runtime
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")
@@ -291,10 +293,10 @@ OUT_OF_REACH = Bounds(max_energy=2.5 * JOULES, min_accuracy=0.8)
 """Only exit 2 keeps it, and the board takes 3 times JOULES to get there."""
 
 
-def harder(site: Site, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def harder(site: Site, images: NDArray[np.uint8], floor: float = 0.8) -> NDArray[np.uint8]:
     """An image that no exit before 2 is confident of."""
     for image in images:
-        options, bounds = Options(suspend_at=1), Bounds(min_accuracy=0.8)
+        options, bounds = Options(suspend_at=1), Bounds(min_accuracy=floor)
         begun = site.server.submit("tiny", image, bounds, options).future.result(PATIENCE)
         if begun.reason == "suspended":
             return image
@@ -383,13 +385,10 @@ def test_what_can_be_kept_here_asks_nobody(
     assert neighbours.asked == []
 
 
-def test_a_job_that_comes_back_with_room_goes_on_here(
-    together: tuple[Site, Neighbours], images: NDArray[np.uint8]
-) -> None:
-    """The plan was made behind more work than there turned out to be."""
-    site, neighbours = together
-    image = harder(site, images)
-    neighbours.problem = DaemonUnreachable("it has died")
+def submit_crowded(
+    site: Site, neighbours: Neighbours, image: NDArray[np.uint8], floor: float = 0.8
+) -> Job:
+    """A job of the board, which keeps ``floor`` by itself, but is planned behind much work."""
     model = site.board.store.ready("tiny")
 
     class Crowded(Plans):
@@ -397,12 +396,132 @@ def test_a_job_that_comes_back_with_room_goes_on_here(
             raise Overloaded("much waits", retry_after=1.0)
 
     plans = PlansWithPeers(model, Crowded(model.planner, model.costs), neighbours)
-    job = Job(0, "request", model, Bounds(min_accuracy=0.8), ALL, time.monotonic(), image)
+    number = next(site.board._ids)
+    bounds, now = Bounds(min_accuracy=floor), time.monotonic()
+    job = Job(number, f"request-{number}", model, bounds, ALL, now, image)
     job.plans = plans
-    site.board._admission.admit(job, 1, tuple, 0.0)
+    return site.board._admission.admit(job, 1, tuple, 0.0)[0]
+
+
+def test_a_job_that_comes_back_with_room_goes_on_here(
+    together: tuple[Site, Neighbours], images: NDArray[np.uint8]
+) -> None:
+    """The plan was made behind more work than there turned out to be."""
+    site, neighbours = together
+    image = harder(site, images)
+    neighbours.problem = DaemonUnreachable("it has died")
+    job = submit_crowded(site, neighbours, image)
     result = job.future.result(PATIENCE)
     assert (result.exit, result.reason) == (2, "final")
     assert [(part.node, part.exits) for part in result.receipt.parts] == [
         ("board", (0, 1, 2)),
         ("server", ()),
     ]
+
+
+def test_a_job_that_comes_back_keeps_the_ceiling_of_the_fleet(
+    together: tuple[Site, Neighbours],
+    images: NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site, neighbours = together
+    neighbours.problem = DaemonUnreachable("it has died")
+    monkeypatch.setattr(neighbours, "find", lambda *_: Way("server", 0, 0.1, JOULES / 10))
+    floor = 0.7
+    image = harder(site, images, floor)
+    free = submit_crowded(site, neighbours, image, floor).future.result(PATIENCE)
+    ceiling = Ceiling(exit=1)
+    site.board.directives.obey(Directive("board", time.monotonic(), 60.0, {"default": ceiling}))
+    led = submit_crowded(site, neighbours, image, floor).future.result(PATIENCE)
+    assert len(neighbours.asked) == 2
+    assert (free.exit, led.exit) == (2, 1)
+
+
+def test_a_job_that_nobody_waits_for_is_no_failure_of_its_peer(
+    together: tuple[Site, Neighbours], images: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    site, neighbours = together
+    image, sent, given_up = harder(site, images), threading.Event(), threading.Event()
+
+    def hang(peer: str, begun: Result, priority: int | None, seconds: float) -> Result:
+        sent.set()
+        given_up.wait(PATIENCE)
+        raise DaemonUnreachable("it gave no answer in time")
+
+    neighbours.go_on = hang  # type: ignore[method-assign]
+    job = site.board.submit("tiny", image, OUT_OF_REACH, ALL)
+    assert sent.wait(PATIENCE)
+    site.board._executor.cancel(job)
+    assert job.future.result(PATIENCE).reason == "cancelled"
+    given_up.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("delen-handover"):
+            thread.join(1.0)
+    assert "did not go on" not in caplog.text
+    assert site.board.handovers() == {}
+
+
+def test_a_job_without_time_left_is_not_sent(
+    together: tuple[Site, Neighbours],
+    images: NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    site, neighbours = together
+    image = harder(site, images)
+    monkeypatch.setattr("delen.engine.handovers._MARGIN", 1e7)
+    bounds = replace(OUT_OF_REACH, max_latency=1e6)
+    result = site.board.submit("tiny", image, bounds, ALL).future.result(PATIENCE)
+    assert (result.exit, result.receipt.accuracy.met) == (1, False)
+    assert neighbours.asked == []
+    assert "did not go on" not in caplog.text
+
+
+def test_a_job_stays_where_as_many_as_can_be_are_away(
+    together: tuple[Site, Neighbours], images: NDArray[np.uint8]
+) -> None:
+    site, neighbours = together
+    image, gate = harder(site, images), threading.Event()
+    sent, go_on = threading.Semaphore(0), neighbours.go_on
+
+    def wait(peer: str, begun: Result, priority: int | None, seconds: float) -> Result:
+        sent.release()
+        gate.wait(PATIENCE)
+        return go_on(peer, begun, priority, seconds)
+
+    neighbours.go_on = wait  # type: ignore[method-assign]
+    away = [submit_crowded(site, neighbours, image) for _ in range(8)]
+    try:
+        for _ in away:
+            assert sent.acquire(timeout=PATIENCE)
+        result = submit_crowded(site, neighbours, image).future.result(PATIENCE)
+        assert (result.exit, result.reason) == (2, "final")
+        assert [(part.node, part.exits) for part in result.receipt.parts] == [
+            ("board", (0, 1, 2)),
+            ("server", ()),
+        ]
+    finally:
+        gate.set()
+    for job in away:
+        assert job.future.result(PATIENCE).receipt.parts[-1].node == "server"
+    assert site.board.handovers() == {("server", "answered"): 8}
+
+
+def test_a_job_stays_where_there_is_no_thread_for_it(
+    together: tuple[Site, Neighbours],
+    images: NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site, neighbours = together
+    image = harder(site, images)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        stayed = submit_crowded(site, neighbours, image).future.result(PATIENCE)
+    assert (stayed.exit, stayed.receipt.parts[-1].exits) == (2, ())
+    away = submit_crowded(site, neighbours, image).future.result(PATIENCE)
+    assert away.receipt.parts[-1].node == "server"
+    assert len(neighbours.asked) == 1

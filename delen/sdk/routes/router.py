@@ -38,6 +38,8 @@ HUB_SECONDS = 0.5
 """How long a call waits for the hub."""
 PATIENCE = 1.0
 """Seconds beyond a call's bound after which its node is given up."""
+SILENT = 10.0
+"""Seconds after which a node without a bound counts as one that does not answer."""
 _STEPS = 1.1
 """A route serves all bounds between a power of this and the next, from the least one's on."""
 _UNREACHED = (Unconnected, Unanswered, Late)
@@ -137,6 +139,8 @@ class Router(Generic[Pool]):
                 raise beside_network(error, asked.bounds, bounds) from error
             except (Unconnected, Unanswered, Late) as error:
                 failures.append(self._unreached(held, error))
+                if isinstance(error, Late) and left < _longest(bounds):
+                    raise failures[-1] from error  # the caller's own time is over, not the node's
                 self.table.avoid(held.url, time.monotonic())
             except DelenError as error:
                 if error.status < 500 and not isinstance(error, ModelNotFound):
@@ -156,7 +160,7 @@ class Router(Generic[Pool]):
         settle: Settle,
     ) -> Steps[T]:
         if bounds.max_latency is not None:
-            left = min(left, bounds.max_latency + PATIENCE)
+            left = min(left, _longest(bounds))
         request, began = call.under(bounds), time.monotonic()
         reply = yield Step(self._at(held.url), request, left)
         now = time.monotonic()
@@ -294,6 +298,11 @@ class Router(Generic[Pool]):
     def _known(self) -> str:
         urls = self.table.urls()
         return f"; nodes: {', '.join(urls)}" if urls else ""
+
+
+def _longest(bounds: Bounds) -> float:
+    """Seconds after which a node that was asked under ``bounds`` has failed."""
+    return SILENT if bounds.max_latency is None else bounds.max_latency + PATIENCE
 
 
 def _hub_url(url: str) -> str:

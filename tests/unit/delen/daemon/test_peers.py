@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from math import inf
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from delen.bundle.calibration import Calibration
+from delen.core.bounds import Bounds
+from delen.core.handover import Suspended
 from delen.daemon.peers import HttpPeers, Link, peer_name
-from delen.errors import ConfigError
+from delen.errors import ConfigError, DelenError
+from delen.profile.cost_model import CostModel
+from policies.plan.planner import Planner, PlannerSettings
+from tests.builders.fake_node import standing
 from tests.builders.fake_site import Asked, Reply, Server
+from tests.unit.delen.answers import answer
 
 
 def test_a_peer_is_called_by_its_host_and_port() -> None:
@@ -73,3 +85,55 @@ def test_its_bandwidth_is_that_of_what_it_carried_lately() -> None:
     assert link.state(40.0).bandwidth == inf, "it may be another one by now"
     link.carried(100_000, 0.005, 50.0)
     assert link.state(50.0).bandwidth == inf, "nothing can be said of so short a time"
+
+
+def test_jobs_on_their_way_to_a_peer_are_work_that_waits_there(
+    make_calibration: Callable[..., Calibration],
+    make_costs: Callable[..., CostModel],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("delen.daemon.peers._ANSWERS", 60.0)
+    monkeypatch.setattr("delen.daemon.peers.is_fresh", lambda standing, now: True)
+    standings, hanging = threading.Semaphore(1), threading.Event()
+
+    def reply(asked: Asked) -> Reply:
+        if asked.path == "/v1/standing":
+            standings.acquire(timeout=20)
+            return 200, standing()
+        hanging.wait(20)
+        return 503, {"error": "stopping", "code": "draining", "retry_after_s": 1}
+
+    server = Server(reply)
+    peers = HttpPeers([server.url])
+    exits = [SimpleNamespace(features=(4,)), SimpleNamespace(features=(4,)), None]
+    bundle = SimpleNamespace(digest="sha256:a", size=None, exits=exits)
+    planner = Planner(make_calibration(0.6, 0.75, 0.9, samples=5_000), PlannerSettings())
+    model: Any = SimpleNamespace(bundle=bundle, planner=planner, costs=make_costs(1, 1, 1))
+
+    def way_seconds() -> float | None:
+        way = peers.find(model, Bounds(min_accuracy=0.8), 0.0, None)
+        return None if way is None else way.seconds
+
+    peers.start()
+    try:
+        server.wait_asked(2)
+        alone = way_seconds()
+        assert alone is not None
+        name = peer_name(server.url)
+        features = Suspended(1, "sha256:a", None, "fp32", None, 0.5, bytes(16))
+        begun = replace(answer("begun"), suspended=features)
+        with ThreadPoolExecutor(2) as pool:
+            calls = [pool.submit(peers.go_on, name, begun, None, 20.0) for _ in range(2)]
+            server.wait_asked(4)
+            behind = way_seconds()
+            hanging.set()
+            for call in calls:
+                assert isinstance(call.exception(20.0), DelenError)
+        assert behind is not None
+        assert behind - alone == pytest.approx(2 * 0.010)
+        assert way_seconds() == pytest.approx(alone)
+    finally:
+        hanging.set()
+        standings.release(100)
+        peers.close()
+        server.kill()

@@ -65,3 +65,22 @@ def test_what_is_wrong_is_named_by_file_and_key(tmp_path: Path, text: str, named
     with pytest.raises(ConfigError, match=named) as caught:
         read_settings(file)
     assert str(file) in str(caught.value)
+
+
+def test_other_machines_are_let_in_with_a_token_or_where_that_is_meant(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, token = tmp_path / "hub.toml", tmp_path / "token"
+    token.write_text("secret\n")
+    token.chmod(0o600)
+    file.write_text(f'[fleet]\nhost = "0.0.0.0"\n{NODES}')
+    with pytest.raises(ConfigError, match=r"fleet\.host 0\.0\.0\.0") as caught:
+        read_settings(file)
+    for remedy in (str(file), "fleet.token_file", "fleet.insecure"):
+        assert remedy in str(caught.value)
+    file.write_text(f'[fleet]\nhost = "0.0.0.0"\ntoken_file = "{token}"\n{NODES}')
+    assert read_settings(file).host == "0.0.0.0"
+    assert not caplog.records
+    file.write_text(f'[fleet]\nhost = "0.0.0.0"\ninsecure = true\n{NODES}')
+    assert read_settings(file).host == "0.0.0.0"
+    assert "fleet.insecure" in caplog.text

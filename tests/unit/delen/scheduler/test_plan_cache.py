@@ -127,3 +127,17 @@ def test_a_request_that_only_waits_for_memory_is_told_how_long(
     with pytest.raises(InfeasibleBound):
         plans.admit(Bounds(max_latency=0.001), waits=waits)
     assert plans.admit(Bounds(max_latency=0.45), spent=0.01, waits=waits).exit == 0
+
+
+def test_a_latency_that_the_first_exit_only_typically_keeps_is_tried(
+    planner: Planner, make_costs: Callable[..., CostModel]
+) -> None:
+    costs = make_costs(0.01, 0.02, 0.03, spread=0.3)
+    plans = Plans(planner, costs)
+    plan = plans.admit(Bounds(max_latency=0.012))
+    assert (plan.exit, plan.infeasible) == (0, None)
+    assert plan.latency > 0.012, "what is predicted at the quantile"
+    with pytest.raises(InfeasibleBound):
+        plans.admit(Bounds(max_latency=0.009))
+    with pytest.raises(Overloaded):
+        plans.admit(Bounds(max_latency=0.012), ahead=0.003)
