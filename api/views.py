@@ -116,7 +116,7 @@ def _summary(model: Model) -> ProfileSummary:
     return ProfileSummary(
         created=profile.created,
         quick=profile.quick,
-        rough=profile.rough,
+        rough=any(size.costs.profile.rough for size in model.sizes),
         busy=profile.busy,
         device=profile.device.key,
         slowdown=model.costs.slowdown.mean,

@@ -38,7 +38,8 @@ def write_trace(
 ) -> None:
     """As many ``requests`` of three tenants as are expected at ``load``, for ``play``."""
     duration = requests * full_seconds(model) / load
-    draw(apps_of(Cell(HERE, "poisson", 3, load), model, duration), duration, seed).write(file)
+    apps = apps_of(Cell(HERE, "poisson", 3, load), model, duration, seed)
+    draw(apps, duration, seed).write(file)
 
 
 def play(file: Path, model: SimulatedModel) -> float:

@@ -93,10 +93,9 @@ def overload(model: SimulatedModel) -> list[Figure]:
     for kind, load in product(KINDS, LOADS):
         cell = Cell(HERE, kind, TENANTS, load)
         duration = max(TRACE.seconds, TRACE.requests * full_seconds(one) / load)
-        apps = apps_of(cell, one, duration)
         gained, effective, joules = [], [], []
         for seed in range(SEEDS):
-            trace = make_trace(apps, duration, seed)
+            trace = make_trace(apps_of(cell, one, duration, seed), duration, seed)
             both = []
             for played in (model, one):
                 policy, fallback = (find_plugin(DISPATCH_POLICIES, DEFAULT)() for _ in range(2))

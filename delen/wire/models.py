@@ -61,7 +61,7 @@ class ProfileSummary(Message, frozen=True):
 
     created: str
     quick: bool
-    rough: Annotated[bool, about("conservative, until a quick one is measured")]
+    rough: Annotated[bool, about("conservative at some size, until a quick one is measured")]
     busy: Annotated[
         bool | None,
         about("other programs took processor time while it was measured; null: unknown"),
