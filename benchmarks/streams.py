@@ -1,4 +1,4 @@
-"""``python -m benchmarks.streams [--seeds N]``: client controllers on links of recorded bandwidth.
+"""``python -m benchmarks.streams``: client controllers on links of recorded bandwidth.
 
 Frames at 30 a second, due after 33 and 100 ms, over Jellyfish's Wi-Fi and LTE traces (a value a
 second, held) and 12 mobile ones (a value about every 30 s, interpolated). Two sets of sizes: one as
@@ -152,9 +152,9 @@ def play(cell: Cell, seed: int, seeds: int, seconds: float = SECONDS) -> Played:
     return Played(cell, seed, bound, float(1 - kept.mean()), results)
 
 
-def play_all(cells: Sequence[Cell], seeds: int, processes: int = 2) -> list[Played]:
-    """``cells`` with each seed."""
-    jobs = list(product(cells, range(seeds)))
+def play_all(cells: Sequence[Cell], seeds: int, processes: int = 2, first: int = 0) -> list[Played]:
+    """``cells`` with each of ``seeds`` seeds, from ``first`` on."""
+    jobs = list(product(cells, range(first, first + seeds)))
     with ProcessPoolExecutor(processes) as pool:
         return list(
             pool.map(play, [cell for cell, _ in jobs], [s for _, s in jobs], [seeds] * len(jobs))
@@ -247,7 +247,9 @@ def behind(cells: dict[Cell, list[Played]]) -> Iterator[str]:
                 )
 
 
-def judge(seeds: int, names: Sequence[str] = NAMES, processes: int = 2) -> list[Figure]:
+def judge(
+    seeds: int, names: Sequence[str] = NAMES, processes: int = 2, first: int = 0
+) -> list[Figure]:
     """Play all cells, and print their tables and claims."""
     there = [name for name in names if trace_file(name).exists()]
     if absent := sorted(set(names) - set(there)):
@@ -255,7 +257,7 @@ def judge(seeds: int, names: Sequence[str] = NAMES, processes: int = 2) -> list[
     if not there:
         return []
     grid = [Cell(*values) for values in product(there, DEADLINES, SIZES)]
-    cells = by_cell(play_all(grid, seeds, processes))
+    cells = by_cell(play_all(grid, seeds, processes, first))
     print("\n".join(table(cells)))
     print("\n".join(behind(cells)) or "each claim holds in every cell")
     return report("The default where each claim holds least", claims(cells))
@@ -268,10 +270,11 @@ def main() -> list[Figure]:
 def _command() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.streams")
     parser.add_argument("--seeds", type=int, default=5, metavar="N")
+    parser.add_argument("--first", type=int, default=0, metavar="SEED")
     parser.add_argument("--processes", type=int, default=2, metavar="N")
     parser.add_argument("--link", nargs="+", choices=NAMES, default=NAMES)
     options = parser.parse_args()
-    figures = judge(options.seeds, options.link, options.processes)
+    figures = judge(options.seeds, options.link, options.processes, options.first)
     return int(any(figure.holds is False for figure in figures))
 
 
