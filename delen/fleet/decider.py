@@ -15,7 +15,7 @@ import msgspec
 from delen.errors import ConfigError, DelenError
 from delen.wire import fleet as wire
 from delen.wire.message import read_answer, write
-from policies.fleet.api import Demand, Directive, FleetPolicy, Standing
+from policies.fleet.api import Ceiling, Demand, Directive, FleetPolicy, Price, Standing
 
 T = TypeVar("T")
 _DEMANDS = msgspec.msgpack.Decoder(list[Demand])
@@ -85,8 +85,8 @@ def _read(found: Any, nodes: set[str], lease: float) -> dict[str, bytes]:
             kept = replace(
                 directive,
                 lease=lease,
-                ceilings=_first(directive.ceilings),
-                prices=_first(directive.prices),
+                ceilings=_first(directive.ceilings, Ceiling),
+                prices=_first(directive.prices, Price),
             )
             written = write(wire.Directives.of(kept))
             read_answer(wire.Directives, written)
@@ -94,6 +94,10 @@ def _read(found: Any, nodes: set[str], lease: float) -> dict[str, bytes]:
     return read
 
 
-def _first(by_tenant: Mapping[str, T]) -> dict[str, T]:
+def _first(by_tenant: Mapping[str, T], kind: type[T]) -> dict[str, T]:
     """As many as a daemon takes: others would have it refuse all."""
-    return dict(islice(by_tenant.items(), wire.MOST_NAMES))
+    found = dict(islice(by_tenant.items(), wire.MOST_NAMES))
+    for tenant, value in found.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"coordinate gave {tenant!r} {value!r}: not a {kind.__name__}")
+    return found
