@@ -608,7 +608,7 @@ def test_a_first_start_is_ready_before_it_measures_a_profile_and_keeps_it(
     assert first.api.raw(TINY_IMAGE, max_latency_ms=5000).json()["receipt"]["met"] is True
     profile = _measured(first, until)
     assert profile["quick"] is True
-    (file,) = (tmp_path / "state").rglob("*.json")
+    (file,) = (tmp_path / "state" / "profiles").rglob("*.json")
     assert str(file) in first.log()
     launcher.stop(first)
     kept = json.loads(file.read_bytes())
