@@ -106,8 +106,8 @@ setup(
         ],
         "delen.dispatch_policies": [
             "value=policies.dispatch.value:Value",
-            "fifo=policies.dispatch.published.fifo:Fifo",
-            "edf=policies.dispatch.published.edf:Edf",
+            "fifo=policies.dispatch.fifo:Fifo",
+            "edf=policies.dispatch.edf:Edf",
             "delen=policies.dispatch.published.delen:StaticConditions",
             "clockwork=policies.dispatch.published.clockwork:Clockwork",
             "slackfit=policies.dispatch.published.slackfit:SlackFit",

@@ -33,7 +33,7 @@ WAITING = (1, 10, 100, 1_000, 10_000)
 DECISIONS = 400
 ROUNDS = 5
 DEFAULT = DEFAULT_DISPATCH
-LIMIT = 15.0
+LIMIT = 20.0
 """Microseconds at 100 waiting tasks; at 10,000 it may be twice as much."""
 
 _MODEL = "network"

@@ -1,5 +1,4 @@
-"""``python -m benchmarks.dispatch [--quick | --hard]``: dispatch policies beside what a clairvoyant
-can do.
+"""``python -m benchmarks.dispatch [--quick]``: dispatch policies beside what a clairvoyant can do.
 
 Every policy plays the same requests: on the shipped network by this machine's profile, on Dělen's
 ResNet-50 on a Jetson Nano and ETF's on a Jetson TX2 (``benchmarks/profiles``); Poisson, in bursts,
@@ -7,11 +6,6 @@ from cameras, and at a recorded rate; of 1, 3 and 10 apps with mixed bounds (``s
 loads of what the device runs a second to the deepest exit, one at a time. Six seeds, whose least
 and greatest values enclose the median with 97 %. The full grid takes about an hour of one core; the
 quick one, or fewer ``--seeds``, is a coarse part of it.
-
-``--hard`` plays other cells: a rate that wanders and has spikes as that of messages about events,
-cameras that fire together, deadlines that leave no time beyond an exit's usual latency, priorities
-that oppose deadlines, and a flash crowd (``hard_apps``); also on a device where batches pay, and on
-one whose runs take three times as long now and then.
 
 The claims on the default: 0.95 of the upper bound up to load 1 and 0.90 above, 1 % violations up to
 load 0.9, and no policy ahead in any cell. Each is judged in the cell where it holds least, and the
@@ -50,7 +44,6 @@ from benchmarks.common import Figure, report
 from benchmarks.dispatch_cells import (
     ALL_KINDS,
     DEVICES,
-    HARD_DEVICES,
     RECORD,
     RECORDED,
     Cell,
@@ -60,7 +53,6 @@ from benchmarks.dispatch_cells import (
     play,
 )
 from benchmarks.dispatch_report import behind, by_cell, cells_table, claims, policies_table
-from benchmarks.hard_apps import HARD_KINDS
 from policies.plugins import DISPATCH_POLICIES, plugin_names
 
 
@@ -87,14 +79,6 @@ FULL = Grid(Size(640, 6.4))
 
 QUICK = Grid(Size(500, 5.0), kinds=("poisson", "bursts"), loads=(0.6, 0.9, 1.5))
 
-HARD = Grid(
-    Size(640, 6.4),
-    (*DEVICES, *HARD_DEVICES),
-    ("poisson", *HARD_KINDS),
-    (1, 3),
-    (0.3, 0.6, 0.9, 1.2),
-)
-
 
 def play_grid(grid: Grid, policies: Sequence[str], processes: int = 2) -> list[dict[str, Any]]:
     """The results of all runs of ``grid``, as ``dispatch_cells.play`` gives them."""
@@ -118,8 +102,7 @@ def _watched(results: Iterable[dict[str, Any]], total: int) -> Iterator[dict[str
 
 def judge(grid: Grid, policies: Sequence[str], processes: int = 2) -> list[Figure]:
     """Play ``grid``, and print its tables and claims."""
-    here = (*kinds_here(), *HARD_KINDS)
-    kinds = tuple(kind for kind in grid.kinds if kind in here)
+    kinds = tuple(kind for kind in grid.kinds if kind in kinds_here())
     if RECORDED in grid.kinds and RECORDED not in kinds:
         print(f"without the arrivals {RECORDED!r}: {RECORD} is not in the data's folder")
     results = by_cell(play_grid(replace(grid, kinds=kinds), policies, processes))
@@ -134,17 +117,14 @@ def main() -> list[Figure]:
 
 def _command() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dispatch")
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="some minutes in place of an hour")
-    size.add_argument("--hard", action="store_true", help="cells that are hard to schedule")
+    parser.add_argument("--quick", action="store_true", help="some minutes in place of an hour")
     parser.add_argument("--seeds", type=int, default=6, metavar="N")
     parser.add_argument("--processes", type=int, default=2, metavar="N")
-    devices = (*DEVICES, *HARD_DEVICES)
-    parser.add_argument("--device", nargs="+", action="extend", choices=devices)
+    parser.add_argument("--device", nargs="+", action="extend", choices=DEVICES)
     parser.add_argument("--policy", nargs="+", action="extend")
     options = parser.parse_args()
-    grid = QUICK if options.quick else HARD if options.hard else FULL
-    grid = replace(grid, devices=tuple(options.device or grid.devices), seeds=options.seeds)
+    grid = QUICK if options.quick else FULL
+    grid = replace(grid, devices=tuple(options.device or DEVICES), seeds=options.seeds)
     figures = judge(grid, options.policy or plugin_names(DISPATCH_POLICIES), options.processes)
     return int(any(figure.holds is False for figure in figures))
 

@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from benchmarks.common import data_folder
-from benchmarks.hard_apps import HARD_KINDS, hard_apps
 from benchmarks.profile_files import NANO, TX2_RESNET50
 from benchmarks.standard_apps import KINDS, Kind, make_trace, standard_apps
 from delen.bundle.manifest import load_bundle
 from delen.daemon.build_model import SHIPPED_BUNDLES
 from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.errors import ConfigError
-from delen.profile.cost_model import CostModel
-from delen.profile.profile import Profile, Quantiles, SegmentCost
 from delen.profile.reader import load_profile
 from delen.scheduler.plan_cache import Plans
 from delen.sdk.address import default_state
@@ -40,11 +37,7 @@ from policies.plugins import DISPATCH_POLICIES, EXIT_POLICIES, find_plugin
 DEFAULT = DEFAULT_DISPATCH
 BUNDLE = "cifar10-resnet"
 HERE, NANO_NAME, TX2_NAME = "this machine", "nano", "tx2"
-BATCHING, TAILED = "batching", "long tail"
 DEVICES = (HERE, NANO_NAME, TX2_NAME)
-HARD_DEVICES = (BATCHING, TAILED)
-"""The Nano's network where a batch pays, and where some runs take three times as long as usual."""
-
 RECORDED = "recorded"
 ALL_KINDS = (*KINDS, RECORDED)
 RECORD = Path("traces") / "jellyfish_lte_upload_trace.txt"
@@ -54,15 +47,6 @@ WATTS_PER_CORE = 4.0
 """Energies of this machine, which has no sensor, are processor time by so many watts."""
 
 _LEVEL = 0.99
-_USUAL = 0.95
-"""The quantile that ``exact`` deadlines leave time for."""
-
-_LARGEST, _POSITION = 8, 0.2
-"""On BATCHING another task in a batch takes this part of what one alone takes."""
-
-_TAIL = {"p90": 1.3, "p95": 1.6, "p99": 3.0}
-"""Quantiles over the median, on TAILED."""
-
 _IDLE = 100.0
 """Times of the whole network between two requests that shall not meet."""
 
@@ -87,12 +71,12 @@ class Size:
 
 @lru_cache
 def model_of(device: str, sizes: bool = False) -> SimulatedModel:
-    """The network of ``device``, one of DEVICES or HARD_DEVICES, with its profile; that of this
-    machine is measured (quickly) where there is none yet. With ``sizes`` it has all its input
-    sizes, not only the largest."""
+    """The network of ``device``, one of DEVICES, with its profile; that of this machine is measured
+    (quickly) where there is none yet. With ``sizes`` it has all its input sizes, not only the
+    largest."""
     make_policy = find_plugin(EXIT_POLICIES, "bounds")
     if device != HERE:
-        profile = _published(device)
+        profile = load_profile({NANO_NAME: NANO, TX2_NAME: TX2_RESNET50}[device])
         policy = make_policy(len(profile.segments))
         return of_profile(profile, PlannerSettings(), policy, _LEVEL, seed=0)
     bundle = load_bundle(SHIPPED_BUNDLES / BUNDLE)
@@ -111,49 +95,15 @@ def model_of(device: str, sizes: bool = False) -> SimulatedModel:
     return of_bundle(bundle, profile, PlannerSettings(), policy, _LEVEL, WATTS_PER_CORE)
 
 
-def _published(device: str) -> Profile:
-    """The profile of a ``device`` other than HERE."""
-    profile = load_profile(TX2_RESNET50 if device == TX2_NAME else NANO)
-    if device == BATCHING:
-        sizes = {size: 1 + _POSITION * (size - 1) for size in range(1, _LARGEST + 1)}
-        return replace(
-            profile,
-            segments=tuple(
-                {size: _times(costs[1], factor) for size, factor in sizes.items()}
-                for costs in profile.segments
-            ),
-        )
-    if device == TAILED:
-        return replace(
-            profile,
-            segments=tuple({1: _with_tail(costs[1])} for costs in profile.segments),
-        )
-    return profile
-
-
-def _times(cost: SegmentCost, factor: float) -> SegmentCost:
-    energy = None if cost.energy is None else factor * cost.energy
-    return replace(cost, latency=cost.latency.times(factor), energy=energy)
-
-
-def _with_tail(cost: SegmentCost) -> SegmentCost:
-    median = cost.latency.p50
-    tail = {level: factor * median for level, factor in _TAIL.items()}
-    return replace(cost, latency=Quantiles(median, **tail))
-
-
 def kinds_here() -> tuple[str, ...]:
     """The kinds of arrivals for which there is all that they need."""
     return ALL_KINDS if (data_folder() / RECORD).is_file() else KINDS
 
 
-def apps_of(cell: Cell, model: SimulatedModel, duration: float, seed: int) -> tuple[App, ...]:
+def apps_of(cell: Cell, model: SimulatedModel, duration: float) -> tuple[App, ...]:
     """The tenants of ``cell``. A recording is gone through once in ``duration`` seconds, by all
     tenants together."""
     rate, points = cell.load / full_seconds(model), model.planner.points(model.costs())
-    if cell.kind in HARD_KINDS:
-        usual = model.planner.points(CostModel(model.profile, model.energy, _USUAL))
-        return hard_apps(cell.kind, cell.tenants, rate, points, usual, duration, seed)
     if cell.kind != RECORDED:
         return standard_apps(cell.tenants, rate, cast(Kind, cell.kind), points)
     record = tuple(map(float, (data_folder() / RECORD).read_text().split()))
@@ -167,7 +117,7 @@ def apps_of(cell: Cell, model: SimulatedModel, duration: float, seed: int) -> tu
 def trace_of(cell: Cell, model: SimulatedModel, size: Size, seed: int) -> Trace:
     """The requests of ``cell``, the same for every policy."""
     duration = max(size.seconds, size.requests * full_seconds(model) / cell.load)
-    return make_trace(apps_of(cell, model, duration, seed), duration, seed)
+    return make_trace(apps_of(cell, model, duration), duration, seed)
 
 
 def spread_out(trace: Trace, gap: float) -> Trace:

@@ -4,8 +4,7 @@ The calm app sends 0.3 of what the device runs a second to the deepest exit, wit
 three times what the middle and the last exit take. Beside it comes, under one name or many, three
 times of what the device runs: with each kind of bounds, with none, with bounds that nothing can
 keep, with the highest priority, in bursts, from many streams. Claimed is what shares are for: the
-calm app's violations (refused for the load, or late) rise by at most one point, and the accuracy of
-its answers falls by at most three. On the shipped
+calm app's violations (refused for the load, or late) rise by at most one point. On the shipped
 network by this machine's profile and on Dělen's ResNet-50 on a Jetson Nano, in simulation; the calm
 app's requests are the same in all runs of a seed.
 
@@ -17,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from benchmarks.common import Figure, report
 from benchmarks.dispatch_cells import DEFAULT, HERE, NANO_NAME, full_seconds, model_of
@@ -37,8 +35,8 @@ REQUESTS, SECONDS = 600, 15.0
 """A run is of so many requests of the calm app at least, and so many seconds: until what the flood
 may use at once (``shares.REQUESTS``) is long used up."""
 SEEDS = 5
-MOST, MOST_ACCURACY = 1.0, 3.0
-"""Points by which violations may rise, and by which accuracy may fall."""
+MOST = 1.0
+"""Points by which violations may rise."""
 
 CALM, FLOOD = "calm", "flood"
 
@@ -107,57 +105,43 @@ def renamed(trace: Trace, names: int | None) -> Trace:
     )
 
 
-class Harm(NamedTuple):
-    """Of the calm app, in percent: its ``violations``, requests that were refused or not answered
-    in time, and the ``errors`` among its answers."""
-
-    violations: float
-    errors: float
-
-
-def harm(model: SimulatedModel, trace: Trace, weights: Mapping[str, float], seed: int) -> Harm:
+def violations(
+    model: SimulatedModel, trace: Trace, weights: Mapping[str, float], seed: int
+) -> float:
+    """The percentage of the calm app's requests that were refused, or not answered in time."""
     policy = find_plugin(DISPATCH_POLICIES, DEFAULT)()
     settings = RunSettings(weights=weights, seed=seed)
     outcomes = run(trace, {model.name: model}, policy, policy, settings)
     calm = outcomes[outcomes.tenant == outcomes.tenants.index(CALM)]
-    return Harm(
-        100 * float((calm.missed | ~calm.answered).mean()),
-        100 * float(1 - calm.correct[calm.answered].mean()),
-    )
+    return 100 * float((calm.missed | ~calm.answered).mean())
 
 
-def harm_beside(model: SimulatedModel, calm: App, flood: Flood, duration: float, seed: int) -> Harm:
-    """That with ``flood`` beside the calm app."""
+def violations_beside(
+    model: SimulatedModel, calm: App, flood: Flood, duration: float, seed: int
+) -> float:
+    """Those of the calm app with ``flood`` beside it."""
     weights = {} if flood.weight is None else {CALM: flood.weight}
     trace = renamed(make_trace([calm, flood.app], duration, seed), flood.names)
-    return harm(model, trace, weights, seed)
+    return violations(model, trace, weights, seed)
 
 
 def rises(device: str, seeds: int) -> list[Figure]:
-    """By how many points the calm app's violations and errors rise beside each flood, in ``seeds``
-    runs."""
+    """By how many points the calm app's violations rise beside each flood, in ``seeds`` runs."""
     model = model_of(device)
     points, full = model.planner.points(model.costs()), full_seconds(model)
     calm = calm_app(points, CALM_LOAD / full)
     duration = max(SECONDS, REQUESTS * full / CALM_LOAD)
-    alone = [harm(model, make_trace([calm], duration, seed), {}, seed) for seed in range(seeds)]
-    figures = [
-        Figure(f"{device}, calm alone: violations", tuple(one.violations for one in alone), "%"),
-        Figure(f"{device}, calm alone: errors", tuple(one.errors for one in alone), "%"),
+    alone = [
+        violations(model, make_trace([calm], duration, seed), {}, seed) for seed in range(seeds)
     ]
+    figures = [Figure(f"{device}, calm alone: violations", tuple(alone), "%")]
     for flood in floods(points, FLOOD_LOAD / full):
-        beside = [harm_beside(model, calm, flood, duration, seed) for seed in range(seeds)]
-        changes = [
-            Harm(*(now - before for now, before in zip(one, without, strict=True)))
-            for one, without in zip(beside, alone, strict=True)
+        beside = [
+            violations_beside(model, calm, flood, duration, seed) - alone[seed]
+            for seed in range(seeds)
         ]
-        for name, values, most in (
-            ("violations", tuple(one.violations for one in changes), MOST),
-            ("errors", tuple(one.errors for one in changes), MOST_ACCURACY),
-        ):
-            limit = most if flood.claimed else None
-            title = f"{device}, {flood.title}: {name}"
-            figures.append(Figure(title, values, "points", limit))
+        limit = MOST if flood.claimed else None
+        figures.append(Figure(f"{device}, {flood.title}", tuple(beside), "points", limit))
     return figures
 
 
@@ -167,7 +151,7 @@ def _mix(*bounds: Bounds) -> tuple[Mixed, ...]:
 
 def main() -> list[Figure]:
     figures = [figure for device in (HERE, NANO_NAME) for figure in rises(device, SEEDS)]
-    return report("Isolation: rise of a calm app's violations and errors beside a flood", figures)
+    return report("Isolation: rise of a calm app's violations beside a flood", figures)
 
 
 if __name__ == "__main__":

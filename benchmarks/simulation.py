@@ -38,7 +38,7 @@ def write_trace(
 ) -> None:
     """As many ``requests`` of three tenants as are expected at ``load``, for ``play``."""
     duration = requests * full_seconds(model) / load
-    apps = apps_of(Cell(HERE, "poisson", 3, load), model, duration, seed)
+    apps = apps_of(Cell(HERE, "poisson", 3, load), model, duration)
     draw(apps, duration, seed).write(file)
 
 

@@ -95,7 +95,7 @@ def overload(model: SimulatedModel) -> list[Figure]:
         duration = max(TRACE.seconds, TRACE.requests * full_seconds(one) / load)
         gained, effective, joules = [], [], []
         for seed in range(SEEDS):
-            trace = make_trace(apps_of(cell, one, duration, seed), duration, seed)
+            trace = make_trace(apps_of(cell, one, duration), duration, seed)
             both = []
             for played in (model, one):
                 policy, fallback = (find_plugin(DISPATCH_POLICIES, DEFAULT)() for _ in range(2))

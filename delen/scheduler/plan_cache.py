@@ -68,9 +68,8 @@ class PlanSource(ABC):
         terms: FleetTerms = NO_TERMS,
     ) -> Plan:
         """A plan for a request that has ``spent`` seconds, has ``ahead`` seconds of others' work
-        before it, and has to wait for segments as ``waits`` says. If it can have an answer within
-        its bounds behind that, the plan is as deep as if nothing waited: the dispatch policy leaves
-        out what there is no time for.
+        before it, and has to wait for segments as ``waits`` says. That makes it shallower within
+        its bounds before it is refused.
 
         Overloaded, with the time after which it is worth another try, where it is only the work
         ahead that forbids it; ModelLoading where it is only that nothing is in memory yet;
@@ -79,9 +78,6 @@ class PlanSource(ABC):
         """
         since = None if waits is None else [spent + wait if wait else 0.0 for wait in waits]
         plan = self._plan_behind(bounds, spent, ahead, guaranteed, price, since, terms)
-        if plan.infeasible is None and ahead:
-            idle = self._of_size(plan).plan(bounds, spent, guaranteed, price, since, terms)
-            return idle.taking(max(plan.latency, idle.latency + ahead))
         if plan.infeasible is None or best_effort:
             return plan
         alone = plan
@@ -113,10 +109,6 @@ class PlanSource(ABC):
     ) -> Plan:
         """A plan behind ``ahead`` seconds of others' work."""
         return self.plan(bounds, spent + ahead, guaranteed, price, waits, terms)
-
-    def _of_size(self, plan: Plan) -> PlanSource:
-        """The plans of the size of ``plan``."""
-        return self
 
 
 class Plans(PlanSource):
@@ -222,15 +214,13 @@ class Plans(PlanSource):
     def _deepest(
         self, cap: float | None, delay: float, waits: Sequence[float] | None
     ) -> tuple[int | None, float]:
-        """The deepest useful exit within the cap on latency (the first if that typically is), None
-        if there is none; and the seconds to an answer from it."""
+        """The deepest useful exit within the cap on latency, None if there is none, and the seconds
+        to an answer from it."""
         planner, latency = self._planner, inf
         for exit in reversed(planner.useful.exits):
             latency = planner.arrival(exit, self._costs, delay, waits)
             if cap is None or latency <= cap:
                 return exit, latency
-        if cap is not None and planner.first_typically(self._costs, delay, waits) <= cap:
-            return planner.useful.first, latency
         return None, latency
 
 
@@ -270,9 +260,6 @@ class BestSize(PlanSource):
         delay = spent + ahead
         made = [size.plan(bounds, delay, guaranteed, price, waits, terms) for size in self._sizes]
         return self.best(made, bounds, ahead)
-
-    def _of_size(self, plan: Plan) -> PlanSource:
-        return next(each for each in self._sizes if each.size == plan.size)
 
     def best(self, plans: Sequence[Plan], bounds: Bounds, ahead: float = 0.0) -> Plan:
         """The best of ``plans``, one a size, behind ``ahead`` seconds of others' work."""

@@ -1,298 +1,298 @@
-"""The default: the earliest deadline first, among what is worth its time.
+"""The default: the most expected accuracy for the time there is, and no bound broken for it.
 
-Of each task the next *part* is looked at: the way to the exit ahead that gains most accuracy a
-second. In imprecise computation (Liu et al., 1991) a part without which a task has no answer, or
-breaks its floor, is mandatory, and the others are optional.
+While everything that waits can run its whole plan in time, nothing has to be left out, and the
+earliest deadline goes first. This is checked while only a few tasks wait. Otherwise:
 
-1. What cannot reach its next exit in the typical time, or cannot afford it, ends now.
-2. Time has a price: 0.8 times what the others press, each with the seconds of its segment over
-   those until it is due. An optional part that is not worth it ends now.
-3. What is left is planned by when it is due. Where a deadline breaks, the least valuable part up to
-   it is put off: behind its tenant's share, then of lower priority, then of less worth. That is the
-   greedy of the upper bound's fluid, on what waits.
-4. The first that is not put off leads, of those within their shares if any waits.
-5. Mates join while the batch is no slower than one by one, ends within the slack of other groups,
-   and keeps the limits of its members at the quantile of plans. Those behind join if the whole
-   plans of all within their shares still end in time.
+Imprecise computation (Liu et al., "Algorithms for scheduling imprecise computations", 1991): what
+a task cannot be answered without is mandatory (its first exit, or the whole plan that keeps its
+floor), what makes its answer better is optional. Every task has a marginal value, accuracy per
+second (marginal_value.py), and three rules follow from it.
+
+1. The task of highest marginal value leads a batch; but first one of lower value that would
+   otherwise miss its deadline, if all of the other's group keep theirs meanwhile. Mates join in
+   order of rank while no deadline is at risk, unless a position in the batch costs more than what
+   waits in other groups is worth.
+2. Time has a price, ``(0.05 * pressure - 0.005) / full``: the pressure is the sum over the other
+   waiting tasks of seconds of their next segment over seconds to their deadlines, and full is the
+   time of the whole network. A task with an answer is answered if its way on is worth less. The
+   price is not above 0 while little waits, so nothing is cut then.
+3. A task that cannot reach its next exit in time even alone is answered, or refused if it has no
+   answer, before it takes time from others. If nobody else waits, one that typically still gets an
+   answer in time may try.
+
+Tasks of a lower priority, and those of tenants that have used more than their share, come after
+all others and put no pressure on them. No task with an answer goes on beyond its energy cap, or,
+without a deadline, after its patience has passed.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from heapq import heappop, heappush
 from math import inf
-from typing import NamedTuple
+from operator import attrgetter
 
-from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
+from delen.core.dispatch import Group, Key, ModelView, PolicyCapabilities, Ran, Task, Turn
+from policies.dispatch.batching import join, most_in_time
+from policies.dispatch.group_heads import (
+    Candidate,
+    GroupHead,
+    GroupHeads,
+    Order,
+    Rank,
+    is_affordable,
+)
 
-_PRICE = 0.8
-_LOOK = 4
-"""So many tasks of each group are looked at; the others press as the last one of them."""
+_PER_PRESSURE = 0.05
+_FREE = 0.005
+_FEW = 8
+"""Up to how many waiting tasks it is checked whether all can run their whole plans."""
 
-_HORIZON = 10.0
-"""No task presses less than one that is due this far ahead, in times of the whole network."""
+_USUAL = 8
+"""The largest batch that others are assumed to wait for."""
 
-_STEPS, _DIGITS, _SAME = 256, 9, 1e-6
+_SURELY = 1.5
 
-
-class _Part(NamedTuple):
-    """The way of a task to the exit ahead that gains most accuracy a second, or, with a floor, to
-    its expected end: its ``share`` of the time of the whole network, and its ``worth``, what it
-    gains in that time."""
-
-    due: float
-    id: int
-    share: float
-    worth: float
-    optional: bool
-    task: Task
-    head: _Head
-
-
-class _Head:
-    """The ``parts`` of the first tasks of a ``group`` by when they are due, as of its ``changes``.
-    Its segment takes ``step`` seconds, the whole network ``full``."""
-
-    def __init__(self, group: Group, view: ModelView) -> None:
-        self.group, self.view, (_, self.segment) = group, view, group.key
-        self._share, self._largest, self.changes = -1.0, 0, -1
-        self._known: dict[Task, _Part] = {}
-        self._ways: dict[tuple[int, float | None], tuple[float, float]] = {}
-
-    def renew(self, full: float) -> None:
-        """Take in what has changed: costs of the moment, and who comes first. A slowdown changes
-        all segments alike; if shares have moved, the profile is another one."""
-        view, segment, group = self.view, self.segment, self.group
-        self.full, self.step = full, view.typical(segment, segment, 1)
-        largest = view.max_batch
-        if abs(self.step - self._share * full) > _SAME * full or largest != self._largest:
-            self._share, self._largest, self._known, self._ways = self.step / full, largest, {}, {}
-            sizes = range(1, largest + 1)
-            takes = [view.typical(segment, segment, size) for size in sizes]
-            self.most = max(n for n in sizes if takes[n - 1] <= n * takes[0])
-        elif self.changes == group.changes:
-            return
-        known, first, inside, self.end, self.least = self._known, {}, 0, inf, inf
-        for task in group.first(_LOOK):
-            part = first[task] = known.get(task) or self._part(task)
-            if task.deadline < self.end:
-                self.end = task.deadline
-            if part.optional and part.worth < self.least:
-                self.least = part.worth
-            if task.joules_left < inf:
-                self.least = -inf
-            if not task.behind:
-                inside += 1
-        self._known, self.parts = first, sorted(first.values())
-        self.size, self.changes = len(group), group.changes
-        self.inside = inside if group.last.behind else self.size
-
-    def _part(self, task: Task) -> _Part:
-        step = round(task.confidence * _STEPS)
-        key = (task.last, task.threshold) if task.floor else (task.last, step)
-        way = self._ways.get(key)
-        if way is None:
-            way = self._ways[key] = self._way(task, step / _STEPS)
-        optional = task.exit >= 0 and not task.floor
-        return _Part(task.due, task.id, way[0], way[1], optional, task, self)
-
-    def _way(self, task: Task, confidence: float) -> tuple[float, float]:
-        """The share of the part of ``task``, and its worth."""
-        view, exit, segment = self.view, task.exit, task.segment
-        if task.floor:
-            share = round(view.expected(task) * view.slowdown_factor / self.full, _DIGITS)
-            return share, view.accuracies[task.last] / share
-        now = view.accuracy_after(exit, confidence, exit) if exit >= 0 else 0.0
-        ways = []
-        for ahead in range(segment, task.last + 1):
-            share = round(view.typical(segment, ahead, 1) / self.full, _DIGITS)
-            ways.append(((view.accuracy_after(exit, confidence, ahead) - now) / share, -share))
-        worth, share = max(ways)
-        return -share, worth
+_order = attrgetter("order")
+_NOBODY: Order = (1 << 30, inf, inf, 0)
 
 
-class Value(NoFeedback):
-    """Keeps the heads of groups."""
+class _Prices:
+    """The prices of the time of the whole network by rank: tasks of a rank and those before press.
+
+    No price is above ``highest``, the price if all of a group were due with the first of it. The
+    price of a rank is computed only if that is too high for a candidate.
+    """
+
+    __slots__ = ("_found", "_heads", "_now", "highest")
+
+    def __init__(self, now: float, heads: Sequence[GroupHead]) -> None:
+        pressure = 0.0
+        for head in heads:
+            pressure += head.size * head.presses(head.due - now)
+        self.highest = _PER_PRESSURE * pressure - _FREE
+        self._now = now
+        self._heads = heads
+        self._found: dict[Rank, float] = {}
+
+    def of(self, one: Candidate) -> float:
+        """The price for ``one``; or the highest, if ``one`` is worth that."""
+        rank = one.rank
+        if one.gain > self.highest:
+            return self.highest
+        price = self._found.get(rank)
+        if price is None:
+            pressure = sum([head.pressure(self._now, rank) for head in self._heads])
+            price = self._found[rank] = _PER_PRESSURE * pressure - _FREE
+        return price
+
+
+class Value:
+    """Keeps what it has computed of models, groups and tasks (``GroupHeads``)."""
 
     name = "value"
     capabilities = PolicyCapabilities()
 
     def __init__(self) -> None:
-        self._heads: dict[Key, _Head] = {}
+        self._heads = GroupHeads()
 
     def choose(
         self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
-        heads = self._look(waiting, models)
+        self._heads.follow(models)
+        calm = self._while_all_can_be_kept(now, waiting, models)
+        if calm is not None:
+            return calm
+        heads = self._heads.of(waiting, models)
+        prices = _Prices(now, heads)
         ends: list[Task] = []
-        ready = _without_ends(now, heads, ends)
-        run = _batch(now, ready, ends) if ready else ()
-        answer, refuse = [t for t in ends if t.exit >= 0], [t for t in ends if t.exit < 0]
-        return Turn(run, answer, refuse)
+        hopes: list[Candidate] = []
+        ready = _who_goes_on(now, heads, prices, ends, hopes)
+        run: Sequence[Task] = ()
+        if ready:
+            run = self._batch(now, _first(now, ready), ready, prices, ends)
+        elif hopes:
+            hope = min(hopes, key=_order).task
+            ends.remove(hope)
+            run = (hope,)
+        if not ends:
+            return Turn(run)
+        return Turn(
+            run,
+            answer=[task for task in ends if task.exit >= 0],
+            refuse=[task for task in ends if task.exit < 0],
+        )
 
-    def _look(
-        self, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
-    ) -> Sequence[_Head]:
-        heads, fulls = [], dict[str, float]()
-        for key, group in waiting.items():
-            head, view = self._heads.get(key), models[key.model]
-            full = fulls.get(key.model)
-            if full is None:
-                full = fulls[key.model] = view.typical(0, view.exits - 1, 1)
-            if head is None or head.group is not group or head.view is not view:
-                known = self._heads.items()
-                self._heads = {k: h for k, h in known if models.get(k.model) is h.view}
-                head = self._heads[key] = _Head(group, view)
-            head.renew(full)
-            heads.append(head)
-        return heads
+    def _while_all_can_be_kept(
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
+    ) -> Turn | None:
+        """The task of the earliest deadline and those that may join it, if few wait and all can run
+        their whole plans in time, one by one; else None. Shares do not matter then."""
+        groups, count = waiting.values(), 0
+        for group in groups:
+            count += len(group)
+            if count > _FEW:
+                return None
+        few = [(task, group) for group in groups for task in group]
+        if len(few) > 1:
+            few.sort(key=_urgency)
+        start = now
+        for task, _ in few:
+            end = self._end_in_time(start, task, models)
+            if end is None:
+                return None
+            start = end
+        lead, group = few[0]
+        return Turn(join(lead, group, now, models[lead.model]) if len(group) > 1 else (lead,))
 
     def runs_alone(self, now: float, task: Task, models: Mapping[str, ModelView]) -> bool:
-        """Whether ``choose`` would run ``task`` now if it alone waited: nobody presses then."""
-        view, segment = models[task.model], task.segment
-        if now + view.typical(segment, segment, 1) > task.deadline:
-            return False
-        return task.mandatory or _is_affordable(task, view)
+        """Whether ``choose`` would run ``task`` now if it alone waited: sure where its plan could
+        end in time if all took half as long again, else as ``choose`` sees it."""
+        if task.joules_left == inf:
+            upper = models[task.model].latency_upper(task.segment, task.last, 1)
+            if now + _SURELY * upper <= task.deadline:
+                return True
+        self._heads.follow(models)
+        return self._end_in_time(now, task, models) is not None
 
+    def _end_in_time(
+        self, start: float, task: Task, models: Mapping[str, ModelView]
+    ) -> float | None:
+        """When ``task`` typically ends if its whole plan runs from ``start`` on. None if that may
+        be too late, or is beyond its energy cap."""
+        values = self._heads.values_of(task.model, models)
+        if task.joules_left < inf and not (task.mandatory or is_affordable(task, values.view)):
+            return None
+        segment, last = task.segment, task.last
+        if start + values.latency_upper_shares[segment][last] * values.slowest > task.deadline:
+            return None
+        return start + values.shares[segment][last] * values.full
 
-def _without_ends(now: float, heads: Sequence[_Head], ends: list[Task]) -> list[_Part]:
-    """The parts that go on, by when they are due. The other tasks are added to ``ends``."""
-    highest = _PRICE * _pressure(now, heads, True, True)
-    pressures: dict[tuple[bool, bool], float] = {}
-    ready: list[_Part] = []
-    for head in heads:
-        earliest = now + head.step
-        if head.end >= earliest and head.least > highest:
-            ready += head.parts
-            continue
-        for part in head.parts:
-            task, price = part.task, 0.0
-            if part.optional and part.worth <= highest:
-                kind = behind, timed = task.behind, task.deadline < inf
-                if kind not in pressures:
-                    pressures[kind] = _pressure(now, heads, behind, timed)
-                own = _press(head, part.due - now) if timed else 0.0
-                price = _PRICE * (pressures[kind] - own)
-            if (
-                task.deadline < earliest
-                or 0 < price >= part.worth
-                or (part.optional and not _is_affordable(task, head.view))
+    def _batch(
+        self,
+        now: float,
+        lead: Candidate,
+        ready: Sequence[GroupHead],
+        prices: _Prices,
+        ends: list[Task],
+    ) -> Sequence[Task]:
+        """The batch of ``lead``, one of the first that are ``ready``, in order. Adds the tasks that
+        do not go on to ``ends``."""
+        head = lead.head
+        group, values, segment = head.group, head.values, head.segment
+        most = values.most(segment)
+        if most == 1 or head.size == 1:
+            return (lead.task,)
+        rivals = ready[1:] if ready[0].group is group else ready
+        lowest, bar, _, _ = rivals[0].order if rivals else _NOBODY
+        if head.first[-1].rank > lowest:
+            return (lead.task,)
+        mates = group.first(most)
+        bar *= values.position_cost(segment, len(mates))
+        batch = [lead.task]
+        soonest = now + head.step.latency_upper
+        for task in mates:
+            if task is lead.task or task in ends:
+                continue
+            mate = self._heads.rated(task, head)
+            rank = mate.rank
+            if rank > lowest:
+                break
+            if mate.deadline < soonest or (
+                mate.surely_pays <= prices.highest and not mate.pays(prices.of(mate))
             ):
                 ends.append(task)
+            elif rank < lowest or mate.order[1] <= bar:
+                batch.append(task)
+        if len(batch) == 1:
+            return batch
+        return batch[: most_in_time(now, batch, values.view)]
+
+    def ran(self, now: float, ran: Ran) -> None:
+        """Nothing to learn: costs are read where they are needed."""
+
+    def ended(self, now: float, task: Task) -> None:
+        self._heads.forget(task)
+
+
+def _urgency(waiting: tuple[Task, Group]) -> tuple[int, float, float, int]:
+    task, _ = waiting
+    return task.priority, task.due, task.arrived, task.id
+
+
+def _who_goes_on(
+    now: float,
+    heads: Sequence[GroupHead],
+    prices: _Prices,
+    ends: list[Task],
+    hopes: list[Candidate],
+) -> Sequence[GroupHead]:
+    """The heads, in order, without the tasks that get no further in time or do not pay. It adds
+    these to ``ends``, and those that typically still get an answer also to ``hopes``."""
+    highest = prices.highest
+    doubtful = [
+        head
+        for head in heads
+        if head.due < now + head.step.latency_upper or head.surely_pays <= highest
+    ]
+    if not doubtful:
+        return sorted(heads, key=_order)
+    ready = [head for head in heads if head not in doubtful]
+    for head in doubtful:
+        earliest, seconds = now + head.step.latency_upper, head.step.seconds
+        leads = []
+        for one in head.first:
+            if one.deadline < earliest:
+                ends.append(one.task)
+                if one.task.exit < 0 and one.deadline - now >= seconds:
+                    hopes.append(one)
+            elif one.surely_pays > highest or _pays_for_itself(now, one, prices):
+                leads.append(one)
             else:
-                ready.append(part)
-    ready.sort()
+                ends.append(one.task)
+        if leads:
+            ready.append(head if len(leads) == len(head.first) else head.only(leads))
+    ready.sort(key=_order)
     return ready
 
 
-def _pressure(now: float, heads: Sequence[_Head], behind: bool, timed: bool) -> float:
-    """How much all press for time on a task that is ``behind``, or only those within their shares;
-    on one without a deadline, which is not ``timed``, only those press that have one."""
-    pressure = 0.0
-    for head in heads:
-        first, last, count = head.parts[0], head.parts[-1], head.size if behind else head.inside
-        if count and (timed or first.task.deadline < inf):
-            pressure += _press(head, first.due - now)
-        if count > 1 and (timed or last.task.deadline < inf):
-            pressure += _press(head, last.due - now) * (count - 1)
-    return pressure
-
-
-def _press(head: _Head, left: float) -> float:
-    """How much a task of ``head`` presses for time that is due in ``left`` seconds."""
-    return head.step / max(head.step, min(left, _HORIZON * head.full))
-
-
-def _kept(now: float, ready: Sequence[_Part]) -> Sequence[_Part]:
-    """Those of ``ready`` that are not put off."""
-    end, put_off = now, set()
-    added: list[tuple[tuple[bool, int, float], float, int, _Part]] = []
-    for part in ready:
-        end += part.share * part.head.full
-        heappush(added, (_value(now, part), -part.due, -part.id, part))
-        while end > part.task.deadline and added:
-            least = heappop(added)[3]
-            end -= least.share * least.head.full
-            put_off.add(least.id)
-    return [part for part in ready if part.id not in put_off]
-
-
-def _value(now: float, part: _Part) -> tuple[bool, int, float]:
-    """What is worth least is put off. A task without a deadline can be until it is overdue."""
-    task = part.task
-    is_overdue = task.deadline == inf and part.due <= now
-    return not task.behind, -task.priority, inf if is_overdue else part.worth
-
-
-def _slack(now: float, parts: Sequence[_Part]) -> float:
-    """For how many seconds ``parts``, in order of due, can wait."""
-    end, slack = now, inf
-    for part in parts:
-        end += part.share * part.head.full
-        if part.task.deadline - end < slack:
-            slack = part.task.deadline - end
-    return slack
-
-
-def _spare(now: float, lead: _Head, within: Sequence[_Part]) -> float:
-    """For how many seconds the whole plans of all ``within`` their shares can wait for mates of the
-    ``lead``: not at all if in other groups more wait than are looked at, or one has no deadline."""
-    end, spare = now, inf
-    for _, _, _, _, _, task, head in within:
-        if head is not lead and (task.deadline == inf or head.inside > _LOOK):
-            return -inf
-        end += head.view.latency_upper(task.segment, task.last, 1)
-        spare = min(spare, task.deadline - end)
-    return spare
-
-
-def _batch(now: float, ready: Sequence[_Part], ends: Sequence[Task]) -> Sequence[Task]:
-    """The task that leads, and the mates that join it."""
-    slack = _slack(now, ready)
-    kept = ready if slack >= 0 else _kept(now, ready)
-    within = [part for part in ready if not part.task.behind]
-    leads = [part for part in kept if not part.task.behind] if within else kept
-    lead = leads[0] if leads else max(within or ready, key=lambda part: _value(now, part))
-    head, first = lead.head, lead.task
-    view, segment, most = head.view, head.segment, min(head.most, head.size)
-    if most == 1:
-        return (first,)
-
-    def takes(size: int) -> float:
-        return view.typical(segment, segment, size)
-
-    if takes(most) > slack:
-        slack = _slack(now, [part for part in kept if part.head is not head])
-    most = bisect_right(range(1, most + 1), slack, key=takes) or 1
-    earliest, longest = now + view.latency_upper(segment, segment, 1), inf
-    if within and head.group.last.behind:
-        longest = head.step + (_spare(now, head, within) if len(kept) == len(ready) else -inf)
-    batch = [first]
-    for task in head.group.first(most + len(ends)):
-        if len(batch) == most:
-            break
-        if task is not first and task.deadline >= earliest and task not in ends:
-            if task.behind and takes(len(batch) + 1) > longest:
-                break
-            batch.append(task)
-    sizes = range(2, len(batch) + 1)
-    return batch[: 1 + bisect_left(sizes, True, key=lambda n: _breaks(now, batch[:n], view))]
-
-
-def _breaks(now: float, batch: Sequence[Task], view: ModelView) -> bool:
-    """Whether one may reach its next exit too late in the ``batch``, or one with a floor the end of
-    its plan, which it would reach in time alone."""
-    segment, size, upper = batch[0].segment, len(batch), view.latency_upper
-    if min([task.deadline for task in batch]) < now + upper(segment, segment, size):
+def _pays_for_itself(now: float, one: Candidate, prices: _Prices) -> bool:
+    """Whether going on pays for ``one``, which need not pay for its own pressure."""
+    price = prices.of(one)
+    if one.surely_pays > price:
         return True
-    return any(
-        now + upper(segment, task.last, 1) <= task.deadline < now + upper(segment, task.last, size)
-        for task in batch
-        if task.floor
-    )
+    if 0 < price >= one.gain:
+        price -= _PER_PRESSURE * one.head.presses(one.deadline - now)
+    return one.pays(price)
 
 
-def _is_affordable(task: Task, view: ModelView) -> bool:
-    left, joules = task.joules_left, view.joules(task.segment, task.segment, 1)
-    return left == inf or (joules is not None and joules <= left)
+def _first(now: float, ready: Sequence[GroupHead]) -> Candidate:
+    """The first candidate, or one whose patience has passed, or one that would miss its deadline
+    behind the first, if all of the first one's group can wait."""
+    head = ready[0]
+    first, values, segment = head.best, head.values, head.segment
+    size = head.size if head.size < values.largest else values.largest
+    free = now + size * head.step.seconds
+    hurried = [
+        one
+        for head in ready
+        if head.due < free + head.values.slowest
+        for one in head.first
+        if one.rank == first.rank
+    ]
+    if not hurried:
+        return first
+    overdue = [one for one in hurried if one.due <= now]
+    if overdue:
+        return min(overdue, key=lambda one: (one.due, one.order))
+    view = values.view
+    until = now + view.typical(segment, segment, min(size, _USUAL))
+    end = first.task.last if first.task.floor else segment
+    spare = first.deadline - now - view.latency_upper(segment, end, size)
+    endangered = [
+        one
+        for one in hurried
+        if one.head is not first.head
+        and now + one.needs() <= one.deadline < until + one.needs()
+        and one.head.step.seconds <= spare
+    ]
+    return min(endangered, key=_order) if endangered else first

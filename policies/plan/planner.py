@@ -146,8 +146,7 @@ class Planner:
         ``waits`` are the seconds until each segment is in memory, inf if it does not fit; None if
         all are there. They pass beside the delay, and no plan goes beyond what fits.
 
-        Caps alone: the deepest useful exit within them; the first useful one is within a cap on
-        latency also if it only typically keeps it. A floor alone or with caps: the lowest
+        Caps alone: the deepest useful exit within them. A floor alone or with caps: the lowest
         certified threshold of the network that ends at the deepest exit within the caps, which
         has the least expected energy of the certified ones. No bound: the lowest threshold that
         loses at most the tolerance. A plan that does not keep all bounds says so in
@@ -166,10 +165,7 @@ class Planner:
         """
         latencies = {exit: self.arrival(exit, costs, delay, waits) for exit in self.useful.exits}
         energies = costs.energies()
-        typically = self.first_typically(costs, delay, waits)
-        deepest, limited_by, problem, nearest = self.within_caps(
-            bounds, latencies, energies, typically
-        )
+        deepest, limited_by, problem, nearest = self.within_caps(bounds, latencies, energies)
         allowed = self.allowed(terms, bounds.min_accuracy, deepest)
         if allowed < deepest:
             deepest, limited_by = allowed, "fleet"
@@ -267,25 +263,15 @@ class Planner:
         predict = costs.usual if exit == self.useful.first else costs.latency
         return costs.admitting() + predict(0, exit, 1) + costs.answering()
 
-    def first_typically(
-        self, costs: CostModel, delay: float, waits: Sequence[float] | None
-    ) -> float:
-        """Seconds to an answer from the first useful exit, as ``arrival``, at the typical time of
-        its segments: a request that has so much is tried."""
-        first = self.useful.first
-        start = delay if waits is None else max(delay, waits[first])
-        return start + costs.admitting() + costs.typical(0, first, 1) + costs.answering()
-
     def within_caps(
         self,
         bounds: Bounds,
         latencies: Mapping[int, float],
         energies: Sequence[float | None],
-        first_typically: float = inf,
         unknown: str = NO_SOURCE,
     ) -> tuple[int, LimitedBy, str | None, Nearest | None]:
         """The deepest of the exits in ``latencies`` that the caps allow, what limits it, and, where
-        not even the first is within them, nor ``first_typically``, why and which caps would do.
+        not even the first is within them, why and which caps would do.
         ``unknown`` says why energies are, where they are."""
         exits = tuple(latencies)
         first, deepest = exits[0], exits[-1]
@@ -298,7 +284,7 @@ class Planner:
             deepest, limited_by = loadable[-1], "memory"
         if bounds.max_latency is not None:
             reachable = [e for e in exits if latencies[e] <= bounds.max_latency]
-            if not reachable and first_typically > bounds.max_latency:
+            if not reachable:
                 problem = (
                     f"max_latency {1e3 * bounds.max_latency:.3g} ms is less than the "
                     f"{1e3 * latencies[first]:.3g} ms that {which} is predicted to take"

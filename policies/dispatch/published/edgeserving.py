@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 
 from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
-from policies.dispatch.published.shared import ChosenExits, sizes
+from policies.dispatch.batching import ChosenExits, sizes
 
 _ALLOWED = 0.05
 _MOST = 1000.0

@@ -82,7 +82,7 @@ def test_one_that_comes_meanwhile_is_considered_at_the_next_exit(
     with harness.held(1) as held:
         first = harness.submit(UNSURE)
         held.wait_until_running()
-        urgent = harness.submit(SURE, Bounds(max_latency=1.0, min_accuracy=0.7))
+        urgent = harness.submit(SURE, Bounds(max_latency=0.1, min_accuracy=0.7))
     assert urgent.future.result(PATIENCE).reason == "confident"
     assert first.future.result(PATIENCE).reason == "final"
     assert [segment for segment, _ in harness.network.batches] == [0, 1, 0, 2]

@@ -19,8 +19,8 @@ from delen.simulate.model import SimulatedModel
 from delen.simulate.outcome import Fate, Outcomes
 from delen.simulate.run import RunSettings, run
 from delen.simulate.trace import Arrival, Trace
-from policies.dispatch.published.edf import Edf
-from policies.dispatch.published.fifo import Fifo
+from policies.dispatch.edf import Edf
+from policies.dispatch.fifo import Fifo
 from policies.dispatch.value import Value
 
 MakeModel = Callable[..., SimulatedModel]
