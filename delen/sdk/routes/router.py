@@ -327,4 +327,4 @@ def _read_nodes(raw: bytes, settle: Settle) -> Nodes:
 
 
 def _no_settling(request_id: str, timeout: float) -> None:
-    raise NotImplementedError
+    """What a hub answers has no energy that could settle."""
