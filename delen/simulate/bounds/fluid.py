@@ -72,18 +72,22 @@ def fluid_bound(
     capacity = _Capacity(lanes, slow, longest)
     release, deadline = capacity(tasks.release[order]), capacity(tasks.deadline[order])
     work = seconds * tasks.limit[order]
+    is_new = np.ones(len(order), bool)
+    is_new[1:] = (release[1:] != release[:-1]) | (deadline[1:] != deadline[:-1])
+    windows = np.flatnonzero(is_new)
+
+    def work_done(chosen: NDArray[np.bool_] | bool = True) -> float:
+        in_window = np.add.reduceat(work * chosen, windows) if len(windows) else work
+        some = in_window > 0
+        return most_work(release[windows][some], deadline[windows][some], in_window[some])
+
     value = before = 0.0
     lengths = np.unique(seconds)
-    everything = most_work(release, deadline, work)
+    everything = work_done()
     if everything >= work.sum() * (1 - 1e-12):
         return UpperBound(float(tasks.limit.sum()), tasks.requests)
     for length in lengths.tolist():
-        chosen = seconds <= length
-        done = (
-            everything
-            if length == lengths[-1]
-            else most_work(release[chosen], deadline[chosen], work[chosen])
-        )
+        done = everything if length == lengths[-1] else work_done(seconds <= length)
         value += (done - before) / length
         before = done
     return UpperBound(value, tasks.requests)
