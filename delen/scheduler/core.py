@@ -198,7 +198,8 @@ class Scheduler:
             self.resume(now, task, confidence, joules_left)
             return False
         now = self._clock(now)
-        lanes.advance(now)
+        if lanes.count > 1:
+            lanes.advance(now)
         self._take_in(now, batch, now - batch.began, measured, joules)
         if lanes.count > 1:
             self._run_beside(0)
