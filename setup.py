@@ -109,6 +109,7 @@ setup(
             "fifo=policies.dispatch.fifo:Fifo",
             "edf=policies.dispatch.edf:Edf",
             "delen=policies.dispatch.published.delen:StaticConditions",
+            "delen_predictive=policies.dispatch.published.delen_predictive:PredictiveConditions",
             "clockwork=policies.dispatch.published.clockwork:Clockwork",
             "slackfit=policies.dispatch.published.slackfit:SlackFit",
             "edgeserving=policies.dispatch.published.edgeserving:EdgeServing",
