@@ -109,6 +109,8 @@ setup(
         "delen.exit_policies": [
             "bounds=policies.exit.bounds:bounds_policy",
             "conditions=policies.exit.conditions:conditions_policy",
+            "tuned=policies.exit.tuned:tuned_policy",
+            "apparate=policies.exit.apparate:apparate_policy",
         ],
         "delen.dispatch_policies": [
             "value=policies.dispatch.value:Value",

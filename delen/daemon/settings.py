@@ -274,6 +274,13 @@ SETTINGS = (
     ),
     Setting(
         "policies",
+        "disagreement",
+        0.01,
+        "share of answers that may differ from the deepest exit's under 'tuned' and 'apparate'",
+        _between(0.0001, 0.5),
+    ),
+    Setting(
+        "policies",
         "feedback_window",
         10_000,
         "answers that are remembered for labels posted back",

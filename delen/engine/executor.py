@@ -88,7 +88,7 @@ class Executor:
         self._scheduler = scheduler
         self._runner = SegmentRunner(energy, threads)
         self._exits = ExitDecider(observer)
-        self._audits = Audits(self._runner, observer)
+        self._audits = Audits(self._runner, observer, self._exits)
         self._jobs = Jobs(self.lock, observer, energy, self._audits, node)
         self._handovers: Handovers | None = None
         if peers is not None:
