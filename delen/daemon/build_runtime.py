@@ -109,6 +109,7 @@ def open_runtime(
             events,
             node_name(config),
             peers,
+            config["device.hang_seconds"],
         )
     except BaseException:
         energy.close()

@@ -188,8 +188,9 @@ class Daemon:
             log.error("models.load: %s is left out: %s", name, error)
 
     def _check_health(self) -> Health:
-        failing = self._watchdog.problems(time.monotonic())
-        degraded = self._runtime.health.failing()
+        now = time.monotonic()
+        failing = self._watchdog.problems(now)
+        degraded = self._runtime.health.failing(now)
         status = "failing" if failing else "degraded" if degraded else "ok"
         return Health(status, VERSION, (*failing, *degraded))
 
@@ -238,7 +239,7 @@ class Daemon:
         look_every = min(_LOOK_EVERY, notifier.feeds_every or _LOOK_EVERY)
         while True:
             number = self._signals.wait(look_every)
-            if self._is_open and self._watchdog.is_over(time.monotonic()):
+            if self._is_open and self._is_over():
                 return False
             self._report()
             if number in (signal.SIGTERM, signal.SIGINT):
@@ -257,6 +258,12 @@ class Daemon:
                 notifier.reloading()
                 self._reloader.reload()
                 notifier.ready(self._doing)
+
+    def _is_over(self) -> bool:
+        """Whether something is wrong for good. What hangs is left behind before."""
+        if self._runtime.leave_hanging(time.monotonic()):
+            self._watchdog.watch_threads()
+        return self._watchdog.is_over(time.monotonic())
 
     def _report(self) -> None:
         """Tell systemd how it goes. The watchdog is fed while nothing hangs and no thread has died,
