@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delen.daemon.config import Config
+from delen.daemon.crashes import CrashLog
 from delen.daemon.notify import Notifier
 from delen.daemon.open_grpc import open_grpc
 from delen.daemon.settings import SWITCH_INTERVAL
@@ -117,13 +118,17 @@ class Daemon:
         config = self._config
         self._passed = take_passed(os.environ)
         self._state = StateFolder(Path(config["state.path"]))
+        self._crashes = CrashLog(Path(config["state.path"]))
+        self._crashes.watch()
         metrics = Metrics()
         energy_file = EnergyFile(Path(config["state.path"]) / "energy.json")
         tenants = TenantAccess(config["tenants.users"])
         host = config["server.host"]
         self._guard = guard = Guard(config["server.token_file"], host, tenants.is_bound)
         self._check_exposure()
-        self._opened = opened = open_runtime(config, metrics, energy_file=energy_file, at_once=True)
+        self._opened = opened = open_runtime(
+            config, metrics, energy_file=energy_file, at_once=True, guard=self._crashes
+        )
         self._runtime = opened.runtime
         self._watchdog = Watchdog(self._runtime.health)
         self._reloader = Reloader(config, self._file, guard, opened.runtime, opened.energy)
@@ -263,7 +268,12 @@ class Daemon:
         """Whether something is wrong for good. What hangs is left behind before."""
         if self._runtime.leave_hanging(time.monotonic()):
             self._watchdog.watch_threads()
-        return self._watchdog.is_over(time.monotonic())
+        self._crashes.look(time.monotonic())
+        if not self._watchdog.is_over(time.monotonic()):
+            return False
+        if hung := self._runtime.health.hung_models():
+            self._crashes.blame(hung, "it did not return")
+        return True
 
     def _report(self) -> None:
         """Tell systemd how it goes. The watchdog is fed while nothing hangs and no thread has died,

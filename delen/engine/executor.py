@@ -10,6 +10,7 @@ from dataclasses import replace
 from math import inf
 from typing import NamedTuple, TypeAlias
 
+from delen.core.crash_guard import CrashGuard
 from delen.core.dispatch import Key, Task
 from delen.core.failures import FailureCounter
 from delen.core.result import Reason
@@ -87,6 +88,7 @@ class Executor:
         node: str = LOCAL,
         peers: Peers | None = None,
         segment_hangs: float = SEGMENT_HANGS,
+        guard: CrashGuard | None = None,
     ) -> None:
         self.lock = threading.RLock()
         self._observer = observer
@@ -101,7 +103,7 @@ class Executor:
                 peers, node, self.lock, self._jobs, self._exits, self._queue_again
             )
         self._models: dict[str, Model] = {}
-        self.health = EngineHealth(scheduler.lanes, self._models, segment_hangs)
+        self.health = EngineHealth(scheduler.lanes, self._models, segment_hangs, guard)
         self._left: dict[Batch, list[Lease]] = {}
         """Batches that hang, and the leases of their jobs: they need their segments still."""
         self._broken: BackendError | None = None

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from math import inf
 from typing import NamedTuple
 
+from delen.core.crash_guard import FIRST_LANE, CrashGuard
 from delen.core.dispatch import Key
 from delen.core.variant import model_of
 from delen.errors import ModelLoading
@@ -45,15 +46,22 @@ class Call(NamedTuple):
 class EngineHealth:
     """Lanes write it, each for itself or under the executor's lock. It is read without that lock,
     which what hangs may hold. Times are in seconds, ``time.monotonic``. ``models`` are the names of
-    those that are served; a segment hangs after ``segment_hangs`` seconds."""
+    those that are served; a segment hangs after ``segment_hangs`` seconds. ``guard`` is told what
+    runs."""
 
     def __init__(
-        self, lanes: int, models: Collection[str] = (), segment_hangs: float = SEGMENT_HANGS
+        self,
+        lanes: int,
+        models: Collection[str] = (),
+        segment_hangs: float = SEGMENT_HANGS,
+        guard: CrashGuard | None = None,
     ) -> None:
         self._models = models
         self._segment_hangs = segment_hangs
+        self._guard = guard or CrashGuard()
         self._policy_called = inf
         self._running: list[Batch | None] = [None] * lanes
+        self._noted = [""] * lanes
         self._left: list[Batch] = []
         self._failed: dict[Key, int] = {}
 
@@ -65,6 +73,9 @@ class EngineHealth:
 
     def batch_began(self, lane: int, batch: Batch) -> None:
         self._running[lane] = batch
+        if batch.key.model != self._noted[lane]:
+            self._noted[lane] = batch.key.model
+            self._guard.began(FIRST_LANE + lane, batch.key.model)
 
     def batch_ended(self, lane: int, batch: Batch) -> None:
         """``batch`` has returned, which its lane may have left behind."""
@@ -84,6 +95,8 @@ class EngineHealth:
         if self._running[lane] is not batch:
             return False
         self._running[lane] = None
+        self._guard.ended(FIRST_LANE + lane)
+        self._noted[lane] = ""
         self._left.append(batch)
         return True
 

@@ -14,12 +14,16 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.broken_backend import BrokenBackend
+from delen.daemon.crashes import IN_A_ROW
+from tests.builders.daemon import DEADLINE
 
 if TYPE_CHECKING:
     from tests.builders.daemon import Launcher
 
 Image8 = NDArray[np.uint8]
 DAEMON = str(Path(sys.executable).parent / "delen-daemon")
+
+TINY_IMAGE = np.zeros((4, 4, 1), np.uint8)
 
 HANGS = """
 import time
@@ -114,6 +118,36 @@ def test_a_segment_that_hangs_holds_up_no_other_model(
     backend.mend()
     until(lambda: api.get("/healthz").json()["status"] == "ok", "all segments have returned")
     assert api.raw(images[0], second).status == api.raw(images[0]).status == 200
+    assert daemon.terminate() == 0
+
+
+def test_a_model_that_crashes_the_daemon_again_and_again_is_left_out(
+    launcher: Launcher,
+    backend: BrokenBackend,
+    write_bundle: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    for name in ("sound", "rotten"):
+        write_bundle(tmp_path / "bundles" / name, name=name)
+    models = {"path": str(tmp_path / "bundles"), "default": "sound", "load": ["sound", "rotten"]}
+    config = {"models": models, "state": {"path": str(tmp_path / "state")}}
+    rotten = "/v1/models/rotten/infer"
+    for _ in range(IN_A_ROW):
+        daemon = launcher.start(config)
+        assert daemon.api.raw(TINY_IMAGE).status == 200
+        backend.start("crash", "rotten")
+        with pytest.raises(OSError):
+            daemon.api.raw(TINY_IMAGE, rotten)
+        assert daemon.process.wait(DEADLINE) == -signal.SIGSEGV
+        backend.mend()
+    daemon = launcher.start(config)
+    assert "Segmentation fault" in daemon.log()
+    assert daemon.api.raw(TINY_IMAGE).status == 200
+    assert "Segmentation" in daemon.api.raw(TINY_IMAGE, rotten).error(503, "model_loading")["error"]
+    model = daemon.api.get("/v1/models/rotten").json()
+    assert (model["state"], "quarantine" in model["problem"]) == ("failed", True)
+    assert daemon.api.post("/v1/models/rotten/load").status == 200
+    assert daemon.api.raw(TINY_IMAGE, rotten).status == 200
     assert daemon.terminate() == 0
 
 
