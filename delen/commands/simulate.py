@@ -177,6 +177,7 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError(f"{option} names {', '.join(unknown)}; tenants of the trace: {known}")
     device = _device(options, config, list(models.values()))
     settings = RunSettings(
+        audit_fraction=config["policies.audit_fraction"],
         device=device,
         weights=weights,
         priorities=priorities,
