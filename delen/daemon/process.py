@@ -169,6 +169,7 @@ class Daemon:
                 return
             addresses = self._listen()
             self._http.start()
+            self._watchdog.watch_loop(self._http.seconds_behind)
             self._watchdog.watch_threads()
             self._doing = f"ready on {' and '.join(addresses)}"
             ready_log.info("%s", self._doing)
