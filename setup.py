@@ -110,12 +110,15 @@ setup(
         "delen.exit_policies": [
             "bounds=policies.exit.bounds:bounds_policy",
             "conditions=policies.exit.conditions:conditions_policy",
+            "tuned=policies.exit.tuned:tuned_policy",
+            "apparate=policies.exit.apparate:apparate_policy",
         ],
         "delen.dispatch_policies": [
             "value=policies.dispatch.value:Value",
             "fifo=policies.dispatch.fifo:Fifo",
             "edf=policies.dispatch.edf:Edf",
             "delen=policies.dispatch.published.delen:StaticConditions",
+            "delen_predictive=policies.dispatch.published.delen_predictive:PredictiveConditions",
             "clockwork=policies.dispatch.published.clockwork:Clockwork",
             "slackfit=policies.dispatch.published.slackfit:SlackFit",
             "edgeserving=policies.dispatch.published.edgeserving:EdgeServing",

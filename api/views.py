@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,7 @@ from api.refusals import Refusals
 from api.reply import JSON, Reply, reply
 from api.tenant_access import UNBOUND, TenantAccess
 from delen.core.energy_status import EnergyService
+from delen.engine.health import hung
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.errors import Draining
@@ -185,7 +187,7 @@ class _Views:
             description=manifest.description,
             default=name == self._service.default_model,
             state=entry.state,
-            problem=entry.problem,
+            problem=entry.problem or self._runtime.health.problem_of(name),
             input=InputDescription.of(manifest.input),
             classes=manifest.classes,
             labels=manifest.labels,
@@ -263,11 +265,14 @@ def answer_health(service: Service) -> Reply:
 
 
 def answer_ready(service: Service) -> Reply:
-    """200 while requests are accepted: the default model is loaded, or will be on demand."""
+    """200 while requests are accepted: the default model is loaded, or will be on demand, and does
+    not hang."""
     if service.runtime.draining:
         raise Draining("the daemon is stopping", retry_after=1.0)
-    store, name = service.runtime.store, service.default_model
-    entry = store.entry(name)
+    store, name, health = service.runtime.store, service.default_model, service.runtime.health
+    if name in health.hung_models():
+        raise hung(name)
+    entry, problems = store.entry(name), tuple(health.failing(time.monotonic()))
     if entry.model is None and store.is_capped and entry.state != "failed":
-        return Reply.of(Ready("ready", None))
-    return Reply.of(Ready("ready", service.describe_device(store.ready(name))))
+        return Reply.of(Ready("ready", None, problems))
+    return Reply.of(Ready("ready", service.describe_device(store.ready(name)), problems))

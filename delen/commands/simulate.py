@@ -139,7 +139,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-upper-bound",
         action="store_true",
-        help="do not compute what a clairvoyant could reach",
+        help="do not compute what could be reached: by a clairvoyant, and without seeing labels",
     )
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write plots here")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")
@@ -149,7 +149,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from delen.daemon.config import read_config
-    from delen.simulate.bounds.upper_bound import upper_bound
+    from delen.simulate.bounds.upper_bound import label_blind_bound, upper_bound
     from delen.simulate.plots import save_plots
     from delen.simulate.run import RunSettings
     from delen.simulate.run import run as play
@@ -177,6 +177,7 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError(f"{option} names {', '.join(unknown)}; tenants of the trace: {known}")
     device = _device(options, config, list(models.values()))
     settings = RunSettings(
+        audit_fraction=config["policies.audit_fraction"],
         device=device,
         weights=weights,
         priorities=priorities,
@@ -184,7 +185,10 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     gc.freeze()  # a long trace is no garbage, and would be searched for it again and again
-    bound = None if options.no_upper_bound else upper_bound(trace, models, device, options.seed)
+    bound = label_blind = None
+    if not options.no_upper_bound:
+        bound = upper_bound(trace, models, device, options.seed)
+        label_blind = label_blind_bound(trace, models, device, options.seed)
     runs, summaries = [], []
     for name, policy in policies.items():
         default = policy if name == DEFAULT_DISPATCH else make_dispatch(DEFAULT_DISPATCH)
@@ -192,7 +196,7 @@ def run(options: argparse.Namespace) -> int:
         for failure in outcomes.failures:
             print(f"delen: {failure}; the default decided instead", file=sys.stderr)
         runs.append(outcomes)
-        summaries.append(summarise(outcomes, bound, weights))
+        summaries.append(summarise(outcomes, bound, weights, label_blind))
         if options.json:
             print(json.dumps(summaries[-1]), flush=True)
     if not options.json:
