@@ -65,6 +65,7 @@ setup(
             "ray>=2.60,<3",
             "tomli>=2.0; python_version < '3.11'",
         ],
+        "otel": ["opentelemetry-sdk>=1.30,<2", "opentelemetry-exporter-otlp-proto-http>=1.30,<2"],
         "nvml": ["nvidia-ml-py>=12.535"],
         "torch": [TORCH],
         "train": [
