@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
@@ -121,16 +121,20 @@ class Metrics:
 
     def _count_noted(self) -> None:
         """With the lock held."""
+        ran: defaultdict[tuple[str, int, int], list[float]] = defaultdict(list)
         while self._noted:
             noted = self._noted.popleft()
             if isinstance(noted, Work):
-                noted = noted._replace(model=model_of(noted.model))
-                self._statistics.ran(noted)
-                self._segments.add((noted.model, str(noted.segment)), noted.ended - noted.began)
-                self._batches.observe(noted.model, noted.batch)
+                variant, segment, batch, began, ended, *_ = noted
+                ran[variant, segment, batch].append(ended - began)
             else:
                 self._statistics.answered(*noted)
                 self._count_answer(noted[0])
+        for (variant, segment, batch), seconds in ran.items():
+            model, times, total = model_of(variant), len(seconds), sum(seconds)
+            self._statistics.ran(model, segment, batch, times, total)
+            self._segments.add((model, str(segment)), total)
+            self._batches.observe(model, batch, times)
 
     def _count_answer(self, result: Result) -> None:
         receipt, model = result.receipt, result.model

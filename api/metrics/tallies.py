@@ -42,12 +42,12 @@ class HistogramTally(Collector):
         self._buckets: dict[str, list[int]] = {}
         self._sums: dict[str, float] = defaultdict(float)
 
-    def observe(self, model: str, value: float) -> None:
+    def observe(self, model: str, value: float, times: int = 1) -> None:
         buckets = self._buckets.get(model)
         if buckets is None:
             buckets = self._buckets[model] = [0] * len(self._edges)
-        buckets[bisect_left(self._bounds, value)] += 1
-        self._sums[model] += value
+        buckets[bisect_left(self._bounds, value)] += times
+        self._sums[model] += times * value
 
     def collect(self) -> Iterator[Metric]:
         name, about = self._what

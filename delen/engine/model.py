@@ -49,6 +49,8 @@ class Model:
     batch_plans: BatchPlans = field(init=False)
     exit_view: ExitViewBuilder = field(init=False)
     view: ScheduledModel = field(init=False)
+    variant: str = field(init=False)
+    """Its name and size, by which the scheduler knows it."""
 
     def __post_init__(self) -> None:
         planner, costs, bundle = self.planner, self.costs, self.bundle
@@ -65,15 +67,11 @@ class Model:
         object.__setattr__(self, "batch_plans", batches)
         object.__setattr__(self, "exit_view", ExitViewBuilder(planner, costs, macs))
         object.__setattr__(self, "view", view)
+        object.__setattr__(self, "variant", bundle.variant)
 
     @property
     def name(self) -> str:
         return self.bundle.name
-
-    @property
-    def variant(self) -> str:
-        """Its name and size, by which the scheduler knows it."""
-        return self.bundle.variant
 
     @property
     def sizes(self) -> tuple[Model, ...]:
