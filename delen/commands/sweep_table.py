@@ -22,11 +22,10 @@ def sweep_table(summaries: Sequence[Summary]) -> str:
     for line in lines:
         name = _short(line.compared, files) if line.compared is not None else ""
         row = _labels((name, f"{line.speed:g}", line.policy), files)
-        row += [_text(line.mean(name), form) for name, (_, form) in COLUMNS.items()]
+        row += [mean_text(line.mean(name), form) for name, (_, form) in COLUMNS.items()]
         if files:
             row.append(_difference(line, first[line[1:3]]))
         rows.append(row)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     labels = len(_labels(("", "", ""), files))
     title = (
         f"{head['requests']} requests, {len(head['tenants'])} tenants, {seeds} "
@@ -35,7 +34,13 @@ def sweep_table(summaries: Sequence[Summary]) -> str:
     )
     if seeds > 1:
         title += "; ± is the 95 % interval of the mean"
-    return "\n".join([title, *(_line(row, widths, labels) for row in rows)]) + "\n"
+    return f"{title}\n{aligned(rows, labels)}"
+
+
+def aligned(rows: Sequence[Sequence[str]], labels: int) -> str:
+    """A line a row, the first ``labels`` columns to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "".join(f"{_line(row, widths, labels)}\n" for row in rows)
 
 
 def _labels(labels: tuple[str, str, str], files: Sequence[str]) -> list[str]:
@@ -48,7 +53,8 @@ def _short(file: str, files: Sequence[str]) -> str:
     return file if [Path(other).name for other in files].count(name) > 1 else name
 
 
-def _text(mean: Mean | None, form: str) -> str:
+def mean_text(mean: Mean | None, form: str) -> str:
+    """``mean`` with its interval in the format ``form``; a dash where it is unknown."""
     if mean is None:
         return "-"
     return f"{mean.mean:{form}}" + ("" if mean.reach is None else f" ± {mean.reach:{form}}")
@@ -61,7 +67,7 @@ def _difference(line: Line, first: Line) -> str:
     values = [(one["effective_accuracy"], other["effective_accuracy"]) for one, other in pairs]
     if any(None in pair for pair in values):
         return "-"
-    return _text(Mean.of([one - other for one, other in values]), "+.4f").replace("± +", "± ")
+    return mean_text(Mean.of([one - other for one, other in values]), "+.4f").replace("± +", "± ")
 
 
 def _line(row: Sequence[str], widths: Sequence[int], labels: int) -> str:

@@ -24,6 +24,10 @@ class Mean(NamedTuple):
     def high(self) -> float:
         return self.mean + (self.reach or 0.0)
 
+    def times(self, factor: float) -> Mean:
+        """In another unit."""
+        return Mean(factor * self.mean, None if self.reach is None else factor * self.reach)
+
     @classmethod
     def of(cls, values: Sequence[float]) -> Mean:
         """By Student's t, of at least one of the ``values``."""

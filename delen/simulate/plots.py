@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delen.errors import MissingExtra
+from delen.simulate.capacity import Capacity
 from delen.simulate.outcome import Outcomes
 from delen.simulate.sweep import Line
 
@@ -77,6 +78,34 @@ def save_sweep(lines: Sequence[Line], folder: Path) -> Path:
         below.set_xticks(range(len(groups)), list(groups), rotation=30, ha="right")
     _save(figure, file)
     return file
+
+
+def save_capacity(found: Mapping[str, Capacity], limit: float, file: Path) -> None:
+    """Violations and effective accuracy over the number of cameras, a line a policy, with the
+    ``limit`` on violations."""
+    use_files()
+    from matplotlib import pyplot
+
+    figure, (above, below) = pyplot.subplots(
+        2, 1, figsize=(8, 6), sharex=True, layout="constrained"
+    )
+    for index, (policy, capacity) in enumerate(found.items()):
+        cameras = [trial.cameras for trial in capacity.trials]
+        name = f"{policy}: {capacity.cameras}"
+        for axes, means in (
+            (above, [trial.violations for trial in capacity.trials]),
+            (below, [trial.effective for trial in capacity.trials]),
+        ):
+            values = [100 * mean.mean for mean in means]
+            reach = [100 * (mean.reach or 0.0) for mean in means]
+            axes.errorbar(cameras, values, reach, label=name, capsize=3, **style(index))
+            axes.axvline(capacity.cameras, linestyle=":", color=f"C{index % 10}")
+    above.axhline(100 * limit, linestyle="--", color="grey", label=f"{100 * limit:g} %")
+    above.set_ylabel("violations, %")
+    below.set_ylabel("effective accuracy, %")
+    below.set_xlabel("cameras")
+    legend_beside(figure, above)
+    _save(figure, file)
 
 
 def use_files() -> None:
