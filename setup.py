@@ -31,7 +31,12 @@ setup(
     packages=find_packages(include=[f"{name}{inner}" for name in TOP for inner in ("", ".*")]),
     package_data={
         "delen": ["py.typed", "daemon/units/*/*"],
-        "api": ["openapi/docs.html", "oip/inference.desc", "oip/inference.proto"],
+        "api": [
+            "dashboard/page.html",
+            "openapi/docs.html",
+            "oip/inference.desc",
+            "oip/inference.proto",
+        ],
         "multiexit_models": ["bundles/*/*"],
     },
     install_requires=["numpy>=1.24", "msgspec>=0.20,<0.24"],
@@ -82,6 +87,7 @@ setup(
             "pytest>=8.0",
             "pytest-asyncio>=0.24",
             "pytest-xdist>=3.8",
+            "axe-core-python>=0.1",
             "hypothesis>=6.100",
             "openapi-spec-validator>=0.7",
             "schemathesis>=4.10,<5",
@@ -103,12 +109,15 @@ setup(
         "delen.exit_policies": [
             "bounds=policies.exit.bounds:bounds_policy",
             "conditions=policies.exit.conditions:conditions_policy",
+            "tuned=policies.exit.tuned:tuned_policy",
+            "apparate=policies.exit.apparate:apparate_policy",
         ],
         "delen.dispatch_policies": [
             "value=policies.dispatch.value:Value",
             "fifo=policies.dispatch.fifo:Fifo",
             "edf=policies.dispatch.edf:Edf",
             "delen=policies.dispatch.published.delen:StaticConditions",
+            "delen_predictive=policies.dispatch.published.delen_predictive:PredictiveConditions",
             "clockwork=policies.dispatch.published.clockwork:Clockwork",
             "slackfit=policies.dispatch.published.slackfit:SlackFit",
             "edgeserving=policies.dispatch.published.edgeserving:EdgeServing",

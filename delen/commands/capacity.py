@@ -136,6 +136,7 @@ def _setups(options: argparse.Namespace) -> list[Setup]:
         own = argparse.Namespace(**{**vars(options), "seed": number})
         models = simulated_device.models_of(own, config)
         settings = RunSettings(
+            audit_fraction=config["policies.audit_fraction"],
             device=simulated_device.device_of(own, config, list(models.values())),
             max_backlog=config["server.max_backlog_seconds"],
             seed=number,

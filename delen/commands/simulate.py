@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-upper-bound",
         action="store_true",
-        help="do not compute what a clairvoyant could reach",
+        help="do not compute what could be reached: by a clairvoyant, and without seeing labels",
     )
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write plots here")
     parser.add_argument("--json", action="store_true", help="print a JSON object a line and policy")
@@ -155,7 +155,7 @@ def _play_all(
 ) -> Iterator[tuple[Outcomes, dict[str, Any]]]:
     """The run of each file that is compared, seed, speed and policy."""
     from delen.daemon.config import read_config
-    from delen.simulate.bounds.upper_bound import upper_bound
+    from delen.simulate.bounds.upper_bound import label_blind_bound, upper_bound
     from delen.simulate.run import RunSettings, run
     from delen.simulate.summary import summarise
     from policies.plugins import make_dispatch
@@ -166,6 +166,7 @@ def _play_all(
         models = simulated_device.models_of(setup, config)
         device = simulated_device.device_of(setup, config, list(models.values()))
         settings = RunSettings(
+            audit_fraction=config["policies.audit_fraction"],
             device=device,
             weights=weights,
             priorities=dict(options.priority),
@@ -173,9 +174,10 @@ def _play_all(
             seed=setup.seed,
         )
         for speed in options.speed or (1.0,):
-            fast, bound = trace.faster(speed), None
+            fast, bound, label_blind = trace.faster(speed), None, None
             if not options.no_upper_bound:
                 bound = upper_bound(fast, models, device, setup.seed)
+                label_blind = label_blind_bound(fast, models, device, setup.seed)
             for name in names:
                 policy = make_dispatch(name)
                 default = policy if name == DEFAULT_DISPATCH else make_dispatch(DEFAULT_DISPATCH)
@@ -184,7 +186,7 @@ def _play_all(
                 for failure in outcomes.failures:
                     print(f"delen: {failure}; the default decided instead", file=sys.stderr)
                 played = {"speed": speed, "seed": setup.seed, **setup.played}
-                yield outcomes, {**summarise(outcomes, bound, weights), **played}
+                yield outcomes, {**summarise(outcomes, bound, weights, label_blind), **played}
 
 
 def _setups(options: argparse.Namespace) -> Iterator[argparse.Namespace]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delen.daemon.config import Config
+from delen.daemon.crashes import CrashLog
 from delen.daemon.notify import Notifier
 from delen.daemon.open_grpc import open_grpc
 from delen.daemon.settings import SWITCH_INTERVAL
@@ -117,13 +118,17 @@ class Daemon:
         config = self._config
         self._passed = take_passed(os.environ)
         self._state = StateFolder(Path(config["state.path"]))
+        self._crashes = CrashLog(Path(config["state.path"]))
+        self._crashes.watch()
         metrics = Metrics()
         energy_file = EnergyFile(Path(config["state.path"]) / "energy.json")
         tenants = TenantAccess(config["tenants.users"])
         host = config["server.host"]
         self._guard = guard = Guard(config["server.token_file"], host, tenants.is_bound)
         self._check_exposure()
-        self._opened = opened = open_runtime(config, metrics, energy_file=energy_file, at_once=True)
+        self._opened = opened = open_runtime(
+            config, metrics, energy_file=energy_file, at_once=True, guard=self._crashes
+        )
         self._runtime = opened.runtime
         self._watchdog = Watchdog(self._runtime.health)
         self._reloader = Reloader(config, self._file, guard, opened.runtime, opened.energy)
@@ -188,8 +193,9 @@ class Daemon:
             log.error("models.load: %s is left out: %s", name, error)
 
     def _check_health(self) -> Health:
-        failing = self._watchdog.problems(time.monotonic())
-        degraded = self._runtime.health.failing()
+        now = time.monotonic()
+        failing = self._watchdog.problems(now)
+        degraded = self._runtime.health.failing(now)
         status = "failing" if failing else "degraded" if degraded else "ok"
         return Health(status, VERSION, (*failing, *degraded))
 
@@ -238,7 +244,7 @@ class Daemon:
         look_every = min(_LOOK_EVERY, notifier.feeds_every or _LOOK_EVERY)
         while True:
             number = self._signals.wait(look_every)
-            if self._is_open and self._watchdog.is_over(time.monotonic()):
+            if self._is_open and self._is_over():
                 return False
             self._report()
             if number in (signal.SIGTERM, signal.SIGINT):
@@ -257,6 +263,17 @@ class Daemon:
                 notifier.reloading()
                 self._reloader.reload()
                 notifier.ready(self._doing)
+
+    def _is_over(self) -> bool:
+        """Whether something is wrong for good. What hangs is left behind before."""
+        if self._runtime.leave_hanging(time.monotonic()):
+            self._watchdog.watch_threads()
+        self._crashes.look(time.monotonic())
+        if not self._watchdog.is_over(time.monotonic()):
+            return False
+        if hung := self._runtime.health.hung_models():
+            self._crashes.blame(hung, "it did not return")
+        return True
 
     def _report(self) -> None:
         """Tell systemd how it goes. The watchdog is fed while nothing hangs and no thread has died,

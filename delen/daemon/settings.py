@@ -175,6 +175,13 @@ SETTINGS = (
         "batches that may run at once, each on threads of its own; 0 decides by the cores",
         _between(0, 64),
     ),
+    Setting(
+        "device",
+        "hang_seconds",
+        30.0,
+        "after which a segment that has not returned is left behind; or 20 times its prediction",
+        _between(0.1, 3600),
+    ),
     Setting("power", "source", "auto", "where joules come from", _one_of(*POWER_SOURCES)),
     Setting("power", "root", "/", "folder that stands for / where the device is looked up"),
     Setting(
@@ -271,6 +278,13 @@ SETTINGS = (
         "accuracy",
         "what a request without bounds keeps to within the tolerance",
         _one_of("accuracy", "agreement"),
+    ),
+    Setting(
+        "policies",
+        "disagreement",
+        0.01,
+        "share of answers that may differ from the deepest exit's under 'tuned' and 'apparate'",
+        _between(0.0001, 0.5),
     ),
     Setting(
         "policies",

@@ -23,8 +23,10 @@ class Watchdog:
         self._hangs_since: float | None = None
 
     def watch_threads(self) -> None:
-        """Those that live now and are named ``delen-...`` are to live until the daemon ends."""
-        self._threads = [t for t in threading.enumerate() if t.name.startswith("delen-")]
+        """Those that live now and are named ``delen-...``, and those before, are to live until the
+        daemon ends."""
+        ours = [t for t in threading.enumerate() if t.name.startswith("delen-")]
+        self._threads += [t for t in ours if t not in self._threads]
 
     def problems(self, now: float) -> list[str]:
         """A sentence for each thread that has died and each call that hangs."""
@@ -46,4 +48,5 @@ class Watchdog:
         return bool(reasons)
 
     def _dead(self) -> list[str]:
-        return [f"the thread {t.name} has died" for t in self._threads if not t.is_alive()]
+        ours = [t for t in self._threads if t.name.startswith("delen-")]
+        return [f"the thread {t.name} has died" for t in ours if not t.is_alive()]

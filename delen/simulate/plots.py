@@ -137,6 +137,8 @@ def _front(summaries: Sequence[Mapping[str, Any]], file: Path) -> Path:
     bound = summaries[0]["upper_bound"]
     if bound is not None:
         axes.axhline(100 * bound, linestyle="--", color="grey", label="upper bound")
+        label_blind = 100 * summaries[0]["label_blind_bound"]
+        axes.axhline(label_blind, linestyle=":", color="grey", label="label-blind, an estimate")
     axes.set_xlabel("requests with a bound not kept, %")
     axes.set_ylabel("effective accuracy, %")
     legend_beside(figure, axes)

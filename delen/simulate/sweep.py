@@ -10,7 +10,8 @@ from delen.simulate.mean_interval import Mean
 Summary = Mapping[str, Any]
 COLUMNS: dict[str, tuple[Callable[[Summary], float | None], str]] = {
     "effective": (lambda row: row["effective_accuracy"], ".4f"),
-    "of bound": (lambda row: _of_bound(row), ".3f"),
+    "of bound": (lambda row: _share(row, "upper_bound"), ".3f"),
+    "of label-blind": (lambda row: _share(row, "label_blind_bound"), ".3f"),
     "violations %": (lambda row: 100 * row["violations"], ".2f"),
     "refused %": (lambda row: 100 * row["refused"] / row["requests"], ".2f"),
     "p50 ms": (lambda row: row["latency_ms"]["p50"], ".2f"),
@@ -43,6 +44,7 @@ def lines_of(summaries: Sequence[Summary]) -> list[Line]:
     return [Line(*key, tuple(runs)) for key, runs in found.items()]
 
 
-def _of_bound(row: Summary) -> float | None:
-    bound, effective = row["upper_bound"], row["effective_accuracy"]
+def _share(row: Summary, name: str) -> float | None:
+    """The effective accuracy over a bound that may be unknown."""
+    bound, effective = row[name], row["effective_accuracy"]
     return None if not bound or effective is None else effective / bound

@@ -61,6 +61,7 @@ def test_json_has_the_figures_of_the_contract(
     assert set(fifo["tenants"]) == {"camera", "phone"}
     assert fifo["tenants"]["phone"]["requests"] == 100
     assert 0 < fifo["effective_accuracy"] <= fifo["upper_bound"] <= 1
+    assert 0 < fifo["label_blind_bound"] <= fifo["upper_bound"]
     assert fifo["latency_ms"]["p50"] >= 4
 
 
@@ -77,11 +78,13 @@ def test_the_table_names_policies_and_the_bound(
     simulate: Simulate, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert simulate("--policy", "value") == 0
-    head, columns, row, bound = capsys.readouterr().out.splitlines()
+    head, columns, row, bound, label_blind = capsys.readouterr().out.splitlines()
     assert head.startswith("200 requests, 2 tenants")
     assert columns.split()[:2] == ["policy", "effective"]
     assert row.split()[0] == "value"
     assert bound.startswith("upper bound")
+    assert label_blind.split()[0] == "label-blind"
+    assert "estimate" in label_blind
 
 
 def test_a_slowdown_network_and_seed_have_their_effect(
