@@ -9,8 +9,10 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from delen.daemon.settings import SETTINGS
+from delen.version import VERSION
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ["delen", "api", "policies", "power", "multiexit_models"]
@@ -36,7 +38,7 @@ def missing_extras() -> list[tuple[str, str, str]]:
     for file in SOURCES:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "MissingExtra":
-                what, extra = node.args
+                what, extra = node.args[:2]
                 if isinstance(what, ast.JoinedStr):
                     what = what.values[0]
                 if isinstance(what, ast.Constant) and isinstance(extra, ast.Constant):
@@ -72,6 +74,25 @@ def test_the_sdk_is_light_and_extras_add_to_it() -> None:
     assert requirements("jetson") - requirements("daemon") == {"onnxruntime-gpu", "jetson-stats"}
     assert requirements("daemon") - requirements("jetson") == {"onnxruntime"}
     assert requirements("train") >= requirements("torch") | requirements("plot")
+
+
+@pytest.mark.parametrize(
+    ("machine", "python", "is_there"),
+    [("aarch64", "3.10", False), ("aarch64", "3.12", True), ("x86_64", "3.10", True)],
+)
+def test_the_jetson_extra_needs_no_wheel_that_the_public_index_lacks(
+    machine: str, python: str, is_there: bool
+) -> None:
+    lines = [Requirement(line) for line in requires("delen") or []]
+    (runtime,) = (line for line in lines if line.name == "onnxruntime-gpu")
+    assert runtime.marker is not None
+    board = {"extra": "jetson", "platform_machine": machine, "python_version": python}
+    assert runtime.marker.evaluate(board) is is_there
+
+
+def test_the_changelog_starts_with_this_version() -> None:
+    titles = re.findall(r"^## (\S+?),? ", (REPOSITORY / "CHANGELOG.md").read_text(), re.M)
+    assert titles[0] == VERSION
 
 
 def test_the_extras_that_papers_name_are_there() -> None:
