@@ -12,7 +12,7 @@ INSTALL = $(PIP) install -q $(TESTED:%=-c %)
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 VERSION = $(shell $(PYTHON) -c 'exec(open("delen/version.py").read()); print(VERSION)')
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13
-.PHONY: serve test zoo check bench results plot constraints proto dist pythons clean
+.PHONY: serve test zoo check bench results plot constraints proto dist pythons deb deb-check clean
 .DELETE_ON_ERROR:
 
 serve: $(VENV)/.daemon ## install what serving needs and start the daemon
@@ -78,6 +78,12 @@ pythons: dist ## install the wheel in an empty environment of each of PYTHONS, a
 	  build/pythons/$$python/bin/pip install -q 'dist/delen-$(VERSION)-py3-none-any.whl[daemon,audio,grpc]' && \
 	  echo "$$($$python -V): $$(tests/installed.sh $(CURDIR)/build/pythons/$$python/bin $(CURDIR)/docs/cat.png)" || exit 1; \
 	done
+
+deb: ## a package for the Debian or Ubuntu of this machine, in dist/; debhelper builds it
+	deb/build.sh
+
+deb-check: ## install that package in a Debian made by debootstrap, have it answer, remove it; as root
+	deb/check.sh dist/delen_$(VERSION)_$(shell dpkg --print-architecture).deb
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
