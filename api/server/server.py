@@ -7,6 +7,7 @@ import logging
 import resource
 import socket
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ _SURPLUS = 256
 """So many connections beyond ``server.connections`` are told that they are too many."""
 _OTHER_FILES = 256 + MOST_MEMORIES
 """So many files may be open beside connections."""
+_TURNS_EVERY = 1
+"""Seconds after which the event loop notes that it turns."""
 _KEEP = 86_400
 """Seconds for which uvicorn keeps idle connections; a Connection is less patient."""
 
@@ -57,6 +60,8 @@ class HttpServer:
             server_header=False,
             timeout_keep_alive=_KEEP,
             timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
+            callback_notify=self._turned,
+            timeout_notify=_TURNS_EVERY,
         )
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # it logs what clients do wrong
         self._server = uvicorn.Server(self._config)
@@ -102,7 +107,15 @@ class HttpServer:
         return url_of(passed)
 
     def start(self) -> None:
+        self._turned_at = time.monotonic()
         self._thread.start()
+
+    def silent(self, now: float) -> float:
+        """Seconds for which the event loop has not turned (``time.monotonic``)."""
+        return now - self._turned_at
+
+    async def _turned(self) -> None:
+        self._turned_at = time.monotonic()
 
     def stop(self) -> None:
         """Stop listening and wait for the requests under way."""

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,6 +171,7 @@ class Daemon:
             addresses = self._listen()
             self._http.start()
             self._watchdog.watch_threads()
+            self._watchdog.watch_loop(self._http.silent)
             self._doing = f"ready on {' and '.join(addresses)}"
             ready_log.info("%s", self._doing)
         except BaseException as error:
@@ -288,6 +290,14 @@ class Daemon:
 
     def _stop(self) -> bool:
         """Whether all ended by itself. What hangs is left to the end of the process."""
+        drain = self._reloader.config["server.drain_seconds"] if self._is_ready else 0.0
+        signal.alarm(ceil(drain + 4 * _CLOSING))  # where memory is short, no thread may start
+        try:
+            return self._stop_all()
+        finally:
+            signal.alarm(0)
+
+    def _stop_all(self) -> bool:
         self._notifier.stopping("answering what was accepted")
         if not self._is_ready:
             return _in_time(self._stop_start, _CLOSING)

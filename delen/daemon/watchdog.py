@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from delen.engine.health import EngineHealth
 
 log = logging.getLogger("delen")
+
+LOOP_HANGS = 10.0
+"""Seconds after which an event loop that has not turned is said to hang."""
 
 _LASTS = 30.0
 """Seconds that something may go on hanging before the daemon ends."""
@@ -19,6 +23,7 @@ class Watchdog:
 
     def __init__(self, health: EngineHealth) -> None:
         self._health = health
+        self._loop_silent: Callable[[float], float] = lambda now: 0.0
         self._threads: list[threading.Thread] = []
         self._hangs_since: float | None = None
 
@@ -28,14 +33,18 @@ class Watchdog:
         ours = [t for t in threading.enumerate() if t.name.startswith("delen-")]
         self._threads += [t for t in ours if t not in self._threads]
 
+    def watch_loop(self, silent: Callable[[float], float]) -> None:
+        """``silent`` says for how many seconds the event loop has not turned."""
+        self._loop_silent = silent
+
     def problems(self, now: float) -> list[str]:
         """A sentence for each thread that has died and each call that hangs."""
-        return [*self._dead(), *self._health.hangs(now)]
+        return [*self._dead(), *self._hangs(now)]
 
     def is_over(self, now: float) -> bool:
         """Whether the daemon is to end, which is logged: a thread has died, or something hangs for
         too long. To be called every now and then."""
-        hangs = self._health.hangs(now)
+        hangs = self._hangs(now)
         if not hangs:
             self._hangs_since = None
         elif self._hangs_since is None:
@@ -46,6 +55,11 @@ class Watchdog:
         if reasons:
             log.critical("the daemon ends: %s", "; ".join(reasons))
         return bool(reasons)
+
+    def _hangs(self, now: float) -> list[str]:
+        silent = self._loop_silent(now)
+        loop = [f"HTTP has stood still for {silent:.1f} s"] if silent > LOOP_HANGS else []
+        return [*self._health.hangs(now), *loop]
 
     def _dead(self) -> list[str]:
         ours = [t for t in self._threads if t.name.startswith("delen-")]

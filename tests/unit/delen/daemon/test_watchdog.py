@@ -65,6 +65,15 @@ def test_a_policy_that_hangs_is_told_at_once_and_ends_the_daemon_if_it_lasts() -
     assert watchdog.is_over(136.0)
 
 
+def test_an_event_loop_that_stands_still_ends_the_daemon_if_it_lasts() -> None:
+    watchdog = Watchdog(EngineHealth(1))
+    watchdog.watch_loop(lambda now: now - 100.0)
+    assert watchdog.problems(101.0) == []
+    assert "HTTP" in watchdog.problems(111.0)[0]
+    assert not watchdog.is_over(111.0)
+    assert watchdog.is_over(142.0)
+
+
 def test_what_hung_and_came_back_ends_nothing() -> None:
     health = EngineHealth(1)
     watchdog = Watchdog(health)
