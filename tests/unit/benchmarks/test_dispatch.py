@@ -97,9 +97,10 @@ def of_kind(kind: str, tenants: int = 9, load: float = 0.9) -> Trace:
     return trace_of(Cell(NANO_NAME, kind, tenants, load), model_of(NANO_NAME), Size(400, 1.0), 0)
 
 
-def test_aligned_cameras_fire_together() -> None:
-    times = [arrival.time for arrival in of_kind("aligned")]
-    assert max(times.count(time) for time in set(times)) >= 9
+@pytest.mark.parametrize(("tenants", "load", "cameras"), [(9, 0.9, 9), (1, 0.3, 3), (1, 1.5, 15)])
+def test_aligned_cameras_fire_together(tenants: int, load: float, cameras: int) -> None:
+    times = [arrival.time for arrival in of_kind("aligned", tenants, load)]
+    assert {times.count(time) for time in times} == {cameras}
 
 
 def test_exact_deadlines_are_close_to_the_usual_latency_of_an_exit() -> None:
