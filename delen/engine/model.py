@@ -52,6 +52,8 @@ class Model:
     batch_plans: BatchPlans = field(init=False)
     exit_view: ExitViewBuilder = field(init=False)
     view: ScheduledModel = field(init=False)
+    variant: str = field(init=False)
+    """Its name and size, by which the scheduler knows it."""
     learns: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,17 +71,13 @@ class Model:
         object.__setattr__(self, "batch_plans", batches)
         object.__setattr__(self, "exit_view", ExitViewBuilder(planner, costs, macs))
         object.__setattr__(self, "view", view)
+        object.__setattr__(self, "variant", bundle.variant)
         learns = does_learn(self.policy) and bundle.manifest.criterion != PATIENCE
         object.__setattr__(self, "learns", learns)
 
     @property
     def name(self) -> str:
         return self.bundle.name
-
-    @property
-    def variant(self) -> str:
-        """Its name and size, by which the scheduler knows it."""
-        return self.bundle.variant
 
     @property
     def sizes(self) -> tuple[Model, ...]:
