@@ -16,6 +16,7 @@ COMMANDS = {
     "profile": ("delen.commands.profile", "measure a bundle on this device"),
     "trace": ("delen.commands.trace", "write a trace: which app asks for what, and when"),
     "simulate": ("delen.commands.simulate", "play a trace on a device that is not here"),
+    "capacity": ("delen.commands.capacity", "find how many cameras a device keeps up with"),
     "train-policy": ("delen.commands.train_policy", "train a fleet policy in the simulator"),
     "bench": ("delen.commands.bench", "replay a trace against a daemon or an engine"),
     "top": ("delen.commands.top", "watch the device: power, apps, models, and what is wrong"),

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -296,6 +297,14 @@ class Daemon:
 
     def _stop(self) -> bool:
         """Whether all ended by itself. What hangs is left to the end of the process."""
+        drain = self._reloader.config["server.drain_seconds"] if self._is_ready else 0.0
+        signal.alarm(ceil(drain + 4 * _CLOSING))  # where memory is short, no thread may start
+        try:
+            return self._stop_all()
+        finally:
+            signal.alarm(0)
+
+    def _stop_all(self) -> bool:
         self._notifier.stopping("answering what was accepted")
         if not self._is_ready:
             return _in_time(self._stop_start, _CLOSING)
