@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
-EXTRAS := daemon,grpc,fleet,audio,video,train,wav2vec2,plot,test,check
+EXTRAS := daemon,grpc,fleet,otel,audio,video,train,wav2vec2,plot,test,check
 # constraints/py311.txt holds the tested versions for Python 3.11, and so on. For a Python without
 # a file pip takes the newest versions within the bounds of setup.py. `make constraints` moves the
 # file of this Python to these; run `make test` before you commit it.

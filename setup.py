@@ -5,7 +5,12 @@ from setuptools import find_packages, setup
 TOP = ["delen", "api", "policies", "power", "multiexit_models"]
 DATA = {
     "delen": ["daemon/units/*/*"],
-    "api": ["openapi/docs.html", "oip/inference.desc", "oip/inference.proto"],
+    "api": [
+        "dashboard/page.html",
+        "openapi/docs.html",
+        "oip/inference.desc",
+        "oip/inference.proto",
+    ],
     "multiexit_models": ["bundles/*/*"],
 }
 
@@ -75,6 +80,7 @@ setup(
             "ray>=2.60,<3",
             "tomli>=2.0; python_version < '3.11'",
         ],
+        "otel": ["opentelemetry-sdk>=1.30,<2", "opentelemetry-exporter-otlp-proto-http>=1.30,<2"],
         "nvml": ["nvidia-ml-py>=12.535"],
         "torch": [TORCH],
         "train": [
@@ -97,6 +103,7 @@ setup(
             "pytest>=8.0",
             "pytest-asyncio>=0.24",
             "pytest-xdist>=3.8",
+            "axe-core-python>=0.1",
             "hypothesis>=6.100",
             "openapi-spec-validator>=0.7",
             "schemathesis>=4.10,<5",
@@ -118,12 +125,15 @@ setup(
         "delen.exit_policies": [
             "bounds=policies.exit.bounds:bounds_policy",
             "conditions=policies.exit.conditions:conditions_policy",
+            "tuned=policies.exit.tuned:tuned_policy",
+            "apparate=policies.exit.apparate:apparate_policy",
         ],
         "delen.dispatch_policies": [
             "value=policies.dispatch.value:Value",
             "fifo=policies.dispatch.fifo:Fifo",
             "edf=policies.dispatch.edf:Edf",
             "delen=policies.dispatch.published.delen:StaticConditions",
+            "delen_predictive=policies.dispatch.published.delen_predictive:PredictiveConditions",
             "clockwork=policies.dispatch.published.clockwork:Clockwork",
             "slackfit=policies.dispatch.published.slackfit:SlackFit",
             "edgeserving=policies.dispatch.published.edgeserving:EdgeServing",
