@@ -10,7 +10,7 @@ minor = $(shell $(1) -c 'import sys; print("py%d%d" % sys.version_info[:2])')
 TESTED = $(wildcard constraints/$(call minor,$(BIN)/python).txt)
 INSTALL = $(PIP) install -q $(TESTED:%=-c %)
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-.PHONY: serve test zoo check bench results plot constraints proto clean
+.PHONY: serve test zoo check bench trust results plot constraints proto clean
 .DELETE_ON_ERROR:
 
 serve: $(VENV)/.daemon ## install what serving needs and start the daemon
@@ -32,6 +32,9 @@ check: $(VENV)/.test ## lint, types and layers
 
 bench: $(VENV)/.test ## every claim beside its baseline
 	$(BIN)/python -m benchmarks
+
+trust: $(VENV)/.test ## faults of every kind under load; python -m benchmarks.trust --long takes hours
+	$(BIN)/python -m benchmarks trust
 
 results: plot ## docs/results.md: what bench prints, on this machine; a missed claim is no failure
 	$(BIN)/python -m benchmarks --markdown docs/results.md || test $$? -eq 1
