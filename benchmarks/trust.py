@@ -169,7 +169,8 @@ def _stopped(trial: Trial) -> float:
 
 
 def _disk_full(trial: Trial) -> float:
-    path, name = "/v1/tenants/full", "full"
+    name = f"full{trial.chance.randrange(10**9)}"
+    path = f"/v1/tenants/{name}"
     with trial.limited(resource.RLIMIT_FSIZE, 0):
         status, answer = trial.call("PUT", path, {"weight": 2})
         kept = trial.call("GET", "/v1/tenants")[1].get("tenants", {})
