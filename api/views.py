@@ -12,6 +12,8 @@ from flask import Flask, Response, request
 from msgspec import UNSET
 
 from api.caller import Caller, FlaskSender
+from api.dashboard.figures import make_figures
+from api.dashboard.page import PAGE, PAGE_HEADERS
 from api.energy_views import EnergyViews
 from api.fleet_views import FleetViews
 from api.guard import Guard, guarded, is_oip
@@ -25,7 +27,7 @@ from api.metrics.runtime import RuntimeCollector
 from api.metrics.tenants import TenantCollector
 from api.openapi.docs import DOCS, DOCS_HEADERS
 from api.openapi.document import document as openapi_document
-from api.parse import query_text, read_plan, read_request
+from api.parse import query_text, read_plan, read_query, read_request
 from api.refusals import Refusals
 from api.reply import JSON, Reply, reply
 from api.tenant_access import UNBOUND, TenantAccess
@@ -151,6 +153,8 @@ class _Views:
             ("/v1/models/<model>/feedback", self.feedback, ["POST"]),
             ("/v1/models/<model>/load", self.load, ["POST"]),
             ("/v1/models/<model>/unload", self.unload, ["POST"]),
+            ("/", self.page, ["GET"]),
+            ("/v1/figures", self.figures, ["GET"]),
             ("/metrics", self.metrics, ["GET"]),
             ("/healthz", self.healthz, ["GET"]),
             ("/readyz", self.readyz, ["GET"]),
@@ -224,8 +228,20 @@ class _Views:
         self._runtime.unload(model)
         return reply(self._describe(model))
 
+    def page(self) -> Response:
+        return Response(PAGE, headers=PAGE_HEADERS)
+
+    def figures(self) -> Response:
+        read_query(NoFields, query_text())
+        return reply(make_figures(self._service))
+
     def metrics(self) -> Response:
-        models = {name for name, _ in self._runtime.store.entries()}
+        store = self._runtime.store
+        models = {
+            name
+            for name, entry in store.entries()
+            if store.is_capped or entry.state != "unloaded"  # where it is, a request loads it
+        }
         return Response(self._service.metrics.exposition(models), content_type=CONTENT_TYPE)
 
     def healthz(self) -> Response:

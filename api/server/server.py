@@ -34,8 +34,6 @@ _SURPLUS = 256
 """So many connections beyond ``server.connections`` are told that they are too many."""
 _OTHER_FILES = 256 + MOST_MEMORIES
 """So many files may be open beside connections."""
-_TURNS_EVERY = 1
-"""Seconds after which the event loop notes that it turns."""
 _KEEP = 86_400
 """Seconds for which uvicorn keeps idle connections; a Connection is less patient."""
 
@@ -60,8 +58,6 @@ class HttpServer:
             server_header=False,
             timeout_keep_alive=_KEEP,
             timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
-            callback_notify=self._turned,
-            timeout_notify=_TURNS_EVERY,
         )
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # it logs what clients do wrong
         self._server = uvicorn.Server(self._config)
@@ -69,6 +65,7 @@ class HttpServer:
         self._sockets: list[socket.socket] = []
         self._thread = threading.Thread(target=self._run, name="delen-http", daemon=True)
         self._socket_file: Path | None = None
+        self._asked: float | None = None
 
     def listen_tcp(self, host: str, port: int) -> str:
         """Bind to ``host`` and ``port`` (0: a free one). Returns the URL, or raises ConfigError."""
@@ -107,15 +104,19 @@ class HttpServer:
         return url_of(passed)
 
     def start(self) -> None:
-        self._turned_at = time.monotonic()
         self._thread.start()
 
-    def silent(self, now: float) -> float:
-        """Seconds for which the event loop has not turned (``time.monotonic``)."""
-        return now - self._turned_at
+    def seconds_behind(self) -> float:
+        """How long ago the event loop was asked to come round, and has not; 0 once it has. To be
+        called every now and then by one thread, while it serves."""
+        if self._asked is not None:
+            return time.monotonic() - self._asked
+        self._asked = time.monotonic()
+        self._loop.call_soon_threadsafe(self._come_round)
+        return 0.0
 
-    async def _turned(self) -> None:
-        self._turned_at = time.monotonic()
+    def _come_round(self) -> None:
+        self._asked = None
 
     def stop(self) -> None:
         """Stop listening and wait for the requests under way."""

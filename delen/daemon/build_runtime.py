@@ -298,6 +298,16 @@ def policy_settings(config: Config) -> PolicySettings:
             raise ConfigError(f"policies.conditions {file}: {error}") from error
     elif config["policies.exit"] == "conditions":
         raise ConfigError("policies.exit is 'conditions', which needs policies.conditions")
+    elif config["policies.exit"] == "tuned":
+        options["budget"] = config["policies.disagreement"]
+        options["level"] = config["policies.guarantee"]
+    elif config["policies.exit"] == "apparate":
+        if config["policies.audit_fraction"] == 0:
+            raise ConfigError(
+                "policies.audit_fraction is 0, but policies.exit is 'apparate', which learns from "
+                "audits"
+            )
+        options["budget"] = config["policies.disagreement"]
     return PolicySettings(
         exit=config["policies.exit"],
         options=options,

@@ -281,6 +281,13 @@ SETTINGS = (
     ),
     Setting(
         "policies",
+        "disagreement",
+        0.01,
+        "share of answers that may differ from the deepest exit's under 'tuned' and 'apparate'",
+        _between(0.0001, 0.5),
+    ),
+    Setting(
+        "policies",
         "feedback_window",
         10_000,
         "answers that are remembered for labels posted back",
@@ -310,6 +317,13 @@ SETTINGS = (
         "URLs of daemons that go on with jobs whose floors cannot be kept here",
         _distinct,
     ),
+    Setting(
+        "traces",
+        "endpoint",
+        "",
+        "OpenTelemetry collector, such as http://127.0.0.1:4318; empty for no traces",
+    ),
+    Setting("traces", "share", 1.0, "of all requests that is traced", _between(0, 1)),
     Setting("state", "path", default_state(), "folder for profiles and tenants' budgets", _named),
     Setting(
         "log", "level", "info", "least severe lines", _one_of("debug", "info", "warning", "error"),

@@ -1,4 +1,4 @@
-"""Sees threads that died and calls that hang, so that the daemon does not live on without them."""
+"""Sees threads that died and what hangs, so that the daemon does not live on without them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from delen.engine.health import EngineHealth
 
 log = logging.getLogger("delen")
 
-LOOP_HANGS = 10.0
-"""Seconds after which an event loop that has not turned is said to hang."""
-
 _LASTS = 30.0
 """Seconds that something may go on hanging before the daemon ends."""
+_LOOP_HANGS = 10.0
+"""Seconds after which an event loop is said to stand."""
 
 
 class Watchdog:
@@ -23,19 +22,19 @@ class Watchdog:
 
     def __init__(self, health: EngineHealth) -> None:
         self._health = health
-        self._loop_silent: Callable[[float], float] = lambda now: 0.0
         self._threads: list[threading.Thread] = []
+        self._behind: Callable[[], float] = lambda: 0.0
         self._hangs_since: float | None = None
+
+    def watch_loop(self, behind: Callable[[], float]) -> None:
+        """By how many seconds the event loop that serves HTTP is ``behind``."""
+        self._behind = behind
 
     def watch_threads(self) -> None:
         """Those that live now and are named ``delen-...``, and those before, are to live until the
         daemon ends."""
         ours = [t for t in threading.enumerate() if t.name.startswith("delen-")]
         self._threads += [t for t in ours if t not in self._threads]
-
-    def watch_loop(self, silent: Callable[[float], float]) -> None:
-        """``silent`` says for how many seconds the event loop has not turned."""
-        self._loop_silent = silent
 
     def problems(self, now: float) -> list[str]:
         """A sentence for each thread that has died and each call that hangs."""
@@ -57,9 +56,10 @@ class Watchdog:
         return bool(reasons)
 
     def _hangs(self, now: float) -> list[str]:
-        silent = self._loop_silent(now)
-        loop = [f"HTTP has stood still for {silent:.1f} s"] if silent > LOOP_HANGS else []
-        return [*self._health.hangs(now), *loop]
+        hangs, behind = self._health.hangs(now), self._behind()
+        if behind > _LOOP_HANGS:
+            hangs.append(f"the event loop of HTTP has stood for {behind:.1f} s")
+        return hangs
 
     def _dead(self) -> list[str]:
         ours = [t for t in self._threads if t.name.startswith("delen-")]

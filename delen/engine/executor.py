@@ -68,7 +68,7 @@ LOCAL = "local"
 _LOCK_PATIENCE = 1.0
 """Seconds."""
 
-LaneWork: TypeAlias = DispatchDecision | Batch | _AuditRun
+LaneWork: TypeAlias = DispatchDecision | _AuditRun
 
 
 class Executor:
@@ -95,7 +95,7 @@ class Executor:
         self._scheduler = scheduler
         self._runner = SegmentRunner(energy, threads)
         self._exits = ExitDecider(observer)
-        self._audits = Audits(self._runner, observer)
+        self._audits = Audits(self._runner, observer, self._exits)
         self._jobs = Jobs(self.lock, observer, energy, self._audits, node)
         self._handovers: Handovers | None = None
         if peers is not None:
@@ -377,12 +377,6 @@ class Executor:
 
     def _do(self, work: LaneWork, lane: int) -> LaneWork | None:
         """Do ``work``; what is to be done next, where that is decided already."""
-        if isinstance(work, Batch):
-            try:
-                return self._run(work, lane)
-            except Exception as error:
-                self._abandon(DispatchDecision(work), error)
-                raise
         if isinstance(work, DispatchDecision):
             return self._follow(work, lane)
         self._run_audit(work.audit, work.batch, lane)
@@ -471,39 +465,46 @@ class Executor:
 
     def _run_alone(self, batch: Batch, job: Job, lane: int) -> LaneWork | None:
         """As ``_run``, of a batch of ``job`` alone: most batches are where few clients ask, and
-        these steps are taken between any two segments."""
+        these steps are taken between any two segments. While nothing else waits the job goes
+        straight on to its next one."""
         (task,) = batch.tasks
         costs, health = job.model.costs, self.health
-        profile, work, reason = costs.profile, None, None
-        errors: dict[int, Exception] = {}
-        following: LaneWork | None = None
-        health.batch_began(lane, batch)
-        try:
-            work = self._runner.run_alone(job, lane)
-            reason = self._reason_to_stop(job, 1, time.monotonic())
-        except Exception as error:
-            work, errors = None, {job.id: error}
-        health.batch_ended(lane, batch)
-        problems = self._segment_failures.of(batch.key, (job,), errors)
-        with self.lock:
-            if self._left and self._came_back(batch):
-                return None
-            with self._informing as now:
-                self._end_batch(now, batch, work if costs.profile is profile else None)
-                end = self._end_of(job, reason, problems.get(job.id))
-                if end is None:
-                    following = self._scheduler.go_on(now, task, job.confidence, job.joules_left)
-                else:
-                    self._scheduler.end(now, task)
+        goes_on, following = True, None
+        while goes_on:
+            profile, work, reason = costs.profile, None, None
+            errors: dict[int, Exception] = {}
+            health.batch_began(lane, batch)
+            try:
+                work = self._runner.run_alone(job, lane)
+                reason = self._reason_to_stop(job, 1, time.monotonic())
+            except Exception as error:
+                work, errors = None, {job.id: error}
+            health.batch_ended(lane, batch)
+            problems = self._segment_failures.of(batch.key, (job,), errors)
+            with self.lock:
+                if self._left and self._came_back(batch):
+                    return None
+                with self._informing as now:
+                    end = self._end_of(job, reason, problems.get(job.id))
+                    learnt = work if costs.profile is profile else None
+                    if end is None:
+                        seconds, joules = _measured(learnt)
+                        goes_on = self._scheduler.go_on(
+                            now, batch, seconds, joules, job.confidence, job.joules_left
+                        )
+                    else:
+                        goes_on = False
+                        self._end_batch(now, batch, learnt)
+                        self._scheduler.end(now, task)
+                if end is not None:
+                    if len(self._scheduler):
+                        self._lanes.wake()
+                elif not goes_on:
+                    following, _ = self._find_work()
+            if work is not None:
+                self._observer.ran(work)
             if end is not None:
-                if len(self._scheduler):
-                    self._lanes.wake()
-            elif following is None:
-                following, _ = self._find_work()
-        if work is not None:
-            self._observer.ran(work)
-        if end is not None:
-            self._send(end)
+                self._send(end)
         return following
 
     def _end_of(self, job: Job, reason: Reason | None, problem: DelenError | None) -> _End | None:
@@ -532,7 +533,7 @@ class Executor:
     def _end_batch(self, now: float, batch: Batch, work: Work | None) -> None:
         """Free the lane of ``batch``. There is no ``work`` to learn from if it failed, or if it ran
         in the power mode before."""
-        seconds, joules = (None, None) if work is None else (work.seconds, work.joules)
+        seconds, joules = _measured(work)
         self._scheduler.ran(now, batch, now - batch.began, seconds, joules)
 
     def _reason_to_stop(self, job: Job, batch: int, now: float) -> Reason | None:
@@ -583,3 +584,8 @@ class Executor:
         if work is not None:
             self._observer.ran(work)
             self._audits.go_on(audit)
+
+
+def _measured(work: Work | None) -> tuple[float | None, float | None]:
+    """The seconds and joules that can be learnt from ``work``."""
+    return (None, None) if work is None else (work.ended - work.began, work.joules)
