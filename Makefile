@@ -26,11 +26,12 @@ zoo: $(VENV)/.test ## export every network of the zoo, and build backbones of to
 	$(BIN)/pytest tests/multiexit_models/export/test_zoo.py -m 'zoo or not zoo'
 	$(BIN)/python -m benchmarks backbones
 
-check: $(VENV)/.test ## lint, types and layers
+check: $(VENV)/.test ## lint, types, layers and images
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile docker/jetson.Dockerfile
 
 bench: $(VENV)/.test ## every claim beside its baseline
 	$(BIN)/python -m benchmarks

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 root=$PWD/build/deb/root
 lintian --fail-on error,warning "$package"
 rm -rf "$root"
-debootstrap --variant=minbase --include=python3,systemd-standalone-sysusers,zlib1g,libstdc++6 \
+debootstrap --variant=minbase --include=python3,systemd,procps,zlib1g,libstdc++6 \
     "${SUITE:-bookworm}" "$root" "${MIRROR:-http://deb.debian.org/debian}" > build/deb/debootstrap.log
 mount -t proc proc "$root/proc"
 trap 'umount "$root/proc"' EXIT
