@@ -19,6 +19,7 @@ COMMANDS = {
     "capacity": ("delen.commands.capacity", "find how many cameras a device keeps up with"),
     "train-policy": ("delen.commands.train_policy", "train a fleet policy in the simulator"),
     "bench": ("delen.commands.bench", "replay a trace against a daemon or an engine"),
+    "top": ("delen.commands.top", "watch the device: power, apps, models, and what is wrong"),
     "doctor": ("delen.commands.doctor", "look at the device, its power sources and the daemon"),
     "power": ("delen.commands.power", "show power and what limits it, or change the limits"),
     "build": ("multiexit_models.command", "train, calibrate and export a bundle"),

@@ -97,6 +97,8 @@ SETTINGS = (
     ),
     Setting("server", "node", "", "this node's name in a fleet; empty for the host's"),
     Setting("server", "token_file", "", "file with the token that guards load and unload"),
+    Setting("server", "tls_cert", "", "file with a certificate: TCP is served by HTTPS alone"),
+    Setting("server", "tls_key", "", "file with its key"),
     Setting("server", "insecure", False, "whether other machines may be served without a token"),
     Setting(
         "server",
@@ -317,6 +319,13 @@ SETTINGS = (
         "URLs of daemons that go on with jobs whose floors cannot be kept here",
         _distinct,
     ),
+    Setting(
+        "traces",
+        "endpoint",
+        "",
+        "OpenTelemetry collector, such as http://127.0.0.1:4318; empty for no traces",
+    ),
+    Setting("traces", "share", 1.0, "of all requests that is traced", _between(0, 1)),
     Setting("state", "path", default_state(), "folder for profiles and tenants' budgets", _named),
     Setting(
         "log", "level", "info", "least severe lines", _one_of("debug", "info", "warning", "error"),
