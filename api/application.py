@@ -12,6 +12,8 @@ from typing import Any, cast
 from a2wsgi import WSGIMiddleware
 
 from api.caller import Caller
+from api.dashboard.feed import FiguresFeed
+from api.dashboard.figures import make_figures
 from api.events import EventAddress
 from api.exchange import HttpRequest, check_framing, exchange, read_body
 from api.fleet_views import DIRECTIVES, MOST_DIRECTIVES, STANDING, FleetViews
@@ -70,7 +72,8 @@ class Application:
             service.tenants,
         )
         self._resume = ResumeAddress(runtime, self._infer, service.max_body)
-        self._events = EventAddress(service.runtime.events)
+        feed = FiguresFeed(lambda: make_figures(service), self._control.executor)
+        self._events = EventAddress(service.runtime.events, feed)
         self._fleet = FleetViews(service.runtime)
         self._fleet_answers: dict[tuple[str, str], Callable[[HttpRequest], Awaitable[Reply]]] = {
             ("GET", STANDING): self._answer_standing,

@@ -51,8 +51,9 @@ class EnergyViews:
         return reply(Power.of(self._service.describe()))
 
     def power_history(self) -> Response:
-        seconds = read_query(HistoryFields, query_text()).seconds
-        return reply(PowerHistory(tuple(map(Window.of, self._service.history(seconds)))))
+        asked = read_query(HistoryFields, query_text())
+        windows = self._service.history(asked.seconds, asked.step)
+        return reply(PowerHistory(tuple(map(Window.of, windows))))
 
     def past_request(self, request_id: str) -> Response:
         read_query(NoFields, query_text())

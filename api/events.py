@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
+from api.dashboard.feed import FiguresFeed
 from api.exchange import HttpRequest
 from api.parse import read_query
 from api.reply import Headers, Reply
@@ -12,7 +13,7 @@ from delen.core.events import Event, EventBus
 from delen.errors import InvalidInput, Overloaded
 from delen.wire import events as wire
 from delen.wire.message import Message, write
-from delen.wire.requests import NoFields
+from delen.wire.requests import EventFields
 
 EVENT_STREAM = "text/event-stream"
 
@@ -27,15 +28,16 @@ _STILL_HERE = b":\n\n"
 
 
 class EventAddress:
-    """Streams what ``events`` publishes, to at most ``_MOST_READERS`` clients at once, until the
-    daemon drains."""
+    """Streams what ``events`` publishes, and the figures of ``feed`` to who asks for them, to at
+    most ``_MOST_READERS`` clients at once, until the daemon drains."""
 
-    def __init__(self, events: EventBus) -> None:
+    def __init__(self, events: EventBus, feed: FiguresFeed) -> None:
         self._events = events
+        self._feed = feed
         self._readers = 0
 
     def answer(self, request: HttpRequest, http_version: str) -> Reply:
-        read_query(NoFields, request.query)
+        figures = read_query(EventFields, request.query).figures
         if request.method == "HEAD":
             return Reply(b"", headers=_HEADERS)
         if http_version == "1.0":
@@ -43,9 +45,9 @@ class EventAddress:
         if self._readers >= _MOST_READERS:
             raise Overloaded(f"{_MOST_READERS} clients read events already", retry_after=1.0)
         self._readers += 1
-        return Reply(b"", headers=_HEADERS, stream=self._stream(request))
+        return Reply(b"", headers=_HEADERS, stream=self._stream(request, figures))
 
-    async def _stream(self, request: HttpRequest) -> AsyncGenerator[bytes, None]:
+    async def _stream(self, request: HttpRequest, figures: bool) -> AsyncGenerator[bytes, None]:
         loop, has_news = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
@@ -56,6 +58,9 @@ class EventAddress:
         reader = self._events.read(wake, last_id or None)
         request.connection.on_gone = has_news.set
         has_news.set()
+        if figures:
+            self._feed.join(has_news.set)
+        seen = self._feed.count
         try:
             yield _BEGIN
             while not request.connection.is_gone:
@@ -72,7 +77,12 @@ class EventAddress:
                     yield self._write(event)
                     if event.name == "draining":
                         return
+                if figures and self._feed.latest is not None and self._feed.count > seen:
+                    seen = self._feed.count
+                    yield _written("figures", self._feed.latest)
         finally:
+            if figures:
+                self._feed.leave(has_news.set)
             reader.close()
             self._readers -= 1
 

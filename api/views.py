@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from flask import Flask, Response, request
 from msgspec import UNSET
 
 from api.caller import Caller, FlaskSender
+from api.dashboard.figures import make_figures
+from api.dashboard.page import PAGE, PAGE_HEADERS
 from api.energy_views import EnergyViews
 from api.fleet_views import FleetViews
 from api.guard import Guard, guarded, is_oip
@@ -24,11 +27,12 @@ from api.metrics.runtime import RuntimeCollector
 from api.metrics.tenants import TenantCollector
 from api.openapi.docs import DOCS, DOCS_HEADERS
 from api.openapi.document import document as openapi_document
-from api.parse import query_text, read_plan, read_request
+from api.parse import query_text, read_plan, read_query, read_request
 from api.refusals import Refusals
 from api.reply import JSON, Reply, reply
 from api.tenant_access import UNBOUND, TenantAccess
 from delen.core.energy_status import EnergyService
+from delen.engine.health import hung
 from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.errors import Draining
@@ -149,6 +153,8 @@ class _Views:
             ("/v1/models/<model>/feedback", self.feedback, ["POST"]),
             ("/v1/models/<model>/load", self.load, ["POST"]),
             ("/v1/models/<model>/unload", self.unload, ["POST"]),
+            ("/", self.page, ["GET"]),
+            ("/v1/figures", self.figures, ["GET"]),
             ("/metrics", self.metrics, ["GET"]),
             ("/healthz", self.healthz, ["GET"]),
             ("/readyz", self.readyz, ["GET"]),
@@ -181,7 +187,7 @@ class _Views:
             description=manifest.description,
             default=name == self._service.default_model,
             state=entry.state,
-            problem=entry.problem,
+            problem=entry.problem or self._runtime.health.problem_of(name),
             input=InputDescription.of(manifest.input),
             classes=manifest.classes,
             labels=manifest.labels,
@@ -222,8 +228,20 @@ class _Views:
         self._runtime.unload(model)
         return reply(self._describe(model))
 
+    def page(self) -> Response:
+        return Response(PAGE, headers=PAGE_HEADERS)
+
+    def figures(self) -> Response:
+        read_query(NoFields, query_text())
+        return reply(make_figures(self._service))
+
     def metrics(self) -> Response:
-        models = {name for name, _ in self._runtime.store.entries()}
+        store = self._runtime.store
+        models = {
+            name
+            for name, entry in store.entries()
+            if store.is_capped or entry.state != "unloaded"  # where it is, a request loads it
+        }
         return Response(self._service.metrics.exposition(models), content_type=CONTENT_TYPE)
 
     def healthz(self) -> Response:
@@ -247,11 +265,14 @@ def answer_health(service: Service) -> Reply:
 
 
 def answer_ready(service: Service) -> Reply:
-    """200 while requests are accepted: the default model is loaded, or will be on demand."""
+    """200 while requests are accepted: the default model is loaded, or will be on demand, and does
+    not hang."""
     if service.runtime.draining:
         raise Draining("the daemon is stopping", retry_after=1.0)
-    store, name = service.runtime.store, service.default_model
-    entry = store.entry(name)
+    store, name, health = service.runtime.store, service.default_model, service.runtime.health
+    if name in health.hung_models():
+        raise hung(name)
+    entry, problems = store.entry(name), tuple(health.failing(time.monotonic()))
     if entry.model is None and store.is_capped and entry.state != "failed":
-        return Reply.of(Ready("ready", None))
-    return Reply.of(Ready("ready", service.describe_device(store.ready(name))))
+        return Reply.of(Ready("ready", None, problems))
+    return Reply.of(Ready("ready", service.describe_device(store.ready(name)), problems))

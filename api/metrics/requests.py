@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
@@ -12,16 +12,24 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from api.metrics.recent import RecentLog
 from api.metrics.statistics import ModelStatistics
 from api.metrics.tallies import CounterTally, HistogramTally
 from api.metrics.tenants import MAX_TENANTS, OTHERS
-from delen.core.result import Result
+from delen.core.result import AccuracyOutcome, EnergyOutcome, LatencyOutcome, Result
 from delen.core.variant import model_of
 from delen.core.work import Work
+from delen.wire.figures import Outcomes, RecentAnswers
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _COUNTED_AT_ONCE = 32
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_OVER_SECONDS = (-1, -0.1, -0.05, -0.02, -0.01, -0.005, -0.002, 0, 0.002, 0.005, 0.01, 0.1, 1)
+_OVER_ACCURACY = (-0.2, -0.1, -0.05, -0.02, -0.01, 0, 0.01, 0.02, 0.05, 0.1, 0.2)
+_OVER_JOULES = (-1, -0.1, -0.05, -0.02, -0.01, -0.005, -0.002, 0, 0.002, 0.005, 0.01, 0.1, 1)
+_BOUNDS = ("latency", "accuracy", "energy")
+
+Outcome = LatencyOutcome | AccuracyOutcome | EnergyOutcome
 
 
 class Metrics:
@@ -34,16 +42,47 @@ class Metrics:
     def __init__(self) -> None:
         self._noted: deque[tuple[Result, float] | Work] = deque()
         self._statistics = ModelStatistics()
+        self._recent = RecentLog()
         self._counting = threading.Lock()
         self._registry = CollectorRegistry()
         self._tenants: set[str] = set()
         self._answers = CounterTally(
             "delen_answers", "Requests answered", ["model", "tenant", "exit", "reason"]
         )
-        self._missed = CounterTally(
-            "delen_bounds_missed",
-            "Bounds set by a request and not kept by its answer",
-            ["model", "bound"],
+        self._kept, self._missed = (
+            CounterTally(
+                f"delen_bounds_{outcome}",
+                f"Bounds set by a request and {how} by its answer",
+                ["model", "tenant", "bound"],
+            )
+            for outcome, how in (("kept", "kept"), ("missed", "not kept"))
+        )
+        self._over = {
+            "latency": HistogramTally(
+                "delen_latency_over_bound_seconds",
+                "Latency less its bound; up to 0 is kept",
+                _OVER_SECONDS,
+            ),
+            "accuracy": HistogramTally(
+                "delen_accuracy_over_floor",
+                "Accuracy of the plan less its floor; from 0 on is kept",
+                _OVER_ACCURACY,
+            ),
+            "energy": HistogramTally(
+                "delen_energy_over_bound_joules",
+                "Energy, as known when the answer left, less its bound; up to 0 is kept",
+                _OVER_JOULES,
+            ),
+        }
+        self._planned_accuracy = CounterTally(
+            "delen_planned_accuracy",
+            "Sum of the accuracies that answers' plans expected",
+            ["model"],
+        )
+        self._expected_accuracy = CounterTally(
+            "delen_expected_accuracy",
+            "Sum of the accuracies to expect of those answers as they came out",
+            ["model"],
         )
         self._latency = HistogramTally(
             "delen_latency_seconds", "From a request's arrival to its answer", _SECONDS
@@ -59,7 +98,11 @@ class Metrics:
         )
         self._tallies = (
             self._answers,
+            self._kept,
             self._missed,
+            *self._over.values(),
+            self._planned_accuracy,
+            self._expected_accuracy,
             self._latency,
             self._queue,
             self._segments,
@@ -110,6 +153,24 @@ class Metrics:
             self._count_noted()
         return self._statistics
 
+    def recent(self, model: str, exits: int) -> RecentAnswers:
+        """The answers of ``model``, which has so many ``exits``, in the last minute."""
+        with self._counting:
+            self._count_noted()
+            return self._recent.of(model, exits, time.time())
+
+    def outcomes(self, model: str) -> dict[str, Outcomes]:
+        """How often bounds on ``model`` were kept and missed, by what they bound."""
+        with self._counting:
+            self._count_noted()
+            kept, missed = (
+                [tally.sum({0: model, 2: name}) for name in _BOUNDS]
+                for tally in (self._kept, self._missed)
+            )
+        return {
+            name: Outcomes(*counts) for name, *counts in zip(_BOUNDS, kept, missed, strict=True)
+        }
+
     def ran(self, work: Work) -> None:
         self._noted.append(work)
         if len(self._noted) < _COUNTED_AT_ONCE or not self._counting.acquire(blocking=False):
@@ -121,16 +182,21 @@ class Metrics:
 
     def _count_noted(self) -> None:
         """With the lock held."""
+        ran: defaultdict[tuple[str, int, int], list[float]] = defaultdict(list)
         while self._noted:
             noted = self._noted.popleft()
             if isinstance(noted, Work):
-                noted = noted._replace(model=model_of(noted.model))
-                self._statistics.ran(noted)
-                self._segments.add((noted.model, str(noted.segment)), noted.ended - noted.began)
-                self._batches.observe(noted.model, noted.batch)
+                variant, segment, batch, began, ended, *_ = noted
+                ran[variant, segment, batch].append(ended - began)
             else:
                 self._statistics.answered(*noted)
+                self._recent.add(*noted)
                 self._count_answer(noted[0])
+        for (variant, segment, batch), seconds in ran.items():
+            model, times, total = model_of(variant), len(seconds), sum(seconds)
+            self._statistics.ran(model, segment, batch, times, total)
+            self._segments.add((model, str(segment)), total)
+            self._batches.observe(model, batch, times)
 
     def _count_answer(self, result: Result) -> None:
         receipt, model = result.receipt, result.model
@@ -138,10 +204,24 @@ class Metrics:
         self._answers.add((model, tenant, str(result.exit), result.reason))
         self._latency.observe(model, receipt.latency.value)
         self._queue.observe(model, receipt.latency.queue)
-        if not receipt.met:
-            for bound in ("latency", "accuracy", "energy"):
-                if getattr(receipt, bound).met is False:
-                    self._missed.add((model, bound))
+        latency, accuracy, energy = receipt.latency, receipt.accuracy, receipt.energy
+        if accuracy.overall is not None and accuracy.expected is not None:
+            self._planned_accuracy.add((model,), accuracy.overall)
+            self._expected_accuracy.add((model,), accuracy.expected)
+        if latency.bound is not None:
+            self._count_bound(model, tenant, "latency", latency, latency.value)
+        if accuracy.bound is not None:
+            self._count_bound(model, tenant, "accuracy", accuracy, accuracy.overall)
+        if energy.bound is not None:
+            self._count_bound(model, tenant, "energy", energy, energy.value)
+
+    def _count_bound(
+        self, model: str, tenant: str, name: str, outcome: Outcome, value: float | None
+    ) -> None:
+        if outcome.met is not None:
+            (self._kept if outcome.met else self._missed).add((model, tenant, name))
+        if value is not None and outcome.bound is not None:
+            self._over[name].observe(model, value - outcome.bound)
 
     def segment_failed(self, model: str, segment: int) -> None:
         self._segment_failures.labels(model, segment).inc()
@@ -168,7 +248,7 @@ class Metrics:
 
     def exposition(self, models: Collection[str]) -> bytes:
         """The metrics as Prometheus reads them, of ``models`` and of what belongs to no model. The
-        counts of a bundle that comes back go on."""
+        counts of a model that comes back go on."""
         with self._counting:
             self._count_noted()
             return generate_latest(_OfModels(self._registry, models))

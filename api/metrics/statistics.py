@@ -7,7 +7,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from delen.core.result import Result
-from delen.core.work import Work
 
 
 @dataclass(slots=True)
@@ -55,11 +54,13 @@ class ModelStatistics:
             counts.queue.add(latency.queue)
             counts.last = now
 
-    def ran(self, work: Work) -> None:
+    def ran(self, model: str, segment: int, batch: int, times: int, seconds: float) -> None:
+        """Batches of this size ran ``segment`` so many ``times``, for ``seconds`` in all."""
         with self._lock:
-            counts = self._models[work.model]
-            counts.executions += work.segment == 0
-            counts.batches[work.batch].add(work.seconds)
+            counts = self._models[model]
+            if segment == 0:
+                counts.executions += times
+            counts.batches[batch].add(seconds, times)
 
     def failed(self, model: str, seconds: float) -> None:
         with self._lock:

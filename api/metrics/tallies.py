@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
@@ -23,6 +23,16 @@ class CounterTally(Collector):
 
     def add(self, labels: tuple[str, ...], amount: float = 1.0) -> None:
         self._counts[labels] += amount
+
+    def sum(self, wanted: Mapping[int, str]) -> int:
+        """What was counted under labels that have these values at these places."""
+        return round(
+            sum(
+                count
+                for labels, count in self._counts.items()
+                if all(labels[place] == value for place, value in wanted.items())
+            )
+        )
 
     def collect(self) -> Iterator[Metric]:
         name, about, labels = self._what
@@ -42,12 +52,12 @@ class HistogramTally(Collector):
         self._buckets: dict[str, list[int]] = {}
         self._sums: dict[str, float] = defaultdict(float)
 
-    def observe(self, model: str, value: float) -> None:
+    def observe(self, model: str, value: float, times: int = 1) -> None:
         buckets = self._buckets.get(model)
         if buckets is None:
             buckets = self._buckets[model] = [0] * len(self._edges)
-        buckets[bisect_left(self._bounds, value)] += 1
-        self._sums[model] += value
+        buckets[bisect_left(self._bounds, value)] += times
+        self._sums[model] += times * value
 
     def collect(self) -> Iterator[Metric]:
         name, about = self._what

@@ -64,7 +64,8 @@ class Description:
             return ModelReady(model, False)
         is_coming = self._runtime.store.is_capped and entry.state != "failed"
         is_there = entry.model is not None or is_coming
-        return ModelReady(model, is_there and not self._runtime.draining)
+        is_served = is_there and model not in self._runtime.health.hung_models()
+        return ModelReady(model, is_served and not self._runtime.draining)
 
     def server(self, has_shared_memory: bool) -> ServerMetadata:
         extensions = EXTENSIONS + ((SHARED_MEMORY,) if has_shared_memory else ())

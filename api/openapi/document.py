@@ -17,6 +17,7 @@ from delen.engine.inputs import TEXT as PLAIN_TEXT
 from delen.wire.answers import Feedback, Plan, Result, Results, SettledRequest, SharedMemory
 from delen.wire.errors import Error
 from delen.wire.events import Event, Lost
+from delen.wire.figures import Figures
 from delen.wire.fleet import Directives, DirectivesInForce, Standing
 from delen.wire.message import schema_of
 from delen.wire.models import Health, Model, Models, Ready
@@ -24,6 +25,7 @@ from delen.wire.power import Power, PowerHistory
 from delen.wire.requests import (
     BUNDLE,
     PARTS,
+    EventFields,
     HistoryFields,
     InferBody,
     Labels,
@@ -139,9 +141,11 @@ _OPERATIONS = (
         "get",
         ("/v1/events",),
         "What happens, as server-sent events",
-        (Event, Lost),
+        (Event, Lost, Figures),
+        EventFields,
         media_type="text/event-stream",
     ),
+    Operation("get", ("/v1/figures",), "The device at a glance", (Figures,)),
     Operation(
         "get",
         ("/v1/memory",),
@@ -151,6 +155,7 @@ _OPERATIONS = (
     Operation("get", ("/metrics",), "Prometheus metrics", media_type="text/plain"),
     Operation("get", ("/openapi.json",), "This description"),
     Operation("get", ("/docs",), "This description as a page", media_type="text/html"),
+    Operation("get", ("/",), "The figures as a page", media_type="text/html"),
 )
 
 

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from math import inf
 from typing import Any, TypeAlias, cast
 
+from api.server.arrival import ArrivalClock
 from api.server.departure import has_gone
 from api.server.joined_writes import JoinedWrites
 from api.server.memory import NO_MEMORY
@@ -47,7 +48,7 @@ class Patience:
 
 
 class ConnectionLimit:
-    """How many connections are open, at all addresses together.
+    """How many connections are open, at all addresses together, and when their requests came.
 
     Those beyond ``most`` are refused with a sentence; those beyond ``most`` and ``surplus`` are
     closed. Once two thirds of ``most`` are open, each is closed after its answer, so that idle ones
@@ -58,6 +59,7 @@ class ConnectionLimit:
         self._most = most
         self._surplus = surplus
         self._open = 0
+        self.clock = ArrivalClock()
 
     @property
     def is_crowded(self) -> bool:
@@ -123,7 +125,7 @@ class Connection(asyncio.Protocol):
         """Bytes that have come and were not passed on."""
         return len(self._held)
 
-    @property
+    @cached_property
     def socket(self) -> Socket:
         """The connection's socket, for questions about its other end."""
         return cast(Socket, self._transport.get_extra_info("socket"))
@@ -152,7 +154,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._held and self._awaits_head:
-            self.arrived = time.monotonic()
+            self.arrived = self._limit.clock.arrival(self.socket)
         elif not self._held and len(data) <= self._wanted:
             self._wanted -= len(data)
             self._parse(data)

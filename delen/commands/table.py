@@ -46,6 +46,8 @@ def table(summaries: Sequence[Mapping[str, Any]]) -> str:
         )
     if bound is not None:
         lines.append(f"{'upper bound':<12} {bound:>9.4f}")
+    if head["label_blind_bound"] is not None:
+        lines.append(f"{'label-blind':<12} {head['label_blind_bound']:>9.4f} (an estimate)")
     return "\n".join(lines) + "\n"
 
 

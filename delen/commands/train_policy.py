@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delen.commands.common import seed, whole
+from delen.commands.plot_option import check_plot
 from delen.commands.table import progress_bar
-from delen.errors import ConfigError, DelenError, MissingExtra
+from delen.errors import ConfigError, DelenError
 
 if TYPE_CHECKING:
     from delen.daemon.config import Config
@@ -80,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     _check_output(options)
     if options.plot is not None:
-        _check_plot(options.plot)
+        check_plot(options.plot)
     training = _of_sites(options) if options.fleet else _of_profiles(options)
     kept = options.output.with_suffix(".training.npz")
     if kept.exists():
@@ -182,21 +183,6 @@ def _table(curve: Sequence[float], merit: str, explored: Sequence[float]) -> str
             f"{sum(shares) / len(shares):>9.2f}"
         )
     return "\n".join(lines)
-
-
-def _check_plot(file: Path) -> None:
-    """Says before the training what would stop the curve from being drawn after it."""
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-    except ImportError:
-        raise MissingExtra("matplotlib", "plot") from None
-    matplotlib.use("Agg")
-    known = FigureCanvasAgg.get_supported_filetypes()
-    if file.suffix and file.suffix[1:].lower() not in known:
-        raise ConfigError(f"--plot is {file}; it must end with .png, .svg or .pdf")
-    if not file.parent.is_dir():
-        raise ConfigError(f"--plot is {file}; there is no folder {file.parent}")
 
 
 def _plot(curve: Sequence[float], merit: str, file: Path) -> None:

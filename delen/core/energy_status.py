@@ -343,9 +343,9 @@ class EnergyService(Protocol):
 
     def describe(self) -> PowerStatus: ...
 
-    def history(self, seconds: float) -> list[WindowStatus]:
+    def history(self, seconds: float, step: float = 0.0) -> list[WindowStatus]:
         """The windows that ended in the last ``seconds``, oldest first. Those of more than an hour
-        ago are merged to minutes."""
+        ago are merged to minutes, all to at least ``step`` seconds."""
 
     def receipt(self, request_id: str) -> Settled | None:
         """None for a request that is unknown, not yet answered, or forgotten."""

@@ -28,6 +28,7 @@ from delen.profile.profile import Profile
 from delen.residency.lease import ALWAYS_RESIDENT, ModelResidency
 from delen.scheduler.core import Scheduler
 from policies.exit.bounds import ExitPolicy
+from policies.exit.learning import own_policy
 from policies.plan.planner import NOT_HELD_OUT, Planner, PlannerSettings
 from policies.plugins import EXIT_POLICIES, find_plugin
 from power.metering.blocks import BlockPlan
@@ -169,6 +170,7 @@ class ModelBuilder:
             bundle.size,
             len(bundle.manifest.all_sizes) or 1,
         )
+        policy = own_policy(policy, planner)
         return Model(bundle, network, planner, policy, costs, monitor, residency, smaller)
 
     def _policy(self, exits: int) -> ExitPolicy:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from delen.core.bounds import check_name
+from delen.core.crash_guard import CrashGuard
 from delen.core.energy_status import Battery
 from delen.core.events import EventBus
 from delen.daemon.build_model import SHIPPED_BUNDLES, ModelBuilder, ModelEnergy, PolicySettings
@@ -55,7 +56,7 @@ class Opened:
     def load(self, name: str) -> Model:
         """Load ``name`` before anything is served. What its serving takes is measured, if a quick
         profile does not say it."""
-        model = self.runtime.load(name)
+        model = self.runtime.load(name, is_trusted=False)
         self.profiler.complete(model)
         return model
 
@@ -78,13 +79,14 @@ def open_runtime(
     find: Callable[[], Iterable[Path]] | None = None,
     energy_file: EnergyFile | None = None,
     at_once: bool = False,
+    guard: CrashGuard | None = None,
 ) -> Opened:
     """The engine that ``config`` describes, no model loaded yet.
 
     ``find`` gives the bundles' folders where they are not the configuration's; ``energy_file``
     keeps tenants' energy over restarts. Where it is to serve ``at_once``, nothing is measured
     before: but under a cap on memory, where a profile can be measured only while a model is loaded
-    for that.
+    for that. ``guard`` knows the models that crash the process.
     """
     check_config(config)
     backend = BundleBackends(config["device.backend"], config["device.threads"])
@@ -109,6 +111,8 @@ def open_runtime(
             events,
             node_name(config),
             peers,
+            config["device.hang_seconds"],
+            guard,
         )
     except BaseException:
         energy.close()
@@ -121,7 +125,8 @@ def open_runtime(
     metered = energy if config["energy.self_profile"] else None
     if peers is not None:
         peers.start()
-    return Opened(runtime, energy, IdleProfiler(runtime, builder, metered, at_once), peers)
+    profiler = IdleProfiler(runtime, builder, metered, at_once, guard)
+    return Opened(runtime, energy, profiler, peers)
 
 
 def make_builder(
@@ -293,6 +298,16 @@ def policy_settings(config: Config) -> PolicySettings:
             raise ConfigError(f"policies.conditions {file}: {error}") from error
     elif config["policies.exit"] == "conditions":
         raise ConfigError("policies.exit is 'conditions', which needs policies.conditions")
+    elif config["policies.exit"] == "tuned":
+        options["budget"] = config["policies.disagreement"]
+        options["level"] = config["policies.guarantee"]
+    elif config["policies.exit"] == "apparate":
+        if config["policies.audit_fraction"] == 0:
+            raise ConfigError(
+                "policies.audit_fraction is 0, but policies.exit is 'apparate', which learns from "
+                "audits"
+            )
+        options["budget"] = config["policies.disagreement"]
     return PolicySettings(
         exit=config["policies.exit"],
         options=options,

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
+from delen.core.crash_guard import PROFILER, CrashGuard
 from delen.core.failures import FailureCounter
 from delen.daemon.build_model import ModelBuilder
 from delen.energy.service import EnergyService
@@ -56,10 +57,12 @@ class IdleProfiler:
         builder: ModelBuilder,
         energy: EnergyService | None = None,
         in_background: bool = False,
+        guard: CrashGuard | None = None,
     ) -> None:
         self._runtime = runtime
         self._builder = builder
         self._in_background = in_background
+        self._guard = guard or CrashGuard()
         self._energy = energy
         self._no_energy_before = WeakKeyDictionary[CostModel, float]()
         self._not_before = WeakKeyDictionary[CostModel, float]()
@@ -249,13 +252,16 @@ class IdleProfiler:
 
     @contextmanager
     def _leased(self, model: Model) -> Iterator[None]:
-        """Keeps all segments of ``model`` in memory; GaveWay where one is not."""
+        """Keeps all segments of ``model`` in memory; GaveWay where one is not. What runs meanwhile
+        is ``model``."""
         with ExitStack() as leases:
             for segment in range(model.exits):
                 lease = model.residency.lease_resident(segment)
                 if lease is None:
                     raise GaveWay  # it needs memory that other models have
                 leases.callback(lease.end)
+            self._guard.began(PROFILER, model.name)
+            leases.callback(self._guard.ended, PROFILER)
             yield
 
     def _adopt(self, model: Model, known: Profile, profile: Profile) -> bool:

@@ -175,6 +175,13 @@ SETTINGS = (
         "batches that may run at once, each on threads of its own; 0 decides by the cores",
         _between(0, 64),
     ),
+    Setting(
+        "device",
+        "hang_seconds",
+        30.0,
+        "after which a segment that has not returned is left behind; or 20 times its prediction",
+        _between(0.1, 3600),
+    ),
     Setting("power", "source", "auto", "where joules come from", _one_of(*POWER_SOURCES)),
     Setting("power", "root", "/", "folder that stands for / where the device is looked up"),
     Setting(
@@ -274,6 +281,13 @@ SETTINGS = (
     ),
     Setting(
         "policies",
+        "disagreement",
+        0.01,
+        "share of answers that may differ from the deepest exit's under 'tuned' and 'apparate'",
+        _between(0.0001, 0.5),
+    ),
+    Setting(
+        "policies",
         "feedback_window",
         10_000,
         "answers that are remembered for labels posted back",
@@ -303,6 +317,13 @@ SETTINGS = (
         "URLs of daemons that go on with jobs whose floors cannot be kept here",
         _distinct,
     ),
+    Setting(
+        "traces",
+        "endpoint",
+        "",
+        "OpenTelemetry collector, such as http://127.0.0.1:4318; empty for no traces",
+    ),
+    Setting("traces", "share", 1.0, "of all requests that is traced", _between(0, 1)),
     Setting("state", "path", default_state(), "folder for profiles and tenants' budgets", _named),
     Setting(
         "log", "level", "info", "least severe lines", _one_of("debug", "info", "warning", "error"),

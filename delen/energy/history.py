@@ -81,6 +81,19 @@ class History:
             self._steps.popleft()
 
 
+def in_steps(windows: Sequence[WindowStatus], step: float) -> list[WindowStatus]:
+    """``windows`` merged to ones of at least ``step`` seconds; the last may be shorter."""
+    steps: list[list[WindowStatus]] = []
+    seconds = step
+    for window in windows:
+        if seconds >= step:
+            steps.append([])
+            seconds = 0.0
+        steps[-1].append(window)
+        seconds += window.seconds
+    return [_merged(each) for each in steps]
+
+
 def _merged(windows: Sequence[WindowStatus]) -> WindowStatus:
     """One window of several in a row."""
     last = windows[-1]

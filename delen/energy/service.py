@@ -26,6 +26,7 @@ from delen.core.fairness import Fairness
 from delen.energy.accounts import Accounts
 from delen.energy.admission import ControllerAdmission
 from delen.energy.changes import EnergyChanges
+from delen.energy.history import in_steps
 from delen.energy.mode_monitor import ModeMonitor
 from delen.energy.power_view import PowerViewBuilder
 from delen.energy.windows import WindowAccounting
@@ -291,10 +292,11 @@ class EnergyService:
             attribution=accounting.attribution if is_measured else None,
         )
 
-    def history(self, seconds: float) -> list[WindowStatus]:
+    def history(self, seconds: float, step: float = 0.0) -> list[WindowStatus]:
         now = time.monotonic()
         with self._lock:
-            return self._accounting.history.since(now - seconds, time.time() - now)
+            windows = self._accounting.history.since(now - seconds, time.time() - now)
+        return in_steps(windows, step) if step else windows
 
     def receipt(self, request_id: str) -> Settled | None:
         with self._lock:

@@ -10,16 +10,18 @@ from dataclasses import replace
 from math import inf
 from typing import NamedTuple, TypeAlias
 
+from delen.core.crash_guard import CrashGuard
 from delen.core.dispatch import Key, Task
 from delen.core.failures import FailureCounter
 from delen.core.result import Reason
 from delen.core.tenant import TenantSettings
+from delen.core.variant import model_of
 from delen.core.work import Work
 from delen.engine.audit import Audit, Audits
 from delen.engine.energy_admission import EnergyAdmission
 from delen.engine.exit_policy import ExitDecider
 from delen.engine.handovers import Handovers
-from delen.engine.health import EngineHealth
+from delen.engine.health import SEGMENT_HANGS, EngineHealth, hung
 from delen.engine.informing import InformingPolicy
 from delen.engine.job import Job
 from delen.engine.jobs import Jobs
@@ -30,7 +32,7 @@ from delen.engine.peers import Peers
 from delen.engine.runner import BatchRun, SegmentRunner
 from delen.engine.segment_failures import SegmentFailures
 from delen.errors import BackendError, DelenError, Draining, ModelLoading, Overloaded
-from delen.residency.lease import still_loading
+from delen.residency.lease import NO_LEASE, Lease, still_loading
 from delen.scheduler.core import Scheduler
 from delen.scheduler.decision import DispatchDecision
 from delen.scheduler.lanes import Batch
@@ -63,7 +65,10 @@ class _End(NamedTuple):
 LOCAL = "local"
 """A node that nobody gave a name."""
 
-LaneWork: TypeAlias = DispatchDecision | Batch | _AuditRun
+_LOCK_PATIENCE = 1.0
+"""Seconds."""
+
+LaneWork: TypeAlias = DispatchDecision | _AuditRun
 
 
 class Executor:
@@ -82,13 +87,15 @@ class Executor:
         energy: EnergyAdmission,
         node: str = LOCAL,
         peers: Peers | None = None,
+        segment_hangs: float = SEGMENT_HANGS,
+        guard: CrashGuard | None = None,
     ) -> None:
         self.lock = threading.RLock()
         self._observer = observer
         self._scheduler = scheduler
         self._runner = SegmentRunner(energy, threads)
         self._exits = ExitDecider(observer)
-        self._audits = Audits(self._runner, observer)
+        self._audits = Audits(self._runner, observer, self._exits)
         self._jobs = Jobs(self.lock, observer, energy, self._audits, node)
         self._handovers: Handovers | None = None
         if peers is not None:
@@ -96,7 +103,9 @@ class Executor:
                 peers, node, self.lock, self._jobs, self._exits, self._queue_again
             )
         self._models: dict[str, Model] = {}
-        self.health = EngineHealth(scheduler.lanes)
+        self.health = EngineHealth(scheduler.lanes, self._models, segment_hangs, guard)
+        self._left: dict[Batch, list[Lease]] = {}
+        """Batches that hang, and the leases of their jobs: they need their segments still."""
         self._broken: BackendError | None = None
         self._segment_failures = SegmentFailures(self.health, observer)
         self._dispatch_failures = FailureCounter("dispatch_policy", log)
@@ -115,9 +124,11 @@ class Executor:
 
     def remove_model(self, name: str) -> int:
         """Accept no more jobs of model ``name`` and drop its audits, unless some jobs are queued or
-        running: how many."""
+        running, or hang: how many."""
         with self.lock:
-            jobs = self._jobs.of(name)
+            jobs = self._jobs.of(name) + sum(
+                model_of(each.key.model) == name for each in self._left
+            )
             if not jobs and name in self._models:
                 variants = self._variants(name)
                 del self._models[name]
@@ -198,6 +209,8 @@ class Executor:
                 raise ModelLoading(f"model {job.model.name!r} is not loaded", retry_after=1.0)
             if (error := job.unavailable) is not None:
                 raise error
+            if self._left and job.model.name in self.health.hung_models():
+                raise hung(job.model.name)
             priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)
             task = job.task(priority, now)
             self._scheduler.add(now, task)
@@ -262,6 +275,55 @@ class Executor:
         finally:
             self._lanes.join()
 
+    def leave_hanging(self, now: float) -> bool:
+        """Go on without the batches that should have returned by ``now``, on new threads; whether
+        there are any. Their jobs end, and so do those that wait for the same model, which is
+        refused until its batch has returned."""
+        has_left = False
+        for lane, batch in self.health.hanging(now):
+            if not self.lock.acquire(timeout=_LOCK_PATIENCE):
+                break  # a dispatch policy hangs, too
+            try:
+                has_left |= self._leave(lane, batch)
+            finally:
+                self.lock.release()
+        return has_left
+
+    def _leave(self, lane: int, batch: Batch) -> bool:
+        if not self.health.leave(lane, batch):
+            return False
+        name, now = model_of(batch.key.model), time.monotonic()
+        jobs = [job for task in batch.tasks if (job := self._jobs.get(task.id)) is not None]
+        self._left[batch] = [job.lease for job in jobs]
+        for job in jobs:
+            job.lease = NO_LEASE
+        with self._informing:
+            self._scheduler.abandon(now, batch)
+        for job in self._jobs.all():
+            if job.model.name == name and job.id in self._scheduler:
+                with self._informing:
+                    self._scheduler.remove(now, job.id)
+                jobs.append(job)
+        for job in jobs:
+            self._jobs.end_early(job, "failed", hung(name))
+        self._lanes.replace(lane)
+        log.error(
+            "segment %d of %s hangs: %s is refused until it returns", *reversed(batch.key), name
+        )
+        return True
+
+    def _came_back(self, batch: Batch) -> bool:
+        """Whether ``batch``, which has returned, is one that its lane had left. With the lock
+        held."""
+        leases = self._left.pop(batch, None)
+        if leases is None:
+            return False
+        for lease in leases:
+            lease.end()
+        self.health.came_back(batch)
+        log.warning("segment %d of %s has returned: it is served again", *reversed(batch.key))
+        return True
+
     def _lane_died(self, lane: int, error: BaseException) -> None:
         """Nothing is left to run what waits: end all jobs, and accept no more."""
         broken = BackendError(f"lane {lane} of the engine died: {type(error).__name__}: {error}")
@@ -315,12 +377,6 @@ class Executor:
 
     def _do(self, work: LaneWork, lane: int) -> LaneWork | None:
         """Do ``work``; what is to be done next, where that is decided already."""
-        if isinstance(work, Batch):
-            try:
-                return self._run(work, lane)
-            except Exception as error:
-                self._abandon(DispatchDecision(work), error)
-                raise
         if isinstance(work, DispatchDecision):
             return self._follow(work, lane)
         self._run_audit(work.audit, work.batch, lane)
@@ -372,7 +428,7 @@ class Executor:
         jobs = [self._jobs[task.id] for task in batch.tasks]
         costs = jobs[0].model.costs
         profile = costs.profile
-        self.health.batch_began(lane, batch.began, batch.predicted, batch.key)
+        self.health.batch_began(lane, batch)
         reasons: list[Reason | None] = [None] * len(jobs)
         try:
             ran = self._runner.run(jobs, lane)
@@ -380,12 +436,14 @@ class Executor:
             reasons = [self._reason_to_stop(job, size, now) for job in jobs]
         except Exception as error:
             ran = BatchRun(errors={job.id: error for job in jobs})
-        self.health.batch_ended(lane)
+        self.health.batch_ended(lane, batch)
         problems = self._segment_failures.of(batch.key, jobs, ran.errors)
         work = ran.works[0] if len(ran.works) == 1 and not ran.errors else None
         ended: list[_End] = []
         following: LaneWork | None = None
         with self.lock:
+            if self._left and self._came_back(batch):
+                return None
             with self._informing as now:
                 self._end_batch(now, batch, work if costs.profile is profile else None)
                 for task, job, reason in zip(batch.tasks, jobs, reasons, strict=True):
@@ -407,37 +465,46 @@ class Executor:
 
     def _run_alone(self, batch: Batch, job: Job, lane: int) -> LaneWork | None:
         """As ``_run``, of a batch of ``job`` alone: most batches are where few clients ask, and
-        these steps are taken between any two segments."""
+        these steps are taken between any two segments. While nothing else waits the job goes
+        straight on to its next one."""
         (task,) = batch.tasks
         costs, health = job.model.costs, self.health
-        profile, work, reason = costs.profile, None, None
-        errors: dict[int, Exception] = {}
-        following: LaneWork | None = None
-        health.batch_began(lane, batch.began, batch.predicted, batch.key)
-        try:
-            work = self._runner.run_alone(job, lane)
-            reason = self._reason_to_stop(job, 1, time.monotonic())
-        except Exception as error:
-            work, errors = None, {job.id: error}
-        health.batch_ended(lane)
-        problems = self._segment_failures.of(batch.key, (job,), errors)
-        with self.lock:
-            with self._informing as now:
-                self._end_batch(now, batch, work if costs.profile is profile else None)
-                end = self._end_of(job, reason, problems.get(job.id))
-                if end is None:
-                    following = self._scheduler.go_on(now, task, job.confidence, job.joules_left)
-                else:
-                    self._scheduler.end(now, task)
+        goes_on, following = True, None
+        while goes_on:
+            profile, work, reason = costs.profile, None, None
+            errors: dict[int, Exception] = {}
+            health.batch_began(lane, batch)
+            try:
+                work = self._runner.run_alone(job, lane)
+                reason = self._reason_to_stop(job, 1, time.monotonic())
+            except Exception as error:
+                work, errors = None, {job.id: error}
+            health.batch_ended(lane, batch)
+            problems = self._segment_failures.of(batch.key, (job,), errors)
+            with self.lock:
+                if self._left and self._came_back(batch):
+                    return None
+                with self._informing as now:
+                    end = self._end_of(job, reason, problems.get(job.id))
+                    learnt = work if costs.profile is profile else None
+                    if end is None:
+                        seconds, joules = _measured(learnt)
+                        goes_on = self._scheduler.go_on(
+                            now, batch, seconds, joules, job.confidence, job.joules_left
+                        )
+                    else:
+                        goes_on = False
+                        self._end_batch(now, batch, learnt)
+                        self._scheduler.end(now, task)
+                if end is not None:
+                    if len(self._scheduler):
+                        self._lanes.wake()
+                elif not goes_on:
+                    following, _ = self._find_work()
+            if work is not None:
+                self._observer.ran(work)
             if end is not None:
-                if len(self._scheduler):
-                    self._lanes.wake()
-            elif following is None:
-                following, _ = self._find_work()
-        if work is not None:
-            self._observer.ran(work)
-        if end is not None:
-            self._send(end)
+                self._send(end)
         return following
 
     def _end_of(self, job: Job, reason: Reason | None, problem: DelenError | None) -> _End | None:
@@ -466,7 +533,7 @@ class Executor:
     def _end_batch(self, now: float, batch: Batch, work: Work | None) -> None:
         """Free the lane of ``batch``. There is no ``work`` to learn from if it failed, or if it ran
         in the power mode before."""
-        seconds, joules = (None, None) if work is None else (work.seconds, work.joules)
+        seconds, joules = _measured(work)
         self._scheduler.ran(now, batch, now - batch.began, seconds, joules)
 
     def _reason_to_stop(self, job: Job, batch: int, now: float) -> Reason | None:
@@ -502,11 +569,13 @@ class Executor:
     def _run_audit(self, audit: Audit, batch: Batch, lane: int) -> None:
         costs = audit.model.costs
         profile = costs.profile
-        self.health.batch_began(lane, batch.began, batch.predicted, batch.key)
+        self.health.batch_began(lane, batch)
         work = self._audits.run(audit, lane)
-        self.health.batch_ended(lane)
+        self.health.batch_ended(lane, batch)
         try:
             with self.lock, self._informing as now:
+                if self._left and self._came_back(batch):
+                    return
                 self._end_batch(now, batch, work if costs.profile is profile else None)
         except Exception:
             with self.lock, self._informing:
@@ -515,3 +584,8 @@ class Executor:
         if work is not None:
             self._observer.ran(work)
             self._audits.go_on(audit)
+
+
+def _measured(work: Work | None) -> tuple[float | None, float | None]:
+    """The seconds and joules that can be learnt from ``work``."""
+    return (None, None) if work is None else (work.ended - work.began, work.joules)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
+from typing import cast
 
 from delen.core.failures import FailureCounter
 from delen.core.result import Reason
 from delen.engine.job import Job
+from delen.engine.model import Model
 from delen.engine.observer import Observer
-from delen.scheduler.exit_guard import guarded_decision
+from delen.scheduler.exit_guard import guarded_decision, guarded_learning
+from policies.exit.learning import FullRun, LearningPolicy
 
 log = logging.getLogger("delen.engine")
 
@@ -38,9 +42,33 @@ class ExitDecider:
         )
         with self._deciding:
             decision, error = guarded_decision(model.policy, view)
+            if model.learns:
+                self._report(model)
         if error is not None:
             self._failures.failed(
                 error, "the exit policy of %s failed; the default decides", model.name
             )
             self._observer.policy_failed(model.name)
         return decision.reason
+
+    def learn(self, model: Model, trail: Sequence[tuple[float, int]], weight: float = 1.0) -> None:
+        """Have the policy of ``model``, which learns, see the confidence and the answer of every
+        exit up to the deepest useful one, which stand for ``weight`` answers."""
+        answer = trail[-1][1]
+        run = FullRun(
+            [confidence for confidence, _ in trail],
+            [index == answer for _, index in trail],
+            [model.costs.typical(0, exit, 1) for exit in range(len(trail))],
+            weight,
+        )
+        with self._deciding:
+            error = guarded_learning(cast(LearningPolicy, model.policy), run)
+            self._report(model)
+        if error is not None:
+            self._failures.failed(error, "the exit policy of %s failed to learn", model.name)
+            self._observer.policy_failed(model.name)
+
+    def _report(self, model: Model) -> None:
+        reports = getattr(model.policy, "reports", ())
+        while reports:
+            log.info("model %s: %s", model.variant, reports.pop(0))

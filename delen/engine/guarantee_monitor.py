@@ -67,7 +67,7 @@ class GuaranteeMonitor:
         self._holds = True
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._remembered = 0
-        self._stops = 0
+        self._stops = self._stops_audited = 0
         self._memory = threading.Lock()
         self._testing = threading.Lock()
 
@@ -107,12 +107,17 @@ class GuaranteeMonitor:
         wrong_answers = sum(wrong for _, wrong, _ in accepted)
         return Feedback(len(accepted), wrong_answers, repeated, tuple(unknown), self.status())
 
-    def wants_audit(self) -> bool:
-        """Whether the confident stop that happened now is to be audited."""
+    def audits(self, has_room: bool = True) -> int:
+        """How many early stops an audit of the one that happened now stands for: all since the last
+        audit. 0 if it is not to be audited, or if there is no room for it."""
         with self._memory:
             before = int(self._stops * self._fraction)
             self._stops += 1
-            return int(self._stops * self._fraction) > before
+            if not has_room or int(self._stops * self._fraction) == before:
+                return 0
+            count = self._stops - self._stops_audited
+            self._stops_audited = self._stops
+            return count
 
     def audited(self, agrees: bool, promised: float) -> None:
         """Count whether the deepest exit agrees with an early answer. At most a fraction

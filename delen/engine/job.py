@@ -30,8 +30,9 @@ class Job:
     ``plan``, the ``reserved`` joules, and the ``lease``, which keeps the segments that it still
     needs in memory, are set when it is admitted; ``model`` is then the one at the plan's size.
     ``streak`` is how many exits before the last gave the same answer in a row, counted under the
-    criterion ``patience`` alone. ``cut_off`` is true where the dispatch policy ended it with the
-    answer that it had.
+    criterion ``patience`` alone. ``trail`` has the confidence and the answer of every exit reached
+    here, where the exit policy learns. ``cut_off`` is true where the dispatch policy ended it with
+    the answer that it had.
 
     ``share`` is the tenant that bears what it costs.
     ``arrived`` is on the runtime's monotonic clock; its request came in for ``receiving``
@@ -62,6 +63,7 @@ class Job:
     confidence: float = 0.0
     logits: NDArray[np.float32] | None = None
     streak: int = 0
+    trail: list[tuple[float, int]] = field(default_factory=list)
     energy: float | None = 0.0
     reserved: float = 0.0
     cancelled: bool = False
@@ -160,6 +162,8 @@ class Job:
             same = self.logits is not None and self.logits.argmax() == logits.argmax()
             self.streak = self.streak + 1 if same else 0
             confidence = patience(self.streak, len(manifest.exits))
+        if self.model.learns:
+            self.trail.append((confidence, int(logits.argmax())))
         self.exit = exit
         self.confidence = confidence
         self.logits = logits

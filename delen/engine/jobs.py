@@ -88,8 +88,7 @@ class Jobs:
             return
         self._end(job, result)
         job.future.set_result(result)
-        if reason == "confident" and terms is not None:
-            self._audits.consider(job, terms, features)
+        self._audits.consider(job, reason, terms, features)
 
     def fail(self, job: Job, error: DelenError) -> None:
         """End ``job`` with ``error``, unless it has ended."""

@@ -46,12 +46,7 @@ class LaneThreads(Generic[Work]):
             gate.acquire()
         self._failures = FailureCounter("lane", log)
         self.stopping = False
-        self._threads = [
-            threading.Thread(
-                target=self._loop, args=(lane,), name=f"delen-lane-{lane}", daemon=True
-            )
-            for lane in range(count)
-        ]
+        self._threads = [self._make(lane) for lane in range(count)]
 
     def start(self) -> None:
         for thread in self._threads:
@@ -66,19 +61,34 @@ class LaneThreads(Generic[Work]):
         while self._idle:
             self.wake()
 
+    def replace(self, lane: int) -> None:
+        """Have another thread work on ``lane``: the one there does not return from its work, and
+        ends once it does. With the lock held."""
+        self._threads[lane].name = f"left-lane-{lane}"
+        self._gates[lane] = threading.Lock()
+        self._gates[lane].acquire()
+        self._threads[lane] = self._make(lane)
+        self._threads[lane].start()
+
     def join(self) -> None:
         for thread in self._threads:
             thread.join()
 
-    def _loop(self, lane: int) -> None:
-        try:
-            self._work_on(lane)
-        except BaseException as error:
-            log.critical("lane %d died", lane, exc_info=error)
-            self._died(lane, error)
+    def _make(self, lane: int) -> threading.Thread:
+        name, gate = f"delen-lane-{lane}", self._gates[lane]
+        return threading.Thread(target=self._loop, args=(lane, gate), name=name, daemon=True)
 
-    def _work_on(self, lane: int) -> None:
-        while (work := self._wait_for_work(self._gates[lane])) is not None:
+    def _loop(self, lane: int, gate: threading.Lock) -> None:
+        """``gate`` is the lane's for as long as the calling thread works on it."""
+        try:
+            self._work_on(lane, gate)
+        except BaseException as error:
+            if self._gates[lane] is gate:
+                log.critical("lane %d died", lane, exc_info=error)
+                self._died(lane, error)
+
+    def _work_on(self, lane: int, gate: threading.Lock) -> None:
+        while self._gates[lane] is gate and (work := self._wait_for_work(gate)) is not None:
             try:
                 while work is not None:
                     work = self._do(work, lane)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from delen.bundle.confidence import PATIENCE
 from delen.bundle.manifest import Bundle
 from delen.core.variant import Size
 from delen.engine.backends.base import Network
@@ -18,6 +19,7 @@ from delen.scheduler.exit_view import ExitViewBuilder
 from delen.scheduler.model_view import ScheduledModel
 from delen.scheduler.plan_cache import BestSize, Plans, PlanSource
 from policies.exit.bounds import ExitPolicy
+from policies.exit.learning import does_learn
 from policies.plan.planner import Planner
 from policies.plan.promises import Terms
 
@@ -28,7 +30,8 @@ _WARM_UP_RUNS = 3
 class Model:
     """A network at one input size. ``plans``, ``batch_plans``, ``exit_view`` and ``view`` are what
     requests, batches, exit policies and dispatch policies are given of it; all follow ``costs``.
-    ``residency`` knows which segments are in memory.
+    ``residency`` knows which segments are in memory. ``learns`` is true where full runs are
+    reported to the exit policy; under the criterion ``patience`` they are not.
 
     ``smaller`` is the same network at the smaller sizes to which its inputs may be scaled down,
     largest first: ``plans`` and ``batch_plans`` choose among all of them. Each size has its own
@@ -49,6 +52,9 @@ class Model:
     batch_plans: BatchPlans = field(init=False)
     exit_view: ExitViewBuilder = field(init=False)
     view: ScheduledModel = field(init=False)
+    variant: str = field(init=False)
+    """Its name and size, by which the scheduler knows it."""
+    learns: bool = field(init=False)
 
     def __post_init__(self) -> None:
         planner, costs, bundle = self.planner, self.costs, self.bundle
@@ -65,15 +71,13 @@ class Model:
         object.__setattr__(self, "batch_plans", batches)
         object.__setattr__(self, "exit_view", ExitViewBuilder(planner, costs, macs))
         object.__setattr__(self, "view", view)
+        object.__setattr__(self, "variant", bundle.variant)
+        learns = does_learn(self.policy) and bundle.manifest.criterion != PATIENCE
+        object.__setattr__(self, "learns", learns)
 
     @property
     def name(self) -> str:
         return self.bundle.name
-
-    @property
-    def variant(self) -> str:
-        """Its name and size, by which the scheduler knows it."""
-        return self.bundle.variant
 
     @property
     def sizes(self) -> tuple[Model, ...]:
@@ -90,6 +94,11 @@ class Model:
     def at(self, size: Size | None) -> Model:
         """The model at ``size``, which is one of its sizes, or None where it has one alone."""
         return next(model for model in self.sizes if model.bundle.size == size)
+
+    @property
+    def has_departed(self) -> bool:
+        """Whether the exit policy has learnt that inputs are not like the calibration data."""
+        return self.learns and bool(getattr(self.policy, "has_departed", False))
 
     @property
     def exits(self) -> int:

@@ -19,6 +19,7 @@ from delen.core.result import (
 )
 from delen.engine.handover import parts_of, suspended
 from delen.engine.job import Job
+from policies.plan.planner import DEPARTED
 from policies.plan.promises import Terms
 
 _FEW = 64
@@ -106,10 +107,13 @@ def _ended_as_planned(job: Job, reason: Reason) -> bool:
 def terms_of(job: Job, reason: Reason) -> Terms | None:
     """What is promised of the answer of ``job``, which ends for ``reason``.
 
-    None if nothing is: the job was cut off, the exit policy follows no plan, or another node did a
-    part, so that the answers here are not those of all inputs.
+    None if nothing is: the job was cut off, the exit policy follows no plan, inputs are not like
+    the calibration data, or another node did a part, so that the answers here are not those of all
+    inputs.
     """
     plan = job.plan
+    if job.model.has_departed:
+        return None
     is_part = job.past is not None or job.suspend_at is not None or bool(job.elsewhere)
     if is_part or plan.accuracy is None or not _ended_as_planned(job, reason):
         return None
@@ -126,7 +130,10 @@ def _accuracy(job: Job, reason: Reason) -> AccuracyOutcome:
     if reason == "suspended":
         forced, overall = job.plan.cases[job.exit].forced, job.plan.accuracy
         return AccuracyOutcome(bound, forced, overall, None, None, job.plan.unguaranteed)
-    is_given = job.plan.guarantee is not None and job.model.monitor.holds
+    has_departed, unguaranteed = job.model.has_departed, job.plan.unguaranteed
+    if has_departed and bound is not None:
+        unguaranteed = unguaranteed or DEPARTED
+    is_given = job.plan.guarantee is not None and job.model.monitor.holds and not has_departed
     certified = is_given and _ended_as_planned(job, reason)
     return AccuracyOutcome(
         bound=bound,
@@ -134,7 +141,7 @@ def _accuracy(job: Job, reason: Reason) -> AccuracyOutcome:
         overall=job.plan.accuracy,
         guarantee=job.plan.guarantee if certified else None,
         met=None if bound is None else certified,
-        unguaranteed=job.plan.unguaranteed,
+        unguaranteed=unguaranteed,
     )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from delen.bundle.manifest import InputSpec, Manifest
 from delen.core.bounds import Bounds, Options
+from delen.core.crash_guard import CrashGuard
 from delen.core.events import EventBus
 from delen.core.guarantee import Feedback
 from delen.core.handover import Past
@@ -33,7 +34,7 @@ from delen.engine.handover import (
     plans_from,
     plans_until,
 )
-from delen.engine.health import EngineHealth
+from delen.engine.health import SEGMENT_HANGS, EngineHealth
 from delen.engine.inputs import named_shapes
 from delen.engine.job import Job
 from delen.engine.model import Model
@@ -56,7 +57,8 @@ class Runtime:
     ``energy`` sets the price of energy and admits what requests may spend; by default nothing is
     limited. With a cap on ``memory``, in bytes, models are loaded on demand. What happens is
     published as ``events``. ``node`` is its name in the receipts of jobs on several nodes;
-    ``peers`` go on with jobs whose bounds it cannot keep.
+    ``peers`` go on with jobs whose bounds it cannot keep. A segment that has not returned after
+    ``segment_hangs`` seconds hangs. ``guard`` knows the models that crash the process.
     """
 
     def __init__(
@@ -71,14 +73,18 @@ class Runtime:
         events: EventBus | None = None,
         node: str = LOCAL,
         peers: Peers | None = None,
+        segment_hangs: float = SEGMENT_HANGS,
+        guard: CrashGuard | None = None,
     ) -> None:
         self.events = events or EventBus()
         self.store: ModelRegistry[Model] = ModelRegistry(find, scheduler.lanes, memory, self.events)
         self.node = node
         self._peers = peers
         self._energy = energy or UnlimitedEnergy()
-        self._executor = Executor(observer, threads, scheduler, self._energy, node, peers)
-        self._loader = ModelLoader(self.store, open_bundle, self._executor)
+        self._executor = Executor(
+            observer, threads, scheduler, self._energy, node, peers, segment_hangs, guard
+        )
+        self._loader = ModelLoader(self.store, open_bundle, self._executor, guard)
         self.directives = Directives(self._loader.keep)
         self._admission = Admission(self._executor, scheduler, self._energy, self.directives)
         self._standing = StandingSource(self._executor, self.store, self._loader, self._energy)
@@ -89,9 +95,10 @@ class Runtime:
     def draining(self) -> bool:
         return self._draining
 
-    def load(self, name: str) -> Model:
-        """Load ``name``; with a cap on memory, its first segment."""
-        return self._loader.load(name)
+    def load(self, name: str, is_trusted: bool = True) -> Model:
+        """Load ``name``; with a cap on memory, its first segment. One that crashed the process is
+        loaded only if it ``is_trusted``."""
+        return self._loader.load(name, is_trusted)
 
     @property
     def idle_since(self) -> float | None:
@@ -102,6 +109,11 @@ class Runtime:
     def health(self) -> EngineHealth:
         """What hangs in the engine, and what keeps failing."""
         return self._executor.health
+
+    def leave_hanging(self, now: float) -> bool:
+        """Go on without what should have returned by ``now``; whether there is any. To be called
+        every now and then."""
+        return self._executor.leave_hanging(now)
 
     def lanes(self) -> tuple[int, int]:
         """How many batches may run at once, and how many do."""

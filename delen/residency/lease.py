@@ -27,6 +27,8 @@ class Lease:
 
     def passed(self, segment: int) -> None:
         """Segments up to ``segment`` are needed no more."""
+        if not self._segments:
+            return
         passed = [leased for leased in self._segments if leased <= segment]
         self._segments = self._segments[len(passed) :]
         for leased in passed:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Generic
 
 from delen.bundle.manifest import Manifest
+from delen.core.crash_guard import CrashGuard
 from delen.errors import BackendError, ModelLoading, ModelNotFound, NoRoom, Overloaded
 from delen.residency.interfaces import M, ModelExecutor, OpenBundle
 from delen.residency.lease import still_loading
@@ -34,6 +35,7 @@ class ModelLoader(Generic[M]):
         registry: ModelRegistry[M],
         open_bundle: Callable[[Path], OpenBundle[M]],
         executor: ModelExecutor[M],
+        guard: CrashGuard | None = None,
     ) -> None:
         self._registry = registry
         self._state = registry.state
@@ -41,14 +43,18 @@ class ModelLoader(Generic[M]):
         self._executor = executor
         self._waiting = 0
         self._is_closed = False
-        self._thread = LoadingThread(registry, open_bundle, executor)
+        self._guard = guard or CrashGuard()
+        self._thread = LoadingThread(registry, open_bundle, executor, self._guard)
 
-    def load(self, name: str) -> M:
+    def load(self, name: str, is_trusted: bool = True) -> M:
         """Load ``name``; under a cap its first segment, which stays in memory from now on, and the
         others follow as there is room. Raises NoRoom where the cap leaves no room for it,
         ModelLoading where it does not for now, or what its loading raised. Bundles are looked for
-        again where ``name`` is unknown."""
+        again where ``name`` is unknown. What crashed the process is loaded only if it
+        ``is_trusted``: BackendError."""
         self._registry.look_for(name)
+        if is_trusted:
+            self._guard.release(name)
         self._registry.refresh(name)
         with self._changed:
             slot = self._registry.slot(name)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic
 
+from delen.core.crash_guard import LOADER, CrashGuard
 from delen.core.failures import FailureCounter
 from delen.errors import BackendError, DelenError, NoRoom
 from delen.residency.interfaces import M, ModelExecutor, OpenBundle
@@ -35,6 +36,7 @@ class LoadingThread(Generic[M]):
         registry: ModelRegistry[M],
         open_bundle: Callable[[Path], OpenBundle[M]],
         executor: ModelExecutor[M],
+        guard: CrashGuard,
     ) -> None:
         self.busy = threading.Lock()
         self.opening = OPENING
@@ -43,6 +45,7 @@ class LoadingThread(Generic[M]):
         self._state = registry.state
         self._open_bundle = open_bundle
         self._executor = executor
+        self._guard = guard
         self._failures = FailureCounter("loader", log)
         self._is_stopping = False
         self.is_dead = False
@@ -93,13 +96,18 @@ class LoadingThread(Generic[M]):
         if isinstance(step, Evict):
             self._evict(slot, step)
             return
+        self._guard.began(LOADER, slot.name)
         try:
+            if (reason := self._guard.reason(slot.name)) is not None:
+                raise BackendError(f"{slot.name} is not loaded: {reason}")
             self._load(slot, step.segment)
         except DelenError as error:
             self._give_up(slot, step.segment, error)
         except Exception as error:
             log.exception("model %s: segment %d failed to load", step.model, step.segment)
             self._give_up(slot, step.segment, BackendError(f"the loader failed: {error}"))
+        finally:
+            self._guard.ended(LOADER)
 
     def _evict(self, slot: ModelSlot[M], step: Evict) -> None:
         assert slot.opened is not None

@@ -180,23 +180,42 @@ class Scheduler:
         self._queue(now, task, view, view.expected(task))
 
     def go_on(
-        self, now: float, task: Task, confidence: float, joules_left: float = inf
-    ) -> Batch | None:
-        """As ``resume``. If nothing else waits or runs, and the policy would run ``task`` now, it
-        has started: its batch, as ``next`` would return it."""
-        if self._groups.positions or not self._lanes.idle:
+        self,
+        now: float,
+        batch: Batch,
+        measured: float | None,
+        joules: float | None,
+        confidence: float,
+        joules_left: float = inf,
+    ) -> bool:
+        """As ``ran`` and ``resume`` of ``batch``, which is of one task. If nothing else waits or
+        runs, and the policy would run that task now, it has started on its next segment, as
+        ``next`` would have it: then ``batch`` is of that, and this is true."""
+        (task,) = batch.tasks
+        lanes = self._lanes
+        if self._groups.positions or lanes.busy > 1:
+            self.ran(now, batch, now - batch.began, measured, joules)
             self.resume(now, task, confidence, joules_left)
-            return None
+            return False
         now = self._clock(now)
+        if lanes.count > 1:
+            lanes.advance(now)
+        self._take_in(now, batch, now - batch.began, measured, joules)
+        if lanes.count > 1:
+            self._run_beside(0)
         _reached(task, confidence, joules_left)
         view = self._models[task.model]
         if not self._starts_alone(now, task):
+            lanes.end(now, batch)
             self._queue(now, task, view, view.expected(task))
-            return None
+            return False
         _set(task, "waiting_since", now)
         if self._delay is not None:
             self._delay.end()
-        return self._start(now, Key(task.model, task.segment), (task,), view)
+        lanes.go_on(now, batch, Key(task.model, task.segment), view)
+        if lanes.count > 1:
+            self._update_busy()
+        return True
 
     def _starts_alone(self, now: float, task: Task) -> bool:
         """Whether ``next`` would start ``task`` if it alone waited, as far as that is known without
@@ -277,12 +296,23 @@ class Scheduler:
         ends its tasks one by one."""
         now = self._clock(now)
         self._lanes.end(now, batch)
+        self._take_in(now, batch, seconds, measured, joules)
+        if self._lanes.count > 1:
+            self._update_busy()
+
+    def _take_in(
+        self,
+        now: float,
+        batch: Batch,
+        seconds: float,
+        measured: float | None,
+        joules: float | None,
+    ) -> None:
+        """Learn from what ``batch`` took, and account for it."""
         (model, segment), size = batch.key, len(batch.tasks)
         view = self._models.get(model)
         if measured is not None and view is not None:
             view.learn(segment, size or 1, measured, joules, batch.spent)
-        if self._lanes.count > 1:
-            self._update_busy()
         if view is None or not size:
             return
         each = seconds / size
@@ -391,7 +421,9 @@ class Scheduler:
 
     def _update_busy(self) -> None:
         """Predict costs from now on beside the batches that run."""
-        others = min(self._lanes.busy, self._lanes.count - 1)
+        self._run_beside(min(self._lanes.busy, self._lanes.count - 1))
+
+    def _run_beside(self, others: int) -> None:
         for view in self._models.values():
             view.run_beside(others)
 

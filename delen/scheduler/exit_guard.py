@@ -7,6 +7,7 @@ from typing import get_args
 from delen.core.plan import Decision, ExitView
 from delen.core.result import Reason
 from policies.exit.bounds import BoundsPolicy, ExitPolicy
+from policies.exit.learning import FullRun, LearningPolicy
 
 _REASONS = frozenset((None, *get_args(Reason)))
 _DEFAULT = BoundsPolicy()
@@ -23,6 +24,17 @@ def guarded_decision(policy: ExitPolicy, view: ExitView) -> tuple[Decision, Base
     except BaseException as error:
         return _DEFAULT.decide(view), error
     return decision, None
+
+
+def guarded_learning(policy: LearningPolicy, run: FullRun) -> BaseException | None:
+    """Have ``policy`` learn from ``run``; the error if it raises."""
+    try:
+        policy.learn(run)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return error
+    return None
 
 
 def _check(decision: object, view: ExitView) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp, inf
 
 from delen.core.dispatch import Key, Task
@@ -32,10 +32,10 @@ class Batch:
 
     key: Key
     tasks: tuple[Task, ...]
-    began: float
-    predicted: float
-    alone: float
-    spent: list[float]
+    began: float = -inf
+    predicted: float = 0.0
+    alone: float = 0.0
+    spent: list[float] = field(default_factory=list)
     upper_factor: float = 1.0
     interference: Interference = ALONE
     due: tuple[float, ...] = ()
@@ -65,21 +65,33 @@ class Lanes:
 
     def start(self, now: float, key: Key, tasks: tuple[Task, ...], view: ScheduledModel) -> Batch:
         """Take a lane for ``tasks``; without any, for one sample of the driver's own."""
-        segment, size = key.segment, len(tasks) or 1
-        typical = view.typical(segment, segment, size)
-        batch = Batch(key, tasks, now, typical, typical / view.slowdown_factor, [0.0] * self.count)
-        if self.count > 1:
-            batch.upper_factor = view.latency_upper(segment, segment, size) / typical
-            batch.interference = view.interference
-            batch.due = _due(tasks, view)
-        self._advance(now)
+        batch = Batch(key, tasks)
+        self.advance(now)
+        self._begin(now, batch, view)
         self._running.append(batch)
         self.free -= 1
         return batch
 
+    def go_on(self, now: float, batch: Batch, key: Key, view: ScheduledModel) -> None:
+        """As ``end`` and ``start`` of the tasks of ``batch``, which then is of ``key``."""
+        self.advance(now)
+        batch.key = key
+        self._begin(now, batch, view)
+
+    def _begin(self, now: float, batch: Batch, view: ScheduledModel) -> None:
+        segment, size = batch.key.segment, len(batch.tasks) or 1
+        batch.began = now
+        batch.predicted = typical = view.typical(segment, segment, size)
+        batch.alone = typical / view.slowdown_factor
+        batch.spent = [0.0] * self.count
+        if self.count > 1:
+            batch.upper_factor = view.latency_upper(segment, segment, size) / typical
+            batch.interference = view.interference
+            batch.due = _due(batch.tasks, view)
+
     def end(self, now: float, batch: Batch) -> None:
         """Free the lane of ``batch``; ValueError if it does not run."""
-        self._advance(now)
+        self.advance(now)
         self._running.remove(batch)
         self.free += 1
 
@@ -127,7 +139,7 @@ class Lanes:
         share = len(self._running) / self.count
         return share + (self._used - share) * exp((self._at - now) / _MEMORY)
 
-    def _advance(self, now: float) -> None:
+    def advance(self, now: float) -> None:
         """Advance the running batches to ``now``."""
         if now == self._at:
             return

@@ -8,6 +8,7 @@ from math import inf
 
 from delen.core.dispatch import Task
 from delen.core.plan import Plan
+from delen.core.result import Reason
 from delen.simulate.model import ModelInPlay
 from delen.simulate.trace import Arrival
 
@@ -15,14 +16,15 @@ from delen.simulate.trace import Arrival
 @dataclass(slots=True, eq=False)
 class Job:
     """A request that was admitted. ``confidence`` and ``correct`` say how confident each exit would
-    be about its sample, and whether it would be right. It has taken ``seconds`` of the device so
-    far, and ``joules`` (None: unknown)."""
+    be about its ``sample``, and whether it would be right. It has taken ``seconds`` of the device
+    so far, and ``joules`` (None: unknown)."""
 
     arrival: Arrival
     model: ModelInPlay
     plan: Plan
     confidence: Sequence[float]
     correct: Sequence[bool]
+    sample: int
     seconds: float = 0.0
     joules: float | None = 0.0
 
@@ -54,13 +56,13 @@ class Job:
         cap = self.arrival.bounds.max_energy
         return inf if cap is None or self.joules is None else cap - self.joules
 
-    def stops(self, exit: int, elapsed: float, batch: int) -> bool:
-        """Whether the exit policy stops it at ``exit``, ``elapsed`` seconds after its arrival and
-        after a run in a ``batch`` of that size."""
+    def reason_to_stop(self, exit: int, elapsed: float, batch: int) -> Reason | None:
+        """Why the exit policy stops it at ``exit``, ``elapsed`` seconds after its arrival and after
+        a run in a ``batch`` of that size; None if it goes on."""
         view = self.model.exit_views.at(
             exit, self.confidence[exit], self.arrival.bounds, self.plan, elapsed, self.joules, batch
         )
-        return self.model.decide(view).stop
+        return self.model.decide(view).reason
 
     def as_planned(self, exit: int, confidence: float) -> bool:
         """Whether the guarantee of its floor covers an answer from ``exit``."""

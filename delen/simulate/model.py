@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from delen.bundle.calibration import Calibration
 from delen.core.plan import Decision, ExitView
+from delen.core.result import Reason
 from delen.core.variant import Size
 from delen.profile.cost_model import CostModel
 from delen.profile.energy_account import EnergyAccount, Spent
@@ -16,13 +17,16 @@ from delen.scheduler.exit_view import ExitViewBuilder
 from delen.scheduler.model_view import ScheduledModel
 from delen.scheduler.plan_cache import BestSize, Plans, PlanSource
 from delen.simulate.device import durations
+from delen.simulate.full_runs import FullRuns
 from policies.exit.bounds import ExitPolicy
+from policies.exit.learning import does_learn, own_policy
 from policies.plan.planner import Planner
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SimulatedModel:
-    """``calibration`` is what ``planner`` was made from, and what requests draw their samples from.
+    """``calibration`` is what requests draw their samples from: the table that ``planner`` was made
+    from, unless inputs have changed since.
 
     ``level`` is the quantile at which latencies are predicted; ``macs`` are cumulative
     multiply-adds of the exits, 0 if unknown. Everything is planned by ``profile``; ``become`` is
@@ -45,7 +49,7 @@ class SimulatedModel:
     forecast: ExitForecast = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "forecast", ExitForecast(self.calibration))
+        object.__setattr__(self, "forecast", ExitForecast(self.planner.calibration))
 
     @property
     def sizes(self) -> tuple[SimulatedModel, ...]:
@@ -67,25 +71,32 @@ class SimulatedModel:
 
 
 class ModelInPlay:
-    """What one run on a device with ``lanes`` knows and learns of a model."""
+    """What one run on a device with ``lanes`` knows and learns of a model. The part
+    ``audit_fraction`` of its early answers is audited, where the exit policy learns from that."""
 
-    def __init__(self, model: SimulatedModel, lanes: int = 1) -> None:
+    def __init__(self, model: SimulatedModel, lanes: int = 1, audit_fraction: float = 0.0) -> None:
         self.name = model.name
         self.host = model.host
         self._energy = model.energy
         self._usual: dict[tuple[int, int], tuple[SegmentCost, float]] = {}
-        self._policy = model.policy
+        self.policy = own_policy(model.policy, model.planner)
         self.costs = model.costs(lanes)
         self.size = model.planner.size
-        self.sizes = (self, *(ModelInPlay(each, lanes) for each in model.smaller))
+        self.sizes = (self, *(ModelInPlay(each, lanes, audit_fraction) for each in model.smaller))
         own = self.own_plans = Plans(model.planner, self.costs)
         others = [each.own_plans for each in self.sizes[1:]]
         self.plans: PlanSource = BestSize([own, *others]) if others else own
         self.exit_views = ExitViewBuilder(model.planner, self.costs, model.macs)
-        self.view = ScheduledModel(self.costs, model.calibration, model.max_batch, model.forecast)
+        known = model.planner.calibration
+        self.view = ScheduledModel(self.costs, known, model.max_batch, model.forecast)
         self.exits = model.calibration.exits
-        self.confidence: list[list[float]] = model.calibration.confidence.tolist()
-        self.correct: list[list[bool]] = model.calibration.correct.tolist()
+        table = model.calibration
+        self.confidence: list[list[float]] = table.confidence.tolist()
+        self.correct: list[list[bool]] = table.correct.tolist()
+        self._full_runs: FullRuns | None = None
+        if does_learn(self.policy):
+            deepest = model.planner.useful.deepest
+            self._full_runs = FullRuns(self.policy, table, deepest, self.costs, audit_fraction)
         self.failures = 0
         """How often the exit policy failed."""
         self.failure: str | None = None
@@ -114,9 +125,18 @@ class ModelInPlay:
 
     def decide(self, view: ExitView) -> Decision:
         """The decision of the exit policy; the default's if it fails."""
-        decision, error = guarded_decision(self._policy, view)
+        decision, error = guarded_decision(self.policy, view)
+        self._failed(error)
+        return decision
+
+    def ended(self, sample: int, exit: int, reason: Reason, is_idle: bool) -> None:
+        """A request about ``sample`` ended at ``exit`` for a ``reason`` of the exit policy, after
+        which the device ``is_idle``: a policy that learns may see it."""
+        if self._full_runs is not None:
+            self._failed(self._full_runs.ended(sample, exit, reason, is_idle))
+
+    def _failed(self, error: BaseException | None) -> None:
         if error is not None:
             self.failures += 1
             problem = f"{type(error).__name__}: {error}"
             self.failure = self.failure or f"the exit policy of {self.name!r} failed: {problem}"
-        return decision

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from delen.core.dispatch import DispatchPolicy, Task
 from delen.core.plan import Plan
+from delen.core.result import Reason
 from delen.errors import InfeasibleBound, Overloaded
 from delen.scheduler.backlog import DEFAULT_BACKLOG
 from delen.scheduler.core import Scheduler
@@ -32,12 +33,14 @@ from delen.simulate.trace import Arrival, Trace
 class RunSettings:
     """``weights`` are the tenants' (1 if not named), ``priorities`` the most urgent ones that they
     may have beside others. ``max_backlog`` is the waiting work in seconds beyond which requests are
-    refused, in proportion to the tenants' shares."""
+    refused, in proportion to the tenants' shares. The part ``audit_fraction`` of early answers is
+    audited, where the exit policy learns from that."""
 
     device: DeviceSettings = field(default_factory=DeviceSettings)
     weights: Mapping[str, float] = field(default_factory=dict)
     priorities: Mapping[str, int] = field(default_factory=dict)
     max_backlog: float = DEFAULT_BACKLOG
+    audit_fraction: float = 0.01
     seed: int = 0
 
 
@@ -106,7 +109,10 @@ class SimulatedDaemon:
     ) -> None:
         device = settings.device
         self._best_effort = best_effort
-        self._asked = {name: ModelInPlay(model, device.lanes) for name, model in models.items()}
+        self._asked = {
+            name: ModelInPlay(model, device.lanes, settings.audit_fraction)
+            for name, model in models.items()
+        }
         self._models = {each.name: each for model in self._asked.values() for each in model.sizes}
         self._default = next(iter(models))
         self._unplanned = {name: model.plans.unplanned() for name, model in self._models.items()}
@@ -182,9 +188,15 @@ class SimulatedDaemon:
             job.spend(seconds / size, joules)
             confidence = job.confidence[segment]
             elapsed = now - task.arrived + self._network
-            if job.stops(segment, elapsed, size) if planned else segment == task.last:
+            reason: Reason | None = None
+            if planned:
+                reason = job.reason_to_stop(segment, elapsed, size)
+            elif segment == task.last:
+                reason = "final"
+            if reason is not None:
                 self._scheduler.end(now, task)
                 self._answer(now, task, segment, confidence)
+                job.model.ended(job.sample, segment, reason, self._is_idle)
             else:
                 self._scheduler.resume(now, task, confidence, job.joules_left)
 
@@ -213,7 +225,7 @@ class SimulatedDaemon:
             self._tally.refuse(row, now, Fate.OVERLOADED)
             return
         model = model.at(plan.size)
-        job = Job(arrival, model, plan, model.confidence[sample], model.correct[sample])
+        job = Job(arrival, model, plan, model.confidence[sample], model.correct[sample], sample)
         self._jobs[row] = job
         priority = scheduler.shares.priority(arrival.tenant, arrival.priority)
         scheduler.add(now, job.task(row, deadline, priority))
@@ -248,6 +260,10 @@ class SimulatedDaemon:
             if not again:
                 return
             now = max(now, self._host.free)
+
+    @property
+    def _is_idle(self) -> bool:
+        return not len(self._scheduler) and not len(self._running)
 
     def _start(self, now: float, batch: Batch) -> None:
         model, segment = batch.key

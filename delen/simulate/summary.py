@@ -13,9 +13,12 @@ from delen.simulate.outcome import Fate, Outcomes
 
 
 def summarise(
-    outcomes: Outcomes, upper_bound: float | None, weights: Mapping[str, float] | None = None
+    outcomes: Outcomes,
+    upper_bound: float | None,
+    weights: Mapping[str, float] | None = None,
+    label_blind_bound: float | None = None,
 ) -> dict[str, Any]:
-    """The JSON object of one policy; ``upper_bound`` is None if it is unknown.
+    """The JSON object of one policy; a bound is None if it is unknown.
 
     Fairness (``delen.core.fairness``) is judged by the tenants' ``weights`` (1 if not named).
     """
@@ -31,6 +34,7 @@ def summarise(
         "policy": outcomes.policy,
         **_figures(outcomes),
         "upper_bound": upper_bound,
+        "label_blind_bound": label_blind_bound,
         "tenants": tenants,
         "fairness": {"time": fairness(time), "energy": fairness(energy)},
         "decision_us": {"p50": quantile(decisions, 0.5), "p99": quantile(decisions, 0.99)},

@@ -144,7 +144,9 @@ class Health(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """``device`` is null until the default model is loaded, where models are loaded on demand."""
+    """``device`` is null until the default model is loaded, where models are loaded on demand.
+    ``problems`` name the models that hang or keep failing."""
 
     status: str
     device: dict[str, Any] | None
+    problems: tuple[str, ...] = ()

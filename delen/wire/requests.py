@@ -179,9 +179,16 @@ class Parts(Request, frozen=True):
 
 
 class HistoryFields(Request, frozen=True):
-    """How far back to look."""
+    """How far back to look, and by how many seconds at a time; 0: by each window."""
 
     seconds: Annotated[float, Meta(ge=SHORTEST_HISTORY, le=LONGEST_HISTORY)] = 600.0
+    step: Annotated[float, Meta(ge=0, le=LONGEST_HISTORY)] = 0.0
+
+
+class EventFields(Request, frozen=True):
+    """What to stream beside what happens."""
+
+    figures: Annotated[bool, about("the event ``figures``, once a second")] = False
 
 
 class Labels(Request, frozen=True):

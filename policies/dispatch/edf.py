@@ -1,4 +1,8 @@
-"""Earliest deadline first (Liu and Layland, JACM 1973), preempting at exits, with batches."""
+"""Earliest deadline first (Liu and Layland, JACM 1973), preempting at exits, with batches.
+
+It deviates in one point: the daemon's admission refuses what cannot be in time under the load.
+Under overload the rule alone serves what is late already.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ class Edf(NoFeedback):
     """Serves in order of rank: share, priority, deadline, arrival."""
 
     name = "edf"
-    capabilities = PolicyCapabilities(admits=False, guards=False)
+    capabilities = PolicyCapabilities(guards=False)
 
     def choose(
         self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]

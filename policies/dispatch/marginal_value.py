@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from delen.core.dispatch import ModelView, Task
 
@@ -69,7 +70,7 @@ class MarginalValue:
             for k, step in enumerate(self.steps)
         ]
         self.largest = view.max_batch
-        self._most: list[int | None] = [None] * view.exits
+        self._most: dict[tuple[int, bool], int] = {}
         self._position_costs: dict[tuple[int, int], float] = {}
         self._plans: dict[tuple[int, int, float | None], float] = {}
         self._ways: dict[tuple[int, int], list[float | None]] = {}
@@ -103,15 +104,16 @@ class MarginalValue:
             step.seconds = share * full
             step.latency_upper = upper_share * upper
 
-    def most(self, segment: int) -> int:
-        """The largest batch that takes no longer than the whole network takes one task."""
-        most = self._most[segment]
+    def most(self, segment: int, behind: bool = False) -> int:
+        """The largest batch that is no slower than its tasks one by one. With tasks ``behind``
+        their share it takes no longer than the whole network takes one: who is within its share
+        may come meanwhile."""
+        most = self._most.get((segment, behind))
         if most is None:
-            longest, typical = self._whole()[0], self.view.typical
-            most = 1
-            while most < self.view.max_batch and typical(segment, segment, most + 1) <= longest:
-                most += 1
-            self._most[segment] = most
+            typical, longest = self.view.typical, self._whole()[0] if behind else inf
+            alone, sizes = typical(segment, segment, 1), range(2, self.view.max_batch + 1)
+            fit = [n for n in sizes if typical(segment, segment, n) <= min(n * alone, longest)]
+            most = self._most[segment, behind] = max(fit, default=1)
         return most
 
     def position_cost(self, segment: int, size: int) -> float:

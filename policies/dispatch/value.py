@@ -11,7 +11,8 @@ second (marginal_value.py), and three rules follow from it.
 1. The task of highest marginal value leads a batch; but first one of lower value that would
    otherwise miss its deadline, if all of the other's group keep theirs meanwhile. Mates join in
    order of rank while no deadline is at risk, unless a position in the batch costs more than what
-   waits in other groups is worth.
+   waits in other groups is worth. A batch is no slower than one by one, and those behind their
+   share join while it takes no longer than the whole network takes one.
 2. Time has a price, ``(0.05 * pressure - 0.005) / full``: the pressure is the sum over the other
    waiting tasks of seconds of their next segment over seconds to their deadlines, and full is the
    time of the whole network. A task with an answer is answered if its way on is worth less. The
@@ -195,7 +196,7 @@ class Value:
                 continue
             mate = self._heads.rated(task, head)
             rank = mate.rank
-            if rank > lowest:
+            if rank > lowest or (task.behind and len(batch) >= values.most(segment, behind=True)):
                 break
             if mate.deadline < soonest or (
                 mate.surely_pays <= prices.highest and not mate.pays(prices.of(mate))

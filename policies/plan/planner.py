@@ -49,6 +49,8 @@ NOT_HELD_OUT = (
     "guaranteed"
 )
 
+DEPARTED = "inputs are not like the calibration data now, so no floor is guaranteed"
+
 ACCURACY = "accuracy"
 AGREEMENT = "agreement"
 LOSSLESS = (ACCURACY, AGREEMENT)

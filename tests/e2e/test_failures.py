@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,30 +13,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.broken_backend import BrokenBackend
+from delen.daemon.crashes import IN_A_ROW
+from tests.builders.daemon import DEADLINE
+
 if TYPE_CHECKING:
     from tests.builders.daemon import Launcher
 
 Image8 = NDArray[np.uint8]
 DAEMON = str(Path(sys.executable).parent / "delen-daemon")
 
-BREAKS = """
-import os
-
-if flag := os.environ.get("BREAKS_WHILE"):
-    from delen.engine.runner import SegmentRunner
-
-    run = SegmentRunner._run
-
-    def breaking(self, model, segment, *rest):
-        if os.path.exists(flag):
-            if open(flag).read() == "exit":
-                raise SystemExit
-            if segment > 0:
-                raise RuntimeError("the device is gone")
-        return run(self, model, segment, *rest)
-
-    SegmentRunner._run = breaking
-"""
+TINY_IMAGE = np.zeros((4, 4, 1), np.uint8)
 
 HANGS = """
 import time
@@ -57,21 +43,23 @@ class Hangs:
 
 
 @pytest.fixture
-def breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """While this file is there, segments after the first fail in the daemons that a test starts,
-    or end their thread where it says "exit"."""
-    (tmp_path / "sitecustomize.py").write_text(BREAKS)
-    path = filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
-    monkeypatch.setenv("BREAKS_WHILE", str(tmp_path / "flag"))
-    return tmp_path / "flag"
+def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BrokenBackend:
+    """What the daemons that a test starts run their segments on."""
+    broken = BrokenBackend(tmp_path)
+    for name, value in broken.environment.items():
+        monkeypatch.setenv(name, value)
+    return broken
 
 
 def test_a_segment_that_fails_leaves_the_answer_before_it(
-    launcher: Launcher, breaks: Path, images: Image8, metric: Callable[..., float], until: Any
+    launcher: Launcher,
+    backend: BrokenBackend,
+    images: Image8,
+    metric: Callable[..., float],
+    until: Any,
 ) -> None:
     daemon = launcher.start()
-    breaks.touch()
+    backend.start("raise", segment=1)
     bounds = {"min_accuracy": 0.91}
     answers = [daemon.api.raw(image, **bounds).json() for image in images[:12]]
     failed = [answer for answer in answers if answer["reason"] == "failed"]
@@ -85,7 +73,7 @@ def test_a_segment_that_fails_leaves_the_answer_before_it(
     health = daemon.api.get("/healthz")
     assert (health.status, health.json()["status"]) == (200, "degraded")
     assert "segment 1 of cifar10-resnet" in health.json()["problems"][0]
-    breaks.unlink()
+    backend.mend()
     until(
         lambda: [daemon.api.raw(image, **bounds) for image in images]
         and daemon.api.get("/healthz").json()["status"] == "ok",
@@ -94,12 +82,73 @@ def test_a_segment_that_fails_leaves_the_answer_before_it(
     assert daemon.terminate() == 0
 
 
-def test_a_lane_that_dies_ends_the_daemon(launcher: Launcher, breaks: Path, images: Image8) -> None:
+def test_a_lane_that_dies_ends_the_daemon(
+    launcher: Launcher, backend: BrokenBackend, images: Image8
+) -> None:
     daemon = launcher.start()
-    breaks.write_text("exit")
+    backend.start("exit")
     daemon.api.raw(images[0]).error(500, "backend_failed")
     assert daemon.process.wait(60) == 1
     assert "the thread delen-lane-0 has died" in daemon.log()
+
+
+def test_a_segment_that_hangs_holds_up_no_other_model(
+    launcher: Launcher, backend: BrokenBackend, bundles: Path, images: Image8, until: Any
+) -> None:
+    models = {"path": str(bundles), "load": ["cifar10-resnet", "second"]}
+    daemon = launcher.start({"models": models, "device": {"hang_seconds": 0.3}})
+    api, second = daemon.api, "/v1/models/second/infer"
+    assert api.get("/readyz").json()["problems"] == []
+    backend.start("hang", "second", segment=1)
+    *answers, refused = [api.raw(image, second, min_accuracy=0.91) for image in images[:12]]
+    cut = [answer.json() for answer in answers if answer.status == 200][-1]
+    assert (cut["exit"], cut["reason"]) == (0, "failed")
+    assert "second" in refused.error(503, "model_loading")["error"]
+    assert int(refused.headers["Retry-After"]) >= 1
+    api.post("/v1/models/second/unload").error(503, "overloaded")
+    assert api.raw(images[0]).status == 200
+    ready, health = api.get("/readyz"), api.get("/healthz")
+    assert (ready.status, health.status, health.json()["status"]) == (200, 200, "degraded")
+    assert "segment 1 of second" in ready.json()["problems"][0]
+    assert "second" in api.get("/v1/models/second").json()["problem"]
+    backend.start("hang")
+    until(lambda: api.raw(images[0]).status == 503, "the default model is refused, too")
+    assert "cifar10-resnet" in api.get("/readyz").error(503, "model_loading")["error"]
+    assert api.get("/healthz").json()["status"] == "failing"
+    backend.mend()
+    until(lambda: api.get("/healthz").json()["status"] == "ok", "all segments have returned")
+    assert api.raw(images[0], second).status == api.raw(images[0]).status == 200
+    assert daemon.terminate() == 0
+
+
+def test_a_model_that_crashes_the_daemon_again_and_again_is_left_out(
+    launcher: Launcher,
+    backend: BrokenBackend,
+    write_bundle: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    for name in ("sound", "rotten"):
+        write_bundle(tmp_path / "bundles" / name, name=name)
+    models = {"path": str(tmp_path / "bundles"), "default": "sound", "load": ["sound", "rotten"]}
+    config = {"models": models, "state": {"path": str(tmp_path / "state")}}
+    rotten = "/v1/models/rotten/infer"
+    for _ in range(IN_A_ROW):
+        daemon = launcher.start(config)
+        assert daemon.api.raw(TINY_IMAGE).status == 200
+        backend.start("crash", "rotten")
+        with pytest.raises(OSError):
+            daemon.api.raw(TINY_IMAGE, rotten)
+        assert daemon.process.wait(DEADLINE) == -signal.SIGSEGV
+        backend.mend()
+    daemon = launcher.start(config)
+    assert "Segmentation fault" in daemon.log()
+    assert daemon.api.raw(TINY_IMAGE).status == 200
+    assert "Segmentation" in daemon.api.raw(TINY_IMAGE, rotten).error(503, "model_loading")["error"]
+    model = daemon.api.get("/v1/models/rotten").json()
+    assert (model["state"], "quarantine" in model["problem"]) == ("failed", True)
+    assert daemon.api.post("/v1/models/rotten/load").status == 200
+    assert daemon.api.raw(TINY_IMAGE, rotten).status == 200
+    assert daemon.terminate() == 0
 
 
 def test_a_policy_that_hangs_is_told_and_does_not_hold_up_the_end(

@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 import resource
+import signal
 import socket
 import struct
 import time
@@ -213,6 +214,28 @@ def test_a_receipt_says_how_long_its_request_took_to_come_in(api: Api, image: Im
         receipt = json.loads(slow.getresponse().read())["receipt"]
     assert 90 < receipt["receiving_ms"] <= receipt["latency_ms"]["queue"]
     assert receipt["receiving_ms"] < sent + receipt["latency_ms"]["value"]
+
+
+def test_a_receipt_counts_what_a_request_waited_in_the_kernel(
+    daemon: Daemon, image: Image8
+) -> None:
+    kind, stopped = {"Content-Type": "application/octet-stream"}, 0.3
+    with ExitStack() as opened:
+        clients = [opened.enter_context(closing(daemon.api.connect())) for _ in range(3)]
+        clients[0].request("GET", "/healthz")
+        assert clients[0].getresponse().read()
+        daemon.process.send_signal(signal.SIGSTOP)
+        try:
+            for client in clients:
+                client.request("POST", "/v1/infer", image.tobytes(), kind)
+            time.sleep(stopped)  # for which nobody reads
+        finally:
+            daemon.process.send_signal(signal.SIGCONT)
+        receipts = [json.loads(client.getresponse().read())["receipt"] for client in clients]
+    for receipt in receipts:
+        assert receipt["latency_ms"]["value"] >= receipt["latency_ms"]["queue"] > 900 * stopped
+        assert receipt["receiving_ms"] > 900 * stopped
+    assert daemon.api.raw(image).json()["receipt"]["receiving_ms"] < 900 * stopped
 
 
 def test_slow_and_idle_clients_delay_nobody(roomy: Daemon, images: Image8) -> None:

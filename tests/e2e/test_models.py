@@ -93,22 +93,28 @@ def _series_of(api: Api, model: str) -> set[str]:
     return {line.split("{")[0] for line in lines if f'model="{model}"' in line}
 
 
-def test_states_of_an_unloaded_model_and_counts_of_a_removed_one_leave_the_metrics(
-    launcher: Launcher, make_bundle: Callable[..., Path], tmp_path: Path, image: Image8
+def test_an_unloaded_model_leaves_the_metrics_and_its_counts_come_back_with_it(
+    launcher: Launcher,
+    make_bundle: Callable[..., Path],
+    tmp_path: Path,
+    image: Image8,
+    metric: Any,
 ) -> None:
     folder = make_bundle(tmp_path / "bundles" / "second", name="second")
     daemon = launcher.start({"models": {"path": str(folder.parent)}})
     assert daemon.api.post("/v1/models/second/load").status == 200
     assert daemon.api.raw(image, "/v1/models/second/infer").status == 200
-    states, counts = {"delen_jobs", "delen_slowdown"}, {"delen_answers_total"}
-    assert _series_of(daemon.api, "second") >= states | counts
+    series = {"delen_jobs", "delen_slowdown", "delen_answers_total"}
+    assert _series_of(daemon.api, "second") >= series
     assert daemon.api.post("/v1/models/second/unload").status == 200
-    left = _series_of(daemon.api, "second")
-    assert left >= counts and not left & states
+    assert _series_of(daemon.api, "second") == set()
+    assert _series_of(daemon.api, "cifar10-resnet") >= series - {"delen_answers_total"}
+    assert daemon.api.post("/v1/models/second/load").status == 200
+    assert metric(daemon.api, "delen_answers_total", model="second") == 1
     shutil.rmtree(folder)
+    assert daemon.api.post("/v1/models/second/unload").status == 200
     daemon.reload()
     assert _series_of(daemon.api, "second") == set()
-    assert _series_of(daemon.api, "cifar10-resnet") >= states
     launcher.stop(daemon)
 
 

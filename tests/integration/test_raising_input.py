@@ -107,7 +107,7 @@ def test_the_others_of_its_batch_are_answered(
             assert result.probability == pytest.approx(other.probability, abs=1e-5)
             assert result.receipt.energy.value is not None
     assert ("tiny", 0) in observer.segment_failures
-    assert not runtime.health.failing()
+    assert not runtime.health.failing(0.0)
 
 
 def test_the_error_names_the_segment(runtime: Runtime) -> None:

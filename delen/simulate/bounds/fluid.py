@@ -25,6 +25,7 @@ polymatroid and greedy is optimal there, so no linear program is solved.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush, heapreplace
@@ -72,18 +73,24 @@ def fluid_bound(
     capacity = _Capacity(lanes, slow, longest)
     release, deadline = capacity(tasks.release[order]), capacity(tasks.deadline[order])
     work = seconds * tasks.limit[order]
-    value = before = 0.0
-    lengths = np.unique(seconds)
-    everything = most_work(release, deadline, work)
-    if everything >= work.sum() * (1 - 1e-12):
-        return UpperBound(float(tasks.limit.sum()), tasks.requests)
-    for length in lengths.tolist():
-        chosen = seconds <= length
-        done = (
-            everything
-            if length == lengths[-1]
-            else most_work(release[chosen], deadline[chosen], work[chosen])
-        )
+    is_new = np.ones(len(order), bool)
+    is_new[1:] = (release[1:] != release[:-1]) | (deadline[1:] != deadline[:-1])
+    windows = np.flatnonzero(is_new)
+
+    def work_done(length: float) -> float:
+        in_window = np.add.reduceat(np.where(seconds <= length, work, 0.0), windows)
+        some = in_window > 0
+        return most_work(release[windows][some], deadline[windows][some], in_window[some])
+
+    def is_too_much(length: float) -> bool:
+        return work_done(length) < float(work[seconds <= length].sum()) * (1 - 1e-12)
+
+    lengths = np.unique(seconds).tolist()
+    fitting = bisect_left(lengths, True, key=is_too_much)
+    whole = seconds <= lengths[fitting - 1] if fitting else np.zeros(len(order), bool)
+    value, before = float(tasks.limit[order][whole].sum()), float(work[whole].sum())
+    for length in lengths[fitting:]:
+        done = work_done(length)
         value += (done - before) / length
         before = done
     return UpperBound(value, tasks.requests)

@@ -163,29 +163,27 @@ class Tasks:
         cls,
         trace: Trace,
         samples: NDArray[np.int64],
-        calibration: Calibration,
-        costs: LeastCosts,
-        smaller: Sequence[tuple[Calibration, LeastCosts]] = (),
+        sizes: Sequence[tuple[Calibration, LeastCosts]],
     ) -> Tasks:
         """The tasks of ``trace``, whose request i is about the sample ``samples[i]``.
 
         The first exit that is right counts: later ones cost more of everything. Where the model
-        has ``smaller`` input sizes, a task takes the least that it takes at any of them, and its
+        has several input ``sizes``, a task takes the least that it takes at any of them, and its
         other figures are the best of all: that bounds each from above.
         """
-        firsts, offers = [], ((calibration, costs), *smaller)
-        for table, _ in offers:
+        firsts, network = [], sizes[0][1].network
+        for table, _ in sizes:
             found = np.where(table.correct.any(axis=1), table.correct.argmax(axis=1), -1)
             firsts.append(found[samples].tolist())
         known: dict[tuple[int, int, float], tuple[float, float]] = {}
         rows: list[tuple[float, float, float, float]] = []
-        beside = min(each.beside for _, each in offers)
+        beside = min(each.beside for _, each in sizes)
         for arrival, *exits in zip(trace, *firsts, strict=True):
             bounds, seconds, limit = arrival.bounds, np.inf, 0.0
             window = np.inf if bounds.max_latency is None else bounds.max_latency
             for size, exit in enumerate(exits):
-                least = offers[size][1]
-                if exit < 0 or not _affordable(bounds.max_energy, least.energy[exit]):
+                least = sizes[size][1]
+                if exit < 0 or not is_affordable(bounds.max_energy, least.energy[exit]):
                     continue
                 key = (size, exit, window)
                 if key not in known:
@@ -193,7 +191,7 @@ class Tasks:
                 if known[key][1] > 0:
                     seconds, limit = min(seconds, known[key][0]), max(limit, known[key][1])
             if limit > 0:
-                release = arrival.time + costs.network
+                release = arrival.time + network
                 rows.append((release, release + window - beside, seconds, limit))
         release, deadline, seconds, limit = np.array(rows, np.float64).reshape(-1, 4).T
         return cls(release, deadline, seconds, limit, len(trace))
@@ -210,5 +208,7 @@ class Tasks:
         )
 
 
-def _affordable(cap: float | None, least: float | None) -> bool:
+def is_affordable(cap: float | None, least: float | None) -> bool:
+    """Whether a ``cap`` in joules can be kept where ``least`` are spent; None is no cap, and
+    unknown."""
     return cap is None or least is None or least <= cap * (1 + _SLACK)

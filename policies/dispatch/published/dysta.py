@@ -1,10 +1,13 @@
 """Dysta (Fan et al., MICRO 2023): at each layer, the task with the least dynamic score.
 
-``score = γ * remaining + β * (max(0, slack - γ * remaining) + idle / isolated / n)``: remaining
-and isolated are profiled times, idle is how long ago the task last ran, or came (as in the authors'
-code), n tasks wait. γ corrects the profile by what has run (there by measured sparsity, here by
-time). Tasks run alone, as there. Not every task is scored, only the first few of each group and
-its oldest.
+``score = γ * remaining + β * (max(0, slack - γ * remaining) + idle / n)``: remaining is a profiled
+time, idle is how long ago the task last ran, or came (as in the authors' code), n tasks wait. Tasks
+run alone, as there.
+
+It deviates in three points. There idle is divided by the task's isolated time and added to seconds;
+here it stays in seconds, as its weight would depend on the unit of time. γ corrects the profile
+by the time that segments took, there by measured sparsity. Not every task is scored, only the first
+few of each group and its oldest.
 """
 
 from __future__ import annotations
@@ -50,10 +53,9 @@ class Dysta(NoFeedback):
             view = models[task.model]
             remaining = view.typical(task.segment, task.last, 1)
             remaining *= self._gamma.get(task.model, 1.0)
-            isolated = view.typical(0, task.last, 1)
             idle = now - task.waiting_since
             slack = min(task.deadline - now, _FOREVER)
-            score = remaining + _BETA * (max(0.0, slack - remaining) + idle / isolated / count)
+            score = remaining + _BETA * (max(0.0, slack - remaining) + idle / count)
             if score < least:
                 lead, least = task, score
         return Turn(run=(lead,) if lead else ())

@@ -107,7 +107,7 @@ class MadeUpEnergy:
     def describe(self) -> PowerStatus:
         return self.status
 
-    def history(self, seconds: float) -> list[WindowStatus]:
+    def history(self, seconds: float, step: float = 0.0) -> list[WindowStatus]:
         self.asked.append(seconds)
         return self.windows
 

@@ -12,6 +12,7 @@ from delen.core.dispatch import Key
 from delen.daemon.watchdog import Watchdog
 from delen.engine.health import EngineHealth
 from delen.errors import SensorFailed
+from delen.scheduler.lanes import Batch
 from power.sources.probe import _in_time
 
 
@@ -76,9 +77,21 @@ def test_what_hung_and_came_back_ends_nothing() -> None:
 
 
 def test_a_segment_may_take_many_times_what_is_predicted() -> None:
-    health = EngineHealth(2)
-    health.batch_began(1, 0.0, 10.0, Key("tiny", 2))
+    health, batch = EngineHealth(2), Batch(Key("tiny", 2), (), 0.0, 10.0, 10.0, [0.0])
+    health.batch_began(1, batch)
     assert health.hangs(199.0) == []
     assert "segment 2 of tiny" in health.hangs(201.0)[0]
-    health.batch_ended(1)
+    health.batch_ended(1, batch)
     assert health.hangs(201.0) == []
+
+
+def test_a_loop_that_stands_is_told_and_ends_the_daemon_if_it_lasts() -> None:
+    behind = 0.0
+    watchdog = Watchdog(EngineHealth(1))
+    watchdog.watch_loop(lambda: behind)
+    assert not watchdog.problems(100.0)
+    behind = 11.0
+    assert "11.0 s" in watchdog.problems(100.0)[0]
+    assert not watchdog.is_over(100.0)
+    behind = 42.0
+    assert watchdog.is_over(131.0)

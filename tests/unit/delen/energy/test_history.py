@@ -9,7 +9,7 @@ import pytest
 
 from delen.core.energy_status import LONGEST_HISTORY, BoardEnergy, WindowStatus
 from delen.core.work import Split
-from delen.energy.history import History
+from delen.energy.history import History, in_steps
 
 
 def add(
@@ -111,3 +111,13 @@ def test_the_boards_energy_counts_what_was_measured_alone() -> None:
     for n in range(4):
         add(history, 100.0 + n, measured=n != 2)
     assert history.energy == BoardEnergy(attributed=6.0, idle=18.0, other=-1.5)
+
+
+def test_windows_are_merged_to_the_step_that_is_asked_for() -> None:
+    history = History()
+    for n in range(25):
+        add(history, 100.0 + n, watts=None if n < 10 else 7.0)
+    steps = in_steps(history.since(0.0, 0.0), 10.0)
+    assert [step.seconds for step in steps] == [10.0, 10.0, 5.0]
+    assert [step.watts for step in steps] == [None, 7.0, 7.0]
+    assert in_steps([], 10.0) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -96,6 +97,12 @@ class ExecutorHarness:
     def use(self, policy: Any) -> None:
         self.model = Model(self._bundle, self.network, self.planner, policy, self._costs)
         self.executor.add_model(self.model)
+
+    def serve(self, name: str) -> None:
+        """The model of jobs from now on is called ``name``."""
+        manifest = replace(self._bundle.manifest, name=name)
+        self._bundle = replace(self._bundle, manifest=manifest)
+        self.use(BoundsPolicy())
 
     def job(
         self,

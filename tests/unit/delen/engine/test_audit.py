@@ -19,6 +19,8 @@ from delen.engine.guarantee_monitor import GuaranteeMonitor, MonitorSettings
 from delen.engine.model import Model
 from delen.errors import InfeasibleBound, InvalidInput
 from delen.profile.cost_model import CostModel
+from policies.exit.bounds import BoundsPolicy
+from policies.exit.learning import FullRun
 from tests.builders.daemon import wait_until
 from tests.builders.engine import PATIENCE, Recorder, build_model, build_runtime
 
@@ -61,6 +63,7 @@ class AuditHarness:
     ) -> None:
         self.network, self.observer = FakeNetwork(), Recorder()
         self.fraction = 1.0
+        self.policy: Any = None
 
         def load(path: Path) -> Model:
             return build_model(
@@ -68,6 +71,7 @@ class AuditHarness:
                 make_costs(100.0, 100.0, 100.0, watts=4.0, lanes=lanes),
                 network=self.network,
                 calibration=calibration,
+                policy=self.policy,
                 monitor=GuaranteeMonitor("tiny", MonitorSettings(audit_fraction=self.fraction)),
             )
 
@@ -80,6 +84,10 @@ class AuditHarness:
         image = np.zeros((4, 4, 1), np.uint8)
         image.reshape(-1)[:3] = classes
         return self.runtime.submit("tiny", image, bounds, Options(**options))
+
+    def reload(self) -> None:
+        self.runtime.unload("tiny")
+        self.runtime.load("tiny")
 
     @property
     def monitor(self) -> GuaranteeMonitor:
@@ -122,6 +130,61 @@ def test_only_confident_stops_are_audited(harness: AuditHarness) -> None:
     assert harness.runtime.drain(PATIENCE)
     assert harness.observer.audits == []
     assert harness.monitor.status().samples == 0
+
+
+class Learner(BoundsPolicy):
+    """Keeps what it is shown; ``breaks`` at the first."""
+
+    def __init__(self, breaks: bool = False) -> None:
+        self.shown: list[FullRun] = []
+        self.is_shown = threading.Semaphore(0)
+        self.breaks = breaks
+        self.has_departed = False
+        self.reports: list[str] = []
+
+    def learn(self, run: FullRun) -> None:
+        self.shown.append(run)
+        self.is_shown.release()
+        if self.breaks:
+            raise RuntimeError("no")
+
+
+def test_a_policy_that_learns_sees_full_runs_and_audits(harness: AuditHarness) -> None:
+    harness.policy, harness.fraction = Learner(), 0.5
+    harness.reload()
+    for _ in range(2):  # confident at the first exit: the second one is audited
+        harness.infer(1, 2, 1)
+    assert harness.policy.is_shown.acquire(timeout=PATIENCE)
+    harness.network.confidence = 0.0
+    harness.infer(3, 1, 1)
+    assert harness.policy.is_shown.acquire(timeout=PATIENCE)
+    audit, full = harness.policy.shown
+    assert (audit.agrees, audit.weight) == ([True, False, True], 2)
+    assert (full.agrees, full.weight) == ([False, True, True], 1)
+    assert full.confidences == [0.0] * 3
+    assert full.seconds[0] < full.seconds[1] < full.seconds[2]
+
+
+def test_a_policy_that_fails_to_learn_is_counted(harness: AuditHarness) -> None:
+    harness.policy = Learner(breaks=True)
+    harness.reload()
+    harness.network.confidence = 0.0
+    assert harness.infer(1, 1, 1).exit == 2
+    wait_until(lambda: harness.observer.policy_failures == 1, "the failure")
+
+
+def test_nothing_is_promised_while_inputs_are_others(harness: AuditHarness) -> None:
+    harness.policy = Learner()
+    harness.reload()
+    harness.policy.has_departed = True
+    accuracy = harness.infer(1, 1, 3).receipt.accuracy
+    assert (accuracy.guarantee, accuracy.met) == (None, False)
+    assert accuracy.unguaranteed is not None
+    harness.policy.has_departed = False
+    accuracy = harness.infer(1, 1, 1).receipt.accuracy
+    assert (accuracy.met, accuracy.unguaranteed) == (True, None)
+    harness.observer.wait_for_audits(1)
+    assert harness.observer.audits == [True], "the one before says nothing of the promise"
 
 
 @pytest.mark.parametrize("harness", [2], indirect=True)

@@ -13,8 +13,9 @@ import pytest
 from delen.core.bounds import Bounds
 from delen.core.plan import GO_ON, Decision, ExitView
 from delen.engine.energy_admission import UnlimitedEnergy
-from delen.errors import BackendError, Draining
+from delen.errors import BackendError, Draining, ModelLoading
 from policies.exit.bounds import BoundsPolicy
+from tests.builders.daemon import wait_until
 from tests.unit.delen.engine.harness import PATIENCE, SURE, UNSURE, ExecutorHarness
 
 
@@ -458,12 +459,12 @@ def test_a_segment_that_keeps_failing_is_named_until_it_works(harness: ExecutorH
     harness.network.before = fail_at(1)
     for times in (1, 2, 3):
         assert harness.infer(UNSURE).reason == "failed"
-        assert len(harness.executor.health.failing()) == (times == 3)
+        assert len(harness.executor.health.failing(0.0)) == (times == 3)
     assert harness.infer(SURE).reason == "confident", "segment 0 works"
-    assert "segment 1 of tiny" in harness.executor.health.failing()[0]
+    assert "segment 1 of tiny" in harness.executor.health.failing(0.0)[0]
     harness.network.before = lambda segment: None
     assert harness.infer(UNSURE).reason == "final"
-    assert harness.executor.health.failing() == []
+    assert harness.executor.health.failing(0.0) == []
 
 
 def test_a_batch_that_cannot_be_accounted_for_frees_its_lane_and_its_jobs(
@@ -521,3 +522,50 @@ def test_what_hangs_is_named_without_the_lock(harness: ExecutorHarness) -> None:
         assert health.hangs(began + 1) == []
     assert job.future.result(PATIENCE).exit == 0
     assert health.hangs(began + 1000) == []
+
+
+def test_a_batch_that_hangs_is_left_behind_and_its_model_refused_until_it_returns(
+    harness: ExecutorHarness,
+) -> None:
+    executor, health = harness.executor, harness.executor.health
+    with harness.held(1) as held:
+        reached = harness.submit(UNSURE)
+        held.wait_until_running()
+        waiting = harness.submit(UNSURE)
+        later = harness.clock.now + 1000
+        assert not executor.leave_hanging(harness.clock.now)
+        assert executor.leave_hanging(later)
+        assert reached.future.result(PATIENCE).reason == "failed"
+        assert reached.future.result(PATIENCE).exit == 0
+        with pytest.raises(ModelLoading, match="tiny"):
+            waiting.future.result(PATIENCE)
+        with pytest.raises(ModelLoading, match="tiny"):
+            harness.submit(SURE)
+        assert executor.remove_model("tiny") == 1, "its segment runs still"
+        assert "segment 1 of tiny" in health.hangs(later)[0], "no other model is served"
+        harness.serve("other")
+        assert health.hangs(later) == []
+        assert "segment 1 of tiny" in health.failing(later)[0]
+        assert harness.infer(SURE).exit == 0, "the lane goes on with another model"
+    harness.serve("tiny")
+    wait_until(lambda: health.failing(later) == [], "it came back")
+    assert harness.infer(SURE).exit == 0
+    assert not executor.leave_hanging(later)
+
+
+def test_an_end_of_a_thread_that_was_left_behind_ends_nothing_else(
+    harness: ExecutorHarness,
+) -> None:
+    def die(segment: int) -> None:
+        held._wait(segment)
+        raise SystemExit
+
+    with harness.held(0) as held:
+        harness.network.before = die
+        job = harness.submit(SURE)
+        held.wait_until_running()
+        assert harness.executor.leave_hanging(harness.clock.now + 1000)
+        with pytest.raises(ModelLoading):
+            job.future.result(PATIENCE)
+    harness.serve("other")
+    assert harness.infer(SURE).exit == 0

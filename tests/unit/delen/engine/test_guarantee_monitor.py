@@ -102,10 +102,12 @@ def test_the_order_of_labels_makes_no_run_of_errors() -> None:
 
 def test_every_so_many_th_stop_is_audited() -> None:
     watch = GuaranteeMonitor("m", MonitorSettings(audit_fraction=0.25))
-    assert [watch.wants_audit() for _ in range(8)] == [False, False, False, True] * 2
-    assert not any(GuaranteeMonitor().wants_audit() for _ in range(1000))
+    assert [watch.audits() for _ in range(8)] == [0, 0, 0, 4] * 2
+    assert [watch.audits(has_room=False) for _ in range(4)] == [0, 0, 0, 0]
+    assert [watch.audits() for _ in range(4)] == [0, 0, 0, 8], "stands for those left out, too"
+    assert not any(GuaranteeMonitor().audits() for _ in range(1000))
     every = GuaranteeMonitor("m", MonitorSettings(audit_fraction=1.0))
-    assert all(every.wants_audit() for _ in range(10))
+    assert all(every.audits() for _ in range(10))
 
 
 def test_disagreement_breaks_the_guarantee_too() -> None:

@@ -100,17 +100,20 @@ def play(scheduler: Scheduler, tasks: list[Task], random: Random) -> list[Any]:
         started: Batch | None = None
         if now == end and running is not None:
             batch, running, end = running, None, inf
-            scheduler.ran(now, batch, now - batch.began, now - batch.began, 0.04)
-            for task in batch.tasks:
-                if task.segment == task.last or random.random() < 0.2:
-                    scheduler.end(now, task)
-                    seen.append(("end", now, task.id))
-                    continue
-                left = task.joules_left - 0.04
-                if len(batch.tasks) == 1:
-                    started = scheduler.go_on(now, task, random.random(), left)
-                else:
-                    scheduler.resume(now, task, random.random(), left)
+            took = now - batch.began
+            leave = [task.segment == task.last or random.random() < 0.2 for task in batch.tasks]
+            if leave == [False]:
+                left = batch.tasks[0].joules_left - 0.04
+                if scheduler.go_on(now, batch, took, 0.04, random.random(), left):
+                    started = batch
+            else:
+                scheduler.ran(now, batch, took, took, 0.04)
+                for task, leaves in zip(batch.tasks, leave, strict=True):
+                    if leaves:
+                        scheduler.end(now, task)
+                        seen.append(("end", now, task.id))
+                    else:
+                        scheduler.resume(now, task, random.random(), task.joules_left - 0.04)
         while coming and coming[0].arrived <= now:
             task = coming.pop(0)
             scheduler.ahead(now, None, task.tenant, task.deadline)
@@ -144,8 +147,7 @@ def first_exit(scheduler: Scheduler, task: Task, now: float = SEGMENT) -> Batch 
     scheduler.add(0.0, task)
     batch = scheduler.next(0.0).run
     assert batch is not None
-    scheduler.ran(now, batch, now)
-    return scheduler.go_on(now, task, 0.5)
+    return batch if scheduler.go_on(now, batch, None, None, 0.5) else None
 
 
 def test_a_task_that_is_alone_starts_at_once(
@@ -170,8 +172,7 @@ def test_where_another_waits_the_policy_is_asked(
     batch = scheduler.next(0.0).run
     assert batch is not None
     scheduler.add(0.0, other)
-    scheduler.ran(SEGMENT, batch, SEGMENT)
-    assert scheduler.go_on(SEGMENT, task, 0.5) is None
+    assert not scheduler.go_on(SEGMENT, batch, None, None, 0.5)
     run = scheduler.next(SEGMENT).run
     assert run is not None
     assert run.tasks == (other,)
@@ -187,8 +188,7 @@ def test_beside_another_batch_the_policy_is_asked(
     second = scheduler.next(0.0).run
     assert first is not None
     assert second is not None
-    scheduler.ran(SEGMENT, first, SEGMENT)
-    assert scheduler.go_on(SEGMENT, task, 0.5) is None
+    assert not scheduler.go_on(SEGMENT, first, None, None, 0.5)
     assert task.id in scheduler
 
 

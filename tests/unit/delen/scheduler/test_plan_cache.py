@@ -34,6 +34,10 @@ BOUNDS = [
     Bounds(min_accuracy=0.65),
     Bounds(min_accuracy=0.99),
     Bounds(max_latency=0.035, min_accuracy=0.65),
+    Bounds(max_energy=0.001),
+    Bounds(max_energy=0.05),
+    Bounds(max_latency=0.065, max_energy=0.001),
+    Bounds(min_accuracy=0.65, max_energy=0.001),
 ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from delen.bundle.calibration import Calibration
 from delen.core.bounds import Bounds
 from delen.core.dispatch import DispatchPolicy, PolicyCapabilities, Turn
 from delen.errors import ModelNotFound
@@ -22,6 +23,8 @@ from delen.simulate.trace import Arrival, Trace
 from policies.dispatch.edf import Edf
 from policies.dispatch.fifo import Fifo
 from policies.dispatch.value import Value
+from policies.exit.apparate import apparate_policy
+from policies.exit.tuned import tuned_policy
 
 MakeModel = Callable[..., SimulatedModel]
 EXACT = DeviceSettings(noise=False)
@@ -438,6 +441,32 @@ def test_an_exit_policy_that_fails_is_told_of_and_the_default_decides(
     assert done.exit.tolist() == play(model, arrivals).exit.tolist()
     assert done.policy_failures >= len(arrivals)
     assert done.failures == (f"the exit policy of 'm' failed: {type(error).__name__}: no idea",)
+
+
+def others(model: SimulatedModel) -> SimulatedModel:
+    """``model`` where all inputs are of those that its first exit is not sure of."""
+    table = model.calibration
+    rows = table.confidence[:, 0] < 0.7
+    parts = (table.confidence[rows], table.correct[rows], table.predictions[rows])
+    return replace(model, calibration=Calibration(*parts))
+
+
+def test_thresholds_that_are_tuned_follow_the_inputs(make_model: MakeModel) -> None:
+    tuned = replace(make_model(), policy=tuned_policy(3))
+    arrivals = poisson(10.0, 60.0)
+    assert np.array_equal(play(tuned, arrivals).exit, play(make_model(), arrivals).exit)
+    fixed, raised = (play(others(each), arrivals) for each in (make_model(), tuned))
+    assert (fixed.exit[200:] < 2).any()
+    assert (raised.exit[200:400] == 2).all(), "none is confident until a sample is complete"
+    again = play(others(tuned), arrivals)
+    assert np.array_equal(raised.exit, again.exit), "every run begins with what was calibrated"
+
+
+def test_apparate_learns_from_audits(make_model: MakeModel) -> None:
+    model, arrivals = replace(make_model(), policy=apparate_policy(3)), poisson(10.0, 100.0)
+    every, none = (play(model, arrivals, audit_fraction=fraction) for fraction in (1.0, 0.0))
+    assert (every.exit < 2).any() and (none.exit < 2).any()
+    assert not np.array_equal(every.exit, none.exit)
 
 
 def test_progress_is_told(make_model: MakeModel) -> None:

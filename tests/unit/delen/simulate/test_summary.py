@@ -38,13 +38,13 @@ def outcomes() -> Outcomes:
 
 
 def test_the_figures_of_the_contract(outcomes: Outcomes) -> None:
-    summary = summarise(outcomes, upper_bound=0.9)
+    summary = summarise(outcomes, upper_bound=0.9, label_blind_bound=0.8)
     assert summary["policy"] == "test"
     assert (summary["requests"], summary["answered"], summary["refused"]) == (6, 4, 2)
     assert summary["missed"] == {"latency": 1, "accuracy": 1, "energy": 0}
     assert summary["effective_accuracy"] == pytest.approx(1 / 6)
     assert summary["accuracy"] == pytest.approx(3 / 4)
-    assert summary["upper_bound"] == 0.9
+    assert (summary["upper_bound"], summary["label_blind_bound"]) == (0.9, 0.8)
     assert summary["latency_ms"]["p50"] == pytest.approx(250.0)
     assert summary["energy_j"] == pytest.approx(6.0)
     assert summary["exits"] == [0.5, 0.5]

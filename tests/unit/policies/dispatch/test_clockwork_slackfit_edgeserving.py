@@ -54,7 +54,14 @@ def test_edgeserving_takes_the_most_accuracy_a_second_while_nothing_is_violated(
     task = world.wait()
     policy = EdgeServing()
     assert list(world.drain(policy)[0].run) == [task]
-    assert task.exit == 0  # 0.6 in 10 ms beat 0.75 in 20
+    assert task.exit == 1  # stretched, 0.605 in 20 ms beat 0.08 in 10 and 0.78 in 30
+
+
+def test_edgeserving_takes_the_first_exit_where_no_other_is_better(world):
+    world.models["m"].accuracies = (0.8, 0.8, 0.7)
+    task = world.wait()
+    world.drain(EdgeServing())
+    assert task.exit == 0
 
 
 def test_edgeserving_counts_the_queue(world):

@@ -6,6 +6,7 @@ from delen.core.dispatch import PolicyCapabilities
 from policies.dispatch.edf import Edf
 from policies.dispatch.fifo import Fifo
 from policies.dispatch.published.delen import StaticConditions
+from policies.dispatch.published.delen_predictive import PredictiveConditions
 
 
 def test_fifo_serves_who_came_first_at_whatever_segment(world):
@@ -66,3 +67,28 @@ def test_delen_has_no_plans():
 def test_a_job_without_answer_is_never_stopped_by_delen(world):
     job = world.wait(0, deadline=-1.0)
     assert list(world.ask(StaticConditions()).run) == [job]
+
+
+def test_edf_leaves_admission_to_the_daemon():
+    assert Edf.capabilities.admits
+    assert not StaticConditions.capabilities.admits
+
+
+@pytest.mark.parametrize("given", [{"deadline": 0.0299}, {"joules_left": 0.019}])
+def test_predictive_conditions_stop_before_a_cap_is_passed(world, given):
+    """Its next segment takes 10 ms and 20 mJ."""
+    job = world.wait(1, **given)
+    turn = world.ask(PredictiveConditions(), now=0.02)
+    assert (list(turn.run), list(turn.answer)) == ([], [job])
+
+
+@pytest.mark.parametrize("given", [{"deadline": 0.0301}, {"joules_left": 0.021}])
+def test_predictive_conditions_go_on_while_the_caps_hold(world, given):
+    world.wait(0, arrived=-1.0)
+    job = world.wait(1, **given)
+    assert list(world.ask(PredictiveConditions(), now=0.02).run) == [job]
+
+
+def test_predictive_conditions_refuse_who_gets_no_answer_in_time(world):
+    late = world.wait(0, deadline=0.009)
+    assert list(world.ask(PredictiveConditions()).refuse) == [late]

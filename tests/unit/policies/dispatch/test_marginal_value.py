@@ -47,10 +47,16 @@ def test_a_slowdown_changes_times_and_not_values(world, view):
     assert values.of(world.wait(1, confidence=0.25)) == pytest.approx(3 * 0.3 * 0.75)
 
 
-def test_the_largest_batch_takes_as_long_as_the_whole_network_takes_one(make_world):
-    assert MarginalValue(make_world().models["m"]).most(0) == 5
-    assert MarginalValue(make_world(place=0.01).models["m"]).most(0) == 8
-    assert MarginalValue(make_world(seconds=(0.03, 0.001, 0.001)).models["m"]).most(0) == 1
+def test_the_largest_batch_is_no_slower_than_one_by_one(make_world):
+    assert MarginalValue(make_world().models["m"]).most(0) == 8
+    assert MarginalValue(make_world(place=1.1).models["m"]).most(0) == 1
+
+
+def test_a_batch_behind_its_share_takes_no_longer_than_the_whole_network_takes_one(make_world):
+    assert MarginalValue(make_world().models["m"]).most(0, behind=True) == 5
+    assert MarginalValue(make_world(place=0.01).models["m"]).most(0, behind=True) == 8
+    slow = make_world(seconds=(0.03, 0.001, 0.001))
+    assert MarginalValue(slow.models["m"]).most(0, behind=True) == 1
 
 
 def test_a_position_in_a_batch_costs_its_share_of_a_task_alone(view):
@@ -61,7 +67,7 @@ def test_a_position_in_a_batch_costs_its_share_of_a_task_alone(view):
 
 def test_another_profile_is_worked_out_anew(world, view):
     values = MarginalValue(view)
-    assert values.most(0) == 5
+    assert values.most(0) == 8
     before = values.of(world.wait(1))
     view.seconds, view.max_batch = (0.03, 0.001, 0.02), 2
     values.renew()

@@ -91,10 +91,17 @@ def test_mates_join_while_no_deadline_is_at_risk(world):
     assert list(world.ask(Value()).run) == tasks[:3]
 
 
-def test_a_batch_takes_no_longer_than_the_whole_network_takes_one(world):
-    """Who arrives meanwhile waits no longer: 5 places of 5 ms fill 30 ms."""
+def test_a_batch_grows_while_it_is_faster_than_one_by_one(make_world):
+    """Eight take 45 ms, longer than the 30 ms of the whole network, but 80 one by one."""
+    world = make_world()
     tasks = [world.wait(0) for _ in range(9)]
+    assert list(world.ask(Value()).run) == tasks[:8]
+    for task in tasks:
+        task.behind = True
     assert list(world.ask(Value()).run) == tasks[:5]
+    slow = make_world(place=1.1)
+    tasks = [slow.wait(0) for _ in range(9)]
+    assert list(slow.ask(Value()).run) == tasks[:1]
 
 
 def test_a_floor_is_mandatory_to_the_end_of_its_plan(world):
@@ -193,7 +200,7 @@ def test_those_of_lower_rank_come_last_and_do_not_press(world, last):
     turn = world.ask(Value())
     assert list(turn.run) == [polite] and not turn.answer
     world.leave(polite)
-    assert list(world.ask(Value()).run) == flood[:5]
+    assert list(world.ask(Value()).run) == flood[: 5 if "behind" in last else 8]
 
 
 @pytest.mark.parametrize("last", [{"behind": True}, {"priority": 7}])

@@ -288,7 +288,7 @@ def test_twenty_thousand_requests_of_apps_with_their_bounds() -> None:
     for rate in (20.0, 100.0, 200.0):
         trace = Trace(tuple(draw([App("a", Bursts(rate), mix)], 20_000 / rate, seed=0)))
         samples = np.random.default_rng(0).integers(table.samples, size=len(trace))
-        tasks = Tasks.of(trace, samples, table, costs)
+        tasks = Tasks.of(trace, samples, [(table, costs)])
         shares.append(fluid_bound(tasks).effective_accuracy)
         assert shares[-1] <= len(tasks.release) / len(trace)
     oracle = table.correct.any(axis=1).mean()

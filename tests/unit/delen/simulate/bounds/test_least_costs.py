@@ -29,7 +29,7 @@ def alone(*seconds: float, answer: float = 0.0) -> LeastCosts:
 
 
 def tasks(*arrivals: Arrival, samples: Sequence[int], costs: LeastCosts = COSTS) -> Tasks:
-    return Tasks.of(Trace(arrivals), np.array(samples), TABLE, costs)
+    return Tasks.of(Trace(arrivals), np.array(samples), [(TABLE, costs)])
 
 
 def test_a_sample_takes_its_share_of_the_best_batch() -> None:

@@ -1,0 +1,100 @@
+"""What is wrong with a daemon and its device, each with what helps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from delen.core.energy_status import PowerStatus, TenantStatus
+from delen.core.failures import failure_counts
+from delen.engine.model import Model
+from delen.residency.registry import Entry
+from delen.wire.figures import Finding
+from delen.wire.models import Health
+
+_SLOW = 1.5
+"""Times the profiled time from which on a model is said to run slowly."""
+
+_LOG = "read the daemon's log (journalctl -u delen-daemon)"
+
+
+def find_problems(
+    health: Health,
+    entries: Iterable[Entry[Model]],
+    power: PowerStatus,
+    tenants: Mapping[str, TenantStatus],
+) -> tuple[Finding, ...]:
+    """The gravest first."""
+    return (
+        *(Finding(problem, _LOG) for problem in health.problems),
+        *(finding for entry in entries for finding in _of_model(entry)),
+        *_of_power(power),
+        *_of_tenants(tenants),
+        *(
+            Finding(f"{count} failures inside the daemon ({where})", _LOG)
+            for where, count in sorted(failure_counts().items())
+            if count
+        ),
+    )
+
+
+def _of_model(entry: Entry[Model]) -> Iterator[Finding]:
+    name, model = entry.manifest.name, entry.model
+    if entry.problem is not None:
+        yield Finding(
+            f"{name} cannot be loaded: {entry.problem}", "copy or build the bundle again, load it"
+        )
+    if model is None:
+        return
+    if not model.monitor.holds:
+        yield Finding(
+            f"{name}: outcomes refute its calibration, so no floor is guaranteed",
+            "calibrate again with data of its present use: delen build",
+        )
+    profile, slowdown = model.costs.profile, model.costs.slowdown.mean
+    if model.costs.stale is not None:
+        yield Finding(
+            f"{name}: its profile is not of now: {model.costs.stale}",
+            "stop the daemon and run delen profile in this power mode",
+        )
+    elif profile.rough:
+        yield Finding(
+            f"{name}: a rough profile serves, so plans are too careful",
+            "leave the daemon without requests for some seconds, or run delen profile",
+        )
+    elif profile.busy:
+        yield Finding(
+            f"{name}: its profile was measured on a busy machine, so plans may be wrong",
+            "stop other programs, and the daemon measures it again once nothing is served",
+        )
+    if slowdown > _SLOW:
+        yield Finding(
+            f"{name} takes {slowdown:.1f} times as long as its profile says",
+            "look for other programs, a low power mode and throttling: delen doctor",
+        )
+
+
+def _of_power(power: PowerStatus) -> Iterator[Finding]:
+    if power.state == "none":
+        yield Finding(
+            "no power source: every energy is unknown",
+            "delen doctor lists the sources, and what each one needs",
+        )
+    elif power.state == "degraded":
+        problem = power.problem or "it gives no good readings"
+        yield Finding(f"the power source {power.source} is degraded: {problem}", "delen doctor")
+    if power.warning is not None:
+        yield Finding(power.warning, "use a source that measures: delen doctor lists them")
+    for sentence in power.mode.throttling:
+        yield Finding(
+            f"the device is held back: {sentence}",
+            "cool it, check its supply, or choose a lower power mode",
+        )
+
+
+def _of_tenants(tenants: Mapping[str, TenantStatus]) -> Iterator[Finding]:
+    for name, tenant in tenants.items():
+        if tenant.balance is not None and tenant.balance <= 0:
+            yield Finding(
+                f"the energy budget of {name} is spent, so its requests are refused",
+                f"wait, or raise it: PUT /v1/tenants/{name}",
+            )

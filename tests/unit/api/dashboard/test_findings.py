@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from api.dashboard.findings import find_problems
+from delen.core.energy_status import ModeStatus, PowerStatus, TenantStatus
+from delen.residency.registry import Entry
+from delen.wire.models import Health
+from tests.unit.api.conftest import NOBODY, STATUS
+
+WELL = Health("ok", "0")
+
+
+def entry(problem: str | None = None, slowdown: float = 1.0, **of_profile: Any) -> Entry[Any]:
+    profile = SimpleNamespace(**{"rough": False, "busy": False, **of_profile})
+    costs = SimpleNamespace(profile=profile, stale=None, slowdown=SimpleNamespace(mean=slowdown))
+    model = SimpleNamespace(monitor=SimpleNamespace(holds=True), costs=costs)
+    manifest: Any = SimpleNamespace(name="m")
+    return Entry(Path(), manifest, "ready", problem, model)
+
+
+def problems(
+    *entries: Entry[Any],
+    health: Health = WELL,
+    power: PowerStatus = STATUS,
+    **tenants: TenantStatus,
+) -> list[str]:
+    found = find_problems(health, entries, power, tenants)
+    assert all(each.remedy for each in found)
+    return [each.problem for each in found if "failures inside the daemon" not in each.problem]
+
+
+def test_a_daemon_that_is_well_has_none() -> None:
+    assert problems(entry(), app=NOBODY) == []
+
+
+def test_a_model_says_what_is_wrong_with_it() -> None:
+    assert "cannot be loaded: torn" in problems(entry("torn"))[0]
+    assert "rough profile" in problems(entry(rough=True))[0]
+    assert "busy machine" in problems(entry(busy=True))[0]
+    assert "2.0 times" in problems(entry(slowdown=2.0))[0]
+
+
+def test_power_and_apps_say_what_is_wrong_with_them() -> None:
+    assert "no power source" in problems(power=replace(STATUS, state="none"))[0]
+    degraded = replace(STATUS, state="degraded", problem="EIO")
+    assert "EIO" in problems(power=degraded)[0]
+    mode = ModeStatus(2, "15W", "", False, ("the GPU is hot",))
+    warned = replace(STATUS, warning="limits see the processor alone", mode=mode)
+    assert problems(power=warned) == [
+        "limits see the processor alone",
+        "the device is held back: the GPU is hot",
+    ]
+    spent = replace(NOBODY, balance=-1.0, price=inf)
+    assert problems(spent=spent, other=replace(NOBODY, balance=1.0)) == [
+        "the energy budget of spent is spent, so its requests are refused"
+    ]
+
+
+def test_what_hangs_comes_first() -> None:
+    failing = Health("failing", "0", ("a thread has died",))
+    assert problems(entry(rough=True), health=failing)[0] == "a thread has died"
