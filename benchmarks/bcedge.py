@@ -64,7 +64,7 @@ class _Fixed(BCEdge):
         super().__init__()
         self.first = setting
 
-    def pick(self, now: float, model: str, state: Floats, view: ModelView) -> Setting:
+    def pick(self, now: float, state: Floats, view: ModelView) -> Setting:
         return self.first
 
 

@@ -73,7 +73,7 @@ class _Explorer(BCEdge):
         self.actions: list[int] = []
         self.possible: list[Sequence[bool]] = []
 
-    def pick(self, now: float, model: str, state: Floats, view: ModelView) -> Setting:
+    def pick(self, now: float, state: Floats, view: ModelView) -> Setting:
         allowed = possible(view)
         is_even = self._rng.random() < self._explore
         values = np.zeros(len(SETTINGS)) if is_even else self._network.values(state)

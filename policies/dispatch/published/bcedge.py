@@ -157,8 +157,8 @@ class BCEdge:
             watched.ended += 1
             watched.late += now > task.deadline
 
-    def pick(self, now: float, model: str, state: Floats, view: ModelView) -> Setting:
-        """The setting of ``model`` for a period; OutsideTraining where nothing was learnt of it."""
+    def pick(self, now: float, state: Floats, view: ModelView) -> Setting:
+        """The setting from ``now`` on; OutsideTraining where nothing was learnt of the state."""
         values = self.learnt.values(state, FEATURES)
         return SETTINGS[int(np.where(possible(view), values, -inf).argmax())]
 
@@ -191,7 +191,7 @@ class BCEdge:
         watched.observe(now, waiting)
         state = _state(first, within, waiting, watched, view)
         try:
-            watched.setting = self.pick(now, first.model, state, view)
+            watched.setting = self.pick(now, state, view)
         except OutsideTraining as error:
             watched.problem = str(error)
 
