@@ -45,9 +45,9 @@ from policies.learnt import Floats
 from policies.plan.planner import PlannerSettings
 from policies.plugins import EXIT_POLICIES, find_plugin, make_dispatch
 
-LOADS = (0.1, 0.3, 0.5, 0.7, 0.9)
+LOADS = (0.2, 0.5, 0.9)
 SEEDS = range(100, 105)
-REQUESTS = 600
+REQUESTS = 400
 WITHIN = 15.0
 BATCHES = (1, 2, 4, 8, 16, 32)
 PUBLISHED_GAIN = 37.6
