@@ -12,7 +12,7 @@ INSTALL = $(PIP) install -q $(TESTED:%=-c %)
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 VERSION = $(shell $(PYTHON) -c 'exec(open("delen/version.py").read()); print(VERSION)')
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13
-.PHONY: serve test zoo check bench results plot constraints proto dist pythons deb deb-check clean
+.PHONY: serve test zoo check bench trust results plot constraints proto dist pythons deb deb-check clean
 .DELETE_ON_ERROR:
 
 serve: $(VENV)/.daemon ## install what serving needs and start the daemon
@@ -35,6 +35,9 @@ check: $(VENV)/.test ## lint, types, layers and images
 
 bench: $(VENV)/.test ## every claim beside its baseline
 	$(BIN)/python -m benchmarks
+
+trust: $(VENV)/.test ## faults of every kind under load; python -m benchmarks.trust --long takes hours
+	$(BIN)/python -m benchmarks trust
 
 results: plot ## docs/results.md: what bench prints, on this machine; a missed claim is no failure
 	$(BIN)/python -m benchmarks --markdown docs/results.md || test $$? -eq 1

@@ -50,6 +50,7 @@ from benchmarks import (
     soak,
     streams,
     transports,
+    trust,
 )
 from benchmarks.common import Figure
 from benchmarks.fleet import aset, daemons, dystri, hub, jellyfish, offload
@@ -86,6 +87,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "transports": transports.main,
     "handover": handover.main,
     "soak": soak.main,
+    "trust": trust.main,
 }
 ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {
     "backbones": backbones.main,

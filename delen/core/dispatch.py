@@ -53,7 +53,8 @@ class Task:
     @property
     def rank(self) -> tuple[bool, int, float, float, int]:
         """The order in which tasks of a group are served: share, priority, when due, arrival."""
-        return (self.behind, self.priority, self.due, self.arrived, self.id)
+        due = self.deadline if self.deadline < inf else self.arrived + self.patience
+        return (self.behind, self.priority, due, self.arrived, self.id)
 
 
 class Key(NamedTuple):

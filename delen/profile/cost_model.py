@@ -201,7 +201,12 @@ class CostModel:
 
     def latency_upper(self, first: int, last: int, batch: int) -> float:
         """As ``latency``, and until the answers are out."""
-        return self.latency(first, last, batch) + self._tables.answer
+        tables = self._tables
+        span = tables.spans.get((first, last, batch)) or self._span(first, last, batch)
+        mean, highest = self._belief
+        by_today, by_profile = span[0] * highest, span[1] * mean
+        longer = by_profile if by_profile > by_today else by_today
+        return self.slowdown_factor * longer + tables.answer
 
     def usual(self, first: int, last: int, batch: int) -> float:
         """As ``latency``, but without the spread of the slowdown: only its mean."""

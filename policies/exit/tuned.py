@@ -35,7 +35,7 @@ _ALIKE = 7.8
 """Chi-squared with _BINS - 1 degrees of freedom is above these by chance once in a million times,
 and once in 20: the one begins a new sample, the other is needed to return to the calibration."""
 
-Counts = NDArray[np.int64]
+Counts = NDArray[np.float64]
 
 
 class TunedThresholds(BoundsPolicy):
@@ -64,7 +64,8 @@ class ModelThresholds(BoundsPolicy):
         self._deepest = deepest
         first = table.confidence[:, 0].astype(np.float64)
         self._edges = np.quantile(first, np.arange(1, _BINS) / _BINS)
-        self._calibration = self._reference = self._count(first)
+        calibration = self._count(first, table.weights) * (table.units / table.samples)
+        self._calibration = self._reference = calibration
         self._recent: deque[float] = deque(maxlen=WINDOW)
         self._seen = 0
         self._sample: list[FullRun] | None = None
@@ -122,8 +123,11 @@ class ModelThresholds(BoundsPolicy):
                 "to the deepest exit"
             )
 
-    def _count(self, confidences: NDArray[np.float64]) -> Counts:
-        return np.bincount(np.searchsorted(self._edges, confidences), minlength=_BINS)
+    def _count(
+        self, confidences: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+    ) -> Counts:
+        bins = np.searchsorted(self._edges, confidences)
+        return np.bincount(bins, weights, minlength=_BINS).astype(np.float64)
 
 
 def _difference(one: Counts, other: Counts) -> float:
