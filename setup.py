@@ -141,6 +141,7 @@ setup(
             "fluid=policies.dispatch.published.fluid:FluidBatching",
             "drex=policies.dispatch.published.drex:Drex",
             "etf=policies.dispatch.published.etf:EnergyTimeFair",
+            "bcedge=policies.dispatch.published.bcedge:BCEdge",
         ],
         "delen.energy_controllers": [
             "price=policies.energy.price_controller:price_controller",
