@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
-from policies.dispatch.batching import join
+from policies.dispatch.published.shared import join
 
 _LOOK = 16
 """Tenants are looked for among this many of each group, and its oldest."""
