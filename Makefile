@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
-EXTRAS := daemon,grpc,fleet,audio,video,train,wav2vec2,plot,test,check
+EXTRAS := daemon,grpc,fleet,otel,audio,video,train,wav2vec2,plot,test,check
 # constraints/py311.txt holds the tested versions for Python 3.11, and so on. For a Python without
 # a file pip takes the newest versions within the bounds of setup.py. `make constraints` moves the
 # file of this Python to these; run `make test` before you commit it.
@@ -10,7 +10,9 @@ minor = $(shell $(1) -c 'import sys; print("py%d%d" % sys.version_info[:2])')
 TESTED = $(wildcard constraints/$(call minor,$(BIN)/python).txt)
 INSTALL = $(PIP) install -q $(TESTED:%=-c %)
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-.PHONY: serve test zoo check bench results plot constraints proto clean
+VERSION = $(shell $(PYTHON) -c 'exec(open("delen/version.py").read()); print(VERSION)')
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
+.PHONY: serve test zoo check bench results plot constraints proto dist pythons deb deb-check clean
 .DELETE_ON_ERROR:
 
 serve: $(VENV)/.daemon ## install what serving needs and start the daemon
@@ -66,5 +68,22 @@ proto: $(VENV)/bin/python ## api/oip/inference.desc from the .proto beside it
 	$(INSTALL) grpcio-tools
 	$(BIN)/python -m grpc_tools.protoc -I api/oip --descriptor_set_out=api/oip/inference.desc inference.proto
 
+dist: $(VENV)/bin/python ## the sdist, and the wheel that is built from it
+	$(INSTALL) build
+	$(BIN)/python -m build
+
+pythons: dist ## install the wheel in an empty environment of each of PYTHONS, and have it answer
+	for python in $(PYTHONS); do \
+	  $$python -m venv --clear build/pythons/$$python && \
+	  build/pythons/$$python/bin/pip install -q 'dist/delen-$(VERSION)-py3-none-any.whl[daemon,audio,grpc]' && \
+	  echo "$$($$python -V): $$(tests/installed.sh $(CURDIR)/build/pythons/$$python/bin $(CURDIR)/docs/cat.png)" || exit 1; \
+	done
+
+deb: ## a package for the Debian or Ubuntu of this machine, in dist/; debhelper builds it
+	deb/build.sh
+
+deb-check: ## install that package in a Debian made by debootstrap, have it answer, remove it; as root
+	deb/check.sh dist/delen_$(VERSION)_$(shell dpkg --print-architecture).deb
+
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

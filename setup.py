@@ -3,6 +3,16 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 TOP = ["delen", "api", "policies", "power", "multiexit_models"]
+DATA = {
+    "delen": ["daemon/units/*/*"],
+    "api": [
+        "dashboard/page.html",
+        "openapi/docs.html",
+        "oip/inference.desc",
+        "oip/inference.proto",
+    ],
+    "multiexit_models": ["bundles/*/*"],
+}
 
 version: dict[str, str] = {}
 exec(Path("delen/version.py").read_text(), version)
@@ -17,6 +27,8 @@ HTTP = [
 ]
 TORCH = "torch>=2.9,<2.15"
 AUDIO = ["soundfile>=0.12", "soxr>=0.3.7"]
+# For CPython 3.10 on aarch64 (JetPack 6) the public index has none: docs/jetson.md says who has.
+GPU_RUNTIME = "onnxruntime-gpu>=1.17; platform_machine != 'aarch64' or python_version >= '3.11'"
 
 setup(
     name="delen",
@@ -27,18 +39,21 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
+    keywords=["inference", "model serving", "early exit", "energy", "Jetson", "edge"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: No Input/Output (Daemon)",
+        "Framework :: AsyncIO",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)),
+        "Programming Language :: Python :: Implementation :: CPython",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10",
     packages=find_packages(include=[f"{name}{inner}" for name in TOP for inner in ("", ".*")]),
-    package_data={
-        "delen": ["py.typed", "daemon/units/*/*"],
-        "api": [
-            "dashboard/page.html",
-            "openapi/docs.html",
-            "oip/inference.desc",
-            "oip/inference.proto",
-        ],
-        "multiexit_models": ["bundles/*/*"],
-    },
+    package_data={name: ["py.typed", *DATA.get(name, [])] for name in TOP},
     install_requires=["numpy>=1.24", "msgspec>=0.20,<0.24"],
     extras_require={
         "daemon": [
@@ -50,7 +65,7 @@ setup(
         ],
         "jetson": [
             *HTTP,
-            "onnxruntime-gpu>=1.17",
+            GPU_RUNTIME,
             "pillow>=10.1",
             "prometheus-client>=0.20",
             "tomli>=2.0; python_version < '3.11'",
@@ -65,6 +80,7 @@ setup(
             "ray>=2.60,<3",
             "tomli>=2.0; python_version < '3.11'",
         ],
+        "otel": ["opentelemetry-sdk>=1.30,<2", "opentelemetry-exporter-otlp-proto-http>=1.30,<2"],
         "nvml": ["nvidia-ml-py>=12.535"],
         "torch": [TORCH],
         "train": [

@@ -42,10 +42,11 @@ def monolith(bundle: Bundle) -> bytes:
     return contents
 
 
-def plain_classifier(bundle: Bundle) -> onnx.ModelProto:
-    """The network of ``bundle`` that ends in its last exit, as one graph without the others."""
+def plain_classifier(bundle: Bundle, exit: int | None = None) -> onnx.ModelProto:
+    """The network of ``bundle`` that ends in ``exit``, or in its last one, as one graph without the
+    others."""
     whole = onnx.load_from_string(monolith(bundle))
-    last = len(bundle.exits) - 1
+    last = len(bundle.exits) - 1 if exit is None else exit
     model: onnx.ModelProto = utils.Extractor(whole).extract_model(["s0_input"], [f"s{last}_logits"])
     return model
 

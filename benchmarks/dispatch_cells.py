@@ -9,21 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from benchmarks.common import data_folder
-from benchmarks.profile_files import NANO, TX2_RESNET50
-from benchmarks.standard_apps import KINDS, Kind, make_trace, standard_apps
+from benchmarks.dispatch_kinds import INVERTED, apps_of_kind
+from benchmarks.profile_files import NANO, TX2_RESNET50, batch_friendly, long_tailed
+from benchmarks.standard_apps import make_trace
 from delen.bundle.manifest import load_bundle
+from delen.core.bounds import HIGHEST_PRIORITY
 from delen.daemon.build_model import SHIPPED_BUNDLES
 from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.errors import ConfigError
+from delen.profile.profile import Profile
 from delen.profile.reader import load_profile
 from delen.scheduler.plan_cache import Plans
 from delen.sdk.address import default_state
 from delen.simulate.apps import App
-from delen.simulate.arrivals import Recorded
-from delen.simulate.bounds.upper_bound import upper_bound
+from delen.simulate.bounds.upper_bound import label_blind_bound, upper_bound
 from delen.simulate.device import DeviceSettings
 from delen.simulate.draws import draw_samples
 from delen.simulate.load import of_bundle, of_profile, profile_of
@@ -37,11 +38,10 @@ from policies.plugins import DISPATCH_POLICIES, EXIT_POLICIES, find_plugin
 DEFAULT = DEFAULT_DISPATCH
 BUNDLE = "cifar10-resnet"
 HERE, NANO_NAME, TX2_NAME = "this machine", "nano", "tx2"
-DEVICES = (HERE, NANO_NAME, TX2_NAME)
-RECORDED = "recorded"
-ALL_KINDS = (*KINDS, RECORDED)
-RECORD = Path("traces") / "jellyfish_lte_upload_trace.txt"
-"""Upload bandwidth of a client, one value a second (Jellyfish, RTSS 2022): the shape of a rate."""
+BATCHES, TAIL = "batches pay", "long tail"
+GRID_DEVICES = (HERE, NANO_NAME, TX2_NAME)
+HARD_DEVICES = (BATCHES, TAIL)
+"""Made of the Nano."""
 
 WATTS_PER_CORE = 4.0
 """Energies of this machine, which has no sensor, are processor time by so many watts."""
@@ -76,7 +76,7 @@ def model_of(device: str, sizes: bool = False) -> SimulatedModel:
     largest."""
     make_policy = find_plugin(EXIT_POLICIES, "bounds")
     if device != HERE:
-        profile = load_profile({NANO_NAME: NANO, TX2_NAME: TX2_RESNET50}[device])
+        profile = _published(device)
         policy = make_policy(len(profile.segments))
         return of_profile(profile, PlannerSettings(), policy, _LEVEL, seed=0)
     bundle = load_bundle(SHIPPED_BUNDLES / BUNDLE)
@@ -95,23 +95,18 @@ def model_of(device: str, sizes: bool = False) -> SimulatedModel:
     return of_bundle(bundle, profile, PlannerSettings(), policy, _LEVEL, WATTS_PER_CORE)
 
 
-def kinds_here() -> tuple[str, ...]:
-    """The kinds of arrivals for which there is all that they need."""
-    return ALL_KINDS if (data_folder() / RECORD).is_file() else KINDS
+def _published(device: str) -> Profile:
+    if device == TX2_NAME:
+        return load_profile(TX2_RESNET50)
+    nano = load_profile(NANO)
+    make = {BATCHES: batch_friendly, TAIL: long_tailed}.get(device)
+    return nano if make is None else make(nano)
 
 
 def apps_of(cell: Cell, model: SimulatedModel, duration: float) -> tuple[App, ...]:
-    """The tenants of ``cell``. A recording is gone through once in ``duration`` seconds, by all
-    tenants together."""
-    rate, points = cell.load / full_seconds(model), model.planner.points(model.costs())
-    if cell.kind != RECORDED:
-        return standard_apps(cell.tenants, rate, cast(Kind, cell.kind), points)
-    record = tuple(map(float, (data_folder() / RECORD).read_text().split()))
-    step = duration / len(record)
-    return tuple(
-        replace(app, arrivals=Recorded(app.rate, record, step))
-        for app in standard_apps(cell.tenants, rate, "poisson", points)
-    )
+    """The tenants of ``cell``, for ``duration`` seconds."""
+    rate = cell.load / full_seconds(model)
+    return apps_of_kind(cell.kind, cell.tenants, rate, model, duration)
 
 
 def trace_of(cell: Cell, model: SimulatedModel, size: Size, seed: int) -> Trace:
@@ -130,19 +125,23 @@ def spread_out(trace: Trace, gap: float) -> Trace:
 def play(cell: Cell, seed: int, size: Size, policies: Sequence[str]) -> dict[str, Any]:
     """What comes of the requests of ``cell`` under each policy: a line of the results.
 
-    ``bound`` is the upper bound. Two more figures divide the default's distance from it: ``deep``
+    ``bound`` is the upper bound, ``label_blind`` the estimate of what can be reached without
+    knowing which exits are right. Two more figures divide the default's distance from it: ``deep``
     is the accuracy of the deepest exit that each request's caps allow on an idle device, ``alone``
     the effective accuracy of the default when no two of the requests meet.
     """
     model = model_of(cell.device)
     models = {model.name: model}
-    trace, settings = trace_of(cell, model, size, seed), RunSettings(seed=seed)
+    trace = trace_of(cell, model, size, seed)
+    urgent = trace.tenants if cell.kind == INVERTED else ()
+    settings = RunSettings(seed=seed, priorities=dict.fromkeys(urgent, HIGHEST_PRIORITY))
     idle = spread_out(trace, _IDLE * full_seconds(model))
     return {
         **cell._asdict(),
         "seed": seed,
         "requests": len(trace),
         "bound": upper_bound(trace, models, DeviceSettings(), seed),
+        "label_blind": label_blind_bound(trace, models, DeviceSettings(), seed),
         "deep": deepest_accuracy(trace, model, seed),
         "alone": _play(DEFAULT, idle, models, settings)["effective"],
         "policies": {name: _play(name, trace, models, settings) for name in policies},

@@ -8,6 +8,7 @@ what is assumed.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.common import data_folder
@@ -63,6 +64,36 @@ def to_profile(figures: NetworkFigures, name: str) -> Profile:
         ),
         accuracies=figures.accuracies,
     )
+
+
+def batch_friendly(profile: Profile, largest: int = 16) -> Profile:
+    """A device on which batches pay: one more sample adds a quarter of the time of one, and of its
+    energy (as Jellyfish, RTSS 2022, takes it for its GPU)."""
+
+    def times(cost: SegmentCost, batch: int) -> SegmentCost:
+        factor = 0.75 + 0.25 * batch
+        energy = None if cost.energy is None else factor * cost.energy
+        return replace(cost, latency=cost.latency.times(factor), energy=energy)
+
+    segments = tuple(
+        {batch: times(sizes[1], batch) for batch in range(1, largest + 1)}
+        for sizes in profile.segments
+    )
+    return replace(profile, model=f"{profile.model}-batches", segments=segments)
+
+
+def long_tailed(profile: Profile) -> Profile:
+    """A device on which one run in ten takes 1.3 times as long as usual, one in a hundred three
+    times."""
+
+    def tail(cost: SegmentCost) -> SegmentCost:
+        usual = cost.latency.p50
+        return replace(cost, latency=Quantiles(usual, 1.3 * usual, 1.8 * usual, 3.0 * usual))
+
+    segments = tuple(
+        {batch: tail(cost) for batch, cost in sizes.items()} for sizes in profile.segments
+    )
+    return replace(profile, model=f"{profile.model}-long-tail", segments=segments)
 
 
 def make(sources: Path, folder: Path) -> tuple[Path, ...]:

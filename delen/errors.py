@@ -265,12 +265,14 @@ class SensorFailed(PowerError):
 
 
 class MissingExtra(DelenError, ImportError):
-    """An optional part of delen is not installed."""
+    """An optional part of delen is not installed. ``remedy`` is what to run in place of pip's
+    installation of the extra."""
 
     code = "missing_extra"
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} is not installed; install it with: pip install 'delen[{extra}]'")
+    def __init__(self, what: str, extra: str, remedy: str | None = None) -> None:
+        command = remedy or f"pip install 'delen[{extra}]'"
+        super().__init__(f"{what} is not installed; install it with: {command}")
         self.extra = extra
 
 

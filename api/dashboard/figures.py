@@ -88,7 +88,7 @@ def _apps(power: PowerStatus, tenants: Mapping[str, TenantStatus]) -> dict[str, 
             price=Price(tenant.price),
             balance=tenant.balance,
         )
-        for name, tenant in islice(tenants.items(), MAX_TENANTS)
+        for name, tenant in sorted(islice(tenants.items(), MAX_TENANTS))
     }
 
 

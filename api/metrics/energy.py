@@ -84,6 +84,13 @@ def _accounting(status: PowerStatus) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "delen_power_windows", "Accounting windows closed", value=status.windows
     )
+    if status.kind == "measured" and status.windows:
+        parts = status.board_energy
+        yield CounterMetricFamily(
+            "delen_board_joules",
+            "Measured energy since the start, wherever it went",
+            value=parts.attributed + parts.idle + parts.other,
+        )
     energy = GaugeMetricFamily(
         "delen_board_energy_joules",
         "Measured energy since the start by where it went; noise makes other shrink at times",

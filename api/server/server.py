@@ -7,6 +7,7 @@ import logging
 import resource
 import socket
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ class HttpServer:
         self._sockets: list[socket.socket] = []
         self._thread = threading.Thread(target=self._run, name="delen-http", daemon=True)
         self._socket_file: Path | None = None
+        self._asked: float | None = None
 
     def listen_tcp(self, host: str, port: int) -> str:
         """Bind to ``host`` and ``port`` (0: a free one). Returns the URL, or raises ConfigError."""
@@ -103,6 +105,18 @@ class HttpServer:
 
     def start(self) -> None:
         self._thread.start()
+
+    def seconds_behind(self) -> float:
+        """How long ago the event loop was asked to come round, and has not; 0 once it has. To be
+        called every now and then by one thread, while it serves."""
+        if self._asked is not None:
+            return time.monotonic() - self._asked
+        self._asked = time.monotonic()
+        self._loop.call_soon_threadsafe(self._come_round)
+        return 0.0
+
+    def _come_round(self) -> None:
+        self._asked = None
 
     def stop(self) -> None:
         """Stop listening and wait for the requests under way."""

@@ -13,6 +13,7 @@ from delen.commands.common import address
 from delen.errors import DelenError
 
 if TYPE_CHECKING:
+    from delen.commands.doctor_checks import Check
     from delen.daemon.config import Config
     from power.sources.probe import Probe
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Examine the device: its board, power mode and throttling, every power source with its\n"
-        "reading or its problem, the default model's profile, and the daemon. The exit status is\n"
-        "1 when the configured power source gives no reading, or the daemon's is degraded."
+        "reading or its problem, the default model's profile, and the daemon. Try what serving\n"
+        "needs: the provider by a run, the socket's rights, clocks, memory and disk. The exit\n"
+        "status is 1 when the configured power source gives no reading, the daemon's is degraded,\n"
+        "or the default model does not run where it should."
     )
     parser.epilog = "example: delen doctor --config /etc/delen/delen.toml"
     parser.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")
@@ -38,12 +41,15 @@ def run(options: argparse.Namespace) -> int:
     found = examine(config, options.url)
     print(json.dumps(found) if options.json else "\n".join(_lines(found)))
     is_measuring = found["energy"]["problem"] is None and found["daemon"]["degraded"] is None
-    return 0 if is_measuring else 1
+    wrong = {check["name"] for check in found["checks"] if check["state"] == "wrong"}
+    return 0 if is_measuring and "provider" not in wrong else 1
 
 
 def examine(config: Config, url: str | None = None) -> dict[str, Any]:
     """Everything that the command prints, for the machine under ``power.root``: ``device``,
-    ``board``, ``power_mode``, ``thermal``, ``model``, ``sources``, ``energy`` and ``daemon``."""
+    ``board``, ``power_mode``, ``thermal``, ``model``, ``checks``, ``sources``, ``energy`` and
+    ``daemon``."""
+    from delen.commands.doctor_checks import check_device
     from delen.profile.device import available_cores, processor_name
     from power.sources.boards import identify_board
     from power.sources.probe import probe_sources
@@ -51,7 +57,7 @@ def examine(config: Config, url: str | None = None) -> dict[str, Any]:
     root = Path(config["power.root"])
     board = identify_board(root)
     mode = _power_mode(root)
-    model = _model(config, root, mode["key"])
+    model, checks = _model(config, root, mode["key"])
     probes = probe_sources(
         root,
         total_rails=config["power.total_rails"],
@@ -66,6 +72,7 @@ def examine(config: Config, url: str | None = None) -> dict[str, Any]:
         "power_mode": mode,
         "thermal": _thermal(root),
         "model": model,
+        "checks": [check._asdict() for check in (*checks, *check_device(config, root))],
         "sources": [_source(probe) for probe in probes],
         "energy": _energy(config["power.source"], {probe.source: probe for probe in probes}),
         "daemon": _daemon(config, url),
@@ -95,8 +102,9 @@ def _thermal(root: Path) -> dict[str, Any] | None:
     return {"zone": nearest.zone, "headroom_c": nearest.celsius, "trip": nearest.trip.kind}
 
 
-def _model(config: Config, root: Path, power_mode: str) -> dict[str, Any]:
-    """The default model, what it runs on, and its profile on this device in this power mode."""
+def _model(config: Config, root: Path, power_mode: str) -> tuple[dict[str, Any], list[Check]]:
+    """The default model, what it runs on, and its profile on this device in this power mode; and
+    what was tried out with it."""
     found: dict[str, Any] = {
         "name": config["models.default"],
         "provider": None,
@@ -106,19 +114,22 @@ def _model(config: Config, root: Path, power_mode: str) -> dict[str, Any]:
     }
     try:
         from delen.bundle.manifest import load_bundle
+        from delen.commands.doctor_checks import check_memory, check_profile, check_provider
         from delen.daemon.build_runtime import bundle_by_name
         from delen.engine.backends.choose import BundleBackends
         from delen.profile.device import identify
         from delen.profile.store import find_profile
+        from delen.residency.sizes import segment_sizes
 
         bundle = load_bundle(bundle_by_name(config, config["models.default"]))
         backends = BundleBackends(config["device.backend"], config["device.threads"])
-        where = backends.load(bundle).placement
+        network = backends.load(bundle)
+        where = network.placement
         found |= {"provider": where.provider, "threads": where.threads}
         device = identify(root, where.provider, where.threads, where.runtime, power_mode)
         profile = find_profile(Path(config["state.path"]), bundle, device)
     except DelenError as error:
-        return found | {"problem": str(error)}
+        return found | {"problem": str(error)}, []
     if profile is not None:
         found["profile"] = {
             "created": profile.created,
@@ -127,7 +138,12 @@ def _model(config: Config, root: Path, power_mode: str) -> dict[str, Any]:
             "energy": profile.energy and profile.energy.source,
             "host": not profile.lacks_host,
         }
-    return found
+    checks = [
+        check_provider(network, len(bundle.exits), config["device.backend"]),
+        check_memory(sum(segment_sizes(bundle.manifest, lanes=1))),
+        check_profile(profile, bundle),
+    ]
+    return found, checks
 
 
 def _source(probe: Probe) -> dict[str, Any]:
@@ -182,6 +198,8 @@ def _address(config: Config) -> str:
 
 
 def _lines(found: Mapping[str, Any]) -> list[str]:
+    from delen.commands.doctor_checks import lines_of
+
     device, board, mode = found["device"], found["board"], found["power_mode"]
     thermal, model, daemon = found["thermal"], found["model"], found["daemon"]
     rails = " + ".join(board["total"]) if board and board["total"] else "no sensor"
@@ -201,6 +219,9 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"model       {_model_line(model)}",
         f"daemon      {_daemon_line(daemon)}",
         *([f"            DEGRADED: {daemon['degraded']}"] if daemon["degraded"] else []),
+        "",
+        "what was tried:",
+        *lines_of(found["checks"]),
         "",
         "power sources, in the order of 'auto':",
         *(line for source in found["sources"] for line in _source_lines(source, found["energy"])),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delen.commands.profile_table import instances_table, profile_table
+from delen.commands.profile_table import instances_table, pairs_table, profile_table
 from delen.core.variant import format_size
 from delen.errors import ConfigError, PowerError
 from delen.profile.profile import Profile
@@ -160,9 +160,14 @@ def _with_interference(
 
 
 def _compare_instances(options: argparse.Namespace, config: Config, bundle: Bundle) -> str:
-    """A table of what instances and threads do, and what is best."""
+    """Tables of what instances and threads do, and what batches do to others."""
     from delen.engine.backends.choose import BundleBackends
-    from delen.measure.interference import QUICK_ROUNDS, THOROUGH_ROUNDS, measure_instances
+    from delen.measure.interference import (
+        QUICK_ROUNDS,
+        THOROUGH_ROUNDS,
+        measure_instances,
+        measure_pairs,
+    )
     from delen.profile.concurrency import splits
     from delen.profile.device import available_cores
 
@@ -174,7 +179,9 @@ def _compare_instances(options: argparse.Namespace, config: Config, bundle: Bund
     }
     rounds = QUICK_ROUNDS if options.quick else THOROUGH_ROUNDS
     rows = measure_instances(bundle, networks, tried, rounds)
-    return instances_table(rows)
+    print("measuring which batch sizes slow which others", file=sys.stderr)
+    pairs = measure_pairs(bundle, networks[min(networks)], rounds)
+    return instances_table(rows) + pairs_table(pairs)
 
 
 def _block_plan(options: argparse.Namespace) -> BlockPlan | None:

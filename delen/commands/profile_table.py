@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from delen.profile.batch_interference import Pairs, fit
 from delen.profile.concurrency import Measured, advise
 from delen.profile.profile import HostCosts, Metering, Profile
 
@@ -77,5 +78,25 @@ def instances_table(rows: Sequence[Measured]) -> str:
         lines.append(
             f"best for {purpose}: device.instances = {row.instances}, "
             f"device.threads = {row.threads}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def pairs_table(pairs: Pairs) -> str:
+    """Which batch sizes slow which others, and how well that is told from the sizes alone."""
+    sizes = sorted({own for own, _ in pairs})
+    lines = [
+        "times longer a batch (row) takes beside batches of another instance (column)",
+        " ".join([f"{'batch':>5}", *(f"{size:>5}" for size in sizes)]),
+        *(
+            " ".join([f"{own:>5}", *(f"{pairs[own, other]:5.2f}" for other in sizes)])
+            for own in sizes
+        ),
+    ]
+    if len(sizes) > 2:
+        fitted = fit(pairs)
+        lines.append(
+            f"predicted from the sizes, a pair that was left out is off by {fitted.held_out:.0%}; "
+            f"with one factor for all by {fitted.held_out_of_one:.0%}"
         )
     return "\n".join(lines) + "\n"

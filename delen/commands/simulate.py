@@ -8,24 +8,21 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from delen.commands import simulate_fleet, simulate_streams, stream_options
-from delen.commands.common import LATENCIES, check_once, quantity, read_requests, seed, whole
+from delen.commands import simulate_fleet, simulate_streams, simulated_device, stream_options
+from delen.commands.common import check_once, positive, read_requests, seed, whole
+from delen.commands.sweep_table import sweep_table
 from delen.commands.table import progress_bar, table
 from delen.core.bounds import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY, check_integer
-from delen.core.variant import model_of
 from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.errors import ConfigError, DelenError, InvalidInput
 
 if TYPE_CHECKING:
-    from delen.daemon.config import Config
-    from delen.simulate.device import DeviceSettings, SlowSpan
-    from delen.simulate.model import SimulatedModel
+    from delen.simulate.outcome import Outcomes
+    from delen.simulate.trace import Trace
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,23 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "example: delen simulate --model cifar10-resnet --trace day.csv --policy value fifo \\\n"
         "           --slowdown 60:120:2.0 --plots plots"
     )
-    parser.add_argument(
-        "--model",
-        action="append",
-        default=[],
-        help="a shipped or configured model; may be given several times, the first is for requests "
-        "that name none",
-    )
-    parser.add_argument(
-        "--bundle", action="append", default=[], type=Path, help="folder of a bundle, likewise"
-    )
-    parser.add_argument(
-        "--profile",
-        type=Path,
-        metavar="FILE",
-        help="the device: its profile of the bundle; or, alone, a profile with accuracies of a "
-        "network whose bundle is not here",
-    )
+    simulated_device.add_arguments(parser)
     played = parser.add_mutually_exclusive_group(required=True)
     played.add_argument(
         "--trace", type=Path, metavar="FILE", help="the requests (delen trace writes one)"
@@ -82,12 +63,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=seed, default=0, help="of samples and noise (default: 0)")
     parser.add_argument(
-        "--slowdown",
-        type=_span,
-        action="append",
-        default=[],
-        metavar="60:120:2.0",
-        help="from 60 to 120 s everything takes twice as long; may be given several times",
+        "--seeds",
+        type=whole(1),
+        metavar="N",
+        help="play N times, with seeds from --seed on; the table has means with 95 %% intervals",
+    )
+    parser.add_argument(
+        "--speed",
+        type=_speeds,
+        metavar="0.3,0.6,1.2",
+        help="play the trace so many times faster, once for each",
+    )
+    parser.add_argument(
+        "--compare",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="play once with each file: profiles (.json) in place of --profile, or configurations "
+        "(.toml) in place of --config",
     )
     parser.add_argument(
         "--weight",
@@ -106,128 +99,131 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the most urgent priority that a tenant's requests may have beside others' "
         f"(default: {DEFAULT_PRIORITY}); may be given several times",
     )
-    parser.add_argument("--lanes", type=whole(1), default=1, help="batches at once (default: 1)")
-    parser.add_argument(
-        "--corun",
-        type=_factors,
-        metavar="1.0,1.4",
-        help="how many times slower a batch is while no, one, ... others run (default: as the "
-        "profiles have it)",
-    )
-    parser.add_argument(
-        "--network",
-        type=quantity(LATENCIES, zero=True),
-        default=0.0,
-        metavar="5ms",
-        help="delay each way",
-    )
-    parser.add_argument(
-        "--front",
-        type=_front,
-        default=(0.0, 0.0),
-        metavar="0.4ms,0.6ms",
-        help="what the host takes to read a request, and to send its answer (HTTP), beside what "
-        "the profile says; two more times are those of a busy host",
-    )
-    parser.add_argument(
-        "--actual",
-        type=Path,
-        metavar="FILE",
-        help="drift: the device behaves by this profile, and everything is planned by the other",
-    )
-    parser.add_argument("--no-noise", action="store_true", help="everything takes its median time")
     parser.add_argument(
         "--no-upper-bound",
         action="store_true",
         help="do not compute what could be reached: by a clairvoyant, and without seeing labels",
     )
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write plots here")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")
     parser.add_argument("--json", action="store_true", help="print a JSON object a line and policy")
     stream_options.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     from delen.daemon.config import read_config
-    from delen.simulate.bounds.upper_bound import label_blind_bound, upper_bound
-    from delen.simulate.plots import save_plots
-    from delen.simulate.run import RunSettings
-    from delen.simulate.run import run as play
-    from delen.simulate.summary import summarise
+    from delen.simulate.plots import save_plots, save_sweep
+    from delen.simulate.sweep import lines_of
     from policies.plugins import DISPATCH_POLICIES, make_dispatch, plugin_names
 
     if options.fleet is not None:
         _check_alone(options)
         return simulate_fleet.run(options)
     stream_options.check(options)
-    config = read_config(options.config, os.environ)
     if options.link is not None:
-        return simulate_streams.run(options, config, _device)
+        return simulate_streams.run(options, read_config(options.config, os.environ))
     trace = read_requests(options.trace)
     names = options.policy or _ours_first(plugin_names(DISPATCH_POLICIES))
     check_once(names, "--policy")
-    policies = {name: make_dispatch(name) for name in names}
-    played = _drifted(_models(options, config), options.actual)
-    check_once([model_of(model.name) for model in played], "--model or --bundle")
-    models = {model_of(model.name): model for model in played}
-    weights, priorities = dict(options.weight), dict(options.priority)
-    for option, given in (("--weight", weights), ("--priority", priorities)):
-        if unknown := sorted(set(given) - set(trace.tenants)):
-            known = ", ".join(trace.tenants)
-            raise ConfigError(f"{option} names {', '.join(unknown)}; tenants of the trace: {known}")
-    device = _device(options, config, list(models.values()))
-    settings = RunSettings(
-        audit_fraction=config["policies.audit_fraction"],
-        device=device,
-        weights=weights,
-        priorities=priorities,
-        max_backlog=config["server.max_backlog_seconds"],
-        seed=options.seed,
-    )
+    for name in names:
+        make_dispatch(name)
+    _check_tenants(options, trace)
     gc.freeze()  # a long trace is no garbage, and would be searched for it again and again
-    bound = label_blind = None
-    if not options.no_upper_bound:
-        bound = upper_bound(trace, models, device, options.seed)
-        label_blind = label_blind_bound(trace, models, device, options.seed)
     runs, summaries = [], []
-    for name, policy in policies.items():
-        default = policy if name == DEFAULT_DISPATCH else make_dispatch(DEFAULT_DISPATCH)
-        outcomes = play(trace, models, policy, default, settings, progress_bar(name, options.json))
-        for failure in outcomes.failures:
-            print(f"delen: {failure}; the default decided instead", file=sys.stderr)
-        runs.append(outcomes)
-        summaries.append(summarise(outcomes, bound, weights, label_blind))
+    is_sweep = bool(options.compare) or (options.seeds or 1) > 1 or len(options.speed or ()) > 1
+    for outcomes, summary in _play_all(options, trace, names):
+        summaries.append(summary)
         if options.json:
-            print(json.dumps(summaries[-1]), flush=True)
+            print(json.dumps(summary), flush=True)
+        if options.plots is not None and not is_sweep:
+            runs.append(outcomes)
     if not options.json:
-        print(table(summaries), end="")
+        print((sweep_table if is_sweep else table)(summaries), end="")
     if options.plots is not None:
         try:
-            files = save_plots(runs, summaries, options.plots)
+            if is_sweep:
+                files = [save_sweep(lines_of(summaries), options.plots)]
+            else:
+                files = save_plots(runs, summaries, options.plots)
         except OSError as error:
             raise DelenError(f"the plots cannot be written: {error}") from error
         print(f"written: {', '.join(map(str, files))}", file=sys.stderr)
     return 0
 
 
-def _device(
-    options: argparse.Namespace, config: Config, models: Sequence[SimulatedModel]
-) -> DeviceSettings:
-    from delen.simulate.device import DeviceSettings
+def _play_all(
+    options: argparse.Namespace, trace: Trace, names: Sequence[str]
+) -> Iterator[tuple[Outcomes, dict[str, Any]]]:
+    """The run of each file that is compared, seed, speed and policy."""
+    from delen.daemon.config import read_config
+    from delen.simulate.bounds.upper_bound import label_blind_bound, upper_bound
+    from delen.simulate.run import RunSettings, run
+    from delen.simulate.summary import summarise
+    from policies.plugins import make_dispatch
 
-    try:
-        return DeviceSettings(
-            lanes=options.lanes,
-            interference=options.corun or _measured_interference(options.lanes, models),
-            slow=_spans(options.slowdown),
-            network=options.network,
-            front=options.front[:2],
-            crowded=options.front[-2:],
-            readers=config["server.threads"],
-            noise=not options.no_noise,
+    weights = dict(options.weight)
+    for setup in _setups(options):
+        config = read_config(setup.config, os.environ)
+        models = simulated_device.models_of(setup, config)
+        device = simulated_device.device_of(setup, config, list(models.values()))
+        settings = RunSettings(
+            audit_fraction=config["policies.audit_fraction"],
+            device=device,
+            weights=weights,
+            priorities=dict(options.priority),
+            max_backlog=config["server.max_backlog_seconds"],
+            seed=setup.seed,
         )
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+        for speed in options.speed or (1.0,):
+            fast, bound, label_blind = trace.faster(speed), None, None
+            if not options.no_upper_bound:
+                bound = upper_bound(fast, models, device, setup.seed)
+                label_blind = label_blind_bound(fast, models, device, setup.seed)
+            for name in names:
+                policy = make_dispatch(name)
+                default = policy if name == DEFAULT_DISPATCH else make_dispatch(DEFAULT_DISPATCH)
+                bar = progress_bar(name, options.json)
+                outcomes = run(fast, models, policy, default, settings, bar)
+                for failure in outcomes.failures:
+                    print(f"delen: {failure}; the default decided instead", file=sys.stderr)
+                played = {"speed": speed, "seed": setup.seed, **setup.played}
+                yield outcomes, {**summarise(outcomes, bound, weights, label_blind), **played}
+
+
+def _setups(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """``options`` for each file to compare and seed, with what says so in the results as
+    ``played``."""
+    for named in _compared(options):
+        played = {"compared": str(*named.values())} if options.compare else {}
+        for number in range(options.seed, options.seed + (options.seeds or 1)):
+            own = {**vars(options), **named, "seed": number, "played": played}
+            yield argparse.Namespace(**own)
+
+
+def _compared(options: argparse.Namespace) -> list[dict[str, Path]]:
+    """The option that each file of --compare stands for; ConfigError where that is given, too."""
+    if not options.compare:
+        return [{}]
+    if len(options.compare) < 2:
+        raise ConfigError("--compare: give at least two files")
+    check_once([str(file) for file in options.compare], "--compare")
+    found = []
+    for file in options.compare:
+        option = {".json": "profile", ".toml": "config"}.get(file.suffix)
+        if option is None:
+            raise ConfigError(
+                f"--compare {file}: it must be a profile (.json) or a configuration (.toml)"
+            )
+        if getattr(options, option) is not None:
+            raise ConfigError(f"--compare {file} is in place of --{option}: leave that out")
+        found.append({option: file})
+    return found
+
+
+def _check_tenants(options: argparse.Namespace, trace: Trace) -> None:
+    for option, given in (("--weight", options.weight), ("--priority", options.priority)):
+        if unknown := sorted(set(dict(given)) - set(trace.tenants)):
+            known = ", ".join(trace.tenants)
+            raise ConfigError(f"{option} names {', '.join(unknown)}; tenants of the trace: {known}")
 
 
 def _check_alone(options: argparse.Namespace) -> None:
@@ -240,102 +236,15 @@ def _check_alone(options: argparse.Namespace) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} does not go with --fleet")
 
 
-def _measured_interference(lanes: int, models: Sequence[SimulatedModel]) -> tuple[float, ...]:
-    """The factors of the model that slows most; ConfigError if one for ``lanes`` is unknown."""
-    sizes = [size for model in models for size in model.sizes]
-    known = [model.profile.interference or (1.0,) for model in sizes]
-    for model, factors in zip(sizes, known, strict=True):
-        if len(factors) < lanes:
-            raise ConfigError(
-                f"--lanes is {lanes}, and the profile of {model.name} does not say how much "
-                f"{lanes} instances slow each other down: give --corun, or measure it with "
-                "`delen profile --instances`"
-            )
-    return tuple(max(factors) for factors in zip(*known, strict=False))
-
-
 def _ours_first(names: Sequence[str]) -> list[str]:
     return sorted(names, key=lambda name: (name != DEFAULT_DISPATCH, name))
 
 
-def _models(options: argparse.Namespace, config: Config) -> list[SimulatedModel]:
-    from delen.bundle.manifest import load_bundle
-    from delen.daemon.build_runtime import bundle_by_name, policy_settings
-    from delen.profile.reader import load_profile
-    from delen.simulate.load import of_bundle, of_profile, profile_of
-    from policies.plugins import EXIT_POLICIES, find_plugin
-
-    settings = policy_settings(config)
-    make_policy = find_plugin(EXIT_POLICIES, settings.exit)
-    profile = None if options.profile is None else load_profile(options.profile)
-    folders = [*(bundle_by_name(config, name) for name in options.model), *options.bundle]
-    if profile is not None and not folders:
-        policy = make_policy(len(profile.segments), **dict(settings.options))
-        return [of_profile(profile, settings.planner, policy, settings.quantile, options.seed)]
-    if profile is not None and len(folders) > 1:
-        raise ConfigError("--profile goes with one bundle; give each of several its own folder")
-    models = []
-    for folder in folders or [bundle_by_name(config, config["models.default"])]:
-        bundle = load_bundle(folder)
-        models.append(
-            of_bundle(
-                bundle,
-                profile or profile_of(bundle, Path(config["state.path"])),
-                settings.planner,
-                make_policy(len(bundle.exits), **dict(settings.options)),
-                settings.quantile,
-                config["power.watts_per_core"],
-            )
-        )
-    return models
-
-
-def _span(text: str) -> SlowSpan:
-    from delen.simulate.device import SlowSpan
-
-    try:
-        start, end, factor = map(float, text.split(":"))
-        return SlowSpan(start, end, factor)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} must be START:END:FACTOR in seconds, such as 60:120:2.0 ({error})"
-        ) from None
-
-
-def _spans(spans: Sequence[SlowSpan]) -> tuple[SlowSpan, ...]:
-    """In the order of their starts; ConfigError where they overlap."""
-    ordered = sorted(spans, key=lambda span: span.start)
-    for one, next_one in pairwise(ordered):
-        if next_one.start < one.end:
-            raise ConfigError(f"slowdowns overlap at {next_one.start:g} s")
-    return tuple(ordered)
-
-
-def _drifted(models: list[SimulatedModel], file: Path | None) -> list[SimulatedModel]:
-    """``models`` on a device that has drifted to the profile in ``file``."""
-    from delen.profile.reader import load_profile
-
-    if file is None:
-        return models
-    if len(models) > 1:
-        raise ConfigError("--actual is the profile of one model; simulate only that")
-    model, become = models[0], load_profile(file)
-    if model.smaller:
-        raise ConfigError("--actual is the profile of one input size; simulate a model of one")
-    if become.bundle != model.profile.bundle or len(become.segments) != len(model.profile.segments):
-        raise ConfigError(f"--actual {file} is a profile of {become.model}, not of {model.name}")
-    if become.largest_batch < min(model.max_batch, model.profile.largest_batch):
-        raise ConfigError(f"--actual {file} has no batches larger than {become.largest_batch}")
-    return [replace(model, become=become)]
-
-
-def _front(text: str) -> tuple[float, ...]:
-    parts = text.split(",")
-    if len(parts) not in (2, 4):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} must be two or four times with commas between, such as 0.4ms,0.6ms"
-        )
-    return tuple(map(quantity(LATENCIES, zero=True), parts))
+def _speeds(text: str) -> tuple[float, ...]:
+    speeds = tuple(map(positive, text.split(",")))
+    if len(set(speeds)) < len(speeds):
+        raise argparse.ArgumentTypeError(f"{text!r} has a speed twice")
+    return speeds
 
 
 def _weight(text: str) -> tuple[str, float]:
@@ -361,16 +270,4 @@ def _priority(text: str) -> tuple[str, int]:
         raise argparse.ArgumentTypeError(
             f"{text!r} must be TENANT=PRIORITY from {HIGHEST_PRIORITY} to {LOWEST_PRIORITY}, such "
             "as camera=1"
-        ) from None
-
-
-def _factors(text: str) -> tuple[float, ...]:
-    try:
-        factors = tuple(float(part) for part in text.split(","))
-        if not all(1 <= factor < math.inf for factor in factors):
-            raise ValueError
-        return factors
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} must be factors of at least 1 with commas between, such as 1.0,1.4"
         ) from None

@@ -7,12 +7,13 @@ import argparse
 import gc
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delen.commands.common import check_once
+from delen.commands.simulated_device import device_of
 from delen.commands.stream_options import DEFAULT_DEADLINE, DEFAULT_DURATION, DEFAULT_FPS
 from delen.errors import ConfigError, DelenError
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from delen.bundle.manifest import Bundle
     from delen.core.dispatch import DispatchPolicy
     from delen.daemon.config import Config
-    from delen.simulate.device import DeviceSettings
     from delen.simulate.model import SimulatedModel
     from delen.simulate.run import RunSettings
     from delen.simulate.streams.link import LinkSettings
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     from delen.simulate.streams.stream import StreamSettings
     from policies.client.api import FrameOption
 
-MakeDevice = Callable[[argparse.Namespace, "Config", Sequence["SimulatedModel"]], "DeviceSettings"]
 
-
-def run(options: argparse.Namespace, config: Config, make_device: MakeDevice) -> int:
+def run(options: argparse.Namespace, config: Config) -> int:
     """Play the model at its sizes with each controller, and print what became of the frames."""
     from delen.daemon.build_runtime import policy_settings
     from delen.profile.reader import load_profile
@@ -60,7 +58,7 @@ def run(options: argparse.Namespace, config: Config, make_device: MakeDevice) ->
         models = [replace(each, smaller=()) for each in reversed(model.sizes)]
         sizes = _options_of(bundle, models)
     run_settings = RunSettings(
-        device=make_device(options, config, models),
+        device=device_of(options, config, models),
         max_backlog=config["server.max_backlog_seconds"],
         seed=options.seed,
     )

@@ -14,7 +14,7 @@ from delen.errors import ConfigError
 if TYPE_CHECKING:
     from delen.simulate.streams.link import LinkSettings
 
-_ONLY_TRACES = ("weight", "priority", "network", "actual")
+_ONLY_TRACES = ("weight", "priority", "network", "actual", "speed", "seeds", "compare")
 _ONLY_LINKS = ("controller", "sizes", "fps", "deadline", "streams", "duration", "in_flight")
 _READERS: dict[str, Callable[[str], float]] = {
     "delay": quantity(LATENCIES, zero=True),

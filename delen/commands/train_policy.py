@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from delen.commands.common import seed, whole
+from delen.commands.plot_option import check_plot
 from delen.commands.table import progress_bar
-from delen.errors import ConfigError, DelenError, MissingExtra
+from delen.errors import ConfigError, DelenError
 
 _EPISODES = 270
 _LINES = 15
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     if options.output.suffix != ".py":
         raise ConfigError(f"--output is {options.output}; it must end with .py")
     if options.plot is not None:
-        _check_plot(options.plot)
+        check_plot(options.plot)
     training = Training([read_site(file) for file in options.fleet], options.episodes, options.seed)
     kept = options.output.with_suffix(".npz")
     if kept.exists():
@@ -100,21 +101,6 @@ def _table(curve: Sequence[float], explored: Sequence[float]) -> str:
             f"{sum(shares) / len(shares):>9.2f}"
         )
     return "\n".join(lines)
-
-
-def _check_plot(file: Path) -> None:
-    """Says before the training what would stop the curve from being drawn after it."""
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-    except ImportError:
-        raise MissingExtra("matplotlib", "plot") from None
-    matplotlib.use("Agg")
-    known = FigureCanvasAgg.get_supported_filetypes()
-    if file.suffix and file.suffix[1:].lower() not in known:
-        raise ConfigError(f"--plot is {file}; it must end with .png, .svg or .pdf")
-    if not file.parent.is_dir():
-        raise ConfigError(f"--plot is {file}; there is no folder {file.parent}")
 
 
 def _plot(curve: Sequence[float], file: Path) -> None:

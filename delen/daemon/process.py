@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from delen.daemon.settings import SWITCH_INTERVAL
 from delen.daemon.signals import SignalPipe
 from delen.daemon.start_error import as_start_error
 from delen.daemon.state_folder import StateFolder
+from delen.daemon.traces import Traces, open_traces
 from delen.daemon.watchdog import Watchdog
 from delen.errors import BackendError, BundleError, ConfigError, MissingExtra, ModelNotFound
 from delen.tenants.energy_file import EnergyFile
@@ -78,6 +80,7 @@ class Daemon:
         self._failure: BaseException | None = None
         self._opened: Opened | None = None
         self._grpc: GrpcServer | None = None
+        self._traces: Traces | None = None
         self._is_open = self._is_ready = False
         self._doing = "starting"
 
@@ -112,7 +115,7 @@ class Daemon:
             from api.views import Service
         except ModuleNotFoundError as error:
             raise MissingExtra(f"{error.name} (for the daemon)", "daemon") from error
-        from delen.daemon.build_runtime import open_runtime
+        from delen.daemon.build_runtime import node_name, open_runtime
         from delen.daemon.reload import Reloader
 
         config = self._config
@@ -121,13 +124,18 @@ class Daemon:
         self._crashes = CrashLog(Path(config["state.path"]))
         self._crashes.watch()
         metrics = Metrics()
+        self._traces = traces = open_traces(config, metrics, node_name(config))
         energy_file = EnergyFile(Path(config["state.path"]) / "energy.json")
         tenants = TenantAccess(config["tenants.users"])
         host = config["server.host"]
         self._guard = guard = Guard(config["server.token_file"], host, tenants.is_bound)
         self._check_exposure()
         self._opened = opened = open_runtime(
-            config, metrics, energy_file=energy_file, at_once=True, guard=self._crashes
+            config,
+            traces or metrics,
+            energy_file=energy_file,
+            at_once=True,
+            guard=self._crashes,
         )
         self._runtime = opened.runtime
         self._watchdog = Watchdog(self._runtime.health)
@@ -169,6 +177,7 @@ class Daemon:
                 return
             addresses = self._listen()
             self._http.start()
+            self._watchdog.watch_loop(self._http.seconds_behind)
             self._watchdog.watch_threads()
             self._doing = f"ready on {' and '.join(addresses)}"
             ready_log.info("%s", self._doing)
@@ -288,6 +297,14 @@ class Daemon:
 
     def _stop(self) -> bool:
         """Whether all ended by itself. What hangs is left to the end of the process."""
+        drain = self._reloader.config["server.drain_seconds"] if self._is_ready else 0.0
+        signal.alarm(ceil(drain + 4 * _CLOSING))  # where memory is short, no thread may start
+        try:
+            return self._stop_all()
+        finally:
+            signal.alarm(0)
+
+    def _stop_all(self) -> bool:
         self._notifier.stopping("answering what was accepted")
         if not self._is_ready:
             return _in_time(self._stop_start, _CLOSING)
@@ -296,6 +313,8 @@ class Daemon:
         if not has_stopped:
             calls = map(str, self._runtime.health.under_way(time.monotonic()))
             log.critical("what hangs is left behind: %s", "; ".join(calls) or "a thread")
+        if self._traces is not None:
+            self._traces.close()
         is_closed = _in_time(self._close_energy, _CLOSING)
         log.info("stopped")
         return has_stopped and is_closed

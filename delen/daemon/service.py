@@ -71,6 +71,7 @@ def _install(place: Place) -> None:
             f"{program} is in a folder that the service does not see: install delen into one of "
             "its own, such as a virtual environment in /opt/delen"
         )
+    _check_package(place)
     _check_systemd(place)
     for target, source in place.files.items():
         text = source.read_text("utf-8").replace("@DAEMON@", program)
@@ -93,6 +94,7 @@ def _install(place: Place) -> None:
 
 def _uninstall(place: Place) -> None:
     """Take away what ``_install`` wrote. The user, its state and its configuration stay."""
+    _check_package(place)
     _check_systemd(place)
     if place.is_live and any(target.exists() for target in place.files):
         _run([*place.systemctl, "disable", "--now", SOCKET, SERVICE])
@@ -166,6 +168,14 @@ def _program() -> str:
 def _check_systemd(place: Place) -> None:
     if place.is_live and shutil.which("systemctl") is None:
         raise DelenError("there is no systemctl here: this machine does not run systemd")
+
+
+def _check_package(place: Place) -> None:
+    if not place.is_user and (place.root / "lib/systemd/system" / SERVICE).exists():
+        raise DelenError(
+            f"a package has installed {SERVICE}: start it with systemctl enable --now {SOCKET} "
+            f"{SERVICE}, and remove it with the package"
+        )
 
 
 def _run(command: Sequence[str]) -> None:

@@ -317,6 +317,13 @@ SETTINGS = (
         "URLs of daemons that go on with jobs whose floors cannot be kept here",
         _distinct,
     ),
+    Setting(
+        "traces",
+        "endpoint",
+        "",
+        "OpenTelemetry collector, such as http://127.0.0.1:4318; empty for no traces",
+    ),
+    Setting("traces", "share", 1.0, "of all requests that is traced", _between(0, 1)),
     Setting("state", "path", default_state(), "folder for profiles and tenants' budgets", _named),
     Setting(
         "log", "level", "info", "least severe lines", _one_of("debug", "info", "warning", "error"),

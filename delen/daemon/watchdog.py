@@ -1,9 +1,10 @@
-"""Sees threads that died and calls that hang, so that the daemon does not live on without them."""
+"""Sees threads that died and what hangs, so that the daemon does not live on without them."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from delen.engine.health import EngineHealth
 
@@ -11,6 +12,8 @@ log = logging.getLogger("delen")
 
 _LASTS = 30.0
 """Seconds that something may go on hanging before the daemon ends."""
+_LOOP_HANGS = 10.0
+"""Seconds after which an event loop is said to stand."""
 
 
 class Watchdog:
@@ -20,7 +23,12 @@ class Watchdog:
     def __init__(self, health: EngineHealth) -> None:
         self._health = health
         self._threads: list[threading.Thread] = []
+        self._behind: Callable[[], float] = lambda: 0.0
         self._hangs_since: float | None = None
+
+    def watch_loop(self, behind: Callable[[], float]) -> None:
+        """By how many seconds the event loop that serves HTTP is ``behind``."""
+        self._behind = behind
 
     def watch_threads(self) -> None:
         """Those that live now and are named ``delen-...``, and those before, are to live until the
@@ -30,12 +38,12 @@ class Watchdog:
 
     def problems(self, now: float) -> list[str]:
         """A sentence for each thread that has died and each call that hangs."""
-        return [*self._dead(), *self._health.hangs(now)]
+        return [*self._dead(), *self._hangs(now)]
 
     def is_over(self, now: float) -> bool:
         """Whether the daemon is to end, which is logged: a thread has died, or something hangs for
         too long. To be called every now and then."""
-        hangs = self._health.hangs(now)
+        hangs = self._hangs(now)
         if not hangs:
             self._hangs_since = None
         elif self._hangs_since is None:
@@ -46,6 +54,12 @@ class Watchdog:
         if reasons:
             log.critical("the daemon ends: %s", "; ".join(reasons))
         return bool(reasons)
+
+    def _hangs(self, now: float) -> list[str]:
+        hangs, behind = self._health.hangs(now), self._behind()
+        if behind > _LOOP_HANGS:
+            hangs.append(f"the event loop of HTTP has stood for {behind:.1f} s")
+        return hangs
 
     def _dead(self) -> list[str]:
         ours = [t for t in self._threads if t.name.startswith("delen-")]

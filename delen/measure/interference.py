@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, combinations_with_replacement
 from statistics import median
 
 import numpy as np
@@ -18,6 +19,9 @@ from delen.profile.concurrency import Measured
 
 BATCHES = (1, 8)
 """At which instances are compared; the larger one as far as the bundle takes it."""
+
+PAIRED = (1, 2, 4, 8, 16)
+"""Batch sizes of which pairs run beside each other."""
 
 _LEAST_RUNS = 3
 
@@ -46,9 +50,9 @@ def measure_interference(
     ratios: list[list[float]] = [[] for _ in range(lanes)]
     for _ in range(rounds.count):
         for batch in _sizes(bundle):
-            alone = _run(bundle, network, 1, batch, rounds.seconds)
+            alone = _run(bundle, network, [batch], rounds.seconds)
             for busy in range(2, lanes + 1):
-                beside = _run(bundle, network, busy, batch, rounds.seconds)
+                beside = _run(bundle, network, [batch] * busy, rounds.seconds)
                 ratios[busy - 1].append(median(beside.seconds) / median(alone.seconds))
     return (1.0, *(round(max(1.0, median(found)), 4) for found in ratios[1:]))
 
@@ -64,7 +68,7 @@ def measure_instances(
     for _ in range(rounds.count):
         for batch in _sizes(bundle):
             for instances, threads in tried:
-                runs = _run(bundle, networks[threads], instances, batch, rounds.seconds)
+                runs = _run(bundle, networks[threads], [batch] * instances, rounds.seconds)
                 made.setdefault((instances, threads, batch), []).append(runs)
     return [
         Measured(
@@ -77,27 +81,53 @@ def measure_instances(
     ]
 
 
+def measure_pairs(bundle: Bundle, network: Network, rounds: Rounds) -> dict[tuple[int, int], float]:
+    """How many times longer a batch of the first size takes while another lane runs batches of the
+    second: the median over rounds, in each beside the same batch alone."""
+    most = bundle.manifest.max_batch
+    sizes = [size for size in PAIRED if size <= most]
+    ratios: dict[tuple[int, int], list[float]] = {}
+    for _ in range(rounds.count):
+        alone = {
+            size: median(_run(bundle, network, [size], rounds.seconds).seconds) for size in sizes
+        }
+        for own, other in combinations_with_replacement(sizes, 2):
+            beside = _run(bundle, network, [own, other], rounds.seconds).by_lane
+            ratios.setdefault((own, other), []).append(median(beside[0]) / alone[own])
+            if own != other:
+                ratios.setdefault((other, own), []).append(median(beside[1]) / alone[other])
+    return {pair: median(found) for pair, found in sorted(ratios.items())}
+
+
 @dataclass(frozen=True, slots=True)
 class _Runs:
-    """Seconds of each run of the whole network on any lane, and samples a second of all."""
+    """Seconds of each run of the whole network by lane, and samples a second of all lanes."""
 
-    seconds: Sequence[float]
+    by_lane: Sequence[Sequence[float]]
     rate: float
+
+    @property
+    def seconds(self) -> Sequence[float]:
+        """Of all lanes."""
+        return list(chain.from_iterable(self.by_lane))
 
 
 def _sizes(bundle: Bundle) -> list[int]:
     return sorted({min(batch, bundle.manifest.max_batch) for batch in BATCHES})
 
 
-def _run(bundle: Bundle, network: Network, lanes: int, batch: int, seconds: float) -> _Runs:
-    """Run the whole network over and over on ``lanes`` at once for so long."""
-    inputs, segments = noise_inputs(bundle)[:batch], len(bundle.exits)
+def _run(bundle: Bundle, network: Network, batches: Sequence[int], seconds: float) -> _Runs:
+    """Run the whole network over and over for so long, on a lane for each of ``batches`` at
+    once."""
+    lanes, inputs, segments = len(batches), noise_inputs(bundle), len(bundle.exits)
     ready = threading.Barrier(lanes + 1)
     took: list[list[float]] = [[] for _ in range(lanes)]
     failures: list[Exception] = []
 
     def run_whole(lane: int) -> float:
-        return sum(seconds for seconds, _ in run_chain(network, inputs, segments, lane))
+        return sum(
+            seconds for seconds, _ in run_chain(network, inputs[: batches[lane]], segments, lane)
+        )
 
     def keep_busy(lane: int) -> None:
         try:
@@ -123,5 +153,5 @@ def _run(bundle: Bundle, network: Network, lanes: int, batch: int, seconds: floa
     elapsed = time.perf_counter() - began
     if failures:
         raise failures[0]
-    every = [one for of_lane in took for one in of_lane]
-    return _Runs(every, batch * len(every) / elapsed)
+    samples = sum(batch * len(of_lane) for batch, of_lane in zip(batches, took, strict=True))
+    return _Runs(took, samples / elapsed)

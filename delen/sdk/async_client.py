@@ -89,6 +89,7 @@ class AsyncClient:
     power_history = _sent(Calls.power_history)
     set_power = _sent(Calls.set_power)
     request = _sent(Calls.request)
+    figures = _sent(Calls.figures)
     tenants = _sent(Calls.tenants)
     set_tenant = _sent(Calls.set_tenant)
 

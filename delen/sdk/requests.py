@@ -284,12 +284,14 @@ class Calls:
         """Watts now, how they are known and what limits them, as ``GET /v1/power`` describes."""
         return Call("GET", "/v1/power", _read_object)
 
-    def power_history(self, seconds: float = 600.0) -> Call[list[dict[str, Any]]]:
+    def power_history(
+        self, seconds: float = 600.0, step: float = 0.0
+    ) -> Call[list[dict[str, Any]]]:
         """The accounting windows of the last ``seconds`` (1 to 86400), oldest first, as
         ``GET /v1/power/history`` describes them. Those of more than an hour ago are merged to
-        minutes.
+        minutes, and all to at least ``step`` seconds.
         """
-        query = HistoryFields(seconds).query()
+        query = HistoryFields(seconds, step).query()
         return Call("GET", "/v1/power/history", _part("windows", list[dict[str, Any]]), query)
 
     def set_power(
@@ -314,6 +316,10 @@ class Calls:
         path = f"/v1/requests/{quote(request_id, safe='')}"
         read = _as(answers.SettledRequest, Settled)
         return Call("GET", path, read, of_requests=(request_id,))
+
+    def figures(self) -> Call[dict[str, Any]]:
+        """The device at a glance, as ``GET /v1/figures`` describes it."""
+        return Call("GET", "/v1/figures", _read_object)
 
     def tenants(self) -> Call[dict[str, Any]]:
         """The tenants that were seen or of which something is set, as ``GET /v1/tenants``

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from itertools import pairwise
@@ -88,6 +88,14 @@ class Trace:
         """All tenants in alphabetical order."""
         return tuple(sorted({arrival.tenant for arrival in self.arrivals}))
 
+    def faster(self, speed: float) -> Trace:
+        """The same requests ``speed`` times as fast one after the other."""
+        if speed == 1:
+            return self
+        return Trace(
+            tuple(replace(arrival, time=arrival.time / speed) for arrival in self.arrivals)
+        )
+
 
 def _check_time(value: float, name: str) -> float:
     if not 0 <= value < inf:
@@ -148,7 +156,8 @@ class _Reader:
             if not row:
                 continue
             if len(row) != width:
-                raise self._fail(f"it has {len(row)} fields; the header has {width}")
+                has = f"it has {len(row)} fields; the header has {width}"
+                raise self._fail(has + _hint(row[0]))
             text = row.pop(position)
             time = self._time(text)
             if time < previous:
@@ -168,7 +177,8 @@ class _Reader:
             raise self._fail(f"it has no header; it must name {TIME}, and may name {_others()}")
         for index, name in enumerate(columns):
             if name not in COLUMNS:
-                raise self._fail(f"unknown column {name!r}; known: {', '.join(COLUMNS)}")
+                known = ", ".join(COLUMNS)
+                raise self._fail(f"unknown column {name!r}; known: {known}{_hint(name)}")
             if name in columns[:index]:
                 raise self._fail(f"column {name} is given twice")
         if TIME not in columns:
@@ -181,7 +191,7 @@ class _Reader:
         try:
             return _check_time(_number(text, TIME), TIME)
         except InvalidInput as error:
-            raise self._fail(f"column {TIME}: {error}") from error
+            raise self._fail(f"column {TIME}: {error}{_hint(text)}") from error
 
     def _read_asked(self, fields: dict[str, str]) -> _Asked:
         given = {name: text for name, text in fields.items() if text}
@@ -202,11 +212,20 @@ class _Reader:
             )
         except InvalidInput as error:
             column = next((name for name in fields if name.startswith(str(error.field))), "?")
-            raise self._fail(f"column {column}: {error}") from error
+            hint = _hint(fields.get(column, ""))
+            raise self._fail(f"column {column}: {error}{hint}") from error
         return tenant, model, stream, priority, bounds
 
     def _fail(self, sentence: str) -> TraceError:
         return TraceError(f"{self._file}, line {max(1, self._rows.line_num)}: {sentence}")
+
+
+def _hint(text: str) -> str:
+    """What is wrong with the file where a field is ``text``, to be put behind an error."""
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if separator in text:
+            return f"; fields are separated by {name}: write commas, with a point in numbers"
+    return "; leave out the space beside the comma" if text != text.strip() else ""
 
 
 def _others() -> str:

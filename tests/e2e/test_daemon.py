@@ -563,7 +563,7 @@ def test_a_backend_that_is_not_there_is_refused(launcher: Launcher) -> None:
         pytest.skip("this machine has CUDA")
     ended = launcher.refused({"device": {"backend": "cuda"}})
     assert ended.returncode == 2
-    assert "delen[jetson]" in ended.stderr
+    assert "pip install onnxruntime-gpu" in ended.stderr
 
 
 def test_power_root_is_where_the_device_is_looked_up(

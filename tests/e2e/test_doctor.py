@@ -38,6 +38,7 @@ def doctor(
     monkeypatch.setenv("DELEN_STATE__PATH", str(tmp_path / "state"))
     monkeypatch.setenv("DELEN_SERVER__SOCKET", str(tmp_path / "none.sock"))
     monkeypatch.setenv("DELEN_SERVER__PORT", "1")
+    monkeypatch.setattr("delen.measure.disturbance.is_calm", lambda: True)  # it looks for 0.3 s
 
     def run(*arguments: str, **variables: str) -> Ended:
         with monkeypatch.context() as patch:
@@ -75,6 +76,9 @@ def test_a_board_is_told_with_every_source(doctor: Doctor, orin: SensorTree) -> 
     assert sources["jtop"]["problem"] and "jtop.service" in sources["jtop"]["remedy"]
     assert found["energy"] == {"configured": "auto", "source": "ina3221", "problem": None}
     assert found["model"]["provider"] == "cpu" and found["model"]["profile"] is None
+    tried = {check["name"]: check for check in found["checks"]}
+    assert list(tried) == ["provider", "memory", "profile", "socket", "clocks", "disk", "calm"]
+    assert tried["provider"]["state"] == "ok" and "all 5 segments" in tried["provider"]["found"]
     assert found["daemon"]["answers"] is False and "delen-daemon" in found["daemon"]["problem"]
 
 
@@ -93,6 +97,8 @@ def test_it_is_readable_without_json(doctor: Doctor, orin: SensorTree) -> None:
         "board       Orin NX: total is VDD_IN",
         "power mode  default",
         "thermal     33.5 degrees below cpu-thermal's trip point (passive)",
+        "ok provider  cpu ran all 5 segments",
+        "?? clocks    there is no nvpmodel",
         "-> ina3221   7.20 W (VDD_IN 7.20, ",
         "remedy: ",
     ):

@@ -1,8 +1,9 @@
-"""The Python blocks of docs/sdk.md and docs/streams.md run, and docs/rest.md names every metric of
-a daemon."""
+"""The Python blocks of docs/sdk.md and docs/streams.md run; docs/rest.md names every metric of a
+daemon, and the dashboard names no other."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -74,10 +75,24 @@ def test_a_block_runs(
     assert finished.stdout
 
 
-def test_every_metric_of_a_daemon_is_named(daemon: Daemon, images: NDArray[np.uint8]) -> None:
+@pytest.fixture
+def names(daemon: Daemon, images: NDArray[np.uint8]) -> list[str]:
+    """The metrics of a daemon."""
     assert daemon.api.raw(images[0]).status == 200
     text = daemon.api.get("/metrics").body.decode()
-    names = re.findall(r"^# TYPE (delen_\w+)", text, re.M)
+    return re.findall(r"^# TYPE (delen_\w+)", text, re.M)
+
+
+def test_every_metric_of_a_daemon_is_named(names: list[str]) -> None:
     page = (DOCS / "rest.md").read_text()
     assert len(names) > 30
     assert {n for n in names if not n.endswith("_created") and f"`{n}`" not in page} == set()
+
+
+def test_every_metric_of_the_dashboard_exists(names: list[str]) -> None:
+    dashboard = json.loads((DOCS / "grafana.json").read_text())
+    targets = [target for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    used = {name for each in targets for name in re.findall(r"delen_\w+", each["expr"])}
+    used |= set(re.findall(r"delen_\w+", json.dumps(dashboard["templating"])))
+    assert len(used) > 20
+    assert {name for name in used if re.sub("_(bucket|sum|count)$", "", name) not in names} == set()

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from delen.bundle.manifest import load_bundle
+from delen.engine.backends import onnx as onnx_backend
 from delen.engine.backends.base import Network, Placement
 from delen.engine.backends.bound import RowFeed
-from delen.engine.backends.onnx import PROVIDERS, OnnxBackend
+from delen.engine.backends.onnx import _SOFTPLUS, PROVIDERS, OnnxBackend
 from delen.errors import BackendError, ConfigError
 
 ort = pytest.importorskip("onnxruntime", reason="the backend needs onnxruntime: delen[daemon]")
@@ -30,7 +31,7 @@ def test_an_unknown_backend_is_refused_with_those_that_there_are() -> None:
 def test_a_provider_that_is_not_installed_is_refused_with_the_remedy(name: str) -> None:
     if PROVIDERS[name] in ort.get_available_providers():
         pytest.skip(f"this onnxruntime has {name}")
-    with pytest.raises(BackendError, match=r"pip install 'delen\[jetson\]'") as caught:
+    with pytest.raises(BackendError, match=r"pip install .*onnxruntime-gpu") as caught:
         OnnxBackend(name, 1)
     assert "it has: cpu" in str(caught.value)
 
@@ -56,13 +57,53 @@ def test_what_sessions_fall_back_to_is_known_before_there_is_one(
     broken_cuda: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert OnnxBackend("auto", 1).provider == "cpu"
-    assert "sessions run on cpu" in caplog.text
+    assert "sessions run on CPUExecutionProvider" in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
 def test_a_named_provider_that_falls_back_is_refused(broken_cuda: None) -> None:
     with pytest.raises(BackendError, match="'cuda' does not work"):
         OnnxBackend("cuda", 1)
+
+
+class _NoKernel:
+    """A session on CUDA, on a GPU for which onnxruntime is not built."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def get_providers(self) -> list[str]:
+        return [PROVIDERS["cuda"]]
+
+    def run(self, *_: object) -> None:
+        raise RuntimeError("no kernel image is available for execution on the device")
+
+
+def test_a_provider_without_kernels_for_the_gpu_is_found_before_a_request(
+    broken_cuda: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ort, "InferenceSession", _NoKernel)
+    with pytest.raises(BackendError, match="no kernel image"):
+        OnnxBackend("cuda", 1)
+    assert OnnxBackend("auto", 1).provider == "cpu"
+    assert "no kernel image" in caplog.text
+
+
+def test_the_graph_that_tells_runs() -> None:
+    (value,) = ort.InferenceSession(_SOFTPLUS).run(None, {"x": np.zeros(1, np.float32)})
+    assert value == pytest.approx(np.log(2))
+
+
+def test_a_jetson_that_serves_from_its_processor_says_how_its_gpu_is_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if PROVIDERS["cuda"] in ort.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    monkeypatch.setattr(onnx_backend, "gpu_runtime_remedy", lambda: "pip install WHEEL")
+    OnnxBackend("auto", 1)
+    assert "pip install WHEEL" in caplog.text
+    caplog.clear()
+    OnnxBackend("cpu", 1)
+    assert caplog.text == ""
 
 
 def test_batches_up_to_the_largest_run_alike(tiny_bundle: Path) -> None:

@@ -240,6 +240,7 @@ def test_the_command_compares_instances(
     assert "times longer while 0, 1, ... other instances run: 1.00, " in told
     assert "best for the most work: device.instances = " in told
     assert "best for a single request: device.instances = 1, device.threads = " in told
+    assert "times longer a batch (row) takes beside batches of another instance" in told
 
 
 def test_more_threads_than_cores_are_allowed_and_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -171,6 +171,126 @@ def test_plots_show_what_the_runs_came_to(
         assert len(below.lines) == 2
 
 
+def test_plots_of_many_tenants_are_a_map_that_names_each(
+    simulate: Simulate, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="plots take delen[plot]")
+    drawn: list[Any] = []
+    monkeypatch.setattr(pyplot, "close", drawn.append)
+    rows = [f"{0.01 * n:.2f},tenant-{n % 60:02},100" for n in range(180)]
+    trace.write_text("\n".join(["time_s,tenant,max_latency_ms", *rows]) + "\n")
+    assert simulate("--policy", "fifo", "--no-upper-bound", "--plots", tmp_path) == 0
+    monkeypatch.undo()
+    front, latency, timelines = drawn
+    for figure in (front, latency):
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["fifo"]
+        assert not figure.axes[0].texts, "no label lies among the points"
+    above, below, _ = timelines.axes
+    assert len(above.lines) == 1
+    labels = below.get_yticklabels()
+    assert {label.get_text() for label in labels} == {f"tenant-{n:02}" for n in range(60)}
+    for label in labels:
+        box, frame = label.get_window_extent(), timelines.bbox
+        assert frame.x0 <= box.x0 and box.x1 <= frame.x1
+    pyplot.close("all")
+
+
+def test_a_sweep_has_a_mean_and_an_interval_for_each_speed_and_policy(
+    simulate: Simulate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = ["--policy", "fifo", "edf", "--no-upper-bound", "--speed", "1,4", "--seeds", "3"]
+    assert simulate(*sweep) == 0
+    title, columns, *rows = capsys.readouterr().out.splitlines()
+    assert "3 seeds" in title
+    assert columns.split()[:2] == ["speed", "policy"]
+    named = [tuple(row.split()[:2]) for row in rows]
+    assert named == [("1", "fifo"), ("1", "edf"), ("4", "fifo"), ("4", "edf")]
+    assert all(row.count("±") == 6 for row in rows), "all but the bound"
+    assert simulate(*sweep, "--json") == 0
+    runs = objects(capsys)
+    assert [(run["seed"], run["speed"], run["policy"]) for run in runs] == [
+        (seed, speed, policy)
+        for seed in (0, 1, 2)
+        for speed in (1.0, 4.0)
+        for policy in ("fifo", "edf")
+    ]
+    fifo = [run["effective_accuracy"] for run in runs if run["policy"] == "fifo"][::2]
+    mean, reach = rows[0].split()[2], rows[0].split()[4]
+    assert float(mean) == pytest.approx(sum(fifo) / 3, abs=1e-4)
+    assert float(reach) > 0
+    assert simulate("--policy", "fifo", "--no-upper-bound", "--seed", "2", "--json") == 0
+    (alone,) = objects(capsys)
+    assert alone["effective_accuracy"] == fifo[2]
+
+
+def test_a_faster_trace_has_the_same_requests_in_less_time(
+    simulate: Simulate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert simulate("--policy", "fifo", "--no-upper-bound", "--speed", "20", "--json") == 0
+    (fast,) = objects(capsys)
+    assert (fast["speed"], fast["requests"]) == (20.0, 200)
+    assert fast["latency_ms"]["p50"] > 100, "it asks for more than the device can do"
+
+
+def test_profiles_are_compared_by_the_same_requests(
+    simulate: Simulate,
+    tiny_bundle: Path,
+    profile: Path,
+    trace: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    document = json.loads(profile.read_text())
+    for segment in document["segments"]:
+        for batch in segment["batches"].values():
+            batch["latency_ms"] = {name: 3 * ms for name, ms in batch["latency_ms"].items()}
+    slow = tmp_path / "slow.json"
+    slow.write_text(json.dumps(document))
+    given = ["simulate", "--bundle", tiny_bundle, "--trace", trace, "--policy", "fifo"]
+    given += ["--compare", profile, slow, "--no-upper-bound"]
+    command = list(map(str, given))
+    assert main([*command, "--seeds", "2"]) == 0
+    _, columns, first, second = capsys.readouterr().out.splitlines()
+    assert columns.split()[0] == "file"
+    assert columns.endswith("than the first")
+    assert (first.split()[0], second.split()[0]) == ("profile.json", "slow.json")
+    assert "±" in second.split("%")[-1] and second.split()[-3].startswith("-")
+    assert main([*command, "--json"]) == 0
+    fast_run, slow_run = objects(capsys)
+    assert (fast_run["compared"], slow_run["compared"]) == (str(profile), str(slow))
+    assert slow_run["latency_ms"]["p50"] > 2 * fast_run["latency_ms"]["p50"]
+
+
+def test_configurations_are_compared(
+    simulate: Simulate, trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Twice as much as the device can do, with room for all that waits, and with little."""
+    rows = [f"{0.002 * row}" for row in range(1000)]
+    trace.write_text("time_s\n" + "\n".join(rows) + "\n")
+    for name, seconds in (("long", 60), ("short", 0.1)):
+        (tmp_path / f"{name}.toml").write_text(f"[server]\nmax_backlog_seconds = {seconds}\n")
+    files = [tmp_path / "long.toml", tmp_path / "short.toml"]
+    assert simulate("--policy", "fifo", "--no-upper-bound", "--json", "--compare", *files) == 0
+    long, short = objects(capsys)
+    assert long["refused"] == 0 < short["refused"]
+
+
+def test_a_sweep_is_one_plot(
+    simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="plots take delen[plot]")
+    drawn: list[Any] = []
+    monkeypatch.setattr(pyplot, "close", drawn.append)
+    sweep = ["--policy", "fifo", "edf", "--no-upper-bound", "--speed", "1,2", "--seeds", "2"]
+    assert simulate(*sweep, "--plots", tmp_path / "plots") == 0
+    monkeypatch.undo()
+    assert [file.name for file in (tmp_path / "plots").iterdir()] == ["sweep.png"]
+    ((above, below),) = [figure.axes for figure in drawn]
+    assert above.get_legend_handles_labels()[1] == ["fifo", "edf"]
+    assert {*above.containers[0][0].get_xdata()} == {*below.containers[1][0].get_xdata()} == {1, 2}
+    pyplot.close("all")
+
+
 def test_a_profile_alone_is_a_device_that_is_not_here(
     trace: Path,
     tmp_path: Path,
@@ -238,6 +358,11 @@ def test_lanes_need_factors_that_somebody_has_measured(
         (["--priority", "stranger=2"], "--priority names stranger"),
         (["--slowdown", "0:10:2", "--slowdown", "5:20:2"], "overlap"),
         (["--policy", "fifo", "edf", "fifo"], "fifo is given twice"),
+        (["--compare", "a.json"], "at least two"),
+        (["--compare", "a.toml", "a.toml"], "a.toml is given twice"),
+        (["--compare", "a.toml", "b.csv"], "b.csv: it must be a profile (.json)"),
+        (["--compare", "a.json", "b.json"], "in place of --profile"),
+        (["--config", "c.toml", "--compare", "a.toml", "b.toml"], "in place of --config"),
     ],
 )
 def test_wrong_usage_ends_2(
@@ -263,6 +388,11 @@ def test_wrong_usage_ends_2(
         ["--front", "1ms"],
         ["--seed", "-1"],
         ["--seed", "1.5"],
+        ["--seeds", "0"],
+        ["--speed", "fast"],
+        ["--speed", "0.3,0"],
+        ["--speed", "0.3,,1"],
+        ["--speed", "1,1.0"],
         ["--front", "1,2"],
         ["--front", "1ms,2ms,3ms"],
     ],

@@ -9,8 +9,14 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
 
+from delen.daemon.service import UNITS
 from delen.daemon.settings import SETTINGS
+from delen.profile.device import CPU_INFO, DEVICE_TREE_MODEL
+from delen.version import VERSION
+from power.modes.nvpmodel import CONF, STATUS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ["delen", "api", "policies", "power", "multiexit_models"]
@@ -36,7 +42,7 @@ def missing_extras() -> list[tuple[str, str, str]]:
     for file in SOURCES:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "MissingExtra":
-                what, extra = node.args
+                what, extra = node.args[:2]
                 if isinstance(what, ast.JoinedStr):
                     what = what.values[0]
                 if isinstance(what, ast.Constant) and isinstance(extra, ast.Constant):
@@ -74,6 +80,25 @@ def test_the_sdk_is_light_and_extras_add_to_it() -> None:
     assert requirements("train") >= requirements("torch") | requirements("plot")
 
 
+@pytest.mark.parametrize(
+    ("machine", "python", "is_there"),
+    [("aarch64", "3.10", False), ("aarch64", "3.12", True), ("x86_64", "3.10", True)],
+)
+def test_the_jetson_extra_needs_no_wheel_that_the_public_index_lacks(
+    machine: str, python: str, is_there: bool
+) -> None:
+    lines = [Requirement(line) for line in requires("delen") or []]
+    (runtime,) = (line for line in lines if line.name == "onnxruntime-gpu")
+    assert runtime.marker is not None
+    board = {"extra": "jetson", "platform_machine": machine, "python_version": python}
+    assert runtime.marker.evaluate(board) is is_there
+
+
+def test_the_changelog_starts_with_this_version() -> None:
+    titles = re.findall(r"^## (\S+?),? ", (REPOSITORY / "CHANGELOG.md").read_text(), re.M)
+    assert titles[0] == VERSION
+
+
 def test_the_extras_that_papers_name_are_there() -> None:
     papers = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md"), *SOURCES]
     named = {
@@ -100,33 +125,77 @@ def setup_py() -> str:
 
 # --- docker/
 
+DOCKER = REPOSITORY / "docker"
+IMAGES = ["Dockerfile", "jetson.Dockerfile"]
 
-def instructions() -> list[tuple[str, str]]:
-    """What the Dockerfile does: instruction and arguments, with lines that go on joined."""
-    text = (REPOSITORY / "docker" / "Dockerfile").read_text()
-    lines = re.sub(r"^#.*\n", "", text, flags=re.M).replace("\\\n", " ").splitlines()
+
+def instructions(image: str) -> list[tuple[str, str]]:
+    """What a Dockerfile does: instruction and arguments, with lines that go on joined."""
+    text = re.sub(r"^#.*\n", "", (DOCKER / image).read_text(), flags=re.M)
+    lines = text.replace("\\\n", " ").splitlines()
     return [tuple(line.split(None, 1)) for line in lines if line.strip()]
 
 
-def test_the_image_gets_all_that_is_installed() -> None:
-    copied = [arguments.split()[:-1] for name, arguments in instructions() if name == "COPY"]
-    sources = {source for each in copied for source in each}
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_gets_all_that_is_installed(image: str) -> None:
+    copied = [arguments.split()[:-1] for name, arguments in instructions(image) if name == "COPY"]
+    sources = {source for each in copied for source in each if not source.startswith("-")}
+    sources -= {"/opt/delen"}
     for source in sources:
         assert (REPOSITORY / source).exists(), source
     assert sources >= {*PACKAGES, "setup.py", "pyproject.toml", "MANIFEST.in", "README.md"}
     assert re.search(r"TOP = (\[.*\])", setup_py())[1] == json.dumps(PACKAGES)
+    sent = {
+        line[1:] for line in (REPOSITORY / ".dockerignore").read_text().split() if line[0] == "!"
+    }
+    assert sources <= sent
 
 
-def test_the_image_installs_an_extra_that_is_there_and_runs_the_daemon() -> None:
-    given = dict(instructions())
-    extras = [arguments for name, arguments in instructions() if name == "ARG"]
-    assert "EXTRA=daemon" in extras
-    assert '".[${EXTRA},audio]"' in given["RUN"]
+@pytest.mark.parametrize(("image", "extra"), [(IMAGES[0], "daemon"), (IMAGES[1], "jetson")])
+def test_an_image_runs_the_daemon_as_a_user_without_rights(image: str, extra: str) -> None:
+    given = dict(instructions(image))
+    arguments = [arguments for name, arguments in instructions(image) if name == "ARG"]
+    assert f"EXTRAS={extra},audio" in arguments and requirements(extra)
+    (base,) = (each for each in arguments if each.startswith("BASE="))
+    assert re.search(r":(\w+-\d{8}-slim|r\d+\.\d+\.\d+)$", base), "the base is not pinned"
     assert json.loads(given["CMD"]) == ["delen-daemon"]
-    assert given["USER"] == "delen" and "useradd" in given["RUN"]
+    assert given["USER"] == "10001:10001" and "--uid 10001" in given["RUN"]
+    assert "/readyz" in given["HEALTHCHECK"]
     variables = re.findall(r"DELEN_(\w+?)__(\w+)=", given["ENV"])
     known = {setting.name for setting in SETTINGS}
     assert {f"{section}.{key}".lower() for section, key in variables} <= known
+
+
+@pytest.mark.parametrize("more", [[], ["compose.jetson.yaml"]])
+def test_compose_shows_the_daemon_what_sensors_are_read_from_and_no_more(more: list[str]) -> None:
+    services = [
+        yaml.safe_load((DOCKER / file).read_text())["services"]["delen"]
+        for file in ("compose.yaml", *more)
+    ]
+    root = services[0]["environment"]["DELEN_POWER__ROOT"]
+    volumes = [volume.split(":") for service in services for volume in service["volumes"]]
+    shown = {target for _, target, *rights in volumes if rights == ["ro"]}
+    assert shown >= {f"{root}/sys", f"{root}/proc/stat", f"{root}/{CPU_INFO}"}
+    if more:
+        board = f"{root}/{DEVICE_TREE_MODEL}".removesuffix("/model")
+        assert shown >= {board, f"{root}/{CONF}", f"{root}/{STATUS}".removesuffix("/status")}
+    assert [target for _, target, *rights in volumes if not rights] == ["/var/lib/delen"]
+    assert all(port.startswith("127.0.0.1:") for port in services[0]["ports"])
+    assert services[0]["read_only"] and services[0]["cap_drop"] == ["ALL"]
+    assert not any(service.get("privileged") for service in services)
+
+
+# --- deb/
+
+
+def test_the_package_has_the_units_and_the_programs() -> None:
+    rules = (REPOSITORY / "deb" / "debian" / "rules").read_text()
+    for file in (UNITS / "system").iterdir():
+        assert file.name in rules
+    linked = (REPOSITORY / "deb" / "debian" / "delen.links").read_text()
+    programs = set(re.findall(r'"([\w-]+)=delen\.\w+\.main:main"', setup_py()))
+    assert programs == set(re.findall(r"usr/bin/([\w-]+)", linked))
+    assert programs == set(re.search(r"PROGRAMS := (.*)", rules)[1].split())
 
 
 # --- README.md

@@ -20,12 +20,13 @@ from delen.engine.backends.base import (
     fits,
     scaled_down,
 )
+from delen.engine.backends.jetson import gpu_runtime_remedy
 from delen.errors import BackendError, ConfigError, MissingExtra
 
 try:
     import onnxruntime as ort
 except ModuleNotFoundError as error:
-    raise MissingExtra("onnxruntime", "daemon") from error
+    raise MissingExtra("onnxruntime", "daemon", gpu_runtime_remedy()) from error
 
 from delen.engine.backends.bound import HOST, BoundSegment, Feed, InputFeed, Row, RowFeed, lone_row
 
@@ -42,11 +43,12 @@ _NUMPY_TYPES = {f"tensor({name})": name for name in DTYPES} | {
 }
 _CRASHING_OPTIMIZERS = ["FuseFp16InitializerToFp32NodeTransformer"]
 """With it, ONNX Runtime 1.31 crashes as it opens some float16 graphs on the CPU."""
-_IDENTITY = (
-    b'\x08\x07:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n'
+_SOFTPLUS = (
+    b'\x08\x07:7\n\x10\n\x01x\x12\x01y"\x08Softplus\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n'
     b"\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
 )
-"""An ONNX model of one Identity node, on a float."""
+"""An ONNX model of one Softplus node, on a float."""
+_REMEDY = "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
 AUTO_ORDER = ("cuda", "cpu")
 """TensorRT builds its engines for minutes at the first load, so only if it is named."""
 
@@ -165,23 +167,25 @@ class OnnxBackend:
         chosen = [short for short in wanted if PROVIDERS[short] in available]
         if not chosen:
             offered = ", ".join(short for short, full in PROVIDERS.items() if full in available)
+            remedy = gpu_runtime_remedy() or _REMEDY
             raise BackendError(
                 f"backend {name!r} needs the {PROVIDERS[name]} of onnxruntime, which the installed "
-                f"one lacks (it has: {offered}); on a Jetson: pip uninstall onnxruntime, then "
-                "pip install 'delen[jetson]' (docs/jetson.md says from where)"
+                f"one lacks (it has: {offered}); {remedy}"
             )
         self.name = name
         self.provider = chosen[0]
         self.threads = threads
-        if (used := _provider_in_use(self.provider)) != self.provider:
-            problem = (
-                f"onnxruntime offers {PROVIDERS[self.provider]}, but its sessions run on {used}: "
-                "its libraries are missing or of another version"
-            )
+        if problem := _problem_of(self.provider):
             if name != "auto":
                 raise BackendError(f"backend {name!r} does not work: {problem}")
             log.warning("%s", problem)
-            self.provider = used
+            self.provider = "cpu"
+        if name == "auto" and self.provider == "cpu" and (gpu := gpu_runtime_remedy()):
+            log.warning(
+                "models run on the processor, not on this Jetson's GPU: %s; or set device.backend "
+                "to cpu",
+                gpu,
+            )
         _share_arena()
 
     @property
@@ -224,16 +228,25 @@ class OnnxBackend:
         return session
 
 
-def _provider_in_use(provider: str) -> str:
-    """What a session runs on that is opened on ``provider``: itself, or what onnxruntime falls
-    back to. A small graph tells."""
+def _problem_of(provider: str) -> str | None:
+    """Why nothing runs on ``provider``, which onnxruntime offers. A small graph tells: its kernel
+    is missing where the GPU is not one of those that onnxruntime is built for."""
     if provider == "cpu":
-        return provider
+        return None
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    session = ort.InferenceSession(_IDENTITY, options, providers=[PROVIDERS[provider]])
+    session = ort.InferenceSession(_SOFTPLUS, options, providers=[PROVIDERS[provider]])
     in_use = session.get_providers()[0]
-    return next(short for short, full in PROVIDERS.items() if full == in_use)
+    if in_use != PROVIDERS[provider]:
+        return (
+            f"onnxruntime offers {PROVIDERS[provider]}, but its sessions run on {in_use}: its "
+            "libraries are missing or of another version"
+        )
+    try:
+        session.run(None, {"x": np.zeros(1, np.float32)})
+    except Exception as error:
+        return f"onnxruntime runs nothing on {PROVIDERS[provider]}: {error}"
+    return None
 
 
 @cache

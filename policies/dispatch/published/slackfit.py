@@ -30,11 +30,12 @@ class SlackFit(NoFeedback):
             return started
         lead = first_in_rank(waiting.values())
         group, view = waiting[Key(lead.model, 0)], models[lead.model]
-        exit, batch = self._fit(lead.deadline - now, lead.last, len(group), view)
+        exit, batch = self.fit(lead.deadline - now, lead.last, len(group), view)
         return self._chosen.start(group.first(batch), exit)
 
     @staticmethod
-    def _fit(slack: float, last: int, queue: int, view: ModelView) -> tuple[int, int]:
+    def fit(slack: float, last: int, queue: int, view: ModelView) -> tuple[int, int]:
+        """The exit up to ``last``, and how many of the ``queue`` run to it as a batch."""
         width = view.latency_upper(0, 0, 1)
         best, chosen = (0, 0, 0), (0, 1)
         for batch in sizes(min(queue, view.max_batch)):

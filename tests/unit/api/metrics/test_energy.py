@@ -42,6 +42,7 @@ def test_power_is_told_by_rail_part_and_state(energy: MadeUpEnergy) -> None:
     assert told["delen_power_reading_errors_total", ()] == 3
     assert told["delen_power_windows_total", ()] == 40
     assert told["delen_board_energy_joules", (("part", "other"),)] == -1.0
+    assert told["delen_board_joules_total", ()] == 279.0
     assert told["delen_energy_price", ()] == 0.0
 
 
@@ -49,6 +50,8 @@ def test_what_is_unknown_is_left_out(energy: MadeUpEnergy) -> None:
     energy.status = replace(energy.status, source=None, watts=None, rails={}, state="none")
     names = {name for name, _ in samples(energy)}
     assert "delen_power_watts" not in names
+    energy.status = replace(energy.status, kind="unknown")
+    assert "delen_board_joules_total" not in {name for name, _ in samples(energy)}
     assert "delen_power_rail_watts" not in names
 
 

@@ -388,3 +388,28 @@ def test_what_is_left_of_empty_lines_is_no_request() -> None:
         client.sendall(odd)
         receive(client)
         assert receive_all(client) == b""
+
+
+def test_a_loop_that_stands_is_behind_until_it_comes_round() -> None:
+    stands, goes_on = threading.Event(), threading.Event()
+
+    async def stand(scope: Any, receive: Any, send: Any) -> None:
+        stands.set()
+        goes_on.wait(20.0)
+        await answer(scope, receive, send)
+
+    server = HttpServer(stand, 10, Patience())
+    host, port = server.listen_tcp("127.0.0.1", 0).removeprefix("http://").rsplit(":", 1)
+    server.start()
+    try:
+        with connect((host, int(port))) as client:
+            client.sendall(REQUEST)
+            assert stands.wait(20.0)
+            assert server.seconds_behind() == 0.0, "asked now"
+            assert server.seconds_behind() > 0.0
+            goes_on.set()
+            receive(client)
+        wait_until(lambda: server.seconds_behind() == 0.0, "the loop comes round")
+    finally:
+        goes_on.set()
+        server.stop()

@@ -156,6 +156,17 @@ def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return make
 
 
+@pytest.mark.parametrize("command", ["install", "uninstall"])
+def test_the_units_of_a_package_are_left_to_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (tmp_path / "lib/systemd/system").mkdir(parents=True)
+    (tmp_path / "lib/systemd/system" / SERVICE).touch()
+    assert main([command, "--root", str(tmp_path)]) == 1
+    assert "systemctl enable --now" in capsys.readouterr().err
+    assert not (tmp_path / "etc").exists()
+
+
 def test_a_users_service_is_installed_and_started(
     systemctl: Callable[..., Path], tmp_path: Path
 ) -> None:

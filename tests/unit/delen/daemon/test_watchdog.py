@@ -83,3 +83,15 @@ def test_a_segment_may_take_many_times_what_is_predicted() -> None:
     assert "segment 2 of tiny" in health.hangs(201.0)[0]
     health.batch_ended(1, batch)
     assert health.hangs(201.0) == []
+
+
+def test_a_loop_that_stands_is_told_and_ends_the_daemon_if_it_lasts() -> None:
+    behind = 0.0
+    watchdog = Watchdog(EngineHealth(1))
+    watchdog.watch_loop(lambda: behind)
+    assert not watchdog.problems(100.0)
+    behind = 11.0
+    assert "11.0 s" in watchdog.problems(100.0)[0]
+    assert not watchdog.is_over(100.0)
+    behind = 42.0
+    assert watchdog.is_over(131.0)

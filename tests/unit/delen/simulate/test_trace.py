@@ -147,6 +147,30 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, line: int, said: str)
     assert said in refusal(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "hint"),
+    [
+        ("time_s;tenant\n0,5;a\n", 1, "write commas"),
+        ("time_s\n1;a\n", 2, "write commas"),
+        ("time_s,tenant\n1;a\n", 2, "write commas"),
+        ("time_s\ttenant\n1\ta\n", 1, "write commas"),
+        ("time_s, tenant\n1,a\n", 1, "leave out the space beside the comma"),
+        ("time_s,tenant\n1, a\n", 2, "leave out the space beside the comma"),
+        ("time_s,tenant\n1,a \n", 2, "leave out the space beside the comma"),
+    ],
+)
+def test_a_separator_that_is_no_bare_comma_gets_a_hint(
+    tmp_path: Path, text: str, line: int, hint: str
+) -> None:
+    said = refusal(tmp_path, text)
+    assert said.startswith(f", line {line}: ")
+    assert hint in said
+
+
+def test_spaces_inside_a_field_get_no_hint(tmp_path: Path) -> None:
+    assert "comma" not in refusal(tmp_path, "time_s,tenant\n1,a b\n")
+
+
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match=r"nothing\.csv: it cannot be read"):
         read_trace(tmp_path / "nothing.csv")

@@ -56,7 +56,7 @@ def stream(table: Calibration, make_view: Callable[..., ExitView]) -> Stream:
 
 
 def test_thresholds_are_those_of_plans_while_inputs_are_as_calibrated(stream: Stream) -> None:
-    stream.normal(20_000)
+    stream.normal(5000)
     assert (stream.policy.raised, stream.policy.has_departed) == (0.0, False)
     assert stream.stops(PLANNED) and not stream.stops(PLANNED - 0.01)
     assert stream.policy.reports == []
