@@ -95,15 +95,13 @@ class Head:
 
     def __init__(self, group: Group, costs: Costs) -> None:
         self.group, self.costs, self.view = group, costs, costs.view
-        self.segment, self.changes, self._version = group.key.segment, -1, 0
+        self.segment, self.changes, self.version = group.key.segment, -1, 0
 
     def renew(self) -> None:
         """Take in what has changed: the profile, and who comes first."""
         group = self.group
-        if self._version != self.costs.version:
+        if self.version != self.costs.version:
             self._follow_profile()
-        elif self.changes == group.changes:
-            return
         tasks, size = group.first(_LOOK), len(group)
         if tasks != self._tasks:
             self._read(tasks)
@@ -112,7 +110,7 @@ class Head:
         self.size, self.changes = size, group.changes
 
     def _follow_profile(self) -> None:
-        view, segment, self._version = self.view, self.segment, self.costs.version
+        view, segment, self.version = self.view, self.segment, self.costs.version
         alone, sizes = view.typical(segment, segment, 1), range(2, view.max_batch + 1)
         self.share = alone / self.costs.full
         self.most = max([n for n in sizes if self.takes(n) <= n * alone], default=1)
@@ -125,15 +123,14 @@ class Head:
         self._known = parts = {task: known.get(task) or self.part(task) for task in tasks}
         self._tasks, self.parts = tasks, sorted(parts.values())
         self._last_rest = parts[tasks[-1]].rest
-        end, least, whole, inside = inf, inf, 0.0, 0
+        self.end = min([task.deadline for task in tasks])
+        self.sure, self._whole, self._inside = inf, 0.0, 0
         for part in self.parts:
-            if part.task.deadline < end:
-                end = part.task.deadline
-            if part.sure < least:
-                least = part.sure
-            whole += part.rest
-            inside += not part.behind
-        self.end, self.sure, self._whole, self._inside = end, least, whole, inside
+            self._whole += part.rest
+            if part.sure < self.sure:
+                self.sure = part.sure
+            if not part.behind:
+                self._inside += 1
 
     def part(self, task: Task) -> Part:
         """The part of ``task``, which waits in the group."""
@@ -193,7 +190,8 @@ class Heads:
             head = known.get(group)
             if head is None:
                 head = known[group] = Head(group, self._costs_of(group.key.model, models))
-            head.renew()
+            if head.changes != group.changes or head.version != head.costs.version:
+                head.renew()
             heads.append(head)
         return heads
 

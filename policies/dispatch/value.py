@@ -243,10 +243,10 @@ def _breaks(now: float, batch: Sequence[Task], view: ModelView) -> bool:
     segment, size, upper = batch[0].segment, len(batch), view.latency_upper
     if min([task.deadline for task in batch]) < now + upper(segment, segment, size):
         return size > 1
+    floors = [task for task in batch if task.floor and task.deadline < inf]
     return any(
         now + upper(segment, task.last, 1) <= task.deadline < now + upper(segment, task.last, size)
-        for task in batch
-        if task.floor and task.deadline < inf
+        for task in floors
     )
 
 
