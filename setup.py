@@ -130,8 +130,8 @@ setup(
         ],
         "delen.dispatch_policies": [
             "value=policies.dispatch.value:Value",
-            "fifo=policies.dispatch.fifo:Fifo",
-            "edf=policies.dispatch.edf:Edf",
+            "fifo=policies.dispatch.published.fifo:Fifo",
+            "edf=policies.dispatch.published.edf:Edf",
             "delen=policies.dispatch.published.delen:StaticConditions",
             "delen_predictive=policies.dispatch.published.delen_predictive:PredictiveConditions",
             "clockwork=policies.dispatch.published.clockwork:Clockwork",

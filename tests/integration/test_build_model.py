@@ -22,7 +22,7 @@ from delen.profile.store import find_profile
 from delen.replay.in_process import FailureCount
 from delen.residency.lease import ALWAYS_RESIDENT
 from delen.scheduler.core import Scheduler
-from policies.dispatch.fifo import Fifo
+from policies.dispatch.published.fifo import Fifo
 from tests.nvpmodel import ModeTree
 from tests.sensors import make_tree
 

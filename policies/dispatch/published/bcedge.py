@@ -32,8 +32,8 @@ from delen.core.dispatch import (
     Task,
     Turn,
 )
-from policies.dispatch.batching import first_in_rank
 from policies.dispatch.published.bcedge_weights import WEIGHTS
+from policies.dispatch.published.shared import first_in_rank
 from policies.learnt import (
     Floats,
     OutsideTraining,
