@@ -25,7 +25,7 @@ from delen.core.dispatch import (
     Task,
     Turn,
 )
-from policies.dispatch.batching import first_and_oldest
+from policies.dispatch.published.shared import first_and_oldest
 
 _BETA = 0.01
 _SCORED = 8
