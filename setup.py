@@ -130,8 +130,8 @@ setup(
         ],
         "delen.dispatch_policies": [
             "value=policies.dispatch.value:Value",
-            "fifo=policies.dispatch.fifo:Fifo",
-            "edf=policies.dispatch.edf:Edf",
+            "fifo=policies.dispatch.published.fifo:Fifo",
+            "edf=policies.dispatch.published.edf:Edf",
             "delen=policies.dispatch.published.delen:StaticConditions",
             "delen_predictive=policies.dispatch.published.delen_predictive:PredictiveConditions",
             "clockwork=policies.dispatch.published.clockwork:Clockwork",
@@ -141,6 +141,7 @@ setup(
             "fluid=policies.dispatch.published.fluid:FluidBatching",
             "drex=policies.dispatch.published.drex:Drex",
             "etf=policies.dispatch.published.etf:EnergyTimeFair",
+            "bcedge=policies.dispatch.published.bcedge:BCEdge",
         ],
         "delen.energy_controllers": [
             "price=policies.energy.price_controller:price_controller",

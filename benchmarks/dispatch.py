@@ -4,8 +4,8 @@ Every policy plays the same requests: on the shipped network by this machine's p
 ResNet-50 on a Jetson Nano and ETF's on a Jetson TX2 (``benchmarks/profiles``); Poisson, in bursts,
 from cameras, and at a recorded rate; of 1, 3 and 10 apps with mixed bounds (``standard_apps``); at
 loads of what the device runs a second to the deepest exit, one at a time. Six seeds, whose least
-and greatest values enclose the median with 97 %. The full grid takes less than two hours of one
-core; the quick one, or fewer ``--seeds``, is a coarse part of it.
+and greatest values enclose the median with 97 %. All of it takes less than two hours of one core;
+``--quick``, or fewer ``--seeds``, plays a coarse part of it.
 
 Beside the grid are hard cases (``dispatch_kinds``): the rate of a cluster, which comes in bursts as
 on Twitter; cameras whose frames come at the same moments; deadlines of 1.1 times the usual latency

@@ -50,6 +50,7 @@ from delen.engine.executor import Executor
 from delen.engine.exit_policy import ExitDecider
 from delen.engine.jobs import Jobs
 from delen.engine.lane_threads import LaneThreads
+from delen.engine.lane_worker import LaneWorker
 from delen.engine.model import Model
 from delen.engine.runner import SegmentRunner
 from delen.engine.runtime import Runtime
@@ -84,12 +85,12 @@ STAGES: Mapping[str, Sequence[Function]] = {
     "wake": ((LaneThreads, "_wait_for_work"), (InferAddress, "_until_ended")),
     "segments": (
         (LaneThreads, "_work_on"),
-        (Executor, "_run"),
+        (LaneWorker, "_run"),
         (SegmentRunner, "run_alone"),
     ),
     "decide": (
-        (Executor, "_decide"),
-        (Executor, "_end_batch"),
+        (LaneWorker, "_decide"),
+        (LaneWorker, "_end_batch"),
         (Scheduler, "go_on"),
         (ExitDecider, "reason_to_stop"),
         (Scheduler, "resume"),

@@ -101,6 +101,14 @@ class ModelView(Protocol):
         """How many times longer everything takes now than on an idle device, because of busy
         lanes; it is part of all times but ``expected``."""
 
+    @property
+    def corun(self) -> Sequence[float]:
+        """``corun[k]`` is the believed slowdown while k other lanes are busy; one for each lane."""
+
+    @property
+    def busy(self) -> int:
+        """How many lanes are busy."""
+
     def typical(self, first: int, last: int, batch: int) -> float:
         """The median time of segments ``first`` to ``last`` on a batch."""
 

@@ -100,7 +100,8 @@ class CostModel:
         self.interference = Interference.of(profile.interference, lanes)
         self.slowdown_factor = 1.0
         """How many times longer what starts now takes than alone."""
-        self._others = 0
+        self.busy = 0
+        """How many lanes are busy when something starts."""
         self._relaxed_at: float | None = None
         self._look_up(profile, energy, None)
 
@@ -135,7 +136,7 @@ class CostModel:
 
     def run_beside(self, others: int) -> None:
         """What starts from now on runs while ``others`` lanes are busy."""
-        self._others = others
+        self.busy = others
         self.slowdown_factor = self.interference.at(others)
 
     def learn(
@@ -184,7 +185,7 @@ class CostModel:
     def _take_in(self, interference: Interference) -> None:
         if interference is not self.interference:
             self.interference = interference
-            self.slowdown_factor = interference.at(self._others)
+            self.slowdown_factor = interference.at(self.busy)
 
     def latency(self, first: int, last: int, batch: int) -> float:
         """Seconds for segments ``first`` to ``last``, both included, at quantile ``level``.

@@ -70,12 +70,12 @@ class ModelThresholds(BoundsPolicy):
         self._seen = 0
         self._sample: list[FullRun] | None = None
         self.raised = 0.0
-        """0 while plans' own thresholds are in force, inf while nothing stops early."""
+        """The lowest threshold: 0 where plans' own are in force, inf while nothing stops early."""
         self.reports: list[str] = []
 
     @property
     def has_departed(self) -> bool:
-        return self.raised > 0
+        return self._sample is not None or self._reference is not self._calibration
 
     def decide(self, view: ExitView) -> Decision:
         if view.exit == 0:
@@ -113,7 +113,7 @@ class ModelThresholds(BoundsPolicy):
         if self._seen % _EVERY or len(self._recent) < WINDOW:
             return
         recent = self._count(np.array(self._recent))
-        if self.raised and _difference(recent, self._calibration) <= _ALIKE:
+        if self.has_departed and _difference(recent, self._calibration) <= _ALIKE:
             self.raised, self._sample, self._reference = 0.0, None, self._calibration
             self.reports.append("inputs are like the calibration data again: thresholds as planned")
         elif self._sample is None and _difference(recent, self._reference) > _DIFFERENT:

@@ -35,7 +35,7 @@ from delen.errors import (
     Overloaded,
 )
 from delen.profile.cost_model import CostModel
-from policies.dispatch.edf import Edf
+from policies.dispatch.published.edf import Edf
 from tests.builders.engine import PATIENCE, Recorder, build_model, build_runtime
 
 ort = pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")

@@ -33,7 +33,7 @@ from delen.errors import (
 )
 from delen.profile.cost_model import CostModel
 from delen.scheduler.plan_cache import Plans
-from policies.dispatch.edf import Edf
+from policies.dispatch.published.edf import Edf
 from policies.fleet.api import Ceiling, Directive
 from tests.builders.engine import PATIENCE, Recorder, build_model, build_runtime
 

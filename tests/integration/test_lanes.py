@@ -29,7 +29,7 @@ from delen.errors import BackendError, Draining
 from delen.measure.interference import Rounds, measure_interference
 from delen.profile.cost_model import CostModel
 from delen.profile.reader import load_profile
-from policies.dispatch.edf import Edf
+from policies.dispatch.published.edf import Edf
 from tests.builders.engine import PATIENCE, Recorder, build_model, build_runtime
 
 pytest.importorskip("onnxruntime", reason="the engine needs onnxruntime: delen[daemon]")

@@ -29,7 +29,7 @@ from delen.profile.reader import load_profile
 from delen.profile.store import save_profile
 from delen.replay.in_process import FailureCount
 from delen.scheduler.core import Scheduler
-from policies.dispatch.fifo import Fifo
+from policies.dispatch.published.fifo import Fifo
 
 
 def first_profile(bundle: Path, state: Path) -> Profile:

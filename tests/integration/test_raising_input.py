@@ -16,7 +16,7 @@ from delen.engine.model import Model
 from delen.engine.runtime import Runtime
 from delen.errors import BackendError
 from delen.profile.cost_model import CostModel
-from policies.dispatch.edf import Edf
+from policies.dispatch.published.edf import Edf
 from tests.builders.engine import PATIENCE, Recorder, build_model, build_runtime
 
 onnx = pytest.importorskip("onnx", reason="bundles are made with onnx: delen[test]")

@@ -34,7 +34,7 @@ from delen.errors import (
 from delen.profile.cost_model import CostModel
 from delen.residency.lease import ModelResidency
 from delen.residency.sizes import segment_bytes
-from policies.dispatch.edf import Edf
+from policies.dispatch.published.edf import Edf
 from policies.fleet.api import Directive
 from tests.builders.engine import PATIENCE, build_model, build_runtime
 

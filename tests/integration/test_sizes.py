@@ -26,7 +26,7 @@ from delen.measure.segments import Effort, measure_profile
 from delen.profile.cost_model import CostModel
 from delen.profile.device import identify
 from delen.profile.reader import load_profile
-from policies.dispatch.edf import Edf
+from policies.dispatch.published.edf import Edf
 from policies.exit.bounds import BoundsPolicy
 from policies.plan.planner import Planner, PlannerSettings
 from tests.builders.engine import Recorder, build_runtime

@@ -1,1 +1,1 @@
-"""Dispatch policies of other systems, each after its paper."""
+"""Dispatch policies to compare with: textbook orders, and other systems' after their papers."""

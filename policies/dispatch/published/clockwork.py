@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
-from policies.dispatch.batching import first_in_rank, join
+from policies.dispatch.published.shared import first_in_rank, join
 
 _LOOK = 8
 """This many are looked at for refusal at a time; the scheduler asks again for the next."""

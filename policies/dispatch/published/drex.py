@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
-from policies.dispatch.batching import catch_up
+from policies.dispatch.published.shared import catch_up
 
 _OVERHEAD = 0.05
 """The cost of rebatching, as a share of the segment on one sample."""

@@ -25,7 +25,7 @@ from delen.core.dispatch import (
     Task,
     Turn,
 )
-from policies.dispatch.batching import first_and_oldest
+from policies.dispatch.published.shared import first_and_oldest
 
 _BETA = 0.01
 _SCORED = 8
@@ -51,16 +51,15 @@ class Dysta(NoFeedback):
         count = sum(map(len, waiting.values()))
         lead, least = None, inf
         for (model, segment), group in waiting.items():
-            view, gamma = models[model], self._gamma.get(model, 1.0)
-            remaining_to: dict[int, float] = {}
+            view, gamma, last, remaining = models[model], self._gamma.get(model, 1.0), -1, 0.0
             for task in first_and_oldest(group, _SCORED):
-                remaining = remaining_to.get(task.last)
-                if remaining is None:
-                    remaining = view.typical(segment, task.last, 1) * gamma
-                    remaining_to[task.last] = remaining
-                idle, slack = now - task.waiting_since, task.deadline - now
+                if task.last != last:
+                    last = task.last
+                    remaining = view.typical(segment, last, 1) * gamma
+                slack = task.deadline - now
                 left = (slack if slack < _FOREVER else _FOREVER) - remaining
-                score = remaining + _BETA * ((left if left > 0 else 0.0) + idle / count)
+                idle = (now - task.waiting_since) / count
+                score = remaining + _BETA * ((left if left > 0 else 0.0) + idle)
                 if score < least:
                     lead, least = task, score
         return Turn(run=(lead,) if lead else ())

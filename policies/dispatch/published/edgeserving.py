@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 
 from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
-from policies.dispatch.batching import ChosenExits, sizes
+from policies.dispatch.published.shared import ChosenExits, sizes
 
 _FIRST, _BEST = 0.08, 0.78
 """The accuracies that the published networks have at their first and at their best exits."""

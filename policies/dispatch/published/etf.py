@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
 from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
-from policies.dispatch.batching import first_and_oldest, join
+from policies.dispatch.published.shared import first_and_oldest, join
 
 _LOOK = 16
 """Tenants are looked for among this many of each group, and its oldest."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
-from policies.dispatch.batching import ChosenExits, first_in_rank, sizes
+from policies.dispatch.published.shared import ChosenExits, first_in_rank, sizes
 
 
 class SlackFit(NoFeedback):

@@ -94,9 +94,9 @@ def test_a_job_that_cannot_reach_its_next_exit_is_answered_with_what_it_has(
     harness: ExecutorHarness,
 ) -> None:
     with harness.held(0) as held:
-        suspended = harness.submit(UNSURE, Bounds(max_latency=0.045, min_accuracy=0.7))
+        suspended = harness.submit(UNSURE, Bounds(max_latency=0.065, min_accuracy=0.7))
         held.wait_until_running()
-        urgent = harness.submit(UNSURE, priority=1)
+        urgent = harness.submit(UNSURE, Bounds(max_latency=0.06, min_accuracy=0.7))
         with harness.held(0) as held_again:
             held.release()
             held_again.wait_until_running()
@@ -106,7 +106,7 @@ def test_a_job_that_cannot_reach_its_next_exit_is_answered_with_what_it_has(
     accuracy = result.receipt.accuracy
     assert accuracy.expected == suspended.plan.cases[0].forced
     assert (accuracy.guarantee, accuracy.met) == (None, False)
-    assert urgent.future.result(PATIENCE).reason == "final"
+    assert urgent.future.result(PATIENCE).reason == "latency"
 
 
 def test_what_the_policy_refuses_is_overload_unless_it_takes_the_best_effort(

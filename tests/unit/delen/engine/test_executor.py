@@ -166,7 +166,7 @@ def test_a_suspended_job_that_is_cancelled_answers_at_once(harness: ExecutorHarn
     with harness.held(0) as held:
         suspended = harness.submit(UNSURE)
         held.wait_until_running()
-        urgent = harness.submit(UNSURE, priority=1)
+        urgent = harness.submit(UNSURE, Bounds(max_latency=1.0))
         with harness.held(0) as held_again:
             held.release()
             held_again.wait_until_running()  # the urgent one, before the other's segment 1

@@ -15,7 +15,7 @@ from delen.scheduler.backlog import LONGEST_PROMISE
 from delen.scheduler.core import Scheduler
 from delen.scheduler.model_view import ScheduledModel
 from delen.scheduler.policy_guard import InRank
-from policies.dispatch.edf import Edf
+from policies.dispatch.published.edf import Edf
 from policies.dispatch.value import Value
 
 MakeTask = Callable[..., Task]

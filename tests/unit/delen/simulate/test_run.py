@@ -20,8 +20,8 @@ from delen.simulate.model import SimulatedModel
 from delen.simulate.outcome import Fate, Outcomes
 from delen.simulate.run import RunSettings, run
 from delen.simulate.trace import Arrival, Trace
-from policies.dispatch.edf import Edf
-from policies.dispatch.fifo import Fifo
+from policies.dispatch.published.edf import Edf
+from policies.dispatch.published.fifo import Fifo
 from policies.dispatch.value import Value
 from policies.exit.apparate import apparate_policy
 from policies.exit.tuned import tuned_policy

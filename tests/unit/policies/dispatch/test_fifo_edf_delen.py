@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from delen.core.dispatch import PolicyCapabilities
-from policies.dispatch.edf import Edf
-from policies.dispatch.fifo import Fifo
 from policies.dispatch.published.delen import StaticConditions
 from policies.dispatch.published.delen_predictive import PredictiveConditions
+from policies.dispatch.published.edf import Edf
+from policies.dispatch.published.fifo import Fifo
 
 
 def test_fifo_serves_who_came_first_at_whatever_segment(world):

@@ -18,7 +18,7 @@ from delen.simulate.device import DeviceSettings, SlowSpan
 from delen.simulate.model import SimulatedModel
 from delen.simulate.run import RunSettings, run
 from delen.simulate.trace import Arrival, Trace
-from policies.dispatch.fifo import Fifo
+from policies.dispatch.published.fifo import Fifo
 from policies.dispatch.value import Value
 
 MakeModel = Callable[..., SimulatedModel]

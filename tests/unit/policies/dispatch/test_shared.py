@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from policies.dispatch.batching import first_in_rank, join, most_in_time, sizes
+from policies.dispatch.published.shared import first_in_rank, join, sizes
 
 
 def _join(world, lead, now=0.0):
@@ -44,16 +44,3 @@ def test_each_plan_is_guarded_to_its_own_end(world):
 )
 def test_sizes_are_powers_of_two_and_all(most, tried):
     assert sizes(most) == tried
-
-
-@pytest.mark.parametrize(("deadline", "most"), [(1.0, 6), (0.0351, 6), (0.034, 5), (0.005, 1)])
-def test_most_in_time_asks_for_the_next_exit_alone(world, view, deadline, most):
-    tasks = [world.wait(deadline=deadline) for _ in range(6)]
-    assert most_in_time(0.0, tasks, view) == most
-
-
-def test_most_in_time_keeps_a_floor_that_can_be_kept(world, view):
-    tasks = [world.wait(), world.wait(deadline=0.047, floor=True), *(world.wait() for _ in "abc")]
-    assert most_in_time(0.0, tasks, view) == 2
-    tasks[1].deadline = 0.0301 - 0.001  # it is lost already
-    assert most_in_time(0.0, tasks, view) == 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
-from policies.dispatch.batching import join
+from policies.dispatch.published.shared import join
 
 
 class Fifo(NoFeedback):

@@ -1,4 +1,5 @@
-"""What dispatch policies share: who leads, who joins a batch, which batch sizes are tried."""
+"""What these policies share: who leads and who joins a batch, samples that catch up, exits that
+were chosen, and which batch sizes are tried."""
 
 from __future__ import annotations
 
@@ -99,32 +100,3 @@ class ChosenExits:
 def sizes(most: int) -> Sequence[int]:
     """The batch sizes worth trying with ``most`` tasks: powers of two, and all of them."""
     return [*(1 << power for power in range((most - 1).bit_length())), most]
-
-
-def most_in_time(now: float, batch: Sequence[Task], view: ModelView) -> int:
-    """How many of the first may run at once so that all reach their next exit in time, and those
-    with a floor also the end of their plan if they would reach it alone; at least 1."""
-    fits, misses, size = 1, len(batch) + 1, len(batch)
-    while misses - fits > 1:
-        if _in_time(now, batch[:size], view):
-            fits = size
-        else:
-            misses = size
-        size = (fits + misses) // 2
-    return fits
-
-
-def _in_time(now: float, batch: Sequence[Task], view: ModelView) -> bool:
-    segment, size, latency_upper = batch[0].segment, len(batch), view.latency_upper
-    end = now + latency_upper(segment, segment, size)
-    for task in batch:
-        if task.deadline < end:
-            return False
-        if task.floor and task.deadline < inf:
-            alone, together = (
-                latency_upper(segment, task.last, 1),
-                latency_upper(segment, task.last, size),
-            )
-            if now + alone <= task.deadline < now + together:
-                return False
-    return True

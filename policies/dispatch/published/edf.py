@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
-from policies.dispatch.batching import first_in_rank, join
+from policies.dispatch.published.shared import first_in_rank, join
 
 
 class Edf(NoFeedback):
