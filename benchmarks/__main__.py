@@ -1,7 +1,7 @@
 """``python -m benchmarks [NAME ...]``: all, or those named; ends 1 when a claim is missed.
 
-``backbones`` and ``fuzz`` take half an hour, those of fleets some minutes each, ``servers``
-installs 2 GB of other servers: these run only where they are named.
+``backbones`` and ``fuzz`` take half an hour, ``bcedge`` and those of fleets some minutes each,
+``servers`` installs 2 GB of other servers: these run only where they are named.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TextIO
 from benchmarks import (
     attribution,
     backbones,
+    bcedge,
     blocks,
     bounds,
     budgets,
@@ -50,6 +51,7 @@ from benchmarks import (
     soak,
     streams,
     transports,
+    trust,
 )
 from benchmarks.common import Figure
 from benchmarks.fleet import aset, daemons, dystri, hub, jellyfish, offload
@@ -86,9 +88,11 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "transports": transports.main,
     "handover": handover.main,
     "soak": soak.main,
+    "trust": trust.main,
 }
 ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {
     "backbones": backbones.main,
+    "bcedge": bcedge.main,
     "fleet_decisions": fleet_decisions.main,
     "fleet_jellyfish": jellyfish.main,
     "fleet_dystri": dystri.main,

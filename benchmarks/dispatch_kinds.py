@@ -37,6 +37,10 @@ _CLUSTER_STEPS = 100
 _USUAL = 1.1
 """Exact deadlines are this many times the usual latency of an exit."""
 
+_FRAMES_APART = 10.0
+"""Frames of aligned cameras are about this many times of the whole network apart, so that more
+cameras make a higher load."""
+
 _CROWD = (1.0, 1.0, 1.0, 1.0, 6.0, 6.0, 1.0, 1.0, 1.0, 1.0)
 """A flash crowd: in a fifth of the time come six times as many as before and after."""
 
@@ -54,9 +58,9 @@ def apps_of_kind(
     points = model.planner.points(model.costs())
     if kind in KINDS:
         return standard_apps(count, rate, kind, points)
-    if kind == ALIGNED:
-        return tuple(map(_aligned, standard_apps(count, rate, "cameras", points)))
     apps = standard_apps(count, rate, "poisson", points)
+    if kind == ALIGNED:
+        return tuple(_aligned(app, model) for app in apps)
     if kind == EXACT:
         return tuple(replace(app, mix=_usual_latencies(model)) for app in apps)
     if kind == INVERTED:
@@ -75,9 +79,12 @@ def _record(kind: str) -> tuple[float, ...]:
     return tuple(np.histogram(starts, edges)[0].astype(float).tolist())
 
 
-def _aligned(app: App) -> App:
-    """All cameras of all tenants take their frames at the same moments."""
-    return replace(app, arrivals=Camera(app.arrivals.rate, phase=0.0))
+def _aligned(app: App, model: SimulatedModel) -> App:
+    """Cameras that take their frames at the same moments as those of all other tenants."""
+    costs = model.costs()
+    interval = _FRAMES_APART * costs.typical(0, costs.segments - 1, 1)
+    cameras = max(1, round(app.rate * interval))
+    return replace(app, arrivals=Camera(app.rate / cameras, phase=0.0), streams=cameras)
 
 
 def _usual_latencies(model: SimulatedModel) -> tuple[Mixed, ...]:

@@ -10,7 +10,8 @@ after the other: Poisson arrivals, a deadline of five times what the last member
 the calibration table. An answer in time counts if it is right.
 
 - ``slackfit`` (SuperServe's rule) chooses exit or member and batch by the slack of the first in the
-  queue, for requests that leave the quality to it.
+  queue, for requests that leave the quality to it. What not even the first would answer in time is
+  refused: the rule alone serves late requests one by one.
 - ``clockwork``: every request names its quality, one of the exits, drawn uniformly. What would be
   late is refused; the first by deadline runs with all that keep their deadlines beside it. Exits
   share segments whatever the quality; of a family only those of one member run together.
@@ -26,8 +27,9 @@ Four are compared:
   under ``clockwork``, when it is asked for in vain. The one used longest ago leaves. A load keeps
   the device busy.
 
-Loads are of what the device runs a second of the last member, one at a time. Batches hardly pay on
-this machine; on the second device, which is assumed, each sample more takes a tenth of one alone.
+Loads are of what the device runs a second of the last member, one at a time; the third is more than
+any of them can serve at their best. Batches hardly pay on this machine; on the second device, which
+is assumed, each sample more takes a tenth of one alone.
 """
 
 from __future__ import annotations
@@ -68,8 +70,6 @@ HERE, BATCHES_PAY = "this machine", "batches pay"
 EACH_MORE = 0.1
 LOADS = {HERE: (0.6, 1.2, 2.4), BATCHES_PAY: (3.0, 6.0, 12.0)}
 MOST_MEMORY = 0.8
-LEAST_GAINED = -0.5
-"""Points: early answers may differ from those of the family for TOLERANCE of the inputs."""
 
 
 @dataclass(frozen=True)
@@ -248,6 +248,10 @@ class _View:
 
 
 def slackfit(now: float, queue: Sequence[Request], networks: Networks, last: int) -> Turn:
+    at_least = now + networks.answers([0])[0]
+    late = [request for request in queue if request.deadline < at_least]
+    if late:
+        return Turn(refuse=late)
     view = cast(ModelView, _View(networks))
     exit, batch = SlackFit.fit(queue[0].deadline - now, last, len(queue), view)
     return Turn(queue[:batch], [exit] * batch)
@@ -398,7 +402,8 @@ def queues(device: str, measured: Measured, table: Calibration) -> list[Figure]:
         for kind in (FAMILY, SAME_MEMORY):
             pairs = zip(done[CONFIDENT], done[kind], strict=True)
             gained = tuple(100 * (each.effective - other.effective) for each, other in pairs)
-            limit = LEAST_GAINED
+            is_claimed = kind == SAME_MEMORY and load <= LOADS[device][1]
+            limit = 0.0 if is_claimed else None
             made.append(
                 Figure(
                     f"{device}, {rule} {load:g}: gained on {kind}", gained, "points", limit, False

@@ -9,7 +9,7 @@ work=build/deb/source
 rm -rf build/deb
 mkdir -p "$work" dist
 cp -R delen api policies power multiexit_models constraints setup.py pyproject.toml MANIFEST.in \
-    README.md LICENSE docs/cat.png deb/debian "$work"
+    README.md LICENSE deb/debian "$work"
 version=$(python3 -c 'exec(open("delen/version.py").read()); print(VERSION)')
 maintainer=$(sed -n 's/^Maintainer: //p' deb/debian/control)
 cat > "$work/debian/changelog" << END

@@ -38,7 +38,7 @@ check() { # IMAGE DOCKERFILE ARGUMENTS...: the image's own program and health ch
         -v "$PWD/docs/cat.png:/mnt/cat.png:ro" -v "$work/answer.sh:/mnt/answer.sh:ro" \
         "$made" -- sh /mnt/answer.sh "$health"
     buildah rm "$made" > "$work/log"
-    buildah images "$BASE" "$image"
+    buildah images | grep -E "^REPOSITORY|^${image} |^${BASE%:*} "
 }
 
 check localhost/delen docker/Dockerfile

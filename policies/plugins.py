@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
-from delen.core.dispatch import DispatchPolicy
+import numpy as np
+
+from delen.core.dispatch import DispatchPolicy, Group, Key, ModelView, NoFeedback, Turn
 from delen.errors import ConfigError, DelenError
 from policies.client.api import ClientController
 from policies.fleet.api import FleetPolicy
+from policies.learnt import Damaged
 
 EXIT_POLICIES = "delen.exit_policies"
 DISPATCH_POLICIES = "delen.dispatch_policies"
@@ -51,10 +56,51 @@ def find_plugin(group: str, name: str) -> Callable[..., Any]:
 
 
 def make_dispatch(name: str) -> DispatchPolicy:
-    """A new dispatch policy; ConfigError says why there is none by this ``name``."""
-    policy: DispatchPolicy = find_plugin(DISPATCH_POLICIES, name)()
+    """A new dispatch policy; ConfigError says why there is none by this ``name``.
+
+    ``NAME:FILE`` is one that was learnt, and FILE what `delen train-policy` wrote. Where that is
+    damaged, the policy is one that fails in each call, so that the default decides.
+    """
+    name, _, file = name.partition(":")
+    make = find_plugin(DISPATCH_POLICIES, name)
+    policy: DispatchPolicy = make() if not file else _learnt(name, make, file)
     _check_calls(policy, f"the dispatch policy {name!r}", ("choose", "ran", "ended"))
     return policy
+
+
+def _learnt(name: str, make: Callable[..., Any], file: str) -> DispatchPolicy:
+    called = f"{name}:{Path(file).stem}"
+    try:
+        read = Path(file).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{name}:{file}: the file cannot be read: {error}") from error
+    try:
+        with np.load(BytesIO(read)) as arrays:
+            learnt = dict(arrays)
+    except Exception as error:
+        return DamagedPolicy(called, f"{file} is damaged: {_why(error)}")
+    try:
+        policy: DispatchPolicy = make(learnt=learnt)
+    except ConfigError as error:
+        if isinstance(error.__cause__, Damaged):
+            return DamagedPolicy(called, f"{file} is damaged: {error.__cause__}")
+        if isinstance(error.__cause__, TypeError):
+            raise ConfigError(f"{name}:{file}: {name} reads no file; leave it out") from error
+        raise
+    policy.name = called
+    return policy
+
+
+class DamagedPolicy(NoFeedback):
+    """Fails in each choice, so that the default decides."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name, self._problem = name, problem
+
+    def choose(
+        self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
+    ) -> Turn:
+        raise Damaged(self._problem)
 
 
 def make_controller(name: str) -> ClientController:

@@ -14,6 +14,7 @@ from delen.wire.models import Health
 _SLOW = 1.5
 """Times the profiled time from which on a model is said to run slowly."""
 
+_SOURCES = "delen doctor lists the sources, and what each one needs"
 _LOG = "read the daemon's log (journalctl -u delen-daemon)"
 
 
@@ -77,11 +78,11 @@ def _of_power(power: PowerStatus) -> Iterator[Finding]:
     if power.state == "none":
         yield Finding(
             "no power source: every energy is unknown",
-            "delen doctor lists the sources, and what each one needs",
+            _SOURCES,
         )
     elif power.state == "degraded":
         problem = power.problem or "it gives no good readings"
-        yield Finding(f"the power source {power.source} is degraded: {problem}", "delen doctor")
+        yield Finding(f"the power source {power.source} is degraded: {problem}", _SOURCES)
     if power.warning is not None:
         yield Finding(power.warning, "use a source that measures: delen doctor lists them")
     for sentence in power.mode.throttling:

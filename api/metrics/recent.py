@@ -14,8 +14,8 @@ _MOST = 2000
 _LEVELS = (0.5, 0.95, 0.99)
 
 _Answer = tuple[float, int, float, float, float | None, float | None]
-"""When it left, its exit, latency, queueing, the bound on its latency, and the accuracy that it
-gave up."""
+"""When it left, its exit, latency, queueing, the bound on its latency, and its accuracy over that
+of its plan."""
 
 
 class RecentLog:
@@ -26,11 +26,11 @@ class RecentLog:
 
     def add(self, result: Result, now: float) -> None:
         latency, accuracy = result.receipt.latency, result.receipt.accuracy
-        given_up = None
+        over_plan = None
         if accuracy.overall is not None and accuracy.expected is not None:
-            given_up = accuracy.overall - accuracy.expected
+            over_plan = accuracy.expected - accuracy.overall
         self._answers[result.model].append(
-            (now, result.exit, latency.value, latency.queue, latency.bound, given_up)
+            (now, result.exit, latency.value, latency.queue, latency.bound, over_plan)
         )
 
     def of(self, model: str, exits: int, now: float) -> RecentAnswers:
@@ -46,7 +46,7 @@ class RecentLog:
             if exit < exits:
                 at_exits[exit] += 1
         parts = [value / bound for _, _, value, _, bound, _ in recent if bound is not None]
-        given_up = [answer[5] for answer in recent if answer[5] is not None]
+        over_plan = [answer[5] for answer in recent if answer[5] is not None]
         return RecentAnswers(
             seconds=seconds,
             answers=len(recent),
@@ -55,7 +55,7 @@ class RecentLog:
             queue=_times([answer[3] for answer in recent]),
             of_bound=Shares(*_quantiles(parts)) if parts else None,
             missed=sum(part > 1 for part in parts),
-            given_up=sum(given_up) / len(given_up) if given_up else None,
+            over_plan=sum(over_plan) / len(over_plan) if over_plan else None,
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import uvloop
 
+from api.server.tls import Tls
 from delen.errors import ConfigError
 
 _GRACE = 2.0
@@ -37,12 +38,13 @@ class GrpcServer:
         self._thread = threading.Thread(target=self._run, name="delen-grpc", daemon=True)
         self._server: Any = None
 
-    def listen(self, host: str, port: int) -> None:
-        """Serve on ``host`` and ``port`` (0: a free one), or raise ConfigError."""
+    def listen(self, host: str, port: int, tls: Tls | None = None) -> None:
+        """Serve on ``host`` and ``port`` (0: a free one), encrypted if there is ``tls``, or raise
+        ConfigError."""
         self._thread.start()
         bracketed = f"[{host}]" if ":" in host else host or "0.0.0.0"
         started: Future[int] = asyncio.run_coroutine_threadsafe(
-            self._listen(f"{bracketed}:{port}"), self._loop
+            self._listen(f"{bracketed}:{port}", tls), self._loop
         )
         try:
             self.url = f"grpc://{bracketed}:{started.result()}"
@@ -61,9 +63,13 @@ class GrpcServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
-    async def _listen(self, address: str) -> int:
+    async def _listen(self, address: str, tls: Tls | None) -> int:
         server = grpc.aio.server(options=self._options, maximum_concurrent_rpcs=self._calls)
-        port: int = server.add_insecure_port(address)
+        port: int = (
+            server.add_insecure_port(address)
+            if tls is None
+            else server.add_secure_port(address, _credentials(tls))
+        )
         server.add_generic_rpc_handlers((self._make(port),))
         await server.start()
         self._server = server
@@ -75,3 +81,13 @@ class GrpcServer:
             self._loop.run_forever()
         finally:
             self._loop.close()
+
+
+def _credentials(tls: Tls) -> Any:
+    """What ``tls`` says at each new connection."""
+
+    def read() -> Any:
+        pair = tls.identity.key, tls.identity.chain
+        return grpc.ssl_server_certificate_configuration([pair])
+
+    return grpc.dynamic_ssl_server_credentials(read(), read)

@@ -202,9 +202,10 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     def eof_received(self) -> bool:
-        """The client sends no more, and may still wait for its answer."""
+        """The client sends no more, and may still wait for its answer; not with TLS, where that
+        closes the connection."""
         self.sends_no_more = True
-        if self._awaits_head:
+        if self._awaits_head or self._transport.get_extra_info("ssl_object") is not None:
             return False
         if self.on_end is not None:
             self.on_end()

@@ -8,9 +8,10 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from api.server.memory import NO_MEMORY, receive_first
+from api.server.tls import Tls
 
 log = logging.getLogger("delen.http")
 
@@ -18,6 +19,8 @@ _AT_ONCE = 64
 _TRY_AGAIN = 0.25
 _MOST_WAITING = 256
 _FIRST_SECONDS = 1.0
+MOST_HANDSHAKES = 512
+"""Connections of one listener that may be under way to be encrypted."""
 
 MakeConnection: TypeAlias = Callable[[bytes, memoryview], asyncio.Protocol]
 """Makes the protocol of a connection with its first bytes, and the memory that came with them."""
@@ -28,7 +31,8 @@ class Listener:
     open, clients wait in the kernel; that is logged once, until all that waited are accepted.
 
     Only the first bytes of a Unix socket may bring memory. It is waited for them for a second, and
-    not at all while too many others wait.
+    not at all while too many others wait. At TCP clients have ``seconds`` to agree on ``tls``;
+    until then they are not among those that are served, and have no protocol.
     """
 
     def __init__(
@@ -36,10 +40,14 @@ class Listener:
         loop: asyncio.AbstractEventLoop,
         listening: socket.socket,
         make: MakeConnection,
+        tls: Tls | None = None,
+        seconds: float = _FIRST_SECONDS,
     ) -> None:
         self._loop = loop
         self._socket = listening
         self._make = make
+        self._tls = None if listening.family == socket.AF_UNIX else tls
+        self._limits = {"ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": seconds}
         self._opening: set[asyncio.Task[object]] = set()
         self._waiting = 0
         self._is_exhausted = False
@@ -67,6 +75,9 @@ class Listener:
             except OSError as error:
                 self._pause(error)
                 return
+            if self._tls is not None and len(self._opening) >= MOST_HANDSHAKES:
+                accepted.close()
+                continue
             accepted.setblocking(False)
             if accepted.family != socket.AF_UNIX:
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -80,7 +91,10 @@ class Listener:
             if accepted.family == socket.AF_UNIX:
                 first, memory = await self._receive_first(accepted)
             make = partial(self._make, first, memory)
-            await self._loop.connect_accepted_socket(make, accepted)
+            tls: dict[str, Any] = {}
+            if self._tls is not None:
+                tls = {"ssl": self._tls.identity.context, **self._limits}
+            await self._loop.connect_accepted_socket(make, accepted, **tls)
         except asyncio.CancelledError:
             accepted.close()
             raise

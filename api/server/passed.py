@@ -41,9 +41,10 @@ def _take(descriptor: int) -> socket.socket:
     return passed
 
 
-def url_of(listening: socket.socket) -> str:
-    """Where clients find ``listening``."""
+def url_of(listening: socket.socket, is_encrypted: bool = False) -> str:
+    """Where clients find ``listening``, which is a Unix socket or may be encrypted."""
     if listening.family == socket.AF_UNIX:
         return f"unix://{os.fsdecode(listening.getsockname())}"
     host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if is_encrypted else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -18,10 +18,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.server.asgi import App
 from api.server.connection import Connection, ConnectionLimit, Patience
-from api.server.listener import Listener
+from api.server.listener import MOST_HANDSHAKES, Listener
 from api.server.memory import MOST_MEMORIES
 from api.server.passed import url_of
 from api.server.socket_file import SocketFile
+from api.server.tls import Tls
 from delen.errors import ConfigError
 
 log = logging.getLogger("delen.http")
@@ -40,10 +41,15 @@ _KEEP = 86_400
 
 class HttpServer:
     """Serves one ASGI application at its addresses until it is stopped, with ``connections`` at all
-    of them. ConfigError if this process may not have so many open."""
+    of them, and with ``tls`` at those of TCP. ConfigError if this process may not have so many
+    open."""
 
-    def __init__(self, app: App, connections: int, patience: Patience) -> None:
-        _allow_files(connections + _SURPLUS + _OTHER_FILES)
+    def __init__(
+        self, app: App, connections: int, patience: Patience, tls: Tls | None = None
+    ) -> None:
+        handshakes = 0 if tls is None else MOST_HANDSHAKES
+        _allow_files(connections + handshakes + _SURPLUS + _OTHER_FILES)
+        self._tls = tls
         self._limit = ConnectionLimit(connections, _SURPLUS)
         self._patience = patience
         self._config = uvicorn.Config(
@@ -85,8 +91,7 @@ class HttpServer:
                 f"cannot listen on {host} port {port}: {error.strerror or error}; is another "
                 "daemon there?"
             ) from error
-        self._sockets.append(listening)
-        return url_of(listening)
+        return self.listen_on(listening)
 
     def listen_unix(self, file: SocketFile) -> str | None:
         """Listen at the Unix socket ``file``. Returns its URL, None when a daemon answers there."""
@@ -101,7 +106,7 @@ class HttpServer:
     def listen_on(self, passed: socket.socket) -> str:
         """Accept connections at ``passed``, which listens already. Returns its URL."""
         self._sockets.append(passed)
-        return url_of(passed)
+        return url_of(passed, self._tls is not None)
 
     def start(self) -> None:
         self._thread.start()
@@ -136,7 +141,10 @@ class HttpServer:
     async def _serve(self) -> None:
         self._config.load()
         make = partial(Connection, self._make_protocol, self._limit, self._patience)
-        self._listeners = [Listener(self._loop, each, make) for each in self._sockets]
+        head = self._patience.head
+        self._listeners = [
+            Listener(self._loop, each, make, self._tls, head) for each in self._sockets
+        ]
         await self._server.serve(sockets=[])
 
     def _make_protocol(self, state: dict[str, Any]) -> asyncio.Protocol:

@@ -89,7 +89,9 @@ def address(text: str) -> str:
             return text
     except ValueError:
         pass
-    raise argparse.ArgumentTypeError(f"{text!r} must be http://HOST:PORT or unix:///PATH")
+    raise argparse.ArgumentTypeError(
+        f"{text!r} must be http://HOST:PORT, https://HOST:PORT or unix:///PATH"
+    )
 
 
 def _checked(text: str, read: Callable[[str], object], check: Callable[[object, str], T]) -> T:

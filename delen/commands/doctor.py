@@ -194,7 +194,8 @@ def _address(config: Config) -> str:
     path = config["server.socket"]
     if path and connect_problem(path) is None:
         return f"unix://{path}"
-    return f"http://{config['server.host']}:{config['server.port']}"
+    scheme = "https" if config["server.tls_cert"] else "http"
+    return f"{scheme}://{config['server.host']}:{config['server.port']}"
 
 
 def _lines(found: Mapping[str, Any]) -> list[str]:

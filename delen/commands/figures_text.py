@@ -117,9 +117,8 @@ def _model(model: Mapping[str, Any]) -> list[str]:
         f"{name} {each['kept']} kept {each['missed']} missed"
         for name, each in model["bounds"].items()
     )
-    lost = recent["given_up"]
     lines.append(f"  bounds: {bounds}")
-    lines.append(f"  accuracy given up to load: {'unknown' if lost is None else f'{lost:.3f}'}")
+    lines.append(f"  accuracy over that of plans: {_over_plan(recent['over_plan'])}")
     return lines
 
 
@@ -133,6 +132,12 @@ def _exits(recent: Mapping[str, Any]) -> str:
         if count
     )
     return f"{answers}; {', '.join(shares)}"
+
+
+def _over_plan(over: float | None) -> str:
+    if over is None:
+        return "unknown"
+    return f"{over:+.3f}" + (", lost to load" if over < -0.0005 else "")
 
 
 def _number(value: float | None) -> str:

@@ -57,7 +57,9 @@ def mean_text(mean: Mean | None, form: str) -> str:
     """``mean`` with its interval in the format ``form``; a dash where it is unknown."""
     if mean is None:
         return "-"
-    return f"{mean.mean:{form}}" + ("" if mean.reach is None else f" ± {mean.reach:{form}}")
+    if mean.reach is None:
+        return f"{mean.mean:{form}}"
+    return f"{mean.mean:{form}} ± {mean.reach:{form.replace('4g', '2g')}}"
 
 
 def _difference(line: Line, first: Line) -> str:

@@ -25,10 +25,11 @@ def table(summaries: Sequence[Mapping[str, Any]]) -> str:
     """A line a summary, and the upper bound if it is known."""
     head = summaries[0]
     bound = head["upper_bound"]
+    width = max(12, *(len(row["policy"]) for row in summaries))
     lines = [
         f"{head['requests']} requests, {len(head['tenants'])} tenants; effective accuracy counts "
         "right answers within all bounds",
-        f"{'policy':<12} {'effective':>9} {'of bound':>8} {'answered':>8} {'refused':>8} "
+        f"{'policy':<{width}} {'effective':>9} {'of bound':>8} {'answered':>8} {'refused':>8} "
         f"{'missed latency':>14} {'missed accuracy':>15} {'missed energy':>13} {'p50 ms':>8} "
         f"{'p99 ms':>8} {'joules':>8} {'decision µs':>11}  exits",
     ]
@@ -37,7 +38,7 @@ def table(summaries: Sequence[Mapping[str, Any]]) -> str:
         of_bound = effective / bound if bound and effective is not None else None
         missed, latency = row["missed"], row["latency_ms"]
         lines.append(
-            f"{row['policy']:<12} {figure(effective, '9.4f')} {figure(of_bound, '8.3f')} "
+            f"{row['policy']:<{width}} {figure(effective, '9.4f')} {figure(of_bound, '8.3f')} "
             f"{row['answered']:>8} {row['refused']:>8} {missed['latency']:>14} "
             f"{missed['accuracy']:>15} {missed['energy']:>13} {figure(latency['p50'], '8.2f')} "
             f"{figure(latency['p99'], '8.2f')} {figure(row['energy_j'], '8.4g')} "
@@ -45,9 +46,9 @@ def table(summaries: Sequence[Mapping[str, Any]]) -> str:
             + " ".join(f"{share:.2f}" for share in row["exits"])
         )
     if bound is not None:
-        lines.append(f"{'upper bound':<12} {bound:>9.4f}")
+        lines.append(f"{'upper bound':<{width}} {bound:>9.4f}")
     if head["label_blind_bound"] is not None:
-        lines.append(f"{'label-blind':<12} {head['label_blind_bound']:>9.4f} (an estimate)")
+        lines.append(f"{'label-blind':<{width}} {head['label_blind_bound']:>9.4f} (an estimate)")
     return "\n".join(lines) + "\n"
 
 

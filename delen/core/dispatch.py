@@ -53,7 +53,8 @@ class Task:
     @property
     def rank(self) -> tuple[bool, int, float, float, int]:
         """The order in which tasks of a group are served: share, priority, when due, arrival."""
-        return (self.behind, self.priority, self.due, self.arrived, self.id)
+        due = self.deadline if self.deadline < inf else self.arrived + self.patience
+        return (self.behind, self.priority, due, self.arrived, self.id)
 
 
 class Key(NamedTuple):
@@ -99,6 +100,14 @@ class ModelView(Protocol):
     def slowdown_factor(self) -> float:
         """How many times longer everything takes now than on an idle device, because of busy
         lanes; it is part of all times but ``expected``."""
+
+    @property
+    def corun(self) -> Sequence[float]:
+        """``corun[k]`` is the believed slowdown while k other lanes are busy; one for each lane."""
+
+    @property
+    def busy(self) -> int:
+        """How many lanes are busy."""
 
     def typical(self, first: int, last: int, batch: int) -> float:
         """The median time of segments ``first`` to ``last`` on a batch."""

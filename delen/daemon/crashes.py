@@ -91,8 +91,7 @@ class CrashLog(CrashGuard):
         if crashes is None or crashes.times < IN_A_ROW:
             return None
         return (
-            f"it is in quarantine: it has crashed the daemon {crashes.times} times in a row "
-            f"({crashes.how}); POST /v1/models/{model}/load tries it again"
+            f"in quarantine: it crashed the daemon {crashes.times} times in a row ({crashes.how})"
         )
 
     def release(self, model: str) -> None:
@@ -151,7 +150,7 @@ class CrashLog(CrashGuard):
         self.blame(models, fatal[1])
         for model in models:
             if (reason := self.reason(model)) is not None:
-                log.error("model %s: %s", model, reason)
+                log.error("%s is %s; POST /v1/models/%s/load ends that", model, reason, model)
 
     def _read(self) -> dict[str, _Crashes]:
         try:

@@ -11,13 +11,15 @@ from delen.errors import ConfigError, MissingExtra
 if TYPE_CHECKING:
     from api.application import Application
     from api.oip.grpc_server import GrpcServer
+    from api.server.tls import Tls
 
 log = logging.getLogger("delen")
 
 
-def open_grpc(config: Config, app: Application) -> GrpcServer | None:
-    """A server that listens at ``server.grpc_port``. None where that is off, and where the port
-    that nobody asked for cannot be had; ConfigError or MissingExtra where it was asked for."""
+def open_grpc(config: Config, app: Application, tls: Tls | None) -> GrpcServer | None:
+    """A server that listens at ``server.grpc_port``, encrypted if there is ``tls``. None where that
+    is off, and where the port that nobody asked for cannot be had; ConfigError or MissingExtra
+    where it was asked for."""
     port, is_default = config["server.grpc_port"], config.origins["server.grpc_port"] == "default"
     if port < 0:
         return None
@@ -30,7 +32,7 @@ def open_grpc(config: Config, app: Application) -> GrpcServer | None:
             return None
         raise MissingExtra(f"{error.name} (for server.grpc_port)", "grpc") from error
     try:
-        server.listen(config["server.host"], port)
+        server.listen(config["server.host"], port, tls)
     except ConfigError as error:
         if not is_default:
             raise

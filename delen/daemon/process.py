@@ -111,6 +111,7 @@ class Daemon:
             from api.server.connection import Patience
             from api.server.passed import take_passed
             from api.server.server import HttpServer
+            from api.server.tls import Tls
             from api.tenant_access import TenantAccess
             from api.views import Service
         except ModuleNotFoundError as error:
@@ -129,6 +130,7 @@ class Daemon:
         tenants = TenantAccess(config["tenants.users"])
         host = config["server.host"]
         self._guard = guard = Guard(config["server.token_file"], host, tenants.is_bound)
+        self._tls = tls = Tls.of(config["server.tls_cert"], config["server.tls_key"])
         self._check_exposure()
         self._opened = opened = open_runtime(
             config,
@@ -139,7 +141,7 @@ class Daemon:
         )
         self._runtime = opened.runtime
         self._watchdog = Watchdog(self._runtime.health)
-        self._reloader = Reloader(config, self._file, guard, opened.runtime, opened.energy)
+        self._reloader = Reloader(config, self._file, guard, tls, opened.runtime, opened.energy)
         service = Service(
             runtime=self._runtime,
             energy=opened.energy,
@@ -159,6 +161,7 @@ class Daemon:
             self._app,
             config["server.connections"],
             Patience(config["server.head_seconds"], body_rate=config["server.body_rate"]),
+            tls,
         )
         self._is_open = True
 
@@ -242,7 +245,7 @@ class Daemon:
                 raise ConfigError(f"server.socket {path}: another daemon answers there")
             else:
                 log.warning("another daemon answers at %s: this one serves TCP alone", path)
-        self._grpc = open_grpc(self._config, self._app)
+        self._grpc = open_grpc(self._config, self._app, self._tls)
         if self._grpc is not None:
             addresses.append(self._grpc.url)
         return addresses

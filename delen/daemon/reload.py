@@ -19,6 +19,7 @@ from delen.errors import DelenError
 
 if TYPE_CHECKING:
     from api.guard import Guard
+    from api.server.tls import Tls
 
 log = logging.getLogger("delen")
 
@@ -31,12 +32,14 @@ class Reloader:
         config: Config,
         file: Path | None,
         guard: Guard,
+        tls: Tls | None,
         runtime: Runtime,
         energy: EnergyService,
     ) -> None:
         self.config = config
         self._file = file
         self._guard = guard
+        self._tls = tls
         self._runtime = runtime
         self._energy = energy
 
@@ -49,6 +52,7 @@ class Reloader:
             check_config(new)
             changed = [s for s in SETTINGS if before[s.name] != new[s.name]]
             token, bundles = self._guard.read(), self._runtime.store.scan()
+            tls = None if self._tls is None else self._tls.read()
             if new["energy.watt_cap_w"] != before["energy.watt_cap_w"]:
                 watts = new["energy.watt_cap_w"] or None
                 self._energy.set_limits(PowerChanges(watt_cap=watts))
@@ -59,6 +63,8 @@ class Reloader:
             log.exception("SIGHUP: nothing reloaded, all stays as it was")
             return
         self._guard.use(token)
+        if self._tls is not None and tls is not None:
+            self._tls.use(tls)
         self._runtime.store.use(bundles)
         values = dict(before.values)
         values.update((s.name, new[s.name]) for s in changed if s.reloads)
@@ -71,4 +77,6 @@ class Reloader:
             else:
                 log.warning("SIGHUP: %s changes at a restart only", setting.name)
         configure_logs(values["log.level"], values["log.format"])
-        log.info("SIGHUP: reloaded the configuration, the token and the list of bundles")
+        log.info(
+            "SIGHUP: reloaded the configuration, the token, the certificate and the list of bundles"
+        )

@@ -97,6 +97,8 @@ SETTINGS = (
     ),
     Setting("server", "node", "", "this node's name in a fleet; empty for the host's"),
     Setting("server", "token_file", "", "file with the token that guards load and unload"),
+    Setting("server", "tls_cert", "", "file with a certificate: TCP is served by HTTPS alone"),
+    Setting("server", "tls_key", "", "file with its key"),
     Setting("server", "insecure", False, "whether other machines may be served without a token"),
     Setting(
         "server",

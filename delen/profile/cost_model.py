@@ -100,7 +100,8 @@ class CostModel:
         self.interference = Interference.of(profile.interference, lanes)
         self.slowdown_factor = 1.0
         """How many times longer what starts now takes than alone."""
-        self._others = 0
+        self.busy = 0
+        """How many lanes are busy when something starts."""
         self._relaxed_at: float | None = None
         self._look_up(profile, energy, None)
 
@@ -135,7 +136,7 @@ class CostModel:
 
     def run_beside(self, others: int) -> None:
         """What starts from now on runs while ``others`` lanes are busy."""
-        self._others = others
+        self.busy = others
         self.slowdown_factor = self.interference.at(others)
 
     def learn(
@@ -184,7 +185,7 @@ class CostModel:
     def _take_in(self, interference: Interference) -> None:
         if interference is not self.interference:
             self.interference = interference
-            self.slowdown_factor = interference.at(self._others)
+            self.slowdown_factor = interference.at(self.busy)
 
     def latency(self, first: int, last: int, batch: int) -> float:
         """Seconds for segments ``first`` to ``last``, both included, at quantile ``level``.
@@ -201,7 +202,12 @@ class CostModel:
 
     def latency_upper(self, first: int, last: int, batch: int) -> float:
         """As ``latency``, and until the answers are out."""
-        return self.latency(first, last, batch) + self._tables.answer
+        tables = self._tables
+        span = tables.spans.get((first, last, batch)) or self._span(first, last, batch)
+        mean, highest = self._belief
+        by_today, by_profile = span[0] * highest, span[1] * mean
+        longer = by_profile if by_profile > by_today else by_today
+        return self.slowdown_factor * longer + tables.answer
 
     def usual(self, first: int, last: int, batch: int) -> float:
         """As ``latency``, but without the spread of the slowdown: only its mean."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from delen.bundle.manifest import PROFILES, Bundle
-from delen.core.atomic_file import write_atomically
+from delen.core.atomic_file import put_aside, write_atomically
 from delen.errors import ProfileError
 from delen.profile.profile import Device, Profile
 from delen.profile.reader import load_profile
@@ -50,16 +51,30 @@ def find_profile(state: Path, bundle: Bundle, device: Device) -> Profile | None:
 
 def keep_profile(profile: Profile, bundle: Bundle, file: Path) -> None:
     """Put ``profile``, of ``bundle`` at its size, into ``file``, which may have those of the other
-    sizes. ProfileError names the file where it cannot be written."""
-    known = None
-    if bundle.size is not None and file.is_file():
-        try:
-            known = load_profile(file)
-            check_profile(known, bundle, profile.device)
-        except ProfileError as error:
-            log.warning("replaced: %s: %s", file, error)
-            known = None
-    save_profile(profile if known is None else known.having(profile), file)
+    sizes. A file that is damaged is put aside. ProfileError names the file where it cannot be
+    written."""
+    known = _read_known(file) if file.is_file() else None
+    if known is None or bundle.size is None:
+        save_profile(profile, file)
+        return
+    try:
+        check_profile(known, bundle, profile.device)
+    except ProfileError as error:
+        log.warning("replaced: %s: %s", file, error)
+        save_profile(profile, file)
+        return
+    save_profile(known.having(profile), file)
+
+
+def _read_known(file: Path) -> Profile | None:
+    """The profile in ``file``; one that is damaged is put aside."""
+    try:
+        return load_profile(file)
+    except ProfileError as error:
+        log.warning("%s", error)
+    with suppress(OSError):
+        log.warning("%s was damaged and is now %s", file, put_aside(file))
+    return None
 
 
 def check_profile(profile: Profile, bundle: Bundle, device: Device | None) -> None:

@@ -99,7 +99,7 @@ class LoadingThread(Generic[M]):
         self._guard.began(LOADER, slot.name)
         try:
             if (reason := self._guard.reason(slot.name)) is not None:
-                raise BackendError(f"{slot.name} is not loaded: {reason}")
+                raise BackendError(f"{slot.name} is {reason}")
             self._load(slot, step.segment)
         except DelenError as error:
             self._give_up(slot, step.segment, error)

@@ -143,10 +143,12 @@ class Lanes:
         """Advance the running batches to ``now``."""
         if now == self._at:
             return
-        self._used = self.utilisation(now)
+        running = self._running
+        share = len(running) / self.count
+        self._used = share + (self._used - share) * exp((self._at - now) / _MEMORY)
         seconds, self._at = now - self._at, now
-        others = len(self._running) - 1
-        for batch in self._running:
+        others = len(running) - 1
+        for batch in running:
             batch.spent[others] += seconds
             batch.alone -= seconds / batch.interference.at(others)
 

@@ -63,6 +63,16 @@ class ScheduledModel:
         return self._costs.slowdown_factor
 
     @property
+    def corun(self) -> Sequence[float]:
+        """``corun[k]`` is the believed slowdown while k other lanes are busy; one for each lane."""
+        return self._costs.interference.factors
+
+    @property
+    def busy(self) -> int:
+        """How many lanes are busy."""
+        return self._costs.busy
+
+    @property
     def interference(self) -> Interference:
         return self._costs.interference
 

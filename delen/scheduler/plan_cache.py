@@ -112,9 +112,9 @@ class PlanSource(ABC):
 
 
 class Plans(PlanSource):
-    """Plans at one input size. A plan that keeps its bounds, or that energy alone forbids, is made
-    once and kept: beside the bounds it depends only on the deepest exits in time and in memory, the
-    energies, the guarantee, the price of energy and the terms of the fleet.
+    """Plans at one input size. A plan that keeps its bounds, or that energy or the floor alone
+    forbids, is made once and kept: beside the bounds it depends only on the deepest exits in time
+    and in memory, the energies, the guarantee, the price of energy and the terms of the fleet.
     """
 
     def __init__(self, planner: Planner, costs: CostModel) -> None:
@@ -155,7 +155,8 @@ class Plans(PlanSource):
             return kept.taking(latency)
         plan = self._planner.plan(bounds, self._costs, delay, guaranteed, price, waits, terms)
         is_by_energy = deepest is not None and bounds.min_accuracy is None
-        if plan.infeasible is None or is_by_energy:
+        is_by_floor = deepest == self._planner.useful.deepest and bounds.max_energy is None
+        if plan.infeasible is None or is_by_energy or is_by_floor:
             if len(self._kept) >= _KEPT:
                 self._kept.clear()
             self._kept[key] = plan

@@ -28,7 +28,7 @@ def check_turn(
         raise ValueError(f"{turn!r} is not a Turn")
     run, answer, refuse, wake = turn
     for tasks in (run, answer, refuse):
-        if not isinstance(tasks, _SEQUENCES):
+        if type(tasks) not in _SEQUENCES and not isinstance(tasks, _SEQUENCES):
             raise ValueError(f"it names tasks in a {type(tasks).__name__}, not in a list or tuple")
     named = [*run, *answer, *refuse]
     for task in named:

@@ -43,6 +43,8 @@ class WaitingGroup:
     @property
     def oldest(self) -> Task:
         """The task that arrived first. LookupError without any."""
+        if len(self._tasks) == 1:
+            return self._tasks[0]
         if self._by_age is None:  # kept from the first call on: few policies need it
             self._by_age = LazyHeap()
             for task in self._tasks:
@@ -64,9 +66,13 @@ class WaitingGroup:
 
     def _add(self, task: Task, position: QueuePosition) -> None:
         ranks, rank = self._ranks, position.rank
-        index = bisect_right(ranks, rank)
-        ranks.insert(index, rank)
-        self._tasks.insert(index, task)
+        if not ranks or ranks[-1] <= rank:
+            ranks.append(rank)
+            self._tasks.append(task)
+        else:
+            index = bisect_right(ranks, rank)
+            ranks.insert(index, rank)
+            self._tasks.insert(index, task)
         self.changes += 1
         self.seconds += position.seconds
         if self._by_age is not None:
@@ -134,7 +140,7 @@ class Groups:
 
     def is_parked(self, model: str, segment: int) -> bool:
         """Whether ``segment`` of ``model`` is not in memory."""
-        return segment >= self._depths.get(model, inf)
+        return bool(self._depths) and segment >= self._depths.get(model, inf)
 
     def _home(self, key: Key) -> dict[Key, WaitingGroup]:
         return self._parked if self._depths and self.is_parked(*key) else self._groups

@@ -39,8 +39,10 @@ class _OneDaemon:
 
     route = None
 
-    def __init__(self, url: str | None, timeout: float, token: str | None) -> None:
-        self._connections = Connections(AsyncPool, url, timeout, token)
+    def __init__(
+        self, url: str | None, timeout: float, token: str | None, ca_file: str | None
+    ) -> None:
+        self._connections = Connections(AsyncPool, url, timeout, token, ca_file)
         self.timeout = self._connections.timeout
 
     @property
@@ -101,10 +103,11 @@ class AsyncClient:
         tenant: str = "default",
         timeout: float = 30.0,
         token: str | None = None,
+        ca_file: str | None = None,
     ) -> None:
         self._calls = Calls(model, tenant)
         self._meters = Meters()
-        self._way = _way(url, tenant, timeout, token)
+        self._way = _way(url, tenant, timeout, token, ca_file)
 
     def meter(self) -> AsyncMeter:
         """Joules and seconds of a block of calls: ``with client.meter() as m:``."""
@@ -152,11 +155,11 @@ class AsyncClient:
 
 
 def _way(
-    url: str | None, tenant: str, timeout: float, token: str | None
+    url: str | None, tenant: str, timeout: float, token: str | None, ca_file: str | None
 ) -> _OneDaemon | RoutedTasks:
     where = url or os.environ.get(URL_VARIABLE, "")
     if not is_hub(where):
-        return _OneDaemon(url, timeout, token)
+        return _OneDaemon(url, timeout, token, ca_file)
     from delen.sdk.routes.tasks import RoutedTasks
 
-    return RoutedTasks(where, tenant, timeout, token)
+    return RoutedTasks(where, tenant, timeout, token, ca_file)

@@ -38,8 +38,10 @@ class _OneDaemon:
 
     route = None
 
-    def __init__(self, url: str | None, timeout: float, token: str | None) -> None:
-        self._connections = Connections(Pool, url, timeout, token)
+    def __init__(
+        self, url: str | None, timeout: float, token: str | None, ca_file: str | None
+    ) -> None:
+        self._connections = Connections(Pool, url, timeout, token, ca_file)
         self.timeout = self._connections.timeout
 
     @property
@@ -76,12 +78,14 @@ class Client:
     """A connection pool to one daemon, or to all daemons of a hub. Safe to share between threads,
     and with forked processes, which open connections of their own.
 
-    ``url`` is ``http://HOST:PORT``, ``unix:///PATH`` or ``hub://HOST:PORT``; by default
-    ``DELEN_URL``, the daemon's sockets, and TCP port 8000 are tried in this order, and again when
-    the daemon is not there any more. ``timeout`` is how many seconds to wait for an answer,
-    queueing included. ``token`` (by default from the file that ``DELEN_TOKEN_FILE`` names) opens
-    guarded addresses. Every method raises DaemonUnreachable when there is no answer, and the
-    daemon's own error when it refuses.
+    ``url`` is ``http://HOST:PORT``, ``https://HOST:PORT``, ``unix:///PATH`` or
+    ``hub://HOST:PORT``; by default ``DELEN_URL``, the daemon's sockets, and TCP port 8000 are tried
+    in this order, and again when the daemon is not there any more. ``timeout`` is how many seconds
+    to wait for an answer, queueing included. ``token`` (by default from the file that
+    ``DELEN_TOKEN_FILE`` names) opens guarded addresses. https trusts the certificates in
+    ``ca_file``, by default in the file that ``DELEN_CA_FILE`` names, else the system's. Every
+    method raises DaemonUnreachable when there is no answer, and the daemon's own error when it
+    refuses.
     """
 
     infer = _sent(Calls.infer)
@@ -107,10 +111,11 @@ class Client:
         tenant: str = "default",
         timeout: float = 30.0,
         token: str | None = None,
+        ca_file: str | None = None,
     ) -> None:
         self._calls = Calls(model, tenant)
         self._meters = Meters()
-        self._way = _way(url, tenant, timeout, token)
+        self._way = _way(url, tenant, timeout, token, ca_file)
 
     def meter(self) -> Meter:
         """Joules and seconds of a block of calls: ``with client.meter() as m:``."""
@@ -158,14 +163,14 @@ class Client:
 
 
 def _way(
-    url: str | None, tenant: str, timeout: float, token: str | None
+    url: str | None, tenant: str, timeout: float, token: str | None, ca_file: str | None
 ) -> _OneDaemon | RoutedThreads:
     where = url or os.environ.get(URL_VARIABLE, "")
     if not is_hub(where):
-        return _OneDaemon(url, timeout, token)
+        return _OneDaemon(url, timeout, token, ca_file)
     from delen.sdk.routes.threads import RoutedThreads
 
-    return RoutedThreads(where, tenant, timeout, token)
+    return RoutedThreads(where, tenant, timeout, token, ca_file)
 
 
 def infer(x: Input, **arguments: Any) -> Any:

@@ -10,7 +10,15 @@ from typing import Generic, TypeVar
 
 from delen.errors import ConfigError, DaemonUnreachable, DelenError
 from delen.sdk.address import URL_VARIABLE, describe_sockets, find_url
-from delen.sdk.http import Endpoint, Late, Transport, Unanswered, Unconnected, check_timeout
+from delen.sdk.http import (
+    CA_VARIABLE,
+    Endpoint,
+    Late,
+    Transport,
+    Unanswered,
+    Unconnected,
+    check_timeout,
+)
 from delen.sdk.pools import ask_sharing
 
 TOKEN_VARIABLE = "DELEN_TOKEN_FILE"
@@ -50,18 +58,20 @@ class Connections(Generic[Pool]):
         url: str | None,
         timeout: float,
         token: str | None,
+        ca_file: str | None = None,
     ) -> None:
         timeout = check_timeout(timeout)
         if token is None and (file := os.environ.get(TOKEN_VARIABLE)):
             token = _read_token(Path(file))
         self.timeout = timeout
         self._token = token
+        self._ca_file = ca_file
         self._open_pool = open_pool
         self._pools: dict[tuple[object, AbstractEventLoop | None, str], Pool] = {}
         self._of_parent: list[Pool] = []
         self._is_closed = False
         self._is_found = not url
-        self.endpoint = Endpoint.of(url or find_url(), token)
+        self.endpoint = Endpoint.of(url or find_url(), token, ca_file)
 
     @property
     def url(self) -> str:
@@ -103,7 +113,7 @@ class Connections(Generic[Pool]):
         """Look for the daemon anew, unless a URL was given or another thread has found it; whether
         it is elsewhere now than at ``tried``."""
         if self._is_found and self.url == tried:
-            self.endpoint = Endpoint.of(find_url(), self._token)
+            self.endpoint = Endpoint.of(find_url(), self._token, self._ca_file)
         return self.url != tried
 
     def unreachable(self, error: Unconnected | Unanswered | Late) -> DaemonUnreachable:
@@ -111,6 +121,11 @@ class Connections(Generic[Pool]):
         if isinstance(error, Late):
             return DaemonUnreachable(f"the daemon at {self.url} gave no answer in time: {error}")
         tried = f"{self.url} ({error})"
+        if "CERTIFICATE_VERIFY_FAILED" in tried:
+            return DaemonUnreachable(
+                f"the daemon at {tried} is not trusted; say which certificate is, by {CA_VARIABLE} "
+                "or ca_file"
+            )
         if self._is_found and not os.environ.get(URL_VARIABLE):
             tried += f", nor at a socket ({describe_sockets()})"
         return DaemonUnreachable(

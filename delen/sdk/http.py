@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import dataclass, field
 from math import inf
@@ -9,11 +10,12 @@ from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from delen.core.bounds import check_cap
-from delen.errors import DelenError, InvalidInput, TooLarge
+from delen.errors import ConfigError, DelenError, InvalidInput, TooLarge
 from delen.sdk.address import unix_path
 from delen.sdk.memory import Sharing
 
 Transport = Literal["shm", "unix", "tcp"]
+CA_VARIABLE = "DELEN_CA_FILE"
 Pieces: TypeAlias = tuple[bytes | memoryview, ...]
 """A body: what is sent one after the other."""
 
@@ -85,8 +87,10 @@ class Endpoint:
     sharing: Sharing = field(default_factory=Sharing, compare=False)
 
     @classmethod
-    def of(cls, url: str, token: str | None) -> Endpoint:
-        """InvalidInput where ``url`` or ``token`` can be none."""
+    def of(cls, url: str, token: str | None, ca_file: str | None = None) -> Endpoint:
+        """InvalidInput where ``url`` or ``token`` can be none. https trusts the certificates in
+        ``ca_file``, by default those that ``DELEN_CA_FILE`` names, else the system's; ConfigError
+        where that file cannot be read."""
         path = unix_path(url)
         try:
             parts = urlsplit("http://delen" if path else url)
@@ -95,7 +99,8 @@ class Endpoint:
             is_right = None
         if not is_right:
             raise InvalidInput(
-                f"url is {url!r}; it must be http://HOST:PORT or unix:///PATH", "url"
+                f"url is {url!r}; it must be http://HOST:PORT, https://HOST:PORT or unix:///PATH",
+                "url",
             )
         headers = f"Host: {parts.netloc.rpartition('@')[2]}\r\n"
         if token is not None:
@@ -108,7 +113,7 @@ class Endpoint:
             socket=path,
             host=parts.hostname or "",
             port=port or (443 if is_secure else 80),
-            tls=ssl.create_default_context() if is_secure else None,
+            tls=_trusting(ca_file) if is_secure else None,
             prefix=parts.path.rstrip("/"),
             headers=headers,
         )
@@ -124,6 +129,17 @@ class Endpoint:
             f"{request.method} {self.prefix}{request.target} HTTP/1.1\r\n{headers}{kind}"
             f"Content-Length: {size}\r\n\r\n"
         ).encode("ascii")
+
+
+def _trusting(ca_file: str | None) -> ssl.SSLContext:
+    file = ca_file or os.environ.get(CA_VARIABLE) or None
+    try:
+        return ssl.create_default_context(cafile=file)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{'ca_file' if ca_file else CA_VARIABLE}: {file} has no certificates that can be "
+            f"read: {error}"
+        ) from error
 
 
 class AnswerReader:

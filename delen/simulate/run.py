@@ -197,8 +197,20 @@ class SimulatedDaemon:
                 self._scheduler.end(now, task)
                 self._answer(now, task, segment, confidence)
                 job.model.ended(job.sample, segment, reason, self._is_idle)
+            elif size == 1 and self._arrivals.next_at > ended:
+                self._resume(now, task, confidence, job.joules_left)
             else:
                 self._scheduler.resume(now, task, confidence, job.joules_left)
+
+    def _resume(self, now: float, task: Task, confidence: float, joules_left: float) -> None:
+        """``task`` waits for its next segment, or is alone and starts: nobody arrives before the
+        scheduler has to decide."""
+        began = time.perf_counter()
+        run = self._scheduler.resume_or_start(now, task, confidence, joules_left)
+        if run is not None:
+            self._tally.decided(time.perf_counter() - began)
+            self._wake = inf
+            self._start(now, run)
 
     def _arrive(self, ended: float) -> None:
         """The next request is planned and waits, or is refused; ``ended`` as in ``_next_event``."""

@@ -52,6 +52,6 @@ class RunningBatches:
     def _look_ahead(self) -> None:
         left, factors = self._left, self._interference
         self._factor = factors[len(left) - 1] if len(left) < len(factors) else factors[-1]
-        least = min(left)
+        least = left[0] if len(left) == 1 else min(left)
         self._first = left.index(least)
         self.next_end = self._at + least * self._factor

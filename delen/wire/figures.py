@@ -47,8 +47,9 @@ class RecentAnswers(Message, frozen=True):
         Shares | None, about("latency as a part of its bound, of the answers that had one")
     ]
     missed: Annotated[int, about("answers that broke their latency bound")]
-    given_up: Annotated[
-        float | None, about("mean accuracy that plans expected and answers did not reach, by load")
+    over_plan: Annotated[
+        float | None,
+        about("expected accuracy of the answers less that of their plans: below 0 is lost to load"),
     ]
 
 

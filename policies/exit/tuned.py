@@ -35,7 +35,7 @@ _ALIKE = 7.8
 """Chi-squared with _BINS - 1 degrees of freedom is above these by chance once in a million times,
 and once in 20: the one begins a new sample, the other is needed to return to the calibration."""
 
-Counts = NDArray[np.int64]
+Counts = NDArray[np.float64]
 
 
 class TunedThresholds(BoundsPolicy):
@@ -64,17 +64,18 @@ class ModelThresholds(BoundsPolicy):
         self._deepest = deepest
         first = table.confidence[:, 0].astype(np.float64)
         self._edges = np.quantile(first, np.arange(1, _BINS) / _BINS)
-        self._calibration = self._reference = self._count(first)
+        calibration = self._count(first, table.weights) * (table.units / table.samples)
+        self._calibration = self._reference = calibration
         self._recent: deque[float] = deque(maxlen=WINDOW)
         self._seen = 0
         self._sample: list[FullRun] | None = None
         self.raised = 0.0
-        """0 while plans' own thresholds are in force, inf while nothing stops early."""
+        """The lowest threshold: 0 where plans' own are in force, inf while nothing stops early."""
         self.reports: list[str] = []
 
     @property
     def has_departed(self) -> bool:
-        return self.raised > 0
+        return self._sample is not None or self._reference is not self._calibration
 
     def decide(self, view: ExitView) -> Decision:
         if view.exit == 0:
@@ -112,7 +113,7 @@ class ModelThresholds(BoundsPolicy):
         if self._seen % _EVERY or len(self._recent) < WINDOW:
             return
         recent = self._count(np.array(self._recent))
-        if self.raised and _difference(recent, self._calibration) <= _ALIKE:
+        if self.has_departed and _difference(recent, self._calibration) <= _ALIKE:
             self.raised, self._sample, self._reference = 0.0, None, self._calibration
             self.reports.append("inputs are like the calibration data again: thresholds as planned")
         elif self._sample is None and _difference(recent, self._reference) > _DIFFERENT:
@@ -122,8 +123,11 @@ class ModelThresholds(BoundsPolicy):
                 "to the deepest exit"
             )
 
-    def _count(self, confidences: NDArray[np.float64]) -> Counts:
-        return np.bincount(np.searchsorted(self._edges, confidences), minlength=_BINS)
+    def _count(
+        self, confidences: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+    ) -> Counts:
+        bins = np.searchsorted(self._edges, confidences)
+        return np.bincount(bins, weights, minlength=_BINS).astype(np.float64)
 
 
 def _difference(one: Counts, other: Counts) -> float:

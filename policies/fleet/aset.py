@@ -15,34 +15,23 @@ from base64 import b64decode, b64encode
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from policies.fleet.api import Demand, Directive, Route, Standing
 from policies.fleet.aset_weights import WEIGHTS
 from policies.fleet.freshness import fresh
 from policies.fleet.static import STATIC
-
-Floats = NDArray[np.float64]
+from policies.learnt import Floats, Network, network_shapes
 
 FEATURES = 11
 HIDDEN = 24
-SHAPES = (
-    (HIDDEN, FEATURES),
-    (HIDDEN,),
-    (HIDDEN, HIDDEN),
-    (HIDDEN,),
-    (len(STATIC), HIDDEN),
-    (len(STATIC),),
-)
+SHAPES = network_shapes(FEATURES, HIDDEN, len(STATIC))
 
 
-class QNetwork:
-    """Two hidden layers; ``weights`` are matrix and bias of each layer in turn."""
+class QNetwork(Network):
+    """The value of each static policy."""
 
     def __init__(self, weights: Sequence[Floats]) -> None:
-        if tuple(each.shape for each in weights) != SHAPES:
-            raise ValueError(f"the weights must have the shapes {SHAPES}")
-        self.weights = list(weights)
+        super().__init__(weights, SHAPES)
 
     @classmethod
     def from_text(cls, text: str) -> QNetwork:
@@ -55,17 +44,6 @@ class QNetwork:
     def to_text(self) -> str:
         values = np.concatenate([each.ravel() for each in self.weights])
         return b64encode(values.astype("<f4").tobytes()).decode()
-
-    def layers(self, states: Floats) -> tuple[Floats, Floats, Floats]:
-        """Both hidden layers and the values of all actions, a row a state."""
-        w0, b0, w1, b1, w2, b2 = self.weights
-        first = np.maximum(states @ w0.T + b0, 0)
-        second = np.maximum(first @ w1.T + b1, 0)
-        return first, second, second @ w2.T + b2
-
-    def values(self, state: Floats) -> Floats:
-        values: Floats = self.layers(state[None])[2][0]
-        return values
 
 
 def features(standings: Sequence[Standing], demands: Sequence[Demand]) -> Floats:

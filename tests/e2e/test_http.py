@@ -96,7 +96,7 @@ CLOSE = b"Connection: close\r\n"
         (b"GET /healthz HTTP/1.0\r\n\r\n", 200),
         (b"\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n", 200),
         (b"TRACE /healthz HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n", 405),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", 404),
+        (b"GET /none HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", 404),
     ],
     ids=lambda value: repr(value)[:40],
 )

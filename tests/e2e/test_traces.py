@@ -85,6 +85,5 @@ def test_a_request_is_a_span_over_those_of_its_segments(
     assert attributes["delen.tenant"].string_value == "cam"
     assert attributes["delen.max_latency_ms"].double_value == 5000
     assert collector.resources[0]["service.name"] == "delen"
-    collector.server.shutdown()
     assert daemon.terminate() == 0
     assert "Traceback" not in daemon.log()

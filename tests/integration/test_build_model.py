@@ -61,6 +61,23 @@ def test_a_policy_has_to_say_whether_it_keeps_to_thresholds(
         bundle.complete(ALWAYS_RESIDENT, is_whole=True)
 
 
+@pytest.mark.usefixtures("brief_profile")
+@pytest.mark.parametrize("exit", ["tuned", "apparate"])
+def test_a_policy_that_learns_is_one_of_the_model(
+    tiny_bundle: Path, tmp_path: Path, exit: str
+) -> None:
+    config = config_of({"policies.exit": exit, "state.path": str(tmp_path)})
+    opened = open_runtime(config, FailureCount(), lambda: [tiny_bundle])
+    try:
+        opened.runtime.load("tiny")
+        model = opened.runtime.store.ready("tiny")
+        assert model.learns and not model.has_departed
+        job = opened.runtime.submit("tiny", np.zeros((4, 4, 1), np.uint8), Bounds(), Options())
+        assert job.future.result(PATIENCE).exits == 3
+    finally:
+        opened.close()
+
+
 def test_what_decodes_images_is_loaded_with_the_model(tiny_bundle: Path, tmp_path: Path) -> None:
     """Otherwise the first image pays for it, and a bound of 20 ms is refused."""
     code = (

@@ -16,11 +16,13 @@ from delen.sdk.routes.router import R, Router, Steps
 class RoutedTasks(Router[AsyncPool]):
     """Renewals are tasks of the loop, which ends them where it ends first."""
 
-    def __init__(self, url: str, tenant: str, timeout: float, token: str | None) -> None:
+    def __init__(
+        self, url: str, tenant: str, timeout: float, token: str | None, ca_file: str | None
+    ) -> None:
         super().__init__(
             url,
             tenant,
-            lambda node: Connections(AsyncPool, node, timeout, token),
+            lambda node: Connections(AsyncPool, node, timeout, token, ca_file),
             self._begin,
         )
         self._tasks: set[Task[None]] = set()

@@ -16,8 +16,12 @@ from delen.sdk.routes.router import R, Router, Steps
 class RoutedThreads(Router[Pool]):
     """Renewals run in threads of their own, which end after one."""
 
-    def __init__(self, url: str, tenant: str, timeout: float, token: str | None) -> None:
-        super().__init__(url, tenant, lambda node: Connections(Pool, node, timeout, token), _start)
+    def __init__(
+        self, url: str, tenant: str, timeout: float, token: str | None, ca_file: str | None
+    ) -> None:
+        super().__init__(
+            url, tenant, lambda node: Connections(Pool, node, timeout, token, ca_file), _start
+        )
 
     def answer(self, call: Call[T], timeout: float, settle: Settle) -> T:
         return _run(self.send(call, timeout, settle))

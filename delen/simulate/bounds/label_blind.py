@@ -36,6 +36,26 @@ class Estimate:
         return cls(frontier, float(accuracies[best]), rules.right[best])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Offer:
+    """What a request with some bounds may gain at one input size. ``deepest`` is the estimate for
+    the deepest exit that they allow; None if they allow no exit."""
+
+    frontier: Frontier
+    deepest: Estimate | None
+
+    @property
+    def gain(self) -> float:
+        return float(self.frontier.gain.sum())
+
+    def luck(self, samples: NDArray[np.int64]) -> tuple[float, float]:
+        """How many of ``samples`` the most accurate rule answers rightly, and of how many samples
+        it usually does."""
+        if self.deepest is None:
+            return 0.0, 0.0
+        return float(self.deepest.right[samples].sum()), len(samples) * self.deepest.accuracy
+
+
 class LabelBlind:
     """One network at one input size: what a request with some bounds may gain, for how many seconds
     of the device."""
@@ -46,24 +66,21 @@ class LabelBlind:
         self._stopping = StoppingRules(planner.calibration)
         self._estimates: dict[tuple[float | None, ...], Estimate] = {}
 
-    def frontier(self, bounds: Bounds) -> Frontier:
+    def offer(self, bounds: Bounds) -> Offer:
         """For a request with these ``bounds``.
 
         Noise lets it reach exit k in time with its chance at most. A policy that knew beforehand
         how far each request gets would reach no less, so each depth has its part of the frontier.
         """
+        chances = self._chances(bounds)
+        if not chances:
+            return Offer(Frontier.mixed([]), None)
         parts = [
             (chance - further, self._estimate(bounds, exit).frontier)
-            for exit, (chance, further) in enumerate(pairwise([*self._chances(bounds), 0.0]))
+            for exit, (chance, further) in enumerate(pairwise([*chances, 0.0]))
             if chance > further
         ]
-        return Frontier.mixed(parts)
-
-    def luck(self, bounds: Bounds, samples: NDArray[np.int64]) -> tuple[float, float]:
-        """How many of ``samples`` the most accurate rule answers rightly, and of how many samples
-        it usually does; some rule must keep ``bounds``."""
-        estimate = self._estimate(bounds, len(self._chances(bounds)) - 1)
-        return float(estimate.right[samples].sum()), len(samples) * estimate.accuracy
+        return Offer(Frontier.mixed(parts), self._estimate(bounds, len(chances) - 1))
 
     def _chances(self, bounds: Bounds) -> list[float]:
         """The largest probability of an answer in time from each exit that the caps allow."""
@@ -117,12 +134,9 @@ def label_blind_tasks(
     pieces: list[NDArray[np.float64]] = [np.empty((4, 0))]
     right = usual = 0.0
     for bounds, rows in rows_of.items():
-        frontiers = [network.frontier(bounds) for network in networks]
-        frontier = Frontier.best(frontiers)
-        if not len(frontier.gain):
-            continue
-        most = max(range(len(networks)), key=lambda size: float(frontiers[size].gain.sum()))
-        found, expected = networks[most].luck(bounds, samples[rows])
+        offers = [network.offer(bounds) for network in networks]
+        frontier = Frontier.best([offer.frontier for offer in offers])
+        found, expected = max(offers, key=lambda offer: offer.gain).luck(samples[rows])
         right, usual = right + found, usual + expected
         release = np.repeat(times[rows], len(frontier.gain))
         end = release + window_of(bounds) - beside

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from policies.fleet.aset import SHAPES, Floats, QNetwork
+from delen.simulate.learning.adam import FittedNetwork, follow, new_network
+from policies.fleet.aset import SHAPES, QNetwork
+from policies.learnt import Floats, Network
 
 DISCOUNT = 0.7
 """An interval's choice hardly outlives the queues that it leaves."""
@@ -40,15 +42,16 @@ class Learner:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
-        weights = [
-            rng.normal(0.0, (2 / shape[-1]) ** 0.5, shape) if len(shape) > 1 else np.zeros(shape)
-            for shape in SHAPES
-        ]
-        self.network = QNetwork(weights)
-        self.target = [each.copy() for each in weights]
-        self._mean = [np.zeros(shape) for shape in SHAPES]
-        self._square = [np.zeros(shape) for shape in SHAPES]
-        self._steps = 0
+        self._fitted = FittedNetwork(new_network(SHAPES, rng), RATE)
+        self._target = Network([each.copy() for each in self._fitted.network.weights], SHAPES)
+
+    @property
+    def network(self) -> QNetwork:
+        return QNetwork(self._fitted.network.weights)
+
+    @property
+    def target(self) -> QNetwork:
+        return QNetwork(self._target.weights)
 
     def update(self, replay: Replay, times: int) -> None:
         """Learn from ``times`` batches of ``replay``."""
@@ -58,53 +61,21 @@ class Learner:
         actions, rewards = np.array(replay.actions), np.array(replay.rewards)
         for _ in range(times):
             rows = self._rng.integers(len(replay), size=BATCH)
-            later = QNetwork(self.target).layers(following[rows])[2].max(axis=1)
+            later = self._target.layers(following[rows])[2].max(axis=1)
             self._fit(states[rows], actions[rows], rewards[rows] + DISCOUNT * later)
 
     def _fit(self, states: Floats, taken: Floats, wanted: Floats) -> None:
-        first, second, values = self.network.layers(states)
-        error = np.zeros_like(values)
-        rows = np.arange(BATCH)
-        error[rows, taken] = (values[rows, taken] - wanted) / BATCH
-        w1, w2 = self.network.weights[2], self.network.weights[4]
-        at_second = (error @ w2) * (second > 0)
-        at_first = (at_second @ w1) * (first > 0)
-        slopes = [
-            at_first.T @ states,
-            at_first.sum(axis=0),
-            at_second.T @ first,
-            at_second.sum(axis=0),
-            error.T @ second,
-            error.sum(axis=0),
-        ]
-        self._steps += 1
-        for index, slope in enumerate(slopes):
-            self._mean[index] += 0.1 * (slope - self._mean[index])
-            self._square[index] += 0.001 * (slope**2 - self._square[index])
-            mean = self._mean[index] / (1 - 0.9**self._steps)
-            square = self._square[index] / (1 - 0.999**self._steps)
-            self.network.weights[index] -= RATE * mean / (np.sqrt(square) + 1e-8)
-            self.target[index] += FOLLOW * (self.network.weights[index] - self.target[index])
+        layers = self._fitted.network.layers(states)
+        errors, rows = np.zeros_like(layers[2]), np.arange(BATCH)
+        errors[rows, taken] = (layers[2][rows, taken] - wanted) / BATCH
+        self._fitted.fit(states, layers, errors)
+        follow(self._target, self._fitted.network, FOLLOW)
 
     def state(self) -> dict[str, Floats]:
         """Everything but the generator, by name."""
-        parts = {
-            f"{name}{index}": each
-            for name, values in self._parts().items()
-            for index, each in enumerate(values)
-        }
-        return {**parts, "steps": np.array(self._steps)}
+        targets = {f"target{index}": each for index, each in enumerate(self._target.weights)}
+        return {**self._fitted.state("network"), **targets}
 
     def restore(self, state: dict[str, Floats]) -> None:
-        for name, values in self._parts().items():
-            for index in range(len(SHAPES)):
-                values[index] = state[f"{name}{index}"]
-        self._steps = int(state["steps"])
-
-    def _parts(self) -> dict[str, list[Floats]]:
-        return {
-            "network": self.network.weights,
-            "target": self.target,
-            "mean": self._mean,
-            "square": self._square,
-        }
+        self._fitted.restore("network", state)
+        self._target.weights = [state[f"target{index}"] for index in range(len(SHAPES))]

@@ -7,23 +7,19 @@ of the frames that were captured in it. Equal sites, episodes and seeds give equ
 
 from __future__ import annotations
 
-import hashlib
-import json
-import pickle
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
-from delen.errors import ConfigError
 from delen.simulate.fleet.learner import Learner, Replay
 from delen.simulate.fleet.run import play
 from delen.simulate.fleet.site import Site
-from policies.fleet.aset import Aset, Floats, QNetwork
+from delen.simulate.learning.training import Training, falling, write_module
+from policies.fleet.aset import Aset, QNetwork
 from policies.fleet.static import STATIC
+from policies.learnt import Floats
 
 UPDATES = 200
 EXPLORE = (1.0, 0.15)
@@ -50,38 +46,32 @@ class _Explorer(Aset):
         return action
 
 
-class Training:
-    """``curve`` has the effective accuracy of each episode so far."""
+class AsetTraining(Training):
+    """The merit of an episode is its effective accuracy."""
+
+    policy = "aset"
+    merit = "effective_accuracy"
+    subject_words = "sites"
 
     def __init__(self, sites: Sequence[Site], episodes: int, seed: int = 0) -> None:
-        self.episodes = episodes
-        self.curve: list[float] = []
-        self._sites, self._seed = sites, seed
-        self._digest = hashlib.sha256(pickle.dumps((sites, episodes, seed))).hexdigest()
-        self._rng = np.random.default_rng(seed)
+        super().__init__(sites, episodes, seed)
+        self._sites = sites
         self._learner = Learner(self._rng)
         self._replay = Replay()
 
     @property
     def network(self) -> QNetwork:
         """What has been learnt."""
-        return QNetwork(self._learner.target)
-
-    @property
-    def is_done(self) -> bool:
-        return len(self.curve) >= self.episodes
+        return self._learner.target
 
     def explored(self, episode: int) -> float:
-        """The share of random actions in ``episode``."""
-        share = episode / max(1, self.episodes - 1)
-        return EXPLORE[0] + (EXPLORE[1] - EXPLORE[0]) * min(1.0, 1.5 * share)
+        return falling(EXPLORE, episode, self.episodes)
 
     def step(self) -> float:
-        """The next episode, and its effective accuracy."""
         episode = len(self.curve)
         explorer = _Explorer(self._learner.network, self.explored(episode), self._rng)
         site = self._sites[episode % len(self._sites)]
-        log = play(site, explorer, episode + _SEEDS * self._seed)
+        log = play(site, explorer, episode + _SEEDS * self.seed)
         intervals = np.floor(log.at / site.hub.period).astype(int)
         for step in range(len(explorer.states) - 1):
             inside = intervals == step
@@ -96,47 +86,25 @@ class Training:
         self.curve.append(float(log.effective.mean()) if len(log) else 0.0)
         return self.curve[-1]
 
-    def save(self, file: Path) -> None:
-        """Keep everything that the next episode depends on."""
+    def write(self, file: Path) -> None:
+        about = f"The weights of ASET's learner: {self.episodes} episodes, seed {self.seed}."
+        write_module(self.network.to_text(), file, about)
+
+    def state(self) -> dict[str, Any]:
         replay = self._replay
-        written = file.with_suffix(".part.npz")
-        state: dict[str, Any] = {
-            "digest": self._digest,
-            "curve": self.curve,
-            "rng": json.dumps(self._rng.bit_generator.state),
+        return {
             "states": np.array(replay.states),
             "actions": np.array(replay.actions, dtype=np.int64),
             "rewards": np.array(replay.rewards),
             "following": np.array(replay.following),
             **self._learner.state(),
         }
-        np.savez(written, **state)
-        written.replace(file)
 
-    def restore(self, file: Path) -> None:
-        """Go on from what ``save`` kept; ConfigError if that was of another training."""
-        try:
-            with np.load(file) as kept:
-                state: dict[str, Any] = dict(kept)
-        except (OSError, ValueError, BadZipFile) as error:
-            raise ConfigError(f"{file} cannot be read; remove it to begin anew: {error}") from error
-        if str(state.get("digest")) != self._digest:
-            raise ConfigError(
-                f"{file} is of a training with other sites, episodes or seed; remove it to begin "
-                "anew"
-            )
+    def take(self, state: dict[str, Any]) -> None:
         self._learner.restore(state)
-        self._rng.bit_generator.state = json.loads(str(state["rng"]))
-        self.curve = state["curve"].tolist()
         self._replay = Replay(
             list(state["states"]),
             state["actions"].tolist(),
             state["rewards"].tolist(),
             list(state["following"]),
         )
-
-
-def write_weights(network: QNetwork, file: Path, about: str) -> None:
-    """A Python module with ``WEIGHTS``, for ``QNetwork.from_text``."""
-    lines = "\n".join(f'    "{line}"' for line in textwrap.wrap(network.to_text(), 88))
-    file.write_text(f'"""{about}"""\n\nWEIGHTS = (\n{lines}\n)\n', encoding="utf-8")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Turn
+from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
 from policies.dispatch.published.shared import first_in_rank, join
 
 _LOOK = 8
@@ -40,3 +40,8 @@ class Clockwork(NoFeedback):
             return Turn(refuse=overdue)
         lead = first_in_rank(waiting.values())
         return Turn(run=join(lead, waiting[Key(lead.model, 0)], now, models[lead.model]))
+
+    def runs_alone(self, now: float, task: Task, models: Mapping[str, ModelView]) -> bool:
+        if task.segment > 0:
+            return True
+        return now + models[task.model].latency_upper(0, task.last, 1) <= task.deadline

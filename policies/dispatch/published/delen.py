@@ -29,6 +29,9 @@ class StaticConditions(NoFeedback):
         job = min(oldest, key=lambda task: (task.exit < 0, task.arrived, task.id))
         return Turn(answer=(job,)) if self._stops(job, now) else Turn(run=(job,))
 
+    def runs_alone(self, now: float, task: Task, models: Mapping[str, ModelView]) -> bool:
+        return not self._stops(task, now)
+
     def _stops(self, job: Task, now: float) -> bool:
         if job.exit < 0:
             return False

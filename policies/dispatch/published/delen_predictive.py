@@ -37,6 +37,9 @@ class PredictiveConditions(NoFeedback):
             return Turn(run=(job,))
         return Turn(refuse=(job,)) if job.exit < 0 else Turn(answer=(job,))
 
+    def runs_alone(self, now: float, task: Task, models: Mapping[str, ModelView]) -> bool:
+        return not self._breaks_cap(task, now, models[task.model])
+
     @staticmethod
     def _breaks_cap(job: Task, now: float, view: ModelView) -> bool:
         """Whether its next segment may pass a cap."""

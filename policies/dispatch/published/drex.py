@@ -34,6 +34,9 @@ class Drex(NoFeedback):
     ) -> Turn:
         return catch_up(now, waiting, models, self._pays)
 
+    def runs_alone(self, now: float, task: Task, models: Mapping[str, ModelView]) -> bool:
+        return True
+
     def _pays(self, now: float, survivors: Group, behind: Group, view: ModelView) -> bool:
         """Whether waiting for the samples ``behind`` and rebatching pays for ``survivors``."""
         lead, segment = survivors.first(1)[0], survivors.key.segment

@@ -12,7 +12,7 @@ few of each group and its oldest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from math import inf
 
 from delen.core.dispatch import (
@@ -25,6 +25,7 @@ from delen.core.dispatch import (
     Task,
     Turn,
 )
+from policies.dispatch.published.shared import first_and_oldest
 
 _BETA = 0.01
 _SCORED = 8
@@ -49,23 +50,23 @@ class Dysta(NoFeedback):
     ) -> Turn:
         count = sum(map(len, waiting.values()))
         lead, least = None, inf
-        for task in _scored(waiting.values()):
-            view = models[task.model]
-            remaining = view.typical(task.segment, task.last, 1)
-            remaining *= self._gamma.get(task.model, 1.0)
-            idle = now - task.waiting_since
-            slack = min(task.deadline - now, _FOREVER)
-            score = remaining + _BETA * (max(0.0, slack - remaining) + idle / count)
-            if score < least:
-                lead, least = task, score
+        for (model, segment), group in waiting.items():
+            view, gamma, last, remaining = models[model], self._gamma.get(model, 1.0), -1, 0.0
+            for task in first_and_oldest(group, _SCORED):
+                if task.last != last:
+                    last = task.last
+                    remaining = view.typical(segment, last, 1) * gamma
+                slack = task.deadline - now
+                left = (slack if slack < _FOREVER else _FOREVER) - remaining
+                idle = (now - task.waiting_since) / count
+                score = remaining + _BETA * ((left if left > 0 else 0.0) + idle)
+                if score < least:
+                    lead, least = task, score
         return Turn(run=(lead,) if lead else ())
+
+    def runs_alone(self, now: float, task: Task, models: Mapping[str, ModelView]) -> bool:
+        return True
 
     def ran(self, now: float, ran: Ran) -> None:
         known = self._gamma.get(ran.key.model, 1.0)
         self._gamma[ran.key.model] = known + _WEIGHT * (ran.seconds / ran.predicted - known)
-
-
-def _scored(groups: Iterable[Group]) -> Iterator[Task]:
-    for group in groups:
-        yield from group.first(_SCORED)
-        yield group.oldest

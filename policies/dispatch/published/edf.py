@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Turn
+from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
 from policies.dispatch.published.shared import first_in_rank, join
 
 
@@ -24,3 +24,6 @@ class Edf(NoFeedback):
         lead = first_in_rank(waiting.values())
         group = waiting[Key(lead.model, lead.segment)]
         return Turn(run=join(lead, group, now, models[lead.model]))
+
+    def runs_alone(self, now: float, task: Task, models: Mapping[str, ModelView]) -> bool:
+        return True

@@ -56,6 +56,9 @@ class EdgeServing(NoFeedback):
                         best, run, chosen = score, tasks[:batch], exit
         return self._chosen.start(run, chosen)
 
+    def runs_alone(self, now: float, task: Task, models: Mapping[str, ModelView]) -> bool:
+        return self._chosen.runs_on(task)
+
     def ended(self, now: float, task: Task) -> None:
         self._chosen.forget(task)
         violated = self._violated.get(task.model, 0.0) + (now > task.deadline) - _ALLOWED

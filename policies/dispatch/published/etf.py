@@ -9,9 +9,10 @@ that comes back starts level with the least of those present, as in Linux's fair
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 
 from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
-from policies.dispatch.published.shared import join
+from policies.dispatch.published.shared import first_and_oldest, join
 
 _LOOK = 16
 """Tenants are looked for among this many of each group, and its oldest."""
@@ -34,19 +35,28 @@ class EnergyTimeFair(NoFeedback):
     def choose(
         self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
-        seen = [task for group in waiting.values() for task in (*group.first(_LOOK), group.oldest)]
-        lead = min(seen, key=lambda task: (self._runtime_of(task.tenant), task.rank))
-        self._level = self._runtime_of(lead.tenant)
-        self._runtime = {name: at for name, at in self._runtime.items() if at > self._level}
+        seen = [task for group in waiting.values() for task in first_and_oldest(group, _LOOK)]
+        self._level = min([self._runtime_of(task.tenant) for task in seen])
+        lead = min(
+            [task for task in seen if self._runtime_of(task.tenant) == self._level],
+            key=attrgetter("rank"),
+        )
         view = models[lead.model]
         run = join(lead, waiting[Key(lead.model, lead.segment)], now, view)
         self._charge(run, view)
         return Turn(run=run)
 
+    def runs_alone(self, now: float, task: Task, models: Mapping[str, ModelView]) -> bool:
+        self._level = self._runtime_of(task.tenant)
+        self._charge((task,), models[task.model])
+        return True
+
     def _runtime_of(self, tenant: str) -> float:
         return max(self._runtime.get(tenant, 0.0), self._level)
 
     def _charge(self, run: Sequence[Task], view: ModelView) -> None:
+        """``run`` starts, led by a tenant at the level."""
+        self._runtime = {name: at for name, at in self._runtime.items() if at > self._level}
         segment, batch = run[0].segment, len(run)
         seconds = cost = view.typical(segment, segment, batch) / batch
         joules = view.joules(segment, segment, batch)

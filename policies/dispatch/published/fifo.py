@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Turn
+from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
 from policies.dispatch.published.shared import join
 
 
@@ -21,3 +21,6 @@ class Fifo(NoFeedback):
         lead = min(oldest, key=lambda task: (task.arrived, task.id))
         group = waiting[Key(lead.model, lead.segment)]
         return Turn(run=join(lead, group, now, models[lead.model]))
+
+    def runs_alone(self, now: float, task: Task, models: Mapping[str, ModelView]) -> bool:
+        return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Turn
+from delen.core.dispatch import Group, Key, ModelView, NoFeedback, PolicyCapabilities, Task, Turn
 from policies.dispatch.published.shared import catch_up
 
 
@@ -24,6 +24,9 @@ class FluidBatching(NoFeedback):
         self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
         return catch_up(now, waiting, models, _can_wait)
+
+    def runs_alone(self, now: float, task: Task, models: Mapping[str, ModelView]) -> bool:
+        return True
 
 
 def _can_wait(now: float, suspended: Group, newer: Group, view: ModelView) -> bool:

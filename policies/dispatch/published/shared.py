@@ -14,6 +14,12 @@ def first_in_rank(groups: Iterable[Group]) -> Task:
     return min((group.first(1)[0] for group in groups), key=lambda task: task.rank)
 
 
+def first_and_oldest(group: Group, count: int) -> Sequence[Task]:
+    """The first ``count`` tasks of ``group`` in order of rank, and the one that arrived first."""
+    first = group.first(count)
+    return first if len(group) <= count else (*first, group.oldest)
+
+
 def join(lead: Task, group: Group, now: float, view: ModelView) -> Sequence[Task]:
     """``lead`` and those of its group that may run with it, in order of rank.
 
@@ -79,6 +85,10 @@ class ChosenExits:
         tasks = waiting[Key(lead.model, lead.segment)].first(models[lead.model].max_batch)
         done = [task for task in tasks if self._is_reached(task)]
         return Turn(answer=done) if done else Turn(run=tasks)
+
+    def runs_on(self, task: Task) -> bool:
+        """Whether ``task`` has started, and not yet reached its exit."""
+        return task.segment > 0 and not self._is_reached(task)
 
     def _is_reached(self, task: Task) -> bool:
         return not task.floor and task.exit >= self._exits.get(task.id, task.last)

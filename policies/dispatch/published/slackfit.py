@@ -47,5 +47,8 @@ class SlackFit(NoFeedback):
                         best, chosen = found, (exit, batch)
         return chosen
 
+    def runs_alone(self, now: float, task: Task, models: Mapping[str, ModelView]) -> bool:
+        return self._chosen.runs_on(task)
+
     def ended(self, now: float, task: Task) -> None:
         self._chosen.forget(task)

@@ -28,7 +28,9 @@ CELL = Cell(NANO_NAME, "poisson", 3, 0.9)
 SIZE = Size(40, 1.0)
 
 
-def _line(cell: Cell, seed: int, ours: float, theirs: float, broken: float = 0.0) -> dict:
+def _line(
+    cell: Cell, seed: int, ours: float, theirs: float, broken: float = 0.0, least: float = 0.0
+) -> dict:
     figures = {DEFAULT: ours, "fifo": theirs}
     return {
         **cell._asdict(),
@@ -38,7 +40,8 @@ def _line(cell: Cell, seed: int, ours: float, theirs: float, broken: float = 0.0
         "deep": 0.98,
         "alone": 0.97,
         "policies": {
-            name: {"effective": value, "violations": broken} for name, value in figures.items()
+            name: {"effective": value, "violations": broken if name == DEFAULT else least}
+            for name, value in figures.items()
         },
     }
 
@@ -97,9 +100,10 @@ def of_kind(kind: str, tenants: int = 9, load: float = 0.9) -> Trace:
     return trace_of(Cell(NANO_NAME, kind, tenants, load), model_of(NANO_NAME), Size(400, 1.0), 0)
 
 
-def test_aligned_cameras_fire_together() -> None:
-    times = [arrival.time for arrival in of_kind("aligned")]
-    assert max(times.count(time) for time in set(times)) >= 9
+@pytest.mark.parametrize(("tenants", "load", "cameras"), [(9, 0.9, 9), (1, 0.3, 3), (1, 1.5, 15)])
+def test_aligned_cameras_fire_together(tenants: int, load: float, cameras: int) -> None:
+    times = [arrival.time for arrival in of_kind("aligned", tenants, load)]
+    assert {times.count(time) for time in times} == {cameras}
 
 
 def test_exact_deadlines_are_close_to_the_usual_latency_of_an_exit() -> None:
@@ -184,3 +188,10 @@ def test_a_claim_is_that_of_the_worst_cell() -> None:
     assert (round(ahead.median, 6), ahead.holds) == (-0.01, False)
     assert "1 of 3 cells" in behind(by_cell(lines))
     assert "nano, poisson, 1 apps, load 1: fifo by 1.00 points" in behind(by_cell(lines))
+
+
+def test_violations_are_claimed_where_some_policy_keeps_them() -> None:
+    cell = Cell(NANO_NAME, "exact", 1, 0.5)
+    for least, count in ((0.0, 3), (0.05, 2)):
+        lines = [_line(cell, seed, 0.9, 0.9, broken=0.1, least=least) for seed in range(2)]
+        assert len(claims(by_cell(lines))) == count

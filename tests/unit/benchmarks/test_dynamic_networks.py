@@ -59,6 +59,8 @@ def test_slackfit_takes_what_fills_the_slack(exits: Exits) -> None:
     assert slackfit(0.0, queue, exits, 2).exits == [0, 0]
     assert slackfit(0.0, queue[:1], exits, 2).exits == [1]
     assert slackfit(0.0, queue[1:], exits, 2).exits == [2]
+    turn = slackfit(0.002, queue, exits, 2)
+    assert (list(turn.refuse), list(turn.run)) == (queue[:1], []), "late whatever is chosen"
 
 
 def test_clockwork_runs_qualities_together_only_where_they_share_segments(

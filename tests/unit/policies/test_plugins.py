@@ -3,10 +3,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from delen.errors import ConfigError
+from policies.dispatch.published.bcedge import BCEdge
 from policies.exit.bounds import BoundsPolicy
+from policies.learnt import Damaged
 from policies.plugins import (
     DISPATCH_POLICIES,
     EXIT_POLICIES,
@@ -75,3 +78,33 @@ def test_client_controllers_are_made_by_name() -> None:
     assert make_controller("pid") is not make_controller("pid")
     with pytest.raises(ConfigError, match=r"no 'oracle'; installed: .*mpc, pid"):
         make_controller("oracle")
+
+
+def test_a_learnt_policy_is_named_with_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "learnt.npz"
+    with pytest.raises(ConfigError, match=r"learnt\.npz: the file cannot be read"):
+        make_dispatch(f"bcedge:{file}")
+    np.savez(file, **BCEdge().learnt.to_arrays())
+    assert isinstance(make_dispatch(f"bcedge:{file}"), BCEdge)
+    with pytest.raises(ConfigError, match="fifo reads no file"):
+        make_dispatch(f"fifo:{file}")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "of something else", "empty"])
+def test_a_damaged_file_leaves_the_choice_to_the_default(damage: str, tmp_path: Path) -> None:
+    file = tmp_path / "learnt.npz"
+    np.savez(file, **BCEdge().learnt.to_arrays())
+    content = bytearray(file.read_bytes())
+    if damage == "truncated":
+        content = content[: len(content) // 2]
+    elif damage == "changed":
+        content[len(content) // 3] ^= 0xFF
+    elif damage == "empty":
+        content = bytearray()
+    file.write_bytes(content)
+    if damage == "of something else":
+        np.savez(file, numbers=np.arange(3))
+    policy = make_dispatch(f"bcedge:{file}")
+    assert policy.name == "bcedge:learnt"
+    with pytest.raises(Damaged, match=r"learnt\.npz is damaged"):
+        policy.choose(0.0, {}, {})

@@ -86,7 +86,7 @@ def test_bounds_are_counted_by_outcome_app_and_by_how_much() -> None:
     assert metrics.outcomes("other")["latency"] == Outcomes(0, 0)
 
 
-def test_accuracy_given_up_is_what_plans_expected_less_what_came_out() -> None:
+def test_accuracy_that_answers_lose_to_load_is_below_that_of_their_plans() -> None:
     metrics = Metrics()
     for expected in (0.7, 0.9, None):
         accuracy = replace(RECEIPT.accuracy, overall=0.85, expected=expected)
@@ -94,7 +94,7 @@ def test_accuracy_given_up_is_what_plans_expected_less_what_came_out() -> None:
     counted = read(metrics)
     assert float(counted['delen_planned_accuracy_total{model="m"}']) == pytest.approx(1.7)
     assert float(counted['delen_expected_accuracy_total{model="m"}']) == pytest.approx(1.6)
-    assert metrics.recent("m", 3).given_up == pytest.approx(0.05)
+    assert metrics.recent("m", 3).over_plan == pytest.approx(-0.05)
 
 
 def test_recent_answers_are_summed_up_and_what_is_not_known_is_none() -> None:
@@ -109,4 +109,4 @@ def test_recent_answers_are_summed_up_and_what_is_not_known_is_none() -> None:
     assert recent.of_bound is not None and recent.of_bound.p99 == pytest.approx(2.0)
     nothing = metrics.recent("other", 3)
     assert (nothing.answers, nothing.exits) == (0, (0, 0, 0))
-    assert nothing.latency is nothing.queue is nothing.of_bound is nothing.given_up is None
+    assert nothing.latency is nothing.queue is nothing.of_bound is nothing.over_plan is None

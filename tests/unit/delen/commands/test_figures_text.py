@@ -12,7 +12,7 @@ MODEL = {
     "bounds": {"latency": {"kept": 9, "missed": 1}},
     "recent": {
         "seconds": 60.0, "answers": 4, "exits": [3, 0, 1], "latency_ms": TIMES, "queue_ms": TIMES,
-        "of_bound": None, "missed": 0, "given_up": None,
+        "of_bound": None, "missed": 0, "over_plan": None,
     },
 }  # fmt: skip
 FIGURES: dict[str, Any] = {
@@ -48,7 +48,7 @@ def test_what_is_unknown_is_said_to_be_and_never_0() -> None:
         *("4", "1", "1", "0", "0", "unknown", "unknown"),
         *("no", "limit", "no", "budget"),
     ]
-    assert "accuracy given up to load: unknown" in shown
+    assert "accuracy over that of plans: unknown" in shown
     assert "of its bound" not in shown
 
 
@@ -70,3 +70,12 @@ def test_the_hour_has_a_gap_where_watts_were_not_known() -> None:
 
 def test_figures_that_are_old_say_so() -> None:
     assert "these figures are old: no daemon answers" in text(problem="no daemon answers")
+
+
+def test_accuracy_below_that_of_plans_is_said_to_be_lost() -> None:
+    figures = deepcopy(FIGURES)
+    recent = figures["models"][0]["recent"]
+    recent["over_plan"] = -0.023
+    assert "accuracy over that of plans: -0.023, lost to load" in text(figures)
+    recent["over_plan"] = 0.004
+    assert "accuracy over that of plans: +0.004\n" in text(figures) + "\n"

@@ -15,7 +15,8 @@ from tests.unit.delen.engine.harness import Clock, ExecutorHarness
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    modules = "admission", "batch_feed", "executor", "informing", "jobs", "runner", "runtime"
+    modules = "admission", "batch_feed", "executor", "hung_batches", "informing", "jobs"
+    modules += "lane_worker", "runner", "runtime"
     for module in modules:
         monkeypatch.setattr(f"delen.engine.{module}.time", clock)
     return clock

@@ -147,3 +147,16 @@ def test_one_file_has_the_profiles_of_all_input_sizes(
     found = [find_profile(state, each, HERE) for each in large.sizes]
     assert found == [profiles[0], replace(profiles[1], created="later")]
     assert [each.model for each in load_profile(file).sizes] == ["tiny@8x8", "tiny@4x4"]
+
+
+def test_a_damaged_profile_is_put_aside_where_a_new_one_is_kept(
+    state: Path, bundle: Bundle, profile: Profile, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = state_file(state, bundle, HERE)
+    file.parent.mkdir(parents=True)
+    file.write_text('{"format": ')
+    keep_profile(profile, bundle, file)
+    assert find_profile(state, bundle, HERE) == profile
+    aside = file.with_name(f"{file.name}.damaged-1")
+    assert aside.read_text() == '{"format": '
+    assert str(aside) in caplog.text

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from delen.core.dispatch import DispatchPolicy, Key, Task, Turn
+from delen.scheduler.policy_guard import InRank
+from policies.learnt import OutsideTraining
 from tests.sorted_group import SortedGroup
 
 
@@ -37,6 +39,8 @@ class ExactView:
     seconds: tuple[float, ...] = (0.01, 0.01, 0.01)
     slowdown: float = 1.0
     slowdown_factor: float = 1.0
+    corun: tuple[float, ...] = (1.0,)
+    busy: int = 0
     asked: list[int] = field(default_factory=list)
 
     def typical(self, first: int, last: int, batch: int) -> float:
@@ -90,7 +94,11 @@ class World:
             del self.groups[key]
 
     def ask(self, policy: DispatchPolicy, now: float = 0.0) -> Turn:
-        return policy.choose(now, self.groups, self.models)
+        """Its turn; another one's where a learnt policy is far from its training."""
+        try:
+            return policy.choose(now, self.groups, self.models)
+        except OutsideTraining:
+            return InRank().choose(now, self.groups, self.models)
 
     def drain(self, policy: DispatchPolicy, now: float = 0.0) -> list[Turn]:
         """Every turn until nothing waits; whoever runs goes on to the end of its plan."""

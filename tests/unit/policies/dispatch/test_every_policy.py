@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from delen.core.dispatch import Key, Ran
+from delen.core.dispatch import Key, Ran, Turn
 
 POLICIES = {point.name: point for point in entry_points(group="delen.dispatch_policies")}
 
@@ -39,6 +39,51 @@ def _crowd(world, seed):
             joules_left=draw.choice((inf, 0.03, 0.0)),
             last=draw.choice((segment, 2)),
         )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_task_that_is_alone_runs_without_a_choice_as_it_would_with_one(
+    make_policy, make_world, seed
+):
+    """One of two policies is always asked to choose."""
+    draw = random.Random(seed)
+    short, asked = make_policy(), make_policy()
+    runs_alone = getattr(short, "runs_alone", lambda *_: False)
+    now = 0.0
+    for number in range(30):
+        world = make_world()
+        task = world.wait(
+            id=number,
+            tenant=draw.choice("ab"),
+            arrived=now,
+            deadline=draw.choice((inf, now + draw.uniform(-0.01, 0.1))),
+            floor=draw.random() < 0.2,
+            joules_left=draw.choice((inf, 0.03, 0.01)),
+            last=draw.choice((0, 1, 2)),
+        )
+        while True:
+            turn = world.ask(asked, now)
+            alone = Turn(run=(task,))
+            if not runs_alone(now, task, world.models):
+                alone = world.ask(short, now)
+            assert [*map(list, alone[:3])] == [*map(list, turn[:3])]
+            world.leave(task)
+            now += 0.01
+            is_done = task not in turn.run or task.segment == task.last
+            for policy in (short, asked):
+                if task in turn.run:
+                    policy.ran(now, Ran(Key(task.model, task.segment), 1, 0.01, 0.011))
+                if is_done:
+                    policy.ended(now, task)
+            if is_done:
+                break
+            exit = task.segment
+            task = world.wait(exit + 1, **{**_fields(task), "exit": exit, "confidence": 0.6})
+
+
+def _fields(task):
+    names = ("id", "tenant", "arrived", "deadline", "floor", "joules_left", "last")
+    return {name: getattr(task, name) for name in names}
 
 
 def test_it_is_named_as_its_file(make_policy):

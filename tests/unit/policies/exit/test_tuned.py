@@ -84,6 +84,13 @@ def test_nothing_stops_early_where_no_threshold_can_be_certified(stream: Stream)
     assert not stream.stops(0.999)
 
 
+def test_others_stay_others_where_every_threshold_is_certified_for_them(stream: Stream) -> None:
+    stream.send(4 * WINDOW + SAMPLE, 0.0, 0.5, sure=0.0)
+    assert stream.policy.raised == 0.0 and stream.policy.has_departed
+    stream.normal(3 * WINDOW)
+    assert not stream.policy.has_departed
+
+
 def test_the_calibration_counts_again_when_its_inputs_return(stream: Stream) -> None:
     stream.send(4 * WINDOW + SAMPLE, 0.3, 1.0, sure=0.8)
     stream.normal(3 * WINDOW)

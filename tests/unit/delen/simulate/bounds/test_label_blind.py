@@ -154,7 +154,7 @@ def fluid_of(instance: Instance, ticks: tuple[int, int]) -> float:
     network = LabelBlind(planner(table(TWO)), alone(*map(float, ticks)))
     rows = []
     for release, deadline in instance:
-        frontier = network.frontier(Bounds(max_latency=float(deadline - release)))
+        frontier = network.offer(Bounds(max_latency=float(deadline - release))).frontier
         rows += [
             (release, deadline, seconds / gain, gain)
             for seconds, gain in zip(frontier.seconds, frontier.gain, strict=True)
@@ -182,7 +182,7 @@ def test_a_floor_counts_only_as_it_is_certified(
     network = LabelBlind(planner(calibration), alone(1.0, 1.0, 1.0))
 
     def accuracy(**bounds: float) -> float:
-        return float(network.frontier(Bounds(**bounds)).gain.sum())
+        return network.offer(Bounds(**bounds)).gain
 
     assert accuracy() > accuracy(min_accuracy=0.7) > 0.69
     assert accuracy(min_accuracy=0.7, max_latency=2.5) < 0.7
@@ -194,7 +194,7 @@ def test_an_energy_cap_ends_the_way(make_calibration: Callable[..., Calibration]
     seconds = np.ones((3, 1))
     costs = LeastCosts(seconds, seconds, (1.0, 2.0, 3.0))
     network = LabelBlind(planner(make_calibration(0.6, 0.7, 0.8)), costs)
-    shallow, deep = (network.frontier(Bounds(max_energy=cap)).gain.sum() for cap in (1.5, 3.0))
+    shallow, deep = (network.offer(Bounds(max_energy=cap)).gain for cap in (1.5, 3.0))
     assert shallow == pytest.approx(0.6)
     assert deep >= 0.8
 

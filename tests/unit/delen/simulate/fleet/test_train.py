@@ -7,17 +7,17 @@ import pytest
 
 from delen.errors import ConfigError
 from delen.simulate.fleet.learner import Learner, Replay
-from delen.simulate.fleet.train import Training, write_weights
+from delen.simulate.fleet.train import AsetTraining
 from policies.fleet.aset import FEATURES
 from policies.fleet.static import STATIC
 from tests.builders.site import site
 
 
-def _trained(seed: int = 0, episodes: int = 4) -> Training:
-    return Training([site(seconds=4.0), site(clients=3, seconds=4.0)], episodes, seed)
+def _trained(seed: int = 0, episodes: int = 4) -> AsetTraining:
+    return AsetTraining([site(seconds=4.0), site(clients=3, seconds=4.0)], episodes, seed)
 
 
-def _finished(training: Training) -> str:
+def _finished(training: AsetTraining) -> str:
     while not training.is_done:
         training.step()
     return training.network.to_text()
@@ -78,8 +78,8 @@ def test_weights_are_written_as_a_module(tmp_path: Path) -> None:
     training = _trained(episodes=1)
     training.step()
     file = tmp_path / "weights.py"
-    write_weights(training.network, file, "About them.")
+    training.write(file)
     module: dict[str, str] = {}
     exec(file.read_text(), module)
-    assert module["__doc__"] == "About them."
+    assert "1 episodes, seed 0" in module["__doc__"]
     assert module["WEIGHTS"] == training.network.to_text()

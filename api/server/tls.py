@@ -1,0 +1,70 @@
+"""TLS of the TCP addresses: a certificate and its key, which can be read again."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from api.guard import check_rights
+from delen.errors import ConfigError
+
+CERTIFICATE, KEY = "server.tls_cert", "server.tls_key"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A certificate's chain and its key as they were read, and the ``context`` that has them."""
+
+    chain: bytes
+    key: bytes
+    context: ssl.SSLContext
+
+
+class Tls:
+    """Encrypts new connections as ``identity``. ConfigError where the files of the certificate's
+    chain and of its key do not belong together, cannot be read, or every user may write the key."""
+
+    def __init__(self, certificate: str, key: str) -> None:
+        self._certificate, self._key = certificate, key
+        self.identity = self.read()
+
+    @classmethod
+    def of(cls, certificate: str, key: str) -> Tls | None:
+        """None where neither file is named; ConfigError where only one is."""
+        if not (certificate or key):
+            return None
+        if not (certificate and key):
+            there, missing = (CERTIFICATE, KEY) if certificate else (KEY, CERTIFICATE)
+            raise ConfigError(f"{there} needs {missing}, too")
+        return cls(certificate, key)
+
+    def use(self, identity: Identity) -> None:
+        """Encrypt as ``identity``, as ``read`` returned it, from now on."""
+        self.identity = identity
+
+    def read(self) -> Identity:
+        """What the files say now."""
+        chain, _ = _read(CERTIFICATE, self._certificate)
+        key, mode = _read(KEY, self._key)
+        check_rights(mode, f"{KEY} {self._key}")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.num_tickets = 0
+        context.set_alpn_protocols(["http/1.1"])
+        try:
+            context.load_cert_chain(self._certificate, self._key, password="")
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"{CERTIFICATE} {self._certificate} and {KEY} {self._key} must be a certificate "
+                f"chain and its key without a password, both in PEM: {error}"
+            ) from error
+        return Identity(chain, key, context)
+
+
+def _read(name: str, file: str) -> tuple[bytes, int]:
+    """What is in ``file``, which the configuration calls ``name``, and its mode."""
+    try:
+        return Path(file).read_bytes(), Path(file).stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{name} {file} cannot be read: {reason}") from error

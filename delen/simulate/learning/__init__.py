@@ -1,0 +1,1 @@
+"""Trains learnt policies in the simulator."""
