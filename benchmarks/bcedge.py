@@ -33,6 +33,7 @@ from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.profile.profile import LEVELS, Profile, Quantiles, SegmentCost
 from delen.profile.reader import load_profile
 from delen.profile.store import save_profile
+from delen.scheduler.policy_guard import InRank
 from delen.simulate.arrivals import Poisson
 from delen.simulate.device import DeviceSettings
 from delen.simulate.learning.bcedge import highest_rate, utility, whole_seconds
@@ -127,9 +128,9 @@ class _Played:
         within = WITHIN * whole_seconds(model)
         for seed in SEEDS:
             trace = trace_of(load * highest_rate(model, device), within, seed)
-            default = make_dispatch(DEFAULT_DISPATCH)
+            policy, default = _policies(name)
             outcomes = run(
-                trace, {model.name: model}, _policy(name), default, RunSettings(device, seed=seed)
+                trace, {model.name: model}, policy, default, RunSettings(device, seed=seed)
             )
             in_time = outcomes.answered & ~outcomes.missed_latency
             self.utilities.append(utility(outcomes, within))
@@ -145,9 +146,12 @@ class _Played:
         return mean(map(exp, self.utilities))
 
 
-def _policy(name: str) -> DispatchPolicy:
+def _policies(name: str) -> tuple[DispatchPolicy, DispatchPolicy]:
+    """A new one by ``name``, and what decides where it fails; fixed settings do not."""
     batch, x, lanes = name.partition("x")
-    return _Fixed(Setting(int(batch), int(lanes))) if x else make_dispatch(name)
+    if x:
+        return _Fixed(Setting(int(batch), int(lanes))), InRank()
+    return make_dispatch(name), make_dispatch(DEFAULT_DISPATCH)
 
 
 def main() -> list[Figure]:

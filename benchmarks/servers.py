@@ -10,8 +10,7 @@ ended, so that none runs beside another. Images are real where the data are at h
 "processor" is processor time of all of a server's processes for a request over one connection,
 beyond what the network takes alone; their work in the background counts. "in bound" counts answers
 within 100 ms over 64 connections. delen knows that bound, and its clients come back when a refusal
-says; others are not told. The default policy answers a crowd of 64 early, so "all exits" at 64 is
-with ``policies.dispatch = "edf"``. Memory is of all processes; what they share counts once (PSS).
+says; others are not told. Memory is of all processes; what they share counts once (PSS).
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def main() -> list[Figure]:
                 taken.setdefault(f"at load {load}", []).append(play(file, served))
             for load in DEEP_LOADS:
                 file = Path(folder) / f"{seed}-{load}-deep.csv"
-                write_deep_trace(file, load, device, seed)
+                write_deep_trace(file, load, device, seed, REQUESTS // 2)
                 for name in plugin_names(DISPATCH_POLICIES):
                     figure = f"{name}, deep plans at load {load}"
                     taken.setdefault(figure, []).append(play(file, served, name))

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Lints docker/, builds both images where no engine runs, and has each of them answer. As root, with
 # hadolint, docker-compose, buildah, debootstrap and unshare. BASE: an image to build on, in place of
-# a Debian made by debootstrap. The Jetson's image is built on it, too, with the processor's runtime.
+# a Debian made by debootstrap. The Jetson's image is built on it, too, with the runtime of the public
+# index, which serves from the processor where there is no GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -42,5 +43,4 @@ check() { # IMAGE DOCKERFILE ARGUMENTS...: the image's own program and health ch
 }
 
 check localhost/delen docker/Dockerfile
-check localhost/delen-jetson docker/jetson.Dockerfile \
-    --build-arg INDEX=https://pypi.org/simple --build-arg RUNTIME=onnxruntime
+check localhost/delen-jetson docker/jetson.Dockerfile --build-arg INDEX=https://pypi.org/simple

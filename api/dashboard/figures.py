@@ -59,7 +59,7 @@ def _of_model(service: Service, name: str, entry: Entry[Model], lanes: int) -> M
         name=name,
         default=name == service.default_model,
         state=entry.state,
-        problem=entry.problem,
+        problem=entry.problem or service.runtime.health.problem_of(name),
         jobs=service.runtime.jobs(name),
         slowdown=None if model is None else model.costs.slowdown.mean,
         memory=_memory(service, name, entry, lanes),

@@ -14,6 +14,9 @@ from delen.wire.models import Health
 _SLOW = 1.5
 """Times the profiled time from which on a model is said to run slowly."""
 
+_MOST_APPS = 10
+"""Apps are named one by one up to so many."""
+
 _SOURCES = "delen doctor lists the sources, and what each one needs"
 _LOG = "read the daemon's log (journalctl -u delen-daemon)"
 
@@ -24,7 +27,7 @@ def find_problems(
     power: PowerStatus,
     tenants: Mapping[str, TenantStatus],
 ) -> tuple[Finding, ...]:
-    """The gravest first."""
+    """What stops serving, of models, of power, of apps, and what failed since the start."""
     return (
         *(Finding(problem, _LOG) for problem in health.problems),
         *(finding for entry in entries for finding in _of_model(entry)),
@@ -93,9 +96,11 @@ def _of_power(power: PowerStatus) -> Iterator[Finding]:
 
 
 def _of_tenants(tenants: Mapping[str, TenantStatus]) -> Iterator[Finding]:
-    for name, tenant in tenants.items():
-        if tenant.balance is not None and tenant.balance <= 0:
-            yield Finding(
-                f"the energy budget of {name} is spent, so its requests are refused",
-                f"wait, or raise it: PUT /v1/tenants/{name}",
-            )
+    spent = [name for name, one in tenants.items() if one.balance is not None and one.balance <= 0]
+    for name in spent[:_MOST_APPS]:
+        yield Finding(
+            f"the energy budget of {name} is spent, so its requests are refused",
+            f"wait, or raise it: PUT /v1/tenants/{name}",
+        )
+    if (more := len(spent) - _MOST_APPS) > 0:
+        yield Finding(f"so are the energy budgets of {more} more", "see GET /v1/tenants")

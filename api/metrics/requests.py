@@ -144,7 +144,7 @@ class Metrics:
         )
 
     def answered(self, result: Result) -> None:
-        self._noted.append((result, time.time()))
+        self._noted.append((result, time.monotonic()))
 
     @property
     def statistics(self) -> ModelStatistics:
@@ -157,7 +157,7 @@ class Metrics:
         """The answers of ``model``, which has so many ``exits``, in the last minute."""
         with self._counting:
             self._count_noted()
-            return self._recent.of(model, exits, time.time())
+            return self._recent.of(model, exits, time.monotonic())
 
     def outcomes(self, model: str) -> dict[str, Outcomes]:
         """How often bounds on ``model`` were kept and missed, by what they bound."""
@@ -183,15 +183,17 @@ class Metrics:
     def _count_noted(self) -> None:
         """With the lock held."""
         ran: defaultdict[tuple[str, int, int], list[float]] = defaultdict(list)
+        wall = time.time() - time.monotonic()
         while self._noted:
             noted = self._noted.popleft()
             if isinstance(noted, Work):
                 variant, segment, batch, began, ended, *_ = noted
                 ran[variant, segment, batch].append(ended - began)
             else:
-                self._statistics.answered(*noted)
-                self._recent.add(*noted)
-                self._count_answer(noted[0])
+                result, at = noted
+                self._statistics.answered(result, wall + at)
+                self._recent.add(result, at)
+                self._count_answer(result)
         for (variant, segment, batch), seconds in ran.items():
             model, times, total = model_of(variant), len(seconds), sum(seconds)
             self._statistics.ran(model, segment, batch, times, total)

@@ -113,9 +113,9 @@ class HttpServer:
 
     def seconds_behind(self) -> float:
         """How long ago the event loop was asked to come round, and has not; 0 once it has. To be
-        called every now and then by one thread, while it serves."""
-        if self._asked is not None:
-            return time.monotonic() - self._asked
+        called every now and then while it serves, by any thread."""
+        if (asked := self._asked) is not None:
+            return time.monotonic() - asked
         self._asked = time.monotonic()
         self._loop.call_soon_threadsafe(self._come_round)
         return 0.0

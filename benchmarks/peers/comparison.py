@@ -145,23 +145,21 @@ class Comparison:
         with self._daemon(wires) as server:
             one = self._ask_alone(FULL, server, wires, "all")
             self._check(one, _index_of)
-            crowd = self._ask_crowd(FULL, server, wires, CROWDS[0])
-            answers = [*one.good, *crowd.good]
+            crowds = [self._ask_crowd(FULL, server, wires, crowd) for crowd in CROWDS]
+            answers = [*one.good, *(answer for crowd in crowds for answer in crowd.good)]
             self._note_size(FULL, server)
             path = _path_to_first(server)
             self._ask_alone(FIRST, server, self.images.wires(_raw(path)), "first")
             if self.images.labels is not None:
                 self._measure_early(server, self.images.labels)
             self._measure_bounded(server)
-        with self._daemon(wires, DELEN_POLICIES__DISPATCH="edf") as server:
-            answers += self._ask_crowd(FULL, server, wires, CROWDS[1]).good
         deepest = [_is_deepest(answer.body) for answer in answers]
         self.results.add(FULL, {"deepest": 100 * float(np.mean(deepest))})
 
     @contextmanager
-    def _daemon(self, wires: Sequence[bytes], **settings: str) -> Iterator[Running]:
+    def _daemon(self, wires: Sequence[bytes]) -> Iterator[Running]:
         command = [str(Path(sys.executable).with_name("delen-daemon"))]
-        variables = {**_DAEMON, "DELEN_STATE__PATH": str(self._state), **settings}
+        variables = {**_DAEMON, "DELEN_STATE__PATH": str(self._state)}
         with self._started(command, variables, wires[0], _index_of) as server:
             wait_measured("http://{}:{}".format(*server.address))
             yield server

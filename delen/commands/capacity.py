@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--violations",
         type=_share,
         default=0.01,
-        metavar="1%%",
+        metavar="1%",
         help="the share of requests that may be refused or answered outside their bounds "
         "(default: 1%%)",
     )

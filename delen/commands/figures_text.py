@@ -98,6 +98,8 @@ def _apps(apps: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _model(model: Mapping[str, Any]) -> list[str]:
     default = ", default" * model["default"]
     lines = ["", f"{model['name']}: {model['state']}{default}"]
+    if model["problem"] is not None:
+        lines.append(f"  {model['problem']}")
     if model["state"] != "ready":
         return lines
     recent, memory, slowdown = model["recent"], model["memory_mb"], model["slowdown"]

@@ -213,6 +213,8 @@ def _compared(options: argparse.Namespace) -> list[dict[str, Path]]:
             raise ConfigError(
                 f"--compare {file}: it must be a profile (.json) or a configuration (.toml)"
             )
+        if not file.is_file():
+            raise ConfigError(f"--compare {file}: there is no such file")
         if getattr(options, option) is not None:
             raise ConfigError(f"--compare {file} is in place of --{option}: leave that out")
         found.append({option: file})

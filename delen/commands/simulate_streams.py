@@ -60,6 +60,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
     run_settings = RunSettings(
         device=device_of(options, config, models),
         max_backlog=config["server.max_backlog_seconds"],
+        audit_fraction=config["policies.audit_fraction"],
         seed=options.seed,
     )
     return _compare(options, models, sizes, run_settings)

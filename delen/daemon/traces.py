@@ -27,7 +27,7 @@ log = logging.getLogger("delen.traces")
 
 _MOST_WAITING = 10_000
 _AT_ONCE = 512
-_EVERY = 1.0
+_EVERY = 0.2
 _TIMEOUT = 2.0
 """Seconds."""
 
@@ -110,6 +110,9 @@ class Traces:
         return int(request_id[:8], 16) < self._below
 
     def _note(self, what: Result | Work) -> None:
+        if len(self._noted) == _MOST_WAITING:
+            overflow = OverflowError(f"{_MOST_WAITING} wait to be sent")
+            self._failures.failed(overflow, "spans are lost; others are sent as they come")
         self._noted.append((what, time.monotonic(), time.time()))
 
     def _send_always(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -25,8 +24,6 @@ from delen.engine.peers import Peers
 from delen.engine.runner import SegmentRunner
 from delen.errors import BackendError, DelenError, Draining, ModelLoading
 from delen.scheduler.core import Scheduler
-
-log = logging.getLogger("delen.engine")
 
 
 class Load(NamedTuple):
@@ -211,8 +208,10 @@ class Executor:
             self._jobs.end_early(job, "cancelled", error or Draining(cancelled, retry_after=1.0))
 
     def _queue_again(self, job: Job) -> bool:
-        """Queue ``job``, which was away. False once nothing is queued any more."""
+        """Queue ``job``, which was away. False where nothing of its model is queued now."""
         if self._lanes.stopping or job.model.name not in self._models:
+            return False
+        if job.model.name in self.health.hung_models():
             return False
         now = time.monotonic()
         priority = self._scheduler.shares.priority(job.options.tenant, job.options.priority)

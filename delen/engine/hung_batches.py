@@ -35,10 +35,11 @@ class HungBatches:
 
     def leave(self, lane: int, batch: Batch) -> bool:
         """Free ``lane``, and end the jobs of ``batch`` and those that wait for its model. False if
-        it has returned meanwhile."""
-        if not self._health.leave(lane, batch):
+        it does not hang any more."""
+        now = time.monotonic()
+        if not self._health.leave(lane, batch, now):
             return False
-        name, now = model_of(batch.key.model), time.monotonic()
+        name = model_of(batch.key.model)
         jobs = [job for task in batch.tasks if (job := self._jobs.get(task.id)) is not None]
         self.left[batch] = [job.lease for job in jobs]
         for job in jobs:

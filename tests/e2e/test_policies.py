@@ -41,6 +41,9 @@ class Holds(Edf):
             return Turn(wake=self.until)
         self.until = None
         return super().choose(now, waiting, figures)
+
+    def runs_alone(self, now, task, models):
+        return False
 """
 
 

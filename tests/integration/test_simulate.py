@@ -261,6 +261,22 @@ def test_profiles_are_compared_by_the_same_requests(
     assert slow_run["latency_ms"]["p50"] > 2 * fast_run["latency_ms"]["p50"]
 
 
+@pytest.mark.parametrize("kind", ["profile", "config"])
+def test_what_is_compared_stands_for_the_option(
+    kind: str,
+    profile: Path,
+    simulate: Simulate,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    suffix = {"profile": ".json", "config": ".toml"}[kind]
+    files = [tmp_path / f"{name}{suffix}" for name in ("one", "other")]
+    for file in files:
+        file.write_text("")
+    assert simulate("--config", profile, "--compare", *files) == 2
+    assert f"in place of --{kind}" in capsys.readouterr().err
+
+
 def test_configurations_are_compared(
     simulate: Simulate, trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -360,9 +376,8 @@ def test_lanes_need_factors_that_somebody_has_measured(
         (["--policy", "fifo", "edf", "fifo"], "fifo is given twice"),
         (["--compare", "a.json"], "at least two"),
         (["--compare", "a.toml", "a.toml"], "a.toml is given twice"),
-        (["--compare", "a.toml", "b.csv"], "b.csv: it must be a profile (.json)"),
-        (["--compare", "a.json", "b.json"], "in place of --profile"),
-        (["--config", "c.toml", "--compare", "a.toml", "b.toml"], "in place of --config"),
+        (["--compare", "b.csv", "a.toml"], "b.csv: it must be a profile (.json)"),
+        (["--compare", "a.json", "b.json"], "a.json: there is no such file"),
     ],
 )
 def test_wrong_usage_ends_2(

@@ -143,7 +143,7 @@ def label_blind_tasks(
         pairs = np.tile((frontier.seconds, frontier.gain), len(rows))
         pieces.append(np.vstack((release, end, pairs)))
     release, deadline, seconds, gain = np.concatenate(pieces, axis=1)
-    gain = gain * (right / usual if right else 1.0)
+    gain = gain * (right / usual if usual else 1.0)
     return Tasks(release, deadline, seconds / gain, gain, len(trace))
 
 
