@@ -261,7 +261,7 @@ class Executor:
             if not self.lock.acquire(timeout=_LOCK_PATIENCE):
                 break  # a dispatch policy hangs, too
             try:
-                if self._hung.leave(lane, batch):
+                if self._hung.leave(lane, batch, now):
                     self._lanes.replace(lane)
                     has_left = True
             finally:
