@@ -119,6 +119,12 @@ class _Copying(io.StringIO):
         return super().write(text)
 
 
+def _title(benchmark: Callable[[], list[Figure]]) -> str:
+    """The first sentence of what its module says of it."""
+    about = sys.modules[benchmark.__module__].__doc__ or ""
+    return " ".join(about.split("\n\n")[0].split()).split(". ")[0].rstrip(".")
+
+
 def run(name: str) -> Section:
     """One benchmark. One that fails takes no other with it."""
     benchmark = {**BENCHMARKS, **ON_REQUEST}[name]
@@ -137,14 +143,21 @@ def run(name: str) -> Section:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    known = [*BENCHMARKS, *ON_REQUEST, []]
+    known = {**BENCHMARKS, **ON_REQUEST}
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog="\n".join(f"{name:<18} {_title(benchmark)}" for name, benchmark in known.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
-        "names", nargs="*", choices=known, help=f"by default all but {', '.join(ON_REQUEST)}"
+        "names", nargs="*", metavar="NAME", help=f"by default all but {', '.join(ON_REQUEST)}"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write a page of all here")
     options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in known]:
+        parser.error(f"there is no benchmark {unknown[0]!r}; known: {', '.join(known)}")
     sections = [run(name) for name in options.names or BENCHMARKS]
     if options.json is not None:
         document = {each.name: [figure.to_json() for figure in each.figures] for each in sections}
