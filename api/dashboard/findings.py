@@ -131,10 +131,10 @@ def _of_failures() -> Iterator[Finding]:
         problem, remedy = f"{count} failures inside the daemon ({where})", _LOG
         if (error := of_disk.get(where)) is not None:
             folder = Path(error.filename).parent if error.filename else "the state folder"
-            problem = f"{problem}: {folder} cannot be written: {error.strerror}"
+            problem = f"{problem}: {folder} could not be written: {error.strerror}"
             remedy = (
                 f"mount the disk of {folder} for writing"
                 if error.errno == errno.EROFS
-                else f"make room on the disk of {folder}: the daemon tries again by itself"
+                else f"make room on the disk of {folder} if it is still full; the daemon retries"
             )
         yield Finding(problem, remedy)

@@ -84,7 +84,7 @@ def test_a_full_disk_is_named_with_the_folder_to_make_room_in() -> None:
     counter.failed(OSError(errno.ENOSPC, "No space left", "/state/energy.json"), "it is not kept")
     found = find_problems(WELL, [], STATUS, {})
     mine = next(each for each in found if "findings_test" in each.problem)
-    assert "/state cannot be written: No space left" in mine.problem
+    assert "/state could not be written: No space left" in mine.problem
     assert "make room on the disk of /state" in mine.remedy
     counter.failed(OSError(errno.EROFS, "Read-only", "/state/energy.json"), "it is not kept")
     mine = next(e for e in find_problems(WELL, [], STATUS, {}) if "findings_test" in e.problem)
