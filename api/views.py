@@ -237,6 +237,7 @@ class _Views:
         return reply(self._describe(model))
 
     def page(self) -> Response:
+        read_query(NoFields, query_text())
         return Response(PAGE, headers=PAGE_HEADERS)
 
     def figures(self) -> Response:
@@ -244,6 +245,7 @@ class _Views:
         return reply(make_figures(self._service))
 
     def metrics(self) -> Response:
+        read_query(NoFields, query_text())
         store = self._runtime.store
         models = {
             name

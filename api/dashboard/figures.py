@@ -34,13 +34,14 @@ def make_figures(service: Service) -> Figures:
     runtime, power = service.runtime, service.energy.describe()
     entries, tenants = runtime.store.entries(), service.energy.tenants()
     health, memory, (lanes, busy) = service.health(), runtime.memory(), runtime.lanes()
+    needed = "" if runtime.store.is_capped else service.default_model
     models = tuple(_of_model(service, name, entry, lanes) for name, entry in entries)
     return Figures(
         time=time.time(),
         node=runtime.node,
         version=service.version,
         status=health.status,
-        findings=find_problems(health, [entry for _, entry in entries], power, tenants),
+        findings=find_problems(health, [entry for _, entry in entries], power, tenants, needed),
         power=Power.of(power),
         queue=QueueFigures(
             sum(model.jobs for model in models), Milli(runtime.backlog_seconds()), lanes, busy

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from delen.core.energy_status import PowerStatus, TenantStatus
-from delen.core.failures import failure_counts
+from delen.core.failures import disk_errors, failure_counts
 from delen.engine.model import Model
 from delen.residency.registry import Entry
 from delen.wire.figures import Finding
@@ -23,22 +25,37 @@ _LOG = "read the daemon's log (journalctl -u delen-daemon)"
 
 def find_problems(
     health: Health,
-    entries: Iterable[Entry[Model]],
+    entries: Sequence[Entry[Model]],
     power: PowerStatus,
     tenants: Mapping[str, TenantStatus],
+    needed: str = "",
 ) -> tuple[Finding, ...]:
-    """What stops serving, of models, of power, of apps, and what failed since the start."""
+    """What stops serving, of models, of power, of apps, and what failed since the start. The model
+    ``needed`` must be loaded for requests to be accepted."""
     return (
         *(Finding(problem, _LOG) for problem in health.problems),
+        *(finding for entry in entries for finding in _of_needed(entry, needed)),
         *(finding for entry in entries for finding in _of_model(entry)),
         *_of_power(power),
         *_of_tenants(tenants),
-        *(
-            Finding(f"{count} failures inside the daemon ({where})", _LOG)
-            for where, count in sorted(failure_counts().items())
-            if count
-        ),
+        *_of_failures(),
     )
+
+
+def _of_needed(entry: Entry[Model], needed: str) -> Iterator[Finding]:
+    if entry.manifest.name != needed:
+        return
+    if entry.state == "unloaded":
+        yield Finding(
+            f"{needed}, the default model, is unloaded: its requests are refused, and /readyz is "
+            "503",
+            f"load it: POST /v1/models/{needed}/load, or the button on the page",
+        )
+    elif entry.state == "loading":
+        yield Finding(
+            f"{needed}, the default model, is not loaded yet, so /readyz is 503",
+            "wait until it is loaded",
+        )
 
 
 def _of_model(entry: Entry[Model]) -> Iterator[Finding]:
@@ -104,3 +121,20 @@ def _of_tenants(tenants: Mapping[str, TenantStatus]) -> Iterator[Finding]:
         )
     if (more := len(spent) - _MOST_APPS) > 0:
         yield Finding(f"so are the energy budgets of {more} more", "see GET /v1/tenants")
+
+
+def _of_failures() -> Iterator[Finding]:
+    of_disk = disk_errors()
+    for where, count in sorted(failure_counts().items()):
+        if not count:
+            continue
+        problem, remedy = f"{count} failures inside the daemon ({where})", _LOG
+        if (error := of_disk.get(where)) is not None:
+            folder = Path(error.filename).parent if error.filename else "the state folder"
+            problem = f"{problem}: {folder} could not be written: {error.strerror}"
+            remedy = (
+                f"mount the disk of {folder} for writing"
+                if error.errno == errno.EROFS
+                else f"make room on the disk of {folder} if it is still full; the daemon retries"
+            )
+        yield Finding(problem, remedy)

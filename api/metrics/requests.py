@@ -220,8 +220,9 @@ class Metrics:
     def _count_bound(
         self, model: str, tenant: str, name: str, outcome: Outcome, value: float | None
     ) -> None:
-        if outcome.met is not None:
-            (self._kept if outcome.met else self._missed).add((model, tenant, name))
+        if outcome.met is not None:  # both series begin at once: a quotient needs both
+            self._kept.add((model, tenant, name), outcome.met)
+            self._missed.add((model, tenant, name), not outcome.met)
         if value is not None and outcome.bound is not None:
             self._over[name].observe(model, value - outcome.bound)
 
@@ -267,7 +268,8 @@ class Metrics:
 
 
 class _OfModels(Collector):
-    """The metrics of ``registry`` without the series of other models than ``models``."""
+    """The metrics of ``registry`` without the series of other models than ``models``, and without
+    the times at which series began."""
 
     def __init__(self, registry: CollectorRegistry, models: Collection[str]) -> None:
         self._registry = registry
@@ -278,6 +280,7 @@ class _OfModels(Collector):
             metric.samples = [
                 sample
                 for sample in metric.samples
-                if "model" not in sample.labels or sample.labels["model"] in self._models
+                if ("model" not in sample.labels or sample.labels["model"] in self._models)
+                and not sample.name.endswith("_created")
             ]
             yield metric

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections import Counter
 
 from delen.errors import DelenError
 
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
 _counts: Counter[str] = Counter()
+_of_disk: dict[str, OSError] = {}
 _counting = threading.Lock()
 
 
@@ -30,16 +34,21 @@ class FailureCounter:
         """Count ``error``, and log it unless one of its type was logged with this ``message`` and
         these ``args``. Both are kept: nothing in them may be made up by a client.
 
-        The line has a traceback, unless the error is one of delen's own.
+        The line has a traceback, unless the error is one of delen's own, or the disk is full or
+        read-only.
         """
         self.add(1)
+        of_disk = _disk_error(error)
         kind = (type(error), message, *args)
         with _counting:
+            _of_disk.pop(self._where, None)
+            if of_disk is not None:
+                _of_disk[self._where] = of_disk
             if kind in self._logged:
                 return
             self._logged.add(kind)
-        traceback = None if isinstance(error, DelenError) else error
-        sentence = f"{message}: %s (delen_internal_failures counts further ones)"
+        traceback = None if of_disk is not None or isinstance(error, DelenError) else error
+        sentence = f"{message}: %s (delen_internal_failures_total counts further ones)"
         self._log.error(sentence, *args, error, exc_info=traceback)
 
     def add(self, times: int) -> None:
@@ -53,3 +62,17 @@ def failure_counts() -> dict[str, int]:
     """How many failures there were since the start of the process, by where."""
     with _counting:
         return dict(_counts)
+
+
+def disk_errors() -> dict[str, OSError]:
+    """The last failure by where, of those places where the disk was full or read-only."""
+    with _counting:
+        return dict(_of_disk)
+
+
+def _disk_error(error: BaseException) -> OSError | None:
+    """What says of ``error``, or of its cause, that the disk is full or read-only."""
+    for each in (error, error.__cause__):
+        if isinstance(each, OSError) and each.errno in _DISK_ERRORS:
+            return each
+    return None

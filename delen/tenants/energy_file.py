@@ -63,6 +63,7 @@ class EnergyFile:
         self._lock: int | None = None
         self._saved_at = -_EVERY
         self._kept: list[EnergyTotal] = []
+        self._problem: OSError | None = None
         self._saving = threading.Lock()
 
     def open(self) -> EnergyRecord:
@@ -104,13 +105,21 @@ class EnergyFile:
             if self.is_kept and totals != self._kept:
                 try:
                     write_atomically(self._path, _written(totals, record))
-                    self._kept = totals
+                    self._kept, self._problem = totals, None
                 except OSError as error:
+                    self._problem = error
                     self._failures.failed(error, "the energy of tenants is not kept")
         return totals
 
     def close(self) -> None:
-        """Let another process keep the file."""
+        """Let another process keep the file. What could not be written is lost, which is logged."""
+        if self._problem is not None:
+            reason = self._problem.strerror or self._problem
+            log.error(
+                "the joules of tenants since the last write are lost: %s cannot be written: %s",
+                self._path,
+                reason,
+            )
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -46,7 +46,7 @@ class RecentAnswers(Message, frozen=True):
     of_bound: Annotated[
         Shares | None, about("latency as a part of its bound, of the answers that had one")
     ]
-    missed: Annotated[int, about("answers that broke their latency bound")]
+    missed: Annotated[int, about("answers whose latency exceeded its bound; of no other bound")]
     over_plan: Annotated[
         float | None,
         about("expected accuracy of the answers less that of their plans: below 0 is lost to load"),

@@ -61,6 +61,13 @@ def test_it_loads_nothing_from_elsewhere_and_only_its_own_script_may_run(api: Ap
     assert not ELSEWHERE.search(page), ELSEWHERE.search(page)
 
 
+@pytest.mark.parametrize("path", ["/", "/metrics", "/v1/figures"])
+def test_a_field_that_an_address_does_not_have_is_refused(api: Api, path: str) -> None:
+    answer = api.get(f"{path}?x=1")
+    assert answer.status == 400
+    assert answer.json()["code"] == "unknown_field" and answer.json()["field"] == "x"
+
+
 def test_figures_are_streamed_to_who_asks_and_are_those_of_their_address(api: Api) -> None:
     connection = api.connect()
     try:
@@ -111,6 +118,15 @@ def test_bounds_are_shown_with_what_they_buy(page: Browser) -> None:
     page.type(f"{form} [name=max_energy_mj]", "much")
     page.click(f"{form} button")
     page.wait_for("a complaint", lambda: "must be a number" in output())
+    for typed, right in (("1,000", "write 1000 or 1"), ("1e999", "too large"), ("0x10", "12.5")):
+        page.run("document.querySelectorAll('article form').forEach(form => form.reset())")
+        page.type(f"{form} [name=max_energy_mj]", typed)
+        page.click(f"{form} button")
+        assert f"max_energy_mj: “{typed}”" in output() and right in output()
+    page.run("document.querySelectorAll('article form').forEach(form => form.reset())")
+    page.type(f"{form} [name=min_accuracy]", "0,85")
+    page.click(f"{form} button")
+    page.wait_for("a plan", lambda: "They buy a run to exit" in output())
 
 
 def test_a_daemon_with_a_token_has_the_page_ask_for_it(
@@ -124,15 +140,21 @@ def test_a_daemon_with_a_token_has_the_page_ask_for_it(
     show(browser, daemon.url)
     assert browser.text("#watts") == "unknown"
     assert "no power source" in browser.text("#findings")
+    assert "cifar10-resnet, the default model, is unloaded" in browser.text("#findings")
     load, state = (f"{card('cifar10-resnet')} {css}" for css in ("button", ".title span"))
     browser.click(load)
     for attempt in ("wrong", "open sesame"):
         browser.wait_for(
             "the dialog", lambda: browser.run("return !!document.querySelector('[open]')")
         )
+        assert "server.token_file" in browser.text("#token-why")
         browser.type("#token", attempt)
         browser.click("#token-form .main")
     browser.wait_for("the model", lambda: browser.text(state) == "ready, default")
+    browser.run("window.confirm = text => { window.asked = text; return false; }")
+    browser.click(load)
+    assert "Unload cifar10-resnet?" in browser.run("return window.asked")
+    assert not browser.run("return document.querySelector('.title button').disabled")
     launcher.stop(daemon)
     browser.wait_for("that it is over", lambda: "figures are old" in browser.text("#live"))
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import logging
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 from api.dashboard.findings import find_problems
 from delen.core.energy_status import ModeStatus, PowerStatus, TenantStatus
+from delen.core.failures import FailureCounter
 from delen.residency.registry import Entry
 from delen.wire.models import Health
 from tests.unit.api.conftest import NOBODY, STATUS
@@ -27,9 +30,10 @@ def problems(
     *entries: Entry[Any],
     health: Health = WELL,
     power: PowerStatus = STATUS,
+    needed: str = "",
     **tenants: TenantStatus,
 ) -> list[str]:
-    found = find_problems(health, entries, power, tenants)
+    found = find_problems(health, entries, power, tenants, needed)
     assert all(each.remedy for each in found)
     return [each.problem for each in found if "failures inside the daemon" not in each.problem]
 
@@ -64,3 +68,24 @@ def test_power_and_apps_say_what_is_wrong_with_them() -> None:
 def test_what_hangs_comes_first() -> None:
     failing = Health("failing", "0", ("a thread has died",))
     assert problems(entry(rough=True), health=failing)[0] == "a thread has died"
+
+
+def test_a_default_model_that_is_not_loaded_is_a_problem() -> None:
+    unloaded = replace(entry(), state="unloaded", model=None)
+    found = find_problems(WELL, [unloaded], STATUS, {}, needed="m")[0]
+    assert "m, the default model, is unloaded" in found.problem
+    assert "/v1/models/m/load" in found.remedy
+    assert "not loaded yet" in problems(replace(unloaded, state="loading"), needed="m")[0]
+    assert problems(unloaded, needed="other") == problems(entry(), needed="m") == []
+
+
+def test_a_full_disk_is_named_with_the_folder_to_make_room_in() -> None:
+    counter = FailureCounter("findings_test", logging.getLogger("delen.test"))
+    counter.failed(OSError(errno.ENOSPC, "No space left", "/state/energy.json"), "it is not kept")
+    found = find_problems(WELL, [], STATUS, {})
+    mine = next(each for each in found if "findings_test" in each.problem)
+    assert "/state could not be written: No space left" in mine.problem
+    assert "make room on the disk of /state" in mine.remedy
+    counter.failed(OSError(errno.EROFS, "Read-only", "/state/energy.json"), "it is not kept")
+    mine = next(e for e in find_problems(WELL, [], STATUS, {}) if "findings_test" in e.problem)
+    assert "mount the disk of /state" in mine.remedy

@@ -55,7 +55,7 @@ def test_the_counts_are_the_same_however_often_they_are_read() -> None:
             metrics.ran(work)
         read(often)
     counted, others = read(once), read(often)
-    assert all(counted[name] == others[name] for name in counted if "_created" not in name)
+    assert counted == others
     assert counted['delen_batch_size_bucket{le="+Inf",model="m"}'] == "100.0"
     assert counted['delen_batch_size_bucket{le="64.0",model="m"}'] == "94.0"
     assert counted['delen_latency_seconds_bucket{le="0.002",model="m"}'] == "6.0"
@@ -80,6 +80,9 @@ def test_bounds_are_counted_by_outcome_app_and_by_how_much() -> None:
     assert counted[f'{over}{{le="0.005",model="m"}}'] == "2.0"
     assert counted['delen_accuracy_over_floor_bucket{le="0.02",model="m"}'] == "0.0"
     assert counted['delen_accuracy_over_floor_bucket{le="0.1",model="m"}'] == "1.0"
+    floors = 'bound="accuracy",model="m",tenant="t"'
+    assert counted[f"delen_bounds_kept_total{{{floors}}}"] == "1.0"
+    assert counted[f"delen_bounds_missed_total{{{floors}}}"] == "0.0"
     assert not any('bound="energy"' in name or "energy_over" in name for name in counted)
     outcomes = metrics.outcomes("m")
     assert outcomes["latency"] == Outcomes(1, 1) and outcomes["energy"] == Outcomes(0, 0)
@@ -110,3 +113,11 @@ def test_recent_answers_are_summed_up_and_what_is_not_known_is_none() -> None:
     nothing = metrics.recent("other", 3)
     assert (nothing.answers, nothing.exits) == (0, (0, 0, 0))
     assert nothing.latency is nothing.queue is nothing.of_bound is nothing.over_plan is None
+
+
+def test_the_times_at_which_series_began_are_not_served() -> None:
+    metrics = Metrics()
+    metrics.refused("overloaded")
+    counted = read(metrics)
+    assert counted['delen_errors_total{code="overloaded"}'] == "1.0"
+    assert not any("_created" in name for name in counted)

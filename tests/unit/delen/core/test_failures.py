@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from delen.core.failures import FailureCounter, failure_counts
-from delen.errors import DelenError
+from delen.core.failures import FailureCounter, disk_errors, failure_counts
+from delen.errors import DelenError, NotKept
 
 LOG = logging.getLogger("delen.test")
 
@@ -35,6 +37,23 @@ def test_an_error_that_says_what_is_wrong_needs_no_traceback(
     FailureCounter("here", LOG).failed(DelenError("the disk is full"), "it is not kept")
     assert caplog.records[0].exc_info is None
     assert "it is not kept: the disk is full" in caplog.text
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_refuses_is_named_without_a_traceback(
+    number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    counter, error = FailureCounter("disk", LOG), OSError(number, os.strerror(number), "/s/a.json")
+    counter.failed(error, "it is not kept")
+    assert caplog.records[0].exc_info is None
+    assert "/s/a.json" in caplog.text and "delen_internal_failures_total" in caplog.text
+    assert disk_errors()["disk"] is error
+    counter.failed(KeyError("x"), "another failed")
+    assert "disk" not in disk_errors()
+    caused = NotKept("it cannot be written")
+    caused.__cause__ = error
+    counter.failed(caused, "it is not kept")
+    assert disk_errors()["disk"] is error
 
 
 def test_counts_of_one_name_add_up(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import delen.tenants.energy_file
 from delen.core.energy_status import DayEnergy, EnergyTotal
 from delen.tenants.energy_file import EnergyFile
 from delen.tenants.energy_record import EnergyRecord
@@ -134,3 +136,31 @@ def test_where_it_cannot_be_written_energy_is_counted_all_the_same(
     with opened(path) as (_, record):
         assert record.totals() == [total()]
     assert "energy of tenants is not kept" in caplog.text
+
+
+def test_what_a_full_disk_loses_is_said_at_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_full(target: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    path = tmp_path / "energy.json"
+    with opened(path) as (file, record):
+        record.add("2026-11-30", total())
+        with monkeypatch.context() as patch:
+            patch.setattr(delen.tenants.energy_file, "write_atomically", is_full)
+            file.save(0.0, record.copy)
+            file.save(60.0, record.copy)
+            assert "are lost" not in caplog.text
+            file.close()
+    last = caplog.records[-1]
+    assert last.levelname == "ERROR" and last.exc_info is None
+    assert str(path) in last.message and "No space left on device" in last.message
+    caplog.clear()
+    with opened(path) as (file, record):
+        record.add("2026-11-30", total())
+        with monkeypatch.context() as patch:
+            patch.setattr(delen.tenants.energy_file, "write_atomically", is_full)
+            file.save(0.0, record.copy)
+        file.save(60.0, record.copy)
+    assert "are lost" not in caplog.text
