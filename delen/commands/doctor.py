@@ -22,9 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Examine the device: its board, power mode and throttling, every power source with its\n"
         "reading or its problem, the default model's profile, and the daemon. Try what serving\n"
-        "needs: the provider by a run, the socket's rights, clocks, memory and disk. The exit\n"
-        "status is 1 when the configured power source gives no reading, the daemon's is degraded,\n"
-        "or the default model does not run where it should."
+        "needs: the configuration as the daemon's start checks it, the provider by a run, the\n"
+        "socket's rights, clocks, memory and disk. The exit status is 1 when a daemon would not\n"
+        "start with the configuration, its power source gives no reading, the daemon's is\n"
+        "degraded, or the default model does not run where it should."
     )
     parser.epilog = "example: delen doctor --config /etc/delen/delen.toml"
     parser.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")
@@ -42,14 +43,15 @@ def run(options: argparse.Namespace) -> int:
     print(json.dumps(found) if options.json else "\n".join(_lines(found)))
     is_measuring = found["energy"]["problem"] is None and found["daemon"]["degraded"] is None
     wrong = {check["name"] for check in found["checks"] if check["state"] == "wrong"}
-    return 0 if is_measuring and "provider" not in wrong else 1
+    does_run = found["model"]["problem"] is None and not wrong & {"config", "provider"}
+    return 0 if is_measuring and does_run else 1
 
 
 def examine(config: Config, url: str | None = None) -> dict[str, Any]:
     """Everything that the command prints, for the machine under ``power.root``: ``device``,
     ``board``, ``power_mode``, ``thermal``, ``model``, ``checks``, ``sources``, ``energy`` and
     ``daemon``."""
-    from delen.commands.doctor_checks import check_device
+    from delen.commands.doctor_checks import check_configuration, check_device
     from delen.profile.device import available_cores, processor_name
     from power.sources.boards import identify_board
     from power.sources.probe import probe_sources
@@ -57,7 +59,8 @@ def examine(config: Config, url: str | None = None) -> dict[str, Any]:
     root = Path(config["power.root"])
     board = identify_board(root)
     mode = _power_mode(root)
-    model, checks = _model(config, root, mode["key"])
+    model, of_model = _model(config, root, mode["key"])
+    checks = [check_configuration(config), *of_model, *check_device(config, root)]
     probes = probe_sources(
         root,
         total_rails=config["power.total_rails"],
@@ -72,7 +75,7 @@ def examine(config: Config, url: str | None = None) -> dict[str, Any]:
         "power_mode": mode,
         "thermal": _thermal(root),
         "model": model,
-        "checks": [check._asdict() for check in (*checks, *check_device(config, root))],
+        "checks": [check._asdict() for check in checks],
         "sources": [_source(probe) for probe in probes],
         "energy": _energy(config["power.source"], {probe.source: probe for probe in probes}),
         "daemon": _daemon(config, url),

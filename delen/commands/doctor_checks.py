@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from delen.errors import DelenError
+from delen.errors import DelenError, MissingExtra
 
 if TYPE_CHECKING:
     from delen.bundle.manifest import Bundle
@@ -35,6 +35,22 @@ class Check(NamedTuple):
     state: State
     found: str
     remedy: str | None = None
+
+
+def check_configuration(config: Config) -> Check:
+    """Whether the daemon starts with ``config``. What this user may not read is unknown."""
+    from delen.daemon.start_check import check_start
+
+    try:
+        check_start(config)
+    except MissingExtra as error:
+        state: State = "unknown" if error.extra == "daemon" else "wrong"
+        return Check("config", state, str(error))
+    except DelenError as error:
+        if isinstance(error.__cause__, PermissionError):
+            return Check("config", "unknown", str(error), "run this as the daemon's user")
+        return Check("config", "wrong", str(error))
+    return Check("config", "ok", "the daemon's start finds nothing wrong in it")
 
 
 def check_provider(network: Network, exits: int, asked: str) -> Check:

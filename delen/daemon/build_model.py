@@ -54,6 +54,22 @@ class PolicySettings:
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
 
 
+def exit_maker(policies: PolicySettings) -> Callable[[int], ExitPolicy]:
+    """What makes the exit policy for a network with so many exits."""
+    make_policy = find_plugin(EXIT_POLICIES, policies.exit)
+
+    def make(exits: int) -> ExitPolicy:
+        policy: ExitPolicy = make_policy(exits, **dict(policies.options))
+        if not isinstance(getattr(policy, "by_threshold", None), bool):
+            raise ConfigError(
+                f"the exit policy {policies.exit!r} must say in by_threshold, true or false, "
+                "whether it stops where the plan's threshold does"
+            )
+        return policy
+
+    return make
+
+
 class ModelEnergy(Protocol):
     """What a model needs to know of energy: the power mode that its profile has to be of, and the
     account of that profile."""
@@ -87,7 +103,7 @@ class ModelBuilder:
         self._backend = backend
         self._energy = energy
         self._policies = policies
-        self._make_policy: Callable[..., Any] = find_plugin(EXIT_POLICIES, policies.exit)
+        self._make_policy = exit_maker(policies)
         self._make_scheduler = make_scheduler
         self._lanes = lanes
         self._root = root
@@ -161,7 +177,7 @@ class ModelBuilder:
         residency: ModelResidency,
         smaller: tuple[Model, ...] = (),
     ) -> Model:
-        policy = self._policy(len(bundle.exits))
+        policy = self._make_policy(len(bundle.exits))
         planner = Planner(
             bundle.calibration,
             self._policies.planner,
@@ -172,15 +188,6 @@ class ModelBuilder:
         )
         policy = own_policy(policy, planner)
         return Model(bundle, network, planner, policy, costs, monitor, residency, smaller)
-
-    def _policy(self, exits: int) -> ExitPolicy:
-        policy: ExitPolicy = self._make_policy(exits, **dict(self._policies.options))
-        if not isinstance(getattr(policy, "by_threshold", None), bool):
-            raise ConfigError(
-                f"the exit policy {self._policies.exit!r} must say in by_threshold, true or false, "
-                "whether it stops where the plan's threshold does"
-            )
-        return policy
 
     def follow_mode(self, model: Model) -> Callable[[Model], None]:
         """What gives ``model`` the profile of the power mode that the device is in by now, which is

@@ -20,7 +20,7 @@ from delen.daemon.build_model import SHIPPED_BUNDLES, ModelBuilder, ModelEnergy,
 from delen.daemon.config import Config
 from delen.daemon.idle_profiler import IdleProfiler
 from delen.daemon.peers import HttpPeers, peer_name
-from delen.daemon.settings import DEFAULT_DISPATCH
+from delen.daemon.settings import DEFAULT_DISAGREEMENT, DEFAULT_DISPATCH
 from delen.energy.service import EnergyService, EnergySettings
 from delen.engine.backends.choose import BundleBackends
 from delen.engine.executor import LOCAL
@@ -37,7 +37,7 @@ from delen.tenants.energy_file import EnergyFile
 from delen.tenants.store import TenantStore
 from policies.energy.api import ControllerSettings
 from policies.plan.planner import PlannerSettings
-from policies.plugins import ENERGY_CONTROLLERS, find_plugin, make_dispatch
+from policies.plugins import ENERGY_CONTROLLERS, EXIT_POLICIES, find_plugin, make_dispatch
 from power.sources.probe import open_source
 
 log = logging.getLogger("delen")
@@ -220,6 +220,15 @@ def check_config(config: Config) -> None:
     for key in ("energy.watt_cap_w", "energy.battery_wh"):
         if config[key] and config["power.source"] == "none":
             raise ConfigError(f"{key} is {config[key]:g}, which power.source none cannot keep")
+        if config[key] and config["power.source"] == "model" and not config["power.trust_model"]:
+            raise ConfigError(
+                f"{key} is {config[key]:g}, which power.source model only estimates: choose one "
+                "that measures, or power.trust_model = true to limit this estimate"
+            )
+    if config["power.mode"] and not config["power.switch_modes"]:
+        raise ConfigError(
+            f"power.mode is {config['power.mode']!r}, which needs power.switch_modes = true"
+        )
     if config["server.max_bodies_mb"] < config["server.max_body_mb"]:
         raise ConfigError(
             f"server.max_bodies_mb is {config['server.max_bodies_mb']:g}; it must be at least "
@@ -227,9 +236,22 @@ def check_config(config: Config) -> None:
         )
     _battery_of(config)
     policy_settings(config)
+    _check_plugins(config)
     node_name(config)
     for url in config["fleet.peers"]:
         peer_name(url)
+
+
+def _check_plugins(config: Config) -> None:
+    for key, find in (
+        ("policies.exit", partial(find_plugin, EXIT_POLICIES)),
+        ("policies.dispatch", make_dispatch),
+        ("energy.controller", partial(find_plugin, ENERGY_CONTROLLERS)),
+    ):
+        try:
+            find(config[key])
+        except ConfigError as error:
+            raise ConfigError(f"{key}: {error}") from error.__cause__
 
 
 def node_name(config: Config) -> str:
@@ -298,16 +320,20 @@ def policy_settings(config: Config) -> PolicySettings:
             raise ConfigError(f"policies.conditions {file}: {error}") from error
     elif config["policies.exit"] == "conditions":
         raise ConfigError("policies.exit is 'conditions', which needs policies.conditions")
-    elif config["policies.exit"] == "tuned":
+    if config["policies.exit"] in ("tuned", "apparate"):
         options["budget"] = config["policies.disagreement"]
+    elif config["policies.disagreement"] != DEFAULT_DISAGREEMENT:
+        raise ConfigError(
+            f"policies.disagreement is {config['policies.disagreement']:g}, but policies.exit is "
+            f"{config['policies.exit']!r}; only 'tuned' and 'apparate' have such a budget"
+        )
+    if config["policies.exit"] == "tuned":
         options["level"] = config["policies.guarantee"]
-    elif config["policies.exit"] == "apparate":
-        if config["policies.audit_fraction"] == 0:
-            raise ConfigError(
-                "policies.audit_fraction is 0, but policies.exit is 'apparate', which learns from "
-                "audits"
-            )
-        options["budget"] = config["policies.disagreement"]
+    if config["policies.exit"] == "apparate" and config["policies.audit_fraction"] == 0:
+        raise ConfigError(
+            "policies.audit_fraction is 0, but policies.exit is 'apparate', which learns from "
+            "audits"
+        )
     return PolicySettings(
         exit=config["policies.exit"],
         options=options,

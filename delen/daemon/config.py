@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from delen.errors import ConfigError
 
 SYSTEM_FILE = Path("/etc/delen/delen.toml")
 FILE_VARIABLE = "DELEN_CONFIG"
+
+_DEFAULT, _ARGUMENT = "default", "argument"
+"""Origins beside files and variables."""
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 
@@ -27,6 +31,15 @@ class Config:
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
+
+    def located(self, problem: str) -> str:
+        """``problem``, a sentence that names keys, after the file or the variable that set the
+        first of them that is not the default."""
+        for name in re.findall(r"[a-z]+\.[a-z_]+", problem):
+            origin = self.origins.get(name, _DEFAULT)
+            if origin not in (_DEFAULT, _ARGUMENT):
+                return f"{origin}: {problem}"
+        return problem
 
     def to_toml(self) -> str:
         """A TOML file of all that is in force, each line with its origin."""
@@ -49,7 +62,7 @@ def read_config(file: Path | None, environment: Mapping[str, str]) -> Config:
     Raises ConfigError naming the file and key, or the variable, that is wrong.
     """
     values = {name: setting.default for name, setting in _BY_NAME.items()}
-    origins = dict.fromkeys(values, "default")
+    origins = dict.fromkeys(values, _DEFAULT)
     chosen = file or (Path(named) if (named := environment.get(FILE_VARIABLE)) else None)
     if chosen is None and SYSTEM_FILE.is_file():
         chosen = SYSTEM_FILE
@@ -69,10 +82,10 @@ def read_config(file: Path | None, environment: Mapping[str, str]) -> Config:
 def config_of(given: Mapping[str, Any]) -> Config:
     """The defaults with ``given`` values by ``section.key``, checked like a file's."""
     values = {name: setting.default for name, setting in _BY_NAME.items()}
-    origins = dict.fromkeys(values, "default")
+    origins = dict.fromkeys(values, _DEFAULT)
     for name, value in given.items():
         values[name] = _checked(_BY_NAME[name], value, name)
-        origins[name] = "argument"
+        origins[name] = _ARGUMENT
     return Config(values, origins)
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,33 +107,32 @@ class Daemon:
     def _open(self) -> None:
         try:
             from api.application import Application
-            from api.guard import Guard
             from api.metrics.requests import Metrics
             from api.policy_views import PolicyNames
             from api.server.connection import Patience
             from api.server.passed import take_passed
             from api.server.server import HttpServer
-            from api.server.tls import Tls
-            from api.tenant_access import TenantAccess
             from api.views import Service
         except ModuleNotFoundError as error:
             raise MissingExtra(f"{error.name} (for the daemon)", "daemon") from error
         from delen.daemon.build_runtime import node_name, open_runtime
         from delen.daemon.reload import Reloader
+        from delen.daemon.start_check import check_start
 
         config = self._config
         self._passed = take_passed(os.environ)
+        hosts = [str(each.getsockname()[0]) for each in self._passed if each.family in _TCP]
+        check = partial(check_start, passed=hosts if self._passed else None)
+        access = check(config)
+        for warning in access.warnings:
+            log.warning("%s", warning)
+        guard, self._tls = access.guard, access.tls
         self._state = StateFolder(Path(config["state.path"]))
         self._crashes = CrashLog(Path(config["state.path"]))
         self._crashes.watch()
         metrics = Metrics()
         self._traces = traces = open_traces(config, metrics, node_name(config))
         energy_file = EnergyFile(Path(config["state.path"]) / "energy.json")
-        tenants = TenantAccess(config["tenants.users"])
-        host = config["server.host"]
-        self._guard = guard = Guard(config["server.token_file"], host, tenants.is_bound)
-        self._tls = tls = Tls.of(config["server.tls_cert"], config["server.tls_key"])
-        self._check_exposure()
         self._opened = opened = open_runtime(
             config,
             traces or metrics,
@@ -142,7 +142,9 @@ class Daemon:
         )
         self._runtime = opened.runtime
         self._watchdog = Watchdog(self._runtime.health)
-        self._reloader = Reloader(config, self._file, guard, tls, opened.runtime, opened.energy)
+        self._reloader = Reloader(
+            config, self._file, check, guard, self._tls, opened.runtime, opened.energy
+        )
         service = Service(
             runtime=self._runtime,
             energy=opened.energy,
@@ -155,7 +157,7 @@ class Daemon:
             health=self._check_health,
             version=VERSION,
             shared_memory=config["server.shared_memory"],
-            tenants=tenants,
+            tenants=access.tenants,
             policies=PolicyNames(config["policies.exit"], config["energy.controller"]),
         )
         self._app = Application(service, config["server.threads"])
@@ -163,7 +165,7 @@ class Daemon:
             self._app,
             config["server.connections"],
             Patience(config["server.head_seconds"], body_rate=config["server.body_rate"]),
-            tls,
+            self._tls,
         )
         self._is_open = True
 
@@ -192,16 +194,11 @@ class Daemon:
 
     def _load(self, name: str) -> None:
         """Load the bundle ``name``; one that is damaged is left out, and others are served."""
-        from delen.daemon.build_runtime import bundle_folders
-
         assert self._opened is not None
         self._doing = f"loading {name}"
         try:
             self._opened.load(name)
-        except ModelNotFound as error:
-            folders = [folder / name for folder in bundle_folders(self._config)]
-            if not any(folder.is_dir() for folder in folders):
-                raise ConfigError(f"models.load: {error}") from error
+        except ModelNotFound:
             log.error("models.load: %s is left out: its bundle cannot be read", name)
         except (BundleError, BackendError) as error:
             log.error("models.load: %s is left out: %s", name, error)
@@ -212,23 +209,6 @@ class Daemon:
         degraded = self._runtime.health.failing(now)
         status = "failing" if failing else "degraded" if degraded else "ok"
         return Health(status, VERSION, (*failing, *degraded))
-
-    def _check_exposure(self) -> None:
-        from api.server.exposure import check_exposure
-
-        passed = [str(each.getsockname()[0]) for each in self._passed if each.family in _TCP]
-        grpc = self._config["server.grpc_port"] >= 0
-        listens = [] if self._passed and not grpc else [self._config["server.host"]]
-        for host in dict.fromkeys([*passed, *listens]):
-            warning = check_exposure(
-                "server",
-                host,
-                self._guard.has_token,
-                self._config["server.insecure"],
-                "may send requests, and spend any tenant's energy",
-            )
-            if warning is not None:
-                log.warning("%s", warning)
 
     def _listen(self) -> list[str]:
         if self._passed:

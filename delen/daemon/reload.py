@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delen.core.energy_status import PowerChanges
-from delen.daemon.build_runtime import check_config
 from delen.daemon.config import Config, read_config
 from delen.daemon.logs import configure_logs
 from delen.daemon.settings import SETTINGS
@@ -25,12 +25,14 @@ log = logging.getLogger("delen")
 
 
 class Reloader:
-    """Reads ``file`` and the environment again. ``config`` is what is in force."""
+    """Reads ``file`` and the environment again. ``config`` is what is in force; ``check`` raises a
+    DelenError for one with which the next start would fail."""
 
     def __init__(
         self,
         config: Config,
         file: Path | None,
+        check: Callable[[Config], object],
         guard: Guard,
         tls: Tls | None,
         runtime: Runtime,
@@ -38,6 +40,7 @@ class Reloader:
     ) -> None:
         self.config = config
         self._file = file
+        self._check = check
         self._guard = guard
         self._tls = tls
         self._runtime = runtime
@@ -49,7 +52,7 @@ class Reloader:
         before = self.config
         try:
             new = read_config(self._file, os.environ)
-            check_config(new)
+            self._check(new)
             changed = [s for s in SETTINGS if before[s.name] != new[s.name]]
             token, bundles = self._guard.read(), self._runtime.store.scan()
             tls = None if self._tls is None else self._tls.read()

@@ -16,6 +16,8 @@ PREFIX = "DELEN_"
 DEFAULT_DISPATCH = "value"
 """The dispatch policy that decides where none is named, or where another one fails."""
 
+DEFAULT_DISAGREEMENT = 0.01
+
 SWITCH_INTERVAL = 0.002
 """Seconds after which a thread that computes in Python lets another run, where the engine serves.
 With the interpreter's own 5 ms a lane may wait for as long as several segments take; with less
@@ -284,7 +286,7 @@ SETTINGS = (
     Setting(
         "policies",
         "disagreement",
-        0.01,
+        DEFAULT_DISAGREEMENT,
         "share of answers that may differ from the deepest exit's under 'tuned' and 'apparate'",
         _between(0.0001, 0.5),
     ),

@@ -35,12 +35,12 @@ _Noted = tuple[Result | Work, float, float]
 """What happened, and what two clocks said then: ``time.monotonic`` and ``time.time``."""
 
 
-def open_traces(config: Config, observer: Observer, node: str) -> Traces | None:
-    """What traces beside ``observer``; None without ``traces.endpoint``. ConfigError unless that is
-    a URL, MissingExtra without OpenTelemetry."""
+def check_traces(config: Config) -> None:
+    """ConfigError unless ``traces.endpoint`` is a URL or empty, MissingExtra where it is one and
+    there is no OpenTelemetry."""
     endpoint = config["traces.endpoint"]
     if not endpoint:
-        return None
+        return
     if not re.fullmatch(r"https?://[^/?#]+(/[^?#]*)?", endpoint):
         raise ConfigError(f"traces.endpoint {endpoint!r} must be a URL as http://127.0.0.1:4318")
     try:
@@ -48,7 +48,14 @@ def open_traces(config: Config, observer: Observer, node: str) -> Traces | None:
         import opentelemetry.sdk.trace  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingExtra("opentelemetry-sdk (for traces.endpoint)", "otel") from error
-    return Traces(observer, endpoint, config["traces.share"], node)
+
+
+def open_traces(config: Config, observer: Observer, node: str) -> Traces | None:
+    """What traces beside ``observer``; None without ``traces.endpoint``. Raises as
+    ``check_traces``."""
+    check_traces(config)
+    endpoint = config["traces.endpoint"]
+    return Traces(observer, endpoint, config["traces.share"], node) if endpoint else None
 
 
 class Traces:

@@ -77,7 +77,9 @@ def test_a_board_is_told_with_every_source(doctor: Doctor, orin: SensorTree) -> 
     assert found["energy"] == {"configured": "auto", "source": "ina3221", "problem": None}
     assert found["model"]["provider"] == "cpu" and found["model"]["profile"] is None
     tried = {check["name"]: check for check in found["checks"]}
-    assert list(tried) == ["provider", "memory", "profile", "socket", "clocks", "disk", "calm"]
+    assert list(tried) == [
+        *("config", "provider", "memory", "profile", "socket", "clocks", "disk", "calm")
+    ]
     assert tried["provider"]["state"] == "ok" and "all 5 segments" in tried["provider"]["found"]
     assert found["daemon"]["answers"] is False and "delen-daemon" in found["daemon"]["problem"]
 
@@ -129,8 +131,15 @@ def test_an_unknown_board_is_asked_for_its_total(doctor: Doctor, tmp_path: Path)
 
 
 def test_a_model_that_is_not_there_is_told(doctor: Doctor) -> None:
-    found = examined(doctor("--json", DELEN_MODELS__DEFAULT="nothing"))
-    assert "nothing" in found["model"]["problem"]
+    ended = doctor("--json", DELEN_MODELS__DEFAULT="nothing")
+    assert ended.returncode == 1
+    assert "nothing" in examined(ended)["model"]["problem"]
+
+
+def test_a_configuration_with_which_no_daemon_starts_ends_with_status_1(doctor: Doctor) -> None:
+    ended = doctor(DELEN_POLICIES__EXIT="nonsense")
+    assert ended.returncode == 1
+    assert "!! config    DELEN_POLICIES__EXIT: policies.exit: " in ended.stdout
 
 
 def test_a_wrong_configuration_ends_with_status_2(doctor: Doctor) -> None:

@@ -1,0 +1,98 @@
+"""What keeps a daemon from starting with a configuration, as far as nothing is opened for it. The
+start, SIGHUP and ``delen doctor`` ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from delen.bundle.manifest import Manifest, read_manifest
+from delen.daemon.build_model import exit_maker
+from delen.daemon.build_runtime import (
+    bundle_folders,
+    check_config,
+    find_bundles,
+    policy_settings,
+)
+from delen.daemon.config import Config
+from delen.daemon.traces import check_traces
+from delen.errors import BundleError, ConfigError, InvalidInput, MissingExtra
+
+if TYPE_CHECKING:
+    from api.guard import Guard
+    from api.server.tls import Tls
+    from api.tenant_access import TenantAccess
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may do what, and how connections are encrypted. ``warnings`` say who else is let in."""
+
+    tenants: TenantAccess
+    guard: Guard
+    tls: Tls | None
+    warnings: tuple[str, ...]
+
+
+def check_start(config: Config, passed: Sequence[str] | None = None) -> Access:
+    """ConfigError names the file and key, or the variable, with which the daemon does not start;
+    MissingExtra what is not installed. ``passed`` are the hosts of sockets that systemd passed,
+    None where it passed none."""
+    try:
+        check_config(config)
+        check_traces(config)
+        _check_models(config)
+        return _access(config, passed)
+    except (ConfigError, InvalidInput) as error:
+        raise ConfigError(config.located(str(error))) from error.__cause__
+
+
+def _check_models(config: Config) -> None:
+    """Whether the models to be loaded are there, and the exit policy can be made for each. A bundle
+    that is damaged is left out."""
+    folders = bundle_folders(config)
+    found: dict[str, Manifest] = {}
+    for path in find_bundles(folders):
+        with suppress(BundleError):
+            manifest, _ = read_manifest(path)
+            found[manifest.name] = manifest
+    make_policy = exit_maker(policy_settings(config))
+    for name in config["models.load"]:
+        if name not in found and not any((folder / name).is_dir() for folder in folders):
+            known = ", ".join(sorted(found)) or "none"
+            raise ConfigError(f"models.load: there is no model {name!r}; known: {known}")
+        if name in found:
+            try:
+                make_policy(len(found[name].exits))
+            except (ConfigError, InvalidInput) as error:
+                key = "policies.conditions" if config["policies.conditions"] else "policies.exit"
+                raise ConfigError(f"{key}, for {name}: {error}") from error
+
+
+def _access(config: Config, passed: Sequence[str] | None) -> Access:
+    try:
+        from api.guard import Guard
+        from api.server.exposure import check_exposure
+        from api.server.tls import Tls
+        from api.tenant_access import TenantAccess
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"{error.name} (for the daemon)", "daemon") from error
+
+    host = config["server.host"]
+    tenants = TenantAccess(config["tenants.users"])
+    guard = Guard(config["server.token_file"], host, tenants.is_bound)
+    tls = Tls.of(config["server.tls_cert"], config["server.tls_key"])
+    listens = [host] if passed is None or config["server.grpc_port"] >= 0 else []
+    warnings = [
+        check_exposure(
+            "server",
+            each,
+            guard.has_token,
+            config["server.insecure"],
+            "may send requests, and spend any tenant's energy",
+        )
+        for each in dict.fromkeys([*(passed or ()), *listens])
+    ]
+    return Access(tenants, guard, tls, tuple(each for each in warnings if each is not None))
