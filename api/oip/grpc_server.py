@@ -47,7 +47,7 @@ class GrpcServer:
             self._listen(f"{bracketed}:{port}", tls), self._loop
         )
         try:
-            self.url = f"grpc://{bracketed}:{started.result()}"
+            self.url = f"grpc{'s' if tls else ''}://{bracketed}:{started.result()}"
         except RuntimeError as error:
             self.stop()
             raise ConfigError(

@@ -48,6 +48,8 @@ class Tls:
         chain, _ = _read(CERTIFICATE, self._certificate)
         key, mode = _read(KEY, self._key)
         check_rights(mode, f"{KEY} {self._key}")
+        _check_pem(f"{CERTIFICATE} {self._certificate}", chain, "CERTIFICATE", "PRIVATE KEY")
+        _check_pem(f"{KEY} {self._key}", key, "PRIVATE KEY", "CERTIFICATE")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.num_tickets = 0
         context.set_alpn_protocols(["http/1.1"])
@@ -58,6 +60,11 @@ class Tls:
                 f"{CERTIFICATE} {self._certificate} and {KEY} {self._key} must be a certificate "
                 f"chain and its key without a password, both in PEM: {error}"
             ) from error
+        if (chain, key) != (_read(CERTIFICATE, self._certificate)[0], _read(KEY, self._key)[0]):
+            raise ConfigError(
+                f"{CERTIFICATE} {self._certificate} or {KEY} {self._key} changed while it was "
+                "read: read both again once they are whole (SIGHUP, or a start)"
+            )
         return Identity(chain, key, context)
 
 
@@ -68,3 +75,14 @@ def _read(name: str, file: str) -> tuple[bytes, int]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{name} {file} cannot be read: {reason}") from error
+
+
+def _check_pem(file: str, content: bytes, block: str, other: str) -> None:
+    """ConfigError unless ``content`` has a ``block`` in PEM; the other file has an ``other``."""
+    if f"{block}-----".encode() in content:
+        return
+    if not content.strip():
+        raise ConfigError(f"{file} is empty; it must have a {block} in PEM")
+    is_swapped = f"{other}-----".encode() in content
+    hint = f" but a {other}: {CERTIFICATE} and {KEY} are swapped" if is_swapped else ""
+    raise ConfigError(f"{file} has no {block} in PEM{hint}")

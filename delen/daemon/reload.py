@@ -80,6 +80,7 @@ class Reloader:
             else:
                 log.warning("SIGHUP: %s changes at a restart only", setting.name)
         configure_logs(values["log.level"], values["log.format"])
+        certificate = "" if tls is None else "the certificate "
         log.info(
-            "SIGHUP: reloaded the configuration, the token, the certificate and the list of bundles"
+            "SIGHUP: reloaded the configuration, the token, %sand the list of bundles", certificate
         )

@@ -17,6 +17,7 @@ from delen.sdk.http import (
     Transport,
     Unanswered,
     Unconnected,
+    can_be_token,
     check_timeout,
 )
 from delen.sdk.pools import ask_sharing
@@ -121,6 +122,12 @@ class Connections(Generic[Pool]):
         if isinstance(error, Late):
             return DaemonUnreachable(f"the daemon at {self.url} gave no answer in time: {error}")
         tried = f"{self.url} ({error})"
+        if "certificate is not valid for" in tried:
+            return DaemonUnreachable(
+                f"the daemon at {tried} has a certificate without the name {self.endpoint.host}: "
+                f"ask it by a name that is in the certificate (url or {URL_VARIABLE}), or have "
+                "this name put in"
+            )
         if "CERTIFICATE_VERIFY_FAILED" in tried:
             return DaemonUnreachable(
                 f"the daemon at {tried} is not trusted; say which certificate is, by {CA_VARIABLE} "
@@ -128,14 +135,22 @@ class Connections(Generic[Pool]):
             )
         if self._is_found and not os.environ.get(URL_VARIABLE):
             tried += f", nor at a socket ({describe_sockets()})"
-        return DaemonUnreachable(
-            f"no daemon answers at {tried}; start one with delen-daemon, or say where it is with "
-            f"{URL_VARIABLE}"
-        )
+        remedy = f"start one with delen-daemon, or say where it is with {URL_VARIABLE}"
+        if isinstance(error, Unanswered) and not error.has_begun and self.url.startswith("http:"):
+            remedy = f"if it speaks TLS, ask https{self.url.removeprefix('http')}; else {remedy}"
+        return DaemonUnreachable(f"no daemon answers at {tried}; {remedy}")
 
 
 def _read_token(file: Path) -> str:
     try:
-        return file.read_text().strip()
+        token = file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{TOKEN_VARIABLE}: {file} cannot be read: {error}") from error
+    if not token:
+        raise ConfigError(f"{TOKEN_VARIABLE}: {file} is empty; it must have the daemon's token")
+    if not can_be_token(token):
+        raise ConfigError(
+            f"{TOKEN_VARIABLE}: {file} has characters that no header can have; it must have the "
+            "daemon's token alone"
+        )
+    return token

@@ -88,9 +88,9 @@ class Endpoint:
 
     @classmethod
     def of(cls, url: str, token: str | None, ca_file: str | None = None) -> Endpoint:
-        """InvalidInput where ``url`` or ``token`` can be none. https trusts the certificates in
-        ``ca_file``, by default those that ``DELEN_CA_FILE`` names, else the system's; ConfigError
-        where that file cannot be read."""
+        """InvalidInput where ``url`` or ``token`` can be none, and for a ``ca_file`` without https.
+        https trusts the certificates in ``ca_file``, by default those that ``DELEN_CA_FILE`` names,
+        else the system's; ConfigError where that file cannot be read."""
         path = unix_path(url)
         try:
             parts = urlsplit("http://delen" if path else url)
@@ -104,10 +104,12 @@ class Endpoint:
             )
         headers = f"Host: {parts.netloc.rpartition('@')[2]}\r\n"
         if token is not None:
-            if not (token.isascii() and token.isprintable()):
+            if not can_be_token(token):
                 raise InvalidInput("the token has characters that no header can have", "token")
             headers += f"Authorization: Bearer {token}\r\n"
         is_secure = parts.scheme == "https"
+        if ca_file is not None:
+            _check_ca_file(ca_file, url, is_secure)
         return cls(
             url=url,
             socket=path,
@@ -129,6 +131,27 @@ class Endpoint:
             f"{request.method} {self.prefix}{request.target} HTTP/1.1\r\n{headers}{kind}"
             f"Content-Length: {size}\r\n\r\n"
         ).encode("ascii")
+
+
+def can_be_token(text: str) -> bool:
+    """Whether a header can have ``text``."""
+    return text.isascii() and text.isprintable()
+
+
+def of_https(url: str, ca_file: str | None) -> str | None:
+    """``ca_file`` where ``url`` is https, else None: the nodes of a hub differ."""
+    return ca_file if url.lower().startswith("https:") else None
+
+
+def _check_ca_file(ca_file: object, url: str, is_secure: bool) -> None:
+    if not isinstance(ca_file, (str, os.PathLike)):
+        raise InvalidInput(f"ca_file is {ca_file!r}; it must be the path of a file", "ca_file")
+    if not is_secure:
+        raise InvalidInput(
+            f"ca_file says which certificates https:// trusts, and {url} has none: leave it out, "
+            "or ask an https:// address",
+            "ca_file",
+        )
 
 
 def _trusting(ca_file: str | None) -> ssl.SSLContext:

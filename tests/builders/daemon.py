@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.state import state_sharing
 
 DEADLINE = 120.0
-_URL = re.compile(r"(?:https?|unix|grpc)://[^\s\"]+")
+_URL = re.compile(r"(?:https?|unix|grpcs?)://[^\s\"]+")
 
 Config = Mapping[str, Mapping[str, Any]]
 
@@ -252,7 +252,7 @@ class Launcher:
         urls = _URL.findall(line)
         daemon.url = next(url for url in urls if url.startswith("http"))
         daemon.unix_url = next((url for url in urls if url.startswith("unix://")), None)
-        daemon.grpc_url = next((url for url in urls if url.startswith("grpc://")), None)
+        daemon.grpc_url = next((url for url in urls if url.startswith("grpc")), None)
         daemon.api = Api(daemon.url)
         return daemon
 

@@ -74,7 +74,7 @@ def test_without_tls_nothing_is_answered_but_at_the_socket(served: Daemon) -> No
 
 def test_grpc_has_the_certificate_too(served: Daemon, files: tuple[Path, Path]) -> None:
     assert served.grpc_url is not None
-    address = served.grpc_url.removeprefix("grpc://")
+    address = served.grpc_url.removeprefix("grpcs://")
     with triton.InferenceServerClient(address, ssl=True, root_certificates=str(files[0])) as client:
         assert client.is_server_live()
     with triton.InferenceServerClient(address) as client, pytest.raises(InferenceServerException):
@@ -99,7 +99,7 @@ def test_a_reload_takes_a_new_certificate_and_keeps_the_old_one_where_it_is_dama
         assert client.plan()
     assert served.grpc_url is not None
     credentials = grpc.ssl_channel_credentials(new.read_bytes())
-    with grpc.secure_channel(served.grpc_url.removeprefix("grpc://"), credentials) as channel:
+    with grpc.secure_channel(served.grpc_url.removeprefix("grpcs://"), credentials) as channel:
         grpc.channel_ready_future(channel).result(timeout=20)
 
 

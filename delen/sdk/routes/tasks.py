@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from delen.errors import DelenError
 from delen.sdk.connection import Connections
-from delen.sdk.http import Late, Unanswered, Unconnected
+from delen.sdk.http import Late, Unanswered, Unconnected, of_https
 from delen.sdk.pools import AsyncPool
 from delen.sdk.requests import Call, Settle, T
 from delen.sdk.routes.router import R, Router, Steps
@@ -22,7 +22,7 @@ class RoutedTasks(Router[AsyncPool]):
         super().__init__(
             url,
             tenant,
-            lambda node: Connections(AsyncPool, node, timeout, token, ca_file),
+            lambda node: Connections(AsyncPool, node, timeout, token, of_https(node, ca_file)),
             self._begin,
         )
         self._tasks: set[Task[None]] = set()

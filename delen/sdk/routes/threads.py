@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from delen.errors import DelenError
 from delen.sdk.connection import Connections
-from delen.sdk.http import Late, Unanswered, Unconnected
+from delen.sdk.http import Late, Unanswered, Unconnected, of_https
 from delen.sdk.pools import Pool
 from delen.sdk.requests import Call, Settle, T
 from delen.sdk.routes.router import R, Router, Steps
@@ -20,7 +20,10 @@ class RoutedThreads(Router[Pool]):
         self, url: str, tenant: str, timeout: float, token: str | None, ca_file: str | None
     ) -> None:
         super().__init__(
-            url, tenant, lambda node: Connections(Pool, node, timeout, token, ca_file), _start
+            url,
+            tenant,
+            lambda node: Connections(Pool, node, timeout, token, of_https(node, ca_file)),
+            _start,
         )
 
     def answer(self, call: Call[T], timeout: float, settle: Settle) -> T:

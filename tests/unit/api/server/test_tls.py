@@ -186,15 +186,40 @@ def test_one_file_needs_the_other(files: tuple[Path, Path]) -> None:
 
 @pytest.mark.parametrize(
     ("certificate", "key", "named"),
-    [("absent", "k", "server.tls_cert"), ("c", "absent", "server.tls_key"), ("k", "c", "PEM")],
+    [
+        ("absent", "k", "server.tls_cert"),
+        ("c", "absent", "server.tls_key"),
+        ("k", "c", "tls_cert .*tls_key are swapped"),
+        ("empty", "k", "tls_cert .*empty is empty"),
+        ("c", "empty", "tls_key .*empty is empty"),
+        ("c", "c", "tls_key .*has no PRIVATE KEY"),
+    ],
 )
 def test_files_that_cannot_serve_are_named(
     files: tuple[Path, Path], tmp_path: Path, certificate: str, key: str, named: str
 ) -> None:
     for file, name in zip(files, "ck", strict=True):
         (tmp_path / name).write_bytes(file.read_bytes())
+    (tmp_path / "empty").touch()
     with pytest.raises(ConfigError, match=named):
         Tls(str(tmp_path / certificate), str(tmp_path / key))
+
+
+def test_files_that_change_while_they_are_read_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = make_certificate(tmp_path)
+    other, other_key = make_certificate(tmp_path, "other.example")
+    load = ssl.SSLContext.load_cert_chain
+
+    def replaced(context: ssl.SSLContext, *arguments: Any, **options: Any) -> None:
+        certificate.write_bytes(other.read_bytes())
+        key.write_bytes(other_key.read_bytes())
+        load(context, *arguments, **options)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", replaced)
+    with pytest.raises(ConfigError, match="changed while"):
+        Tls(str(certificate), str(key))
 
 
 def test_a_key_that_every_user_may_write_is_refused_and_one_to_read_warned_of(

@@ -102,6 +102,19 @@ def test_a_url_that_leads_nowhere_is_refused(url: str) -> None:
     assert refused.value.field == "url"
 
 
+@pytest.mark.parametrize("url", ["http://a", "https://a", "unix:///run/d.sock"])
+def test_certificates_that_cannot_be_used_are_refused(url: str) -> None:
+    for ca_file in [5] if url == "https://a" else [5, "ca.pem"]:
+        with pytest.raises(InvalidInput) as refused:
+            Endpoint.of(url, None, ca_file)  # type: ignore[arg-type]
+        assert refused.value.field == "ca_file"
+
+
+def test_the_variable_of_certificates_is_for_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DELEN_CA_FILE", "absent")
+    assert Endpoint.of("http://a", None).tls is None
+
+
 @pytest.mark.parametrize("token", ["a\r\nX: y", "ö", "a\tb"])
 def test_a_token_that_no_header_can_have_is_refused(token: str) -> None:
     with pytest.raises(InvalidInput) as refused:
