@@ -71,6 +71,11 @@ def _of_model(entry: Entry[Model]) -> Iterator[Finding]:
             f"{name}: outcomes refute its calibration, so no floor is guaranteed",
             "calibrate again with data of its present use: delen build",
         )
+    elif model.monitor.unguaranteed is not None:
+        yield Finding(
+            f"{name}: {model.monitor.unguaranteed}",
+            "wait until inputs are as before, or calibrate with data like them: delen build",
+        )
     profile, slowdown = model.costs.profile, model.costs.slowdown.mean
     if model.costs.stale is not None:
         yield Finding(

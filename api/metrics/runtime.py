@@ -26,7 +26,7 @@ class RuntimeCollector(Collector):
         jobs = GaugeMetricFamily("delen_jobs", "Inputs queued or running", labels=["model"])
         holds = GaugeMetricFamily(
             "delen_guarantee_holds",
-            "1 until outcomes show that the calibration no longer holds, then 0",
+            "1 while the calibration holds; 0 once it is refuted, and while inputs are others",
             labels=["model"],
         )
         corun = GaugeMetricFamily(
@@ -37,7 +37,7 @@ class RuntimeCollector(Collector):
         for model in self._runtime.store.models():
             slowdown.add_metric([model.name], model.costs.slowdown.mean)
             jobs.add_metric([model.name], self._runtime.jobs(model.name))
-            holds.add_metric([model.name], float(model.monitor.holds))
+            holds.add_metric([model.name], float(model.monitor.unguaranteed is None))
             for others, factor in enumerate(model.costs.interference.factors):
                 corun.add_metric([model.name, str(others)], factor)
         handovers = CounterMetricFamily(

@@ -16,6 +16,7 @@ EventName: TypeAlias = Literal[
     "model_unloaded",
     "model_failed",
     "guarantee_lost",
+    "guarantee_regained",
     "mode_changed",
     "throttling_changed",
     "source_degraded",

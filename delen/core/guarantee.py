@@ -17,7 +17,8 @@ class GuaranteeStatus:
     early answers with the deepest exit; None while there are none. ``samples`` of them were
     looked at, ``errors`` were wrong (or did not agree), where a share of at most ``promised``
     was promised. ``holds`` is false once the evidence has reached 1 / ``delta``, which happens
-    with probability ``delta`` at most while all promises are kept.
+    with probability ``delta`` at most while all promises are kept, and while inputs are not like
+    the calibration data; ``unguaranteed`` says why.
     """
 
     holds: bool
@@ -27,6 +28,7 @@ class GuaranteeStatus:
     promised: float | None
     evidence: float
     delta: float
+    unguaranteed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from delen.profile.profile import Profile
 from delen.residency.lease import ALWAYS_RESIDENT, ModelResidency
 from delen.scheduler.core import Scheduler
 from policies.exit.bounds import ExitPolicy
-from policies.exit.learning import own_policy
+from policies.exit.learning import LEARNING, does_learn, own_policy
 from policies.plan.planner import NOT_HELD_OUT, Planner, PlannerSettings
 from policies.plugins import EXIT_POLICIES, find_plugin
 from power.metering.blocks import BlockPlan
@@ -187,6 +187,11 @@ class ModelBuilder:
             len(bundle.manifest.all_sizes) or 1,
         )
         policy = own_policy(policy, planner)
+        missing = [name for name in LEARNING if not hasattr(policy, name)]
+        if does_learn(policy) and missing:
+            raise ConfigError(
+                f"the exit policy {self._policies.exit!r} has learn, so it must have {missing[0]}"
+            )
         return Model(bundle, network, planner, policy, costs, monitor, residency, smaller)
 
     def follow_mode(self, model: Model) -> Callable[[Model], None]:

@@ -70,7 +70,7 @@ class Audits:
                 self._exits.learn(model, job.trail[: last + 1])
             return
         is_promised = reason == "confident" and terms is not None and terms.threshold is not None
-        is_learnt = model.learns and len(job.trail) == job.exit + 1 and not job.cut_off
+        is_learnt = model.learner is not None and len(job.trail) == job.exit + 1 and not job.cut_off
         if not is_promised and not (is_learnt and reason == "policy"):
             return
         weight = model.monitor.audits(has_room=len(self) < MOST_AUDITS)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
-from typing import cast
 
 from delen.core.failures import FailureCounter
 from delen.core.result import Reason
@@ -19,13 +17,12 @@ log = logging.getLogger("delen.engine")
 
 
 class ExitDecider:
-    """Decides whether a job stops at the exit that it reached. One lane at a time calls an exit
-    policy, since it may keep state."""
+    """Decides whether a job stops at the exit that it reached. One lane at a time calls the exit
+    policy of a model, since it may keep state."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._failures = FailureCounter("exit_policy", log)
-        self._deciding = threading.Lock()
 
     def reason_to_stop(self, job: Job, batch: int, now: float) -> Reason | None:
         """Why ``job``, which has just run in a ``batch`` of so many, ends here; None if it goes
@@ -40,10 +37,10 @@ class ExitDecider:
             job.total_energy,
             1 if batch == 1 else min(batch, model.view.max_batch),
         )
-        with self._deciding:
+        with model.deciding:
             decision, error = guarded_decision(model.policy, view)
-            if model.learns:
-                self._report(model)
+            if model.learner is not None:
+                self._report(model, model.learner)
         if error is not None:
             self._failures.failed(
                 error, "the exit policy of %s failed; the default decides", model.name
@@ -54,6 +51,7 @@ class ExitDecider:
     def learn(self, model: Model, trail: Sequence[tuple[float, int]], weight: float = 1.0) -> None:
         """Have the policy of ``model``, which learns, see the confidence and the answer of every
         exit up to the deepest useful one, which stand for ``weight`` answers."""
+        assert model.learner is not None
         answer = trail[-1][1]
         run = FullRun(
             [confidence for confidence, _ in trail],
@@ -61,14 +59,14 @@ class ExitDecider:
             [model.costs.typical(0, exit, 1) for exit in range(len(trail))],
             weight,
         )
-        with self._deciding:
-            error = guarded_learning(cast(LearningPolicy, model.policy), run)
-            self._report(model)
+        with model.deciding:
+            error = guarded_learning(model.learner, run)
+            self._report(model, model.learner)
         if error is not None:
             self._failures.failed(error, "the exit policy of %s failed to learn", model.name)
             self._observer.policy_failed(model.name)
 
-    def _report(self, model: Model) -> None:
-        reports = getattr(model.policy, "reports", ())
-        while reports:
-            log.info("model %s: %s", model.variant, reports.pop(0))
+    def _report(self, model: Model, learner: LearningPolicy) -> None:
+        while learner.reports:
+            log.info("model %s: %s", model.variant, learner.reports.pop(0))
+        model.monitor.follow(model.variant, learner.has_departed)

@@ -14,6 +14,7 @@ from delen.core.events import EventBus
 from delen.core.guarantee import Feedback, GuaranteeStatus, Source
 from delen.errors import InvalidInput
 from policies.plan.drift import DriftTest
+from policies.plan.planner import DEPARTED, NOT_GUARANTEED
 from policies.plan.promises import Terms
 
 log = logging.getLogger("delen.engine")
@@ -41,7 +42,8 @@ class _Answer:
 class GuaranteeMonitor:
     """Remembers the last answers of one model, and tests its promises as outcomes come in.
 
-    Labels and audits are tested apart; where there are audits, each has half of ``delta``.
+    It also knows at which sizes inputs are not like the calibration data, for as long as they are
+    not. Labels and audits are tested apart; where there are audits, each has half of ``delta``.
     ``group`` is the size of the largest group in the calibration table: where it is above 1,
     answers of one group are not independent of each other. Safe to call from many threads; no
     lock is held for longer than one outcome takes.
@@ -65,6 +67,7 @@ class GuaranteeMonitor:
             "agreement": DriftTest(share, group),
         }
         self._holds = True
+        self._departed: frozenset[str] = frozenset()
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._remembered = 0
         self._stops = self._stops_audited = 0
@@ -75,6 +78,31 @@ class GuaranteeMonitor:
     def holds(self) -> bool:
         """False once the promises are refuted; a model that is loaded anew starts afresh."""
         return self._holds
+
+    @property
+    def unguaranteed(self) -> str | None:
+        """Why nothing is promised now; None where something is."""
+        if not self._holds:
+            return NOT_GUARANTEED
+        return DEPARTED if self._departed else None
+
+    @property
+    def has_departed(self) -> bool:
+        """Whether inputs at any size are not like the calibration data."""
+        return bool(self._departed)
+
+    def follow(self, variant: str, has_departed: bool) -> None:
+        """Take in whether inputs at the size of ``variant`` are not like the calibration data."""
+        if has_departed == (variant in self._departed):
+            return
+        with self._testing:
+            before = self.unguaranteed
+            self._departed ^= {variant}
+            after = self.unguaranteed
+        if before is None and after is not None:
+            self._events.publish("guarantee_lost", model=self._model, problem=after)
+        elif before is not None and after is None:
+            self._events.publish("guarantee_regained", model=self._model)
 
     def remember(self, request_id: str, index: int, terms: Terms | None) -> None:
         """Keep the class ``index`` of an answer for a label that may follow; ``terms`` are None
@@ -132,7 +160,7 @@ class GuaranteeMonitor:
             if broken:
                 self._holds = False
         if broken:
-            self._events.publish("guarantee_lost", model=self._model)
+            self._events.publish("guarantee_lost", model=self._model, problem=NOT_GUARANTEED)
             log.warning(
                 "the guarantee of %s no longer holds, by %s: %d of %d outcomes are wrong; at most "
                 "%.2f %% were promised. Nothing is promised, and no threshold stops a request "
@@ -152,13 +180,14 @@ class GuaranteeMonitor:
             )
             test = self._tests[source]
             return GuaranteeStatus(
-                holds=self._holds,
+                holds=self.unguaranteed is None,
                 source=source if test.samples else None,
                 samples=test.samples,
                 errors=test.errors,
                 promised=test.promised / test.samples if test.samples else None,
                 evidence=test.evidence,
                 delta=test.delta,
+                unguaranteed=self.unguaranteed,
             )
 
 

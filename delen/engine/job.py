@@ -162,7 +162,7 @@ class Job:
             same = self.logits is not None and self.logits.argmax() == logits.argmax()
             self.streak = self.streak + 1 if same else 0
             confidence = patience(self.streak, len(manifest.exits))
-        if self.model.learns:
+        if self.model.learner is not None:
             self.trail.append((confidence, int(logits.argmax())))
         self.exit = exit
         self.confidence = confidence

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
+from threading import Lock
 from typing import TypeAlias
 
 from delen.bundle.confidence import PATIENCE
@@ -19,7 +21,7 @@ from delen.scheduler.exit_view import ExitViewBuilder
 from delen.scheduler.model_view import ScheduledModel
 from delen.scheduler.plan_cache import BestSize, Plans, PlanSource
 from policies.exit.bounds import ExitPolicy
-from policies.exit.learning import does_learn
+from policies.exit.learning import LearningPolicy, does_learn
 from policies.plan.planner import Planner
 from policies.plan.promises import Terms
 
@@ -30,8 +32,9 @@ _WARM_UP_RUNS = 3
 class Model:
     """A network at one input size. ``plans``, ``batch_plans``, ``exit_view`` and ``view`` are what
     requests, batches, exit policies and dispatch policies are given of it; all follow ``costs``.
-    ``residency`` knows which segments are in memory. ``learns`` is true where full runs are
-    reported to the exit policy; under the criterion ``patience`` they are not.
+    ``residency`` knows which segments are in memory. ``learner`` is the exit policy where full runs
+    are reported to it; under the criterion ``patience`` they are not. Who calls the exit policy
+    holds ``deciding``, since it may keep state.
 
     ``smaller`` is the same network at the smaller sizes to which its inputs may be scaled down,
     largest first: ``plans`` and ``batch_plans`` choose among all of them. Each size has its own
@@ -54,13 +57,16 @@ class Model:
     view: ScheduledModel = field(init=False)
     variant: str = field(init=False)
     """Its name and size, by which the scheduler knows it."""
-    learns: bool = field(init=False)
+    learner: LearningPolicy | None = field(init=False)
+    deciding: Lock = field(init=False, default_factory=Lock)
 
     def __post_init__(self) -> None:
         planner, costs, bundle = self.planner, self.costs, self.bundle
+        learns = does_learn(self.policy) and bundle.manifest.criterion != PATIENCE
+        object.__setattr__(self, "learner", self.policy if learns else None)
         macs = tuple(exit.macs for exit in bundle.exits)
         view = ScheduledModel(costs, planner.calibration, bundle.manifest.max_batch)
-        own = Plans(planner, costs)
+        own = Plans(planner, costs, self._lowest)
         plans: PlanSource = own
         object.__setattr__(self, "own_plans", own)
         object.__setattr__(self, "own_batches", batches := BatchPlans(own, view))
@@ -72,8 +78,6 @@ class Model:
         object.__setattr__(self, "exit_view", ExitViewBuilder(planner, costs, macs))
         object.__setattr__(self, "view", view)
         object.__setattr__(self, "variant", bundle.variant)
-        learns = does_learn(self.policy) and bundle.manifest.criterion != PATIENCE
-        object.__setattr__(self, "learns", learns)
 
     @property
     def name(self) -> str:
@@ -95,10 +99,12 @@ class Model:
         """The model at ``size``, which is one of its sizes, or None where it has one alone."""
         return next(model for model in self.sizes if model.bundle.size == size)
 
-    @property
-    def has_departed(self) -> bool:
-        """Whether the exit policy has learnt that inputs are not like the calibration data."""
-        return self.learns and bool(getattr(self.policy, "has_departed", False))
+    def _lowest(self) -> float | None:
+        """As ``Plans`` has it. Where inputs have changed at another size, nothing is known of them
+        at this one."""
+        if self.learner is None or not self.monitor.has_departed:
+            return None
+        return self.learner.raised if self.learner.has_departed else inf
 
     @property
     def exits(self) -> int:

@@ -112,7 +112,7 @@ def terms_of(job: Job, reason: Reason) -> Terms | None:
     inputs.
     """
     plan = job.plan
-    if job.model.has_departed:
+    if job.model.monitor.has_departed:
         return None
     is_part = job.past is not None or job.suspend_at is not None or bool(job.elsewhere)
     if is_part or plan.accuracy is None or not _ended_as_planned(job, reason):
@@ -130,7 +130,7 @@ def _accuracy(job: Job, reason: Reason) -> AccuracyOutcome:
     if reason == "suspended":
         forced, overall = job.plan.cases[job.exit].forced, job.plan.accuracy
         return AccuracyOutcome(bound, forced, overall, None, None, job.plan.unguaranteed)
-    has_departed, unguaranteed = job.model.has_departed, job.plan.unguaranteed
+    has_departed, unguaranteed = job.model.monitor.has_departed, job.plan.unguaranteed
     if has_departed and bound is not None:
         unguaranteed = unguaranteed or DEPARTED
     is_given = job.plan.guarantee is not None and job.model.monitor.holds and not has_departed

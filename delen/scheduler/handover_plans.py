@@ -44,7 +44,15 @@ class PlansUntil(_HandoverPlans):
     ) -> Plan:
         """As ``policies.plan.handover.plan_until``: its depth is given, whatever energy costs."""
         return plan_until(
-            self._planner, self._costs, bounds, self._last, delay, guaranteed, waits, terms
+            self._planner,
+            self._costs,
+            bounds,
+            self._last,
+            delay,
+            guaranteed,
+            waits,
+            terms,
+            self._own.lowest(),
         )
 
     def unplanned(self, waits: Sequence[float] | None = None, terms: FleetTerms = NO_TERMS) -> Plan:
@@ -79,6 +87,7 @@ class PlansFrom(_HandoverPlans):
             price,
             waits,
             terms,
+            self._own.lowest(),
         )
 
     def unplanned(self, waits: Sequence[float] | None = None, terms: FleetTerms = NO_TERMS) -> Plan:

@@ -4,7 +4,7 @@ the best of several."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 
 from delen.core.bounds import Bounds
@@ -115,11 +115,20 @@ class Plans(PlanSource):
     """Plans at one input size. A plan that keeps its bounds, or that energy or the floor alone
     forbids, is made once and kept: beside the bounds it depends only on the deepest exits in time
     and in memory, the energies, the guarantee, the price of energy and the terms of the fleet.
+
+    ``lowest`` gives the lowest threshold at which a request may stop while inputs are not like the
+    calibration data, None while they are.
     """
 
-    def __init__(self, planner: Planner, costs: CostModel) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        costs: CostModel,
+        lowest: Callable[[], float | None] = lambda: None,
+    ) -> None:
         self._planner = planner
         self._costs = costs
+        self.lowest = lowest
         self._kept: dict[tuple[object, ...], Plan] = {}
         self._prepared: set[tuple[Bounds, int | None]] = set()
 
@@ -145,7 +154,8 @@ class Plans(PlanSource):
         deepest, latency = self._deepest(bounds.max_latency, delay, waits)
         loadable = None if waits is None else sum(wait < inf for wait in waits)
         key: tuple[object, ...]
-        key = (bounds, deepest, loadable, self._costs.energies(), guaranteed, price)
+        lowest = self.lowest()
+        key = (bounds, deepest, loadable, self._costs.energies(), guaranteed, lowest, price)
         if terms is not NO_TERMS:
             key = (*key, terms, self._planner.tolls(self._costs, terms))
         kept = self._kept.get(key)
@@ -153,7 +163,9 @@ class Plans(PlanSource):
             if kept.exit != deepest:
                 latency = self._planner.arrival(kept.exit, self._costs, delay, waits)
             return kept.taking(latency)
-        plan = self._planner.plan(bounds, self._costs, delay, guaranteed, price, waits, terms)
+        plan = self._planner.plan(
+            bounds, self._costs, delay, guaranteed, price, waits, terms, lowest
+        )
         is_by_energy = deepest is not None and bounds.min_accuracy is None
         is_by_floor = deepest == self._planner.useful.deepest and bounds.max_energy is None
         if plan.infeasible is None or is_by_energy or is_by_floor:

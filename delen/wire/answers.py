@@ -182,7 +182,7 @@ class Plan(Message, frozen=True, omit_defaults=True):
     size: SizeField = None
 
 
-class Guarantee(Message, frozen=True):
+class Guarantee(Message, frozen=True, omit_defaults=True):
     """Evidence against what was promised of a model since it was loaded."""
 
     holds: bool
@@ -192,6 +192,7 @@ class Guarantee(Message, frozen=True):
     promised: float | None
     evidence: float
     delta: float
+    unguaranteed: Annotated[str | None, about("why it does not hold")] = None
 
 
 class Feedback(Message, frozen=True):

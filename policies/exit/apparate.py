@@ -78,6 +78,7 @@ class Ramps:
 
     by_threshold = False
     has_departed = False
+    raised = 0.0
 
     def __init__(self, budget: float, deepest: int) -> None:
         self._budget = budget

@@ -24,12 +24,18 @@ class FullRun(NamedTuple):
     weight: float = 1.0
 
 
+LEARNING = ("reports", "raised", "has_departed")
+"""What a policy that has ``learn`` must have."""
+
+
 class LearningPolicy(ExitPolicy, Protocol):
     """An exit policy that learns while one model is served. ``reports`` are sentences on what it
     has changed; whoever reads them empties the list. ``has_departed`` is true while inputs are not
-    like the calibration data, so that nothing is promised of their answers."""
+    like the calibration data, so that nothing is promised of their answers; below ``raised`` no
+    threshold stops a request then. Other threads read both at any time."""
 
     reports: list[str]
+    raised: float
 
     @property
     def has_departed(self) -> bool: ...
@@ -47,11 +53,13 @@ class LearningSettings(ExitPolicy, Protocol):
 
 def own_policy(policy: ExitPolicy, planner: Planner) -> ExitPolicy:
     """What decides for the network of ``planner``: where ``policy`` makes them, one of its own."""
-    make = getattr(policy, "for_model", None)
-    if not callable(make):
+    if not _makes_own(policy):
         return policy
-    made: ExitPolicy = make(planner.calibration, planner.useful.deepest)
-    return made
+    return policy.for_model(planner.calibration, planner.useful.deepest)
+
+
+def _makes_own(policy: ExitPolicy) -> TypeGuard[LearningSettings]:
+    return callable(getattr(policy, "for_model", None))
 
 
 def does_learn(policy: ExitPolicy) -> TypeGuard[LearningPolicy]:

@@ -93,7 +93,7 @@ class ModelThresholds(BoundsPolicy):
         sample.append(run)
         if len(sample) < SAMPLE:
             return
-        self._sample = None
+        self._sample = []
         exits = self._deepest + 1
         confidence = np.array([each.confidences[:exits] for each in sample], np.float32)
         agrees = np.array([each.agrees[:exits] for each in sample], bool)
@@ -101,8 +101,8 @@ class ModelThresholds(BoundsPolicy):
         found = agreement_threshold(
             Calibration(confidence, agrees, answers), self._deepest, self._budget, self._level
         )
-        self.raised = inf if found is None else found.value
         self._reference = self._count(confidence[:, 0].astype(np.float64))
+        self.raised, self._sample = inf if found is None else found.value, None
         lowest = "no threshold" if found is None else f"threshold {found.value:g}"
         self.reports.append(f"by {SAMPLE} of the other inputs, {lowest} is certified for them")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from delen.core.bounds import Bounds
 from delen.core.fleet_terms import FleetTerms
 from delen.core.frontier import Choice, Frontier
@@ -14,7 +12,7 @@ from delen.core.plan import UNKNOWN_CASE, Plan
 from delen.errors import Nearest
 from delen.profile.cost_model import CostModel
 from policies.plan.frontier import hull
-from policies.plan.planner import NO_FLOORS, NO_SOURCE, Planner, join
+from policies.plan.planner import NO_FLOORS, NO_SOURCE, Planner, join, raised
 
 _EVER = 1e9
 """Seconds of a cap within which every exit is, on whichever node."""
@@ -41,6 +39,7 @@ def plan_until(
     guaranteed: bool,
     waits: Sequence[float] | None,
     terms: FleetTerms,
+    lowest: float | None = None,
 ) -> Plan:
     """A plan that ends at exit ``last``, where another node goes on to the deepest. Its threshold
     is that of the whole network, so that all nodes together keep the floor. The caps hold here: the
@@ -49,7 +48,7 @@ def plan_until(
     last = min(last, planner.allowed(terms, None, last))
     is_capped = bounds.max_latency is not None or bounds.max_energy is not None
     asked = replace(bounds, max_latency=_EVER if is_capped else None, max_energy=None)
-    whole = planner.plan(asked, costs, 0.0, guaranteed)
+    whole = planner.plan(asked, costs, 0.0, guaranteed, lowest=lowest)
     latency = planner.arrival(last, costs, delay, waits)
     energies = costs.energies()
     _, limited_by, problem, nearest = planner.within_caps(bounds, {last: latency}, energies)
@@ -82,6 +81,7 @@ def plan_from(
     price: float,
     waits: Sequence[float] | None,
     terms: FleetTerms,
+    lowest: float | None = None,
 ) -> Plan:
     """A plan for what comes after ``start``: the deepest exit within the caps, or at a ``price``
     above 0, or where the fleet charges for time, without a floor the one that is worth it.
@@ -105,9 +105,11 @@ def plan_from(
     if allowed < deepest:
         deepest, limited_by = allowed, "fleet"
     threshold = start.threshold if guaranteed and planner.by_threshold else None
+    if lowest is not None:
+        threshold = raised(threshold, lowest)
     floor, unguaranteed = bounds.min_accuracy, None
     if floor is not None:
-        unguaranteed = planner.unguaranteed(guaranteed)
+        unguaranteed = planner.unguaranteed(guaranteed, lowest)
         found = _floor_problem(planner, start, deepest, floor)
         if found is not None:
             problem = join(problem, found)
@@ -117,7 +119,7 @@ def plan_from(
         deepest,
         threshold,
         own[deepest],
-        _accuracy(planner, threshold, deepest),
+        planner.accuracy_of(threshold, deepest),
         tolls[deepest] - tolls[start.exit],
     )
     frontier = Frontier((top,))
@@ -137,7 +139,7 @@ def plan_from(
         latency=latencies[chosen.exit],
         energy=totals[chosen.exit],
         expected_energy=own[chosen.exit],
-        accuracy=_accuracy(planner, threshold, chosen.exit) if by_threshold else None,
+        accuracy=planner.accuracy_of(threshold, chosen.exit) if by_threshold else None,
         guarantee=planner.settings.guarantee if is_kept else None,
         limited_by=limited_by if chosen == top else "price",
         cases=(
@@ -195,9 +197,3 @@ def _floor_problem(planner: Planner, start: Start, deepest: int, floor: float) -
             f" the job went on at one of {start.threshold:g}"
         )
     return None
-
-
-def _accuracy(planner: Planner, threshold: float | None, deepest: int) -> float:
-    """Expected over all requests that end at ``deepest`` or where they are confident before."""
-    table = planner.calibration
-    return float(np.average(table.right_answers(threshold, deepest), weights=table.weights))

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, inf, log, log1p
 
+import numpy as np
+
 from delen.bundle.calibration import Calibration
 from delen.core.bounds import Bounds
 from delen.core.fleet_terms import NO_TERMS, FleetTerms
@@ -142,6 +144,7 @@ class Planner:
         price: float = 0.0,
         waits: Sequence[float] | None = None,
         terms: FleetTerms = NO_TERMS,
+        lowest: float | None = None,
     ) -> Plan:
         """The operating point for ``bounds`` when ``delay`` seconds pass before segment 0.
 
@@ -156,6 +159,9 @@ class Planner:
 
         ``guaranteed`` is false once the calibration no longer holds. Then no plan stops early, and
         floors that could be kept before are tried without a guarantee.
+
+        ``lowest`` is None unless inputs are not like the calibration data. Then it is the lowest
+        threshold that may stop a request, inf for none, and nothing is guaranteed either.
 
         ``price`` is what a joule costs in accuracy. Without a floor, a plan at a price above 0 is
         the choice of the plan's frontier that is worth it: no deeper and no dearer than without a
@@ -190,16 +196,23 @@ class Planner:
         elif bounds == Bounds():
             threshold = self._lossless_at(deepest)
         if not guaranteed:
-            threshold = None
+            lowest = inf
+        if lowest is not None:
+            value = raised(None if threshold is None else threshold.value, lowest)
+            threshold = (
+                None if value is None else Threshold(value, self.accuracy_of(value, deepest))
+            )
             nearest = nearest and replace(nearest, min_accuracy=None)
-        freedom = Freedom.THRESHOLD if self.by_threshold and guaranteed else Freedom.DEPTH
+        freedom = Freedom.THRESHOLD if self.by_threshold and lowest is None else Freedom.DEPTH
         if bounds.min_accuracy is not None:
             freedom = Freedom.NONE
         tolls = self.tolls(costs, terms)
         top = self._top(deepest, threshold, energies, tolls)
         frontier = self._frontiers.up_to(top, energies, freedom, tolls)
         choice = frontier.at(price)
-        unguaranteed = None if bounds.min_accuracy is None else self.unguaranteed(guaranteed)
+        unguaranteed = (
+            None if bounds.min_accuracy is None else self.unguaranteed(guaranteed, lowest)
+        )
         if problem is not None and unguaranteed is not None:
             problem = join(problem, unguaranteed)
         has_guarantee = bounds.min_accuracy is not None and threshold is not None
@@ -242,11 +255,18 @@ class Planner:
         able = (e for e in exits if e >= below and self.certify(e, floor) is not None)
         return next(able, deepest)
 
-    def unguaranteed(self, guaranteed: bool) -> str | None:
+    def unguaranteed(self, guaranteed: bool, lowest: float | None = None) -> str | None:
         """Why no floor is guaranteed, whatever it is."""
         if not self._is_held_out:
             return NOT_HELD_OUT
-        return None if guaranteed else NOT_GUARANTEED
+        if not guaranteed:
+            return NOT_GUARANTEED
+        return None if lowest is None else DEPARTED
+
+    def accuracy_of(self, threshold: float | None, deepest: int) -> float:
+        """Expected over all requests that end at ``deepest`` or where they are confident before."""
+        right = self.calibration.right_answers(threshold, deepest)
+        return float(np.average(right, weights=self.calibration.weights))
 
     def arrival(
         self, exit: int, costs: CostModel, delay: float, waits: Sequence[float] | None
@@ -390,6 +410,12 @@ def _energy_problem(cap: float, first: float | None, which: str, unknown: str) -
         f"max_energy {1e3 * cap:.3g} mJ is less than the {1e3 * first:.3g} mJ that {which} is "
         "predicted to take"
     )
+
+
+def raised(threshold: float | None, lowest: float) -> float | None:
+    """What stops a request in place of ``threshold`` where nothing below ``lowest`` may, which is
+    inf for nothing at all."""
+    return None if threshold is None or lowest == inf else max(threshold, lowest)
 
 
 def join(first: str | None, second: str) -> str:

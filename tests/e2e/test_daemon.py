@@ -85,6 +85,7 @@ def test_print_config_is_toml_that_says_where_each_value_is_from(
         "policies",
         "tenants",
         "fleet",
+        "traces",
         "state",
         "log",
     }

@@ -59,6 +59,10 @@ def test_a_policy_has_to_say_whether_it_keeps_to_thresholds(
         bundle.load(segment)
     with pytest.raises(ConfigError, match="'own' must say in by_threshold"):
         bundle.complete(ALWAYS_RESIDENT, is_whole=True)
+    monkeypatch.setattr(Undecided, "by_threshold", True, raising=False)
+    monkeypatch.setattr(Undecided, "learn", lambda self, run: None, raising=False)
+    with pytest.raises(ConfigError, match="'own' has learn, so it must have reports"):
+        bundle.complete(ALWAYS_RESIDENT, is_whole=True)
 
 
 @pytest.mark.usefixtures("brief_profile")
@@ -71,7 +75,7 @@ def test_a_policy_that_learns_is_one_of_the_model(
     try:
         opened.runtime.load("tiny")
         model = opened.runtime.store.ready("tiny")
-        assert model.learns and not model.has_departed
+        assert model.learner is not None and not model.monitor.has_departed
         job = opened.runtime.submit("tiny", np.zeros((4, 4, 1), np.uint8), Bounds(), Options())
         assert job.future.result(PATIENCE).exits == 3
     finally:

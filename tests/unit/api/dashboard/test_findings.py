@@ -11,6 +11,7 @@ from typing import Any
 from api.dashboard.findings import find_problems
 from delen.core.energy_status import ModeStatus, PowerStatus, TenantStatus
 from delen.core.failures import FailureCounter
+from delen.engine.guarantee_monitor import GuaranteeMonitor
 from delen.residency.registry import Entry
 from delen.wire.models import Health
 from tests.unit.api.conftest import NOBODY, STATUS
@@ -18,10 +19,15 @@ from tests.unit.api.conftest import NOBODY, STATUS
 WELL = Health("ok", "0")
 
 
-def entry(problem: str | None = None, slowdown: float = 1.0, **of_profile: Any) -> Entry[Any]:
+def entry(
+    problem: str | None = None,
+    slowdown: float = 1.0,
+    monitor: GuaranteeMonitor | None = None,
+    **of_profile: Any,
+) -> Entry[Any]:
     profile = SimpleNamespace(**{"rough": False, "busy": False, **of_profile})
     costs = SimpleNamespace(profile=profile, stale=None, slowdown=SimpleNamespace(mean=slowdown))
-    model = SimpleNamespace(monitor=SimpleNamespace(holds=True), costs=costs)
+    model = SimpleNamespace(monitor=monitor or GuaranteeMonitor(), costs=costs)
     manifest: Any = SimpleNamespace(name="m")
     return Entry(Path(), manifest, "ready", problem, model)
 
@@ -47,6 +53,9 @@ def test_a_model_says_what_is_wrong_with_it() -> None:
     assert "rough profile" in problems(entry(rough=True))[0]
     assert "busy machine" in problems(entry(busy=True))[0]
     assert "2.0 times" in problems(entry(slowdown=2.0))[0]
+    monitor = GuaranteeMonitor()
+    monitor.follow("m", has_departed=True)
+    assert "not like the calibration data" in problems(entry(monitor=monitor))[0]
 
 
 def test_power_and_apps_say_what_is_wrong_with_them() -> None:

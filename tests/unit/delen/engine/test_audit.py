@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from delen.errors import InfeasibleBound, InvalidInput
 from delen.profile.cost_model import CostModel
 from policies.exit.bounds import BoundsPolicy
 from policies.exit.learning import FullRun
+from policies.plan.planner import DEPARTED
 from tests.builders.daemon import wait_until
 from tests.builders.engine import PATIENCE, Recorder, build_model, build_runtime
 
@@ -139,7 +141,7 @@ class Learner(BoundsPolicy):
         self.shown: list[FullRun] = []
         self.is_shown = threading.Semaphore(0)
         self.breaks = breaks
-        self.has_departed = False
+        self.has_departed, self.raised = False, inf
         self.reports: list[str] = []
 
     def learn(self, run: FullRun) -> None:
@@ -181,10 +183,37 @@ def test_nothing_is_promised_while_inputs_are_others(harness: AuditHarness) -> N
     assert (accuracy.guarantee, accuracy.met) == (None, False)
     assert accuracy.unguaranteed is not None
     harness.policy.has_departed = False
+    harness.infer(1, 1, 1, bounds=Bounds())
     accuracy = harness.infer(1, 1, 1).receipt.accuracy
     assert (accuracy.met, accuracy.unguaranteed) == (True, None)
     harness.observer.wait_for_audits(1)
     assert harness.observer.audits == [True], "the one before says nothing of the promise"
+
+
+def test_plans_promise_nothing_while_inputs_are_others(harness: AuditHarness) -> None:
+    harness.policy = Learner()
+    harness.reload()
+    before = harness.runtime.preview("tiny", FLOOR)
+    assert (before.guarantee, before.unguaranteed) == (0.95, None)
+    harness.policy.has_departed = True
+    harness.infer(1, 1, 1)
+    others = harness.runtime.preview("tiny", FLOOR)
+    assert (others.feasible, others.guarantee, others.threshold) == (True, None, None)
+    assert others.unguaranteed == DEPARTED
+    assert harness.infer(1, 1, 1).reason == "final"
+    assert not harness.monitor.status().holds
+    harness.policy.raised = 0.99
+    tuned = harness.runtime.preview("tiny", FLOOR)
+    assert (tuned.guarantee, tuned.threshold, tuned.unguaranteed) == (None, 0.99, DEPARTED)
+    assert harness.infer(1, 1, 1).exit == 0, "as confident as was certified for the others"
+    harness.policy.has_departed = False
+    harness.infer(1, 1, 1)
+    after = harness.runtime.preview("tiny", FLOOR)
+    assert (after.guarantee, after.threshold) == (0.95, before.threshold)
+    assert harness.monitor.status().holds
+    harness.monitor.follow("another size", has_departed=True)
+    unseen = harness.runtime.preview("tiny", FLOOR)
+    assert (unseen.threshold, unseen.unguaranteed) == (None, DEPARTED), "no sample of this size"
 
 
 @pytest.mark.parametrize("harness", [2], indirect=True)

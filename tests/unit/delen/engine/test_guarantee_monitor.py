@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from delen.bundle.manifest import Manifest, load_bundle
+from delen.core.events import EventBus
 from delen.engine.guarantee_monitor import GuaranteeMonitor, MonitorSettings, read_labels
 from delen.errors import InvalidInput
+from policies.plan.planner import DEPARTED
 from policies.plan.promises import Terms
 
 TERMS = Terms(0.8, 2, 0.9)
@@ -108,6 +110,25 @@ def test_every_so_many_th_stop_is_audited() -> None:
     assert not any(GuaranteeMonitor().audits() for _ in range(1000))
     every = GuaranteeMonitor("m", MonitorSettings(audit_fraction=1.0))
     assert all(every.audits() for _ in range(10))
+
+
+def test_nothing_holds_while_inputs_of_any_size_are_others() -> None:
+    events = EventBus()
+    reader = events.read(lambda: None)
+    watch = GuaranteeMonitor("m", events=events)
+    for variant, has_departed in (("m", True), ("m", True), ("m-16", True), ("m", False)):
+        watch.follow(variant, has_departed)
+        assert (watch.unguaranteed, watch.status().holds) == (DEPARTED, False)
+        assert watch.status().unguaranteed == DEPARTED
+    watch.follow("m-16", has_departed=False)
+    assert (watch.unguaranteed, watch.status().holds) == (None, True)
+    names = ["guarantee_lost", "guarantee_regained"]
+    assert [event.name for event in reader.take()[1]] == names
+    watch.follow("m", has_departed=True)
+    while watch.holds:
+        watch.audited(False, 0.02)
+    watch.follow("m", has_departed=False)
+    assert not watch.status().holds, "what is refuted stays so"
 
 
 def test_disagreement_breaks_the_guarantee_too() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from delen.bundle.calibration import Calibration
 from delen.core.plan import ExitView
+from policies.exit import tuned
 from policies.exit.learning import FullRun
 from policies.exit.tuned import SAMPLE, WINDOW, ModelThresholds, tuned_policy
 
@@ -76,6 +77,20 @@ def test_the_threshold_is_above_what_the_sample_disagrees_on(stream: Stream) -> 
     stream.send(4 * WINDOW + SAMPLE, 0.3, 1.0, sure=0.8)
     assert 0.75 <= stream.policy.raised <= 0.85
     assert not stream.stops(0.74) and stream.stops(0.86)
+
+
+def test_others_stay_others_while_a_threshold_is_looked_for(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests are planned meanwhile, on other lanes."""
+    seen = []
+
+    def look(*table: Any) -> None:
+        seen.append((stream.policy.has_departed, stream.policy.raised))
+
+    monkeypatch.setattr(tuned, "agreement_threshold", look)
+    stream.send(4 * WINDOW + SAMPLE, 0.3, 1.0, sure=0.8)
+    assert seen == [(True, inf)]
 
 
 def test_nothing_stops_early_where_no_threshold_can_be_certified(stream: Stream) -> None:

@@ -13,7 +13,7 @@ from delen.core.fleet_terms import NO_TERMS, FleetTerms
 from delen.core.plan import Plan
 from delen.profile.cost_model import CostModel
 from policies.plan.handover import Start, plan_from, plan_until
-from policies.plan.planner import NOT_HELD_OUT, Planner, PlannerSettings
+from policies.plan.planner import DEPARTED, NOT_HELD_OUT, Planner, PlannerSettings
 
 ACCURACIES = (0.6, 0.7, 0.8, 0.79, 0.9)
 SECONDS = (0.010, 0.012, 0.014, 0.016, 0.018)
@@ -91,6 +91,13 @@ def test_it_stops_where_the_node_before_would_have(planner: Planner, costs: Cost
     assert plan_after(planner, costs, Bounds(), threshold=0.8).threshold == 0.8
     doubted = plan_after(planner, costs, Bounds(), threshold=0.8, guaranteed=False)
     assert doubted.threshold is None
+    start = Start(1, 0.8, 0.2)
+    for lowest, threshold in ((0.5, 0.8), (0.9, 0.9), (inf, None)):
+        others = plan_from(
+            planner, costs, Bounds(min_accuracy=0.75), start, 0.0, True, 0.0, None, NO_TERMS, lowest
+        )
+        assert (others.threshold, others.guarantee) == (threshold, None)
+        assert others.unguaranteed == DEPARTED
 
 
 @pytest.mark.parametrize("floor", [0.75, 0.85])

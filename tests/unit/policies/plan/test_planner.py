@@ -12,7 +12,7 @@ from delen.bundle.calibration import THRESHOLDS, Calibration
 from delen.core.bounds import Bounds
 from delen.errors import Nearest
 from delen.profile.cost_model import CostModel
-from policies.plan.planner import NOT_HELD_OUT, Planner, PlannerSettings
+from policies.plan.planner import DEPARTED, NOT_HELD_OUT, Planner, PlannerSettings
 
 MakeCosts = Callable[..., CostModel]
 
@@ -297,6 +297,20 @@ def test_once_the_guarantee_is_lost_nothing_stops_early(
     assert (after.threshold, after.guarantee, after.infeasible) == (None, None, None)
     assert after.exit == before.exit
     assert after.accuracy == nano.accuracies[after.exit]
+
+
+@pytest.mark.parametrize("bounds", [Bounds(), Bounds(min_accuracy=0.7)])
+def test_while_inputs_are_others_a_threshold_is_raised_and_promises_nothing(
+    nano: Planner, costs: CostModel, bounds: Bounds
+) -> None:
+    before = nano.plan(bounds, costs)
+    assert before.threshold is not None and before.threshold < 0.99
+    for lowest, threshold in ((0.0, before.threshold), (0.99, 0.99), (inf, None)):
+        others = nano.plan(bounds, costs, lowest=lowest)
+        assert (others.threshold, others.guarantee) == (threshold, None)
+        assert others.unguaranteed == (DEPARTED if bounds.min_accuracy else None)
+        assert others.expected_energy is not None and before.expected_energy is not None
+        assert others.expected_energy >= before.expected_energy
 
 
 def test_what_could_never_be_kept_is_refused_without_a_guarantee_too(
