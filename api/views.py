@@ -28,6 +28,7 @@ from api.metrics.tenants import TenantCollector
 from api.openapi.docs import DOCS, DOCS_HEADERS
 from api.openapi.document import document as openapi_document
 from api.parse import query_text, read_plan, read_query, read_request
+from api.policy_views import BUILT_IN, PolicyNames, PolicyViews
 from api.refusals import Refusals
 from api.reply import JSON, Reply, reply
 from api.tenant_access import UNBOUND, TenantAccess
@@ -76,6 +77,7 @@ class Service:
     version: str
     shared_memory: bool = False
     tenants: TenantAccess = UNBOUND
+    policies: PolicyNames = BUILT_IN
 
 
 def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = ()) -> Flask:
@@ -86,6 +88,7 @@ def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = 
     views = _Views(service)
     energy = EnergyViews(service.energy, service.tenants, service.guard)
     fleet = FleetViews(service.runtime)
+    policies = PolicyViews(service.runtime, service.policies)
     service.metrics.include(RuntimeCollector(service.runtime))
     service.metrics.include(EnergyCollector(service.energy))
     service.metrics.include(DeviceCollector(service.energy))
@@ -93,7 +96,12 @@ def create_control(service: Service, refusals: Refusals, oip: Sequence[Route] = 
     service.metrics.include(ResidencyCollector(service.runtime))
     service.metrics.include(FailureCollector())
     service.metrics.include(FleetCollector(service.runtime))
-    for rule, view, methods in [*views.routes(), *energy.routes(), *fleet.routes()]:
+    for rule, view, methods in [
+        *views.routes(),
+        *energy.routes(),
+        *fleet.routes(),
+        *policies.routes(),
+    ]:
         app.add_url_rule(rule, view.__name__, view, methods=methods)
     for rule, name, view, methods in oip:
         app.add_url_rule(rule, name, view, methods=methods)

@@ -418,6 +418,8 @@ def soak(minutes: float) -> Soaked:
         tenants = threading.Thread(target=_tenants, args=(on, over), daemon=True)
         tenants.start()
         starts = on.server.starts
+        for fault in HARMLESS:  # what each needs once is not growth
+            _cause(on, fault, 1, row)
         while (passed := time.monotonic() - began) < end:
             if passed > faults_at:
                 _cause(on, on.chance.choice(HARMLESS), 1, row)

@@ -21,6 +21,7 @@ from delen.wire.figures import Figures
 from delen.wire.fleet import Directives, DirectivesInForce, Standing
 from delen.wire.message import schema_of
 from delen.wire.models import Health, Model, Models, Ready
+from delen.wire.policies import Policies, PolicyChange
 from delen.wire.power import Power, PowerHistory
 from delen.wire.requests import (
     BUNDLE,
@@ -122,6 +123,15 @@ _OPERATIONS = (
         (Tenant,),
         body=TenantChange,
         errors=(*GUARDED, 507),
+    ),
+    Operation("get", ("/v1/policies",), "The policies in force", (Policies,)),
+    Operation(
+        "put",
+        ("/v1/policies",),
+        "Have another dispatch policy decide",
+        (Policies,),
+        body=PolicyChange,
+        errors=GUARDED,
     ),
     Operation("get", ("/v1/standing",), "What the daemon says of itself to a fleet", (Standing,)),
     Operation("get", ("/v1/directives",), "The fleet's directives in force", (DirectivesInForce,)),

@@ -9,9 +9,9 @@ import time
 
 from api.server.peer import Socket
 
-LULL = 0.02
-"""Seconds for which nothing was read, from which on the kernel is asked. Its own clock may tick
-every 10 ms only."""
+LULL = 0.1
+"""Seconds for which nothing was read, from which on the kernel is asked. Its clock ticks every few
+milliseconds, and late on a virtual machine that gets no processor."""
 
 _CATCHING_UP = 1.0
 """Seconds after a lull in which others of its requests may still be read."""
@@ -27,16 +27,18 @@ class ArrivalClock:
     one follows the other, none waits longer than ``LULL``."""
 
     def __init__(self) -> None:
-        self._read_at = self._caught_up = time.monotonic()
+        self._read_at = self._lull_began = self._caught_up = time.monotonic()
 
     def arrival(self, connection: Socket) -> float:
         """When what is read of ``connection`` now came (``time.monotonic``). Of a Unix socket the
         kernel does not say, so it is now."""
         now = time.monotonic()
         if now - self._read_at > LULL:
-            self._caught_up = now + _CATCHING_UP
+            self._lull_began, self._caught_up = self._read_at, now + _CATCHING_UP
         self._read_at = now
-        return now if now > self._caught_up else now - kernel_wait(connection)
+        if now > self._caught_up:
+            return now
+        return max(self._lull_began, now - kernel_wait(connection))  # it read what came before
 
 
 def kernel_wait(connection: Socket) -> float:

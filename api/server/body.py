@@ -34,6 +34,9 @@ _SHARED = _IN_MEMORY.lower().encode()
 _PLACE = re.compile(rb"(\d{1,15})\+(\d{1,15})")
 CODINGS = (b"gzip", b"deflate")
 
+_LOOK_AGAIN = 0.1
+"""Seconds."""
+
 
 class UnsupportedCoding(UnsupportedMediaType):
     """A Content-Encoding that is not read."""
@@ -109,6 +112,7 @@ class RequestBody:
         self._received = 0
         self._is_passed = False
         self._began = 0.0
+        self._looked_again = False
         self._timer: asyncio.TimerHandle | None = None
         self._reader: asyncio.Task[Any] | None = None
         self._problem: DelenError | None = None
@@ -237,8 +241,9 @@ class RequestBody:
     def _check_rate(self) -> None:
         patience = self._connection.patience
         left = self._began + patience.head + self._received / patience.body_rate - time.monotonic()
-        if left > 0:
-            self._time(left, self._check_rate)
+        if left > 0 or not self._looked_again:
+            self._looked_again = left <= 0  # what came while the loop stood still is read first
+            self._time(max(left, _LOOK_AGAIN), self._check_rate)
         else:
             self._stop(
                 RequestTimeout(

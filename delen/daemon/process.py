@@ -108,6 +108,7 @@ class Daemon:
             from api.application import Application
             from api.guard import Guard
             from api.metrics.requests import Metrics
+            from api.policy_views import PolicyNames
             from api.server.connection import Patience
             from api.server.passed import take_passed
             from api.server.server import HttpServer
@@ -155,6 +156,7 @@ class Daemon:
             version=VERSION,
             shared_memory=config["server.shared_memory"],
             tenants=tenants,
+            policies=PolicyNames(config["policies.exit"], config["energy.controller"]),
         )
         self._app = Application(service, config["server.threads"])
         self._http = HttpServer(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from delen.core.crash_guard import CrashGuard
-from delen.core.dispatch import Task
+from delen.core.dispatch import DispatchPolicy, Task
 from delen.core.tenant import TenantSettings
 from delen.engine.audit import Audits
 from delen.engine.energy_admission import EnergyAdmission
@@ -219,6 +219,17 @@ class Executor:
         self._lanes.wake()
         return True
 
+    def use_dispatch(self, policy: DispatchPolicy) -> None:
+        """``policy``, which is new, decides from now on what runs."""
+        with self.lock:
+            self._scheduler.use(policy)
+            self._lanes.wake_all()
+
+    def dispatch(self) -> tuple[str, int]:
+        """The dispatch policy in force, and how often policies failed."""
+        with self.lock:
+            return self._scheduler.policy, self._scheduler.failures
+
     def lanes(self) -> tuple[int, int]:
         """How many batches may run at once, and how many do."""
         with self.lock:
@@ -261,7 +272,7 @@ class Executor:
             if not self.lock.acquire(timeout=_LOCK_PATIENCE):
                 break  # a dispatch policy hangs, too
             try:
-                if self._hung.leave(lane, batch):
+                if self._hung.leave(lane, batch, now):
                     self._lanes.replace(lane)
                     has_left = True
             finally:

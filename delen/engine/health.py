@@ -90,10 +90,10 @@ class EngineHealth:
             if batch is not None and self._call(batch, now).is_overdue
         ]
 
-    def leave(self, lane: int, batch: Batch, now: float) -> bool:
-        """``lane`` goes on without ``batch``; False if that has returned meanwhile, or has gone on
-        to its next segment."""
-        if self._running[lane] is not batch or not self._call(batch, now).is_overdue:
+    def leave(self, lane: int, batch: Batch, seen: float) -> bool:
+        """``lane`` goes on without ``batch``, which was ``seen`` to hang; False if that has
+        returned since, or goes on with its next segment."""
+        if self._running[lane] is not batch or not self._call(batch, seen).is_overdue:
             return False
         self._running[lane] = None
         self._guard.ended(FIRST_LANE + lane)

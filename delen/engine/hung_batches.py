@@ -33,13 +33,12 @@ class HungBatches:
         """How many are of ``model``."""
         return sum(model_of(batch.key.model) == model for batch in self.left)
 
-    def leave(self, lane: int, batch: Batch) -> bool:
-        """Free ``lane``, and end the jobs of ``batch`` and those that wait for its model. False if
-        it does not hang any more."""
-        now = time.monotonic()
-        if not self._health.leave(lane, batch, now):
+    def leave(self, lane: int, batch: Batch, seen: float) -> bool:
+        """Free ``lane``, and end the jobs of ``batch``, which was ``seen`` to hang, and those that
+        wait for its model. False if it has returned since, or goes on with its next segment."""
+        if not self._health.leave(lane, batch, seen):
             return False
-        name = model_of(batch.key.model)
+        name, now = model_of(batch.key.model), time.monotonic()
         jobs = [job for task in batch.tasks if (job := self._jobs.get(task.id)) is not None]
         self.left[batch] = [job.lease for job in jobs]
         for job in jobs:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from delen.bundle.manifest import InputSpec, Manifest
 from delen.core.bounds import Bounds, Options
 from delen.core.crash_guard import CrashGuard
+from delen.core.dispatch import DispatchPolicy
 from delen.core.events import EventBus
 from delen.core.guarantee import Feedback
 from delen.core.handover import Past
@@ -114,6 +115,14 @@ class Runtime:
         """Go on without what should have returned by ``now``; whether there is any. To be called
         every now and then."""
         return self._executor.leave_hanging(now)
+
+    def use_dispatch(self, policy: DispatchPolicy) -> None:
+        """``policy``, which is new, decides from now on what runs; the default where it fails."""
+        self._executor.use_dispatch(policy)
+
+    def dispatch(self) -> tuple[str, int]:
+        """The dispatch policy in force, and how often policies failed."""
+        return self._executor.dispatch()
 
     def lanes(self) -> tuple[int, int]:
         """How many batches may run at once, and how many do."""

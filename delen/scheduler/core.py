@@ -68,6 +68,7 @@ class Scheduler:
     ) -> None:
         self.shares = shares or Shares(lanes=lanes)
         self._policy = GuardedPolicy(policy, default)
+        self._default = default
         self._lanes = Lanes(lanes)
         self._patience = _PATIENCE * max_backlog
         self._models: dict[str, ScheduledModel] = {}
@@ -113,6 +114,10 @@ class Scheduler:
     def failures(self) -> int:
         """How often the policy failed."""
         return self._policy.failures
+
+    def use(self, policy: DispatchPolicy) -> None:
+        """``policy``, which is new, decides from now on, and the default where it fails."""
+        self._policy = GuardedPolicy(policy, self._default, self._policy.failures)
 
     def fetch_report(self) -> list[PolicyFailure]:
         """The policies that failed for the first time since the last call, to be logged."""

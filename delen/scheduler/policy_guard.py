@@ -57,12 +57,12 @@ class GuardedPolicy:
     """Asks ``policy``; where it fails ``default``, and where that fails too ``InRank``.
 
     It catches whatever they raise, also ``SystemExit``, but not a user's Ctrl-C. ``failures``
-    counts every failure. ``fetch_report`` returns the first failure of each policy once, so that
-    it can be logged once.
+    counts every failure, from those of policies before on. ``fetch_report`` returns the first
+    failure of each policy once, so that it can be logged once.
     """
 
-    def __init__(self, policy: DispatchPolicy, default: DispatchPolicy) -> None:
-        self.failures = 0
+    def __init__(self, policy: DispatchPolicy, default: DispatchPolicy, failures: int = 0) -> None:
+        self.failures = failures
         self._policies: list[DispatchPolicy] = [policy]
         if default is not policy:
             self._policies.append(default)

@@ -233,9 +233,9 @@ def test_a_receipt_counts_what_a_request_waited_in_the_kernel(
             daemon.process.send_signal(signal.SIGCONT)
         receipts = [json.loads(client.getresponse().read())["receipt"] for client in clients]
     for receipt in receipts:
-        assert receipt["latency_ms"]["value"] >= receipt["latency_ms"]["queue"] > 900 * stopped
-        assert receipt["receiving_ms"] > 900 * stopped
-    assert daemon.api.raw(image).json()["receipt"]["receiving_ms"] < 900 * stopped
+        assert receipt["latency_ms"]["value"] >= receipt["latency_ms"]["queue"] > 800 * stopped
+        assert receipt["receiving_ms"] > 800 * stopped
+    assert daemon.api.raw(image).json()["receipt"]["receiving_ms"] < 800 * stopped
 
 
 def test_slow_and_idle_clients_delay_nobody(roomy: Daemon, images: Image8) -> None:

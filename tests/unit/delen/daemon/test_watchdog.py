@@ -85,6 +85,15 @@ def test_a_segment_may_take_many_times_what_is_predicted() -> None:
     assert health.hangs(201.0) == []
 
 
+def test_a_batch_that_goes_on_with_its_next_segment_is_not_left() -> None:
+    health, batch = EngineHealth(1), Batch(Key("tiny", 0), (), 0.0)
+    health.batch_began(0, batch)
+    seen = 31.0
+    assert health.hanging(seen) == [(0, batch)]
+    batch.key, batch.began = Key("tiny", 1), 31.5
+    assert not health.leave(0, batch, seen)
+
+
 def test_a_loop_that_stands_is_told_and_ends_the_daemon_if_it_lasts() -> None:
     behind = 0.0
     watchdog = Watchdog(EngineHealth(1))
