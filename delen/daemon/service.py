@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from delen.daemon.config import FILE_VARIABLE, SYSTEM_FILE
 from delen.errors import ConfigError, DelenError
 
 UNITS = Path(__file__).with_name("units")
@@ -42,6 +43,13 @@ class Place:
         users = self._under("/etc/sysusers.d/delen.conf")
         return {**units, users: UNITS / "system" / "sysusers.conf"}
 
+    def unit_file(self, name: str) -> Path | None:
+        """The file of a unit, where there is one: that of ``install``, else a package's."""
+        files = [file for file in self.files if file.name == name]
+        if not self.is_user:
+            files.append(self._under(f"/lib/systemd/system/{name}"))
+        return next((file for file in files if file.exists()), None)
+
     @property
     def systemctl(self) -> list[str]:
         return ["systemctl", "--user"] if self.is_user else ["systemctl"]
@@ -58,6 +66,14 @@ class Place:
 def run_service(options: argparse.Namespace) -> int:
     """One of the three commands; its exit status."""
     place = Place(options.user, getattr(options, "root", None) or Path("/"))
+    if options.config is not None or options.print_config:
+        raise ConfigError(
+            f"{options.command} takes neither --config nor --print-config: the service reads "
+            f"{SYSTEM_FILE}, or the file that its unit names by Environment={FILE_VARIABLE}=FILE "
+            f"({' '.join(place.systemctl)} edit delen-daemon)"
+        )
+    if not place.root.is_dir():
+        raise ConfigError(f"--root: {place.root} is not a folder")
     if options.command == "status":
         return _show(place, options.json)
     (_install if options.command == "install" else _uninstall)(place)
@@ -83,42 +99,55 @@ def _install(place: Place) -> None:
         print(f"wrote {target}")
     if not place.is_live:
         return
+    commands = [
+        [*place.systemctl, "daemon-reload"],
+        [*place.systemctl, "enable", "--now", SOCKET, SERVICE],
+    ]
     if not place.is_user:
-        _run(["systemd-sysusers", "delen.conf"])
-    _run([*place.systemctl, "daemon-reload"])
-    _run([*place.systemctl, "enable", "--now", SOCKET, SERVICE])
+        commands.insert(0, ["systemd-sysusers", "delen.conf"])
+    _run_all(commands, "the files are written")
     print("started; delen-daemon status shows it, and journalctl -u delen-daemon its log")
     if not place.is_user:
         print("apps reach its socket once their users are in its group: usermod -aG delen USER")
 
 
 def _uninstall(place: Place) -> None:
-    """Take away what ``_install`` wrote. The user, its state and its configuration stay."""
+    """Take away what ``_install`` wrote, also where systemd does not answer. The user, its state
+    and its configuration stay."""
     _check_package(place)
-    _check_systemd(place)
-    if place.is_live and any(target.exists() for target in place.files):
-        _run([*place.systemctl, "disable", "--now", SOCKET, SERVICE])
-    for target in place.files:
+    written = [target for target in place.files if target.exists()]
+    if not written:
+        print(f"nothing is installed: there is no {next(iter(place.files))}")
+        return
+    has_systemd = place.is_live and shutil.which("systemctl") is not None
+    commands = [[*place.systemctl, "daemon-reload"]]
+    try:
+        if has_systemd:
+            _run([*place.systemctl, "disable", "--now", SOCKET, SERVICE])
+    except DelenError:
+        commands.insert(0, [*place.systemctl, "stop", SOCKET, SERVICE])
+    enabled = [link for file in written for link in file.parent.glob(f"*.wants/{file.name}")]
+    for file in (*enabled, *written):
         try:
-            target.unlink()
-        except FileNotFoundError:
-            continue
+            file.unlink()
         except OSError as error:
-            raise _not_written(target, error) from error
-        print(f"removed {target}")
-    if place.is_live:
-        _run([*place.systemctl, "daemon-reload"])
+            raise _not_written(file, error) from error
+        print(f"removed {file}")
+    if has_systemd:
+        _run_all(commands, "the files are removed")
 
 
 def _show(place: Place, as_json: bool) -> int:
     """Print what systemd and the daemon itself say; 0 where requests are answered, else 1."""
     units = {name: _unit(place, name) for name in (SERVICE, SOCKET)}
+    files = {name: place.unit_file(name) for name in units}
     daemon = _ask_daemon()
     if as_json:
-        print(json.dumps({"units": units, "daemon": daemon}, indent=1))
+        shown = {name: file and str(file) for name, file in files.items()}
+        print(json.dumps({"units": units, "files": shown, "daemon": daemon}, indent=1))
     else:
         for name, unit in units.items():
-            print(f"{name:<22}{_line(unit)}")
+            print(f"{name:<22}{_line(unit, files[name])}")
         print(f"{'daemon':<22}{daemon['problem'] or 'ready at ' + daemon['url']}")
     return 0 if daemon["ready"] else 1
 
@@ -135,9 +164,9 @@ def _unit(place: Place, name: str) -> dict[str, str] | None:
     return {key: value for key, _, value in pairs if value}
 
 
-def _line(unit: dict[str, str] | None) -> str:
+def _line(unit: dict[str, str] | None, file: Path | None) -> str:
     if unit is None:
-        return "systemd does not answer"
+        return f"systemd does not answer; {f'its file is {file}' if file else 'not installed'}"
     state = f"{unit.get('ActiveState', 'unknown')} ({unit.get('SubState', 'unknown')})"
     installed = unit.get("UnitFileState", "not installed")
     restarts = int(unit.get("NRestarts", "0"))
@@ -183,6 +212,16 @@ def _run(command: Sequence[str]) -> None:
     if ended.returncode != 0:
         said = " ".join(ended.stderr.split()) or f"status {ended.returncode}"
         raise DelenError(f"{' '.join(command)} failed: {said}")
+
+
+def _run_all(commands: Sequence[Sequence[str]], done: str) -> None:
+    """Run them in turn. Where one fails, DelenError says what is ``done``, and what to run yet."""
+    for place, command in enumerate(commands):
+        try:
+            _run(command)
+        except DelenError as error:
+            left = " && ".join(" ".join(left) for left in commands[place:])
+            raise DelenError(f"{error}; {done}: mend that, and run {left}") from error
 
 
 def _not_written(file: Path, error: OSError) -> DelenError:

@@ -122,6 +122,24 @@ def test_install_writes_units_that_start_this_daemon_and_uninstall_removes_them(
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 
+def test_a_root_that_is_no_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["install", "--root", str(tmp_path / "absent")]) == 2
+    assert "--root" in capsys.readouterr().err
+    assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize("option", [["--config", "/x.toml"], ["--print-config"]])
+def test_a_configuration_that_the_service_would_not_read_is_refused(
+    option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*option, "install", "--root", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "/etc/delen/delen.toml" in said and "DELEN_CONFIG" in said
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_a_program_that_the_service_would_not_see_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +151,7 @@ def test_a_program_that_the_service_would_not_see_is_refused(
 
 SYSTEMCTL = """#!/bin/sh
 echo "$*" >> {calls}
+{every}
 case "$*" in
 *show*) printf 'ActiveState=active\\nSubState=running\\nUnitFileState=enabled\\nNRestarts=2\\n' ;;
 *enable*) {enable} ;;
@@ -144,10 +163,10 @@ esac
 def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Puts a systemctl first that notes how it is called, and a home folder for its units."""
 
-    def make(enable: str = "true") -> Path:
+    def make(enable: str = "true", every: str = "true") -> Path:
         calls, tool = tmp_path / "calls", tmp_path / "bin" / "systemctl"
         tool.parent.mkdir()
-        tool.write_text(SYSTEMCTL.format(calls=calls, enable=enable))
+        tool.write_text(SYSTEMCTL.format(calls=calls, enable=enable, every=every))
         tool.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tool.parent}:/bin:/usr/bin")
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -187,6 +206,32 @@ def test_what_systemd_refuses_is_said(
     systemctl(enable="echo no bus here >&2; exit 1")
     assert main(["install", "--user"]) == 1
     assert "no bus here" in capsys.readouterr().err
+
+
+def test_where_no_systemd_answers_files_come_and_go_and_what_is_left_is_said(
+    systemctl: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    systemctl(every="echo no bus here >&2; exit 1")
+    monkeypatch.setenv("DELEN_URL", "http://127.0.0.1:1")
+    folder = tmp_path / "config" / "systemd" / "user"
+    assert main(["status", "--user"]) == 1
+    assert capsys.readouterr().out.count("not installed") == 2
+    assert main(["install", "--user"]) == 1
+    assert f"systemctl --user enable --now {SOCKET} {SERVICE}" in capsys.readouterr().err
+    assert main(["status", "--user"]) == 1
+    assert str(folder / SERVICE) in capsys.readouterr().out
+    enabled = folder / "default.target.wants" / SERVICE
+    enabled.parent.mkdir()
+    enabled.symlink_to(folder / SERVICE)
+    assert main(["uninstall", "--user"]) == 1
+    said = capsys.readouterr().err
+    assert "no bus here" in said and f"systemctl --user stop {SOCKET} {SERVICE}" in said
+    assert [*folder.glob("**/delen*")] == [] and not enabled.is_symlink()
+    assert main(["uninstall", "--user"]) == 0
+    assert "nothing is installed" in capsys.readouterr().out
 
 
 def test_status_shows_units_and_whether_the_daemon_answers(
