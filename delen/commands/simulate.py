@@ -111,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from delen.daemon.config import read_config
-    from delen.simulate.plots import save_plots, save_sweep
+    from delen.simulate.plots import save_plots, save_sweep, use_files
     from delen.simulate.sweep import lines_of
     from policies.plugins import DISPATCH_POLICIES, make_dispatch, plugin_names
 
@@ -126,6 +126,8 @@ def run(options: argparse.Namespace) -> int:
     check_once(names, "--policy")
     for name in names:
         make_dispatch(name)
+    if options.plots is not None:
+        use_files()  # what it lacks is said before the work
     _check_tenants(options, trace)
     gc.freeze()  # a long trace is no garbage, and would be searched for it again and again
     runs, summaries = [], []

@@ -8,7 +8,9 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,15 +36,29 @@ def test_in_a_pipe_it_prints_once(
     assert json.loads(capsys.readouterr().out)["apps"]["watched"]["answers"] == 1
 
 
+@contextmanager
+def _ended_by(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """One that hangs is killed, so that reading what it shows ends."""
+    timer = threading.Timer(60.0, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def test_on_a_terminal_it_goes_on_until_ctrl_c_and_leaves_the_screen_as_it_was(
     daemon: Daemon, environment: Callable[..., dict[str, str]]
 ) -> None:
     ours, theirs = pty.openpty()
     command = [str(Path(sys.executable).parent / "delen"), "top", "--interval", "50ms"]
     variables = environment(DELEN_URL=daemon.url, COLUMNS="40", LINES="12")
-    with subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=variables
-    ) as process:
+    with (
+        subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=variables
+        ) as process,
+        _ended_by(process),
+    ):
         os.close(theirs)
         shown = ""
         while shown.count("\x1b[H") < 3:
