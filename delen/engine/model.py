@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from threading import Lock
 from typing import TypeAlias
@@ -62,11 +63,13 @@ class Model:
 
     def __post_init__(self) -> None:
         planner, costs, bundle = self.planner, self.costs, self.bundle
-        learns = does_learn(self.policy) and bundle.manifest.criterion != PATIENCE
-        object.__setattr__(self, "learner", self.policy if learns else None)
+        learner: LearningPolicy | None = None
+        if does_learn(self.policy) and bundle.manifest.criterion != PATIENCE:
+            learner = self.policy
+        object.__setattr__(self, "learner", learner)
         macs = tuple(exit.macs for exit in bundle.exits)
         view = ScheduledModel(costs, planner.calibration, bundle.manifest.max_batch)
-        own = Plans(planner, costs, self._lowest)
+        own = Plans(planner, costs, partial(_lowest, learner, self.monitor))
         plans: PlanSource = own
         object.__setattr__(self, "own_plans", own)
         object.__setattr__(self, "own_batches", batches := BatchPlans(own, view))
@@ -99,13 +102,6 @@ class Model:
         """The model at ``size``, which is one of its sizes, or None where it has one alone."""
         return next(model for model in self.sizes if model.bundle.size == size)
 
-    def _lowest(self) -> float | None:
-        """As ``Plans`` has it. Where inputs have changed at another size, nothing is known of them
-        at this one."""
-        if self.learner is None or not self.monitor.has_departed:
-            return None
-        return self.learner.raised if self.learner.has_departed else inf
-
     @property
     def exits(self) -> int:
         return len(self.bundle.exits)
@@ -124,6 +120,14 @@ class Model:
     def accuracies(self) -> Sequence[float]:
         """Expected ones of the exits."""
         return self.planner.accuracies
+
+
+def _lowest(learner: LearningPolicy | None, monitor: GuaranteeMonitor) -> float | None:
+    """As ``Plans`` has it. Where inputs have changed at another size, nothing is known of them at
+    this one. A function of these two: with the model in it, ``Plans`` would keep it in memory."""
+    if learner is None or not monitor.has_departed:
+        return None
+    return learner.raised if learner.has_departed else inf
 
 
 ModelMaker: TypeAlias = Callable[[Bundle, Network, ModelResidency, bool], Model | None]
