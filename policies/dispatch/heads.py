@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
+from delen.core.bounds import DEFAULT_PRIORITY
 from delen.core.dispatch import Group, Key, ModelView, Task
 
 _LOOK = 4
@@ -141,7 +142,7 @@ class Head:
             way = self._ways[key] = self._way(task, step / _STEPS)
         share, worth, rest = way
         sure = inf if task.mandatory else worth if task.joules_left == inf else -inf
-        return Part(task.behind, task.due, task.id, share, worth, sure, rest, task, self)
+        return Part(task.behind, _due(task), task.id, share, worth, sure, rest, task, self)
 
     def _way(self, task: Task, confidence: float) -> tuple[float, float, float]:
         """The ``share``, ``worth`` and ``rest`` of a part."""
@@ -210,3 +211,11 @@ class Heads:
         if costs is None:
             costs = self._costs[model] = Costs(models[model])
         return costs
+
+
+def _due(task: Task) -> float:
+    """When ``task`` is due. The patience of one without a deadline is in proportion to its number
+    of priority, since it is never left out: who has no deadline goes by priority."""
+    if task.deadline < inf:
+        return task.deadline
+    return task.arrived + task.patience * task.priority / DEFAULT_PRIORITY

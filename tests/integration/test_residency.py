@@ -588,6 +588,7 @@ def test_a_model_that_cannot_come_back_begins_anew_once_bundles_are_looked_for(
     assert runtime.store.entry("a").state == "failed"
     opener.broken.clear()
     rewrite(folders[0], version="2")
+    wait_until(lambda: runtime.store.state.slots["a"].is_idle)
     runtime.store.rescan()
     entry = runtime.store.entry("a")
     assert (entry.state, entry.problem, entry.manifest.version) == ("unloaded", None, "2")
@@ -597,6 +598,7 @@ def test_a_model_that_cannot_come_back_begins_anew_once_bundles_are_looked_for(
     with pytest.raises(BackendError, match="the card has gone"):
         infer(runtime, "a", images[0])
     folders.pop(0)
+    wait_until(lambda: runtime.store.state.slots["a"].is_idle)
     runtime.store.rescan()
     assert [name for name, _ in runtime.store.entries()] == ["b"]
 

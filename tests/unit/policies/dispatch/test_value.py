@@ -29,7 +29,7 @@ def test_the_earliest_deadline_goes_first(world):
     assert list(world.ask(Value()).run) == [older]
 
 
-def test_priority_does_not_change_the_order(world):
+def test_priority_does_not_change_the_order_of_deadlines(world):
     first = world.wait(0, deadline=1.0, priority=9)
     world.wait(1, deadline=2.0, priority=1, confidence=0.4)
     assert list(world.ask(Value()).run) == [first]
@@ -41,6 +41,12 @@ def test_without_a_deadline_a_task_is_due_when_its_patience_has_passed(world):
     assert list(world.ask(Value()).run) == [waited]
     world.wait(2, confidence=0.1, deadline=0.9)
     assert waited not in world.ask(Value()).run
+
+
+def test_without_a_deadline_a_higher_priority_goes_first(world):
+    world.wait(1, confidence=0.1, patience=1.0, priority=9)
+    urgent = world.wait(0, patience=1.0, priority=1)
+    assert list(world.ask(Value()).run) == [urgent]
 
 
 def test_where_time_is_short_the_least_valuable_is_put_off(world):
