@@ -21,6 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.fuzz import mutate
+from tests.builders.daemon import wait_until
 
 if TYPE_CHECKING:
     from tests.builders.daemon import Api, Daemon, Launcher
@@ -216,6 +217,12 @@ def test_a_receipt_says_how_long_its_request_took_to_come_in(api: Api, image: Im
     assert receipt["receiving_ms"] < sent + receipt["latency_ms"]["value"]
 
 
+def _states(daemon: Daemon) -> set[str]:
+    """Of the threads of ``daemon``, as the kernel has them."""
+    threads = Path(f"/proc/{daemon.process.pid}/task").iterdir()
+    return {(each / "stat").read_text().rpartition(")")[2].split()[0] for each in threads}
+
+
 def test_a_receipt_counts_what_a_request_waited_in_the_kernel(
     daemon: Daemon, image: Image8
 ) -> None:
@@ -226,6 +233,7 @@ def test_a_receipt_counts_what_a_request_waited_in_the_kernel(
         assert clients[0].getresponse().read()
         daemon.process.send_signal(signal.SIGSTOP)
         try:
+            wait_until(lambda: _states(daemon) <= {"T"}, "all its threads are stopped")
             for client in clients:
                 client.request("POST", "/v1/infer", image.tobytes(), kind)
             time.sleep(stopped)  # for which nobody reads
