@@ -18,9 +18,9 @@ PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 serve: $(VENV)/.daemon ## install what serving needs and start the daemon
 	$(BIN)/delen-daemon
 
-test: $(VENV)/.test check ## run all checks and tests; those that mostly wait, with one worker more
+test: $(VENV)/.test check ## run all checks and tests
 	OMP_NUM_THREADS=1 $(PYTEST) tests/multiexit_models tests/unit
-	$(PYTEST) -n 3 tests/e2e tests/integration
+	$(PYTEST) tests/e2e tests/integration
 
 zoo: $(VENV)/.test ## export every network of the zoo, and build backbones of torchvision and timm
 	$(BIN)/pytest tests/multiexit_models/export/test_zoo.py -m 'zoo or not zoo'
