@@ -56,7 +56,7 @@ ANIMALS = (3, 5)
 """The classes cat and dog."""
 
 
-class FullRuns(BoundsPolicy):
+class NeverEarly(BoundsPolicy):
     """Plans have no thresholds, so nothing stops early."""
 
     by_threshold = False
@@ -68,7 +68,7 @@ RULES: dict[str, tuple[Callable[[int], ExitPolicy], float]] = {
     TUNED: (lambda exits: tuned_policy(exits, BUDGET, LEVEL), 0.0),
     APPARATE: (lambda exits: apparate_policy(exits, BUDGET), 1.0),
     AUDITS: (lambda exits: apparate_policy(exits, BUDGET), 0.05),
-    FULL: (lambda exits: FullRuns(), 0.0),
+    FULL: (lambda exits: NeverEarly(), 0.0),
 }
 """The exit policy of each, and the part of early answers that is audited."""
 

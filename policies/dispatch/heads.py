@@ -214,8 +214,8 @@ class Heads:
 
 
 def _due(task: Task) -> float:
-    """When ``task`` is due. The patience of one without a deadline is in proportion to its number
-    of priority, since it is never left out: who has no deadline goes by priority."""
+    """When ``task`` is due. One without a deadline is never late, so that its priority says who
+    goes first: its patience is in proportion to the number."""
     if task.deadline < inf:
         return task.deadline
     return task.arrived + task.patience * task.priority / DEFAULT_PRIORITY
