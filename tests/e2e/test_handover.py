@@ -275,7 +275,7 @@ def pair(
     own = tmp_path_factory.mktemp("slow")
     for file in state.glob("profiles/cifar10-resnet-*/*.json"):
         copy = own / file.relative_to(state)
-        copy.parent.mkdir(parents=True)
+        copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(slowed(load_profile(file)).to_json())
     peer = launcher.start({"server": {"node": "server"}})
     board = launcher.start(
