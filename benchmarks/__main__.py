@@ -12,7 +12,7 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TextIO
@@ -142,6 +142,12 @@ def run(name: str) -> Section:
     return Section(name, about, output.getvalue(), figures, seconds, failure)
 
 
+def _show(section: Section, file: Path, known: Sequence[str]) -> None:
+    """Put ``section`` on the page ``file``, whose other sections stay."""
+    before = file.read_text("utf-8") if file.exists() else ""
+    file.write_text(page([section], known, before), "utf-8")
+
+
 def main() -> int:
     known = {**BENCHMARKS, **ON_REQUEST}
     parser = argparse.ArgumentParser(
@@ -154,17 +160,20 @@ def main() -> int:
         "names", nargs="*", metavar="NAME", help=f"by default all but {', '.join(ON_REQUEST)}"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write a page of all here")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="bring the sections of this page up to date"
+    )
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in known]:
         parser.error(f"there is no benchmark {unknown[0]!r}; known: {', '.join(known)}")
-    sections = [run(name) for name in options.names or BENCHMARKS]
+    sections = []
+    for name in options.names or BENCHMARKS:
+        sections.append(run(name))
+        if options.markdown is not None:
+            _show(sections[-1], options.markdown, [*known])
     if options.json is not None:
         document = {each.name: [figure.to_json() for figure in each.figures] for each in sections}
         options.json.write_text(json.dumps(document, indent=1) + "\n")
-    if options.markdown is not None:
-        text = page(sections, absent=len(set(BENCHMARKS) - {each.name for each in sections}))
-        options.markdown.write_text(text, encoding="utf-8")
     missed = sum(len(section.missed) for section in sections)
     failed = [section.name for section in sections if section.failure]
     print(f"\n{missed} claims missed" if missed else "\nevery claim holds")

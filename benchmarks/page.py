@@ -1,4 +1,4 @@
-"""``docs/results.md``: what benchmarks printed, the machine and versions, and what was missed."""
+"""``docs/results.md``: what benchmarks printed, when and on what, and what was missed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +18,12 @@ from delen.profile.device import available_cores, processor_name
 PACKAGES = ("delen", "numpy", "onnxruntime", "uvicorn", "flask", "msgspec")
 _PROJECT = Path(__file__).resolve().parents[1]
 _COMMAND = re.compile(r"^``python -m [^`]*``: ")
+_CLAIM = re.compile(
+    r"^(?P<name>.+?) +(?P<median>\S+) (?P<unit>\S*) +\[.*\]"
+    r"  (?P<limit>[<>]= \S+): (?P<verdict>\w+)$",
+    re.MULTILINE,
+)
+_FAILED = "This benchmark did not end"
 
 
 @dataclass(frozen=True)
@@ -36,33 +42,30 @@ class Section:
         return [figure for figure in self.figures if figure.holds is False]
 
 
-def page(sections: Sequence[Section], absent: int = 0) -> str:
-    """The whole page, in Markdown; ``absent`` benchmarks were not run."""
-    parts = [_head(sections, absent), _verdict(sections)]
-    parts += [_section(section) for section in sections]
-    return "\n\n".join(parts) + "\n"
+def page(sections: Sequence[Section], known: Sequence[str], before: str = "") -> str:
+    """The whole page, in Markdown: ``sections``, and those on the page ``before`` of the other
+    benchmarks that are ``known``, in their order."""
+    texts = _read(before) | {_title(each.name): _section(each) for each in sections}
+    shown = {name: texts[_title(name)] for name in known if _title(name) in texts}
+    absent = [name for name in known if name not in shown]
+    return "\n\n".join([_head(absent), _verdict(shown), *shown.values()]) + "\n"
 
 
-def _head(sections: Sequence[Section], absent: int) -> str:
-    minutes = sum(section.seconds for section in sections) / 60
-    rows = [
-        ("date", f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, {minutes:.0f} minutes"),
-        ("machine", _machine()),
-        ("system", f"{platform.system()} {_kernel()}, {platform.machine()}"),
-        ("versions", ", ".join([f"Python {platform.python_version()}", *map(_version, PACKAGES)])),
-        ("source", _source()),
-    ]
-    left_out = f" **This run left out {absent} of them.**" if absent else ""
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+def _read(page: str) -> dict[str, str]:
+    """The sections of ``page`` by their titles."""
+    parts = re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]
+    return {part.partition("\n")[0].removeprefix("## "): part.strip() for part in parts}
+
+
+def _head(absent: Sequence[str]) -> str:
+    left_out = f" Not run yet: {', '.join(absent)}." if absent else ""
     return f"""\
 # Results
 
-`make results` writes this page; do not edit it. It runs the benchmarks below one after another
-(`python -m benchmarks NAME` runs one of them) and prints what they print.{left_out}
-
-| | |
-|---|---|
-{table}
+The benchmarks write this page; do not edit it. `python -m benchmarks NAME --markdown
+docs/results.md` runs one of them and puts what it prints in its section. `make results` runs all
+that install nothing and end within minutes. Each section ends with when it ran, of which source,
+and on what.{left_out}
 
 A line has a figure's median over its rounds and, in brackets, its quartiles. A claim follows, if
 one is made of the median: `ok` or `MISSED`. No Jetson was at hand. Figures that name one are
@@ -74,26 +77,29 @@ simulations from published profiles or from sensor models, and each section says
 processor time × a stated 4 W a core.*"""
 
 
-def _verdict(sections: Sequence[Section]) -> str:
-    claims = [
-        figure for section in sections for figure in section.figures if figure.limit is not None
+def _verdict(sections: Mapping[str, str]) -> str:
+    """What the texts of ``sections``, by name, say of their claims."""
+    claims = [(name, claim) for name, text in sections.items() for claim in _CLAIM.finditer(text)]
+    missed = [
+        f"- [{name}](#{_anchor(name)}): {claim['name']}: {claim['median']} {claim['unit']}, "
+        f"claimed {claim['limit']}"
+        for name, claim in claims
+        if claim["verdict"] == "MISSED"
     ]
-    missed = [(section, figure) for section in sections for figure in section.missed]
-    lines = [f"## Missed claims\n\n{len(missed)} of {len(claims)} claims are missed."]
-    lines += [
-        f"- [{section.name}](#{_anchor(section.name)}): {_said(figure)}"
-        for section, figure in missed
-    ]
-    failed = [section for section in sections if section.failure]
-    lines += [f"- [{section.name}](#{_anchor(section.name)}) did not end" for section in failed]
-    return "\n".join([lines[0], *([""] if lines[1:] else []), *lines[1:]])
+    lines = [f"{len(missed)} of {len(claims)} claims are missed.", ""]
+    failed = [name for name, text in sections.items() if _FAILED in text]
+    lines += missed + [f"- [{name}](#{_anchor(name)}) did not end" for name in failed]
+    return "\n".join(["## Missed claims", "", *lines]).rstrip()
 
 
 def _section(section: Section) -> str:
-    text = f"## {section.name.replace('_', ' ')}\n\n{_about(section.about)}\n\n"
-    text += f"```\n{section.output.strip()}\n```\n\n*{section.seconds:.0f} s.*"
+    text = f"## {_title(section.name)}\n\n{_about(section.about)}\n\n"
+    ended = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
+    versions = ", ".join([f"Python {platform.python_version()}", *map(_version, PACKAGES)])
+    text += f"```\n{section.output.strip()}\n```\n\n*{section.seconds:.0f} s until {ended}, "
+    text += f"{_source()}; {_machine()}; {versions}.*"
     if section.failure:
-        text += f" **This benchmark did not end: {section.failure}**"
+        text += f" **{_FAILED}: {section.failure}**"
     return text
 
 
@@ -103,9 +109,8 @@ def _about(docstring: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _said(figure: Figure) -> str:
-    sign = "<=" if figure.at_most else ">="
-    return f"{figure.name}: {figure.median:.4g} {figure.unit}, claimed {sign} {figure.limit:g}"
+def _title(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _anchor(name: str) -> str:
@@ -118,7 +123,8 @@ def _machine() -> str:
     flags = Path("/proc/cpuinfo")
     virtual = flags.exists() and " hypervisor" in flags.read_text()
     kind = ", virtual" if virtual else ""
-    return f"{processor_name(Path('/'))}, {cores} cores, {memory:.1f} GiB of memory{kind}"
+    system = f"{platform.system()} {_kernel()}, {platform.machine()}"
+    return f"{processor_name(Path('/'))}, {cores} cores, {memory:.1f} GiB{kind}, {system}"
 
 
 def _kernel() -> str:
