@@ -18,7 +18,8 @@ from delen.profile.cost_model import CostModel
 from policies.plan.planner import Planner
 from policies.plan.sizes import SizeChoice, pareto
 
-_KEPT = 4096
+_KEPT = 512
+"""Of some 3 kB each."""
 
 _CROWDED = 0.5
 """Much waits where it takes longer than this part of a whole run at the input's own size."""
@@ -113,8 +114,9 @@ class PlanSource(ABC):
 
 class Plans(PlanSource):
     """Plans at one input size. A plan that keeps its bounds, or that energy or the floor alone
-    forbids, is made once and kept: beside the bounds it depends only on the deepest exits in time
-    and in memory, the energies, the guarantee, the price of energy and the terms of the fleet.
+    forbids, is made once and kept while the energies stay: beside these and the bounds it depends
+    only on the deepest exits in time and in memory, the guarantee, the price of energy and the
+    terms of the fleet.
 
     ``lowest`` gives the lowest threshold at which a request may stop while inputs are not like the
     calibration data, None while they are.
@@ -130,6 +132,7 @@ class Plans(PlanSource):
         self._costs = costs
         self.lowest = lowest
         self._kept: dict[tuple[object, ...], Plan] = {}
+        self._energies = costs.energies()
         self._prepared: set[tuple[Bounds, int | None]] = set()
 
     def prepare(self, bounds: Bounds, terms: FleetTerms = NO_TERMS) -> None:
@@ -153,9 +156,12 @@ class Plans(PlanSource):
     ) -> Plan:
         deepest, latency = self._deepest(bounds.max_latency, delay, waits)
         loadable = None if waits is None else sum(wait < inf for wait in waits)
+        energies, lowest = self._costs.energies(), self.lowest()
+        if energies is not self._energies:
+            self._kept.clear()  # they do not come back
+            self._energies = energies
         key: tuple[object, ...]
-        lowest = self.lowest()
-        key = (bounds, deepest, loadable, self._costs.energies(), guaranteed, lowest, price)
+        key = (bounds, deepest, loadable, energies, guaranteed, lowest, price)
         if terms is not NO_TERMS:
             key = (*key, terms, self._planner.tolls(self._costs, terms))
         kept = self._kept.get(key)

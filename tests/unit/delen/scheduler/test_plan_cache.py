@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from math import inf
 
@@ -7,9 +8,12 @@ import pytest
 
 from delen.bundle.calibration import Calibration
 from delen.core.bounds import Bounds
+from delen.core.frontier import Frontier
 from delen.core.plan import Plan
+from delen.energy.accounts import Factors, ModelAccount
 from delen.errors import InfeasibleBound, ModelLoading, Overloaded
 from delen.profile.cost_model import CostModel
+from delen.profile.profile import Profile
 from delen.scheduler.plan_cache import Plans
 from policies.plan.planner import Planner, PlannerSettings
 
@@ -56,6 +60,23 @@ def test_what_is_kept_is_what_would_be_planned_anew(planner: Planner, costs: Cos
                     for price in (0.0, 2.0, inf):
                         planned = planner.plan(bounds, costs, delay, guaranteed, price)
                         assert _told(plans.plan(bounds, delay, guaranteed, price)) == _told(planned)
+
+
+def test_plans_at_energies_of_before_are_not_kept(
+    planner: Planner, make_profile: Callable[..., Profile]
+) -> None:
+    profile, factors = make_profile(0.01, 0.02, 0.03), Factors()
+    costs = CostModel(profile, ModelAccount(profile.model, 4.0, factors, False), level=0.99)
+    plans, before = Plans(planner, costs), _frontiers()
+    for step in range(1000):
+        factors.publish({profile.model: (1 + 0.001 * step,) * 3})
+        plans.plan(Bounds(max_energy=1.0))
+    assert _frontiers() - before < 500
+
+
+def _frontiers() -> int:
+    gc.collect()
+    return sum(isinstance(each, Frontier) for each in gc.get_objects())
 
 
 def test_work_ahead_makes_a_plan_shallower_before_it_is_refused(
