@@ -36,7 +36,7 @@ check: $(VENV)/.test ## lint, types, layers and images
 bench: $(VENV)/.test ## every claim beside its baseline
 	$(BIN)/python -m benchmarks
 
-trust: $(VENV)/.test ## faults of every kind under load; python -m benchmarks.trust --long takes hours
+trust: $(VENV)/.test ## faults of every kind under load; trust_kills and trust_soak are its long form
 	$(BIN)/python -m benchmarks trust
 
 results: plot ## docs/results.md: what bench prints, on this machine; a missed claim is no failure

@@ -1,7 +1,8 @@
 """``python -m benchmarks [NAME ...]``: all, or those named; ends 1 when a claim is missed.
 
 ``backbones`` and ``fuzz`` take half an hour, ``bcedge`` and those of fleets some minutes each,
-``servers`` installs 2 GB of other servers: these run only where they are named.
+``servers`` installs 2 GB of other servers, ``trust_soak`` takes an hour: these run only where they
+are named.
 """
 
 from __future__ import annotations
@@ -103,6 +104,8 @@ ON_REQUEST: dict[str, Callable[[], list[Figure]]] = {
     "fleet_daemons_short": daemons.main_short,
     "fuzz": fuzz.main,
     "servers": servers.main,
+    "trust_kills": trust.main_kills,
+    "trust_soak": trust.main_soak,
 }
 
 

@@ -9,15 +9,14 @@ connection broke, because the daemon was killed, is known to its client as such:
 those. The time to recover is from the end of the fault, of a kill from the kill itself, until each
 model answers a new connection; half a second of a kill's is the supervisor's.
 
-``python -m benchmarks.trust --long`` kills 200 times, and then loads one daemon for an hour in
-which tenants come and go, the configuration is reloaded every minute, and faults that kill nothing
-come at random. Its memory, descriptors and shared memory at the end are compared with those after
-ten minutes. ``--minutes`` and ``--kills`` make it shorter.
+``trust_kills`` is the same with 200 kills. ``trust_soak`` loads one daemon for an hour in which
+tenants come and go, the configuration is reloaded every minute, and faults that kill nothing come
+at random. Its memory, descriptors and shared memory at the end are compared with those after ten
+minutes.
 """
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
 import os
@@ -55,6 +54,8 @@ HANG_SECONDS = 0.5
 MOST_TO_RECOVER = 2.0
 MOST_GROWTH = 2.0
 """Percent of the memory after ten minutes."""
+_KILLS = 200
+_SOAK_MINUTES = 60.0
 _WARM_SHARE = 1 / 6
 _RELOADS_EVERY = 60.0
 _TENANTS_EVERY = 0.5
@@ -319,6 +320,8 @@ class Row:
 
 
 _COUNTED = ("answered", "refused", "broken", "lost", "wrong")
+_HEADS = "fault".ljust(31) + "".join(f"{head:>9}" for head in ("times", *_COUNTED))
+_HEADS += f"{'median':>11}{'worst':>11}"
 
 
 def _cause(trial: Trial, fault: Fault, times: int, row: Row) -> None:
@@ -378,8 +381,7 @@ def trial(seed: int) -> Iterator[Trial]:
 
 def cause_all(kills: int | None = None) -> list[Row]:
     """Each fault, as often as it says, or ``kills`` times ``kill -9``; the table is printed."""
-    heads = "".join(f"{head:>9}" for head in ("times", *_COUNTED))
-    print(f"\n{'fault':<31}{heads}{'median':>11}{'worst':>11}")
+    print(f"\n{_HEADS}")
     rows = []
     with trial(seed=1) as on:
         for fault in FAULTS:
@@ -437,7 +439,7 @@ def soak(minutes: float) -> Soaked:
         if on.server.starts != starts:
             raise RuntimeError("the daemon was started again during the soak")
     assert early is not None
-    print(row.line())
+    print(f"\n{_HEADS}\n{row.line()}")
     return Soaked(row, early, late)
 
 
@@ -496,24 +498,17 @@ def main() -> list[Figure]:
     )
 
 
-def main_long(minutes: float, kills: int) -> list[Figure]:
-    rows = cause_all(kills)
-    soaked = soak(minutes)
-    figures = figures_of([*rows, soaked.row])
-    figures += [
-        Figure("memory after a sixth of the soak", (soaked.early[0],), "MB"),
+def main_kills() -> list[Figure]:
+    return report(f"{_KILLS} kills, and all other faults", figures_of(cause_all(_KILLS)))
+
+
+def main_soak() -> list[Figure]:
+    soaked = soak(_SOAK_MINUTES)
+    figures = [
+        *figures_of([soaked.row]),
+        Figure("memory after ten minutes", (soaked.early[0],), "MB"),
         Figure("memory that grew since", (soaked.growth,), "%", MOST_GROWTH),
         Figure("files that stay open", (soaked.late[1] - soaked.early[1],), "", 0),
         Figure("shared memory that stays", (soaked.late[2] - soaked.early[2],), "", 0),
     ]
-    return report(f"{kills} kills, all faults and {minutes:g} minutes of soak", figures)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--long", action="store_true")
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--kills", type=int, default=200)
-    given = parser.parse_args()
-    found = main_long(given.minutes, given.kills) if given.long else main()
-    sys.exit(any(figure.holds is False for figure in found))
+    return report(f"{_SOAK_MINUTES:g} minutes of soak", figures)
