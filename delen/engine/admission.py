@@ -16,7 +16,7 @@ from delen.engine.executor import Executor
 from delen.engine.job import Job
 from delen.errors import ModelLoading
 from delen.residency.lease import ALWAYS_RESIDENT
-from delen.scheduler.batch_plans import Moment
+from delen.scheduler.conditions import Conditions
 from delen.scheduler.core import Scheduler
 
 log = logging.getLogger("delen.engine")
@@ -92,24 +92,24 @@ class Admission:
         while self._charges:
             self._scheduler.shares.charge(now, *self._charges.popleft())
         seconds = self._scheduler.admit(now, tenant, job.options.priority, job.deadline)
-        spent, ahead = now - job.arrived - waited, waited + seconds
         terms = self._directives.terms(tenant)
-        price, waits, guaranteed = (
-            self._energy.price(tenant) + terms.per_joule,
-            residency.waits(),
-            model.monitor.holds,
+        at = Conditions(
+            spent=now - job.arrived - waited,
+            ahead=waited + seconds,
+            waiting=self._scheduler.waiting_seconds,
+            guaranteed=model.monitor.holds,
+            price=self._energy.price(tenant) + terms.per_joule,
+            waits=residency.waits(),
+            terms=terms,
         )
 
         def plan_at(price: float) -> Plan:
             if not self._scheduler.capabilities.plans:
-                return plans.unplanned(waits, terms)
-            best_effort = job.accepts_best_effort
+                return plans.unplanned(at.waits, terms)
+            priced = at if price == at.price else at._replace(price=price)
             if samples == 1:
-                return plans.admit(
-                    bounds, spent, ahead, guaranteed, best_effort, price, waits, terms
-                )
-            moment = Moment(spent, ahead, guaranteed, price, waits, terms)
-            return model.batch_plans.admit(bounds, samples, best_effort, moment)
+                return plans.admit(bounds, priced, job.accepts_best_effort)
+            return model.batch_plans.admit(bounds, samples, job.accepts_best_effort, priced)
 
         def lease_at(price: float) -> Plan:
             job.lease.end()
@@ -124,11 +124,13 @@ class Admission:
             return job.plan
 
         if not is_recorded:
-            use = plans.plan(bounds, 0.0, guaranteed, price, terms=terms).exit
+            use = plans.plan(bounds, at.idle()._replace(spent=0.0, waits=None)).exit
             for _ in range(samples):
                 residency.record_use(use)
         try:
-            job.plan, job.reserved = self._energy.admit(tenant, lease_at(price), lease_at, samples)
+            job.plan, job.reserved = self._energy.admit(
+                tenant, lease_at(at.price), lease_at, samples
+            )
         except _Leaving:
             return False
         except BaseException:

@@ -16,7 +16,7 @@ from delen.core.result import Result
 from delen.engine.executor import Executor
 from delen.engine.job import Job
 from delen.errors import BackendError, DelenError
-from delen.scheduler.batch_plans import Moment
+from delen.scheduler.conditions import Conditions
 from delen.scheduler.core import Scheduler
 
 log = logging.getLogger("delen.engine")
@@ -105,13 +105,13 @@ class BatchFeed:
         last = self._plan.exit
         waits[last + 1 :] = [inf] * (model.exits - last - 1)
         holds, price, terms = model.monitor.holds, self._plan.price, self._plan.terms
-        moment = Moment(now - job.arrived, ahead, holds, price, waits, terms)
+        at = Conditions(now - job.arrived, ahead, ahead, holds, price, waits, terms)
         return model.own_batches.later(
             job.bounds,
             len(self._held) + 1,
             len(self._queued),
             job.accepts_best_effort,
-            moment,
+            at,
         )
 
     def _queue(self, job: Job, plan: Plan) -> None:

@@ -18,6 +18,7 @@ from delen.engine.jobs import Jobs
 from delen.engine.peers import Peers
 from delen.engine.receipt import write_result
 from delen.errors import BackendError, DelenError, ModelLoading
+from delen.scheduler.conditions import Conditions
 from delen.scheduler.handover_plans import PlansFrom
 from policies.plan.handover import Start
 
@@ -141,9 +142,14 @@ class Handovers:
         start = Start(job.exit, job.plan.threshold, job.energy)
         plans = PlansFrom(model.planner, model.costs, model.own_plans, start)
         waits, holds, terms = model.residency.waits(), model.monitor.holds, job.plan.terms
-        job.plan = plans.admit(
-            job.bounds, now - job.arrived, 0.0, holds, True, terms.per_joule, waits, terms
+        at = Conditions(
+            spent=now - job.arrived,
+            guaranteed=holds,
+            price=terms.per_joule,
+            waits=waits,
+            terms=terms,
         )
+        job.plan = plans.admit(job.bounds, at, best_effort=True)
         if (reason := self._exits.reason_to_stop(job, 1, now)) is not None:
             return reason
         try:

@@ -12,6 +12,7 @@ from delen.core.plan import OperatingPoint, Plan
 from delen.core.result import Result
 from delen.engine.model import Model
 from delen.errors import InfeasibleBound, Overloaded
+from delen.scheduler.conditions import AT_REST, Conditions
 from delen.scheduler.handover_plans import PlansUntil
 from delen.scheduler.plan_cache import PlanSource
 
@@ -43,17 +44,9 @@ class PlansWithPeers(PlanSource):
     def prepare(self, bounds: Bounds, terms: FleetTerms = NO_TERMS) -> None:
         self._plans.prepare(bounds, terms)
 
-    def plan(
-        self,
-        bounds: Bounds,
-        delay: float = 0.0,
-        guaranteed: bool = True,
-        price: float = 0.0,
-        waits: Sequence[float] | None = None,
-        terms: FleetTerms = NO_TERMS,
-    ) -> Plan:
+    def plan(self, bounds: Bounds, at: Conditions = AT_REST) -> Plan:
         """One that ends here."""
-        return self._plans.plan(bounds, delay, guaranteed, price, waits, terms)
+        return self._plans.plan(bounds, at)
 
     def unplanned(self, waits: Sequence[float] | None = None, terms: FleetTerms = NO_TERMS) -> Plan:
         return self._plans.unplanned(waits, terms)
@@ -61,42 +54,26 @@ class PlansWithPeers(PlanSource):
     def points(self) -> tuple[OperatingPoint, ...]:
         return self._plans.points()
 
-    def admit(
-        self,
-        bounds: Bounds,
-        spent: float = 0.0,
-        ahead: float = 0.0,
-        guaranteed: bool = True,
-        best_effort: bool = False,
-        price: float = 0.0,
-        waits: Sequence[float] | None = None,
-        terms: FleetTerms = NO_TERMS,
-    ) -> Plan:
+    def admit(self, bounds: Bounds, at: Conditions = AT_REST, best_effort: bool = False) -> Plan:
         self.way = None
         try:
-            return self._plans.admit(bounds, spent, ahead, guaranteed, False, price, waits, terms)
+            return self._plans.admit(bounds, at)
         except (InfeasibleBound, Overloaded):
-            plan = self._find(bounds, spent + ahead, waits, terms) if guaranteed else None
+            plan = self._find(bounds, at) if at.guaranteed else None
             if plan is not None:
                 return plan
             if not best_effort:
                 raise
-        return self._plans.admit(bounds, spent, ahead, guaranteed, True, price, waits, terms)
+        return self._plans.admit(bounds, at, best_effort=True)
 
-    def _find(
-        self,
-        bounds: Bounds,
-        delay: float,
-        waits: Sequence[float] | None,
-        terms: FleetTerms,
-    ) -> Plan | None:
+    def _find(self, bounds: Bounds, at: Conditions) -> Plan | None:
         """The plan of the part here, and the way on; None where no peer can keep the bounds."""
         model = self._model
-        way = self._peers.find(model, bounds, delay, waits)
+        way = self._peers.find(model, bounds, at.delay, at.since)
         if way is None:
             return None
         part = PlansUntil(model.planner, model.costs, model.own_plans, way.exit)
-        plan = part.plan(bounds, delay, True, 0.0, waits, terms)
+        plan = part.plan(bounds, at)
         if plan.infeasible is not None or plan.exit != way.exit:
             return None
         self.way = way

@@ -47,6 +47,7 @@ from delen.residency.interfaces import OpenBundle
 from delen.residency.loader import ModelLoader
 from delen.residency.registry import ModelRegistry
 from delen.residency.state import MemoryStatus, SegmentStatus
+from delen.scheduler.conditions import Conditions
 from delen.scheduler.core import Scheduler
 from delen.scheduler.plan_cache import PlanSource
 
@@ -340,7 +341,9 @@ class Runtime:
         terms = self.directives.terms(tenant)
 
         def plan_at(price: float) -> Plan:
-            return model.plans.plan(bounds, 0.0, model.monitor.holds, price, waits, terms)
+            holds = model.monitor.holds
+            at = Conditions(guaranteed=holds, price=price, waits=waits, terms=terms)
+            return model.plans.plan(bounds, at)
 
         plan = plan_at(self._energy.price(tenant) + terms.per_joule)
         try:

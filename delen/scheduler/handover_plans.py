@@ -8,6 +8,7 @@ from delen.core.bounds import Bounds
 from delen.core.fleet_terms import NO_TERMS, FleetTerms
 from delen.core.plan import OperatingPoint, Plan
 from delen.profile.cost_model import CostModel
+from delen.scheduler.conditions import AT_REST, Conditions
 from delen.scheduler.plan_cache import Plans, PlanSource
 from policies.plan.handover import Start, plan_from, plan_until
 from policies.plan.planner import Planner
@@ -33,25 +34,17 @@ class PlansUntil(_HandoverPlans):
         super().__init__(planner, costs, own)
         self._last = last
 
-    def plan(
-        self,
-        bounds: Bounds,
-        delay: float = 0.0,
-        guaranteed: bool = True,
-        price: float = 0.0,
-        waits: Sequence[float] | None = None,
-        terms: FleetTerms = NO_TERMS,
-    ) -> Plan:
+    def plan(self, bounds: Bounds, at: Conditions = AT_REST) -> Plan:
         """As ``policies.plan.handover.plan_until``: its depth is given, whatever energy costs."""
         return plan_until(
             self._planner,
             self._costs,
             bounds,
             self._last,
-            delay,
-            guaranteed,
-            waits,
-            terms,
+            at.delay,
+            at.guaranteed,
+            at.since,
+            at.terms,
             self._own.lowest(),
         )
 
@@ -67,26 +60,18 @@ class PlansFrom(_HandoverPlans):
         super().__init__(planner, costs, own)
         self._start = start
 
-    def plan(
-        self,
-        bounds: Bounds,
-        delay: float = 0.0,
-        guaranteed: bool = True,
-        price: float = 0.0,
-        waits: Sequence[float] | None = None,
-        terms: FleetTerms = NO_TERMS,
-    ) -> Plan:
+    def plan(self, bounds: Bounds, at: Conditions = AT_REST) -> Plan:
         """As ``policies.plan.handover.plan_from``."""
         return plan_from(
             self._planner,
             self._costs,
             bounds,
             self._start,
-            delay,
-            guaranteed,
-            price,
-            waits,
-            terms,
+            at.delay,
+            at.guaranteed,
+            at.price,
+            at.since,
+            at.terms,
             self._own.lowest(),
         )
 

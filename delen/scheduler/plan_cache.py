@@ -15,6 +15,7 @@ from delen.core.plan import Case, LimitedBy, OperatingPoint, Plan
 from delen.core.variant import Size
 from delen.errors import InfeasibleBound, ModelLoading, Nearest, Overloaded
 from delen.profile.cost_model import CostModel
+from delen.scheduler.conditions import AT_REST, Conditions
 from policies.plan.planner import Planner
 from policies.plan.sizes import SizeChoice, pareto
 
@@ -37,15 +38,7 @@ class PlanSource(ABC):
         them are quick where others wait."""
 
     @abstractmethod
-    def plan(
-        self,
-        bounds: Bounds,
-        delay: float = 0.0,
-        guaranteed: bool = True,
-        price: float = 0.0,
-        waits: Sequence[float] | None = None,
-        terms: FleetTerms = NO_TERMS,
-    ) -> Plan:
+    def plan(self, bounds: Bounds, at: Conditions = AT_REST) -> Plan:
         """As ``Planner.plan`` at the costs of the moment."""
 
     @abstractmethod
@@ -57,59 +50,33 @@ class PlanSource(ABC):
     def points(self) -> tuple[OperatingPoint, ...]:
         """Every exit as a place to stop, at the costs of the moment."""
 
-    def admit(
-        self,
-        bounds: Bounds,
-        spent: float = 0.0,
-        ahead: float = 0.0,
-        guaranteed: bool = True,
-        best_effort: bool = False,
-        price: float = 0.0,
-        waits: Sequence[float] | None = None,
-        terms: FleetTerms = NO_TERMS,
-    ) -> Plan:
-        """A plan for a request that has ``spent`` seconds, has ``ahead`` seconds of others' work
-        before it, and has to wait for segments as ``waits`` says. That makes it shallower within
-        its bounds before it is refused.
+    def admit(self, bounds: Bounds, at: Conditions = AT_REST, best_effort: bool = False) -> Plan:
+        """A plan for a request that has to wait for others' work and for segments. That makes it
+        shallower within its bounds before it is refused.
 
         Overloaded, with the time after which it is worth another try, where it is only the work
         ahead that forbids it; ModelLoading where it is only that nothing is in memory yet;
         InfeasibleBound where it is the bounds. None of them for a request that takes the
         ``best_effort``.
         """
-        since = None if waits is None else [spent + wait if wait else 0.0 for wait in waits]
-        plan = self._plan_behind(bounds, spent, ahead, guaranteed, price, since, terms)
+        plan = self.plan(bounds, at)
         if plan.infeasible is None or best_effort:
             return plan
-        alone = plan
-        if ahead:
-            alone = self.plan(bounds, spent, guaranteed, price, since, terms)
+        idle, waits = at.idle(), at.waits
+        alone = self.plan(bounds, idle) if at.ahead else plan
         if alone.infeasible is None:
             raise Overloaded(
-                f"the bounds cannot be kept behind {1e3 * ahead:.3g} ms of waiting work",
-                retry_after=ahead,
+                f"the bounds cannot be kept behind {1e3 * at.ahead:.3g} ms of waiting work",
+                retry_after=at.ahead,
             )
         if waits is not None and waits[0] > 0:
             loaded = [0.0 if wait < inf else inf for wait in waits]
-            if self.plan(bounds, spent, guaranteed, price, loaded, terms).infeasible is None:
+            if self.plan(bounds, idle._replace(waits=loaded)).infeasible is None:
                 raise ModelLoading(
                     f"nothing of the model is in memory yet: that takes another {waits[0]:.2g} s",
                     retry_after=waits[0],
                 )
         raise InfeasibleBound(alone.infeasible, alone.nearest or Nearest())
-
-    def _plan_behind(
-        self,
-        bounds: Bounds,
-        spent: float,
-        ahead: float,
-        guaranteed: bool,
-        price: float,
-        waits: Sequence[float] | None,
-        terms: FleetTerms,
-    ) -> Plan:
-        """A plan behind ``ahead`` seconds of others' work."""
-        return self.plan(bounds, spent + ahead, guaranteed, price, waits, terms)
 
 
 class Plans(PlanSource):
@@ -145,15 +112,8 @@ class Plans(PlanSource):
                 self._prepared.clear()
             self._prepared.add(key)
 
-    def plan(
-        self,
-        bounds: Bounds,
-        delay: float = 0.0,
-        guaranteed: bool = True,
-        price: float = 0.0,
-        waits: Sequence[float] | None = None,
-        terms: FleetTerms = NO_TERMS,
-    ) -> Plan:
+    def plan(self, bounds: Bounds, at: Conditions = AT_REST) -> Plan:
+        delay, waits, terms = at.delay, at.since, at.terms
         deepest, latency = self._deepest(bounds.max_latency, delay, waits)
         loadable = None if waits is None else sum(wait < inf for wait in waits)
         energies, lowest = self._costs.energies(), self.lowest()
@@ -161,7 +121,7 @@ class Plans(PlanSource):
             self._kept.clear()  # they do not come back
             self._energies = energies
         key: tuple[object, ...]
-        key = (bounds, deepest, loadable, energies, guaranteed, lowest, price)
+        key = (bounds, deepest, loadable, energies, at.guaranteed, lowest, at.price)
         if terms is not NO_TERMS:
             key = (*key, terms, self._planner.tolls(self._costs, terms))
         kept = self._kept.get(key)
@@ -170,7 +130,7 @@ class Plans(PlanSource):
                 latency = self._planner.arrival(kept.exit, self._costs, delay, waits)
             return kept.taking(latency)
         plan = self._planner.plan(
-            bounds, self._costs, delay, guaranteed, price, waits, terms, lowest
+            bounds, self._costs, delay, at.guaranteed, at.price, waits, terms, lowest
         )
         is_by_energy = deepest is not None and bounds.min_accuracy is None
         is_by_floor = deepest == self._planner.useful.deepest and bounds.max_energy is None
@@ -255,35 +215,12 @@ class BestSize(PlanSource):
         for size in self._sizes:
             size.prepare(bounds, terms)
 
-    def plan(
-        self,
-        bounds: Bounds,
-        delay: float = 0.0,
-        guaranteed: bool = True,
-        price: float = 0.0,
-        waits: Sequence[float] | None = None,
-        terms: FleetTerms = NO_TERMS,
-    ) -> Plan:
-        made = [size.plan(bounds, delay, guaranteed, price, waits, terms) for size in self._sizes]
-        return self.best(made, bounds)
+    def plan(self, bounds: Bounds, at: Conditions = AT_REST) -> Plan:
+        return self.best([size.plan(bounds, at) for size in self._sizes], bounds, at.waiting)
 
-    def _plan_behind(
-        self,
-        bounds: Bounds,
-        spent: float,
-        ahead: float,
-        guaranteed: bool,
-        price: float,
-        waits: Sequence[float] | None,
-        terms: FleetTerms,
-    ) -> Plan:
-        delay = spent + ahead
-        made = [size.plan(bounds, delay, guaranteed, price, waits, terms) for size in self._sizes]
-        return self.best(made, bounds, ahead)
-
-    def best(self, plans: Sequence[Plan], bounds: Bounds, ahead: float = 0.0) -> Plan:
-        """The best of ``plans``, one a size, behind ``ahead`` seconds of others' work."""
-        is_crowded = ahead > _CROWDED * self._sizes[0].whole_run()
+    def best(self, plans: Sequence[Plan], bounds: Bounds, waiting: float) -> Plan:
+        """The best of ``plans``, one a size, while so many seconds of work are ``waiting``."""
+        is_crowded = waiting > _CROWDED * self._sizes[0].whole_run()
         is_metered = len({size.meter for size in self._sizes}) == 1
         joules = [plan.expected_energy for plan in plans]
         known = [each for each in joules if each is not None]

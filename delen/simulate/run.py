@@ -14,6 +14,7 @@ from delen.core.plan import Plan
 from delen.core.result import Reason
 from delen.errors import InfeasibleBound, Overloaded
 from delen.scheduler.backlog import DEFAULT_BACKLOG
+from delen.scheduler.conditions import Conditions
 from delen.scheduler.core import Scheduler
 from delen.scheduler.lanes import Batch
 from delen.scheduler.shares import Shares
@@ -250,9 +251,9 @@ class SimulatedDaemon:
         if not self._capabilities.plans:
             return self._unplanned[model.name]
         spent = read - arrival.time + self._network
-        return model.plans.admit(
-            arrival.bounds, spent - waited, waited + ahead, best_effort=self._best_effort
-        )
+        waiting = self._scheduler.waiting_seconds
+        at = Conditions(spent - waited, waited + ahead, waiting)
+        return model.plans.admit(arrival.bounds, at, self._best_effort)
 
     def _dispatch(self, now: float) -> None:
         """Follow the scheduler's decisions."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf
 
 import pytest
@@ -11,7 +11,8 @@ from delen.bundle.calibration import Calibration
 from delen.core.bounds import Bounds
 from delen.errors import BatchTooLarge, InfeasibleBound, ModelLoading, Overloaded
 from delen.profile.cost_model import CostModel
-from delen.scheduler.batch_plans import BatchPlans, Moment
+from delen.scheduler.batch_plans import BatchPlans
+from delen.scheduler.conditions import Conditions
 from delen.scheduler.model_view import ScheduledModel
 from delen.scheduler.plan_cache import Plans
 from policies.plan.planner import Planner, PlannerSettings
@@ -27,17 +28,13 @@ def plans(
     return BatchPlans(Plans(planner, costs), ScheduledModel(costs, calibration, 8))
 
 
-def moment(spent: float = 0.0, ahead: float = 0.0, waits: Sequence[float] | None = None) -> Moment:
-    return Moment(spent, ahead, True, 0.0, waits)
-
-
 @pytest.mark.parametrize(
     ("samples", "exit"), [(1, 2), (16, 2), (17, 1), (33, 1), (34, 0), (100, 0)]
 )
 def test_all_samples_have_time_for_the_exit_that_one_is_planned_for(
     plans: BatchPlans, samples: int, exit: int
 ) -> None:
-    plan = plans.admit(Bounds(max_latency=1.001), samples, False, moment())
+    plan = plans.admit(Bounds(max_latency=1.001), samples, False, Conditions())
     assert plan.exit == exit
     assert plan.latency == pytest.approx((0.01, 0.03, 0.06)[exit], abs=1e-3)
 
@@ -45,16 +42,16 @@ def test_all_samples_have_time_for_the_exit_that_one_is_planned_for(
 def test_a_batch_that_never_fits_names_a_size_that_does(plans: BatchPlans) -> None:
     bounds = Bounds(max_latency=1.001)
     with pytest.raises(BatchTooLarge) as refused:
-        plans.admit(bounds, 101, False, moment(ahead=5.0))
+        plans.admit(bounds, 101, False, Conditions(ahead=5.0))
     assert 80 <= refused.value.largest <= 100
-    assert plans.admit(bounds, refused.value.largest, False, moment()).exit == 0
+    assert plans.admit(bounds, refused.value.largest, False, Conditions()).exit == 0
 
 
 def test_a_batch_that_fits_without_the_work_ahead_is_told_how_long_that_takes(
     plans: BatchPlans,
 ) -> None:
     with pytest.raises(Overloaded) as refused:
-        plans.admit(Bounds(max_latency=1.001), 100, False, moment(ahead=0.2))
+        plans.admit(Bounds(max_latency=1.001), 100, False, Conditions(ahead=0.2))
     assert refused.value.retry_after == 0.2
 
 
@@ -62,13 +59,13 @@ def test_a_batch_is_refused_as_one_sample_is_where_that_cannot_be_planned(
     plans: BatchPlans,
 ) -> None:
     with pytest.raises(InfeasibleBound):
-        plans.admit(Bounds(max_latency=0.001), 2, False, moment(ahead=1.0))
-    assert plans.admit(Bounds(max_latency=0.001), 2, True, moment()).infeasible is not None
+        plans.admit(Bounds(max_latency=0.001), 2, False, Conditions(ahead=1.0))
+    assert plans.admit(Bounds(max_latency=0.001), 2, True, Conditions()).infeasible is not None
 
 
 def test_a_batch_that_only_waits_for_memory_is_told_how_long(plans: BatchPlans) -> None:
     with pytest.raises(ModelLoading) as refused:
-        plans.admit(Bounds(max_latency=1.001), 50, False, moment(waits=(1.5, 1.5, inf)))
+        plans.admit(Bounds(max_latency=1.001), 50, False, Conditions(waits=(1.5, 1.5, inf)))
     assert refused.value.retry_after == 1.5
 
 
@@ -78,15 +75,15 @@ def test_later_samples_get_shallower_and_are_refused_only_when_their_time_is_ove
     bounds = Bounds(max_latency=1.0)
 
     def exit_after(spent: float) -> int:
-        return plans.later(bounds, 10, 5, False, moment(spent)).exit
+        return plans.later(bounds, 10, 5, False, Conditions(spent)).exit
 
     assert [exit_after(spent) for spent in (0.0, 0.5, 0.8, 0.95)] == [2, 1, 0, 0]
     with pytest.raises(Overloaded):
         exit_after(0.995)
-    assert plans.later(bounds, 10, 5, True, moment(0.995)).exit == 0
+    assert plans.later(bounds, 10, 5, True, Conditions(0.995)).exit == 0
 
 
 def test_a_floor_is_kept_by_samples_that_come_late(plans: BatchPlans) -> None:
     bounds = Bounds(max_latency=1.0, min_accuracy=0.65)
-    plan = plans.later(bounds, 50, 0, False, moment(0.9))
+    plan = plans.later(bounds, 50, 0, False, Conditions(0.9))
     assert plan.guarantee is not None

@@ -14,6 +14,7 @@ from delen.energy.accounts import Factors, ModelAccount
 from delen.errors import InfeasibleBound, ModelLoading, Overloaded
 from delen.profile.cost_model import CostModel
 from delen.profile.profile import Profile
+from delen.scheduler.conditions import Conditions
 from delen.scheduler.plan_cache import Plans
 from policies.plan.planner import Planner, PlannerSettings
 
@@ -59,7 +60,11 @@ def test_what_is_kept_is_what_would_be_planned_anew(planner: Planner, costs: Cos
                 for guaranteed in (True, False):
                     for price in (0.0, 2.0, inf):
                         planned = planner.plan(bounds, costs, delay, guaranteed, price)
-                        assert _told(plans.plan(bounds, delay, guaranteed, price)) == _told(planned)
+                        assert _told(
+                            plans.plan(
+                                bounds, Conditions(delay, guaranteed=guaranteed, price=price)
+                            )
+                        ) == _told(planned)
 
 
 def test_plans_at_energies_of_before_are_not_kept(
@@ -83,10 +88,10 @@ def test_work_ahead_makes_a_plan_shallower_before_it_is_refused(
     planner: Planner, costs: CostModel
 ) -> None:
     plans, bounds = Plans(planner, costs), Bounds(max_latency=0.065)
-    exits = [plans.admit(bounds, ahead=ahead).exit for ahead in (0.0, 0.02, 0.05)]
+    exits = [plans.admit(bounds, Conditions(ahead=ahead)).exit for ahead in (0.0, 0.02, 0.05)]
     assert exits == [2, 1, 0]
     with pytest.raises(Overloaded) as refused:
-        plans.admit(bounds, ahead=0.06)
+        plans.admit(bounds, Conditions(ahead=0.06))
     assert refused.value.retry_after == 0.06
 
 
@@ -95,12 +100,14 @@ def test_bounds_that_even_an_idle_device_cannot_keep_are_infeasible(
 ) -> None:
     plans = Plans(planner, costs)
     with pytest.raises(InfeasibleBound) as refused:
-        plans.admit(Bounds(max_latency=0.005), ahead=1.0)
+        plans.admit(Bounds(max_latency=0.005), Conditions(ahead=1.0))
     assert refused.value.nearest.max_latency == pytest.approx(0.0125)
 
 
 def test_the_best_effort_is_never_refused(planner: Planner, costs: CostModel) -> None:
-    plan = Plans(planner, costs).admit(Bounds(max_latency=0.005), ahead=1.0, best_effort=True)
+    plan = Plans(planner, costs).admit(
+        Bounds(max_latency=0.005), Conditions(ahead=1.0), best_effort=True
+    )
     assert plan.exit == 0
     assert plan.infeasible is not None
 
@@ -116,10 +123,10 @@ def test_a_plan_waits_for_segments_as_its_cap_allows(planner: Planner, costs: Co
     plans = Plans(planner, costs)
     waits = (0.0, 0.0, 0.5)
     for _ in range(2):  # the second time they are kept ones
-        assert plans.plan(Bounds(max_latency=0.1), waits=waits).exit == 1
-        waited = plans.plan(Bounds(max_latency=0.6), waits=waits)
+        assert plans.plan(Bounds(max_latency=0.1), Conditions(waits=waits)).exit == 1
+        waited = plans.plan(Bounds(max_latency=0.6), Conditions(waits=waits))
         assert (waited.exit, waited.latency) == (2, pytest.approx(0.56))
-        assert plans.plan(Bounds(max_energy=1.0), waits=waits).exit == 2
+        assert plans.plan(Bounds(max_energy=1.0), Conditions(waits=waits)).exit == 2
         assert plans.plan(Bounds(max_latency=0.1)).exit == 2
 
 
@@ -127,11 +134,11 @@ def test_no_plan_goes_beyond_what_there_is_room_for(planner: Planner, costs: Cos
     plans = Plans(planner, costs)
     waits = (0.0, 0.0, inf)
     for bounds in (Bounds(), Bounds(max_latency=9.0), Bounds(max_energy=1.0)):
-        plan = plans.plan(bounds, waits=waits)
+        plan = plans.plan(bounds, Conditions(waits=waits))
         assert (plan.exit, plan.limited_by) == (1, "memory")
     assert plans.unplanned(waits).exit == 1
     with pytest.raises(InfeasibleBound, match="do not fit in memory") as refused:
-        plans.admit(Bounds(min_accuracy=0.75), waits=waits)
+        plans.admit(Bounds(min_accuracy=0.75), Conditions(waits=waits))
     assert refused.value.nearest.min_accuracy == pytest.approx(0.68, abs=0.02)
 
 
@@ -141,8 +148,8 @@ def test_a_request_that_only_waits_for_memory_is_told_how_long(
     plans = Plans(planner, costs)
     waits = (0.4, 0.5, 0.6)
     with pytest.raises(ModelLoading) as refused:
-        plans.admit(Bounds(max_latency=0.1), waits=waits)
+        plans.admit(Bounds(max_latency=0.1), Conditions(waits=waits))
     assert refused.value.retry_after == 0.4
     with pytest.raises(InfeasibleBound):
-        plans.admit(Bounds(max_latency=0.001), waits=waits)
-    assert plans.admit(Bounds(max_latency=0.45), spent=0.01, waits=waits).exit == 0
+        plans.admit(Bounds(max_latency=0.001), Conditions(waits=waits))
+    assert plans.admit(Bounds(max_latency=0.45), Conditions(spent=0.01, waits=waits)).exit == 0

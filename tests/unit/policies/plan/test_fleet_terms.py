@@ -16,6 +16,7 @@ from delen.core.fleet_terms import FleetTerms
 from delen.core.plan import Plan
 from delen.core.variant import Size
 from delen.profile.cost_model import CostModel
+from delen.scheduler.conditions import Conditions
 from delen.scheduler.plan_cache import BestSize, Plans
 from policies.plan.planner import Planner, PlannerSettings
 
@@ -177,7 +178,7 @@ def test_kept_plans_are_those_of_their_terms(planner: Planner, costs: CostModel)
             for bounds in (*CAPS, Bounds(min_accuracy=0.8)):
                 plans.prepare(bounds, each)
                 fresh = planner.plan(bounds, costs, terms=each)
-                kept = plans.plan(bounds, terms=each)
+                kept = plans.plan(bounds, Conditions(terms=each))
                 assert kept[:9] == fresh[:9]
 
 
@@ -204,8 +205,20 @@ def sizes(make_calibration: MakeCalibration, make_costs: MakeCosts) -> BestSize:
     return BestSize(made)
 
 
+def test_what_waits_makes_the_own_size_be_kept_though_none_of_it_comes_before(
+    sizes: BestSize,
+) -> None:
+    floor = Bounds(min_accuracy=0.7)
+    assert sizes.admit(floor).size != LARGE
+    whole = sum(SECONDS)
+    assert sizes.admit(floor, Conditions(waiting=0.4 * whole)).size != LARGE
+    assert sizes.admit(floor, Conditions(waiting=2.0 * whole)).size == LARGE
+    tight = Bounds(max_latency=0.8 * SECONDS[0])
+    assert sizes.admit(tight, Conditions(waiting=2.0 * whole)).size != LARGE
+
+
 def choose(sizes: BestSize, bounds: Bounds, terms: FleetTerms) -> Plan:
-    return sizes.admit(bounds, terms=terms)
+    return sizes.admit(bounds, Conditions(terms=terms))
 
 
 def test_no_size_above_the_ceiling_is_used(sizes: BestSize) -> None:
@@ -231,7 +244,7 @@ def test_a_floor_wins_over_the_largest_size(sizes: BestSize) -> None:
 
 
 def test_the_best_effort_stays_within_the_ceiling(sizes: BestSize) -> None:
-    plan = sizes.admit(Bounds(max_latency=0.0001), best_effort=True, terms=under(3, MIDDLE))
+    plan = sizes.admit(Bounds(max_latency=0.0001), Conditions(terms=under(3, MIDDLE)), True)
     assert plan.infeasible is not None
     assert plan.size in (MIDDLE, SMALL)
 
