@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -60,7 +61,7 @@ def _hour(client: Client) -> list[dict[str, Any]]:
 
 
 def _watch(client: Client, interval: float) -> None:
-    """Until Ctrl-C. DaemonUnreachable where no daemon answers at first."""
+    """Until Ctrl-C or SIGTERM. DaemonUnreachable where no daemon answers at first."""
     figures, windows, read_at = client.figures(), _hour(client), time.monotonic()
     problem: str | None = None
     with _other_screen(), suppress(KeyboardInterrupt):
@@ -77,10 +78,13 @@ def _watch(client: Client, interval: float) -> None:
 
 @contextmanager
 def _other_screen() -> Iterator[None]:
+    """SIGTERM ends what runs on it as Ctrl-C does, so that the terminal comes back."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.stdout.write(_ENTER)
     try:
         yield
     finally:
+        signal.signal(signal.SIGTERM, before)
         sys.stdout.write(_LEAVE)
         sys.stdout.flush()
 

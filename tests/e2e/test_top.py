@@ -47,8 +47,9 @@ def _ended_by(process: subprocess.Popen[bytes]) -> Iterator[None]:
         timer.cancel()
 
 
-def test_on_a_terminal_it_goes_on_until_ctrl_c_and_leaves_the_screen_as_it_was(
-    daemon: Daemon, environment: Callable[..., dict[str, str]]
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_on_a_terminal_it_goes_on_until_it_is_ended_and_leaves_the_screen_as_it_was(
+    daemon: Daemon, environment: Callable[..., dict[str, str]], end: signal.Signals
 ) -> None:
     ours, theirs = pty.openpty()
     command = [str(Path(sys.executable).parent / "delen"), "top", "--interval", "50ms"]
@@ -63,7 +64,7 @@ def test_on_a_terminal_it_goes_on_until_ctrl_c_and_leaves_the_screen_as_it_was(
         shown = ""
         while shown.count("\x1b[H") < 3:
             shown += os.read(ours, 65_536).decode(errors="replace")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(end)
         while not shown.endswith("\x1b[?1049l"):
             shown += os.read(ours, 65_536).decode(errors="replace")
         assert process.wait(60) == 0
