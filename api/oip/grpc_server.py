@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import uvloop
 
+from api.server.loop_watch import LoopWatch
 from api.server.tls import Tls
 from delen.errors import ConfigError
 
@@ -35,6 +36,7 @@ class GrpcServer:
             ("grpc.so_reuseport", 0),
         ]
         self._loop = uvloop.new_event_loop()
+        self.seconds_behind = LoopWatch(self._loop).seconds_behind
         self._thread = threading.Thread(target=self._run, name="delen-grpc", daemon=True)
         self._server: Any = None
 

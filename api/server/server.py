@@ -7,7 +7,6 @@ import logging
 import resource
 import socket
 import threading
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from api.server.asgi import App
 from api.server.connection import Connection, ConnectionLimit, Patience
 from api.server.listener import MOST_HANDSHAKES, Listener
+from api.server.loop_watch import LoopWatch
 from api.server.memory import MOST_MEMORIES
 from api.server.passed import url_of
 from api.server.socket_file import SocketFile
@@ -71,7 +71,7 @@ class HttpServer:
         self._sockets: list[socket.socket] = []
         self._thread = threading.Thread(target=self._run, name="delen-http", daemon=True)
         self._socket_file: Path | None = None
-        self._asked: float | None = None
+        self.seconds_behind = LoopWatch(self._loop).seconds_behind
 
     def listen_tcp(self, host: str, port: int) -> str:
         """Bind to ``host`` and ``port`` (0: a free one). Returns the URL, or raises ConfigError."""
@@ -110,18 +110,6 @@ class HttpServer:
 
     def start(self) -> None:
         self._thread.start()
-
-    def seconds_behind(self) -> float:
-        """How long ago the event loop was asked to come round, and has not; 0 once it has. To be
-        called every now and then while it serves, by any thread."""
-        if (asked := self._asked) is not None:
-            return time.monotonic() - asked
-        self._asked = time.monotonic()
-        self._loop.call_soon_threadsafe(self._come_round)
-        return 0.0
-
-    def _come_round(self) -> None:
-        self._asked = None
 
     def stop(self) -> None:
         """Stop listening and wait for the requests under way."""

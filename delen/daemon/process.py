@@ -184,7 +184,9 @@ class Daemon:
                 return
             addresses = self._listen()
             self._http.start()
-            self._watchdog.watch_loop(self._http.seconds_behind)
+            self._watchdog.watch_loop("HTTP", self._http.seconds_behind)
+            if self._grpc is not None:
+                self._watchdog.watch_loop("gRPC", self._grpc.seconds_behind)
             self._watchdog.watch_threads()
             self._doing = f"ready on {' and '.join(addresses)}"
             ready_log.info("%s", self._doing)

@@ -23,12 +23,12 @@ class Watchdog:
     def __init__(self, health: EngineHealth) -> None:
         self._health = health
         self._threads: list[threading.Thread] = []
-        self._behind: Callable[[], float] = lambda: 0.0
+        self._loops: dict[str, Callable[[], float]] = {}
         self._hangs_since: float | None = None
 
-    def watch_loop(self, behind: Callable[[], float]) -> None:
-        """By how many seconds the event loop that serves HTTP is ``behind``."""
-        self._behind = behind
+    def watch_loop(self, protocol: str, behind: Callable[[], float]) -> None:
+        """By how many seconds the event loop that serves ``protocol`` is ``behind``."""
+        self._loops[protocol] = behind
 
     def watch_threads(self) -> None:
         """Those that live now and are named ``delen-...``, and those before, are to live until the
@@ -56,9 +56,10 @@ class Watchdog:
         return bool(reasons)
 
     def _hangs(self, now: float) -> list[str]:
-        hangs, behind = self._health.hangs(now), self._behind()
-        if behind > _LOOP_HANGS:
-            hangs.append(f"the event loop of HTTP has stood for {behind:.1f} s")
+        hangs = self._health.hangs(now)
+        for protocol, behind in self._loops.items():
+            if (seconds := behind()) > _LOOP_HANGS:
+                hangs.append(f"the event loop of {protocol} has stood for {seconds:.1f} s")
         return hangs
 
     def _dead(self) -> list[str]:

@@ -97,10 +97,12 @@ def test_a_batch_that_goes_on_with_its_next_segment_is_not_left() -> None:
 def test_a_loop_that_stands_is_told_and_ends_the_daemon_if_it_lasts() -> None:
     behind = 0.0
     watchdog = Watchdog(EngineHealth(1))
-    watchdog.watch_loop(lambda: behind)
+    watchdog.watch_loop("HTTP", lambda: 0.0)
+    watchdog.watch_loop("gRPC", lambda: behind)
     assert not watchdog.problems(100.0)
     behind = 11.0
-    assert "11.0 s" in watchdog.problems(100.0)[0]
+    (problem,) = watchdog.problems(100.0)
+    assert "gRPC" in problem and "11.0 s" in problem
     assert not watchdog.is_over(100.0)
     behind = 42.0
     assert watchdog.is_over(131.0)
