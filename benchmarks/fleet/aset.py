@@ -36,7 +36,8 @@ SECONDS = 60.0
 TASKS = 120
 TEST_SEEDS = range(2000, 2007)
 LEARNT, TESTED = (0.0, 0.7), (0.7, 1.0)
-"""Parts of the trace: what is tested was not learnt from."""
+"""Parts of the trace. The shipped weights learnt from all of it; those trained on what this module
+writes did not see what is tested."""
 
 DEADLINES_MS = (60, 80, 120)
 TRAINING_SITES = 270
