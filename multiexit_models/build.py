@@ -15,14 +15,15 @@ from multiexit_models.attach.heads import image_head, pooled_head
 from multiexit_models.data.dataset import Dataset
 from multiexit_models.data.duplicates import note_groups
 from multiexit_models.data.reading import Reading
-from multiexit_models.data.source import check_options, find_kind, input_kind, read_data
+from multiexit_models.data.source import input_kind, read_data
 from multiexit_models.data.trained_on import TrainedOn
 from multiexit_models.export.bundle import check_samples, rehearse, write_bundle
-from multiexit_models.export.folder import check_target, remove_leftovers
+from multiexit_models.export.folder import remove_leftovers
 from multiexit_models.network import IMAGENET_MEAN, IMAGENET_STD, MultiExitNetwork
 from multiexit_models.progress import Bar
 from multiexit_models.report import write_report
 from multiexit_models.spec import QUICK_EPOCHS, BuildSpec, parse_size
+from multiexit_models.spec_check import check_spec
 from multiexit_models.train.checkpoint_notes import checkpoint_named, resume_note
 from multiexit_models.train.device import threads
 from multiexit_models.train.held_out import NOT_KNOWN, held_out, refuse_overlap
@@ -71,13 +72,7 @@ def build(spec: BuildSpec, bar: Bar) -> Bundle:
 
 
 def _build(spec: BuildSpec, bar: Bar) -> Bundle:
-    check_target(spec.output, spec.overwrite)
-    for option in ("save_weights", "checkpoint"):
-        file = getattr(spec, option)
-        if file is not None and not file.absolute().parent.is_dir():
-            raise InvalidInput(f"{file.parent} is not a folder", option)
-    kind = spec.kind or find_kind(spec.data)
-    check_options(kind, vars(spec))
+    kind = check_spec(spec)
     entry = _entry(spec, kind)
     stored = None if spec.weights is None else _stored(spec, entry)
     trains = stored is None or not stored.has_exits

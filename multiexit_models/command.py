@@ -24,6 +24,7 @@ from multiexit_models.options import (
 )
 from multiexit_models.progress import Bar
 from multiexit_models.spec import QUICK_EPOCHS, BuildSpec
+from multiexit_models.spec_check import check_spec
 
 DESCRIPTION = f"""\
 Train a multi-exit network on labelled data, or put exits on your own. Then choose its criterion
@@ -254,6 +255,7 @@ def run(args: argparse.Namespace) -> int:
     spec = BuildSpec(**{field.name: getattr(args, field.name) for field in fields(BuildSpec)})
     try:
         with exit_on_sigterm(), closing(Bar()) as bar:
+            check_spec(spec)
             bar.stage("loading torch")
             need_extra()
             from multiexit_models.build import build

@@ -14,13 +14,29 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(("module", "package"), [("torch", "torch"), ("PIL", "pillow")])
-def test_missing_part_names_the_extra(monkeypatch, module: str, package: str) -> None:
+def test_missing_part_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: str, package: str
+) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    arguments = parser.parse_args(["--data", "d", "--output", "o"])
+    given = ["--data", str(tmp_path), "--kind", "images", "--output", str(tmp_path / "o")]
+    arguments = parser.parse_args(given)
     with pytest.raises(MissingExtra, match=rf"{package} is not installed.*delen\[train\]"):
         run(arguments)
+
+
+def test_what_is_wrong_is_said_before_torch_is_loaded(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from delen.commands.main import main\n"
+        "status = main(['build', '--data', 'nowhere', '--output', 'o'])\n"
+        "print(status, 'torch' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "1 False"
+    assert "nowhere does not exist" in ended.stderr
 
 
 def test_command_is_declared_without_torch() -> None:
