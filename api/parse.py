@@ -58,10 +58,16 @@ def read_json(raw: bytes) -> dict[str, Any]:
         if _SURROGATE.search(raw):  # half a character cannot be written into an answer
             json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"the body is not JSON: {error}") from None
+        raise InvalidInput(f"the body is not JSON: {_why(error)}") from None
     if not isinstance(document, dict):
         raise InvalidInput(f"the body must be a JSON object, not {shown(document)}")
     return document
+
+
+def _why(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return "a number has too many digits" if type(error) is ValueError else str(error)
 
 
 def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 
@@ -61,20 +62,27 @@ def make_dispatch(name: str) -> DispatchPolicy:
     ``NAME:FILE`` is one that was learnt, and FILE what `delen train-policy` wrote. Where that is
     damaged, the policy is one that fails in each call, so that the default decides.
     """
-    name, _, file = name.partition(":")
+    name, colon, file = name.partition(":")
     make = find_plugin(DISPATCH_POLICIES, name)
+    if colon and not file:
+        raise ConfigError(f"{name}: has no file: name the file behind the colon, or leave it out")
     policy: DispatchPolicy = make() if not file else _learnt(name, make, file)
     _check_calls(policy, f"the dispatch policy {name!r}", ("choose", "ran", "ended"))
     return policy
 
 
 def _learnt(name: str, make: Callable[..., Any], file: str) -> DispatchPolicy:
-    called = f"{name}:{Path(file).stem}"
+    path = Path(file)
+    called = f"{name}:{path.stem}"
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{name}:{file}: it must be a file, and is a folder or a device")
     try:
-        read = Path(file).read_bytes()
+        read = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{name}:{file}: the file cannot be read: {error}") from error
     try:
+        if not is_zipfile(BytesIO(read)):  # numpy would offer to unpickle it
+            return DamagedPolicy(called, f"{file} is damaged: it is no .npz file, or is cut off")
         with np.load(BytesIO(read)) as arrays:
             learnt = dict(arrays)
     except Exception as error:

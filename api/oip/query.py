@@ -73,7 +73,9 @@ class Query:
         """``asked`` of the model of ``manifest``; ``find`` finds shared memory. InvalidInput,
         UnknownField or NotOffered says what is wrong with it."""
         parameters = dict(asked.parameters)
-        is_binary = parameters.pop(_BINARY, False) is True
+        is_binary = parameters.pop(_BINARY, False)
+        if not isinstance(is_binary, bool):
+            raise InvalidInput(f"{_BINARY} must be true or false, not {is_binary!r}", _BINARY)
         bounds, options = _read_parameters(parameters)
         outputs = _read_outputs(asked.outputs, manifest, options.top_k, is_binary, find)
         tensor = _read_input(asked.inputs, manifest)

@@ -255,10 +255,12 @@ def _camera(text: str) -> App:
 
 
 def _share(text: str) -> float:
-    """A share, as 1% or as 0.01."""
-    if not text.strip().endswith("%"):
-        return fraction(text)
+    """A share below 1, as 1% or as 0.01."""
+    text = text.strip()
     try:
-        return fraction(str(float(text.strip()[:-1]) / 100))
+        share = fraction(str(float(text[:-1]) / 100) if text.endswith("%") else text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} must be a share, such as 1%") from None
+    if share == 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be below 100 %: any number keeps that")
+    return share

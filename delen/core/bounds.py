@@ -51,13 +51,13 @@ def check_not_negative(value: object, field: str) -> float:
 def check_fraction(value: object, field: str) -> float:
     """``value`` as a float; InvalidInput unless it is from 0 to 1."""
     number = _number(value, field, "a fraction from 0 to 1")
-    if 1 < number <= 100:
+    if 2 <= number <= 100:
         raise InvalidInput(
             f"{field} is {number:g}; it is a fraction: write {number / 100:g} for {number:g} %",
             field,
         )
     if not 0 <= number <= 1:
-        raise InvalidInput(f"{field} is {number:g}; it must be from 0 to 1", field)
+        raise InvalidInput(f"{field} is {number!r}; it must be from 0 to 1", field)
     return number
 
 
@@ -80,6 +80,7 @@ def check_integer(value: object, field: str, low: int, high: int | None) -> int:
         raise InvalidInput(f"{field} must be a whole number {allowed}, not {value!r}", field)
     number = int(value)
     if number < low or (high is not None and number > high):
+        allowed = allowed.removeprefix("of ")
         raise InvalidInput(f"{field} is {number}; it must be {allowed}", field)
     return number
 

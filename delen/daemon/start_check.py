@@ -50,8 +50,8 @@ def check_start(config: Config, passed: Sequence[str] | None = None) -> Access:
 
 
 def _check_models(config: Config) -> None:
-    """Whether the models to be loaded are there, and the exit policy can be made for each. A bundle
-    that is damaged is left out."""
+    """Whether the default model and those to be loaded are there, and the exit policy can be made
+    for each to be loaded. A bundle that is damaged is left out."""
     folders = bundle_folders(config)
     found: dict[str, Manifest] = {}
     for path in find_bundles(folders):
@@ -59,10 +59,12 @@ def _check_models(config: Config) -> None:
             manifest, _ = read_manifest(path)
             found[manifest.name] = manifest
     make_policy = exit_maker(policy_settings(config))
-    for name in config["models.load"]:
+    to_load = config["models.load"]
+    for key, name in (("default", config["models.default"]), *(("load", each) for each in to_load)):
         if name not in found and not any((folder / name).is_dir() for folder in folders):
             known = ", ".join(sorted(found)) or "none"
-            raise ConfigError(f"models.load: there is no model {name!r}; known: {known}")
+            raise ConfigError(f"models.{key}: there is no model {name!r}; known: {known}")
+    for name in to_load:
         if name in found:
             try:
                 make_policy(len(found[name].exits))

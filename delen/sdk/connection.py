@@ -128,6 +128,11 @@ class Connections(Generic[Pool]):
                 f"ask it by a name that is in the certificate (url or {URL_VARIABLE}), or have "
                 "this name put in"
             )
+        if "has expired" in tried or "is not yet valid" in tried:
+            return DaemonUnreachable(
+                f"the daemon at {tried} has a certificate of another time: have it renewed there "
+                "(server.tls_cert), unless the clock of this machine is wrong"
+            )
         if "CERTIFICATE_VERIFY_FAILED" in tried:
             return DaemonUnreachable(
                 f"the daemon at {tried} is not trusted; say which certificate is, by {CA_VARIABLE} "
@@ -138,6 +143,8 @@ class Connections(Generic[Pool]):
         remedy = f"start one with delen-daemon, or say where it is with {URL_VARIABLE}"
         if isinstance(error, Unanswered) and not error.has_begun and self.url.startswith("http:"):
             remedy = f"if it speaks TLS, ask https{self.url.removeprefix('http')}; else {remedy}"
+        if "WRONG_VERSION_NUMBER" in tried:
+            remedy = f"if it speaks no TLS, ask http{self.url.removeprefix('https')}; else {remedy}"
         return DaemonUnreachable(f"no daemon answers at {tried}; {remedy}")
 
 

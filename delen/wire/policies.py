@@ -22,7 +22,8 @@ class Policies(Message, frozen=True):
     exit: Annotated[str, about("whether a job stops at the exit that it reached")]
     controller: Annotated[str, about("what a joule costs")]
     dispatch_failures: Annotated[
-        int, about("calls in which the dispatch policy failed; the default decided there")
+        int,
+        about("calls in which a dispatch policy failed, where the default decided, or was slow"),
     ]
     installed: Installed
 

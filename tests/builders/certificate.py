@@ -25,3 +25,15 @@ def make_certificate(folder: Path, name: str = "localhost") -> tuple[Path, Path]
     )
     key.chmod(0o600)
     return certificate, key
+
+
+def expire(certificate: Path, key: Path) -> None:
+    """Have ``certificate`` be one that ended yesterday."""
+    subprocess.run(
+        [
+            *("openssl", "x509", "-in", certificate, "-signkey", key, "-days", "-1"),
+            *("-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )

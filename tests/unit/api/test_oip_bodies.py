@@ -93,6 +93,15 @@ def test_a_bare_body_is_a_sample_of_any_size_or_a_batch_of_the_largest(
     assert _parse(bytes(size), False, 0, MANIFEST, LIMIT, _find).read().shape == shape
 
 
+def test_whether_outputs_are_binary_is_true_or_false() -> None:
+    document = {"inputs": [{**SHAPED, "data": [1] * SIZE}]}
+    for value in ("yes", 1, 0.5):
+        body = json.dumps({**document, "parameters": {"binary_data_output": value}}).encode()
+        with pytest.raises(InvalidInput) as caught:
+            _parse(body, False, None, MANIFEST, LIMIT, _find)
+        assert caught.value.field == "binary_data_output"
+
+
 def test_a_damaged_request_is_read_or_refused() -> None:
     chance = random.Random(0)
     outcomes: dict[str, int] = {}

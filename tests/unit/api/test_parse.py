@@ -77,6 +77,13 @@ def test_half_a_character_is_refused(text: str) -> None:
     assert read_json(rb'{"a": "\ud83d\ude00"}') == {"a": "\N{GRINNING FACE}"}
 
 
+@pytest.mark.parametrize("raw", [b'{"top_k": ' + b"9" * 5000 + b"}", b'{"a": ' * 5000])
+def test_what_is_too_long_or_deep_is_told_without_the_limits_of_python(raw: bytes) -> None:
+    with pytest.raises(InvalidInput, match="JSON") as caught:
+        read_json(raw)
+    assert not any(word in str(caught.value) for word in ("sys.", "recursion", "Exceeds"))
+
+
 @pytest.mark.parametrize(("raw", "named"), [(b"null", "null"), (b"true", "true"), (b"[1]", "[1]")])
 def test_what_is_no_object_is_named_as_json_has_it(raw: bytes, named: str) -> None:
     with pytest.raises(InvalidInput) as caught:

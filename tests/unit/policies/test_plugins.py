@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,7 +91,17 @@ def test_a_learnt_policy_is_named_with_its_file(tmp_path: Path) -> None:
         make_dispatch(f"fifo:{file}")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "changed", "of something else", "empty"])
+def test_what_is_no_file_is_not_read_as_a_learnt_policy(tmp_path: Path) -> None:
+    pipe = tmp_path / "learnt.npz"
+    os.mkfifo(pipe)
+    for file in (pipe, tmp_path, "/dev/zero"):
+        with pytest.raises(ConfigError, match="it must be a file"):
+            make_dispatch(f"bcedge:{file}")
+    with pytest.raises(ConfigError, match="name the file"):
+        make_dispatch("bcedge:")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "of something else", "empty", "noise"])
 def test_a_damaged_file_leaves_the_choice_to_the_default(damage: str, tmp_path: Path) -> None:
     file = tmp_path / "learnt.npz"
     np.savez(file, **BCEdge().learnt.to_arrays())
@@ -101,10 +112,13 @@ def test_a_damaged_file_leaves_the_choice_to_the_default(damage: str, tmp_path: 
         content[len(content) // 3] ^= 0xFF
     elif damage == "empty":
         content = bytearray()
+    elif damage == "noise":
+        content = bytearray(b"noise" * 1000)
     file.write_bytes(content)
     if damage == "of something else":
         np.savez(file, numbers=np.arange(3))
     policy = make_dispatch(f"bcedge:{file}")
     assert policy.name == "bcedge:learnt"
-    with pytest.raises(Damaged, match=r"learnt\.npz is damaged"):
+    with pytest.raises(Damaged, match=r"learnt\.npz is damaged") as caught:
         policy.choose(0.0, {}, {})
+    assert "pickle" not in str(caught.value)

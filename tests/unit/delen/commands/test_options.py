@@ -97,6 +97,7 @@ BUILD = ["build", "--data", "x", "--output", "y"]
         ),
         *((["trace", "--output", "x"], wrong) for wrong in ("--duration=0s", "--seed=-1")),
         (["doctor"], "--url=x"),
+        (["capacity", "--app", "10 fps, 100 ms"], "--violations=100%"),
         (["profile"], "--batches=0"),
         *(
             (BUILD, wrong)

@@ -55,6 +55,12 @@ def test_a_percentage_is_answered_with_the_fraction() -> None:
     assert "write 0.875 for 87.5 %" in str(refusal(Bounds, min_accuracy=87.5))
 
 
+@pytest.mark.parametrize("value", [1.0000001, 1.05, 1.5])
+def test_what_is_hardly_above_1_is_taken_for_no_percentage(value: float) -> None:
+    told = str(refusal(Bounds, min_accuracy=value))
+    assert repr(value) in told and "from 0 to 1" in told and "%" not in told
+
+
 @pytest.mark.parametrize(
     "value", [np.float32(0.5), np.float64(0.5), np.float16(0.5), Fraction(1, 2)]
 )

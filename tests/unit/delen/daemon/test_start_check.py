@@ -36,6 +36,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tenants": {"users": ["root=a b"]}}, "tenants.users"),
     ({"models": {"path": "/nope"}}, "models.path"),
     ({"models": {"load": ["nope"]}}, "models.load"),
+    ({"models": {"default": "nope"}}, "models.default"),
     ({"traces": {"endpoint": "nope"}}, "traces.endpoint"),
 ]
 
