@@ -81,8 +81,8 @@ def _verdict(sections: Mapping[str, str]) -> str:
     """What the texts of ``sections``, by name, say of their claims."""
     claims = [(name, claim) for name, text in sections.items() for claim in _CLAIM.finditer(text)]
     missed = [
-        f"- [{name}](#{_anchor(name)}): {claim['name']}: {claim['median']} {claim['unit']}, "
-        f"claimed {claim['limit']}"
+        f"- [{name}](#{_anchor(name)}): {claim['name']}: {claim['median']} {claim['unit']}".rstrip()
+        + f", claimed {claim['limit']}"
         for name, claim in claims
         if claim["verdict"] == "MISSED"
     ]

@@ -29,7 +29,7 @@ def test_missed_claims_come_first_and_stay_in_their_section() -> None:
     text = page([section("energy_control", KEPT, MISSED)], NAMES)
     _, missed, body = text.split("\n## ")
     assert "1 of 2 claims are missed." in missed
-    said = "accuracy of early answers: 0.7 , claimed >= 0.8"
+    said = "accuracy of early answers: 0.7, claimed >= 0.8"
     assert f"- [energy_control](#energy-control): {said}" in missed
     assert body.startswith("energy control\n\nWhat `x` does.")
     assert MISSED.line() in body
