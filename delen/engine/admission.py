@@ -96,7 +96,7 @@ class Admission:
         at = Conditions(
             spent=now - job.arrived - waited,
             ahead=waited + seconds,
-            waiting=self._scheduler.waiting_seconds,
+            waiting=waited + seconds,
             guaranteed=model.monitor.holds,
             price=self._energy.price(tenant) + terms.per_joule,
             waits=residency.waits(),

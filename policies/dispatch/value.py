@@ -238,15 +238,15 @@ def _batch(
 
 
 def _breaks(now: float, batch: Sequence[Task], view: ModelView) -> bool:
-    """Whether mates make one reach its next exit too late, or the end of its plan, which it would
-    reach in time alone."""
+    """Whether mates make one reach its next exit too late, or one with a floor the end of its plan,
+    which it would reach in time alone."""
     segment, size, upper = batch[0].segment, len(batch), view.latency_upper
     if min([task.deadline for task in batch]) < now + upper(segment, segment, size):
         return size > 1
+    floors = [task for task in batch if task.floor and task.deadline < inf]
     return any(
         now + upper(segment, task.last, 1) <= task.deadline < now + upper(segment, task.last, size)
-        for task in batch
-        if task.deadline < inf
+        for task in floors
     )
 
 

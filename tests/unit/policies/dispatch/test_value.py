@@ -110,15 +110,6 @@ def test_mates_join_while_no_deadline_is_at_risk(world):
     assert list(world.ask(Value()).run) == tasks[:2]
 
 
-def test_mates_take_no_time_that_one_needs_to_the_end_of_its_plan(world):
-    tight, *mates = [world.wait(0, deadline=deadline) for deadline in (0.05, 9.0, 9.0, 9.0)]
-    assert list(world.ask(Value()).run) == [tight, mates[0]]  # 45 ms to its end in such batches
-    tight.deadline = 0.044
-    assert list(world.ask(Value()).run) == [tight]
-    tight.deadline = 0.029  # its end is out of reach, and the next exit is not
-    assert list(world.ask(Value()).run) == [tight, *mates]
-
-
 def test_a_batch_is_as_large_as_the_network_accepts_if_that_is_no_slower(world, make_world):
     tasks = [world.wait(0) for _ in range(9)]
     assert list(world.ask(Value()).run) == tasks[:8]
