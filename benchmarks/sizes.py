@@ -5,7 +5,7 @@
 - Under load, simulated: the same requests of three apps with mixed bounds, played with three sizes
   and with the largest alone. Loads are of what the device runs a second to the deepest exit at the
   largest size. Floors are kept at the least energy, which is at smaller sizes, so three sizes give
-  some accuracy for energy, and caps on energy buy more of it; the median over all cells is judged.
+  some accuracy for energy; their median over all cells is judged.
 - The guarantee of each (size, exit), and of the size that a floor chooses: calibration tables are
   drawn again and again from the answers to the calibration and test images (as in guarantee.py, the
   same images at every size), and the certified threshold is judged by all of them.
@@ -116,7 +116,7 @@ def overload(model: SimulatedModel) -> list[Figure]:
         all_joules += joules
     made += [
         Figure("all cells: gained on one size", tuple(all_gained), "", 0.0, at_most=False),
-        Figure("all cells: joules an answer, of one size's", tuple(all_joules), ""),
+        Figure("all cells: joules an answer, of one size's", tuple(all_joules), "", 1.0),
     ]
     return made
 

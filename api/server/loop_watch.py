@@ -15,7 +15,7 @@ class LoopWatch:
 
     def seconds_behind(self) -> float:
         """How long ago the loop was asked to come round, and has not; 0 once it has, and once it is
-        closed. To be called every now and then, by one thread."""
+        closed. To be called every now and then, by any thread."""
         if self._loop.is_closed():
             return 0.0
         if (asked := self._asked) is not None:

@@ -96,7 +96,6 @@ class Admission:
         at = Conditions(
             spent=now - job.arrived - waited,
             ahead=waited + seconds,
-            waiting=waited + seconds,
             guaranteed=model.monitor.holds,
             price=self._energy.price(tenant) + terms.per_joule,
             waits=residency.waits(),
@@ -124,7 +123,8 @@ class Admission:
             return job.plan
 
         if not is_recorded:
-            use = plans.plan(bounds, at.idle()._replace(spent=0.0, waits=None)).exit
+            unhurried = Conditions(guaranteed=at.guaranteed, price=at.price, terms=terms)
+            use = plans.plan(bounds, unhurried).exit
             for _ in range(samples):
                 residency.record_use(use)
         try:

@@ -251,7 +251,7 @@ class SimulatedDaemon:
         if not self._capabilities.plans:
             return self._unplanned[model.name]
         spent = read - arrival.time + self._network
-        at = Conditions(spent - waited, waited + ahead, waited + ahead)
+        at = Conditions(spent - waited, waited + ahead)
         return model.plans.admit(arrival.bounds, at, self._best_effort)
 
     def _dispatch(self, now: float) -> None:

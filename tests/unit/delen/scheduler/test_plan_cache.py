@@ -60,11 +60,8 @@ def test_what_is_kept_is_what_would_be_planned_anew(planner: Planner, costs: Cos
                 for guaranteed in (True, False):
                     for price in (0.0, 2.0, inf):
                         planned = planner.plan(bounds, costs, delay, guaranteed, price)
-                        assert _told(
-                            plans.plan(
-                                bounds, Conditions(delay, guaranteed=guaranteed, price=price)
-                            )
-                        ) == _told(planned)
+                        at = Conditions(delay, guaranteed=guaranteed, price=price)
+                        assert _told(plans.plan(bounds, at)) == _told(planned)
 
 
 def test_plans_at_energies_of_before_are_not_kept(
@@ -105,9 +102,8 @@ def test_bounds_that_even_an_idle_device_cannot_keep_are_infeasible(
 
 
 def test_the_best_effort_is_never_refused(planner: Planner, costs: CostModel) -> None:
-    plan = Plans(planner, costs).admit(
-        Bounds(max_latency=0.005), Conditions(ahead=1.0), best_effort=True
-    )
+    bounds, behind = Bounds(max_latency=0.005), Conditions(ahead=1.0)
+    plan = Plans(planner, costs).admit(bounds, behind, best_effort=True)
     assert plan.exit == 0
     assert plan.infeasible is not None
 
