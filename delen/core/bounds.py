@@ -96,6 +96,13 @@ def check_name(value: object, field: str) -> str:
     return value
 
 
+def check_text(value: object, field: str, wanted: str) -> str:
+    """``value`` as it is; InvalidInput unless it is a text of at least one character."""
+    if not isinstance(value, str) or not value:
+        raise InvalidInput(f"{field} must be {wanted}, not {value!r}", field)
+    return value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """Caps on latency (seconds) and energy (joules) and a floor on accuracy (0 to 1).

@@ -7,6 +7,8 @@ import socket
 import tempfile
 from pathlib import Path
 
+from delen.errors import InvalidInput
+
 URL_VARIABLE = "DELEN_URL"
 SYSTEM_SOCKET = "/run/delen/delen.sock"
 TCP_URL = "http://127.0.0.1:8000"
@@ -17,6 +19,14 @@ def find_url() -> str:
     """Where the daemon is: ``DELEN_URL``, else the first socket that somebody listens on, the
     system's before the user's, else TCP."""
     return os.environ.get(URL_VARIABLE) or find_socket() or TCP_URL
+
+
+def given_url(url: str | None) -> str:
+    """The address that a client is given, or ``DELEN_URL``; empty where neither says any."""
+    if url is not None and not isinstance(url, str):
+        wanted = "http://HOST:PORT, https://HOST:PORT, unix:///PATH or hub://HOST:PORT"
+        raise InvalidInput(f"url is {url!r}; it must be {wanted}", "url")
+    return url or os.environ.get(URL_VARIABLE, "")
 
 
 def find_socket() -> str | None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from asyncio import get_running_loop
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate
 
 from delen.core.result import EnergyOutcome
-from delen.sdk.address import URL_VARIABLE, is_hub
+from delen.sdk.address import given_url, is_hub
+from delen.sdk.call import Call, P, Settle, T, like, of_class
 from delen.sdk.connection import Connections
 from delen.sdk.http import Answer, Late, Transport, Unanswered, Unconnected
 from delen.sdk.meter import AsyncMeter, Meters
 from delen.sdk.polling import wait_settled_async
 from delen.sdk.pools import AsyncPool
-from delen.sdk.requests import Call, Calls, P, Settle, T, like, of_class
+from delen.sdk.requests import Calls
 
 if TYPE_CHECKING:
     from delen.sdk.routes.route import TakenRoute
@@ -157,7 +157,7 @@ class AsyncClient:
 def _way(
     url: str | None, tenant: str, timeout: float, token: str | None, ca_file: str | None
 ) -> _OneDaemon | RoutedTasks:
-    where = url or os.environ.get(URL_VARIABLE, "")
+    where = given_url(url)
     if not is_hub(where):
         return _OneDaemon(url, timeout, token, ca_file)
     from delen.sdk.routes.tasks import RoutedTasks

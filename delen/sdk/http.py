@@ -104,8 +104,10 @@ class Endpoint:
             )
         headers = f"Host: {parts.netloc.rpartition('@')[2]}\r\n"
         if token is not None:
-            if not can_be_token(token):
-                raise InvalidInput("the token has characters that no header can have", "token")
+            if not isinstance(token, str) or not can_be_token(token):
+                raise InvalidInput(
+                    "token must be a text of characters that a header can have", "token"
+                )
             headers += f"Authorization: Bearer {token}\r\n"
         is_secure = parts.scheme == "https"
         if ca_file is not None:

@@ -25,7 +25,9 @@ Input: TypeAlias = Any
 an image, a recording, an .npy or a .txt file, or the bytes of one of the first three. A str is a
 path."""
 
-_TAKEN = "image (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM), recording (WAV, FLAC, Ogg) or .npy file"
+_TAKEN = (
+    "an image (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM), a recording (WAV, FLAC, Ogg) or an .npy file"
+)
 _NPY = "application/x-npy"
 _NUMBERS = "biufc"
 _SENT_AS_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
@@ -39,6 +41,11 @@ class Text:
     """A text as an input, where a plain str is the path of a file."""
 
     content: str
+
+    def __post_init__(self) -> None:
+        content = self.content
+        if not isinstance(content, str):
+            raise InvalidInput(f"the content of a Text must be a str, not {content!r}", "input")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ def encode(x: Input) -> EncodedInput:
     if isinstance(x, np.ndarray):
         return EncodedInput(_NPY, _npy(x))
     if isinstance(x, (bytes, bytearray, memoryview)):
-        return _recognise(bytes(x), "the bytes")
+        return _recognise(bytes(x), "the bytes are")
     if isinstance(x, (str, os.PathLike)):
         file = Path(x)
         try:
@@ -71,7 +78,7 @@ def encode(x: Input) -> EncodedInput:
             raise InvalidInput(message, "input") from error
         if file.suffix.lower() == ".txt":
             return EncodedInput("text/plain", (contents.rstrip(b"\r\n"),))
-        return _recognise(contents, str(file))
+        return _recognise(contents, f"{file} is")
     if isinstance(x, Text):
         return EncodedInput("text/plain", (_utf_8(x),))
     if is_text_batch(x):
@@ -81,7 +88,7 @@ def encode(x: Input) -> EncodedInput:
         return _encode_image(x)
     raise InvalidInput(
         f"input is {type(x).__name__}; it must be a numpy array, a PIL image, a delen.Text, a "
-        f"path, or the bytes of a {_TAKEN}",
+        f"path, or the bytes of {_TAKEN}",
         "input",
     )
 
@@ -130,7 +137,7 @@ def _utf_8(text: Text) -> bytes:
 def _recognise(contents: bytes, what: str) -> EncodedInput:
     media_type = _NPY if contents.startswith(b"\x93NUMPY") else recognise(contents)
     if media_type is None:
-        raise InvalidInput(f"{what} is no {_TAKEN}", "input")
+        raise InvalidInput(f"{what} not {_TAKEN}", "input")
     return EncodedInput(media_type, (contents,))
 
 

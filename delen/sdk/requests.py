@@ -3,14 +3,12 @@ answer is read."""
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache, update_wrapper, wraps
+from dataclasses import replace
+from functools import cache, lru_cache
 from numbers import Integral
-from types import FunctionType
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -23,6 +21,7 @@ from delen.core.bounds import (
     Options,
     check_cap,
     check_name,
+    check_text,
 )
 from delen.core.energy_status import (
     UNCHANGED,
@@ -36,12 +35,12 @@ from delen.core.energy_status import (
 from delen.core.guarantee import Feedback
 from delen.core.plan import Preview
 from delen.core.result import Result
-from delen.errors import DelenError, InvalidInput
-from delen.sdk.http import Answer, Pieces, Request, check_timeout
+from delen.errors import InvalidInput
+from delen.sdk.call import Asked, Call, Settle
+from delen.sdk.http import check_timeout
 from delen.sdk.inputs import Input, encode
 from delen.sdk.resume import bounds_of, resume_headers, resume_query, with_link
 from delen.wire import answers
-from delen.wire.errors import read_error
 from delen.wire.message import Message, read_answer, write
 from delen.wire.requests import (
     HistoryFields,
@@ -52,85 +51,10 @@ from delen.wire.requests import (
     TenantChange,
 )
 
-P = ParamSpec("P")
-Q = ParamSpec("Q")
 T = TypeVar("T")
-M = TypeVar("M", bound=Callable[..., Any])
 _JSON = "application/json"
 _RAW = "application/octet-stream"
 _OF_A_BATCH = re.compile(rb'\s*\{\s*"results"\s*:')
-Settle = Callable[[str, float], Any]
-"""Waits for the final energy of a request for so many seconds; an AsyncClient's is awaited."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a call that any node can answer asks of it. ``target`` is its address under other
-    bounds than these."""
-
-    model: str | None
-    bounds: Bounds
-    target: Callable[[Bounds], str]
-    on_infeasible: OnInfeasible = "reject"
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
-    """One HTTP request, not yet sent. ``read`` makes its answer of the body of a good one.
-
-    A client of several daemons sends it to any of them where ``asked`` is set, to the one that
-    answered ``of_requests`` where those are named, and to none otherwise.
-    """
-
-    method: str
-    path: str
-    read: Callable[[bytes, Settle], T]
-    query: Mapping[str, str] = field(default_factory=dict)
-    body: Pieces = ()
-    media_type: str | None = None
-    timeout: float | None = None
-    asked: Asked | None = None
-    of_requests: tuple[str, ...] = ()
-    headers: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def request(self) -> Request:
-        """What is sent."""
-        target = f"{self.path}?{urlencode(self.query)}" if self.query else self.path
-        return Request(self.method, target, self.body, self.media_type, self.headers)
-
-    def under(self, bounds: Bounds) -> Request:
-        """What is sent where what is ``asked`` has other ``bounds``."""
-        assert self.asked is not None
-        return Request(self.method, self.asked.target(bounds), self.body, self.media_type)
-
-    def answer(self, answer: Answer, settle: Settle) -> T:
-        """What a good ``answer`` says; the daemon's own exception for any other."""
-        if answer.status != 200:
-            raise read_error(answer.body, answer.status)
-        try:
-            return self.read(answer.body, settle)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise DelenError(f"the daemon's answer is not as expected: {error}") from error
-
-
-def of_class(owner: str, build: Callable[Q, Call[T]]) -> Callable[Q, Call[T]]:
-    """``build`` as a method of the class ``owner``, by which Python's TypeErrors then call it."""
-    assert isinstance(build, FunctionType)
-    copy = FunctionType(build.__code__, build.__globals__, build.__name__, build.__defaults__)
-    update_wrapper(copy, build)
-    copy.__kwdefaults__ = build.__kwdefaults__
-    copy.__qualname__ = f"{owner}.{build.__name__}"
-    return copy
-
-
-def like(build: Callable[..., Call[Any]], method: M) -> M:
-    """``method`` with the name, signature and docstring of ``build``, whose call it sends."""
-    signature = inspect.signature(build)
-    answer = str(signature.return_annotation).removeprefix("Call[").removesuffix("]")
-    wraps(build)(method)
-    method.__signature__ = signature.replace(return_annotation=answer)  # type: ignore[attr-defined]
-    return method
 
 
 class Calls:
@@ -138,8 +62,8 @@ class Calls:
     clients have these methods, and send what they build."""
 
     def __init__(self, model: str | None, tenant: str) -> None:
-        self._model = model
-        self._tenant = tenant
+        self._model = None if model is None else _name(model)
+        self._tenant = check_name(tenant, "tenant")
 
     def infer(
         self,
@@ -179,7 +103,7 @@ class Calls:
         )
         if timeout is not None:
             timeout = check_timeout(timeout)
-        named, encoded = model or self._model, encode(x)
+        named, encoded = self._named(model), encode(x)
         return Call(
             "POST",
             infer_target(named, bounds, options),
@@ -247,7 +171,7 @@ class Calls:
     ) -> Call[Preview]:
         """What these bounds would buy now, without an input."""
         bounds = Bounds(max_latency=max_latency, min_accuracy=min_accuracy, max_energy=max_energy)
-        named, options = model or self._model, Options(tenant=self._tenant)
+        named, options = self._named(model), Options(tenant=self._tenant)
 
         def target(bounds: Bounds) -> str:
             return _path(named, "plan", PlanFields.asking(bounds, options).query())
@@ -263,8 +187,8 @@ class Calls:
         They show the daemon whether what it promised still holds. They should be of all answers,
         or of some chosen without looking at the answers.
         """
-        posted = Labels({name: _plain_label(label) for name, label in labels.items()})
-        call = _send("POST", self._path(model, "feedback"), posted, _as(answers.Feedback, Feedback))
+        posted, path = Labels(_plain_labels(labels)), _path(self._named(model), "feedback")
+        call = _send("POST", path, posted, _as(answers.Feedback, Feedback))
         return replace(call, of_requests=tuple(labels))
 
     def models(self) -> Call[list[dict[str, Any]]]:
@@ -274,11 +198,11 @@ class Calls:
 
     def load(self, model: str) -> Call[dict[str, Any]]:
         """Load a model, and return its description once it is ready."""
-        return Call("POST", self._path(model, "load"), _read_object, media_type=_JSON)
+        return Call("POST", _path(_name(model), "load"), _read_object, media_type=_JSON)
 
     def unload(self, model: str) -> Call[dict[str, Any]]:
         """Unload a model that no request is using."""
-        return Call("POST", self._path(model, "unload"), _read_object, media_type=_JSON)
+        return Call("POST", _path(_name(model), "unload"), _read_object, media_type=_JSON)
 
     def power(self) -> Call[dict[str, Any]]:
         """Watts now, how they are known and what limits them, as ``GET /v1/power`` describes."""
@@ -313,6 +237,7 @@ class Calls:
 
         NotFound when the daemon does not know it, or has forgotten it.
         """
+        check_text(request_id, "request_id", "the id of a request")
         path = f"/v1/requests/{quote(request_id, safe='')}"
         read = _as(answers.SettledRequest, Settled)
         return Call("GET", path, read, of_requests=(request_id,))
@@ -346,14 +271,19 @@ class Calls:
             raise InvalidInput("name what to change: energy and period, weight or priority")
         return _send("PUT", path, TenantChange.of(changes), _read_object)
 
-    def _path(self, model: str | None, verb: str) -> str:
-        return _path(model or self._model, verb)
+    def _named(self, model: str | None) -> str | None:
+        """The name of ``model``, by default of the client's."""
+        return self._model if model is None else _name(model)
 
 
 @lru_cache(4096)
 def infer_target(model: str | None, bounds: Bounds, options: Options) -> str:
     """The address of an input for ``model``, with what is asked of it."""
     return _path(model, "infer", SuspendableFields.asking(bounds, options).query())
+
+
+def _name(model: object) -> str:
+    return check_text(model, "model", "the name of a model")
 
 
 def _path(model: str | None, verb: str, query: Mapping[str, str] | None = None) -> str:
@@ -405,6 +335,18 @@ def _budget(
         missing = "energy" if energy is None or energy is UNCHANGED else "period"
         raise InvalidInput(f"a budget needs energy and period; {missing} is missing", missing)
     return Budget(check_cap(energy, "energy"), period)
+
+
+def _plain_labels(labels: object) -> dict[str, int | str]:
+    """``labels`` as JSON has them; InvalidInput for what is not labels by request id."""
+    if not isinstance(labels, Mapping):
+        raise InvalidInput(
+            f"labels must be a dict of labels by request id, not {labels!r}", "labels"
+        )
+    return {
+        check_text(id, "labels", "labels by the ids of requests"): _plain_label(label)
+        for id, label in labels.items()
+    }
 
 
 def _plain_label(label: object) -> int | str:

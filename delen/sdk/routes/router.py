@@ -25,9 +25,9 @@ from delen.errors import (
     Overloaded,
 )
 from delen.sdk.address import HUB_SCHEME, describe_sockets, find_socket
+from delen.sdk.call import Asked, Call, Settle, T
 from delen.sdk.connection import Connections, Pool, process
 from delen.sdk.http import Answer, Late, Request, Transport, Unanswered, Unconnected
-from delen.sdk.requests import Asked, Call, Settle, T
 from delen.sdk.routes.node_bounds import beside_network, remaining
 from delen.sdk.routes.route import HeldRoute, TakenRoute, Want
 from delen.sdk.routes.table import RouteTable

@@ -6,10 +6,10 @@ from asyncio import AbstractEventLoop, Task, get_running_loop
 from contextlib import suppress
 
 from delen.errors import DelenError
+from delen.sdk.call import Call, Settle, T
 from delen.sdk.connection import Connections
 from delen.sdk.http import Late, Unanswered, Unconnected, of_https
 from delen.sdk.pools import AsyncPool
-from delen.sdk.requests import Call, Settle, T
 from delen.sdk.routes.router import R, Router, Steps
 
 

@@ -6,10 +6,10 @@ import threading
 from contextlib import suppress
 
 from delen.errors import DelenError
+from delen.sdk.call import Call, Settle, T
 from delen.sdk.connection import Connections
 from delen.sdk.http import Late, Unanswered, Unconnected, of_https
 from delen.sdk.pools import Pool
-from delen.sdk.requests import Call, Settle, T
 from delen.sdk.routes.router import R, Router, Steps
 
 

@@ -89,6 +89,39 @@ def test_only_a_result_is_resumed(begun: Any) -> None:
     assert caught.value.field == "begun"
 
 
+@pytest.mark.parametrize("wrong", [5, "", [1], b"a"])
+@pytest.mark.parametrize("call", ["infer", "plan", "feedback", "load", "unload"])
+def test_what_is_not_the_name_of_a_model_is_refused(call: str, wrong: Any) -> None:
+    arguments = {"infer": (np.zeros(3),), "feedback": ({},)}.get(call, ())
+    build = getattr(Calls(None, "default"), call)
+    with pytest.raises(InvalidInput, match="model must be the name of a model") as caught:
+        build(*arguments, model=wrong)
+    assert caught.value.field == "model"
+    with pytest.raises(InvalidInput, match="model must be the name of a model"):
+        Calls(wrong, "default")
+
+
+@pytest.mark.parametrize("labels", [[1], 5, None, "ab", {5: 1}, {"": 1}, {"a": 1.5}, {"a": None}])
+def test_labels_are_of_requests(labels: Any) -> None:
+    with pytest.raises(InvalidInput, match="label") as caught:
+        Calls(None, "default").feedback(labels)
+    assert caught.value.field == "labels"
+
+
+@pytest.mark.parametrize("wrong", [5, None, "", b"x"])
+def test_a_request_has_a_text_as_its_id(wrong: Any) -> None:
+    with pytest.raises(InvalidInput, match="request_id must be the id of a request"):
+        Calls(None, "default").request(wrong)
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+@pytest.mark.parametrize("field", ["url", "model", "tenant", "token", "ca_file", "timeout"])
+def test_a_client_names_what_it_cannot_be_made_with(client: type, field: str) -> None:
+    with pytest.raises(InvalidInput, match=field) as caught:
+        client(**{field: [1]})
+    assert caught.value.field == field
+
+
 def test_another_servers_answer_is_no_list_of_models() -> None:
     call = Calls(None, "default").models()
     for body in (b"{}", b'{"models": 1}', b"\xff", b"<html>"):

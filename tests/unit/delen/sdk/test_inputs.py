@@ -147,7 +147,7 @@ def test_other_inputs_are_refused_with_what_is_taken(x: object) -> None:
 def test_other_bytes_are_refused(contents: bytes, tmp_path: Path) -> None:
     file = tmp_path / "thing"
     file.write_bytes(contents)
-    with pytest.raises(InvalidInput, match=r"is no image .*, recording .* or \.npy file"):
+    with pytest.raises(InvalidInput, match=r"not an image .*, a recording .* or an \.npy file"):
         encode(contents)
     with pytest.raises(InvalidInput, match=str(file)):
         encode(file)
@@ -194,6 +194,12 @@ def test_texts_are_sent_as_a_batch(form: type) -> None:
 def test_half_a_character_is_no_text() -> None:
     with pytest.raises(InvalidInput, match="cannot be written in UTF-8"):
         encode(Text("\ud800"))
+
+
+@pytest.mark.parametrize("content", [5, None, b"a"])
+def test_a_text_is_a_str(content: Any) -> None:
+    with pytest.raises(InvalidInput, match="the content of a Text must be a str"):
+        Text(content)
 
 
 def test_an_array_that_no_daemon_accepts_is_refused_before_it_is_copied() -> None:
