@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -22,12 +23,16 @@ from policies.plugins import (
     plugin_names,
 )
 
+log = logging.getLogger("delen.api")
+
 POLICIES = "/v1/policies"
 
 
 class PolicyNames(NamedTuple):
-    """The configured policies that stay until the daemon starts again."""
+    """The configured policies. ``dispatch`` may be another one by now; the others stay until the
+    daemon starts again."""
 
+    dispatch: str = "value"
     exit: str = "bounds"
     controller: str = "price"
 
@@ -52,12 +57,12 @@ class PolicyViews:
     @guarded
     def change_policies(self) -> Response:
         name = read_request(PolicyChange, query_text(), request.get_data()).dispatch
-        installed = plugin_names(DISPATCH_POLICIES)
-        if name not in installed:
-            raise InvalidInput(
-                f"dispatch {name!r} is none of {', '.join(installed)}", field="dispatch"
-            )
+        known = sorted({*plugin_names(DISPATCH_POLICIES), self._names.dispatch})
+        if name not in known:
+            raise InvalidInput(f"dispatch {name!r} is none of {', '.join(known)}", field="dispatch")
+        before, _ = self._runtime.dispatch()
         self._runtime.use_dispatch(make_dispatch(name))
+        log.info("the dispatch policy is %s now; it was %s", name, before)
         return reply(self._in_force())
 
     def _in_force(self) -> Policies:

@@ -100,15 +100,15 @@ def _learnt(name: str, make: Callable[..., Any], file: str) -> DispatchPolicy:
 
 
 class DamagedPolicy(NoFeedback):
-    """Fails in each choice, so that the default decides."""
+    """Fails in each choice, so that the default decides. ``problem`` says why."""
 
     def __init__(self, name: str, problem: str) -> None:
-        self.name, self._problem = name, problem
+        self.name, self.problem = name, problem
 
     def choose(
         self, now: float, waiting: Mapping[Key, Group], models: Mapping[str, ModelView]
     ) -> Turn:
-        raise Damaged(self._problem)
+        raise Damaged(self.problem)
 
 
 def make_controller(name: str) -> ClientController:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from delen.core.energy_status import PowerStatus, TenantStatus
-from delen.core.failures import disk_errors, failure_counts
+from delen.core.failures import disk_errors, failure_counts, last_failures
 from delen.engine.model import Model
 from delen.residency.registry import Entry
 from delen.wire.figures import Finding
@@ -18,6 +19,9 @@ _SLOW = 1.5
 
 _MOST_APPS = 10
 """Apps are named one by one up to so many."""
+
+_RECENT_SECONDS = 3600.0
+"""For so long a failure inside the daemon is a finding."""
 
 _SOURCES = "delen doctor lists the sources, and what each one needs"
 _LOG = "read the daemon's log (journalctl -u delen-daemon)"
@@ -30,7 +34,7 @@ def find_problems(
     tenants: Mapping[str, TenantStatus],
     needed: str = "",
 ) -> tuple[Finding, ...]:
-    """What stops serving, of models, of power, of apps, and what failed since the start. The model
+    """What stops serving, of models, of power, of apps, and what failed in the last hour. The model
     ``needed`` must be loaded for requests to be accepted."""
     return (
         *(Finding(problem, _LOG) for problem in health.problems),
@@ -38,7 +42,7 @@ def find_problems(
         *(finding for entry in entries for finding in _of_model(entry)),
         *_of_power(power),
         *_of_tenants(tenants),
-        *_of_failures(),
+        *_of_failures(time.monotonic()),
     )
 
 
@@ -128,12 +132,13 @@ def _of_tenants(tenants: Mapping[str, TenantStatus]) -> Iterator[Finding]:
         yield Finding(f"so are the energy budgets of {more} more", "see GET /v1/tenants")
 
 
-def _of_failures() -> Iterator[Finding]:
-    of_disk = disk_errors()
-    for where, count in sorted(failure_counts().items()):
-        if not count:
+def _of_failures(now: float) -> Iterator[Finding]:
+    of_disk, counts = disk_errors(), failure_counts()
+    for where, at in sorted(last_failures().items()):
+        if now - at > _RECENT_SECONDS:
             continue
-        problem, remedy = f"{count} failures inside the daemon ({where})", _LOG
+        problem = f"{_times(counts[where])} inside the daemon ({where}), {_ago(now - at)}"
+        remedy = _LOG
         if (error := of_disk.get(where)) is not None:
             folder = Path(error.filename).parent if error.filename else "the state folder"
             problem = f"{problem}: {folder} could not be written: {error.strerror}"
@@ -143,3 +148,11 @@ def _of_failures() -> Iterator[Finding]:
                 else f"make room on the disk of {folder} if it is still full; the daemon retries"
             )
         yield Finding(problem, remedy)
+
+
+def _times(count: int) -> str:
+    return "a failure" if count == 1 else f"{count} failures"
+
+
+def _ago(seconds: float) -> str:
+    return f"the last {seconds / 60:.0f} min ago" if seconds >= 60 else "the last a moment ago"

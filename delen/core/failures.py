@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
+import time
 from collections import Counter
 
 from delen.errors import DelenError
@@ -12,6 +13,7 @@ from delen.errors import DelenError
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 _counts: Counter[str] = Counter()
+_last: dict[str, float] = {}
 _of_disk: dict[str, OSError] = {}
 _counting = threading.Lock()
 
@@ -56,12 +58,20 @@ class FailureCounter:
         with _counting:
             self.count += times
             _counts[self._where] += times
+            if times:
+                _last[self._where] = time.monotonic()
 
 
 def failure_counts() -> dict[str, int]:
     """How many failures there were since the start of the process, by where."""
     with _counting:
         return dict(_counts)
+
+
+def last_failures() -> dict[str, float]:
+    """When there was the last failure (``time.monotonic``), by where there was any."""
+    with _counting:
+        return dict(_last)
 
 
 def disk_errors() -> dict[str, OSError]:

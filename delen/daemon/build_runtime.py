@@ -37,7 +37,13 @@ from delen.tenants.energy_file import EnergyFile
 from delen.tenants.store import TenantStore
 from policies.energy.api import ControllerSettings
 from policies.plan.planner import PlannerSettings
-from policies.plugins import ENERGY_CONTROLLERS, EXIT_POLICIES, find_plugin, make_dispatch
+from policies.plugins import (
+    ENERGY_CONTROLLERS,
+    EXIT_POLICIES,
+    DamagedPolicy,
+    find_plugin,
+    make_dispatch,
+)
 from power.sources.probe import open_source
 
 log = logging.getLogger("delen")
@@ -169,6 +175,8 @@ def configured_lanes(config: Config, provider: str) -> int:
 def _make_scheduler(config: Config, lanes: int, max_backlog: float = inf) -> Scheduler:
     name = config["policies.dispatch"]
     policy = make_dispatch(name)
+    if isinstance(policy, DamagedPolicy):
+        log.error("policies.dispatch: %s; the default decides", policy.problem)
     default = policy if name == DEFAULT_DISPATCH else make_dispatch(DEFAULT_DISPATCH)
     return Scheduler(policy, default, lanes, max_backlog=max_backlog)
 

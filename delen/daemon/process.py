@@ -158,7 +158,9 @@ class Daemon:
             version=VERSION,
             shared_memory=config["server.shared_memory"],
             tenants=access.tenants,
-            policies=PolicyNames(config["policies.exit"], config["energy.controller"]),
+            policies=PolicyNames(
+                config["policies.dispatch"], config["policies.exit"], config["energy.controller"]
+            ),
         )
         self._app = Application(service, config["server.threads"])
         self._http = HttpServer(

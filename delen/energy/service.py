@@ -182,6 +182,7 @@ class EnergyService:
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(_CLOSING)
+        self._settle_the_rest()
         if self._sampler is not None:
             self._sampler.close()
         self._tenants.save()
@@ -192,6 +193,15 @@ class EnergyService:
             self._switcher.restore()
         except PowerError as error:
             log.error("the power mode stays: %s", error)
+
+    def _settle_the_rest(self) -> None:
+        """Charge what happened since the last tick, unless that tick still goes on."""
+        if self._thread.is_alive():
+            return
+        try:
+            self._settle()
+        except Exception as error:
+            self._failures.failed(error, "what was spent last is not charged")
 
     def _run(self) -> None:
         while not self._stop.wait(_TICK):

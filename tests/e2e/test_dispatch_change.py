@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.builders.daemon import Answer, Daemon
+from tests.builders.daemon import Answer, Daemon, Launcher
 
 ADDRESS = "/v1/policies"
 Image8 = NDArray[np.uint8]
@@ -44,3 +45,19 @@ def test_what_is_wrong_changes_nothing(daemon: Daemon) -> None:
     put(daemon, dispatch="bcedge:/etc/passwd").error(400, "invalid_input")
     put(daemon, dispatch="edf", exit="bounds").error(400, "unknown_field")
     assert daemon.api.get(ADDRESS).json()["dispatch"] == "value"
+
+
+def test_the_configured_policy_decides_again_with_its_file(
+    launcher: Launcher, images: Image8, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "learnt.npz"
+    damaged.write_bytes(b"cut off")
+    configured = f"bcedge:{damaged}"
+    daemon = launcher.start({"policies": {"dispatch": configured}})
+    assert f"policies.dispatch: {damaged} is damaged" in daemon.log(), "before it is asked"
+    assert put(daemon, dispatch="edf").json()["dispatch"] == "edf"
+    assert "the dispatch policy is edf now; it was bcedge:learnt" in daemon.log()
+    other = f"bcedge:{tmp_path / 'other.npz'}"
+    assert configured in put(daemon, dispatch=other).error(400, "invalid_input")["error"]
+    assert put(daemon, dispatch=configured).json()["dispatch"] == "bcedge:learnt"
+    assert daemon.api.raw(images[0]).json()["receipt"]["met"], "the default decides where it fails"

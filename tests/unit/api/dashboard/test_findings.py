@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 from dataclasses import replace
 from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from api.dashboard import findings
 from api.dashboard.findings import find_problems
 from delen.core.energy_status import ModeStatus, PowerStatus, TenantStatus
 from delen.core.failures import FailureCounter
@@ -41,7 +45,7 @@ def problems(
 ) -> list[str]:
     found = find_problems(health, entries, power, tenants, needed)
     assert all(each.remedy for each in found)
-    return [each.problem for each in found if "failures inside the daemon" not in each.problem]
+    return [each.problem for each in found if "inside the daemon (" not in each.problem]
 
 
 def test_a_daemon_that_is_well_has_none() -> None:
@@ -98,3 +102,21 @@ def test_a_full_disk_is_named_with_the_folder_to_make_room_in() -> None:
     counter.failed(OSError(errno.EROFS, "Read-only", "/state/energy.json"), "it is not kept")
     mine = next(e for e in find_problems(WELL, [], STATUS, {}) if "findings_test" in e.problem)
     assert "mount the disk of /state" in mine.remedy
+
+
+def test_a_failure_is_no_finding_an_hour_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = FailureCounter("once", logging.getLogger("delen.test"))
+
+    def found(later: float) -> list[str]:
+        now = time.monotonic() + later
+        monkeypatch.setattr(findings.time, "monotonic", lambda: now)
+        of_now = [each.problem for each in find_problems(WELL, [], STATUS, {})]
+        monkeypatch.undo()
+        return [problem for problem in of_now if "(once)" in problem]
+
+    assert found(0.0) == []
+    counter.failed(KeyError("x"), "it failed")
+    assert found(0.0) == ["a failure inside the daemon (once), the last a moment ago"]
+    counter.failed(KeyError("x"), "it failed")
+    assert found(600.0) == ["2 failures inside the daemon (once), the last 10 min ago"]
+    assert found(3601.0) == []

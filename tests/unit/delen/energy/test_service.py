@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,31 @@ def test_reading_before_and_after_events_are_entered_shows_the_same(
     ) == pending  # fmt: skip
     assert pending[0].settled, "nothing measures, so the estimate is final"
     assert pending[1][0].joules == 0.5
+
+
+def test_what_was_spent_since_the_last_tick_is_kept_at_the_end(
+    make: Callable[..., EnergyService], tmp_path: Path
+) -> None:
+    service = make(Source())
+    service.set_tenant("cam", TenantChanges(Budget(10.0, 60.0)))
+    happen(service)
+    service.close()
+    kept = json.loads((tmp_path / "tenants.json").read_text())["tenants"]["cam"]
+    assert kept["spent_j"] == pytest.approx(0.6)
+
+
+def test_an_end_that_cannot_be_charged_is_an_end_all_the_same(
+    make: Callable[..., EnergyService], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    service = make(Source())
+    service.set_tenant("cam", TenantChanges(Budget(10.0, 60.0)))
+
+    def fail(*_: object) -> None:
+        raise ArithmeticError("a controller of somebody else's")
+
+    monkeypatch.setattr(service, "_settle", fail)
+    service.close()
+    assert "cam" in json.loads((tmp_path / "tenants.json").read_text())["tenants"]
 
 
 def test_an_answer_is_charged_although_no_window_can_be_closed(
