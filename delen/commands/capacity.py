@@ -104,18 +104,18 @@ def run(options: argparse.Namespace) -> int:
         )
     setups = _setups(options)
     found: dict[str, Capacity] = {}
+    unfound: list[str] = []
     for name in names:
-        found[name] = find_capacity(_trials(options, name, setups), options.violations, most)
-        if found[name].cameras == most:
-            raise DelenError(
-                f"{most} cameras are not too many for {name}, and more are not tried; give "
-                "--app more frames a second, or a shorter --duration"
-            )
+        capacity = find_capacity(_trials(options, name, setups), options.violations, most)
+        if capacity.cameras == most:
+            unfound.append(name)
+            continue
+        found[name] = capacity
         if options.json:
-            print(json.dumps(_document(options, name, found[name])), flush=True)
-    if not options.json:
+            print(json.dumps(_document(options, name, capacity)), flush=True)
+    if found and not options.json:
         print(_table(options, found), end="")
-    if options.plot is not None:
+    if found and options.plot is not None:
         from delen.simulate.plots import save_capacity
 
         try:
@@ -123,6 +123,11 @@ def run(options: argparse.Namespace) -> int:
         except OSError as error:
             raise DelenError(f"--plot {options.plot} cannot be written: {error}") from error
         print(f"written: {options.plot}", file=sys.stderr)
+    if unfound:
+        raise DelenError(
+            f"{most} cameras are not too many for {', '.join(unfound)}, and more are not tried; "
+            "give --app more frames a second, or a shorter --duration"
+        )
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from delen.commands import capacity as command
 from delen.commands.main import main
 from delen.profile.profile import Profile
 
@@ -77,6 +78,19 @@ def test_the_table_and_the_progress_name_policies_and_cameras(
     assert edf.split()[0] == "edf" and int(edf.split()[1]) >= 1
     assert fifo.split()[0] == "fifo"
     assert "edf, 1 camera: " in said.err and "fifo, 2 cameras: " in said.err
+
+
+def test_what_was_found_is_shown_though_another_policy_has_no_limit(
+    capacity: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capacity("--json", "--policy", "value", "fifo", app="20 fps, 100 ms")
+    value, fifo = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert value["cameras"] > fifo["cameras"]
+    monkeypatch.setattr(command, "_MOST_REQUESTS", 40 * value["cameras"])
+    assert capacity("--policy", "value", "fifo", app="20 fps, 100 ms") == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1].split()[:2] == ["fifo", str(fifo["cameras"])]
+    assert f"{value['cameras']} cameras are not too many for value" in said.err
 
 
 def test_the_plot_has_all_trials(
