@@ -11,6 +11,9 @@ from delen.errors import ConfigError
 
 CERTIFICATE, KEY = "server.tls_cert", "server.tls_key"
 
+_OF_TIME = (9, 10)
+"""OpenSSL's codes for a certificate that is not valid yet, or no longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -39,6 +42,16 @@ class Tls:
             raise ConfigError(f"{there} needs {missing}, too")
         return cls(certificate, key)
 
+    def warning(self) -> str | None:
+        """Why no client accepts the certificate today, if that is its time; else None."""
+        problem = _problem_of_time(self.identity)
+        if problem is None:
+            return None
+        return (
+            f"{CERTIFICATE} {self._certificate}: {problem}, so clients refuse it: renew it, or set "
+            "this machine's clock"
+        )
+
     def use(self, identity: Identity) -> None:
         """Encrypt as ``identity``, as ``read`` returned it, from now on."""
         self.identity = identity
@@ -66,6 +79,30 @@ class Tls:
                 "read: read both again once they are whole (SIGHUP, or a start)"
             )
         return Identity(chain, key, context)
+
+
+def _problem_of_time(identity: Identity) -> str | None:
+    """What OpenSSL says to a client that trusts the certificate and nothing else, if that is about
+    the time; the module ``ssl`` reads no dates of one's own certificate."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client.load_verify_locations(cadata=identity.chain.decode("ascii", "ignore"))
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        client.wrap_bio(to_client, to_server),
+        identity.context.wrap_bio(to_server, to_client, server_side=True),
+    )
+    for end in 2 * ends:
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        except ssl.SSLCertVerificationError as error:
+            return error.verify_message if error.verify_code in _OF_TIME else None
+        except ssl.SSLError:
+            return None
+    return None
 
 
 def _read(name: str, file: str) -> tuple[bytes, int]:

@@ -42,7 +42,7 @@ def check_configuration(config: Config) -> Check:
     from delen.daemon.start_check import check_start
 
     try:
-        check_start(config)
+        tls = check_start(config).tls
     except MissingExtra as error:
         state: State = "unknown" if error.extra == "daemon" else "wrong"
         return Check("config", state, str(error))
@@ -50,6 +50,8 @@ def check_configuration(config: Config) -> Check:
         if isinstance(error.__cause__, PermissionError):
             return Check("config", "unknown", str(error), "run this as the daemon's user")
         return Check("config", "wrong", str(error))
+    if tls is not None and (warning := tls.warning()) is not None:
+        return Check("config", "wrong", warning)
     return Check("config", "ok", "the daemon's start finds nothing wrong in it")
 
 

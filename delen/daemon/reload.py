@@ -68,6 +68,8 @@ class Reloader:
         self._guard.use(token)
         if self._tls is not None and tls is not None:
             self._tls.use(tls)
+            if (warning := self._tls.warning()) is not None:
+                log.warning("SIGHUP: %s", warning)
         self._runtime.store.use(bundles)
         values = dict(before.values)
         values.update((s.name, new[s.name]) for s in changed if s.reloads)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may do what, and how connections are encrypted. ``warnings`` say who else is let in."""
+    """Who may do what, and how connections are encrypted. ``warnings`` say who else is let in, and
+    who is kept out."""
 
     tenants: TenantAccess
     guard: Guard
@@ -97,4 +98,6 @@ def _access(config: Config, passed: Sequence[str] | None) -> Access:
         )
         for each in dict.fromkeys([*(passed or ()), *listens])
     ]
+    if tls is not None:
+        warnings.append(tls.warning())
     return Access(tenants, guard, tls, tuple(each for each in warnings if each is not None))

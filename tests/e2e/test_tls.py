@@ -13,8 +13,10 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 import delen
+from delen.commands.doctor_checks import check_configuration
+from delen.daemon.config import read_config
 from delen.errors import ConfigError, DaemonUnreachable
-from tests.builders.certificate import make_certificate
+from tests.builders.certificate import expire, make_certificate
 from tests.builders.daemon import Daemon, Launcher
 
 IMAGE = np.zeros((32, 32, 3), np.uint8)
@@ -107,3 +109,20 @@ def test_one_file_alone_is_refused(launcher: Launcher, files: tuple[Path, Path])
     ended = launcher.refused({"server": {"tls_cert": str(files[0])}})
     assert ended.returncode == 2
     assert "server.tls_cert" in ended.stderr and "server.tls_key" in ended.stderr
+
+
+def test_a_certificate_that_has_expired_is_said_at_the_start_and_by_doctor(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    certificate, key = make_certificate(tmp_path)
+    expire(certificate, key)
+    daemon = launcher.start({"server": {"tls_cert": str(certificate), "tls_key": str(key)}})
+    said = f"server.tls_cert {certificate}: certificate has expired, so clients refuse it"
+    assert daemon.log().count(said) == 1
+    assert daemon.reload().count(said) >= 1
+    assert daemon.terminate() == 0
+    config = read_config(
+        None, {"DELEN_SERVER__TLS_CERT": str(certificate), "DELEN_SERVER__TLS_KEY": str(key)}
+    )
+    check = check_configuration(config)
+    assert check.state == "wrong" and said in check.found
