@@ -16,6 +16,7 @@ from api.oip.regions import Place
 from api.parse import InferRequest, read_numbers
 from delen.bundle.manifest import InputSpec, Manifest
 from delen.core.bounds import Bounds, Options
+from delen.core.numbers import read_number, read_whole
 from delen.engine import inputs
 from delen.errors import InvalidInput, ModelNotFound, NotOffered
 from delen.wire.oip import (
@@ -204,7 +205,7 @@ def _read_parameters(parameters: dict[str, Parameter]) -> tuple[Bounds, Options]
     for name in _NUMBERS & parameters.keys():
         if isinstance(text := parameters[name], str):
             with suppress(ValueError):
-                parameters[name] = int(text) if text.isdecimal() else float(text)
+                parameters[name] = read_whole(text) if text.isdecimal() else read_number(text)
     fields = InferFields.read(parameters)
     bounds, options = fields.bounds(), fields.options()
     if options.probabilities:

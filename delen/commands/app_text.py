@@ -16,6 +16,7 @@ from delen.core.bounds import (
     check_fraction,
     check_name,
 )
+from delen.core.numbers import read_number
 from delen.errors import InvalidInput
 from delen.simulate.apps import App, Mixed
 from delen.simulate.arrivals import Arrivals, Bursts, Camera, Poisson, Recorded, Window
@@ -116,7 +117,7 @@ def _named(key: str, read: Callable[[str], Value], text: str) -> Value:
 
 def _number(text: str) -> float:
     try:
-        return float(text)
+        return read_number(text)
     except ValueError:
         raise ValueError(f"{text!r} must be a number") from None
 
@@ -147,7 +148,7 @@ def _record(text: str) -> tuple[float, ...]:
         raise ValueError(f"{file} cannot be read: {error}") from None
     for number, line in enumerate(lines, start=1):
         try:
-            rates.append(float(line))
+            rates.append(read_number(line))
             if not 0 <= rates[-1] < inf:
                 raise ValueError
         except ValueError:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delen.commands import simulated_device
-from delen.commands.common import TIMES, check_once, fraction, quantity, seed, whole
+from delen.commands.common import MOST_SEEDS, TIMES, check_once, fraction, quantity, seed, whole
 from delen.commands.plot_option import check_plot
 from delen.commands.sweep_table import aligned, mean_text
 from delen.commands.table import progress_bar
+from delen.core.numbers import read_number
 from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.errors import ConfigError, DelenError
 
@@ -76,7 +77,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of each trial (default: 20s)",
     )
     parser.add_argument(
-        "--seeds", type=whole(1), default=5, metavar="N", help="of each trial (default: 5)"
+        "--seeds",
+        type=whole(1, MOST_SEEDS),
+        default=5,
+        metavar="N",
+        help="of each trial (default: 5)",
     )
     parser.add_argument(
         "--seed", type=seed, default=0, help="the first one: of frames and noise (default: 0)"
@@ -263,7 +268,7 @@ def _share(text: str) -> float:
     """A share below 1, as 1% or as 0.01."""
     text = text.strip()
     try:
-        share = fraction(str(float(text[:-1]) / 100) if text.endswith("%") else text)
+        share = fraction(str(read_number(text[:-1]) / 100) if text.endswith("%") else text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} must be a share, such as 1%") from None
     if share == 1:

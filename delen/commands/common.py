@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from delen.core.bounds import check_cap, check_fraction, check_name
+from delen.core.numbers import read_number, read_whole
 from delen.errors import ConfigError, InvalidInput, TraceError
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ def quantity(units: dict[str, float], *, zero: bool = False) -> Callable[[str], 
 
 def positive(text: str) -> float:
     """A reader of finite numbers above 0."""
-    return _checked(text, float, check_cap)
+    return _checked(text, read_number, check_cap)
 
 
 def fraction(text: str) -> float:
     """A reader of numbers from 0 to 1."""
-    return _checked(text, float, check_fraction)
+    return _checked(text, read_number, check_fraction)
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:
@@ -64,7 +65,7 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
 
     def read(text: str) -> int:
         try:
-            value = int(text)
+            value = read_whole(text)
             if value < low or (high is not None and value > high):
                 raise ValueError
         except ValueError:
@@ -104,6 +105,7 @@ def _checked(text: str, read: Callable[[str], object], check: Callable[[object, 
 
 
 seed = whole(0)
+MOST_SEEDS = 1000
 
 
 def check_once(names: Sequence[str], option: str) -> None:

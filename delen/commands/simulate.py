@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delen.commands import simulate_fleet, simulate_streams, simulated_device, stream_options
-from delen.commands.common import check_once, positive, read_requests, seed, whole
+from delen.commands.common import MOST_SEEDS, check_once, positive, read_requests, seed, whole
 from delen.commands.sweep_table import sweep_table
 from delen.commands.table import progress_bar, table
 from delen.core.bounds import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY, check_integer
+from delen.core.numbers import read_number, read_whole
 from delen.daemon.settings import DEFAULT_DISPATCH
 from delen.errors import ConfigError, DelenError, InvalidInput
 
@@ -64,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="of samples and noise (default: 0)")
     parser.add_argument(
         "--seeds",
-        type=whole(1),
+        type=whole(1, MOST_SEEDS),
         metavar="N",
         help="play N times, with seeds from --seed on; the table has means with 95 %% intervals",
     )
@@ -254,7 +255,7 @@ def _speeds(text: str) -> tuple[float, ...]:
 def _weight(text: str) -> tuple[str, float]:
     tenant, _, number = text.rpartition("=")
     try:
-        weight = float(number)
+        weight = read_number(number)
         if not tenant or not 0 < weight < math.inf:
             raise ValueError
     except ValueError:
@@ -269,7 +270,8 @@ def _priority(text: str) -> tuple[str, int]:
     try:
         if not tenant:
             raise ValueError
-        return tenant, check_integer(int(number), "priority", HIGHEST_PRIORITY, LOWEST_PRIORITY)
+        priority = read_whole(number)
+        return tenant, check_integer(priority, "priority", HIGHEST_PRIORITY, LOWEST_PRIORITY)
     except (ValueError, InvalidInput):
         raise argparse.ArgumentTypeError(
             f"{text!r} must be TENANT=PRIORITY from {HIGHEST_PRIORITY} to {LOWEST_PRIORITY}, such "

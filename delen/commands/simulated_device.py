@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delen.commands.common import LATENCIES, check_once, quantity, whole
+from delen.core.numbers import read_number
 from delen.core.variant import model_of
 from delen.errors import ConfigError
 
@@ -95,7 +96,7 @@ def device_of(
     try:
         return DeviceSettings(
             lanes=options.lanes,
-            interference=options.corun or _measured_interference(options.lanes, models),
+            interference=_interference(options.corun, options.lanes, models),
             slow=_spans(options.slowdown),
             network=options.network,
             front=options.front[:2],
@@ -157,8 +158,15 @@ def _drifted(models: list[SimulatedModel], file: Path | None) -> list[SimulatedM
     return [replace(model, become=become)]
 
 
-def _measured_interference(lanes: int, models: Sequence[SimulatedModel]) -> tuple[float, ...]:
-    """The factors of the model that slows most; ConfigError if one for ``lanes`` is unknown."""
+def _interference(
+    given: tuple[float, ...] | None, lanes: int, models: Sequence[SimulatedModel]
+) -> tuple[float, ...]:
+    """The factors of ``--corun``, else those of the model that slows most; ConfigError if one for
+    ``lanes`` is unknown, or there are none that they could be of."""
+    if given is not None and lanes < 2:
+        raise ConfigError("--corun says how lanes slow each other down: give --lanes 2 or more")
+    if given is not None:
+        return given
     sizes = [size for model in models for size in model.sizes]
     known = [model.profile.interference or (1.0,) for model in sizes]
     for model, factors in zip(sizes, known, strict=True):
@@ -183,13 +191,15 @@ def _spans(spans: Sequence[SlowSpan]) -> tuple[SlowSpan, ...]:
 def _span(text: str) -> SlowSpan:
     from delen.simulate.device import SlowSpan
 
+    wanted = "START:END:FACTOR in seconds, such as 60:120:2.0"
     try:
-        start, end, factor = map(float, text.split(":"))
+        start, end, factor = map(read_number, text.split(":"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be {wanted}") from None
+    try:
         return SlowSpan(start, end, factor)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} must be START:END:FACTOR in seconds, such as 60:120:2.0 ({error})"
-        ) from None
+        raise argparse.ArgumentTypeError(f"{text!r} must be {wanted}: {error}") from None
 
 
 def _front(text: str) -> tuple[float, ...]:
@@ -203,7 +213,7 @@ def _front(text: str) -> tuple[float, ...]:
 
 def _factors(text: str) -> tuple[float, ...]:
     try:
-        factors = tuple(float(part) for part in text.split(","))
+        factors = tuple(read_number(part) for part in text.split(","))
         if not all(1 <= factor < math.inf for factor in factors):
             raise ValueError
         return factors

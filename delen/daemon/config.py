@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from delen.core.numbers import read_number, read_whole
 from delen.core.toml_file import read_toml
 from delen.daemon.settings import PREFIX, SETTINGS, Setting
 from delen.errors import ConfigError
@@ -128,7 +129,7 @@ def _parse_text(setting: Setting, text: str, where: str) -> Any:
     if isinstance(setting.default, list):
         return [part.strip() for part in text.split(",") if part.strip()]
     try:
-        return type(setting.default)(text)
+        return read_whole(text) if isinstance(setting.default, int) else read_number(text)
     except ValueError:
         raise ConfigError(f"{where} must be {_kind(setting)}, not {text!r}") from None
 

@@ -23,6 +23,7 @@ from delen.core.bounds import (
     check_integer,
     check_name,
 )
+from delen.core.numbers import read_number, read_whole
 from delen.errors import InvalidInput, TraceError
 
 COLUMNS = (
@@ -200,7 +201,7 @@ class _Reader:
             model, stream = given.get("model"), given.get("stream")
             priority = _DEFAULTS.priority
             if (text := given.get("priority")) is not None:
-                priority = _convert(int, text, "priority", "a whole number")
+                priority = _convert(read_whole, text, "priority", "a whole number")
             _check_source(tenant, model, stream, priority)
             floor = given.get("min_accuracy")
             bounds = Bounds(
@@ -233,13 +234,11 @@ def _others() -> str:
 
 
 def _number(text: str, column: str) -> float:
-    return _convert(float, text, column, "a number")
+    return _convert(read_number, text, column, "a number")
 
 
 def _convert(kind: Callable[[str], Number], text: str, column: str, what: str) -> Number:
     try:
-        if "_" in text:
-            raise ValueError("an underscore")
         return kind(text)
     except ValueError:
         raise InvalidInput(f"{column} must be {what}, not {text!r}", column) from None

@@ -17,6 +17,7 @@ import numpy as np
 from msgspec import UNSET, Meta, inspect
 
 from delen.core import typed_reader
+from delen.core.numbers import read_number, read_whole
 from delen.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -206,9 +207,9 @@ def _parsed(kind: inspect.Type, text: str) -> Any:
     kinds = {type(option) for option in typed_reader.options(kind)}
     try:
         if inspect.IntType in kinds:
-            return int(text)
+            return read_whole(text)
         if kinds & {inspect.FloatType, inspect.CustomType}:
-            return float(text)
+            return read_number(text)
     except ValueError:
         return text
     return _TRUTH.get(text, text) if inspect.BoolType in kinds else text

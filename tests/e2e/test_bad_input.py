@@ -268,7 +268,8 @@ def test_a_wrong_bound_is_refused_by_name(api: Api, image: Image8, field: str, v
 
 @pytest.mark.parametrize("field", ["max_latency_ms", "min_accuracy", "max_energy_mj"])
 @pytest.mark.parametrize(
-    "value", ["nan", "inf", "-inf", "-1", "", "abc", "true", "1e999", "9" * 400]
+    "value",
+    ["nan", "inf", "-inf", "-1", "", "abc", "true", "1e999", "9" * 400, "1_0", "\u0663"],
 )
 def test_a_wrong_bound_in_the_query_is_refused_by_name(
     api: Api, image: Image8, field: str, value: str

@@ -370,6 +370,7 @@ def test_lanes_need_factors_that_somebody_has_measured(
     ("arguments", "named"),
     [
         (["--policy", "none"], "no 'none'; installed:"),
+        (["--corun", "1.0,1.5"], "give --lanes 2 or more"),
         (["--weight", "stranger=2"], "--weight names stranger"),
         (["--priority", "stranger=2"], "--priority names stranger"),
         (["--slowdown", "0:10:2", "--slowdown", "5:20:2"], "overlap"),
@@ -404,6 +405,12 @@ def test_wrong_usage_ends_2(
         ["--seed", "-1"],
         ["--seed", "1.5"],
         ["--seeds", "0"],
+        ["--seeds", "99999999999"],
+        ["--seed", "1_0"],
+        ["--speed", "1_0"],
+        ["--speed", "\u0663"],
+        ["--weight", "camera=1_0"],
+        ["--corun", "1_0"],
         ["--speed", "fast"],
         ["--speed", "0.3,0"],
         ["--speed", "0.3,,1"],
@@ -477,6 +484,7 @@ def test_weights_and_priorities_have_their_effect(
     [
         (("--seed", "-1"), "a whole number of at least 0"),
         (("--seed", "1.5"), "a whole number of at least 0"),
+        (("--slowdown", "1:2"), "'1:2' must be START:END:FACTOR in seconds, such as 60:120:2.0\n"),
         (("--slowdown", "0:10:inf"), "finite"),
         (("--slowdown", "0:inf:2"), "finite"),
         (("--slowdown", "0:10:nan"), "finite"),
