@@ -14,7 +14,7 @@ from msgspec import Meta
 from delen.bundle.calibration import Calibration
 from delen.bundle.checks import check_manifest
 from delen.core.guarantee import HeldOut
-from delen.core.typed_reader import read_file
+from delen.core.typed_reader import read_file, shown
 from delen.core.variant import Size, variant_name
 from delen.errors import BundleError
 
@@ -308,7 +308,7 @@ def _parse_manifest(document: object, file: Path) -> Manifest:
         return BundleError(f"{file}: {sentence}")
 
     if not isinstance(document, dict):
-        raise fail(f"the manifest must be an object, not {type(document).__name__}")
+        raise fail(f"the manifest must be an object, not {shown(document)}")
     found, schema = document.pop("format", None), document.pop("schema", None)
     if found != FORMAT:
         raise fail(f"format is {found!r}, not {FORMAT!r}: this is not a delen bundle")

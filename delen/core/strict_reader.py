@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from delen.core.typed_reader import shown
+
 _MISSING: Any = object()
 
 
@@ -14,7 +16,7 @@ class Fields:
 
     def __init__(self, source: object, where: str, fail: Callable[[str], Exception]) -> None:
         if not isinstance(source, Mapping):
-            raise fail(f"{where} must be an object, not {type(source).__name__}")
+            raise fail(f"{where} must be an object, not {shown(source)}")
         self._source = source
         self._where = where
         self._fail = fail
@@ -30,7 +32,7 @@ class Fields:
         if value is None and default is None:
             return None
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise self._fail(f"{self._where}: {key!r} must be {name}, not {value!r}")
+            raise self._fail(f"{self._where}: {key!r} must be {name}, not {shown(value)}")
         return value
 
     def text(self, key: str, default: Any = _MISSING) -> Any:

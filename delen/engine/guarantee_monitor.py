@@ -12,6 +12,7 @@ from numbers import Integral
 from delen.bundle.manifest import Manifest
 from delen.core.events import EventBus
 from delen.core.guarantee import Feedback, GuaranteeStatus, Source
+from delen.core.typed_reader import shown
 from delen.errors import InvalidInput
 from policies.plan.drift import DriftTest
 from policies.plan.planner import DEPARTED, NOT_GUARANTEED
@@ -217,7 +218,7 @@ def _read_class(label: object, manifest: Manifest) -> int:
         return manifest.labels.index(label)
     if isinstance(label, bool) or not isinstance(label, Integral):
         raise InvalidInput(
-            f"a label must be the index or the name of a class, not {label!r}", "labels"
+            f"a label must be the index or the name of a class, not {shown(label)}", "labels"
         )
     index = int(label)
     if not 0 <= index < manifest.classes:

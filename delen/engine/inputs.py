@@ -17,6 +17,7 @@ from delen.bundle.manifest import InputSpec
 from delen.bundle.media import IMAGES, RECORDINGS
 from delen.bundle.recordings import decode_recording
 from delen.bundle.texts import text_to_bytes
+from delen.core.typed_reader import shown
 from delen.errors import InvalidInput, UnsupportedMediaType
 
 Contents: TypeAlias = bytes | memoryview
@@ -172,7 +173,7 @@ def decode_json(value: object, spec: InputSpec) -> NDArray[Any]:
 def decode_list(value: object, spec: InputSpec) -> NDArray[Any]:
     """A nested list of numbers in the model's dtype; a number that does not fit it is refused."""
     if not isinstance(value, list):
-        raise InvalidInput(f"input must be a nested list, not {type(value).__name__}", "input")
+        raise InvalidInput(f"input must be a nested list, not {shown(value)}", "input")
     dtype = np.dtype(spec.dtype)
     leaves, shape = _flatten(value, len(spec.shape) + 1)
     has_numbers = set(map(type, leaves)) <= {int, float}

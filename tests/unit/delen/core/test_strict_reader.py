@@ -80,5 +80,5 @@ def test_children_say_where_they_are() -> None:
     reading = fields({"one": {"x": 1}, "many": [{"y": 1}, 7]})
     with pytest.raises(ConfigError, match=r"the file\.one lacks 'z'"):
         reading.child("one").text("z")
-    with pytest.raises(ConfigError, match=r"the file\.many\[1\] must be an object, not int"):
+    with pytest.raises(ConfigError, match=r"the file\.many\[1\] must be an object, not 7"):
         reading.children("many")

@@ -7,6 +7,7 @@ import pytest
 
 from delen.bundle.manifest import Manifest, load_bundle
 from delen.core.events import EventBus
+from delen.core.typed_reader import shown
 from delen.engine.guarantee_monitor import GuaranteeMonitor, MonitorSettings, read_labels
 from delen.errors import InvalidInput
 from policies.plan.planner import DEPARTED
@@ -157,5 +158,5 @@ def test_labels_are_indices_or_names(manifest: Manifest) -> None:
 def test_what_is_no_class_is_named(manifest: Manifest, label: object) -> None:
     with pytest.raises(InvalidInput, match="class") as caught:
         read_labels({"a": 0, "b": label}, manifest)
-    assert repr(label) in str(caught.value)
+    assert shown(label) in str(caught.value), "as JSON has it"
     assert caught.value.field == "labels"

@@ -223,10 +223,10 @@ def test_a_list_is_read_in_the_models_dtype() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (3, "must be a nested list, not int"),
-        ("abc", "must be a nested list, not str"),
-        ({"a": 1}, "must be a nested list, not dict"),
-        (None, "must be a nested list, not NoneType"),
+        (3, "must be a nested list, not 3"),
+        ("abc", "must be a nested list, not 'abc'"),
+        ({"a": 1}, "must be a nested list, not {'a': 1}"),
+        (None, "must be a nested list, not null"),
         ([[1, 2], [3]], "ragged"),
         ([], "is empty"),
         ([[], []], "is empty"),
