@@ -92,7 +92,7 @@ def test_labels_come_back_and_are_counted(
         ({}, "invalid_input", "labels"),
         ({"labels": [1]}, "invalid_input", "labels"),
         ({"labels": {"a": 4}}, "invalid_input", "4 is not a class"),
-        ({"labels": {"a": True}}, "invalid_input", "not True"),
+        ({"labels": {"a": True}}, "invalid_input", "not true"),
         ({"labels": {"a": None}}, "invalid_input", "the index or the name of a class"),
         ({"labels": {}, "model": "tiny"}, "unknown_field", "model"),
         ({"labels": dict.fromkeys(map(str, range(100_001)), 0)}, "invalid_input", "at most 100000"),
