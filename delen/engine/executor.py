@@ -16,6 +16,7 @@ from delen.engine.exit_policy import ExitDecider
 from delen.engine.handovers import Handovers
 from delen.engine.health import SEGMENT_HANGS, EngineHealth, hung
 from delen.engine.job import Job
+from delen.engine.job_ends import JobEnds
 from delen.engine.jobs import Jobs
 from delen.engine.lane_worker import LaneWorker
 from delen.engine.model import Model
@@ -84,7 +85,7 @@ class Executor:
             runner,
             self._exits,
             self._audits,
-            self._handovers,
+            JobEnds(self.lock, scheduler, self._jobs, self._handovers),
             self._models,
             self._lane_died,
         )

@@ -6,29 +6,27 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from math import inf
 from typing import NamedTuple, TypeAlias
 
-from delen.core.dispatch import Key, Task
+from delen.core.dispatch import Key
 from delen.core.failures import FailureCounter
 from delen.core.result import Reason
 from delen.core.work import Work
 from delen.engine.audit import Audit, Audits
 from delen.engine.exit_policy import ExitDecider
-from delen.engine.handovers import Handovers
 from delen.engine.health import EngineHealth
 from delen.engine.hung_batches import HungBatches
 from delen.engine.informing import InformingPolicy
 from delen.engine.job import Job
+from delen.engine.job_ends import End, JobEnds, end_of
 from delen.engine.jobs import Jobs
 from delen.engine.lane_threads import LaneThreads
 from delen.engine.model import Model
 from delen.engine.observer import Observer
 from delen.engine.runner import BatchRun, SegmentRunner
 from delen.engine.segment_failures import SegmentFailures
-from delen.errors import BackendError, DelenError, Overloaded
-from delen.residency.lease import still_loading
+from delen.errors import BackendError
 from delen.scheduler.core import Scheduler
 from delen.scheduler.decision import DispatchDecision
 from delen.scheduler.lanes import Batch
@@ -39,14 +37,6 @@ log = logging.getLogger("delen.engine")
 class _AuditRun(NamedTuple):
     audit: Audit
     batch: Batch
-
-
-class _End(NamedTuple):
-    """``job`` ends with the answer that it has, for ``reason``, or by ``problem``."""
-
-    job: Job
-    reason: Reason | None
-    problem: DelenError | None
 
 
 LaneWork: TypeAlias = DispatchDecision | _AuditRun
@@ -69,7 +59,7 @@ class LaneWorker:
         runner: SegmentRunner,
         exits: ExitDecider,
         audits: Audits,
-        handovers: Handovers | None,
+        ends: JobEnds,
         models: Mapping[str, Model],
         died: Callable[[int, BaseException], None],
     ) -> None:
@@ -82,7 +72,7 @@ class LaneWorker:
         self._runner = runner
         self._exits = exits
         self._audits = audits
-        self._handovers = handovers
+        self._ends = ends
         self._models = models
         self.informing = InformingPolicy(scheduler, health)
         self.hung = HungBatches(scheduler, self.informing, jobs, health)
@@ -143,25 +133,11 @@ class LaneWorker:
 
     def _follow(self, decision: DispatchDecision, lane: int) -> LaneWork | None:
         try:
-            for task in decision.overdue:
-                self._answer_or_refuse(task, "latency")
-            for task in decision.answer:
-                self._jobs[task.id].cut_off = True
-                self._answer_or_refuse(task, "policy")
-            for task in decision.refuse:
-                self._refuse(task)
+            self._ends.follow(decision)
             return None if decision.run is None else self._run(decision.run, lane)
         except Exception as error:
             self._abandon(decision, error)
             raise
-
-    def _answer_or_refuse(self, task: Task, reason: Reason) -> None:
-        """Refused where the answer that the scheduler knows of is on the node before."""
-        job = self._jobs[task.id]
-        if job.exit >= 0:
-            self._jobs.answer(job, reason)
-        else:
-            self._refuse(task)
 
     def _abandon(self, decision: DispatchDecision, error: Exception) -> None:
         """Free the lane of ``decision``, and end its jobs that neither ended nor wait again."""
@@ -198,7 +174,7 @@ class LaneWorker:
         self._health.batch_ended(lane, batch)
         problems = self._segment_failures.of(batch.key, jobs, ran.errors)
         work = ran.works[0] if len(ran.works) == 1 and not ran.errors else None
-        ended: list[_End] = []
+        ended: list[End] = []
         following: LaneWork | None = None
         with self._lock:
             if self._left and self.hung.came_back(batch):
@@ -206,7 +182,7 @@ class LaneWorker:
             with self.informing as now:
                 self._end_batch(now, batch, work if costs.profile is profile else None)
                 for task, job, reason in zip(batch.tasks, jobs, reasons, strict=True):
-                    end = self._end_of(job, reason, problems.get(job.id))
+                    end = end_of(job, reason, problems.get(job.id))
                     if end is None:
                         self._scheduler.resume(now, task, job.confidence, job.joules_left)
                     else:
@@ -219,7 +195,7 @@ class LaneWorker:
         for each in ran.works:
             self._observer.ran(each)
         for end in ended:
-            self._send(end)
+            self._ends.send(end)
         return following
 
     def _run_alone(self, batch: Batch, job: Job, lane: int) -> LaneWork | None:
@@ -244,7 +220,7 @@ class LaneWorker:
                 if self._left and self.hung.came_back(batch):
                     return None
                 with self.informing as now:
-                    end = self._end_of(job, reason, problems.get(job.id))
+                    end = end_of(job, reason, problems.get(job.id))
                     learnt = work if costs.profile is profile else None
                     if end is None:
                         seconds, joules = _measured(learnt)
@@ -263,31 +239,8 @@ class LaneWorker:
             if work is not None:
                 self._observer.ran(work)
             if end is not None:
-                self._send(end)
+                self._ends.send(end)
         return following
-
-    def _end_of(self, job: Job, reason: Reason | None, problem: DelenError | None) -> _End | None:
-        """How ``job`` ends after its segment, for a ``reason`` or by a ``problem``; None if it goes
-        on."""
-        if problem is not None:
-            return _End(job, None, problem)
-        if job.cancelled:
-            return _End(job, "cancelled", None)
-        if reason is not None:
-            return _End(job, reason, None)
-        problem = job.unavailable
-        return None if problem is None else _End(job, None, problem)
-
-    def _send(self, end: _End) -> None:
-        """The last that a lane does for a job: whoever waits for it is woken, and wants the
-        interpreter at once."""
-        job, reason, problem = end
-        if reason == "suspended" and (way := job.way) is not None and self._handovers is not None:
-            self._handovers.begin(job, way)
-        elif reason is not None:
-            self._jobs.answer(job, reason)
-        elif problem is not None:
-            self._jobs.end_early(job, "failed", problem)
 
     def _end_batch(self, now: float, batch: Batch, work: Work | None) -> None:
         """Free the lane of ``batch``. There is no ``work`` to learn from if it failed, or if it ran
@@ -305,25 +258,6 @@ class LaneWorker:
             is_confident = threshold is not None and job.confidence >= threshold
             return "confident" if is_confident else "suspended"
         return reason
-
-    def _refuse(self, task: Task) -> None:
-        """Refuse ``task``, which has no answer; one that accepts the best effort gets more time."""
-        job = self._jobs[task.id]
-        with self._lock:
-            now = time.monotonic()
-            may_go_on = not job.cancelled and job.unavailable is None
-            if job.accepts_best_effort and task.deadline < inf and may_go_on:
-                self._scheduler.add(now, replace(task, deadline=inf))
-                return
-            deadline = now + job.deadline - job.arrived
-            wait = self._scheduler.ahead(now, task.priority, task.tenant, deadline)
-        waits = job.model.residency.waits()
-        if waits is not None and waits[task.segment] > 0:
-            self._jobs.fail(job, still_loading(job.model.name, waits[task.segment]))
-            return
-        self._jobs.fail(
-            job, Overloaded("the request could not be started in time", retry_after=wait)
-        )
 
     def _run_audit(self, audit: Audit, batch: Batch, lane: int) -> None:
         costs = audit.model.costs

@@ -33,10 +33,15 @@ class BoundsPolicy:
     by_threshold = True
 
     def decide(self, view: ExitView) -> Decision:
-        threshold = view.plan.threshold
-        if threshold is not None and view.next_exit is not None and view.confidence >= threshold:
-            return CONFIDENT
-        return stop_at_end_or_cap(view)
+        return decide_by_bounds(view)
+
+
+def decide_by_bounds(view: ExitView) -> Decision:
+    """Stop by the plan's threshold, where the plan ends, or before a cap is exceeded."""
+    threshold = view.plan.threshold
+    if threshold is not None and view.next_exit is not None and view.confidence >= threshold:
+        return CONFIDENT
+    return stop_at_end_or_cap(view)
 
 
 def stop_at_end_or_cap(view: ExitView) -> Decision:

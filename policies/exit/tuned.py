@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from delen.bundle.calibration import Calibration
 from delen.core.plan import Decision, ExitView
-from policies.exit.bounds import BoundsPolicy, stop_at_end_or_cap
+from policies.exit.bounds import decide_by_bounds, stop_at_end_or_cap
 from policies.exit.learning import FullRun
 from policies.plan.thresholds import agreement_threshold
 
@@ -38,10 +38,12 @@ and once in 20: the one begins a new sample, the other is needed to return to th
 Counts = NDArray[np.float64]
 
 
-class TunedThresholds(BoundsPolicy):
+class TunedThresholds:
     """How thresholds of models are tuned: at most the share ``budget`` of the answers to other
     inputs may differ from the deepest exit's, with probability ``level`` over the draw of their
     sample."""
+
+    by_threshold = True
 
     def __init__(self, budget: float, level: float) -> None:
         self._budget = budget
@@ -50,13 +52,18 @@ class TunedThresholds(BoundsPolicy):
     def for_model(self, table: Calibration, deepest: int) -> ModelThresholds:
         return ModelThresholds(self._budget, self._level, table, deepest)
 
+    def decide(self, view: ExitView) -> Decision:
+        return decide_by_bounds(view)
 
-class ModelThresholds(BoundsPolicy):
+
+class ModelThresholds:
     """The default policy of one model, with no threshold below ``raised``.
 
     The first exit's confidences, which every request has, show whether the last WINDOW inputs are
     like the reference: the calibration ``table``, or once there is one the sample.
     """
+
+    by_threshold = True
 
     def __init__(self, budget: float, level: float, table: Calibration, deepest: int) -> None:
         self._budget = budget
@@ -82,7 +89,7 @@ class ModelThresholds(BoundsPolicy):
             self._watch(view.confidence)
         if view.confidence < self.raised:
             return stop_at_end_or_cap(view)
-        return super().decide(view)
+        return decide_by_bounds(view)
 
     def learn(self, run: FullRun) -> None:
         """Add ``run`` to the sample that is being taken, and tune once that is complete. Audits

@@ -16,7 +16,7 @@ from tests.unit.delen.engine.harness import Clock, ExecutorHarness
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     modules = "admission", "batch_feed", "executor", "hung_batches", "informing", "jobs"
-    modules += "lane_worker", "runner", "runtime"
+    modules += "job_ends", "lane_worker", "runner", "runtime"
     for module in modules:
         monkeypatch.setattr(f"delen.engine.{module}.time", clock)
     return clock
