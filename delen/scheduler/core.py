@@ -184,25 +184,6 @@ class Scheduler:
         view = self._models[task.model]
         self._queue(now, task, view, view.expected(task))
 
-    def resume_or_start(
-        self, now: float, task: Task, confidence: float, joules_left: float = inf
-    ) -> Batch | None:
-        """As ``resume``; but if nothing else waits or runs, and the policy would run ``task`` now,
-        it has started, as ``next`` would have it: its batch."""
-        if self._groups.positions or not self._lanes.idle:
-            self.resume(now, task, confidence, joules_left)
-            return None
-        now = self._clock(now)
-        _reached(task, confidence, joules_left)
-        view = self._models[task.model]
-        if not self._starts_alone(now, task):
-            self._queue(now, task, view, view.expected(task))
-            return None
-        _set(task, "waiting_since", now)
-        if self._delay is not None:
-            self._delay.end()
-        return self._start(now, Key(task.model, task.segment), (task,), view)
-
     def go_on(
         self,
         now: float,

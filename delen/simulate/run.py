@@ -181,37 +181,42 @@ class SimulatedDaemon:
         measured = (ended if ended > host.free else host.free) - began
         now = host.decide(ended, size * model.host.task)
         spent = None if joules is None else size * joules
-        self._scheduler.ran(now, batch, now - batch.began, measured, spent)
+        reasons = [self._reason_to_stop(task, now, seconds / size, joules, size) for task in tasks]
+        if size == 1 and reasons[0] is None and self._arrivals.next_at > ended:
+            self._go_on(now, batch, measured, spent)
+        else:
+            self._scheduler.ran(now, batch, now - batch.began, measured, spent)
+            for task, reason in zip(tasks, reasons, strict=True):
+                job = self._jobs[task.id]
+                confidence = job.confidence[segment]
+                if reason is None:
+                    self._scheduler.resume(now, task, confidence, job.joules_left)
+                else:
+                    self._scheduler.end(now, task)
+                    self._answer(now, task, segment, confidence)
+                    job.model.ended(job.sample, segment, reason, self._is_idle)
         self._tally.ran(model.costs.slowdown.mean)
-        planned = self._capabilities.plans
-        for task in tasks:
-            job = self._jobs[task.id]
-            job.spend(seconds / size, joules)
-            confidence = job.confidence[segment]
-            elapsed = now - task.arrived + self._network
-            reason: Reason | None = None
-            if planned:
-                reason = job.reason_to_stop(segment, elapsed, size)
-            elif segment == task.last:
-                reason = "final"
-            if reason is not None:
-                self._scheduler.end(now, task)
-                self._answer(now, task, segment, confidence)
-                job.model.ended(job.sample, segment, reason, self._is_idle)
-            elif size == 1 and self._arrivals.next_at > ended:
-                self._resume(now, task, confidence, job.joules_left)
-            else:
-                self._scheduler.resume(now, task, confidence, job.joules_left)
 
-    def _resume(self, now: float, task: Task, confidence: float, joules_left: float) -> None:
-        """``task`` waits for its next segment, or is alone and starts: nobody arrives before the
-        scheduler has to decide."""
-        began = time.perf_counter()
-        run = self._scheduler.resume_or_start(now, task, confidence, joules_left)
-        if run is not None:
+    def _reason_to_stop(
+        self, task: Task, now: float, seconds: float, joules: float | None, size: int
+    ) -> Reason | None:
+        """Why ``task`` ends after its segment, which took so much of a batch of ``size``."""
+        job = self._jobs[task.id]
+        job.spend(seconds, joules)
+        if self._capabilities.plans:
+            return job.reason_to_stop(task.segment, now - task.arrived + self._network, size)
+        return "final" if task.segment == task.last else None
+
+    def _go_on(self, now: float, batch: Batch, measured: float, joules: float | None) -> None:
+        """The task of ``batch`` waits for its next segment, or is alone and starts: nobody arrives
+        before the scheduler has to decide."""
+        (task,) = batch.tasks
+        job, began = self._jobs[task.id], time.perf_counter()
+        confidence = job.confidence[task.segment]
+        if self._scheduler.go_on(now, batch, measured, joules, confidence, job.joules_left):
             self._tally.decided(time.perf_counter() - began)
             self._wake = inf
-            self._start(now, run)
+            self._start(now, batch)
 
     def _arrive(self, ended: float) -> None:
         """The next request is planned and waits, or is refused; ``ended`` as in ``_next_event``."""
