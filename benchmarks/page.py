@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+import timeit
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -65,7 +66,7 @@ def _head(absent: Sequence[str]) -> str:
 The benchmarks write this page; do not edit it. `python -m benchmarks NAME --markdown
 docs/results.md` runs one of them and puts what it prints in its section. `make results` runs all
 that install nothing and end within minutes. Each section ends with when it ran, of which source,
-and on what.{left_out}
+and on what; how long a million additions took says how fast the machine was then.{left_out}
 
 A line has a figure's median over its rounds and, in brackets, its quartiles. A claim follows, if
 one is made of the median: `ok` or `MISSED`. No Jetson was at hand. Figures that name one are
@@ -97,7 +98,7 @@ def _section(section: Section) -> str:
     ended = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
     versions = ", ".join([f"Python {platform.python_version()}", *map(_version, PACKAGES)])
     text += f"```\n{section.output.strip()}\n```\n\n*{section.seconds:.0f} s until {ended}, "
-    text += f"{_source()}; {_machine()}; {versions}.*"
+    text += f"{_source()}; {_machine()}, {_pace()}; {versions}.*"
     if section.failure:
         text += f" **{_FAILED}: {section.failure}**"
     return text
@@ -125,6 +126,13 @@ def _machine() -> str:
     kind = ", virtual" if virtual else ""
     system = f"{platform.system()} {_kernel()}, {platform.machine()}"
     return f"{processor_name(Path('/'))}, {cores} cores, {memory:.1f} GiB{kind}, {system}"
+
+
+def _pace() -> str:
+    """How fast the machine is at this moment: virtual ones are not always equally fast."""
+    statement = "for number in range(1_000_000): total += number"
+    seconds = min(timeit.repeat(statement, "total = 0", number=1, repeat=5))
+    return f"a million additions in Python take {1e3 * seconds:.0f} ms"
 
 
 def _kernel() -> str:
