@@ -96,6 +96,7 @@ class Admission:
         at = Conditions(
             spent=now - job.arrived - waited,
             ahead=waited + seconds,
+            waiting=waited + self._scheduler.waiting_seconds,
             guaranteed=model.monitor.holds,
             price=self._energy.price(tenant) + terms.per_joule,
             waits=residency.waits(),

@@ -105,7 +105,7 @@ class BatchFeed:
         last = self._plan.exit
         waits[last + 1 :] = [inf] * (model.exits - last - 1)
         holds, price, terms = model.monitor.holds, self._plan.price, self._plan.terms
-        at = Conditions(now - job.arrived, ahead, holds, price, waits, terms)
+        at = Conditions(now - job.arrived, ahead, ahead, holds, price, waits, terms)
         return model.own_batches.later(
             job.bounds,
             len(self._held) + 1,

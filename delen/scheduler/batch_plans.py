@@ -119,4 +119,4 @@ class BestSizeBatches(BatchPlans):
 
     def _before(self, bounds: Bounds, behind: int, at: Conditions, margin: float = 1.0) -> Plan:
         made = [size._before(bounds, behind, at, margin) for size in self._sizes]
-        return self._best(made, bounds, at.ahead)
+        return self._best(made, bounds, at.waiting)

@@ -9,13 +9,14 @@ from delen.core.fleet_terms import NO_TERMS, FleetTerms
 
 
 class Conditions(NamedTuple):
-    """Seconds that a request has ``spent``, and of others' work ``ahead`` of it; whether floors are
-    ``guaranteed``; the ``price`` of a joule in accuracy. ``waits`` are the seconds until each
-    segment is in memory, inf for one that will not be; None where all are. ``terms`` are what the
-    fleet asks."""
+    """Seconds that a request has ``spent``, of others' work ``ahead`` of it, and of all work that
+    is ``waiting``; whether floors are ``guaranteed``; the ``price`` of a joule in accuracy.
+    ``waits`` are the seconds until each segment is in memory, inf for one that will not be; None
+    where all are. ``terms`` are what the fleet asks."""
 
     spent: float = 0.0
     ahead: float = 0.0
+    waiting: float = 0.0
     guaranteed: bool = True
     price: float = 0.0
     waits: Sequence[float] | None = None
@@ -35,7 +36,7 @@ class Conditions(NamedTuple):
 
     def idle(self) -> Conditions:
         """The same while nothing else waits."""
-        return self._replace(ahead=0.0)
+        return self._replace(ahead=0.0, waiting=0.0)
 
 
 AT_REST = Conditions()

@@ -351,6 +351,11 @@ class Scheduler:
         before = self._work.before(priority, behind, due, now + self._patience)
         return before + self._lanes.wait(now)
 
+    @property
+    def waiting_seconds(self) -> float:
+        """Device seconds that all waiting tasks need, each alone."""
+        return self._backlog.seconds
+
     def backlog(self, now: float) -> float:
         """Seconds until everything that waits is done, if nothing more came."""
         now = self._clock(now)

@@ -216,11 +216,11 @@ class BestSize(PlanSource):
             size.prepare(bounds, terms)
 
     def plan(self, bounds: Bounds, at: Conditions = AT_REST) -> Plan:
-        return self.best([size.plan(bounds, at) for size in self._sizes], bounds, at.ahead)
+        return self.best([size.plan(bounds, at) for size in self._sizes], bounds, at.waiting)
 
-    def best(self, plans: Sequence[Plan], bounds: Bounds, ahead: float) -> Plan:
-        """The best of ``plans``, one a size, behind ``ahead`` seconds of others' work."""
-        is_crowded = ahead > _CROWDED * self._sizes[0].whole_run()
+    def best(self, plans: Sequence[Plan], bounds: Bounds, waiting: float) -> Plan:
+        """The best of ``plans``, one a size, while so many seconds of work are ``waiting``."""
+        is_crowded = waiting > _CROWDED * self._sizes[0].whole_run()
         is_metered = len({size.meter for size in self._sizes}) == 1
         joules = [plan.expected_energy for plan in plans]
         known = [each for each in joules if each is not None]

@@ -256,7 +256,8 @@ class SimulatedDaemon:
         if not self._capabilities.plans:
             return self._unplanned[model.name]
         spent = read - arrival.time + self._network
-        at = Conditions(spent - waited, waited + ahead)
+        waiting = waited + self._scheduler.waiting_seconds
+        at = Conditions(spent - waited, waited + ahead, waiting)
         return model.plans.admit(arrival.bounds, at, self._best_effort)
 
     def _dispatch(self, now: float) -> None:

@@ -68,8 +68,8 @@ def resident(daemon: Daemon) -> int:
 
 @pytest.fixture(scope="module")
 def small(launcher: Launcher) -> Iterator[Daemon]:
-    """A daemon with room for a second of work."""
-    daemon = launcher.start({"server": {"max_backlog_seconds": 1.0}})
+    """A daemon with room for a fifth of a second of work: on no machine it has room for a flood."""
+    daemon = launcher.start({"server": {"max_backlog_seconds": 0.2}})
     yield daemon
     assert daemon.terminate() == 0
     assert "Traceback" not in daemon.log(), daemon.log()

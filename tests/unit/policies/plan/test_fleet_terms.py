@@ -205,14 +205,14 @@ def sizes(make_calibration: MakeCalibration, make_costs: MakeCosts) -> BestSize:
     return BestSize(made)
 
 
-def test_behind_much_work_the_own_size_is_kept_if_it_keeps_the_bounds(sizes: BestSize) -> None:
+def test_while_much_waits_the_own_size_is_kept_if_it_keeps_the_bounds(sizes: BestSize) -> None:
     floor = Bounds(min_accuracy=0.7)
     assert sizes.admit(floor).size != LARGE
     whole = sum(SECONDS)
-    assert sizes.admit(floor, Conditions(ahead=0.4 * whole)).size != LARGE
-    assert sizes.admit(floor, Conditions(ahead=2.0 * whole)).size == LARGE
-    tight = Bounds(max_latency=2.0 * whole + 0.8 * SECONDS[0])
-    assert sizes.admit(tight, Conditions(ahead=2.0 * whole)).size != LARGE
+    assert sizes.admit(floor, Conditions(waiting=0.4 * whole)).size != LARGE
+    assert sizes.admit(floor, Conditions(waiting=2.0 * whole)).size == LARGE
+    tight = Bounds(max_latency=0.8 * SECONDS[0])
+    assert sizes.admit(tight, Conditions(waiting=2.0 * whole)).size != LARGE
 
 
 def choose(sizes: BestSize, bounds: Bounds, terms: FleetTerms) -> Plan:
