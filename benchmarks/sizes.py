@@ -30,7 +30,7 @@ from delen.simulate.model import SimulatedModel
 from delen.simulate.run import RunSettings, run
 from delen.simulate.summary import summarise
 from multiexit_models.data.dataset import Labelled
-from multiexit_models.export.bundle import scaled_to
+from multiexit_models.export.scaled import scaled_to
 from policies.plan.planner import Planner
 from policies.plan.sizes import level_of_each, pareto
 from policies.plan.thresholds import LTT, PROCEDURES

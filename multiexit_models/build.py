@@ -17,7 +17,8 @@ from multiexit_models.data.duplicates import note_groups
 from multiexit_models.data.reading import Reading
 from multiexit_models.data.source import input_kind, read_data
 from multiexit_models.data.trained_on import TrainedOn
-from multiexit_models.export.bundle import check_samples, rehearse, write_bundle
+from multiexit_models.export.bundle import rehearse, write_bundle
+from multiexit_models.export.floors import check_samples
 from multiexit_models.export.folder import remove_leftovers
 from multiexit_models.network import IMAGENET_MEAN, IMAGENET_STD, MultiExitNetwork
 from multiexit_models.progress import Bar

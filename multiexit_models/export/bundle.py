@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -12,82 +12,49 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from delen.bundle.calibration import Calibration
-from delen.bundle.images import scale_down
 from delen.bundle.manifest import (
     MANIFEST,
     Bundle,
     ExitSpec,
     FileEntry,
-    InputSpec,
     Manifest,
-    ScaledSpec,
     load_bundle,
 )
 from delen.core.atomic_file import sync
-from delen.core.variant import Size, format_size
-from delen.errors import BundleError, InvalidInput
+from delen.core.variant import Size
+from delen.errors import BundleError
 from multiexit_models.calibrate.criterion import (
     CriterionChoice,
     choose_criterion,
     make_calibration,
 )
-from multiexit_models.calibrate.provenance import Evaluated, exit_provenance, software
+from multiexit_models.calibrate.provenance import exit_provenance, software
 from multiexit_models.calibrate.temperature import fit_temperature
-from multiexit_models.data.dataset import Dataset, Labelled
+from multiexit_models.data.dataset import Dataset
 from multiexit_models.data.splits import PARTS
 from multiexit_models.export.exported import (
     Exported,
     Inaccurate,
-    chain_logits,
     check_chain,
     export_network,
     finish,
 )
+from multiexit_models.export.floors import check_floor
 from multiexit_models.export.folder import whole_folder
+from multiexit_models.export.network_chain import Chain, ScaledChain, evaluate, exit_specs
+from multiexit_models.export.scaled import CHECKED_INPUTS, at_size, scaled_to
 from multiexit_models.macs import cumulative_macs, macs_per_stage
 from multiexit_models.network import MultiExitNetwork
 from multiexit_models.progress import Bar
-from multiexit_models.report import LEVEL, described
+from multiexit_models.report import LEVEL
 from multiexit_models.spec import BuildSpec, BundleSpec
 from multiexit_models.train.training import predict
 from multiexit_models.train.weights import digest
 from policies.plan.sizes import level_of_each
-from policies.plan.thresholds import highest_floor, units_needed
 
 CALIBRATION = "calibration.npz"
-CHECKED_INPUTS = 256
 QUANTISED_WITH = 500
 REHEARSED_WITH = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Chain:
-    """A chain of exported stages, what it costs and what it must compute.
-
-    ``macs`` are the multiply-adds of a sample that ends at each exit, ``head_macs`` those of the
-    exit's own head. ``logits`` are the network's ``[exits, n, classes]`` for inputs ``[n, ...]``,
-    computed in another way than by the chain. ``digest`` is of the network's weights. ``smaller``
-    is the chain at each of its smaller input sizes.
-    """
-
-    exported: Exported
-    macs: Sequence[int]
-    head_macs: Sequence[int]
-    logits: Callable[[NDArray[Any]], NDArray[np.floating[Any]]]
-    digest: str
-    smaller: Sequence[ScaledChain] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class ScaledChain:
-    """A chain on inputs of a smaller ``size``: what it costs, and its ``exported`` stages where it
-    has its own, because height and width are not free in those of the largest size."""
-
-    size: Size
-    macs: Sequence[int]
-    head_macs: Sequence[int]
-    exported: Exported | None = None
 
 
 def write_bundle(
@@ -214,7 +181,7 @@ def _make(
     exported, macs = chain.exported, chain.macs
     bar.stage("calibrating")
     validated, calibrated, tested = (
-        _evaluate(exported, part, bar) for part in (data.validation, data.calibration, data.test)
+        evaluate(exported, part, bar) for part in (data.validation, data.calibration, data.test)
     )
     temperatures = [fit_temperature(logits, validated.labels) for logits in validated.logits]
     choice = choose_criterion(validated.logits, validated.labels, temperatures, macs)
@@ -222,7 +189,7 @@ def _make(
         calibrated.logits, calibrated.labels, temperatures, choice.name, calibrated.groups
     )
     if spec.floor is not None:
-        _check_floor(table, spec.floor, level_of_each(LEVEL, 1 + len(chain.smaller)))
+        check_floor(table, spec.floor, level_of_each(LEVEL, 1 + len(chain.smaller)))
     bar.stage("checking")
     graphs = finish(exported, choice.name, temperatures, bar.segment)
     checked = data.test.spread(CHECKED_INPUTS).inputs
@@ -244,10 +211,10 @@ def _make(
         },
         "software": software(),
     }
-    exits = _exits(graphs, exported.features, macs, temperatures, tested)
+    exits = exit_specs(graphs, exported.features, macs, temperatures, tested)
     files = {**graphs, CALIBRATION: table.to_npz()}
     sizes = [
-        _at_size(chain, index, data, choice.name, temperatures, graphs, bar)
+        at_size(chain, index, data, choice.name, temperatures, graphs, bar)
         for index in range(len(chain.smaller))
     ]
     for of_size in sizes:
@@ -256,93 +223,6 @@ def _make(
         provenance["sizes"] = [of_size.provenance for of_size in sizes]
     manifest = _manifest(spec, description, data, choice, exits, files, provenance)
     return replace(manifest, smaller=tuple(of_size.spec for of_size in sizes)), files
-
-
-@dataclass(frozen=True, eq=False)
-class _OfSize:
-    """What a bundle has of one smaller input size."""
-
-    spec: ScaledSpec
-    files: dict[str, bytes]
-    provenance: Mapping[str, Any]
-
-
-def _at_size(
-    chain: Chain,
-    index: int,
-    data: Dataset,
-    criterion: str,
-    temperatures: Sequence[float],
-    graphs: Mapping[str, bytes],
-    bar: Bar,
-) -> _OfSize:
-    """Calibrate and check smaller size ``index`` of ``chain``, on the same samples scaled down.
-    Graphs of its own get temperatures of their own; the ``criterion`` is that of the largest."""
-    scaled = chain.smaller[index]
-    name = format_size(scaled.size)
-    bar.stage(f"calibrating at {name}")
-
-    def part(of: Labelled) -> Labelled:
-        return Labelled(scaled_to(data.input, of.inputs, scaled.size), of.labels, of.groups)
-
-    exported = chain.exported
-    features = exported.smaller[index] if exported.smaller else ()
-    if scaled.exported is not None:
-        exported, features = scaled.exported, scaled.exported.features
-        validated = _evaluate(exported, part(data.validation), bar)
-        temperatures = [fit_temperature(logits, validated.labels) for logits in validated.logits]
-        own = finish(exported, criterion, temperatures, bar.segment)
-        graphs = {graph.replace(".", f"-{name}.", 1): raw for graph, raw in own.items()}
-    calibrated, tested = (
-        _evaluate(exported, part(of), bar) for of in (data.calibration, data.test)
-    )
-    table = make_calibration(
-        calibrated.logits, calibrated.labels, temperatures, criterion, calibrated.groups
-    )
-    checked = part(data.test.spread(CHECKED_INPUTS)).inputs
-    differences = check_chain(
-        chain.logits(checked), graphs, exported, criterion, temperatures, checked, bar.sample
-    )
-    exits = _exits(graphs, features, scaled.macs, temperatures, tested)
-    file = f"calibration-{name}.npz"
-    own_graphs = dict(graphs) if scaled.exported is not None else {}
-    return _OfSize(
-        ScaledSpec(exits, file),
-        {**own_graphs, file: table.to_npz()},
-        {
-            "size": list(scaled.size),
-            "exits": exit_provenance(
-                scaled.macs, scaled.head_macs, calibrated, tested, temperatures
-            ),
-            "max_logit_difference": differences,
-        },
-    )
-
-
-def scaled_to(input: InputSpec, inputs: NDArray[Any], size: Size) -> NDArray[Any]:
-    """Images ``[n, height, width, channels]`` of ``input`` at a smaller ``size``, as they are
-    scaled down where they are served."""
-    assert input.image is not None
-    shape = (*size, *inputs.shape[3:])
-    scaled = [scale_down(image, input.image, shape) for image in inputs]
-    return np.stack(scaled) if scaled else np.empty((0, *shape), inputs.dtype)
-
-
-def _evaluate(exported: Exported, data: Labelled, bar: Bar) -> Evaluated:
-    bar.close()
-    logits = chain_logits(exported, data.inputs, on_sample=bar.sample)
-    return Evaluated(logits, data.labels, data.groups)
-
-
-def _exits(
-    graphs: Mapping[str, bytes],
-    features: Sequence[tuple[int, ...]],
-    macs: Sequence[int],
-    temperatures: Sequence[float],
-    tested: Evaluated,
-) -> tuple[ExitSpec, ...]:
-    columns = zip(graphs, [*features, None], macs, temperatures, tested.accuracy(), strict=True)
-    return tuple(ExitSpec(*column) for column in columns)
 
 
 def _describe_data(data: Dataset) -> dict[str, Any]:
@@ -385,32 +265,4 @@ def _manifest(
         },
         provenance=provenance,
         held_out=data.held_out,
-    )
-
-
-def check_samples(data: Dataset, floor: float) -> None:
-    """InvalidInput where the calibration part is too small to guarantee ``floor`` at all."""
-    groups = data.calibration.group_count
-    needed = units_needed(groups is not None, floor, LEVEL)
-    found = len(data.calibration) if groups is None else groups
-    if found < needed:
-        kind = "samples" if groups is None else "groups"
-        raise InvalidInput(
-            f"a floor of {floor:g} cannot be guaranteed at level {LEVEL:g}: {found} calibration "
-            f"{kind} are too few: even without an error it needs {needed}",
-            "floor",
-        )
-
-
-def _check_floor(table: Calibration, floor: float, level: float) -> None:
-    """InvalidInput where no exit can be certified for ``floor`` on this table at ``level``."""
-    best = max(highest_floor(table, exit, level) for exit in range(table.exits))
-    if floor <= best:
-        return
-    accuracy = max(table.accuracy(exit) for exit in range(table.exits))
-    raise InvalidInput(
-        f"a floor of {floor:g} cannot be guaranteed at level {LEVEL:g}: the most accurate exit "
-        f"answers {accuracy:.2%} of {described(table)} rightly; the highest floor that can be "
-        f"guaranteed is {best:g}",
-        "floor",
     )

@@ -18,9 +18,11 @@ from multiexit_models.attach.heads import image_head, pooled_head
 from multiexit_models.data.dataset import Dataset
 from multiexit_models.data.duplicates import note_groups
 from multiexit_models.data.reading import Reading
-from multiexit_models.export.bundle import Chain, check_samples, write_chain
+from multiexit_models.export.bundle import write_chain
 from multiexit_models.export.exported import Exported, OnnxStages
+from multiexit_models.export.floors import check_samples
 from multiexit_models.export.folder import check_target
+from multiexit_models.export.network_chain import Chain
 from multiexit_models.imports.classifier import Classifier, read_classifier
 from multiexit_models.imports.cut import Place, choose_places, cut
 from multiexit_models.imports.folder import check_classes, describe, read_images, read_labels

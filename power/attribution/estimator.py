@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from math import hypot, inf, pi, sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
+from power.attribution.blocks import Block, Blocks, wide
 from power.attribution.readings import Readings, longest_gap
 from power.attribution.response import KNOTS, LAGS, Response, explained, fit, lags_of, unknown
 from power.attribution.spending import Spending
 from power.sources.series import Floats
 
-_KEPT, _FADES = 180.0, 240.0  # seconds of blocks, and in which what they say fades
+_KEPT = 180.0  # seconds of blocks
 _BLOCK, _BLOCK_HOLDS, _LEAST_READINGS, _LEAST_HELD = 2.0, 3.2, 8, 3
 _LEVEL = 40  # readings that say what the level is
 _COMMON, _MODEL, _OWN = 9.0, 4.0, 0.25  # relative variances of factors of predictions by guess
@@ -46,29 +46,6 @@ _EDGE = 3  # readings that may have been before or after a move for being mistim
 _MOVES = 0.8  # watts by which a sensor should have moved to be called frozen
 _COARSEST = 0.5  # watts of a sensor's step: few levels that are farther apart are the load's
 _QUANTUM = 0.3  # of a step of the sensor: the error that does not average out
-
-
-@dataclass(slots=True)
-class Block:
-    """``watts`` ``[n]`` of readings, and what they would ``show`` ``[n, s, k]`` of each segment at
-    each lag. It may ``follow`` on the one before; ``trust`` is its weight."""
-
-    times: Floats
-    watts: Floats
-    shows: Floats
-    follows: bool
-    trust: float = 1.0
-
-    def part(self, chosen: slice, follows: bool) -> Block:
-        return Block(self.times[chosen], self.watts[chosen], self.shows[chosen], follows)
-
-    def joined(self, later: Block) -> Block:
-        return Block(
-            np.concatenate([self.times, later.times]),
-            np.concatenate([self.watts, later.watts]),
-            np.concatenate([_wide(self.shows, later.shows.shape[1]), later.shows]),
-            self.follows,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +221,7 @@ class Estimator:
         return self.response or unknown(self.lags)
 
     def _expected(self, shows: Floats) -> Floats:
-        return np.asarray(_wide(shows, self.count) @ self._known.weights @ self.factors)
+        return np.asarray(wide(shows, self.count) @ self._known.weights @ self.factors)
 
     def _see_level(self, rows: Block) -> None:
         if self._blocks and rows.follows and len(rows.times) < _LEVEL:
@@ -255,7 +232,7 @@ class Estimator:
 
     def _check(self, block: Block) -> None:
         """Predict ``block``, and keep it to be learnt from."""
-        hats = self.factors @ _wide(block.shows, self.count)
+        hats = self.factors @ wide(block.shows, self.count)
         expected = hats @ self._known.weights
         weights = 1 / (self._variances @ _parts(hats, expected, self._known))
         miss = block.watts - expected
@@ -266,7 +243,7 @@ class Estimator:
             predicted, both, seen = (
                 float((weights * one) @ other) for one, other in ((x, x), (x, y), (y, y))
             )
-            own = _wide(block.shows, self.count) @ self._known.weights
+            own = wide(block.shows, self.count) @ self._known.weights
             lever = (weights * x) @ own
             unsure = max(lever @ each @ lever for each in (self._covariance, self._sandwich))
             end = float(block.times[-1])
@@ -315,7 +292,7 @@ class Estimator:
         self._unlearnt = 0
         if not self.count:
             return
-        blocks = _Blocks(self._blocks, self.count)
+        blocks = Blocks(self._blocks, self.count)
         trust = np.ones(len(self._blocks))
         for _ in range(_TURNS):
             self._fit_response(blocks, trust)
@@ -368,7 +345,7 @@ class Estimator:
         noise = max(float(self._variances[0]) - step**2 / 12, 0.0)
         return _QUANTUM * step * float(np.exp(-2 * pi**2 * noise / step**2))
 
-    def _fit_response(self, blocks: _Blocks, trust: Floats) -> None:
+    def _fit_response(self, blocks: Blocks, trust: Floats) -> None:
         """Readings count alike here: how they differ in noise depends on the response itself."""
         least = np.maximum(self.factors, 0.1 * self.factors.mean() + 1e-6)
         weights = (trust * blocks.trust)[blocks.of]
@@ -423,36 +400,10 @@ def _look(readings: Readings, spending: Spending, hold: float | None, lags: Floa
     return spending.under_boxes(readings.times, widths, lags)
 
 
-class _Blocks:
-    """All blocks as one: rows, and which block each is ``of``."""
-
-    def __init__(self, blocks: Sequence[Block], count: int) -> None:
-        self.sizes = np.array([len(block.times) for block in blocks])
-        self.starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
-        self.of: NDArray[np.intp] = np.repeat(np.arange(len(blocks)), self.sizes)
-        self.watts = np.concatenate([block.watts for block in blocks])
-        self.shows = np.concatenate([_wide(block.shows, count) for block in blocks])
-        self.follows = np.array([block.follows for block in blocks[1:]], dtype=bool)
-        ages = np.array([block.times[-1] for block in blocks]) - blocks[-1].times[-1]
-        self.trust = np.exp(ages / _FADES) * [block.trust for block in blocks]
-
-    def centred(self, values: Floats, weights: Floats) -> tuple[Floats, Floats]:
-        """``values`` ``[n, m]`` less their means by block, and these."""
-        sums = np.add.reduceat(values * weights[:, None], self.starts)
-        means = sums / np.add.reduceat(weights, self.starts)[:, None]
-        return values - means[self.of], means
-
-
 def _parts(hats: Floats, expected: Floats, response: Response) -> Floats:
     """What the variance of readings is made of ``[3, n]``: noise, how much power scatters within
     what a reading looks at, and how much one run differs from the next."""
     return np.stack([np.ones_like(expected), response.scatter(hats), expected**2])
-
-
-def _wide(shows: Floats, count: int) -> Floats:
-    """``shows`` of ``count`` segments: nothing of those that came later."""
-    missing = count - shows.shape[1]
-    return np.pad(shows, ((0, 0), (0, missing), (0, 0))) if missing > 0 else shows[:, :count]
 
 
 def _without(bent: Floats, values: Floats, weights: Floats) -> Floats:
