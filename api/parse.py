@@ -18,6 +18,7 @@ from werkzeug.http import parse_options_header
 from api.reply import JSON
 from delen.bundle.manifest import InputSpec
 from delen.core.bounds import Bounds, Options
+from delen.core.json_words import in_json_words
 from delen.core.typed_reader import shown
 from delen.engine import inputs
 from delen.errors import InvalidInput, UnsupportedMediaType
@@ -126,7 +127,7 @@ def _read_large(raw: bytes, spec: InputSpec) -> dict[str, Any]:
     except KeyError:
         raise InvalidInput("input is missing", "input") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"the body is not a JSON object: {error}") from None
+        raise InvalidInput(f"the body is not a JSON object: {in_json_words(error)}") from None
     others = raw.strip().replace(value, b"null", 1)
     if len(others) > _MOST_BESIDE:
         raise InvalidInput(f"the body has more than {_MOST_BESIDE} bytes beside input")
@@ -137,7 +138,10 @@ def _read_large(raw: bytes, spec: InputSpec) -> dict[str, Any]:
     try:
         fields["input"] = msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"input must be a text, or a list of texts: {error}", "input") from None
+        problem = in_json_words(error)
+        raise InvalidInput(
+            f"input must be a text, or a list of texts: {problem}", "input"
+        ) from None
     return fields
 
 
@@ -145,7 +149,8 @@ def read_numbers(raw: bytes, spec: InputSpec, depths: tuple[int, int]) -> Any:
     """The JSON lists in ``raw``, nested as deep as one of ``depths``, with numbers such as ``spec``
     has and nothing else in them."""
     kind = "float" if np.dtype(spec.dtype).kind == "f" else "int"
-    wanted = f"input must be lists of {kind}s, nested {depths[0]} or {depths[1]} deep"
+    numbers = "numbers" if kind == "float" else "whole numbers"
+    wanted = f"input must be lists of {numbers}, nested {depths[0]} or {depths[1]} deep"
     begin = _OPENING.match(raw)
     levels = 0 if begin is None else begin[0].count(b"[")
     if levels not in depths:
@@ -153,7 +158,7 @@ def read_numbers(raw: bytes, spec: InputSpec, depths: tuple[int, int]) -> Any:
     try:
         return _decoder(kind, levels).decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"{wanted}: {error}", "input") from None
+        raise InvalidInput(f"{wanted}: {in_json_words(error)}", "input") from None
 
 
 @lru_cache(maxsize=16)

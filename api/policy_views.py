@@ -19,6 +19,7 @@ from policies.plugins import (
     DISPATCH_POLICIES,
     ENERGY_CONTROLLERS,
     EXIT_POLICIES,
+    DamagedPolicy,
     make_dispatch,
     plugin_names,
 )
@@ -61,7 +62,10 @@ class PolicyViews:
         if name not in known:
             raise InvalidInput(f"dispatch {name!r} is none of {', '.join(known)}", field="dispatch")
         before, _ = self._runtime.dispatch()
-        self._runtime.use_dispatch(make_dispatch(name))
+        policy = make_dispatch(name)
+        if isinstance(policy, DamagedPolicy):
+            log.error("policies.dispatch: %s; the default decides", policy.problem)
+        self._runtime.use_dispatch(policy)
         log.info("the dispatch policy is %s now; it was %s", name, before)
         return reply(self._in_force())
 

@@ -66,7 +66,9 @@ def _number(user: str) -> int:
     try:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
-        raise ConfigError(f"tenants.users names {user!r}, who is no user of this machine") from None
+        raise ConfigError(
+            f"tenants.users names {user!r}, who is not a user of this machine"
+        ) from None
 
 
 UNBOUND = TenantAccess()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from math import isfinite
 from typing import TYPE_CHECKING
 
+from delen.core.numbers import read_number, read_whole
 from delen.errors import InvalidInput, MissingExtra
 from multiexit_models.spec import check_sizes
 
@@ -25,28 +26,32 @@ _PACKAGES = {"PIL": "pillow", "imagehash": "ImageHash"}
 
 
 def at_least_one(text: str) -> int:
-    value = int(text)
+    value = read_whole(text)
     if value < 1:
         raise ValueError(text)
     return value
 
 
 def share(text: str) -> float:
-    value = float(text)
+    value = read_number(text)
     if not 0 <= value <= 1:
         raise ValueError(text)
     return value
 
 
 def seed(text: str) -> int:
-    value = int(text)
+    value = read_whole(text)
     if not 0 <= value < 1 << 63:
         raise ValueError(text)
     return value
 
 
+def number(text: str) -> float:
+    return read_number(text)
+
+
 def numbers(text: str) -> tuple[float, ...]:
-    numbers = tuple(float(part) for part in text.split(","))
+    numbers = tuple(read_number(part) for part in text.split(","))
     if not all(map(isfinite, numbers)):
         raise ValueError(text)
     return numbers
@@ -78,6 +83,7 @@ def names(text: str) -> tuple[str, ...]:
 at_least_one.__name__ = "whole number above 0"
 share.__name__ = "share from 0 to 1"
 seed.__name__ = "whole number of at least 0"
+number.__name__ = "number"
 numbers.__name__ = "list of numbers"
 
 

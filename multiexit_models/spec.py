@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -170,7 +171,9 @@ def parse_size(text: str, default: tuple[int, ...]) -> tuple[int, ...]:
     parts = text.lower().split("x")
     is_image = len(default) == 3
     wanted = (2, 3) if is_image else (1,)
-    if len(parts) not in wanted or not all(part.isdigit() and int(part) for part in parts):
+    if len(parts) not in wanted or not all(
+        re.fullmatch("0*[1-9][0-9]{0,8}", part) for part in parts
+    ):
         right = "HEIGHTxWIDTH, such as 64x64" if is_image else "one whole number above 0"
         raise InvalidInput(f"size {text!r} must be {right}", "size")
     return (*map(int, parts), *default[len(parts) :])

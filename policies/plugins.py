@@ -82,7 +82,9 @@ def _learnt(name: str, make: Callable[..., Any], file: str) -> DispatchPolicy:
         raise ConfigError(f"{name}:{file}: the file cannot be read: {error}") from error
     try:
         if not is_zipfile(BytesIO(read)):  # numpy would offer to unpickle it
-            return DamagedPolicy(called, f"{file} is damaged: it is no .npz file, or is cut off")
+            return DamagedPolicy(
+                called, f"{file} is damaged: it is not an .npz file, or is cut off"
+            )
         with np.load(BytesIO(read)) as arrays:
             learnt = dict(arrays)
     except Exception as error:

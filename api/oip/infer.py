@@ -21,6 +21,7 @@ from api.parse import read_query
 from api.reply import JSON, Headers, Reply
 from api.server.body import unpack
 from delen.bundle.manifest import InputSpec, Manifest
+from delen.core.json_words import in_json_words
 from delen.engine.inputs import RAW
 from delen.engine.job import Job
 from delen.engine.runtime import Runtime
@@ -161,7 +162,8 @@ def _parse(
     try:
         asked = _QUERY.decode(whole[:end])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"the request's JSON cannot be read: {error}") from None
+        problem = in_json_words(error)
+        raise InvalidInput(f"the request's JSON cannot be read: {problem}") from None
     return _Body(Query.of(asked, manifest, find), manifest.input, whole[end:])
 
 

@@ -15,6 +15,7 @@ from api.reply import JSON, Reply, reply
 from api.server.connection import KEY, Connection
 from api.server.peer import Socket
 from api.views import Route
+from delen.core.json_words import in_json_words
 from delen.engine.runtime import Runtime
 from delen.errors import InvalidInput, NotOffered
 from delen.wire.message import Message
@@ -148,4 +149,5 @@ def _read(kind: type[AnyMessage]) -> AnyMessage:
     try:
         return msgspec.json.decode(request.get_data() or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"the request's JSON cannot be read: {error}") from None
+        problem = in_json_words(error)
+        raise InvalidInput(f"the request's JSON cannot be read: {problem}") from None

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,12 +140,14 @@ def run(options: argparse.Namespace) -> int:
 def _setups(options: argparse.Namespace) -> list[Setup]:
     """One for each seed."""
     from delen.daemon.config import read_config
+    from delen.profile.reader import load_profile
     from delen.simulate.run import RunSettings
 
     config, setups = read_config(options.config, os.environ), []
+    read = cache(load_profile)  # once: it may be a pipe
     for number in range(options.seed, options.seed + options.seeds):
         own = argparse.Namespace(**{**vars(options), "seed": number})
-        models = simulated_device.models_of(own, config)
+        models = simulated_device.models_of(own, config, read)
         settings = RunSettings(
             audit_fraction=config["policies.audit_fraction"],
             device=simulated_device.device_of(own, config, list(models.values())),

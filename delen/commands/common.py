@@ -49,6 +49,14 @@ def quantity(units: dict[str, float], *, zero: bool = False) -> Callable[[str], 
     return read
 
 
+def number(text: str) -> float:
+    """A reader of numbers."""
+    try:
+        return read_number(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number") from None
+
+
 def positive(text: str) -> float:
     """A reader of finite numbers above 0."""
     return _checked(text, read_number, check_cap)

@@ -40,6 +40,7 @@ class Check(NamedTuple):
 def check_configuration(config: Config) -> Check:
     """Whether the daemon starts with ``config``. What this user may not read is unknown."""
     from delen.daemon.start_check import check_start
+    from policies.plugins import DamagedPolicy, make_dispatch
 
     try:
         tls = check_start(config).tls
@@ -52,6 +53,10 @@ def check_configuration(config: Config) -> Check:
         return Check("config", "wrong", str(error))
     if tls is not None and (warning := tls.warning()) is not None:
         return Check("config", "wrong", warning)
+    policy = make_dispatch(config["policies.dispatch"])
+    if isinstance(policy, DamagedPolicy):
+        remedy = "copy the file again, or make it with delen train-policy"
+        return Check("config", "wrong", f"policies.dispatch: {policy.problem}", remedy)
     return Check("config", "ok", "the daemon's start finds nothing wrong in it")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from delen.commands.common import number, whole
 from delen.commands.profile_table import instances_table, pairs_table, profile_table
 from delen.core.variant import format_size
 from delen.errors import ConfigError, PowerError
@@ -63,9 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="measure joules, too; latencies of a thorough profile of this device are kept",
     )
-    energy.add_argument("--blocks", type=int, metavar="N", help="blocks of each exit and batch: 5")
     energy.add_argument(
-        "--block-seconds", type=float, metavar="S", help="length of a block: 10; idle is half of it"
+        "--blocks", type=whole(1), metavar="N", help="blocks of each exit and batch: 5"
+    )
+    energy.add_argument(
+        "--block-seconds",
+        type=number,
+        metavar="S",
+        help="length of a block: 10; idle is half of it",
     )
     energy.add_argument(
         "--batches",
@@ -75,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     energy.add_argument(
         "--spread",
-        type=float,
+        type=number,
         metavar="0.05",
         help="widest interval accepted, to either side, as a share of an exit's joules",
     )
@@ -320,12 +326,12 @@ def _with_energies(
 
 
 def _batches(text: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+    try:
+        return [whole(1)(part) for part in text.split(",")]
+    except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(
             f"{text!r} must be batch sizes above 0 with commas between, such as 1,8"
-        )
-    return [int(part) for part in parts]
+        ) from None
 
 
 def _show_progress(done: int, total: int, what: str) -> None:

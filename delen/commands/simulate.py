@@ -9,6 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,15 +159,18 @@ def _play_all(
 ) -> Iterator[tuple[Outcomes, dict[str, Any]]]:
     """The run of each file that is compared, seed, speed and policy."""
     from delen.daemon.config import read_config
+    from delen.profile.reader import load_profile
     from delen.simulate.bounds.upper_bound import label_blind_bound, upper_bound
     from delen.simulate.run import RunSettings, run
     from delen.simulate.summary import summarise
     from policies.plugins import make_dispatch
 
     weights = dict(options.weight)
+    read = cache(load_profile)  # once, as the configuration: either may be a pipe
+    configured = cache(lambda file: read_config(file, os.environ))
     for setup in _setups(options):
-        config = read_config(setup.config, os.environ)
-        models = simulated_device.models_of(setup, config)
+        config = configured(setup.config)
+        models = simulated_device.models_of(setup, config, read)
         device = simulated_device.device_of(setup, config, list(models.values()))
         settings = RunSettings(
             audit_fraction=config["policies.audit_fraction"],

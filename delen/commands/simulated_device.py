@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from delen.commands.common import LATENCIES, check_once, quantity, whole
 from delen.core.numbers import read_number
@@ -17,8 +17,11 @@ from delen.errors import ConfigError
 
 if TYPE_CHECKING:
     from delen.daemon.config import Config
+    from delen.profile.profile import Profile
     from delen.simulate.device import DeviceSettings, SlowSpan
     from delen.simulate.model import SimulatedModel
+
+ReadProfile: TypeAlias = "Callable[[Path], Profile]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,9 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")
 
 
-def models_of(options: argparse.Namespace, config: Config) -> dict[str, SimulatedModel]:
-    """The models by name, those of a profile alone with samples from ``options.seed``."""
-    models = _drifted(_models(options, config), options.actual)
+def models_of(
+    options: argparse.Namespace, config: Config, read: ReadProfile
+) -> dict[str, SimulatedModel]:
+    """The models by name, those of a profile alone with samples from ``options.seed``. ``read``
+    reads the profiles that are given."""
+    models = _drifted(_models(options, config, read), options.actual, read)
     check_once([model_of(model.name) for model in models], "--model or --bundle")
     return {model_of(model.name): model for model in models}
 
@@ -108,16 +114,15 @@ def device_of(
         raise ConfigError(str(error)) from error
 
 
-def _models(options: argparse.Namespace, config: Config) -> list[SimulatedModel]:
+def _models(options: argparse.Namespace, config: Config, read: ReadProfile) -> list[SimulatedModel]:
     from delen.bundle.manifest import load_bundle
     from delen.daemon.build_runtime import bundle_by_name, policy_settings
-    from delen.profile.reader import load_profile
     from delen.simulate.load import of_bundle, of_profile, profile_of
     from policies.plugins import EXIT_POLICIES, find_plugin
 
     settings = policy_settings(config)
     make_policy = find_plugin(EXIT_POLICIES, settings.exit)
-    profile = None if options.profile is None else load_profile(options.profile)
+    profile = None if options.profile is None else read(options.profile)
     folders = [*(bundle_by_name(config, name) for name in options.model), *options.bundle]
     if profile is not None and not folders:
         policy = make_policy(len(profile.segments), **dict(settings.options))
@@ -140,15 +145,15 @@ def _models(options: argparse.Namespace, config: Config) -> list[SimulatedModel]
     return models
 
 
-def _drifted(models: list[SimulatedModel], file: Path | None) -> list[SimulatedModel]:
+def _drifted(
+    models: list[SimulatedModel], file: Path | None, read: ReadProfile
+) -> list[SimulatedModel]:
     """``models`` on a device that has drifted to the profile in ``file``."""
-    from delen.profile.reader import load_profile
-
     if file is None:
         return models
     if len(models) > 1:
         raise ConfigError("--actual is the profile of one model; simulate only that")
-    model, become = models[0], load_profile(file)
+    model, become = models[0], read(file)
     if model.smaller:
         raise ConfigError("--actual is the profile of one input size; simulate a model of one")
     if become.bundle != model.profile.bundle or len(become.segments) != len(model.profile.segments):

@@ -97,10 +97,11 @@ def check_name(value: object, field: str) -> str:
 
 
 def check_text(value: object, field: str, wanted: str) -> str:
-    """``value`` as it is; InvalidInput unless it is a text of at least one character."""
-    if not isinstance(value, str) or not value:
-        raise InvalidInput(f"{field} must be {wanted}, not {value!r}", field)
-    return value
+    """``value`` as it is; InvalidInput unless it is a text of at least one character, and UTF-8 has
+    them all."""
+    if isinstance(value, str) and value and value.encode(errors="ignore").decode() == value:
+        return value
+    raise InvalidInput(f"{field} must be {wanted}, not {value!r}", field)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

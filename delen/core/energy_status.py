@@ -13,7 +13,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-from delen.core.bounds import check_cap, check_not_negative
+from delen.core.bounds import check_cap, check_not_negative, check_text
 from delen.core.device_status import DeviceStatus
 from delen.core.fairness import Fairness
 from delen.core.result import Reason, Receipt
@@ -100,10 +100,8 @@ class PowerChanges:
             raise InvalidInput(
                 f"battery must be a Battery or None, not {self.battery!r}", "battery"
             )
-        if self.mode is not UNCHANGED and not (isinstance(self.mode, str) and self.mode):
-            raise InvalidInput(
-                f"mode must be the name or number of a mode, not {self.mode!r}", "mode"
-            )
+        if self.mode is not UNCHANGED:
+            check_text(self.mode, "mode", "the name or number of a mode")
 
 
 @dataclass(frozen=True, slots=True)

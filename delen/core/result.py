@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from delen.core.bounds import check_not_negative
 from delen.core.handover import Part, Suspended
 from delen.core.variant import Size
 
@@ -100,6 +101,7 @@ class EnergyOutcome(_Followed):
         what the client raises.
         """
         ask: Callable[[float], Any] | None = getattr(self, "_ask", None)
+        timeout = check_not_negative(timeout, "timeout")
         return self if ask is None else ask(timeout)
 
     def followed_by(self, ask: Callable[[float], Any]) -> EnergyOutcome:

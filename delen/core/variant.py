@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeAlias
 
 Size: TypeAlias = tuple[int, int]
 """The height and width of images."""
+
+_SIZE = re.compile(r"([0-9]{1,9})x([0-9]{1,9})")
 
 
 def variant_name(model: str, size: Size | None) -> str:
@@ -20,8 +23,8 @@ def model_of(variant: str) -> str:
 
 def size_of(variant: str) -> Size | None:
     """The size in the name of ``variant``, None if it has none."""
-    height, _, width = variant.partition("@")[2].partition("x")
-    return (int(height), int(width)) if height.isdecimal() and width.isdecimal() else None
+    found = _SIZE.fullmatch(variant.partition("@")[2])
+    return None if found is None else (int(found[1]), int(found[2]))
 
 
 def format_size(size: Size) -> str:

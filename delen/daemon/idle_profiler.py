@@ -179,7 +179,7 @@ class IdleProfiler:
         self, model: Model, gives_way: Callable[[], bool], measure: Measure, though_busy: bool
     ) -> None:
         known = model.costs.measured
-        with self._leased(model):
+        with self._leased(model, gives_way):
             profile = measure(model, gives_way)
         fills_gap = known.rough or not profile.lacks_host
         is_better = not profile.busy or (though_busy and fills_gap)
@@ -201,11 +201,9 @@ class IdleProfiler:
             if meter is None or not lacks_energy or now < self._no_energy_before.get(costs, now):
                 continue
             self._no_energy_before[costs] = now + _ENERGY_AGAIN
-            log.info("model %s: measuring its energies by %s", model.variant, meter.source.name)
             try:
                 self._measure_energy(model, energy, meter, idle_since)
             except GaveWay:
-                log.info("model %s: its energies are measured another time", model.variant)
                 self._no_energy_before.pop(costs, None)
             except ProfileError as error:
                 log.warning(
@@ -227,8 +225,13 @@ class IdleProfiler:
                     raise GaveWay
                 self._stop.wait(min(_WAIT, left))
 
-        with self._leased(model):
-            profile = self._builder.measure_energy(model, meter, gives_way, wait, _ENERGY_PLAN)
+        with self._leased(model, gives_way):
+            log.info("model %s: measuring its energies by %s", model.variant, meter.source.name)
+            try:
+                profile = self._builder.measure_energy(model, meter, gives_way, wait, _ENERGY_PLAN)
+            except GaveWay:
+                log.info("model %s: its energies are measured another time", model.variant)
+                raise
         if self._adopt(model, known, profile):
             log.info(
                 "model %s: its profile has energies now, by %s", model.variant, meter.source.name
@@ -251,9 +254,12 @@ class IdleProfiler:
         return gives_way
 
     @contextmanager
-    def _leased(self, model: Model) -> Iterator[None]:
-        """Keeps all segments of ``model`` in memory; GaveWay where one is not. What runs meanwhile
-        is ``model``."""
+    def _leased(self, model: Model, gives_way: Callable[[], bool]) -> Iterator[None]:
+        """Keeps all segments of ``model`` in memory; GaveWay where one is not, which is looked at
+        again soon and costs nothing, or where it ``gives_way`` already. What runs meanwhile is
+        ``model``."""
+        if gives_way():
+            raise GaveWay
         with ExitStack() as leases:
             for segment in range(model.exits):
                 lease = model.residency.lease_resident(segment)

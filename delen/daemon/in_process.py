@@ -18,8 +18,9 @@ from delen.bundle.manifest import Manifest, read_manifest
 from delen.core.bounds import Bounds, OnInfeasible, Options
 from delen.core.guarantee import Feedback
 from delen.core.plan import Preview
-from delen.errors import DelenError
+from delen.errors import DelenError, InvalidInput
 from delen.sdk.inputs import Input, encode, is_text_batch
+from delen.sdk.labels import plain_labels
 from delen.sdk.polling import follow, wait_settled
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ class Engine:
     ``instances`` batches run at once (0: as many as there are cores for), each on ``threads``, by
     default all cores but one; ``power`` is as ``power.source`` of
     the configuration; ``state`` the folder where profiles are kept. A device without a profile of
-    the bundle is measured first, which takes a few seconds. Raises BundleError, BackendError,
-    ConfigError or MissingExtra. A forked child does not have its threads, and gets a DelenError.
+    the bundle is measured first, which takes a few seconds. Raises InvalidInput, BundleError,
+    BackendError, ConfigError or MissingExtra. A forked child does not have its threads, and gets a
+    DelenError.
     """
 
     _is_forked = False
@@ -65,10 +67,14 @@ class Engine:
             "device.threads": threads,
             "device.instances": instances,
             "power.source": power,
-            "state.path": None if state is None else str(state),
+            "state.path": None if state is None else str(_folder(state, "state")),
         }
         config = config_of({name: value for name, value in given.items() if value is not None})
-        folder = SHIPPED_BUNDLES / config["models.default"] if bundle is None else Path(bundle)
+        folder = (
+            SHIPPED_BUNDLES / config["models.default"]
+            if bundle is None
+            else _folder(bundle, "bundle")
+        )
         self._name = read_manifest(folder)[0].name
         self._opened = open_runtime(config, _Silent(), lambda: [folder])
         _engines.add(self)
@@ -143,7 +149,7 @@ class Engine:
 
     def feedback(self, labels: Mapping[str, int | str]) -> Feedback:
         """As ``Client.feedback``."""
-        return self._here().runtime.feedback(self._name, labels)
+        return self._here().runtime.feedback(self._name, plain_labels(labels))
 
     def close(self) -> None:
         """Stop the executor; jobs under way answer early. A forked child leaves that to its
@@ -172,6 +178,12 @@ class Engine:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _folder(path: object, field: str) -> Path:
+    if not isinstance(path, (str, os.PathLike)) or not path:
+        raise InvalidInput(f"{field} is {path!r}; it must be the path of a folder", field)
+    return Path(path)
 
 
 _engines: WeakSet[Engine] = WeakSet()

@@ -211,7 +211,7 @@ def peer_name(url: str) -> str:
         raise ConfigError(f"fleet.peers: {error}") from None
     netloc = urlsplit(url).netloc.rpartition("@")[2]
     if not netloc:
-        raise ConfigError(f"fleet.peers: {url!r} is no daemon on another machine: http://HOST:PORT")
+        raise ConfigError(f"fleet.peers: {url!r} is not on another machine: write http://HOST:PORT")
     try:
         return check_name(netloc, "its host and port")
     except InvalidInput as error:

@@ -99,5 +99,7 @@ def _first(by_tenant: Mapping[str, T], kind: type[T]) -> dict[str, T]:
     found = dict(islice(by_tenant.items(), wire.MOST_NAMES))
     for tenant, value in found.items():
         if not isinstance(value, kind):
-            raise TypeError(f"coordinate gave {tenant!r} {value!r}: not a {kind.__name__}")
+            raise TypeError(
+                f"coordinate gave {tenant!r} {value!r}: not of the type {kind.__name__}"
+            )
     return found

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf, isnan
 
 from delen.core.dispatch import ModelView, Task, Turn
+from delen.core.kind import kind_of
 from delen.scheduler.queues import Groups
 
 _SEQUENCES = (tuple, list)
@@ -29,7 +30,7 @@ def check_turn(
     run, answer, refuse, wake = turn
     for tasks in (run, answer, refuse):
         if type(tasks) not in _SEQUENCES and not isinstance(tasks, _SEQUENCES):
-            raise ValueError(f"it names tasks in a {type(tasks).__name__}, not in a list or tuple")
+            raise ValueError(f"it names tasks in {kind_of(tasks)}, not in a list or tuple")
     named = [*run, *answer, *refuse]
     for task in named:
         if not isinstance(task, Task) or task.id not in groups.positions:

@@ -110,8 +110,13 @@ class Endpoint:
                 )
             headers += f"Authorization: Bearer {token}\r\n"
         is_secure = parts.scheme == "https"
-        if ca_file is not None:
-            _check_ca_file(ca_file, url, is_secure)
+        _check_path(ca_file)
+        if ca_file is not None and not is_secure:
+            raise InvalidInput(
+                f"ca_file says which certificates https:// trusts, and {url} has none: leave it "
+                "out, or ask an https:// address",
+                "ca_file",
+            )
         return cls(
             url=url,
             socket=path,
@@ -142,18 +147,13 @@ def can_be_token(text: str) -> bool:
 
 def of_https(url: str, ca_file: str | None) -> str | None:
     """``ca_file`` where ``url`` is https, else None: the nodes of a hub differ."""
+    _check_path(ca_file)
     return ca_file if url.lower().startswith("https:") else None
 
 
-def _check_ca_file(ca_file: object, url: str, is_secure: bool) -> None:
-    if not isinstance(ca_file, (str, os.PathLike)):
+def _check_path(ca_file: object) -> None:
+    if ca_file is not None and (not isinstance(ca_file, (str, os.PathLike)) or not ca_file):
         raise InvalidInput(f"ca_file is {ca_file!r}; it must be the path of a file", "ca_file")
-    if not is_secure:
-        raise InvalidInput(
-            f"ca_file says which certificates https:// trusts, and {url} has none: leave it out, "
-            "or ask an https:// address",
-            "ca_file",
-        )
 
 
 def _trusting(ca_file: str | None) -> ssl.SSLContext:

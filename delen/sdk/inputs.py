@@ -46,6 +46,10 @@ class Text:
         content = self.content
         if not isinstance(content, str):
             raise InvalidInput(f"the content of a Text must be a str, not {content!r}", "input")
+        try:
+            content.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"the text cannot be written in UTF-8: {error}", "input") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ def encode(x: Input) -> EncodedInput:
             return EncodedInput("text/plain", (contents.rstrip(b"\r\n"),))
         return _recognise(contents, f"{file} is")
     if isinstance(x, Text):
-        return EncodedInput("text/plain", (_utf_8(x),))
+        return EncodedInput("text/plain", (x.content.encode(),))
     if is_text_batch(x):
         document = json.dumps({"input": [text.content for text in x]})
         return EncodedInput("application/json", (document.encode(),))
@@ -125,13 +129,6 @@ def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 def is_text_batch(x: Input) -> bool:
     """Whether ``x`` is a list or tuple of Texts, and not an empty one."""
     return isinstance(x, (list, tuple)) and bool(x) and all(isinstance(t, Text) for t in x)
-
-
-def _utf_8(text: Text) -> bytes:
-    try:
-        return text.content.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInput(f"the text cannot be written in UTF-8: {error}", "input") from error
 
 
 def _recognise(contents: bytes, what: str) -> EncodedInput:

@@ -6,6 +6,7 @@ import threading
 import time
 from types import TracebackType
 
+from delen.core.bounds import check_not_negative
 from delen.core.result import EnergyKind, EnergyOutcome, Result
 from delen.errors import DelenError
 
@@ -115,7 +116,7 @@ class Meter(_Meter):
     def settled(self, timeout: float = 15.0) -> Meter:
         """This meter, once every receipt has its final energy. Raises NotSettled after ``timeout``
         seconds, and what ``EnergyOutcome.settled`` raises."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + check_not_negative(timeout, "timeout")
         for index, outcome in enumerate(self._all()):
             self._put(index, outcome.settled(max(0.0, end - time.monotonic())))
         return self
@@ -131,7 +132,7 @@ class AsyncMeter(_Meter):
     async def settled(self, timeout: float = 15.0) -> AsyncMeter:
         """This meter, once every receipt has its final energy. Raises NotSettled after ``timeout``
         seconds, and what ``EnergyOutcome.settled`` raises."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + check_not_negative(timeout, "timeout")
         for index, outcome in enumerate(self._all()):
             final = outcome.settled(max(0.0, end - time.monotonic()))
             if not isinstance(final, EnergyOutcome):

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, lru_cache
-from numbers import Integral
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -20,6 +19,7 @@ from delen.core.bounds import (
     OnInfeasible,
     Options,
     check_cap,
+    check_finite,
     check_name,
     check_text,
 )
@@ -39,6 +39,7 @@ from delen.errors import InvalidInput
 from delen.sdk.call import Asked, Call, Settle
 from delen.sdk.http import check_timeout
 from delen.sdk.inputs import Input, encode
+from delen.sdk.labels import plain_labels
 from delen.sdk.resume import bounds_of, resume_headers, resume_query, with_link
 from delen.wire import answers
 from delen.wire.message import Message, read_answer, write
@@ -187,7 +188,7 @@ class Calls:
         They show the daemon whether what it promised still holds. They should be of all answers,
         or of some chosen without looking at the answers.
         """
-        posted, path = Labels(_plain_labels(labels)), _path(self._named(model), "feedback")
+        posted, path = Labels(plain_labels(labels)), _path(self._named(model), "feedback")
         call = _send("POST", path, posted, _as(answers.Feedback, Feedback))
         return replace(call, of_requests=tuple(labels))
 
@@ -215,7 +216,8 @@ class Calls:
         ``GET /v1/power/history`` describes them. Those of more than an hour ago are merged to
         minutes, and all to at least ``step`` seconds.
         """
-        query = HistoryFields(seconds, step).query()
+        asked = {"seconds": check_finite(seconds, "seconds"), "step": check_finite(step, "step")}
+        query = HistoryFields.read(asked).query()
         return Call("GET", "/v1/power/history", _part("windows", list[dict[str, Any]]), query)
 
     def set_power(
@@ -335,26 +337,3 @@ def _budget(
         missing = "energy" if energy is None or energy is UNCHANGED else "period"
         raise InvalidInput(f"a budget needs energy and period; {missing} is missing", missing)
     return Budget(check_cap(energy, "energy"), period)
-
-
-def _plain_labels(labels: object) -> dict[str, int | str]:
-    """``labels`` as JSON has them; InvalidInput for what is not labels by request id."""
-    if not isinstance(labels, Mapping):
-        raise InvalidInput(
-            f"labels must be a dict of labels by request id, not {labels!r}", "labels"
-        )
-    return {
-        check_text(id, "labels", "labels by the ids of requests"): _plain_label(label)
-        for id, label in labels.items()
-    }
-
-
-def _plain_label(label: object) -> int | str:
-    """``label`` as JSON has it; InvalidInput unless it is a whole number (numpy's too) or text."""
-    if isinstance(label, str):
-        return label
-    if isinstance(label, bool) or not isinstance(label, Integral):
-        raise InvalidInput(
-            f"a label must be the index or the name of a class, not {label!r}", "labels"
-        )
-    return int(label)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from delen.core.kind import kind_of
 from delen.errors import InvalidInput
 from multiexit_models.attach.trace import mode
 
@@ -38,9 +39,7 @@ def unwrap(module: object) -> nn.Module:
             "module",
         )
     if not isinstance(module, nn.Module):
-        raise InvalidInput(
-            f"the network is a {type(module).__name__}, not a torch module", "module"
-        )
+        raise InvalidInput(f"the network is {kind_of(module)}, not a torch module", "module")
     return module
 
 
@@ -81,7 +80,7 @@ def _is_exported(module: object) -> bool:
 
 def _described(given: object) -> str:
     if isinstance(given, Mapping):
-        return f"a {type(given).__name__} of {', '.join(map(str, given)) or 'nothing'}"
+        return f"{kind_of(given)} of {', '.join(map(str, given)) or 'nothing'}"
     if isinstance(given, tuple | list):
-        return f"a {type(given).__name__} of {len(given)}"
-    return f"a {type(given).__name__}"
+        return f"{kind_of(given)} of {len(given)}"
+    return kind_of(given)

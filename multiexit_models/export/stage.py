@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from delen.bundle.confidence import CRITERIA, ENTROPY, MARGIN
+from delen.core.kind import kind_of
 from delen.core.variant import Size
 from delen.errors import InvalidInput
 from multiexit_models.network import MultiExitNetwork, set_memory_format
@@ -164,7 +165,7 @@ def _free_axes(shapes: Sequence[Sequence[int]]) -> dict[int, tuple[int, int]]:
 def _check_features(index: int, features: object) -> None:
     if not isinstance(features, Tensor):
         raise InvalidInput(
-            f"segment {index} returns a {type(features).__name__}, not one tensor; pack its "
+            f"segment {index} returns {kind_of(features)}, not one tensor; pack its "
             "outputs into one, for example flattened and joined along axis 1",
             "network",
         )

@@ -16,6 +16,7 @@ from multiexit_models.options import (
     at_least_one,
     exit_on_sigterm,
     need_extra,
+    number,
     numbers,
     print_bundle,
     seed,
@@ -88,7 +89,7 @@ def _add_input(add: Callable[..., Any]) -> None:
     add("--std", type=numbers, metavar="S,S,S", help="what they are then divided by, likewise")
     add(
         "--scale",
-        type=float,
+        type=number,
         metavar="FACTOR",
         help="what pixels of 0 to 255 are multiplied with before --mean (default: 1/255)",
     )

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from delen.core.kind import kind_of
 from delen.errors import InvalidInput, MissingExtra
 
 StateDict: TypeAlias = Mapping[str, Tensor]
@@ -39,7 +40,7 @@ def read_contents(file: Path, field: str) -> dict[str, Any]:
     except Exception as error:  # damaged bytes lead the readers anywhere
         raise InvalidInput(_reason(file, field, error), field) from error
     if not isinstance(contents, dict):
-        raise InvalidInput(f"{file} holds a {type(contents).__name__}, not {field}", field)
+        raise InvalidInput(f"{file} holds {kind_of(contents)}, not {field}", field)
     return contents
 
 

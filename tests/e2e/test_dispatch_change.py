@@ -60,4 +60,6 @@ def test_the_configured_policy_decides_again_with_its_file(
     other = f"bcedge:{tmp_path / 'other.npz'}"
     assert configured in put(daemon, dispatch=other).error(400, "invalid_input")["error"]
     assert put(daemon, dispatch=configured).json()["dispatch"] == "bcedge:learnt"
+    assert f"the dispatch policy is {configured} now; it was edf" in daemon.log()
+    assert daemon.log().count(f"policies.dispatch: {damaged} is damaged") == 2, "again"
     assert daemon.api.raw(images[0]).json()["receipt"]["met"], "the default decides where it fails"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -47,6 +47,20 @@ def test_every_kind_of_input(
         assert engine.infer(x).probabilities == pytest.approx(expected, abs=1e-6)
     results = engine.infer(np.stack([image, image]))
     assert [len(result.probabilities) for result in results] == [10, 10]
+
+
+@pytest.mark.parametrize("labels", [[1], 5, None, {5: 1}, {"a": 1.5}])
+def test_labels_are_of_requests(engine: delen.Engine, labels: Any) -> None:
+    with pytest.raises(delen.InvalidInput, match="label") as caught:
+        engine.feedback(labels)
+    assert caught.value.field == "labels"
+
+
+@pytest.mark.parametrize("wrong", [5, [1], b"x", True, ""])
+@pytest.mark.parametrize("field", ["bundle", "state"])
+def test_a_folder_has_a_path(field: str, wrong: Any) -> None:
+    with pytest.raises(delen.InvalidInput, match=f"{field} is .*; it must be the path of a folder"):
+        delen.Engine(**{field: wrong})
 
 
 def test_bounds_and_options(engine: delen.Engine, image: Image8) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,18 @@ def test_one_more_camera_breaks_the_limit(
     assert trials[1]["effective_accuracy"]["mean"] > 0.6
     assert document["violations"] == 0.01
     assert document["seeds"] == [0, 1]
+
+
+def test_a_profile_may_be_a_pipe_that_can_be_read_once(
+    capacity: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert capacity("--json") == 0
+    document = found(capsys)
+    reader, writer = os.pipe()
+    with ThreadPoolExecutor(1) as pool, os.fdopen(reader), os.fdopen(writer, "wb") as pipe:
+        pool.submit(lambda: (pipe.write((tmp_path / "slow.json").read_bytes()), pipe.close()))
+        assert capacity("--json", "--profile", f"/dev/fd/{reader}") == 0
+    assert found(capsys) == document
 
 
 def test_what_is_asked_for_has_its_effect(

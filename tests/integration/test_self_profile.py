@@ -138,6 +138,28 @@ def test_a_limit_that_is_set_meanwhile_ends_the_measurement(
             opened.close()
 
 
+@pytest.mark.usefixtures("hurried")
+def test_a_model_that_is_not_whole_in_memory_is_measured_once_it_is(
+    opened_on: Callable[..., Opened],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    make_tree(tmp_path / "root", "orin-nx")
+    with caplog.at_level(logging.INFO, "delen"):
+        opened = opened_on(energy__self_profile=True)
+        try:
+            residency, missed = type(opened.load("tiny").residency), list[int]()
+            with monkeypatch.context() as absent:
+                absent.setattr(residency, "lease_resident", lambda *_: missed.append(1))
+                opened.profiler.start()
+                until(lambda: len(missed) > 5)
+                assert "its energies" not in caplog.text
+            until(lambda: "measuring its energies by ina3221" in caplog.text)
+        finally:
+            opened.close()
+
+
 def test_energies_are_measured_by_a_sensor_that_is_free_alone(
     opened_on: Callable[..., Opened], tmp_path: Path
 ) -> None:

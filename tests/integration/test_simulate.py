@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -477,6 +479,26 @@ def test_weights_and_priorities_have_their_effect(
     assert camera["latency_ms"]["p50"] < 0.5 * phone["latency_ms"]["p50"]
     camera, phone = camera_and_phone("--weight", "camera=20")
     assert camera["answered"] > 2 * phone["answered"]
+
+
+@pytest.mark.parametrize("option", ["--profile", "--actual", "--config"])
+def test_a_file_may_be_a_pipe_that_can_be_read_once(
+    simulate: Simulate, profile: Path, trace: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def play(file: Path | str) -> list[dict[str, Any]]:
+        given = ["--policy", "fifo", "--seeds", "2", "--no-upper-bound", "--json", option, file]
+        assert simulate(*given) == 0
+        return [{**each, "decision_us": None} for each in objects(capsys)]
+
+    file = profile
+    if option == "--config":
+        file = profile.with_suffix(".toml")
+        file.write_text("[server]\nmax_backlog_seconds = 0.1\n")
+        trace.write_text("time_s\n" + "\n".join(f"{0.002 * row}" for row in range(1000)))
+    reader, writer = os.pipe()
+    with ThreadPoolExecutor(1) as pool, os.fdopen(reader), os.fdopen(writer, "wb") as pipe:
+        pool.submit(lambda: (pipe.write(file.read_bytes()), pipe.close()))
+        assert play(f"/dev/fd/{reader}") == play(file)
 
 
 @pytest.mark.parametrize(

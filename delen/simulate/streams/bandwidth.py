@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from delen.core.numbers import read_number
 from delen.errors import TraceError
 
 HOLD = "hold"
@@ -113,8 +114,8 @@ def _points(file: Path, rows: list[tuple[int, str]]) -> Iterator[tuple[float, fl
 
 def _number(file: Path, line: int, text: str, column: str) -> float:
     try:
-        value = float(text)
-        if "_" in text or not 0 <= value < inf:
+        value = read_number(text)
+        if not 0 <= value < inf:
             raise ValueError
     except ValueError:
         raise TraceError(

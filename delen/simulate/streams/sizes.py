@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
+from delen.core.numbers import read_number
 from delen.core.variant import format_size, variant_name
 from delen.errors import ConfigError, ProfileError
 from delen.profile.profile import Device, Profile, Quantiles, SegmentCost
@@ -100,8 +101,8 @@ def _option(place: _Place, row: list[str]) -> FrameOption:
     values = {}
     for name, text in zip(COLUMNS, row, strict=True):
         try:
-            value = float(text)
-            if "_" in text or not 0 <= value < inf:
+            value = read_number(text)
+            if not 0 <= value < inf:
                 raise ValueError
         except ValueError:
             raise place.fail(

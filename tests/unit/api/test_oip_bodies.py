@@ -102,6 +102,23 @@ def test_whether_outputs_are_binary_is_true_or_false() -> None:
         assert caught.value.field == "binary_data_output"
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"inputs": None}, "cannot be read: inputs must be a list, not null"),
+        ({"id": 7}, "id must be a string, not a whole number"),
+        ({"inputs": [{**SHAPED, "shape": [True]}]}, "must be a whole number, not true or false"),
+        ({"inputs": [{**SHAPED, "data": [None]}]}, "must be lists of whole numbers, nested 1 or 4"),
+        ({"inputs": [{**SHAPED, "data": [None]}]}, "[0] must be a whole number, not null"),
+    ],
+)
+def test_types_are_called_as_json_calls_them(changes: dict[str, Any], says: str) -> None:
+    body = json.dumps({"inputs": [SHAPED], **changes}).encode()
+    with pytest.raises(InvalidInput) as caught:
+        _parse(body, False, None, MANIFEST, LIMIT, _find).read()
+    assert says in str(caught.value)
+
+
 def test_a_damaged_request_is_read_or_refused() -> None:
     chance = random.Random(0)
     outcomes: dict[str, int] = {}

@@ -70,6 +70,23 @@ def test_what_is_no_input_is_refused(raw: bytes, field: str | None) -> None:
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"[" + b"1," * 50_000 + b"1]", "it must be an object, not a list"),
+        (
+            body([*IMAGES.tolist(), np.full(SHAPE, None).tolist()]),
+            "must be a whole number, not null",
+        ),
+    ],
+    ids=["list", "null"],
+)
+def test_types_in_a_large_body_are_called_as_json_calls_them(raw: bytes, says: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read(raw)
+    assert says in str(caught.value)
+
+
 @pytest.mark.parametrize("text", [r'{"a\ud800": 1}', r'{"tenant": "\uDC00"}', r'["\ud800\ud800"]'])
 def test_half_a_character_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="JSON"):

@@ -100,6 +100,11 @@ BUILD = ["build", "--data", "x", "--output", "y"]
         (["capacity", "--app", "10 fps, 100 ms"], "--violations=100%"),
         (["profile"], "--batches=0"),
         *(
+            (["profile", "--energy"], f"{option}={number}")
+            for option in ("--blocks", "--block-seconds", "--spread", "--batches")
+            for number in ("1_0", "\u0663")
+        ),
+        *(
             (BUILD, wrong)
             for wrong in (
                 "--epochs=0",
@@ -109,6 +114,11 @@ BUILD = ["build", "--data", "x", "--output", "y"]
                 "--max-unreadable=inf",
                 "--mean=nan,1,1",
                 "--std=inf,1,1",
+                "--std=1_0,1,1",
+                "--epochs=1_0",
+                "--floor=\u0660",
+                "--seed=\u0663",
+                "--sizes=1_0",
             )
         ),
     ],

@@ -82,6 +82,18 @@ def test_the_defaults_start() -> None:
     assert check_configuration(config).state == "ok"
 
 
+def test_doctor_names_a_learnt_policy_that_is_damaged_though_the_daemon_starts(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "learnt.npz"
+    file.write_bytes(b"cut off")
+    config = read_config(None, {"DELEN_POLICIES__DISPATCH": f"bcedge:{file}"})
+    check_start(config)
+    check = check_configuration(config)
+    assert check.state == "wrong" and "delen train-policy" in check.remedy
+    assert check.found.startswith(f"policies.dispatch: {file} is damaged: it is not an .npz file")
+
+
 def test_a_passed_socket_is_as_exposed_as_a_host() -> None:
     config = read_config(None, {"DELEN_SERVER__GRPC_PORT": "-1"})
     with pytest.raises(ConfigError, match=r"server\.host 0\.0\.0\.0"):

@@ -89,7 +89,7 @@ def test_only_a_result_is_resumed(begun: Any) -> None:
     assert caught.value.field == "begun"
 
 
-@pytest.mark.parametrize("wrong", [5, "", [1], b"a"])
+@pytest.mark.parametrize("wrong", [5, "", [1], b"a", "\ud800"])
 @pytest.mark.parametrize("call", ["infer", "plan", "feedback", "load", "unload"])
 def test_what_is_not_the_name_of_a_model_is_refused(call: str, wrong: Any) -> None:
     arguments = {"infer": (np.zeros(3),), "feedback": ({},)}.get(call, ())
@@ -101,25 +101,52 @@ def test_what_is_not_the_name_of_a_model_is_refused(call: str, wrong: Any) -> No
         Calls(wrong, "default")
 
 
-@pytest.mark.parametrize("labels", [[1], 5, None, "ab", {5: 1}, {"": 1}, {"a": 1.5}, {"a": None}])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        *([1], 5, None, "ab", {5: 1}, {"": 1}, {"\ud800": 1}),
+        *({"a": 1.5}, {"a": None}, {"a": ""}, {"a": "\ud800"}),
+    ],
+)
 def test_labels_are_of_requests(labels: Any) -> None:
     with pytest.raises(InvalidInput, match="label") as caught:
         Calls(None, "default").feedback(labels)
     assert caught.value.field == "labels"
 
 
-@pytest.mark.parametrize("wrong", [5, None, "", b"x"])
+@pytest.mark.parametrize("wrong", [5, None, "", b"x", "\ud800"])
 def test_a_request_has_a_text_as_its_id(wrong: Any) -> None:
     with pytest.raises(InvalidInput, match="request_id must be the id of a request"):
         Calls(None, "default").request(wrong)
 
 
-@pytest.mark.parametrize("client", [Client, AsyncClient])
-@pytest.mark.parametrize("field", ["url", "model", "tenant", "token", "ca_file", "timeout"])
-def test_a_client_names_what_it_cannot_be_made_with(client: type, field: str) -> None:
+@pytest.mark.parametrize("mode", [5, None, "", "\ud800"])
+def test_a_power_mode_has_a_name(mode: Any) -> None:
+    with pytest.raises(InvalidInput, match="mode must be the name or number of a mode"):
+        Calls(None, "default").set_power(mode=mode)
+
+
+@pytest.mark.parametrize("wrong", ["", "5", None, [1], True, nan, inf, object(), -1.0, 1e9])
+@pytest.mark.parametrize("field", ["seconds", "step"])
+def test_a_history_goes_back_by_a_number_of_seconds(field: str, wrong: Any) -> None:
     with pytest.raises(InvalidInput, match=field) as caught:
-        client(**{field: [1]})
+        Calls(None, "default").power_history(**{field: wrong})
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "hub://127.0.0.1:9"])
+@pytest.mark.parametrize("field", ["url", "model", "tenant", "token", "ca_file", "timeout"])
+def test_a_client_names_what_it_cannot_be_made_with(client: type, url: str, field: str) -> None:
+    with pytest.raises(InvalidInput, match=field) as caught:
+        client(**{"url": url, field: [1]})
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1:9", "hub://127.0.0.1:9"])
+def test_a_file_of_certificates_has_a_name(url: str) -> None:
+    with pytest.raises(InvalidInput, match="ca_file is ''; it must be the path of a file"):
+        Client(url, ca_file="")
 
 
 def test_another_servers_answer_is_no_list_of_models() -> None:

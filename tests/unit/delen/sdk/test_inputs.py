@@ -193,7 +193,7 @@ def test_texts_are_sent_as_a_batch(form: type) -> None:
 
 def test_half_a_character_is_no_text() -> None:
     with pytest.raises(InvalidInput, match="cannot be written in UTF-8"):
-        encode(Text("\ud800"))
+        Text("\ud800")
 
 
 @pytest.mark.parametrize("content", [5, None, b"a"])

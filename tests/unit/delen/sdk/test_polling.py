@@ -19,7 +19,8 @@ from delen.core.result import (
     Receipt,
     Result,
 )
-from delen.errors import NotFound, NotSettled
+from delen.errors import InvalidInput, NotFound, NotSettled
+from delen.sdk.meter import AsyncMeter, Meter, Meters
 from delen.sdk.polling import follow, wait_settled, wait_settled_async
 
 FIRST = EnergyOutcome(None, 0.03, 0.03, "estimated", "profile", "module_input", None)
@@ -123,6 +124,20 @@ def test_a_followed_result_asks_with_its_own_id_and_time_out() -> None:
 def test_an_outcome_of_nowhere_is_its_own_last_word() -> None:
     assert FIRST.settled() is FIRST
     assert FINAL.settled(timeout=0.0) is FINAL
+
+
+@pytest.mark.parametrize("timeout", ["5", None, [1], True, -1.0, float("nan"), float("inf")])
+def test_nobody_waits_for_what_is_not_a_time(timeout: Any) -> None:
+    for settled in (FINAL.settled, Meter(Meters()).settled):
+        with pytest.raises(InvalidInput, match="timeout") as caught:
+            settled(timeout)
+        assert caught.value.field == "timeout"
+
+
+@pytest.mark.parametrize("timeout", ["5", None, -1.0])
+async def test_nobody_awaits_what_is_not_a_time(timeout: Any) -> None:
+    with pytest.raises(InvalidInput, match="timeout"):
+        await AsyncMeter(Meters()).settled(timeout)
 
 
 def test_following_is_no_part_of_the_value() -> None:

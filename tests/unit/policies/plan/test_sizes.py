@@ -136,4 +136,5 @@ def test_a_variant_is_named_by_its_size_and_known_by_its_model() -> None:
     assert variant_name("net", (96, 128)) == "net@96x128"
     assert model_of("net@96x128") == "net"
     assert size_of("net@96x128") == (96, 128)
-    assert size_of("net") is None
+    for none in ("net", "net@", "net@96", "net@\u0663x3", "net@1_0x3", f"net@{5000 * '9'}x1"):
+        assert size_of(none) is None

@@ -56,6 +56,7 @@ def test_constant_is_the_same_at_all_times() -> None:
         ("\n8\n", 1, "write 0"),
         ("8\nnan\n", 2, "'nan'"),
         ("8\n1_0\n", 2, "'1_0'"),
+        ("8\n\u0663\n", 2, "'\u0663'"),
         ("time,mbps\n0,1\n", 1, "header"),
         ("time_s,mbps\n", 1, "no value"),
         ("time_s,mbps\n0,1\n5\n", 3, "1 fields"),

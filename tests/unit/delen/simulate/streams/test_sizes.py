@@ -54,6 +54,8 @@ def test_shipped_sizes_are_more_accurate_the_larger_they_are(name: str) -> None:
         (HEADER + "1,1,1,1,0,0.5\n", 2, "latency_ms"),
         (HEADER + "1,1,1,1,1,1\n", 2, "accuracy"),
         (HEADER + "1,1,1,1,1,nan\n", 2, "accuracy"),
+        (HEADER + "1_0,1,1,1,1,0.5\n", 2, "height"),
+        (HEADER + "1,\u0663,1,1,1,0.5\n", 2, "width"),
     ],
 )
 def test_what_is_wrong_is_named_with_file_and_line(
