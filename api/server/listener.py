@@ -94,6 +94,8 @@ class Listener:
             tls: dict[str, Any] = {}
             if self._tls is not None:
                 tls = {"ssl": self._tls.identity.context, **self._limits}
+            else:  # there is a protocol at once, and it may read before this task goes on
+                self._forget_opening()
             await self._loop.connect_accepted_socket(make, accepted, **tls)
         except asyncio.CancelledError:
             accepted.close()
@@ -101,6 +103,11 @@ class Listener:
         except OSError as error:
             accepted.close()
             log.info("a client broke off: %r", error)
+
+    def _forget_opening(self) -> None:
+        """``close`` leaves the calling task alone from now on."""
+        if (opening := asyncio.current_task()) is not None:
+            self._opening.discard(opening)
 
     async def _receive_first(self, accepted: socket.socket) -> tuple[bytes, memoryview]:
         """As ``receive_first``; nothing where the client sends nothing for long."""

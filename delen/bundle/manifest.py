@@ -14,6 +14,7 @@ from msgspec import Meta
 from delen.bundle.calibration import Calibration
 from delen.bundle.checks import check_manifest
 from delen.core.guarantee import HeldOut
+from delen.core.plain_file import read_plain
 from delen.core.typed_reader import read_file, shown
 from delen.core.variant import Size, variant_name
 from delen.errors import BundleError
@@ -281,7 +282,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     if not folder.is_dir():
         raise BundleError(f"{folder} is not a folder; a bundle is a folder with a {MANIFEST}")
     try:
-        raw = file.read_bytes()
+        raw = read_plain(file)
         document = json.loads(raw)
     except FileNotFoundError:
         raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}") from None
@@ -293,7 +294,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
 def _read_verified(folder: Path, name: str, files: Mapping[str, FileEntry]) -> bytes:
     file, entry = folder / name, files[name]
     try:
-        contents = file.read_bytes()
+        contents = read_plain(file)
     except OSError as error:
         raise BundleError(f"{file} cannot be read: {error.strerror or error}") from error
     if len(contents) != entry.size:

@@ -21,6 +21,8 @@ _DEFAULT, _ARGUMENT = "default", "argument"
 """Origins beside files and variables."""
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
+_BY_ONE_UNDERSCORE = {setting.variable.replace("__", "_"): setting for setting in SETTINGS}
+"""The likeliest slip, which would else be a variable of somebody else's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ def read_config(file: Path | None, environment: Mapping[str, str]) -> Config:
             values[name] = _checked(_BY_NAME[name], value, f"{chosen}: {name}")
             origins[name] = str(chosen)
     for variable, text in environment.items():
+        if (meant := _BY_ONE_UNDERSCORE.get(variable)) is not None:
+            raise ConfigError(f"unknown variable {variable}; write {meant.variable}")
         if variable.startswith(PREFIX) and "__" in variable:
             setting = _setting_of(variable)
             value = _parse_text(setting, text, variable)

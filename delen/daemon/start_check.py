@@ -3,9 +3,11 @@ start, SIGHUP and ``delen doctor`` ask for it."""
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delen.bundle.manifest import Manifest, read_manifest
@@ -44,10 +46,28 @@ def check_start(config: Config, passed: Sequence[str] | None = None) -> Access:
     try:
         check_config(config)
         check_traces(config)
+        _check_folders(config)
         _check_models(config)
         return _access(config, passed)
     except (ConfigError, InvalidInput) as error:
         raise ConfigError(config.located(str(error))) from error.__cause__
+
+
+def _check_folders(config: Config) -> None:
+    """A state folder is made where there is none, and one that cannot be written costs no more than
+    the state."""
+    if _is_folder(root := config["power.root"]) is not True:
+        raise ConfigError(f"power.root: {root!r} is not a folder")
+    if _is_folder(state := config["state.path"]) is False:
+        raise ConfigError(f"state.path: {state!r} is not a folder")
+
+
+def _is_folder(path: str) -> bool | None:
+    """None where nothing is seen there."""
+    try:
+        return stat.S_ISDIR(Path(path).stat().st_mode)
+    except (OSError, ValueError):
+        return None
 
 
 def _check_models(config: Config) -> None:
@@ -55,14 +75,15 @@ def _check_models(config: Config) -> None:
     for each to be loaded. A bundle that is damaged is left out."""
     folders = bundle_folders(config)
     found: dict[str, Manifest] = {}
-    for path in find_bundles(folders):
+    paths = find_bundles(folders)
+    for path in paths:
         with suppress(BundleError):
             manifest, _ = read_manifest(path)
             found[manifest.name] = manifest
     make_policy = exit_maker(policy_settings(config))
     to_load = config["models.load"]
     for key, name in (("default", config["models.default"]), *(("load", each) for each in to_load)):
-        if name not in found and not any((folder / name).is_dir() for folder in folders):
+        if name not in found and name not in {path.name for path in paths}:
             known = ", ".join(sorted(found)) or "none"
             raise ConfigError(f"models.{key}: there is no model {name!r}; known: {known}")
     for name in to_load:

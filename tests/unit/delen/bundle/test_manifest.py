@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -213,6 +214,22 @@ FILES = ("segment0.onnx", "segment1.onnx", "segment2.onnx", "calibration.npz")
 def test_a_missing_file_is_named(copy: Path, file: str) -> None:
     (copy / file).unlink()
     assert f"{copy / file} cannot be read" in refusal(copy)
+
+
+@pytest.mark.parametrize("file", (*FILES, MANIFEST))
+def test_a_pipe_is_named_and_not_waited_for(copy: Path, file: str) -> None:
+    (copy / file).unlink()
+    os.mkfifo(copy / file)
+    message = refusal(copy)
+    assert f"{copy / file} cannot be read" in message
+    assert "not a plain file" in message
+
+
+@pytest.mark.parametrize("file", (*FILES, MANIFEST))
+def test_a_device_is_named_and_not_read(copy: Path, file: str) -> None:
+    (copy / file).unlink()
+    (copy / file).symlink_to("/dev/zero")
+    assert "not a plain file" in refusal(copy)
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -205,6 +205,11 @@ def test_an_unknown_variable_is_refused_with_those_that_are_known() -> None:
     assert "DELEN_SERVER__..." in refusal(None, {"DELEN_SEVER__PORT": "1"})
 
 
+def test_a_variable_that_lacks_an_underscore_is_refused_with_the_one_that_is_meant() -> None:
+    assert "write DELEN_SERVER__PORT" in refusal(None, {"DELEN_SERVER_PORT": "1"})
+    assert "write DELEN_MODELS__MEMORY_MB" in refusal(None, {"DELEN_MODELS_MEMORY_MB": "1"})
+
+
 def test_what_is_in_force_is_printed_as_toml_with_its_origins(tmp_path: Path) -> None:
     file = write(tmp_path, '[models]\nload = ["a", "b"]\n[policies]\nquantile = 0.9\n')
     config = read_config(file, {"DELEN_SERVER__PORT": "81"})

@@ -37,6 +37,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"models": {"path": "/nope"}}, "models.path"),
     ({"models": {"load": ["nope"]}}, "models.load"),
     ({"models": {"default": "nope"}}, "models.default"),
+    ({"models": {"default": ""}}, "models.default"),
+    ({"models": {"load": [".."]}}, "models.load"),
+    ({"power": {"root": "/nope"}}, "power.root"),
+    ({"state": {"path": __file__}}, "state.path"),
     ({"traces": {"endpoint": "nope"}}, "traces.endpoint"),
 ]
 
