@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -44,17 +45,28 @@ METERED_WATTS = {"VDD_IN": 7.5, "VDD_CPU_GPU_CV": 2.0, "VDD_SOC": 1.5}
 
 @pytest.fixture(scope="session")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One state folder for all, so that this device is profiled once, and before they start. Its
-    profile counts as one of a calm machine: daemons measure any other again while they are idle."""
-    folder = tmp_path_factory.mktemp("state")
-    with delen.Engine(state=folder):
-        pass
-    for file in (folder / PROFILES).rglob("*.json"):
+    """One state folder for all, so that this device is profiled once, and before they start: by one
+    of the processes that run tests, while the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    measured = root / "measured"
+    with (root / "measured.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not measured.exists():
+            with delen.Engine(state=measured):
+                pass
+            call_calm(measured)
+    return state_sharing(measured, tmp_path_factory.mktemp("state") / "shared")
+
+
+def call_calm(state: Path) -> None:
+    """The profiles in ``state`` count as those of a calm machine: daemons measure any others again
+    as soon as they are idle."""
+    for file in (state / PROFILES).rglob("*.json"):
         sizes = [
-            replace(size, measured=Disturbance(False, 0.0)) for size in load_profile(file).sizes
+            replace(each, measured=Disturbance(False, 0.0)) for each in load_profile(file).sizes
         ]
         write_atomically(file, replace(sizes[0], smaller=tuple(sizes[1:])).to_json())
-    return folder
 
 
 @pytest.fixture(scope="session")
