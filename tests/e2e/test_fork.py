@@ -225,7 +225,8 @@ def test_an_async_client_serves_one_event_loop_after_another(
 ENGINE = """
 import gc
 
-engine = delen.Engine(state=sys.argv[2], threads=3)
+bundle, state, x = *sys.argv[2:], np.zeros((4, 4, 1), np.uint8)
+engine = delen.Engine(bundle, state=state, threads=3)
 expected = engine.infer(x)
 
 def refused(ask):
@@ -259,7 +260,7 @@ def forget():
     gc.collect()
 
 def open_its_own():
-    with delen.Engine(state=sys.argv[2]) as own:
+    with delen.Engine(bundle, state=state) as own:
         assert own.infer(x).index == expected.index
 
 for work in (ask, close, forget, open_its_own):
@@ -270,6 +271,6 @@ engine.close()
 
 
 def test_an_engine_is_refused_in_a_forked_child_and_goes_on_in_the_parent(
-    daemon: Daemon, state: Path, tmp_path: Path
+    tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    assert run(ENGINE, tmp_path, daemon.url, str(state)) == ["3"] * 4
+    assert run(ENGINE, tmp_path, "", str(tiny_bundle), str(tmp_path / "state")) == ["3"] * 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,9 @@ ALLOCATOR_MB = 60.0
 
 @pytest.mark.parametrize("cap_mb", [0.0, CAP_MB])
 def test_models_that_come_and_go_never_mix_versions_and_leave_nothing_behind(
-    tmp_path: Path, cap_mb: float
+    own_state: Callable[[], Path], cap_mb: float
 ) -> None:
-    outcome = soak(tmp_path, operations=60, requests=900, rounds=3, seed=1, cap_mb=cap_mb)
+    outcome = soak(own_state(), operations=60, requests=900, rounds=3, seed=1, cap_mb=cap_mb)
     assert outcome.undocumented == []
     assert outcome.other_versions == []
     assert outcome.tracebacks == 0

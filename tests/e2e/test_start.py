@@ -70,14 +70,19 @@ def test_signals_are_served_from_the_first_moment(
         process.kill()
 
 
-def _measuring(folder: Path) -> dict[str, Any]:
+@pytest.fixture
+def measuring(tiny_bundle: Path, tmp_path: Path) -> dict[str, Any]:
     """The configuration of a daemon that measures a profile before it is ready: it has a cap on
     memory."""
-    return {"models": {"memory_mb": 1000.0}, "state": {"path": str(folder / "state")}}
+    models = {"path": str(tiny_bundle.parent), "default": "tiny", "load": ["tiny"]}
+    state = {"path": str(tmp_path / "state")}
+    return {"models": {**models, "memory_mb": 1000.0}, "state": state}
 
 
-def test_sigterm_ends_a_first_profile_at_once(launcher: Launcher, tmp_path: Path) -> None:
-    daemon = launcher.launch(_measuring(tmp_path))
+def test_sigterm_ends_a_first_profile_at_once(
+    launcher: Launcher, measuring: dict[str, Any]
+) -> None:
+    daemon = launcher.launch(measuring)
     daemon.wait_for_log("measuring a quick one")
     assert daemon.terminate() == 0
     assert "ready on" not in daemon.log()
@@ -179,9 +184,9 @@ def test_what_was_never_finished_is_removed(launcher: Launcher, tmp_path: Path) 
 
 
 def test_sighup_reads_what_changed_while_the_daemon_started(
-    launcher: Launcher, tmp_path: Path
+    launcher: Launcher, measuring: dict[str, Any]
 ) -> None:
-    daemon = launcher.launch(_measuring(tmp_path))
+    daemon = launcher.launch(measuring)
     daemon.wait_for_log("measuring a quick one")
     daemon.configure({"log": {"level": "debug"}})
     daemon.process.send_signal(signal.SIGHUP)
