@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from api.metrics.statistics import Total
 from api.oip.query import CLASSES, DATATYPES, INPUT, LOGITS, check_version, output_names
 from api.views import Service
@@ -158,6 +160,14 @@ def check_load(parameters: object) -> None:
     """NotOffered where a model is to be loaded otherwise than as it is."""
     if parameters:
         raise NotOffered("a model is loaded as it is: parameters are not offered", "parameters")
+
+
+def check_unload(parameters: Iterable[str]) -> None:
+    """NotOffered for another parameter than the one that no model here has a use for: none depends
+    on another."""
+    for name in parameters:
+        if name != "unload_dependents":
+            raise NotOffered(f"{name!r} is not offered: a model is unloaded as it is", "parameters")
 
 
 def _platform(manifest: Manifest) -> str:

@@ -20,7 +20,7 @@ from api.infer import READ_AT_ONCE, InferAddress
 from api.oip import grpc_messages as messages
 from api.oip.access import RegionAccess
 from api.oip.answer import receipt_parameters, write_tensors
-from api.oip.describe import Description, check_load
+from api.oip.describe import Description, check_load, check_unload
 from api.oip.grpc_handler import Handler
 from api.oip.query import Query, check_version, read_bytes, read_list
 from api.refusals import Refusals
@@ -141,6 +141,7 @@ class GrpcService:
 
     async def _unload(self, asked: Any, context: Any) -> dict[str, Any]:
         self._check(context)
+        check_unload(asked.parameters)
         await self._on_thread(lambda: self._runtime.unload(asked.model_name))
         return {}
 

@@ -10,7 +10,7 @@ from flask import Response, request
 
 from api.guard import guarded
 from api.oip.access import RegionAccess
-from api.oip.describe import Description, check_load
+from api.oip.describe import Description, check_load, check_unload
 from api.reply import JSON, Reply, reply
 from api.server.connection import KEY, Connection
 from api.server.peer import Socket
@@ -97,6 +97,7 @@ class OipViews:
 
     @guarded
     def unload(self, model: str) -> Response:
+        check_unload(_read(RepositoryQuery).parameters)
         self._runtime.unload(model)
         return Response()
 

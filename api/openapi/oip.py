@@ -72,7 +72,7 @@ OIP_OPERATIONS = (
         (f"{_REPOSITORY}/models/{{model}}/unload",),
         "Unload a model",
         body=RepositoryQuery,
-        errors=(*GUARDED, 404),
+        errors=(*GUARDED, 404, 501),
         is_empty=True,
     ),
     Operation(

@@ -34,7 +34,7 @@ class OutputParameters(RegionPart, frozen=True):
     classification: Annotated[int, Meta(ge=1)] | None = None
 
 
-class InputTensor(Message, frozen=True):
+class InputTensor(Request, frozen=True):
     """``data`` is JSON that was not read yet; there is none where the tensor is elsewhere."""
 
     name: str
@@ -44,12 +44,12 @@ class InputTensor(Message, frozen=True):
     data: msgspec.Raw = field(default_factory=msgspec.Raw)
 
 
-class WantedOutput(Message, frozen=True):
+class WantedOutput(Request, frozen=True):
     name: str
     parameters: OutputParameters = OutputParameters()
 
 
-class InferQuery(Message, frozen=True):
+class InferQuery(Request, frozen=True):
     """An infer request. Its ``parameters`` are bounds and options, and those of the protocol."""
 
     inputs: tuple[InputTensor, ...]
@@ -133,7 +133,7 @@ class ModelConfig(Message, frozen=True):
     dynamic_batching: DynamicBatching
 
 
-class IndexQuery(Message, frozen=True):
+class IndexQuery(Request, frozen=True):
     ready: bool = False
 
 
@@ -144,7 +144,7 @@ class ModelIndex(Message, frozen=True):
     reason: str
 
 
-class RepositoryQuery(Message, frozen=True):
+class RepositoryQuery(Request, frozen=True):
     parameters: Mapping[str, Parameter] = {}
 
 
@@ -185,7 +185,7 @@ class Statistics(Message, frozen=True):
     model_stats: tuple[ModelStatistics, ...]
 
 
-class RegionQuery(Message, frozen=True):
+class RegionQuery(Request, frozen=True):
     key: str
     byte_size: Annotated[int, Meta(ge=1)]
     offset: Size = 0

@@ -327,6 +327,16 @@ def test_models_are_listed_loaded_and_unloaded(client: triton.InferenceServerCli
     assert changed.status() == "501"
 
 
+@pytest.mark.parametrize("address", ["index", "models/tiny/load", "models/tiny/unload"])
+def test_the_repository_refuses_unknown_fields(api: Api, address: str) -> None:
+    api.post(f"/v2/repository/{address}", body=b'{"redy": true}').error(400, "invalid_input")
+
+
+def test_a_model_is_unloaded_as_it_is(api: Api) -> None:
+    address, body = f"/v2/repository/models/{MODEL}/unload", b'{"parameters": {"later": true}}'
+    api.post(address, body=body).error(501, "not_offered")
+
+
 def test_the_index_may_list_ready_models_only(api: Api) -> None:
     listed = api.post("/v2/repository/index", body=b'{"ready": true}').json()
     assert {each["state"] for each in listed} == {"READY"}
@@ -408,6 +418,8 @@ def test_a_wrong_length_of_the_json_is_refused(api: Api, length: str) -> None:
         ({"parameters": {"timeout": "soon"}}, "invalid_input"),
         ({"parameters": {"tenant": [1]}}, "invalid_input"),
         ({"id": 7}, "invalid_input"),
+        ({"max_latency_ms": 3}, "invalid_input"),
+        ({"outputs": [{"name": "logits", "datatype": "FP64"}]}, "invalid_input"),
     ],
 )
 def test_a_wrong_request_is_refused(
