@@ -134,9 +134,9 @@ class Application:
         endpoint, _ = self._routes.match(path, method)
         if method in ("GET", "HEAD") and (health := self._health.get(path)):
             return health()
-        if path == MEMORY:
+        if path == MEMORY and method != "OPTIONS":
             return answer_memory(request)
-        if path == EVENTS:
+        if path == EVENTS and method != "OPTIONS":
             if self._runtime.draining:
                 raise Draining("the daemon is stopping", retry_after=1.0)
             return self._events.answer(request, scope["http_version"])

@@ -46,7 +46,9 @@ class Refusals:
         """The answer of a request to ``path`` that ended with ``error``."""
         headers: Headers = ()
         if isinstance(error, HTTPException):
-            error = _translated(error, method, path)
+            offered = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+            headers = ((b"allow", offered.encode()),) if offered else ()
+            error = _translated(error, method, path, offered)
         elif isinstance(error, UnsupportedCoding) and path.startswith("/v2/"):
             headers += ((b"accept-encoding", b", ".join(CODINGS)),)
             error = NotOffered(str(error))
@@ -69,10 +71,10 @@ class Refusals:
         return error
 
 
-def _translated(error: HTTPException, method: str, path: str) -> DelenError:
+def _translated(error: HTTPException, method: str, path: str, offered: str) -> DelenError:
     """What Flask itself refuses, as one of delen's errors."""
     if error.code == 404:
         return NotFound(f"there is nothing at {path}")
     if error.code == 405:
-        return MethodNotAllowed(f"{method} is not offered at {path}")
+        return MethodNotAllowed(f"{method} is not offered at {path}; offered: {offered}")
     return InvalidInput(error.description or error.name)

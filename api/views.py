@@ -179,10 +179,12 @@ class _Views:
         return reply(Plan.of(self._runtime.preview(model, bounds, tenant)))
 
     def models(self) -> Response:
+        read_query(NoFields, query_text())
         store = self._runtime.store
         return reply(Models(tuple(self._describe(name) for name, _ in store.entries())))
 
     def model(self, model: str) -> Response:
+        read_query(NoFields, query_text())
         return reply(self._describe(model))
 
     def _describe(self, name: str) -> ModelDescription:

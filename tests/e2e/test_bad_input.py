@@ -396,12 +396,36 @@ def test_an_unknown_address_is_not_found(api: Api, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"),
-    [("GET", "/v1/infer"), ("PUT", "/v1/plan"), ("DELETE", "/v1/models"), ("POST", "/metrics")],
+    "path", ["/v1/models", "/v1/models/cifar10-resnet", "/v1/power", "/metrics"]
 )
-def test_a_wrong_method_is_refused(api: Api, method: str, path: str) -> None:
+def test_addresses_that_are_read_refuse_unknown_fields_too(api: Api, path: str) -> None:
+    assert api.get(path, query={"fields": "name"}).error(400, "unknown_field")["field"] == "fields"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "offered"),
+    [
+        ("GET", "/v1/infer", "OPTIONS, POST"),
+        ("PUT", "/v1/plan", "OPTIONS, POST"),
+        ("DELETE", "/v1/models", "GET, HEAD, OPTIONS"),
+        ("POST", "/metrics", "GET, HEAD, OPTIONS"),
+        ("DELETE", "/v1/events", "GET, HEAD, OPTIONS"),
+    ],
+)
+def test_a_wrong_method_is_refused_with_those_that_are_offered(
+    api: Api, method: str, path: str, offered: str
+) -> None:
     answer = api.request(method, path)
-    assert method in answer.error(405, "method_not_allowed")["error"]
+    error = answer.error(405, "method_not_allowed")["error"]
+    assert method in error and offered in error
+    assert answer.headers["Allow"] == offered
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/memory"])
+def test_options_of_an_address_are_its_methods(api: Api, path: str) -> None:
+    answer = api.request("OPTIONS", path)
+    assert answer.status == 200 and answer.body == b""
+    assert sorted(answer.headers["Allow"].split(", ")) == ["GET", "HEAD", "OPTIONS"]
 
 
 @pytest.mark.parametrize(
