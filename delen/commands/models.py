@@ -24,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     with Client(options.url) as client:
-        if options.load:
+        if options.load is not None:
             client.load(options.load)
-        elif options.unload:
+        elif options.unload is not None:
             client.unload(options.unload)
         models = client.models()
     if options.json:

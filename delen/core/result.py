@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -158,7 +158,7 @@ class Result:
     version: str
     request_id: str
     predictions: tuple[Prediction, ...]
-    probabilities: NDArray[np.float32] | None
+    probabilities: NDArray[np.float32] | None = field(compare=False)
     exit: int
     exits: int
     reason: Reason

@@ -97,14 +97,14 @@ class Endpoint:
             port, is_right = parts.port, parts.scheme in ("http", "https") and parts.hostname
         except ValueError:
             is_right = None
-        if not is_right:
+        if not is_right or "@" in parts.netloc or parts.query or parts.fragment:
             raise InvalidInput(
                 f"url is {url!r}; it must be http://HOST:PORT, https://HOST:PORT or unix:///PATH",
                 "url",
             )
-        headers = f"Host: {parts.netloc.rpartition('@')[2]}\r\n"
+        headers = f"Host: {parts.netloc}\r\n"
         if token is not None:
-            if not isinstance(token, str) or not can_be_token(token):
+            if not can_be_token(token):
                 raise InvalidInput(
                     "token must be a text of characters that a header can have", "token"
                 )
@@ -140,9 +140,9 @@ class Endpoint:
         ).encode("ascii")
 
 
-def can_be_token(text: str) -> bool:
+def can_be_token(text: object) -> bool:
     """Whether a header can have ``text``."""
-    return text.isascii() and text.isprintable()
+    return isinstance(text, str) and bool(text) and text.isascii() and text.isprintable()
 
 
 def of_https(url: str, ca_file: str | None) -> str | None:

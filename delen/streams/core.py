@@ -49,8 +49,10 @@ def check_given(
             f"a delen.{kind.__name__} of that",
             "client",
         )
-    if frames is not None and not isinstance(frames, sources):
-        raise InvalidInput(f"frames is {frames!r}; it must be an iterator of frames", "frames")
+    is_one = isinstance(frames, (str, bytes, bytearray, memoryview))
+    if is_one or (frames is not None and not isinstance(frames, sources)):
+        given = type(frames).__name__
+        raise InvalidInput(f"frames is {given}; it must be an iterator of frames", "frames")
 
 
 class StreamCore:

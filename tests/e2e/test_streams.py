@@ -308,6 +308,8 @@ def test_what_a_stream_is_made_of_is_checked(daemon: Daemon) -> None:
             (delen.Stream, other, None, "client"),
             (delen.Stream, None, None, "client"),
             (delen.Stream, client, 5, "frames"),
+            (delen.Stream, client, "photo.png", "frames"),
+            (delen.Stream, client, b"encoded", "frames"),
             (delen.AsyncStream, client, None, "client"),
             (delen.AsyncStream, other, 5, "frames"),
             (delen.Fused, client, other, "remote"),

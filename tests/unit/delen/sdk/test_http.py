@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from delen.errors import DelenError, InvalidInput, TooLarge
@@ -95,7 +97,13 @@ def test_a_body_in_memory_is_named_and_not_sent() -> None:
     )
 
 
-@pytest.mark.parametrize("url", ["", "http://", "ftp://a", "http://a:b", "a:8000", "http://[::1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "http://", "ftp://a", "http://a:b", "a:8000", "http://[::1", "http://me:word@a",
+        "http://a?b", "http://a#b",
+    ],
+)  # fmt: skip
 def test_a_url_that_leads_nowhere_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         Endpoint.of(url, None)
@@ -115,8 +123,8 @@ def test_the_variable_of_certificates_is_for_all_addresses(monkeypatch: pytest.M
     assert Endpoint.of("http://a", None).tls is None
 
 
-@pytest.mark.parametrize("token", ["a\r\nX: y", "ö", "a\tb"])
-def test_a_token_that_no_header_can_have_is_refused(token: str) -> None:
+@pytest.mark.parametrize("token", ["a\r\nX: y", "ö", "a\tb", "", 5])
+def test_a_token_that_no_header_can_have_is_refused(token: Any) -> None:
     with pytest.raises(InvalidInput) as refused:
         Endpoint.of("http://a", token)
     assert refused.value.field == "token"
