@@ -209,7 +209,7 @@ def peer_name(url: str) -> str:
         Endpoint.of(url, None)
     except InvalidInput as error:
         raise ConfigError(f"fleet.peers: {error}") from None
-    netloc = urlsplit(url).netloc.rpartition("@")[2]
+    netloc = urlsplit(url).netloc
     if not netloc:
         raise ConfigError(f"fleet.peers: {url!r} is not on another machine: write http://HOST:PORT")
     try:

@@ -26,13 +26,14 @@ from tests.unit.delen.answers import answer
 
 def test_a_peer_is_called_by_its_host_and_port() -> None:
     assert peer_name("http://server:8000") == "server:8000"
-    assert peer_name("http://user@10.0.0.7:9000/prefix") == "10.0.0.7:9000"
+    assert peer_name("http://10.0.0.7:9000/prefix") == "10.0.0.7:9000"
 
 
 @pytest.mark.parametrize(
     "url",
     [
         "server:8000",
+        "http://user@server:8000",
         "ftp://server",
         "",
         "unix:///run/delen.sock",
