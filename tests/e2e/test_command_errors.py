@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from delen.commands.main import main
+from delen.daemon.main import main as daemon_main
 from tests.other_user import as_other_user, open_folder
 
 if TYPE_CHECKING:
@@ -101,23 +102,50 @@ COMMANDS = {
 }
 
 
+@pytest.fixture
+def run_here(
+    variables: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., tuple[int, str]]:
+    """Runs a command in this process: its status, and what it says on stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", variables)
+    mains = {"delen": main, "delen-daemon": daemon_main}
+
+    def run(program: str, *arguments: str) -> tuple[int, str]:
+        capsys.readouterr()
+        try:
+            status = mains[program](arguments)
+        except SystemExit as left:
+            assert isinstance(left.code, int)
+            status = left.code
+        return status, capsys.readouterr().err
+
+    return run
+
+
 @pytest.mark.usefixtures("trace")
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_files_that_cannot_be_read_are_one_sentence(
-    run: Run, command: list[str], tmp_path: Path, tiny_bundle: Path
+    run_here: Callable[..., tuple[int, str]],
+    command: list[str],
+    tmp_path: Path,
+    tiny_bundle: Path,
 ) -> None:
     (tmp_path / "tiny").symlink_to(tiny_bundle)
     (tmp_path / "folder").mkdir()
     (tmp_path / "empty").touch()
     for name in ("nowhere", "folder", "empty", "trace.csv/below", "x" * 300):
-        ended = run(*command, name)
-        if ended.returncode == 0:
+        status, said = run_here(*command, name)
+        if status == 0:
             assert name == "empty", "an empty configuration is one"
             continue
-        assert ended.returncode in (1, 2)
-        assert TRACEBACK not in ended.stderr
-        assert "unexpected" not in ended.stderr
-        assert ended.stderr.splitlines()[-1].startswith("delen")
+        assert status in (1, 2)
+        assert TRACEBACK not in said
+        assert "unexpected" not in said
+        assert said.splitlines()[-1].startswith("delen")
 
 
 def test_a_file_that_may_not_be_read_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,7 +205,7 @@ def test_ctrl_c_ends_a_simulation(
     interrupted: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     file = tmp_path / "long.csv"
-    file.write_text("time_s\n" + "".join(f"{number / 50}\n" for number in range(60_000)))
+    file.write_text("time_s\n" + "".join(f"{number / 50}\n" for number in range(15_000)))
     assert_interrupted(
         interrupted(*SIMULATE[1:], "--trace", file, "--policy", "fifo", "edf", "value", "--json",
                     "--no-upper-bound")
