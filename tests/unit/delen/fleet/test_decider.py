@@ -83,7 +83,7 @@ def test_a_directive_names_as_many_tenants_as_a_daemon_takes() -> None:
         (None, "TypeError"),
         ([42], "not a Directive"),
         ([Directive("moon", 0.0, 1.0)], "moon"),
-        ([Directive("near", 0.0, 1.0, {"shop": Price()})], "not a Ceiling"),  # type: ignore[dict-item]
+        ([Directive("near", 0.0, 1.0, {"shop": Price()})], "not of the type Ceiling"),  # type: ignore[dict-item]
     ],
 )
 def test_a_policy_that_fails_is_named(given: Any, named: str) -> None:

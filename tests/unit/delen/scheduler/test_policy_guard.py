@@ -163,15 +163,16 @@ def test_a_policy_that_takes_50_ms_is_given_up(view: ScheduledModel, make_task: 
     assert "50 ms" in failure.problem
 
 
-def test_a_decision_that_was_slow_once_is_forgiven(
-    view: ScheduledModel, make_task: MakeTask
+@pytest.mark.parametrize("every", [10, 400])
+def test_decisions_that_were_slow_now_and_then_are_forgiven(
+    view: ScheduledModel, make_task: MakeTask, every: int
 ) -> None:
     scheduler, policy = scheduler_with(lambda groups: Turn(run=groups[0][:1]), view)
     for number in range(2000):
         scheduler.add(0.0, make_task())
         batch = scheduler.next(0.0).run
         assert batch is not None
-        scheduler.decision_took(0.05 if number % 400 == 0 else BUDGET / 2)
+        scheduler.decision_took(0.05 if number % every == 0 else BUDGET / 2)
         scheduler.ran(0.0, batch, 0.01)
         scheduler.end(0.0, batch.tasks[0])
     assert policy.asked == 2000
