@@ -65,6 +65,8 @@ class ModelRegistry(Generic[M]):
         self._find = find
         self._lanes = lanes
         self._found: Found = {}
+        self._left_out: dict[str, str] = {}
+        """Why the bundles in folders of these names were left out."""
         self._has_news = False
         self._events = events or EventBus()
         self._states: dict[str, ModelState] = {}
@@ -77,13 +79,16 @@ class ModelRegistry(Generic[M]):
     def scan(self) -> Found:
         """The bundles that are there now. What cannot be read is logged and left out."""
         found: Found = {}
+        left_out: dict[str, str] = {}
         for path in self._find():
             try:
                 manifest, _ = read_manifest(path)
             except BundleError as error:
                 log.error("left out: %s", error)
+                left_out[path.name] = str(error)
                 continue
             found[manifest.name] = path, manifest
+        self._left_out = left_out
         return found
 
     def use(self, found: Found) -> None:
@@ -174,7 +179,9 @@ class ModelRegistry(Generic[M]):
         slot = self.state.slots.get(name)
         if slot is None:
             known = ", ".join(sorted(self.state.slots)) or "none"
-            raise ModelNotFound(f"there is no model {name!r}; known: {known}")
+            why = self._left_out.get(name)
+            left_out = "" if why is None else f"; its bundle was left out: {why}"
+            raise ModelNotFound(f"there is no model {name!r}; known: {known}{left_out}")
         return slot
 
     def ready(self, name: str) -> M:

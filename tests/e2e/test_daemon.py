@@ -669,7 +669,9 @@ def test_a_damaged_bundle_is_left_out_and_the_others_are_served(
     for name in ("newer", "torn", "no-bundle"):
         assert any(f"/{name}" in line and "left out" in line for line in log.splitlines())
     assert "newer than" in log
-    api.post("/v1/models/newer/load").error(404, "model_not_found")
+    for name, why in (("newer", "newer than"), ("torn", "manifest.json")):
+        error = api.post(f"/v1/models/{name}/load").error(404, "model_not_found")["error"]
+        assert "its bundle was left out" in error and why in error
     for _ in range(2):
         error = api.post("/v1/models/rotten/load").error(500, "bundle_invalid")
         assert "segment1.onnx" in error["error"]
