@@ -154,7 +154,7 @@ def test_odd_sizes_and_any_batch_run(make, size: tuple[int, int]) -> None:
         alone = network(batch[1:2])
     assert [tuple(exit.shape) for exit in logits] == [(3, 7)] * 5
     for together, single in zip(logits, alone, strict=True):
-        torch.testing.assert_close(together[1:2], single, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(together[1:2], single, rtol=1e-3, atol=2e-4)
 
 
 def test_only_scales_that_are_needed_travel() -> None:
