@@ -26,7 +26,6 @@ from benchmarks.state import state_sharing
 from benchmarks.throttle import ThrottledLink
 from delen.bundle.manifest import PROFILES, read_manifest
 from delen.core.atomic_file import write_atomically
-from delen.measure.segments import QUICK
 from delen.profile.profile import Disturbance
 from delen.profile.reader import load_profile
 from tests.board import Board
@@ -54,9 +53,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (root / "measured.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not measured.exists():
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("delen.daemon.build_model.QUICK", replace(QUICK, tries=1))
-                delen.Engine(state=measured).close()
+            delen.Engine(state=measured).close()
             call_calm(measured)
     return state_sharing(measured, tmp_path_factory.mktemp("state") / "shared")
 

@@ -14,7 +14,6 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.builders.daemon import wait_until
-from tests.e2e.conftest import copy_bundle
 
 if TYPE_CHECKING:
     from tests.builders.daemon import Api, Daemon, Launcher
@@ -23,6 +22,7 @@ Image8 = NDArray[np.uint8]
 
 SECOND = "/v1/models/second"
 TO_THE_LAST = {"max_latency_ms": 20_000}
+TINY_IMAGE = np.zeros((4, 4, 1), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +38,9 @@ def shared(launcher: Launcher, bundles: Path, daemon: Daemon) -> Iterator[Daemon
 
 
 @pytest.fixture(scope="module")
-def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose opening waits until its calibration is written."""
-    bundle = copy_bundle(tmp_path_factory.mktemp("held") / "held", name="held")
-    (bundle / "calibration.npz").unlink()
-    os.mkfifo(bundle / "calibration.npz")
-    return bundle
-
-
-@pytest.fixture(scope="module")
-def small(launcher: Launcher, daemon: Daemon, held: Path) -> Iterator[Daemon]:
+def small(launcher: Launcher, daemon: Daemon) -> Iterator[Daemon]:
     """A cap that holds four of the five segments of the shipped model."""
-    models = {"memory_mb": 30, "path": str(held.parent)}
-    small = launcher.start({"models": models, "server": {"threads": 1}})
+    small = launcher.start({"models": {"memory_mb": 30}})
     yield small
     assert small.terminate() == 0
     assert "Traceback" not in small.log(), small.log()
@@ -109,24 +99,48 @@ def test_a_small_cap_serves_the_first_exits_and_says_so(small: Daemon, image: Im
     assert kept["exit"] <= 3 and kept["receipt"]["accuracy"]["met"]
 
 
+PLUGIN = """
+from policies.exit.bounds import BoundsPolicy
+
+def waiting(exits):
+    if exits != 5:
+        open({pipe!r}, "rb").read()
+    return BoundsPolicy()
+"""
+
+
 def test_requests_that_wait_for_a_model_keep_no_other_address_from_answering(
-    small: Daemon, held: Path, image: Image8
+    launcher: Launcher,
+    write_bundle: Callable[..., Path],
+    install: Callable[..., None],
+    tmp_path: Path,
 ) -> None:
+    """The exit policy of one model is made once its pipe was written."""
+    pipe, bundles = tmp_path / "pipe", tmp_path / "bundles"
+    os.mkfifo(pipe)
+    bundles.mkdir()
+    write_bundle(bundles / "held", name="held")
+    install("delen.exit_policies", PLUGIN.format(pipe=str(pipe)), waiting="waiting")
+    models = {"memory_mb": 100, "path": str(bundles)}
+    config = {"models": models, "server": {"threads": 1}, "policies": {"exit": "waiting"}}
+    daemon = launcher.start(config)
+
     def writer() -> int | None:
         with suppress(OSError):  # nobody reads yet
-            return os.open(held / "calibration.npz", os.O_WRONLY | os.O_NONBLOCK)
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
         return None
 
     with ThreadPoolExecutor(2) as clients:
         path = "/v1/models/held/infer"
-        waiting = [clients.submit(small.api.raw, image, path) for _ in range(2)]
-        calibration = wait_until(writer, "the bundle is being opened")
+        waiting = [clients.submit(daemon.api.raw, TINY_IMAGE, path) for _ in range(2)]
+        written = wait_until(writer, "the bundle is being opened")
         try:
-            assert small.api.get("/v1/models/held").json()["state"] == "loading"
+            assert daemon.api.get("/v1/models/held").json()["state"] == "loading"
             assert not any(answer.done() for answer in waiting)
         finally:
-            os.close(calibration)
-        assert {answer.result().status for answer in waiting} <= {500, 503}
+            os.close(written)
+        assert {answer.result().status for answer in waiting} == {200}
+    assert daemon.terminate() == 0
 
 
 def test_a_cap_below_the_first_segment_is_refused_at_start(
