@@ -23,9 +23,9 @@ BUDGET = 0.005
 """Seconds that one decision, or one report to the policy, may take."""
 
 _STRIKES = 3.0
-_FORGIVEN = 0.9
-"""A policy is given up after this many slow calls. Each decision that is not slow takes a tenth off
-the count, so that a machine whose processors are busy does no harm: a fifth of all calls may be
+_FORGIVEN = 0.97
+"""A policy is given up after this many slow calls. Each decision that is not slow takes 3 % off the
+count, so that a machine whose processors are busy does no harm: a twentieth of all calls may be
 slow."""
 
 
